@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data: the place that ZTFMATCH_DATA names, else ../shared/data beside the project."""
+    place = Path(os.environ.get("ZTFMATCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not place.is_dir():
+        pytest.skip(f"real data are not at {place}; set ZTFMATCH_DATA")
+    return place

@@ -1,0 +1,91 @@
+"""Settings: they say what to do; making one touches no disk, ``validate`` checks it before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.errors import ConfigError
+from ztfmatch.kernels.tiling import MARGIN_ARCSEC, MAX_TILE_ORDER
+from ztfmatch.survey import MATCH_RADIUS_ARCSEC
+
+MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
+"""A tile must see seeds up to three radii beyond its border to decide its own detections alone."""
+
+GIBIBYTE: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How a store is made; fixed for its life but for the tiling, which may be refined.
+
+    Parameters
+    ----------
+    radius_arcsec : float
+        Match radius, inclusive.
+    seeds_per_tile : int
+        A tile with more seeds is split.
+    max_order : int
+        HEALPix order beyond which no tile is split.
+    """
+
+    radius_arcsec: float = MATCH_RADIUS_ARCSEC
+    seeds_per_tile: int = 500_000
+    max_order: int = MAX_TILE_ORDER
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not 0.0 < self.radius_arcsec <= MAX_RADIUS_ARCSEC:
+            raise ConfigError(f"match radius {self.radius_arcsec} arcsec is outside (0, {MAX_RADIUS_ARCSEC}]")
+        if self.seeds_per_tile < 1:
+            raise ConfigError(f"seeds per tile {self.seeds_per_tile} must be at least 1")
+        if not 0 <= self.max_order <= MAX_TILE_ORDER:
+            raise ConfigError(f"maximum tile order {self.max_order} is outside 0..{MAX_TILE_ORDER}")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use.
+
+    Parameters
+    ----------
+    workers : int
+        Processes of a local cluster; 0 runs a plain loop in this process.
+    scheduler : str or None
+        Address of a running Dask scheduler, used instead of a local cluster.
+    cluster : str or None
+        Name of a cluster profile (``local``, ``slurm``), started for the job.
+    memory_bytes : int
+        Budget of one worker.
+    retries : int
+        How often a failed task is tried again.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    cluster: str | None = None
+    memory_bytes: int = 2 * GIBIBYTE
+    retries: int = 2
+
+    def validate(self) -> None:
+        """Check every setting, and that they do not contradict each other.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.workers < 0:
+            raise ConfigError(f"workers {self.workers} must be 0 (plain loop) or more")
+        if self.memory_bytes < GIBIBYTE // 2:
+            raise ConfigError(f"memory {self.memory_bytes} bytes is below the least that works, 512 MiB")
+        if self.scheduler and self.cluster:
+            raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
+        if self.scheduler and self.workers:
+            raise ConfigError("--scheduler has workers of its own: give it without --workers")
+        if self.retries < 0:
+            raise ConfigError(f"retries {self.retries} must be 0 or more")

@@ -1,0 +1,70 @@
+"""Every error that ztfmatch raises on purpose: one base class, each also the built-in a caller expects.
+
+A message states the value, what was expected, and what to do about it.
+"""
+
+
+class ZtfmatchError(Exception):
+    """Base of all errors raised on purpose; the command line prints it as one line."""
+
+
+class CatalogError(ZtfmatchError, ValueError):
+    """A catalog file that cannot be used: truncated, not FITS, wrong layout, contradictory ...
+
+    Parameters
+    ----------
+    code : str
+        Short stable reason, as written to the quarantine (``truncated``, ``not-fits`` ...).
+    message : str
+        What was found, what was expected.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class MetadataError(ZtfmatchError, ValueError):
+    """An auxiliary table (exposures, error model, thresholds) that cannot be used."""
+
+
+class ConfigError(ZtfmatchError, ValueError):
+    """A setting outside its range, or settings that contradict each other."""
+
+
+class StoreNotFoundError(ZtfmatchError, FileNotFoundError):
+    """No store at this place."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "no store"
+
+
+class StoreExistsError(ZtfmatchError, FileExistsError):
+    """A store is there already, made with other arguments."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "store exists"
+
+
+class StoreFormatError(ZtfmatchError, ValueError):
+    """Not a store, or a store of a format that this version cannot read."""
+
+
+class StoreDamagedError(ZtfmatchError, OSError):
+    """A file that the snapshot names is missing, truncated or altered."""
+
+
+class CommitConflictError(ZtfmatchError, RuntimeError):
+    """Another writer committed first."""
+
+
+class MemoryBudgetError(ZtfmatchError, MemoryError):
+    """A task's projected memory is above the budget."""
+
+
+class JobFailedError(ZtfmatchError, RuntimeError):
+    """Tasks failed after their retries; nothing was committed."""

@@ -1,0 +1,270 @@
+"""Epochal and reference PSF catalogs: who they are, what their headers say, their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.errors import CatalogError
+from ztfmatch.io.fits import FitsTable, Header, read_table
+from ztfmatch.io.metadata import Extra
+from ztfmatch.io.sources import read_file
+from ztfmatch.kernels.rows import first_repeated
+from ztfmatch.survey import CatalogName, Unit, exposureid_of, fracday_of_mjd, parse_catalog_name, rcid_of
+
+_EPOCHAL_COLUMNS: Final = {
+    "sourceid": ">i4",
+    "xpos": ">f4",
+    "ypos": ">f4",
+    "ra": ">f8",
+    "dec": ">f8",
+    "flux": ">f4",
+    "sigflux": ">f4",
+    "chi": ">f4",
+    "sharp": ">f4",
+    "flags": ">i2",
+}
+_REFERENCE_COLUMNS: Final = {**_EPOCHAL_COLUMNS, "mag": ">f4", "sigmag": ">f4", "snr": ">f4"}
+
+_HEADER_KEYS: Final = {
+    "expid": ("EXPID", int),
+    "exptime": ("EXPTIME", float),
+    "programid": ("PROGRMID", int),
+    "magzpunc": ("MAGZPUNC", float),
+    "magzprms": ("MAGZPRMS", float),
+    "clrcoeff": ("CLRCOEFF", float),
+    "clrcounc": ("CLRCOUNC", float),
+    "pcolor": ("PCOLOR", str),
+    "nmatches": ("NMATCHES", int),
+    "airmass": ("AIRMASS", float),
+    "seeing": ("SEEING", float),
+    "maglimit": ("MAGLIM", float),
+    "infobits": ("INFOBITS", int),
+}
+"""Ledger column: header key and type; all may be missing."""
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """Which bytes a catalog was."""
+
+    source: str
+    size: int
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Name without directories."""
+        return PurePosixPath(self.source).name
+
+
+@dataclass(frozen=True)
+class EpochalCatalog:
+    """One quadrant image's catalog."""
+
+    unit: Unit
+    fracday: int
+    obsmjd: float
+    magzp: float
+    metadata: dict[str, Any]
+    """Ledger columns of _HEADER_KEYS; None where neither header nor table know them."""
+    records: npt.NDArray[np.void]
+    file: FileIdentity
+
+    @property
+    def exposureid(self) -> int:
+        """Key in the ledger."""
+        return exposureid_of(self.fracday, self.unit.rcid)
+
+
+@dataclass(frozen=True)
+class ReferenceCatalog:
+    """The seeds of one unit."""
+
+    unit: Unit
+    magzp: float
+    rfid: int | None
+    infobits: int | None
+    records: npt.NDArray[np.void]
+    file: FileIdentity
+
+
+def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> EpochalCatalog:
+    """Read and check an epochal catalog.
+
+    Parameters
+    ----------
+    source : str
+        Path of a ``psfcat`` FITS file.
+    extra : Extra, optional
+        Metadata that fills what the header lacks.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be used; the code says why in a word.
+    """
+    table, file = _read(source, _EPOCHAL_COLUMNS)
+    header = _merged_header(table)
+    if "OBSMJD" not in header and "RFID" in header:
+        raise CatalogError("layout", "it is a reference catalog (RFID, no OBSMJD); expected an epochal one")
+    known: Extra = dict(extra or {})
+    name = _parse_name(file.filename)
+    unit = _identify(header, name)
+    obsmjd = _number(header, "OBSMJD", known.get("obsmjd"))
+    if not 40_000.0 < obsmjd < 100_000.0:
+        raise CatalogError("layout", f"OBSMJD is {obsmjd}; expected a modified Julian date")
+    magzp = _number(header, "MAGZP", known.get("magzp"))
+    fracday = name.fracday if name and name.fracday is not None else fracday_of_mjd(obsmjd)
+    metadata = {
+        column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()
+    }
+    return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file)
+
+
+def read_reference(source: str) -> ReferenceCatalog:
+    """Read and check a reference catalog (``refpsfcat`` FITS).
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be used; the code says why in a word.
+    """
+    table, file = _read(source, _REFERENCE_COLUMNS)
+    header = _merged_header(table)
+    if "OBSMJD" in header:
+        raise CatalogError("layout", "it is an epochal catalog (OBSMJD); expected a reference catalog")
+    unit = _identify(header, _parse_name(file.filename))
+    magzp = _number(header, "MAGZP", None)
+    rfid, infobits = _optional(header, "RFID", int, None), _optional(header, "INFOBITS", int, None)
+    return ReferenceCatalog(unit, magzp, rfid, infobits, table.records, file)
+
+
+def reread_records(source: str, rows: int) -> npt.NDArray[np.void]:
+    """Rows of a catalog that was checked before; the caller compares their digest with what was found then.
+
+    Raises
+    ------
+    CatalogError
+        With code ``changed`` if it cannot be the same file.
+    """
+    try:
+        records = read_table(read_file(source, checksum=False).data).records
+    except CatalogError as error:
+        raise changed(source) from error
+    if len(records) != rows:
+        raise changed(source)
+    return records
+
+
+def changed(source: str) -> CatalogError:
+    """Error for a catalog whose content is not what was checked."""
+    return CatalogError("changed", f"{source}: its content changed while it was taken in; run again")
+
+
+def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, FileIdentity]:
+    content = read_file(source)
+    table = read_table(content.data)
+    _check_columns(table.records, required)
+    if (twice := first_repeated(table.records["sourceid"])) is not None:
+        raise CatalogError("layout", f"sourceid {twice} occurs more than once; expected each once")
+    return table, FileIdentity(source, content.size, content.sha256)
+
+
+def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> None:
+    fields = records.dtype.fields or {}
+    for name, form in required.items():
+        if name not in fields:
+            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(fields) or 'none'}")
+        if fields[name][0] != np.dtype(form):
+            raise CatalogError("layout", f"column {name!r} is {fields[name][0].str}; expected {form}")
+
+
+def _merged_header(table: FitsTable) -> Header:
+    """Keys of both HDUs; one that both have must agree."""
+    merged = dict(table.extension)
+    for key, value in table.primary.items():
+        if key in _COMPARED and merged.get(key, value) != value:
+            raise CatalogError(
+                "contradiction", f"{key} is {value!r} in the primary header, {merged[key]!r} in the table's"
+            )
+        merged[key] = value
+    return merged
+
+
+_COMPARED: Final = {"FIELDID", "RCID", "CCDID", "QID", "FILTERID", "OBSMJD", "MAGZP"} | {
+    key for key, _ in _HEADER_KEYS.values()
+}
+
+
+def _parse_name(filename: str) -> CatalogName | None:
+    try:
+        return parse_catalog_name(filename)
+    except ValueError as error:
+        raise CatalogError("contradiction", f"the file name is impossible: {error}") from None
+
+
+def _identify(header: Header, name: CatalogName | None) -> Unit:
+    """Unit by the header, else by the file name; where both say something, they must agree."""
+    says = {key: _whole(header, key) for key in ("FIELDID", "RCID", "CCDID", "QID", "FILTERID")}
+    says["RCID"] = _channel(says)
+    named = {"FIELDID": name.unit.field, "RCID": name.unit.rcid, "FILTERID": name.unit.fid} if name else {}
+    for key, by_name in named.items():
+        if says[key] is not None and says[key] != by_name:
+            raise CatalogError("contradiction", f"{key} is {says[key]} in the header, {by_name} by the file name")
+    merged = {key: named.get(key) if says[key] is None else says[key] for key in ("FIELDID", "RCID", "FILTERID")}
+    missing = [key for key, value in merged.items() if value is None]
+    if missing:
+        raise CatalogError("layout", f"no {', '.join(missing)}: neither the header nor the file name gives it")
+    try:
+        return Unit(merged["FIELDID"], merged["RCID"], merged["FILTERID"])  # type: ignore[arg-type]
+    except ValueError as error:
+        raise CatalogError("layout", f"the header's identity is impossible: {error}") from None
+
+
+def _channel(says: dict[str, int | None]) -> int | None:
+    """RCID, checked against CCDID and QID where the header has them."""
+    ccdid, qid, rcid = says["CCDID"], says["QID"], says["RCID"]
+    if ccdid is None or qid is None:
+        return rcid
+    try:
+        made = rcid_of(ccdid, qid)
+    except ValueError as error:
+        raise CatalogError("layout", f"the header's identity is impossible: {error}") from None
+    if rcid is not None and rcid != made:
+        raise CatalogError("contradiction", f"RCID is {rcid}, but CCDID {ccdid} and QID {qid} make {made}")
+    return made
+
+
+def _whole(header: Header, key: str) -> int | None:
+    value = header.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise CatalogError("layout", f"{key} is {value!r}; expected a whole number")
+    return int(value)
+
+
+def _number(header: Header, key: str, otherwise: Any) -> float:
+    value = _optional(header, key, float, otherwise)
+    if value is None:
+        raise CatalogError("layout", f"no {key}, neither in the header nor in an exposure table")
+    return float(value)
+
+
+def _optional(header: Header, key: str, kind: type, otherwise: Any) -> Any:
+    """Value of a header key, else of the exposure table; None where both lack it or it is not finite."""
+    value = header.get(key)
+    value = otherwise if value is None else value
+    if value is None:
+        return None
+    try:
+        made = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise CatalogError("layout", f"{key} is {value!r}; expected {kind.__name__}") from None
+    return None if isinstance(made, float) and not np.isfinite(made) else made

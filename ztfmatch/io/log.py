@@ -1,0 +1,262 @@
+"""The snapshot log: numbered commits that make a set of immutable files a database.
+
+A commit is a small JSON object whose name is its number; to create it where none of that name is is the only step
+that changes what readers see. It names the manifests (lists of live files) and the tiling of its snapshot. A commit
+that only adds files adds one small manifest to its parent's; small ones are merged as they gather, so the cost of a
+commit follows what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import ztfmatch
+from ztfmatch.config import StoreConfig
+from ztfmatch.errors import CommitConflictError, StoreDamagedError, StoreFormatError, StoreNotFoundError
+from ztfmatch.io import paths
+from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile, Tiling
+
+FORMAT: Final = "ztfmatch-store"
+FORMAT_VERSION: Final = 1
+
+_MANIFEST_SCHEMA: Final = pa.schema(
+    [
+        pa.field("table", pa.string(), False),
+        pa.field("order", pa.int8(), False),
+        pa.field("npix", pa.int64(), False),
+        pa.field("path", pa.string(), False),
+        pa.field("rows", pa.int64(), False),
+        pa.field("size", pa.int64(), False),
+        pa.field("min_id", pa.int64()),
+        pa.field("max_id", pa.int64()),
+        pa.field("min_hmjd", pa.float64()),
+        pa.field("max_hmjd", pa.float64()),
+        pa.field("sha256", pa.string(), False),
+        pa.field("commit", pa.int64(), False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ManifestPart:
+    """One manifest and how many files it lists."""
+
+    id: str
+    files: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log, as stored."""
+
+    number: int
+    parent: int | None
+    operation: str
+    operation_id: str
+    arguments: dict[str, Any]
+    counts: dict[str, int]
+    manifests: tuple[ManifestPart, ...]
+    tiling: str
+    time: str
+    duration_s: float
+    note: str | None = None
+    ztfmatch: str = field(default_factory=lambda: ztfmatch.__version__)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an operation wants to commit."""
+
+    operation: str
+    operation_id: str
+    arguments: dict[str, Any]
+    counts: dict[str, int]
+    added: Sequence[DataFile]
+    removed: frozenset[str] = frozenset()
+    """Paths of files that the new snapshot no longer names."""
+    tiling: Tiling | None = None
+    """New tiling; None keeps the parent's."""
+    started: float = field(default_factory=time.time)
+    note: str | None = None
+
+
+def create_store(storage: Storage, config: StoreConfig) -> None:
+    """Write what a store is, once.
+
+    Raises
+    ------
+    StoreFormatError
+        If a store of other settings is there.
+    """
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "survey": "ZTF",
+            "radius_arcsec": config.radius_arcsec,
+            "seeds_per_tile": config.seeds_per_tile,
+            "max_order": config.max_order,
+        },
+        indent=1,
+    )
+    if not storage.put_if_absent(paths.STORE_FILE, text.encode()):
+        there = read_config(storage)
+        if there != config:
+            raise StoreFormatError(f"{storage.root} is a store with other settings: {there}; asked for {config}")
+
+
+def read_config(storage: Storage) -> StoreConfig:
+    """Settings of the store.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is nothing.
+    StoreFormatError
+        If what is there is not a store, or of a newer format version.
+    """
+    try:
+        text = storage.read(paths.STORE_FILE)
+    except FileNotFoundError:
+        if not storage.exists():
+            raise StoreNotFoundError(f"{storage.root}: no such store; make one with 'ztfmatch init'") from None
+        raise StoreFormatError(f"{storage.root} is not a ztfmatch store: it has no {paths.STORE_FILE}") from None
+    except OSError as error:
+        raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+        version = int(content["version"])
+        config = StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, KeyError) and isinstance(content, dict) and content.get("version", 0) > FORMAT_VERSION:
+            version = content["version"]
+        else:
+            raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {paths.STORE_FILE} is not one's") from None
+    if version > FORMAT_VERSION:
+        raise StoreFormatError(
+            f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
+            f"{FORMAT_VERSION}: upgrade ztfmatch"
+        )
+    return config
+
+
+def commit_numbers(storage: Storage) -> list[int]:
+    """Numbers of all commits, ascending."""
+    numbers = (paths.number_of_commit(path) for path, _ in storage.list(paths.COMMITS))
+    return sorted(number for number in numbers if number is not None)
+
+
+def read_commit(storage: Storage, number: int) -> Commit:
+    """One entry of the log.
+
+    Raises
+    ------
+    StoreDamagedError
+        If it is missing or not what was written.
+    """
+    try:
+        raw = json.loads(storage.read(paths.commit(number)))
+        raw["manifests"] = tuple(ManifestPart(**part) for part in raw["manifests"])
+        return Commit(**raw)
+    except FileNotFoundError:
+        raise StoreDamagedError(f"{storage.root} has no snapshot {number}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: {error}") from None
+
+
+def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> list[DataFile]:
+    """Live files of some manifests."""
+    files: list[DataFile] = []
+    for part in parts:
+        try:
+            table = pq.read_table(pa.BufferReader(storage.read(paths.manifest(part.id))))
+        except (FileNotFoundError, pa.ArrowException, OSError) as error:
+            raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
+        files.extend(DataFile(*row) for row in zip(*table.to_pydict().values(), strict=True))
+    return files
+
+
+def read_tiling(storage: Storage, identity: str) -> Tiling:
+    """Tiles of a snapshot."""
+    try:
+        pairs = json.loads(storage.read(paths.tiling(identity)))
+        return Tiling(tuple(Tile(order, npix) for order, npix in pairs))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise StoreDamagedError(f"{paths.tiling(identity)} in {storage.root} is missing or damaged") from error
+
+
+def commit(storage: Storage, parent: Commit | None, change: Change) -> Commit:
+    """Make a change visible, all of it or nothing.
+
+    Raises
+    ------
+    CommitConflictError
+        If another writer committed since ``parent``; its work stands, ours is not visible.
+    """
+    number = 0 if parent is None else parent.number + 1
+    identity = f"{number:010d}-{change.operation_id[:12]}"
+    manifests = _write_manifests(storage, parent, change, identity)
+    entry = Commit(
+        number,
+        None if parent is None else parent.number,
+        change.operation,
+        change.operation_id,
+        change.arguments,
+        change.counts,
+        manifests,
+        _write_tiling(storage, parent, change, identity),
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        round(time.time() - change.started, 3),
+        change.note,
+    )
+    text = json.dumps(asdict(entry), indent=1)
+    names = [paths.manifest(part.id) for part in manifests if part.id == identity]
+    storage.sync([*(file.path for file in change.added), *names])
+    if not storage.put_if_absent(paths.commit(number), text.encode()):
+        raise CommitConflictError(
+            f"{storage.root}: another writer committed snapshot {number} meanwhile; nothing of this "
+            f"{change.operation} is visible: run it again"
+        )
+    return entry
+
+
+def _write_manifests(
+    storage: Storage, parent: Commit | None, change: Change, identity: str
+) -> tuple[ManifestPart, ...]:
+    """Manifests of the new snapshot: the parent's that stay as they are, and one new."""
+    kept = list(parent.manifests) if parent else []
+    files = list(change.added)
+    if change.removed:
+        files = [f for f in read_manifests(storage, kept) if f.path not in change.removed] + files
+        kept = []
+    while kept and kept[-1].files <= 2 * len(files):
+        files = read_manifests(storage, [kept.pop()]) + files
+    if not files:
+        return tuple(kept)
+    rows = [list(column) for column in zip(*(file.to_json().values() for file in files), strict=True)]
+    table = pa.table([pa.array(v, f.type) for v, f in zip(rows, _MANIFEST_SCHEMA, strict=True)], _MANIFEST_SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    storage.put(paths.manifest(identity), sink.getvalue())
+    return (*kept, ManifestPart(identity, len(files)))
+
+
+def _write_tiling(storage: Storage, parent: Commit | None, change: Change, identity: str) -> str:
+    if change.tiling is None:
+        if parent is None:
+            raise ValueError("the first commit needs a tiling")
+        return parent.tiling
+    pairs = [[tile.order, tile.npix] for tile in change.tiling.tiles]
+    storage.put(paths.tiling(identity), json.dumps(pairs).encode())
+    return identity

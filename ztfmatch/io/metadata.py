@@ -1,0 +1,228 @@
+"""Tables beside the catalogs: exposure metadata, error-model coefficients, quality thresholds."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ztfmatch.errors import MetadataError
+from ztfmatch.kernels.calibration import QualityRule
+from ztfmatch.survey import FILTER_CODES, FILTER_IDS, N_RCID, Unit, rcid_of
+
+Extra = dict[str, float | int | str]
+"""Metadata of one exposure by the ledger's column names; unknown ones are absent."""
+
+ALIASES: Final = {
+    "fracday": ("fracday", "filefracday"),
+    "rcid": ("rcid",),
+    "ccdid": ("ccdid",),
+    "qid": ("qid",),
+    "expid": ("expid",),
+    "obsmjd": ("obsmjd",),
+    "obsjd": ("obsjd",),
+    "exptime": ("exptime",),
+    "programid": ("programid", "ipac_gid"),
+    "magzp": ("magzp",),
+    "magzpunc": ("magzpunc",),
+    "magzprms": ("magzprms",),
+    "clrcoeff": ("clrcoeff",),
+    "clrcounc": ("clrcounc",),
+    "pcolor": ("pcolor",),
+    "nmatches": ("nmatches",),
+    "airmass": ("airmass",),
+    "seeing": ("seeing", "diq"),
+    "maglimit": ("maglimit", "limitmag", "maglim"),
+    "infobits": ("infobits",),
+}
+"""Ledger column: names that tables give it, in order of preference (IBE metadata, matchfiles)."""
+
+_KEYS: Final = ("fracday", "rcid", "ccdid", "qid")
+_ALL_CHANNELS: Final = -1
+
+
+@dataclass(frozen=True)
+class ExposureTable:
+    """Metadata by (fracday, rcid); rcid -1 stands for all channels of an exposure."""
+
+    rows: dict[tuple[int, int], Extra]
+
+    def find(self, fracday: int, rcid: int) -> Extra:
+        """Metadata of one catalog; empty where the table has none."""
+        return self.rows.get((fracday, rcid)) or self.rows.get((fracday, _ALL_CHANNELS)) or {}
+
+
+def read_exposure_table(path: Path) -> ExposureTable:
+    """Read exposure metadata from CSV, IPAC table (.tbl) or Parquet.
+
+    The table needs ``filefracday`` (or ``fracday``) and, where rows differ between channels, ``rcid`` or ``ccdid``
+    and ``qid``; it fills what headers lack. Other columns: see ALIASES.
+
+    Raises
+    ------
+    MetadataError
+        If it cannot be read, or has no key column.
+    """
+    table = _read_any_table(path)
+    names = {name.lower(): name for name in table.column_names}
+    columns = {
+        ours: table[names[theirs]].to_pylist()
+        for ours, options in ALIASES.items()
+        if (theirs := next((option for option in options if option in names), None)) is not None
+    }
+    if "fracday" not in columns:
+        raise MetadataError(f"{path}: no column filefracday or fracday; it has {', '.join(table.column_names)}")
+    rows: dict[tuple[int, int], Extra] = {}
+    for values in zip(*columns.values(), strict=True):
+        row = {key: value for key, value in zip(columns, values, strict=True) if _known(value)}
+        rows[_exposure_key(row, path)] = _ledger_values(row)
+    return ExposureTable(rows)
+
+
+def _exposure_key(row: dict[str, Any], path: Path) -> tuple[int, int]:
+    try:
+        fracday = int(row["fracday"])
+        if "rcid" in row:
+            return fracday, int(row["rcid"])
+        if "ccdid" in row and "qid" in row:
+            return fracday, rcid_of(int(row["ccdid"]), int(row["qid"]))
+    except (KeyError, ValueError) as error:
+        raise MetadataError(f"{path}: row {row} has no usable filefracday, rcid: {error}") from None
+    return fracday, _ALL_CHANNELS
+
+
+def _ledger_values(row: dict[str, Any]) -> Extra:
+    extra: Extra = {name: value for name, value in row.items() if name not in _KEYS}
+    if "obsjd" in extra:
+        extra.setdefault("obsmjd", float(extra.pop("obsjd")) - 2400000.5)
+    return extra
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value)) and value != ""
+
+
+def _read_any_table(path: Path) -> pa.Table:
+    try:
+        suffix = path.suffix.lower()
+        if suffix in (".parquet", ".pq"):
+            return pq.read_table(path)
+        if suffix in (".tbl", ".ipac"):
+            return _read_ipac(path)
+        return pyarrow.csv.read_csv(path)
+    except FileNotFoundError:
+        raise MetadataError(f"{path}: no such file") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise MetadataError(f"{path}: not a readable table: {str(error).splitlines()[0]}") from error
+
+
+def _read_ipac(path: Path) -> pa.Table:
+    from astropy.table import Table
+
+    table = Table.read(path, format="ascii.ipac")
+    return pa.table({name: pa.array(table[name].tolist()) for name in table.colnames})
+
+
+@dataclass(frozen=True)
+class ErrorModels:
+    """Coefficients A, B, C, D of the magnitude error model by unit."""
+
+    coefficients: dict[Unit, tuple[float, float, float, float]]
+
+
+def read_error_models(path: Path, fid: int | None = None) -> ErrorModels:
+    """Read lines of ``fieldid ccdid qid A B C D``, as the published files have them.
+
+    Parameters
+    ----------
+    path : Path
+    fid : int, optional
+        Filter that the file is for; by default from its name, which ends in ``zg``, ``zr`` or ``zi``.
+
+    Raises
+    ------
+    MetadataError
+    """
+    fid = fid or FILTER_IDS.get(path.stem[-2:], 0)
+    if fid not in FILTER_CODES:
+        raise MetadataError(f"{path}: the name does not end in zg, zr or zi, so the filter is unknown")
+    try:
+        rows = np.atleast_2d(np.loadtxt(path, comments="#", ndmin=2))
+        if rows.shape[1] != 7:
+            raise MetadataError(f"{path}: {rows.shape[1]} columns; expected fieldid ccdid qid A B C D")
+        return ErrorModels(
+            {
+                Unit(int(row[0]), rcid_of(int(row[1]), int(row[2])), fid): (row[3], row[4], row[5], row[6])
+                for row in rows.tolist()
+            }
+        )
+    except (ValueError, OSError) as error:
+        raise MetadataError(f"{path}: not a table of fieldid ccdid qid A B C D: {error}") from error
+
+
+_DEFAULT_RULES: Final = {
+    1: {"upper": 26.7, "slope": 0.20, "max_magzprms": 0.06, "min_nmatches": 80},
+    2: {"upper": 26.65, "slope": 0.15, "max_magzprms": 0.05, "min_nmatches": 120},
+    3: {"upper": 26.0, "slope": 0.07, "max_magzprms": 0.06, "min_nmatches": 100},
+}
+"""Explanatory Supplement 13.4, by fid."""
+
+
+def quality_rules(thresholds: Path | None = None, rule: Path | None = None) -> dict[int, QualityRule]:
+    """Rules by fid: the survey's own, or changed by files.
+
+    Parameters
+    ----------
+    thresholds : Path, optional
+        Lines of ``rcid g r i`` (spaces or commas) for all 64 readout channels.
+    rule : Path, optional
+        TOML with tables ``[zg]``, ``[zr]``, ``[zi]``, each with any of ``upper``, ``slope``, ``max_magzprms``,
+        ``min_nmatches``.
+
+    Raises
+    ------
+    MetadataError
+    """
+    limits = _read_thresholds(thresholds)
+    changed = _read_rule(rule)
+    return {
+        fid: QualityRule(**{**numbers, **changed.get(FILTER_CODES[fid], {})}, thresholds=tuple(limits[:, fid - 1]))  # type: ignore[arg-type]
+        for fid, numbers in _DEFAULT_RULES.items()
+    }
+
+
+def _read_thresholds(path: Path | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    shipped = resources.files("ztfmatch") / "data" / "zp_thresholds.csv"
+    try:
+        text = shipped.read_text() if path is None else path.read_text()
+        lines = [line.replace(",", " ").split() for line in text.splitlines()]
+        rows = [[float(word) for word in line] for line in lines if line and line[0].isdigit()]
+        table = np.array(rows, np.float64)
+    except (OSError, ValueError) as error:
+        raise MetadataError(f"{path}: not lines of rcid g r i: {error}") from error
+    if table.shape != (N_RCID, 4) or sorted(table[:, 0].tolist()) != list(range(N_RCID)):
+        raise MetadataError(f"{path}: expected one line of rcid g r i for each rcid 0..{N_RCID - 1}")
+    limits: np.ndarray[Any, np.dtype[np.float64]] = table[np.argsort(table[:, 0]), 1:]
+    return limits
+
+
+def _read_rule(path: Path | None) -> dict[str, dict[str, float]]:
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise MetadataError(f"{path}: not TOML: {error}") from error
+    allowed = set(_DEFAULT_RULES[1])
+    for code, table in tables.items():
+        if code not in FILTER_IDS or not isinstance(table, dict) or not set(table) <= allowed:
+            raise MetadataError(f"{path}: [{code}] {table}; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}")
+    return tables

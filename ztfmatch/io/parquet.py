@@ -1,0 +1,247 @@
+"""Write and read the store's Parquet files: encodings, checksums, rows of an id range."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
+from ztfmatch.schema import TABLES, Encoding, Table
+
+ROW_GROUP_ROWS: Final = 131_072
+ZSTD_LEVEL: Final = 1
+_PARQUET_ENCODING: Final = {
+    Encoding.SPLIT: "BYTE_STREAM_SPLIT",
+    Encoding.DELTA: "DELTA_BINARY_PACKED",
+    Encoding.PLAIN: "PLAIN",
+}
+
+IdRange = tuple[int, int]
+"""Smallest and largest id, both inclusive."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One live Parquet file: a row of the manifest."""
+
+    table: str
+    order: int
+    npix: int
+    path: str
+    rows: int
+    size: int
+    min_id: int | None
+    max_id: int | None
+    min_hmjd: float | None
+    max_hmjd: float | None
+    sha256: str
+    commit: int
+
+    @property
+    def tile(self) -> Tile | None:
+        """Tile that it belongs to; None in a table that is not divided over the sky."""
+        return None if self.order < 0 else Tile(self.order, self.npix)
+
+    def holds_id(self, ranges: Sequence[IdRange]) -> bool:
+        """Whether any id of the ranges can be in it."""
+        if self.min_id is None or self.max_id is None:
+            return True
+        return any(low <= self.max_id and high >= self.min_id for low, high in ranges)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+ID_COLUMN: Final = {
+    name: next((column for column in ("objectid", "exposureid") if column in table.names), None)
+    for name, table in TABLES.items()
+}
+"""Column whose bounds the manifest keeps as min_id and max_id."""
+
+_TIME_COLUMN: Final = {
+    name: next((column for column in ("hmjd", "obsmjd") if column in table.names), None)
+    for name, table in TABLES.items()
+}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a file goes."""
+
+    storage: Storage
+    path: str
+    table: Table
+    tile: Tile | None
+    commit: int
+
+
+def write_file(to: Destination, data: pa.Table) -> DataFile:
+    """Write one immutable file of a table and return its manifest row.
+
+    The same data give the same bytes, so a task that is run again replaces its file by itself.
+    """
+    buffer = encode(to.table, data)
+    to.storage.put(to.path, buffer)
+    ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
+    min_id, max_id = _bounds(data, ids)
+    min_hmjd, max_hmjd = _bounds(data, times)
+    return DataFile(
+        to.table.name,
+        -1 if to.tile is None else to.tile.order,
+        -1 if to.tile is None else to.tile.npix,
+        to.path,
+        data.num_rows,
+        buffer.size,
+        min_id,
+        max_id,
+        min_hmjd,
+        max_hmjd,
+        hashlib.sha256(buffer, usedforsecurity=False).hexdigest(),
+        to.commit,
+    )
+
+
+def _bounds(data: pa.Table, column: str | None) -> tuple[Any, Any]:
+    if column is None or data.num_rows == 0:
+        return None, None
+    bounds = pc.min_max(data[column])
+    return bounds["min"].as_py(), bounds["max"].as_py()
+
+
+def encode(table: Table, data: pa.Table) -> pa.Buffer:
+    """Parquet bytes of rows of a table, laid out as its schema says."""
+    sink = pa.BufferOutputStream()
+    dictionary = [column.name for column in table.columns if column.encoding is Encoding.DICTIONARY]
+    encodings = {
+        column.name: _PARQUET_ENCODING[column.encoding]
+        for column in table.columns
+        if column.encoding is not Encoding.DICTIONARY and not pa.types.is_dictionary(column.type)
+    }
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        use_dictionary=dictionary,
+        column_encoding=encodings,
+        write_statistics=[column.name for column in table.columns if column.bounds],
+        write_page_index=False,
+        version="2.6",
+    ) as writer:
+        writer.write_table(data.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Array]) -> pa.Table:
+    """Arrow table of the schema; NaN becomes null in nullable float columns, and nowhere else."""
+    arrays = []
+    for column in table.columns:
+        values = columns[column.name]
+        if column.nullable and isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            missing = np.isnan(values)
+            values = pa.array(values, column.type, mask=missing if missing.any() else None)
+        arrays.append(pa.array(values, column.type))
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def open_file(storage: Storage, file: DataFile) -> pq.ParquetFile:
+    """Open a live file.
+
+    Raises
+    ------
+    StoreDamagedError
+        If it is missing or no longer the Parquet file that was written.
+    """
+    try:
+        parquet = pq.ParquetFile(storage.open_input(file.path))
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, StoreDamagedError):
+            raise
+        raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
+    if parquet.metadata.num_rows != file.rows:
+        raise StoreDamagedError(
+            f"{_describe(file)} is damaged: it has {parquet.metadata.num_rows} rows; the manifest says {file.rows}"
+        )
+    return parquet
+
+
+def _describe(file: DataFile) -> str:
+    where = f", tile {file.tile}" if file.tile else ""
+    return f"{file.path} (table {file.table}{where}, commit {file.commit})"
+
+
+def read_file_rows(
+    storage: Storage, file: DataFile, columns: Sequence[str], ranges: Sequence[IdRange] | None = None
+) -> pa.Table:
+    """Rows of one file, of all ids or of some ranges of its id column; only the row groups needed are read."""
+    parquet = open_file(storage, file)
+    if ranges is None:
+        return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=False))
+    key = ID_COLUMN[file.table]
+    wanted = [*columns, *([key] if key and key not in columns else [])]
+    groups = [g for g, bounds in enumerate(_group_bounds(parquet, key)) if _overlaps(bounds, ranges)]
+    table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=False))
+    return table.filter(ids_in_ranges(table[key], ranges)).select(list(columns))
+
+
+def _guarded(file: DataFile, read: Any) -> pa.Table:
+    try:
+        return read()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
+    return bounds is None or any(low <= bounds[1] and high >= bounds[0] for low, high in ranges)
+
+
+def _group_bounds(parquet: pq.ParquetFile, key: str | None) -> list[IdRange | None]:
+    """Bounds of the id column in each row group; None where the file does not say."""
+    metadata = parquet.metadata
+    at = metadata.schema.names.index(key) if key in metadata.schema.names else -1
+    bounds: list[IdRange | None] = []
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(at).statistics if at >= 0 else None
+        known = statistics is not None and statistics.has_min_max
+        bounds.append((statistics.min, statistics.max) if known else None)
+    return bounds
+
+
+def ids_in_ranges(ids: pa.ChunkedArray, ranges: Sequence[IdRange]) -> pa.Array:
+    """Whether each id lies in any of the ranges, which may not overlap."""
+    ordered = sorted(ranges)
+    lows = np.array([low for low, _ in ordered], np.int64)
+    highs = np.array([high for _, high in ordered], np.int64)
+    values = ids.to_numpy()
+    at = np.searchsorted(lows, values, side="right") - 1
+    return pa.array((at >= 0) & (values <= highs[np.maximum(at, 0)]))
+
+
+def read_rows(
+    storage: Storage, files: Iterable[DataFile], columns: Sequence[str], ranges: Sequence[IdRange] | None = None
+) -> pa.Table | None:
+    """Rows of several files of one table, file after file; None where none fits."""
+    parts = [
+        read_file_rows(storage, file, columns, ranges)
+        for file in files
+        if file.rows and (ranges is None or file.holds_id(ranges))
+    ]
+    return pa.concat_tables(parts) if parts else None
+
+
+def iterate_row_groups(storage: Storage, file: DataFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Row groups of a file, one at a time."""
+    parquet = open_file(storage, file)
+    for group in range(parquet.metadata.num_row_groups):
+        yield _guarded(file, lambda g=group: parquet.read_row_group(g, columns=list(columns), use_threads=False))

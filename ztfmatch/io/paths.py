@@ -1,0 +1,54 @@
+"""Every name in a store, decided here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ztfmatch.kernels.tiling import Tile
+
+STORE_FILE: Final = "store.json"
+COMMITS: Final = "commits/"
+STAGING: Final = "staging/"
+DATA: Final = "data/"
+MANIFESTS: Final = "manifests/"
+
+
+def commit(number: int) -> str:
+    """Commit record."""
+    return f"{COMMITS}{number:010d}.json"
+
+
+def number_of_commit(path: str) -> int | None:
+    """Number of a commit record's path; None for anything else."""
+    name = path.removeprefix(COMMITS)
+    stem = name.removesuffix(".json")
+    return int(stem) if name != stem and stem.isdigit() else None
+
+
+def manifest(identity: str) -> str:
+    """Part of the list of live files."""
+    return f"{MANIFESTS}{identity}.parquet"
+
+
+def tiling(identity: str) -> str:
+    """The tiles of a snapshot."""
+    return f"{MANIFESTS}{identity}-tiling.json"
+
+
+def data_file(table: str, tile: Tile | None, commit_number: int, part: str) -> str:
+    """Parquet file of a table; a tile of None is for the tables that are not divided over the sky."""
+    name = f"{commit_number:010d}-{part}.parquet"
+    if tile is None:
+        return f"{DATA}{table}/{name}"
+    directory = tile.npix // 10_000 * 10_000
+    return f"{DATA}{table}/Norder={tile.order}/Dir={directory}/Npix={tile.npix}/{name}"
+
+
+def staged_result(operation_id: str, key: str) -> str:
+    """What a finished task returned, kept until the commit so that a rerun need not repeat it."""
+    return f"{STAGING}{operation_id}/{key}.json"
+
+
+def staging_of(operation_id: str) -> str:
+    """All that is staged for one operation."""
+    return f"{STAGING}{operation_id}/"

@@ -1,0 +1,103 @@
+"""One committed state of a store: its files, tiling and rows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ztfmatch.config import StoreConfig
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io import log
+from ztfmatch.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile, Tiling
+from ztfmatch.schema import TABLES
+
+
+@dataclass(frozen=True)
+class SnapshotFiles:
+    """The files of one snapshot; it never changes, whatever is committed later."""
+
+    storage: Storage
+    config: StoreConfig
+    commit: log.Commit
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        return self.commit.number
+
+    @functools.cached_property
+    def files(self) -> list[DataFile]:
+        """All live files."""
+        return log.read_manifests(self.storage, self.commit.manifests)
+
+    @functools.cached_property
+    def tiling(self) -> Tiling:
+        """Tiles of the snapshot."""
+        return log.read_tiling(self.storage, self.commit.tiling)
+
+    @functools.cached_property
+    def _by_table(self) -> dict[str, list[DataFile]]:
+        grouped: dict[str, list[DataFile]] = {name: [] for name in TABLES}
+        for file in self.files:
+            grouped.setdefault(file.table, []).append(file)
+        return grouped
+
+    @functools.cached_property
+    def _by_tile(self) -> dict[tuple[str, Tile | None], list[DataFile]]:
+        grouped: dict[tuple[str, Tile | None], list[DataFile]] = {}
+        for file in self.files:
+            grouped.setdefault((file.table, file.tile), []).append(file)
+        return grouped
+
+    def of_table(self, table: str) -> list[DataFile]:
+        """Live files of a table."""
+        return self._by_table[table]
+
+    def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
+        """Live files of one tile of a table, oldest first."""
+        return sorted(self._by_tile.get((table, tile), []), key=lambda f: (f.min_hmjd or 0.0, f.path))
+
+    def tiles_with(self, *tables: str) -> list[Tile]:
+        """Tiles that have files of any of these tables, in order of the sky."""
+        tiles = {file.tile for table in tables for file in self.of_table(table) if file.tile is not None}
+        return sorted(tiles, key=lambda tile: tile.fine_range)
+
+    def rows(self, table: str) -> int:
+        """Number of rows of a table."""
+        return sum(file.rows for file in self.of_table(table))
+
+    def size(self, table: str) -> int:
+        """Bytes of a table's files."""
+        return sum(file.size for file in self.of_table(table))
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None
+    ) -> pa.Table:
+        """Rows of a whole table, or of some ranges of its ids; sorted only within each file."""
+        names = list(columns or TABLES[table].names)
+        rows = read_rows(self.storage, self.of_table(table), names, ranges)
+        return TABLES[table].schema.empty_table().select(names) if rows is None else rows
+
+
+def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
+    """Open the newest snapshot, or one by number.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError
+        If there is no store that this version reads.
+    StoreDamagedError
+        If there is no such snapshot.
+    """
+    config = log.read_config(storage)
+    if number is None:
+        numbers = log.commit_numbers(storage)
+        if not numbers:
+            raise StoreDamagedError(f"{storage.root} has no snapshot yet: its 'init' did not finish; run it again")
+        number = numbers[-1]
+    return SnapshotFiles(storage, config, log.read_commit(storage, number))

@@ -1,0 +1,160 @@
+"""Bytes in and out of a store, on local disk or an object store: the only module that knows which.
+
+A contract of six calls (read, put, put_if_absent, list, delete, open_input), all atomic per object. Objects are
+immutable but for those under ``staging/``. Endpoint and credentials of object stores come from the environment or
+their own configuration files.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+
+from ztfmatch.errors import StoreDamagedError, ZtfmatchError
+
+
+class StorageError(ZtfmatchError, OSError):
+    """The storage refused or lost a request."""
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL of an object store rather than a local path."""
+    return "://" in place and not place.startswith("file://")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A directory or an object-store prefix; cheap to pickle, opened on first use.
+
+    Parameters
+    ----------
+    root : str
+        Absolute local path, or a URL (s3://bucket/prefix, gs://, az://).
+    """
+
+    root: str
+
+    @classmethod
+    def at(cls, place: str | os.PathLike[str]) -> Storage:
+        """Storage at a path or URL; relative paths are made absolute, nothing is created."""
+        text = os.fspath(place)
+        if is_url(text):
+            return cls(text.rstrip("/"))
+        return cls(str(Path(text.removeprefix("file://")).expanduser().absolute()))
+
+    def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
+        """Pickle the place, not the open connection."""
+        return Storage, (self.root,)
+
+    @property
+    def local_root(self) -> Path | None:
+        """Directory of a local store, else None."""
+        return None if is_url(self.root) else Path(self.root)
+
+    @functools.cached_property
+    def _backend(self) -> Any:
+        local = self.local_root
+        if local is None:
+            return from_url(self.root)
+        local.mkdir(parents=True, exist_ok=True)
+        return LocalStore(prefix=local)
+
+    def exists(self) -> bool:
+        """Whether anything is at this place; creates nothing."""
+        local = self.local_root
+        if local is not None:
+            return local.is_dir()
+        return next(iter(self.list("")), None) is not None
+
+    def read(self, path: str) -> bytes:
+        """Whole content of an object.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        """
+        local = self.local_root
+        if local is not None:
+            return (local / path).read_bytes()
+        return bytes(obstore.get(self._backend, path).bytes())
+
+    def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
+        """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
+        try:
+            obstore.put(self._backend, path, memoryview(data).cast("B"))
+        except (BaseError, OSError) as error:
+            raise StorageError(f"cannot write {path} in {self.root}: {_first_line(error)}") from error
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Write an object unless one of that name is there, durably; False if there is one."""
+        try:
+            obstore.put(self._backend, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise StorageError(f"cannot write {path} in {self.root}: {_first_line(error)}") from error
+        self.sync([path])
+        return True
+
+    def sync(self, paths: Sequence[str]) -> None:
+        """Force local files to disk, so that a commit never names what a power cut took away."""
+        if (local := self.local_root) is None:
+            return
+        places = {local / path for path in paths}
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(_force_to_disk, places))
+            list(pool.map(_force_to_disk, {place.parent for place in places}))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Path and size in bytes of every object below a prefix."""
+        if not (self.local_root is None or self.local_root.is_dir()):
+            return
+        for batch in obstore.list(self._backend, prefix or None):
+            for entry in batch:
+                yield entry["path"], entry["size"]
+
+    def delete(self, paths: list[str]) -> None:
+        """Delete objects; those already gone are no error."""
+        for path in paths:
+            try:
+                obstore.delete(self._backend, path)
+            except FileNotFoundError:
+                continue
+
+    def open_input(self, path: str) -> Any:
+        """Whatever pyarrow's readers take for one object: a local path, or a seekable file.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there: the snapshot names it.
+        """
+        try:
+            if self.local_root is not None:
+                return pa.memory_map(str(self.local_root / path))
+            return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
+        except FileNotFoundError:
+            raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
+
+
+def _force_to_disk(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

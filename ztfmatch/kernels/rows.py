@@ -1,0 +1,196 @@
+"""Rows of catalogs as columns: decode, check, digest, order, gather."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ztfmatch.kernels.sphere import Floats
+
+Columns = dict[str, npt.NDArray[np.generic]]
+Mask = npt.NDArray[np.bool_]
+
+MEASURED: Final = {
+    "sourceid": ("sourceid", np.int32),
+    "ra": ("ra", np.float64),
+    "dec": ("dec", np.float64),
+    "xpos": ("xpos", np.float32),
+    "ypos": ("ypos", np.float32),
+    "psfflux": ("flux", np.float32),
+    "psffluxerr": ("sigflux", np.float32),
+    "chi": ("chi", np.float32),
+    "sharp": ("sharp", np.float32),
+    "flags": ("flags", np.int16),
+}
+"""Column of the store: (column of the catalog, native type). What a detection keeps to the last bit."""
+
+
+def empty_columns(rows: int) -> Columns:
+    """Uninitialised measured columns for so many rows."""
+    return {name: np.empty(rows, dtype) for name, (_, dtype) in MEASURED.items()}
+
+
+def decode_into(columns: Columns, start: int, records: npt.NDArray[np.void]) -> int:
+    """Copy big-endian records into native columns from row ``start``; return the row after the last.
+
+    Parameters
+    ----------
+    columns : Columns
+        From :func:`empty_columns`; written to.
+    start : int
+    records : structured ndarray, shape (N,)
+    """
+    stop = start + len(records)
+    fields = records.dtype.fields or {}
+    table = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
+    for name, (source, dtype) in MEASURED.items():
+        width = np.dtype(dtype).itemsize
+        _SWAP[width](table, fields[source][1], columns[name][start:stop].view(f"u{width}"))
+    return stop
+
+
+def decode(records: npt.NDArray[np.void]) -> Columns:
+    """Native columns of all records."""
+    columns = empty_columns(len(records))
+    decode_into(columns, 0, records)
+    return columns
+
+
+def compress_rows(columns: Columns, rows: slice, keep: Mask) -> int:
+    """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
+    stop = rows.start + int(keep.sum())
+    for values in columns.values():
+        values[rows.start : stop] = values[rows][keep]
+    return stop
+
+
+@njit(cache=True, nogil=True)
+def _swap2(table, offset, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        row = table[i]
+        out[i] = np.uint16(row[offset]) << np.uint16(8) | np.uint16(row[offset + 1])
+
+
+@njit(cache=True, nogil=True)
+def _swap4(table, offset, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        word = np.uint32(0)
+        for k in range(4):
+            word = word << np.uint32(8) | np.uint32(table[i, offset + k])
+        out[i] = word
+
+
+@njit(cache=True, nogil=True)
+def _swap8(table, offset, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        word = np.uint64(0)
+        for k in range(8):
+            word = word << np.uint64(8) | np.uint64(table[i, offset + k])
+        out[i] = word
+
+
+_SWAP: Final = {2: _swap2, 4: _swap4, 8: _swap8}
+
+
+def position_faults(ra: Floats, dec: Floats) -> tuple[Mask, Mask]:
+    """Rows whose position cannot be used: not finite; finite but outside 0 <= ra <= 360, |dec| <= 90."""
+    finite = np.isfinite(ra) & np.isfinite(dec)
+    inside = (ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    return ~finite, finite & ~inside
+
+
+def first_repeated(sourceid: npt.NDArray[np.int32]) -> int | None:
+    """A sourceid that occurs twice, or None."""
+    if len(sourceid) < 2 or np.all(sourceid[1:] > sourceid[:-1]):
+        return None
+    ordered = np.sort(sourceid)
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    return int(ordered[again[0]]) if again.size else None
+
+
+def row_digests(columns: Columns) -> npt.NDArray[np.uint64]:
+    """64-bit digest of each row's measured bits, shape (N,).
+
+    The sum modulo 2^64 over the rows of an exposure is a digest that knows no order; a row lost, doubled or
+    altered in one bit changes it, but for a chance of 2^-64.
+    """
+    words = [columns[name].view(f"u{columns[name].itemsize}") for name in MEASURED]
+    return _row_digests(*words)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
+    """One step of the splitmix64 finaliser (Steele, Lea and Flood 2014)."""
+    x = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _row_digests(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    out = np.empty(sourceid.shape[0], np.uint64)
+    half = np.uint64(32)
+    for i in range(sourceid.shape[0]):
+        state = _mix(np.uint64(0), np.uint64(sourceid[i]) << half | np.uint64(flags[i]))
+        state = _mix(state, np.uint64(ra[i]))
+        state = _mix(state, np.uint64(dec[i]))
+        state = _mix(state, np.uint64(xpos[i]) << half | np.uint64(ypos[i]))
+        state = _mix(state, np.uint64(flux[i]) << half | np.uint64(fluxerr[i]))
+        out[i] = _mix(state, np.uint64(chi[i]) << half | np.uint64(sharp[i]))
+    return out
+
+
+def digest(columns: Columns, keep: Mask | None = None) -> int:
+    """Order-free digest of a set of rows, by default of all: the sum of their digests modulo 2^64."""
+    digests = row_digests(columns)
+    return int((digests if keep is None else digests[keep]).sum(dtype=np.uint64))
+
+
+@njit(cache=True, nogil=True)
+def order_by_group(
+    group: npt.NDArray[np.int64], time: Floats, tie: npt.NDArray[np.int64], groups: int
+) -> npt.NDArray[np.int64]:
+    """Order of rows by group, then time, then tie.
+
+    A counting sort by group, then an insertion sort within each, which is linear where rows come in order of time,
+    as exposures do.
+
+    Parameters
+    ----------
+    group : int64 ndarray, shape (N,)
+        0..groups-1; rows with a negative group are left out.
+    time : float64 ndarray, shape (N,)
+    tie : int64 ndarray, shape (N,)
+    groups : int
+
+    Returns
+    -------
+    int64 ndarray, shape (K,)
+        Row numbers.
+    """
+    place = np.zeros(groups + 1, np.int64)
+    for i in range(group.shape[0]):
+        if group[i] >= 0:
+            place[group[i] + 1] += 1
+    for g in range(groups):
+        place[g + 1] += place[g]
+    order = np.empty(place[groups], np.int64)
+    first = place.copy()
+    for i in range(group.shape[0]):
+        g = group[i]
+        if g < 0:
+            continue
+        k = place[g]
+        place[g] = k + 1
+        while k > first[g]:
+            j = order[k - 1]
+            if time[j] < time[i] or (time[j] == time[i] and tie[j] <= tie[i]):
+                break
+            order[k] = j
+            k -= 1
+        order[k] = i
+    return order

@@ -1,0 +1,68 @@
+"""What all operations share: identity of an operation, batches, conversion of results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from ztfmatch.io import paths
+from ztfmatch.io.parquet import DataFile, Destination, write_file
+from ztfmatch.io.storage import Storage
+from ztfmatch.schema import Table
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class OperationId:
+    """What an operation is to do, and on what: the same again is the same operation, which resumes."""
+
+    name: str
+    parent: int | None
+    inputs: Any
+
+    @property
+    def value(self) -> str:
+        """Hexadecimal digest."""
+        text = json.dumps([self.name, self.parent, self.inputs], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass
+class Stopwatch:
+    """When an operation began."""
+
+    started: float = field(default_factory=time.time)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since, to the millisecond."""
+        return round(time.time() - self.started, 3)
+
+
+def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Consecutive runs of at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])
+
+
+def files_of(results: Iterable[Row]) -> list[DataFile]:
+    """Manifest rows that tasks returned."""
+    return [DataFile(**file) for result in results for file in result["files"]]
+
+
+def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int, part: str) -> list[DataFile]:
+    """Write rows of a table that is not divided over the sky; nothing if there are none."""
+    if not rows:
+        return []
+    data = pa.Table.from_pylist(list(rows), schema=table.schema)
+    data = data.sort_by([(name, "ascending") for name in table.sorted_by])
+    path = paths.data_file(table.name, None, commit, part)
+    return [write_file(Destination(storage, path, table, None, commit), data)]

@@ -1,0 +1,171 @@
+"""Make a store: read the references, decide the tiling, write the objects, commit snapshot 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ztfmatch.config import StoreConfig
+from ztfmatch.errors import ConfigError, StoreExistsError
+from ztfmatch.io import log
+from ztfmatch.io.sources import REFERENCE_PATTERN, expand
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
+from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
+from ztfmatch.runner import Job, Runner
+from ztfmatch.schema import QUARANTINE, REFERENCES
+from ztfmatch.survey import Unit, objectid_base
+from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_references
+from ztfmatch.tasks.seeds import ReferenceInput, SeedTask, write_objects
+from ztfmatch.tasks.staging import clear
+
+_CATALOGS_PER_INSPECTION: Final = 32
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What an init did."""
+
+    store: str
+    snapshot: int
+    already_done: bool
+    references: int
+    objects: int
+    tiles: int
+    bytes: int
+    quarantined: list[Row]
+    seconds: float
+
+
+def init_store(
+    storage: Storage, references: Sequence[str], config: StoreConfig, runner: Runner, strict: bool = False
+) -> InitReport:
+    """Make a store of the seeds in reference catalogs.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where; nothing or an unfinished init of the same settings may be there.
+    references : sequence of str
+        Files, directories or globs.
+    config : StoreConfig
+    runner : Runner
+    strict : bool
+        Fail if a reference cannot be used, instead of quarantining it.
+
+    Raises
+    ------
+    ConfigError
+        If no usable reference is found, or ``strict`` and one is bad.
+    StoreExistsError
+        If there is a store made of other references.
+    """
+    watch = Stopwatch()
+    config.validate()
+    sources = expand(references, REFERENCE_PATTERN)
+    if not sources:
+        raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
+    found, quarantined = _inspect(sources, runner)
+    if quarantined and strict:
+        raise ConfigError(f"--strict: {quarantined[0]['source']}: {quarantined[0]['reason']}")
+    if not found:
+        raise ConfigError(
+            f"none of {len(sources)} reference catalogs can be used; {sources[0]}: {quarantined[0]['reason']}"
+        )
+    operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
+    log.create_store(storage, config)
+    if log.commit_numbers(storage):
+        return _already_done(storage, operation_id, watch)
+    tiling = _tiling(found, config)
+    results = runner.run(Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage))
+    rows = [{**row, "generation": 0, "commit": 0} for row in found]
+    refused = [{**row, "commit": 0} for row in quarantined]
+    files = files_of(results)
+    files += write_rows(storage, REFERENCES, [_only(row, REFERENCES.names) for row in rows], 0, operation_id[:12])
+    files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
+    objects = sum(result["objects"] for result in results)
+    counts = {"references": len(rows), "objects": objects, "quarantined": len(refused)}
+    change = log.Change("init", operation_id, _arguments(references, config), counts, files, tiling=tiling, started=watch.started)
+    commit = log.commit(storage, None, change)
+    clear(storage, operation_id)
+    return InitReport(
+        storage.root, commit.number, False, len(rows), objects, len(tiling.tiles), sum(f.size for f in files),
+        refused, watch.seconds,
+    )  # fmt: skip
+
+
+def _arguments(references: Sequence[str], config: StoreConfig) -> dict[str, Any]:
+    return {"references": list(references), **asdict(config)}
+
+
+def _only(row: Row, names: Sequence[str]) -> Row:
+    return {name: row[name] for name in names}
+
+
+def _already_done(storage: Storage, operation_id: str, watch: Stopwatch) -> InitReport:
+    first = log.read_commit(storage, 0)
+    if first.operation_id != operation_id:
+        raise StoreExistsError(f"{storage.root} is a store already, made of other references: choose another place")
+    counts, tiling = first.counts, log.read_tiling(storage, first.tiling)
+    return InitReport(
+        storage.root, 0, True, counts["references"], counts["objects"], len(tiling.tiles),
+        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds,
+    )  # fmt: skip
+
+
+def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:
+    """Usable references, one a unit, in order of objectid; and the others with their reasons."""
+    tasks = [
+        InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
+        for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
+    ]
+    results = runner.run(Job("reading references", inspect_references, tasks, "inspect"))
+    quarantined = [row for result in results for row in result["quarantined"]]
+    by_unit: dict[Unit, Row] = {}
+    for row in sorted((row for result in results for row in result["references"]), key=lambda row: row["source"]):
+        first = by_unit.setdefault(unit_of(row), row)
+        if first is not row and first["sha256"] != row["sha256"]:
+            quarantined.append(_second_reference(row, first))
+    return sorted(by_unit.values(), key=lambda row: objectid_base(unit_of(row))), quarantined
+
+
+def _second_reference(row: Row, first: Row) -> Row:
+    reason = f"a second reference of unit {unit_of(row)}, of which {first['source']} is taken; expected one"
+    return {"code": "duplicate", "reason": reason, **_only(row, ["filename", "source", "size", "sha256"])}
+
+
+def unit_of(row: Row) -> Unit:
+    """Unit of a row of the ledger or of the references."""
+    return Unit(row["field"], row["rcid"], row["fid"])
+
+
+def _tiling(references: Sequence[Row], config: StoreConfig) -> Tiling:
+    pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
+    counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
+    unique, where = np.unique(pixels, return_inverse=True)
+    total = np.bincount(where, weights=counts, minlength=len(unique)).astype(np.int64)
+    return adaptive_tiling(unique, total, config.seeds_per_tile, config.max_order)
+
+
+def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operation_id: str) -> list[SeedTask]:
+    by_tile: dict[Tile, list[ReferenceInput]] = {}
+    for row in references:
+        if row["ra"] is None:
+            continue
+        entry = ReferenceInput(row["source"], row["nseeds"] + row["nrejected"], row["digest"], unit_of(row), 0, row["magzp"])
+        for tile in tiles_of_footprint(tiling, row):
+            by_tile.setdefault(tile, []).append(entry)
+    return [
+        SeedTask(f"objects-N{tile.order}-{tile.npix}", storage, tile, tuple(inputs), 0, operation_id[:12])
+        for tile, inputs in sorted(by_tile.items())
+    ]
+
+
+def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
+    """Tiles that the footprint of a ledger or reference row touches."""
+    centre = unit_vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
+    return tiling.touched_by_cap(centre, float(np.radians(row["radius"])))

@@ -1,0 +1,137 @@
+"""Which of the inspected catalogs are new, known, or to be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ztfmatch.io.parquet import DataFile, read_rows
+from ztfmatch.io.snapshot import SnapshotFiles
+from ztfmatch.operations.common import Row
+from ztfmatch.schema import EXPOSURES, QUARANTINE
+
+SAME_TIME_DAY: Final = 1e-5
+"""Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
+
+_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "filename", "sha256"]
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Inspected catalogs, sorted out."""
+
+    new: list[Row]
+    """Ledger rows to take in, in order of exposureid."""
+    known: int
+    quarantined: list[Row]
+    """Refused in this run, whether or not they were before."""
+    quarantine_rows: list[Row]
+    """Rows to write to the quarantine."""
+    removed_files: frozenset[str]
+    """Quarantine files that these rows replace."""
+
+    @property
+    def changes_quarantine(self) -> bool:
+        """Whether the quarantine table changes."""
+        return bool(self.quarantine_rows or self.removed_files)
+
+
+class _Seen:
+    """Exposures in the store or taken in before in this run."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._by_id: dict[int, Row] = {}
+        self._by_time: dict[tuple[int, int, int, int], Row] = {}
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        self._by_id[row["exposureid"]] = row
+        self._by_time[self._slot(row, 0)] = row
+
+    @staticmethod
+    def _slot(row: Row, shift: int) -> tuple[int, int, int, int]:
+        return row["field"], row["rcid"], row["fid"], int(row["obsmjd"] / SAME_TIME_DAY) + shift
+
+    def same_exposure(self, row: Row) -> Row | None:
+        """The exposure of that key."""
+        return self._by_id.get(row["exposureid"])
+
+    def same_time(self, row: Row) -> Row | None:
+        """An exposure of the unit that began at the same time."""
+        near = (self._by_time.get(self._slot(row, shift)) for shift in (-1, 0, 1))
+        return next((r for r in near if r is not None and abs(r["obsmjd"] - row["obsmjd"]) < SAME_TIME_DAY), None)
+
+
+def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Row]) -> Sorted:
+    """Tell new exposures from known ones and from duplicates under other names.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    found : sequence of Row
+        Ledger rows of usable catalogs.
+    refused : sequence of Row
+        Quarantine rows of the others.
+    """
+    seen = _Seen(_ledger_near(snapshot, found))
+    new: list[Row] = []
+    known = 0
+    quarantined = list(refused)
+    for row in sorted(found, key=lambda row: (row["exposureid"], row["source"])):
+        same = seen.same_exposure(row)
+        if same is not None and same["sha256"] == row["sha256"]:
+            known += 1
+        elif same is not None:
+            quarantined.append(_refusal(row, "conflict", f"the exposure is known from {same['filename']}, other content"))
+        elif (twin := seen.same_time(row)) is not None:
+            quarantined.append(_refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name"))
+        else:
+            seen.add(row)
+            new.append(row)
+    rows, removed = _quarantine_change(snapshot, quarantined, {row["source"] for row in found})
+    return Sorted(new, known, quarantined, rows, removed)
+
+
+def _refusal(row: Row, code: str, reason: str) -> Row:
+    kept = {name: row[name] for name in ("filename", "source", "size", "sha256")}
+    return {"code": code, "reason": reason, **kept}
+
+
+def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
+    """Ledger rows that can be of the same exposures: only files of those nights or keys are read."""
+    if not found:
+        return []
+    times = [row["obsmjd"] for row in found]
+    ids = [row["exposureid"] for row in found]
+    files = [
+        file
+        for file in snapshot.of_table(EXPOSURES.name)
+        if _overlap(file, min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY) or file.holds_id([(min(ids), max(ids))])
+    ]
+    table = read_rows(snapshot.storage, files, _COLUMNS)
+    return [] if table is None else table.to_pylist()
+
+
+def _overlap(file: DataFile, low: float, high: float) -> bool:
+    return file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
+
+
+def _quarantine_change(
+    snapshot: SnapshotFiles, quarantined: Sequence[Row], accepted: set[str]
+) -> tuple[list[Row], frozenset[str]]:
+    """Rows to write and files to drop, so that the table holds each refused source once, as last seen."""
+    stored: list[Row] = snapshot.read(QUARANTINE.name).to_pylist()
+    before = {row["source"]: _content(row) for row in stored}
+    accepted = accepted - {row["source"] for row in quarantined}
+    fresh = {row["source"]: row for row in quarantined if before.get(row["source"]) != _content(row)}
+    stale = set(before) & (set(fresh) | accepted)
+    if not stale:
+        return list(fresh.values()), frozenset()
+    kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
+    return kept + list(fresh.values()), frozenset(file.path for file in snapshot.of_table(QUARANTINE.name))
+
+
+def _content(row: Row) -> tuple[Any, ...]:
+    return row["code"], row["reason"], row["sha256"]

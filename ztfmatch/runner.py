@@ -1,0 +1,255 @@
+"""Run tasks: in a plain loop, on a local cluster, or on a Dask scheduler. The only module that imports Dask.
+
+Dask carries tasks and small results, never tables. A bounded number of tasks is in flight, so the scheduler holds a
+few hundred whatever the job's size. A task that fails is tried again; when it keeps failing the others are finished,
+then the job stops with an error that names it. A lost worker's tasks run elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from ztfmatch.config import Resources
+from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
+from ztfmatch.io.storage import Storage
+from ztfmatch.tasks.staging import Function, Task, run_staged
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, tasks finished, and their number."""
+
+_TASKS_IN_FLIGHT_PER_WORKER: Final = 3
+_NAMED_FAILURES: Final = 5
+
+
+def no_progress(what: str, done: int, total: int) -> None:  # noqa: ARG001
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks of one kind.
+
+    Parameters
+    ----------
+    title : str
+        What is being done, for people.
+    function : Function
+    tasks : sequence of Task
+        Keys must differ.
+    operation_id : str
+        Under which results are staged.
+    storage : Storage or None
+        Where; None stages nothing.
+    """
+
+    title: str
+    function: Function
+    tasks: Sequence[Task]
+    operation_id: str
+    storage: Storage | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of one task, or the error of its last try."""
+
+    key: str
+    result: dict[str, Any] | None
+    error: BaseException | None = None
+
+
+class Executor(Protocol):
+    """How tasks are run; one interface for the loop and for Dask."""
+
+    def outcomes(self, job: Job) -> Iterator[Outcome]:
+        """Outcomes in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs on an executor and turns failures into one error."""
+
+    executor: Executor
+    memory_bytes: int
+    progress: Progress = no_progress
+
+    def run(self, job: Job) -> list[dict[str, Any]]:
+        """Results in order of the job's tasks.
+
+        Raises
+        ------
+        JobFailedError
+            If any task failed after its retries; what the others did is staged, so a rerun resumes.
+        """
+        total, results, failures = len(job.tasks), {}, []
+        self.progress(job.title, 0, total)
+        for done, outcome in enumerate(self.executor.outcomes(job), 1):
+            if outcome.error is not None:
+                failures.append(outcome)
+            else:
+                results[outcome.key] = outcome.result
+            self.progress(job.title, done, total)
+        if failures:
+            raise _job_error(job, failures) from failures[0].error
+        return [results[task.key] or {} for task in job.tasks]
+
+    def check_memory(self, projected: dict[str, int]) -> None:
+        """Refuse a job before it starts if a task would need more than a worker's budget.
+
+        Parameters
+        ----------
+        projected : dict
+            Peak bytes by task key.
+
+        Raises
+        ------
+        MemoryBudgetError
+        """
+        if not projected:
+            return
+        key, most = max(projected.items(), key=lambda item: item[1])
+        if most > self.memory_bytes:
+            raise MemoryBudgetError(
+                f"task {key} would need {most / 2**20:.0f} MiB of memory; the budget of a worker is "
+                f"{self.memory_bytes / 2**20:.0f} MiB: raise --memory"
+            )
+
+
+def _job_error(job: Job, failures: list[Outcome]) -> JobFailedError:
+    named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
+    more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
+    return JobFailedError(
+        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries, nothing was committed; "
+        f"a rerun resumes. {named}{more}"
+    )
+
+
+@dataclass(frozen=True)
+class LoopExecutor:
+    """A plain loop in this process."""
+
+    retries: int = 0
+
+    def outcomes(self, job: Job) -> Iterator[Outcome]:
+        """Outcomes in order of the tasks."""
+        for task in job.tasks:
+            yield self._try(job, task)
+
+    def _try(self, job: Job, task: Task) -> Outcome:
+        for attempt in range(self.retries + 1):
+            try:
+                return Outcome(task.key, run_staged(job.function, task, job.storage, job.operation_id))
+            except Exception as error:  # noqa: BLE001  (collected, chained and raised by Runner.run)
+                if attempt == self.retries:
+                    return Outcome(task.key, None, error)
+        raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class DaskExecutor:
+    """A Dask client; its cluster is someone else's to start and stop."""
+
+    client: Any
+    retries: int = 0
+
+    def outcomes(self, job: Job) -> Iterator[Outcome]:
+        """Outcomes as they come, with a bounded number of tasks submitted."""
+        from distributed import as_completed
+
+        waiting = iter(job.tasks)
+        running: dict[str, str] = {}
+        stream = as_completed()
+        for task in self._next(waiting, self._window()):
+            self._submit(job, task, stream, running)
+        for future in stream:
+            key = running.pop(future.key)
+            error = future.exception() if future.status == "error" else None
+            yield Outcome(key, None if error else future.result(), error)
+            future.release()
+            for task in self._next(waiting, 1):
+                self._submit(job, task, stream, running)
+
+    def _window(self) -> int:
+        threads = sum(self.client.nthreads().values())
+        return max(threads, 1) * _TASKS_IN_FLIGHT_PER_WORKER
+
+    @staticmethod
+    def _next(waiting: Iterator[Task], count: int) -> list[Task]:
+        return [task for task, _ in zip(waiting, range(count), strict=False)]
+
+    def _submit(self, job: Job, task: Task, stream: Any, running: dict[str, str]) -> None:
+        future = self.client.submit(
+            run_staged,
+            job.function,
+            task,
+            job.storage,
+            job.operation_id,
+            key=f"{job.function.__name__}-{job.operation_id[:12]}-{task.key}",
+            pure=False,
+            retries=self.retries,
+        )
+        running[future.key] = task.key
+        stream.add(future)
+
+
+@contextlib.contextmanager
+def open_runner(resources: Resources, progress: Progress = no_progress) -> Iterator[Runner]:
+    """Runner for the resources; a cluster that it started is stopped at the end.
+
+    Raises
+    ------
+    ConfigError
+        If the resources contradict each other or a scheduler cannot be reached.
+    """
+    resources.validate()
+    with contextlib.ExitStack() as stack:
+        executor = _executor(resources, stack)
+        yield Runner(executor, resources.memory_bytes, progress)
+
+
+def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
+    if resources.scheduler is None and resources.cluster is None and resources.workers == 0:
+        return LoopExecutor(resources.retries)
+    from distributed import Client
+
+    if resources.scheduler is not None:
+        try:
+            client = stack.enter_context(Client(resources.scheduler, timeout="20s"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"no Dask scheduler answers at {resources.scheduler}: {error}") from error
+    else:
+        client = stack.enter_context(Client(stack.enter_context(start_cluster(resources))))
+    return DaskExecutor(client, resources.retries)
+
+
+def start_cluster(resources: Resources) -> Any:
+    """Start the cluster that the resources name: ``local`` by default, or ``slurm`` (needs dask-jobqueue)."""
+    profile = resources.cluster or "local"
+    workers = resources.workers or 1
+    if profile == "local":
+        from distributed import LocalCluster
+
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=resources.memory_bytes,
+            dashboard_address=None,
+        )
+    if profile == "slurm":
+        return _start_slurm(replace(resources, workers=workers))
+    raise ConfigError(f"no cluster profile {profile!r}; there are: local, slurm")
+
+
+def _start_slurm(resources: Resources) -> Any:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise ConfigError("--cluster slurm needs dask-jobqueue: pip install 'ztfmatch[slurm]'") from None
+    cluster = SLURMCluster(cores=1, processes=1, memory=f"{resources.memory_bytes}B")
+    cluster.scale(jobs=resources.workers)
+    return cluster

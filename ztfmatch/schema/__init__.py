@@ -1,0 +1,32 @@
+"""Every table and column of the store, declared once.
+
+Readers, writers, checks and the documentation (``ztfmatch schema``) derive from :data:`TABLES`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
+from ztfmatch.schema.sky import DETECTIONS, OBJECTS, ORPHANS
+from ztfmatch.schema.statistics import STATISTICS
+from ztfmatch.schema.types import Column, Encoding, Table
+
+TABLES: Final = {
+    table.name: table
+    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS)
+}
+
+__all__ = [
+    "DETECTIONS",
+    "EXPOSURES",
+    "OBJECTS",
+    "ORPHANS",
+    "QUARANTINE",
+    "REFERENCES",
+    "STATISTICS",
+    "TABLES",
+    "Column",
+    "Encoding",
+    "Table",
+]

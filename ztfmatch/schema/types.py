@@ -1,0 +1,68 @@
+"""What a column and a table are: the classes that the declarations in this package are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import pyarrow as pa
+
+
+class Encoding(Enum):
+    """How a column is laid out in Parquet, chosen by measurement (see tests/benchmarks)."""
+
+    DICTIONARY = "dictionary"
+    """Few distinct values, or values written with few decimals."""
+    SPLIT = "byte-stream split"
+    """Full-precision numbers: bytes of like significance together, then compressed."""
+    DELTA = "delta"
+    """Sorted integers."""
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, declared once: readers, writers and documentation derive from it."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+    source: str
+    nullable: bool = False
+    encoding: Encoding = Encoding.PLAIN
+    bounds: bool = False
+    """Whether minimum and maximum are kept for each row group."""
+
+    def field(self) -> pa.Field:
+        """Arrow field with unit, description and source as metadata."""
+        metadata = {"unit": self.unit, "description": self.description, "source": self.source}
+        return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the store."""
+
+    name: str
+    description: str
+    sorted_by: tuple[str, ...]
+    columns: tuple[Column, ...]
+    by_tile: bool = True
+    """False for the tables about files, which are not divided over the sky."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema, with the metadata of every column."""
+        return pa.schema([column.field() for column in self.columns])
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [column.name for column in self.columns]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"table {self.name} has no column {name!r}; it has {', '.join(self.names)}")

@@ -1,0 +1,177 @@
+"""Facts of the survey: identifiers, filters, focal plane, names of its files.
+
+Everything here is arithmetic on integers and strings; no files, no arrays of detections.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
+"""IRSA's filter codes by filter id (fid)."""
+
+FILTER_IDS: Final = {code: fid for fid, code in FILTER_CODES.items()}
+
+MATCH_RADIUS_ARCSEC: Final = 1.5
+"""The survey's association radius, as measured in its matchfiles."""
+
+DEFAULT_EXPTIME_S: Final = 30.0
+"""Exposure time of the survey, taken where neither header nor table give one."""
+
+QUADRANT_SHAPE_PIX: Final = (3072, 3080)
+"""Columns (x) and rows (y) of a quadrant image."""
+
+PIXEL_SCALE_ARCSEC: Final = 1.0123
+
+PALOMAR_GEODETIC: Final = (-116.8630, 33.3563, 1712.0)
+"""East longitude in degrees, geodetic latitude in degrees (WGS84), height in metres of the telescope."""
+
+MAX_GENERATION: Final = 9
+MAX_SOURCEID: Final = 10**7 - 1
+N_RCID: Final = 64
+
+_PSFCAT = re.compile(
+    r"ztf_(?P<fracday>\d{14})_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_o_q(?P<qid>\d)_psfcat\.fits"
+)
+_REFPSFCAT = re.compile(r"ztf_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_q(?P<qid>\d)_refpsfcat\.fits")
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """The scope in which detections match seeds: one field, readout channel and filter."""
+
+    field: int
+    rcid: int
+    fid: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.field < 10_000:
+            raise ValueError(f"field {self.field} is outside 1..9999")
+        if not 0 <= self.rcid < N_RCID:
+            raise ValueError(f"rcid {self.rcid} is outside 0..{N_RCID - 1}")
+        if self.fid not in FILTER_CODES:
+            raise ValueError(f"fid {self.fid} is not one of {sorted(FILTER_CODES)}")
+
+    @property
+    def ccdid(self) -> int:
+        """CCD number, 1..16."""
+        return self.rcid // 4 + 1
+
+    @property
+    def qid(self) -> int:
+        """Quadrant of the CCD, 1..4."""
+        return self.rcid % 4 + 1
+
+    def __str__(self) -> str:
+        return f"{self.field:06d}_{FILTER_CODES[self.fid]}_c{self.ccdid:02d}_q{self.qid}"
+
+
+def rcid_of(ccdid: int, qid: int) -> int:
+    """Readout channel 0..63 of CCD 1..16 and quadrant 1..4.
+
+    Raises
+    ------
+    ValueError
+        If either is out of range.
+    """
+    if not (1 <= ccdid <= 16 and 1 <= qid <= 4):
+        raise ValueError(f"ccdid {ccdid}, qid {qid}: expected 1..16 and 1..4")
+    return 4 * (ccdid - 1) + qid - 1
+
+
+def objectid_base(unit: Unit, generation: int = 0) -> int:
+    """Objectid of sourceid 0: field*10^12 + fid*10^11 + ccdid*10^9 + qid*10^8 + generation*10^7.
+
+    Generation 0 gives IRSA's own number. Adding a sourceid below 10^7 gives the objectid.
+
+    Raises
+    ------
+    ValueError
+        If the generation does not fit its digit.
+    """
+    if not 0 <= generation <= MAX_GENERATION:
+        raise ValueError(f"generation {generation} of unit {unit} is outside 0..{MAX_GENERATION}")
+    head = unit.field * 10**12 + unit.fid * 10**11 + unit.ccdid * 10**9 + unit.qid * 10**8
+    return head + generation * 10**7
+
+
+def objectid_range(unit: Unit) -> tuple[int, int]:
+    """Smallest and largest objectid that the unit can ever use, all generations; both inclusive."""
+    base = objectid_base(unit)
+    return base, base + 10**8 - 1
+
+
+def unit_of_objectid(objectid: int) -> Unit:
+    """Unit of an objectid of any generation.
+
+    Raises
+    ------
+    ValueError
+        If the number is no objectid.
+    """
+    field, rest = divmod(int(objectid), 10**12)
+    fid, rest = divmod(rest, 10**11)
+    ccdid, rest = divmod(rest, 10**9)
+    try:
+        return Unit(field, rcid_of(ccdid, rest // 10**8), fid)
+    except ValueError as error:
+        raise ValueError(f"{objectid} is no objectid: {error}") from None
+
+
+def exposureid_of(fracday: int, rcid: int) -> int:
+    """Key of one quadrant-image catalog: fracday * 100 + rcid.
+
+    fracday is the 14-digit YYYYMMDDffffff of the file name. The camera takes one exposure at a time,
+    so the number is unique in the survey; it stays below 2^53 and is exact in every tool.
+    """
+    return fracday * 100 + rcid
+
+
+def fracday_of_mjd(obsmjd: float) -> int:
+    """YYYYMMDDffffff of a time, for a catalog whose name does not give it.
+
+    The survey's own number is up to two minutes earlier than OBSMJD, so this is a stand-in.
+    """
+    import datetime
+
+    day, fraction = divmod(obsmjd, 1.0)
+    date = datetime.date(1858, 11, 17) + datetime.timedelta(days=int(day))
+    return int(f"{date:%Y%m%d}") * 10**6 + min(round(fraction * 1e6), 999_999)
+
+
+@dataclass(frozen=True)
+class CatalogName:
+    """What a catalog's file name says; ``fracday`` is None for a reference catalog."""
+
+    unit: Unit
+    fracday: int | None
+
+
+def parse_catalog_name(name: str) -> CatalogName | None:
+    """Parse the survey's file name of a psfcat or refpsfcat; None where the name is not of that form.
+
+    Raises
+    ------
+    ValueError
+        If the name has the form but a number in it is out of range.
+    """
+    match = _PSFCAT.fullmatch(name) or _REFPSFCAT.fullmatch(name)
+    if match is None:
+        return None
+    got = match.groupdict()
+    rcid = rcid_of(int(got["ccdid"]), int(got["qid"]))
+    unit = Unit(int(got["field"]), rcid, FILTER_IDS[got["code"]])
+    return CatalogName(unit, int(got["fracday"]) if "fracday" in got else None)
+
+
+def psfcat_name(unit: Unit, fracday: int) -> str:
+    """File name of an epochal catalog, as the survey writes it."""
+    code = FILTER_CODES[unit.fid]
+    return f"ztf_{fracday:014d}_{unit.field:06d}_{code}_c{unit.ccdid:02d}_o_q{unit.qid}_psfcat.fits"
+
+
+def refpsfcat_name(unit: Unit) -> str:
+    """File name of a reference catalog, as the survey writes it."""
+    return f"ztf_{unit.field:06d}_{FILTER_CODES[unit.fid]}_c{unit.ccdid:02d}_q{unit.qid}_refpsfcat.fits"

@@ -1,0 +1,286 @@
+"""Match the detections of a batch of exposures to the seeds of one tile and write its new rows.
+
+A tile decides alone. It considers its own detections and those of the margin around it, against its own seeds and
+those of the margin: all that can take part in the fate of a detection or a seed of its own (a seed within a radius
+of the detection, that seed's other detections, and their seeds, up to three radii away). It writes a matched
+detection if the seed is its own, an orphan if the detection is. So each row is written by exactly one tile, and the
+result does not depend on the tiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.io import paths
+from ztfmatch.io.catalogs import changed, reread_records
+from ztfmatch.io.parquet import DataFile, Destination, IdRange, read_rows, table_from_columns, write_file
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels import calibration
+from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
+from ztfmatch.kernels.crossmatch import SeedGrid, build_grid, match_exposure
+from ztfmatch.kernels.rows import MEASURED, Columns, compress_rows, decode_into, digest, empty_columns, order_by_group
+from ztfmatch.kernels.sphere import Floats, unit_vectors
+from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
+from ztfmatch.schema import DETECTIONS, ORPHANS
+from ztfmatch.schema.sky import ACTIVE, ORPHAN_REASONS
+from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.tasks.inspect import usable_columns
+
+BYTES_PER_ROW: Final = 420
+"""Peak memory of a match task per row of its catalogs; tests compare it with what is measured."""
+
+_NO_SEED, _NEARER, _NO_REFERENCE = range(3)
+
+
+@dataclass(frozen=True)
+class ExposureInput:
+    """What a task needs to know of one exposure."""
+
+    exposureid: int
+    source: str
+    digest: int
+    nrows: int
+    unit: Unit
+    has_reference: bool
+    straddles: bool
+    """Whether its footprint touches other tiles too."""
+    mid_mjd: float
+    observer: tuple[float, float, float]
+    """Telescope relative to the Sun, light days."""
+    magzp: float
+    bad: bool
+    error_model: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class MatchTask:
+    """One tile and a batch of exposures, ordered by unit, then time."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    exposures: tuple[ExposureInput, ...]
+    objects: tuple[DataFile, ...]
+    """Object files of the tile and its neighbours."""
+    radius_arcsec: float
+    commit: int
+    part: str
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Active seeds of one unit in a tile and its margin."""
+
+    objectid: npt.NDArray[np.int64]
+    owned: npt.NDArray[np.bool_]
+    """Whether the seed belongs to the tile itself."""
+    grid: SeedGrid
+
+
+@dataclass
+class Batch:
+    """Rows of all exposures of a task, in order of exposure."""
+
+    columns: Columns
+    exposure: npt.NDArray[np.int32]
+    """Row of the exposure in the task."""
+    hmjd: Floats
+    group: npt.NDArray[np.int64]
+    """Number of the object in ``objectid``; negative for rows that are no epoch of this tile's objects."""
+    reason: npt.NDArray[np.int8]
+    """Reason of an orphan of this tile; negative for other rows."""
+    nearest: npt.NDArray[np.int64]
+    """Objectid that an orphan lost to; 0 for none."""
+    objectid: npt.NDArray[np.int64]
+    """Objects of the tile that a detection can match, unit after unit, ascending."""
+
+
+def match_tile(task: MatchTask) -> dict[str, Any]:
+    """Match, write, count.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts for each exposure that has any.
+    """
+    batch = _match_batch(task)
+    files = [file for file in (_write_detections(task, batch), _write_orphans(task, batch)) if file is not None]
+    n = len(task.exposures)
+    matched = np.bincount(batch.exposure[batch.group >= 0], minlength=n)
+    orphans = np.bincount(batch.exposure[batch.reason >= 0], minlength=n)
+    seen = np.flatnonzero(matched + orphans)
+    return {
+        "files": [file.to_json() for file in files],
+        "exposureid": [task.exposures[i].exposureid for i in seen],
+        "matched": matched[seen].tolist(),
+        "orphans": orphans[seen].tolist(),
+    }
+
+
+def _match_batch(task: MatchTask) -> Batch:
+    seeds = read_seeds(task)
+    rows = sum(exposure.nrows for exposure in task.exposures)
+    columns = empty_columns(rows)
+    batch = Batch(
+        columns,
+        np.empty(rows, np.int32),
+        np.empty(rows),
+        np.full(rows, -1, np.int64),
+        np.full(rows, -1, np.int8),
+        np.zeros(rows, np.int64),
+        np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)]),
+    )
+    first_group = dict(zip(seeds, np.cumsum([0, *(len(s.objectid) for s in seeds.values())]).tolist(), strict=False))
+    start = 0
+    for i, exposure in enumerate(task.exposures):
+        stop = _load(task.tile, exposure, columns, start)
+        batch.exposure[start:stop] = i
+        _match_one(task.tile, exposure, seeds.get(exposure.unit), first_group, batch, slice(start, stop))
+        start = stop
+    return _trimmed(batch, start)
+
+
+def _load(tile: Tile, exposure: ExposureInput, columns: Columns, start: int) -> int:
+    """Decode the usable rows of an exposure that lie in the tile or its margin; return the row after the last."""
+    stop = decode_into(columns, start, reread_records(exposure.source, exposure.nrows))
+    mine = {name: values[start:stop] for name, values in columns.items()}
+    usable, _, _ = usable_columns(mine)
+    if digest(mine, usable) != exposure.digest:
+        raise changed(exposure.source)
+    if usable is not None:
+        stop = compress_rows(columns, slice(start, stop), usable)
+    if exposure.straddles:
+        fine = fine_pixels(columns["ra"][start:stop], columns["dec"][start:stop])  # type: ignore[arg-type]
+        stop = compress_rows(columns, slice(start, stop), in_tile_or_margin(fine, tile))
+    return stop
+
+
+def _match_one(
+    tile: Tile, exposure: ExposureInput, seeds: Seeds | None, first_group: dict[Unit, int], batch: Batch, rows: slice
+) -> None:
+    """Decide the fate of the rows of one exposure and write it to the batch."""
+    ra, dec = batch.columns["ra"][rows], batch.columns["dec"][rows]
+    xyz = unit_vectors(ra, dec)
+    batch.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), xyz)
+    own = in_tile(fine_pixels(ra, dec), tile) if exposure.straddles else np.ones(len(ra), bool)
+    if seeds is None:
+        batch.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
+        return
+    target = match_exposure(seeds.grid, xyz, batch.columns["sourceid"][rows], np.ones(len(ra), bool))  # type: ignore[arg-type]
+    hit = np.flatnonzero(target >= 0)
+    mine = hit[seeds.owned[target[hit]]]
+    batch.group[rows][mine] = first_group[exposure.unit] + target[mine]
+    lost = np.flatnonzero(target < TARGET_NONE)
+    batch.nearest[rows][lost] = seeds.objectid[-2 - target[lost]]
+    batch.reason[rows] = np.where(own & (target < 0), np.where(target == TARGET_NONE, _NO_SEED, _NEARER), -1)
+
+
+def _trimmed(batch: Batch, rows: int) -> Batch:
+    return Batch(
+        {name: values[:rows] for name, values in batch.columns.items()},
+        batch.exposure[:rows],
+        batch.hmjd[:rows],
+        batch.group[:rows],
+        batch.reason[:rows],
+        batch.nearest[:rows],
+        batch.objectid,
+    )
+
+
+def read_seeds(task: MatchTask) -> dict[Unit, Seeds]:
+    """Active seeds of the task's units in the tile and its margin, by unit in order of objectid."""
+    units = sorted({e.unit for e in task.exposures if e.has_reference}, key=objectid_range)
+    ranges: list[IdRange] = [objectid_range(unit) for unit in units]
+    if not ranges:
+        return {}
+    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"], ranges)
+    if table is None:
+        return {}
+    active = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
+    ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
+    fine = fine_pixels(ra, dec)
+    near = in_tile_or_margin(fine, task.tile)
+    ids, xyz, owned = ids[near], unit_vectors(ra[near], dec[near]), in_tile(fine[near], task.tile)
+    return dict(_split_units(units, ids, xyz, owned, task.radius_arcsec))
+
+
+def _split_units(
+    units: Sequence[Unit], ids: npt.NDArray[np.int64], xyz: Floats, owned: npt.NDArray[np.bool_], radius_arcsec: float
+) -> Iterator[tuple[Unit, Seeds]]:
+    for unit in units:
+        low, high = objectid_range(unit)
+        part = slice(*np.searchsorted(ids, [low, high + 1]))
+        if part.start < part.stop:
+            yield unit, Seeds(ids[part], owned[part], build_grid(xyz[part], radius_arcsec))
+
+
+def _write_detections(task: MatchTask, batch: Batch) -> DataFile | None:
+    exposureid = np.array([exposure.exposureid for exposure in task.exposures], np.int64)
+    order = order_by_group(batch.group, batch.hmjd, exposureid[batch.exposure], len(batch.objectid))
+    if not len(order):
+        return None
+    columns = {"objectid": batch.objectid[batch.group[order]], **_epoch_columns(task, batch, order, exposureid)}
+    return _write(task, DETECTIONS, columns)
+
+
+def _write_orphans(task: MatchTask, batch: Batch) -> DataFile | None:
+    rows = np.flatnonzero(batch.reason >= 0)
+    if not len(rows):
+        return None
+    exposureid = np.array([exposure.exposureid for exposure in task.exposures], np.int64)
+    units = np.array([(e.unit.field, e.unit.rcid, e.unit.fid) for e in task.exposures], np.int64)
+    of_row = units[batch.exposure[rows]]
+    keys = (batch.columns["sourceid"][rows], exposureid[batch.exposure[rows]], batch.hmjd[rows], *of_row.T[::-1])
+    order = np.lexsort(keys)
+    rows, of_row = rows[order], of_row[order]
+    nearest = batch.nearest[rows]
+    columns: dict[str, Any] = {
+        "field": of_row[:, 0].astype(np.int16),
+        "rcid": of_row[:, 1].astype(np.int8),
+        "fid": of_row[:, 2].astype(np.int8),
+        "reason": pa.DictionaryArray.from_arrays(pa.array(batch.reason[rows]), pa.array(ORPHAN_REASONS)),
+        "nearestid": pa.array(nearest, mask=nearest == 0),
+        **_epoch_columns(task, batch, rows, exposureid),
+    }
+    return _write(task, ORPHANS, columns)
+
+
+def _epoch_columns(
+    task: MatchTask, batch: Batch, rows: npt.NDArray[np.int64], exposureid: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Measured and calibrated columns of some rows of the batch, in that order."""
+    exposure = batch.exposure[rows]
+    columns: dict[str, Any] = {name: batch.columns[name][rows] for name in MEASURED}
+    magzp = np.array([e.magzp for e in task.exposures])
+    bad = np.array([e.bad for e in task.exposures])
+    columns["exposureid"] = exposureid[exposure]
+    columns["hmjd"] = batch.hmjd[rows]
+    columns["mag"] = calibration.magnitudes(columns["psfflux"], magzp[exposure])
+    columns["magerr"] = _errors(task, columns, exposure)
+    columns["catflags"] = calibration.catalog_flags(columns["flags"], bad[exposure])
+    return columns
+
+
+def _errors(task: MatchTask, columns: dict[str, Any], exposure: npt.NDArray[np.int32]) -> calibration.Singles:
+    """Model errors where the exposure's unit has coefficients, else the catalog's sigma."""
+    sigma = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
+    models = [e.error_model for e in task.exposures]
+    known = np.array([model is not None for model in models])
+    modelled = np.flatnonzero(known[exposure])
+    if modelled.size:
+        coefficients = np.array([model or (np.nan,) * 4 for model in models])
+        sigma[modelled] = calibration.model_errors(columns["mag"][modelled], coefficients[exposure[modelled]])
+    return sigma
+
+
+def _write(task: MatchTask, table: Any, columns: dict[str, Any]) -> DataFile:
+    path = paths.data_file(table.name, task.tile, task.commit, task.part)
+    to = Destination(task.storage, path, table, task.tile, task.commit)
+    return write_file(to, table_from_columns(table, columns))
