@@ -240,8 +240,13 @@ def read_rows(
     return pa.concat_tables(parts) if parts else None
 
 
-def iterate_row_groups(storage: Storage, file: DataFile, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Row groups of a file, one at a time."""
-    parquet = open_file(storage, file)
-    for group in range(parquet.metadata.num_row_groups):
-        yield _guarded(file, lambda g=group: parquet.read_row_group(g, columns=list(columns), use_threads=False))
+def iterate_batches(
+    storage: Storage, file: DataFile, columns: Sequence[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a file in order, at most so many at a time."""
+    batches = open_file(storage, file).iter_batches(rows, columns=list(columns), use_threads=False)
+    while True:
+        batch = _guarded(file, lambda: next(batches, None))
+        if batch is None:
+            return
+        yield batch

@@ -142,7 +142,7 @@ class Storage:
         """
         try:
             if self.local_root is not None:
-                return pa.memory_map(str(self.local_root / path))
+                return pa.OSFile(str(self.local_root / path))
             return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
         except FileNotFoundError:
             raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None

@@ -151,6 +151,32 @@ def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
 
 
 @njit(cache=True, nogil=True)
+def nearest_seeds(grid: SeedGrid, xyz: Floats) -> tuple[Targets, Floats]:
+    """Nearest seed of each position, whoever else is near.
+
+    Parameters
+    ----------
+    grid : SeedGrid
+    xyz : float64 ndarray, shape (N, 3)
+        ICRS unit vectors.
+
+    Returns
+    -------
+    seed : int32 ndarray, shape (N,)
+        Row of the seed, or NO_SEED (-1) where none is within the radius.
+    chord2 : float64 ndarray, shape (N,)
+        Squared chord to it; infinite where there is none.
+    """
+    seed = np.full(xyz.shape[0], NO_SEED, np.int32)
+    chord2 = np.full(xyz.shape[0], np.inf)
+    for i in range(xyz.shape[0]):
+        k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        if k >= 0:
+            seed[i], chord2[i] = grid.index[k], d2
+    return seed, chord2
+
+
+@njit(cache=True, nogil=True)
 def _match(
     grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]
 ) -> Targets:

@@ -28,7 +28,7 @@ from ztfmatch.io.sources import EPOCHAL_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.calibration import ExposureQuality, QualityRule, observer_vectors
 from ztfmatch.kernels.tiling import Tile, neighbours
-from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
+from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch, chunks, files_of, write_rows
 from ztfmatch.operations.init import tiles_of_footprint, unit_of
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.runner import Job, Runner
@@ -40,9 +40,6 @@ from ztfmatch.tasks.match import BYTES_PER_ROW, ExposureInput, MatchTask, match_
 from ztfmatch.tasks.staging import clear
 
 _CATALOGS_PER_INSPECTION: Final = 32
-_WORKER_BASE_BYTES: Final = 450 << 20
-"""Memory of a worker that does nothing: the interpreter and the libraries."""
-
 
 @dataclass(frozen=True)
 class AppendConfig:
@@ -351,7 +348,7 @@ def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[Exposur
 def _projected_bytes(task: MatchTask) -> int:
     rows = sum(exposure.nrows for exposure in task.exposures)
     seeds = sum(file.rows for file in task.objects)
-    return _WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * seeds
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * seeds
 
 
 def _with_counts(ledger: list[Row], results: list[Row], commit: int) -> list[Row]:

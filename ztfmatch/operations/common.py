@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +18,9 @@ from ztfmatch.schema import Table
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
+
+WORKER_BASE_BYTES: Final = 450 << 20
+"""Memory of a worker that does nothing: the interpreter, the libraries, compiled kernels."""
 
 
 @dataclass(frozen=True)

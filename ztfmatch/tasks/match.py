@@ -9,29 +9,28 @@ result does not depend on the tiling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.io import paths
 from ztfmatch.io.catalogs import changed, reread_records
-from ztfmatch.io.parquet import DataFile, Destination, IdRange, read_rows, table_from_columns, write_file
+from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
 from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
-from ztfmatch.kernels.crossmatch import SeedGrid, build_grid, match_exposure
+from ztfmatch.kernels.crossmatch import match_exposure
 from ztfmatch.kernels.rows import MEASURED, Columns, compress_rows, decode_into, digest, empty_columns, order_by_group
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.schema import DETECTIONS, ORPHANS
-from ztfmatch.schema.sky import ACTIVE, ORPHAN_REASONS
-from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.schema.sky import ORPHAN_REASONS
+from ztfmatch.survey import Unit
 from ztfmatch.tasks.inspect import usable_columns
+from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
 
 BYTES_PER_ROW: Final = 420
 """Peak memory of a match task per row of its catalogs; tests compare it with what is measured."""
@@ -72,16 +71,6 @@ class MatchTask:
     radius_arcsec: float
     commit: int
     part: str
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Active seeds of one unit in a tile and its margin."""
-
-    objectid: npt.NDArray[np.int64]
-    owned: npt.NDArray[np.bool_]
-    """Whether the seed belongs to the tile itself."""
-    grid: SeedGrid
 
 
 @dataclass
@@ -125,7 +114,8 @@ def match_tile(task: MatchTask) -> dict[str, Any]:
 
 
 def _match_batch(task: MatchTask) -> Batch:
-    seeds = read_seeds(task)
+    source = SeedSource(task.storage, task.tile, task.objects, task.radius_arcsec)
+    seeds = read_seeds(source, {exposure.unit for exposure in task.exposures if exposure.has_reference})
     rows = sum(exposure.nrows for exposure in task.exposures)
     columns = empty_columns(rows)
     batch = Batch(
@@ -192,33 +182,6 @@ def _trimmed(batch: Batch, rows: int) -> Batch:
         batch.nearest[:rows],
         batch.objectid,
     )
-
-
-def read_seeds(task: MatchTask) -> dict[Unit, Seeds]:
-    """Active seeds of the task's units in the tile and its margin, by unit in order of objectid."""
-    units = sorted({e.unit for e in task.exposures if e.has_reference}, key=objectid_range)
-    ranges: list[IdRange] = [objectid_range(unit) for unit in units]
-    if not ranges:
-        return {}
-    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"], ranges)
-    if table is None:
-        return {}
-    active = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
-    ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
-    fine = fine_pixels(ra, dec)
-    near = in_tile_or_margin(fine, task.tile)
-    ids, xyz, owned = ids[near], unit_vectors(ra[near], dec[near]), in_tile(fine[near], task.tile)
-    return dict(_split_units(units, ids, xyz, owned, task.radius_arcsec))
-
-
-def _split_units(
-    units: Sequence[Unit], ids: npt.NDArray[np.int64], xyz: Floats, owned: npt.NDArray[np.bool_], radius_arcsec: float
-) -> Iterator[tuple[Unit, Seeds]]:
-    for unit in units:
-        low, high = objectid_range(unit)
-        part = slice(*np.searchsorted(ids, [low, high + 1]))
-        if part.start < part.stop:
-            yield unit, Seeds(ids[part], owned[part], build_grid(xyz[part], radius_arcsec))
 
 
 def _write_detections(task: MatchTask, batch: Batch) -> DataFile | None:

@@ -1,0 +1,209 @@
+"""Prove the invariants on what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile, neighbours
+from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks
+from ztfmatch.operations.init import unit_of
+from ztfmatch.runner import Job, Runner
+from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS
+from ztfmatch.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
+
+CHECKS: Final = {
+    "order": "rows of each detection file are in order, each once",
+    "ledger": "every detection and orphan belongs to an exposure of the ledger",
+    "unit": "its unit is the exposure's",
+    "match": "the nearest seed of its unit, within the radius, is its object",
+    "one-epoch-an-exposure": "an object has at most one epoch of an exposure",
+    "nearer-detection": "what lost to another detection lost to a nearer one",
+    "reason": "the reason of each orphan is what the seeds of its unit say",
+    "tile": "every row lies in its own tile",
+    "mag": "mag is MAGZP - 2.5 log10(psfflux) to the last bit",
+    "magerr": "magerr is the error model's, or the catalog's sigma, to the last bit",
+    "catflags": "catflags follow from flags and the exposure's quality",
+    "hmjd": "hmjd is heliocentric mid-exposure",
+    "conservation": "for each exposure, rows = matched + orphans + rejected, as stored",
+    "digest": "for each exposure, the stored measured values are the catalog's, to the last bit",
+    "exposures-once": "no exposure is in the ledger twice",
+    "objects": "the active objects of each unit are as many as its reference has seeds",
+    "checksum": "every file has the bytes that were written (with --deep)",
+}
+"""What each check proves."""
+
+_FILES_PER_TASK: Final = 16
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Outcome of one check."""
+
+    check: str
+    proves: str
+    checked: int
+    violations: int
+    example: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return self.violations == 0
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Outcome of all checks."""
+
+    store: str
+    snapshot: int
+    passed: bool
+    exposures: int
+    detections: int
+    orphans: int
+    checks: list[CheckResult]
+    seconds: float
+
+
+def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: int | None = None) -> VerifyReport:
+    """Check every stored row against the invariants.
+
+    Parameters
+    ----------
+    storage : Storage
+    runner : Runner
+    deep : bool
+        Whether to compare the bytes of every file with its checksum too.
+    number : int, optional
+        Snapshot; the newest by default.
+
+    Raises
+    ------
+    JobFailedError
+        If a file that the snapshot names is missing or damaged.
+    """
+    watch = Stopwatch()
+    snapshot = open_snapshot(storage, number)
+    operation_id = OperationId("verify", snapshot.number, []).value
+    found = _Found()
+    if deep:
+        tasks = [ChecksumTask(f"checksums-{i}", storage, group) for i, group in enumerate(chunks(snapshot.files, _FILES_PER_TASK))]
+        found.add(runner.run(Job("checksums", verify_checksums, tasks, operation_id)))
+    results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
+    found.add(results)
+    ledger = snapshot.read("exposures").to_pylist()
+    _check_exposures(ledger, results, found)
+    _check_objects(snapshot, results, found)
+    checks = found.results()
+    return VerifyReport(
+        storage.root,
+        snapshot.number,
+        all(check.passed for check in checks),
+        len(ledger),
+        snapshot.rows(DETECTIONS.name),
+        snapshot.rows(ORPHANS.name),
+        checks,
+        watch.seconds,
+    )
+
+
+class _Found:
+    """Findings of all tasks, added up."""
+
+    def __init__(self) -> None:
+        self._checked: dict[str, int] = {}
+        self._violations: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+
+    def add(self, results: Iterable[Row]) -> None:
+        for result in results:
+            for check, number in result["checked"].items():
+                self.note(check, number, result["violations"][check], result["examples"].get(check))
+
+    def note(self, check: str, checked: int, violations: int, example: str | None) -> None:
+        self._checked[check] = self._checked.get(check, 0) + checked
+        self._violations[check] = self._violations.get(check, 0) + violations
+        if example is not None:
+            self._examples.setdefault(check, example)
+
+    def results(self) -> list[CheckResult]:
+        return [
+            CheckResult(check, proves, self._checked.get(check, 0), self._violations.get(check, 0), self._examples.get(check))
+            for check, proves in CHECKS.items()
+            if check in self._checked
+        ]
+
+
+def _tasks(snapshot: SnapshotFiles) -> list[VerifyTask]:
+    units = tuple(sorted({unit_of(row) for row in snapshot.read("references", ["field", "rcid", "fid"]).to_pylist()}))
+    return [
+        _task(snapshot, tile, units) for tile in snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)
+    ]
+
+
+def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> VerifyTask:
+    def near(table: str, own: bool) -> tuple[DataFile, ...]:
+        tiles = neighbours(snapshot.tiling, tile)
+        return tuple(file for other in (tiles if own else tiles[1:]) for file in snapshot.of_tile(table, other))
+
+    return VerifyTask(
+        f"verify-N{tile.order}-{tile.npix}",
+        snapshot.storage,
+        tile,
+        near(OBJECTS.name, own=True),
+        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+        tuple(snapshot.of_tile(ORPHANS.name, tile)),
+        near(ORPHANS.name, own=False),
+        tuple(snapshot.of_table("exposures")),
+        units,
+        snapshot.config.radius_arcsec,
+    )
+
+
+def _check_exposures(ledger: list[Row], results: list[Row], found: _Found) -> None:
+    """Compare what the tiles hold of each exposure with what the ledger says."""
+    held: dict[int, list[int]] = {}
+    for result in results:
+        columns = (result["exposureid"], result["matched"], result["orphans"], result["digest"])
+        for exposureid, *numbers in zip(*columns, strict=True):
+            before = held.setdefault(exposureid, [0, 0, 0])
+            held[exposureid] = [a + b for a, b in zip(before, numbers, strict=True)]
+    lost, altered = [], []
+    for row in ledger:
+        matched, orphans, digest = held.get(row["exposureid"], [0, 0, 0])
+        balance = row["nmatched"] + row["norphans"] + row["nrejected"] == row["nrows"]
+        if not balance or (matched, orphans) != (row["nmatched"], row["norphans"]):
+            lost.append(
+                f"{row['filename']}: {row['nrows']} rows; the ledger says {row['nmatched']} matched, {row['norphans']} "
+                f"orphans, {row['nrejected']} rejected; the store holds {matched} and {orphans}"
+            )
+        if digest % 2**64 != row["digest"]:
+            altered.append(f"{row['filename']}: digest {digest % 2**64}, expected {row['digest']}")
+    found.note("conservation", len(ledger), len(lost), lost[0] if lost else None)
+    found.note("digest", len(ledger), len(altered), altered[0] if altered else None)
+    seen: dict[int, str] = {}
+    twice = [row["filename"] for row in ledger if seen.setdefault(row["exposureid"], row["source"]) != row["source"]]
+    twice_count = len(ledger) - len(seen)
+    found.note("exposures-once", len(ledger), twice_count, twice[0] if twice else None)
+
+
+def _check_objects(snapshot: SnapshotFiles, results: list[Row], found: _Found) -> None:
+    """Compare the number of active objects of each unit with its newest reference."""
+    newest: dict[str, Row] = {}
+    for row in sorted(snapshot.read("references").to_pylist(), key=lambda row: row["generation"]):
+        newest[str(unit_of(row))] = row
+    held: dict[str, int] = {}
+    for result in results:
+        for unit, number in result["objects"].items():
+            held[unit] = held.get(unit, 0) + number
+    wrong = [
+        f"unit {unit}: {held.get(unit, 0)} active objects, {row['nseeds']} seeds"
+        for unit, row in newest.items()
+        if held.get(unit, 0) != row["nseeds"]
+    ]
+    found.note("objects", len(newest), len(wrong), wrong[0] if wrong else None)
