@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The first call of a compiled kernel takes seconds where its cache is cold.
+settings.register_profile("ztfmatch", deadline=None)
+settings.load_profile("ztfmatch")
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,34 @@
-"""ztfmatch: the lightcurve matchfile processor of the Zwicky Transient Facility."""
+"""ztfmatch: the lightcurve matchfile processor of the Zwicky Transient Facility.
+
+>>> import ztfmatch
+>>> store = ztfmatch.open_store("survey.store")  # doctest: +SKIP
+>>> epochs = store.snapshot().lightcurves(cone=(210.8, 54.3, 2.0))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
+
+__all__ = ["TABLES", "Resources", "Snapshot", "Store", "StoreConfig", "ZtfmatchError", "init_store", "open_store"]
+
+_HOMES = {
+    "TABLES": "ztfmatch.schema",
+    "Resources": "ztfmatch.config",
+    "StoreConfig": "ztfmatch.config",
+    "ZtfmatchError": "ztfmatch.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when first asked for, so that workers and the command line start quickly."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ztfmatch' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES.get(name, "ztfmatch.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -54,7 +54,7 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
     Returns
     -------
     float64 ndarray, shape (N, 3)
-        x towards RA 0, z towards the north pole; each component within 2e-16 of the exact value.
+        x towards RA 0, z towards the north pole; each component within 3e-16 of the exact value.
     """
     xyz = np.empty((ra.shape[0], 3))
     for i in range(ra.shape[0]):

@@ -335,6 +335,8 @@ class _LostPairs:
         group = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
         exposure = find_rows(exposure_of, chunk.columns["exposureid"])
         candidates = np.flatnonzero(exposure >= 0)
+        if not candidates.size:
+            return
         held = build_map(group[candidates] * len(exposures) + exposure[candidates])
         place = np.minimum(np.searchsorted(chunk.objectid, pairs["nearestid"]), len(chunk.objectid) - 1)
         wanted = place * len(exposures) + find_rows(exposure_of, pairs["exposureid"])

@@ -1,0 +1,225 @@
+"""The Python interface: the same as the command line, for notebooks and scripts.
+
+>>> store = ztfmatch.open_store("survey.store")  # doctest: +SKIP
+>>> store.snapshot().lightcurves(cone=(210.8, 54.3, 2.0)).to_pandas()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from ztfmatch.config import Resources, StoreConfig
+from ztfmatch.errors import ConfigError
+from ztfmatch.io import log
+from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.storage import Storage
+from ztfmatch.operations.append import AppendConfig, AppendReport, append_catalogs
+from ztfmatch.operations.init import InitReport
+from ztfmatch.operations.init import init_store as _init_store
+from ztfmatch.operations.statistics import StatisticsReport, update_statistics
+from ztfmatch.operations.verify import VerifyReport, verify_store
+from ztfmatch.products import query
+from ztfmatch.products.status import Status, status_of
+from ztfmatch.runner import Progress, no_progress, open_runner
+from ztfmatch.schema import TABLES
+
+Place = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One committed state of a store; what is committed later does not change it.
+
+    All methods return Arrow tables, which pandas (``to_pandas``), Polars (``from_arrow``) and astropy
+    (``Table.from_pandas``) take. Units and descriptions are in ``table.schema.field(name).metadata``.
+    """
+
+    files: SnapshotFiles
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        return self.files.number
+
+    @functools.cached_property
+    def status(self) -> Status:
+        """What is in it."""
+        return status_of(self.files)
+
+    def table(
+        self, name: str, columns: Sequence[str] | None = None, filter: ds.Expression | None = None  # noqa: A002
+    ) -> pa.Table:
+        """Rows of a table, whole or filtered, in memory.
+
+        Parameters
+        ----------
+        name : str
+            One of ``ztfmatch.TABLES``.
+        columns : sequence of str, optional
+            Columns wanted; all by default.
+        filter : pyarrow.dataset.Expression, optional
+            For instance ``pyarrow.dataset.field("catflags") == 0``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such table or column.
+        """
+        for column in columns or ():
+            if column not in _table(name).names:
+                raise ConfigError(f"table {name} has no column {column!r}; it has {', '.join(_table(name).names)}")
+        return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=filter)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too."""
+        schema = _table(name).schema
+        paths = self.paths(name)
+        if not paths:
+            return ds.dataset(schema.empty_table())
+        if self.files.storage.local_root is not None:
+            return ds.dataset(paths, schema=schema, format="parquet")
+        return ds.dataset(self.files.read(name))
+
+    def paths(self, name: str) -> list[str]:
+        """Live Parquet files of a table, for tools that take a list of files."""
+        _table(name)
+        return [f"{self.files.storage.root}/{file.path}" for file in self.files.of_table(name)]
+
+    def objects(
+        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Objects by objectid, or active ones in a cone (ra, dec in degrees ICRS, radius in arcsec)."""
+        return query.find_objects(self.files, _selection(objectid, cone))
+
+    def lightcurves(
+        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Epochs of objects by objectid or in a cone (ra, dec in degrees ICRS, radius in arcsec), one row an epoch.
+
+        Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
+        are there too: ``catflags == 0`` are the clean ones.
+        """
+        return query.lightcurve_table(self.files, _selection(objectid, cone))
+
+    def statistics(
+        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Statistics of objects, computed now from their epochs, one row an object."""
+        return query.fresh_statistics(self.files, _selection(objectid, cone))
+
+    def sources(
+        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
+        return query.source_table(self.files, _selection(objectid, cone))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A lightcurve store."""
+
+    storage: Storage
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.storage.root
+
+    def snapshot(self, number: int | None = None) -> Snapshot:
+        """Open the newest snapshot, or one by number."""
+        return Snapshot(open_snapshot(self.storage, number))
+
+    def commits(self) -> list[log.Commit]:
+        """The log, oldest first."""
+        return [log.read_commit(self.storage, number) for number in log.commit_numbers(self.storage)]
+
+    def append(
+        self,
+        catalogs: str | Sequence[str],
+        config: AppendConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> AppendReport:
+        """Take in epochal catalogs; see :func:`ztfmatch.operations.append.append_catalogs`."""
+        with open_runner(resources or Resources(), progress) as runner:
+            return append_catalogs(self.storage, _places(catalogs), config or AppendConfig(), runner)
+
+    def update_statistics(
+        self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None
+    ) -> StatisticsReport:
+        """Compute the statistics of all objects whose lightcurve changed."""
+        with open_runner(resources or Resources(), progress) as runner:
+            return update_statistics(self.storage, runner, note)
+
+    def verify(
+        self,
+        deep: bool = False,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        snapshot: int | None = None,
+    ) -> VerifyReport:
+        """Prove the invariants on what is stored, in the newest snapshot or one by number."""
+        with open_runner(resources or Resources(), progress) as runner:
+            return verify_store(self.storage, runner, deep, snapshot)
+
+
+def open_store(path: Place) -> Store:
+    """Open a store.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError
+        If there is none that this version reads.
+    """
+    store = Store(Storage.at(path))
+    log.read_config(store.storage)
+    return store
+
+
+def init_store(
+    path: Place,
+    references: str | Sequence[str],
+    config: StoreConfig | None = None,
+    resources: Resources | None = None,
+) -> Store:
+    """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.operations.init.init_store`."""
+    store, _ = create(path, references, config or StoreConfig(), resources or Resources())
+    return store
+
+
+def create(
+    path: Place,
+    references: str | Sequence[str],
+    config: StoreConfig,
+    resources: Resources,
+    progress: Progress = no_progress,
+    strict: bool = False,
+) -> tuple[Store, InitReport]:
+    """Make a store and say what was done."""
+    storage = Storage.at(path)
+    with open_runner(resources, progress) as runner:
+        return Store(storage), _init_store(storage, _places(references), config, runner, strict)
+
+
+def _places(places: str | Sequence[str]) -> list[str]:
+    return [places] if isinstance(places, str) else [os.fspath(place) for place in places]
+
+
+def _table(name: str) -> Any:
+    if name not in TABLES:
+        raise ConfigError(f"no table {name!r}; there are: {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def _selection(objectid: int | Iterable[int] | None, cone: tuple[float, float, float] | None) -> query.Selection:
+    ids: tuple[int, ...] | None = None
+    if objectid is not None:
+        ids = (int(objectid),) if not isinstance(objectid, Iterable) else tuple(int(value) for value in objectid)
+    return query.Selection(ids, None if cone is None else query.Cone(*cone))

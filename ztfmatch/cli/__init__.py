@@ -1,0 +1,36 @@
+"""The command line: thin; parse, call, print."""
+
+from __future__ import annotations
+
+import click
+
+import ztfmatch
+from ztfmatch.cli.lightcurve import lightcurve
+from ztfmatch.cli.simulation import demo, simulate
+from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(ztfmatch.__version__, prog_name="ztfmatch")
+def main() -> None:
+    """Lightcurve matchfile processor of the Zwicky Transient Facility.
+
+    Takes epochal PSF catalogs, matches every detection to the seeds of its reference catalog, and keeps the
+    lightcurves in a Parquet store that is appended to night by night.
+
+    \b
+    Begin with:
+      ztfmatch demo                                  simulate, build, verify, plot; a minute
+      ztfmatch init STORE --references DIR           make a store
+      ztfmatch append STORE CATALOGS...              take in catalogs
+      ztfmatch lightcurve STORE --cone RA DEC 2      see a lightcurve
+
+    Every command has --json for machines. Exit codes: 0 done; 1 something failed, and a rerun resumes;
+    2 the command or its arguments are wrong.
+    """
+
+
+for _command in (init, append, statistics, verify, status, lightcurve, quarantine, schema, simulate, demo):
+    main.add_command(_command)

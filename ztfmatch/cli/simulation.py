@@ -1,0 +1,98 @@
+"""Commands that make data: a simulated survey, and the demonstration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ztfmatch.cli.common import emit, handle_errors, json_option, progress_bar, resource_options, size_text
+from ztfmatch.config import Resources
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
+@click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
+@click.option("--filters", default="zg,zr", show_default=True, help="Of zg, zr, zi, with commas.")
+@click.option("--exposures", "n_exposures", type=click.IntRange(1), default=30, show_default=True,
+              help="Exposures of each field in each filter.")
+@click.option("--stars", "stars_per_quadrant", type=click.IntRange(1), default=5000, show_default=True,
+              help="Mean number of seeds of a reference; 18800 is as real.")
+@click.option("--depth", "epoch_depth", type=click.FloatRange(0, 1), default=0.4, show_default=True,
+              help="Part of the seeds that a typical exposure detects; 0.1 is as real.")
+@click.option("--transients", "transients_per_quadrant", type=click.FloatRange(0), default=6.0, show_default=True,
+              help="Mean number of transients, which no reference holds.")
+@click.option("--systematics", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="Size of the photometric systematics relative to the real ones.")
+@click.option("--reference", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A real refpsfcat as the sky; it sets field, channel and filter.")
+@click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
+@click.option("--no-truth", is_flag=True, help="Do not write the truth.")
+@json_option
+@handle_errors
+def simulate(directory: Path, fields: str, rcids: str, filters: str, no_truth: bool, as_json: bool, **options: Any) -> None:
+    """Make a simulated data set in DIRECTORY, which must be new or empty.
+
+    Reference and epochal catalogs in the survey's own layout and names, an exposure table, and the truth as Parquet:
+    stars, variables, transients, noise, dithers, systematics, bad exposures, detections lost and spurious.
+
+    \b
+    Example:
+      ztfmatch simulate sky --fields 679 --exposures 50
+      ztfmatch init sky.store --references sky/references
+      ztfmatch append sky.store sky/catalogs --exposures sky/exposures.csv
+    """
+    from ztfmatch.products.simulate import SimulationConfig
+    from ztfmatch.products.simulate import simulate as run
+    from ztfmatch.survey import FILTER_IDS, N_RCID
+
+    config = SimulationConfig(
+        fields=_numbers("--fields", fields),
+        rcids=tuple(range(N_RCID)) if rcids == "all" else _numbers("--rcids", rcids),
+        filters=_filters(filters, FILTER_IDS),
+        truth=not no_truth,
+        **options,
+    )
+    with progress_bar(as_json) as progress:
+        summary = run(directory, config, lambda done, total: progress("simulating", done, total))
+    emit(summary, as_json, [
+        f"{summary.catalogs:,} catalogs with {summary.rows:,} rows and {summary.references:,} references with "
+        f"{summary.seeds:,} seeds in {directory}, {size_text(summary.bytes)}.",
+        f"Next: ztfmatch init STORE --references {directory / 'references'}",
+        f"      ztfmatch append STORE {directory / 'catalogs'} --exposures {directory / 'exposures.csv'}",
+    ])  # fmt: skip
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{option} {text!r}: expected whole numbers with commas.") from None
+
+
+def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
+    try:
+        return tuple(known[word.strip()] for word in text.split(","))
+    except KeyError:
+        raise click.UsageError(f"--filters {text!r}: expected some of {', '.join(known)} with commas.") from None
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="ztfmatch-demo")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
+@resource_options
+@json_option
+@handle_errors
+def demo(directory: Path, seed: int, resources: Resources, as_json: bool) -> None:
+    """Simulate, build, verify and plot, in about a minute.
+
+    Everything goes to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or of an earlier demo.
+    """
+    from ztfmatch.products.demo import run_demo
+
+    with progress_bar(as_json) as progress:
+        report = run_demo(directory, seed, resources, progress, (lambda _: None) if as_json else click.echo)
+    emit(report, as_json, report.guide)

@@ -1,0 +1,227 @@
+"""Commands that make a store, fill it, check it and describe it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ztfmatch.cli.common import (
+    as_plain,
+    emit,
+    handle_errors,
+    json_option,
+    print_table,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import Resources, StoreConfig
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SHOWN_BAD_FILES = 20
+
+
+@click.command()
+@click.argument("store")
+@click.option("--references", "-r", multiple=True, required=True, metavar="PLACE",
+              help="Reference PSF catalogs: a directory, file or glob. May be given more than once.")
+@click.option("--radius", type=float, default=StoreConfig.radius_arcsec, show_default=True, metavar="ARCSEC",
+              help="Match radius, inclusive; fixed for the life of the store.")
+@click.option("--seeds-per-tile", type=int, default=StoreConfig.seeds_per_tile, show_default=True,
+              help="A HEALPix tile with more seeds is split.")
+@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
+@resource_options
+@json_option
+@handle_errors
+def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile: int, strict: bool,
+         resources: Resources, as_json: bool) -> None:  # fmt: skip
+    """Make a STORE from reference PSF catalogs (refpsfcat FITS).
+
+    Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed.
+    Done again with the same references it changes nothing.
+
+    \b
+    Example:
+      ztfmatch init survey.store --references /data/ztf/ref
+    """
+    from ztfmatch import api
+
+    config = StoreConfig(radius, seeds_per_tile)
+    with progress_bar(as_json) as progress:
+        _, report = api.create(store, references, config, resources, progress, strict)
+    done = "The store was made of these references before; nothing to do." if report.already_done else "Store made."
+    emit(report, as_json, [
+        f"{done} {report.objects:,} objects of {report.references:,} references in {report.tiles:,} tiles, "
+        f"{size_text(report.bytes)}, {report.seconds:.1f} s.",
+        *_bad_files(report.quarantined),
+    ])  # fmt: skip
+
+
+@click.command()
+@click.argument("store")
+@click.argument("catalogs", nargs=-1, required=True)
+@click.option("--exposures", type=_FILE, help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday "
+              "and rcid: CSV, IPAC table or Parquet.")
+@click.option("--error-model", "error_models", type=_FILE, multiple=True,
+              help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.")
+@click.option("--zp-thresholds", type=_FILE, help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
+@click.option("--quality-rule", type=_FILE, help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.")
+@click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of quarantining it.")
+@click.option("--rows-per-task", type=click.IntRange(1), default=1_000_000, show_default=True, help="Catalog rows that one task takes.")
+@click.option("--note", help="Kept in the history.")
+@resource_options
+@json_option
+@handle_errors
+def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json: bool, **options: object) -> None:
+    """Take epochal PSF CATALOGS (psfcat FITS) into a STORE: files, directories or globs.
+
+    Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
+    and all of it is committed at once. Catalogs that are in the store already are passed over; those that cannot
+    be used are quarantined with the reason, and the others go in.
+
+    \b
+    Examples:
+      ztfmatch append survey.store /data/ztf/sci/2019/0107 --workers 8
+      ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
+    """
+    from ztfmatch import api
+    from ztfmatch.operations.append import AppendConfig
+
+    config = AppendConfig(**options)  # type: ignore[arg-type]
+    with progress_bar(as_json) as progress:
+        report = api.open_store(store).append(catalogs, config, resources, progress)
+    headline = (
+        f"Snapshot {report.snapshot}: {report.exposures:,} exposures, {report.rows:,} rows = {report.matched:,} matched "
+        f"+ {report.orphans:,} orphans + {report.rejected:,} rejected; {size_text(report.bytes)} in {report.tiles:,} tiles, "
+        f"{report.seconds:.1f} s."
+        if report.committed
+        else f"Nothing new in {report.catalogs:,} catalogs; the store stays at snapshot {report.snapshot}."
+    )
+    known = [f"{report.known:,} catalogs were in the store already."] if report.known else []
+    lacking = report.without_reference
+    missing = [f"{len(lacking):,} units have no reference yet, so their rows are orphans: {', '.join(lacking[:5])}"
+               f"{' ...' if len(lacking) > 5 else ''}"] if lacking else []  # fmt: skip
+    emit(report, as_json, [headline, *known, *missing, *_bad_files(report.quarantined)])
+
+
+def _bad_files(rows: list[dict[str, object]]) -> list[str]:
+    if not rows:
+        return []
+    more = [f"  ... and {len(rows) - _SHOWN_BAD_FILES:,} more"] if len(rows) > _SHOWN_BAD_FILES else []
+    shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:_SHOWN_BAD_FILES]]
+    return [f"{len(rows):,} files were quarantined:", *shown, *more]
+
+
+@click.command()
+@click.argument("store")
+@click.option("--note", help="Kept in the history.")
+@resource_options
+@json_option
+@handle_errors
+def statistics(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
+    """Compute the lightcurve statistics of every object of a STORE whose lightcurve changed.
+
+    All columns of the matchfile's sources table; 'ztfmatch schema statistics' has every formula.
+    """
+    from ztfmatch import api
+
+    with progress_bar(as_json) as progress:
+        report = api.open_store(store).update_statistics(resources, progress, note)
+    emit(report, as_json, [
+        f"Snapshot {report.snapshot}: statistics of {report.objects:,} objects from {report.epochs:,} epochs in "
+        f"{report.tiles:,} tiles, {report.seconds:.1f} s."
+        if report.committed else f"All statistics are up to date; the store stays at snapshot {report.snapshot}."
+    ])  # fmt: skip
+
+
+@click.command()
+@click.argument("store")
+@click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum too.")
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@resource_options
+@json_option
+@handle_errors
+def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, as_json: bool) -> None:
+    """Prove the invariants on what a STORE holds.
+
+    Makes every match, magnitude, time and digest again from the stored rows and compares: nothing lost, nothing
+    doubled, every measured value as the catalog had it, every match the nearest. Exit code 1 if a check fails.
+    """
+    from ztfmatch import api
+
+    with progress_bar(as_json) as progress:
+        report = api.open_store(store).verify(deep, resources, progress, snapshot)
+    if as_json:
+        emit(report, True, [])
+    else:
+        rows = [("ok" if c.passed else "FAILED", c.check, c.checked, c.violations, c.proves) for c in report.checks]
+        print_table(["", "check", "checked", "wrong", "proves that"], rows)
+        for check in report.checks:
+            if not check.passed:
+                click.echo(f"{check.check}: for instance {check.example}")
+        outcome = "All checks passed" if report.passed else "Some checks FAILED"
+        click.echo(
+            f"{outcome}: snapshot {report.snapshot}, {report.exposures:,} exposures, {report.detections:,} detections, "
+            f"{report.orphans:,} orphans, {report.seconds:.1f} s."
+        )
+    sys.exit(0 if report.passed else 1)
+
+
+@click.command()
+@click.argument("store")
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@json_option
+@handle_errors
+def status(store: str, snapshot: int | None, as_json: bool) -> None:
+    """Say what is in a STORE."""
+    from ztfmatch import api
+
+    report = api.open_store(store).snapshot(snapshot).status
+    if as_json:
+        emit(report, True, [])
+        return
+    shown = {name: value for name, value in as_plain(report).items() if name != "tables"}
+    for name, value in shown.items():
+        text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name.replace('_', ' '):<22}{f'{text:,}' if isinstance(text, int) else text}")
+    click.echo()
+    print_table(["table", "rows", "files", "size"], [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables])
+
+
+@click.command()
+@click.argument("store")
+@json_option
+@handle_errors
+def quarantine(store: str, as_json: bool) -> None:
+    """List the files that a STORE refused, and why.
+
+    A file that has been mended is taken in by the next append of it, which clears its entry.
+    """
+    from ztfmatch import api
+
+    rows = api.open_store(store).snapshot().table("quarantine").to_pylist()
+    emit(rows, as_json, _bad_files(rows) or ["No file is in quarantine."])
+
+
+@click.command()
+@click.argument("table", required=False)
+@click.option("--markdown", is_flag=True, help="Print it as Markdown.")
+@json_option
+@handle_errors
+def schema(table: str | None, markdown: bool, as_json: bool) -> None:
+    """Print the documentation of every column of the store, or of one TABLE."""
+    from ztfmatch.products import documentation
+
+    tables = documentation.tables(table)
+    if as_json:
+        emit([documentation.as_json(one) for one in tables], True, [])
+    elif markdown:
+        click.echo("\n".join(documentation.as_markdown(one) for one in tables))
+    else:
+        for one in tables:
+            click.echo(f"{one.name}: {one.description}\nsorted by {', '.join(one.sorted_by)}")
+            rows = [(c.name, documentation.type_text(c), c.unit, c.description, c.source) for c in one.columns]
+            print_table(["column", "type", "unit", "description", "source"], rows)
+            click.echo()

@@ -1,0 +1,153 @@
+"""The demonstration: simulate a small survey, build its store, verify it, plot a variable star."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ztfmatch.config import Resources, StoreConfig
+from ztfmatch.errors import ConfigError, JobFailedError
+from ztfmatch.io.snapshot import open_snapshot
+from ztfmatch.io.storage import Storage
+from ztfmatch.operations.append import AppendConfig, append_catalogs
+from ztfmatch.operations.common import Stopwatch
+from ztfmatch.operations.init import init_store
+from ztfmatch.operations.statistics import update_statistics
+from ztfmatch.operations.verify import verify_store
+from ztfmatch.products.plot import PlotOptions, plot_lightcurves
+from ztfmatch.products.query import Cone, Selection, lightcurve_table
+from ztfmatch.products.simulate import SimulationConfig, simulate
+from ztfmatch.runner import Progress, open_runner
+
+Say = Callable[[str], Any]
+
+_MARK: Final = "ztfmatch-demo.txt"
+_CONE_ARCSEC: Final = 2.0
+_PLOTTED_MAG: Final = (15.0, 19.0)
+"""Range of g in which the star to plot is sought: neither saturated nor lost in noise."""
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demonstration made, and where."""
+
+    directory: str
+    store: str
+    plots: list[str]
+    objectids: list[int]
+    exposures: int
+    detections: int
+    orphans: int
+    verified: bool
+    seconds: float
+    guide: list[str]
+    """What to look at and try next."""
+
+
+def run_demo(directory: Path, seed: int, resources: Resources, progress: Progress, say: Say) -> DemoReport:
+    """Simulate, build, verify, plot.
+
+    Parameters
+    ----------
+    directory : Path
+        New, empty, or of an earlier demonstration, which is replaced.
+    seed : int
+    resources : Resources
+    progress : Progress
+    say : callable
+        Told what happens, a line at a time.
+
+    Raises
+    ------
+    ConfigError
+        If the directory holds something else.
+    JobFailedError
+        If the store does not verify.
+    """
+    watch = Stopwatch()
+    _clear(directory)
+    say(f"1/5 simulating a small survey in {directory}")
+    config = SimulationConfig(seed=seed, n_exposures=60)
+    simulate(directory / "sky", config, lambda done, total: progress("simulating", done, total))
+    storage = Storage.at(directory / "store")
+    with open_runner(resources, progress) as runner:
+        say("2/5 making the store from the reference catalogs (the first run compiles kernels: some seconds)")
+        init_store(storage, [str(directory / "sky" / "references")], StoreConfig(), runner)
+        say("3/5 matching the epochal catalogs")
+        taken = AppendConfig(exposures=directory / "sky" / "exposures.csv")
+        report = append_catalogs(storage, [str(directory / "sky" / "catalogs")], taken, runner)
+        say("4/5 computing statistics, verifying every row")
+        update_statistics(storage, runner)
+        verified = verify_store(storage, runner, deep=True)
+    if not verified.passed:
+        failed = ", ".join(check.check for check in verified.checks if not check.passed)
+        raise JobFailedError(f"the store at {storage.root} does not verify: {failed}")
+    say("5/5 plotting a variable star")
+    star = _star_to_plot(directory / "sky" / "truth" / "stars.parquet")
+    epochs = lightcurve_table(open_snapshot(storage), Selection(cone=Cone(star["ra"], star["dec"], _CONE_ARCSEC)))
+    plots = [directory / "lightcurve.png", directory / "folded.png"]
+    plot_lightcurves(epochs, plots[0], PlotOptions())
+    plot_lightcurves(epochs, plots[1], PlotOptions(period=star["period"]))
+    objectids = pc.unique(epochs["objectid"]).to_pylist()
+    return DemoReport(
+        str(directory),
+        storage.root,
+        [str(plot) for plot in plots],
+        objectids,
+        report.exposures,
+        report.matched,
+        report.orphans,
+        verified.passed,
+        watch.seconds,
+        _guide(directory, star, objectids, f"{report.matched:,} detections of {report.exposures} exposures"),
+    )
+
+
+def _clear(directory: Path) -> None:
+    """Make the directory ready; what an earlier demonstration left is removed, anything else is left alone."""
+    if directory.is_dir() and any(directory.iterdir()):
+        if not (directory / _MARK).is_file():
+            raise ConfigError(f"{directory} is not empty and not of an earlier demo: choose another directory")
+        for name in ("sky", "store"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MARK).write_text("Made by 'ztfmatch demo'; the next demo here replaces it.\n")
+
+
+def _star_to_plot(truth: Path) -> dict[str, Any]:
+    """The RR Lyrae star of largest amplitude among those well exposed."""
+    stars: pa.Table = pq.read_table(truth)
+    low, high = _PLOTTED_MAG
+    bright = pc.and_(pc.greater(stars["g"], low), pc.less(stars["g"], high))
+    chosen = stars.filter(pc.and_(bright, pc.equal(stars["kind"], "rr_lyrae")))
+    if not chosen.num_rows:
+        chosen = stars.filter(pc.greater(stars["period"], 0.0))
+    star: dict[str, Any] = chosen.sort_by([("amplitude", "descending")]).slice(0, 1).to_pylist()[0]
+    return star
+
+
+def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: str) -> list[str]:
+    store = directory / "store"
+    cone = f"{star['ra']:.5f} {star['dec']:.5f} {_CONE_ARCSEC:g}"
+    return [
+        "",
+        f"Done: {what}, all verified.",
+        f"  simulated catalogs  {directory / 'sky'}  (the truth is in {directory / 'sky' / 'truth'})",
+        f"  lightcurve store    {store}",
+        f"  pictures            {directory / 'lightcurve.png'}, {directory / 'folded.png'}",
+        "",
+        "Try next:",
+        f"  ztfmatch status {store}",
+        f"  ztfmatch lightcurve {store} --cone {cone} --statistics --json",
+        f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --plot star.png --period {star['period']:.6f}",
+        f"  ztfmatch append {store} {directory / 'sky' / 'catalogs'}   (again: nothing new, and it says so)",
+        f"  python -c \"import ztfmatch; print(ztfmatch.open_store('{store}').snapshot().lightcurves(cone=({cone.replace(' ', ', ')})))\"",
+        "  ztfmatch --help",
+    ]

@@ -1,0 +1,404 @@
+"""Lightcurves as a picture: all bands, flagged epochs marked, by time or folded.
+
+Only objects of matplotlib are used, never pyplot, so that a plot neither needs nor leaves behind any global state.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from matplotlib import dates
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import AutoMinorLocator, MultipleLocator
+
+from ztfmatch.errors import ConfigError
+from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.survey import FILTER_CODES
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+BAND_COLOURS: Final = {1: "#009E73", 2: "#B2182B", 3: "#E69F00"}
+"""By fid; told apart with normal and with colour-deficient vision (CIELAB distance > 30 in each)."""
+
+PHASE_ZERO_HMJD: Final = 58000.0
+"""Where phase is 0, the same in every plot."""
+
+BAD_EXPOSURE: Final = 1 << 15
+MAX_LEGEND_CURVES: Final = 8
+_MARKERS: Final = "osD^vPph"
+_GREY, _DARK = "#7A7A7A", "#222222"
+_MIN_SPAN_MAG = 0.2
+_ENOUGH_CLEAN = 5
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One way to mark epochs."""
+
+    label: str
+    alpha: float
+    marker: str | None = None
+    filled: bool = True
+
+
+_KINDS: Final = (
+    _Kind("", 0.9),
+    _Kind("flagged: bad exposure", 0.45, filled=False),
+    _Kind("flagged: pixels or edge", 0.45, marker="x"),
+)
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """How to draw.
+
+    Parameters
+    ----------
+    title : str, optional
+        Heads the picture; the position moves to the line below.
+    period : float, optional
+        In days: fold, and show two cycles.
+    dpi : int
+        Pixels per inch.
+    size : tuple of float
+        Width and height in inches.
+
+    Raises
+    ------
+    ConfigError
+        If a number is outside its range.
+    """
+
+    title: str | None = None
+    period: float | None = None
+    dpi: int = 150
+    size: tuple[float, float] = (11.0, 6.0)
+
+    def __post_init__(self) -> None:
+        if self.period is not None and not 0.0 < self.period < math.inf:
+            raise ConfigError(f"period {self.period} day: expected a positive number")
+        if not 20 <= self.dpi <= 1200:
+            raise ConfigError(f"dpi {self.dpi} is outside 20..1200")
+        if not all(4.0 <= inches <= 40.0 for inches in self.size):
+            raise ConfigError(f"size {self.size}: expected a width and a height of 4 to 40 inches")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Epochs of one object that have a magnitude, by time."""
+
+    objectid: int
+    unit: tuple[int, int, int]
+    hmjd: Floats
+    mag: Floats
+    magerr: Floats
+    kind: npt.NDArray[np.int64]
+
+    @property
+    def fid(self) -> int:
+        return self.unit[0]
+
+    @property
+    def colour(self) -> str:
+        return BAND_COLOURS.get(self.fid, _GREY)
+
+    @property
+    def label(self) -> str:
+        fid, field, rcid = self.unit
+        return f"{_band(fid)} {field} c{rcid // 4 + 1:02d} q{rcid % 4 + 1}"
+
+
+def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOptions()) -> None:  # noqa: B008
+    """Draw lightcurves to a PNG, PDF or SVG file; the same epochs give the same bytes.
+
+    Parameters
+    ----------
+    epochs : pyarrow.Table
+        ``objectid``, ``fid``, ``field``, ``rcid``, ``hmjd`` (day), ``mag``, ``magerr``, ``catflags``, ``ra``, ``dec``
+        (degrees, ICRS) of any number of objects, in any order. Other columns are ignored.
+    path : Path
+        Its suffix tells the format.
+    options : PlotOptions
+        How to draw.
+
+    Raises
+    ------
+    ConfigError
+        If no epoch has a magnitude, or the suffix is another.
+    """
+    metadata = {
+        ".png": {"Software": "ztfmatch"},
+        ".pdf": {"Creator": "ztfmatch", "CreationDate": None},
+        ".svg": {"Creator": "ztfmatch", "Date": None},
+    }
+    suffix = Path(path).suffix.lower()
+    if suffix not in metadata:
+        raise ConfigError(f"cannot draw to {path}: expected a name that ends in {', '.join(metadata)}")
+    figure = _figure(epochs, options)
+    buffer = io.BytesIO()
+    # The one setting that matplotlib takes from nowhere else: without it the ids in an SVG are random.
+    with mpl.rc_context({"svg.hashsalt": "ztfmatch"} if suffix == ".svg" else {}):
+        figure.savefig(buffer, format=suffix[1:], dpi=options.dpi, metadata=metadata[suffix])
+    Path(path).write_bytes(buffer.getvalue())
+
+
+def _figure(epochs: pa.Table, options: PlotOptions) -> Figure:
+    curves = _curves(epochs)
+    if not curves:
+        without = f": none of {epochs.num_rows} has a magnitude" if epochs.num_rows else ""
+        raise ConfigError(f"no epochs to plot{without}; widen the selection")
+    figure = Figure(figsize=options.size, dpi=options.dpi, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    limits = _magnitude_limits(curves)
+    axes.set_ylim(limits[1], limits[0])
+    _style(axes)
+    if options.period is None:
+        _time_axis(axes, curves)
+    else:
+        _phase_axis(axes, options.period)
+    shapes = _shapes(curves)
+    for curve in curves:
+        _draw(axes, curve, shapes[curve.objectid], options.period)
+    n_outside = sum(_draw_outside(axes, curve, limits, options.period) for curve in curves)
+    _legend(figure, _handles(curves, shapes, n_outside))
+    _title(figure, axes, epochs, curves, options)
+    return figure
+
+
+def _curves(epochs: pa.Table) -> list[_Curve]:
+    """One curve per object, by band, field, channel and objectid."""
+    columns = {name: epochs[name].to_numpy() for name in ("objectid", "fid", "field", "rcid", "hmjd", "catflags")}
+    for name in ("mag", "magerr"):
+        columns[name] = epochs[name].cast(pa.float64()).to_numpy()
+    usable = np.isfinite(columns["mag"]) & np.isfinite(columns["hmjd"])
+    columns = {name: values[usable] for name, values in columns.items()}
+    order = np.lexsort([columns[name] for name in ("hmjd", "objectid", "rcid", "field", "fid")])
+    columns = {name: values[order] for name, values in columns.items()}
+    starts = np.flatnonzero(np.diff(columns["objectid"])) + 1
+    parts = np.split(np.arange(len(order)), starts)
+    return [_curve({name: values[part] for name, values in columns.items()}) for part in parts if len(part)]
+
+
+def _curve(rows: dict[str, Any]) -> _Curve:
+    flags = rows["catflags"].astype(np.int64)
+    # 65535 is an edge source: all bits set, so it counts as a flag on pixels.
+    kind = np.where(flags == 0, 0, np.where(flags == BAD_EXPOSURE, 1, 2))
+    unit = (int(rows["fid"][0]), int(rows["field"][0]), int(rows["rcid"][0]))
+    return _Curve(int(rows["objectid"][0]), unit, rows["hmjd"], rows["mag"], rows["magerr"], kind)
+
+
+def _band(fid: int) -> str:
+    return FILTER_CODES[fid][1:] if fid in FILTER_CODES else f"fid {fid}"
+
+
+def _magnitude_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
+    """Bright and faint end of the axis: what is clean and not wildly off, with a margin.
+
+    The percentiles 0.5 and 99.5 of each curve, so that a curve of few epochs counts as much as one of many, widened by
+    their own span to keep outbursts and eclipses, then cut to the epochs there are.
+    """
+    good = [_trusted(curve) for curve in curves]
+    ends = np.array([np.percentile(mags, [0.5, 99.5]) for mags in good])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
+    reach = max(high - low, 0.5)
+    inside = np.concatenate(good)
+    inside = inside[(inside >= low - reach) & (inside <= high + reach)]
+    low, high = inside.min(), inside.max()
+    half = max(0.58 * (high - low), _MIN_SPAN_MAG / 2)
+    return float((low + high) / 2 - half), float((low + high) / 2 + half)
+
+
+def _trusted(curve: _Curve) -> Floats:
+    clean = curve.kind == 0
+    return curve.mag[clean] if clean.sum() >= _ENOUGH_CLEAN else curve.mag
+
+
+def _shapes(curves: Sequence[_Curve]) -> dict[int, str]:
+    """Marker by objectid: one per field and channel, whatever the band; circles when there are too many to tell."""
+    seen: Counter[tuple[int, int, int]] = Counter()
+    keys = {}
+    for curve in curves:
+        keys[curve.objectid] = (*curve.unit[1:], seen[curve.unit])
+        seen[curve.unit] += 1
+    shape = {key: _MARKERS[number % len(_MARKERS)] for number, key in enumerate(sorted(set(keys.values())))}
+    many = len(curves) > MAX_LEGEND_CURVES
+    return {objectid: "o" if many else shape[key] for objectid, key in keys.items()}
+
+
+def _style(axes: Axes) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(True, color="#E4E4E4", linewidth=0.8)
+    axes.set_ylabel("Magnitude (AB)", fontsize=13, color=_DARK)
+    axes.yaxis.set_minor_locator(AutoMinorLocator())
+    axes.xaxis.set_minor_locator(AutoMinorLocator())
+    for side in axes.spines.values():
+        side.set_color(_GREY)
+    axes.tick_params(which="both", direction="in", right=True, color=_GREY, labelcolor=_DARK, labelsize=11)
+    axes.tick_params(which="major", length=6)
+
+
+def _time_axis(axes: Axes, curves: Sequence[_Curve]) -> None:
+    """HMJD below, calendar dates above: they differ from the observatory's by 8.3 minutes at most."""
+    first, last = min(c.hmjd[0] for c in curves), max(c.hmjd[-1] for c in curves)
+    margin = max(0.03 * (last - first), 0.02 if last > first else 0.5)
+    axes.set_xlim(first - margin, last + margin)
+    axes.set_xlabel("HMJD (day)", fontsize=13, color=_DARK)
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
+    zero = float(dates.date2num(datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)))
+    calendar = axes.secondary_xaxis("top", functions=(lambda mjd: mjd + zero, lambda date: date - zero))
+    locator = dates.AutoDateLocator(tz=datetime.UTC, minticks=4, maxticks=9)
+    calendar.xaxis.set_major_locator(locator)
+    calendar.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=datetime.UTC))
+    calendar.tick_params(direction="in", color=_GREY, labelcolor=_GREY, labelsize=10, length=6)
+    calendar.xaxis.get_offset_text().set(color=_GREY, fontsize=10)
+    calendar.spines["top"].set_color(_GREY)
+
+
+def _phase_axis(axes: Axes, period: float) -> None:
+    axes.set_xlim(0.0, 2.0)
+    axes.xaxis.set_major_locator(MultipleLocator(0.25))
+    axes.tick_params(which="both", top=True)
+    axes.set_xlabel(f"Phase (period {period:.10g} day, zero at HMJD {PHASE_ZERO_HMJD:.0f})", fontsize=13, color=_DARK)
+
+
+def _abscissa(hmjd: Floats, period: float | None) -> tuple[Floats, int]:
+    """Where epochs are drawn, and how many times over."""
+    if period is None:
+        return hmjd, 1
+    phase = (hmjd - PHASE_ZERO_HMJD) / period % 1.0
+    return np.concatenate([phase, phase + 1.0]), 2
+
+
+def _draw(axes: Axes, curve: _Curve, shape: str, period: float | None) -> None:
+    size = _marker_size(len(curve.hmjd))
+    for number, kind in enumerate(_KINDS):
+        chosen = curve.kind == number
+        if not chosen.any():
+            continue
+        x, times = _abscissa(curve.hmjd[chosen], period)
+        axes.errorbar(
+            x,
+            np.tile(curve.mag[chosen], times),
+            yerr=np.tile(np.nan_to_num(curve.magerr[chosen]), times),
+            fmt=kind.marker or shape,
+            markersize=size,
+            color=curve.colour,
+            markerfacecolor=curve.colour if kind.filled else "none",
+            markeredgecolor="white" if kind.filled and not kind.marker else curve.colour,
+            markeredgewidth=0.4 if kind.filled and not kind.marker else 1.1,
+            ecolor=curve.colour,
+            elinewidth=0.9,
+            alpha=kind.alpha,
+            zorder=3 if number == 0 else 2,
+        )
+
+
+def _marker_size(n_epochs: int) -> float:
+    """In points: smaller the more there are."""
+    return float(np.clip(9.5 - 2.0 * math.log10(n_epochs), 3.5, 7.0))
+
+
+def _draw_outside(axes: Axes, curve: _Curve, limits: tuple[float, float], period: float | None) -> int:
+    """Arrows at the edge for epochs beyond the magnitude axis; how many there are."""
+    bright, faint = limits
+    beyond = {"^": (curve.mag < bright, 0.98), "v": (curve.mag > faint, 0.02)}
+    for marker, (chosen, height) in beyond.items():
+        x, _ = _abscissa(curve.hmjd[chosen], period)
+        if len(x):
+            y = np.full(len(x), height)
+            trans = axes.get_xaxis_transform()
+            axes.plot(x, y, marker, color=curve.colour, markersize=6, alpha=0.7, zorder=4, transform=trans)
+    return int(sum(chosen.sum() for chosen, _ in beyond.values()))
+
+
+def _handles(curves: Sequence[_Curve], shapes: dict[int, str], n_outside: int) -> list[Line2D]:
+    handles = _curve_handles(curves, shapes)
+    for number, kind in enumerate(_KINDS):
+        count = sum(int((curve.kind == number).sum()) for curve in curves)
+        if number and count:
+            face = _GREY if kind.filled else "none"
+            handles.append(_handle(kind.marker or "o", _GREY, f"{kind.label} ({count})", face))
+    if n_outside:
+        handles.append(_handle("^", _GREY, f"beyond the axis ({n_outside})", _GREY))
+    return handles
+
+
+def _curve_handles(curves: Sequence[_Curve], shapes: dict[int, str]) -> list[Line2D]:
+    """One entry per band where that says all or the curves are many, else one per curve."""
+    objects = Counter(curve.fid for curve in curves)
+    epochs: Counter[int] = Counter()
+    for curve in curves:
+        epochs[curve.fid] += len(curve.hmjd)
+    if max(objects.values()) == 1 or len(curves) > MAX_LEGEND_CURVES:
+        shape = {curve.fid: (shapes[curve.objectid], curve.colour) for curve in curves}
+        of_objects = {fid: f" {count} objects" if count > 1 else "" for fid, count in objects.items()}
+        return [_handle(*shape[fid], f"{_band(fid)}{of_objects[fid]} ({epochs[fid]})") for fid in sorted(objects)]
+    same = Counter(curve.label for curve in curves)
+    handles = []
+    for curve in curves:
+        source = f" #{curve.objectid % 10**8}" if same[curve.label] > 1 else ""
+        handles.append(_handle(shapes[curve.objectid], curve.colour, f"{curve.label}{source} ({len(curve.hmjd)})"))
+    return handles
+
+
+def _handle(marker: str, colour: str, label: str, face: str | None = None) -> Line2D:
+    return Line2D([], [], linestyle="none", marker=marker, color=colour, mfc=face or colour, markersize=7, label=label)
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        frameon=False,
+        fontsize=11,
+        labelcolor=_DARK,
+        handletextpad=0.3,
+        title="Epochs per band",
+        alignment="left",
+    )
+
+
+def _title(figure: Figure, axes: Axes, epochs: pa.Table, curves: Sequence[_Curve], options: PlotOptions) -> None:
+    position = _position(epochs)
+    ids = [curve.objectid for curve in curves]
+    named = "objectid " + ", ".join(map(str, ids)) if len(ids) <= 3 else f"{len(ids)} objects"
+    n_without = epochs.num_rows - sum(len(curve.hmjd) for curve in curves)
+    notes = [named] + ([f"{n_without} epochs without magnitude"] if n_without else [])
+    head = options.title if options.title is not None else position
+    lines = notes if options.title is None else [position, *notes]
+    title = figure.suptitle(head, fontsize=15, fontweight="bold", color=_DARK, x=0.01, ha="left")
+    below = axes.set_title("   ".join(lines), fontsize=11, color=_GREY, loc="left", pad=8)
+    for text in (title, below):
+        text.set_parse_math(False)
+
+
+def _position(epochs: pa.Table) -> str:
+    """Mean direction of the epochs, in degrees and sexagesimal."""
+    mean = unit_vectors(epochs["ra"].to_numpy(), epochs["dec"].to_numpy()).mean(axis=0)
+    ra = math.degrees(math.atan2(mean[1], mean[0])) % 360.0
+    dec = math.degrees(math.atan2(mean[2], math.hypot(mean[0], mean[1])))
+    return f"RA {ra:.5f}  Dec {dec:+.5f}  (ICRS)   {_sexagesimal(ra, dec)}"
+
+
+def _sexagesimal(ra: float, dec: float) -> str:
+    """``HH:MM:SS.ss ±DD:MM:SS.s``."""
+    minutes, centiseconds = divmod(round(ra * 24000.0) % (24 * 360000), 6000)
+    arcmin, decisec = divmod(round(abs(dec) * 36000.0), 600)
+    right = f"{minutes // 60:02d}:{minutes % 60:02d}:{centiseconds / 100:05.2f}"
+    return f"{right} {'-' if dec < 0 else '+'}{arcmin // 60:02d}:{arcmin % 60:02d}:{decisec / 10:04.1f}"

@@ -1,0 +1,240 @@
+"""Find objects and their lightcurves in a snapshot, reading no more than they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.errors import ConfigError
+from ztfmatch.io.merge import Lightcurves, merge, numpy_columns
+from ztfmatch.io.parquet import IdRange, read_rows
+from ztfmatch.io.snapshot import SnapshotFiles
+from ztfmatch.kernels.lookup import build_map, find_rows
+from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vectors
+from ztfmatch.kernels.tiling import Tile, fine_pixels
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
+from ztfmatch.schema.sky import ACTIVE
+from ztfmatch.survey import unit_of_objectid
+from ztfmatch.tasks.statistics import released_exposures, statistics_of
+
+MAX_CONE_ARCSEC: Final = 10 * 3600.0
+
+LEDGER_COLUMNS: Final = ("expid", "programid", "clrcoeff", "magzp", "exptime", "airmass", "seeing", "maglimit")
+"""Columns of the ledger that a lightcurve query adds to each epoch."""
+
+_MARGIN_DAY: Final = 0.02
+"""An exposure's start and its heliocentric mid-time differ by less: at most 500 s and half an exposure."""
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A circle on the sky.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Centre in degrees, ICRS.
+    radius_arcsec : float
+        Inclusive.
+    """
+
+    ra: float
+    dec: float
+    radius_arcsec: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ra) and -360.0 <= self.ra <= 360.0):
+            raise ConfigError(f"right ascension {self.ra} is outside -360..360 degrees")
+        if not -90.0 <= self.dec <= 90.0:
+            raise ConfigError(f"declination {self.dec} is outside -90..90 degrees")
+        if not 0.0 < self.radius_arcsec <= MAX_CONE_ARCSEC:
+            raise ConfigError(f"radius {self.radius_arcsec} arcsec is outside (0, {MAX_CONE_ARCSEC:.0f}]")
+
+    @property
+    def centre(self) -> Floats:
+        """Unit vector, shape (3,)."""
+        return unit_vectors(np.array([self.ra % 360.0]), np.array([float(self.dec)]))[0]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which objects: by objectid, or all in a cone. Exactly one of them."""
+
+    objectids: tuple[int, ...] | None = None
+    cone: Cone | None = None
+
+    def __post_init__(self) -> None:
+        if (self.objectids is None) == (self.cone is None):
+            raise ConfigError("select objects either by objectid or by cone: give one of them")
+
+
+def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+    """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
+    if selection.cone is not None:
+        return _objects_in_cone(snapshot, selection.cone)
+    ids = sorted(set(selection.objectids or ()))
+    files = [file for tile in _tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(OBJECTS.name, tile)]
+    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids))
+    return OBJECTS.schema.empty_table() if rows is None else rows.sort_by("objectid")
+
+
+def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
+    tiles = _tiles_of_cone(snapshot, cone)
+    files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
+    positions = read_rows(snapshot.storage, files, ["objectid", "ra", "dec", "status"])
+    schema = OBJECTS.schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
+    if positions is None:
+        return schema.empty_table()
+    delta = unit_vectors(positions["ra"].to_numpy(), positions["dec"].to_numpy()) - cone.centre
+    chord2 = (delta * delta).sum(axis=1)
+    inside = pa.array(chord2 <= chord2_of_arcsec(cone.radius_arcsec))
+    near = positions.append_column("separation", pa.array(arcsec_of_chord2(chord2))).filter(
+        pc.and_(inside, pc.equal(positions["status"], ACTIVE))
+    )
+    if not near.num_rows:
+        return schema.empty_table()
+    near = near.sort_by("objectid")
+    ids = near["objectid"].to_pylist()
+    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids))
+    if rows is None:
+        return schema.empty_table()
+    return rows.sort_by("objectid").append_column(schema.field("separation"), near["separation"])
+
+
+def _tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
+    return snapshot.tiling.touched_by_cap(cone.centre, math.radians(cone.radius_arcsec / 3600.0))
+
+
+def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
+    """Tiles that the references of these objects touch."""
+    try:
+        units = {unit_of_objectid(objectid) for objectid in ids}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    wanted = {(unit.field, unit.rcid, unit.fid) for unit in units}
+    tiles: set[Tile] = set()
+    columns = ["field", "rcid", "fid", "ra", "dec", "radius"]
+    for row in snapshot.read(REFERENCES.name, columns).to_pylist():
+        if (row["field"], row["rcid"], row["fid"]) in wanted and row["ra"] is not None:
+            centre = unit_vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
+            tiles.update(snapshot.tiling.touched_by_cap(centre, math.radians(row["radius"])))
+    return sorted(tiles)
+
+
+def _ranges(ids: Sequence[int]) -> list[IdRange]:
+    """Runs of consecutive ids."""
+    if not ids:
+        return [(-1, -1)]
+    values = np.array(sorted(ids), np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(values) > 1]))
+    stops = np.append(starts[1:], len(values)) - 1
+    return list(zip(values[starts].tolist(), values[stops].tolist(), strict=True))
+
+
+def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+    """Epochs of the selected objects, by objectid and time, with the exposure's metadata.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``objectid``, ``fid``, ``field``, ``rcid``, the other columns of ``detections``, and LEDGER_COLUMNS.
+    """
+    objects = find_objects(snapshot, selection)
+    epochs = _epochs_of(snapshot, objects)
+    table = _with_ledger(snapshot, epochs)
+    of_object = find_rows(build_map(objects["objectid"].to_numpy()), epochs["objectid"].to_numpy())
+    for name in ("rcid", "field", "fid"):
+        values = objects[name].combine_chunks().take(pa.array(of_object))
+        table = table.add_column(1, OBJECTS.schema.field(name), values)
+    return table
+
+
+def _epochs_of(snapshot: SnapshotFiles, objects: pa.Table) -> pa.Table:
+    ids = objects["objectid"].to_pylist()
+    files = [file for tile in _tiles_of_objects(snapshot, objects) for file in snapshot.of_tile(DETECTIONS.name, tile)]
+    rows = read_rows(snapshot.storage, files, DETECTIONS.names, _ranges(ids))
+    if rows is None:
+        return DETECTIONS.schema.empty_table()
+    return rows.sort_by([(name, "ascending") for name in DETECTIONS.sorted_by]).cast(DETECTIONS.schema)
+
+
+def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
+    fine = fine_pixels(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+    return [snapshot.tiling.tiles[row] for row in np.unique(snapshot.tiling.index_of_fine(fine)).tolist()]
+
+
+def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
+    """Add the columns of each epoch's exposure; only the ledger files of those nights are read."""
+    columns = ["exposureid", *LEDGER_COLUMNS]
+    ledger = _ledger_between(snapshot, epochs["hmjd"], columns)
+    row = find_rows(build_map(ledger["exposureid"].to_numpy()), epochs["exposureid"].to_numpy())
+    for name in LEDGER_COLUMNS:
+        values = ledger[name].combine_chunks().take(pa.array(row))
+        epochs = epochs.append_column(EXPOSURES.schema.field(name), values)
+    return epochs
+
+
+def _ledger_between(snapshot: SnapshotFiles, hmjd: pa.ChunkedArray, columns: list[str]) -> pa.Table:
+    empty = EXPOSURES.schema.empty_table().select(columns)
+    if not len(hmjd):
+        return empty
+    bounds = pc.min_max(hmjd)
+    low, high = bounds["min"].as_py() - _MARGIN_DAY, bounds["max"].as_py() + _MARGIN_DAY
+    files = [
+        file
+        for file in snapshot.of_table(EXPOSURES.name)
+        if file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
+    ]
+    rows = read_rows(snapshot.storage, files, columns)
+    return empty if rows is None else rows
+
+
+def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+    """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
+    objects = find_objects(snapshot, selection)
+    epochs = _epochs_of(snapshot, objects)
+    public = released_exposures(snapshot.storage, tuple(snapshot.of_table(EXPOSURES.name)))
+    chunk = _with_all_objects(merge([numpy_columns(epochs)]) if epochs.num_rows else _no_epochs(), objects)
+    values: dict[str, Any] = statistics_of(chunk, public)
+    values |= {"objectid": chunk.objectid, "snapshot": np.full(len(chunk.objectid), snapshot.number)}
+    arrays = [_nullable(values[column.name], column.type) for column in STATISTICS.columns]
+    return pa.Table.from_arrays(arrays, schema=STATISTICS.schema)
+
+
+def _nullable(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    return pa.array(values, kind, mask=np.isnan(values) if values.dtype.kind == "f" else None)
+
+
+def _no_epochs() -> Lightcurves:
+    columns = numpy_columns(DETECTIONS.schema.empty_table())
+    return Lightcurves(columns.pop("objectid"), np.zeros(1, np.int64), columns)
+
+
+def _with_all_objects(chunk: Lightcurves, objects: pa.Table) -> Lightcurves:
+    """The same epochs, with an empty lightcurve for each object that has none."""
+    ids = objects["objectid"].to_numpy()
+    counts = np.zeros(len(ids), np.int64)
+    counts[np.searchsorted(ids, chunk.objectid)] = np.diff(chunk.offsets)
+    return Lightcurves(ids, np.concatenate([[0], np.cumsum(counts)]), chunk.columns)
+
+
+def source_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+    """Objects with their statistics, as the matchfile's ``sources`` has them: plus ``matchid`` and x, y, z."""
+    objects = find_objects(snapshot, selection)
+    if "separation" in objects.column_names:
+        objects = objects.drop_columns(["separation"])
+    statistics = fresh_statistics(snapshot, selection).drop_columns(["objectid"])
+    xyz = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+    table = objects.append_column("matchid", objects["sourceid"])
+    for name, values in zip("xyz", xyz.T, strict=True):
+        table = table.append_column(name, pa.array(values))
+    for name in statistics.column_names:
+        table = table.append_column(statistics.schema.field(name), statistics[name])
+    return table
