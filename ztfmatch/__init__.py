@@ -11,7 +11,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["TABLES", "Resources", "Snapshot", "Store", "StoreConfig", "ZtfmatchError", "init_store", "open_store"]
+__all__ = [
+    "TABLES",
+    "Resources",
+    "Snapshot",
+    "Store",
+    "StoreConfig",
+    "ZtfmatchError",
+    "init_store",
+    "open_store",
+]
 
 _HOMES = {
     "TABLES": "ztfmatch.schema",

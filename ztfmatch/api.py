@@ -54,7 +54,10 @@ class Snapshot:
         return status_of(self.files)
 
     def table(
-        self, name: str, columns: Sequence[str] | None = None, filter: ds.Expression | None = None  # noqa: A002
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        filter: ds.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
         """Rows of a table, whole or filtered, in memory.
 

@@ -24,7 +24,7 @@ _TASKS_IN_FLIGHT_PER_WORKER: Final = 3
 _NAMED_FAILURES: Final = 5
 
 
-def no_progress(what: str, done: int, total: int) -> None:  # noqa: ARG001
+def no_progress(what: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
@@ -174,7 +174,7 @@ class DaskExecutor:
                 self._submit(job, task, stream, running)
 
     def _window(self) -> int:
-        threads = sum(self.client.nthreads().values())
+        threads: int = sum(self.client.nthreads().values())
         return max(threads, 1) * _TASKS_IN_FLIGHT_PER_WORKER
 
     @staticmethod

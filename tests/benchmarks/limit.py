@@ -81,7 +81,7 @@ def main(catalogs: Path, store: Path, out: Path) -> None:
         buffer = clock.time("encode", lambda name=name, table=table: encode(TABLES[name], table))
         written.append(out / f"{name}-{file.name}")
         clock.time("write", lambda path=written[-1], buffer=buffer: write_bytes(path, buffer))
-        same &= memoryview(buffer) == file.read_bytes()
+        same &= buffer.equals(pa.py_buffer(file.read_bytes()))
     clock.time("sync", lambda: force_to_disk(written))
     print(
         json.dumps(

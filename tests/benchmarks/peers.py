@@ -143,9 +143,12 @@ def match(detections: Path, objects: Path, margin: Path, out: Path) -> int:
         n_neighbors=1,
         radius_arcsec=RADIUS_ARCSEC,
         suffixes=("", "_ref"),
+        suffix_method="overlapping_columns",
         require_right_margin=True,
     )
-    matched.map_partitions(_by_object).write_catalog(out, catalog_name="matched", progress_bar=False, as_collection=False)
+    matched.map_partitions(_by_object).write_catalog(
+        out, catalog_name="matched", progress_bar=False, as_collection=False
+    )
     return len(lsdb.open_catalog(out))
 
 

@@ -27,22 +27,28 @@ def block(*cards: str) -> bytes:
 
 
 def primary(*cards: str) -> bytes:
-    return block("SIMPLE  =                    T", "BITPIX  =                   16", "NAXIS   =                    0", *cards)
+    return block(
+        "SIMPLE  =                    T",
+        "BITPIX  =                   16",
+        "NAXIS   =                    0",
+        "EXTEND  =                    T",
+        *cards,
+    )
 
 
-def extension(width: int, rows: int, forms: list[str], *more: str, names: list[str] | None = None) -> bytes:
+def extension(width: int | str, rows: int | str, forms: list[str], *more: str, names: list[str] | None = None) -> bytes:
     names = names or [f"C{i}" for i in range(1, len(forms) + 1)]
-    fields = [f"TTYPE{i} = '{name}'" for i, name in enumerate(names, 1)]
-    fields += [f"TFORM{i} = '{form}'" for i, form in enumerate(forms, 1)]
+    fields = [f"{f'TTYPE{i}':<8}= '{name}'" for i, name in enumerate(names, 1)]
+    fields += [f"{f'TFORM{i}':<8}= '{form:<8}'" for i, form in enumerate(forms, 1)]
     return block(
         "XTENSION= 'BINTABLE'",
         "BITPIX  =                    8",
         "NAXIS   =                    2",
-        f"NAXIS1  = {width}",
-        f"NAXIS2  = {rows}",
+        f"NAXIS1  = {width:>20}",
+        f"NAXIS2  = {rows:>20}",
         "PCOUNT  =                    0",
         "GCOUNT  =                    1",
-        f"TFIELDS = {len(forms)}",
+        f"TFIELDS = {len(forms):>20}",
         *fields,
         *more,
     )
@@ -104,9 +110,12 @@ values = st.one_of(
 
 
 @settings(max_examples=60)
-@given(tables(), st.dictionaries(st.from_regex(r"X[A-Z0-9]{1,6}", fullmatch=True), st.tuples(values, texts), max_size=50))
+@given(
+    tables(),
+    st.dictionaries(st.from_regex(r"X[A-Z0-9]{1,6}", fullmatch=True), st.tuples(values, texts), max_size=50),
+)
 def test_read_table_generated_files_equal_astropy(rows: np.ndarray, cards: dict) -> None:  # type: ignore[type-arg]
-    table = fits.BinTableHDU(rows.newbyteorder(">") if len(rows) == 0 else rows)
+    table = fits.BinTableHDU(rows)
     head = fits.PrimaryHDU()
     for key, (value, comment) in cards.items():
         head.header[key] = (value, comment[:20])
@@ -167,9 +176,9 @@ def test_read_table_comments_history_and_blank_cards_are_no_keys() -> None:
     assert len(read_table(data).records) == 1
 
 
-@pytest.mark.parametrize("cards", [32, 33, 34, 69, 70, 500])
+@pytest.mark.parametrize("cards", [31, 32, 33, 67, 68, 500])
 def test_read_table_long_header_over_several_blocks_equals_astropy(cards: int) -> None:
-    """With 33 cards more than the mandatory ones END is alone in a block of its own."""
+    """After 32 cards beside the four others, END is alone in a block of its own."""
     assert_same_as_astropy(small(*(f"K{i:<7}= {i}" for i in range(cards))))
 
 
@@ -213,12 +222,15 @@ BAD = {
         (primary() + extension(4, 10**18, ["1J"]) + bytes(BLOCK), f"NAXIS2 = {10**18} rows of 4 bytes"),
     ],
     "layout": [
-        (primary().replace(b"NAXIS   =                    0", b"NAXIS   =                    2"), "NAXIS = 2"),
+        (
+            primary().replace(b"NAXIS   =                    0", b"NAXIS   =                    2"),
+            "NAXIS = 2",
+        ),
         (primary() + block("XTENSION= 'IMAGE   '"), "'IMAGE'; expected 'BINTABLE'"),
         (primary() + block("NOTHING = 1"), "None; expected 'BINTABLE'"),
         (primary() + extension(4, -1, ["1J"]), "NAXIS2 is -1"),
-        (primary() + extension(4, 1, ["1J"]).replace(b"NAXIS2  = 1", b"NAXIS2  = X"), "NAXIS2 is 'X'"),
-        (primary() + extension(4, 1, ["1J"]).replace(b"NAXIS1  = 4", b"NAXIS1  =  "), "NAXIS1 is None"),
+        (primary() + extension(4, "X", ["1J"]), "NAXIS2 is 'X'"),
+        (primary() + extension("", 1, ["1J"]), "NAXIS1 is None"),
         (primary() + extension(5, 1, ["1J"]), "NAXIS1 is 5 bytes; the columns make 4"),
         (primary() + extension(8, 1, ["2J"]), "TFORM '2J'"),
         (primary() + extension(8, 1, ["8A"]), "TFORM '8A'"),

@@ -112,7 +112,9 @@ _REAL_RANGES = st.tuples(
 @settings(max_examples=100)
 @given(_REAL_RANGES)
 def test_model_errors_continuous_at_the_break(numbers: tuple[float, ...]) -> None:
-    around = np.array([np.nextafter(np.float32(20.5), np.float32(0)), 20.5, np.nextafter(np.float32(20.5), np.float32(99))])
+    around = np.array(
+        [np.nextafter(np.float32(20.5), np.float32(0)), 20.5, np.nextafter(np.float32(20.5), np.float32(99))]
+    )
     got = model_errors(around.astype(np.float32), np.array(numbers))
     assert np.ptp(got) < 1e-5
 
@@ -122,7 +124,9 @@ def test_model_errors_continuous_at_the_break(numbers: tuple[float, ...]) -> Non
 def test_model_errors_below_the_break_is_the_polynomial(numbers: tuple[float, ...], mag: float) -> None:
     a, b, c, d = numbers
     expected = a + b * mag + c * 10 ** (0.4 * mag) + d * 10 ** (0.8 * mag)
-    assert model_errors(np.array([mag], np.float32), np.array(numbers))[0] == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    assert model_errors(np.array([mag], np.float32), np.array(numbers))[0] == pytest.approx(
+        expected, rel=1e-6, abs=1e-8
+    )
 
 
 def test_model_errors_coefficients_by_row_equals_one_by_one() -> None:

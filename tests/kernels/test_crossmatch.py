@@ -37,7 +37,9 @@ def brute_force(
     return target
 
 
-def check(seeds: np.ndarray, points: np.ndarray, sourceid: np.ndarray | None = None, radius: float = RADIUS) -> np.ndarray:
+def check(
+    seeds: np.ndarray, points: np.ndarray, sourceid: np.ndarray | None = None, radius: float = RADIUS
+) -> np.ndarray:
     sourceid = np.arange(len(points), dtype=np.int32) if sourceid is None else sourceid
     eligible = np.ones(len(points), bool)
     got = match_exposure(build_grid(seeds, radius), points, sourceid, eligible)
@@ -61,7 +63,15 @@ def scattered(rng: np.random.Generator, ra: float, dec: float, n: int, size_arcs
     return np.ascontiguousarray(points / np.linalg.norm(points, axis=1)[:, None])
 
 
-PLACES = [(150.0, 30.0), (0.0, -10.0), (359.9999, 45.0), (12.0, 90.0), (0.0, -90.0), (45.0, 41.8), (180.0, 89.9)]
+PLACES = [
+    (150.0, 30.0),
+    (0.0, -10.0),
+    (359.9999, 45.0),
+    (12.0, 90.0),
+    (0.0, -90.0),
+    (45.0, 41.8),
+    (180.0, 89.9),
+]
 
 
 @pytest.mark.parametrize(("ra", "dec"), PLACES)
@@ -107,7 +117,12 @@ def test_match_exposure_seeds_on_a_great_circle_equals_brute_force() -> None:
 def test_match_exposure_large_field_agrees_with_kdtree() -> None:
     rng = np.random.default_rng(7)
     seeds = scattered(rng, 210.0, -31.0, 20_000, 3150.0)
-    points = np.concatenate([seeds[::2] + rng.normal(0.0, math.radians(0.5 * ARCSEC), (10_000, 3)), scattered(rng, 210.0, -31.0, 10_000, 3200.0)])
+    points = np.concatenate(
+        [
+            seeds[::2] + rng.normal(0.0, math.radians(0.5 * ARCSEC), (10_000, 3)),
+            scattered(rng, 210.0, -31.0, 10_000, 3200.0),
+        ]
+    )
     points /= np.linalg.norm(points, axis=1)[:, None]
     got = match_exposure(build_grid(seeds, RADIUS), points, np.arange(20_000, dtype=np.int32), np.ones(20_000, bool))
     away, nearest = cKDTree(seeds).query(points)

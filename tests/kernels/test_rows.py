@@ -206,9 +206,7 @@ def test_first_repeated_big_endian_column_of_a_file() -> None:
 
 
 @settings(max_examples=200)
-@given(
-    st.lists(st.tuples(st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3)), max_size=60)
-)
+@given(st.lists(st.tuples(st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3)), max_size=60))
 def test_order_by_group_equals_lexsort(keys: list[tuple[int, float, int]]) -> None:
     group, time, tie = (np.array([key[i] for key in keys], t) for i, t in enumerate((np.int64, np.float64, np.int64)))
     expected = np.lexsort([tie, time, group])

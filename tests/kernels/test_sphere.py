@@ -86,7 +86,9 @@ def test_chords_separation_of_arcseconds_is_astropys(ra: float, dec: float, angl
     assert ours == pytest.approx(theirs, abs=2e-9)
 
 
-@pytest.mark.parametrize(("arcsec", "chord"), [(0.0, 0.0), (180 * 3600.0, 2.0), (60 * 3600.0, 1.0), (90 * 3600.0, 2**0.5)])
+@pytest.mark.parametrize(
+    ("arcsec", "chord"), [(0.0, 0.0), (180 * 3600.0, 2.0), (60 * 3600.0, 1.0), (90 * 3600.0, 2**0.5)]
+)
 def test_chord2_of_arcsec_known_angles(arcsec: float, chord: float) -> None:
     assert chord2_of_arcsec(arcsec) == pytest.approx(chord**2, abs=1e-15)
     assert arcsec_of_chord2(np.array([chord**2]))[0] == pytest.approx(arcsec, rel=1e-12)

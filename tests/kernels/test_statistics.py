@@ -34,11 +34,7 @@ def _compiled():
 def make_epochs(n, seed=0, ra=120.0, dec=20.0, scatter=0.1):
     """One lightcurve of clean, released epochs with outliers."""
     rng = np.random.default_rng([seed, n])
-    mag = (
-        18
-        + scatter * rng.standard_normal(n)
-        + np.where(rng.random(n) < 0.1, rng.normal(0, 8 * scatter, n), 0)
-    )
+    mag = 18 + scatter * rng.standard_normal(n) + np.where(rng.random(n) < 0.1, rng.normal(0, 8 * scatter, n), 0)
     return Epochs(
         hmjd=np.sort(58000 + 900 * rng.random(n)),
         mag=mag.astype(np.float32),

@@ -88,7 +88,10 @@ def test_whole_sky_is_the_twelve_base_pixels() -> None:
         ([], "does not cover the sky"),
         ([Tile(0, n) for n in range(11)], "does not cover the sky"),
         ([Tile(0, n) for n in (0, 2, 1, *range(3, 12))], "gap or an overlap before Norder=0/Npix=2"),
-        ([Tile(0, 0), Tile(1, 3), *(Tile(0, n) for n in range(1, 12))], "gap or an overlap before Norder=1/Npix=3"),
+        (
+            [Tile(0, 0), Tile(1, 3), *(Tile(0, n) for n in range(1, 12))],
+            "gap or an overlap before Norder=1/Npix=3",
+        ),
         ([Tile(0, n) for n in range(13)], "does not cover the sky"),
     ],
 )
@@ -122,7 +125,12 @@ def test_in_tile_is_healpys_pixel_of_that_order(tile: Tile, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("ra", "dec", "same_as"),
-    [(360.0, 10.0, (0.0, 10.0)), (0.0, 90.0, (0.0, 90.0)), (0.0, -90.0, (360.0, -90.0)), (-0.0, 0.0, (0.0, 0.0))],
+    [
+        (360.0, 10.0, (0.0, 10.0)),
+        (0.0, 90.0, (0.0, 90.0)),
+        (0.0, -90.0, (360.0, -90.0)),
+        (-0.0, 0.0, (0.0, 0.0)),
+    ],
 )
 def test_fine_pixels_limits_of_the_ranges_are_places(ra: float, dec: float, same_as: tuple[float, float]) -> None:
     got = fine_pixels(np.array([ra, same_as[0]]), np.array([dec, same_as[1]]))
@@ -210,9 +218,7 @@ def test_neighbours_are_just_the_tiles_that_the_ring_meets(tiling: Tiling, data:
 def test_neighbours_of_a_base_pixel_are_six_or_seven_others() -> None:
     """Of the 12 base pixels the polar ones touch 7 others, those of the equator 6."""
     counts = [len(neighbours(whole_sky(), tile)) - 1 for tile in whole_sky().tiles]
-    theirs = [
-        len(set(healpy.get_all_neighbours(1, npix, nest=True).tolist()) - {-1}) for npix in range(12)
-    ]
+    theirs = [len(set(healpy.get_all_neighbours(1, npix, nest=True).tolist()) - {-1}) for npix in range(12)]
     assert counts == theirs
 
 
@@ -227,7 +233,9 @@ def test_neighbours_of_a_base_pixel_are_six_or_seven_others() -> None:
     st.sampled_from([1e-9, 1e-5, 1e-3, 0.01, 0.3, 2.0, math.pi]),
     st.integers(0, 2**32),
 )
-def test_touched_by_cap_holds_every_place_of_the_cap(tiling: Tiling, ra: float, dec: float, radius: float, seed: int) -> None:
+def test_touched_by_cap_holds_every_place_of_the_cap(
+    tiling: Tiling, ra: float, dec: float, radius: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     centre = unit_vectors(np.array([ra]), np.array([dec]))[0]
     away = radius * np.sqrt(rng.random(200))

@@ -63,7 +63,9 @@ def curve(unit: Unit, sourceid: int = 123, mean: float = 16.4, amplitude: float 
 def rr_lyrae(bands: tuple[int, ...] = (1, 2), field: int = 679) -> pa.Table:
     """One star in several bands."""
     settings = {1: (16.4, 0.9), 2: (16.3, 0.62), 3: (16.25, 0.45)}
-    return pa.concat_tables([curve(Unit(field, 16, fid), 123, *settings[fid], n=240 - 60 * (fid == 3)) for fid in bands])
+    return pa.concat_tables(
+        [curve(Unit(field, 16, fid), 123, *settings[fid], n=240 - 60 * (fid == 3)) for fid in bands]
+    )
 
 
 def cone() -> pa.Table:
@@ -73,9 +75,7 @@ def cone() -> pa.Table:
 
 def crowd() -> pa.Table:
     """Three dozen stars of different brightness."""
-    return pa.concat_tables(
-        [curve(Unit(679, 16, 1 + k % 3), k, 15.0 + 0.15 * k, 0.1, n=80 + k) for k in range(36)]
-    )
+    return pa.concat_tables([curve(Unit(679, 16, 1 + k % 3), k, 15.0 + 0.15 * k, 0.1, n=80 + k) for k in range(36)])
 
 
 def with_column(epochs: pa.Table, name: str, values: object) -> pa.Table:

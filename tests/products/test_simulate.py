@@ -130,9 +130,7 @@ def test_field_centre_unknown_field_raises() -> None:
 
 
 def test_quadrant_corners_ccd_is_seamless_and_ccds_do_not_overlap() -> None:
-    boxes = np.array(
-        [[*quadrant_corners(r).min(axis=0), *quadrant_corners(r).max(axis=0)] for r in range(64)]
-    )
+    boxes = np.array([[*quadrant_corners(r).min(axis=0), *quadrant_corners(r).max(axis=0)] for r in range(64)])
     assert np.allclose(boxes[:, 2:] - boxes[:, :2], 0.8635, atol=0.003)
     for ccd in range(16):
         q1, q2, q3, q4 = boxes[4 * ccd : 4 * ccd + 4]
@@ -281,9 +279,7 @@ def test_region_star_count_and_magnitudes_follow_the_reference() -> None:
     rows, _ = sky.reference()
     assert len(rows) == pytest.approx(18_833 * 0.98, rel=0.03)
     rest = sky.magnitudes[sky.stars.kind != TRANSIENT]
-    assert np.percentile(rest, [5, 25, 50, 75, 95]) == pytest.approx(
-        [20.13, 21.65, 21.86, 22.00, 22.19], abs=0.1
-    )
+    assert np.percentile(rest, [5, 25, 50, 75, 95]) == pytest.approx([20.13, 21.65, 21.86, 22.00, 22.19], abs=0.1)
     assert rest.min() >= 11.8
     assert rest.max() <= 22.61
 
@@ -420,9 +416,7 @@ def test_simulate_flags_are_realistic(tiny: Path) -> None:
 def test_simulate_equal_settings_write_equal_bytes(tiny: Path, tmp_path: Path) -> None:
     simulate(tmp_path / "again", TINY)
     files = {p.relative_to(tiny) for p in tiny.rglob("*") if p.is_file()}
-    assert files == {
-        p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file()
-    }
+    assert files == {p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file()}
     for name in files:
         assert (tiny / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
@@ -546,9 +540,7 @@ def test_exposure_table_has_what_headers_lack(tiny: Path) -> None:
 
 
 def test_bad_exposures_break_the_survey_rule_and_good_ones_keep_it(tmp_path: Path) -> None:
-    config = SimulationConfig(
-        filters=(1, 2, 3), n_exposures=60, stars_per_quadrant=20, bad_fraction=0.4, rcids=(0, 36)
-    )
+    config = SimulationConfig(filters=(1, 2, 3), n_exposures=60, stars_per_quadrant=20, bad_fraction=0.4, rcids=(0, 36))
     simulate(tmp_path / "out", config)
     upper, slope = {1: 26.7, 2: 26.65, 3: 26.0}, {1: 0.20, 2: 0.15, 3: 0.07}
     # Lowest and highest threshold of any channel.
@@ -791,9 +783,7 @@ def test_magnitude_change_is_periodic_with_its_amplitude(kind: int, period: floa
     assert np.ptp(curve) == pytest.approx(1.0, abs=0.05)
     again = np.array([magnitude_change(star, t + 2 * period, 1)[0] for t in times[1::50]])
     assert again == pytest.approx(curve[1::50], abs=0.01)
-    assert np.ptp([magnitude_change(star, t, 3)[0] for t in times]) == pytest.approx(
-        0.6 * np.ptp(curve), rel=0.01
-    )
+    assert np.ptp([magnitude_change(star, t, 3)[0] for t in times]) == pytest.approx(0.6 * np.ptp(curve), rel=0.01)
 
 
 def test_magnitude_change_transient_comes_and_goes() -> None:

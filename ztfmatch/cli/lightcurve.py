@@ -10,19 +10,51 @@ import click
 
 from ztfmatch.cli.common import handle_errors, print_table
 
-_SHOWN = ("objectid", "fid", "hmjd", "mag", "magerr", "catflags", "clrcoeff", "programid", "expid", "ra", "dec")
+_SHOWN = (
+    "objectid",
+    "fid",
+    "hmjd",
+    "mag",
+    "magerr",
+    "catflags",
+    "clrcoeff",
+    "programid",
+    "expid",
+    "ra",
+    "dec",
+)
 
 
 @click.command()
 @click.argument("store")
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object; may be given more than once.")
-@click.option("--cone", type=float, nargs=3, metavar="RA DEC RADIUS_ARCSEC",
-              help="All objects in a circle: centre in degrees (ICRS), radius in arcsec.")
+@click.option(
+    "--cone",
+    type=float,
+    nargs=3,
+    metavar="RA DEC RADIUS_ARCSEC",
+    help="All objects in a circle: centre in degrees (ICRS), radius in arcsec.",
+)
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@click.option("--format", "-f", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table",
-              show_default=True, help="How to write the epochs.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write to, instead of the terminal.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the lightcurves to this file (.png, .pdf, .svg).")
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write the epochs.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write to, instead of the terminal.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the lightcurves to this file (.png, .pdf, .svg).",
+)
 @click.option("--period", type=float, help="Days; the plot is folded with it.")
 @click.option("--statistics", is_flag=True, help="Give each object's statistics instead of its epochs.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -54,7 +86,10 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     if plot is None or output is not None or form != "table":
         _write(rows, form, output, list(rows.schema.names) if statistics else list(_SHOWN))
     if not rows.num_rows:
-        click.echo("ztfmatch: no object there has an epoch" if not statistics else "ztfmatch: no object there", err=True)
+        click.echo(
+            "ztfmatch: no object there has an epoch" if not statistics else "ztfmatch: no object there",
+            err=True,
+        )
 
 
 def _draw(epochs: Any, path: Path, period: float | None) -> None:
@@ -80,5 +115,3 @@ def _write(rows: Any, form: str, output: Path | None, shown: list[str]) -> None:
         raise click.UsageError("--output needs --format csv, json or parquet.")
     elif sys.stdout.isatty() or rows.num_rows:
         print_table(shown, tables.as_rows(rows, shown))
-
-

@@ -13,27 +13,63 @@ from ztfmatch.config import Resources
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes."
+)
 @click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
 @click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
 @click.option("--filters", default="zg,zr", show_default=True, help="Of zg, zr, zi, with commas.")
-@click.option("--exposures", "n_exposures", type=click.IntRange(1), default=30, show_default=True,
-              help="Exposures of each field in each filter.")
-@click.option("--stars", "stars_per_quadrant", type=click.IntRange(1), default=5000, show_default=True,
-              help="Mean number of seeds of a reference; 18800 is as real.")
-@click.option("--depth", "epoch_depth", type=click.FloatRange(0, 1), default=0.4, show_default=True,
-              help="Part of the seeds that a typical exposure detects; 0.1 is as real.")
-@click.option("--transients", "transients_per_quadrant", type=click.FloatRange(0), default=6.0, show_default=True,
-              help="Mean number of transients, which no reference holds.")
-@click.option("--systematics", type=click.FloatRange(0), default=1.0, show_default=True,
-              help="Size of the photometric systematics relative to the real ones.")
-@click.option("--reference", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A real refpsfcat as the sky; it sets field, channel and filter.")
+@click.option(
+    "--exposures",
+    "n_exposures",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Exposures of each field in each filter.",
+)
+@click.option(
+    "--stars",
+    "stars_per_quadrant",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="Mean number of seeds of a reference; 18800 is as real.",
+)
+@click.option(
+    "--depth",
+    "epoch_depth",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Part of the seeds that a typical exposure detects; 0.1 is as real.",
+)
+@click.option(
+    "--transients",
+    "transients_per_quadrant",
+    type=click.FloatRange(0),
+    default=6.0,
+    show_default=True,
+    help="Mean number of transients, which no reference holds.",
+)
+@click.option(
+    "--systematics",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Size of the photometric systematics relative to the real ones.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A real refpsfcat as the sky; it sets field, channel and filter.",
+)
 @click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
 @click.option("--no-truth", is_flag=True, help="Do not write the truth.")
 @json_option
 @handle_errors
-def simulate(directory: Path, fields: str, rcids: str, filters: str, no_truth: bool, as_json: bool, **options: Any) -> None:
+def simulate(
+    directory: Path, fields: str, rcids: str, filters: str, no_truth: bool, as_json: bool, **options: Any
+) -> None:
     """Make a simulated data set in DIRECTORY, which must be new or empty.
 
     Reference and epochal catalogs in the survey's own layout and names, an exposure table, and the truth as Parquet:

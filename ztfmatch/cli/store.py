@@ -25,12 +25,29 @@ _SHOWN_BAD_FILES = 20
 
 @click.command()
 @click.argument("store")
-@click.option("--references", "-r", multiple=True, required=True, metavar="PLACE",
-              help="Reference PSF catalogs: a directory, file or glob. May be given more than once.")
-@click.option("--radius", type=float, default=StoreConfig.radius_arcsec, show_default=True, metavar="ARCSEC",
-              help="Match radius, inclusive; fixed for the life of the store.")
-@click.option("--seeds-per-tile", type=int, default=StoreConfig.seeds_per_tile, show_default=True,
-              help="A HEALPix tile with more seeds is split.")
+@click.option(
+    "--references",
+    "-r",
+    multiple=True,
+    required=True,
+    metavar="PLACE",
+    help="Reference PSF catalogs: a directory, file or glob. May be given more than once.",
+)
+@click.option(
+    "--radius",
+    type=float,
+    default=StoreConfig.radius_arcsec,
+    show_default=True,
+    metavar="ARCSEC",
+    help="Match radius, inclusive; fixed for the life of the store.",
+)
+@click.option(
+    "--seeds-per-tile",
+    type=int,
+    default=StoreConfig.seeds_per_tile,
+    show_default=True,
+    help="A HEALPix tile with more seeds is split.",
+)
 @click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
 @resource_options
 @json_option
@@ -62,14 +79,37 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
 @click.command()
 @click.argument("store")
 @click.argument("catalogs", nargs=-1, required=True)
-@click.option("--exposures", type=_FILE, help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday "
-              "and rcid: CSV, IPAC table or Parquet.")
-@click.option("--error-model", "error_models", type=_FILE, multiple=True,
-              help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.")
-@click.option("--zp-thresholds", type=_FILE, help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
-@click.option("--quality-rule", type=_FILE, help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.")
+@click.option(
+    "--exposures",
+    type=_FILE,
+    help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday "
+    "and rcid: CSV, IPAC table or Parquet.",
+)
+@click.option(
+    "--error-model",
+    "error_models",
+    type=_FILE,
+    multiple=True,
+    help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
+)
+@click.option(
+    "--zp-thresholds",
+    type=_FILE,
+    help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.",
+)
+@click.option(
+    "--quality-rule",
+    type=_FILE,
+    help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.",
+)
 @click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of quarantining it.")
-@click.option("--rows-per-task", type=click.IntRange(1), default=1_000_000, show_default=True, help="Catalog rows that one task takes.")
+@click.option(
+    "--rows-per-task",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="Catalog rows that one task takes.",
+)
 @click.option("--note", help="Kept in the history.")
 @resource_options
 @json_option
@@ -187,7 +227,10 @@ def status(store: str, snapshot: int | None, as_json: bool) -> None:
         text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else value
         click.echo(f"{name.replace('_', ' '):<22}{f'{text:,}' if isinstance(text, int) else text}")
     click.echo()
-    print_table(["table", "rows", "files", "size"], [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables])
+    print_table(
+        ["table", "rows", "files", "size"],
+        [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables],
+    )
 
 
 @click.command()

@@ -111,19 +111,17 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
     """
     table, file = _read(source, _EPOCHAL_COLUMNS)
     header = _merged_header(table)
-    if "OBSMJD" not in header and "RFID" in header:
-        raise CatalogError("layout", "it is a reference catalog (RFID, no OBSMJD); expected an epochal one")
-    known: Extra = dict(extra or {})
     name = _parse_name(file.filename)
+    if ("OBSMJD" not in header and "RFID" in header) or (name is not None and name.fracday is None):
+        raise CatalogError("layout", "it is a reference catalog (RFID, no OBSMJD; or the name); not an epochal one")
+    known: Extra = dict(extra or {})
     unit = _identify(header, name)
     obsmjd = _number(header, "OBSMJD", known.get("obsmjd"))
     if not 40_000.0 < obsmjd < 100_000.0:
         raise CatalogError("layout", f"OBSMJD is {obsmjd}; expected a modified Julian date")
     magzp = _number(header, "MAGZP", known.get("magzp"))
     fracday = name.fracday if name and name.fracday is not None else fracday_of_mjd(obsmjd)
-    metadata = {
-        column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()
-    }
+    metadata = {column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()}
     return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file)
 
 
@@ -137,9 +135,10 @@ def read_reference(source: str) -> ReferenceCatalog:
     """
     table, file = _read(source, _REFERENCE_COLUMNS)
     header = _merged_header(table)
-    if "OBSMJD" in header:
-        raise CatalogError("layout", "it is an epochal catalog (OBSMJD); expected a reference catalog")
-    unit = _identify(header, _parse_name(file.filename))
+    name = _parse_name(file.filename)
+    if "OBSMJD" in header or (name is not None and name.fracday is not None):
+        raise CatalogError("layout", "it is an epochal catalog (OBSMJD, or its name); expected a reference catalog")
+    unit = _identify(header, name)
     magzp = _number(header, "MAGZP", None)
     rfid, infobits = _optional(header, "RFID", int, None), _optional(header, "INFOBITS", int, None)
     return ReferenceCatalog(unit, magzp, rfid, infobits, table.records, file)
@@ -177,7 +176,7 @@ def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, FileIdentit
 
 
 def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> None:
-    fields = records.dtype.fields or {}
+    fields: dict[str, Any] = dict(records.dtype.fields or {})
     for name, form in required.items():
         if name not in fields:
             raise CatalogError("layout", f"no column {name!r}; it has {', '.join(fields) or 'none'}")
@@ -187,9 +186,11 @@ def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> N
 
 def _merged_header(table: FitsTable) -> Header:
     """Keys of both HDUs; one that both have must agree."""
-    merged = dict(table.extension)
+    merged = {key: value for key, value in table.extension.items() if value is not None}
     for key, value in table.primary.items():
-        if key in _COMPARED and merged.get(key, value) != value:
+        if value is None:
+            continue
+        if key in _COMPARED and key in merged and merged[key] != value:
             raise CatalogError(
                 "contradiction", f"{key} is {value!r} in the primary header, {merged[key]!r} in the table's"
             )
@@ -245,7 +246,7 @@ def _whole(header: Header, key: str) -> int | None:
     value = header.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
         raise CatalogError("layout", f"{key} is {value!r}; expected a whole number")
     return int(value)
 
@@ -267,4 +268,19 @@ def _optional(header: Header, key: str, kind: type, otherwise: Any) -> Any:
         made = kind(value)
     except (TypeError, ValueError, OverflowError):
         raise CatalogError("layout", f"{key} is {value!r}; expected {kind.__name__}") from None
-    return None if isinstance(made, float) and not np.isfinite(made) else made
+    if isinstance(made, float) and not np.isfinite(made):
+        return None
+    low, high = _LIMITS.get(key, _INT64)
+    if (kind is int or (kind is float and key in _LIMITS)) and not low <= made <= high:
+        raise CatalogError("layout", f"{key} is {value!r}; expected {low} to {high}")
+    return made
+
+
+_INT64: Final = (-(2**63), 2**63 - 1)
+_LIMITS: Final = {
+    "PROGRMID": (0, 127),
+    "NMATCHES": (0, 2**31 - 1),
+    "EXPTIME": (0.0, 3600.0),
+    "MAGZP": (0.0, 50.0),
+}
+"""What the ledger's columns hold, and beyond which a time or a magnitude makes no sense."""

@@ -224,5 +224,7 @@ def _read_rule(path: Path | None) -> dict[str, dict[str, float]]:
     allowed = set(_DEFAULT_RULES[1])
     for code, table in tables.items():
         if code not in FILTER_IDS or not isinstance(table, dict) or not set(table) <= allowed:
-            raise MetadataError(f"{path}: [{code}] {table}; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}")
+            raise MetadataError(
+                f"{path}: [{code}] {table}; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}"
+            )
     return tables

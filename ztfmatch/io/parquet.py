@@ -213,8 +213,10 @@ def _group_bounds(parquet: pq.ParquetFile, key: str | None) -> list[IdRange | No
     bounds: list[IdRange | None] = []
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(at).statistics if at >= 0 else None
-        known = statistics is not None and statistics.has_min_max
-        bounds.append((statistics.min, statistics.max) if known else None)
+        if statistics is None or not statistics.has_min_max:
+            bounds.append(None)
+        else:
+            bounds.append((statistics.min, statistics.max))
     return bounds
 
 
@@ -229,7 +231,10 @@ def ids_in_ranges(ids: pa.ChunkedArray, ranges: Sequence[IdRange]) -> pa.Array:
 
 
 def read_rows(
-    storage: Storage, files: Iterable[DataFile], columns: Sequence[str], ranges: Sequence[IdRange] | None = None
+    storage: Storage,
+    files: Iterable[DataFile],
+    columns: Sequence[str],
+    ranges: Sequence[IdRange] | None = None,
 ) -> pa.Table | None:
     """Rows of several files of one table, file after file; None where none fits."""
     parts = [
@@ -240,9 +245,7 @@ def read_rows(
     return pa.concat_tables(parts) if parts else None
 
 
-def iterate_batches(
-    storage: Storage, file: DataFile, columns: Sequence[str], rows: int
-) -> Iterator[pa.RecordBatch]:
+def iterate_batches(storage: Storage, file: DataFile, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of a file in order, at most so many at a time."""
     batches = open_file(storage, file).iter_batches(rows, columns=list(columns), use_threads=False)
     while True:

@@ -45,7 +45,7 @@ def _expand_one(place: str, pattern: str) -> list[str]:
         return [str(file.absolute()) for file in path.rglob(pattern)]
     if path.exists() or path.is_symlink():
         return [str(path.absolute())]
-    matches = [Path(name) for name in glob.glob(str(path), recursive=True)]
+    matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (Path.glob refuses absolute patterns)
     if not matches:
         raise ConfigError(f"{place}: no such file or directory, and no file fits it as a glob")
     files = [str(match.absolute()) for match in matches if not match.is_dir()]

@@ -124,7 +124,7 @@ class Storage:
             for entry in batch:
                 yield entry["path"], entry["size"]
 
-    def delete(self, paths: list[str]) -> None:
+    def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""
         for path in paths:
             try:

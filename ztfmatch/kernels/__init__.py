@@ -1,0 +1,1 @@
+"""Pure arrays in, arrays out: sphere, tiling, crossmatch, rows, calibration, statistics. No files, no Dask."""

@@ -14,8 +14,8 @@ from ztfmatch.survey import PALOMAR_GEODETIC
 
 Singles = npt.NDArray[np.float32]
 
-MAG_PER_RELATIVE_FLUX: Final = 2.5 / np.log(10.0)
-"""1.0857: magnitude error per relative flux error."""
+MAG_PER_RELATIVE_FLUX: Final = 1.0857
+"""Magnitude error per relative flux error: 2.5 / ln 10, rounded as the survey's pipeline does."""
 
 EDGE_FLAG: Final = -1
 EDGE_CATFLAGS: Final = 65535
@@ -53,7 +53,7 @@ def magnitudes(flux: Singles, magzp: Floats) -> Singles:
     with np.errstate(divide="ignore", invalid="ignore"):
         mag = magzp - 2.5 * np.log10(wide)
     mag[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
-    return mag.astype(np.float32)
+    return np.asarray(mag.astype(np.float32))
 
 
 def sigma_errors(flux: Singles, fluxerr: Singles) -> Singles:

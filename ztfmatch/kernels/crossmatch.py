@@ -41,7 +41,7 @@ class SeedGrid(NamedTuple):
     """Cells along the first and second vector."""
     start: npt.NDArray[np.int32]
     """First seed of each cell, row by row, shape (cells + 1,)."""
-    index: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
     """Original row of each seed, in grid order."""
     xyz: Floats
     """Unit vectors in grid order, shape (M, 3)."""
@@ -144,7 +144,7 @@ def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
         for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
             dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
             d2 = dx * dx + dy * dy + dz * dz
-            nearer = d2 < best2 or (d2 == best2 and grid.index[k] < grid.index[best])
+            nearer = d2 < best2 or (d2 == best2 and grid.row[k] < grid.row[best])
             if nearer and d2 <= grid.radius2:
                 best, best2 = k, d2
     return best, best2
@@ -172,25 +172,23 @@ def nearest_seeds(grid: SeedGrid, xyz: Floats) -> tuple[Targets, Floats]:
     for i in range(xyz.shape[0]):
         k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
         if k >= 0:
-            seed[i], chord2[i] = grid.index[k], d2
+            seed[i], chord2[i] = grid.row[k], d2
     return seed, chord2
 
 
 @njit(cache=True, nogil=True)
-def _match(
-    grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]
-) -> Targets:
+def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]) -> Targets:
     n = xyz.shape[0]
     target = np.full(n, NO_SEED, np.int32)
     distance2 = np.empty(n)
-    winner = np.full(grid.index.shape[0], -1, np.int32)
+    winner = np.full(grid.row.shape[0], -1, np.int32)
     for i in range(n):
         if not eligible[i]:
             continue
         k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
         if k < 0:
             continue
-        seed = grid.index[k]
+        seed = grid.row[k]
         target[i] = seed
         distance2[i] = d2
         rival = winner[seed]

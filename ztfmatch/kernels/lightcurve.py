@@ -41,9 +41,7 @@ def position_rms(ra: Float64s, dec: Float64s, good: Int64s, n: int) -> float:
 
 
 @jit
-def _tangent_offset(
-    ra_difference: float, dec_difference: float, sin_0: float, cos_0: float
-) -> tuple[float, float]:
+def _tangent_offset(ra_difference: float, dec_difference: float, sin_0: float, cos_0: float) -> tuple[float, float]:
     """Return the orthographic offsets east and north in radians, at the poles too; degrees in."""
     if ra_difference > 180.0:
         ra_difference -= 360.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from numba import njit
 
 from ztfmatch.kernels.sphere import Floats
 
-Columns = dict[str, npt.NDArray[np.generic]]
+Columns = dict[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
 
 MEASURED: Final = {
@@ -44,7 +44,7 @@ def decode_into(columns: Columns, start: int, records: npt.NDArray[np.void]) -> 
     records : structured ndarray, shape (N,)
     """
     stop = start + len(records)
-    fields = records.dtype.fields or {}
+    fields: dict[str, Any] = dict(records.dtype.fields or {})
     table = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
     for name, (source, dtype) in MEASURED.items():
         width = np.dtype(dtype).itemsize
@@ -61,7 +61,7 @@ def decode(records: npt.NDArray[np.void]) -> Columns:
 
 def compress_rows(columns: Columns, rows: slice, keep: Mask) -> int:
     """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
-    stop = rows.start + int(keep.sum())
+    stop: int = rows.start + int(keep.sum())
     for values in columns.values():
         values[rows.start : stop] = values[rows][keep]
     return stop

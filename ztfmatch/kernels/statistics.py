@@ -262,9 +262,7 @@ def _write(value: Float32s, row: int, results: tuple[float, ...]) -> None:
 
 
 @jit
-def _write_ordered(
-    ordered: Float64s, m: Float64s, n: int, std: float, median_error: float, value: Float32s
-) -> float:
+def _write_ordered(ordered: Float64s, m: Float64s, n: int, std: float, median_error: float, value: Float32s) -> float:
     """Write what the sorted magnitudes give; return the median."""
     median: float = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2.0
     deviation = ranks.median_deviation(ordered, n, median)

@@ -1,0 +1,1 @@
+"""What commits a snapshot, and what checks one: plan, run tasks, commit."""

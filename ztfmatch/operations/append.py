@@ -22,13 +22,20 @@ from ztfmatch.io.metadata import (
     read_error_models,
     read_exposure_table,
 )
-
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import EPOCHAL_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.calibration import ExposureQuality, QualityRule, observer_vectors
 from ztfmatch.kernels.tiling import Tile, neighbours
-from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch, chunks, files_of, write_rows
+from ztfmatch.operations.common import (
+    WORKER_BASE_BYTES,
+    OperationId,
+    Row,
+    Stopwatch,
+    chunks,
+    files_of,
+    write_rows,
+)
 from ztfmatch.operations.init import tiles_of_footprint, unit_of
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.runner import Job, Runner
@@ -40,6 +47,7 @@ from ztfmatch.tasks.match import BYTES_PER_ROW, ExposureInput, MatchTask, match_
 from ztfmatch.tasks.staging import clear
 
 _CATALOGS_PER_INSPECTION: Final = 32
+
 
 @dataclass(frozen=True)
 class AppendConfig:
@@ -208,9 +216,7 @@ def _input(source: str, auxiliary: Auxiliary) -> CatalogInput:
 
 
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
-    tasks = [
-        InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))
-    ]
+    tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
     results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect"))
     return [r for x in results for r in x["exposures"]], [r for x in results for r in x["quarantined"]]
 
@@ -236,7 +242,7 @@ def _match_and_commit(
     snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, plan: _Plan, runner: Runner
 ) -> tuple[log.Commit, _Counts]:
     storage, number = snapshot.storage, snapshot.number + 1
-    operation_id = _operation_id(snapshot, ledger, work)
+    operation_id = _operation_id(snapshot, ledger, work, plan.config.rows_per_task)
     tasks = _tasks(snapshot, ledger, plan.config.rows_per_task, operation_id)
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
     results = runner.run(Job("matching", match_tile, tasks, operation_id, storage))
@@ -271,14 +277,21 @@ def _plain(config: AppendConfig) -> dict[str, Any]:
     values = asdict(config)
     values.pop("note")
     return {
-        name: [str(path) for path in value] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        name: [str(path) for path in value]
+        if isinstance(value, tuple)
+        else str(value)
+        if isinstance(value, Path)
+        else value
         for name, value in values.items()
     }
 
 
-def _operation_id(snapshot: SnapshotFiles, ledger: list[Row], work: Sorted) -> str:
-    """The same new catalogs with the same metadata on the same snapshot are the same operation."""
-    return OperationId("append", snapshot.number, [ledger, work.quarantine_rows]).value
+def _operation_id(snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, rows_per_task: int) -> str:
+    """The same new catalogs with the same metadata on the same snapshot, in the same batches, are the same operation.
+
+    A task's key names a batch by its number only, so what is staged for other batches must not be taken for its result.
+    """
+    return OperationId("append", snapshot.number, [ledger, work.quarantine_rows, rows_per_task]).value
 
 
 def _tasks(snapshot: SnapshotFiles, ledger: list[Row], rows_per_task: int, operation_id: str) -> list[MatchTask]:
@@ -324,7 +337,9 @@ def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[Exposur
     if not ledger:
         return []
     known = _units_with_reference(snapshot)
-    mid = np.array([r["obsmjd"] + 0.5 * (DEFAULT_EXPTIME_S if r["exptime"] is None else r["exptime"]) / 86400.0 for r in ledger])
+    mid = np.array(
+        [r["obsmjd"] + 0.5 * (DEFAULT_EXPTIME_S if r["exptime"] is None else r["exptime"]) / 86400.0 for r in ledger]
+    )
     observers = observer_vectors(mid)
     return [
         ExposureInput(

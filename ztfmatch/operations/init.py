@@ -14,7 +14,7 @@ from ztfmatch.io import log
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.sphere import unit_vectors
-from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
+from ztfmatch.kernels.tiling import MARGIN_ARCSEC, Tile, Tiling, adaptive_tiling
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
@@ -81,7 +81,9 @@ def init_store(
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch)
     tiling = _tiling(found, config)
-    results = runner.run(Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage))
+    results = runner.run(
+        Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
+    )
     rows = [{**row, "generation": 0, "commit": 0} for row in found]
     refused = [{**row, "commit": 0} for row in quarantined]
     files = files_of(results)
@@ -89,7 +91,15 @@ def init_store(
     files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
     objects = sum(result["objects"] for result in results)
     counts = {"references": len(rows), "objects": objects, "quarantined": len(refused)}
-    change = log.Change("init", operation_id, _arguments(references, config), counts, files, tiling=tiling, started=watch.started)
+    change = log.Change(
+        "init",
+        operation_id,
+        _arguments(references, config),
+        counts,
+        files,
+        tiling=tiling,
+        started=watch.started,
+    )
     commit = log.commit(storage, None, change)
     clear(storage, operation_id)
     return InitReport(
@@ -156,7 +166,9 @@ def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operatio
     for row in references:
         if row["ra"] is None:
             continue
-        entry = ReferenceInput(row["source"], row["nseeds"] + row["nrejected"], row["digest"], unit_of(row), 0, row["magzp"])
+        entry = ReferenceInput(
+            row["source"], row["nseeds"] + row["nrejected"], row["digest"], unit_of(row), 0, row["magzp"]
+        )
         for tile in tiles_of_footprint(tiling, row):
             by_tile.setdefault(tile, []).append(entry)
     return [
@@ -166,6 +178,9 @@ def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operatio
 
 
 def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
-    """Tiles that the footprint of a ledger or reference row touches."""
+    """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
+
+    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
+    """
     centre = unit_vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
-    return tiling.touched_by_cap(centre, float(np.radians(row["radius"])))
+    return tiling.touched_by_cap(centre, float(np.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)))

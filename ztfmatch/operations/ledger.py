@@ -84,9 +84,13 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
         if same is not None and same["sha256"] == row["sha256"]:
             known += 1
         elif same is not None:
-            quarantined.append(_refusal(row, "conflict", f"the exposure is known from {same['filename']}, other content"))
+            quarantined.append(
+                _refusal(row, "conflict", f"the exposure is known from {same['filename']}, other content")
+            )
         elif (twin := seen.same_time(row)) is not None:
-            quarantined.append(_refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name"))
+            quarantined.append(
+                _refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name")
+            )
         else:
             seen.add(row)
             new.append(row)
@@ -108,7 +112,8 @@ def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
     files = [
         file
         for file in snapshot.of_table(EXPOSURES.name)
-        if _overlap(file, min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY) or file.holds_id([(min(ids), max(ids))])
+        if _overlap(file, min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY)
+        or file.holds_id([(min(ids), max(ids))])
     ]
     table = read_rows(snapshot.storage, files, _COLUMNS)
     return [] if table is None else table.to_pylist()

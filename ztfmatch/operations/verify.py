@@ -92,7 +92,10 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
     operation_id = OperationId("verify", snapshot.number, []).value
     found = _Found()
     if deep:
-        tasks = [ChecksumTask(f"checksums-{i}", storage, group) for i, group in enumerate(chunks(snapshot.files, _FILES_PER_TASK))]
+        tasks = [
+            ChecksumTask(f"checksums-{i}", storage, group)
+            for i, group in enumerate(chunks(snapshot.files, _FILES_PER_TASK))
+        ]
         found.add(runner.run(Job("checksums", verify_checksums, tasks, operation_id)))
     results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
     found.add(results)
@@ -133,7 +136,13 @@ class _Found:
 
     def results(self) -> list[CheckResult]:
         return [
-            CheckResult(check, proves, self._checked.get(check, 0), self._violations.get(check, 0), self._examples.get(check))
+            CheckResult(
+                check,
+                proves,
+                self._checked.get(check, 0),
+                self._violations.get(check, 0),
+                self._examples.get(check),
+            )
             for check, proves in CHECKS.items()
             if check in self._checked
         ]
@@ -141,9 +150,7 @@ class _Found:
 
 def _tasks(snapshot: SnapshotFiles) -> list[VerifyTask]:
     units = tuple(sorted({unit_of(row) for row in snapshot.read("references", ["field", "rcid", "fid"]).to_pylist()}))
-    return [
-        _task(snapshot, tile, units) for tile in snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)
-    ]
+    return [_task(snapshot, tile, units) for tile in snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)]
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> VerifyTask:

@@ -136,6 +136,7 @@ def _star_to_plot(truth: Path) -> dict[str, Any]:
 def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: str) -> list[str]:
     store = directory / "store"
     cone = f"{star['ra']:.5f} {star['dec']:.5f} {_CONE_ARCSEC:g}"
+    call = f"ztfmatch.open_store('{store}').snapshot().lightcurves(cone=({cone.replace(' ', ', ')}))"
     return [
         "",
         f"Done: {what}, all verified.",
@@ -148,6 +149,6 @@ def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: st
         f"  ztfmatch lightcurve {store} --cone {cone} --statistics --json",
         f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --plot star.png --period {star['period']:.6f}",
         f"  ztfmatch append {store} {directory / 'sky' / 'catalogs'}   (again: nothing new, and it says so)",
-        f"  python -c \"import ztfmatch; print(ztfmatch.open_store('{store}').snapshot().lightcurves(cone=({cone.replace(' ', ', ')})))\"",
+        f'  python -c "import ztfmatch; print({call})"',
         "  ztfmatch --help",
     ]

@@ -44,16 +44,30 @@ def as_json(table: Table) -> dict[str, Any]:
         }
         for column in table.columns
     ]
-    return {"table": table.name, "description": table.description, "sorted_by": list(table.sorted_by), "columns": columns}
+    return {
+        "table": table.name,
+        "description": table.description,
+        "sorted_by": list(table.sorted_by),
+        "columns": columns,
+    }
 
 
 def as_markdown(table: Table) -> str:
     """A table as a Markdown section; a question mark after a type means that it may be null."""
     rows = [
-        f"| {c.name} | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |" for c in table.columns
+        f"| {c.name} | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |"
+        for c in table.columns
     ]
     head = ["| column | type | unit | description | source |", "|---|---|---|---|---|"]
-    return "\n".join([f"## {table.name}\n", f"{table.description} Sorted by {', '.join(table.sorted_by)}.\n", *head, *rows, ""])
+    return "\n".join(
+        [
+            f"## {table.name}\n",
+            f"{table.description} Sorted by {', '.join(table.sorted_by)}.\n",
+            *head,
+            *rows,
+            "",
+        ]
+    )
 
 
 def _escaped(text: str) -> str:

@@ -5,7 +5,6 @@ Only objects of matplotlib are used, never pyplot, so that a plot neither needs 
 
 from __future__ import annotations
 
-import datetime
 import io
 import math
 from collections import Counter
@@ -18,7 +17,6 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from matplotlib import dates
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,11 +24,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, MultipleLocator
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.survey import FILTER_CODES
-
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 BAND_COLOURS: Final = {1: "#009E73", 2: "#B2182B", 3: "#E69F00"}
 """By fid; told apart with normal and with colour-deficient vision (CIELAB distance > 30 in each)."""
@@ -44,23 +39,18 @@ _MARKERS: Final = "osD^vPph"
 _GREY, _DARK = "#7A7A7A", "#222222"
 _MIN_SPAN_MAG = 0.2
 _ENOUGH_CLEAN = 5
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One way to mark epochs."""
-
-    label: str
-    alpha: float
-    marker: str | None = None
-    filled: bool = True
-
-
-_KINDS: Final = (
-    _Kind("", 0.9),
-    _Kind("flagged: bad exposure", 0.45, filled=False),
-    _Kind("flagged: pixels or edge", 0.45, marker="x"),
+_MJD_ZERO = np.datetime64("1858-11-17", "s")
+_STEPS: Final = (
+    *((step, "m", "m") for step in (1, 5, 15, 30, 60, 180, 360)),
+    *((step, "D", "D") for step in (1, 2, 5, 10)),
+    *((step, "M", "M") for step in (1, 2, 3, 6)),
+    *((step, "Y", "Y") for step in (1, 2, 5, 10)),
 )
+"""Between dates on the axis: number and unit of numpy, and the unit that they are written to."""
+
+
+_FLAGS: Final = ("", "flagged: bad exposure", "flagged: pixels or edge")
+"""By kind: clean is filled, the first flagged kind hollow, the other crossed."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,7 @@ class _Curve:
         return f"{_band(fid)} {field} c{rcid // 4 + 1:02d} q{rcid % 4 + 1}"
 
 
-def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOptions()) -> None:  # noqa: B008
+def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOptions()) -> None:
     """Draw lightcurves to a PNG, PDF or SVG file; the same epochs give the same bytes.
 
     Parameters
@@ -141,19 +131,15 @@ def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOp
     ConfigError
         If no epoch has a magnitude, or the suffix is another.
     """
-    metadata = {
-        ".png": {"Software": "ztfmatch"},
-        ".pdf": {"Creator": "ztfmatch", "CreationDate": None},
-        ".svg": {"Creator": "ztfmatch", "Date": None},
-    }
     suffix = Path(path).suffix.lower()
-    if suffix not in metadata:
-        raise ConfigError(f"cannot draw to {path}: expected a name that ends in {', '.join(metadata)}")
+    metadata = {".png": {"Software": "ztfmatch"}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)
+    if metadata is None:
+        raise ConfigError(f"cannot draw to {path}: expected a name that ends in .png, .pdf or .svg")
     figure = _figure(epochs, options)
     buffer = io.BytesIO()
-    # The one setting that matplotlib takes from nowhere else: without it the ids in an SVG are random.
+    # matplotlib takes this setting from nowhere else; without it the ids in an SVG are random.
     with mpl.rc_context({"svg.hashsalt": "ztfmatch"} if suffix == ".svg" else {}):
-        figure.savefig(buffer, format=suffix[1:], dpi=options.dpi, metadata=metadata[suffix])
+        figure.savefig(buffer, format=suffix[1:], dpi=options.dpi, metadata=metadata)
     Path(path).write_bytes(buffer.getvalue())
 
 
@@ -162,6 +148,7 @@ def _figure(epochs: pa.Table, options: PlotOptions) -> Figure:
     if not curves:
         without = f": none of {epochs.num_rows} has a magnitude" if epochs.num_rows else ""
         raise ConfigError(f"no epochs to plot{without}; widen the selection")
+    width = options.size[0]
     figure = Figure(figsize=options.size, dpi=options.dpi, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -169,15 +156,15 @@ def _figure(epochs: pa.Table, options: PlotOptions) -> Figure:
     axes.set_ylim(limits[1], limits[0])
     _style(axes)
     if options.period is None:
-        _time_axis(axes, curves)
+        _time_axis(axes, curves, max(3, int(0.65 * width)))
     else:
         _phase_axis(axes, options.period)
     shapes = _shapes(curves)
     for curve in curves:
-        _draw(axes, curve, shapes[curve.objectid], options.period)
+        _draw(axes, curve, shapes[curve.objectid], _marker_size(curves), options.period)
     n_outside = sum(_draw_outside(axes, curve, limits, options.period) for curve in curves)
-    _legend(figure, _handles(curves, shapes, n_outside))
-    _title(figure, axes, epochs, curves, options)
+    _legend(figure, _handles(curves, shapes, n_outside), width)
+    _title(figure, axes, _lines(epochs, curves, options.title), width)
     return figure
 
 
@@ -230,15 +217,18 @@ def _trusted(curve: _Curve) -> Floats:
 
 
 def _shapes(curves: Sequence[_Curve]) -> dict[int, str]:
-    """Marker by objectid: one per field and channel, whatever the band; circles when there are too many to tell."""
+    """Marker by objectid: of its band, or where a band has several curves of its field and channel, or a circle."""
+    if len(curves) > MAX_LEGEND_CURVES:
+        return {curve.objectid: "o" for curve in curves}
     seen: Counter[tuple[int, int, int]] = Counter()
-    keys = {}
+    keys: dict[int, tuple[int, ...]] = {}
     for curve in curves:
         keys[curve.objectid] = (*curve.unit[1:], seen[curve.unit])
         seen[curve.unit] += 1
-    shape = {key: _MARKERS[number % len(_MARKERS)] for number, key in enumerate(sorted(set(keys.values())))}
-    many = len(curves) > MAX_LEGEND_CURVES
-    return {objectid: "o" if many else shape[key] for objectid, key in keys.items()}
+    if len({curve.fid for curve in curves}) == len(curves):
+        keys = {curve.objectid: (curve.fid,) for curve in curves}
+    shape = dict(zip(sorted(set(keys.values())), _MARKERS, strict=False))
+    return {objectid: shape[key] for objectid, key in keys.items()}
 
 
 def _style(axes: Axes) -> None:
@@ -253,21 +243,32 @@ def _style(axes: Axes) -> None:
     axes.tick_params(which="major", length=6)
 
 
-def _time_axis(axes: Axes, curves: Sequence[_Curve]) -> None:
-    """HMJD below, calendar dates above: they differ from the observatory's by 8.3 minutes at most."""
+def _time_axis(axes: Axes, curves: Sequence[_Curve], n_dates: int) -> None:
+    """HMJD below, calendar dates above; a heliocentric time differs from the observatory's by 8.3 minutes at most."""
     first, last = min(c.hmjd[0] for c in curves), max(c.hmjd[-1] for c in curves)
     margin = max(0.03 * (last - first), 0.02 if last > first else 0.5)
     axes.set_xlim(first - margin, last + margin)
     axes.set_xlabel("HMJD (day)", fontsize=13, color=_DARK)
     axes.ticklabel_format(axis="x", useOffset=False, style="plain")
-    zero = float(dates.date2num(datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)))
-    calendar = axes.secondary_xaxis("top", functions=(lambda mjd: mjd + zero, lambda date: date - zero))
-    locator = dates.AutoDateLocator(tz=datetime.UTC, minticks=4, maxticks=9)
-    calendar.xaxis.set_major_locator(locator)
-    calendar.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=datetime.UTC))
+    ticks, labels = _calendar(first - margin, last + margin, n_dates)
+    calendar = axes.secondary_xaxis("top")
+    calendar.set_ticks(ticks, labels)
+    calendar.set_xlabel("Date (UTC)", fontsize=10, color=_GREY)
     calendar.tick_params(direction="in", color=_GREY, labelcolor=_GREY, labelsize=10, length=6)
-    calendar.xaxis.get_offset_text().set(color=_GREY, fontsize=10)
     calendar.spines["top"].set_color(_GREY)
+
+
+def _calendar(first: float, last: float, most: int) -> tuple[list[float], list[str]]:
+    """Round dates between two MJDs, in the finest steps that need no more than ``most`` of them, and their names."""
+    start, stop = (_MJD_ZERO + np.timedelta64(round(mjd * 86400.0), "s") for mjd in (first, last))
+    for step, unit, shown in _STEPS:
+        low, high = (int(time.astype(f"datetime64[{unit}]").astype(np.int64)) for time in (start, stop))
+        marks = np.arange(low // step + 1, high // step + 1) * step
+        if len(marks) <= most:
+            break
+    times = marks.astype(f"datetime64[{unit}]")
+    mjd = (times.astype("datetime64[s]") - _MJD_ZERO) / np.timedelta64(86400, "s")
+    return mjd.tolist(), [name.replace("T", " ") for name in np.datetime_as_string(times, unit=shown).tolist()]
 
 
 def _phase_axis(axes: Axes, period: float) -> None:
@@ -285,57 +286,51 @@ def _abscissa(hmjd: Floats, period: float | None) -> tuple[Floats, int]:
     return np.concatenate([phase, phase + 1.0]), 2
 
 
-def _draw(axes: Axes, curve: _Curve, shape: str, period: float | None) -> None:
-    size = _marker_size(len(curve.hmjd))
-    for number, kind in enumerate(_KINDS):
-        chosen = curve.kind == number
-        if not chosen.any():
-            continue
+def _draw(axes: Axes, curve: _Curve, shape: str, size: float, period: float | None) -> None:
+    """Clean epochs on top, filled and edged in white; the others pale."""
+    for kind in np.unique(curve.kind).tolist():
+        chosen = curve.kind == kind
         x, times = _abscissa(curve.hmjd[chosen], period)
         axes.errorbar(
             x,
             np.tile(curve.mag[chosen], times),
             yerr=np.tile(np.nan_to_num(curve.magerr[chosen]), times),
-            fmt=kind.marker or shape,
+            fmt="x" if kind == 2 else shape,
             markersize=size,
             color=curve.colour,
-            markerfacecolor=curve.colour if kind.filled else "none",
-            markeredgecolor="white" if kind.filled and not kind.marker else curve.colour,
-            markeredgewidth=0.4 if kind.filled and not kind.marker else 1.1,
-            ecolor=curve.colour,
+            markerfacecolor="none" if kind else curve.colour,
+            markeredgecolor=curve.colour if kind else "white",
+            markeredgewidth=1.1 if kind else 0.4,
             elinewidth=0.9,
-            alpha=kind.alpha,
-            zorder=3 if number == 0 else 2,
+            alpha=0.45 if kind else 0.9,
+            zorder=2 if kind else 3,
         )
 
 
-def _marker_size(n_epochs: int) -> float:
-    """In points: smaller the more there are."""
-    return float(np.clip(9.5 - 2.0 * math.log10(n_epochs), 3.5, 7.0))
+def _marker_size(curves: Sequence[_Curve]) -> float:
+    """In points: smaller the more epochs there are."""
+    return float(np.clip(10.0 - 2.0 * math.log10(sum(len(curve.hmjd) for curve in curves)), 3.0, 7.0))
 
 
 def _draw_outside(axes: Axes, curve: _Curve, limits: tuple[float, float], period: float | None) -> int:
     """Arrows at the edge for epochs beyond the magnitude axis; how many there are."""
-    bright, faint = limits
-    beyond = {"^": (curve.mag < bright, 0.98), "v": (curve.mag > faint, 0.02)}
-    for marker, (chosen, height) in beyond.items():
+    edges = ("^", curve.mag < limits[0], 0.98), ("v", curve.mag > limits[1], 0.02)
+    for marker, chosen, height in edges:
         x, _ = _abscissa(curve.hmjd[chosen], period)
         if len(x):
-            y = np.full(len(x), height)
-            trans = axes.get_xaxis_transform()
-            axes.plot(x, y, marker, color=curve.colour, markersize=6, alpha=0.7, zorder=4, transform=trans)
-    return int(sum(chosen.sum() for chosen, _ in beyond.values()))
+            style: dict[str, Any] = {"color": curve.colour, "markersize": 6, "alpha": 0.7, "zorder": 4}
+            axes.plot(x, np.full(len(x), height), marker, transform=axes.get_xaxis_transform(), **style)
+    return int(sum(chosen.sum() for _, chosen, _ in edges))
 
 
 def _handles(curves: Sequence[_Curve], shapes: dict[int, str], n_outside: int) -> list[Line2D]:
     handles = _curve_handles(curves, shapes)
-    for number, kind in enumerate(_KINDS):
-        count = sum(int((curve.kind == number).sum()) for curve in curves)
-        if number and count:
-            face = _GREY if kind.filled else "none"
-            handles.append(_handle(kind.marker or "o", _GREY, f"{kind.label} ({count})", face))
-    if n_outside:
-        handles.append(_handle("^", _GREY, f"beyond the axis ({n_outside})", _GREY))
+    counts = np.bincount(np.concatenate([curve.kind for curve in curves]), minlength=3).tolist()
+    looks = (("o", "none"), ("x", _GREY), ("^", _GREY))
+    labels = (*_FLAGS[1:], "beyond the axis")
+    for (marker, face), label, count in zip(looks, labels, (*counts[1:], n_outside), strict=True):
+        if count:
+            handles.append(_handle(marker, _GREY, f"{label} ({count})", face))
     return handles
 
 
@@ -346,9 +341,10 @@ def _curve_handles(curves: Sequence[_Curve], shapes: dict[int, str]) -> list[Lin
     for curve in curves:
         epochs[curve.fid] += len(curve.hmjd)
     if max(objects.values()) == 1 or len(curves) > MAX_LEGEND_CURVES:
-        shape = {curve.fid: (shapes[curve.objectid], curve.colour) for curve in curves}
-        of_objects = {fid: f" {count} objects" if count > 1 else "" for fid, count in objects.items()}
-        return [_handle(*shape[fid], f"{_band(fid)}{of_objects[fid]} ({epochs[fid]})") for fid in sorted(objects)]
+        looks = {curve.fid: (shapes[curve.objectid], curve.colour) for curve in curves}
+        of_objects = {fid: f"{count} objects, " if count > 1 else "" for fid, count in objects.items()}
+        texts = {fid: f"{_band(fid)} ({of_objects[fid]}{_counted(epochs[fid], 'epoch')})" for fid in objects}
+        return [_handle(*looks[fid], texts[fid]) for fid in sorted(objects)]
     same = Counter(curve.label for curve in curves)
     handles = []
     for curve in curves:
@@ -361,31 +357,42 @@ def _handle(marker: str, colour: str, label: str, face: str | None = None) -> Li
     return Line2D([], [], linestyle="none", marker=marker, color=colour, mfc=face or colour, markersize=7, label=label)
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+def _legend(figure: Figure, handles: Sequence[Line2D], width_inch: float) -> None:
     figure.legend(
         handles=handles,
-        loc="outside right upper",
+        loc="outside lower center",
+        ncols=max(1, min(len(handles), int(width_inch / 2.7))),
         frameon=False,
         fontsize=11,
         labelcolor=_DARK,
-        handletextpad=0.3,
-        title="Epochs per band",
-        alignment="left",
+        handletextpad=0.2,
+        columnspacing=1.6,
     )
 
 
-def _title(figure: Figure, axes: Axes, epochs: pa.Table, curves: Sequence[_Curve], options: PlotOptions) -> None:
-    position = _position(epochs)
+def _title(figure: Figure, axes: Axes, lines: Sequence[str], width_inch: float) -> None:
+    """A bold line, and smaller ones below it; flush with the axes."""
+    shrink = min(1.0, width_inch / 10.0)
+    head = figure.suptitle(lines[0], fontsize=16 * shrink, fontweight="bold", color=_DARK, ha="left")
+    rest = axes.set_title("\n".join(lines[1:]), fontsize=11 * shrink, color=_GREY, loc="left", pad=8)
+    for text in (head, rest):
+        text.set_parse_math(False)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    head.set_x(axes.get_position().x0)
+
+
+def _lines(epochs: pa.Table, curves: Sequence[_Curve], title: str | None) -> list[str]:
     ids = [curve.objectid for curve in curves]
     named = "objectid " + ", ".join(map(str, ids)) if len(ids) <= 3 else f"{len(ids)} objects"
     n_without = epochs.num_rows - sum(len(curve.hmjd) for curve in curves)
-    notes = [named] + ([f"{n_without} epochs without magnitude"] if n_without else [])
-    head = options.title if options.title is not None else position
-    lines = notes if options.title is None else [position, *notes]
-    title = figure.suptitle(head, fontsize=15, fontweight="bold", color=_DARK, x=0.01, ha="left")
-    below = axes.set_title("   ".join(lines), fontsize=11, color=_GREY, loc="left", pad=8)
-    for text in (title, below):
-        text.set_parse_math(False)
+    note = f"  |  {_counted(n_without, 'epoch')} without magnitude not shown" if n_without else ""
+    return ([] if title is None else [title]) + [_position(epochs), named + note]
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _position(epochs: pa.Table) -> str:

@@ -26,7 +26,16 @@ from ztfmatch.tasks.statistics import released_exposures, statistics_of
 
 MAX_CONE_ARCSEC: Final = 10 * 3600.0
 
-LEDGER_COLUMNS: Final = ("expid", "programid", "clrcoeff", "magzp", "exptime", "airmass", "seeing", "maglimit")
+LEDGER_COLUMNS: Final = (
+    "expid",
+    "programid",
+    "clrcoeff",
+    "magzp",
+    "exptime",
+    "airmass",
+    "seeing",
+    "maglimit",
+)
 """Columns of the ledger that a lightcurve query adds to each epoch."""
 
 _MARGIN_DAY: Final = 0.02
@@ -60,7 +69,7 @@ class Cone:
     @property
     def centre(self) -> Floats:
         """Unit vector, shape (3,)."""
-        return unit_vectors(np.array([self.ra % 360.0]), np.array([float(self.dec)]))[0]
+        return np.asarray(unit_vectors(np.array([self.ra % 360.0]), np.array([float(self.dec)]))[0])
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io.snapshot import SnapshotFiles
-from ztfmatch.operations.common import Row
 from ztfmatch.operations.statistics import stale_tiles
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, QUARANTINE, REFERENCES, TABLES
 from ztfmatch.survey import FILTER_CODES
@@ -86,7 +87,7 @@ def status_of(snapshot: SnapshotFiles) -> Status:
     )
 
 
-def _counts(table: Row, column: str) -> dict[str, int]:
+def _counts(table: pa.Table, column: str) -> dict[Any, int]:
     values = table[column].combine_chunks()
     counted = pc.value_counts(values.cast("string") if column == "quality" else values)
     return {item["values"]: item["counts"] for item in sorted(counted.to_pylist(), key=lambda item: item["values"])}

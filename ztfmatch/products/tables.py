@@ -24,7 +24,10 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 def write_csv(table: pa.Table, stream: BinaryIO) -> None:
     """CSV with a header; nulls are empty."""
-    plain = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in table.schema]
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
     pyarrow.csv.write_csv(table.cast(pa.schema(plain)), stream)
 
 

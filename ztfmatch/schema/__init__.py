@@ -13,8 +13,7 @@ from ztfmatch.schema.statistics import STATISTICS
 from ztfmatch.schema.types import Column, Encoding, Table
 
 TABLES: Final = {
-    table.name: table
-    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS)
+    table.name: table for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS)
 }
 
 __all__ = [

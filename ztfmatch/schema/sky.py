@@ -23,9 +23,7 @@ def _unit_columns(source: str) -> tuple[Column, ...]:
     return (
         Column("field", pa.int16(), "", "Field number", source, encoding=Encoding.DICTIONARY),
         Column("rcid", pa.int8(), "", "Readout channel, 0..63", source, encoding=Encoding.DICTIONARY),
-        Column(
-            "fid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", source, encoding=Encoding.DICTIONARY
-        ),
+        Column("fid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", source, encoding=Encoding.DICTIONARY),
     )
 
 
@@ -70,9 +68,21 @@ OBJECTS: Final = Table(
         Column("refsnr", pa.float32(), "", "Flux over its error", "refpsfcat snr", encoding=Encoding.DICTIONARY),
         Column("refchi", pa.float32(), "", "Chi of the PSF fit", "refpsfcat chi", encoding=Encoding.DICTIONARY),
         Column(
-            "refsharp", pa.float32(), "", "Sharpness of the PSF fit", "refpsfcat sharp", encoding=Encoding.DICTIONARY
+            "refsharp",
+            pa.float32(),
+            "",
+            "Sharpness of the PSF fit",
+            "refpsfcat sharp",
+            encoding=Encoding.DICTIONARY,
         ),
-        Column("refflags", pa.int16(), "", "Mask bits, as catalogued", "refpsfcat flags", encoding=Encoding.DICTIONARY),
+        Column(
+            "refflags",
+            pa.int16(),
+            "",
+            "Mask bits, as catalogued",
+            "refpsfcat flags",
+            encoding=Encoding.DICTIONARY,
+        ),
         Column(
             "status",
             _LABEL,
@@ -85,9 +95,7 @@ OBJECTS: Final = Table(
 )
 
 MEASURED: Final = (
-    Column(
-        "ra", pa.float64(), "deg", "Right ascension, ICRS", "psfcat ra", encoding=Encoding.SPLIT
-    ),
+    Column("ra", pa.float64(), "deg", "Right ascension, ICRS", "psfcat ra", encoding=Encoding.SPLIT),
     Column("dec", pa.float64(), "deg", "Declination, ICRS", "psfcat dec", encoding=Encoding.SPLIT),
     Column("xpos", pa.float32(), "pix", "Column position on the quadrant", "psfcat xpos", encoding=Encoding.SPLIT),
     Column("ypos", pa.float32(), "pix", "Row position on the quadrant", "psfcat ypos", encoding=Encoding.SPLIT),
@@ -95,7 +103,14 @@ MEASURED: Final = (
     Column("psffluxerr", pa.float32(), "DN", "Its 1-sigma error", "psfcat sigflux", encoding=Encoding.SPLIT),
     Column("chi", pa.float32(), "", "Chi of the PSF fit", "psfcat chi", encoding=Encoding.DICTIONARY),
     Column("sharp", pa.float32(), "", "Sharpness of the PSF fit", "psfcat sharp", encoding=Encoding.DICTIONARY),
-    Column("flags", pa.int16(), "", "Mask bits, as catalogued; -1 at the edge", "psfcat flags", encoding=Encoding.DICTIONARY),
+    Column(
+        "flags",
+        pa.int16(),
+        "",
+        "Mask bits, as catalogued; -1 at the edge",
+        "psfcat flags",
+        encoding=Encoding.DICTIONARY,
+    ),
 )
 """What the catalog measured, kept to the last bit."""
 
@@ -120,8 +135,7 @@ EPOCH: Final = (
         "hmjd",
         pa.float64(),
         "day",
-        "Heliocentric MJD (UTC) of mid-exposure at the detection's position, to 0.01 s "
-        "(rounded to 2^-24 day, 5 ms)",
+        "Heliocentric MJD (UTC) of mid-exposure at the detection's position, to 0.01 s (rounded to 2^-24 day, 5 ms)",
         "OBSMJD + EXPTIME/2 + light travel time to the Sun, seen from Palomar",
         encoding=Encoding.SPLIT,
         bounds=True,
@@ -161,7 +175,13 @@ DETECTIONS: Final = Table(
     ("objectid", "hmjd", "exposureid"),
     (
         Column(
-            "objectid", pa.int64(), "", "The object it is an epoch of", "match", encoding=Encoding.DELTA, bounds=True
+            "objectid",
+            pa.int64(),
+            "",
+            "The object it is an epoch of",
+            "match",
+            encoding=Encoding.DELTA,
+            bounds=True,
         ),
         *EPOCH,
         *MEASURED,

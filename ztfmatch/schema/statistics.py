@@ -134,8 +134,7 @@ _SCALARS: Final = (
     _value(
         "lineartrend",
         "mag/day",
-        "Slope of the unweighted least-squares line: "
-        "sum((t_i - mean t)(m_i - meanmag)) / sum((t_i - mean t)^2)",
+        "Slope of the unweighted least-squares line: sum((t_i - mean t)(m_i - meanmag)) / sum((t_i - mean t)^2)",
         f"{_FROM_2} (0 in the survey's files for n <= 3); null also where all t_i are equal",
     ),
     _value("magrms", "mag", "Sample standard deviation: sqrt(sum((m_i - meanmag)^2) / (n - 1))", _FROM_2),
@@ -216,8 +215,7 @@ _SHAPES: Final = (
     _value(
         "stetsonk",
         "",
-        "Stetson K: (sum|d_i| / n) / sqrt(sum(d_i^2) / n), d_i as in stetsonj (Stetson 1996); "
-        "0.798 for Gaussian noise",
+        "Stetson K: (sum|d_i| / n) / sqrt(sum(d_i^2) / n), d_i as in stetsonj (Stetson 1996); 0.798 for Gaussian noise",
         f"{_FROM_2}; {_ERRORS}, or all d_i are 0",
     ),
     _value(
@@ -229,8 +227,7 @@ _SHAPES: Final = (
     _value(
         "weightedmagrms",
         "mag",
-        "sqrt(sum(w_i (m_i - weightedmeanmag)^2) / (sum(w_i) (n - 1)/n)), w_i = 1/e_i^2; "
-        "magrms for equal errors",
+        "sqrt(sum(w_i (m_i - weightedmeanmag)^2) / (sum(w_i) (n - 1)/n)), w_i = 1/e_i^2; magrms for equal errors",
         f"{_FROM_2}; {_ERRORS}",
     ),
     _value(
@@ -242,8 +239,7 @@ _SHAPES: Final = (
     _value(
         "uncalibmeanmag",
         "mag",
-        "Mean of the uncalibrated magnitudes -2.5 log10(psfflux), without zero point "
-        "(0 in the survey's files)",
+        "Mean of the uncalibrated magnitudes -2.5 log10(psfflux), without zero point (0 in the survey's files)",
         f"{_FROM_1}; null also where a psfflux is not positive",
     ),
 )

@@ -77,7 +77,12 @@ def inspect_references(task: InspectTask) -> dict[str, list[Row]]:
 
 def quarantine_row(source: str, error: CatalogError) -> Row:
     """Row of the quarantine, without the commit."""
-    row: Row = {"code": error.code, "reason": error.message, "source": source, "filename": source.rsplit("/", 1)[-1]}
+    row: Row = {
+        "code": error.code,
+        "reason": error.message,
+        "source": source,
+        "filename": source.rsplit("/", 1)[-1],
+    }
     try:
         content = read_file(source)
         return {**row, "size": content.size, "sha256": content.sha256}
@@ -87,7 +92,7 @@ def quarantine_row(source: str, error: CatalogError) -> Row:
 
 def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
     """Which decoded rows can be used (None: all), and how many cannot: position not finite, out of range."""
-    not_finite, outside = position_faults(columns["ra"], columns["dec"])  # type: ignore[arg-type]
+    not_finite, outside = position_faults(columns["ra"], columns["dec"])
     nan, out = int(not_finite.sum()), int(outside.sum())
     return (~(not_finite | outside) if nan + out else None), nan, out
 
@@ -134,7 +139,7 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
     ids = columns["sourceid"][rows]
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
         raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
-    fine = fine_pixels(columns["ra"][rows], columns["dec"][rows])  # type: ignore[arg-type]
+    fine = fine_pixels(columns["ra"][rows], columns["dec"][rows])
     pixels, counts = np.unique(fine >> _COARSEN_BITS, return_counts=True)
     return {
         **_unit_columns(catalog),
@@ -167,6 +172,6 @@ def _footprint(columns: Columns, usable: Mask | None) -> Row:
         ra, dec = ra[usable], dec[usable]
     if not len(ra):
         return {"ra": None, "dec": None, "radius": None}
-    centre, radius = enclosing_cap_of_positions(ra, dec)  # type: ignore[arg-type]
+    centre, radius = enclosing_cap_of_positions(ra, dec)
     lon, lat = lonlat_of(centre)
     return {"ra": lon, "dec": lat, "radius": math.degrees(radius)}

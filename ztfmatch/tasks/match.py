@@ -23,7 +23,15 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
 from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.kernels.crossmatch import match_exposure
-from ztfmatch.kernels.rows import MEASURED, Columns, compress_rows, decode_into, digest, empty_columns, order_by_group
+from ztfmatch.kernels.rows import (
+    MEASURED,
+    Columns,
+    compress_rows,
+    decode_into,
+    digest,
+    empty_columns,
+    order_by_group,
+)
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.schema import DETECTIONS, ORPHANS
@@ -147,13 +155,18 @@ def _load(tile: Tile, exposure: ExposureInput, columns: Columns, start: int) -> 
     if usable is not None:
         stop = compress_rows(columns, slice(start, stop), usable)
     if exposure.straddles:
-        fine = fine_pixels(columns["ra"][start:stop], columns["dec"][start:stop])  # type: ignore[arg-type]
+        fine = fine_pixels(columns["ra"][start:stop], columns["dec"][start:stop])
         stop = compress_rows(columns, slice(start, stop), in_tile_or_margin(fine, tile))
     return stop
 
 
 def _match_one(
-    tile: Tile, exposure: ExposureInput, seeds: Seeds | None, first_group: dict[Unit, int], batch: Batch, rows: slice
+    tile: Tile,
+    exposure: ExposureInput,
+    seeds: Seeds | None,
+    first_group: dict[Unit, int],
+    batch: Batch,
+    rows: slice,
 ) -> None:
     """Decide the fate of the rows of one exposure and write it to the batch."""
     ra, dec = batch.columns["ra"][rows], batch.columns["dec"][rows]
@@ -163,7 +176,7 @@ def _match_one(
     if seeds is None:
         batch.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
         return
-    target = match_exposure(seeds.grid, xyz, batch.columns["sourceid"][rows], np.ones(len(ra), bool))  # type: ignore[arg-type]
+    target = match_exposure(seeds.grid, xyz, batch.columns["sourceid"][rows], np.ones(len(ra), bool))
     hit = np.flatnonzero(target >= 0)
     mine = hit[seeds.owned[target[hit]]]
     batch.group[rows][mine] = first_group[exposure.unit] + target[mine]
@@ -189,7 +202,10 @@ def _write_detections(task: MatchTask, batch: Batch) -> DataFile | None:
     order = order_by_group(batch.group, batch.hmjd, exposureid[batch.exposure], len(batch.objectid))
     if not len(order):
         return None
-    columns = {"objectid": batch.objectid[batch.group[order]], **_epoch_columns(task, batch, order, exposureid)}
+    columns = {
+        "objectid": batch.objectid[batch.group[order]],
+        **_epoch_columns(task, batch, order, exposureid),
+    }
     return _write(task, DETECTIONS, columns)
 
 
@@ -200,7 +216,12 @@ def _write_orphans(task: MatchTask, batch: Batch) -> DataFile | None:
     exposureid = np.array([exposure.exposureid for exposure in task.exposures], np.int64)
     units = np.array([(e.unit.field, e.unit.rcid, e.unit.fid) for e in task.exposures], np.int64)
     of_row = units[batch.exposure[rows]]
-    keys = (batch.columns["sourceid"][rows], exposureid[batch.exposure[rows]], batch.hmjd[rows], *of_row.T[::-1])
+    keys = (
+        batch.columns["sourceid"][rows],
+        exposureid[batch.exposure[rows]],
+        batch.hmjd[rows],
+        *of_row.T[::-1],
+    )
     order = np.lexsort(keys)
     rows, of_row = rows[order], of_row[order]
     nearest = batch.nearest[rows]

@@ -58,7 +58,11 @@ def read_seeds(source: SeedSource, units: Iterable[Unit]) -> dict[Unit, Seeds]:
 
 
 def _split_units(
-    units: Sequence[Unit], ids: npt.NDArray[np.int64], xyz: Floats, owned: npt.NDArray[np.bool_], radius_arcsec: float
+    units: Sequence[Unit],
+    ids: npt.NDArray[np.int64],
+    xyz: Floats,
+    owned: npt.NDArray[np.bool_],
+    radius_arcsec: float,
 ) -> Iterator[tuple[Unit, Seeds]]:
     for unit in units:
         low, high = objectid_range(unit)

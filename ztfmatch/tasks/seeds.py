@@ -13,11 +13,11 @@ from ztfmatch.io import paths
 from ztfmatch.io.catalogs import reread_records
 from ztfmatch.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
-from ztfmatch.tasks.inspect import usable_rows
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import OBJECTS
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import Unit, objectid_base
+from ztfmatch.tasks.inspect import usable_rows
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io import paths
@@ -64,7 +63,11 @@ def compute_statistics(task: StatisticsTask) -> dict[str, Any]:
         for name, result in values.items():
             columns[name][place[found]] = result[found]
         epochs += int(chunk.offsets[-1])
-    rows: dict[str, Any] = {"objectid": objectid, "snapshot": np.full(len(objectid), task.snapshot), **columns}
+    rows: dict[str, Any] = {
+        "objectid": objectid,
+        "snapshot": np.full(len(objectid), task.snapshot),
+        **columns,
+    }
     path = paths.data_file(STATISTICS.name, task.tile, task.commit, task.part)
     to = Destination(task.storage, path, STATISTICS, task.tile, task.commit)
     file = write_file(to, table_from_columns(STATISTICS, rows))

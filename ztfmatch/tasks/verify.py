@@ -98,7 +98,7 @@ class Ledger:
 
     def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Ledger row of each exposure, -1 where it has none."""
-        return find_rows(self._map, exposureid).astype(np.int64)
+        return np.asarray(find_rows(self._map, exposureid).astype(np.int64))
 
 
 @dataclass
@@ -136,7 +136,7 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
     for file in task.detections:
         _check_order(task, file, findings)
     for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCH_COLUMNS, _BATCH_ROWS):
-        _check_lightcurves(task, chunk, ledger, seeds, findings)
+        _check_lightcurves(chunk, ledger, seeds, findings)
         rows = ledger.rows_of(chunk.columns["exposureid"])
         tally.add(tally.matched, rows, chunk.columns)
         pairs.mark_won(chunk)
@@ -174,7 +174,11 @@ def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
         after = np.zeros(max(len(keys[0]) - 1, 0), bool)
         for key in reversed(keys):
             after = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & after)
-        findings.add("order", ~after, lambda row, k=keys: f"{file.path}: objectid {k[0][row + 1]} at hmjd {k[1][row + 1]}")
+        findings.add(
+            "order",
+            ~after,
+            lambda row, k=keys: f"{file.path}: objectid {k[0][row + 1]} at hmjd {k[1][row + 1]}",
+        )
         last = tuple(key[-1] for key in keys)
 
 
@@ -208,7 +212,12 @@ def _lost_rows(columns: Arrays) -> Arrays:
 
 
 def _check_reasons(
-    task: VerifyTask, columns: Arrays, units: npt.NDArray[np.int64], xyz: Floats, seeds: dict[Unit, Seeds], findings: Findings
+    task: VerifyTask,
+    columns: Arrays,
+    units: npt.NDArray[np.int64],
+    xyz: Floats,
+    seeds: dict[Unit, Seeds],
+    findings: Findings,
 ) -> None:
     """The reason of each orphan is what its unit's seeds say."""
     known = set(task.units_with_reference)
@@ -225,14 +234,10 @@ def _check_reasons(
             expected[hit] = NEARER_DETECTION
             nearest[hit] = seeds[unit].objectid[seed[seed >= 0]]
     wrong = (columns["reason"] != expected) | (columns["nearestid"] != nearest)
-    findings.add(
-        "reason", wrong, lambda i: f"{_name(columns, i)}: {columns['reason'][i]}, expected {expected[i]}"
-    )
+    findings.add("reason", wrong, lambda i: f"{_name(columns, i)}: {columns['reason'][i]}, expected {expected[i]}")
 
 
-def _check_lightcurves(
-    task: VerifyTask, chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, Seeds], findings: Findings
-) -> None:
+def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, Seeds], findings: Findings) -> None:
     """Every epoch's nearest seed is its object, and an object has one epoch an exposure."""
     columns = {**chunk.columns, "objectid": np.repeat(chunk.objectid, np.diff(chunk.offsets))}
     rows = ledger.rows_of(columns["exposureid"])
@@ -265,20 +270,31 @@ def _unit_slices(chunk: Lightcurves) -> Iterator[tuple[Unit, slice]]:
     heads = chunk.objectid // 10**8
     starts = np.flatnonzero(np.concatenate([[True], heads[1:] != heads[:-1]]))
     for first, stop in zip(starts, [*starts[1:], len(heads)], strict=True):
-        yield unit_of_objectid(int(chunk.objectid[first])), slice(int(chunk.offsets[first]), int(chunk.offsets[stop]))
+        yield (
+            unit_of_objectid(int(chunk.objectid[first])),
+            slice(int(chunk.offsets[first]), int(chunk.offsets[stop])),
+        )
 
 
 def _check_epochs(
-    columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, units: npt.NDArray[np.int64], findings: Findings
+    columns: Arrays,
+    rows: npt.NDArray[np.int64],
+    ledger: Ledger,
+    units: npt.NDArray[np.int64],
+    findings: Findings,
 ) -> Floats:
     """Ledger row, magnitude, error, flags and time of epochs or orphans; return their unit vectors."""
     xyz = unit_vectors(columns["ra"], columns["dec"])
     findings.add("ledger", rows < 0, lambda i: f"{_name(columns, i)}: no such exposure")
     if not len(ledger.exposureid):
-        return xyz
+        return np.asarray(xyz)
     findings.add("unit", (ledger.unit[rows] != units).any(axis=1), lambda i: _name(columns, i))
     mag = calibration.magnitudes(columns["psfflux"], ledger.magzp[rows])
-    findings.add("mag", _differ(mag, columns["mag"]), lambda i: f"{_name(columns, i)}: {columns['mag'][i]}, expected {mag[i]}")
+    findings.add(
+        "mag",
+        _differ(mag, columns["mag"]),
+        lambda i: f"{_name(columns, i)}: {columns['mag'][i]}, expected {mag[i]}",
+    )
     error = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
     modelled = np.flatnonzero(~np.isnan(ledger.error_model[rows, 0]))
     error[modelled] = calibration.model_errors(mag[modelled], ledger.error_model[rows[modelled]])
@@ -288,11 +304,11 @@ def _check_epochs(
     light = np.einsum("ij,ij->i", xyz, ledger.observer[rows])
     late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > calibration.HMJD_QUANTUM_DAY
     findings.add("hmjd", late, lambda i: _name(columns, i))
-    return xyz
+    return np.asarray(xyz)
 
 
 def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    return (a != b) & ~(np.isnan(a) & np.isnan(b))
+    return np.asarray((a != b) & ~(np.isnan(a) & np.isnan(b)))
 
 
 def _name(columns: Arrays, row: int) -> str:
@@ -350,7 +366,11 @@ class _LostPairs:
 
     def check_all_won(self, findings: Findings) -> None:
         """Note the pairs whose winner was not found or was not nearer."""
-        findings.add("nearer-detection", ~self._won, lambda i: f"{_name(self.rows, i)} lost {self.rows['nearestid'][i]}")
+        findings.add(
+            "nearer-detection",
+            ~self._won,
+            lambda i: f"{_name(self.rows, i)} lost {self.rows['nearestid'][i]}",
+        )
 
 
 def _chord2(xyz: Floats, columns: Arrays) -> Floats:
@@ -373,7 +393,9 @@ def verify_checksums(task: ChecksumTask) -> dict[str, Any]:
     for file in task.files:
         try:
             actual = hashlib.sha256(task.storage.read(file.path), usedforsecurity=False).hexdigest()
-            said = f"{file.path} (table {file.table}, commit {file.commit}): SHA-256 is {actual}, expected {file.sha256}"
+            said = (
+                f"{file.path} (table {file.table}, commit {file.commit}): SHA-256 is {actual}, expected {file.sha256}"
+            )
         except (OSError, StoreDamagedError) as error:
             actual, said = "", f"{file.path} (table {file.table}, commit {file.commit}): {error}"
         findings.add("checksum", np.array([actual != file.sha256]), lambda _, text=said: text)

@@ -155,9 +155,7 @@ class UnitSky:
     def detect(self, exposure: Exposure) -> tuple[Catalog, Conditions]:
         """Draw the catalog of this unit's channel of an exposure, whatever was drawn before."""
         config, rcid = self.config, self.region.rcid
-        rng = np.random.default_rng(
-            np.random.SeedSequence([config.seed, _TAG_CATALOG, exposure.fracday, rcid])
-        )
+        rng = np.random.default_rng(np.random.SeedSequence([config.seed, _TAG_CATALOG, exposure.fracday, rcid]))
         state = conditions(config, exposure, rcid)
         found = self._real(rng, exposure, state)
         found = found.joined(self._spurious(rng, exposure, found)).in_order()
@@ -238,9 +236,7 @@ class UnitSky:
 def on_image(xy: Floats) -> npt.NDArray[np.bool_]:
     """Which pixels, shape (2, N), lie on an epochal image."""
     columns, lines = QUADRANT_SHAPE_PIX
-    on: npt.NDArray[np.bool_] = (
-        (xy[0] >= 0.5) & (xy[0] <= columns + 0.5) & (xy[1] >= 0.5) & (xy[1] <= lines + 0.5)
-    )
+    on: npt.NDArray[np.bool_] = (xy[0] >= 0.5) & (xy[0] <= columns + 0.5) & (xy[1] >= 0.5) & (xy[1] <= lines + 0.5)
     return on
 
 

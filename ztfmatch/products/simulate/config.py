@@ -154,16 +154,12 @@ class SimulationConfig:
         _require(self.dense_factor > 0.0, "dense_factor", self.dense_factor, "above 0")
         _require(densest <= limit, "stars_per_quadrant", densest, f"at most {limit} where densest")
         if self.reference is not None:
-            _require(
-                Path(self.reference).is_file(), "reference", self.reference, "an existing refpsfcat file"
-            )
+            _require(Path(self.reference).is_file(), "reference", self.reference, "an existing refpsfcat file")
 
     def _check_time(self) -> None:
         for name in ("n_exposures", "n_nights"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(
-            51_544 <= self.start_mjd <= 88_000, "start_mjd", self.start_mjd, "51544 to 88000 (2000 to 2099)"
-        )
+        _require(51_544 <= self.start_mjd <= 88_000, "start_mjd", self.start_mjd, "51544 to 88000 (2000 to 2099)")
         visits = self.n_exposures * len(self.fields) * len(self.filters)
         room = self.n_nights * SLOTS_PER_NIGHT
         if visits > room:

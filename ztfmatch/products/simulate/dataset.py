@@ -99,9 +99,7 @@ class Simulator:
         return len(self.exposures) * len(self.config.rcids)
 
 
-def simulate(
-    directory: Path, config: SimulationConfig, progress: Progress | None = None
-) -> SimulationSummary:
+def simulate(directory: Path, config: SimulationConfig, progress: Progress | None = None) -> SimulationSummary:
     """Write a data set.
 
     Parameters
@@ -178,9 +176,7 @@ class _Run:
     def catalog(self, sky: UnitSky, exposure: Exposure) -> None:
         found, state = sky.detect(exposure)
         keys = epochal_keys(sky, exposure, state, len(found.rows))
-        size = write_catalog(
-            self.directory / "catalogs" / catalog_path(sky.unit, exposure.fracday), keys, found.rows
-        )
+        size = write_catalog(self.directory / "catalogs" / catalog_path(sky.unit, exposure.fracday), keys, found.rows)
         self.table.writerow(table_row(sky, exposure, state))
         if self.truth is not None:
             self.truth.catalog(sky, exposure, state, found)

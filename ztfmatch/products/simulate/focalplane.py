@@ -61,9 +61,7 @@ def field_centre(field: int) -> tuple[float, float]:
 @cache
 def _quadrant_corners() -> dict[int, Floats]:
     return {
-        int(row["rcid"]): np.array(
-            [[float(row[f"{axis}_{c}"]) for axis in ("east", "north")] for c in _CORNERS]
-        )
+        int(row["rcid"]): np.array([[float(row[f"{axis}_{c}"]) for axis in ("east", "north")] for c in _CORNERS])
         for row in package_rows("quadrants.csv")
     }
 

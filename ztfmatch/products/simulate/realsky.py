@@ -83,9 +83,7 @@ def real_region(config: SimulationConfig, reference: RealReference) -> Region:
     pointing = Pointing(*field_centre(unit.field))
     xyz = unit_vectors(reference.ra, reference.dec)
     quadrant = _centred(quadrant, pointing.project(xyz))
-    rng = np.random.default_rng(
-        np.random.SeedSequence([config.seed, _TAG_REAL, unit.field, unit.rcid, unit.fid])
-    )
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, _TAG_REAL, unit.field, unit.rcid, unit.fid]))
     variation = draw_kinds(rng, config, reference.calibrated, 0)
     r, i = redder_bands(rng, reference.calibrated)
     bands = variation.restyled(reference.calibrated, r, i)

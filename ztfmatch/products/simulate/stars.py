@@ -54,9 +54,7 @@ class Stars:
     @staticmethod
     def concatenate(parts: list[Stars]) -> Stars:
         """All rows of all parts, in their order."""
-        return Stars(
-            **{f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=-1) for f in fields(Stars)}
-        )
+        return Stars(**{f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=-1) for f in fields(Stars)})
 
 
 @cache

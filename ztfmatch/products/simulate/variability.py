@@ -43,12 +43,8 @@ class Variation(NamedTuple):
     def restyled(self, g: Floats, r: Floats, i: Floats) -> tuple[Floats, Floats, Floats]:
         """Magnitudes with the colours that the kinds have; a transient's are those of its peak."""
         gr, ri = g - r, r - i
-        gr = np.select(
-            [self.kind == k for k in (RR_LYRAE, MIRA, FLARE, TRANSIENT)], [0.2, 1.6, 1.45, 0.1], gr
-        )
-        ri = np.select(
-            [self.kind == k for k in (RR_LYRAE, MIRA, FLARE, TRANSIENT)], [0.05, 1.2, 1.1, 0.0], ri
-        )
+        gr = np.select([self.kind == k for k in (RR_LYRAE, MIRA, FLARE, TRANSIENT)], [0.2, 1.6, 1.45, 0.1], gr)
+        ri = np.select([self.kind == k for k in (RR_LYRAE, MIRA, FLARE, TRANSIENT)], [0.05, 1.2, 1.1, 0.0], ri)
         top = np.where(self.kind == TRANSIENT, self.shape, g)
         return top, top - gr, top - gr - ri
 
@@ -62,12 +58,8 @@ def draw_kinds(rng: np.random.Generator, config: SimulationConfig, g: Floats, n_
     kind[n - n_transients :] = TRANSIENT
     u, v, w, s = rng.random((4, n))
     which = [kind == k for k in range(1, len(KINDS))]
-    period = np.select(
-        which, [0.35 + 0.4 * u, 0.25 * 20.0**u, 100.0 + 300.0 * u, 1.0 + 9.0 * u, 15.0 + 25.0 * u], 0.0
-    )
-    amplitude = np.select(
-        which, [0.4 + 0.8 * v, 0.1 + 0.7 * v, 1.5 + 2.5 * v, 0.5 + 2.5 * v**3, np.zeros(n)], 0.0
-    )
+    period = np.select(which, [0.35 + 0.4 * u, 0.25 * 20.0**u, 100.0 + 300.0 * u, 1.0 + 9.0 * u, 15.0 + 25.0 * u], 0.0)
+    amplitude = np.select(which, [0.4 + 0.8 * v, 0.1 + 0.7 * v, 1.5 + 2.5 * v, 0.5 + 2.5 * v**3, np.zeros(n)], 0.0)
     span = np.where(kind == TRANSIENT, config.n_nights + 40.0, np.maximum(period, 1.0))
     start = np.floor(config.start_mjd) - np.where(kind == TRANSIENT, 20.0, 0.0)
     shape = np.select(which, [0.15 + 0.1 * s, 0.04 + 0.06 * s, s, 0.02 + 0.04 * s, 17.0 + 4.0 * s**0.5], 0.0)

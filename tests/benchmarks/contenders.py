@@ -1,0 +1,180 @@
+"""The contenders: their commands, the data and stores they work on, and the rounds in which they take turns."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from measure import CommandFailedError, Measurement, own_cpu, run
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+START_UP = "import numpy, pyarrow.parquet"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run, where, and how often."""
+
+    workdir: Path
+    ztfmatch: tuple[str, ...] = (sys.executable, "-m", "ztfmatch")
+    repeat: int = 3
+    peer_python: str = sys.executable
+    peer_repeat: int = 1
+    progress: Progress = print
+
+
+@dataclass
+class Results:
+    """Runs of one input, by contender; ``skipped`` says why a contender has none."""
+
+    catalogs: int
+    rows: int = 0
+    """Rows of all catalogs: what a run of append takes in."""
+    stored: int = 0
+    """Rows of the detections table: what a run of statistics works through."""
+    runs: dict[str, list[Measurement]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+CORES = {"append, 2 workers": 2, "statistics, 2 workers": 2, "hats-import + LSDB, 2 workers": 2}
+"""Cores of the contenders that are not pinned to one."""
+
+
+class Bench:
+    """One input of so many catalogs, and everything that is run on it."""
+
+    def __init__(self, settings: Settings, catalogs: int) -> None:
+        self.settings = settings
+        self.results = Results(catalogs)
+        self.place = settings.workdir / f"unit-{catalogs}"
+        self.data = self.place / "data"
+        self.initial, self.finished = self.place / "initial", self.place / "finished"
+        self.cpu = own_cpu()
+        self.logs = self.place / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self) -> None:
+        """Make the data if they are not there, an initialised store, and one uncounted run of what is compiled."""
+        self._make_data()
+        self._remove(self.initial, self.finished)
+        self._say("init and warm-up")
+        self._run("init", [*self._ztfmatch("init"), str(self.initial), "--references", str(self.data / "references")])
+        self._append("warm-up", self.finished)
+        self.results.rows = _sum(self.finished, "exposures", "nrows")
+        self.results.stored = _sum(self.finished, "exposures", "nmatched")
+        self._attempt("statistics", functools.partial(self._statistics, "warm-up", 0), keep=False)
+
+    def rounds(self) -> None:
+        """Every contender once, then again: slow hours of the machine fall on all of them."""
+        for number in range(1, self.settings.repeat + 1):
+            for name, action in self._turns().items():
+                self._say(f"round {number} of {self.settings.repeat}: {name}")
+                self._attempt(name, action)
+
+    def peers(self) -> None:
+        """Run the peer, each run paired with one of ours."""
+        for number in range(1, self.settings.peer_repeat + 1):
+            self._say(f"round {number} of {self.settings.peer_repeat}: hats-import + LSDB (minutes)")
+            self._attempt("hats-import + LSDB, 2 workers", self._peer)
+
+    def _turns(self) -> dict[str, Callable[[], Measurement]]:
+        part = functools.partial
+        return {
+            "append": part(self._append, "append", self.place / "run"),
+            "limit": self._limit,
+            "start-up": part(self._run, "start-up", [sys.executable, "-c", START_UP], self.cpu),
+            "statistics": part(self._statistics, "statistics", 0),
+            "append, 1 worker": part(self._append, "append-1", self.place / "run", 1),
+            "append, 2 workers": part(self._append, "append-2", self.place / "run", 2),
+            "statistics, 2 workers": part(self._statistics, "statistics-2", 2),
+        }
+
+    def _attempt(self, name: str, action: Callable[[], Measurement], keep: bool = True) -> None:
+        if name in self.results.skipped:
+            return
+        try:
+            measurement = action()
+        except CommandFailedError as error:
+            self.results.skipped[name] = str(error).strip().splitlines()[-1][-200:]
+            self._say(f"{name} skipped: {error}")
+            return
+        if keep:
+            self.results.runs.setdefault(name, []).append(measurement)
+
+    def _append(self, log: str, store: Path, workers: int = 0) -> Measurement:
+        self._remove(store)
+        shutil.copytree(self.initial, store, copy_function=os.link)
+        command = [*self._ztfmatch("append"), str(store), str(self.data / "catalogs"), *_workers(workers)]
+        return self._run(log, command, None if workers else self.cpu)
+
+    def _statistics(self, log: str, workers: int) -> Measurement:
+        store = self.place / "run"
+        self._remove(store)
+        shutil.copytree(self.finished, store, copy_function=os.link)
+        return self._run(
+            log, [*self._ztfmatch("statistics"), str(store), *_workers(workers)], None if workers else self.cpu
+        )
+
+    def _limit(self) -> Measurement:
+        out = self.place / "limit"
+        self._remove(out)
+        script = [sys.executable, str(HERE / "limit.py"), str(self.data / "catalogs"), str(self.finished), str(out)]
+        return self._run("limit", script, self.cpu)
+
+    def _peer(self) -> Measurement:
+        out = self.place / "peer"
+        self._remove(out)
+        script = [self.settings.peer_python, str(HERE / "peers.py"), str(self.data), str(out), "2"]
+        measurement = self._run("peers", script)
+        matched = last_json(measurement)["matched"]
+        self._say(f"hats-import + LSDB matched {matched} rows, ztfmatch {self.results.stored}")
+        return measurement
+
+    def _run(self, log: str, command: Sequence[str], cpu: int | None = None) -> Measurement:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.settings.workdir / "numba-cache")}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        return run(command, self.logs / f"{log}.txt", environment, cpu)
+
+    def _ztfmatch(self, command: str) -> list[str]:
+        return [*self.settings.ztfmatch, command]
+
+    def _make_data(self) -> None:
+        if not (self.data / "simulation.json").exists():
+            self._say("making the data")
+            shutil.rmtree(self.data, ignore_errors=True)
+            code = "import sys; from pathlib import Path; from ztfmatch.products.simulate import benchmark_unit as f; "
+            code += "f(Path(sys.argv[1]), int(sys.argv[2]))"
+            self._run("simulate", [sys.executable, "-c", code, str(self.data), str(self.results.catalogs)])
+        for path in sorted(self.data.rglob("*.fits")):
+            path.read_bytes()
+
+    def _remove(self, *places: Path) -> None:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _say(self, text: str) -> None:
+        self.settings.progress(f"[{self.results.catalogs} catalogs] {text}")
+
+
+def last_json(measurement: Measurement) -> dict[str, object]:
+    """What a script of ours printed last."""
+    return json.loads(measurement.output.strip().splitlines()[-1])
+
+
+def _workers(workers: int) -> list[str]:
+    return ["--workers", str(workers)] if workers else []
+
+
+def _sum(store: Path, table: str, column: str) -> int:
+    files = (store / "data" / table).rglob("*.parquet")
+    return sum(sum(pq.ParquetFile(file).read([column])[column].to_pylist()) for file in files)

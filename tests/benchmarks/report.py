@@ -1,0 +1,216 @@
+"""From runs to figures: medians, ratios pair by pair, targets, tables, JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from columns import Sizes
+from contenders import CORES, ROOT, Results, last_json
+from measure import Measurement
+
+MEMORY_TARGET_MIB = 2048
+PEER = "hats-import + LSDB, 2 workers"
+_PACKAGES = ("ztfmatch", "numpy", "pyarrow", "numba", "dask", "distributed", "obstore", "healpy", "astropy")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure and what it should reach."""
+
+    name: str
+    value: float | None
+    target: float
+    unit: str
+    at_most: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None if it was not measured."""
+        if self.value is None:
+            return None
+        return self.value <= self.target if self.at_most else self.value >= self.target
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "met": self.met}
+
+
+def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
+    """The figures of the requirements, on the largest input; the peer's on the largest that it was run on."""
+    big = max(every, key=lambda r: r.catalogs)
+    peered = max((r for r in every if PEER in r.runs), key=lambda r: r.catalogs, default=big)
+    matched = sizes.per_row()["all"]
+    return [
+        Figure("append", _rate(big, "append"), 1e6, "detections/s/core"),
+        Figure("append, of the limit", _ratio(big, limit_seconds, _wall("append")), 0.2, ""),
+        Figure("append, times hats-import + LSDB", _peer_ratio(peered), 25, "", note=f"{peered.catalogs} catalogs"),
+        Figure("statistics", _rate(big, "statistics"), 3e6, "detections/s/core"),
+        Figure("append, 2 workers, times 1", _ratio(big, _wall("append, 1 worker"), _wall("append, 2 workers")), 1.7, ""),
+        Figure("stored detection", matched, 32, "bytes", at_most=True),
+        Figure("peak memory of a worker", _peak(every), MEMORY_TARGET_MIB, "MiB", at_most=True),
+        Figure(
+            "peak memory, largest input / smallest", _growth(every), 1.5, "", at_most=True,
+            note=" / ".join(str(f(r.catalogs for r in every)) for f in (max, min)) + " catalogs",
+        ),
+    ]  # fmt: skip
+
+
+def limit_seconds(results: Results) -> list[float]:
+    """Of each round: what the limit's clock counted, and the start of a process that imports what it needs."""
+    limits, starts = results.runs.get("limit", []), results.runs.get("start-up", [])
+    return [float(last_json(x)["seconds"]) + s.wall_s for x, s in zip(limits, starts, strict=False)]
+
+
+def seconds_of(results: Results, name: str) -> list[float]:
+    """Wall seconds of each round; those of the limit as :func:`limit_seconds` says."""
+    return limit_seconds(results) if name == "limit" else [run.wall_s for run in results.runs.get(name, [])]
+
+
+def detections_of(results: Results, name: str) -> int:
+    """How many detections a run of a contender works through."""
+    return results.stored if name.startswith("statistics") else 0 if name == "start-up" else results.rows
+
+
+def _wall(name: str) -> Callable[[Results], list[float]]:
+    return lambda results: seconds_of(results, name)
+
+
+def _rate(results: Results, name: str) -> float | None:
+    times = seconds_of(results, name)
+    return detections_of(results, name) / CORES.get(name, 1) / statistics.median(times) if times else None
+
+
+def _ratio(
+    results: Results, above: Callable[[Results], list[float]], below: Callable[[Results], list[float]]
+) -> float | None:
+    pairs = [a / b for a, b in zip(above(results), below(results), strict=False)]
+    return statistics.median(pairs) if pairs else None
+
+
+def _peer_ratio(results: Results) -> float | None:
+    ratio = _ratio(results, _wall(PEER), _wall("append"))
+    return None if ratio is None else ratio * CORES[PEER]
+
+
+def _ours(results: Results) -> Iterable[tuple[str, Measurement]]:
+    for name, runs in results.runs.items():
+        if name.startswith(("append", "statistics")):
+            yield from ((name, run) for run in runs)
+
+
+def _peak(every: Sequence[Results]) -> float | None:
+    peaks = [max(run.main_rss_mib, run.worker_rss_mib or 0) for results in every for _, run in _ours(results)]
+    return max(peaks, default=None)
+
+
+def _growth(every: Sequence[Results]) -> float | None:
+    small, big = (f(every, key=lambda r: r.catalogs) for f in (min, max))
+    if small is big or not (low := _peak([small])) or not (high := _peak([big])):
+        return None
+    return high / low
+
+
+def table_of_runs(results: Results) -> str:
+    """Every contender of one input: medians, spread, memory."""
+    lines = [
+        f"{results.catalogs} catalogs, {results.rows:,} detections, {results.stored:,} of them matched",
+        f"{'':32}{'wall s':>8} {'(min..max)':>15}{'CPU s':>8}{'detections/s/core':>19}{'MiB main':>10}{'MiB worker':>12}",
+    ]
+    for name, runs in results.runs.items():
+        times = seconds_of(results, name)
+        cpu = statistics.median(run.user_s + run.system_s for run in runs)
+        rate, workers = _rate(results, name), [run.worker_rss_mib for run in runs if run.worker_rss_mib]
+        lines.append(
+            f"{name:32}{statistics.median(times):8.2f} {f'({min(times):.2f}..{max(times):.2f})':>15}"
+            f"{'-' if name == 'limit' else f'{cpu:.2f}':>8}{f'{rate:,.0f}' if rate else '-':>19}"
+            f"{max(run.main_rss_mib for run in runs):10.0f}{f'{max(workers):.0f}' if workers else '-':>12}"
+        )
+    lines += [f"{name:32} skipped: {why}" for name, why in results.skipped.items()]
+    return "\n".join(lines)
+
+
+def table_of_figures(rows: Sequence[Figure]) -> str:
+    """Targets and what was measured."""
+    lines = [f"{'figure':40}{'measured':>12}  {'target':>14}  {'':6}unit"]
+    for row in rows:
+        value = "-" if row.value is None else _short(row.value)
+        verdict = {True: "met", False: "MISSED", None: "-"}[row.met]
+        target = f"{'<=' if row.at_most else '>='} {_short(row.target)}"
+        note = f" ({row.note})" if row.note else ""
+        lines.append(f"{row.name:40}{value:>12}  {target:>14}  {verdict:6} {row.unit}{note}".rstrip())
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def table_of_columns(sizes: Sizes) -> str:
+    """Bytes per row of every column."""
+    lines = [f"{'column of detections':24}{'bytes/row':>10}  encodings"]
+    lines += [f"{name:24}{size:10.3f}  {sizes.encodings.get(name, '')}" for name, size in sizes.per_row().items()]
+    return "\n".join(lines)
+
+
+def to_json(every: Sequence[Results], rows: Sequence[Figure], sizes: Sizes, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Everything that was measured, and on what."""
+    return {
+        "machine": machine(),
+        "versions": versions(),
+        "arguments": arguments,
+        "figures": [row.to_json() for row in rows],
+        "bytes_per_detection": sizes.per_row(),
+        "inputs": [
+            {
+                "catalogs": results.catalogs,
+                "rows": results.rows,
+                "stored": results.stored,
+                "skipped": results.skipped,
+                "runs": {name: [_run_json(name, run) for run in runs] for name, runs in results.runs.items()},
+            }
+            for results in every
+        ],
+    }
+
+
+def _run_json(name: str, run: Measurement) -> dict[str, Any]:
+    own = {"own": last_json(run)} if name in ("limit", PEER) else {}
+    return {**run.to_json(), **own}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpu = ""
+    if (info := Path("/proc/cpuinfo")).exists():
+        cpu = next((x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")), "")
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "platform": platform.platform(),
+        "cpu": cpu or platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages / 2**30, 1),
+        "load_average": os.getloadavg(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, and the commit."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {**found, "commit": git.stdout.strip()}
