@@ -8,6 +8,7 @@ then the job stops with an error that names it. A lost worker's tasks run elsewh
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -163,23 +164,19 @@ class DaskExecutor:
         waiting = iter(job.tasks)
         running: dict[str, str] = {}
         stream = as_completed()
-        for task in self._next(waiting, self._window()):
+        for task in itertools.islice(waiting, self._window()):
             self._submit(job, task, stream, running)
         for future in stream:
             key = running.pop(future.key)
             error = future.exception() if future.status == "error" else None
             yield Outcome(key, None if error else future.result(), error)
             future.release()
-            for task in self._next(waiting, 1):
+            for task in itertools.islice(waiting, 1):
                 self._submit(job, task, stream, running)
 
     def _window(self) -> int:
         threads: int = sum(self.client.nthreads().values())
         return max(threads, 1) * _TASKS_IN_FLIGHT_PER_WORKER
-
-    @staticmethod
-    def _next(waiting: Iterator[Task], count: int) -> list[Task]:
-        return [task for task, _ in zip(waiting, range(count), strict=False)]
 
     def _submit(self, job: Job, task: Task, stream: Any, running: dict[str, str]) -> None:
         future = self.client.submit(
@@ -238,7 +235,7 @@ def start_cluster(resources: Resources) -> Any:
             threads_per_worker=1,
             processes=True,
             memory_limit=resources.memory_bytes,
-            dashboard_address=None,
+            dashboard_address=":0",
         )
     if profile == "slurm":
         return _start_slurm(replace(resources, workers=workers))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from ztfmatch.io.parquet import encode
 from ztfmatch.schema import TABLES
 

@@ -46,19 +46,6 @@ def own_cpu() -> int | None:
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-@contextlib.contextmanager
-def aside(cpu: int | None) -> Iterator[None]:
-    """Keep this process off the CPU of the contender, if there is another."""
-    if cpu is None or len(every := os.sched_getaffinity(0)) == 1:
-        yield
-        return
-    os.sched_setaffinity(0, every - {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, every)
-
-
 def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cpu: int | None = None) -> Measurement:
     """Run a command to its end.
 
@@ -77,11 +64,11 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cpu: 
     CommandFailedError
         If it exits with an error; the message ends with the end of its output.
     """
-    pin = None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
     os.sync()
-    with log.open("w+", encoding="utf-8") as out, aside(cpu):
+    with log.open("w+", encoding="utf-8") as out:
         started = time.perf_counter()
-        child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=dict(environment), preexec_fn=pin)
+        with _born_on(cpu):
+            child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=dict(environment))
         with _watch_descendants(child.pid) as peaks:
             _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - started
@@ -93,6 +80,20 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cpu: 
     own = peaks.pop(child.pid, 0) or usage.ru_maxrss // kib
     worker = max(peaks.values(), default=0) / 1024
     return Measurement(wall, usage.ru_utime, usage.ru_stime, own / 1024, worker or None, text)
+
+
+@contextlib.contextmanager
+def _born_on(cpu: int | None) -> Iterator[None]:
+    """Pin processes made within to one CPU: they inherit ours, which is given back."""
+    if cpu is None:
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 @contextlib.contextmanager

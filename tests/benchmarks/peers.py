@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import astropy.units as u
 import lsdb
@@ -52,7 +52,7 @@ def _heliocentric(obsmjd: float, ra: float, dec: float) -> float:
 class CatalogListReader(InputReader):
     """Reads the epochal catalogs that a text file lists."""
 
-    columns = {
+    columns: ClassVar = {
         "sourceid": "sourceid", "ra": "ra", "dec": "dec", "xpos": "xpos", "ypos": "ypos", "psfflux": "flux",
         "psffluxerr": "sigflux", "chi": "chi", "sharp": "sharp", "flags": "flags",
     }  # fmt: skip
@@ -79,7 +79,7 @@ class CatalogListReader(InputReader):
 class ReferenceReader(InputReader):
     """Reads a reference catalog and gives its seeds objectids."""
 
-    columns = {"ra": "ra", "dec": "dec", "refmag": "mag", "refchi": "chi", "refsharp": "sharp"}
+    columns: ClassVar = {"ra": "ra", "dec": "dec", "refmag": "mag", "refchi": "chi", "refsharp": "sharp"}
 
     def read(self, input_file: Any, read_columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
         with fits.open(str(self.regular_file_exists(input_file)), memmap=False) as hdus:

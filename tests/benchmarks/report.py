@@ -48,13 +48,13 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
     """The figures of the requirements, on the largest input; the peer's on the largest that it was run on."""
     big = max(every, key=lambda r: r.catalogs)
     peered = max((r for r in every if PEER in r.runs), key=lambda r: r.catalogs, default=big)
-    matched = sizes.per_row()["all"]
+    matched, two = sizes.per_row()["all"], _wall("append, 2 workers")
     return [
         Figure("append", _rate(big, "append"), 1e6, "detections/s/core"),
         Figure("append, of the limit", _ratio(big, limit_seconds, _wall("append")), 0.2, ""),
         Figure("append, times hats-import + LSDB", _peer_ratio(peered), 25, "", note=f"{peered.catalogs} catalogs"),
         Figure("statistics", _rate(big, "statistics"), 3e6, "detections/s/core"),
-        Figure("append, 2 workers, times 1", _ratio(big, _wall("append, 1 worker"), _wall("append, 2 workers")), 1.7, ""),
+        Figure("append, 2 workers, times 1", _ratio(big, _wall("append, 1 worker"), two), 1.7, ""),
         Figure("stored detection", matched, 32, "bytes", at_most=True),
         Figure("peak memory of a worker", _peak(every), MEMORY_TARGET_MIB, "MiB", at_most=True),
         Figure(
@@ -121,10 +121,9 @@ def _growth(every: Sequence[Results]) -> float | None:
 
 def table_of_runs(results: Results) -> str:
     """Every contender of one input: medians, spread, memory."""
-    lines = [
-        f"{results.catalogs} catalogs, {results.rows:,} detections, {results.stored:,} of them matched",
-        f"{'':32}{'wall s':>8} {'(min..max)':>15}{'CPU s':>8}{'detections/s/core':>19}{'MiB main':>10}{'MiB worker':>12}",
-    ]
+    title = f"{results.catalogs} catalogs, {results.rows:,} detections, {results.stored:,} of them matched"
+    times_head = f"{'wall s':>8} {'(min..max)':>15}{'CPU s':>8}{'detections/s/core':>19}"
+    lines = [title, f"{'':32}{times_head}{'MiB main':>10}{'MiB worker':>12}"]
     for name, runs in results.runs.items():
         times = seconds_of(results, name)
         cpu = statistics.median(run.user_s + run.system_s for run in runs)
@@ -161,7 +160,9 @@ def table_of_columns(sizes: Sizes) -> str:
     return "\n".join(lines)
 
 
-def to_json(every: Sequence[Results], rows: Sequence[Figure], sizes: Sizes, arguments: dict[str, Any]) -> dict[str, Any]:
+def to_json(
+    every: Sequence[Results], rows: Sequence[Figure], sizes: Sizes, arguments: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that was measured, and on what."""
     return {
         "machine": machine(),
@@ -191,7 +192,8 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     cpu = ""
     if (info := Path("/proc/cpuinfo")).exists():
-        cpu = next((x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")), "")
+        lines = info.read_text().splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "platform": platform.platform(),

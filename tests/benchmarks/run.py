@@ -20,7 +20,9 @@ from report import figures, table_of_columns, table_of_figures, table_of_runs, t
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--catalogs", type=int, nargs="+", default=[100, 1000], help="inputs, in catalogs of 17,000 rows")
+    parser.add_argument(
+        "--catalogs", type=int, nargs="+", default=[100, 1000], help="inputs, in catalogs of 17,000 rows"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="counted rounds of each contender")
     parser.add_argument("--with-peers", action="store_true", help="run hats-import + LSDB too")
     parser.add_argument("--peer-catalogs", type=int, nargs="+", default=[100], help="inputs that the peer is run on")

@@ -40,17 +40,15 @@ _GREY, _DARK = "#7A7A7A", "#222222"
 _MIN_SPAN_MAG = 0.2
 _ENOUGH_CLEAN = 5
 _MJD_ZERO = np.datetime64("1858-11-17", "s")
-_STEPS: Final = (
-    *((step, "m", "m") for step in (1, 5, 15, 30, 60, 180, 360)),
-    *((step, "D", "D") for step in (1, 2, 5, 10)),
-    *((step, "M", "M") for step in (1, 2, 3, 6)),
-    *((step, "Y", "Y") for step in (1, 2, 5, 10)),
+_DATE_STEPS: Final = {"m": (1, 5, 15, 30, 60, 180, 360), "D": (1, 2, 5, 10), "M": (1, 2, 3, 6), "Y": (1, 2, 5, 10, 50)}
+"""Between dates on the axis, by numpy's unit."""
+
+_NOTES: Final = (
+    ("o", "none", "flagged: bad exposure"),
+    ("x", "none", "flagged: pixels or edge"),
+    ("^", _GREY, "beyond the axis"),
 )
-"""Between dates on the axis: number and unit of numpy, and the unit that they are written to."""
-
-
-_FLAGS: Final = ("", "flagged: bad exposure", "flagged: pixels or edge")
-"""By kind: clean is filled, the first flagged kind hollow, the other crossed."""
+"""Marker, face and text in the legend of what is not an ordinary epoch."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ class PlotOptions:
             raise ConfigError(f"period {self.period} day: expected a positive number")
         if not 20 <= self.dpi <= 1200:
             raise ConfigError(f"dpi {self.dpi} is outside 20..1200")
-        if not all(4.0 <= inches <= 40.0 for inches in self.size):
-            raise ConfigError(f"size {self.size}: expected a width and a height of 4 to 40 inches")
+        if not (5.0 <= self.size[0] <= 40.0 and 4.0 <= self.size[1] <= 40.0):
+            raise ConfigError(f"size {self.size}: expected a width of 5 to 40 and a height of 4 to 40 inches")
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _magnitude_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
     """Bright and faint end of the axis: what is clean and not wildly off, with a margin.
 
     The percentiles 0.5 and 99.5 of each curve, so that a curve of few epochs counts as much as one of many, widened by
-    their own span to keep outbursts and eclipses, then cut to the epochs there are.
+    their own span to keep outbursts and eclipses, then cut to the epochs there are, flagged ones if they are near.
     """
     good = [_trusted(curve) for curve in curves]
     ends = np.array([np.percentile(mags, [0.5, 99.5]) for mags in good])
@@ -207,8 +205,11 @@ def _magnitude_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
     inside = np.concatenate(good)
     inside = inside[(inside >= low - reach) & (inside <= high + reach)]
     low, high = inside.min(), inside.max()
-    half = max(0.58 * (high - low), _MIN_SPAN_MAG / 2)
-    return float((low + high) / 2 - half), float((low + high) / 2 + half)
+    reach = max(0.25 * (high - low), _MIN_SPAN_MAG / 2)
+    every = np.concatenate([curve.mag for curve in curves])
+    inside = every[(every >= low - reach) & (every <= high + reach)]
+    middle, half = (inside.min() + inside.max()) / 2, max(0.56 * np.ptp(inside), _MIN_SPAN_MAG / 2)
+    return float(middle - half), float(middle + half)
 
 
 def _trusted(curve: _Curve) -> Floats:
@@ -261,14 +262,13 @@ def _time_axis(axes: Axes, curves: Sequence[_Curve], n_dates: int) -> None:
 def _calendar(first: float, last: float, most: int) -> tuple[list[float], list[str]]:
     """Round dates between two MJDs, in the finest steps that need no more than ``most`` of them, and their names."""
     start, stop = (_MJD_ZERO + np.timedelta64(round(mjd * 86400.0), "s") for mjd in (first, last))
-    for step, unit, shown in _STEPS:
-        low, high = (int(time.astype(f"datetime64[{unit}]").astype(np.int64)) for time in (start, stop))
-        marks = np.arange(low // step + 1, high // step + 1) * step
-        if len(marks) <= most:
+    for unit, step in ((unit, step) for unit, steps in _DATE_STEPS.items() for step in steps):
+        low, high = (int(time.astype(f"datetime64[{unit}]").astype(np.int64)) // step for time in (start, stop))
+        if high - low <= most:
             break
-    times = marks.astype(f"datetime64[{unit}]")
+    times = (np.arange(low + 1, high + 1) * step).astype(f"datetime64[{unit}]")
     mjd = (times.astype("datetime64[s]") - _MJD_ZERO) / np.timedelta64(86400, "s")
-    return mjd.tolist(), [name.replace("T", " ") for name in np.datetime_as_string(times, unit=shown).tolist()]
+    return mjd.tolist(), [str(time).replace("T", " ") for time in times]
 
 
 def _phase_axis(axes: Axes, period: float) -> None:
@@ -309,7 +309,7 @@ def _draw(axes: Axes, curve: _Curve, shape: str, size: float, period: float | No
 
 def _marker_size(curves: Sequence[_Curve]) -> float:
     """In points: smaller the more epochs there are."""
-    return float(np.clip(10.0 - 2.0 * math.log10(sum(len(curve.hmjd) for curve in curves)), 3.0, 7.0))
+    return float(np.clip(10.8 - 2.0 * math.log10(sum(len(curve.hmjd) for curve in curves)), 3.2, 7.0))
 
 
 def _draw_outside(axes: Axes, curve: _Curve, limits: tuple[float, float], period: float | None) -> int:
@@ -324,14 +324,11 @@ def _draw_outside(axes: Axes, curve: _Curve, limits: tuple[float, float], period
 
 
 def _handles(curves: Sequence[_Curve], shapes: dict[int, str], n_outside: int) -> list[Line2D]:
-    handles = _curve_handles(curves, shapes)
-    counts = np.bincount(np.concatenate([curve.kind for curve in curves]), minlength=3).tolist()
-    looks = (("o", "none"), ("x", _GREY), ("^", _GREY))
-    labels = (*_FLAGS[1:], "beyond the axis")
-    for (marker, face), label, count in zip(looks, labels, (*counts[1:], n_outside), strict=True):
-        if count:
-            handles.append(_handle(marker, _GREY, f"{label} ({count})", face))
-    return handles
+    flagged = np.bincount(np.concatenate([curve.kind for curve in curves]), minlength=3)[1:].tolist()
+    notes = zip(_NOTES, (*flagged, n_outside), strict=True)
+    return _curve_handles(curves, shapes) + [
+        _handle(marker, _GREY, f"{text} ({count})", face) for (marker, face, text), count in notes if count
+    ]
 
 
 def _curve_handles(curves: Sequence[_Curve], shapes: dict[int, str]) -> list[Line2D]:
@@ -343,14 +340,12 @@ def _curve_handles(curves: Sequence[_Curve], shapes: dict[int, str]) -> list[Lin
     if max(objects.values()) == 1 or len(curves) > MAX_LEGEND_CURVES:
         looks = {curve.fid: (shapes[curve.objectid], curve.colour) for curve in curves}
         of_objects = {fid: f"{count} objects, " if count > 1 else "" for fid, count in objects.items()}
-        texts = {fid: f"{_band(fid)} ({of_objects[fid]}{_counted(epochs[fid], 'epoch')})" for fid in objects}
-        return [_handle(*looks[fid], texts[fid]) for fid in sorted(objects)]
+        names = {fid: f"{_band(fid)} ({of_objects[fid]}{_counted(epochs[fid], 'epoch')})" for fid in objects}
+        return [_handle(*looks[fid], names[fid]) for fid in sorted(objects)]
     same = Counter(curve.label for curve in curves)
-    handles = []
-    for curve in curves:
-        source = f" #{curve.objectid % 10**8}" if same[curve.label] > 1 else ""
-        handles.append(_handle(shapes[curve.objectid], curve.colour, f"{curve.label}{source} ({len(curve.hmjd)})"))
-    return handles
+    sources = [f" #{curve.objectid % 10**8}" if same[curve.label] > 1 else "" for curve in curves]
+    texts = [f"{c.label}{source} ({len(c.hmjd)})" for c, source in zip(curves, sources, strict=True)]
+    return [_handle(shapes[c.objectid], c.colour, text) for c, text in zip(curves, texts, strict=True)]
 
 
 def _handle(marker: str, colour: str, label: str, face: str | None = None) -> Line2D:
@@ -358,12 +353,13 @@ def _handle(marker: str, colour: str, label: str, face: str | None = None) -> Li
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D], width_inch: float) -> None:
+    fontsize = 11.0 * min(1.0, max(0.7, width_inch / 10.0))
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=max(1, min(len(handles), int(width_inch / 2.7))),
+        ncols=max(1, min(len(handles), int(4.0 * width_inch / fontsize))),
         frameon=False,
-        fontsize=11,
+        fontsize=fontsize,
         labelcolor=_DARK,
         handletextpad=0.2,
         columnspacing=1.6,
@@ -372,7 +368,7 @@ def _legend(figure: Figure, handles: Sequence[Line2D], width_inch: float) -> Non
 
 def _title(figure: Figure, axes: Axes, lines: Sequence[str], width_inch: float) -> None:
     """A bold line, and smaller ones below it; flush with the axes."""
-    shrink = min(1.0, width_inch / 10.0)
+    shrink = min(1.0, (width_inch - 1.0) / 10.0)
     head = figure.suptitle(lines[0], fontsize=16 * shrink, fontweight="bold", color=_DARK, ha="left")
     rest = axes.set_title("\n".join(lines[1:]), fontsize=11 * shrink, color=_GREY, loc="left", pad=8)
     for text in (head, rest):
@@ -398,9 +394,9 @@ def _counted(count: int, word: str) -> str:
 def _position(epochs: pa.Table) -> str:
     """Mean direction of the epochs, in degrees and sexagesimal."""
     mean = unit_vectors(epochs["ra"].to_numpy(), epochs["dec"].to_numpy()).mean(axis=0)
-    ra = math.degrees(math.atan2(mean[1], mean[0])) % 360.0
+    ra = round(math.degrees(math.atan2(mean[1], mean[0])), 6) % 360.0
     dec = math.degrees(math.atan2(mean[2], math.hypot(mean[0], mean[1])))
-    return f"RA {ra:.5f}  Dec {dec:+.5f}  (ICRS)   {_sexagesimal(ra, dec)}"
+    return f"RA {round(ra, 5) % 360.0:.5f}  Dec {dec:+.5f}  (ICRS)   {_sexagesimal(ra, dec)}"
 
 
 def _sexagesimal(ra: float, dec: float) -> str:
