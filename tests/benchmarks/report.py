@@ -122,15 +122,17 @@ def _growth(every: Sequence[Results]) -> float | None:
 def table_of_runs(results: Results) -> str:
     """Every contender of one input: medians, spread, memory."""
     title = f"{results.catalogs} catalogs, {results.rows:,} detections, {results.stored:,} of them matched"
-    times_head = f"{'wall s':>8} {'(min..max)':>15}{'CPU s':>8}{'detections/s/core':>19}"
+    times_head = f"{'wall s':>8} {'(min..max)':>15}{'CPU s':>8}{'detections/s/core':>19}{'/CPU s':>12}"
     lines = [title, f"{'':32}{times_head}{'MiB main':>10}{'MiB worker':>12}"]
     for name, runs in results.runs.items():
         times = seconds_of(results, name)
         cpu = statistics.median(run.user_s + run.system_s for run in runs)
+        per_cpu = 0 if name == "limit" else detections_of(results, name) / cpu
         rate, workers = _rate(results, name), [run.worker_rss_mib for run in runs if run.worker_rss_mib]
         lines.append(
             f"{name:32}{statistics.median(times):8.2f} {f'({min(times):.2f}..{max(times):.2f})':>15}"
             f"{'-' if name == 'limit' else f'{cpu:.2f}':>8}{f'{rate:,.0f}' if rate else '-':>19}"
+            f"{f'{per_cpu:,.0f}' if per_cpu else '-':>12}"
             f"{max(run.main_rss_mib for run in runs):10.0f}{f'{max(workers):.0f}' if workers else '-':>12}"
         )
     lines += [f"{name:32} skipped: {why}" for name, why in results.skipped.items()]

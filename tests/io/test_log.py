@@ -187,7 +187,7 @@ def test_commit_of_a_file_that_is_not_there_raises_before_it_is_seen(storage: St
 # Manifests
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.tuples(st.integers(0, 12), st.lists(st.integers(0, 10**6), max_size=3)), min_size=1, max_size=25

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.errors import CatalogError
-from ztfmatch.io.fits import FitsTable, Header, read_table
+from ztfmatch.io.fits import FitsTable, read_table
 from ztfmatch.io.metadata import Extra
 from ztfmatch.io.sources import read_file
 from ztfmatch.kernels.rows import first_repeated
@@ -184,23 +184,22 @@ def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> N
             raise CatalogError("layout", f"column {name!r} is {fields[name][0].str}; expected {form}")
 
 
-def _merged_header(table: FitsTable) -> Header:
-    """Keys of both HDUs; one that both have must agree."""
-    merged = {key: value for key, value in table.extension.items() if value is not None}
-    for key, value in table.primary.items():
-        if value is None:
-            continue
-        if key in _COMPARED and key in merged and merged[key] != value:
-            raise CatalogError(
-                "contradiction", f"{key} is {value!r} in the primary header, {merged[key]!r} in the table's"
-            )
-        merged[key] = value
+def _merged_header(table: FitsTable) -> dict[str, Any]:
+    """The keys that matter, of both HDUs; where both define one they must agree."""
+    merged: dict[str, Any] = {}
+    for key in _KEYS:
+        first, second = table.primary.get(key), table.extension.get(key)
+        if first is not None and second is not None and first != second:
+            raise CatalogError("contradiction", f"{key} is {first!r} in the primary header, {second!r} in the table's")
+        if first is not None or second is not None:
+            merged[key] = second if first is None else first
     return merged
 
 
-_COMPARED: Final = {"FIELDID", "RCID", "CCDID", "QID", "FILTERID", "OBSMJD", "MAGZP"} | {
-    key for key, _ in _HEADER_KEYS.values()
-}
+_KEYS: Final = (
+    *("FIELDID", "RCID", "CCDID", "QID", "FILTERID", "OBSMJD", "MAGZP", "RFID"),
+    *(key for key, _ in _HEADER_KEYS.values()),
+)
 
 
 def _parse_name(filename: str) -> CatalogName | None:
@@ -210,7 +209,7 @@ def _parse_name(filename: str) -> CatalogName | None:
         raise CatalogError("contradiction", f"the file name is impossible: {error}") from None
 
 
-def _identify(header: Header, name: CatalogName | None) -> Unit:
+def _identify(header: dict[str, Any], name: CatalogName | None) -> Unit:
     """Unit by the header, else by the file name; where both say something, they must agree."""
     says = {key: _whole(header, key) for key in ("FIELDID", "RCID", "CCDID", "QID", "FILTERID")}
     says["RCID"] = _channel(says)
@@ -242,7 +241,7 @@ def _channel(says: dict[str, int | None]) -> int | None:
     return made
 
 
-def _whole(header: Header, key: str) -> int | None:
+def _whole(header: dict[str, Any], key: str) -> int | None:
     value = header.get(key)
     if value is None:
         return None
@@ -251,14 +250,14 @@ def _whole(header: Header, key: str) -> int | None:
     return int(value)
 
 
-def _number(header: Header, key: str, otherwise: Any) -> float:
+def _number(header: dict[str, Any], key: str, otherwise: Any) -> float:
     value = _optional(header, key, float, otherwise)
     if value is None:
         raise CatalogError("layout", f"no {key}, neither in the header nor in an exposure table")
     return float(value)
 
 
-def _optional(header: Header, key: str, kind: type, otherwise: Any) -> Any:
+def _optional(header: dict[str, Any], key: str, kind: type, otherwise: Any) -> Any:
     """Value of a header key, else of the exposure table; None where both lack it or it is not finite."""
     value = header.get(key)
     value = otherwise if value is None else value

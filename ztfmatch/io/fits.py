@@ -7,6 +7,7 @@ in the tests is astropy, which needs some ten milliseconds where this needs half
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +21,30 @@ _CARD: Final = 80
 _MAX_HEADER_BLOCKS: Final = 64
 _FORMATS: Final = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
-Header = dict[str, Any]
+
+class Header(Mapping[str, Any]):
+    """Keys and values of a header; a value is parsed when it is first asked for.
+
+    Parameters
+    ----------
+    cards : dict of str to str
+        The text behind ``= `` of each card, by key.
+    """
+
+    def __init__(self, cards: dict[str, str]) -> None:
+        self._cards = cards
+
+    def __getitem__(self, key: str) -> Any:
+        return _parse_value(self._cards[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cards
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,7 @@ def _read_header(data: bytes, offset: int, name: str) -> tuple[Header, int]:
             raise CatalogError("truncated", f"the file ends within its {name} header, at byte {len(data)}")
         end += BLOCK
         if (mark := _find_end(block)) >= 0:
-            return dict(_parse_cards(data[offset : end - BLOCK + mark])), end
+            return Header(_split_cards(data[offset : end - BLOCK + mark])), end
     raise CatalogError("not-fits", f"the {name} header has no END card in {_MAX_HEADER_BLOCKS} blocks")
 
 
@@ -85,17 +109,16 @@ def _find_end(block: bytes) -> int:
     return at
 
 
-@functools.lru_cache(maxsize=64)
-def _parse_cards(cards: bytes) -> Header:
+def _split_cards(cards: bytes) -> dict[str, str]:
     try:
         text = cards.decode("ascii")
     except UnicodeDecodeError as error:
         raise CatalogError("not-fits", f"the header is not ASCII: byte {cards[error.start]:#x}") from None
-    header: Header = {}
-    for at in range(0, len(text), _CARD):
-        if text[at + 8 : at + 10] == "= ":
-            header[text[at : at + 8].rstrip()] = _parse_value(text[at + 10 : at + _CARD])
-    return header
+    return {
+        text[at : at + 8].rstrip(): text[at + 10 : at + _CARD]
+        for at in range(0, len(text), _CARD)
+        if text[at + 8 : at + 10] == "= "
+    }
 
 
 def _parse_value(text: str) -> Any:

@@ -132,23 +132,23 @@ def read_config(storage: Storage) -> StoreConfig:
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: it has no {paths.STORE_FILE}") from None
     except OSError as error:
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
+    foreign = f"{storage.root} is not a ztfmatch store: {paths.STORE_FILE} is not one's"
     try:
         content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise KeyError("format")
-        version = int(content["version"])
-        config = StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, KeyError) and isinstance(content, dict) and content.get("version", 0) > FORMAT_VERSION:
-            version = content["version"]
-        else:
-            raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {paths.STORE_FILE} is not one's") from None
+        ours, version = content["format"] == FORMAT, int(content["version"])
+    except (ValueError, KeyError, TypeError):
+        raise StoreFormatError(foreign) from None
+    if not ours:
+        raise StoreFormatError(foreign)
     if version > FORMAT_VERSION:
         raise StoreFormatError(
             f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
             f"{FORMAT_VERSION}: upgrade ztfmatch"
         )
-    return config
+    try:
+        return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
+    except KeyError:
+        raise StoreFormatError(foreign) from None
 
 
 def commit_numbers(storage: Storage) -> list[int]:

@@ -155,7 +155,8 @@ def read_error_models(path: Path, fid: int | None = None) -> ErrorModels:
     if fid not in FILTER_CODES:
         raise MetadataError(f"{path}: the name does not end in zg, zr or zi, so the filter is unknown")
     try:
-        rows = np.atleast_2d(np.loadtxt(path, comments="#", ndmin=2))
+        lines = [line for line in path.read_text().splitlines() if line.split("#")[0].strip()]
+        rows = np.loadtxt(lines, comments="#", ndmin=2) if lines else np.empty((0, 0))
         if rows.shape[1] != 7:
             raise MetadataError(f"{path}: {rows.shape[1]} columns; expected fieldid ccdid qid A B C D")
         return ErrorModels(
@@ -227,4 +228,7 @@ def _read_rule(path: Path | None) -> dict[str, dict[str, float]]:
             raise MetadataError(
                 f"{path}: [{code}] {table}; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}"
             )
+        for name, value in table.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise MetadataError(f"{path}: [{code}] {name} is {value!r}; expected a number")
     return tables

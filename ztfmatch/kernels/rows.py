@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from numba.extending import intrinsic
 
 from ztfmatch.kernels.sphere import Floats
 
@@ -44,12 +45,22 @@ def decode_into(columns: Columns, start: int, records: npt.NDArray[np.void]) -> 
     records : structured ndarray, shape (N,)
     """
     stop = start + len(records)
-    fields: dict[str, Any] = dict(records.dtype.fields or {})
-    table = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
-    for name, (source, dtype) in MEASURED.items():
-        width = np.dtype(dtype).itemsize
-        _SWAP[width](table, fields[source][1], columns[name][start:stop].view(f"u{width}"))
+    out = [columns[name][start:stop] for name in MEASURED]
+    _swap_bytes(_as_integers(records), *(values.view(f"u{values.itemsize}") for values in out))
     return stop
+
+
+def _as_integers(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """View records as native integers of the same bytes, under the names of MEASURED."""
+    fields: dict[str, Any] = dict(records.dtype.fields or {})
+    kinds = [fields[source] for source, _ in MEASURED.values()]
+    layout = {
+        "names": list(MEASURED),
+        "formats": [f"u{dtype.itemsize}" for dtype, *_ in kinds],
+        "offsets": [offset for _, offset, *_ in kinds],
+        "itemsize": records.dtype.itemsize,
+    }
+    return records.view(np.dtype(layout))  # type: ignore[call-overload]
 
 
 def decode(records: npt.NDArray[np.void]) -> Columns:
@@ -67,32 +78,26 @@ def compress_rows(columns: Columns, rows: slice, keep: Mask) -> int:
     return stop
 
 
-@njit(cache=True, nogil=True)
-def _swap2(table, offset, out):  # type: ignore[no-untyped-def]
-    for i in range(out.shape[0]):
-        row = table[i]
-        out[i] = np.uint16(row[offset]) << np.uint16(8) | np.uint16(row[offset + 1])
+@intrinsic
+def _bswap(_context, word):  # type: ignore[no-untyped-def]
+    """Reverse the bytes of an unsigned integer: one machine instruction."""
+    return word(word), lambda _, builder, __, arguments: builder.bswap(arguments[0])
 
 
 @njit(cache=True, nogil=True)
-def _swap4(table, offset, out):  # type: ignore[no-untyped-def]
-    for i in range(out.shape[0]):
-        word = np.uint32(0)
-        for k in range(4):
-            word = word << np.uint32(8) | np.uint32(table[i, offset + k])
-        out[i] = word
-
-
-@njit(cache=True, nogil=True)
-def _swap8(table, offset, out):  # type: ignore[no-untyped-def]
-    for i in range(out.shape[0]):
-        word = np.uint64(0)
-        for k in range(8):
-            word = word << np.uint64(8) | np.uint64(table[i, offset + k])
-        out[i] = word
-
-
-_SWAP: Final = {2: _swap2, 4: _swap4, 8: _swap8}
+def _swap_bytes(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    for i in range(words.shape[0]):
+        row = words[i]
+        sourceid[i] = _bswap(row.sourceid)
+        ra[i] = _bswap(row.ra)
+        dec[i] = _bswap(row.dec)
+        xpos[i] = _bswap(row.xpos)
+        ypos[i] = _bswap(row.ypos)
+        psfflux[i] = _bswap(row.psfflux)
+        psffluxerr[i] = _bswap(row.psffluxerr)
+        chi[i] = _bswap(row.chi)
+        sharp[i] = _bswap(row.sharp)
+        flags[i] = _bswap(row.flags)
 
 
 def position_faults(ra: Floats, dec: Floats) -> tuple[Mask, Mask]:
