@@ -55,7 +55,7 @@ class LocalProfile:
             "threads_per_worker": 1,
             "processes": True,
             "memory_limit": memory_bytes if self.memory_limit else None,
-            "dashboard_address": self.dashboard or None,
+            "dashboard_address": self.dashboard or ":0",
         }
 
 
@@ -79,6 +79,8 @@ class SlurmProfile:
         Lines of the job script to add, to leave out, and to run before the worker.
     local_directory, log_directory, interface, python : str
         Empty for Dask's own.
+    dashboard : str
+        Address of the scheduler's dashboard; empty for none.
     """
 
     workers: int
@@ -98,6 +100,7 @@ class SlurmProfile:
     log_directory: str
     interface: str
     python: str
+    dashboard: str
 
     def validate(self) -> None:
         """Check every setting, and that workers leave before their job ends.
@@ -117,9 +120,16 @@ class SlurmProfile:
                 f"walltime {self.walltime}: SLURM would end workers in the middle of a task"
             )
 
+    def jobs(self, workers: int) -> int:
+        """How many jobs hold so many workers; of 0 the profile's own number."""
+        return -(-(workers or self.workers) // self._per_job(workers))
+
+    def _per_job(self, workers: int) -> int:
+        return min(self.workers_per_job, workers or self.workers)
+
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
-        """Keyword arguments of ``dask_jobqueue.SLURMCluster``; of fewer workers than fill a job the job is smaller."""
-        per_job = min(self.workers_per_job, workers or self.workers)
+        """Keyword arguments of ``dask_jobqueue.SLURMCluster``; a job is no larger than the workers asked for."""
+        per_job = self._per_job(workers)
         limit = [] if self.memory_limit else ["--memory-limit", "0"]
         return {
             "cores": per_job,
@@ -137,10 +147,11 @@ class SlurmProfile:
             "log_directory": self.log_directory or None,
             "interface": self.interface or None,
             "python": self.python or None,
+            "scheduler_options": {"dashboard": bool(self.dashboard), "dashboard_address": self.dashboard or ":0"},
         }
 
 
-_KINDS: Final[dict[str, type[LocalProfile] | type[SlurmProfile]]] = {"local": LocalProfile, "slurm": SlurmProfile}
+_KINDS: Final[dict[str, type[LocalProfile | SlurmProfile]]] = {"local": LocalProfile, "slurm": SlurmProfile}
 
 
 def read_profile(name: str) -> LocalProfile | SlurmProfile:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from ztfmatch.clusters import SlurmProfile, read_profile
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.io.storage import Storage
@@ -23,6 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 _TASKS_IN_FLIGHT_PER_WORKER: Final = 3
 _NAMED_FAILURES: Final = 5
+_KEEP_JOBS_S: Final = 15.0
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -171,7 +175,7 @@ class DaskExecutor:
             error = future.exception() if future.status == "error" else None
             yield Outcome(key, None if error else future.result(), error)
             future.release()
-            for task in itertools.islice(waiting, 1):
+            for task in itertools.islice(waiting, max(0, self._window() - len(running))):
                 self._submit(job, task, stream, running)
 
     def _window(self) -> int:
@@ -223,30 +227,52 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
     return DaskExecutor(client, resources.retries)
 
 
-def start_cluster(resources: Resources) -> Any:
-    """Start the cluster that the resources name: ``local`` by default, or ``slurm`` (needs dask-jobqueue)."""
-    profile = resources.cluster or "local"
-    workers = resources.workers or 1
-    if profile == "local":
-        from distributed import LocalCluster
+def start_cluster(resources: Resources) -> contextlib.AbstractContextManager[Any]:
+    """Start the cluster that the resources name: a profile of this package or a file, ``local`` by default."""
+    profile = read_profile(resources.cluster or "local")
+    if isinstance(profile, SlurmProfile):
+        return _slurm_cluster(profile, resources)
+    from distributed import LocalCluster
 
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=resources.memory_bytes,
-            dashboard_address=":0",
-        )
-    if profile == "slurm":
-        return _start_slurm(replace(resources, workers=workers))
-    raise ConfigError(f"no cluster profile {profile!r}; there are: local, slurm")
+    return LocalCluster(**profile.arguments(resources.workers, resources.memory_bytes))  # type: ignore[no-any-return]
 
 
-def _start_slurm(resources: Resources) -> Any:
+@contextlib.contextmanager
+def _slurm_cluster(profile: SlurmProfile, resources: Resources) -> Iterator[Any]:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise ConfigError("--cluster slurm needs dask-jobqueue: pip install 'ztfmatch[slurm]'") from None
-    cluster = SLURMCluster(cores=1, processes=1, memory=f"{resources.memory_bytes}B")
-    cluster.scale(jobs=resources.workers)
-    return cluster
+    if shutil.which("sbatch") is None:
+        raise ConfigError("--cluster slurm submits its jobs with sbatch, which is not on this machine's PATH")
+    jobs, stop = profile.jobs(resources.workers), threading.Event()
+    with SLURMCluster(**profile.arguments(resources.workers, resources.memory_bytes)) as cluster:
+        cluster.scale(jobs=jobs)
+        keeper = threading.Thread(target=_keep_jobs, args=(cluster, jobs, stop), daemon=True)
+        keeper.start()
+        try:
+            yield cluster
+        finally:
+            stop.set()
+            keeper.join()
+
+
+def _keep_jobs(cluster: Any, jobs: int, stop: threading.Event) -> None:
+    """Submit a job for each whose workers have all left: dask-jobqueue itself never does, and the work would stand."""
+    seen: set[str] = set()
+
+    async def replace() -> None:
+        here = {str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()}
+        alive = {
+            name
+            for name, spec in cluster.worker_spec.items()
+            if here.intersection(f"{name}{suffix}" for suffix in spec.get("group", [""]))
+        }
+        left = [name for name in cluster.worker_spec if name in seen - alive]
+        seen.update(alive)
+        if left:
+            await cluster.scale_down(left)
+            cluster.scale(jobs=jobs)
+
+    while not stop.wait(_KEEP_JOBS_S):
+        cluster.sync(replace)

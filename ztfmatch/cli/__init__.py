@@ -1,5 +1,7 @@
 """The command line: thin; parse, call, print."""
 
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
 from __future__ import annotations
 
 import click
@@ -12,7 +14,14 @@ from ztfmatch.cli.store import append, init, quarantine, schema, statistics, sta
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_HELP)
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they were added, which is that of the work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings=_HELP)
 @click.version_option(ztfmatch.__version__, prog_name="ztfmatch")
 def main() -> None:
     """Lightcurve matchfile processor of the Zwicky Transient Facility.

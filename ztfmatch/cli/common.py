@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
-from ztfmatch.config import Resources
-from ztfmatch.errors import (
-    CommitConflictError,
-    JobFailedError,
-    StoreDamagedError,
-    ZtfmatchError,
-)
-from ztfmatch.io.storage import StorageError
+from ztfmatch.errors import CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
-_FAILURES = (JobFailedError, CommitConflictError, StoreDamagedError, StorageError)
-"""Errors of the work rather than of the command: exit code 1, and a rerun may do."""
+_FAILURES = (JobFailedError, CommitConflictError, StoreDamagedError)
+"""Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+_NEVER_WRAPPED = 100_000
+"""Width of a table that goes to a file or a pipe: one row a line."""
+
+
+class Command(click.Command):
+    """A command whose errors end in one line and an exit code, and in JSON with --json."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except ZtfmatchError as error:
+            _fail(ctx, error, 1 if _is_failure(error) else 2)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            _fail(ctx, error, 1)
+
+
+def _is_failure(error: ZtfmatchError) -> bool:
+    from ztfmatch.io.storage import StorageError
+
+    return isinstance(error, (*_FAILURES, StorageError))
+
+
+def _fail(ctx: click.Context, error: Exception, code: int) -> None:
+    message = " ".join(str(error).splitlines())
+    if ctx.params.get("as_json"):
+        click.echo(json.dumps({"error": type(error).__name__, "message": message, "exit": code}))
+    click.echo(f"ztfmatch: {message}", err=True)
+    ctx.exit(code)
 
 
 class Size(click.ParamType[int]):
@@ -58,26 +75,48 @@ class Size(click.ParamType[int]):
             self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
 
 
-def json_option(command: Command) -> Command:
+class OutputFile(click.Path):
+    """A file to write, in a directory that is there: a wrong path is told before the work, not after."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Path of the file."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
+        return path
+
+
+def json_option(command: AnyCommand) -> AnyCommand:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines.")(command)
 
 
-def resource_options(command: Command) -> Command:
+def resource_options(command: AnyCommand) -> AnyCommand:
     """Add the options that say where tasks run; the command gets one ``resources``."""
 
     @functools.wraps(command)
     def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, **rest: Any) -> Any:
+        from ztfmatch.clusters import read_profile
+        from ztfmatch.config import Resources
+
         resources = Resources(workers, scheduler, cluster, memory)
         resources.validate()
+        if cluster is not None:
+            read_profile(cluster)
         return command(*args, resources=resources, **rest)
 
     options = [
-        click.option("--workers", "-w", type=click.IntRange(0), default=0, show_default=True,
-                     help="Processes of a cluster started for this command; 0 works in this process alone."),
-        click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler that runs there (tcp://host:8786)."),
-        click.option("--cluster", type=click.Choice(["local", "slurm"]),
-                     help="Start a cluster of this kind, with --workers; slurm needs 'pip install ztfmatch\\[slurm]'."),
+        click.option("--workers", "-w", type=click.IntRange(0), default=0,
+                     help="Worker processes to start for this command, or the profile's number with --cluster. "
+                     "Without either it works in this process alone."),
+        click.option("--scheduler", metavar="ADDRESS",
+                     help="Use the workers of the Dask scheduler that runs there, such as tcp://host:8786."),
+        click.option("--cluster", metavar="PROFILE",
+                     help="Start the workers of a profile: local, slurm (needs pip install 'ztfmatch[slurm]'), or the "
+                     "path of a TOML file."),
         click.option("--memory", type=Size(), default="2GiB", show_default=True,
                      help="Memory budget of a worker; a task that would need more is refused before the start."),
     ]  # fmt: skip
@@ -86,34 +125,30 @@ def resource_options(command: Command) -> Command:
     return gather  # type: ignore[return-value]
 
 
-def handle_errors(command: Command) -> Command:
-    """Turn our errors into one line and an exit code."""
-
-    @functools.wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except ZtfmatchError as error:
-            code = 1 if isinstance(error, _FAILURES) else 2
-            if kwargs.get("as_json"):
-                click.echo(json.dumps({"error": type(error).__name__, "message": str(error), "exit": code}))
-            click.echo(f"ztfmatch: {error}", err=True)
-            sys.exit(code)
-
-    return guarded  # type: ignore[return-value]
-
-
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Progress on a terminal; nothing where nobody looks."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None  # noqa: ARG005
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
-        TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console) as bars:
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         running: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -139,17 +174,27 @@ def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print rows in columns; numbers to the right."""
+    """Print rows in columns, numbers to the right; on a terminal as wide as it is, else one row a line."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, heading in enumerate(headings):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console = Console()
+    console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+        console.width = _NEVER_WRAPPED
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 tile``, ``2,000 tiles``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size_text(size: int) -> str:

@@ -1,5 +1,7 @@
 """Commands that make data: a simulated survey, and the demonstration."""
 
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,11 +9,11 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import emit, handle_errors, json_option, progress_bar, resource_options, size_text
+from ztfmatch.cli.common import Command, counted, emit, json_option, progress_bar, resource_options, size_text
 from ztfmatch.config import Resources
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes."
@@ -66,14 +68,13 @@ from ztfmatch.config import Resources
 @click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
 @click.option("--no-truth", is_flag=True, help="Do not write the truth.")
 @json_option
-@handle_errors
 def simulate(
     directory: Path, fields: str, rcids: str, filters: str, no_truth: bool, as_json: bool, **options: Any
 ) -> None:
-    """Make a simulated data set in DIRECTORY, which must be new or empty.
+    """Make a simulated data set in DIRECTORY.
 
-    Reference and epochal catalogs in the survey's own layout and names, an exposure table, and the truth as Parquet:
-    stars, variables, transients, noise, dithers, systematics, bad exposures, detections lost and spurious.
+    The directory must be new or empty. It gets reference and epochal catalogs in the survey's own layout and names,
+    an exposure table, and the truth as Parquet: stars, variables, transients, noise, dithers, systematics, bad exposures, detections lost and spurious.
 
     \b
     Example:
@@ -94,9 +95,13 @@ def simulate(
     )
     with progress_bar(as_json) as progress:
         summary = run(directory, config, lambda done, total: progress("simulating", done, total))
+    made = (
+        f"{counted(summary.catalogs, 'catalog')} with {summary.rows:,} rows and "
+        f"{counted(summary.references, 'reference')} with {summary.seeds:,} seeds in {directory}, "
+        f"{size_text(summary.bytes)}."
+    )
     emit(summary, as_json, [
-        f"{summary.catalogs:,} catalogs with {summary.rows:,} rows and {summary.references:,} references with "
-        f"{summary.seeds:,} seeds in {directory}, {size_text(summary.bytes)}.",
+        made,
         f"Next: ztfmatch init STORE --references {directory / 'references'}",
         f"      ztfmatch append STORE {directory / 'catalogs'} --exposures {directory / 'exposures.csv'}",
     ])  # fmt: skip
@@ -116,16 +121,19 @@ def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
         raise click.UsageError(f"--filters {text!r}: expected some of {', '.join(known)} with commas.") from None
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
 @resource_options
 @json_option
-@handle_errors
 def demo(directory: Path, seed: int, resources: Resources, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 
     Everything goes to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or of an earlier demo.
+
+    \b
+    Example:
+      ztfmatch demo
     """
     from ztfmatch.products.demo import run_demo
 

@@ -1,5 +1,7 @@
 """Commands that make a store, fill it, check it and describe it."""
 
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
 from __future__ import annotations
 
 import sys
@@ -8,9 +10,10 @@ from pathlib import Path
 import click
 
 from ztfmatch.cli.common import (
+    Command,
     as_plain,
+    counted,
     emit,
-    handle_errors,
     json_option,
     print_table,
     progress_bar,
@@ -21,9 +24,10 @@ from ztfmatch.config import Resources, StoreConfig
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_BAD_FILES = 20
+_SHOWN_UNITS = 5
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.option(
     "--references",
@@ -51,10 +55,9 @@ _SHOWN_BAD_FILES = 20
 @click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
 @resource_options
 @json_option
-@handle_errors
 def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile: int, strict: bool,
          resources: Resources, as_json: bool) -> None:  # fmt: skip
-    """Make a STORE from reference PSF catalogs (refpsfcat FITS).
+    """Make a STORE of reference PSF catalogs (refpsfcat FITS).
 
     Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed.
     Done again with the same references it changes nothing.
@@ -69,21 +72,21 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     with progress_bar(as_json) as progress:
         _, report = api.create(store, references, config, resources, progress, strict)
     done = "The store was made of these references before; nothing to do." if report.already_done else "Store made."
-    emit(report, as_json, [
-        f"{done} {report.objects:,} objects of {report.references:,} references in {report.tiles:,} tiles, "
-        f"{size_text(report.bytes)}, {report.seconds:.1f} s.",
-        *_bad_files(report.quarantined),
-    ])  # fmt: skip
+    headline = (
+        f"{done} {counted(report.objects, 'object')} of {counted(report.references, 'reference')} in "
+        f"{counted(report.tiles, 'tile')}, {size_text(report.bytes)}, {report.seconds:.1f} s."
+    )
+    emit(report, as_json, [headline, *_bad_files(report.quarantined)])
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.argument("catalogs", nargs=-1, required=True)
 @click.option(
     "--exposures",
     type=_FILE,
-    help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday "
-    "and rcid: CSV, IPAC table or Parquet.",
+    help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or "
+    "Parquet.",
 )
 @click.option(
     "--error-model",
@@ -113,9 +116,10 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
 @click.option("--note", help="Kept in the history.")
 @resource_options
 @json_option
-@handle_errors
 def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json: bool, **options: object) -> None:
-    """Take epochal PSF CATALOGS (psfcat FITS) into a STORE: files, directories or globs.
+    """Take epochal catalogs into a STORE.
+
+    CATALOGS are psfcat FITS files, directories that are searched for them, or globs.
 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
     and all of it is committed at once. Catalogs that are in the store already are passed over; those that cannot
@@ -133,17 +137,22 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
     with progress_bar(as_json) as progress:
         report = api.open_store(store).append(catalogs, config, resources, progress)
     headline = (
-        f"Snapshot {report.snapshot}: {report.exposures:,} exposures, {report.rows:,} rows = {report.matched:,} matched "
-        f"+ {report.orphans:,} orphans + {report.rejected:,} rejected; {size_text(report.bytes)} in {report.tiles:,} tiles, "
-        f"{report.seconds:.1f} s."
+        f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
+        f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; {size_text(report.bytes)} in "
+        f"{counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
         if report.committed
-        else f"Nothing new in {report.catalogs:,} catalogs; the store stays at snapshot {report.snapshot}."
+        else f"Nothing new in {counted(report.catalogs, 'catalog')}; the store stays at snapshot {report.snapshot}."
     )
-    known = [f"{report.known:,} catalogs were in the store already."] if report.known else []
-    lacking = report.without_reference
-    missing = [f"{len(lacking):,} units have no reference yet, so their rows are orphans: {', '.join(lacking[:5])}"
-               f"{' ...' if len(lacking) > 5 else ''}"] if lacking else []  # fmt: skip
-    emit(report, as_json, [headline, *known, *missing, *_bad_files(report.quarantined)])
+    known = [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
+    emit(report, as_json, [headline, *known, *_lacking(report.without_reference), *_bad_files(report.quarantined)])
+
+
+def _lacking(units: list[str]) -> list[str]:
+    if not units:
+        return []
+    more = " ..." if len(units) > _SHOWN_UNITS else ""
+    named = ", ".join(units[:_SHOWN_UNITS])
+    return [f"No reference yet, so that all rows are orphans: {counted(len(units), 'unit')}, {named}{more}"]
 
 
 def _bad_files(rows: list[dict[str, object]]) -> list[str]:
@@ -151,43 +160,50 @@ def _bad_files(rows: list[dict[str, object]]) -> list[str]:
         return []
     more = [f"  ... and {len(rows) - _SHOWN_BAD_FILES:,} more"] if len(rows) > _SHOWN_BAD_FILES else []
     shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:_SHOWN_BAD_FILES]]
-    return [f"{len(rows):,} files were quarantined:", *shown, *more]
+    return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.option("--note", help="Kept in the history.")
 @resource_options
 @json_option
-@handle_errors
 def statistics(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
-    """Compute the lightcurve statistics of every object of a STORE whose lightcurve changed.
+    """Compute the statistics of the lightcurves that changed.
 
-    All columns of the matchfile's sources table; 'ztfmatch schema statistics' has every formula.
+    All columns of the matchfile's sources table, for every object of the STORE; 'ztfmatch schema statistics' has
+    every formula.
+
+    \b
+    Example:
+      ztfmatch statistics survey.store --workers 8
     """
     from ztfmatch import api
 
     with progress_bar(as_json) as progress:
         report = api.open_store(store).update_statistics(resources, progress, note)
     emit(report, as_json, [
-        f"Snapshot {report.snapshot}: statistics of {report.objects:,} objects from {report.epochs:,} epochs in "
-        f"{report.tiles:,} tiles, {report.seconds:.1f} s."
+        f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
+        f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
         if report.committed else f"All statistics are up to date; the store stays at snapshot {report.snapshot}."
     ])  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum too.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @resource_options
 @json_option
-@handle_errors
 def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, as_json: bool) -> None:
     """Prove the invariants on what a STORE holds.
 
     Makes every match, magnitude, time and digest again from the stored rows and compares: nothing lost, nothing
     doubled, every measured value as the catalog had it, every match the nearest. Exit code 1 if a check fails.
+
+    \b
+    Example:
+      ztfmatch verify survey.store --deep --workers 8
     """
     from ztfmatch import api
 
@@ -203,19 +219,26 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
                 click.echo(f"{check.check}: for instance {check.example}")
         outcome = "All checks passed" if report.passed else "Some checks FAILED"
         click.echo(
-            f"{outcome}: snapshot {report.snapshot}, {report.exposures:,} exposures, {report.detections:,} detections, "
-            f"{report.orphans:,} orphans, {report.seconds:.1f} s."
+            f"{outcome}: snapshot {report.snapshot}, {counted(report.exposures, 'exposure')}, "
+            f"{counted(report.detections, 'detection')}, {counted(report.orphans, 'orphan')}, {report.seconds:.1f} s."
         )
     sys.exit(0 if report.passed else 1)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @json_option
-@handle_errors
 def status(store: str, snapshot: int | None, as_json: bool) -> None:
-    """Say what is in a STORE."""
+    """Say what is in a STORE.
+
+    Its size, times and tables, how many exposures are good, and whether the statistics are up to date.
+
+    \b
+    Examples:
+      ztfmatch status survey.store
+      ztfmatch status survey.store --json | jq .detections
+    """
     from ztfmatch import api
 
     report = api.open_store(store).snapshot(snapshot).status
@@ -233,14 +256,17 @@ def status(store: str, snapshot: int | None, as_json: bool) -> None:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @json_option
-@handle_errors
 def quarantine(store: str, as_json: bool) -> None:
     """List the files that a STORE refused, and why.
 
     A file that has been mended is taken in by the next append of it, which clears its entry.
+
+    \b
+    Example:
+      ztfmatch quarantine survey.store
     """
     from ztfmatch import api
 
@@ -248,13 +274,18 @@ def quarantine(store: str, as_json: bool) -> None:
     emit(rows, as_json, _bad_files(rows) or ["No file is in quarantine."])
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("table", required=False)
 @click.option("--markdown", is_flag=True, help="Print it as Markdown.")
 @json_option
-@handle_errors
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
-    """Print the documentation of every column of the store, or of one TABLE."""
+    """Explain every column of a store, or of one TABLE.
+
+    \b
+    Examples:
+      ztfmatch schema detections
+      ztfmatch schema statistics --markdown
+    """
     from ztfmatch.products import documentation
 
     tables = documentation.tables(table)

@@ -19,7 +19,11 @@ from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
 
 ROW_GROUP_ROWS: Final = 131_072
-ZSTD_LEVEL: Final = 1
+"""Rows of a row group and of its one page in each column: 2^17, so that every byte plane of a byte-stream split column
+fills whole zstd blocks and has an entropy table of its own. Smaller pages mix the planes and cost 2 bytes a detection."""
+
+ZSTD_LEVEL: Final = 3
+_PAGE_BYTES: Final = 8 * ROW_GROUP_ROWS + (1 << 16)
 _PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
     Encoding.DELTA: "DELTA_BINARY_PACKED",
@@ -137,6 +141,8 @@ def encode(table: Table, data: pa.Table) -> pa.Buffer:
         column_encoding=encodings,
         write_statistics=[column.name for column in table.columns if column.bounds],
         write_page_index=False,
+        data_page_size=_PAGE_BYTES,
+        max_rows_per_page=ROW_GROUP_ROWS,
         version="2.6",
     ) as writer:
         writer.write_table(data.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
