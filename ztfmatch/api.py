@@ -10,25 +10,27 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from ztfmatch.config import Resources, StoreConfig
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
-from ztfmatch.operations.append import AppendConfig, AppendReport, append_catalogs
-from ztfmatch.operations.init import InitReport
-from ztfmatch.operations.init import init_store as _init_store
-from ztfmatch.operations.statistics import StatisticsReport, update_statistics
-from ztfmatch.operations.verify import VerifyReport, verify_store
 from ztfmatch.products import query
 from ztfmatch.products.status import Status, status_of
 from ztfmatch.runner import Progress, no_progress, open_runner
 from ztfmatch.schema import TABLES
+
+if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
+    import pyarrow.dataset as ds
+
+    from ztfmatch.operations.append import AppendConfig, AppendReport
+    from ztfmatch.operations.init import InitReport
+    from ztfmatch.operations.statistics import StatisticsReport
+    from ztfmatch.operations.verify import VerifyReport
 
 Place = str | os.PathLike[str]
 
@@ -82,6 +84,8 @@ class Snapshot:
 
     def dataset(self, name: str) -> ds.Dataset:
         """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too."""
+        import pyarrow.dataset as ds
+
         schema = _table(name).schema
         paths = self.paths(name)
         if not paths:
@@ -151,6 +155,8 @@ class Store:
         progress: Progress = no_progress,
     ) -> AppendReport:
         """Take in epochal catalogs; see :func:`ztfmatch.operations.append.append_catalogs`."""
+        from ztfmatch.operations.append import AppendConfig, append_catalogs
+
         with open_runner(resources or Resources(), progress) as runner:
             return append_catalogs(self.storage, _places(catalogs), config or AppendConfig(), runner)
 
@@ -158,6 +164,8 @@ class Store:
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None
     ) -> StatisticsReport:
         """Compute the statistics of all objects whose lightcurve changed."""
+        from ztfmatch.operations.statistics import update_statistics
+
         with open_runner(resources or Resources(), progress) as runner:
             return update_statistics(self.storage, runner, note)
 
@@ -169,6 +177,8 @@ class Store:
         snapshot: int | None = None,
     ) -> VerifyReport:
         """Prove the invariants on what is stored, in the newest snapshot or one by number."""
+        from ztfmatch.operations.verify import verify_store
+
         with open_runner(resources or Resources(), progress) as runner:
             return verify_store(self.storage, runner, deep, snapshot)
 
@@ -206,9 +216,11 @@ def create(
     strict: bool = False,
 ) -> tuple[Store, InitReport]:
     """Make a store and say what was done."""
+    from ztfmatch.operations.init import init_store as make
+
     storage = Storage.at(path)
     with open_runner(resources, progress) as runner:
-        return Store(storage), _init_store(storage, _places(references), config, runner, strict)
+        return Store(storage), make(storage, _places(references), config, runner, strict)
 
 
 def _places(places: str | Sequence[str]) -> list[str]:

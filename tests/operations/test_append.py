@@ -46,6 +46,8 @@ from ztfmatch.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.survey import Unit
 
 OTHER = Unit(1550, 63, 1)
+EXTENT = 90.0
+"""Of a scene, in arcsec from its middle: it reaches some ten tiles of the highest order."""
 POLAR_CAP = math.degrees(math.asin(2.0 / 3.0))
 PLACES = {
     "north pole": (123.0, 90.0),
@@ -69,11 +71,11 @@ def around(place: tuple[float, float], x: np.ndarray, y: np.ndarray) -> tuple[np
     return ra, np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
 
 
-def seed_offsets(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Seeds 2 arcsec apart about the place itself, where tiles meet, and scattered ones over six arcminutes."""
-    steps = np.arange(-8, 8) * 2.0 + 0.31
+def seed_offsets(rng: np.random.Generator, extent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds 2 arcsec apart about the place itself, where tiles meet, and scattered ones around."""
+    steps = np.arange(-6, 6) * 2.0 + 0.31
     dense_x, dense_y = (axis.ravel() for axis in np.meshgrid(steps, steps))
-    x, y = rng.uniform(-180.0, 180.0, (2, 150))
+    x, y = rng.uniform(-extent, extent, (2, 100))
     return np.concatenate([dense_x, x]), np.concatenate([dense_y, y])
 
 
@@ -83,7 +85,7 @@ class Scene:
     catalogs: list[Path]
 
 
-def write_scene(directory: Path, place: tuple[float, float], catalogs: int = 3, shuffle: int | None = None) -> Scene:
+def write_scene(directory: Path, place: tuple[float, float], catalogs: int = 2, shuffle: int | None = None) -> Scene:
     """Two units over the same sky with unlike seeds; the same scene whatever the order of rows in its files."""
     references, epochal = [], []
     mix = np.random.default_rng(shuffle)
@@ -93,13 +95,13 @@ def write_scene(directory: Path, place: tuple[float, float], catalogs: int = 3, 
 
     for unit in (UNIT, OTHER):
         rng = np.random.default_rng(unit.field)
-        x, y = seed_offsets(rng)
+        x, y = seed_offsets(rng, EXTENT)
         references.append(reference_file(directory, ordered(rows_at(*around(place, x, y))), unit))
         for night in range(catalogs):
             seen = rng.random(len(x)) < 0.8
             jitter = rng.normal(0.0, 0.6, (2, seen.sum()))
             blend = rng.integers(0, len(x), 80)
-            stray = rng.uniform(-200.0, 200.0, (2, 40))
+            stray = rng.uniform(-EXTENT, EXTENT, (2, 40))
             near = rng.uniform(-1.2, 1.2, (2, 80))
             at_x = np.concatenate([x[seen] + jitter[0], x[blend] + near[0], stray[0]])
             at_y = np.concatenate([y[seen] + jitter[1], y[blend] + near[1], stray[1]])
@@ -169,18 +171,18 @@ def expected(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return sky_content(storage)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seeds_per_tile=st.sampled_from([1, 10, 100, 10**6]),
-    rows_per_task=st.sampled_from([1, 300, 700, 10**6]),
-    order=st.permutations(range(6)),
-    cuts=st.sets(st.integers(1, 5)),
+    rows_per_task=st.sampled_from([1, 300, 600, 10**6]),
+    order=st.permutations(range(4)),
+    cuts=st.sets(st.integers(1, 3)),
 )
 def test_append_any_history_gives_the_same_store(
     scene: Scene, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, seeds_per_tile, rows_per_task, order, cuts  # type: ignore[no-untyped-def]
 ) -> None:
     storage = make_store(tmp_path_factory.mktemp("history") / "s", scene.references, seeds_per_tile=seeds_per_tile)
-    edges = [0, *sorted(cuts), 6]
+    edges = [0, *sorted(cuts), 4]
     for low, high in zip(edges, edges[1:], strict=False):
         append(storage, [scene.catalogs[i] for i in order[low:high]], rows_per_task=rows_per_task)
     assert commit_numbers(storage) == list(range(len(edges)))
@@ -257,14 +259,14 @@ def test_append_same_place_twice_lower_sourceid_wins_and_the_loser_names_the_obj
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("simulated") / "tiny"
     config = SimulationConfig(
-        seed=3, n_exposures=3, stars_per_quadrant=250, epoch_depth=0.6, spurious_fraction=0.1, bad_fraction=0.3,
+        seed=3, n_exposures=2, stars_per_quadrant=150, epoch_depth=0.6, spurious_fraction=0.1, bad_fraction=0.3,
         nonpositive_fraction=0.02, truth=False,
     )  # fmt: skip
     simulate(directory, config)
     return directory
 
 
-@pytest.mark.parametrize(("seeds_per_tile", "rows_per_task"), [(10**6, 10**6), (100, 200)])
+@pytest.mark.parametrize(("seeds_per_tile", "rows_per_task"), [(10**6, 10**6), (60, 150)])
 def test_append_simulated_survey_equals_brute_force(
     simulated: Path, tmp_path: Path, seeds_per_tile: int, rows_per_task: int
 ) -> None:
@@ -273,7 +275,7 @@ def test_append_simulated_survey_equals_brute_force(
     storage = make_store(tmp_path / "s", [simulated / "references"], seeds_per_tile=seeds_per_tile)
     table_of_exposures = simulated / "exposures.csv"
     report = append(storage, [simulated / "catalogs"], exposures=table_of_exposures, rows_per_task=rows_per_task)
-    assert (report.catalogs, report.exposures, report.quarantined) == (24, 24, [])
+    assert (report.catalogs, report.exposures, report.quarantined) == (16, 16, [])
     assert fate_in(storage) == brute_force(references, catalogs)
     assert_conserved(storage)
     ledger = table(storage, "exposures")
@@ -335,7 +337,7 @@ def test_append_calibrated_columns_literals(tmp_path: Path) -> None:
     got = table(storage, "detections")
     assert got["mag"].to_pylist() == [21.25, 16.25, None, None] * 3
     errors = np.array(got["magerr"].to_pylist()[:2])
-    np.testing.assert_allclose(errors, [0.0108574, 0.000108574], rtol=1e-5)
+    np.testing.assert_allclose(errors, [0.010857, 0.00010857], rtol=1e-6)
     assert got["magerr"].to_pylist()[2:4] == [None, None]
     assert got["catflags"].to_pylist() == [0, 0, 4, 65535, 32768, 32768, 32772, 65535, 0, 0, 4, 65535]
     assert got["flags"].to_pylist() == [0, 2, 4, -1] * 3
@@ -352,7 +354,7 @@ def test_append_error_model_of_the_unit_is_used_where_there_is_one(tmp_path: Pat
     modelled = 0.02 - 5e-4 * mag + 1.5e-9 * 10 ** (0.4 * mag) - 4e-18 * 10 ** (0.8 * mag)
     errors = table(storage, "detections")["magerr"].to_pylist()
     assert errors[0] == pytest.approx(modelled, rel=1e-6)
-    assert errors[2] == pytest.approx(1.0857362 * 10.0 / 1000.0, rel=1e-6)
+    assert errors[2] == pytest.approx(1.0857 * 10.0 / 1000.0, rel=1e-6)
     assert errors[1] is errors[3] is None
     assert table(storage, "exposures")["errora"].to_pylist() == [0.02, None]
 
@@ -556,7 +558,7 @@ def test_append_failed_then_rerun_in_other_batches_is_right(
     storage = make_store(tmp_path / "s", scene.references)
     calls = fail_on(monkeypatch, {2})
     with pytest.raises(JobFailedError):
-        append(storage, scene.catalogs, rows_per_task=700)
+        append(storage, scene.catalogs, rows_per_task=500)
     assert len(calls) > 2
     append(storage, scene.catalogs, rows_per_task=rows_per_task)
     assert_same(sky_content(storage), expected)

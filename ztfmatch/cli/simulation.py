@@ -74,7 +74,8 @@ def simulate(
     """Make a simulated data set in DIRECTORY.
 
     The directory must be new or empty. It gets reference and epochal catalogs in the survey's own layout and names,
-    an exposure table, and the truth as Parquet: stars, variables, transients, noise, dithers, systematics, bad exposures, detections lost and spurious.
+    an exposure table, and the truth as Parquet: stars, variables, transients, noise, dithers, systematics, bad
+    exposures, detections lost and spurious.
 
     \b
     Example:

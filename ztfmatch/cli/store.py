@@ -138,8 +138,8 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
         report = api.open_store(store).append(catalogs, config, resources, progress)
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
-        f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; {size_text(report.bytes)} in "
-        f"{counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
+        f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
+        f"{size_text(report.bytes)} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
         if report.committed
         else f"Nothing new in {counted(report.catalogs, 'catalog')}; the store stays at snapshot {report.snapshot}."
     )

@@ -19,8 +19,9 @@ from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
 
 ROW_GROUP_ROWS: Final = 131_072
-"""Rows of a row group and of its one page in each column: 2^17, so that every byte plane of a byte-stream split column
-fills whole zstd blocks and has an entropy table of its own. Smaller pages mix the planes and cost 2 bytes a detection."""
+"""Rows of a row group, and of its one page in each column: 2^17, so that every byte plane of a byte-stream split
+column fills whole zstd blocks and has an entropy table of its own. Smaller pages mix the planes, which costs two bytes
+a detection."""
 
 ZSTD_LEVEL: Final = 3
 _PAGE_BYTES: Final = 8 * ROW_GROUP_ROWS + (1 << 16)

@@ -49,20 +49,20 @@ def magnitudes(flux: Singles, magzp: Floats) -> Singles:
     float32 ndarray, shape (N,)
         NaN where the flux is not positive or not finite.
     """
-    wide = flux.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # even a cast complains of a signalling NaN
+        wide = flux.astype(np.float64)
         mag = magzp - 2.5 * np.log10(wide)
-    mag[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
-    return np.asarray(mag.astype(np.float32))
+        mag[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
+        return np.asarray(mag.astype(np.float32))
 
 
 def sigma_errors(flux: Singles, fluxerr: Singles) -> Singles:
     """Magnitude error from the catalog's own flux error, 1.0857 * fluxerr / flux; NaN where flux is not positive."""
-    wide = flux.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        wide = flux.astype(np.float64)
         error = MAG_PER_RELATIVE_FLUX * fluxerr.astype(np.float64) / wide
-    error[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
-    return error.astype(np.float32)
+        error[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
+        return np.asarray(error.astype(np.float32))
 
 
 def model_errors(mag: Singles, coefficients: Floats) -> Singles:

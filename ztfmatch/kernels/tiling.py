@@ -7,6 +7,7 @@ answered on the fine grid of order FINE_ORDER, so that all tasks agree to the bi
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ import healpy
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.kernels.sphere import Floats
+from ztfmatch.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 
 Pixels = npt.NDArray[np.int64]
 
@@ -84,6 +85,8 @@ class Tiling:
         radius_rad : float
             Radians.
         """
+        if radius_rad > 0.5 * math.pi:  # healpy's inclusive discs lose pixels beyond 2.3 rad
+            return list(self.tiles)
         nside = 1 << _CAP_ORDER
         coarse = healpy.query_disc(nside, centre, radius_rad, inclusive=True, fact=4, nest=True)
         shift = 2 * (FINE_ORDER - _CAP_ORDER)
@@ -187,3 +190,23 @@ def neighbours(tiling: Tiling, tile: Tile) -> list[Tile]:
     """The tile itself and all tiles of the tiling that its margin reaches into."""
     rows = np.unique(tiling.index_of_fine(margin_ring(tile))).tolist()
     return [tile, *(tiling.tiles[row] for row in rows)]
+
+
+def caps_touch_tile(tile: Tile, ra: Floats, dec: Floats, radius: Floats) -> npt.NDArray[np.bool_]:
+    """Whether each cap may touch the tile or its margin; a few that do not are let through.
+
+    Parameters
+    ----------
+    tile : Tile
+    ra, dec : float64 ndarray, shape (N,)
+        Centres in degrees; NaN for a cap without points, which touches nothing.
+    radius : float64 ndarray, shape (N,)
+        Degrees.
+    """
+    nside = 1 << tile.order
+    centre = np.array(healpy.pix2vec(nside, tile.npix, nest=True))
+    reach = np.radians(radius) + healpy.max_pixrad(nside) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    known = np.isfinite(ra)
+    xyz = unit_vectors(np.where(known, ra, 0.0), np.where(known, dec, 0.0))
+    apart = np.arccos(np.clip(xyz @ centre, -1.0, 1.0))
+    return np.asarray(known & (apart <= np.where(known, reach, 0.0) + 1e-6))

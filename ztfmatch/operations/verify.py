@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks
 from ztfmatch.operations.init import unit_of
@@ -38,6 +43,7 @@ CHECKS: Final = {
 """What each check proves."""
 
 _FILES_PER_TASK: Final = 16
+_LEDGER_COLUMNS: Final = ("exposureid", "filename", "nmatched", "norphans", "nrejected", "nrows", "digest")
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         found.add(runner.run(Job("checksums", verify_checksums, tasks, operation_id)))
     results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
     found.add(results)
-    ledger = snapshot.read("exposures").to_pylist()
+    ledger = snapshot.read("exposures", _LEDGER_COLUMNS)
     _check_exposures(ledger, results, found)
     _check_objects(snapshot, results, found)
     checks = found.results()
@@ -107,7 +113,7 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         storage.root,
         snapshot.number,
         all(check.passed for check in checks),
-        len(ledger),
+        ledger.num_rows,
         snapshot.rows(DETECTIONS.name),
         snapshot.rows(ORPHANS.name),
         checks,
@@ -172,31 +178,36 @@ def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> Verify
     )
 
 
-def _check_exposures(ledger: list[Row], results: list[Row], found: _Found) -> None:
+def _check_exposures(ledger: pa.Table, results: list[Row], found: _Found) -> None:
     """Compare what the tiles hold of each exposure with what the ledger says."""
-    held: dict[int, list[int]] = {}
+    columns = {name: ledger[name].to_numpy() for name in ("exposureid", "nmatched", "norphans", "nrejected", "nrows")}
+    ids, digests = columns["exposureid"], ledger["digest"].to_numpy()
+    row_of = build_map(ids)
+    held = {name: np.zeros(len(ids), np.int64) for name in ("matched", "orphans")}
+    digest = np.zeros(len(ids), np.uint64)
     for result in results:
-        columns = (result["exposureid"], result["matched"], result["orphans"], result["digest"])
-        for exposureid, *numbers in zip(*columns, strict=True):
-            before = held.setdefault(exposureid, [0, 0, 0])
-            held[exposureid] = [a + b for a, b in zip(before, numbers, strict=True)]
-    lost, altered = [], []
-    for row in ledger:
-        matched, orphans, digest = held.get(row["exposureid"], [0, 0, 0])
-        balance = row["nmatched"] + row["norphans"] + row["nrejected"] == row["nrows"]
-        if not balance or (matched, orphans) != (row["nmatched"], row["norphans"]):
-            lost.append(
-                f"{row['filename']}: {row['nrows']} rows; the ledger says {row['nmatched']} matched, {row['norphans']} "
-                f"orphans, {row['nrejected']} rejected; the store holds {matched} and {orphans}"
-            )
-        if digest % 2**64 != row["digest"]:
-            altered.append(f"{row['filename']}: digest {digest % 2**64}, expected {row['digest']}")
-    found.note("conservation", len(ledger), len(lost), lost[0] if lost else None)
-    found.note("digest", len(ledger), len(altered), altered[0] if altered else None)
-    seen: dict[int, str] = {}
-    twice = [row["filename"] for row in ledger if seen.setdefault(row["exposureid"], row["source"]) != row["source"]]
-    twice_count = len(ledger) - len(seen)
-    found.note("exposures-once", len(ledger), twice_count, twice[0] if twice else None)
+        rows = find_rows(row_of, np.array(result["exposureid"], np.int64))
+        for name, total in held.items():
+            np.add.at(total, rows, np.array(result[name], np.int64))
+        np.add.at(digest, rows, np.array(result["digest"], np.uint64))
+    balanced = columns["nmatched"] + columns["norphans"] + columns["nrejected"] == columns["nrows"]
+    stored = (held["matched"] == columns["nmatched"]) & (held["orphans"] == columns["norphans"])
+
+    def lost(row: int) -> str:
+        said = ", ".join(f"{name} {values[row]}" for name, values in columns.items())
+        counts = f"{held['matched'][row]} matched and {held['orphans'][row]} orphans"
+        return f"{ledger['filename'][row]}: the ledger says {said}; the store holds {counts}"
+
+    _note(found, "conservation", ~(balanced & stored), lost)
+    _note(found, "digest", digest != digests, lambda i: f"{ledger['filename'][i]}: {digest[i]}, expected {digests[i]}")
+    again = np.ones(len(ids), bool)
+    again[np.unique(ids, return_index=True)[1]] = False
+    _note(found, "exposures-once", again, lambda row: f"{ledger['filename'][row]} is there twice")
+
+
+def _note(found: _Found, check: str, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+    rows = np.flatnonzero(wrong)
+    found.note(check, len(wrong), len(rows), describe(int(rows[0])) if rows.size else None)
 
 
 def _check_objects(snapshot: SnapshotFiles, results: list[Row], found: _Found) -> None:

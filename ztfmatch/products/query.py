@@ -209,7 +209,7 @@ def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
     objects = find_objects(snapshot, selection)
     epochs = _epochs_of(snapshot, objects)
-    public = released_exposures(snapshot.storage, tuple(snapshot.of_table(EXPOSURES.name)))
+    public = released_exposures(_ledger_between(snapshot, epochs["hmjd"], ["exposureid", "programid"]))
     chunk = _with_all_objects(merge([numpy_columns(epochs)]) if epochs.num_rows else _no_epochs(), objects)
     values: dict[str, Any] = statistics_of(chunk, public)
     values |= {"objectid": chunk.objectid, "snapshot": np.full(len(chunk.objectid), snapshot.number)}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io import paths
@@ -18,6 +19,7 @@ from ztfmatch.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_stati
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import STATISTICS
 from ztfmatch.schema.sky import ACTIVE
+from ztfmatch.tasks.ledger import exposures_of_tile
 
 EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
 """Detection columns that the statistics are made of."""
@@ -54,7 +56,7 @@ def compute_statistics(task: StatisticsTask) -> dict[str, Any]:
     if not len(objectid):
         return {"files": [], "objects": 0, "epochs": 0}
     columns = _without_epochs(len(objectid))
-    public = released_exposures(task.storage, task.exposures)
+    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
     epochs = 0
     for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS):
         place = np.searchsorted(objectid, chunk.objectid)
@@ -82,12 +84,9 @@ def active_objectids(storage: Storage, files: tuple[DataFile, ...]) -> npt.NDArr
     return np.sort(table.filter(pc.equal(table["status"], ACTIVE))["objectid"].to_numpy())
 
 
-def released_exposures(storage: Storage, ledger: tuple[DataFile, ...]) -> IdMap:
-    """Exposures whose epochs count as released."""
-    table = read_rows(storage, ledger, ["exposureid", "programid"])
-    if table is None:
-        return build_map(np.zeros(0, np.int64))
-    public = table.filter(pc.equal(table["programid"], PUBLIC_PROGRAM))
+def released_exposures(ledger: pa.Table) -> IdMap:
+    """Exposures whose epochs count as released, of ledger rows with ``exposureid`` and ``programid``."""
+    public = ledger.filter(pc.equal(ledger["programid"], PUBLIC_PROGRAM))
     return build_map(public["exposureid"].to_numpy())
 
 

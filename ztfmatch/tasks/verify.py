@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.io.parquet import DataFile, iterate_batches, read_rows
+from ztfmatch.io.parquet import DataFile, iterate_batches
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
 from ztfmatch.kernels.crossmatch import nearest_seeds
@@ -28,6 +28,7 @@ from ztfmatch.schema import DETECTIONS, ORPHANS
 from ztfmatch.schema.ledger import BAD
 from ztfmatch.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.survey import DEFAULT_EXPTIME_S, Unit, unit_of_objectid
+from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
 
 _BATCH_ROWS: Final = 262_144
@@ -76,11 +77,11 @@ class Findings:
 
 
 class Ledger:
-    """Ledger columns as arrays, with the row of each exposure."""
+    """Ledger columns of the tile's exposures as arrays, with the row of each."""
 
     def __init__(self, task: VerifyTask) -> None:
-        table = read_rows(task.storage, task.exposures, list(_LEDGER_COLUMNS))
-        columns: dict[str, Any] = table.to_pydict() if table is not None else {name: [] for name in _LEDGER_COLUMNS}
+        table = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
+        columns = table.to_pydict()
         self.exposureid = np.array(columns["exposureid"], np.int64)
         self._map = build_map(self.exposureid)
         numbers = {
