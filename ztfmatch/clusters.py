@@ -30,13 +30,16 @@ class LocalProfile:
     workers : int
         Processes; 0 is one for each usable core.
     memory_limit : bool
-        Whether Dask ends a worker above its budget.
+        Whether Dask watches the memory of a worker.
+    memory_headroom : float
+        A worker's memory limit over its budget.
     dashboard : str
-        Address of the dashboard; empty for none.
+        Address of the dashboard; empty for one at a free port.
     """
 
     workers: int
     memory_limit: bool
+    memory_headroom: float
     dashboard: str
 
     def validate(self) -> None:
@@ -47,6 +50,7 @@ class LocalProfile:
         ConfigError
         """
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
+        _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
 
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
         """Keyword arguments of ``distributed.LocalCluster``."""
@@ -54,7 +58,7 @@ class LocalProfile:
             "n_workers": workers or self.workers or usable_cores(),
             "threads_per_worker": 1,
             "processes": True,
-            "memory_limit": memory_bytes if self.memory_limit else None,
+            "memory_limit": int(memory_bytes * self.memory_headroom) if self.memory_limit else None,
             "dashboard_address": self.dashboard or ":0",
         }
 
@@ -72,7 +76,7 @@ class SlurmProfile:
     memory_headroom : float
         A job's memory over the budgets of its workers.
     memory_limit : bool
-        Whether Dask ends a worker above its budget.
+        Whether Dask watches the memory of a worker.
     lifetime, lifetime_stagger : str
         When a worker leaves of itself, such as ``55m``.
     job_extra_directives, job_directives_skip, job_script_prologue : list of str

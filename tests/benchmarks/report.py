@@ -56,12 +56,11 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
         Figure("statistics", _rate(big, "statistics"), 3e6, "detections/s/core"),
         Figure("append, 2 workers, times 1", _ratio(big, _wall("append, 1 worker"), two), 1.7, ""),
         Figure("stored detection", matched, 32, "bytes", at_most=True),
-        Figure("peak memory of a worker", _peak(every), MEMORY_TARGET_MIB, "MiB", at_most=True),
-        Figure(
-            "peak memory, largest input / smallest", _growth(every), 1.5, "", at_most=True,
-            note=" / ".join(str(f(r.catalogs for r in every)) for f in (max, min)) + " catalogs",
+        *(
+            Figure(f"peak memory, {results.catalogs} catalogs", _peak(results), MEMORY_TARGET_MIB, "MiB", at_most=True)
+            for results in every
         ),
-    ]  # fmt: skip
+    ]
 
 
 def limit_seconds(results: Results) -> list[float]:
@@ -101,22 +100,15 @@ def _peer_ratio(results: Results) -> float | None:
     return None if ratio is None else ratio * CORES[PEER]
 
 
-def _ours(results: Results) -> Iterable[tuple[str, Measurement]]:
+def _ours(results: Results) -> Iterable[Measurement]:
     for name, runs in results.runs.items():
         if name.startswith(("append", "statistics")):
-            yield from ((name, run) for run in runs)
+            yield from runs
 
 
-def _peak(every: Sequence[Results]) -> float | None:
-    peaks = [max(run.main_rss_mib, run.worker_rss_mib or 0) for results in every for _, run in _ours(results)]
-    return max(peaks, default=None)
-
-
-def _growth(every: Sequence[Results]) -> float | None:
-    small, big = (f(every, key=lambda r: r.catalogs) for f in (min, max))
-    if small is big or not (low := _peak([small])) or not (high := _peak([big])):
-        return None
-    return high / low
+def _peak(results: Results) -> float | None:
+    """Largest process of any run of ours."""
+    return max((max(run.main_rss_mib, run.worker_rss_mib or 0) for run in _ours(results)), default=None)
 
 
 def table_of_runs(results: Results) -> str:

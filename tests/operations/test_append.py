@@ -316,9 +316,10 @@ def test_append_measured_values_are_kept_to_the_last_bit(tmp_path: Path) -> None
             stored[sourceid] = {c: v[i : i + 1].astype(v.dtype.newbyteorder(">")).tobytes() for c, v in values.items()}
     written = fits.getdata(path, 1)
     assert len(stored) == len(written) == 400
-    for row in np.array(written).view(ROW):
-        for column, bits in stored[int(row["sourceid"])].items():
-            assert bits == row[[names.get(column, column)]].tobytes(), (column, row)
+    assert written["sourceid"].tolist() == rows["sourceid"].tolist()
+    for i, sourceid in enumerate(written["sourceid"].tolist()):
+        for column, bits in stored[sourceid].items():
+            assert bits == rows[names.get(column, column)][i : i + 1].tobytes(), (column, rows[i])
 
 
 def test_append_bytes_kept_test_can_tell_payloads_apart() -> None:

@@ -5,15 +5,12 @@ Nothing that is stored is rewritten, and no stored detection is read: the cost f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from ztfmatch.errors import ConfigError, JobFailedError
+from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
 from ztfmatch.io.metadata import (
     ErrorModels,
@@ -25,10 +22,8 @@ from ztfmatch.io.metadata import (
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import EPOCHAL_PATTERN, expand
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.calibration import ExposureQuality, QualityRule, observer_vectors
-from ztfmatch.kernels.tiling import Tile, neighbours
+from ztfmatch.kernels.calibration import ExposureQuality, QualityRule
 from ztfmatch.operations.common import (
-    WORKER_BASE_BYTES,
     OperationId,
     Row,
     Stopwatch,
@@ -36,14 +31,15 @@ from ztfmatch.operations.common import (
     files_of,
     write_rows,
 )
-from ztfmatch.operations.init import tiles_of_footprint, unit_of
+from ztfmatch.operations.init import unit_of
 from ztfmatch.operations.ledger import Sorted, sort_out
+from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.schema.ledger import BAD, GOOD, UNKNOWN
-from ztfmatch.survey import DEFAULT_EXPTIME_S, parse_catalog_name
+from ztfmatch.survey import parse_catalog_name
 from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
-from ztfmatch.tasks.match import BYTES_PER_ROW, ExposureInput, MatchTask, match_tile
+from ztfmatch.tasks.match import match_tile
 from ztfmatch.tasks.staging import clear
 
 _CATALOGS_PER_INSPECTION: Final = 32
@@ -151,7 +147,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
-        If another writer committed meanwhile.
+        If another writer changed objects or tiles, or took in some of the same exposures, meanwhile.
     """
     watch = Stopwatch()
     config.validate()
@@ -168,7 +164,8 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ledger = [_completed(row, auxiliary) for row in work.new]
     commit, counts = snapshot.commit, _Counts()
     if ledger or work.changes_quarantine:
-        commit, counts = _match_and_commit(snapshot, ledger, work, _Plan(config, list(catalogs), watch.started), runner)
+        taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started)
+        commit, counts = _match_and_commit(snapshot, taken, work, plan, runner)
     return AppendReport(
         storage.root,
         commit.number,
@@ -181,7 +178,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         counts.matched,
         counts.orphans,
         sum(row["nrejected"] for row in ledger),
-        sorted({str(unit_of(row)) for row in ledger} - _units_with_reference(snapshot)),
+        sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
         counts.tiles,
         counts.bytes,
         watch.seconds,
@@ -193,6 +190,17 @@ class _Plan:
     config: AppendConfig
     catalogs: list[str]
     started: float
+    operation_id: str = ""
+
+
+@dataclass(frozen=True)
+class _Inspected:
+    """What was found in the catalogs."""
+
+    found: list[Row]
+    refused: list[Row]
+    ledger: list[Row]
+    """Rows of the new exposures, with quality and error model."""
 
 
 @dataclass(frozen=True)
@@ -233,22 +241,62 @@ def _completed(row: Row, auxiliary: Auxiliary) -> Row:
     }
 
 
-def _units_with_reference(snapshot: SnapshotFiles) -> set[str]:
-    table = snapshot.read("references", ["field", "rcid", "fid"])
-    return {str(unit_of(row)) for row in table.to_pylist()}
-
-
 def _match_and_commit(
-    snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, plan: _Plan, runner: Runner
+    snapshot: SnapshotFiles, taken: _Inspected, work: Sorted, plan: _Plan, runner: Runner
 ) -> tuple[log.Commit, _Counts]:
-    storage, number = snapshot.storage, snapshot.number + 1
-    operation_id = _operation_id(snapshot, ledger, work, plan.config.rows_per_task)
-    tasks = _tasks(snapshot, ledger, plan.config.rows_per_task, operation_id)
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    """Match, then commit; where other appends came first, on top of them."""
+    storage = snapshot.storage
+    operation_id = _operation_id(snapshot, taken.ledger, work, plan.config.rows_per_task)
+    tasks = match_tasks(snapshot, taken.ledger, plan.config.rows_per_task, operation_id)
+    runner.check_memory({task.key: projected_bytes(task) for task in tasks})
     results = runner.run(Job("matching", match_tile, tasks, operation_id, storage))
+    head = snapshot
+    while True:
+        change, counts = _change(head, taken.ledger, results, work, replace(plan, operation_id=operation_id))
+        try:
+            commit = log.commit(storage, head.commit, change)
+        except CommitConflictError:
+            head, work = _on_top(snapshot, taken, work)
+            continue
+        clear(storage, operation_id)
+        return commit, counts
+
+
+def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[SnapshotFiles, Sorted]:
+    """The newest snapshot, if what was matched on an older one holds on it too.
+
+    Raises
+    ------
+    CommitConflictError
+        If objects or tiles changed meanwhile, or another writer took in some of the same exposures.
+    """
+    head = open_snapshot(snapshot.storage)
+    again = sort_out(head, taken.found, taken.refused)
+    same_seeds = _paths(head, OBJECTS.name) == _paths(snapshot, OBJECTS.name)
+    if head.commit.tiling != snapshot.commit.tiling or not same_seeds:
+        raise CommitConflictError(
+            f"{snapshot.storage.root}: another writer changed the objects or tiles (snapshot {head.number}, "
+            f"{head.commit.operation}) while this append matched; nothing of it is visible: run it again"
+        )
+    if [row["exposureid"] for row in again.new] != [row["exposureid"] for row in work.new]:
+        raise CommitConflictError(
+            f"{snapshot.storage.root}: another writer took in some of the same exposures (snapshot {head.number}); "
+            f"nothing of this append is visible: run it again, and it takes the others"
+        )
+    return head, again
+
+
+def _paths(snapshot: SnapshotFiles, table: str) -> set[str]:
+    return {file.path for file in snapshot.of_table(table)}
+
+
+def _change(
+    head: SnapshotFiles, ledger: list[Row], results: list[Row], work: Sorted, plan: _Plan
+) -> tuple[log.Change, _Counts]:
+    """What to commit on top of a snapshot; writes the ledger's files."""
+    storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     rows = _with_counts(ledger, results, number)
-    part = operation_id[:12]
-    data = files_of(results)
+    data = [replace(file, commit=number) for file in files_of(results)]
     files = [*data, *write_rows(storage, EXPOSURES, rows, number, part)]
     files += write_rows(storage, QUARANTINE, [{**r, "commit": number} for r in work.quarantine_rows], number, part)
     counts = _Counts(
@@ -259,7 +307,7 @@ def _match_and_commit(
     )
     change = log.Change(
         "append",
-        operation_id,
+        plan.operation_id,
         {"catalogs": plan.catalogs, **_plain(plan.config)},
         {"exposures": len(rows), "detections": counts.matched, "orphans": counts.orphans,
          "rejected": sum(row["nrejected"] for row in rows), "quarantined": len(work.quarantined)},
@@ -268,9 +316,7 @@ def _match_and_commit(
         started=plan.started,
         note=plan.config.note,
     )  # fmt: skip
-    commit = log.commit(storage, snapshot.commit, change)
-    clear(storage, operation_id)
-    return commit, counts
+    return change, counts
 
 
 def _plain(config: AppendConfig) -> dict[str, Any]:
@@ -292,78 +338,6 @@ def _operation_id(snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, rows
     A task's key names a batch by its number only, so what is staged for other batches must not be taken for its result.
     """
     return OperationId("append", snapshot.number, [ledger, work.quarantine_rows, rows_per_task]).value
-
-
-def _tasks(snapshot: SnapshotFiles, ledger: list[Row], rows_per_task: int, operation_id: str) -> list[MatchTask]:
-    """One task for each tile and batch of exposures."""
-    exposures = _exposure_inputs(snapshot, ledger)
-    by_tile: dict[Tile, list[ExposureInput]] = {}
-    for row, exposure in zip(ledger, exposures, strict=True):
-        touched = [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
-        for tile in touched:
-            by_tile.setdefault(tile, []).append(exposure if len(touched) == 1 else _straddling(exposure))
-    tasks = []
-    for tile, members in sorted(by_tile.items()):
-        objects = tuple(f for near in neighbours(snapshot.tiling, tile) for f in snapshot.of_tile(OBJECTS.name, near))
-        for i, batch in enumerate(_batches(members, rows_per_task)):
-            key, part = f"match-N{tile.order}-{tile.npix}-{i:04d}", f"{operation_id[:12]}-{i:04d}"
-            radius = snapshot.config.radius_arcsec
-            tasks.append(MatchTask(key, snapshot.storage, tile, batch, objects, radius, snapshot.number + 1, part))
-    return tasks
-
-
-def _straddling(exposure: ExposureInput) -> ExposureInput:
-    return ExposureInput(**{**exposure.__dict__, "straddles": True})
-
-
-def _batches(members: list[ExposureInput], rows_per_task: int) -> list[tuple[ExposureInput, ...]]:
-    """Split exposures into batches of about equal rows, none above the limit unless one catalog is."""
-    ordered = sorted(members, key=lambda e: (e.unit.field, e.unit.fid, e.unit.rcid, e.mid_mjd, e.exposureid))
-    total = sum(e.nrows for e in ordered)
-    share = total / max(math.ceil(total / rows_per_task), 1)
-    batches: list[list[ExposureInput]] = [[]]
-    held, passed = 0, 0
-    for exposure in ordered:
-        if held and (held + exposure.nrows > rows_per_task or passed + exposure.nrows / 2 > share * len(batches)):
-            batches.append([])
-            held = 0
-        batches[-1].append(exposure)
-        held += exposure.nrows
-        passed += exposure.nrows
-    return [tuple(batch) for batch in batches if batch]
-
-
-def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[ExposureInput]:
-    if not ledger:
-        return []
-    known = _units_with_reference(snapshot)
-    mid = np.array(
-        [r["obsmjd"] + 0.5 * (DEFAULT_EXPTIME_S if r["exptime"] is None else r["exptime"]) / 86400.0 for r in ledger]
-    )
-    observers = observer_vectors(mid)
-    return [
-        ExposureInput(
-            row["exposureid"],
-            row["source"],
-            row["digest"],
-            row["nrows"],
-            unit_of(row),
-            str(unit_of(row)) in known,
-            False,
-            float(mid[i]),
-            tuple(observers[i].tolist()),
-            row["magzp"],
-            row["quality"] == BAD,
-            None if row["errora"] is None else (row["errora"], row["errorb"], row["errorc"], row["errord"]),
-        )
-        for i, row in enumerate(ledger)
-    ]
-
-
-def _projected_bytes(task: MatchTask) -> int:
-    rows = sum(exposure.nrows for exposure in task.exposures)
-    seeds = sum(file.rows for file in task.objects)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * seeds
 
 
 def _with_counts(ledger: list[Row], results: list[Row], commit: int) -> list[Row]:
