@@ -126,10 +126,10 @@ def sky_content(storage: Storage) -> dict[str, pa.Table]:
 def assert_same(first: dict[str, pa.Table], second: dict[str, pa.Table]) -> None:
     """Equal to the bit, NaN to NaN."""
     assert first.keys() == second.keys()
-    for name in first:
-        assert first[name].column_names == second[name].column_names
-        for column in first[name].column_names:
-            left, right = first[name][column], second[name][column]
+    for name, rows in first.items():
+        assert rows.column_names == second[name].column_names
+        for column in rows.column_names:
+            left, right = rows[column], second[name][column]
             assert left.null_count == right.null_count
             if pa.types.is_floating(left.type):
                 assert left.to_numpy().tobytes() == right.to_numpy().tobytes(), (name, column)

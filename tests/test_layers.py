@@ -97,7 +97,8 @@ def violations(name: str, tree: ast.Module, is_package: bool = False) -> list[st
 def _uses_of_the_package(name: str, tree: ast.Module) -> list[str]:
     """``import ztfmatch`` reaches everything: below the top only OF_THE_PACKAGE may be taken from it."""
     whole = any(
-        isinstance(node, ast.Import) and any(alias.name == "ztfmatch" for alias in node.names) for node in ast.walk(tree)
+        isinstance(node, ast.Import) and any(alias.name == "ztfmatch" for alias in node.names)
+        for node in ast.walk(tree)
     )
     if not whole or name == "ztfmatch":
         return []
@@ -118,9 +119,7 @@ def _file_calls(tree: ast.Module) -> list[str]:
 
 
 SOURCES = dict(modules(PACKAGE))
-PACKAGES = {
-    ".".join(["ztfmatch", *p.parent.relative_to(PACKAGE).parts]) for p in PACKAGE.rglob("__init__.py")
-}
+PACKAGES = {".".join(["ztfmatch", *p.parent.relative_to(PACKAGE).parts]) for p in PACKAGE.rglob("__init__.py")}
 
 
 BREACHES = {"ztfmatch.config": "takes MARGIN_ARCSEC and MAX_TILE_ORDER from kernels.tiling"}

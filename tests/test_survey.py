@@ -44,7 +44,8 @@ def test_objectid_base_generation_0_is_irsas_number(objectid: int, unit: Unit, s
 def test_objectid_base_any_object_is_in_its_units_range_and_decodes(unit: Unit, generation: int, source: int) -> None:
     objectid = objectid_base(unit, generation) + source
     low, high = objectid_range(unit)
-    assert low <= objectid <= high < 2**53
+    assert low <= objectid <= high < 2**63
+    assert unit.field > 1897 or high < 2**53
     assert unit_of_objectid(objectid) == unit
     assert objectid % 10**7 == source
     assert objectid // 10**7 % 10 == generation

@@ -84,7 +84,7 @@ class SlurmProfile:
     local_directory, log_directory, interface, python : str
         Empty for Dask's own.
     dashboard : str
-        Address of the scheduler's dashboard; empty for none.
+        Address of the scheduler's dashboard; empty for one at a free port.
     """
 
     workers: int
@@ -151,7 +151,7 @@ class SlurmProfile:
             "log_directory": self.log_directory or None,
             "interface": self.interface or None,
             "python": self.python or None,
-            "scheduler_options": {"dashboard": bool(self.dashboard), "dashboard_address": self.dashboard or ":0"},
+            "scheduler_options": {"dashboard_address": self.dashboard or ":0"},
         }
 
 

@@ -54,6 +54,13 @@ class StoreFormatError(ZtfmatchError, ValueError):
     """Not a store, or a store of a format that this version cannot read."""
 
 
+class SnapshotNotFoundError(ZtfmatchError, LookupError):
+    """No snapshot of this number, or none any more."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "no such snapshot"
+
+
 class StoreDamagedError(ZtfmatchError, OSError):
     """A file that the snapshot names is missing, truncated or altered."""
 

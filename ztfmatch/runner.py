@@ -12,7 +12,7 @@ import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ztfmatch.clusters import SlurmProfile, read_profile
@@ -223,7 +223,11 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
         except (OSError, ValueError) as error:
             raise ConfigError(f"no Dask scheduler answers at {resources.scheduler}: {error}") from error
     else:
-        client = stack.enter_context(Client(stack.enter_context(start_cluster(resources))))
+        try:
+            cluster = stack.enter_context(start_cluster(resources))
+        except RuntimeError as error:
+            raise ConfigError(f"cluster {resources.cluster or 'local'} does not start: {error}") from error
+        client = stack.enter_context(Client(cluster))
     return DaskExecutor(client, resources.retries)
 
 
@@ -245,34 +249,49 @@ def _slurm_cluster(profile: SlurmProfile, resources: Resources) -> Iterator[Any]
         raise ConfigError("--cluster slurm needs dask-jobqueue: pip install 'ztfmatch[slurm]'") from None
     if shutil.which("sbatch") is None:
         raise ConfigError("--cluster slurm submits its jobs with sbatch, which is not on this machine's PATH")
-    jobs, stop = profile.jobs(resources.workers), threading.Event()
+    stop = threading.Event()
     with SLURMCluster(**profile.arguments(resources.workers, resources.memory_bytes)) as cluster:
-        cluster.scale(jobs=jobs)
-        keeper = threading.Thread(target=_keep_jobs, args=(cluster, jobs, stop), daemon=True)
-        keeper.start()
+        keeper = JobKeeper(cluster, profile.jobs(resources.workers))
+        keeper.check()
+        thread = threading.Thread(target=keeper.run, args=(stop,), daemon=True)
+        thread.start()
         try:
             yield cluster
         finally:
             stop.set()
-            keeper.join()
+            thread.join()
 
 
-def _keep_jobs(cluster: Any, jobs: int, stop: threading.Event) -> None:
-    """Submit a job for each whose workers have all left: dask-jobqueue itself never does, and the work would stand."""
-    seen: set[str] = set()
+@dataclass
+class JobKeeper:
+    """Keeps so many jobs of a cluster of dask-jobqueue, which itself never replaces one whose workers have left."""
 
-    async def replace() -> None:
-        here = {str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()}
-        alive = {
-            name
-            for name, spec in cluster.worker_spec.items()
-            if here.intersection(f"{name}{suffix}" for suffix in spec.get("group", [""]))
+    cluster: Any
+    jobs: int
+    _seen: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
+
+    def run(self, stop: threading.Event) -> None:
+        """Check every while until stopped."""
+        while not stop.wait(_KEEP_JOBS_S):
+            self.check()
+
+    def check(self) -> None:
+        """Give up each job whose workers have all left, and submit what is missing."""
+        self.cluster.sync(self._check)
+
+    async def _check(self) -> None:
+        here = {str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()}
+        members = {
+            name: {f"{name}{suffix}" for suffix in spec.get("group", [""])}
+            for name, spec in self.cluster.worker_spec.items()
         }
-        left = [name for name in cluster.worker_spec if name in seen - alive]
-        seen.update(alive)
+        alive = {name for name, workers in members.items() if workers & here}
+        self._seen |= alive
+        absent = {name for name in members if name in self._seen - alive}
+        left = absent & self._absent  # twice: a worker that its nanny ended is soon back
+        self._absent = absent - left
+        self._seen -= left  # the new job may get its name
         if left:
-            await cluster.scale_down(left)
-            cluster.scale(jobs=jobs)
-
-    while not stop.wait(_KEEP_JOBS_S):
-        cluster.sync(replace)
+            await self.cluster.scale_down(left)
+        self.cluster.scale(jobs=self.jobs)

@@ -46,7 +46,10 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-CORES = {"append, 2 workers": 2, "statistics, 2 workers": 2, "hats-import + LSDB, 2 workers": 2}
+PEER = "hats-import + LSDB, 2 workers"
+BESIDE_PEER = "append, in turn with it"
+
+CORES = {"append, 2 workers": 2, "statistics, 2 workers": 2, PEER: 2}
 """Cores of the contenders that are not pinned to one."""
 
 
@@ -82,10 +85,11 @@ class Bench:
                 self._attempt(name, action)
 
     def peers(self) -> None:
-        """Run the peer, each run paired with one of ours."""
+        """Run the peer, taking turns with one of ours."""
         for number in range(1, self.settings.peer_repeat + 1):
             self._say(f"round {number} of {self.settings.peer_repeat}: hats-import + LSDB (minutes)")
-            self._attempt("hats-import + LSDB, 2 workers", self._peer)
+            self._attempt(BESIDE_PEER, functools.partial(self._append, "append-peer", self.place / "run"))
+            self._attempt(PEER, self._peer)
 
     def _turns(self) -> dict[str, Callable[[], Measurement]]:
         part = functools.partial

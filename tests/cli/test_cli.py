@@ -136,7 +136,7 @@ class TestReports:
         assert verified.keys() == names(VerifyReport)
         assert verified["passed"] is True
         text = done("verify", scene.store)
-        assert all(check["check"] in text for check in verified["checks"] if check["check"] != "checksums")
+        assert all(check["check"] in text for check in verified["checks"] if check["check"] != "checksum")
         assert "FAILED" not in text
         assert "All checks passed: snapshot 2, 4 exposures" in text
 
@@ -296,7 +296,6 @@ class TestLightcurve:
     def test_wrong_usage_exits_2(self, scene: Scene, arguments: tuple[object, ...], complaint: str) -> None:
         result = call("lightcurve", scene.store, *arguments)
         assert result.exit_code == 2
-        assert result.stderr.startswith("Usage: ")
         assert complaint in result.stderr
 
 
@@ -488,7 +487,6 @@ def _all_of(reader: int) -> str:
 
 
 class TestDemo:
-    @pytest.mark.slow
     def test_demo_makes_a_store_that_verifies_and_can_be_made_again(self, tmp_path: Path) -> None:
         made = report("demo", tmp_path / "demo")
         assert made.keys() == names(DemoReport)

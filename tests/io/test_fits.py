@@ -247,15 +247,11 @@ def test_read_table_bad_file_raises_with_its_code(code: str, data: bytes, why: s
 
 
 @pytest.mark.parametrize("rows", [0, 3, 10**12])
-def test_read_table_no_columns_raises_or_is_empty(rows: int) -> None:
-    """A table without columns is no catalog; whoever reads it must get a CatalogError or no column at all."""
-    try:
-        table = read_table(primary() + extension(0, rows, []) + bytes(BLOCK))
-    except CatalogError as error:
-        assert error.code == "layout"
-    else:
-        assert table.records.dtype.names == ()
-        assert table.records.nbytes == 0
+def test_read_table_no_columns_is_a_table_without_columns(rows: int) -> None:
+    """Whoever wants a column of it will find none."""
+    table = read_table(primary() + extension(0, rows, []) + bytes(BLOCK))
+    assert table.records.dtype.names == ()
+    assert table.records.nbytes == 0
 
 
 @settings(max_examples=200)
@@ -263,8 +259,9 @@ def test_read_table_no_columns_raises_or_is_empty(rows: int) -> None:
 def test_read_table_damaged_anywhere_gives_rows_or_a_catalog_error(junk: bytes, at: int, cut: bool) -> None:
     data = catalog_bytes({"MAGZP": 26.3}, np.zeros(3, ROW))
     damaged = data[:at] + junk + (b"" if cut else data[at + len(junk) :])
+    code = None
     try:
         read_table(damaged)
     except CatalogError as error:
-        assert error.code in ("empty", "not-fits", "truncated", "layout")
-        assert error.message
+        code = error.code
+    assert code in (None, "empty", "not-fits", "truncated", "layout")

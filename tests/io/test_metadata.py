@@ -113,7 +113,9 @@ def test_read_exposure_table_of_the_simulator(tmp_path: Path) -> None:
     simulate(tmp_path / "d", config)
     table = read_exposure_table(tmp_path / "d" / "exposures.csv")
     assert len(table.rows) == 2
-    assert all(set(row) >= {"obsmjd", "exptime", "airmass", "seeing", "maglimit", "expid"} for row in table.rows.values())
+    assert all(
+        set(row) >= {"obsmjd", "exptime", "airmass", "seeing", "maglimit", "expid"} for row in table.rows.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,11 @@ def test_quality_rules_bad_rule_raises(tmp_path: Path, text: str | None, why: st
 
 
 @settings(max_examples=25)
-@given(st.dictionaries(st.tuples(st.integers(20170101000000, 20300101000000), st.integers(0, 63)), st.floats(1, 3), max_size=20))
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(20170101000000, 20300101000000), st.integers(0, 63)), st.floats(1, 3), max_size=20
+    )
+)
 def test_read_exposure_table_any_keys_come_back(tmp_path_factory, rows) -> None:  # type: ignore[no-untyped-def]
     columns = {"fracday": [k[0] for k in rows], "rcid": [k[1] for k in rows], "airmass": list(rows.values())}
     table = read_exposure_table(parquet_file(tmp_path_factory.getbasetemp(), columns))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -135,7 +134,7 @@ class StorageContract:
 
     def test_open_input_of_nothing_is_damage(self, storage: Storage) -> None:
         storage.put("a", b"x")
-        with pytest.raises(StoreDamagedError, match="b/c is missing from .*, though a snapshot names it"):
+        with pytest.raises(StoreDamagedError, match=r"b/c is missing from .*, though a snapshot names it"):
             storage.open_input("b/c")
 
     def test_pickle_opens_the_same_place(self, storage: Storage) -> None:
@@ -155,8 +154,8 @@ class StorageContract:
 
 class TestLocalStorage(StorageContract):
     @pytest.fixture
-    def storage(self, tmp_path: Path) -> Iterator[Storage]:  # type: ignore[override]
-        yield Storage.at(tmp_path / "a store")
+    def storage(self, tmp_path: Path) -> Storage:  # type: ignore[override]
+        return Storage.at(tmp_path / "a store")
 
     def test_at_and_reading_create_nothing(self, tmp_path: Path) -> None:
         storage = Storage.at(tmp_path / "s")

@@ -17,12 +17,13 @@ from ztfmatch.kernels.rows import (
     decode,
     decode_into,
     digest,
-    empty_columns,
     first_repeated,
+    gather,
     order_by_group,
     position_faults,
     row_digests,
 )
+from ztfmatch.kernels.rows import ROW as NATIVE
 from ztfmatch.products.simulate.fitsout import ROW
 
 
@@ -54,30 +55,38 @@ def test_decode_real_reference_equals_astropy(data_dir: Path) -> None:
 
 @given(rows, rows)
 def test_decode_into_fills_from_its_row_and_touches_no_other(first: np.ndarray, second: np.ndarray) -> None:
-    columns = empty_columns(len(first) + len(second) + 1)
-    for values in columns.values():
-        values.view(np.uint8)[:] = 7
-    middle = decode_into(columns, 0, first)
-    end = decode_into(columns, middle, second)
+    out = np.full((len(first) + len(second) + 1) * NATIVE.itemsize, 7, np.uint8).view(NATIVE)
+    middle = decode_into(out, 0, first)
+    end = decode_into(out, middle, second)
     assert (middle, end) == (len(first), len(first) + len(second))
     for name, (source, _) in MEASURED.items():
-        assert columns[name][:middle].tobytes() == first[source].byteswap().tobytes()
-        assert columns[name][middle:end].tobytes() == second[source].byteswap().tobytes()
-        assert set(columns[name][end:].tobytes()) == {7}
+        assert out[name][:middle].tobytes() == first[source].byteswap().tobytes()
+        assert out[name][middle:end].tobytes() == second[source].byteswap().tobytes()
+    assert set(out[end:].tobytes()) == {7}
 
 
 @settings(max_examples=100)
 @given(rows, st.data())
 def test_compress_rows_keeps_order_within_the_range_and_leaves_what_is_before(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
-    columns = decode(records)
+    out = np.empty(len(records), NATIVE)
+    decode_into(out, 0, records)
     start = data.draw(st.integers(0, len(records)))
     keep = data.draw(hnp.arrays(bool, len(records) - start))
-    before = {name: values.copy() for name, values in columns.items()}
-    stop = compress_rows(columns, slice(start, len(records)), keep)
+    before = out.copy()
+    stop = compress_rows(out, slice(start, len(records)), keep)
     assert stop == start + keep.sum()
-    for name, values in columns.items():
-        assert values[:start].tobytes() == before[name][:start].tobytes()
-        assert values[start:stop].tobytes() == before[name][start:][keep].tobytes()
+    assert out[:start].tobytes() == before[:start].tobytes()
+    assert out[start:stop].tobytes() == before[start:][keep].tobytes()
+
+
+@settings(max_examples=50)
+@given(rows, st.randoms(use_true_random=False))
+def test_gather_takes_rows_in_the_order_given(records: np.ndarray, random) -> None:  # type: ignore[no-untyped-def]
+    out = np.empty(len(records), NATIVE)
+    decode_into(out, 0, records)
+    order = np.array(random.choices(range(len(records)), k=len(records)) if len(records) else [], np.int64)
+    for name, values in gather(out, order).items():
+        assert values.tobytes() == out[name][order].tobytes()
 
 
 # Digests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import healpy
@@ -105,7 +106,7 @@ def test_children_divide_the_tile(tile: Tile) -> None:
     ranges = [child.fine_range for child in tile.children()]
     assert ranges[0][0] == tile.fine_range[0]
     assert ranges[3][1] == tile.fine_range[1]
-    assert all(one[1] == other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(ranges))
 
 
 def test_tile_name_is_that_of_hats() -> None:
@@ -250,6 +251,15 @@ def test_touched_by_cap_holds_every_place_of_the_cap(
     wanted = {tiling.tiles[row] for row in np.unique(tiling.index_of_fine(fine_of(points))).tolist()}
     assert wanted <= set(touched)
     assert touched == sorted(touched, key=lambda tile: tile.fine_range)
+
+
+@pytest.mark.parametrize("radius", [1.6, 2.3, 2.4, 2.6, 2.75, 2.9, 3.1, math.pi])
+def test_touched_by_cap_larger_than_half_the_sky_holds_every_place_of_the_cap(radius: float) -> None:
+    """Beyond 2.3 rad healpy's inclusive discs lack pixels; the sky is tiled finely enough to miss them."""
+    tiling = Tiling(tuple(Tile(4, npix) for npix in range(12 * 4**4)))
+    centres = np.stack(healpy.pix2vec(16, np.arange(12 * 4**4), nest=True), axis=1)
+    inside = {Tile(4, npix) for npix in np.flatnonzero(centres[:, 0] >= math.cos(radius)).tolist()}
+    assert inside <= set(tiling.touched_by_cap(np.array([1.0, 0.0, 0.0]), radius))
 
 
 def test_touched_by_cap_small_cap_touches_few_tiles() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -145,7 +146,11 @@ def test_append_anywhere_equals_brute_force_whatever_the_tiling(tmp_path: Path, 
     fate = brute_force(scene.references, scene.catalogs)
     assert len({reason for reason, _ in fate.orphans.values()}) == 2
     contents = []
-    for name, settings_ in {"one": {}, "many": {"seeds_per_tile": 12}, "coarse": {"seeds_per_tile": 60, "max_order": 4}}.items():
+    for name, settings_ in {
+        "one": {},
+        "many": {"seeds_per_tile": 12},
+        "coarse": {"seeds_per_tile": 60, "max_order": 4},
+    }.items():
         storage = make_store(tmp_path / name, scene.references, **settings_)
         report = append(storage, scene.catalogs)
         assert fate_in(storage) == fate
@@ -179,11 +184,17 @@ def expected(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     cuts=st.sets(st.integers(1, 3)),
 )
 def test_append_any_history_gives_the_same_store(
-    scene: Scene, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, seeds_per_tile, rows_per_task, order, cuts  # type: ignore[no-untyped-def]
+    scene: Scene,
+    expected: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    seeds_per_tile,
+    rows_per_task,
+    order,
+    cuts,  # type: ignore[no-untyped-def]
 ) -> None:
     storage = make_store(tmp_path_factory.mktemp("history") / "s", scene.references, seeds_per_tile=seeds_per_tile)
     edges = [0, *sorted(cuts), 4]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         append(storage, [scene.catalogs[i] for i in order[low:high]], rows_per_task=rows_per_task)
     assert commit_numbers(storage) == list(range(len(edges)))
     assert_same(sky_content(storage), expected)
@@ -191,9 +202,7 @@ def test_append_any_history_gives_the_same_store(
 
 
 @pytest.mark.parametrize("shuffle", [1, 2])
-def test_append_order_of_rows_in_files_changes_nothing(
-    expected: dict[str, Any], tmp_path: Path, shuffle: int
-) -> None:
+def test_append_order_of_rows_in_files_changes_nothing(expected: dict[str, Any], tmp_path: Path, shuffle: int) -> None:
     scene = write_scene(tmp_path, PLACES["three base pixels"], shuffle=shuffle)
     storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=20)
     append(storage, scene.catalogs)
@@ -329,7 +338,9 @@ def test_append_bytes_kept_test_can_tell_payloads_apart() -> None:
 
 
 def test_append_calibrated_columns_literals(tmp_path: Path) -> None:
-    rows = rows_at([10.0] * 4, 20.0 + np.arange(4) / 100.0, flux=[100.0, 1e4, -3.0, 0.0], sigflux=1.0, flags=[0, 2, 4, -1])
+    rows = rows_at(
+        [10.0] * 4, 20.0 + np.arange(4) / 100.0, flux=[100.0, 1e4, -3.0, 0.0], sigflux=1.0, flags=[0, 2, 4, -1]
+    )
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
     good, bad = epochal_file(tmp_path, rows, 0, MAGZP=26.25), epochal_file(tmp_path, rows, 1, MAGZP=26.25, NMATCHES=3)
     unknown = epochal_file(tmp_path, rows, 2, MAGZP=26.25, AIRMASS=None)
@@ -500,20 +511,57 @@ def test_append_catalog_changed_meanwhile_commits_nothing(tmp_path: Path) -> Non
     assert table(storage, "detections")["psfflux"].to_pylist() == [7.0, 7.0]
 
 
-def test_append_two_at_once_one_wins_and_the_other_can_run_again(tmp_path: Path) -> None:
-    scene = write_scene(tmp_path, PLACES["plain"], 2)
-    storage = make_store(tmp_path / "s", scene.references)
-    half, rest = scene.catalogs[:2], scene.catalogs[1:]
+def race(storage: Storage, first: list[Path], second: list[Path]) -> Any:
+    """Append some catalogs while others, begun before, are between reading and matching theirs."""
 
     class Races(Troubled):
         def trouble(self) -> None:
-            append(storage, half)
+            append(storage, first)
 
-    with pytest.raises(CommitConflictError, match="another writer committed snapshot 1"):
-        append_catalogs(storage, [str(p) for p in rest], AppendConfig(), Runner(Races(), 2 << 30))
+    return append_catalogs(storage, [str(p) for p in second], AppendConfig(), Runner(Races(), 2 << 30))
+
+
+def test_append_two_at_once_of_the_same_exposure_one_wins_and_the_other_can_run_again(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, PLACES["plain"], 2)
+    storage = make_store(tmp_path / "s", scene.references)
+    half, rest = scene.catalogs[:2], scene.catalogs[1:]
+    with pytest.raises(
+        CommitConflictError, match=r"took in some of the same exposures \(snapshot 1\); nothing of this"
+    ):
+        race(storage, half, rest)
+    assert commit_numbers(storage) == [0, 1]
     assert fate_in(storage) == brute_force(scene.references, half)
     report = append(storage, rest)
     assert (report.known, report.exposures) == (1, 2)
+    assert fate_in(storage) == brute_force(scene.references, scene.catalogs)
+
+
+def test_append_two_at_once_of_the_very_same_catalogs_is_one_append(tmp_path: Path) -> None:
+    """Both write files of the same names."""
+    scene = write_scene(tmp_path, PLACES["plain"], 1)
+    storage = make_store(tmp_path / "s", scene.references)
+    assert race(storage, scene.catalogs, scene.catalogs).snapshot == 1
+    assert commit_numbers(storage) == [0, 1]
+    assert fate_in(storage) == brute_force(scene.references, scene.catalogs)
+    assert append(storage, scene.catalogs).committed is False
+
+
+def test_append_two_at_once_of_other_exposures_both_go_in(
+    scene: Scene, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=30)
+    junk = [tmp_path / f"ztf_2019030{i}000000_000500_zr_c06_o_q1_psfcat.fits" for i in (1, 2)]
+    for path in junk:
+        path.write_bytes(b"junk")
+    report = race(storage, [*scene.catalogs[:2], junk[0]], [*scene.catalogs[2:], junk[1]])
+    assert (report.snapshot, report.exposures) == (2, 2)
+    assert commit_numbers(storage) == [0, 1, 2]
+    assert_same(sky_content(storage), expected)
+    assert table(storage, "quarantine")["source"].to_pylist() == [str(path) for path in junk]
+    assert dict(zip(*np.unique(table(storage, "exposures")["commit"].to_numpy(), return_counts=True), strict=True)) == {
+        1: 2,
+        2: 2,
+    }
     assert fate_in(storage) == brute_force(scene.references, scene.catalogs)
 
 
@@ -538,7 +586,7 @@ def test_append_failed_task_commits_nothing_and_a_rerun_repeats_only_it(
 ) -> None:
     storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=100)
     calls = fail_on(monkeypatch, {3})
-    with pytest.raises(JobFailedError, match="scripted failure of call 3.*") as caught:
+    with pytest.raises(JobFailedError, match="scripted failure of call 3") as caught:
         append(storage, scene.catalogs)
     assert "nothing was committed; a rerun resumes" in str(caught.value)
     assert commit_numbers(storage) == [0]

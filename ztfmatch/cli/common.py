@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ztfmatch.errors import CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
+
+if TYPE_CHECKING:
+    from ztfmatch.api import Store
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -123,6 +126,13 @@ def resource_options(command: AnyCommand) -> AnyCommand:
     for option in reversed(options):
         gather = option(gather)
     return gather  # type: ignore[return-value]
+
+
+def open_store(place: str) -> Store:
+    """Open a store; the interface is imported only then, so that help comes at once."""
+    from ztfmatch import api
+
+    return api.open_store(place)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, OutputFile, counted, json_option, print_table
+from ztfmatch.cli.common import Command, OutputFile, counted, json_option, open_store, print_table
 from ztfmatch.errors import ConfigError
 
 _SHOWN = (
@@ -73,9 +73,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     if period is not None and plot is None:
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
     form = _format(form, output, as_json)
-    from ztfmatch import api
-
-    opened = api.open_store(store).snapshot(snapshot)
+    opened = open_store(store).snapshot(snapshot)
     select: dict[str, Any] = {"objectid": objectid} if objectid else {"cone": cone}
     rows = opened.sources(**select) if statistics else opened.lightcurves(**select)
     _require_known(objectid, opened, rows)

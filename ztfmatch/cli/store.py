@@ -15,6 +15,7 @@ from ztfmatch.cli.common import (
     counted,
     emit,
     json_option,
+    open_store,
     print_table,
     progress_bar,
     resource_options,
@@ -130,12 +131,11 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
       ztfmatch append survey.store /data/ztf/sci/2019/0107 --workers 8
       ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
     """
-    from ztfmatch import api
     from ztfmatch.operations.append import AppendConfig
 
     config = AppendConfig(**options)  # type: ignore[arg-type]
     with progress_bar(as_json) as progress:
-        report = api.open_store(store).append(catalogs, config, resources, progress)
+        report = open_store(store).append(catalogs, config, resources, progress)
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
         f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
@@ -178,10 +178,8 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
     Example:
       ztfmatch statistics survey.store --workers 8
     """
-    from ztfmatch import api
-
     with progress_bar(as_json) as progress:
-        report = api.open_store(store).update_statistics(resources, progress, note)
+        report = open_store(store).update_statistics(resources, progress, note)
     emit(report, as_json, [
         f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
         f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
@@ -205,10 +203,8 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
     Example:
       ztfmatch verify survey.store --deep --workers 8
     """
-    from ztfmatch import api
-
     with progress_bar(as_json) as progress:
-        report = api.open_store(store).verify(deep, resources, progress, snapshot)
+        report = open_store(store).verify(deep, resources, progress, snapshot)
     if as_json:
         emit(report, True, [])
     else:
@@ -239,9 +235,7 @@ def status(store: str, snapshot: int | None, as_json: bool) -> None:
       ztfmatch status survey.store
       ztfmatch status survey.store --json | jq .detections
     """
-    from ztfmatch import api
-
-    report = api.open_store(store).snapshot(snapshot).status
+    report = open_store(store).snapshot(snapshot).status
     if as_json:
         emit(report, True, [])
         return
@@ -268,9 +262,7 @@ def quarantine(store: str, as_json: bool) -> None:
     Example:
       ztfmatch quarantine survey.store
     """
-    from ztfmatch import api
-
-    rows = api.open_store(store).snapshot().table("quarantine").to_pylist()
+    rows = open_store(store).snapshot().table("quarantine").to_pylist()
     emit(rows, as_json, _bad_files(rows) or ["No file is in quarantine."])
 
 

@@ -175,12 +175,28 @@ def read_commit(storage: Storage, number: int) -> Commit:
         raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: {error}") from None
 
 
+def oldest_retained(storage: Storage) -> int:
+    """Number of the oldest snapshot that a vacuum left; 0 before the first vacuum."""
+    try:
+        return int(json.loads(storage.read(paths.RETAINED_FILE))["oldest"])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamagedError(f"{paths.RETAINED_FILE} in {storage.root} is damaged: {error}") from None
+
+
+def retain_from(storage: Storage, oldest: int) -> None:
+    """Declare that snapshots before this one can no longer be opened."""
+    storage.put(paths.RETAINED_FILE, json.dumps({"oldest": oldest}).encode())
+    storage.sync([paths.RETAINED_FILE])
+
+
 def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> list[DataFile]:
     """Live files of some manifests."""
     files: list[DataFile] = []
     for part in parts:
         try:
-            table = pq.read_table(pa.BufferReader(storage.read(paths.manifest(part.id))))
+            table = pq.ParquetFile(pa.BufferReader(storage.read(paths.manifest(part.id)))).read()
         except (FileNotFoundError, pa.ArrowException, OSError) as error:
             raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
         files.extend(DataFile(*row) for row in zip(*table.to_pydict().values(), strict=True))
@@ -207,28 +223,50 @@ def commit(storage: Storage, parent: Commit | None, change: Change) -> Commit:
     number = 0 if parent is None else parent.number + 1
     identity = f"{number:010d}-{change.operation_id[:12]}"
     manifests = _write_manifests(storage, parent, change, identity)
+    tiling = _write_tiling(storage, parent, change, identity)
+    names = [paths.manifest(part.id) for part in manifests if part.id == identity]
+    storage.sync([*(file.path for file in change.added), *names])
+    return _publish(storage, parent, change, manifests, tiling)
+
+
+def restore(storage: Storage, head: Commit, target: Commit, change: Change) -> Commit:
+    """Commit the state of an older snapshot again, on top of the newest.
+
+    Raises
+    ------
+    CommitConflictError
+        If another writer committed since ``head``.
+    """
+    return _publish(storage, head, change, target.manifests, target.tiling)
+
+
+def _publish(
+    storage: Storage, parent: Commit | None, change: Change, manifests: tuple[ManifestPart, ...], tiling: str
+) -> Commit:
+    """Create the commit record, the one step that readers see."""
     entry = Commit(
-        number,
+        0 if parent is None else parent.number + 1,
         None if parent is None else parent.number,
         change.operation,
         change.operation_id,
         change.arguments,
         change.counts,
         manifests,
-        _write_tiling(storage, parent, change, identity),
+        tiling,
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         round(time.time() - change.started, 3),
         change.note,
     )
     text = json.dumps(asdict(entry), indent=1)
-    names = [paths.manifest(part.id) for part in manifests if part.id == identity]
-    storage.sync([*(file.path for file in change.added), *names])
-    if not storage.put_if_absent(paths.commit(number), text.encode()):
-        raise CommitConflictError(
-            f"{storage.root}: another writer committed snapshot {number} meanwhile; nothing of this "
-            f"{change.operation} is visible: run it again"
-        )
-    return entry
+    if storage.put_if_absent(paths.commit(entry.number), text.encode()):
+        return entry
+    there = read_commit(storage, entry.number)
+    if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):
+        return there  # our own, though the reply to its creation was lost
+    raise CommitConflictError(
+        f"{storage.root}: another writer committed snapshot {entry.number} meanwhile; nothing of this "
+        f"{change.operation} is visible: run it again"
+    )
 
 
 def _write_manifests(

@@ -7,6 +7,7 @@ from typing import Final
 from ztfmatch.kernels.tiling import Tile
 
 STORE_FILE: Final = "store.json"
+RETAINED_FILE: Final = "retained.json"
 COMMITS: Final = "commits/"
 STAGING: Final = "staging/"
 DATA: Final = "data/"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.io import log
 from ztfmatch.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.io.storage import Storage
@@ -91,8 +91,10 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     ------
     StoreNotFoundError, StoreFormatError
         If there is no store that this version reads.
+    SnapshotNotFoundError
+        If there is no such snapshot, or no more.
     StoreDamagedError
-        If there is no such snapshot.
+        If its files are not what was written.
     """
     config = log.read_config(storage)
     if number is None:
@@ -100,4 +102,12 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
         if not numbers:
             raise StoreDamagedError(f"{storage.root} has no snapshot yet: its 'init' did not finish; run it again")
         number = numbers[-1]
+    elif number < (oldest := log.oldest_retained(storage)):
+        raise SnapshotNotFoundError(
+            f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"
+        )
+    elif number not in (numbers := log.commit_numbers(storage)):
+        raise SnapshotNotFoundError(
+            f"{storage.root} has no snapshot {number}; the newest is {max(numbers, default=-1)}"
+        )
     return SnapshotFiles(storage, config, log.read_commit(storage, number))

@@ -33,6 +33,16 @@ def is_url(place: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One object, as a listing has it."""
+
+    path: str
+    size: int
+    modified: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class Storage:
     """A directory or an object-store prefix; cheap to pickle, opened on first use.
 
@@ -118,11 +128,16 @@ class Storage:
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Path and size in bytes of every object below a prefix."""
+        for entry in self.entries(prefix):
+            yield entry.path, entry.size
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every object below a prefix, with its size and time."""
         if not (self.local_root is None or self.local_root.is_dir()):
             return
         for batch in obstore.list(self._backend, prefix or None):
             for entry in batch:
-                yield entry["path"], entry["size"]
+                yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""

@@ -13,6 +13,7 @@ from ztfmatch.kernels.sphere import Floats
 
 Columns = dict[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
 
 MEASURED: Final = {
     "sourceid": ("sourceid", np.int32),
@@ -29,25 +30,51 @@ MEASURED: Final = {
 """Column of the store: (column of the catalog, native type). What a detection keeps to the last bit."""
 
 
-def empty_columns(rows: int) -> Columns:
-    """Uninitialised measured columns for so many rows."""
-    return {name: np.empty(rows, dtype) for name, (_, dtype) in MEASURED.items()}
+ROW: Final = np.dtype([(name, dtype) for name, (_, dtype) in MEASURED.items()])
+"""A measured row in native byte order, packed."""
+
+Rows = npt.NDArray[np.void]
+"""Structured array of ROW."""
 
 
-def decode_into(columns: Columns, start: int, records: npt.NDArray[np.void]) -> int:
-    """Copy big-endian records into native columns from row ``start``; return the row after the last.
+def decode(records: npt.NDArray[np.void]) -> Columns:
+    """Native columns of big-endian records, shape (N,) each."""
+    columns: Columns = {name: np.empty(len(records), dtype) for name, (_, dtype) in MEASURED.items()}
+    _swap_to_columns(_as_integers(records), *(values.view(f"u{values.itemsize}") for values in columns.values()))
+    return columns
+
+
+def decode_into(rows: Rows, start: int, records: npt.NDArray[np.void]) -> int:
+    """Write big-endian records as native rows from ``start``; return the row after the last.
 
     Parameters
     ----------
-    columns : Columns
-        From :func:`empty_columns`; written to.
+    rows : structured ndarray of ROW
+        Written to.
     start : int
     records : structured ndarray, shape (N,)
+        With at least the columns of MEASURED.
     """
     stop = start + len(records)
-    out = [columns[name][start:stop] for name in MEASURED]
-    _swap_bytes(_as_integers(records), *(values.view(f"u{values.itemsize}") for values in out))
+    _swap_to_rows(_as_integers(records), rows[start:stop].view(_INTEGER_ROW))
     return stop
+
+
+def compress_rows(rows: Rows, part: slice, keep: Mask) -> int:
+    """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
+    stop: int = part.start + int(keep.sum())
+    rows[part.start : stop] = rows[part][keep]
+    return stop
+
+
+def gather(rows: Rows, order: npt.NDArray[np.int64]) -> Columns:
+    """Columns of some rows, in an order; each row is fetched from memory once."""
+    columns: Columns = {name: np.empty(len(order), dtype) for name, (_, dtype) in MEASURED.items()}
+    _gather(rows.view(_INTEGER_ROW), order, *(values.view(f"u{values.itemsize}") for values in columns.values()))
+    return columns
+
+
+_INTEGER_ROW: Final = np.dtype([(name, f"u{np.dtype(dtype).itemsize}") for name, (_, dtype) in MEASURED.items()])
 
 
 def _as_integers(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -63,21 +90,6 @@ def _as_integers(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     return records.view(np.dtype(layout))  # type: ignore[call-overload]
 
 
-def decode(records: npt.NDArray[np.void]) -> Columns:
-    """Native columns of all records."""
-    columns = empty_columns(len(records))
-    decode_into(columns, 0, records)
-    return columns
-
-
-def compress_rows(columns: Columns, rows: slice, keep: Mask) -> int:
-    """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
-    stop: int = rows.start + int(keep.sum())
-    for values in columns.values():
-        values[rows.start : stop] = values[rows][keep]
-    return stop
-
-
 @intrinsic
 def _bswap(_context, word):  # type: ignore[no-untyped-def]
     """Reverse the bytes of an unsigned integer: one machine instruction."""
@@ -85,7 +97,7 @@ def _bswap(_context, word):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _swap_bytes(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+def _swap_to_columns(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
     for i in range(words.shape[0]):
         row = words[i]
         sourceid[i] = _bswap(row.sourceid)
@@ -98,6 +110,38 @@ def _swap_bytes(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, 
         chi[i] = _bswap(row.chi)
         sharp[i] = _bswap(row.sharp)
         flags[i] = _bswap(row.flags)
+
+
+@njit(cache=True, nogil=True)
+def _swap_to_rows(words, rows):  # type: ignore[no-untyped-def]
+    for i in range(words.shape[0]):
+        row, out = words[i], rows[i]
+        out.sourceid = _bswap(row.sourceid)
+        out.ra = _bswap(row.ra)
+        out.dec = _bswap(row.dec)
+        out.xpos = _bswap(row.xpos)
+        out.ypos = _bswap(row.ypos)
+        out.psfflux = _bswap(row.psfflux)
+        out.psffluxerr = _bswap(row.psffluxerr)
+        out.chi = _bswap(row.chi)
+        out.sharp = _bswap(row.sharp)
+        out.flags = _bswap(row.flags)
+
+
+@njit(cache=True, nogil=True)
+def _gather(rows, order, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    for i in range(order.shape[0]):
+        row = rows[order[i]]
+        sourceid[i] = row.sourceid
+        ra[i] = row.ra
+        dec[i] = row.dec
+        xpos[i] = row.xpos
+        ypos[i] = row.ypos
+        psfflux[i] = row.psfflux
+        psffluxerr[i] = row.psffluxerr
+        chi[i] = row.chi
+        sharp[i] = row.sharp
+        flags[i] = row.flags
 
 
 def position_faults(ra: Floats, dec: Floats) -> tuple[Mask, Mask]:
@@ -153,6 +197,22 @@ def digest(columns: Columns, keep: Mask | None = None) -> int:
     """Order-free digest of a set of rows, by default of all: the sum of their digests modulo 2^64."""
     digests = row_digests(columns)
     return int((digests if keep is None else digests[keep]).sum(dtype=np.uint64))
+
+
+@njit(cache=True, nogil=True)
+def linked_digest(digests: npt.NDArray[np.uint64], first: Ids, second: Ids) -> np.uint64:
+    """Order-free digest of rows together with two ids of each: which object, which exposure they are of.
+
+    Parameters
+    ----------
+    digests : uint64 ndarray, shape (N,)
+        From :func:`row_digests`.
+    first, second : int64 ndarray, shape (N,)
+    """
+    total = np.uint64(0)
+    for i in range(digests.shape[0]):
+        total += _mix(_mix(digests[i], np.uint64(first[i])), np.uint64(second[i]))
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import healpy
+import hpgeom
 import numpy as np
 import numpy.typing as npt
 
@@ -85,10 +85,10 @@ class Tiling:
         radius_rad : float
             Radians.
         """
-        if radius_rad > 0.5 * math.pi:  # healpy's inclusive discs lose pixels beyond 2.3 rad
+        if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
             return list(self.tiles)
         nside = 1 << _CAP_ORDER
-        coarse = healpy.query_disc(nside, centre, radius_rad, inclusive=True, fact=4, nest=True)
+        coarse = hpgeom.query_circle_vec(nside, centre, radius_rad, inclusive=True, fact=4)
         shift = 2 * (FINE_ORDER - _CAP_ORDER)
         coarse = np.sort(coarse.astype(np.int64))
         first = self.index_of_fine(coarse << shift)
@@ -142,7 +142,7 @@ def fine_pixels(ra: Floats, dec: Floats) -> Pixels:
     ra, dec : float64 ndarray, shape (N,)
         Degrees, finite, ICRS.
     """
-    pixels: Pixels = healpy.ang2pix(1 << FINE_ORDER, ra, dec, nest=True, lonlat=True)
+    pixels: Pixels = hpgeom.angle_to_pixel(1 << FINE_ORDER, ra, dec)
     return pixels
 
 
@@ -161,7 +161,7 @@ def margin_ring(tile: Tile) -> Pixels:
     spread = _spread_bits(along)
     far = _spread_bits(np.array([side - 1], np.int64))[0]
     border = low + np.unique(np.concatenate([spread, spread << 1, spread | (far << 1), (spread << 1) | far]))
-    around = np.unique(healpy.get_all_neighbours(1 << FINE_ORDER, border, nest=True))
+    around = np.unique(hpgeom.neighbors(1 << FINE_ORDER, border))
     ring: Pixels = around[(around >= 0) & ~in_tile(around, tile)]
     ring.setflags(write=False)
     return ring
@@ -204,8 +204,8 @@ def caps_touch_tile(tile: Tile, ra: Floats, dec: Floats, radius: Floats) -> npt.
         Degrees.
     """
     nside = 1 << tile.order
-    centre = np.array(healpy.pix2vec(nside, tile.npix, nest=True))
-    reach = np.radians(radius) + healpy.max_pixrad(nside) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    centre = np.array(hpgeom.pixel_to_vector(nside, tile.npix))
+    reach = np.radians(radius + hpgeom.max_pixel_radius(nside)) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
     known = np.isfinite(ra)
     xyz = unit_vectors(np.where(known, ra, 0.0), np.where(known, dec, 0.0))
     apart = np.arccos(np.clip(xyz @ centre, -1.0, 1.0))

@@ -23,15 +23,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
 from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.kernels.crossmatch import match_exposure
-from ztfmatch.kernels.rows import (
-    MEASURED,
-    Columns,
-    compress_rows,
-    decode_into,
-    digest,
-    empty_columns,
-    order_by_group,
-)
+from ztfmatch.kernels.rows import MEASURED, ROW, Rows, compress_rows, decode_into, digest, gather, order_by_group
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.schema import DETECTIONS, ORPHANS
@@ -85,7 +77,7 @@ class MatchTask:
 class Batch:
     """Rows of all exposures of a task, in order of exposure."""
 
-    columns: Columns
+    rows: Rows
     exposure: npt.NDArray[np.int32]
     """Row of the exposure in the task."""
     hmjd: Floats
@@ -125,9 +117,8 @@ def _match_batch(task: MatchTask) -> Batch:
     source = SeedSource(task.storage, task.tile, task.objects, task.radius_arcsec)
     seeds = read_seeds(source, {exposure.unit for exposure in task.exposures if exposure.has_reference})
     rows = sum(exposure.nrows for exposure in task.exposures)
-    columns = empty_columns(rows)
     batch = Batch(
-        columns,
+        np.empty(rows, ROW),
         np.empty(rows, np.int32),
         np.empty(rows),
         np.full(rows, -1, np.int64),
@@ -138,25 +129,25 @@ def _match_batch(task: MatchTask) -> Batch:
     first_group = dict(zip(seeds, np.cumsum([0, *(len(s.objectid) for s in seeds.values())]).tolist(), strict=False))
     start = 0
     for i, exposure in enumerate(task.exposures):
-        stop = _load(task.tile, exposure, columns, start)
+        stop = _load(task.tile, exposure, batch.rows, start)
         batch.exposure[start:stop] = i
         _match_one(task.tile, exposure, seeds.get(exposure.unit), first_group, batch, slice(start, stop))
         start = stop
     return _trimmed(batch, start)
 
 
-def _load(tile: Tile, exposure: ExposureInput, columns: Columns, start: int) -> int:
+def _load(tile: Tile, exposure: ExposureInput, rows: Rows, start: int) -> int:
     """Decode the usable rows of an exposure that lie in the tile or its margin; return the row after the last."""
-    stop = decode_into(columns, start, reread_records(exposure.source, exposure.nrows))
-    mine = {name: values[start:stop] for name, values in columns.items()}
-    usable, _, _ = usable_columns(mine)
-    if digest(mine, usable) != exposure.digest:
+    stop = decode_into(rows, start, reread_records(exposure.source, exposure.nrows))
+    mine = rows[start:stop]
+    usable, _, _ = usable_columns({name: mine[name] for name in MEASURED})
+    if digest({name: mine[name] for name in MEASURED}, usable) != exposure.digest:
         raise changed(exposure.source)
     if usable is not None:
-        stop = compress_rows(columns, slice(start, stop), usable)
+        stop = compress_rows(rows, slice(start, stop), usable)
     if exposure.straddles:
-        fine = fine_pixels(columns["ra"][start:stop], columns["dec"][start:stop])
-        stop = compress_rows(columns, slice(start, stop), in_tile_or_margin(fine, tile))
+        fine = fine_pixels(rows["ra"][start:stop], rows["dec"][start:stop])
+        stop = compress_rows(rows, slice(start, stop), in_tile_or_margin(fine, tile))
     return stop
 
 
@@ -169,14 +160,14 @@ def _match_one(
     rows: slice,
 ) -> None:
     """Decide the fate of the rows of one exposure and write it to the batch."""
-    ra, dec = batch.columns["ra"][rows], batch.columns["dec"][rows]
+    ra, dec, sourceid = (np.ascontiguousarray(batch.rows[rows][name]) for name in ("ra", "dec", "sourceid"))
     xyz = unit_vectors(ra, dec)
     batch.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), xyz)
     own = in_tile(fine_pixels(ra, dec), tile) if exposure.straddles else np.ones(len(ra), bool)
     if seeds is None:
         batch.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
         return
-    target = match_exposure(seeds.grid, xyz, batch.columns["sourceid"][rows], np.ones(len(ra), bool))
+    target = match_exposure(seeds.grid, xyz, sourceid, np.ones(len(ra), bool))
     hit = np.flatnonzero(target >= 0)
     mine = hit[seeds.owned[target[hit]]]
     batch.group[rows][mine] = first_group[exposure.unit] + target[mine]
@@ -187,7 +178,7 @@ def _match_one(
 
 def _trimmed(batch: Batch, rows: int) -> Batch:
     return Batch(
-        {name: values[:rows] for name, values in batch.columns.items()},
+        batch.rows[:rows],
         batch.exposure[:rows],
         batch.hmjd[:rows],
         batch.group[:rows],
@@ -217,7 +208,7 @@ def _write_orphans(task: MatchTask, batch: Batch) -> DataFile | None:
     units = np.array([(e.unit.field, e.unit.rcid, e.unit.fid) for e in task.exposures], np.int64)
     of_row = units[batch.exposure[rows]]
     keys = (
-        batch.columns["sourceid"][rows],
+        batch.rows["sourceid"][rows],
         exposureid[batch.exposure[rows]],
         batch.hmjd[rows],
         *of_row.T[::-1],
@@ -241,7 +232,7 @@ def _epoch_columns(
 ) -> dict[str, Any]:
     """Measured and calibrated columns of some rows of the batch, in that order."""
     exposure = batch.exposure[rows]
-    columns: dict[str, Any] = {name: batch.columns[name][rows] for name in MEASURED}
+    columns: dict[str, Any] = gather(batch.rows, rows)
     magzp = np.array([e.magzp for e in task.exposures])
     bad = np.array([e.bad for e in task.exposures])
     columns["exposureid"] = exposureid[exposure]

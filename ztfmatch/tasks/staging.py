@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ztfmatch.io import paths
 from ztfmatch.io.storage import Storage
+from ztfmatch.tasks.heap import keep_freed_memory
 
 
 class Task(Protocol):
@@ -28,6 +29,7 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
 
     Without storage (an operation that writes nothing) nothing is staged.
     """
+    keep_freed_memory()
     if storage is None:
         return function(task)
     path = paths.staged_result(operation_id, task.key)

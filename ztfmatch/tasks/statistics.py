@@ -52,28 +52,56 @@ class StatisticsTask:
 
 def compute_statistics(task: StatisticsTask) -> dict[str, Any]:
     """Write the statistics of the tile's active objects; return ``files``, ``objects`` and ``epochs``."""
-    objectid = active_objectids(task.storage, task.objects)
-    if not len(objectid):
-        return {"files": [], "objects": 0, "epochs": 0}
-    columns = _without_epochs(len(objectid))
-    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
-    epochs = 0
+    builder = StatisticsBuilder(active_objectids(task.storage, task.objects), released_exposures_of_tile(task))
     for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS):
-        place = np.searchsorted(objectid, chunk.objectid)
-        found = np.flatnonzero(objectid[np.minimum(place, len(objectid) - 1)] == chunk.objectid)
-        values = statistics_of(chunk, public)
-        for name, result in values.items():
-            columns[name][place[found]] = result[found]
-        epochs += int(chunk.offsets[-1])
-    rows: dict[str, Any] = {
-        "objectid": objectid,
-        "snapshot": np.full(len(objectid), task.snapshot),
-        **columns,
-    }
+        builder.add(chunk)
     path = paths.data_file(STATISTICS.name, task.tile, task.commit, task.part)
     to = Destination(task.storage, path, STATISTICS, task.tile, task.commit)
-    file = write_file(to, table_from_columns(STATISTICS, rows))
-    return {"files": [file.to_json()], "objects": len(objectid), "epochs": epochs}
+    objects = len(builder.objectid)
+    files = [write_file(to, builder.table(task.snapshot)).to_json()] if objects else []
+    return {"files": files, "objects": objects, "epochs": builder.epochs}
+
+
+class StatisticsBuilder:
+    """Statistics of a set of objects, made from their lightcurves as they come.
+
+    Parameters
+    ----------
+    objectid : int64 ndarray, shape (N,)
+        Ascending.
+    public : IdMap
+        Exposures whose epochs count as released.
+    """
+
+    def __init__(self, objectid: npt.NDArray[np.int64], public: IdMap) -> None:
+        self.objectid = objectid
+        self.epochs = 0
+        self._public = public
+        self._columns: Arrays = {name: np.zeros(len(objectid), np.int32) for name in COUNTS}
+        self._columns |= {name: np.full(len(objectid), np.nan, np.float32) for name in VALUES}
+
+    def add(self, chunk: Lightcurves) -> None:
+        """Take in complete lightcurves; those of other objects are passed over."""
+        if not len(self.objectid):
+            return
+        place = np.minimum(np.searchsorted(self.objectid, chunk.objectid), len(self.objectid) - 1)
+        found = np.flatnonzero(self.objectid[place] == chunk.objectid)
+        for name, result in statistics_of(chunk, self._public).items():
+            self._columns[name][place[found]] = result[found]
+        self.epochs += int(np.diff(chunk.offsets)[found].sum())
+
+    def table(self, snapshot: int) -> pa.Table:
+        """One row an object, those without epochs too."""
+        return table_from_columns(
+            STATISTICS,
+            {"objectid": self.objectid, "snapshot": np.full(len(self.objectid), snapshot), **self._columns},
+        )
+
+
+def released_exposures_of_tile(task: StatisticsTask) -> IdMap:
+    """Exposures of the tile whose epochs count as released."""
+    columns = ("exposureid", "programid")
+    return released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, columns))
 
 
 def active_objectids(storage: Storage, files: tuple[DataFile, ...]) -> npt.NDArray[np.int64]:
@@ -104,8 +132,3 @@ def statistics_of(chunk: Lightcurves, public: IdMap) -> Arrays:
         released=find_rows(public, columns["exposureid"]) >= 0,
     )
     return lightcurve_statistics(epochs, chunk.offsets)
-
-
-def _without_epochs(objects: int) -> Arrays:
-    counts: Arrays = {name: np.zeros(objects, np.int32) for name in COUNTS}
-    return counts | {name: np.full(objects, np.nan, np.float32) for name in VALUES}

@@ -1,0 +1,241 @@
+"""Cluster profiles, and the clusters that they start; SLURM is played by two small scripts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import PROJECT, Scene, call, report
+from distributed import Client
+
+from ztfmatch import clusters, runner
+from ztfmatch.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
+from ztfmatch.config import Resources
+from ztfmatch.errors import ConfigError
+
+GIB = 1 << 30
+EXAMPLES = sorted((PROJECT / "cluster").glob("*.toml"))
+
+needs_jobqueue = pytest.mark.skipif(
+    importlib.util.find_spec("dask_jobqueue") is None, reason="dask-jobqueue is an extra: pip install 'ztfmatch[slurm]'"
+)
+quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+def written(place: Path, text: str) -> str:
+    path = place / "site.toml"
+    path.write_text(text)
+    return str(path)
+
+
+class TestProfiles:
+    def test_local_is_one_process_a_core(self) -> None:
+        arguments = read_profile("local").arguments(0, 2 * GIB)
+        assert arguments["n_workers"] == clusters.usable_cores() >= 1
+        assert arguments["threads_per_worker"] == 1
+
+    def test_local_pauses_a_worker_at_its_budget(self) -> None:
+        """Dask pauses at 80 % of the limit."""
+        assert 0.8 * read_profile("local").arguments(3, 2 * GIB)["memory_limit"] == pytest.approx(2 * GIB, rel=1e-6)
+
+    def test_workers_asked_for_go_before_the_profile_s(self) -> None:
+        assert read_profile("local").arguments(3, GIB)["n_workers"] == 3
+
+    def test_slurm_has_the_budget_and_a_headroom_for_each_worker_of_a_job(self) -> None:
+        profile = read_profile("slurm")
+        assert isinstance(profile, SlurmProfile)
+        arguments = profile.arguments(64, 2 * GIB)
+        assert arguments["cores"] == arguments["processes"] == profile.workers_per_job == 4
+        assert arguments["memory"] == f"{10 * GIB}B"
+        assert profile.jobs(64) == 16
+
+    @pytest.mark.parametrize(("workers", "jobs", "per_job"), [(0, 2, 4), (1, 1, 1), (4, 1, 4), (5, 2, 4), (9, 3, 4)])
+    def test_jobs_hold_at_least_the_workers_asked_for(self, workers: int, jobs: int, per_job: int) -> None:
+        profile = read_profile("slurm")
+        assert isinstance(profile, SlurmProfile)
+        assert profile.jobs(workers) == jobs
+        assert profile.arguments(workers, GIB)["processes"] == per_job
+
+    def test_file_gives_what_differs_and_the_package_the_rest(self, tmp_path: Path) -> None:
+        profile = read_profile(written(tmp_path, 'kind = "slurm"\npartition = "cpu"\nmemory_headroom = 2\n'))
+        assert isinstance(profile, SlurmProfile)
+        assert (profile.partition, profile.memory_headroom, profile.walltime) == ("cpu", 2.0, "01:00:00")
+
+    @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+    def test_example_is_valid(self, path: Path) -> None:
+        assert isinstance(read_profile(str(path)), LocalProfile | SlurmProfile)
+        assert path.name in (PROJECT / "cluster" / "README.md").read_text()
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("", "kind is None; expected one of local, slurm"),
+            ('kind = "pbs"', "kind is 'pbs'; expected one of"),
+            ("kind = [1]", "kind is"),
+            ('kind = "slurm', "not TOML"),
+            ('kind = "slurm"\nqueue = "cpu"', "no setting 'queue'; there are: kind, workers"),
+            ('kind = "slurm"\nworkers = "8"', "workers is '8'; expected a int such as 8"),
+            ('kind = "slurm"\nworkers = true', "workers is True; expected a int"),
+            ('kind = "slurm"\njob_extra_directives = [1]', "expected a list of strings"),
+            ('kind = "slurm"\nworkers = 0', "workers is 0; expected at least 1"),
+            ('kind = "slurm"\nworkers_per_job = 0', "workers_per_job is 0; expected at least 1"),
+            ('kind = "slurm"\nmemory_headroom = 0.5', "memory_headroom is 0.5; expected at least 1"),
+            ('kind = "slurm"\nwalltime = "1h"', "walltime '1h': expected hours:minutes:seconds"),
+            ('kind = "slurm"\nlifetime = "soon"', "duration 'soon': expected a whole number with"),
+            ('kind = "slurm"\nwalltime = "00:59:00"', "not shorter than walltime 00:59:00"),
+            ('kind = "local"\nworkers = -1', "workers is -1; expected 0"),
+            ('kind = "local"\nmemory_headroom = 0', "memory_headroom is 0.0; expected at least 1"),
+        ],
+    )
+    def test_wrong_profile_is_refused_with_its_name(self, tmp_path: Path, text: str, complaint: str) -> None:
+        path = written(tmp_path, text)
+        with pytest.raises(ConfigError) as caught:
+            read_profile(path)
+        assert complaint in str(caught.value)
+        assert str(caught.value).startswith(f"cluster profile {path}: ")
+
+    def test_unknown_profile_says_what_there_is(self) -> None:
+        with pytest.raises(ConfigError, match="no cluster profile 'pbs': expected local, slurm, or the path of a TOML"):
+            read_profile("pbs")
+
+    @pytest.mark.parametrize(("text", "seconds"), [("55m", 3300), ("4s", 4), ("2h", 7200), ("1d", 86400)])
+    def test_duration_in_seconds(self, text: str, seconds: int) -> None:
+        assert duration_seconds(text) == seconds
+
+    @pytest.mark.parametrize(("text", "seconds"), [("01:00:00", 3600), ("1-12:00:30", 129_630), ("100:00:00", 360_000)])
+    def test_walltime_in_seconds(self, text: str, seconds: int) -> None:
+        assert walltime_seconds(text) == seconds
+
+
+@needs_jobqueue
+@quiet
+class TestSlurm:
+    def script(self, profile: str, workers: int = 0) -> str:
+        """Job script of a profile, with the network interface that every machine has."""
+        from dask_jobqueue import SLURMCluster
+
+        arguments = read_profile(profile).arguments(workers, 2 * GIB)
+        arguments["interface"] = arguments["interface"] and "lo"
+        arguments["log_directory"] = None
+        with SLURMCluster(**arguments) as cluster:
+            text: str = cluster.job_script()
+        return text
+
+    def test_job_script_of_the_package_s_profile(self) -> None:
+        script = self.script("slurm")
+        for line in ("#SBATCH -J ztfmatch", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=10G", "#SBATCH -t 01:00:00"):
+            assert f"\n{line}\n" in script
+        assert "#SBATCH -p" not in script
+        assert "#SBATCH -A" not in script
+        command = script.strip().splitlines()[-1]
+        assert "--nthreads 1 " in command
+        assert "--nworkers 4 " in command
+        assert "--lifetime 55m --lifetime-stagger 4m" in command
+        assert command.endswith("--memory-limit 0")
+
+    def test_job_script_of_a_site(self) -> None:
+        script = self.script(str(PROJECT / "cluster" / "slurm-site.toml"))
+        for line in ("#SBATCH -p cpu", "#SBATCH -A ztf", "#SBATCH -t 02:00:00", "#SBATCH --constraint=avx2",
+                     "module load python", "#SBATCH --cpus-per-task=16", "#SBATCH --mem=40G"):  # fmt: skip
+            assert f"\n{line}\n" in script
+        command = script.strip().splitlines()[-1]
+        assert "--local-directory /scratch" in command
+        assert "--interface lo" in command
+        assert "--lifetime 110m --lifetime-stagger 8m" in command
+
+    def test_memory_limit_is_dask_s_own_where_wanted(self, tmp_path: Path) -> None:
+        command = self.script(written(tmp_path, 'kind = "slurm"\nmemory_limit = true\n'), workers=1)
+        assert "--memory-limit 2.50GiB" in command
+        assert "--memory-limit 0" not in command
+
+    def test_without_sbatch_the_command_is_refused(
+        self, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        result = call(*scene.append, "--cluster", "slurm")
+        assert result.exit_code == 2
+        assert "sbatch, which is not on this machine's PATH" in result.stderr
+
+    def test_append_in_slurm_jobs_does_the_same(self, scene: Scene, slurm: Path, tmp_path: Path) -> None:
+        where = tmp_path / "store"
+        assert call("init", where, "--references", scene.sky / "references").exit_code == 0
+        append = ("append", where, *scene.append[2:], "--cluster", site(tmp_path), "--workers", 2)
+        taken = report(*append)
+        expected = report("status", scene.store)
+        assert (taken["matched"], taken["orphans"]) == (expected["detections"], expected["orphans"])
+        assert len(jobs(slurm)) == 1
+
+    def test_job_whose_workers_left_is_replaced(self, slurm: Path, tmp_path: Path) -> None:
+        from dask_jobqueue import SLURMCluster
+
+        with SLURMCluster(**read_profile(site(tmp_path)).arguments(2, GIB)) as cluster, Client(cluster) as client:
+            keeper = runner.JobKeeper(cluster, 1)
+            keeper.check()
+            client.wait_for_workers(2, timeout=60)
+            assert client.submit(os.getpgrp, pure=False).result(60) == jobs(slurm)[0]
+            keeper.check()
+            os.killpg(jobs(slurm)[0], signal.SIGTERM)
+            while cluster.scheduler_info["workers"]:
+                keeper.check()
+            for _ in range(10):
+                keeper.check()
+            assert client.submit(os.getpgrp, pure=False).result(60) == jobs(slurm)[1]
+            keeper.check()
+            assert len(jobs(slurm)) == 2
+
+    def test_cluster_that_does_not_start_is_one_line(self, scene: Scene, slurm: Path, tmp_path: Path) -> None:
+        profile = written(tmp_path, 'kind = "slurm"\ninterface = "no0"\n')
+        result = call(*scene.append, "--cluster", profile)
+        assert result.exit_code == 2
+        assert f"cluster {profile} does not start: " in result.stderr
+        assert "'no0' is not a valid network interface" in result.stderr
+
+
+def site(place: Path) -> str:
+    return written(place, f'kind = "slurm"\nworkers_per_job = 2\nlocal_directory = "{place}"\n')
+
+
+def jobs(place: Path) -> list[int]:
+    """Process groups of the jobs submitted so far."""
+    return [int(line) for line in (place / "submitted").read_text().split()]
+
+
+SBATCH = """#!/bin/sh
+cp "$1" "{place}/job-$$.sh"
+setsid sh "{place}/job-$$.sh" >"{place}/job-$$.log" 2>&1 &
+echo $! >>"{place}/submitted"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+kill -- "-$1" 2>/dev/null || true
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of SLURM's part, with sbatch and scancel that run and end jobs here."""
+    place = tmp_path / "slurm"
+    place.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (place / name).write_text(text.format(place=place))
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    yield place
+    for job in jobs(place) if (place / "submitted").exists() else []:
+        try:
+            os.killpg(job, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@quiet
+def test_local_profile_file_starts_its_workers(tmp_path: Path) -> None:
+    profile = written(tmp_path, 'kind = "local"\nworkers = 1\n')
+    with runner.start_cluster(Resources(cluster=profile)) as cluster:
+        started: dict[str, Any] = cluster.scheduler_info["workers"]
+        assert [worker["nthreads"] for worker in started.values()] == [1]

@@ -1,0 +1,180 @@
+"""What the documentation says can be done is done here; what there is must be in it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from ztfmatch.cli import main
+from ztfmatch.config import Resources
+from ztfmatch.products.demo import run_demo
+from ztfmatch.runner import no_progress
+
+PROJECT = Path(__file__).parents[1]
+README = PROJECT / "README.md"
+DOCUMENTS = sorted(path for name in ("*.md", "jobs/*.md", "cluster/*.md") for path in PROJECT.glob(name))
+NOT_RUN = "<!-- not run -->"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    language: str
+    text: str
+    line: int
+    """Of its first line, from 1."""
+    run: bool
+    """Whether the line above the fence is not ``<!-- not run -->``."""
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Fenced blocks of a Markdown text."""
+    lines = text.splitlines()
+    start, language = 0, ""
+    for i, line in enumerate(lines):
+        if not start and line.startswith("```"):
+            start, language = i + 1, line[3:].strip()
+        elif start and line == "```":
+            above = next((before for before in reversed(lines[: start - 1]) if before.strip()), "")
+            yield Block(language, "\n".join(lines[start:i]), start + 1, above.strip() != NOT_RUN)
+            start = 0
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of each ztfmatch command in a shell text, of several in one line too."""
+    joined = text.replace("\\\n", " ")
+    words = [shlex.split(part, comments=True) for line in joined.splitlines() for part in re.split(r"&&|\||;", line)]
+    found = []
+    for part in words:
+        names = [i for i, word in enumerate(part) if word == "ztfmatch" or word.endswith("/ztfmatch")]
+        if names and all("=" in word for word in part[: names[0]]):
+            found.append(part[names[0] + 1 :])
+    return found
+
+
+def complaint(words: list[str]) -> str | None:
+    """What is wrong with the command or its options, types and files aside."""
+    if not words or words[0].startswith("-"):
+        return None
+    command = main.commands.get(words[0])
+    if command is None:
+        return f"no command {words[0]}"
+    context = click.Context(command, info_name=words[0])
+    try:
+        _, rest, _ = command.make_parser(context).parse_args(list(words[1:]))
+    except click.UsageError as error:
+        return error.format_message()
+    return f"too many arguments: {rest}" if rest else None
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demonstration has been run, as README tells its reader to."""
+    place = tmp_path_factory.mktemp("reader")
+    run_demo(place / "ztfmatch-demo", 1, Resources(), no_progress, lambda _: None)
+    return place
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_python_of_readme_runs_from_top_to_bottom(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo)
+    found = [block for block in blocks(README.read_text()) if block.language == "python" and block.run]
+    assert found
+    namespace: dict[str, object] = {}
+    for block in found:
+        padded = "\n" * (block.line - 1) + block.text
+        exec(compile(padded, str(README), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_commands_of_document_exist_with_their_options(path: Path) -> None:
+    for block in blocks(path.read_text()):
+        if block.language in ("sh", "bash", "console"):
+            for words in commands(block.text):
+                assert complaint(words) is None, f"{path.name}, line {block.line}: ztfmatch {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_example_in_help_exists_with_its_options(command: str) -> None:
+    text = main.commands[command].help or ""
+    examples = commands("\n".join(line for line in text.splitlines() if line.strip().startswith("ztfmatch ")))
+    assert examples
+    for words in examples:
+        assert complaint(words) is None, words
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_command_is_in_readme(command: str) -> None:
+    assert re.search(rf"^\| `{command}` \|", README.read_text(), re.MULTILINE)
+
+
+def test_exit_codes_and_profiles_are_in_readme() -> None:
+    text = README.read_text()
+    assert all(word in text for word in ("exits with 0", "--cluster slurm", "--scheduler", "--workers", "--json"))
+
+
+def _project() -> dict[str, list[str]]:
+    with (PROJECT / "pyproject.toml").open("rb") as stream:
+        table = tomllib.load(stream)["project"]
+    return {"": table["dependencies"], **table["optional-dependencies"]}
+
+
+@pytest.mark.parametrize("requirement", _project()[""])
+def test_dependency_is_in_readme_with_its_reason(requirement: str) -> None:
+    name = re.split(r"[<>=!~ ;]", requirement)[0]
+    text = README.read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text[text.index("## What it stands on") :], re.MULTILINE)
+    assert any(name in re.split(r", ", packages) and reason.strip() for packages, reason in rows), name
+
+
+@pytest.mark.parametrize("extra", [name for name in _project() if name])
+def test_extra_is_in_readme(extra: str) -> None:
+    assert f"`{extra}`" in README.read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_of_document_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+class TestBlocks:
+    TEXT = (
+        "a\n\n```python\nx = 1\ny = 2\n```\n\n<!-- not run -->\n```python\nz\n```\n<!-- not run -->\n\n```sh\nls\n```\n"
+    )
+
+    def test_blocks_have_language_text_and_line(self) -> None:
+        first, second, third = blocks(self.TEXT)
+        assert (first.language, first.text, first.line, first.run) == ("python", "x = 1\ny = 2", 4, True)
+        assert (second.run, second.line) == (False, 10)
+        assert (third.language, third.run) == ("sh", False)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("ztfmatch status s", [["status", "s"]]),
+            ("python3 -m venv v && v/bin/ztfmatch demo", [["demo"]]),
+            ("ztfmatch status s --json | jq .rows  # counts", [["status", "s", "--json"]]),
+            ("A=b ztfmatch verify s \\\n  --deep", [["verify", "s", "--deep"]]),
+            ("cd ztfmatch\npip install ztfmatch", []),
+        ],
+    )
+    def test_commands_of_shell_text(self, text: str, words: list[list[str]]) -> None:
+        assert commands(text) == words
+
+    @pytest.mark.parametrize(
+        ("text", "wrong"),
+        [("append s c --nonsense", "No such option"), ("nonsense", "no command"), ("append s c -w 8 --strict", None),
+         ("--version", None)],
+    )  # fmt: skip
+    def test_complaint_names_what_is_not_there(self, text: str, wrong: str | None) -> None:
+        found = complaint(text.split())
+        assert found is None if wrong is None else found is not None and wrong in found

@@ -1,0 +1,87 @@
+"""Look back and go back: compare two snapshots, make an older one the newest again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ztfmatch.io import log
+from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.storage import Storage
+from ztfmatch.operations.common import OperationId, Stopwatch
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rows and files of one table in one tile that two snapshots do not share."""
+
+    table: str
+    tile: str
+    """Empty for tables that are not divided over the sky."""
+    rows_before: int
+    rows_after: int
+    files_removed: int
+    files_added: int
+
+
+def compare(storage: Storage, before: int, after: int) -> list[Difference]:
+    """What changed from one snapshot to another, by table and tile; what they share is left out."""
+    first, second = open_snapshot(storage, before), open_snapshot(storage, after)
+    paths = {file.path for file in first.files}, {file.path for file in second.files}
+    changed = {(f.table, f.tile) for f in first.files if f.path not in paths[1]}
+    changed |= {(f.table, f.tile) for f in second.files if f.path not in paths[0]}
+    rows = [_rows(snapshot) for snapshot in (first, second)]
+    removed = Counter((f.table, f.tile) for f in first.files if f.path not in paths[1])
+    added = Counter((f.table, f.tile) for f in second.files if f.path not in paths[0])
+    return [
+        Difference(key[0], "" if key[1] is None else str(key[1]), rows[0][key], rows[1][key], removed[key], added[key])
+        for key in sorted(changed, key=lambda key: (key[0], "" if key[1] is None else str(key[1])))
+    ]
+
+
+def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, object]]:
+    rows: Counter[tuple[str, object]] = Counter()
+    for file in snapshot.files:
+        rows[file.table, file.tile] += file.rows
+    return rows
+
+
+@dataclass(frozen=True)
+class RollbackReport:
+    """What a rollback did, or would do."""
+
+    store: str
+    snapshot: int
+    """The newest snapshot afterwards."""
+    restored: int
+    """The snapshot whose state it has."""
+    committed: bool
+    differences: list[Difference]
+    seconds: float
+
+
+def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | None = None) -> RollbackReport:
+    """Commit the state of a retained snapshot again, on top of the newest; nothing is deleted.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+        If there is no such snapshot, or no more.
+    CommitConflictError
+        If another writer committed meanwhile.
+    """
+    watch = Stopwatch()
+    head = open_snapshot(storage)
+    target = open_snapshot(storage, number)
+    same = (target.commit.manifests, target.commit.tiling) == (head.commit.manifests, head.commit.tiling)
+    differences = [] if same else compare(storage, head.number, number)
+    if same or dry_run:
+        return RollbackReport(storage.root, head.number, number, False, differences, watch.seconds)
+    operation_id = OperationId("rollback", head.number, [number]).value
+    counts = {
+        "files_removed": sum(d.files_removed for d in differences),
+        "files_added": sum(d.files_added for d in differences),
+    }
+    change = log.Change("rollback", operation_id, {"snapshot": number}, counts, [], started=watch.started, note=note)
+    commit = log.restore(storage, head.commit, target.commit, change)
+    return RollbackReport(storage.root, commit.number, number, True, differences, watch.seconds)

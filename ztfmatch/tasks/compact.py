@@ -1,0 +1,212 @@
+"""Bring the files of one tile into few sorted ones, and divide them among its children if it outgrew its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io import paths
+from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
+from ztfmatch.io.parquet import DataFile, Destination, iterate_batches, read_rows, table_from_columns, write_file
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.kernels.rows import MEASURED, linked_digest, row_digests
+from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, Table
+from ztfmatch.schema.sky import ACTIVE
+from ztfmatch.tasks.ledger import exposures_of_tile
+from ztfmatch.tasks.statistics import StatisticsBuilder, released_exposures
+
+ROWS_PER_FILE: Final = 1_000_000
+BYTES_PER_ROW_IN_FLIGHT: Final = 900
+BYTES_PER_OBJECT: Final = 900
+
+
+@dataclass(frozen=True)
+class CompactTask:
+    """One tile."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    targets: tuple[Tile, ...]
+    """The tile itself, or its four children."""
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+    orphans: tuple[DataFile, ...]
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    snapshot: int
+    commit: int
+    part: str
+
+
+def compact_tile(task: CompactTask) -> dict[str, Any]:
+    """Write the tile's rows anew, sorted, and read them back.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows of objects, detections, orphans and statistics, which replace all that the tile had.
+
+    Raises
+    ------
+    StoreDamagedError
+        If what was read back is not what was there.
+    """
+    files = _write_objects(task) + _write_detections(task) + _write_orphans(task)
+    for table, before in ((DETECTIONS, task.detections), (ORPHANS, task.orphans)):
+        after = [file for file in files if file.table == table.name]
+        old, new = _content(task.storage, table, before), _content(task.storage, table, after)
+        if old != new:
+            raise StoreDamagedError(
+                f"compaction of {table.name} in tile {task.tile}: {new} rows, digest; expected {old}"
+            )
+    return {"files": [file.to_json() for file in files]}
+
+
+def _content(storage: Storage, table: Table, files: Sequence[DataFile]) -> tuple[int, int]:
+    """Rows and order-free digest of some files, of all that identifies and measures a detection."""
+    link = "objectid" if table is DETECTIONS else "nearestid"
+    rows, total = 0, np.uint64(0)
+    for file in files:
+        for batch in iterate_batches(storage, file, [link, "exposureid", *MEASURED], ROWS_PER_FILE // 4):
+            columns = numpy_columns(batch.set_column(0, link, batch[link].fill_null(0)))
+            digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
+            rows += batch.num_rows
+            total += linked_digest(digests, columns[link], columns["exposureid"])
+    return rows, int(total)
+
+
+def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
+    path = paths.data_file(table.name, target, task.commit, f"{task.part}-{number:04d}")
+    return Destination(task.storage, path, table, target, task.commit)
+
+
+def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Row in ``targets`` of each position."""
+    fine = fine_pixels(ra, dec)
+    target = np.full(len(ra), -1, np.int8)
+    for i, tile in enumerate(task.targets):
+        target[in_tile(fine, tile)] = i
+    return target
+
+
+def _write_objects(task: CompactTask) -> list[DataFile]:
+    table = read_rows(task.storage, task.objects, OBJECTS.names)
+    if table is None:
+        return []
+    table = table.sort_by("objectid")
+    target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+    parts = [(tile, table.filter(pa.array(target == i))) for i, tile in enumerate(task.targets)]
+    return [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
+
+
+def _write_detections(task: CompactTask) -> list[DataFile]:
+    """Detections by target tile, and the statistics of the objects in the same pass."""
+    owner = _owners(task)
+    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
+    writers = [_TargetWriter(task, tile) for tile in task.targets]
+    builders = [StatisticsBuilder(ids, public) for ids in owner.active]
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names):
+        target = owner.target[find_rows(owner.row_of, chunk.objectid)]
+        for i, writer in enumerate(writers):
+            part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
+            if len(part.objectid):
+                writer.add(part)
+                builders[i].add(part)
+    files = [file for writer in writers for file in writer.close()]
+    for tile, builder in zip(task.targets, builders, strict=True):
+        if len(builder.objectid):
+            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot)))
+    return files
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Which target tile each object of the tile goes to."""
+
+    row_of: IdMap
+    target: npt.NDArray[np.int8]
+    active: list[npt.NDArray[np.int64]]
+    """Objectids of the active objects of each target, ascending."""
+
+
+def _owners(task: CompactTask) -> _Owners:
+    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
+    table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
+    target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+    ids = table["objectid"].to_numpy()
+    active = np.array([status == ACTIVE for status in table["status"].to_pylist()], bool)
+    return _Owners(build_map(ids), target, [ids[active & (target == i)] for i in range(len(task.targets))])
+
+
+def _lightcurves_of(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
+    """Some of the lightcurves."""
+    counts = np.diff(chunk.offsets)
+    rows = np.repeat(keep, counts)
+    offsets = np.concatenate([[0], np.cumsum(counts[keep])])
+    return Lightcurves(chunk.objectid[keep], offsets, {name: values[rows] for name, values in chunk.columns.items()})
+
+
+class _TargetWriter:
+    """Collects the lightcurves of one target tile and writes a file whenever there are rows enough."""
+
+    def __init__(self, task: CompactTask, tile: Tile) -> None:
+        self._task, self._tile = task, tile
+        self._held: list[pa.Table] = []
+        self._files: list[DataFile] = []
+
+    def add(self, chunk: Lightcurves) -> None:
+        ids = np.repeat(chunk.objectid, np.diff(chunk.offsets))
+        self._held.append(table_from_columns(DETECTIONS, {"objectid": ids, **chunk.columns}))
+        if sum(table.num_rows for table in self._held) >= ROWS_PER_FILE:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables(self._held).combine_chunks()
+        self._held = []
+        self._files.append(write_file(_to(self._task, DETECTIONS, self._tile, len(self._files)), table))
+
+    def close(self) -> list[DataFile]:
+        if self._held:
+            self._write()
+        return self._files
+
+
+def _write_orphans(task: CompactTask) -> list[DataFile]:
+    """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
+    written: list[DataFile] = []
+    numbers = [0] * len(task.targets)
+    for table in _orphan_groups(task):
+        target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+        for i, tile in enumerate(task.targets):
+            rows = table.filter(pa.array(target == i))
+            if rows.num_rows:
+                written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows)))
+                numbers[i] += 1
+    return written
+
+
+def _orphan_groups(task: CompactTask) -> Iterator[pa.Table]:
+    """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
+    held: list[pa.Table] = []
+    for file in task.orphans:
+        for batch in iterate_batches(task.storage, file, ORPHANS.names, ROWS_PER_FILE):
+            if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
+                yield pa.concat_tables(held)
+                held = []
+            held.append(pa.Table.from_batches([batch]))
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    columns: Arrays = {name: rows[name].to_numpy() for name in ORPHANS.sorted_by}
+    return rows.take(pa.array(np.lexsort([columns[name] for name in reversed(ORPHANS.sorted_by)])))
