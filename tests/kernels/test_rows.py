@@ -19,11 +19,12 @@ from ztfmatch.kernels.rows import (
     digest,
     first_repeated,
     gather,
+    linked_digest,
     order_by_group,
     position_faults,
     row_digests,
 )
-from ztfmatch.kernels.rows import ROW as NATIVE
+from ztfmatch.kernels.rows import ROW as STORED
 from ztfmatch.products.simulate.fitsout import ROW
 
 
@@ -55,38 +56,47 @@ def test_decode_real_reference_equals_astropy(data_dir: Path) -> None:
 
 @given(rows, rows)
 def test_decode_into_fills_from_its_row_and_touches_no_other(first: np.ndarray, second: np.ndarray) -> None:
-    out = np.full((len(first) + len(second) + 1) * NATIVE.itemsize, 7, np.uint8).view(NATIVE)
-    middle = decode_into(out, 0, first)
-    end = decode_into(out, middle, second)
-    assert (middle, end) == (len(first), len(first) + len(second))
+    total = len(first) + len(second)
+    stored = np.full((total + 1) * STORED.itemsize, 7, np.uint8).view(STORED)
+    middle = decode_into(stored, 0, first)
+    end = decode_into(stored, middle, second)
+    assert (middle, end) == (len(first), total)
     for name, (source, _) in MEASURED.items():
-        assert out[name][:middle].tobytes() == first[source].byteswap().tobytes()
-        assert out[name][middle:end].tobytes() == second[source].byteswap().tobytes()
-    assert set(out[end:].tobytes()) == {7}
+        assert stored[name][:middle].tobytes() == first[source].byteswap().tobytes()
+        assert stored[name][middle:end].tobytes() == second[source].byteswap().tobytes()
+    assert set(stored[end:].tobytes()) == {7}
+
+
+def decoded_rows(records: np.ndarray) -> np.ndarray:
+    stored = np.empty(len(records), STORED)
+    assert decode_into(stored, 0, records) == len(records)
+    return stored
 
 
 @settings(max_examples=100)
 @given(rows, st.data())
 def test_compress_rows_keeps_order_within_the_range_and_leaves_what_is_before(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
-    out = np.empty(len(records), NATIVE)
-    decode_into(out, 0, records)
+    stored = decoded_rows(records)
     start = data.draw(st.integers(0, len(records)))
     keep = data.draw(hnp.arrays(bool, len(records) - start))
-    before = out.copy()
-    stop = compress_rows(out, slice(start, len(records)), keep)
+    before = stored.copy()
+    stop = compress_rows(stored, slice(start, len(records)), keep)
     assert stop == start + keep.sum()
-    assert out[:start].tobytes() == before[:start].tobytes()
-    assert out[start:stop].tobytes() == before[start:][keep].tobytes()
+    assert stored[:start].tobytes() == before[:start].tobytes()
+    assert stored[start:stop].tobytes() == before[start:][keep].tobytes()
 
 
-@settings(max_examples=50)
-@given(rows, st.randoms(use_true_random=False))
-def test_gather_takes_rows_in_the_order_given(records: np.ndarray, random) -> None:  # type: ignore[no-untyped-def]
-    out = np.empty(len(records), NATIVE)
-    decode_into(out, 0, records)
-    order = np.array(random.choices(range(len(records)), k=len(records)) if len(records) else [], np.int64)
-    for name, values in gather(out, order).items():
-        assert values.tobytes() == out[name][order].tobytes()
+@settings(max_examples=100)
+@given(rows, st.data())
+def test_gather_any_order_equals_numpys_take(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
+    stored = decoded_rows(records)
+    most = 80 if len(records) else 0
+    order = np.array(data.draw(st.lists(st.integers(0, max(len(records) - 1, 0)), max_size=most)), np.int64)
+    columns = gather(stored, order)
+    assert list(columns) == list(MEASURED)
+    for name, values in columns.items():
+        assert values.dtype == np.dtype(MEASURED[name][1])
+        assert values.tobytes() == stored[name][order].tobytes()
 
 
 # Digests
@@ -172,6 +182,23 @@ def test_row_digests_is_splitmix64_of_the_fields_in_order() -> None:
         state = mix(state, b["xpos"] << 32 | b["ypos"])
         state = mix(state, b["psfflux"] << 32 | b["psffluxerr"])
         assert got == mix(state, b["chi"] << 32 | b["sharp"])
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 40), st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_linked_digest_knows_no_order_but_who_belongs_to_whom(n: int, seed: int, random) -> None:  # type: ignore[no-untyped-def]
+    digests = row_digests(decode(any_rows(n, seed)))
+    first, second = np.random.default_rng(seed).permutation(2 * n + 2).astype(np.int64).reshape(2, n + 1)[:, :n]
+    first, second = np.ascontiguousarray(first), np.ascontiguousarray(second)
+    whole = linked_digest(digests, first, second)
+    order = list(range(n))
+    random.shuffle(order)
+    assert linked_digest(digests[order], first[order], second[order]) == whole
+    assert linked_digest(digests, second, first) != whole
+    assert linked_digest(digests, first + 1, second) != whole
+    assert linked_digest(digests[1:], first[1:], second[1:]) != whole
+    if n > 1:
+        assert linked_digest(digests, np.roll(first, 1), second) != whole
 
 
 # Checks

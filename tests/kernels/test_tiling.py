@@ -20,6 +20,7 @@ from ztfmatch.kernels.tiling import (
     Tile,
     Tiling,
     adaptive_tiling,
+    caps_touch_tile,
     fine_pixels,
     in_tile,
     in_tile_or_margin,
@@ -266,6 +267,27 @@ def test_touched_by_cap_small_cap_touches_few_tiles() -> None:
     tiling = Tiling(tuple(Tile(5, npix) for npix in range(12 * 4**5)))
     centre = np.array(healpy.pix2vec(32, 1234, nest=True))
     assert tiling.touched_by_cap(centre, 1e-4) == [Tile(5, 1234)]
+
+
+@settings(max_examples=100)
+@given(tiles, st.sampled_from([0.0, 1e-6, 0.01, 0.6, 30.0, 179.0]), st.integers(0, 2**32))
+def test_caps_touch_tile_lets_through_every_cap_that_comes_within_the_margin(
+    tile: Tile, radius: float, seed: int
+) -> None:
+    """Centres just within the cap's radius and the margin of places on the tile's border, and within the tile."""
+    edge = places_near_borders(tile, min(radius * 3600.0 + MARGIN_ARCSEC, 648_000.0) * 0.9999, 4, 6)
+    inside = np.stack(
+        healpy.pix2vec(1 << FINE_ORDER, np.random.default_rng(seed).integers(*tile.fine_range, 20), nest=True), axis=1
+    )
+    ra, dec = healpy.vec2ang(np.concatenate([edge, inside]), lonlat=True)
+    assert caps_touch_tile(tile, ra, dec, np.full(len(ra), radius)).all()
+
+
+def test_caps_touch_tile_far_caps_and_empty_ones_do_not() -> None:
+    tile = Tile(5, 4000)
+    far = healpy.vec2ang(-np.array(healpy.pix2vec(32, 4000, nest=True)), lonlat=True)
+    ra, dec = np.array([far[0][0], np.nan]), np.array([far[1][0], np.nan])
+    assert caps_touch_tile(tile, ra, dec, np.array([1.0, np.nan])).tolist() == [False, False]
 
 
 # Budgets

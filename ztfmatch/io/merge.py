@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, iterate_batches
+from ztfmatch.io.parquet import DataFile, IdRange, iterate_batches, read_file_rows, row_group_bounds
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.rows import order_by_group
 
 ROWS_IN_FLIGHT: Final = 1_000_000
+MAX_OPEN_FILES: Final = 24
+"""Files read side by side: each has a decoded row group in memory. More are read in turn, one id range at a time."""
+
 _SMALLEST_BATCH: Final = 2_048
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -53,6 +56,9 @@ def iterate_lightcurves(
         Bound of the rows held, about; one object with more epochs is held whole.
     """
     wanted = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
+    if len(files) > MAX_OPEN_FILES:
+        yield from _iterate_ranges(storage, files, wanted, rows_in_flight)
+        return
     batch = max(rows_in_flight // max(len(files), 1), _SMALLEST_BATCH)
     cursors = [_Cursor(storage, file, wanted, batch) for file in files]
     while True:
@@ -62,6 +68,33 @@ def iterate_lightcurves(
         parts = _take_complete(cursors)
         if parts:
             yield merge(parts)
+
+
+def _iterate_ranges(
+    storage: Storage, files: Sequence[DataFile], columns: list[str], rows_in_flight: int
+) -> Iterator[Lightcurves]:
+    """Lightcurves of one range of objectids after the other; a row group on a border is read for both."""
+    for low, high in _ranges_of_rows(storage, files, rows_in_flight):
+        parts = [
+            numpy_columns(rows)
+            for file in files
+            if file.holds_id([(low, high)]) and (rows := read_file_rows(storage, file, columns, [(low, high)])).num_rows
+        ]
+        if parts:
+            yield merge(parts)
+
+
+def _ranges_of_rows(storage: Storage, files: Sequence[DataFile], rows: int) -> Iterator[IdRange]:
+    """Consecutive ranges of objectids that hold about so many rows each and all of them together."""
+    groups = sorted((bounds[1], count) for file in files for bounds, count in row_group_bounds(storage, file))
+    low, held = 0, 0
+    for last, count in groups:
+        held += count
+        if held >= rows and last >= low:
+            yield low, last
+            low, held = last + 1, 0
+    if groups and groups[-1][0] >= low:
+        yield low, groups[-1][0]
 
 
 class _Cursor:

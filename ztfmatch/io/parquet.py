@@ -227,6 +227,14 @@ def _group_bounds(parquet: pq.ParquetFile, key: str | None) -> list[IdRange | No
     return bounds
 
 
+def row_group_bounds(storage: Storage, file: DataFile) -> list[tuple[IdRange, int]]:
+    """Smallest and largest id of each row group, and its rows."""
+    parquet = open_file(storage, file)
+    whole = (file.min_id or 0, file.max_id or 0)
+    bounds = _group_bounds(parquet, ID_COLUMN[file.table])
+    return [(known or whole, parquet.metadata.row_group(g).num_rows) for g, known in enumerate(bounds)]
+
+
 def ids_in_ranges(ids: pa.ChunkedArray, ranges: Sequence[IdRange]) -> pa.Array:
     """Whether each id lies in any of the ranges, which may not overlap."""
     ordered = sorted(ranges)

@@ -74,14 +74,14 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
 def _content(storage: Storage, table: Table, files: Sequence[DataFile]) -> tuple[int, int]:
     """Rows and order-free digest of some files, of all that identifies and measures a detection."""
     link = "objectid" if table is DETECTIONS else "nearestid"
-    rows, total = 0, np.uint64(0)
+    rows, total = 0, 0
     for file in files:
         for batch in iterate_batches(storage, file, [link, "exposureid", *MEASURED], ROWS_PER_FILE // 4):
             columns = numpy_columns(batch.set_column(0, link, batch[link].fill_null(0)))
             digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
             rows += batch.num_rows
-            total += linked_digest(digests, columns[link], columns["exposureid"])
-    return rows, int(total)
+            total += int(linked_digest(digests, columns[link], columns["exposureid"]))
+    return rows, total % 2**64
 
 
 def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:

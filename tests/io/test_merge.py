@@ -1,0 +1,89 @@
+"""Lightcurves from many files: the same whatever the number of files, the batches and the memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ztfmatch.io import merge, parquet
+from ztfmatch.io.merge import iterate_lightcurves
+from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
+from ztfmatch.schema import DETECTIONS
+
+COLUMNS = ["mag", "psfflux"]
+
+
+def detections(objectid: np.ndarray, exposure: int) -> pa.Table:
+    """One epoch of each object in one exposure."""
+    n = len(objectid)
+    columns: dict[str, np.ndarray] = {
+        column.name: np.full(n, exposure, column.type.to_pandas_dtype()) for column in DETECTIONS.columns
+    }
+    columns["objectid"] = np.sort(objectid)
+    columns["hmjd"] = 58000.0 + exposure + columns["objectid"] * 1e-7
+    columns["psfflux"] = (columns["objectid"] % 1000 + exposure).astype(np.float32)
+    columns["mag"] = np.where(columns["objectid"] % 7 == 0, np.nan, columns["psfflux"]).astype(np.float32)
+    return table_from_columns(DETECTIONS, columns)
+
+
+def write(place: Path, tables: list[pa.Table]) -> tuple[Storage, list[DataFile]]:
+    storage = Storage.at(place)
+    files = []
+    for i, unsorted in enumerate(tables):
+        table = unsorted.sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
+        files.append(write_file(Destination(storage, f"data/{i}.parquet", DETECTIONS, Tile(0, 0), 1), table))
+    return storage, files
+
+
+def collected(storage: Storage, files: list[DataFile], rows: int) -> pa.Table:
+    parts = []
+    last = -1
+    for chunk in iterate_lightcurves(storage, files, COLUMNS, rows):
+        assert chunk.objectid[0] > last, "an object came in two pieces"
+        last = int(chunk.objectid[-1])
+        ids = np.repeat(chunk.objectid, np.diff(chunk.offsets))
+        parts.append(pa.table({"objectid": ids, **chunk.columns}))
+    return pa.concat_tables(parts).select(["objectid", "hmjd", "exposureid", *COLUMNS]) if parts else pa.table({})
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True), min_size=1, max_size=9),
+    st.integers(1, 60),
+    st.booleans(),
+)
+def test_iterate_lightcurves_any_files_equals_one_sort(
+    tmp_path_factory: pytest.TempPathFactory, exposures: list[list[int]], rows: int, few_files: bool
+) -> None:
+    tables = [detections(np.array(ids, np.int64), i) for i, ids in enumerate(exposures)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "ROW_GROUP_ROWS", 8)
+        patch.setattr(merge, "_SMALLEST_BATCH", 3)
+        patch.setattr(merge, "MAX_OPEN_FILES", 2 if few_files else 100)
+        storage, files = write(tmp_path_factory.mktemp("merge"), tables)
+        got = collected(storage, files, rows)
+    whole = pa.concat_tables(tables).sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
+    for name in got.column_names:
+        expected = whole[name].to_numpy()
+        np.testing.assert_array_equal(got[name].to_numpy(), expected)
+
+
+def test_iterate_lightcurves_object_larger_than_a_batch_stays_whole(tmp_path: Path) -> None:
+    tables = [pa.concat_tables([detections(np.array([5, 9]), 100 * k + i) for i in range(50)]) for k in range(3)]
+    storage, files = write(tmp_path, tables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge, "_SMALLEST_BATCH", 4)
+        chunks = list(iterate_lightcurves(storage, files, COLUMNS, 12))
+    counts = {int(i): int(n) for c in chunks for i, n in zip(c.objectid, np.diff(c.offsets), strict=True)}
+    assert counts == {5: 150, 9: 150}
+
+
+def test_iterate_lightcurves_no_files_gives_nothing(tmp_path: Path) -> None:
+    assert list(iterate_lightcurves(Storage.at(tmp_path), [], COLUMNS)) == []
