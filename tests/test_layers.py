@@ -122,17 +122,7 @@ SOURCES = dict(modules(PACKAGE))
 PACKAGES = {".".join(["ztfmatch", *p.parent.relative_to(PACKAGE).parts]) for p in PACKAGE.rglob("__init__.py")}
 
 
-BREACHES = {"ztfmatch.config": "takes MARGIN_ARCSEC and MAX_TILE_ORDER from kernels.tiling"}
-"""Known, and to be mended; a mended one fails here until it is taken off the list."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=BREACHES[name])) if name in BREACHES else name
-        for name in sorted(SOURCES)
-    ],
-)
+@pytest.mark.parametrize("name", sorted(SOURCES))
 def test_imports_of_module_go_down_only(name: str) -> None:
     assert violations(name, SOURCES[name], name in PACKAGES) == []
 

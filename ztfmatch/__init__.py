@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "TABLES",
+    "AppendConfig",
     "Resources",
     "Snapshot",
     "Store",
@@ -24,6 +25,7 @@ __all__ = [
 
 _HOMES = {
     "TABLES": "ztfmatch.schema",
+    "AppendConfig": "ztfmatch.operations.append",
     "Resources": "ztfmatch.config",
     "StoreConfig": "ztfmatch.config",
     "ZtfmatchError": "ztfmatch.errors",

@@ -28,8 +28,11 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     import pyarrow.dataset as ds
 
     from ztfmatch.operations.append import AppendConfig, AppendReport
+    from ztfmatch.operations.compact import CompactConfig, CompactReport
+    from ztfmatch.operations.history import Difference, RollbackReport
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.statistics import StatisticsReport
+    from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
 
 Place = str | os.PathLike[str]
@@ -181,6 +184,38 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return verify_store(self.storage, runner, deep, snapshot)
+
+    def compact(
+        self,
+        config: CompactConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        dry_run: bool = False,
+        note: str | None = None,
+    ) -> CompactReport:
+        """Bring small files into few sorted ones; see :func:`ztfmatch.operations.compact.compact`."""
+        from ztfmatch.operations.compact import CompactConfig, compact
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return compact(self.storage, config or CompactConfig(), runner, dry_run, note)
+
+    def compare(self, before: int, after: int) -> list[Difference]:
+        """What changed from one snapshot to another, by table and tile."""
+        from ztfmatch.operations.history import compare
+
+        return compare(self.storage, before, after)
+
+    def rollback(self, snapshot: int, dry_run: bool = False, note: str | None = None) -> RollbackReport:
+        """Commit the state of an older snapshot again; nothing is deleted."""
+        from ztfmatch.operations.history import rollback
+
+        return rollback(self.storage, snapshot, dry_run, note)
+
+    def vacuum(self, keep: int, grace_hours: float = 24.0, dry_run: bool = False) -> VacuumReport:
+        """Delete what none of the newest ``keep`` snapshots names; see :func:`ztfmatch.operations.vacuum.vacuum`."""
+        from ztfmatch.operations.vacuum import vacuum
+
+        return vacuum(self.storage, keep, grace_hours, dry_run)
 
 
 def open_store(path: Place) -> Store:

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.kernels.tiling import MARGIN_ARCSEC, MAX_TILE_ORDER
 from ztfmatch.survey import MATCH_RADIUS_ARCSEC
+
+MARGIN_ARCSEC: Final = 9.0
+"""How far beyond its border a tile sees; tests hold the ring of fine pixels around a tile to it."""
+
+MAX_TILE_ORDER: Final = 11
+"""HEALPix order of the smallest tile: 1.7 arcmin."""
 
 MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
 """A tile must see seeds up to three radii beyond its border to decide its own detections alone."""
@@ -59,7 +64,7 @@ class Resources:
     scheduler : str or None
         Address of a running Dask scheduler, used instead of a local cluster.
     cluster : str or None
-        Name of a cluster profile (``local``, ``slurm``), started for the job.
+        Name of a cluster profile (``local``, ``slurm``) or the path of a TOML file, started for the job.
     memory_bytes : int
         Budget of one worker.
     retries : int

@@ -28,6 +28,10 @@ class CatalogError(ZtfmatchError, ValueError):
         return self.message
 
 
+class BadInputError(ZtfmatchError, ValueError):
+    """Input files that cannot be used, where that was asked to stop the work (``--strict``)."""
+
+
 class MetadataError(ZtfmatchError, ValueError):
     """An auxiliary table (exposures, error model, thresholds) that cannot be used."""
 

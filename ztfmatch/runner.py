@@ -127,9 +127,9 @@ class Runner:
 def _job_error(job: Job, failures: list[Outcome]) -> JobFailedError:
     named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
     more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
+    after = "" if job.storage is None else ", nothing was committed; a rerun resumes"
     return JobFailedError(
-        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries, nothing was committed; "
-        f"a rerun resumes. {named}{more}"
+        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{after}. {named}{more}"
     )
 
 

@@ -356,7 +356,7 @@ class TestFailures:
     def test_append_with_strict_refuses_a_bad_catalog_and_changes_nothing(self, copied: Scene, tmp_path: Path) -> None:
         bad = tmp_path / next(copied.sky.rglob("*_psfcat.fits")).name.replace("c05", "c06")
         bad.write_bytes(b"not FITS")
-        line = failure("append", copied.store, bad, "--strict", code=2)
+        line = failure("append", copied.store, bad, "--strict", code=1)
         assert "--strict: 1 bad catalog" in line
         assert report("status", copied.store)["snapshot"] == 2
 

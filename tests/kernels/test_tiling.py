@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
+from ztfmatch.config import MARGIN_ARCSEC
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.kernels.tiling import (
     FINE_ORDER,
-    MARGIN_ARCSEC,
     MAX_TILE_ORDER,
     Tile,
     Tiling,

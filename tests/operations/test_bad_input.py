@@ -13,7 +13,7 @@ import pytest
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner, table
 
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import ConfigError
+from ztfmatch.errors import BadInputError, ConfigError
 from ztfmatch.io.log import commit_numbers
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.init import init_store
@@ -156,7 +156,7 @@ def test_append_strict_fails_and_commits_nothing(tmp_path: Path, storage: Storag
     spoil, _, why = BAD[case]
     spoil(tmp_path / NAME)
     epochal_file(tmp_path, ROWS)
-    with pytest.raises(ConfigError, match="--strict: 1 bad catalogs; ") as caught:
+    with pytest.raises(BadInputError, match="--strict: 1 bad catalogs; ") as caught:
         append(storage, [tmp_path], strict=True)
     assert why in str(caught.value)
     assert commit_numbers(storage) == [0]
@@ -297,7 +297,7 @@ def test_init_bad_reference_is_quarantined_and_the_good_one_makes_the_store(tmp_
     folder.mkdir()
     spoil(folder / REFERENCE_NAME)
     reference_file(folder, ROWS)
-    with pytest.raises(ConfigError, match="--strict: "):
+    with pytest.raises(BadInputError, match="--strict: "):
         init(tmp_path / "strict", [folder], strict=True)
     assert not (tmp_path / "strict").exists()
     report = init(tmp_path / "s", [folder])

@@ -8,6 +8,7 @@ import click
 
 import ztfmatch
 from ztfmatch.cli.lightcurve import lightcurve
+from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
 
@@ -41,5 +42,9 @@ def main() -> None:
     """
 
 
-for _command in (init, append, statistics, verify, status, lightcurve, quarantine, schema, simulate, demo):
+for _command in (
+    *(init, append, statistics, verify, status, lightcurve, quarantine),
+    *(compact, history, diff, rollback, vacuum),
+    *(schema, simulate, demo),
+):
     main.add_command(_command)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ztfmatch.errors import CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import BadInputError, CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
-_FAILURES = (JobFailedError, CommitConflictError, StoreDamagedError)
+_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}

@@ -111,7 +111,16 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
     if not storage.put_if_absent(paths.STORE_FILE, text.encode()):
         there = read_config(storage)
         if there != config:
-            raise StoreFormatError(f"{storage.root} is a store with other settings: {there}; asked for {config}")
+            raise StoreFormatError(
+                f"{storage.root} is a store with other settings ({_settings(there)}); asked for {_settings(config)}"
+            )
+
+
+def _settings(config: StoreConfig) -> str:
+    return (
+        f"radius {config.radius_arcsec} arcsec, {config.seeds_per_tile} seeds per tile, "
+        f"maximum order {config.max_order}"
+    )
 
 
 def read_config(storage: Storage) -> StoreConfig:

@@ -7,6 +7,7 @@ their own configuration files.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,8 @@ class Storage:
     def _backend(self) -> Any:
         local = self.local_root
         if local is None:
-            return from_url(self.root)
+            with _failures(f"cannot open {self.root}"):
+                return from_url(self.root)
         local.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=local)
 
@@ -97,23 +99,21 @@ class Storage:
         local = self.local_root
         if local is not None:
             return (local / path).read_bytes()
-        return bytes(obstore.get(self._backend, path).bytes())
+        with _failures(f"cannot read {path} in {self.root}"):
+            return bytes(obstore.get(self._backend, path).bytes())
 
     def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
         """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
-        try:
+        with _failures(f"cannot write {path} in {self.root}"):
             obstore.put(self._backend, path, memoryview(data).cast("B"))
-        except (BaseError, OSError) as error:
-            raise StorageError(f"cannot write {path} in {self.root}: {_first_line(error)}") from error
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless one of that name is there, durably; False if there is one."""
         try:
-            obstore.put(self._backend, path, data, mode="create")
+            with _failures(f"cannot write {path} in {self.root}"):
+                obstore.put(self._backend, path, data, mode="create")
         except AlreadyExistsError:
             return False
-        except (BaseError, OSError) as error:
-            raise StorageError(f"cannot write {path} in {self.root}: {_first_line(error)}") from error
         self.sync([path])
         return True
 
@@ -135,9 +135,10 @@ class Storage:
         """Every object below a prefix, with its size and time."""
         if not (self.local_root is None or self.local_root.is_dir()):
             return
-        for batch in obstore.list(self._backend, prefix or None):
-            for entry in batch:
-                yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
+        with _failures(f"cannot list {prefix or 'the objects'} in {self.root}"):
+            for batch in obstore.list(self._backend, prefix or None):
+                for entry in batch:
+                    yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""
@@ -161,6 +162,17 @@ class Storage:
             return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
         except FileNotFoundError:
             raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
+
+
+@contextlib.contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Turn what the backend raises into one error of ours; a missing or existing object is for the caller."""
+    try:
+        yield
+    except (FileNotFoundError, AlreadyExistsError):
+        raise
+    except (BaseError, OSError, ValueError) as error:
+        raise StorageError(f"{what}: {_first_line(error)}") from error
 
 
 def _force_to_disk(place: Path) -> None:

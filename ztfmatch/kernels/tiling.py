@@ -15,6 +15,7 @@ import hpgeom
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.config import MARGIN_ARCSEC, MAX_TILE_ORDER
 from ztfmatch.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 
 Pixels = npt.NDArray[np.int64]
@@ -22,10 +23,6 @@ Pixels = npt.NDArray[np.int64]
 FINE_ORDER: Final = 13
 """Order of the grid on which tiles and margins are decided; its pixels are 25.8 arcsec wide on average."""
 
-MARGIN_ARCSEC: Final = 9.0
-"""What the ring of fine pixels around a tile is guaranteed to hold: their narrowest width, with room to spare."""
-
-MAX_TILE_ORDER: Final = 11
 _CAP_ORDER: Final = 7
 
 

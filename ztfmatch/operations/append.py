@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError
+from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
 from ztfmatch.io.metadata import (
     ErrorModels,
@@ -143,7 +143,9 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     Raises
     ------
     ConfigError
-        If a place is not there, or ``strict`` and a catalog is bad.
+        If a place is not there.
+    BadInputError
+        If ``strict`` and a catalog is bad.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
@@ -160,7 +162,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     work = sort_out(snapshot, found, refused)
     if config.strict and work.quarantined:
         first = work.quarantined[0]
-        raise ConfigError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
+        raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
     ledger = [_completed(row, auxiliary) for row in work.new]
     commit, counts = snapshot.commit, _Counts()
     if ledger or work.changes_quarantine:

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from ztfmatch.config import StoreConfig
-from ztfmatch.errors import ConfigError, StoreExistsError
+from ztfmatch.config import MARGIN_ARCSEC, StoreConfig
+from ztfmatch.errors import BadInputError, ConfigError, StoreExistsError
 from ztfmatch.io import log
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.sphere import unit_vectors
-from ztfmatch.kernels.tiling import MARGIN_ARCSEC, Tile, Tiling, adaptive_tiling
+from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
@@ -60,7 +60,9 @@ def init_store(
     Raises
     ------
     ConfigError
-        If no usable reference is found, or ``strict`` and one is bad.
+        If no usable reference is found.
+    BadInputError
+        If ``strict`` and a reference is bad.
     StoreExistsError
         If there is a store made of other references.
     """
@@ -71,7 +73,9 @@ def init_store(
         raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
     found, quarantined = _inspect(sources, runner)
     if quarantined and strict:
-        raise ConfigError(f"--strict: {quarantined[0]['source']}: {quarantined[0]['reason']}")
+        raise BadInputError(
+            f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
+        )
     if not found:
         raise ConfigError(
             f"none of {len(sources)} reference catalogs can be used; {sources[0]}: {quarantined[0]['reason']}"

@@ -90,7 +90,7 @@ def run_demo(directory: Path, seed: int, resources: Resources, progress: Progres
         failed = ", ".join(check.check for check in verified.checks if not check.passed)
         raise JobFailedError(f"the store at {storage.root} does not verify: {failed}")
     say("5/5 plotting a variable star")
-    star = _star_to_plot(directory / "sky" / "truth" / "stars.parquet")
+    star = _star_to_plot(directory / "sky" / "truth")
     epochs = lightcurve_table(open_snapshot(storage), Selection(cone=Cone(star["ra"], star["dec"], _CONE_ARCSEC)))
     plots = [directory / "lightcurve.png", directory / "folded.png"]
     plot_lightcurves(epochs, plots[0], PlotOptions())
@@ -122,8 +122,10 @@ def _clear(directory: Path) -> None:
 
 
 def _star_to_plot(truth: Path) -> dict[str, Any]:
-    """The RR Lyrae star of largest amplitude among those well exposed."""
-    stars: pa.Table = pq.read_table(truth)
+    """The RR Lyrae star of largest amplitude among those that are well exposed and in a reference."""
+    stars: pa.Table = pq.read_table(truth / "stars.parquet")
+    seeded = pc.is_in(stars["star_id"], pq.read_table(truth / "seeds.parquet")["star_id"].combine_chunks())
+    stars = stars.filter(seeded)
     low, high = _PLOTTED_MAG
     bright = pc.and_(pc.greater(stars["g"], low), pc.less(stars["g"], high))
     chosen = stars.filter(pc.and_(bright, pc.equal(stars["kind"], "rr_lyrae")))

@@ -1,0 +1,181 @@
+"""Commands that look after a store: compact, history, diff, rollback, vacuum."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import click
+
+from ztfmatch.cli.common import (
+    Command,
+    as_plain,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    print_table,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import Resources
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--min-files",
+    type=click.IntRange(2),
+    default=8,
+    show_default=True,
+    help="Compact tiles with at least so many files of detections, or of orphans.",
+)
+@click.option(
+    "--max-rows-per-tile",
+    type=click.IntRange(1),
+    default=100_000_000,
+    show_default=True,
+    help="Split tiles with more detections and orphans, as those with more objects than the store allows.",
+)
+@click.option("--note", help="Kept in the history.")
+@_DRY_RUN
+@resource_options
+@json_option
+def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None, dry_run: bool,
+            resources: Resources, as_json: bool) -> None:  # fmt: skip
+    """Bring the small files of a STORE's tiles into few sorted ones.
+
+    Statistics of these tiles are made anew in the same pass, and a tile that outgrew its budget is split into four.
+    Content stays as it is: what was written is read back and compared before the commit. Safe while others read and
+    append.
+
+    \b
+    Example:
+      ztfmatch compact survey.store --workers 8
+    """
+    from ztfmatch.operations.compact import CompactConfig
+
+    config = CompactConfig(min_files, max_rows_per_tile)
+    with progress_bar(as_json) as progress:
+        report = open_store(store).compact(config, resources, progress, dry_run, note)
+    what = f"{counted(len(report.tiles), 'tile')} with {counted(report.files_before, 'file')}"
+    split = f", {len(report.split)} of them split" if report.split else ""
+    if report.committed:
+        line = (
+            f"Snapshot {report.snapshot}: {what}{split} became {counted(report.files_after, 'file')}, "
+            f"{size_text(report.bytes_after)}, {report.seconds:.1f} s."
+        )
+    else:
+        line = f"Would compact {what}{split}." if report.tiles else "No tile needs it."
+    emit(report, as_json, [line])
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@json_option
+def history(store: str, as_json: bool) -> None:
+    """List what was done to a STORE: one line a snapshot.
+
+    \b
+    Example:
+      ztfmatch history survey.store
+    """
+    commits = open_store(store).commits()
+    if as_json:
+        emit([as_plain(commit) for commit in commits], True, [])
+        return
+    rows = [
+        (
+            commit.number,
+            commit.time,
+            commit.operation,
+            ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in commit.counts.items()),
+            f"{commit.duration_s:.1f} s",
+            commit.note or "",
+        )
+        for commit in commits
+    ]
+    print_table(["snapshot", "time (UTC)", "operation", "counts", "took", "note"], rows)
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.argument("before", type=click.IntRange(0))
+@click.argument("after", type=click.IntRange(0))
+@json_option
+def diff(store: str, before: int, after: int, as_json: bool) -> None:
+    """Say what changed in a STORE between two snapshots.
+
+    Rows and files by table and tile, from snapshot BEFORE to snapshot AFTER.
+
+    \b
+    Example:
+      ztfmatch diff survey.store 11 12
+    """
+    differences = open_store(store).compare(before, after)
+    if as_json:
+        emit([as_plain(difference) for difference in differences], True, [])
+        return
+    rows = [(d.table, d.tile or "-", d.rows_before, d.rows_after, d.files_removed, d.files_added) for d in differences]
+    print_table(["table", "tile", "rows before", "rows after", "files removed", "files added"], rows)
+    if not differences:
+        click.echo(f"Snapshots {before} and {after} hold the same files.")
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.argument("snapshot", type=click.IntRange(0))
+@click.option("--note", help="Kept in the history.")
+@_DRY_RUN
+@json_option
+def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json: bool) -> None:
+    """Make an older SNAPSHOT of a STORE the newest again.
+
+    Nothing is deleted: the rollback is a commit of its own and can be rolled back. What was appended after that
+    snapshot can be appended again.
+
+    \b
+    Example:
+      ztfmatch rollback survey.store 11 --note "night 2019-01-07 was processed with the wrong flats"
+    """
+    report = open_store(store).rollback(snapshot, dry_run, note)
+    if report.committed:
+        line = f"Snapshot {report.snapshot} has the state of snapshot {snapshot} again."
+    elif report.differences:
+        changed = sum(abs(d.rows_after - d.rows_before) for d in report.differences if d.table == "detections")
+        line = f"Would commit the state of snapshot {snapshot} again: {counted(changed, 'detection')} fewer or more."
+    else:
+        line = f"The newest snapshot, {report.snapshot}, has that state already."
+    emit(report, as_json, [line])
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option("--keep", type=click.IntRange(1), required=True, help="Snapshots to keep, the newest included.")
+@click.option(
+    "--grace-hours",
+    type=click.FloatRange(0),
+    default=24.0,
+    show_default=True,
+    help="Spare unnamed files younger than this: a running job may be about to commit them.",
+)
+@_DRY_RUN
+@json_option
+def vacuum(store: str, keep: int, grace_hours: float, dry_run: bool, as_json: bool) -> None:
+    """Delete the files that no retained snapshot of a STORE names.
+
+    Older snapshots can no longer be opened, nor rolled back to; their lines in the history stay.
+
+    \b
+    Example:
+      ztfmatch vacuum survey.store --keep 10 --dry-run
+    """
+    report = open_store(store).vacuum(keep, grace_hours, dry_run)
+    spared = f"; {counted(report.spared, 'young file')} spared" if report.spared else ""
+    line = (
+        f"{'Deleted' if report.deleted else 'Would delete'} {counted(report.files, 'file')}, "
+        f"{size_text(report.bytes)}{spared}. Snapshots {report.oldest} to {report.newest} are kept."
+    )
+    emit(report, as_json, [line])
