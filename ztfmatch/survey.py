@@ -28,6 +28,9 @@ PIXEL_SCALE_ARCSEC: Final = 1.0123
 PALOMAR_GEODETIC: Final = (-116.8630, 33.3563, 1712.0)
 """East longitude in degrees, geodetic latitude in degrees (WGS84), height in metres of the telescope."""
 
+MAX_NAME_LAG_DAY: Final = 0.01
+"""How far the time in a catalog's name may be from OBSMJD: in real ones it is 0 to 118 s earlier."""
+
 MAX_GENERATION: Final = 9
 MAX_SOURCEID: Final = 10**7 - 1
 N_RCID: Final = 64
@@ -127,6 +130,21 @@ def exposureid_of(fracday: int, rcid: int) -> int:
     so the number is unique in the survey; it stays below 2^53 and is exact in every tool.
     """
     return fracday * 100 + rcid
+
+
+def mjd_of_fracday(fracday: int) -> float:
+    """Modified Julian date of YYYYMMDDffffff.
+
+    Raises
+    ------
+    ValueError
+        If it is no date.
+    """
+    import datetime
+
+    day, fraction = divmod(fracday, 10**6)
+    date = datetime.date(day // 10_000, day // 100 % 100, day % 100)
+    return (date - datetime.date(1858, 11, 17)).days + fraction / 1e6
 
 
 def fracday_of_mjd(obsmjd: float) -> int:

@@ -99,6 +99,8 @@ def test_read_epochal_header_with_gaps_is_filled_by_the_name(tmp_path: Path, key
         ("any.fits", {"FIELDID": "M31"}, "layout", "FIELDID is 'M31'; expected a whole number"),
         ("any.fits", {"FIELDID": 500.5}, "layout", "FIELDID is 500.5; expected a whole number"),
         ("any.fits", {"RCID": True}, "layout", "RCID is True; expected a whole number"),
+        (NAME.replace("2018", "2017"), {}, "contradiction", "OBSMJD is .* the file name's time is MJD 57935"),
+        (NAME.replace("20180701", "20181301"), {}, "contradiction", "the file name is impossible: month"),
         (NAME.replace("c06", "c17"), {}, "contradiction", "the file name is impossible: ccdid 17"),
         ("any.fits", {"OBSMJD": None}, "layout", "no OBSMJD, neither in the header nor in an exposure table"),
         ("any.fits", {"MAGZP": None}, "layout", "no MAGZP"),
@@ -213,9 +215,9 @@ def test_read_epochal_undefined_in_one_header_is_filled_by_the_other(tmp_path: P
 
 def test_read_epochal_table_fills_what_the_header_lacks_and_no_more(tmp_path: Path) -> None:
     source = written(tmp_path, NAME, header(AIRMASS=1.1, OBSMJD=None))
-    extra = {"obsmjd": MJD + 0.5, "airmass": 9.9, "exptime": 90.0, "programid": 2, "seeing": 2.5, "pcolor": "g-R"}
+    extra = {"obsmjd": MJD + 0.001, "airmass": 9.9, "exptime": 90.0, "programid": 2, "seeing": 2.5, "pcolor": "g-R"}
     got = read_epochal(source, extra)
-    assert got.obsmjd == MJD + 0.5
+    assert got.obsmjd == MJD + 0.001
     assert got.metadata["airmass"] == 1.1
     assert (got.metadata["exptime"], got.metadata["programid"], got.metadata["seeing"]) == (90.0, 2, 2.5)
     assert got.metadata["pcolor"] == "g-R"

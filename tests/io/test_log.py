@@ -113,7 +113,6 @@ def test_commit_very_same_operation_twice_is_one_commit(storage: Storage, first:
     assert live(storage) == {"data/a", "data/b"}
 
 
-@pytest.mark.xfail(strict=True, reason="a manifest is named after the operation, so the loser overwrites the winner's")
 def test_commit_same_operation_on_other_files_loses_and_leaves_the_winners_snapshot(
     storage: Storage, first: log.Commit
 ) -> None:

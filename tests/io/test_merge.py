@@ -38,7 +38,7 @@ def write(place: Path, tables: list[pa.Table]) -> tuple[Storage, list[DataFile]]
     files = []
     for i, unsorted in enumerate(tables):
         table = unsorted.sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
-        files.append(write_file(Destination(storage, f"data/{i}.parquet", DETECTIONS, Tile(0, 0), 1), table))
+        files.append(write_file(Destination(storage, DETECTIONS, Tile(0, 0), 1, str(i)), table))
     return storage, files
 
 

@@ -15,7 +15,16 @@ from ztfmatch.io.fits import FitsTable, read_table
 from ztfmatch.io.metadata import Extra
 from ztfmatch.io.sources import read_file
 from ztfmatch.kernels.rows import first_repeated
-from ztfmatch.survey import CatalogName, Unit, exposureid_of, fracday_of_mjd, parse_catalog_name, rcid_of
+from ztfmatch.survey import (
+    MAX_NAME_LAG_DAY,
+    CatalogName,
+    Unit,
+    exposureid_of,
+    fracday_of_mjd,
+    mjd_of_fracday,
+    parse_catalog_name,
+    rcid_of,
+)
 
 _EPOCHAL_COLUMNS: Final = {
     "sourceid": ">i4",
@@ -120,9 +129,24 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
     if not 40_000.0 < obsmjd < 100_000.0:
         raise CatalogError("layout", f"OBSMJD is {obsmjd}; expected a modified Julian date")
     magzp = _number(header, "MAGZP", known.get("magzp"))
-    fracday = name.fracday if name and name.fracday is not None else fracday_of_mjd(obsmjd)
+    fracday = _fracday(name, obsmjd)
     metadata = {column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()}
     return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file)
+
+
+def _fracday(name: CatalogName | None, obsmjd: float) -> int:
+    """YYYYMMDDffffff by the file name, which must agree with the header's time; else made from that."""
+    if name is None or name.fracday is None:
+        return fracday_of_mjd(obsmjd)
+    try:
+        named = mjd_of_fracday(name.fracday)
+    except ValueError as error:
+        raise CatalogError("contradiction", f"the file name is impossible: {error}") from None
+    if abs(named - obsmjd) > MAX_NAME_LAG_DAY:
+        raise CatalogError(
+            "contradiction", f"OBSMJD is {obsmjd} in the header, but the file name's time is MJD {named:.6f}"
+        )
+    return name.fracday
 
 
 def read_reference(source: str) -> ReferenceCatalog:

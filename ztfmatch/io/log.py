@@ -8,6 +8,7 @@ commit follows what is new.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -230,11 +231,11 @@ def commit(storage: Storage, parent: Commit | None, change: Change) -> Commit:
         If another writer committed since ``parent``; its work stands, ours is not visible.
     """
     number = 0 if parent is None else parent.number + 1
-    identity = f"{number:010d}-{change.operation_id[:12]}"
-    manifests = _write_manifests(storage, parent, change, identity)
-    tiling = _write_tiling(storage, parent, change, identity)
-    names = [paths.manifest(part.id) for part in manifests if part.id == identity]
-    storage.sync([*(file.path for file in change.added), *names])
+    prefix = f"{number:010d}-{change.operation_id[:12]}"
+    manifests = _write_manifests(storage, parent, change, prefix)
+    tiling = _write_tiling(storage, parent, change, prefix)
+    names = [paths.manifest(part.id) for part in manifests if part.id.startswith(prefix)]
+    storage.sync([*(file.path for file in change.added), *names, paths.tiling(tiling)])
     return _publish(storage, parent, change, manifests, tiling)
 
 
@@ -278,9 +279,7 @@ def _publish(
     )
 
 
-def _write_manifests(
-    storage: Storage, parent: Commit | None, change: Change, identity: str
-) -> tuple[ManifestPart, ...]:
+def _write_manifests(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> tuple[ManifestPart, ...]:
     """Manifests of the new snapshot: the parent's that stay as they are, and one new."""
     kept = list(parent.manifests) if parent else []
     files = list(change.added)
@@ -295,15 +294,24 @@ def _write_manifests(
     table = pa.table([pa.array(v, f.type) for v, f in zip(rows, _MANIFEST_SCHEMA, strict=True)], _MANIFEST_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    storage.put(paths.manifest(identity), sink.getvalue())
+    content = sink.getvalue()
+    identity = _named_by_content(prefix, content)
+    storage.put(paths.manifest(identity), content)
     return (*kept, ManifestPart(identity, len(files)))
 
 
-def _write_tiling(storage: Storage, parent: Commit | None, change: Change, identity: str) -> str:
+def _named_by_content(prefix: str, content: bytes | pa.Buffer) -> str:
+    """Name of an object that no other content can have, so that a writer who loses replaces nothing of the winner's."""
+    return f"{prefix}-{hashlib.sha256(content, usedforsecurity=False).hexdigest()[:8]}"
+
+
+def _write_tiling(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> str:
     if change.tiling is None:
         if parent is None:
             raise ValueError("the first commit needs a tiling")
         return parent.tiling
     pairs = [[tile.order, tile.npix] for tile in change.tiling.tiles]
-    storage.put(paths.tiling(identity), json.dumps(pairs).encode())
+    content = json.dumps(pairs).encode()
+    identity = _named_by_content(prefix, content)
+    storage.put(paths.tiling(identity), content)
     return identity

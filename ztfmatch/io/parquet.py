@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io import paths
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
@@ -85,19 +86,23 @@ class Destination:
     """Where a file goes."""
 
     storage: Storage
-    path: str
     table: Table
     tile: Tile | None
     commit: int
+    part: str
+    """What tells it from the other files of the commit."""
 
 
 def write_file(to: Destination, data: pa.Table) -> DataFile:
     """Write one immutable file of a table and return its manifest row.
 
-    The same data give the same bytes, so a task that is run again replaces its file by itself.
+    Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes
+    never take the place of a file that a snapshot may name.
     """
     buffer = encode(to.table, data)
-    to.storage.put(to.path, buffer)
+    sha256 = hashlib.sha256(buffer, usedforsecurity=False).hexdigest()
+    path = paths.data_file(to.table.name, to.tile, to.commit, f"{to.part}-{sha256[:8]}")
+    to.storage.put(path, buffer)
     ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
     min_id, max_id = _bounds(data, ids)
     min_hmjd, max_hmjd = _bounds(data, times)
@@ -105,14 +110,14 @@ def write_file(to: Destination, data: pa.Table) -> DataFile:
         to.table.name,
         -1 if to.tile is None else to.tile.order,
         -1 if to.tile is None else to.tile.npix,
-        to.path,
+        path,
         data.num_rows,
         buffer.size,
         min_id,
         max_id,
         min_hmjd,
         max_hmjd,
-        hashlib.sha256(buffer, usedforsecurity=False).hexdigest(),
+        sha256,
         to.commit,
     )
 

@@ -124,7 +124,12 @@ class Storage:
         places = {local / path for path in paths}
         with ThreadPoolExecutor(max_workers=8) as pool:
             list(pool.map(_force_to_disk, places))
-            list(pool.map(_force_to_disk, {place.parent for place in places}))
+            list(
+                pool.map(
+                    _force_to_disk,
+                    {above for place in places for above in place.parents if above.is_relative_to(local)},
+                )
+            )
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Path and size in bytes of every object below a prefix."""
@@ -173,6 +178,11 @@ def _failures(what: str) -> Iterator[None]:
         raise
     except (BaseError, OSError, ValueError) as error:
         raise StorageError(f"{what}: {_first_line(error)}") from error
+
+
+def _directories_of(places: set[Path], root: Path) -> set[Path]:
+    """Every directory on the way from a root to some files: one newly made is durable once its parent is."""
+    return {above for place in places for above in place.parents if above.is_relative_to(root)}
 
 
 def _force_to_disk(place: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from ztfmatch.io import paths
 from ztfmatch.io.parquet import DataFile, Destination, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.schema import Table
@@ -67,5 +66,4 @@ def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int,
         return []
     data = pa.Table.from_pylist(list(rows), schema=table.schema)
     data = data.sort_by([(name, "ascending") for name in table.sorted_by])
-    path = paths.data_file(table.name, None, commit, part)
-    return [write_file(Destination(storage, path, table, None, commit), data)]
+    return [write_file(Destination(storage, table, None, commit, part), data)]

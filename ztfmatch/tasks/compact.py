@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import StoreDamagedError
-from ztfmatch.io import paths
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, Destination, iterate_batches, read_rows, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
@@ -85,8 +84,7 @@ def _content(storage: Storage, table: Table, files: Sequence[DataFile]) -> tuple
 
 
 def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
-    path = paths.data_file(table.name, target, task.commit, f"{task.part}-{number:04d}")
-    return Destination(task.storage, path, table, target, task.commit)
+    return Destination(task.storage, table, target, task.commit, f"{task.part}-{number:04d}")
 
 
 def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:

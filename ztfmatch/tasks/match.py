@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io import paths
 from ztfmatch.io.catalogs import changed, reread_records
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
@@ -256,6 +255,5 @@ def _errors(task: MatchTask, columns: dict[str, Any], exposure: npt.NDArray[np.i
 
 
 def _write(task: MatchTask, table: Any, columns: dict[str, Any]) -> DataFile:
-    path = paths.data_file(table.name, task.tile, task.commit, task.part)
-    to = Destination(task.storage, path, table, task.tile, task.commit)
+    to = Destination(task.storage, table, task.tile, task.commit, task.part)
     return write_file(to, table_from_columns(table, columns))

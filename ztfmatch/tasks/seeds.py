@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io import paths
 from ztfmatch.io.catalogs import reread_records
 from ztfmatch.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
@@ -57,8 +56,7 @@ def write_objects(task: SeedTask) -> dict[str, Any]:
     columns = {name: values[order] for name, values in columns.items()}
     status = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([ACTIVE]))
     table = table_from_columns(OBJECTS, {**columns, "status": status})
-    path = paths.data_file(OBJECTS.name, task.tile, task.commit, task.part)
-    file = write_file(Destination(task.storage, path, OBJECTS, task.tile, task.commit), table)
+    file = write_file(Destination(task.storage, OBJECTS, task.tile, task.commit, task.part), table)
     return {"files": [file.to_json()], "objects": rows}
 
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.io import paths
 from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
@@ -55,8 +54,7 @@ def compute_statistics(task: StatisticsTask) -> dict[str, Any]:
     builder = StatisticsBuilder(active_objectids(task.storage, task.objects), released_exposures_of_tile(task))
     for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS):
         builder.add(chunk)
-    path = paths.data_file(STATISTICS.name, task.tile, task.commit, task.part)
-    to = Destination(task.storage, path, STATISTICS, task.tile, task.commit)
+    to = Destination(task.storage, STATISTICS, task.tile, task.commit, task.part)
     objects = len(builder.objectid)
     files = [write_file(to, builder.table(task.snapshot)).to_json()] if objects else []
     return {"files": files, "objects": objects, "epochs": builder.epochs}
