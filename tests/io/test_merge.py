@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ztfmatch.io import merge, parquet
+from ztfmatch.io import parquet
 from ztfmatch.io.merge import iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
@@ -57,16 +57,13 @@ def collected(storage: Storage, files: list[DataFile], rows: int) -> pa.Table:
 @given(
     st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True), min_size=1, max_size=9),
     st.integers(1, 60),
-    st.booleans(),
 )
 def test_iterate_lightcurves_any_files_equals_one_sort(
-    tmp_path_factory: pytest.TempPathFactory, exposures: list[list[int]], rows: int, few_files: bool
+    tmp_path_factory: pytest.TempPathFactory, exposures: list[list[int]], rows: int
 ) -> None:
     tables = [detections(np.array(ids, np.int64), i) for i, ids in enumerate(exposures)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "ROW_GROUP_ROWS", 8)
-        patch.setattr(merge, "_SMALLEST_BATCH", 3)
-        patch.setattr(merge, "MAX_OPEN_FILES", 2 if few_files else 100)
         storage, files = write(tmp_path_factory.mktemp("merge"), tables)
         got = collected(storage, files, rows)
     whole = pa.concat_tables(tables).sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
@@ -78,12 +75,20 @@ def test_iterate_lightcurves_any_files_equals_one_sort(
 def test_iterate_lightcurves_object_larger_than_a_batch_stays_whole(tmp_path: Path) -> None:
     tables = [pa.concat_tables([detections(np.array([5, 9]), 100 * k + i) for i in range(50)]) for k in range(3)]
     storage, files = write(tmp_path, tables)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "_SMALLEST_BATCH", 4)
-        chunks = list(iterate_lightcurves(storage, files, COLUMNS, 12))
+    chunks = list(iterate_lightcurves(storage, files, COLUMNS, 12))
     counts = {int(i): int(n) for c in chunks for i, n in zip(c.objectid, np.diff(c.offsets), strict=True)}
     assert counts == {5: 150, 9: 150}
 
 
 def test_iterate_lightcurves_no_files_gives_nothing(tmp_path: Path) -> None:
     assert list(iterate_lightcurves(Storage.at(tmp_path), [], COLUMNS)) == []
+
+
+def test_ranges_of_rows_many_files_in_step_are_cut_within_their_row_groups(tmp_path: Path) -> None:
+    """Memory is bounded by the rows asked for, however many files there are."""
+    tables = [detections(np.arange(1000), i) for i in range(40)]
+    storage, files = write(tmp_path, tables)
+    sizes = [int(chunk.offsets[-1]) for chunk in iterate_lightcurves(storage, files, COLUMNS, 5000)]
+    assert sum(sizes) == 40_000
+    assert max(sizes) <= 5100
+    assert len(sizes) == 8

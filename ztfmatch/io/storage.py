@@ -124,12 +124,7 @@ class Storage:
         places = {local / path for path in paths}
         with ThreadPoolExecutor(max_workers=8) as pool:
             list(pool.map(_force_to_disk, places))
-            list(
-                pool.map(
-                    _force_to_disk,
-                    {above for place in places for above in place.parents if above.is_relative_to(local)},
-                )
-            )
+            list(pool.map(_force_to_disk, _directories_of(places, local)))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Path and size in bytes of every object below a prefix."""
