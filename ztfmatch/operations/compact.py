@@ -8,7 +8,6 @@ from typing import Final
 
 from ztfmatch.errors import CommitConflictError, ConfigError
 from ztfmatch.io import log
-from ztfmatch.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
@@ -16,7 +15,7 @@ from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS
-from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
+from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, ROWS_PER_FILE, CompactTask, compact_tile
 from ztfmatch.tasks.staging import clear
 
 _TILED: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name, STATISTICS.name)
@@ -153,7 +152,7 @@ def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operat
 
 
 def _projected_bytes(task: CompactTask) -> int:
-    in_flight = min(_rows(task.detections) + _rows(task.orphans), ROWS_IN_FLIGHT)
+    in_flight = min(_rows(task.detections) + _rows(task.orphans), ROWS_PER_FILE)
     return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * _rows(task.objects)
 
 

@@ -112,7 +112,7 @@ def _write_detections(task: CompactTask) -> list[DataFile]:
     public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
     writers = [_TargetWriter(task, tile) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
-    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names):
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
             part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)

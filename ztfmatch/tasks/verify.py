@@ -32,6 +32,7 @@ from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
 
 _BATCH_ROWS: Final = 262_144
+_ROWS_IN_FLIGHT: Final = 1_000_000
 _LEDGER_COLUMNS: Final = (
     "exposureid", "field", "rcid", "fid", "obsmjd", "exptime", "magzp", "quality",
     "errora", "errorb", "errorc", "errord",
@@ -136,7 +137,7 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
     pairs = _LostPairs(lost, seeds)
     for file in task.detections:
         _check_order(task, file, findings)
-    for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCH_COLUMNS, _BATCH_ROWS):
+    for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCH_COLUMNS, _ROWS_IN_FLIGHT):
         _check_lightcurves(chunk, ledger, seeds, findings)
         rows = ledger.rows_of(chunk.columns["exposureid"])
         tally.add(tally.matched, rows, chunk.columns)
