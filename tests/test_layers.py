@@ -18,7 +18,7 @@ LAYERS = (
     ("api",),
     ("products",),
     ("operations",),
-    ("runner", "clusters"),
+    ("runner", "clusters", "prefork"),
     ("tasks",),
     ("io",),
     ("kernels",),

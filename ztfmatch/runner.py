@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from ztfmatch.clusters import SlurmProfile, read_profile
+from ztfmatch import prefork
+from ztfmatch.clusters import LocalProfile, SlurmProfile, read_profile
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.io.storage import Storage
@@ -26,6 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 _TASKS_IN_FLIGHT_PER_WORKER: Final = 3
 _NAMED_FAILURES: Final = 5
+_QUIET: Final = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "500ms",
+}
+"""Dask looks at itself fifty times a second by default; on a laptop the workers need the cores."""
 _KEEP_JOBS_S: Final = 15.0
 
 
@@ -215,6 +222,8 @@ def open_runner(resources: Resources, progress: Progress = no_progress) -> Itera
 def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
     if resources.scheduler is None and resources.cluster is None and resources.workers == 0:
         return LoopExecutor(resources.retries)
+    if resources.scheduler is None and resources.cluster in (None, "local"):
+        prefork.start()
     from distributed import Client
 
     if resources.scheduler is not None:
@@ -236,9 +245,19 @@ def start_cluster(resources: Resources) -> contextlib.AbstractContextManager[Any
     profile = read_profile(resources.cluster or "local")
     if isinstance(profile, SlurmProfile):
         return _slurm_cluster(profile, resources)
+    return _local_cluster(profile, resources)
+
+
+@contextlib.contextmanager
+def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Any]:
+    method = prefork.start()
+    import dask
     from distributed import LocalCluster
 
-    return LocalCluster(**profile.arguments(resources.workers, resources.memory_bytes))  # type: ignore[no-any-return]
+    settings = {**_QUIET, "distributed.worker.multiprocessing-method": method}
+    arguments = profile.arguments(resources.workers, resources.memory_bytes)
+    with dask.config.set(settings), LocalCluster(**arguments) as cluster:
+        yield cluster
 
 
 @contextlib.contextmanager

@@ -102,11 +102,14 @@ def resource_options(command: AnyCommand) -> AnyCommand:
 
     @functools.wraps(command)
     def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, **rest: Any) -> Any:
+        from ztfmatch import prefork
         from ztfmatch.clusters import read_profile
         from ztfmatch.config import Resources
 
         resources = Resources(workers, scheduler, cluster, memory)
         resources.validate()
+        if workers and cluster in (None, "local"):
+            prefork.start()  # it gets ready while this process imports the rest
         if cluster is not None:
             read_profile(cluster)
         return command(*args, resources=resources, **rest)
