@@ -192,3 +192,19 @@ def test_staged_results_are_json(sky: Path, tmp_path: Path) -> None:
         _append(store, sky, Runner(_StoppingExecutor(after=1), _BUDGET))
     (path,) = (tmp_path / "store" / "staging").rglob("*.json")
     assert set(json.loads(path.read_text())) == {"files", "exposureid", "matched", "orphans"}
+
+
+def test_open_runner_worker_killed_is_replaced_and_the_job_finishes(tmp_path: Path) -> None:
+    """The workers of ``--workers`` are forks of a prepared process; one that is killed is forked again."""
+    tasks = [Scripted(f"task-{i}", str(tmp_path), ("kill", "ok") if i == 3 else ("ok",)) for i in range(12)]
+    with open_runner(Resources(workers=2)) as runner:
+        results = runner.run(Job("test", perform, tasks, "forked"))
+    assert [result["key"] for result in results] == [task.key for task in tasks]
+    assert tries_of(tmp_path, "task-3") >= 2
+
+
+def test_run_two_jobs_on_one_runner_after_another(tmp_path: Path) -> None:
+    with open_runner(Resources(workers=1)) as runner:
+        for name in ("first", "second"):
+            tasks = [Scripted(f"{name}-{i}", str(tmp_path)) for i in range(3)]
+            assert len(runner.run(Job(name, perform, tasks, name))) == 3

@@ -64,7 +64,7 @@ def vacuum(
     named = _named(storage, oldest, head.number)
     young = time.time() - grace_hours * 3600.0
     doomed, size, spared = [], 0, 0
-    for prefix in (paths.DATA, paths.MANIFESTS, paths.STAGING):
+    for prefix in (paths.STAGING, paths.MANIFESTS, paths.DATA):  # a staged result goes before the files it names
         for entry in storage.entries(prefix):
             if entry.path in named:
                 continue

@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoMinorLocator, MultipleLocator
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.kernels.calibration import BAD_EXPOSURE
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.survey import FILTER_CODES
 
@@ -33,7 +34,6 @@ BAND_COLOURS: Final = {1: "#009E73", 2: "#B2182B", 3: "#E69F00"}
 PHASE_ZERO_HMJD: Final = 58000.0
 """Where phase is 0, the same in every plot."""
 
-BAD_EXPOSURE: Final = 1 << 15
 MAX_LEGEND_CURVES: Final = 8
 _MARKERS: Final = "osD^vPph"
 _GREY, _DARK = "#7A7A7A", "#222222"
