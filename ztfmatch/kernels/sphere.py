@@ -66,6 +66,12 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
     return xyz
 
 
+def unit_vector(ra: float, dec: float) -> Floats:
+    """Cartesian unit vector of one position in degrees, shape (3,); without the compiled code that many deserve."""
+    lon, lat = math.radians(ra), math.radians(dec)
+    return np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
+
+
 def chord2_of_arcsec(separation_arcsec: float) -> float:
     """Squared chord of an angular separation in arcsec, dimensionless: (2 sin(s/2))^2."""
     return (2.0 * math.sin(0.5 * separation_arcsec / ARCSEC_PER_RADIAN)) ** 2

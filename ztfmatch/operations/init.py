@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -13,7 +14,7 @@ from ztfmatch.errors import BadInputError, ConfigError, StoreExistsError
 from ztfmatch.io import log
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.kernels.sphere import unit_vector
 from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
 from ztfmatch.runner import Job, Runner
@@ -186,5 +187,6 @@ def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
 
     A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
     """
-    centre = unit_vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
-    return tiling.touched_by_cap(centre, float(np.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)))
+    return tiling.touched_by_cap(
+        unit_vector(row["ra"], row["dec"]), float(np.radians(row["radius"] + MARGIN_ARCSEC / 3600.0))
+    )

@@ -17,7 +17,7 @@ from ztfmatch.io.merge import Lightcurves, merge, numpy_columns
 from ztfmatch.io.parquet import IdRange, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.lookup import build_map, find_rows
-from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vectors
+from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vector, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
@@ -69,7 +69,7 @@ class Cone:
     @property
     def centre(self) -> Floats:
         """Unit vector, shape (3,)."""
-        return np.asarray(unit_vectors(np.array([self.ra % 360.0]), np.array([float(self.dec)]))[0])
+        return unit_vector(self.ra % 360.0, self.dec)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
     columns = ["field", "rcid", "fid", "ra", "dec", "radius"]
     for row in snapshot.read(REFERENCES.name, columns).to_pylist():
         if (row["field"], row["rcid"], row["fid"]) in wanted and row["ra"] is not None:
-            centre = unit_vectors(np.array([row["ra"]]), np.array([row["dec"]]))[0]
+            centre = unit_vector(row["ra"], row["dec"])
             tiles.update(snapshot.tiling.touched_by_cap(centre, math.radians(row["radius"])))
     return sorted(tiles)
 
