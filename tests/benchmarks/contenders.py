@@ -49,7 +49,8 @@ class Results:
 PEER = "hats-import + LSDB, 2 workers"
 BESIDE_PEER = "append, in turn with it"
 
-CORES = {"append, 2 workers": 2, "statistics, 2 workers": 2, PEER: 2}
+FREE_WORKER = "append, 1 worker on 2 cores"
+CORES = {FREE_WORKER: 2, "append, 2 workers": 2, "statistics, 2 workers": 2, PEER: 2}
 """Cores of the contenders that are not pinned to one."""
 
 
@@ -98,7 +99,8 @@ class Bench:
             "limit": self._limit,
             "start-up": part(self._run, "start-up", [sys.executable, "-c", START_UP], self.cpu),
             "statistics": part(self._statistics, "statistics", 0),
-            "append, 1 worker": part(self._append, "append-1", self.place / "run", 1),
+            "append, 1 worker": part(self._append, "append-1", self.place / "run", 1, True),
+            FREE_WORKER: part(self._append, "append-1-free", self.place / "run", 1),
             "append, 2 workers": part(self._append, "append-2", self.place / "run", 2),
             "statistics, 2 workers": part(self._statistics, "statistics-2", 2),
         }
@@ -115,11 +117,11 @@ class Bench:
         if keep:
             self.results.runs.setdefault(name, []).append(measurement)
 
-    def _append(self, log: str, store: Path, workers: int = 0) -> Measurement:
+    def _append(self, log: str, store: Path, workers: int = 0, pinned: bool = False) -> Measurement:
         self._remove(store)
         shutil.copytree(self.initial, store, copy_function=os.link)
         command = [*self._ztfmatch("append"), str(store), str(self.data / "catalogs"), *_workers(workers)]
-        return self._run(log, command, None if workers else self.cpu)
+        return self._run(log, command, self.cpu if pinned or not workers else None)
 
     def _statistics(self, log: str, workers: int) -> Measurement:
         store = self.place / "run"
