@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ztfmatch.config import Resources, StoreConfig
+from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources, StoreConfig
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     import pyarrow.dataset as ds
 
     from ztfmatch.operations.append import AppendConfig, AppendReport
-    from ztfmatch.operations.compact import CompactConfig, CompactReport
+    from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.statistics import StatisticsReport
@@ -194,7 +194,7 @@ class Store:
         note: str | None = None,
     ) -> CompactReport:
         """Bring small files into few sorted ones; see :func:`ztfmatch.operations.compact.compact`."""
-        from ztfmatch.operations.compact import CompactConfig, compact
+        from ztfmatch.operations.compact import compact
 
         with open_runner(resources or Resources(), progress) as runner:
             return compact(self.storage, config or CompactConfig(), runner, dry_run, note)
@@ -211,7 +211,7 @@ class Store:
 
         return rollback(self.storage, snapshot, dry_run, note)
 
-    def vacuum(self, keep: int, grace_hours: float = 24.0, dry_run: bool = False) -> VacuumReport:
+    def vacuum(self, keep: int, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
         """Delete what none of the newest ``keep`` snapshots names; see :func:`ztfmatch.operations.vacuum.vacuum`."""
         from ztfmatch.operations.vacuum import vacuum
 

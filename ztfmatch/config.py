@@ -19,6 +19,12 @@ MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
 
 GIBIBYTE: Final = 1 << 30
 
+ROWS_PER_TASK: Final = 1_000_000
+"""Catalog rows that one matching task takes by default."""
+
+VACUUM_GRACE_HOURS: Final = 24.0
+"""Files that no snapshot names are spared by a vacuum for so long, by default."""
+
 
 @dataclass(frozen=True)
 class StoreConfig:
@@ -94,3 +100,31 @@ class Resources:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
         if self.retries < 0:
             raise ConfigError(f"retries {self.retries} must be 0 or more")
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Which tiles to compact.
+
+    Parameters
+    ----------
+    min_files : int
+        Tiles with at least so many files of detections, or of orphans, are compacted.
+    max_rows_per_tile : int
+        Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
+    """
+
+    min_files: int = 8
+    max_rows_per_tile: int = 100_000_000
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.min_files < 2:
+            raise ConfigError(f"min_files {self.min_files} must be at least 2: one file is compact")
+        if self.max_rows_per_tile < 1:
+            raise ConfigError(f"max_rows_per_tile {self.max_rows_per_tile} must be at least 1")

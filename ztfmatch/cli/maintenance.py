@@ -18,7 +18,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
@@ -28,14 +28,14 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @click.option(
     "--min-files",
     type=click.IntRange(2),
-    default=8,
+    default=CompactConfig.min_files,
     show_default=True,
     help="Compact tiles with at least so many files of detections, or of orphans.",
 )
 @click.option(
     "--max-rows-per-tile",
     type=click.IntRange(1),
-    default=100_000_000,
+    default=CompactConfig.max_rows_per_tile,
     show_default=True,
     help="Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
@@ -55,8 +55,6 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
     Example:
       ztfmatch compact survey.store --workers 8
     """
-    from ztfmatch.operations.compact import CompactConfig
-
     config = CompactConfig(min_files, max_rows_per_tile)
     with progress_bar(as_json) as progress:
         report = open_store(store).compact(config, resources, progress, dry_run, note)
@@ -157,7 +155,7 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
 @click.option(
     "--grace-hours",
     type=click.FloatRange(0),
-    default=24.0,
+    default=VACUUM_GRACE_HOURS,
     show_default=True,
     help="Spare unnamed files younger than this: a running job may be about to commit them.",
 )

@@ -21,7 +21,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources, StoreConfig
+from ztfmatch.config import ROWS_PER_TASK, Resources, StoreConfig
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_BAD_FILES = 20
@@ -110,7 +110,7 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
 @click.option(
     "--rows-per-task",
     type=click.IntRange(1),
-    default=1_000_000,
+    default=ROWS_PER_TASK,
     show_default=True,
     help="Catalog rows that one task takes.",
 )

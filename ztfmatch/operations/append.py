@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ztfmatch.config import ROWS_PER_TASK
 from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
 from ztfmatch.io.metadata import (
@@ -29,9 +30,9 @@ from ztfmatch.operations.common import (
     Stopwatch,
     chunks,
     files_of,
+    unit_of,
     write_rows,
 )
-from ztfmatch.operations.init import unit_of
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.runner import Job, Runner
@@ -70,7 +71,7 @@ class AppendConfig:
     zp_thresholds: Path | None = None
     quality_rule: Path | None = None
     strict: bool = False
-    rows_per_task: int = 1_000_000
+    rows_per_task: int = ROWS_PER_TASK
     note: str | None = None
 
     def validate(self) -> None:

@@ -1,9 +1,10 @@
-"""What all operations share: identity of an operation, batches, conversion of results."""
+"""What all operations share: identity of an operation, batches, footprints, conversion of results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +12,13 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
+from ztfmatch.config import MARGIN_ARCSEC
 from ztfmatch.io.parquet import DataFile, Destination, write_file
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.sphere import unit_vector
+from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.schema import Table
+from ztfmatch.survey import Unit
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -67,3 +72,18 @@ def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int,
     data = pa.Table.from_pylist(list(rows), schema=table.schema)
     data = data.sort_by([(name, "ascending") for name in table.sorted_by])
     return [write_file(Destination(storage, table, None, commit, part), data)]
+
+
+def unit_of(row: Row) -> Unit:
+    """Unit of a row of the ledger or of the references."""
+    return Unit(row["field"], row["rcid"], row["fid"])
+
+
+def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
+    """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
+
+    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
+    """
+    return tiling.touched_by_cap(
+        unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)
+    )

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from ztfmatch.errors import CommitConflictError, ConfigError
+from ztfmatch.config import CompactConfig
+from ztfmatch.errors import CommitConflictError
 from ztfmatch.io import log
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -19,34 +20,6 @@ from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, RO
 from ztfmatch.tasks.staging import clear
 
 _TILED: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name, STATISTICS.name)
-
-
-@dataclass(frozen=True)
-class CompactConfig:
-    """Which tiles to compact.
-
-    Parameters
-    ----------
-    min_files : int
-        Tiles with at least so many files of detections, or of orphans, are compacted.
-    max_rows_per_tile : int
-        Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
-    """
-
-    min_files: int = 8
-    max_rows_per_tile: int = 100_000_000
-
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        if self.min_files < 2:
-            raise ConfigError(f"min_files {self.min_files} must be at least 2: one file is compact")
-        if self.max_rows_per_tile < 1:
-            raise ConfigError(f"max_rows_per_tile {self.max_rows_per_tile} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from ztfmatch.config import MARGIN_ARCSEC, StoreConfig
+from ztfmatch.config import StoreConfig
 from ztfmatch.errors import BadInputError, ConfigError, StoreExistsError
 from ztfmatch.io import log
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.sphere import unit_vector
 from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
-from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, files_of, write_rows
+from ztfmatch.operations.common import (
+    OperationId,
+    Row,
+    Stopwatch,
+    chunks,
+    files_of,
+    tiles_of_footprint,
+    unit_of,
+    write_rows,
+)
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
 from ztfmatch.survey import Unit, objectid_base
@@ -152,11 +160,6 @@ def _second_reference(row: Row, first: Row) -> Row:
     return {"code": "duplicate", "reason": reason, **_only(row, ["filename", "source", "size", "sha256"])}
 
 
-def unit_of(row: Row) -> Unit:
-    """Unit of a row of the ledger or of the references."""
-    return Unit(row["field"], row["rcid"], row["fid"])
-
-
 def _tiling(references: Sequence[Row], config: StoreConfig) -> Tiling:
     pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
     counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
@@ -179,13 +182,3 @@ def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operatio
         SeedTask(f"objects-N{tile.order}-{tile.npix}", storage, tile, tuple(inputs), 0, operation_id[:12])
         for tile, inputs in sorted(by_tile.items())
     ]
-
-
-def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
-    """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
-
-    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
-    """
-    return tiling.touched_by_cap(
-        unit_vector(row["ra"], row["dec"]), float(np.radians(row["radius"] + MARGIN_ARCSEC / 3600.0))
-    )

@@ -10,8 +10,7 @@ import numpy as np
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.calibration import observer_vectors
 from ztfmatch.kernels.tiling import Tile, neighbours
-from ztfmatch.operations.common import WORKER_BASE_BYTES, Row
-from ztfmatch.operations.init import tiles_of_footprint, unit_of
+from ztfmatch.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.schema import OBJECTS, REFERENCES
 from ztfmatch.schema.ledger import BAD
 from ztfmatch.survey import DEFAULT_EXPTIME_S

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from ztfmatch.config import VACUUM_GRACE_HOURS
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log, paths
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.common import Stopwatch
-
-DEFAULT_GRACE_HOURS = 24.0
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,7 @@ class VacuumReport:
     seconds: float
 
 
-def vacuum(
-    storage: Storage, keep: int, grace_hours: float = DEFAULT_GRACE_HOURS, dry_run: bool = False
-) -> VacuumReport:
+def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
     """Delete all files but those that the last ``keep`` snapshots name.
 
     Snapshots before these can no longer be opened; their entries in the log stay. First the limit is written, so

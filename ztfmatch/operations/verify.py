@@ -15,8 +15,7 @@ from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.tiling import Tile, neighbours
-from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks
-from ztfmatch.operations.init import unit_of
+from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS
 from ztfmatch.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
