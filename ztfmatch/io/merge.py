@@ -1,26 +1,29 @@
 """Read whole lightcurves from many files of a tile, in bounded memory.
 
 Every file is sorted by objectid, then time. One range of objectids after the other is read from all files, chosen from
-the bounds of their row groups so that each holds about the same number of rows. Memory follows that number, not the
-size of the tile nor the number of files; a row group on a border is read for both ranges.
+the bounds of their row groups so that each holds about the same number of rows. What a row group on a border has for
+the next range is held, up to a bound; beyond it the row group is read again. Memory follows these two numbers, not the
+size of the tile nor the number of files.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, IdRange, read_file_rows, row_group_bounds
+from ztfmatch.io.parquet import DataFile, Footer, IdRange, read_footer, read_row_group
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.rows import order_by_group
 
 ROWS_IN_FLIGHT: Final = 2_000_000
+ROWS_CARRIED: Final = 4_000_000
+"""Bound of the rows held for later ranges: the border row groups of 30 files, or of hundreds of small ones."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 _SORT_COLUMNS: Final = ("objectid", "hmjd", "exposureid")
@@ -39,7 +42,11 @@ class Lightcurves:
 
 
 def iterate_lightcurves(
-    storage: Storage, files: Sequence[DataFile], columns: Sequence[str], rows_in_flight: int = ROWS_IN_FLIGHT
+    storage: Storage,
+    files: Sequence[DataFile],
+    columns: Sequence[str],
+    rows_in_flight: int = ROWS_IN_FLIGHT,
+    witness: Callable[[Arrays], None] | None = None,
 ) -> Iterator[Lightcurves]:
     """Lightcurves of all objects in detection files, some at a time.
 
@@ -51,28 +58,91 @@ def iterate_lightcurves(
     columns : sequence of str
         Columns wanted; those that the order needs are always there.
     rows_in_flight : int
-        Bound of the rows held, about; one object with more epochs is held whole.
+        Bound of the rows given at a time, about; one object with more epochs is held whole.
+    witness : callable, optional
+        Called with the columns of each run of rows as it was read, every row once.
     """
     wanted = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
-    for low, high in ranges_of_rows(storage, files, rows_in_flight):
-        parts = [
-            numpy_columns(rows)
-            for file in files
-            if file.holds_id([(low, high)]) and (rows := read_file_rows(storage, file, wanted, [(low, high)])).num_rows
-        ]
+    runs = [_Run(storage, file, read_footer(storage, file), wanted) for file in files if file.rows]
+    for low, high in ranges_of_rows([run.footer for run in runs], rows_in_flight):
+        parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
+        _bound_carried(runs)
+        if witness is not None:
+            for part in parts:
+                witness(part)
         if parts:
             yield merge(parts)
 
 
-def ranges_of_rows(storage: Storage, files: Sequence[DataFile], rows: int) -> Iterator[IdRange]:
+@dataclass
+class _Run:
+    """A sorted file, read row group by row group as its rows are asked for."""
+
+    storage: Storage
+    file: DataFile
+    footer: Footer
+    columns: Sequence[str]
+    _next: int = 0
+    """Row group to be read next."""
+    _held: Arrays | None = field(default=None)
+    """Rows of the row group before it that were not asked for yet."""
+
+    @property
+    def left(self) -> bool:
+        """Whether rows may be left."""
+        return self._held is not None or self._next < len(self.footer.groups)
+
+    @property
+    def carried(self) -> int:
+        """Rows held."""
+        return 0 if self._held is None else len(self._held["objectid"])
+
+    def through(self, low: int, high: int) -> Arrays | None:
+        """Rows with objectids of a range, the ranges ascending from call to call; None if there are none."""
+        parts = []
+        while self._held is not None or (self.left and self.footer.groups[self._next].ids[0] <= high):
+            rows = self._held if self._held is not None else self._read()
+            first, last = np.searchsorted(rows["objectid"], [low, high + 1])
+            if last > first:
+                parts.append({name: values[first:last] for name, values in rows.items()})
+            self._held = None
+            if last < len(rows["objectid"]):
+                self._held = {name: values[last:] for name, values in rows.items()}
+                break
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _read(self) -> Arrays:
+        rows = read_row_group(self.storage, self.file, self.footer, self._next, self.columns)
+        self._next += 1
+        return numpy_columns(rows)
+
+    def drop(self) -> None:
+        """Forget the rows held; their row group is read again."""
+        self._held = None
+        self._next -= 1
+
+
+def _bound_carried(runs: Sequence[_Run]) -> None:
+    """Drop what the runs hold for later, of the last ones first, until it is no more than the bound."""
+    carried = 0
+    for run in runs:
+        carried += run.carried
+        if run.carried and carried > ROWS_CARRIED:
+            run.drop()
+
+
+def ranges_of_rows(footers: Sequence[Footer], rows: int) -> Iterator[IdRange]:
     """Consecutive ranges of objectids that hold about so many rows each, and all of them together.
 
     The rows of a row group are taken to be spread evenly between its bounds.
     """
     edges: list[tuple[int, float]] = []
-    for file in files:
-        for (first, last), count in row_group_bounds(storage, file):
-            density = count / (last + 1 - first)
+    for footer in footers:
+        for group in footer.groups:
+            first, last = group.ids
+            density = group.rows / (last + 1 - first)
             edges += [(first, density), (last + 1, -density)]
     edges.sort()
     low = at = edges[0][0] if edges else 0
@@ -105,7 +175,7 @@ def merge(parts: Sequence[Arrays]) -> Lightcurves:
     offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(unique)))]).astype(np.int64)
     if len(parts) > 1:
         order = order_by_group(group, columns["hmjd"], columns["exposureid"], len(unique))
-        columns = {name: values[order] for name, values in columns.items()}
+        columns = {name: values.take(order) for name, values in columns.items()}
     return Lightcurves(unique, offsets, columns)
 
 

@@ -24,7 +24,6 @@ ROW_GROUP_ROWS: Final = 131_072
 column fills whole zstd blocks and has an entropy table of its own. Smaller pages mix the planes, which costs two bytes
 a detection."""
 
-ZSTD_LEVEL: Final = 3
 _PAGE_BYTES: Final = 8 * ROW_GROUP_ROWS + (1 << 16)
 _PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
@@ -142,7 +141,7 @@ def encode(table: Table, data: pa.Table) -> pa.Buffer:
         sink,
         table.schema,
         compression="zstd",
-        compression_level=ZSTD_LEVEL,
+        compression_level={column.name: column.zstd_level for column in table.columns},
         use_dictionary=dictionary,
         column_encoding=encodings,
         write_statistics=[column.name for column in table.columns if column.bounds],
@@ -167,8 +166,8 @@ def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Ar
     return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
-def open_file(storage: Storage, file: DataFile) -> pq.ParquetFile:
-    """Open a live file.
+def open_file(storage: Storage, file: DataFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Open a live file; with its metadata known, its footer isn't read.
 
     Raises
     ------
@@ -176,7 +175,7 @@ def open_file(storage: Storage, file: DataFile) -> pq.ParquetFile:
         If it is missing or no longer the Parquet file that was written.
     """
     try:
-        parquet = pq.ParquetFile(storage.open_input(file.path))
+        parquet = pq.ParquetFile(storage.open_input(file.path), metadata=metadata)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, StoreDamagedError):
             raise
@@ -202,7 +201,7 @@ def read_file_rows(
         return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=False))
     key = ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
-    groups = [g for g, bounds in enumerate(_group_bounds(parquet, key)) if _overlaps(bounds, ranges)]
+    groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
     table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=False))
     return table.filter(ids_in_ranges(table[key], ranges)).select(list(columns))
 
@@ -218,9 +217,8 @@ def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
     return bounds is None or any(low <= bounds[1] and high >= bounds[0] for low, high in ranges)
 
 
-def _group_bounds(parquet: pq.ParquetFile, key: str | None) -> list[IdRange | None]:
+def _group_bounds(metadata: pq.FileMetaData, key: str | None) -> list[IdRange | None]:
     """Bounds of the id column in each row group; None where the file does not say."""
-    metadata = parquet.metadata
     at = metadata.schema.names.index(key) if key in metadata.schema.names else -1
     bounds: list[IdRange | None] = []
     for group in range(metadata.num_row_groups):
@@ -232,12 +230,37 @@ def _group_bounds(parquet: pq.ParquetFile, key: str | None) -> list[IdRange | No
     return bounds
 
 
-def row_group_bounds(storage: Storage, file: DataFile) -> list[tuple[IdRange, int]]:
-    """Smallest and largest id of each row group, and its rows."""
-    parquet = open_file(storage, file)
+@dataclass(frozen=True)
+class RowGroup:
+    """What a footer says of a row group."""
+
+    ids: IdRange
+    """Smallest and largest id."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer of a file, to open it again without reading that."""
+
+    metadata: pq.FileMetaData
+    groups: tuple[RowGroup, ...]
+
+
+def read_footer(storage: Storage, file: DataFile) -> Footer:
+    """Read the footer of a file whose table has ids."""
+    metadata = open_file(storage, file).metadata
     whole = (file.min_id or 0, file.max_id or 0)
-    bounds = _group_bounds(parquet, ID_COLUMN[file.table])
-    return [(known or whole, parquet.metadata.row_group(g).num_rows) for g, known in enumerate(bounds)]
+    bounds = _group_bounds(metadata, ID_COLUMN[file.table])
+    return Footer(
+        metadata, tuple(RowGroup(known or whole, metadata.row_group(g).num_rows) for g, known in enumerate(bounds))
+    )
+
+
+def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
+    """Rows of one row group of a file."""
+    parquet = open_file(storage, file, footer.metadata)
+    return _guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
 
 
 def ids_in_ranges(ids: pa.ChunkedArray, ranges: Sequence[IdRange]) -> pa.Array:

@@ -139,6 +139,7 @@ EPOCH: Final = (
         "OBSMJD + EXPTIME/2 + light travel time to the Sun, seen from Palomar",
         encoding=Encoding.SPLIT,
         bounds=True,
+        zstd_level=1,
     ),
     Column(
         "mag",
@@ -148,6 +149,7 @@ EPOCH: Final = (
         "psfcat flux, MAGZP",
         nullable=True,
         encoding=Encoding.SPLIT,
+        zstd_level=1,
     ),
     Column(
         "magerr",

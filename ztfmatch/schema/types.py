@@ -33,6 +33,8 @@ class Column:
     encoding: Encoding = Encoding.PLAIN
     bounds: bool = False
     """Whether minimum and maximum are kept for each row group."""
+    zstd_level: int = 3
+    """Lower where a higher one takes much longer and saves next to nothing."""
 
     def field(self) -> pa.Field:
         """Arrow field with unit, description and source as metadata."""

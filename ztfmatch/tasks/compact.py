@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,8 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import StoreDamagedError
-from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.io.parquet import DataFile, Destination, iterate_batches, read_rows, table_from_columns, write_file
+from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves
+from ztfmatch.io.parquet import (
+    ROW_GROUP_ROWS,
+    DataFile,
+    Destination,
+    iterate_batches,
+    read_rows,
+    table_from_columns,
+    write_file,
+)
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.kernels.rows import MEASURED, linked_digest, row_digests
@@ -23,6 +31,8 @@ from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.statistics import StatisticsBuilder, released_exposures
 
 ROWS_PER_FILE: Final = 1_000_000
+_ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
+"""With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
 BYTES_PER_ROW_IN_FLIGHT: Final = 900
 BYTES_PER_OBJECT: Final = 900
 
@@ -59,28 +69,47 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
     StoreDamagedError
         If what was read back is not what was there.
     """
-    files = _write_objects(task) + _write_detections(task) + _write_orphans(task)
-    for table, before in ((DETECTIONS, task.detections), (ORPHANS, task.orphans)):
-        after = [file for file in files if file.table == table.name]
-        old, new = _content(task.storage, table, before), _content(task.storage, table, after)
-        if old != new:
+    before = {DETECTIONS.name: _Content(DETECTIONS), ORPHANS.name: _Content(ORPHANS)}
+    files = _write_objects(task)
+    files += _write_detections(task, before[DETECTIONS.name])
+    files += _write_orphans(task, before[ORPHANS.name])
+    for name, old in before.items():
+        new = _Content(old.table)
+        for file in files:
+            if file.table == name:
+                new.add_file(task.storage, file)
+        if (old.rows, old.digest) != (new.rows, new.digest):
             raise StoreDamagedError(
-                f"compaction of {table.name} in tile {task.tile}: {new} rows, digest; expected {old}"
+                f"compaction of {name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} read back; "
+                f"{old.rows} of {old.digest:x} were there"
             )
     return {"files": [file.to_json() for file in files]}
 
 
-def _content(storage: Storage, table: Table, files: Sequence[DataFile]) -> tuple[int, int]:
-    """Rows and order-free digest of some files, of all that identifies and measures a detection."""
-    link = "objectid" if table is DETECTIONS else "nearestid"
-    rows, total = 0, 0
-    for file in files:
-        for batch in iterate_batches(storage, file, [link, "exposureid", *MEASURED], ROWS_PER_FILE // 4):
-            columns = numpy_columns(batch.set_column(0, link, batch[link].fill_null(0)))
-            digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
-            rows += batch.num_rows
-            total += int(linked_digest(digests, columns[link], columns["exposureid"]))
-    return rows, total % 2**64
+class _Content:
+    """Rows and their order-free digest, of all that identifies and measures a detection."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows = self.digest = 0
+        self._link = "objectid" if table is DETECTIONS else "nearestid"
+
+    def add(self, columns: Arrays) -> None:
+        """Take in some rows."""
+        digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
+        self.rows += len(digests)
+        self.digest = (self.digest + int(linked_digest(digests, columns[self._link], columns["exposureid"]))) % 2**64
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take in some rows."""
+        columns = [self._link, "exposureid", *MEASURED]
+        arrays = {name: batch[name].to_numpy(zero_copy_only=False) for name in columns if name != self._link}
+        self.add({**arrays, self._link: batch[self._link].fill_null(0).to_numpy()})
+
+    def add_file(self, storage: Storage, file: DataFile) -> None:
+        """Take in the rows of a file."""
+        for batch in iterate_batches(storage, file, [self._link, "exposureid", *MEASURED], ROW_GROUP_ROWS):
+            self.add_batch(batch)
 
 
 def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
@@ -106,13 +135,13 @@ def _write_objects(task: CompactTask) -> list[DataFile]:
     return [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
 
 
-def _write_detections(task: CompactTask) -> list[DataFile]:
+def _write_detections(task: CompactTask, read: _Content) -> list[DataFile]:
     """Detections by target tile, and the statistics of the objects in the same pass."""
     owner = _owners(task)
     public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
     writers = [_TargetWriter(task, tile) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
-    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE):
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, read.add):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
             part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
@@ -164,11 +193,11 @@ class _TargetWriter:
     def add(self, chunk: Lightcurves) -> None:
         ids = np.repeat(chunk.objectid, np.diff(chunk.offsets))
         self._held.append(table_from_columns(DETECTIONS, {"objectid": ids, **chunk.columns}))
-        if sum(table.num_rows for table in self._held) >= ROWS_PER_FILE:
+        if sum(table.num_rows for table in self._held) >= _ROWS_TO_WRITE:
             self._write()
 
     def _write(self) -> None:
-        table = pa.concat_tables(self._held).combine_chunks()
+        table = self._held[0] if len(self._held) == 1 else pa.concat_tables(self._held).combine_chunks()
         self._held = []
         self._files.append(write_file(_to(self._task, DETECTIONS, self._tile, len(self._files)), table))
 
@@ -178,11 +207,11 @@ class _TargetWriter:
         return self._files
 
 
-def _write_orphans(task: CompactTask) -> list[DataFile]:
+def _write_orphans(task: CompactTask, read: _Content) -> list[DataFile]:
     """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
     written: list[DataFile] = []
     numbers = [0] * len(task.targets)
-    for table in _orphan_groups(task):
+    for table in _orphan_groups(task, read):
         target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
         for i, tile in enumerate(task.targets):
             rows = table.filter(pa.array(target == i))
@@ -192,11 +221,12 @@ def _write_orphans(task: CompactTask) -> list[DataFile]:
     return written
 
 
-def _orphan_groups(task: CompactTask) -> Iterator[pa.Table]:
+def _orphan_groups(task: CompactTask, read: _Content) -> Iterator[pa.Table]:
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
     held: list[pa.Table] = []
     for file in task.orphans:
         for batch in iterate_batches(task.storage, file, ORPHANS.names, ROWS_PER_FILE):
+            read.add_batch(batch)
             if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
                 yield pa.concat_tables(held)
                 held = []
