@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ztfmatch.io import parquet
+from ztfmatch.io import merge
 from ztfmatch.io.merge import iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
-from ztfmatch.schema import DETECTIONS
+from ztfmatch.schema import DETECTIONS, Table
 
 COLUMNS = ["mag", "psfflux"]
 
@@ -33,12 +34,12 @@ def detections(objectid: np.ndarray, exposure: int) -> pa.Table:
     return table_from_columns(DETECTIONS, columns)
 
 
-def write(place: Path, tables: list[pa.Table]) -> tuple[Storage, list[DataFile]]:
+def write(place: Path, tables: list[pa.Table], layout: Table = DETECTIONS) -> tuple[Storage, list[DataFile]]:
     storage = Storage.at(place)
     files = []
     for i, unsorted in enumerate(tables):
         table = unsorted.sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
-        files.append(write_file(Destination(storage, DETECTIONS, Tile(0, 0), 1, str(i)), table))
+        files.append(write_file(Destination(storage, layout, Tile(0, 0), 1, str(i)), table))
     return storage, files
 
 
@@ -57,14 +58,15 @@ def collected(storage: Storage, files: list[DataFile], rows: int) -> pa.Table:
 @given(
     st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True), min_size=1, max_size=9),
     st.integers(1, 60),
+    st.integers(0, 40),
 )
 def test_iterate_lightcurves_any_files_equals_one_sort(
-    tmp_path_factory: pytest.TempPathFactory, exposures: list[list[int]], rows: int
+    tmp_path_factory: pytest.TempPathFactory, exposures: list[list[int]], rows: int, carried: int
 ) -> None:
     tables = [detections(np.array(ids, np.int64), i) for i, ids in enumerate(exposures)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "ROW_GROUP_ROWS", 8)
-        storage, files = write(tmp_path_factory.mktemp("merge"), tables)
+        patch.setattr(merge, "ROWS_CARRIED", carried)
+        storage, files = write(tmp_path_factory.mktemp("merge"), tables, replace(DETECTIONS, row_group_rows=8))
         got = collected(storage, files, rows)
     whole = pa.concat_tables(tables).sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
     for name in got.column_names:

@@ -30,7 +30,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
     type=click.IntRange(2),
     default=CompactConfig.min_files,
     show_default=True,
-    help="Compact tiles with at least so many files of detections, or of orphans.",
+    help="Compact tiles with at least so many files of detections, or of orphans, and a ledger of so many small files.",
 )
 @click.option(
     "--max-rows-per-tile",
@@ -58,7 +58,8 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
     config = CompactConfig(min_files, max_rows_per_tile)
     with progress_bar(as_json) as progress:
         report = open_store(store).compact(config, resources, progress, dry_run, note)
-    what = f"{counted(len(report.tiles), 'tile')} with {counted(report.files_before, 'file')}"
+    what = f"{counted(len(report.tiles), 'tile')} with {counted(report.files_before - report.ledger_files, 'file')}"
+    what += f" and {counted(report.ledger_files, 'file')} of the ledger" if report.ledger_files else ""
     split = f", {len(report.split)} of them split" if report.split else ""
     if report.committed:
         line = (
@@ -66,7 +67,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
             f"{size_text(report.bytes_after)}, {report.seconds:.1f} s."
         )
     else:
-        line = f"Would compact {what}{split}." if report.tiles else "No tile needs it."
+        line = f"Would compact {what}{split}." if report.files_before else "No tile needs it."
     emit(report, as_json, [line])
 
 

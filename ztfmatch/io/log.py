@@ -16,35 +16,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import ztfmatch
 from ztfmatch.config import StoreConfig
 from ztfmatch.errors import CommitConflictError, StoreDamagedError, StoreFormatError, StoreNotFoundError
 from ztfmatch.io import paths
+from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 
 FORMAT: Final = "ztfmatch-store"
 FORMAT_VERSION: Final = 1
-
-_MANIFEST_SCHEMA: Final = pa.schema(
-    [
-        pa.field("table", pa.string(), False),
-        pa.field("order", pa.int8(), False),
-        pa.field("npix", pa.int64(), False),
-        pa.field("path", pa.string(), False),
-        pa.field("rows", pa.int64(), False),
-        pa.field("size", pa.int64(), False),
-        pa.field("min_id", pa.int64()),
-        pa.field("max_id", pa.int64()),
-        pa.field("min_hmjd", pa.float64()),
-        pa.field("max_hmjd", pa.float64()),
-        pa.field("sha256", pa.string(), False),
-        pa.field("commit", pa.int64(), False),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -201,15 +184,26 @@ def retain_from(storage: Storage, oldest: int) -> None:
     storage.sync([paths.RETAINED_FILE])
 
 
-def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> list[DataFile]:
-    """Live files of some manifests."""
-    files: list[DataFile] = []
-    for part in parts:
-        try:
-            table = pq.ParquetFile(pa.BufferReader(storage.read(paths.manifest(part.id)))).read()
-        except (FileNotFoundError, pa.ArrowException, OSError) as error:
-            raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
-        files.extend(DataFile(*row) for row in zip(*table.to_pydict().values(), strict=True))
+def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
+    """Live files of some manifests.
+
+    Raises
+    ------
+    StoreDamagedError
+        If one is missing or not what was written.
+    """
+    return FileList.joined(_read_manifest(storage, part) for part in parts)
+
+
+def _read_manifest(storage: Storage, part: ManifestPart) -> FileList:
+    try:
+        files = FileList.decode(storage.read(paths.manifest(part.id)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
+    if len(files) != part.files:
+        raise StoreDamagedError(
+            f"{paths.manifest(part.id)} in {storage.root} is damaged: {len(files)} files, expected {part.files}"
+        )
     return files
 
 
@@ -282,19 +276,15 @@ def _publish(
 def _write_manifests(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> tuple[ManifestPart, ...]:
     """Manifests of the new snapshot: the parent's that stay as they are, and one new."""
     kept = list(parent.manifests) if parent else []
-    files = list(change.added)
+    files = FileList.of(change.added)
     if change.removed:
-        files = [f for f in read_manifests(storage, kept) if f.path not in change.removed] + files
+        files = FileList.joined([read_manifests(storage, kept).without(change.removed), files])
         kept = []
     while kept and kept[-1].files <= 2 * len(files):
-        files = read_manifests(storage, [kept.pop()]) + files
-    if not files:
+        files = FileList.joined([read_manifests(storage, [kept.pop()]), files])
+    if not len(files):
         return tuple(kept)
-    rows = [list(column) for column in zip(*(file.to_json().values() for file in files), strict=True)]
-    table = pa.table([pa.array(v, f.type) for v, f in zip(rows, _MANIFEST_SCHEMA, strict=True)], _MANIFEST_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    content = sink.getvalue()
+    content = files.encode()
     identity = _named_by_content(prefix, content)
     storage.put(paths.manifest(identity), content)
     return (*kept, ManifestPart(identity, len(files)))

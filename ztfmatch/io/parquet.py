@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +19,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
 
-ROW_GROUP_ROWS: Final = 131_072
-"""Rows of a row group, and of its one page in each column: 2^17, so that every byte plane of a byte-stream split
-column fills whole zstd blocks and has an entropy table of its own. Smaller pages mix the planes, which costs two bytes
-a detection."""
-
-_PAGE_BYTES: Final = 8 * ROW_GROUP_ROWS + (1 << 16)
+_PAGE_MARGIN_BYTES: Final = 1 << 16
 _PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
     Encoding.DELTA: "DELTA_BINARY_PACKED",
@@ -35,7 +30,7 @@ IdRange = tuple[int, int]
 """Smallest and largest id, both inclusive."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DataFile:
     """One live Parquet file: a row of the manifest."""
 
@@ -65,7 +60,7 @@ class DataFile:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 ID_COLUMN: Final = {
@@ -146,11 +141,11 @@ def encode(table: Table, data: pa.Table) -> pa.Buffer:
         column_encoding=encodings,
         write_statistics=[column.name for column in table.columns if column.bounds],
         write_page_index=False,
-        data_page_size=_PAGE_BYTES,
-        max_rows_per_page=ROW_GROUP_ROWS,
+        data_page_size=8 * table.row_group_rows + _PAGE_MARGIN_BYTES,
+        max_rows_per_page=table.row_group_rows,
         version="2.6",
     ) as writer:
-        writer.write_table(data.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
+        writer.write_table(data.cast(table.schema), row_group_size=table.row_group_rows)
     return sink.getvalue()
 
 
@@ -193,13 +188,28 @@ def _describe(file: DataFile) -> str:
 
 
 def read_file_rows(
-    storage: Storage, file: DataFile, columns: Sequence[str], ranges: Sequence[IdRange] | None = None
+    storage: Storage,
+    file: DataFile,
+    columns: Sequence[str],
+    ranges: Sequence[IdRange] | None = None,
+    key: str | None = None,
 ) -> pa.Table:
-    """Rows of one file, of all ids or of some ranges of its id column; only the row groups needed are read."""
+    """Rows of one file, of all ids or of some ranges of its id column; only the row groups needed are read.
+
+    Parameters
+    ----------
+    storage : Storage
+    file : DataFile
+    columns : sequence of str
+    ranges : sequence of IdRange, optional
+        They may not overlap.
+    key : str, optional
+        The column of integers that the ranges are of, by default the table's ids.
+    """
     parquet = open_file(storage, file)
     if ranges is None:
         return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=False))
-    key = ID_COLUMN[file.table]
+    key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
     table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=False))
@@ -278,12 +288,13 @@ def read_rows(
     files: Iterable[DataFile],
     columns: Sequence[str],
     ranges: Sequence[IdRange] | None = None,
+    key: str | None = None,
 ) -> pa.Table | None:
-    """Rows of several files of one table, file after file; None where none fits."""
+    """Rows of several files of one table, file after file, as :func:`read_file_rows`; None where none fits."""
     parts = [
-        read_file_rows(storage, file, columns, ranges)
+        read_file_rows(storage, file, columns, ranges, key)
         for file in files
-        if file.rows and (ranges is None or file.holds_id(ranges))
+        if file.rows and (ranges is None or key is not None or file.holds_id(ranges))
     ]
     return pa.concat_tables(parts) if parts else None
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ztfmatch.config import StoreConfig
 from ztfmatch.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.io import log
+from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
@@ -31,7 +32,7 @@ class SnapshotFiles:
         return self.commit.number
 
     @functools.cached_property
-    def files(self) -> list[DataFile]:
+    def files(self) -> FileList:
         """All live files."""
         return log.read_manifests(self.storage, self.commit.manifests)
 
@@ -40,40 +41,26 @@ class SnapshotFiles:
         """Tiles of the snapshot."""
         return log.read_tiling(self.storage, self.commit.tiling)
 
-    @functools.cached_property
-    def _by_table(self) -> dict[str, list[DataFile]]:
-        grouped: dict[str, list[DataFile]] = {name: [] for name in TABLES}
-        for file in self.files:
-            grouped.setdefault(file.table, []).append(file)
-        return grouped
-
-    @functools.cached_property
-    def _by_tile(self) -> dict[tuple[str, Tile | None], list[DataFile]]:
-        grouped: dict[tuple[str, Tile | None], list[DataFile]] = {}
-        for file in self.files:
-            grouped.setdefault((file.table, file.tile), []).append(file)
-        return grouped
-
     def of_table(self, table: str) -> list[DataFile]:
         """Live files of a table."""
-        return self._by_table[table]
+        return self.files.of_table(table)
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
         """Live files of one tile of a table, oldest first."""
-        return sorted(self._by_tile.get((table, tile), []), key=lambda f: (f.min_hmjd or 0.0, f.path))
+        return self.files.of_tile(table, tile)
 
     def tiles_with(self, *tables: str) -> list[Tile]:
         """Tiles that have files of any of these tables, in order of the sky."""
-        tiles = {file.tile for table in tables for file in self.of_table(table) if file.tile is not None}
+        tiles = {tile for table in tables for tile in self.files.by_tile(table) if tile is not None}
         return sorted(tiles, key=lambda tile: tile.fine_range)
 
     def rows(self, table: str) -> int:
         """Number of rows of a table."""
-        return sum(file.rows for file in self.of_table(table))
+        return self.files.total(table, "rows")
 
     def size(self, table: str) -> int:
         """Bytes of a table's files."""
-        return sum(file.size for file in self.of_table(table))
+        return self.files.total(table, "size")
 
     def read(
         self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None

@@ -290,7 +290,7 @@ def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[S
 
 
 def _paths(snapshot: SnapshotFiles, table: str) -> set[str]:
-    return {file.path for file in snapshot.of_table(table)}
+    return set(snapshot.files.paths(table))
 
 
 def _change(

@@ -9,6 +9,7 @@ from typing import Final
 from ztfmatch.config import CompactConfig
 from ztfmatch.errors import CommitConflictError
 from ztfmatch.io import log
+from ztfmatch.io.manifest import TileFiles
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
@@ -17,7 +18,11 @@ from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS
 from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, ROWS_PER_FILE, CompactTask, compact_tile
+from ztfmatch.tasks.ledger import CompactLedgerTask, compact_ledger
 from ztfmatch.tasks.staging import clear
+
+LEDGER_ROWS: Final = 500_000
+"""Most rows of a ledger file that compaction makes."""
 
 _TILED: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name, STATISTICS.name)
 
@@ -33,6 +38,8 @@ class CompactReport:
     """Tiles written anew."""
     split: list[str]
     """Those of them that were divided into four."""
+    ledger_files: int
+    """Files of the ledger that became fewer."""
     files_before: int
     files_after: int
     bytes_before: int
@@ -55,57 +62,121 @@ def compact(
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    plan = _plan(snapshot, config)
-    before = [file for tile in plan for name in _TILED for file in snapshot.of_tile(name, tile)]
-    split = [str(tile) for tile, targets in plan.items() if len(targets) > 1]
-    names = [str(tile) for tile in plan]
-    sizes = len(before), sum(file.size for file in before)
-    if not plan or dry_run:
-        return CompactReport(
-            storage.root, snapshot.number, False, names, split, sizes[0], 0, sizes[1], 0, watch.seconds
+    plan = _Plan(_tiles(snapshot, config), _ledger_groups(snapshot, config))
+    before = [file for tile in plan.tiles for name in _TILED for file in snapshot.of_tile(name, tile)]
+    before += plan.ledger_files
+    added: list[DataFile] = []
+    commit = snapshot.commit
+    if before and not dry_run:
+        operation_id = OperationId("compact", snapshot.number, [asdict(config), [file.path for file in before]]).value
+        added = _run(snapshot, plan, operation_id, runner)
+        change = log.Change(
+            "compact",
+            operation_id,
+            asdict(config),
+            plan.counts | {"files_before": len(before), "files_after": len(added)},
+            added,
+            frozenset(file.path for file in before),
+            _split_tiling(snapshot.tiling, plan.tiles) if plan.split else None,
+            started=watch.started,
+            note=note,
         )
-    operation_id = OperationId("compact", snapshot.number, [asdict(config), names]).value
-    tasks = [_task(snapshot, tile, targets, operation_id) for tile, targets in plan.items()]
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
-    added = files_of(runner.run(Job("compacting", compact_tile, tasks, operation_id, storage)))
-    counts = {"tiles": len(plan), "split": len(split), "files_before": len(before), "files_after": len(added)}
-    removed = frozenset(file.path for file in before)
-    tiling = _split_tiling(snapshot.tiling, plan) if split else None
-    change = log.Change(
-        "compact", operation_id, asdict(config), counts, added, removed, tiling, started=watch.started, note=note
-    )
-    commit = _commit(snapshot, change, set(plan))
-    clear(storage, operation_id)
-    after = sum(file.size for file in added)
+        commit = _commit(snapshot, change, set(plan.tiles))
+        clear(storage, operation_id)
     return CompactReport(
-        storage.root, commit.number, True, names, split, sizes[0], len(added), sizes[1], after, watch.seconds
+        storage.root,
+        commit.number,
+        commit is not snapshot.commit,
+        [str(tile) for tile in plan.tiles],
+        [str(tile) for tile in plan.split],
+        len(plan.ledger_files),
+        len(before),
+        len(added),
+        sum(file.size for file in before),
+        sum(file.size for file in added),
+        watch.seconds,
     )
 
 
-def _plan(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[Tile, ...]]:
+@dataclass(frozen=True)
+class _Plan:
+    tiles: dict[Tile, tuple[Tile, ...]]
     """Tiles to write anew, and what becomes of each: itself, or its children."""
+    ledger: list[tuple[DataFile, ...]]
+    """Files of the ledger to be made one."""
+
+    @property
+    def split(self) -> list[Tile]:
+        return [tile for tile, targets in self.tiles.items() if len(targets) > 1]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"tiles": len(self.tiles), "split": len(self.split)}
+
+    @property
+    def ledger_files(self) -> list[DataFile]:
+        return [file for group in self.ledger for file in group]
+
+
+def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner) -> list[DataFile]:
+    tasks = [_task(snapshot, tile, targets, operation_id) for tile, targets in plan.tiles.items()]
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    added = files_of(runner.run(Job("compacting", compact_tile, tasks, operation_id, snapshot.storage)))
+    ledger = [
+        CompactLedgerTask(
+            f"ledger-{i:04d}", snapshot.storage, files, snapshot.number + 1, f"{operation_id[:12]}-{i:04d}"
+        )
+        for i, files in enumerate(plan.ledger)
+    ]
+    return added + files_of(
+        runner.run(Job("compacting the ledger", compact_ledger, ledger, operation_id, snapshot.storage))
+    )
+
+
+def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[Tile, ...]]:
+    held = {name: snapshot.files.by_tile(name) for name in (OBJECTS.name, DETECTIONS.name, ORPHANS.name)}
+    none = TileFiles(0, 0, -1)
     plan: dict[Tile, tuple[Tile, ...]] = {}
-    for tile in snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name):
-        if _outgrown(snapshot, tile, config):
+    for tile in snapshot.tiles_with(*held):
+        objects, detections, orphans = (of_table.get(tile, none) for of_table in held.values())
+        too_many = (
+            objects.rows > snapshot.config.seeds_per_tile or detections.rows + orphans.rows > config.max_rows_per_tile
+        )
+        if too_many and tile.order < snapshot.config.max_order:
             plan[tile] = tile.children()
-        elif any(len(snapshot.of_tile(name, tile)) >= config.min_files for name in (DETECTIONS.name, ORPHANS.name)):
+        elif any(_scattered(table, config) for table in (detections, orphans)):
             plan[tile] = (tile,)
     return plan
 
 
-def _outgrown(snapshot: SnapshotFiles, tile: Tile, config: CompactConfig) -> bool:
-    objects = _rows(snapshot.of_tile(OBJECTS.name, tile))
-    rows = _rows(snapshot.of_tile(DETECTIONS.name, tile)) + _rows(snapshot.of_tile(ORPHANS.name, tile))
-    too_many = objects > snapshot.config.seeds_per_tile or rows > config.max_rows_per_tile
-    return too_many and tile.order < snapshot.config.max_order
+def _scattered(table: TileFiles, config: CompactConfig) -> bool:
+    """Whether a tile has so many files of a table more than its rows fill."""
+    return table.files - table.rows // ROWS_PER_FILE >= config.min_files
 
 
-def _rows(files: Iterable[DataFile]) -> int:
-    return sum(file.rows for file in files)
+def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple[DataFile, ...]]:
+    """Small files of the ledger, in order of time, in groups of up to LEDGER_ROWS rows; large ones stay as they are.
+
+    So a file still holds one stretch of time, and an append finds the nights of its exposures without reading others.
+    """
+    files = sorted(snapshot.of_table(EXPOSURES.name), key=lambda file: (file.min_hmjd or 0.0, file.path))
+    small = [file for file in files if file.rows < LEDGER_ROWS // 2]
+    if len(small) < config.min_files:
+        return []
+    groups: list[list[DataFile]] = [[]]
+    for file in small:
+        if sum(member.rows for member in groups[-1]) + file.rows > LEDGER_ROWS:
+            groups.append([])
+        groups[-1].append(file)
+    return [tuple(group) for group in groups if len(group) > 1]
 
 
 def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:
     return Tiling(tuple(part for tile in tiling.tiles for part in plan.get(tile, (tile,))))
+
+
+def _rows(files: Iterable[DataFile]) -> int:
+    return sum(file.rows for file in files)
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operation_id: str) -> CompactTask:
@@ -137,16 +208,14 @@ def _commit(snapshot: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> lo
             return log.commit(snapshot.storage, head.commit, change)
         except CommitConflictError:
             head = open_snapshot(snapshot.storage)
-            if not _untouched(snapshot, head, tiles, split=change.tiling is not None):
+            if not _untouched(snapshot, head, change, tiles):
                 raise
 
 
-def _untouched(snapshot: SnapshotFiles, head: SnapshotFiles, tiles: set[Tile], split: bool) -> bool:
+def _untouched(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> bool:
     """Whether all files that were compacted are live, and none came into a tile that is split."""
-    live = {file.path for file in head.files}
-    before = {file.path for tile in tiles for name in _TILED for file in snapshot.of_tile(name, tile)}
-    if head.commit.tiling != snapshot.commit.tiling or not before <= live:
+    if head.commit.tiling != snapshot.commit.tiling or not change.removed <= set(head.files.paths()):
         return False
-    return not split or all(
-        file.path in before for tile in tiles for name in _TILED for file in head.of_tile(name, tile)
+    return change.tiling is None or all(
+        file.path in change.removed for tile in tiles for name in _TILED for file in head.of_tile(name, tile)
     )

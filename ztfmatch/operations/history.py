@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Stopwatch
+from ztfmatch.schema import TABLES
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,18 @@ class Difference:
 def compare(storage: Storage, before: int, after: int) -> list[Difference]:
     """What changed from one snapshot to another, by table and tile; what they share is left out."""
     first, second = open_snapshot(storage, before), open_snapshot(storage, after)
-    paths = {file.path for file in first.files}, {file.path for file in second.files}
-    changed = {(f.table, f.tile) for f in first.files if f.path not in paths[1]}
-    changed |= {(f.table, f.tile) for f in second.files if f.path not in paths[0]}
+    removed = Counter((file.table, file.tile) for file in first.files.not_in(second.files))
+    added = Counter((file.table, file.tile) for file in second.files.not_in(first.files))
     rows = [_rows(snapshot) for snapshot in (first, second)]
-    removed = Counter((f.table, f.tile) for f in first.files if f.path not in paths[1])
-    added = Counter((f.table, f.tile) for f in second.files if f.path not in paths[0])
     return [
         Difference(key[0], "" if key[1] is None else str(key[1]), rows[0][key], rows[1][key], removed[key], added[key])
-        for key in sorted(changed, key=lambda key: (key[0], "" if key[1] is None else str(key[1])))
+        for key in sorted(removed | added, key=lambda key: (key[0], "" if key[1] is None else str(key[1])))
     ]
 
 
-def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, object]]:
-    rows: Counter[tuple[str, object]] = Counter()
-    for file in snapshot.files:
-        rows[file.table, file.tile] += file.rows
-    return rows
+def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, Tile | None]]:
+    held = ((name, tile, of) for name in TABLES for tile, of in snapshot.files.by_tile(name).items())
+    return Counter({(name, tile): of.rows for name, tile, of in held})
 
 
 @dataclass(frozen=True)

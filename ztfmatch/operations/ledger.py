@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row
@@ -109,14 +112,19 @@ def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
         return []
     times = [row["obsmjd"] for row in found]
     ids = [row["exposureid"] for row in found]
+    first, last = min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY
     files = [
         file
         for file in snapshot.of_table(EXPOSURES.name)
-        if _overlap(file, min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY)
-        or file.holds_id([(min(ids), max(ids))])
+        if _overlap(file, first, last) or file.holds_id([(min(ids), max(ids))])
     ]
     table = read_rows(snapshot.storage, files, _COLUMNS)
-    return [] if table is None else table.to_pylist()
+    if table is None:
+        return []
+    same_time = pc.and_(pc.greater_equal(table["obsmjd"], first), pc.less_equal(table["obsmjd"], last))
+    same_key = pc.is_in(table["exposureid"], pa.array(ids, pa.int64()))
+    rows: list[Row] = table.filter(pc.or_(same_time, same_key)).to_pylist()
+    return rows
 
 
 def _overlap(file: DataFile, low: float, high: float) -> bool:
@@ -135,7 +143,7 @@ def _quarantine_change(
     if not stale:
         return list(fresh.values()), frozenset()
     kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
-    return kept + list(fresh.values()), frozenset(file.path for file in snapshot.of_table(QUARANTINE.name))
+    return kept + list(fresh.values()), frozenset(snapshot.files.paths(QUARANTINE.name))
 
 
 def _content(row: Row) -> tuple[Any, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.io import log
 from ztfmatch.io.merge import ROWS_IN_FLIGHT
-from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
@@ -72,16 +70,14 @@ def update_statistics(storage: Storage, runner: Runner, note: str | None = None)
 
 def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:
     """Tiles whose objects or detections are newer than their statistics."""
-    return [
-        tile
-        for tile in snapshot.tiles_with(*_INPUTS)
-        if _newest(f for name in _INPUTS for f in snapshot.of_tile(name, tile))
-        > _newest(snapshot.of_tile(STATISTICS.name, tile))
-    ]
-
-
-def _newest(files: Iterable[DataFile]) -> int:
-    return max((file.commit for file in files), default=-1)
+    computed = snapshot.files.by_tile(STATISTICS.name)
+    newest: dict[Tile, int] = {}
+    for name in _INPUTS:
+        for tile, held in snapshot.files.by_tile(name).items():
+            if tile is not None:
+                newest[tile] = max(newest.get(tile, -1), held.newest)
+    stale = [tile for tile, last in newest.items() if tile not in computed or last > computed[tile].newest]
+    return sorted(stale, key=lambda tile: tile.fine_range)
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, operation_id: str) -> StatisticsTask:

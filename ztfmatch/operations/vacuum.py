@@ -83,6 +83,6 @@ def _named(storage: Storage, oldest: int, newest: int) -> set[str]:
         commit = log.read_commit(storage, number)
         manifests = {paths.manifest(part.id) for part in commit.manifests}
         if not manifests <= named:
-            named.update(file.path for file in log.read_manifests(storage, commit.manifests))
+            named.update(log.read_manifests(storage, commit.manifests).paths())
         named.update(manifests | {paths.tiling(commit.tiling)})
     return named

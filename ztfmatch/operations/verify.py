@@ -99,7 +99,7 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
     if deep:
         tasks = [
             ChecksumTask(f"checksums-{i}", storage, group)
-            for i, group in enumerate(chunks(snapshot.files, _FILES_PER_TASK))
+            for i, group in enumerate(chunks(list(snapshot.files), _FILES_PER_TASK))
         ]
         found.add(runner.run(Job("checksums", verify_checksums, tasks, operation_id)))
     results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))

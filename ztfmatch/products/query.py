@@ -180,9 +180,9 @@ def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
 
 
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
-    """Add the columns of each epoch's exposure; only the ledger files of those nights are read."""
+    """Add the columns of each epoch's exposure."""
     columns = ["exposureid", *LEDGER_COLUMNS]
-    ledger = _ledger_between(snapshot, epochs["hmjd"], columns)
+    ledger = _ledger_of(snapshot, epochs, columns)
     row = find_rows(build_map(ledger["exposureid"].to_numpy()), epochs["exposureid"].to_numpy())
     for name in LEDGER_COLUMNS:
         values = ledger[name].combine_chunks().take(pa.array(row))
@@ -190,18 +190,20 @@ def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
     return epochs
 
 
-def _ledger_between(snapshot: SnapshotFiles, hmjd: pa.ChunkedArray, columns: list[str]) -> pa.Table:
+def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, columns: list[str]) -> pa.Table:
+    """Ledger rows of the epochs' exposures, and perhaps others: only of their nights and fields any are read."""
     empty = EXPOSURES.schema.empty_table().select(columns)
-    if not len(hmjd):
+    if not epochs.num_rows:
         return empty
-    bounds = pc.min_max(hmjd)
+    bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - _MARGIN_DAY, bounds["max"].as_py() + _MARGIN_DAY
+    fields = {unit_of_objectid(objectid).field for objectid in pc.unique(epochs["objectid"]).to_pylist()}
     files = [
         file
         for file in snapshot.of_table(EXPOSURES.name)
         if file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
     ]
-    rows = read_rows(snapshot.storage, files, columns)
+    rows = read_rows(snapshot.storage, files, columns, _ranges(sorted(fields)), "field")
     return empty if rows is None else rows
 
 
@@ -209,7 +211,7 @@ def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
     objects = find_objects(snapshot, selection)
     epochs = _epochs_of(snapshot, objects)
-    public = released_exposures(_ledger_between(snapshot, epochs["hmjd"], ["exposureid", "programid"]))
+    public = released_exposures(_ledger_of(snapshot, epochs, ["exposureid", "programid"]))
     chunk = _with_all_objects(merge([numpy_columns(epochs)]) if epochs.num_rows else _no_epochs(), objects)
     values: dict[str, Any] = statistics_of(chunk, public)
     values |= {"objectid": chunk.objectid, "snapshot": np.full(len(chunk.objectid), snapshot.number)}

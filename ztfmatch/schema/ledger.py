@@ -16,7 +16,7 @@ UNKNOWN: Final = "unknown"
 
 def _unit(source: str) -> tuple[Column, ...]:
     return (
-        Column("field", pa.int16(), "", "Field number", source),
+        Column("field", pa.int16(), "", "Field number", source, bounds=True),
         Column("rcid", pa.int8(), "", "Readout channel, 0..63: 4*(ccdid-1) + qid-1", source),
         Column("fid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", source),
         Column("ccdid", pa.int8(), "", "CCD, 1..16", source),
@@ -42,7 +42,7 @@ _COMMIT: Final = Column("commit", pa.int64(), "", "The commit that took it in", 
 EXPOSURES: Final = Table(
     "exposures",
     "The ledger: one row per epochal catalog taken in.",
-    ("exposureid",),
+    ("field", "exposureid"),
     (
         Column(
             "exposureid",

@@ -52,6 +52,10 @@ class Table:
     columns: tuple[Column, ...]
     by_tile: bool = True
     """False for the tables about files, which are not divided over the sky."""
+    row_group_rows: int = 131_072
+    """Rows of a row group, and of its one page in each column. By default 2^17, so that every byte plane of a
+    byte-stream split column fills whole zstd blocks and has an entropy table of its own: smaller pages mix the planes,
+    which costs two bytes a detection."""
 
     @property
     def schema(self) -> pa.Schema:

@@ -13,7 +13,6 @@ import pyarrow as pa
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves
 from ztfmatch.io.parquet import (
-    ROW_GROUP_ROWS,
     DataFile,
     Destination,
     iterate_batches,
@@ -108,7 +107,7 @@ class _Content:
 
     def add_file(self, storage: Storage, file: DataFile) -> None:
         """Take in the rows of a file."""
-        for batch in iterate_batches(storage, file, [self._link, "exposureid", *MEASURED], ROW_GROUP_ROWS):
+        for batch in iterate_batches(storage, file, [self._link, "exposureid", *MEASURED], self.table.row_group_rows):
             self.add_batch(batch)
 
 

@@ -1,13 +1,16 @@
-"""The part of the ledger that one tile needs."""
+"""The ledger: the part of it that one tile needs, and how its small files become large ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, read_file_rows
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, caps_touch_tile
 from ztfmatch.schema import EXPOSURES
@@ -28,3 +31,33 @@ def exposures_of_tile(storage: Storage, ledger: Sequence[DataFile], tile: Tile, 
         touching = pa.array(caps_touch_tile(tile, ra, dec, radius))
         parts.append(rows.filter(touching).select(list(columns)).cast(parts[0].schema))
     return pa.concat_tables(parts)
+
+
+@dataclass(frozen=True)
+class CompactLedgerTask:
+    """Ledger files to be made one."""
+
+    key: str
+    storage: Storage
+    files: tuple[DataFile, ...]
+    commit: int
+    part: str
+
+
+def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
+    """Write the rows of some ledger files into one, sorted, and read it back; return ``files``.
+
+    Raises
+    ------
+    StoreDamagedError
+        If what was read back is not what was there.
+    """
+    rows = read_rows(task.storage, task.files, EXPOSURES.names)
+    if rows is None:
+        return {"files": []}
+    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
+    back = read_file_rows(task.storage, file, EXPOSURES.names)
+    if not back.cast(EXPOSURES.schema).equals(rows):
+        raise StoreDamagedError(f"compaction of the ledger: {file.path} reads back otherwise than it was written")
+    return {"files": [file.to_json()]}
