@@ -246,3 +246,44 @@ def test_open_snapshot_whose_file_is_missing_says_which(store: ztfmatch.Store) -
     (Path(store.path) / file.path).unlink()
     with pytest.raises(StoreDamagedError, match=file.path.rsplit("/", 1)[-1]):
         store.snapshot().files.read("objects")
+
+
+def test_compact_ledger_becomes_one_sorted_file_of_the_same_rows(
+    store: ztfmatch.Store, nights: list[list[str]]
+) -> None:
+    before = store.snapshot()
+    epochs = before.lightcurves(objectid=before.table("objects")["objectid"].to_pylist()[:40])
+    report = run(store)
+    after = store.snapshot()
+    files = after.files.of_table("exposures")
+    assert (len(before.files.of_table("exposures")), report.ledger_files, len(files)) == (N_APPENDS, N_APPENDS, 1)
+    rows = after.table("exposures")
+    assert rows.equals(rows.sort_by([("field", "ascending"), ("exposureid", "ascending")]))
+    assert rows.sort_by("exposureid").equals(before.table("exposures").sort_by("exposureid"))
+    assert after.lightcurves(objectid=after.table("objects")["objectid"].to_pylist()[:40]).equals(epochs)
+    assert store.append([*nights[0], *nights[3]]).known == len(nights[0]) + len(nights[3])
+
+
+def test_compact_large_ledger_files_are_left_alone(store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = store.snapshot().files.of_table("exposures")[0].rows
+    monkeypatch.setattr("ztfmatch.operations.compact.LEDGER_ROWS", 2 * rows + 2)
+    run(store)
+    files = store.snapshot().files.of_table("exposures")
+    assert [file.rows for file in files] == [2 * rows] * 2
+    spans = sorted((file.min_hmjd, file.max_hmjd) for file in files)
+    assert spans[0][1] < spans[1][0]  # type: ignore[operator]  (each holds a stretch of time of its own)
+    assert run(store).ledger_files == 0
+
+
+def test_compact_tile_of_many_full_files_is_not_compacted_again(
+    store: ztfmatch.Store, nights: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("ztfmatch.operations.compact", "ztfmatch.tasks.compact"):
+        monkeypatch.setattr(f"{module}.ROWS_PER_FILE", 300)
+    monkeypatch.setattr("ztfmatch.tasks.compact._ROWS_TO_WRITE", 300)
+    before = content(store)
+    run(store, min_files=4)
+    files = store.snapshot().files.of_table("detections")
+    assert len(files) > 4 * len({file.tile for file in files}), "the test needs tiles of many files"
+    assert content(store) == before
+    assert run(store, min_files=4).tiles == []

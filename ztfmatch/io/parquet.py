@@ -213,7 +213,7 @@ def read_file_rows(
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
     table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=False))
-    return table.filter(ids_in_ranges(table[key], ranges)).select(list(columns))
+    return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
 
 
 def _guarded(file: DataFile, read: Any) -> pa.Table:
@@ -273,14 +273,14 @@ def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int,
     return _guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
 
 
-def ids_in_ranges(ids: pa.ChunkedArray, ranges: Sequence[IdRange]) -> pa.Array:
+def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[IdRange]) -> npt.NDArray[np.bool_]:
     """Whether each id lies in any of the ranges, which may not overlap."""
     ordered = sorted(ranges)
     lows = np.array([low for low, _ in ordered], np.int64)
     highs = np.array([high for _, high in ordered], np.int64)
-    values = ids.to_numpy()
-    at = np.searchsorted(lows, values, side="right") - 1
-    return pa.array((at >= 0) & (values <= highs[np.maximum(at, 0)]))
+    at = np.searchsorted(lows, ids, side="right") - 1
+    inside: npt.NDArray[np.bool_] = (at >= 0) & (ids <= highs[np.maximum(at, 0)])
+    return inside
 
 
 def read_rows(

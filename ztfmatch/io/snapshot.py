@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
@@ -16,6 +17,8 @@ from ztfmatch.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.schema import TABLES
+
+_TILES_KEPT: Final = 16
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ class SnapshotFiles:
     def size(self, table: str) -> int:
         """Bytes of a table's files."""
         return self.files.total(table, "size")
+
+    @functools.cached_property
+    def _positions(self) -> dict[Tile, pa.Table]:
+        return {}
+
+    def object_positions(self, tile: Tile) -> pa.Table:
+        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects; those of the last tiles asked for are kept."""
+        if tile not in self._positions:
+            if len(self._positions) >= _TILES_KEPT:
+                self._positions.pop(next(iter(self._positions)))
+            names = ["objectid", "ra", "dec", "status"]
+            rows = read_rows(self.storage, self.of_tile("objects", tile), names)
+            self._positions[tile] = TABLES["objects"].schema.empty_table().select(names) if rows is None else rows
+        return self._positions[tile]
 
     def read(
         self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None

@@ -66,10 +66,10 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
     return xyz
 
 
-def unit_vector(ra: float, dec: float) -> Floats:
-    """Cartesian unit vector of one position in degrees, shape (3,); without the compiled code that many deserve."""
-    lon, lat = math.radians(ra), math.radians(dec)
-    return np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
+def unit_vector(ra: float | Floats, dec: float | Floats) -> Floats:
+    """Cartesian unit vectors of few positions in degrees, shape (3,) or (N, 3); without the compiled code."""
+    lon, lat = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
 def chord2_of_arcsec(separation_arcsec: float) -> float:

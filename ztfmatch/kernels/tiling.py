@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import hpgeom
@@ -55,18 +55,16 @@ class Tiling:
     tiles: tuple[Tile, ...]
 
     def __post_init__(self) -> None:
-        edge = 0
-        for tile in self.tiles:
-            first, edge_next = tile.fine_range
-            if first != edge:
-                raise ValueError(f"tiling has a gap or an overlap before {tile}")
-            edge = edge_next
-        if edge != 12 << (2 * FINE_ORDER):
+        order, npix = np.array([(tile.order, tile.npix) for tile in self.tiles], np.int64).reshape(-1, 2).T
+        starts, stops = (edge << 2 * (FINE_ORDER - order) for edge in (npix, npix + 1))
+        gaps = np.flatnonzero(starts != np.concatenate([[0], stops[:-1]]))
+        if gaps.size:
+            raise ValueError(f"tiling has a gap or an overlap before {self.tiles[gaps[0]]}")
+        if not starts.size or stops[-1] != 12 << (2 * FINE_ORDER):
             raise ValueError("tiling does not cover the sky")
+        object.__setattr__(self, "_starts", starts)
 
-    @functools.cached_property
-    def _starts(self) -> Pixels:
-        return np.array([tile.fine_range[0] for tile in self.tiles], np.int64)
+    _starts: Pixels = field(init=False, repr=False, compare=False)
 
     def index_of_fine(self, fine: Pixels) -> Pixels:
         """Row in ``tiles`` of each fine pixel, shape (N,)."""

@@ -16,8 +16,7 @@ from ztfmatch.errors import ConfigError
 from ztfmatch.io.merge import Lightcurves, merge, numpy_columns
 from ztfmatch.io.parquet import IdRange, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
-from ztfmatch.kernels.lookup import build_map, find_rows
-from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vector, unit_vectors
+from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vector
 from ztfmatch.kernels.tiling import Tile, fine_pixels
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
@@ -95,26 +94,27 @@ def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
 
 
 def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
-    tiles = _tiles_of_cone(snapshot, cone)
-    files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
-    positions = read_rows(snapshot.storage, files, ["objectid", "ra", "dec", "status"])
     schema = OBJECTS.schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
-    if positions is None:
-        return schema.empty_table()
-    delta = unit_vectors(positions["ra"].to_numpy(), positions["dec"].to_numpy()) - cone.centre
-    chord2 = (delta * delta).sum(axis=1)
-    inside = pa.array(chord2 <= chord2_of_arcsec(cone.radius_arcsec))
-    near = positions.append_column("separation", pa.array(arcsec_of_chord2(chord2))).filter(
-        pc.and_(inside, pc.equal(positions["status"], ACTIVE))
-    )
-    if not near.num_rows:
-        return schema.empty_table()
-    near = near.sort_by("objectid")
-    ids = near["objectid"].to_pylist()
-    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids))
+    tiles = _tiles_of_cone(snapshot, cone)
+    near = [_near(snapshot.object_positions(tile), cone) for tile in tiles]
+    ids = np.concatenate([found[0] for found in near])
+    files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
+    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids.tolist())) if ids.size else None
     if rows is None:
         return schema.empty_table()
-    return rows.sort_by("objectid").append_column(schema.field("separation"), near["separation"])
+    separation = np.concatenate([found[1] for found in near])[np.argsort(ids)]
+    return rows.sort_by("objectid").append_column(schema.field("separation"), pa.array(separation))
+
+
+def _near(positions: pa.Table, cone: Cone) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Objectids of the active objects in a cone, and their separations in arcsec."""
+    ra, dec = positions["ra"].to_numpy(), positions["dec"].to_numpy()
+    belt = np.flatnonzero(np.abs(dec - cone.dec) * 3600.0 <= cone.radius_arcsec + 1e-3)
+    chord2 = ((unit_vector(ra[belt], dec[belt]) - cone.centre) ** 2).sum(axis=1)
+    inside = chord2 <= chord2_of_arcsec(cone.radius_arcsec)
+    rows = positions.take(pa.array(belt[inside]))
+    active = pc.equal(rows["status"], ACTIVE).to_numpy()
+    return rows["objectid"].to_numpy()[active], arcsec_of_chord2(chord2[inside])[active]
 
 
 def _tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
@@ -158,11 +158,18 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     objects = find_objects(snapshot, selection)
     epochs = _epochs_of(snapshot, objects)
     table = _with_ledger(snapshot, epochs)
-    of_object = find_rows(build_map(objects["objectid"].to_numpy()), epochs["objectid"].to_numpy())
+    of_object = _rows_by_id(objects["objectid"], epochs["objectid"])
     for name in ("rcid", "field", "fid"):
-        values = objects[name].combine_chunks().take(pa.array(of_object))
+        values = objects[name].combine_chunks().take(of_object)
         table = table.add_column(1, OBJECTS.schema.field(name), values)
     return table
+
+
+def _rows_by_id(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
+    """Row of each wanted id, all of which are there; few of them, so that nothing compiled is loaded."""
+    known = ids.to_numpy()
+    order = np.argsort(known)
+    return pa.array(order[np.searchsorted(known, wanted.to_numpy(), sorter=order)])
 
 
 def _epochs_of(snapshot: SnapshotFiles, objects: pa.Table) -> pa.Table:
@@ -183,9 +190,9 @@ def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
     """Add the columns of each epoch's exposure."""
     columns = ["exposureid", *LEDGER_COLUMNS]
     ledger = _ledger_of(snapshot, epochs, columns)
-    row = find_rows(build_map(ledger["exposureid"].to_numpy()), epochs["exposureid"].to_numpy())
+    row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
     for name in LEDGER_COLUMNS:
-        values = ledger[name].combine_chunks().take(pa.array(row))
+        values = ledger[name].combine_chunks().take(row)
         epochs = epochs.append_column(EXPOSURES.schema.field(name), values)
     return epochs
 
@@ -242,7 +249,7 @@ def source_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     if "separation" in objects.column_names:
         objects = objects.drop_columns(["separation"])
     statistics = fresh_statistics(snapshot, selection).drop_columns(["objectid"])
-    xyz = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+    xyz = unit_vector(objects["ra"].to_numpy(), objects["dec"].to_numpy())
     table = objects.append_column("matchid", objects["sourceid"])
     for name, values in zip("xyz", xyz.T, strict=True):
         table = table.append_column(name, pa.array(values))
