@@ -109,8 +109,8 @@ class CompactConfig:
     Parameters
     ----------
     min_files : int
-        Tiles with at least so many files of detections, or of orphans, are compacted; the files that their number of
-        rows fills count as one. So is the ledger, where it has so many small files.
+        Tiles with at least so many files of detections, or of orphans, more than their rows fill, or with the same
+        objects (of orphans: exposures) are compacted. So is the ledger, where it has so many small files.
     max_rows_per_tile : int
         Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
     """

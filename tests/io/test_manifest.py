@@ -16,10 +16,14 @@ from ztfmatch.schema import TABLES
 TILES = [None, Tile(0, 0), Tile(0, 11), Tile(1, 0), Tile(3, 767), Tile(11, 12 * 4**11 - 1)]
 
 
-def data_file(number: int, table: str, tile: Tile | None, rows: int, commit: int) -> DataFile:
+def data_file(
+    number: int, table: str, tile: Tile | None, rows: int, commit: int, ids: tuple[int, int] | None = None
+) -> DataFile:
     order, npix = (-1, -1) if tile is None else (tile.order, tile.npix)
     times = (58000.0 + number, 58001.0 + number) if number % 3 else (None, None)
-    return DataFile(table, order, npix, f"data/{number}", rows, 10 * rows, number, None, *times, "ab" * 32, commit)
+    return DataFile(
+        table, order, npix, f"data/{number}", rows, 10 * rows, *(ids or (None, None)), *times, "ab" * 32, commit
+    )
 
 
 @st.composite
@@ -27,12 +31,21 @@ def file_lists(draw: st.DrawFn) -> list[DataFile]:
     drawn = draw(
         st.lists(
             st.tuples(
-                st.sampled_from(sorted(TABLES)), st.sampled_from(TILES), st.integers(0, 2**40), st.integers(0, 2**31)
+                st.sampled_from(sorted(TABLES)),
+                st.sampled_from(TILES),
+                st.integers(0, 2**40),
+                st.integers(0, 2**31),
+                st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda pair: (min(pair), max(pair))),
             ),
             max_size=30,
         )
     )
     return [data_file(i, *values) for i, values in enumerate(drawn)]
+
+
+def depth(files: list[DataFile]) -> int:
+    ranges = [(file.min_id, file.max_id) for file in files if file.min_id is not None and file.max_id is not None]
+    return max(sum(low <= number <= high for low, high in ranges) for number in range(10))
 
 
 @given(file_lists(), st.sampled_from(sorted(TABLES)), st.sampled_from(TILES[1:]))
@@ -50,7 +63,7 @@ def test_file_list_answers_as_a_loop_over_the_files_does(files: list[DataFile], 
     )
     assert listed.of_tile(table, tile) == expected
     assert listed.by_tile(table) == {
-        key: TileFiles(len(held), sum(file.rows for file in held), max(file.commit for file in held))
+        key: TileFiles(len(held), sum(file.rows for file in held), max(file.commit for file in held), depth(held))
         for key in {file.tile for file in of_table}
         if (held := [file for file in of_table if file.tile == key])
     }

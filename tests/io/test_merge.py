@@ -94,3 +94,13 @@ def test_ranges_of_rows_many_files_in_step_are_cut_within_their_row_groups(tmp_p
     assert sum(sizes) == 40_000
     assert max(sizes) <= 5100
     assert len(sizes) == 8
+
+
+def test_ranges_of_rows_row_groups_of_several_units_are_cut_within_each(tmp_path: Path) -> None:
+    """Between the ids of two units lies a gap of a hundred thousand times their number."""
+    units = [10**12, 10**12 + 10**11, 2 * 10**12]
+    ids = np.concatenate([unit + np.arange(300) for unit in units])
+    storage, files = write(tmp_path, [detections(ids, i) for i in range(20)])
+    sizes = [int(chunk.offsets[-1]) for chunk in iterate_lightcurves(storage, files, COLUMNS, 2000)]
+    assert sum(sizes) == 20 * 900
+    assert max(sizes) <= 2100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,11 +280,11 @@ def test_compact_tile_of_many_full_files_is_not_compacted_again(
     store: ztfmatch.Store, nights: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("ztfmatch.operations.compact", "ztfmatch.tasks.compact"):
-        monkeypatch.setattr(f"{module}.ROWS_PER_FILE", 300)
-    monkeypatch.setattr("ztfmatch.tasks.compact._ROWS_TO_WRITE", 300)
+        monkeypatch.setattr(f"{module}.ROWS_PER_FILE", 40)
+    monkeypatch.setattr("ztfmatch.tasks.compact._ROWS_TO_WRITE", 30)
     before = content(store)
-    run(store, min_files=4)
+    run(store, min_files=3)
     files = store.snapshot().files.of_table("detections")
-    assert len(files) > 4 * len({file.tile for file in files}), "the test needs tiles of many files"
+    assert max(Counter(file.tile for file in files).values()) >= 3, "the test needs a tile of many files"
     assert content(store) == before
-    assert run(store, min_files=4).tiles == []
+    assert run(store, min_files=3).tiles == []

@@ -45,6 +45,8 @@ class TileFiles:
     rows: int
     newest: int
     """Number of the commit that added the newest of them."""
+    depth: int
+    """Most files that can hold the same id: one if their ranges of ids do not overlap."""
 
 
 class FileList:
@@ -130,16 +132,36 @@ class FileList:
     def by_tile(self, table: str) -> dict[Tile | None, TileFiles]:
         """What each tile has of a table; None stands for the whole sky."""
         rows = self._rows_of(table)
+        if not len(rows):
+            return {}
         order, npix, sizes, commits = (self._numbers(name)[rows] for name in ("order", "npix", "rows", "commit"))
-        starts = np.flatnonzero(np.diff(order, prepend=-2) | np.diff(npix, prepend=-2)) if len(rows) else rows
+        starts = np.flatnonzero(np.diff(order, prepend=-2) | np.diff(npix, prepend=-2))
         counts = np.diff(np.append(starts, len(rows)))
-        totals = np.add.reduceat(sizes, starts) if len(rows) else sizes
-        newest = np.maximum.reduceat(commits, starts) if len(rows) else commits
-        values = (array.tolist() for array in (order[starts], npix[starts], counts, totals, newest))
+        columns = (
+            order[starts],
+            npix[starts],
+            counts,
+            np.add.reduceat(sizes, starts),
+            np.maximum.reduceat(commits, starts),
+            self._depths(rows, np.repeat(np.arange(len(starts)), counts)),
+        )
         return {
-            None if k < 0 else Tile(k, n): TileFiles(files, total, last)
-            for k, n, files, total, last in zip(*values, strict=True)
+            None if k < 0 else Tile(k, n): TileFiles(*of)
+            for k, n, *of in zip(*(column.tolist() for column in columns), strict=True)
         }
+
+    def _depths(self, rows: Rows, tile: Rows) -> Rows:
+        """Most files of a tile whose ranges of ids share one; files without a range are in none."""
+        low = self.columns["min_id"].fill_null(1).to_numpy()[rows]
+        high = self.columns["max_id"].fill_null(0).to_numpy()[rows]
+        known = np.flatnonzero(low <= high)
+        edges = np.concatenate([low[known], high[known]])
+        closing = np.repeat([0, 1], len(known))
+        order = np.lexsort([closing, edges, np.tile(tile[known], 2)])
+        held = np.cumsum(1 - 2 * closing[order])
+        depths = np.zeros(tile[-1] + 1, np.int64)
+        np.maximum.at(depths, np.tile(tile[known], 2)[order], held)
+        return depths
 
     def _rows_of(self, table: str) -> Rows:
         code = self._codes.get(table, -1)

@@ -8,6 +8,7 @@ size of the tile nor the number of files.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, Footer, IdRange, read_footer, read_row_group
+from ztfmatch.io.parquet import DataFile, Footer, IdRange, RowGroup, read_footer, read_row_group
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.rows import order_by_group
+from ztfmatch.survey import MAX_SOURCEID
 
 ROWS_IN_FLIGHT: Final = 2_000_000
 ROWS_CARRIED: Final = 4_000_000
@@ -64,7 +66,7 @@ def iterate_lightcurves(
     """
     wanted = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
     runs = [_Run(storage, file, read_footer(storage, file), wanted) for file in files if file.rows]
-    for low, high in ranges_of_rows([run.footer for run in runs], rows_in_flight):
+    for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
         parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
         if witness is not None:
@@ -118,6 +120,22 @@ class _Run:
         self._next += 1
         return numpy_columns(rows)
 
+    def pieces(self) -> Iterator[RowGroup]:
+        """Ranges of ids over which rows are spread evenly: row groups, or what these have of each unit.
+
+        Within a unit ids are dense. Between units there are wide gaps, so of a row group with several units the ids
+        are read.
+        """
+        for number, group in enumerate(self.footer.groups):
+            if _unit_number(group.ids[0]) == _unit_number(group.ids[1]):
+                yield group
+            else:
+                rows = read_row_group(self.storage, self.file, self.footer, number, ["objectid"])
+                ids = rows["objectid"].to_numpy()
+                cuts = [0, *(np.flatnonzero(np.diff(_unit_number(ids))) + 1).tolist(), len(ids)]
+                for start, stop in itertools.pairwise(cuts):
+                    yield RowGroup((int(ids[start]), int(ids[stop - 1])), stop - start)
+
     def drop(self) -> None:
         """Forget the rows held; their row group is read again."""
         self._held = None
@@ -133,17 +151,21 @@ def _bound_carried(runs: Sequence[_Run]) -> None:
             run.drop()
 
 
-def ranges_of_rows(footers: Sequence[Footer], rows: int) -> Iterator[IdRange]:
+def _unit_number(ids: Any) -> Any:
+    """What the objectids of a generation of a unit have in common."""
+    return ids // (MAX_SOURCEID + 1)
+
+
+def ranges_of_rows(pieces: Sequence[RowGroup], rows: int) -> Iterator[IdRange]:
     """Consecutive ranges of objectids that hold about so many rows each, and all of them together.
 
-    The rows of a row group are taken to be spread evenly between its bounds.
+    The rows of a piece are taken to be spread evenly between its bounds.
     """
     edges: list[tuple[int, float]] = []
-    for footer in footers:
-        for group in footer.groups:
-            first, last = group.ids
-            density = group.rows / (last + 1 - first)
-            edges += [(first, density), (last + 1, -density)]
+    for piece in pieces:
+        first, last = piece.ids
+        density = piece.rows / (last + 1 - first)
+        edges += [(first, density), (last + 1, -density)]
     edges.sort()
     low = at = edges[0][0] if edges else 0
     held, density = 0.0, 0.0

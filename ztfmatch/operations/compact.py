@@ -135,7 +135,7 @@ def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner
 
 def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[Tile, ...]]:
     held = {name: snapshot.files.by_tile(name) for name in (OBJECTS.name, DETECTIONS.name, ORPHANS.name)}
-    none = TileFiles(0, 0, -1)
+    none = TileFiles(0, 0, -1, 0)
     plan: dict[Tile, tuple[Tile, ...]] = {}
     for tile in snapshot.tiles_with(*held):
         objects, detections, orphans = (of_table.get(tile, none) for of_table in held.values())
@@ -150,8 +150,8 @@ def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[T
 
 
 def _scattered(table: TileFiles, config: CompactConfig) -> bool:
-    """Whether a tile has so many files of a table more than its rows fill."""
-    return table.files - table.rows // ROWS_PER_FILE >= config.min_files
+    """Whether a tile has so many files of a table more than its rows fill, or so many with the same objects."""
+    return max(table.files - table.rows // ROWS_PER_FILE, table.depth) >= config.min_files
 
 
 def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple[DataFile, ...]]:
