@@ -103,6 +103,7 @@ class Bench:
             FREE_WORKER: part(self._append, "append-1-free", self.place / "run", 1),
             "append, 2 workers": part(self._append, "append-2", self.place / "run", 2),
             "statistics, 2 workers": part(self._statistics, "statistics-2", 2),
+            "compact": self._compact,
         }
 
     def _attempt(self, name: str, action: Callable[[], Measurement], keep: bool = True) -> None:
@@ -130,6 +131,12 @@ class Bench:
         return self._run(
             log, [*self._ztfmatch("statistics"), str(store), *_workers(workers)], None if workers else self.cpu
         )
+
+    def _compact(self) -> Measurement:
+        store = self.place / "run"
+        self._remove(store)
+        shutil.copytree(self.finished, store, copy_function=os.link)
+        return self._run("compact", [*self._ztfmatch("compact"), str(store), "--min-files", "2"], self.cpu)
 
     def _limit(self) -> Measurement:
         out = self.place / "limit"

@@ -53,6 +53,7 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
         Figure("append, of the limit", _ratio(big, limit_seconds, _wall("append")), 0.2, ""),
         Figure("append, times hats-import + LSDB", _peer_ratio(peered), 25, "", note=_peer_note(peered)),
         Figure("statistics", _rate(big, "statistics"), 3e6, "detections/s/core"),
+        Figure("compaction", _rate(big, "compact"), 2e6, "detections/s/core"),
         Figure("append, 2 workers, times 1 on 1 core", _ratio(big, _wall("append, 1 worker"), two), 1.7, ""),
         Figure("append, 2 workers, times 1 on 2 cores", _ratio(big, _wall(FREE_WORKER), two), None, ""),
         Figure("stored detection", matched, 32, "bytes", at_most=True),
@@ -76,7 +77,7 @@ def seconds_of(results: Results, name: str) -> list[float]:
 
 def detections_of(results: Results, name: str) -> int:
     """How many detections a run of a contender works through."""
-    return results.stored if name.startswith("statistics") else 0 if name == "start-up" else results.rows
+    return results.stored if name.startswith(("statistics", "compact")) else 0 if name == "start-up" else results.rows
 
 
 def _wall(name: str) -> Callable[[Results], list[float]]:
@@ -110,7 +111,7 @@ def _peer_note(results: Results) -> str:
 
 def _ours(results: Results) -> Iterable[Measurement]:
     for name, runs in results.runs.items():
-        if name.startswith(("append", "statistics")):
+        if name.startswith(("append", "statistics", "compact")):
             yield from runs
 
 
