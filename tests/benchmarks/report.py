@@ -77,7 +77,7 @@ def seconds_of(results: Results, name: str) -> list[float]:
 
 def detections_of(results: Results, name: str) -> int:
     """How many detections a run of a contender works through."""
-    return results.stored if name.startswith(("statistics", "compact")) else 0 if name == "start-up" else results.rows
+    return results.stored if name.startswith("statistics") else 0 if name == "start-up" else results.rows
 
 
 def _wall(name: str) -> Callable[[Results], list[float]]:
