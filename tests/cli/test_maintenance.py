@@ -37,7 +37,7 @@ def test_compact_keeps_detections_and_says_what_it_did(nights: Scene) -> None:
     assert made["files_after"] < made["files_before"]
     assert report("status", nights.store)["detections"] == before
     assert report("verify", nights.store, "--deep")["passed"]
-    assert "No tile needs it" in done("compact", nights.store, "--min-files", 2)
+    assert "Nothing to compact" in done("compact", nights.store, "--min-files", 2)
 
 
 def test_diff_counts_rows_of_the_night(nights: Scene) -> None:

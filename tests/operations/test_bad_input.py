@@ -195,6 +195,29 @@ def test_append_mended_file_goes_in_and_clears_its_entry_and_no_other(tmp_path: 
     assert table(storage, "quarantine", 1).num_rows == 2
 
 
+def test_append_replaced_by_a_good_file_elsewhere_clears_its_entry(tmp_path: Path, storage: Storage) -> None:
+    bad, good = tmp_path / "night" / NAME, tmp_path / "again"
+    for place in (bad.parent, good):
+        place.mkdir()
+    bad.write_bytes(b"junk")
+    append(storage, [bad])
+    replacement = epochal_file(good, ROWS, 4, name=NAME)
+    assert [row["source"] for row in append(storage, [bad, replacement]).quarantined] == [str(bad)]
+    assert table(storage, "quarantine")["source"].to_pylist() == [str(bad)]
+    assert append(storage, [replacement]).known == 1
+    assert table(storage, "quarantine").num_rows == 0
+
+
+def test_append_good_file_leaves_the_entry_of_its_namesake_of_other_content(tmp_path: Path, storage: Storage) -> None:
+    first = epochal_file(tmp_path, ROWS)
+    other = tmp_path / "again"
+    other.mkdir()
+    append(storage, [first])
+    append(storage, [epochal_file(other, ROWS[:2], name=first.name)])
+    assert append(storage, [first]).known == 1
+    assert table(storage, "quarantine")["code"].to_pylist() == ["conflict"]
+
+
 def test_append_spoilt_after_it_was_taken_in_is_quarantined_and_its_rows_stay(tmp_path: Path, storage: Storage) -> None:
     path = epochal_file(tmp_path, ROWS)
     append(storage, [path])

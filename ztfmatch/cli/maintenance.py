@@ -67,7 +67,8 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
             f"{size_text(report.bytes_after)}, {report.seconds:.1f} s."
         )
     else:
-        line = f"Would compact {what}{split}." if report.files_before else "No tile needs it."
+        none = "Nothing to compact: no tile has files enough."
+        line = f"Would compact {what}{split}." if report.files_before else none
     emit(report, as_json, [line])
 
 
