@@ -1,11 +1,4 @@
-"""Match the detections of a batch of exposures to the seeds of one tile and write its new rows.
-
-A tile decides alone. It considers its own detections and those of the margin around it, against its own seeds and
-those of the margin: all that can take part in the fate of a detection or a seed of its own (a seed within a radius
-of the detection, that seed's other detections, and their seeds, up to three radii away). It writes a matched
-detection if the seed is its own, an orphan if the detection is. So each row is written by exactly one tile, and the
-result does not depend on the tiling.
-"""
+"""Match the detections of a batch of exposures to the seeds of one tile and write its new rows."""
 
 from __future__ import annotations
 
@@ -14,27 +7,23 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ztfmatch.io.catalogs import changed, reread_records
-from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.io.parquet import DataFile, Destination
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
-from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
-from ztfmatch.kernels.crossmatch import match_exposure
-from ztfmatch.kernels.rows import MEASURED, ROW, Rows, compress_rows, decode_into, digest, gather, order_by_group
-from ztfmatch.kernels.sphere import Floats, unit_vectors
-from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
-from ztfmatch.schema import DETECTIONS, ORPHANS
-from ztfmatch.schema.sky import ORPHAN_REASONS
+from ztfmatch.kernels.rows import MEASURED, ROW, compress_rows, decode_into, digest, gather
+from ztfmatch.kernels.rows import Rows as MeasuredRows
+from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
+from ztfmatch.schema import DETECTIONS, ORPHANS, Table
 from ztfmatch.survey import Unit
+from ztfmatch.tasks.fates import Fates, Positions
 from ztfmatch.tasks.inspect import usable_columns
-from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
+from ztfmatch.tasks.seedgrids import SeedSource, read_seeds
 
 BYTES_PER_ROW: Final = 420
 """Peak memory of a match task per row of its catalogs; tests compare it with what is measured."""
-
-_NO_SEED, _NEARER, _NO_REFERENCE = range(3)
 
 
 @dataclass(frozen=True)
@@ -72,24 +61,6 @@ class MatchTask:
     part: str
 
 
-@dataclass
-class Batch:
-    """Rows of all exposures of a task, in order of exposure."""
-
-    rows: Rows
-    exposure: npt.NDArray[np.int32]
-    """Row of the exposure in the task."""
-    hmjd: Floats
-    group: npt.NDArray[np.int64]
-    """Number of the object in ``objectid``; negative for rows that are no epoch of this tile's objects."""
-    reason: npt.NDArray[np.int8]
-    """Reason of an orphan of this tile; negative for other rows."""
-    nearest: npt.NDArray[np.int64]
-    """Objectid that an orphan lost to; 0 for none."""
-    objectid: npt.NDArray[np.int64]
-    """Objects of the tile that a detection can match, unit after unit, ascending."""
-
-
 def match_tile(task: MatchTask) -> dict[str, Any]:
     """Match, write, count.
 
@@ -98,44 +69,35 @@ def match_tile(task: MatchTask) -> dict[str, Any]:
     dict
         ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts for each exposure that has any.
     """
-    batch = _match_batch(task)
-    files = [file for file in (_write_detections(task, batch), _write_orphans(task, batch)) if file is not None]
-    n = len(task.exposures)
-    matched = np.bincount(batch.exposure[batch.group >= 0], minlength=n)
-    orphans = np.bincount(batch.exposure[batch.reason >= 0], minlength=n)
-    seen = np.flatnonzero(matched + orphans)
-    return {
-        "files": [file.to_json() for file in files],
-        "exposureid": [task.exposures[i].exposureid for i in seen],
-        "matched": matched[seen].tolist(),
-        "orphans": orphans[seen].tolist(),
-    }
+    measured, fates = _matched(task)
+    files = []
+    if len(epochs := fates.epochs()):
+        files.append(fates.write_epochs(_to(task, DETECTIONS), epochs, _columns(task, measured, fates, epochs)))
+    if len(orphans := fates.orphans()):
+        files.append(fates.write_orphans(_to(task, ORPHANS), orphans, _columns(task, measured, fates, orphans)))
+    return {"files": [file.to_json() for file in files], **fates.counts()}
 
 
-def _match_batch(task: MatchTask) -> Batch:
+def _matched(task: MatchTask) -> tuple[MeasuredRows, Fates]:
+    """Measured rows of the tile and its margin, exposure after exposure, and what becomes of them."""
     source = SeedSource(task.storage, task.tile, task.objects, task.radius_arcsec)
     seeds = read_seeds(source, {exposure.unit for exposure in task.exposures if exposure.has_reference})
-    rows = sum(exposure.nrows for exposure in task.exposures)
-    batch = Batch(
-        np.empty(rows, ROW),
-        np.empty(rows, np.int32),
-        np.empty(rows),
-        np.full(rows, -1, np.int64),
-        np.full(rows, -1, np.int8),
-        np.zeros(rows, np.int64),
-        np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)]),
-    )
-    first_group = dict(zip(seeds, np.cumsum([0, *(len(s.objectid) for s in seeds.values())]).tolist(), strict=False))
+    most = sum(exposure.nrows for exposure in task.exposures)
+    measured, fates = np.empty(most, ROW), Fates(task.tile, task.exposures, seeds, most)
     start = 0
-    for i, exposure in enumerate(task.exposures):
-        stop = _load(task.tile, exposure, batch.rows, start)
-        batch.exposure[start:stop] = i
-        _match_one(task.tile, exposure, seeds.get(exposure.unit), first_group, batch, slice(start, stop))
+    for number, exposure in enumerate(task.exposures):
+        stop = _load(task.tile, exposure, measured, start)
+        rows = slice(start, stop)
+        ra, dec, sourceid = (np.ascontiguousarray(measured[rows][name]) for name in ("ra", "dec", "sourceid"))
+        xyz = unit_vectors(ra, dec)
+        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), xyz)
+        fates.decide(number, rows, Positions(ra, dec, xyz), sourceid)
         start = stop
-    return _trimmed(batch, start)
+    fates.trim(start)
+    return measured[:start], fates
 
 
-def _load(tile: Tile, exposure: ExposureInput, rows: Rows, start: int) -> int:
+def _load(tile: Tile, exposure: ExposureInput, rows: MeasuredRows, start: int) -> int:
     """Decode the usable rows of an exposure that lie in the tile or its margin; return the row after the last."""
     stop = decode_into(rows, start, reread_records(exposure.source, exposure.nrows))
     mine = rows[start:stop]
@@ -150,92 +112,16 @@ def _load(tile: Tile, exposure: ExposureInput, rows: Rows, start: int) -> int:
     return stop
 
 
-def _match_one(
-    tile: Tile,
-    exposure: ExposureInput,
-    seeds: Seeds | None,
-    first_group: dict[Unit, int],
-    batch: Batch,
-    rows: slice,
-) -> None:
-    """Decide the fate of the rows of one exposure and write it to the batch."""
-    ra, dec, sourceid = (np.ascontiguousarray(batch.rows[rows][name]) for name in ("ra", "dec", "sourceid"))
-    xyz = unit_vectors(ra, dec)
-    batch.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), xyz)
-    own = in_tile(fine_pixels(ra, dec), tile) if exposure.straddles else np.ones(len(ra), bool)
-    if seeds is None:
-        batch.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
-        return
-    target = match_exposure(seeds.grid, xyz, sourceid, np.ones(len(ra), bool))
-    hit = np.flatnonzero(target >= 0)
-    mine = hit[seeds.owned[target[hit]]]
-    batch.group[rows][mine] = first_group[exposure.unit] + target[mine]
-    lost = np.flatnonzero(target < TARGET_NONE)
-    batch.nearest[rows][lost] = seeds.objectid[-2 - target[lost]]
-    batch.reason[rows] = np.where(own & (target < 0), np.where(target == TARGET_NONE, _NO_SEED, _NEARER), -1)
-
-
-def _trimmed(batch: Batch, rows: int) -> Batch:
-    return Batch(
-        batch.rows[:rows],
-        batch.exposure[:rows],
-        batch.hmjd[:rows],
-        batch.group[:rows],
-        batch.reason[:rows],
-        batch.nearest[:rows],
-        batch.objectid,
-    )
-
-
-def _write_detections(task: MatchTask, batch: Batch) -> DataFile | None:
-    exposureid = np.array([exposure.exposureid for exposure in task.exposures], np.int64)
-    order = order_by_group(batch.group, batch.hmjd, exposureid[batch.exposure], len(batch.objectid))
-    if not len(order):
-        return None
-    columns = {
-        "objectid": batch.objectid[batch.group[order]],
-        **_epoch_columns(task, batch, order, exposureid),
-    }
-    return _write(task, DETECTIONS, columns)
-
-
-def _write_orphans(task: MatchTask, batch: Batch) -> DataFile | None:
-    rows = np.flatnonzero(batch.reason >= 0)
-    if not len(rows):
-        return None
-    exposureid = np.array([exposure.exposureid for exposure in task.exposures], np.int64)
-    units = np.array([(e.unit.field, e.unit.rcid, e.unit.fid) for e in task.exposures], np.int64)
-    of_row = units[batch.exposure[rows]]
-    keys = (
-        batch.rows["sourceid"][rows],
-        exposureid[batch.exposure[rows]],
-        batch.hmjd[rows],
-        *of_row.T[::-1],
-    )
-    order = np.lexsort(keys)
-    rows, of_row = rows[order], of_row[order]
-    nearest = batch.nearest[rows]
-    columns: dict[str, Any] = {
-        "field": of_row[:, 0].astype(np.int16),
-        "rcid": of_row[:, 1].astype(np.int8),
-        "fid": of_row[:, 2].astype(np.int8),
-        "reason": pa.DictionaryArray.from_arrays(pa.array(batch.reason[rows]), pa.array(ORPHAN_REASONS)),
-        "nearestid": pa.array(nearest, mask=nearest == 0),
-        **_epoch_columns(task, batch, rows, exposureid),
-    }
-    return _write(task, ORPHANS, columns)
-
-
-def _epoch_columns(
-    task: MatchTask, batch: Batch, rows: npt.NDArray[np.int64], exposureid: npt.NDArray[np.int64]
-) -> dict[str, Any]:
-    """Measured and calibrated columns of some rows of the batch, in that order."""
-    exposure = batch.exposure[rows]
-    columns: dict[str, Any] = gather(batch.rows, rows)
+def _columns(
+    task: MatchTask, measured: MeasuredRows, fates: Fates, rows: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Measured and calibrated columns of some rows, in that order."""
+    exposure = fates.exposure[rows]
+    columns: dict[str, npt.NDArray[Any]] = gather(measured, rows)
     magzp = np.array([e.magzp for e in task.exposures])
     bad = np.array([e.bad for e in task.exposures])
-    columns["exposureid"] = exposureid[exposure]
-    columns["hmjd"] = batch.hmjd[rows]
+    columns["exposureid"] = np.array([e.exposureid for e in task.exposures], np.int64)[exposure]
+    columns["hmjd"] = fates.hmjd[rows]
     columns["mag"] = calibration.magnitudes(columns["psfflux"], magzp[exposure])
     columns["magerr"] = _errors(task, columns, exposure)
     columns["catflags"] = calibration.catalog_flags(columns["flags"], bad[exposure])
@@ -254,6 +140,5 @@ def _errors(task: MatchTask, columns: dict[str, Any], exposure: npt.NDArray[np.i
     return sigma
 
 
-def _write(task: MatchTask, table: Any, columns: dict[str, Any]) -> DataFile:
-    to = Destination(task.storage, table, task.tile, task.commit, task.part)
-    return write_file(to, table_from_columns(table, columns))
+def _to(task: MatchTask, table: Table) -> Destination:
+    return Destination(task.storage, table, task.tile, task.commit, task.part)
