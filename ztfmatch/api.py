@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
     from ztfmatch.operations.init import InitReport
+    from ztfmatch.operations.rematch import RematchConfig, RematchReport
     from ztfmatch.operations.statistics import StatisticsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
@@ -162,6 +163,20 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return append_catalogs(self.storage, _places(catalogs), config or AppendConfig(), runner)
+
+    def rematch(
+        self,
+        references: str | Sequence[str],
+        config: RematchConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        dry_run: bool = False,
+    ) -> RematchReport:
+        """Match stored epochs again, to regenerated references; see :func:`ztfmatch.operations.rematch.rematch`."""
+        from ztfmatch.operations.rematch import RematchConfig, rematch
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return rematch(self.storage, _places(references), config or RematchConfig(), runner, dry_run)
 
     def update_statistics(
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None

@@ -50,6 +50,11 @@ def staged_result(operation_id: str, key: str) -> str:
     return f"{STAGING}{operation_id}/{key}.json"
 
 
+def staged_flows(operation_id: str, key: str) -> str:
+    """What a task counted for the lineage, kept as long."""
+    return f"{STAGING}{operation_id}/{key}.flows.npz"
+
+
 def staging_of(operation_id: str) -> str:
     """All that is staged for one operation."""
     return f"{STAGING}{operation_id}/"

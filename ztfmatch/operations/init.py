@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +18,15 @@ from ztfmatch.operations.common import (
     OperationId,
     Row,
     Stopwatch,
-    chunks,
     files_of,
     tiles_of_footprint,
-    unit_of,
     write_rows,
 )
+from ztfmatch.operations.references import inspect_all, reference_input
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
-from ztfmatch.survey import Unit, objectid_base
-from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_references
 from ztfmatch.tasks.seeds import ReferenceInput, SeedTask, write_objects
 from ztfmatch.tasks.staging import clear
-
-_CATALOGS_PER_INSPECTION: Final = 32
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def init_store(
     sources = expand(references, REFERENCE_PATTERN)
     if not sources:
         raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
-    found, quarantined = _inspect(sources, runner)
+    found, quarantined = inspect_all(sources, runner)
     if quarantined and strict:
         raise BadInputError(
             f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
@@ -139,27 +134,6 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch) -> Init
     )  # fmt: skip
 
 
-def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:
-    """Usable references, one a unit, in order of objectid; and the others with their reasons."""
-    tasks = [
-        InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
-        for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
-    ]
-    results = runner.run(Job("reading references", inspect_references, tasks, "inspect"))
-    quarantined = [row for result in results for row in result["quarantined"]]
-    by_unit: dict[Unit, Row] = {}
-    for row in sorted((row for result in results for row in result["references"]), key=lambda row: row["source"]):
-        first = by_unit.setdefault(unit_of(row), row)
-        if first is not row and first["sha256"] != row["sha256"]:
-            quarantined.append(_second_reference(row, first))
-    return sorted(by_unit.values(), key=lambda row: objectid_base(unit_of(row))), quarantined
-
-
-def _second_reference(row: Row, first: Row) -> Row:
-    reason = f"a second reference of unit {unit_of(row)}, of which {first['source']} is taken; expected one"
-    return {"code": "duplicate", "reason": reason, **_only(row, ["filename", "source", "size", "sha256"])}
-
-
 def _tiling(references: Sequence[Row], config: StoreConfig) -> Tiling:
     pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
     counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
@@ -173,9 +147,7 @@ def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operatio
     for row in references:
         if row["ra"] is None:
             continue
-        entry = ReferenceInput(
-            row["source"], row["nseeds"] + row["nrejected"], row["digest"], unit_of(row), 0, row["magzp"]
-        )
+        entry = reference_input(row, 0)
         for tile in tiles_of_footprint(tiling, row):
             by_tile.setdefault(tile, []).append(entry)
     return [

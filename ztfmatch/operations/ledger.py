@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,13 +12,11 @@ import pyarrow.compute as pc
 from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row
-from ztfmatch.schema import EXPOSURES, QUARANTINE
+from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.schema import EXPOSURES
 
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
-
-_OTHER_CONTENT: Final = ("conflict", "duplicate")
-"""Refused for what else is in the store, not for what the file is."""
 
 _COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "filename", "sha256"]
 
@@ -100,7 +98,7 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
         else:
             seen.add(row)
             new.append(row)
-    rows, removed = _quarantine_change(snapshot, quarantined, found)
+    rows, removed = quarantine_change(snapshot, quarantined, found)
     return Sorted(new, known, quarantined, rows, removed)
 
 
@@ -132,33 +130,3 @@ def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
 
 def _overlap(file: DataFile, low: float, high: float) -> bool:
     return file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
-
-
-def _quarantine_change(
-    snapshot: SnapshotFiles, quarantined: Sequence[Row], found: Sequence[Row]
-) -> tuple[list[Row], frozenset[str]]:
-    """Rows to write and files to drop, so that the table holds each refused source once, as last seen.
-
-    A usable catalog clears the entry of its source, and that of an unusable file of the same name elsewhere, which it
-    replaces.
-    """
-    stored: list[Row] = snapshot.read(QUARANTINE.name).to_pylist()
-    before = {row["source"]: _content(row) for row in stored}
-    refused = {row["source"] for row in quarantined}
-    accepted = [row for row in found if row["source"] not in refused]
-    sources, names = ({row[column] for row in accepted} for column in ("source", "filename"))
-    mended = {
-        row["source"]
-        for row in stored
-        if row["source"] in sources or (row["filename"] in names and row["code"] not in _OTHER_CONTENT)
-    }
-    fresh = {row["source"]: row for row in quarantined if before.get(row["source"]) != _content(row)}
-    stale = (mended - refused) | (set(before) & set(fresh))
-    if not stale:
-        return list(fresh.values()), frozenset()
-    kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
-    return kept + list(fresh.values()), frozenset(snapshot.files.paths(QUARANTINE.name))
-
-
-def _content(row: Row) -> tuple[Any, ...]:
-    return row["code"], row["reason"], row["sha256"]

@@ -8,17 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
+from ztfmatch.schema.lineage import LINEAGE
 from ztfmatch.schema.sky import DETECTIONS, OBJECTS, ORPHANS
 from ztfmatch.schema.statistics import STATISTICS
 from ztfmatch.schema.types import Column, Encoding, Table
 
 TABLES: Final = {
-    table.name: table for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS)
+    table.name: table
+    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS, LINEAGE)
 }
 
 __all__ = [
     "DETECTIONS",
     "EXPOSURES",
+    "LINEAGE",
     "OBJECTS",
     "ORPHANS",
     "QUARANTINE",

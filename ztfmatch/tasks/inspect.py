@@ -135,11 +135,17 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
 def _reference_row(catalog: ReferenceCatalog) -> Row:
     columns = decode(catalog.records)
     usable, nan, out = usable_columns(columns)
-    rows = slice(None) if usable is None else usable
-    ids = columns["sourceid"][rows]
+    if nan + out:
+        row = int(np.flatnonzero(~usable)[0]) if usable is not None else 0
+        raise CatalogError(
+            "positions",
+            f"{nan} positions are not finite and {out} are out of range, the first of sourceid "
+            f"{columns['sourceid'][row]}: ra {columns['ra'][row]}, dec {columns['dec'][row]}; a seed needs a position",
+        )
+    ids = columns["sourceid"]
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
         raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
-    fine = fine_pixels(columns["ra"][rows], columns["dec"][rows])
+    fine = fine_pixels(columns["ra"], columns["dec"])
     pixels, counts = np.unique(fine >> _COARSEN_BITS, return_counts=True)
     return {
         **_unit_columns(catalog),

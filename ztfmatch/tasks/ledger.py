@@ -61,3 +61,31 @@ def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
     if not back.cast(EXPOSURES.schema).equals(rows):
         raise StoreDamagedError(f"compaction of the ledger: {file.path} reads back otherwise than it was written")
     return {"files": [file.to_json()]}
+
+
+@dataclass(frozen=True)
+class RecountTask:
+    """A ledger file some of whose exposures were matched again."""
+
+    key: str
+    storage: Storage
+    file: DataFile
+    counts: dict[int, tuple[int, int]]
+    """``nmatched`` and ``norphans`` by exposureid, of all that were matched again."""
+    commit: int
+    part: str
+
+
+def recount(task: RecountTask) -> dict[str, Any]:
+    """Write the file with the new counts; return ``files`` and ``removed``, the one that they replace."""
+    rows = read_file_rows(task.storage, task.file, EXPOSURES.names).cast(EXPOSURES.schema)
+    ids = rows["exposureid"].to_pylist()
+    if not any(exposureid in task.counts for exposureid in ids):
+        return {"files": [], "removed": []}
+    before = zip(rows["nmatched"].to_pylist(), rows["norphans"].to_pylist(), strict=True)
+    counts = [task.counts.get(exposureid, old) for exposureid, old in zip(ids, before, strict=True)]
+    for i, name in enumerate(("nmatched", "norphans")):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array([pair[i] for pair in counts], pa.int64()))
+    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
+    return {"files": [file.to_json()], "removed": [task.file.path]}

@@ -51,10 +51,27 @@ def read_seeds(source: SeedSource, units: Iterable[Unit]) -> dict[Unit, Seeds]:
         return {}
     active = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
     ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
-    fine = fine_pixels(ra, dec)
-    near = in_tile_or_margin(fine, source.tile)
-    owned = in_tile(fine[near], source.tile)
-    return dict(_split_units(ordered, ids[near], unit_vectors(ra[near], dec[near]), owned, source.radius_arcsec))
+    return lay_seeds(SeedPositions(ids, ra, dec), ordered, source.tile, source.radius_arcsec)
+
+
+@dataclass(frozen=True)
+class SeedPositions:
+    """Seeds of some units, ascending by objectid, shape (N,) each."""
+
+    objectid: npt.NDArray[np.int64]
+    ra: Floats
+    """Degrees, ICRS."""
+    dec: Floats
+
+
+def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_arcsec: float) -> dict[Unit, Seeds]:
+    """Those of the seeds that lie in a tile and its margin, in order of objectid; units without any are absent."""
+    fine = fine_pixels(seeds.ra, seeds.dec)
+    near = in_tile_or_margin(fine, tile)
+    owned = in_tile(fine[near], tile)
+    xyz = unit_vectors(seeds.ra[near], seeds.dec[near])
+    ordered = sorted(units, key=objectid_range)
+    return dict(_split_units(ordered, seeds.objectid[near], xyz, owned, radius_arcsec))
 
 
 def _split_units(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ import pyarrow as pa
 from ztfmatch.io.catalogs import reread_records
 from ztfmatch.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.sphere import Floats
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import OBJECTS
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import Unit, objectid_base
 from ztfmatch.tasks.inspect import usable_rows
+from ztfmatch.tasks.seedgrids import SeedPositions
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -47,36 +50,66 @@ class SeedTask:
 
 def write_objects(task: SeedTask) -> dict[str, Any]:
     """Write the tile's objects; return ``files`` (manifest rows) and ``objects``, their number."""
-    parts = [_objects_of(reference, task.tile) for reference in task.references]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rows = len(columns["objectid"])
-    if not rows:
+    table = objects_of_tile(task.references, task.tile)
+    if not table.num_rows:
         return {"files": [], "objects": 0}
-    order = np.argsort(columns["objectid"], kind="stable")
-    columns = {name: values[order] for name, values in columns.items()}
-    status = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([ACTIVE]))
-    table = table_from_columns(OBJECTS, {**columns, "status": status})
     file = write_file(Destination(task.storage, OBJECTS, task.tile, task.commit, task.part), table)
-    return {"files": [file.to_json()], "objects": rows}
+    return {"files": [file.to_json()], "objects": table.num_rows}
+
+
+def objects_of_tile(references: Sequence[ReferenceInput], tile: Tile) -> pa.Table:
+    """Rows of ``objects`` that the seeds of some references make in a tile, all active, by objectid."""
+    parts = [_objects_of(reference, tile) for reference in references]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns["objectid"], kind="stable")
+    status = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(order), np.int8)), pa.array([ACTIVE]))
+    return table_from_columns(OBJECTS, {**{name: values[order] for name, values in columns.items()}, "status": status})
+
+
+def seed_positions(references: Sequence[ReferenceInput]) -> SeedPositions:
+    """Objectids and positions of all seeds of some references."""
+    parts = [_positions_of(reference) for reference in references]
+    ids, ra, dec = (np.concatenate(values) for values in zip(*parts, strict=True))
+    order = np.argsort(ids, kind="stable")
+    return SeedPositions(ids[order], ra[order], dec[order])
+
+
+def _positions_of(reference: ReferenceInput) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    rows = _usable_records(reference)
+    ids = objectid_base(reference.unit, reference.generation) + rows["sourceid"].astype(np.int64)
+    return ids, rows["ra"].astype(np.float64), rows["dec"].astype(np.float64)
+
+
+def _usable_records(reference: ReferenceInput) -> npt.NDArray[np.void]:
+    records = reread_records(reference.source, reference.nrows)
+    return records[usable_rows(records, reference.digest, reference.source)]
+
+
+def all_objects(reference: ReferenceInput) -> pa.Table:
+    """Rows of ``objects`` that all seeds of a reference make, whatever their tile."""
+    columns = _columns_of(reference, _usable_records(reference))
+    return pa.table({name: columns[name] for name in ("objectid", "ra", "dec", "refmag")})
 
 
 def _objects_of(reference: ReferenceInput, tile: Tile) -> Arrays:
-    records = reread_records(reference.source, reference.nrows)
-    usable = np.flatnonzero(usable_rows(records, reference.digest, reference.source))
-    ra, dec = records["ra"].astype(np.float64), records["dec"].astype(np.float64)
-    mine = usable[in_tile(fine_pixels(ra[usable], dec[usable]), tile)]
-    rows, unit = records[mine], reference.unit
+    records = _usable_records(reference)
+    fine = fine_pixels(records["ra"].astype(np.float64), records["dec"].astype(np.float64))
+    return _columns_of(reference, records[in_tile(fine, tile)])
+
+
+def _columns_of(reference: ReferenceInput, rows: npt.NDArray[np.void]) -> Arrays:
+    unit = reference.unit
     sourceid = rows["sourceid"].astype(np.int64)
     mag = (rows["mag"].astype(np.float64) + reference.magzp).astype(np.float32)
     return {
         "objectid": objectid_base(unit, reference.generation) + sourceid,
-        "field": np.full(len(mine), unit.field, np.int16),
-        "rcid": np.full(len(mine), unit.rcid, np.int8),
-        "fid": np.full(len(mine), unit.fid, np.int8),
-        "generation": np.full(len(mine), reference.generation, np.int8),
+        "field": np.full(len(rows), unit.field, np.int16),
+        "rcid": np.full(len(rows), unit.rcid, np.int8),
+        "fid": np.full(len(rows), unit.fid, np.int8),
+        "generation": np.full(len(rows), reference.generation, np.int8),
         "sourceid": sourceid.astype(np.int32),
-        "ra": ra[mine],
-        "dec": dec[mine],
+        "ra": rows["ra"].astype(np.float64),
+        "dec": rows["dec"].astype(np.float64),
         "refmag": mag,
         "refmagerr": rows["sigmag"].astype(np.float32),
         "refsnr": rows["snr"].astype(np.float32),

@@ -1,0 +1,201 @@
+"""What became of each object when its unit's reference was regenerated, from where its detections went.
+
+Every detection is *attributed* to the seed that is nearest within the radius, whether it became that seed's epoch or
+lost to a nearer detection of its exposure. Old and new objects are linked if at least half of what is attributed to one
+of them is attributed to the other too: so the two detections of a blend that the old reference held as one source, of
+which one an exposure lost, still say that it split. Objects without detections are linked by position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.kernels.crossmatch import build_grid, nearest_seeds
+from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SAME, MOVED, SPLIT, MERGED, LOST, NEW = range(6)
+"""Kinds, as numbers."""
+
+LINKED_FRACTION: Final = 0.5
+"""Part of the detections attributed to an object that makes a link."""
+
+SAME_ARCSEC: Final = 0.1
+"""Objects linked one to one are the same if they are no farther apart, else they moved."""
+
+
+@dataclass(frozen=True)
+class Flows:
+    """How many detections went from which old to which new object, shape (N,) each; each pair once.
+
+    Id 0 stands for none.
+    """
+
+    old: Ids
+    new: Ids
+    attributed: Ids
+    """Detections attributed to both."""
+    left: Ids
+    """Those of them that were epochs of the old one."""
+    arrived: Ids
+    """Those of them that are epochs of the new one."""
+    shared: Ids
+    """Those of them that are both."""
+
+
+def count_flows(old: Ids, new: Ids, was_epoch: Mask, is_epoch: Mask) -> Flows:
+    """Count detections by the pair of objects that they were and are attributed to.
+
+    Parameters
+    ----------
+    old, new : int64 ndarray, shape (N,)
+        Objectid that each detection was, and is, attributed to; 0 for none. Fastest where rows of one pair follow
+        each other.
+    was_epoch, is_epoch : bool ndarray, shape (N,)
+        Whether it was, and is, an epoch of that object.
+    """
+    if not len(old):
+        none = np.zeros(0, np.int64)
+        return Flows(none, none, none, none, none, none)
+    starts = np.flatnonzero(np.concatenate([[True], (old[1:] != old[:-1]) | (new[1:] != new[:-1])]))
+    lengths = np.diff(np.append(starts, len(old)))
+    sums = [np.add.reduceat(part.astype(np.int64), starts) for part in (was_epoch, is_epoch, was_epoch & is_epoch)]
+    return add_flows(Flows(old[starts], new[starts], lengths, *sums))
+
+
+def add_flows(*parts: Flows) -> Flows:
+    """The sum of several counts, by old, then new object."""
+    old, new, *counts = (np.concatenate([getattr(part, name) for part in parts]) for name in Flows.__dataclass_fields__)
+    order = np.lexsort((new, old))
+    old, new = old[order], new[order]
+    starts = np.flatnonzero(
+        np.concatenate([np.ones(min(len(old), 1), bool), (old[1:] != old[:-1]) | (new[1:] != new[:-1])])
+    )
+    sums = (np.add.reduceat(count[order], starts) if len(starts) else count for count in counts)
+    return Flows(old[starts], new[starts], *sums)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The objects of one generation of a unit, ascending by objectid."""
+
+    objectid: Ids
+    """Shape (N,)."""
+    xyz: Floats
+    """ICRS unit vectors, shape (N, 3)."""
+    mag: Floats
+    """Reference magnitude, shape (N,); NaN where unknown."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Rows of lineage, shape (N,) each, by old, then new object; the new ones without ancestor last."""
+
+    old: Ids
+    """0 for none."""
+    new: Ids
+    """0 for none."""
+    kind: npt.NDArray[np.int8]
+    separation: Floats
+    """Arcsec; NaN where one is missing."""
+    dmag: Floats
+    """New minus old; NaN where one is missing."""
+    shared: Ids
+    """Detections that are epochs of both."""
+    fraction_of_old: Floats
+    """Shared detections over the epochs of the old one; NaN where it had none."""
+    fraction_of_new: Floats
+
+
+def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: float) -> Lineage:
+    """Say what became of every old object, and where every new one is from.
+
+    Parameters
+    ----------
+    before, after : Generation
+    flows : Flows
+        Of the unit.
+    radius_arcsec : float
+        Within which objects without detections are linked.
+    """
+    both = (flows.old > 0) & (flows.new > 0)
+    old, new = np.searchsorted(before.objectid, flows.old[both]), np.searchsorted(after.objectid, flows.new[both])
+    of_old, of_new = _totals(before, flows.old, flows.attributed), _totals(after, flows.new, flows.attributed)
+    attributed = flows.attributed[both]
+    linked = attributed >= LINKED_FRACTION * np.minimum(of_old[old], of_new[new])
+    shared = flows.shared[both][linked]
+    old, new = old[linked], new[linked]
+    by_place = _links_by_position(before, after, (of_old, of_new), (old, new), radius_arcsec)
+    old, new = np.concatenate([old, by_place[0]]), np.concatenate([new, by_place[1]])
+    shared = np.concatenate([shared, np.zeros(len(by_place[0]), np.int64)])
+    return _rows(before, after, _Links(old, new, shared), flows)
+
+
+@dataclass(frozen=True)
+class _Links:
+    old: Ids
+    """Row of the old object."""
+    new: Ids
+    shared: Ids
+
+
+def _totals(generation: Generation, ids: Ids, counts: Ids) -> Ids:
+    """Sum of counts by object."""
+    known = ids > 0
+    rows = np.searchsorted(generation.objectid, ids[known])
+    return np.bincount(rows, counts[known], len(generation.objectid)).astype(np.int64)
+
+
+def _links_by_position(
+    before: Generation, after: Generation, attributed: tuple[Ids, Ids], linked: tuple[Ids, Ids], radius_arcsec: float
+) -> tuple[Ids, Ids]:
+    """Rows of unlinked objects that are each other's nearest, one of which has no detections."""
+    old = np.setdiff1d(np.arange(len(before.objectid)), linked[0])
+    new = np.setdiff1d(np.arange(len(after.objectid)), linked[1])
+    if not (len(old) and len(new)):
+        return old[:0], new[:0]
+    forth, _ = nearest_seeds(build_grid(after.xyz[new], radius_arcsec), before.xyz[old])
+    back, _ = nearest_seeds(build_grid(before.xyz[old], radius_arcsec), after.xyz[new])
+    rows = np.flatnonzero(forth >= 0)
+    rows = rows[back[forth[rows]] == rows]
+    pair_old, pair_new = old[rows], new[forth[rows]]
+    dark = (attributed[0][pair_old] == 0) | (attributed[1][pair_new] == 0)
+    return pair_old[dark], pair_new[dark]
+
+
+def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) -> Lineage:
+    lost = np.setdiff1d(np.arange(len(before.objectid)), links.old)
+    fresh = np.setdiff1d(np.arange(len(after.objectid)), links.new)
+    chord2 = ((before.xyz[links.old] - after.xyz[links.new]) ** 2).sum(axis=1)
+    separation = arcsec_of_chord2(chord2)
+    kind = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
+    kind[np.bincount(links.old, minlength=len(before.objectid))[links.old] > 1] = SPLIT
+    kind[np.bincount(links.new, minlength=len(after.objectid))[links.new] > 1] = MERGED
+    epochs_of_old, epochs_of_new = _totals(before, flows.old, flows.left), _totals(after, flows.new, flows.arrived)
+    with np.errstate(invalid="ignore"):
+        of_old, of_new = links.shared / epochs_of_old[links.old], links.shared / epochs_of_new[links.new]
+    order = np.lexsort((after.objectid[links.new], before.objectid[links.old]))
+
+    def joined(linked: npt.NDArray[Any], for_lost: float, for_new: float) -> npt.NDArray[Any]:
+        parts = [linked[order], np.full(len(lost), for_lost), np.full(len(fresh), for_new)]
+        return np.concatenate(parts).astype(linked.dtype)
+
+    old = np.concatenate([before.objectid[links.old][order], before.objectid[lost], np.zeros(len(fresh), np.int64)])
+    new = np.concatenate([after.objectid[links.new][order], np.zeros(len(lost), np.int64), after.objectid[fresh]])
+    dmag = after.mag[links.new] - before.mag[links.old]
+    return Lineage(
+        old,
+        new,
+        joined(kind, LOST, NEW).astype(np.int8),
+        joined(separation, np.nan, np.nan),
+        joined(dmag, np.nan, np.nan),
+        joined(links.shared, 0, 0),
+        joined(of_old, np.nan, np.nan),
+        joined(of_new, np.nan, np.nan),
+    )

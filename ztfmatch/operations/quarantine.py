@@ -1,0 +1,49 @@
+"""What was refused: one entry a file, until it is mended or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ztfmatch.io.snapshot import SnapshotFiles
+from ztfmatch.operations.common import Row
+from ztfmatch.schema import QUARANTINE
+
+_OTHER_CONTENT: Final = ("conflict", "duplicate")
+"""Refused for what else is in the store, not for what the file is."""
+
+
+def quarantine_change(
+    snapshot: SnapshotFiles, quarantined: Sequence[Row], found: Sequence[Row]
+) -> tuple[list[Row], frozenset[str]]:
+    """Rows to write and files to drop, so that the table holds each refused source once, as last seen.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    quarantined : sequence of Row
+        Refused now.
+    found : sequence of Row
+        Usable: with ``source`` and ``filename``. A usable catalog clears the entry of its source, and that of an
+        unusable file of the same name elsewhere, which it replaces.
+    """
+    stored: list[Row] = snapshot.read(QUARANTINE.name).to_pylist()
+    before = {row["source"]: _content(row) for row in stored}
+    refused = {row["source"] for row in quarantined}
+    accepted = [row for row in found if row["source"] not in refused]
+    sources, names = ({row[column] for row in accepted} for column in ("source", "filename"))
+    mended = {
+        row["source"]
+        for row in stored
+        if row["source"] in sources or (row["filename"] in names and row["code"] not in _OTHER_CONTENT)
+    }
+    fresh = {row["source"]: row for row in quarantined if before.get(row["source"]) != _content(row)}
+    stale = (mended - refused) | (set(before) & set(fresh))
+    if not stale:
+        return list(fresh.values()), frozenset()
+    kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
+    return kept + list(fresh.values()), frozenset(snapshot.files.paths(QUARANTINE.name))
+
+
+def _content(row: Row) -> tuple[Any, ...]:
+    return row["code"], row["reason"], row["sha256"]

@@ -1,0 +1,321 @@
+"""Regenerated references: match every stored epoch of their units again, in one commit.
+
+Objects of the new generation come in, the old ones retire, detections and orphans are matched to the new seeds, the
+ledger has the new counts, and lineage says what became of each object. Other units stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
+from ztfmatch.io import log
+from ztfmatch.io.parquet import DataFile, read_rows
+from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.sources import REFERENCE_PATTERN, expand
+from ztfmatch.io.storage import Storage
+from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.references import inspect_all, refusal
+from ztfmatch.operations.rematchplan import (
+    RematchPlan,
+    lineage_tasks,
+    newest_references,
+    plan_rematch,
+    projected_bytes,
+    rematch_tasks,
+    retire_tasks,
+)
+from ztfmatch.runner import Job, Runner
+from ztfmatch.schema import EXPOSURES, QUARANTINE, REFERENCES
+from ztfmatch.survey import MAX_GENERATION
+from ztfmatch.tasks.ledger import RecountTask, recount
+from ztfmatch.tasks.lineage import trace_unit
+from ztfmatch.tasks.rematch import rematch_tile
+from ztfmatch.tasks.retire import retire_tile
+from ztfmatch.tasks.staging import clear
+
+ROWS_PER_TASK: Final = 4_000_000
+
+
+@dataclass(frozen=True)
+class RematchConfig:
+    """How stored epochs are matched again.
+
+    Parameters
+    ----------
+    strict : bool
+        Fail if a reference cannot be used, instead of quarantining it.
+    rows_per_task : int
+        Largest number of detections that one task takes; every task reads all files of its tile and units.
+    note : str, optional
+        Kept in the history.
+    """
+
+    strict: bool = False
+    rows_per_task: int = ROWS_PER_TASK
+    note: str | None = None
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.rows_per_task < 1:
+            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What became of the objects of one unit."""
+
+    unit: str
+    generation: int
+    """Of the new objects."""
+    seeds: int
+    same: int
+    moved: int
+    split: int
+    merged: int
+    lost: int
+    new: int
+    epochs: int
+    """Of the old objects."""
+    epochs_moved: int
+    """Those of them that are not an epoch of a successor of their object."""
+
+
+@dataclass(frozen=True)
+class RematchReport:
+    """What a rematch did, or would do."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    units: list[UnitReport]
+    known: int
+    """References that the store's objects are from already."""
+    quarantined: list[Row]
+    exposures: int
+    matched: int
+    orphans: int
+    tiles: int
+    bytes: int
+    seconds: float
+
+
+def rematch(
+    storage: Storage, references: Sequence[str], config: RematchConfig, runner: Runner, dry_run: bool = False
+) -> RematchReport:
+    """Match the stored epochs of all units that have a new reference again.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of an existing store.
+    references : sequence of str
+        New reference catalogs of any units: files, directories or globs.
+    config : RematchConfig
+    runner : Runner
+    dry_run : bool
+        Only find out what would be done.
+
+    Raises
+    ------
+    ConfigError
+        If no reference is found.
+    BadInputError
+        If ``strict`` and a reference is bad.
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If another writer changed the same units or tiles meanwhile.
+    """
+    watch = Stopwatch()
+    config.validate()
+    snapshot = open_snapshot(storage)
+    sources = expand(references, REFERENCE_PATTERN)
+    if not sources:
+        raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
+    found, quarantined = inspect_all(sources, runner)
+    rows, known, refused = _sort_out(snapshot, found)
+    quarantined += refused
+    if config.strict and quarantined:
+        first = quarantined[0]
+        raise BadInputError(f"--strict: {len(quarantined)} bad references; {first['source']}: {first['reason']}")
+    operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
+    plan = plan_rematch(snapshot, rows, operation_id)
+    work = _match(plan, config, runner, write=not dry_run)
+    commit = snapshot.commit
+    if not dry_run:
+        entries, removed = quarantine_change(snapshot, quarantined, [r for r in found if r not in refused])
+        if rows or entries or removed:
+            new = [{**{name: row.get(name) for name in REFERENCES.names}, "commit": plan.commit} for row in rows]
+            work.files += write_rows(storage, REFERENCES, new, plan.commit, operation_id[:12])
+            work.files += write_rows(storage, QUARANTINE, entries, plan.commit, operation_id[:12])
+            work.removed |= removed
+            commit = _commit(plan, work, list(references), config, watch)
+    clear(storage, operation_id)
+    return RematchReport(
+        storage.root,
+        commit.number,
+        commit is not snapshot.commit,
+        work.units,
+        known,
+        quarantined,
+        len(plan.exposures),
+        sum(matched for matched, _ in work.counts.values()),
+        sum(orphans for _, orphans in work.counts.values()),
+        len(plan.tiles),
+        sum(file.size for file in work.files),
+        watch.seconds,
+    )
+
+
+def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Row]]:
+    """Rows of the new references with their generations; how many are known; and those refused."""
+    newest = newest_references(snapshot)
+    rows, refused, known = [], [], 0
+    for row in found:
+        last = newest.get(unit_of(row))
+        generation = 0 if last is None else last["generation"] + 1
+        if last is not None and last["sha256"] == row["sha256"]:
+            known += 1
+        elif generation > MAX_GENERATION:
+            reason = f"unit {unit_of(row)} is at generation {MAX_GENERATION}, the last that an objectid can tell"
+            refused.append(refusal(row, "generations", reason))
+        else:
+            rows.append({**row, "generation": generation})
+    return rows, known, refused
+
+
+def _operation_id(snapshot: SnapshotFiles, rows: Sequence[Row], refused: Sequence[Row], config: RematchConfig) -> str:
+    """The same references on the same snapshot, in the same batches, are the same operation, which resumes."""
+    inputs = [[row["sha256"] for row in rows], [row["source"] for row in refused], config.rows_per_task]
+    return OperationId("rematch", snapshot.number, inputs).value
+
+
+@dataclass
+class _Work:
+    """What the tasks did."""
+
+    units: list[UnitReport]
+    counts: dict[int, tuple[int, int]]
+    """Matched and orphans by exposureid."""
+    files: list[DataFile]
+    removed: frozenset[str]
+
+
+def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool) -> _Work:
+    """Run all tasks of the plan; without ``write`` those that find out what would become of the objects."""
+    storage, operation_id = plan.snapshot.storage, plan.operation_id
+    matching = rematch_tasks(plan, config.rows_per_task, write)
+    runner.check_memory({task.key: projected_bytes(task) for task in matching})
+    matched = runner.run(Job("matching again", rematch_tile, matching, operation_id, storage))
+    lineage = runner.run(Job("lineage", trace_unit, lineage_tasks(plan, matching, write), operation_id, storage))
+    work = _Work(
+        _unit_reports(plan, lineage), _counts(plan, matched), files_of(matched) + files_of(lineage), frozenset()
+    )
+    if write:
+        retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
+        ledger = runner.run(Job("ledger", recount, _recounts(plan, work.counts), operation_id, storage))
+        work.files += files_of(retired) + files_of(ledger)
+        work.removed = frozenset(path for result in (*retired, *ledger) for path in result["removed"])
+    return work
+
+
+def _unit_reports(plan: RematchPlan, lineage: Sequence[Row]) -> list[UnitReport]:
+    return [
+        UnitReport(
+            result["unit"], reference.generation, reference.nrows, **result["kinds"],
+            epochs=result["epochs"], epochs_moved=result["moved"],
+        )
+        for reference, result in zip(plan.references.values(), lineage, strict=True)
+    ]  # fmt: skip
+
+
+def _counts(plan: RematchPlan, matched: Sequence[Row]) -> dict[int, tuple[int, int]]:
+    """What became of each exposure's detections, all of which must be accounted for.
+
+    Raises
+    ------
+    JobFailedError
+        If a detection is in no tile or in two: nothing is committed.
+    """
+    counts = {row["exposureid"]: (0, 0) for row in plan.exposures}
+    for result in matched:
+        for exposureid, *more in zip(result["exposureid"], result["matched"], result["orphans"], strict=True):
+            before = counts[exposureid]
+            counts[exposureid] = (before[0] + more[0], before[1] + more[1])
+    for row in plan.exposures:
+        n_matched, n_orphans = counts[row["exposureid"]]
+        if n_matched + n_orphans + row["nrejected"] != row["nrows"]:
+            raise JobFailedError(
+                f"{row['source']}: {row['nrows']} rows, but {n_matched} matched + {n_orphans} orphans + "
+                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
+            )
+    return counts
+
+
+def _recounts(plan: RematchPlan, counts: dict[int, tuple[int, int]]) -> list[RecountTask]:
+    """One task for each ledger file that can hold any of the exposures."""
+    ids = np.array(sorted(counts), np.int64)
+    tasks = []
+    for number, file in enumerate(plan.snapshot.of_table(EXPOSURES.name)):
+        first, last = np.searchsorted(ids, [file.min_id or 0, (file.max_id or 0) + 1])
+        if first < last:
+            mine = {exposureid: counts[exposureid] for exposureid in ids[first:last].tolist()}
+            part = f"{plan.operation_id[:12]}-{number:05d}"
+            tasks.append(RecountTask(f"ledger-{number:05d}", plan.snapshot.storage, file, mine, plan.commit, part))
+    return tasks
+
+
+def _commit(
+    plan: RematchPlan, work: _Work, references: list[str], config: RematchConfig, watch: Stopwatch
+) -> log.Commit:
+    """Commit, on top of what others committed meanwhile if they left these units and files as they were."""
+    change = log.Change(
+        "rematch",
+        plan.operation_id,
+        {"references": references, "strict": config.strict, "rows_per_task": config.rows_per_task},
+        {
+            "references": len(plan.references),
+            **{
+                kind: sum(getattr(unit, kind) for unit in work.units)
+                for kind in ("same", "moved", "split", "merged", "lost", "new")
+            },
+            "exposures": len(plan.exposures),
+            "epochs_moved": sum(unit.epochs_moved for unit in work.units),
+        },
+        work.files,
+        work.removed,
+        started=watch.started,
+        note=config.note,
+    )
+    head = plan.snapshot
+    while True:
+        try:
+            return log.commit(head.storage, head.commit, change)
+        except CommitConflictError:
+            head = open_snapshot(head.storage)
+            if not _untouched(plan, head, change):
+                raise
+
+
+def _untouched(plan: RematchPlan, head: SnapshotFiles, change: log.Change) -> bool:
+    """Whether all files that are replaced are live, and no exposure nor reference of these units came in."""
+    if head.commit.tiling != plan.snapshot.commit.tiling or not change.removed <= set(head.files.paths()):
+        return False
+    for table in (EXPOSURES.name, REFERENCES.name):
+        before = set(plan.snapshot.files.paths(table))
+        fresh = [file for file in head.of_table(table) if file.path not in before]
+        rows = read_rows(head.storage, fresh, ["field", "rcid", "fid"])
+        if rows is not None and any(unit_of(row) in plan.references for row in rows.to_pylist()):
+            return False
+    return True

@@ -1,0 +1,60 @@
+"""What became of objects when the reference of their unit was regenerated."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from ztfmatch.schema.types import Column, Encoding, Table
+
+SAME: Final = "same"
+MOVED: Final = "moved"
+SPLIT: Final = "split"
+MERGED: Final = "merged"
+LOST: Final = "lost"
+NEW: Final = "new"
+LINEAGE_KINDS: Final = (SAME, MOVED, SPLIT, MERGED, LOST, NEW)
+
+LINEAGE: Final = Table(
+    "lineage",
+    "One row per link between an object and its successor in the next generation of its unit.",
+    ("objectid", "newobjectid"),
+    (
+        Column(
+            "objectid",
+            pa.int64(),
+            "",
+            f"The object of the older generation, retired; null for '{NEW}'",
+            "rematch",
+            nullable=True,
+            encoding=Encoding.DELTA,
+            bounds=True,
+        ),
+        Column(
+            "newobjectid",
+            pa.int64(),
+            "",
+            f"The object of the newer generation; null for '{LOST}'",
+            "rematch",
+            nullable=True,
+            encoding=Encoding.SPLIT,
+        ),
+        Column(
+            "kind",
+            pa.dictionary(pa.int8(), pa.string()),
+            "",
+            f"'{SAME}' or '{MOVED}' (by more than 0.1 arcsec): one became one; '{SPLIT}': one became several; "
+            f"'{MERGED}': several became one; '{LOST}': no successor; '{NEW}': no predecessor",
+            "rematch",
+            encoding=Encoding.DICTIONARY,
+        ),
+        Column("separation", pa.float32(), "arcsec", "Between the two reference positions", "rematch", True),
+        Column("dmag", pa.float32(), "mag", "Reference magnitude, new minus old", "rematch", True),
+        Column("nshared", pa.int32(), "", "Detections that are epochs of both", "rematch"),
+        Column("fractionold", pa.float32(), "", "nshared over the epochs of the old object", "rematch", True),
+        Column("fractionnew", pa.float32(), "", "nshared over the epochs of the new object", "rematch", True),
+        Column("snapshot", pa.int64(), "", "The rematch that made the row", "store"),
+    ),
+    by_tile=False,
+)

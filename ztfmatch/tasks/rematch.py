@@ -1,0 +1,223 @@
+"""Match stored detections again, to the seeds of new references: one tile and a batch of exposures.
+
+Works from the store alone: what the catalogs measured is in ``detections`` and ``orphans``, to the last bit. The same
+rules decide as in an append, and rows keep every value but the object that they are of.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.io.merge import Arrays, numpy_columns
+from ztfmatch.io.parquet import DataFile, Destination, in_ranges, iterate_batches, read_footer, read_row_group
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.lineage import Flows, add_flows, count_flows
+from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.kernels.rows import order_by_group
+from ztfmatch.kernels.sphere import unit_vectors
+from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
+from ztfmatch.schema import DETECTIONS, ORPHANS, Table
+from ztfmatch.schema.sky import EPOCH, MEASURED
+from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.tasks.fates import Fates, Positions
+from ztfmatch.tasks.seedgrids import lay_seeds
+from ztfmatch.tasks.seeds import ReferenceInput, seed_positions
+
+BYTES_PER_ROW: Final = 240
+"""Peak memory of a task per row of its exposures; tests compare it with what is measured."""
+
+ROWS_PER_FILE: Final = 1_000_000
+_BATCH_ROWS: Final = 131_072
+_KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
+"""Columns that a detection keeps, whatever it is matched to."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StoredExposure:
+    """What a task needs to know of an exposure whose detections are stored."""
+
+    exposureid: int
+    unit: Unit
+    rows: int
+    """Stored detections, matched and orphans."""
+    straddles: bool
+    has_reference: bool = True
+
+
+@dataclass(frozen=True)
+class RematchTask:
+    """One tile and a batch of exposures, ordered by unit, then time."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    exposures: tuple[StoredExposure, ...]
+    references: tuple[ReferenceInput, ...]
+    """New references of their units."""
+    detections: tuple[DataFile, ...]
+    """Of the tile and its neighbours, as are the orphans."""
+    orphans: tuple[DataFile, ...]
+    radius_arcsec: float
+    commit: int
+    part: str
+    flows: str
+    """Where to write how many detections went from which old object to which new one."""
+    write: bool = True
+    """False only counts."""
+
+
+def rematch_tile(task: RematchTask) -> dict[str, Any]:
+    """Match again, write, count.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts for each exposure that has any.
+    """
+    seeds = lay_seeds(
+        seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
+        task.radius_arcsec,
+    )  # fmt: skip
+    stored = _Stored(task)
+    fates = Fates(task.tile, task.exposures, seeds, stored.rows)
+    order = stored.by_exposure()
+    _decide(stored, order, fates)
+    epochs, orphans = fates.epochs(), fates.orphans()
+    flows = add_flows(
+        _flows(stored, order[epochs], fates.objectid[fates.group[epochs]], True),
+        _flows(stored, order[orphans], fates.nearest[orphans], False),
+    )
+    task.storage.put(task.flows, encode_flows(flows))
+    files = []
+    if task.write:
+        for number, rows in enumerate(_pieces(epochs)):
+            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(order[rows])))
+        for number, rows in enumerate(_pieces(orphans)):
+            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(order[rows])))
+    return {"files": [file.to_json() for file in files], **fates.counts()}
+
+
+class _Stored:
+    """The detections of a task's exposures in its tile and margin, as read.
+
+    Attributes
+    ----------
+    rows : int
+    exposure : int32 ndarray, shape (rows,)
+        Row of the exposure in the task.
+    attributed : int64 ndarray, shape (rows,)
+        Objectid that it is an epoch of or, of an orphan, that it lost to; 0 for none.
+    matched : bool ndarray, shape (rows,)
+        Whether it is an epoch.
+    """
+
+    def __init__(self, task: RematchTask) -> None:
+        most = sum(exposure.rows for exposure in task.exposures)
+        kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
+        self._columns = {name: np.empty(most, kind) for name, kind in kinds.items()}
+        self.exposure, self.attributed = np.empty(most, np.int32), np.empty(most, np.int64)
+        self.matched = np.empty(most, bool)
+        self.rows = 0
+        for columns, exposure in _parts(task):
+            self._add(columns, exposure)
+
+    def _add(self, columns: Arrays, exposure: npt.NDArray[np.int32]) -> None:
+        part = slice(self.rows, self.rows + len(exposure))
+        for name, values in self._columns.items():
+            values[part] = columns[name]
+        matched = "objectid" in columns
+        self.exposure[part], self.matched[part] = exposure, matched
+        self.attributed[part] = columns["objectid" if matched else "nearestid"]
+        self.rows = part.stop
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self._columns[name][: self.rows]
+
+    def by_exposure(self) -> Rows:
+        """Order of the rows by exposure."""
+        none = np.zeros(self.rows, np.int64)
+        groups = self.exposure[: self.rows].astype(np.int64)
+        return np.asarray(order_by_group(groups, none.view(np.float64), none, int(groups.max(initial=-1)) + 1))
+
+    def columns(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+        """Columns that detections keep, of some rows, in that order."""
+        return {name: values.take(rows) for name, values in self._columns.items()}
+
+
+def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
+    """Rows of the task's exposures in its tile and margin, some at a time, with the row of the exposure of each."""
+    exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
+    units = sorted({exposure.unit for exposure in task.exposures})
+    for file in task.detections:
+        for columns in _detections(task.storage, file, units):
+            yield _wanted(task.tile, columns, exposures)
+    for file in task.orphans:
+        for batch in iterate_batches(task.storage, file, [*_KEPT, "nearestid"], _BATCH_ROWS):
+            nearest = batch["nearestid"].fill_null(0).to_numpy()
+            columns = numpy_columns(batch.select(list(_KEPT)))
+            yield _wanted(task.tile, {**columns, "nearestid": nearest}, exposures)
+
+
+def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:
+    """Detections of some units in a file, row group by row group."""
+    ranges = [objectid_range(unit) for unit in units]
+    footer = read_footer(storage, file)
+    for number, group in enumerate(footer.groups):
+        if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):
+            columns = numpy_columns(read_row_group(storage, file, footer, number, DETECTIONS.names))
+            mine = in_ranges(columns["objectid"], ranges)
+            yield columns if mine.all() else {name: values[mine] for name, values in columns.items()}
+
+
+def _wanted(tile: Tile, columns: Arrays, exposures: IdMap) -> tuple[Arrays, npt.NDArray[np.int32]]:
+    exposure = find_rows(exposures, columns["exposureid"])
+    keep = (exposure >= 0) & in_tile_or_margin(fine_pixels(columns["ra"], columns["dec"]), tile)
+    if not keep.all():
+        columns, exposure = {name: values[keep] for name, values in columns.items()}, exposure[keep]
+    return columns, exposure.astype(np.int32)
+
+
+def _decide(stored: _Stored, order: Rows, fates: Fates) -> None:
+    """Decide on all rows, exposure after exposure."""
+    ra, dec, sourceid, hmjd = (stored[name][order] for name in ("ra", "dec", "sourceid", "hmjd"))
+    fates.hmjd[:] = hmjd
+    xyz = unit_vectors(ra, dec)
+    edges = np.concatenate([[0], np.cumsum(np.bincount(stored.exposure[: stored.rows]))]).tolist()
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        if stop > start:
+            rows = slice(start, stop)
+            fates.decide(number, rows, Positions(ra[rows], dec[rows], xyz[rows]), sourceid[rows])
+
+
+def _flows(stored: _Stored, rows: Rows, now: Rows, is_epoch: bool) -> Flows:
+    return count_flows(stored.attributed[rows], now, stored.matched[rows], np.full(len(rows), is_epoch))
+
+
+def _pieces(rows: Rows) -> list[Rows]:
+    return [rows[start : start + ROWS_PER_FILE] for start in range(0, len(rows), ROWS_PER_FILE)]
+
+
+def _to(task: RematchTask, table: Table, number: int) -> Destination:
+    return Destination(task.storage, table, task.tile, task.commit, f"{task.part}-{number:04d}")
+
+
+def encode_flows(flows: Flows) -> bytes:
+    """Bytes of a file of flows."""
+    sink = io.BytesIO()
+    np.savez(sink, **{name: getattr(flows, name) for name in Flows.__dataclass_fields__})
+    return sink.getvalue()
+
+
+def read_flows(storage: Storage, path: str) -> Flows:
+    """Flows that a task wrote."""
+    with np.load(io.BytesIO(storage.read(path))) as arrays:
+        return Flows(**{name: arrays[name] for name in Flows.__dataclass_fields__})

@@ -1,0 +1,120 @@
+"""Take the detections of some units out of a tile's files, and put a new generation of objects into it.
+
+The rows of all other units stay as they are, bit for bit and in their order. A file without rows of these units is not
+touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.io.parquet import (
+    DataFile,
+    Destination,
+    in_ranges,
+    read_file_rows,
+    read_footer,
+    read_row_group,
+    write_file,
+)
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
+from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS, TABLES, Table
+from ztfmatch.schema.sky import RETIRED
+from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.tasks.seeds import ReferenceInput, objects_of_tile
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RetireTask:
+    """One tile."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    references: tuple[ReferenceInput, ...]
+    """The new ones whose units touch the tile."""
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+    orphans: tuple[DataFile, ...]
+    commit: int
+    part: str
+
+
+def retire_tile(task: RetireTask) -> dict[str, Any]:
+    """Write what stays of the files that hold rows of the units, and the tile's objects.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``removed``: paths of the files that they, and what is matched again, replace.
+    """
+    units = [reference.unit for reference in task.references]
+    files, removed = _objects(task, units)
+    for file in (*task.detections, *task.orphans):
+        if _holds(task.storage, file, units):
+            removed.append(file.path)
+            table = TABLES[file.table]
+            rows = read_file_rows(task.storage, file, table.names)
+            rows = rows.filter(pa.array(~_of_units(rows, units)))
+            if rows.num_rows:
+                files.append(write_file(_to(task, table, len(files)), rows))
+    return {"files": [file.to_json() for file in files], "removed": removed}
+
+
+def _objects(task: RetireTask, units: Sequence[Unit]) -> tuple[list[DataFile], list[str]]:
+    """Objects of the units retired, and the new ones beside them and the other units'."""
+    ranges = [objectid_range(unit) for unit in units]
+    replaced = [file for file in task.objects if file.holds_id(ranges)]
+    parts = [read_file_rows(task.storage, file, OBJECTS.names).cast(OBJECTS.schema) for file in replaced]
+    parts = [_retired(rows, in_ranges(rows["objectid"].to_numpy(), ranges)) for rows in parts]
+    rows = pa.concat_tables([*parts, objects_of_tile(task.references, task.tile)]).sort_by("objectid")
+    files = [write_file(_to(task, OBJECTS, 0), rows)] if rows.num_rows else []
+    return files, [file.path for file in replaced]
+
+
+def _retired(rows: pa.Table, retire: Mask) -> pa.Table:
+    status = pc.if_else(pa.array(retire), RETIRED, rows["status"].cast(pa.string()))
+    field = OBJECTS.schema.field("status")
+    at = rows.schema.get_field_index("status")
+    return rows.set_column(at, field, status.cast(pa.string()).dictionary_encode().cast(field.type))
+
+
+def _holds(storage: Storage, file: DataFile, units: Sequence[Unit]) -> bool:
+    """Whether a file has rows of any of the units; reads what tells it."""
+    if file.table == ORPHANS.name:
+        rows = read_file_rows(storage, file, ["field", "rcid", "fid"])
+        return bool(_of_units(rows, units).any())
+    ranges = [objectid_range(unit) for unit in units]
+    if not file.holds_id(ranges):
+        return False
+    footer = read_footer(storage, file)
+    return any(
+        in_ranges(read_row_group(storage, file, footer, number, ["objectid"])["objectid"].to_numpy(), ranges).any()
+        for number, group in enumerate(footer.groups)
+        if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges)
+    )
+
+
+def _of_units(rows: pa.Table, units: Sequence[Unit]) -> Mask:
+    """Whether each row is of one of the units."""
+    if DETECTIONS.columns[0].name in rows.column_names:
+        return in_ranges(rows["objectid"].to_numpy(), [objectid_range(unit) for unit in units])
+    found = np.zeros(rows.num_rows, bool)
+    field, rcid, fid = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
+    for unit in units:
+        found |= (field == unit.field) & (rcid == unit.rcid) & (fid == unit.fid)
+    return found
+
+
+def _to(task: RetireTask, table: Table, number: int) -> Destination:
+    return Destination(task.storage, table, task.tile, task.commit, f"{task.part}-rest-{number:04d}")
