@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at, r
 from ztfmatch.config import CompactConfig
 from ztfmatch.io import paths
 from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.io.storage import Storage
+from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.statistics import update_statistics
@@ -156,7 +157,7 @@ class Zygote:
 
 
 class Killer:
-    """Counts what a process does to the files of a store and kills it at one of these steps, in the middle of a write."""
+    """Counts what a process does to the files of a store, and kills it at one of these steps; a write is cut short."""
 
     def __init__(self, store: str, kill_at: int, pipe: int) -> None:
         self._store, self._kill_at, self._pipe, self.steps = store, kill_at, pipe, 0
@@ -206,9 +207,24 @@ def _child(job: list[Any], pipe: int) -> None:
     killer.report()
 
 
-def _serve() -> None:
-    import ztfmatch.tasks.preload  # noqa: F401
+def _warm_up() -> None:
+    """Do everything once, so that no child has anything to load; without obstore, whose threads no fork survives."""
+    real = Storage.entries
+    Storage.entries = _entries_by_glob  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as place:
+        sky = make_sky(Path(place))
+        for name, (operation, _) in OPERATIONS.items():
+            operation(prepare(Path(place), sky, name), sky)
+    Storage.entries = real  # type: ignore[method-assign]
 
+
+def _entries_by_glob(storage: Storage, prefix: str) -> Iterator[Entry]:
+    for path in (Path(storage.root) / prefix).rglob("*.*"):
+        yield Entry(str(path.relative_to(storage.root)), path.stat().st_size, path.stat().st_mtime)
+
+
+def _serve() -> None:
+    _warm_up()
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()
