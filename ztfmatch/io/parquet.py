@@ -54,9 +54,9 @@ class DataFile:
 
     @property
     def described(self) -> str:
-        """Path, table, tile and commit, for people."""
+        """Path, table, tile and the snapshot that brought it, for people."""
         where = f", tile {self.tile}" if self.tile else ""
-        return f"{self.path} (table {self.table}{where}, commit {self.commit})"
+        return f"{self.path} (table {self.table}{where}, snapshot {self.commit})"
 
     @property
     def tile(self) -> Tile | None:

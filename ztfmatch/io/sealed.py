@@ -53,7 +53,7 @@ class Named(Protocol):
 
     @property
     def described(self) -> str:
-        """Path, table, tile and commit, for people."""
+        """Path, table, tile and the snapshot that brought it, for people."""
         ...
 
 
@@ -114,9 +114,9 @@ class Tail:
         self.metadata: pq.FileMetaData = pq.read_metadata(pa.BufferReader(self.content))
         number = self.metadata.num_row_groups * self.metadata.num_columns
         chunks = np.frombuffer(self.content, _CHUNK, number)
-        self._edges = [0, *(len(_MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)).tolist()]
-        self._edges[0] = len(_MAGIC)
-        self._crcs = chunks["crc"].tolist()
+        ends = len(_MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)
+        self._edges: list[int] = [len(_MAGIC), *ends.tolist()]
+        self._crcs: list[int] = chunks["crc"].tolist()
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
         """Edges of the chunks that hold a range of bytes."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ztfmatch.io import paths
 from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.records import decode, encode
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.heap import keep_freed_memory
 
@@ -40,13 +40,13 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
     if staged is not None:
         return staged
     result = function(task)
-    storage.put(path, json.dumps(result).encode())
+    storage.put(path, encode(result))
     return result
 
 
 def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
     try:
-        staged: dict[str, Any] = dict(json.loads(storage.read(path)))
+        staged: dict[str, Any] = decode(storage.read(path))
         whole = all(_as_written(storage, DataFile(**file)) for file in staged.get("files", ()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
