@@ -13,14 +13,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from click.testing import CliRunner, Result
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
 
+from ztfmatch.cli import main
 from ztfmatch.config import CompactConfig
 from ztfmatch.io import paths
 from ztfmatch.io.snapshot import open_snapshot
@@ -44,17 +47,18 @@ class Sky:
     catalogs: list[str]
 
 
-def make_sky(place: Path, nights: int = 2) -> Sky:
-    """Write the catalogs."""
+def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
+    """Write the catalogs; of another brightness they are as long, with other values in them."""
     ra = AT_A_BORDER[0] + np.array([-0.03, -0.02, -0.01, 0.01, 0.02, 0.03])
     dec = np.full(6, AT_A_BORDER[1])
     seen = [rows_at(np.append(ra, [89.95, 90.05]), np.append(dec, [66.5, 66.5])) for _ in range(nights)]
     for night, rows in enumerate(seen):
-        rows["flux"] += 1000.0 * night
+        rows["flux"] += 1000.0 * night + brightness
     bad = place / "ztf_20190301250000_000500_zr_c06_o_q1_psfcat.fits"
     bad.write_bytes(b"junk")
     catalogs = [str(epochal_file(place, rows, night)) for night, rows in enumerate(seen)]
-    return Sky([str(reference_file(place, rows_at(ra, dec)))], [*catalogs, str(bad)])
+    reference = rows_at(ra, dec, mag=-6.0 - brightness)
+    return Sky([str(reference_file(place, reference))], [*catalogs, str(bad)])
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -97,11 +101,23 @@ OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
 """Each operation, and what comes before it."""
 
 
-def content(store: Path, number: int | None = None) -> dict[str, str]:
-    """Digest of the sorted rows of every table of a snapshot."""
+def content(store: Path, number: int | None = None, tables: Iterable[str] = TABLES) -> dict[str, str]:
+    """Digest of the sorted rows of tables of a snapshot."""
     snapshot = open_snapshot(Storage.at(store), number)
-    rows = {name: sorted(map(repr, snapshot.read(name).to_pylist())) for name in TABLES}
-    return {name: hashlib.sha256("\n".join(of).encode()).hexdigest() for name, of in rows.items()}
+    return {name: rows_digest(snapshot.read(name)) for name in tables}
+
+
+def rows_digest(rows: pa.Table) -> str:
+    """Digest of rows, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(map(repr, rows.to_pylist()))).encode()).hexdigest()
+
+
+def command(*arguments: object) -> Result:
+    """Run a command of the command line in this process; a traceback is an error."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 def verified(store: Path) -> bool:

@@ -196,7 +196,7 @@ def read_commit(storage: Storage, number: int) -> Commit:
         raw["manifests"] = tuple(ManifestPart(**part) for part in raw["manifests"])
         entry = Commit(**raw)
     except FileNotFoundError:
-        raise StoreDamagedError(f"{storage.root} has no snapshot {number}") from None
+        raise StoreDamagedError(f"{paths.commit(number)} is missing from {storage.root}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: {error}") from None
     if entry.number != number:
