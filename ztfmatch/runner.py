@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ztfmatch.clusters import LocalProfile, SlurmProfile, read_profile
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.io.storage import Storage
+from ztfmatch.tasks.quiet import is_news
 from ztfmatch.tasks.staging import Function, Task, run_staged
 
 Progress = Callable[[str, int, int], None]
@@ -241,6 +243,9 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
         prefork.start()
     from distributed import Client
 
+    logger = logging.getLogger("distributed.client")
+    logger.addFilter(is_news)
+    stack.callback(logger.removeFilter, is_news)
     if resources.scheduler is not None:
         try:
             client = stack.enter_context(Client(resources.scheduler, timeout="20s"))

@@ -136,42 +136,59 @@ def test_task_that_kills_every_worker_stops_the_job(
     assert_right(store, scene)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A scheduler and a worker of it in processes of their own."""
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The program, in a process of its own."""
+    words = [sys.executable, "-m", "ztfmatch", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
-    scheduler: int
-    """Its process."""
-    address: str
+
+def test_failed_tasks_of_workers_are_told_in_one_line(scene: Scene, store: Path) -> None:
+    (store / "data" / "detections").write_text("in the way")
+    done = run("append", store, *scene.sky.catalogs, "--workers", 1)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("ztfmatch: matching: 2 of 2 tasks failed after retries, nothing was committed")
+    assert "cannot write data/detections/Norder=0/" in done.stderr
+    (store / "data" / "detections").unlink()
+    assert append(store, scene).exit_code == 0
+    assert_right(store, scene)
+
+
+_ASSASSIN = """
+import os, signal
+import ztfmatch.tasks.match
+
+def match_tile(task):
+    os.kill({scheduler}, signal.SIGKILL)
+
+ztfmatch.tasks.match.match_tile = match_tile
+"""
+"""Loaded by a worker: there the task of that name is another."""
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path])}
+def address(tmp_path: Path) -> Iterator[str]:
+    """Address of a scheduler with a worker whose first matching task kills the scheduler."""
     dask = [sys.executable, "-m", "dask"]
-    options: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL}
-    command_ = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with subprocess.Popen(command_, stderr=subprocess.PIPE, text=True, **options) as scheduler:
+    script = tmp_path / "assassin.py"
+    words = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as scheduler:
         assert scheduler.stderr is not None
         address = next(found[0] for line in scheduler.stderr if (found := re.search(r"tcp://\S+", line)))
-        command_ = [*dask, "worker", address, "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path)]
-        with subprocess.Popen(command_, stderr=subprocess.DEVNULL, **options) as worker:
-            yield Cluster(scheduler.pid, address)
+        script.write_text(_ASSASSIN.format(scheduler=scheduler.pid))
+        words = [*dask, "worker", address, "--no-nanny", "--no-dashboard", "--preload", str(script)]
+        with subprocess.Popen([*words, "--local-directory", str(tmp_path)], stderr=subprocess.DEVNULL) as worker:
+            yield address
             worker.kill()
         scheduler.kill()
 
 
-def test_scheduler_killed_in_the_middle_is_told_and_a_rerun_finishes(
-    scene: Scene, store: Path, scripted: Callable[..., Scripted], cluster: Cluster
-) -> None:
-    scripted({TILES[0]: (cluster.scheduler, "ok")})
-    done = append(store, scene, "--scheduler", cluster.address)
-    assert done.exit_code == 1, done.output
-    line = done.stderr.splitlines()[-1]
-    assert line.startswith("ztfmatch: matching: the Dask scheduler at ")
-    assert line.endswith("is lost, nothing was committed; a rerun resumes")
+def test_scheduler_killed_in_the_middle_is_told_and_a_rerun_finishes(scene: Scene, store: Path, address: str) -> None:
+    done = run("append", store, *scene.sky.catalogs, "--scheduler", address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"ztfmatch: matching: the Dask scheduler at {address} is lost, nothing was committed; a rerun resumes\n"
+    )
     assert commit_numbers(Storage.at(store)) == [0]
-    scripted({})
     assert append(store, scene).exit_code == 0
     assert_right(store, scene)

@@ -1,4 +1,7 @@
-"""Import in a worker that shares the user's terminal: a failed task is told once, by the job, without traceback."""
+"""What Dask need not print on the user's terminal: failures that the job tells in one line, as tracebacks.
+
+Imported in a worker that shares the terminal, it keeps the worker's own from it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import logging
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a worker's message says more than that a task failed."""
-    return not record.getMessage().startswith("Compute Failed")
+    """Whether a message says more than that a task or a connection failed."""
+    return not (record.exc_info or record.getMessage().startswith("Compute Failed"))
 
 
 logging.getLogger("distributed.worker").addFilter(is_news)
