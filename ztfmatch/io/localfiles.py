@@ -95,9 +95,17 @@ def directories_of(places: set[Path], root: Path) -> set[Path]:
 
 
 def force_to_disk(place: Path) -> None:
-    """Wait until a file or a directory is on disk."""
+    """Wait until a file or a directory is on disk.
+
+    Raises
+    ------
+    OSError
+        With its name.
+    """
     handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from None
     finally:
         os.close(handle)

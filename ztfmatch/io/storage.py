@@ -192,5 +192,5 @@ def _failures(what: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
