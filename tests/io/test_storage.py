@@ -10,10 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.storage import Storage, StorageError, is_url
 
 PATHS = [
@@ -127,17 +125,19 @@ class StorageContract:
         assert sorted(path for path, _ in storage.list("")) == sorted([PATHS[1], PATHS[3]])
         storage.delete([])
 
-    def test_open_input_reads_parquet(self, storage: Storage) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"a": range(1_000)}), sink)
-        storage.put(PATHS[2], sink.getvalue())
-        file = pq.ParquetFile(storage.open_input(PATHS[2]))
-        assert file.read().column("a").to_pylist() == list(range(1_000))
+    @pytest.mark.parametrize(("start", "length"), [(0, 10), (3, 4), (9, 1), (0, 1)])
+    def test_read_range_gives_these_bytes(self, storage: Storage, start: int, length: int) -> None:
+        storage.put(PATHS[2], b"0123456789")
+        assert bytes(storage.read_range(PATHS[2], start, length)) == b"0123456789"[start : start + length]
 
-    def test_open_input_of_nothing_is_damage(self, storage: Storage) -> None:
+    def test_read_range_beyond_the_end_gives_what_there_is(self, storage: Storage) -> None:
+        storage.put("a", b"0123456789")
+        assert bytes(storage.read_range("a", 8, 5)) == b"89"
+
+    def test_read_range_of_nothing_raises_file_not_found(self, storage: Storage) -> None:
         storage.put("a", b"x")
-        with pytest.raises(StoreDamagedError, match=r"b/c is missing from .*, though a snapshot names it"):
-            storage.open_input("b/c")
+        with pytest.raises(FileNotFoundError):
+            storage.read_range("b/c", 0, 1)
 
     def test_pickle_opens_the_same_place(self, storage: Storage) -> None:
         storage.put("a", b"1")

@@ -196,10 +196,8 @@ class SealedFile(io.RawIOBase):
 
 def _read(storage: Storage, file: Named, start: int, length: int) -> pa.Buffer:
     try:
-        with storage.open_input(file.path) as source:
-            source.seek(start)
-            return source.read_buffer(length)
-    except StoreDamagedError:
+        return storage.read_range(file.path, start, length)
+    except FileNotFoundError:
         raise StoreDamagedError(f"{file.described} is missing from {storage.root}") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StoreDamagedError(f"{file.described} cannot be read: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise StoreDamagedError(f"{file.described}: {error}") from error

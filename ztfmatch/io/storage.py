@@ -1,6 +1,6 @@
 """Bytes in and out of a store, on local disk or an object store: the only module that knows which.
 
-A contract of six calls (read, put, put_if_absent, list, delete, open_input), all atomic per object. Objects are
+A contract of six calls (read, read_range, put, put_if_absent, list, delete), all atomic per object. Objects are
 immutable but for those under ``staging/``. Endpoint and credentials of object stores come from the environment or
 their own configuration files.
 """
@@ -21,7 +21,7 @@ import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
-from ztfmatch.errors import StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import ZtfmatchError
 from ztfmatch.io import localfiles
 
 
@@ -103,6 +103,21 @@ class Storage:
         with _failures(f"cannot read {path} in {self.root}"):
             return bytes(obstore.get(self._backend, path).bytes())
 
+    def read_range(self, path: str, start: int, length: int) -> pa.Buffer:
+        """Bytes of an object from one on, as many as asked for or as there are; one request.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        """
+        if (local := self.local_root) is not None:
+            with _failures(f"cannot read {path} in {self.root}"), pa.OSFile(str(local / path)) as file:
+                file.seek(start)
+                return file.read_buffer(length)
+        with _failures(f"cannot read {path} in {self.root}"):
+            return pa.py_buffer(obstore.get_range(self._backend, path, start=start, length=length))
+
     def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
         """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
         content = memoryview(data).cast("B")
@@ -162,21 +177,6 @@ class Storage:
                     obstore.delete(self._backend, path)
                 else:
                     (local / path).unlink()
-
-    def open_input(self, path: str) -> Any:
-        """Whatever pyarrow's readers take for one object: a local path, or a seekable file.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there: the snapshot names it.
-        """
-        try:
-            if self.local_root is not None:
-                return pa.OSFile(str(self.local_root / path))
-            return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
-        except FileNotFoundError:
-            raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
 
 
 @contextlib.contextmanager
