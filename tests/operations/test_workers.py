@@ -16,7 +16,7 @@ import pytest
 from faults import Judge, Sky, append_rest, command, copy, init, make_sky
 
 from ztfmatch.io.log import commit_numbers
-from ztfmatch.io.storage import Storage
+from ztfmatch.io.storage import Storage, StorageError
 from ztfmatch.tasks.match import match_tile
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -121,6 +121,55 @@ def test_task_that_always_fails_stops_the_job_and_a_rerun_does_only_what_is_left
     assert append(store, scene).exit_code == 0
     assert_right(store, scene)
     assert [script.tries(key) for key in TILES] == [1, 4]
+
+
+STAGED: dict[str, Callable[[Path], Any]] = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "emptied": lambda file: file.write_bytes(b""),
+    "altered": lambda file: file.write_bytes(file.read_bytes().replace(b'"rows": ', b'"rows": 1')),
+    "other": lambda file: file.write_bytes(b"[1, 2]"),
+}
+FILES: dict[str, Callable[[Path], Any]] = {
+    "lost": lambda file: file.unlink(),
+    "emptied": lambda file: file.write_bytes(b""),
+    "altered": lambda file: file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:]),
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        *(("staging/**/*.json", damage) for damage in STAGED.values()),
+        *(("data/detections/**/*.parquet", damage) for damage in FILES.values()),
+    ],
+    ids=[*(f"result {name}" for name in STAGED), *(f"file {name}" for name in FILES)],
+)
+def test_staged_result_that_is_not_whole_is_made_again(
+    scene: Scene, store: Path, scripted: Callable[..., Scripted], pattern: str, damage: Callable[[Path], Any]
+) -> None:
+    """A power cut may take a part of what a task wrote, after it said that it was done."""
+    script = scripted({TILES[1]: ("fail", "fail", "fail", "ok")})
+    assert append(store, scene).exit_code == 1
+    (file,) = store.glob(pattern)
+    damage(file)
+    done = append(store, scene)
+    assert done.exit_code == 0, done.stderr
+    assert_right(store, scene)
+    assert script.tries(TILES[0]) == 2
+
+
+def test_job_that_cannot_take_its_staged_results_away_is_done_all_the_same(
+    scene: Scene, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(storage: Storage, paths: Any) -> None:
+        raise StorageError("scripted refusal")
+
+    monkeypatch.setattr(Storage, "delete", refuse)
+    assert append(store, scene).exit_code == 0
+    monkeypatch.undo()
+    assert Judge().content(store) == scene.content
+    assert command("vacuum", store, "--keep", 2, "--grace-hours", 0).exit_code == 0
+    assert_right(store, scene)
 
 
 def test_task_that_kills_every_worker_stops_the_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -58,5 +59,6 @@ def _as_written(storage: Storage, file: DataFile) -> bool:
 
 
 def clear(storage: Storage, operation_id: str) -> None:
-    """Forget what is staged for an operation that has been committed."""
-    storage.delete([path for path, _ in storage.list(paths.staging_of(operation_id))])
+    """Forget what is staged for an operation that has been committed; if that fails, a vacuum does it later."""
+    with contextlib.suppress(OSError):
+        storage.delete([path for path, _ in storage.list(paths.staging_of(operation_id))])
