@@ -9,7 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import append_first, append_rest, command, content, init, make_sky, rows_digest, statistics, vacuum_old
+from faults import (
+    append_first,
+    append_rest,
+    command,
+    content,
+    copy,
+    init,
+    make_sky,
+    rows_digest,
+    statistics,
+    vacuum_old,
+)
 
 import ztfmatch
 from ztfmatch.errors import StoreDamagedError, StoreFormatError
@@ -144,6 +155,41 @@ def test_file_of_another_tile_is_found(copied: Path, table: str) -> None:
     assert str(last.relative_to(copied)) in done.stdout
     with pytest.raises(StoreDamagedError, match=last.name):
         ztfmatch.open_store(copied).snapshot().table(table)
+
+
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "status": (),
+    "history": (),
+    "diff": (0, 3),
+    "quarantine": (),
+    "lightcurve": ("--cone", 90.0, 66.4, 100.0),
+    "verify": (),
+    "append": ("CATALOGS",),
+    "compact": ("--min-files", 2),
+    "statistics": (),
+    "rollback": (1,),
+    "vacuum": ("--keep", 1, "--grace-hours", 0),
+}
+READ_BY_ALL = ("store", "commit", "manifest")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_on_a_damaged_store_works_or_says_in_one_line_which_file_it_is(
+    stores: Stores, tmp_path: Path, name: str
+) -> None:
+    catalogs = str(stores.whole.parent / "*_psfcat.fits")
+    arguments = [catalogs if argument == "CATALOGS" else argument for argument in COMMANDS[name]]
+    stopped = set()
+    for kind in KINDS:
+        store = copy(stores.whole, tmp_path / "store")
+        file = damaged(stores, store, kind, "second half flipped")
+        done = command(name, store, *arguments)
+        if done.exit_code:
+            stopped.add(kind)
+            assert done.exit_code == 1
+            assert done.stderr.count("\n") == 1
+            assert file in done.stderr
+    assert stopped >= ({"commit"} if name == "history" else set(READ_BY_ALL))
 
 
 def positions(file: Path, number: int, seed: int) -> list[tuple[int, int]]:
