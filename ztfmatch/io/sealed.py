@@ -171,8 +171,12 @@ class SealedFile(io.RawIOBase):
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         return self._at
 
-    def read(self, size: int = -1) -> Any:
+    def read(self, size: int = -1) -> bytes:
         """Bytes from here, all of them verified."""
+        return bytes(self.read_buffer(size))
+
+    def read_buffer(self, size: int = -1) -> memoryview:
+        """The same without a copy: pyarrow asks for it."""
         stop = self._file.size if size < 0 else min(self._at + size, self._file.size)
         start, self._at = self._at, max(stop, self._at)
         body = min(stop, self.tail.start)
@@ -181,7 +185,7 @@ class SealedFile(io.RawIOBase):
             parts.append(self._chunks(max(start, len(_MAGIC)), body))
         if stop > self.tail.start:
             parts.append(memoryview(self.tail.content)[max(start - self.tail.start, 0) : stop - self.tail.start])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     def _chunks(self, start: int, stop: int) -> memoryview:
         first, last = self.tail.around(start, stop)
