@@ -87,16 +87,16 @@ class Snapshot:
         return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=filter)
 
     def dataset(self, name: str) -> ds.Dataset:
-        """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too."""
+        """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too.
+
+        What is read is verified, as by all readers; tools that take :meth:`paths` do without that.
+        """
         import pyarrow.dataset as ds
 
         schema = _table(name).schema
-        paths = self.paths(name)
-        if not paths:
+        if not self.files.of_table(name):
             return ds.dataset(schema.empty_table())
-        if self.files.storage.local_root is not None:
-            return ds.dataset(paths, schema=schema, format="parquet")
-        return ds.dataset(self.files.read(name))
+        return self.files.dataset(name)
 
     def paths(self, name: str) -> list[str]:
         """Live Parquet files of a table, for tools that take a list of files."""

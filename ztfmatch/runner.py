@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ztfmatch.clusters import LocalProfile, SlurmProfile, read_profile
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.io.storage import Storage
+from ztfmatch.tasks.quiet import is_news
 from ztfmatch.tasks.staging import Function, Task, run_staged
 
 Progress = Callable[[str, int, int], None]
@@ -33,6 +35,7 @@ _QUIET: Final = {
     "distributed.admin.tick.interval": "500ms",
 }
 """Dask looks at itself fifty times a second by default; on a laptop the workers need the cores."""
+_QUIET_WORKERS: Final = "ztfmatch.tasks.quiet"
 _KEEP_JOBS_S: Final = 15.0
 
 
@@ -134,10 +137,13 @@ class Runner:
 def _job_error(job: Job, failures: list[Outcome]) -> JobFailedError:
     named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
     more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
-    after = "" if job.storage is None else ", nothing was committed; a rerun resumes"
     return JobFailedError(
-        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{after}. {named}{more}"
+        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{_after(job)}. {named}{more}"
     )
+
+
+def _after(job: Job) -> str:
+    return "" if job.storage is None else ", nothing was committed; a rerun resumes"
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,17 @@ class DaskExecutor:
 
     def outcomes(self, job: Job) -> Iterator[Outcome]:
         """Outcomes as they come, with a bounded number of tasks submitted."""
+        from concurrent.futures import CancelledError
+
+        from distributed.comm import CommClosedError
+
+        try:
+            yield from self._outcomes(job)
+        except (CancelledError, CommClosedError, TimeoutError) as error:
+            address = self.client.scheduler.address if self.client.scheduler else "its address"
+            raise JobFailedError(f"{job.title}: the Dask scheduler at {address} is lost{_after(job)}") from error
+
+    def _outcomes(self, job: Job) -> Iterator[Outcome]:
         from distributed import as_completed
 
         waiting = iter(job.tasks)
@@ -226,6 +243,9 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
         prefork.start()
     from distributed import Client
 
+    logger = logging.getLogger("distributed.client")
+    logger.addFilter(is_news)
+    stack.callback(logger.removeFilter, is_news)
     if resources.scheduler is not None:
         try:
             client = stack.enter_context(Client(resources.scheduler, timeout="20s"))
@@ -255,7 +275,7 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Any]
     from distributed import LocalCluster
 
     settings = {**_QUIET, "distributed.worker.multiprocessing-method": method}
-    arguments = profile.arguments(resources.workers, resources.memory_bytes)
+    arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
     with dask.config.set(settings), LocalCluster(**arguments) as cluster:
         yield cluster
 

@@ -55,7 +55,8 @@ def simulated_files(tiling: Tiling, number: int) -> list[DataFile]:
         table, tile, checksum = _TABLES[i % 5], tiles[i // 5 % len(tiles)], hashlib.sha256(b"%d" % i).hexdigest()
         path = paths.data_file(table, tile, i % 1000, f"0123456789ab-0000-{checksum[:8]}")
         ids, times = (10**15 + i, 10**15 + i + 10**9), (58000.5, 58001.5)
-        files.append(DataFile(table, tile.order, tile.npix, path, 10**6, 31 * 10**6, *ids, *times, checksum, i % 1000))
+        sums = (checksum, i % 1000, 2_000, checksum[:16])
+        files.append(DataFile(table, tile.order, tile.npix, path, 10**6, 31 * 10**6, *ids, *times, *sums))
     return files
 
 

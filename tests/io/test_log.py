@@ -26,7 +26,7 @@ from ztfmatch.kernels.tiling import Tile, Tiling, whole_sky
 
 
 def file(name: str) -> DataFile:
-    return DataFile("detections", 1, 7, name, 1, 10, 1, None, None, 58300.25, "ab" * 32, 0)
+    return DataFile("detections", 1, 7, name, 1, 10, 1, None, None, 58300.25, "ab" * 32, 0, 99, "cd" * 8)
 
 
 def change(storage: Storage, *names: str, operation_id: str = "f" * 32, **more: Any) -> log.Change:
@@ -70,7 +70,7 @@ def test_commit_is_read_back_as_it_was_made(storage: Storage, first: log.Commit)
 
 
 def test_commit_files_come_back_to_the_last_field(storage: Storage, first: log.Commit) -> None:
-    odd = DataFile("exposures", -1, -1, "data/x", 2**40, 2**41, -(2**62), 2**62, 0.1, 1e300, "", 1)
+    odd = DataFile("exposures", -1, -1, "data/x", 2**40, 2**41, -(2**62), 2**62, 0.1, 1e300, "", 1, 2**40, "")
     storage.put(odd.path, b"")
     log.commit(storage, first, log.Change("append", "e" * 32, {}, {}, [odd]))
     assert [f for f in open_snapshot(storage).files if f.path == "data/x"] == [odd]

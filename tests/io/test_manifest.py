@@ -22,7 +22,18 @@ def data_file(
     order, npix = (-1, -1) if tile is None else (tile.order, tile.npix)
     times = (58000.0 + number, 58001.0 + number) if number % 3 else (None, None)
     return DataFile(
-        table, order, npix, f"data/{number}", rows, 10 * rows, *(ids or (None, None)), *times, "ab" * 32, commit
+        table,
+        order,
+        npix,
+        f"data/{number}",
+        rows,
+        10 * rows,
+        *(ids or (None, None)),
+        *times,
+        "ab" * 32,
+        commit,
+        100 + number,
+        "cd" * 8,
     )
 
 

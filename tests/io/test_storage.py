@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.storage import Storage, StorageError, is_url
 
 PATHS = [
@@ -125,17 +125,19 @@ class StorageContract:
         assert sorted(path for path, _ in storage.list("")) == sorted([PATHS[1], PATHS[3]])
         storage.delete([])
 
-    def test_open_input_reads_parquet(self, storage: Storage) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"a": range(1_000)}), sink)
-        storage.put(PATHS[2], sink.getvalue())
-        file = pq.ParquetFile(storage.open_input(PATHS[2]))
-        assert file.read().column("a").to_pylist() == list(range(1_000))
+    @pytest.mark.parametrize(("start", "length"), [(0, 10), (3, 4), (9, 1), (0, 1)])
+    def test_read_range_gives_these_bytes(self, storage: Storage, start: int, length: int) -> None:
+        storage.put(PATHS[2], b"0123456789")
+        assert bytes(storage.read_range(PATHS[2], start, length)) == b"0123456789"[start : start + length]
 
-    def test_open_input_of_nothing_is_damage(self, storage: Storage) -> None:
+    def test_read_range_beyond_the_end_gives_what_there_is(self, storage: Storage) -> None:
+        storage.put("a", b"0123456789")
+        assert bytes(storage.read_range("a", 8, 5)) == b"89"
+
+    def test_read_range_of_nothing_raises_file_not_found(self, storage: Storage) -> None:
         storage.put("a", b"x")
-        with pytest.raises(StoreDamagedError, match=r"b/c is missing from .*, though a snapshot names it"):
-            storage.open_input("b/c")
+        with pytest.raises(FileNotFoundError):
+            storage.read_range("b/c", 0, 1)
 
     def test_pickle_opens_the_same_place(self, storage: Storage) -> None:
         storage.put("a", b"1")
@@ -204,3 +206,66 @@ def test_at_url_drops_the_last_slash_and_has_no_local_root() -> None:
     storage = Storage.at("s3://bucket/prefix/")
     assert storage.root == "s3://bucket/prefix"
     assert storage.local_root is None
+
+
+class TestLocalFaults:
+    """What the system does to a writer: a short write, a full disk; and what a killed one leaves."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        storage = Storage.at(tmp_path / "s")
+        storage.put("a", b"old")
+        return storage
+
+    def test_short_writes_are_continued(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+        real, content = os.write, bytes(range(256)) * 40
+        monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:1000]))
+        storage.put("a", content)
+        assert storage.put_if_absent("b", content)
+        assert storage.read("a") == storage.read("b") == content
+
+    @pytest.mark.parametrize("taken", [0, None])
+    def test_full_disk_leaves_what_was_there_and_no_rest(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, taken: int | None
+    ) -> None:
+        real, calls = os.write, []
+
+        def write(handle: int, data: memoryview) -> int:
+            calls.append(handle)
+            if len(calls) % 2:
+                return real(handle, data[:1000])
+            if taken is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return taken
+
+        monkeypatch.setattr(os, "write", write)
+        reason = "Input/output error" if taken == 0 else "No space left on device"
+        with pytest.raises(StorageError, match=f"cannot write a in .*: {reason}"):
+            storage.put("a", b"new" * 1000)
+        with pytest.raises(StorageError, match=f"cannot write b in .*: {reason}"):
+            storage.put_if_absent("b", b"new" * 1000)
+        assert [path.name for path in Path(storage.root).iterdir()] == ["a"]
+        assert storage.read("a") == b"old"
+
+    def test_new_file_is_on_disk_before_it_has_its_name(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, named = os.fsync, []
+
+        def fsync(handle: int) -> None:
+            named.append((Path(storage.root) / "commit").exists())
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        storage.put_if_absent("commit", b"x")
+        assert named[0] is False
+        assert named[-1] is True
+
+    def test_unfinished_lists_what_no_listing_has_and_delete_takes_it(self, storage: Storage) -> None:
+        rest = Path(storage.root) / "data" / "b.parquet#12"
+        rest.parent.mkdir()
+        rest.write_bytes(b"half")
+        assert dict(storage.list("")) == {"a": 3}
+        assert [(entry.path, entry.size) for entry in storage.unfinished()] == [("data/b.parquet#12", 4)]
+        storage.delete(["data/b.parquet#12"])
+        assert list(storage.unfinished()) == []

@@ -213,6 +213,10 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
         for check in report.checks:
             if not check.passed:
                 click.echo(f"{check.check}: for instance {check.example}")
+        for text in report.damaged[:_SHOWN_BAD_FILES]:
+            click.echo(f"damaged: {text}")
+        if report.damaged:
+            click.echo(f"{counted(len(report.damaged), 'damaged file')}; rows were not checked.")
         outcome = "All checks passed" if report.passed else "Some checks FAILED"
         click.echo(
             f"{outcome}: snapshot {report.snapshot}, {counted(report.exposures, 'exposure')}, "

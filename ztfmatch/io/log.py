@@ -8,9 +8,9 @@ commit follows what is new.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -23,6 +23,7 @@ from ztfmatch.errors import CommitConflictError, StoreDamagedError, StoreFormatE
 from ztfmatch.io import paths
 from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.records import decode, encode, short_digest
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 
@@ -52,6 +53,8 @@ class Commit:
     tiling: str
     time: str
     duration_s: float
+    store: str
+    """Digest of the store's own file, which no other store has."""
     note: str | None = None
     ztfmatch: str = field(default_factory=lambda: ztfmatch.__version__)
 
@@ -86,6 +89,7 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "survey": "ZTF",
+            "id": uuid.uuid4().hex,
             "radius_arcsec": config.radius_arcsec,
             "seeds_per_tile": config.seeds_per_tile,
             "max_order": config.max_order,
@@ -122,17 +126,17 @@ def read_config(storage: Storage) -> StoreConfig:
     except FileNotFoundError:
         if not storage.exists():
             raise StoreNotFoundError(f"{storage.root}: no such store; make one with 'ztfmatch init'") from None
-        raise StoreFormatError(f"{storage.root} is not a ztfmatch store: it has no {paths.STORE_FILE}") from None
+        raise _no_store(storage, f"it has no {paths.STORE_FILE}") from None
     except OSError as error:
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
-    foreign = f"{storage.root} is not a ztfmatch store: {paths.STORE_FILE} is not one's"
+    foreign = f"{paths.STORE_FILE} is not one's"
     try:
         content = json.loads(text)
         ours, version = content["format"] == FORMAT, int(content["version"])
     except (ValueError, KeyError, TypeError):
-        raise StoreFormatError(foreign) from None
+        raise _no_store(storage, foreign) from None
     if not ours:
-        raise StoreFormatError(foreign)
+        raise _no_store(storage, foreign)
     if version > FORMAT_VERSION:
         raise StoreFormatError(
             f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
@@ -141,7 +145,36 @@ def read_config(storage: Storage) -> StoreConfig:
     try:
         return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
     except KeyError:
-        raise StoreFormatError(foreign) from None
+        raise _no_store(storage, foreign) from None
+
+
+def _no_store(storage: Storage, reason: str) -> StoreFormatError | StoreDamagedError:
+    """Where there are snapshots, the store's own file was lost or altered."""
+    if commit_numbers(storage):
+        return StoreDamagedError(f"{paths.STORE_FILE} in {storage.root} is missing or damaged, though it has snapshots")
+    return StoreFormatError(f"{storage.root} is not a ztfmatch store: {reason}")
+
+
+def check_store(storage: Storage, entry: Commit) -> None:
+    """Check that a snapshot is of this store.
+
+    Raises
+    ------
+    StoreDamagedError
+        If the store's own file, or the snapshot's record, was altered or is another store's.
+    """
+    if entry.store != _identity(storage):
+        raise StoreDamagedError(
+            f"{paths.STORE_FILE} in {storage.root} is damaged, or {paths.commit(entry.number)} is of another store: "
+            f"they do not belong together"
+        )
+
+
+def _identity(storage: Storage) -> str:
+    try:
+        return short_digest(storage.read(paths.STORE_FILE))
+    except FileNotFoundError:
+        raise StoreDamagedError(f"{paths.STORE_FILE} is missing from {storage.root}") from None
 
 
 def commit_numbers(storage: Storage) -> list[int]:
@@ -159,19 +192,22 @@ def read_commit(storage: Storage, number: int) -> Commit:
         If it is missing or not what was written.
     """
     try:
-        raw = json.loads(storage.read(paths.commit(number)))
+        raw = decode(storage.read(paths.commit(number)))
         raw["manifests"] = tuple(ManifestPart(**part) for part in raw["manifests"])
-        return Commit(**raw)
+        entry = Commit(**raw)
     except FileNotFoundError:
-        raise StoreDamagedError(f"{storage.root} has no snapshot {number}") from None
+        raise StoreDamagedError(f"{paths.commit(number)} is missing from {storage.root}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: {error}") from None
+    if entry.number != number:
+        raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: it is of {entry.number}")
+    return entry
 
 
 def oldest_retained(storage: Storage) -> int:
     """Number of the oldest snapshot that a vacuum left; 0 before the first vacuum."""
     try:
-        return int(json.loads(storage.read(paths.RETAINED_FILE))["oldest"])
+        return int(decode(storage.read(paths.RETAINED_FILE))["oldest"])
     except FileNotFoundError:
         return 0
     except (ValueError, KeyError, TypeError) as error:
@@ -180,7 +216,7 @@ def oldest_retained(storage: Storage) -> int:
 
 def retain_from(storage: Storage, oldest: int) -> None:
     """Declare that snapshots before this one can no longer be opened."""
-    storage.put(paths.RETAINED_FILE, json.dumps({"oldest": oldest}).encode())
+    storage.put(paths.RETAINED_FILE, encode({"oldest": oldest}))
     storage.sync([paths.RETAINED_FILE])
 
 
@@ -197,23 +233,32 @@ def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
 
 def _read_manifest(storage: Storage, part: ManifestPart) -> FileList:
     try:
-        files = FileList.decode(storage.read(paths.manifest(part.id)))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
-    if len(files) != part.files:
+        return FileList.decode(_read_named_by_content(storage, paths.manifest(part.id), part.id))
+    except (pa.ArrowException, ValueError) as error:
         raise StoreDamagedError(
-            f"{paths.manifest(part.id)} in {storage.root} is damaged: {len(files)} files, expected {part.files}"
-        )
-    return files
+            f"{paths.manifest(part.id)} in {storage.root} is missing or damaged: {error}"
+        ) from error
 
 
 def read_tiling(storage: Storage, identity: str) -> Tiling:
     """Tiles of a snapshot."""
     try:
-        pairs = json.loads(storage.read(paths.tiling(identity)))
+        pairs = json.loads(_read_named_by_content(storage, paths.tiling(identity), identity))
         return Tiling(tuple(Tile(order, npix) for order, npix in pairs))
-    except (FileNotFoundError, ValueError, TypeError) as error:
-        raise StoreDamagedError(f"{paths.tiling(identity)} in {storage.root} is missing or damaged") from error
+    except (ValueError, TypeError) as error:
+        raise StoreDamagedError(f"{paths.tiling(identity)} in {storage.root} is missing or damaged: {error}") from error
+
+
+def _read_named_by_content(storage: Storage, path: str, identity: str) -> bytes:
+    try:
+        content = storage.read(path)
+    except FileNotFoundError:
+        raise StoreDamagedError(f"{path} in {storage.root} is missing or damaged: a snapshot names it") from None
+    if not identity.endswith(f"-{short_digest(content)}"):
+        raise StoreDamagedError(
+            f"{path} in {storage.root} is missing or damaged: its content is not what its name says"
+        )
+    return content
 
 
 def commit(storage: Storage, parent: Commit | None, change: Change) -> Commit:
@@ -259,10 +304,10 @@ def _publish(
         tiling,
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         round(time.time() - change.started, 3),
+        _identity(storage),
         change.note,
     )
-    text = json.dumps(asdict(entry), indent=1)
-    if storage.put_if_absent(paths.commit(entry.number), text.encode()):
+    if storage.put_if_absent(paths.commit(entry.number), encode(asdict(entry))):
         return entry
     there = read_commit(storage, entry.number)
     if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):
@@ -292,7 +337,7 @@ def _write_manifests(storage: Storage, parent: Commit | None, change: Change, pr
 
 def _named_by_content(prefix: str, content: bytes | pa.Buffer) -> str:
     """Name of an object that no other content can have, so that a writer who loses replaces nothing of the winner's."""
-    return f"{prefix}-{hashlib.sha256(content, usedforsecurity=False).hexdigest()[:8]}"
+    return f"{prefix}-{short_digest(content)}"
 
 
 def _write_tiling(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> str:

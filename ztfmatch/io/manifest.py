@@ -30,6 +30,8 @@ _SCHEMA: Final = pa.schema(
         pa.field("max_hmjd", pa.float64()),
         pa.field("sha256", pa.string(), False),
         pa.field("commit", pa.int64(), False),
+        pa.field("tail", pa.int64(), False),
+        pa.field("seal", pa.string(), False),
     ]
 )
 _DICTIONARY: Final = ["table", "order", "npix", "commit"]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io import paths
+from ztfmatch.io.sealed import SealedFile, Tail, seal
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
@@ -46,6 +47,16 @@ class DataFile:
     max_hmjd: float | None
     sha256: str
     commit: int
+    tail: int
+    """Bytes of its tail, see :mod:`ztfmatch.io.sealed`."""
+    seal: str
+    """Digest of its tail."""
+
+    @property
+    def described(self) -> str:
+        """Path, table, tile and the snapshot that brought it, for people."""
+        where = f", tile {self.tile}" if self.tile else ""
+        return f"{self.path} (table {self.table}{where}, snapshot {self.commit})"
 
     @property
     def tile(self) -> Tile | None:
@@ -93,10 +104,10 @@ def write_file(to: Destination, data: pa.Table) -> DataFile:
     Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes
     never take the place of a file that a snapshot may name.
     """
-    buffer = encode(to.table, data)
-    sha256 = hashlib.sha256(buffer, usedforsecurity=False).hexdigest()
+    sealed = seal(encode(to.table, data))
+    sha256 = hashlib.sha256(sealed.content, usedforsecurity=False).hexdigest()
     path = paths.data_file(to.table.name, to.tile, to.commit, f"{to.part}-{sha256[:8]}")
-    to.storage.put(path, buffer)
+    to.storage.put(path, sealed.content)
     ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
     min_id, max_id = _bounds(data, ids)
     min_hmjd, max_hmjd = _bounds(data, times)
@@ -106,13 +117,15 @@ def write_file(to: Destination, data: pa.Table) -> DataFile:
         -1 if to.tile is None else to.tile.npix,
         path,
         data.num_rows,
-        buffer.size,
+        len(sealed.content),
         min_id,
         max_id,
         min_hmjd,
         max_hmjd,
         sha256,
         to.commit,
+        sealed.tail,
+        sealed.seal,
     )
 
 
@@ -161,30 +174,16 @@ def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Ar
     return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
-def open_file(storage: Storage, file: DataFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Open a live file; with its metadata known, its footer isn't read.
+def open_file(storage: Storage, file: DataFile, tail: Tail | None = None) -> pq.ParquetFile:
+    """Open a live file, all of whose bytes are verified as they are read; a known tail isn't read again.
 
     Raises
     ------
     StoreDamagedError
-        If it is missing or no longer the Parquet file that was written.
+        If it is missing or no longer the file that was written.
     """
-    try:
-        parquet = pq.ParquetFile(storage.open_input(file.path), metadata=metadata)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, StoreDamagedError):
-            raise
-        raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
-    if parquet.metadata.num_rows != file.rows:
-        raise StoreDamagedError(
-            f"{_describe(file)} is damaged: it has {parquet.metadata.num_rows} rows; the manifest says {file.rows}"
-        )
-    return parquet
-
-
-def _describe(file: DataFile) -> str:
-    where = f", tile {file.tile}" if file.tile else ""
-    return f"{file.path} (table {file.table}{where}, commit {file.commit})"
+    source = SealedFile(storage, file, tail)
+    return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=source.tail.metadata)
 
 
 def read_file_rows(
@@ -219,8 +218,10 @@ def read_file_rows(
 def _guarded(file: DataFile, read: Any) -> pa.Table:
     try:
         return read()
+    except StoreDamagedError:
+        raise
     except (pa.ArrowException, OSError) as error:
-        raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
+        raise StoreDamagedError(f"{file.described} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
@@ -253,23 +254,21 @@ class RowGroup:
 class Footer:
     """The footer of a file, to open it again without reading that."""
 
-    metadata: pq.FileMetaData
+    tail: Tail
     groups: tuple[RowGroup, ...]
 
 
 def read_footer(storage: Storage, file: DataFile) -> Footer:
     """Read the footer of a file whose table has ids."""
-    metadata = open_file(storage, file).metadata
+    tail = Tail(storage, file)
     whole = (file.min_id or 0, file.max_id or 0)
-    bounds = _group_bounds(metadata, ID_COLUMN[file.table])
-    return Footer(
-        metadata, tuple(RowGroup(known or whole, metadata.row_group(g).num_rows) for g, known in enumerate(bounds))
-    )
+    bounds = enumerate(_group_bounds(tail.metadata, ID_COLUMN[file.table]))
+    return Footer(tail, tuple(RowGroup(known or whole, tail.metadata.row_group(g).num_rows) for g, known in bounds))
 
 
 def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
     """Rows of one row group of a file."""
-    parquet = open_file(storage, file, footer.metadata)
+    parquet = open_file(storage, file, footer.tail)
     return _guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
 
 

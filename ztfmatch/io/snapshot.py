@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -14,9 +14,13 @@ from ztfmatch.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.io import log
 from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.io.sealed import SealedFile
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.schema import TABLES
+
+if TYPE_CHECKING:  # it brings pandas with it
+    import pyarrow.dataset as ds
 
 _TILES_KEPT: Final = 16
 
@@ -87,6 +91,14 @@ class SnapshotFiles:
         rows = read_rows(self.storage, self.of_table(table), names, ranges)
         return TABLES[table].schema.empty_table().select(names) if rows is None else rows
 
+    def dataset(self, table: str) -> ds.Dataset:
+        """A table that has files, as a lazy dataset; every byte is verified as it is read."""
+        import pyarrow.dataset as ds
+
+        form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+        files = (pa.PythonFile(SealedFile(self.storage, file), mode="r") for file in self.of_table(table))
+        return ds.FileSystemDataset([form.make_fragment(file) for file in files], TABLES[table].schema, form)
+
 
 def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     """Open the newest snapshot, or one by number.
@@ -114,4 +126,6 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
         raise SnapshotNotFoundError(
             f"{storage.root} has no snapshot {number}; the newest is {max(numbers, default=-1)}"
         )
-    return SnapshotFiles(storage, config, log.read_commit(storage, number))
+    entry = log.read_commit(storage, number)
+    log.check_store(storage, entry)
+    return SnapshotFiles(storage, config, entry)

@@ -1,6 +1,6 @@
 """Bytes in and out of a store, on local disk or an object store: the only module that knows which.
 
-A contract of six calls (read, put, put_if_absent, list, delete, open_input), all atomic per object. Objects are
+A contract of six calls (read, read_range, put, put_if_absent, list, delete), all atomic per object. Objects are
 immutable but for those under ``staging/``. Endpoint and credentials of object stores come from the environment or
 their own configuration files.
 """
@@ -21,7 +21,8 @@ import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
-from ztfmatch.errors import StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import ZtfmatchError
+from ztfmatch.io import localfiles
 
 
 class StorageError(ZtfmatchError, OSError):
@@ -102,19 +103,39 @@ class Storage:
         with _failures(f"cannot read {path} in {self.root}"):
             return bytes(obstore.get(self._backend, path).bytes())
 
+    def read_range(self, path: str, start: int, length: int) -> pa.Buffer:
+        """Bytes of an object from one on, as many as asked for or as there are; one request.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        """
+        if (local := self.local_root) is not None:
+            with _failures(f"cannot read {path} in {self.root}"), pa.OSFile(str(local / path)) as file:
+                file.seek(start)
+                return file.read_buffer(length)
+        with _failures(f"cannot read {path} in {self.root}"):
+            return pa.py_buffer(obstore.get_range(self._backend, path, start=start, length=length))
+
     def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
         """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
+        content = memoryview(data).cast("B")
         with _failures(f"cannot write {path} in {self.root}"):
-            obstore.put(self._backend, path, memoryview(data).cast("B"))
-        if self.local_root is not None:
-            _begin_writing(self.local_root / path)
+            if (local := self.local_root) is None:
+                obstore.put(self._backend, path, content)
+            else:
+                localfiles.replace(local / path, content)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless one of that name is there, durably; False if there is one."""
         try:
             with _failures(f"cannot write {path} in {self.root}"):
-                obstore.put(self._backend, path, data, mode="create")
-        except AlreadyExistsError:
+                if (local := self.local_root) is None:
+                    obstore.put(self._backend, path, data, mode="create")
+                else:
+                    localfiles.create(local / path, memoryview(data))
+        except (AlreadyExistsError, FileExistsError):
             return False
         self.sync([path])
         return True
@@ -124,9 +145,9 @@ class Storage:
         if (local := self.local_root) is None:
             return
         places = {local / path for path in paths}
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(_force_to_disk, places))
-            list(pool.map(_force_to_disk, _directories_of(places, local)))
+        with _failures(f"cannot force files to disk in {self.root}"), ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(localfiles.force_to_disk, places))
+            list(pool.map(localfiles.force_to_disk, localfiles.directories_of(places, local)))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Path and size in bytes of every object below a prefix."""
@@ -142,28 +163,20 @@ class Storage:
                 for entry in batch:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
+    def unfinished(self) -> Iterator[Entry]:
+        """Files that a writer left when it was killed; no listing has them. Object stores keep none."""
+        if (local := self.local_root) is not None:
+            for path, size, modified in localfiles.unfinished(local):
+                yield Entry(path, size, modified)
+
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""
         for path in paths:
-            try:
-                obstore.delete(self._backend, path)
-            except FileNotFoundError:
-                continue
-
-    def open_input(self, path: str) -> Any:
-        """Whatever pyarrow's readers take for one object: a local path, or a seekable file.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there: the snapshot names it.
-        """
-        try:
-            if self.local_root is not None:
-                return pa.OSFile(str(self.local_root / path))
-            return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
-        except FileNotFoundError:
-            raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
+            with _failures(f"cannot delete {path} in {self.root}"), contextlib.suppress(FileNotFoundError):
+                if (local := self.local_root) is None:
+                    obstore.delete(self._backend, path)
+                else:
+                    (local / path).unlink()
 
 
 @contextlib.contextmanager
@@ -171,35 +184,13 @@ def _failures(what: str) -> Iterator[None]:
     """Turn what the backend raises into one error of ours; a missing or existing object is for the caller."""
     try:
         yield
-    except (FileNotFoundError, AlreadyExistsError):
+    except (FileNotFoundError, FileExistsError, AlreadyExistsError):
         raise
     except (BaseError, OSError, ValueError) as error:
         raise StorageError(f"{what}: {_first_line(error)}") from error
 
 
-def _begin_writing(place: Path) -> None:
-    """Ask the kernel to write a file to disk by and by, so that :meth:`Storage.sync` has little left to wait for."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(handle)
-
-
-def _directories_of(places: set[Path], root: Path) -> set[Path]:
-    """Every directory on the way from a root to some files: one newly made is durable once its parent is."""
-    return {above for place in places for above in place.parents if above.is_relative_to(root)}
-
-
-def _force_to_disk(place: Path) -> None:
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ztfmatch.config import VACUUM_GRACE_HOURS
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log, paths
 from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.io.storage import Storage
+from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.common import Stopwatch
 
 
@@ -61,19 +62,25 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     named = _named(storage, oldest, head.number)
     young = time.time() - grace_hours * 3600.0
     doomed, size, spared = [], 0, 0
-    for prefix in (paths.STAGING, paths.MANIFESTS, paths.DATA):  # a staged result goes before the files it names
-        for entry in storage.entries(prefix):
-            if entry.path in named:
-                continue
-            if entry.modified > young:
-                spared += 1
-                continue
-            doomed.append(entry.path)
-            size += entry.size
+    for entry in _candidates(storage):
+        if entry.path in named:
+            continue
+        if entry.modified > young:
+            spared += 1
+            continue
+        doomed.append(entry.path)
+        size += entry.size
     if not dry_run:
         log.retain_from(storage, oldest)
         storage.delete(doomed)
     return VacuumReport(storage.root, oldest, head.number, not dry_run, len(doomed), size, spared, watch.seconds)
+
+
+def _candidates(storage: Storage) -> Iterator[Entry]:
+    """Whatever may be deleted unless a snapshot names it; a staged result goes before the files it names."""
+    for prefix in (paths.STAGING, paths.MANIFESTS, paths.DATA):
+        yield from storage.entries(prefix)
+    yield from storage.unfinished()
 
 
 def _named(storage: Storage, oldest: int, newest: int) -> set[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io import log
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
@@ -17,7 +19,7 @@ from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS
 from ztfmatch.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
 
 CHECKS: Final = {
@@ -37,6 +39,7 @@ CHECKS: Final = {
     "digest": "for each exposure, the stored measured values are the catalog's, to the last bit",
     "exposures-once": "no exposure is in the ledger twice",
     "objects": "the active objects of each unit are as many as its reference has seeds",
+    "log": "every snapshot has its record, whole and of this store (with --deep)",
     "checksum": "every file has the bytes that were written (with --deep)",
 }
 """What each check proves."""
@@ -72,6 +75,8 @@ class VerifyReport:
     detections: int
     orphans: int
     checks: list[CheckResult]
+    damaged: list[str]
+    """Files that are missing or altered; where there are any, no row is checked."""
     seconds: float
 
 
@@ -89,35 +94,61 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
 
     Raises
     ------
+    StoreDamagedError
+        If the snapshot's record, manifests or tiling are missing or damaged.
     JobFailedError
-        If a file that the snapshot names is missing or damaged.
+        If a file that the snapshot names is missing or damaged, where that was not looked for first (``deep``).
     """
     watch = Stopwatch()
     snapshot = open_snapshot(storage, number)
     operation_id = OperationId("verify", snapshot.number, []).value
     found = _Found()
-    if deep:
-        tasks = [
-            ChecksumTask(f"checksums-{i}", storage, group)
-            for i, group in enumerate(chunks(list(snapshot.files), _FILES_PER_TASK))
-        ]
-        found.add(runner.run(Job("checksums", verify_checksums, tasks, operation_id)))
-    results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
-    found.add(results)
-    ledger = snapshot.read("exposures", _LEDGER_COLUMNS)
-    _check_exposures(ledger, results, found)
-    _check_objects(snapshot, results, found)
+    damaged = _check_files(snapshot, operation_id, runner, found) if deep else []
+    if not damaged:
+        _check_rows(snapshot, operation_id, runner, found)
     checks = found.results()
     return VerifyReport(
         storage.root,
         snapshot.number,
         all(check.passed for check in checks),
-        ledger.num_rows,
+        snapshot.rows(EXPOSURES.name),
         snapshot.rows(DETECTIONS.name),
         snapshot.rows(ORPHANS.name),
         checks,
+        damaged,
         watch.seconds,
     )
+
+
+def _check_files(snapshot: SnapshotFiles, operation_id: str, runner: Runner, found: _Found) -> list[str]:
+    """Check the log and the bytes of every file; return what is wrong with each that is damaged."""
+    damaged = _check_log(snapshot, found)
+    tasks = [
+        ChecksumTask(f"checksums-{i}", snapshot.storage, group)
+        for i, group in enumerate(chunks(list(snapshot.files), _FILES_PER_TASK))
+    ]
+    results = runner.run(Job("checksums", verify_checksums, tasks, operation_id))
+    found.add(results)
+    return damaged + [text for result in results for text in result["damaged"]]
+
+
+def _check_log(snapshot: SnapshotFiles, found: _Found) -> list[str]:
+    damaged = []
+    numbers = range(log.commit_numbers(snapshot.storage)[-1] + 1)
+    for number in numbers:
+        try:
+            log.check_store(snapshot.storage, log.read_commit(snapshot.storage, number))
+        except StoreDamagedError as error:
+            damaged.append(str(error))
+    found.note("log", len(numbers), len(damaged), damaged[0] if damaged else None)
+    return damaged
+
+
+def _check_rows(snapshot: SnapshotFiles, operation_id: str, runner: Runner, found: _Found) -> None:
+    results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
+    found.add(results)
+    _check_exposures(snapshot.read(EXPOSURES.name, _LEDGER_COLUMNS), results, found)
+    _check_objects(snapshot, results, found)
 
 
 class _Found:

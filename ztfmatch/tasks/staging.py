@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ztfmatch.io import paths
+from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.records import decode, encode
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.heap import keep_freed_memory
 
@@ -27,23 +30,35 @@ Function = Callable[[Any], dict[str, Any]]
 def run_staged(function: Function, task: Task, storage: Storage | None, operation_id: str) -> dict[str, Any]:
     """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
 
-    Without storage (an operation that writes nothing) nothing is staged.
+    Without storage (an operation that writes nothing) nothing is staged. What is staged counts only if it is whole,
+    and if the files that it names have the bytes that were written: a power cut may have taken some.
     """
     keep_freed_memory()
     if storage is None:
         return function(task)
     path = paths.staged_result(operation_id, task.key)
-    try:
-        staged: dict[str, Any] = json.loads(storage.read(path))
-    except FileNotFoundError:
-        pass
-    else:
+    staged = _staged(storage, path)
+    if staged is not None:
         return staged
     result = function(task)
-    storage.put(path, json.dumps(result).encode())
+    storage.put(path, encode(result))
     return result
 
 
+def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
+    try:
+        staged: dict[str, Any] = decode(storage.read(path))
+        whole = all(_as_written(storage, DataFile(**file)) for file in staged.get("files", ()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return staged if whole else None
+
+
+def _as_written(storage: Storage, file: DataFile) -> bool:
+    return hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest() == file.sha256
+
+
 def clear(storage: Storage, operation_id: str) -> None:
-    """Forget what is staged for an operation that has been committed."""
-    storage.delete([path for path, _ in storage.list(paths.staging_of(operation_id))])
+    """Forget what is staged for an operation that has been committed; if that fails, a vacuum does it later."""
+    with contextlib.suppress(OSError):
+        storage.delete([path for path, _ in storage.list(paths.staging_of(operation_id))])

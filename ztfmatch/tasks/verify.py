@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, iterate_batches
 from ztfmatch.io.storage import Storage
@@ -390,15 +389,27 @@ class ChecksumTask:
 
 
 def verify_checksums(task: ChecksumTask) -> dict[str, Any]:
-    """Compare each file's SHA-256 with the manifest's; same result form as :func:`verify_tile`."""
-    findings = Findings()
+    """Compare each file's SHA-256 with the manifest's.
+
+    Returns
+    -------
+    dict
+        ``checked``, ``violations``, ``examples`` by check; ``damaged``: what is wrong with each file that is.
+    """
+    findings, damaged = Findings(), []
     for file in task.files:
-        try:
-            actual = hashlib.sha256(task.storage.read(file.path), usedforsecurity=False).hexdigest()
-            said = (
-                f"{file.path} (table {file.table}, commit {file.commit}): SHA-256 is {actual}, expected {file.sha256}"
-            )
-        except (OSError, StoreDamagedError) as error:
-            actual, said = "", f"{file.path} (table {file.table}, commit {file.commit}): {error}"
-        findings.add("checksum", np.array([actual != file.sha256]), lambda _, text=said: text)
-    return findings.__dict__
+        said = _damage(task.storage, file)
+        findings.add("checksum", np.array([said is not None]), lambda _, text=said: text)
+        damaged += [said] if said is not None else []
+    return {**findings.__dict__, "damaged": damaged}
+
+
+def _damage(storage: Storage, file: DataFile) -> str | None:
+    """What is wrong with the bytes of a file."""
+    try:
+        actual = hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest()
+    except FileNotFoundError:
+        return f"{file.described}: it is missing"
+    except OSError as error:
+        return f"{file.described}: {error.strerror or error}"
+    return None if actual == file.sha256 else f"{file.described}: SHA-256 is {actual}, expected {file.sha256}"

@@ -1,0 +1,110 @@
+"""Sealed files: other tools read them as any Parquet file, ours verify every byte."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import duckdb
+import polars
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io.parquet import DataFile, Destination, encode, read_file_rows, table_from_columns, write_file
+from ztfmatch.io.sealed import SealedFile, seal
+from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
+from ztfmatch.schema import QUARANTINE, STATISTICS, TABLES
+
+ROWS = 300_000
+
+
+def rows_of(number: int) -> pa.Table:
+    """Rows of a table of many columns, in three row groups."""
+    columns = {
+        column.name: pa.array([None if column.nullable and i % 3 else i % 100 for i in range(number)], column.type)
+        if not pa.types.is_boolean(column.type)
+        else pa.array([i % 2 == 0 for i in range(number)])
+        for column in STATISTICS.columns
+    }
+    return table_from_columns(STATISTICS, columns)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, DataFile, pa.Table]:
+    storage, rows = Storage.at(tmp_path_factory.mktemp("sealed")), rows_of(ROWS)
+    return storage, write_file(Destination(storage, STATISTICS, Tile(2, 5), 3, "x"), rows), rows
+
+
+def test_sealed_file_is_read_by_other_tools_as_it_is(written: tuple[Storage, DataFile, pa.Table]) -> None:
+    storage, file, rows = written
+    path = f"{storage.root}/{file.path}"
+    assert pq.read_table(path).equals(rows)
+    assert ds.dataset(path).to_table().equals(rows)
+    assert duckdb.sql(f"select count(*), sum(objectid) from '{path}'").fetchall() == [
+        (ROWS, sum(rows["objectid"].to_pylist()))
+    ]
+    assert polars.read_parquet(path).height == ROWS
+
+
+def test_seal_adds_eight_bytes_a_column_chunk_before_the_footer() -> None:
+    plain = encode(STATISTICS, rows_of(ROWS))
+    metadata = pq.read_metadata(pa.BufferReader(plain))
+    chunks = metadata.num_row_groups * metadata.num_columns
+    sealed = seal(plain)
+    assert metadata.num_row_groups == 3
+    assert len(sealed.content) == plain.size + 8 * chunks
+    end = len(sealed.content) - sealed.tail
+    assert sealed.content[:end] == plain.to_pybytes()[:end]
+    assert sealed.content[end + 8 * chunks :] == plain.to_pybytes()[end:]
+    first = metadata.row_group(0).column(0).total_compressed_size
+    assert sealed.content[end : end + 8] == first.to_bytes(4, "little") + zlib.crc32(
+        sealed.content[4 : 4 + first]
+    ).to_bytes(4, "little")
+
+
+@given(start=st.integers(0, 2**25), length=st.integers(-1, 2**21))
+def test_sealed_file_reads_any_range_as_the_bytes_are(
+    written: tuple[Storage, DataFile, pa.Table], start: int, length: int
+) -> None:
+    storage, file, _ = written
+    whole = storage.read(file.path)
+    source = SealedFile(storage, file)
+    start %= len(whole) + 10
+    source.seek(start)
+    assert bytes(source.read(length)) == whole[start : len(whole) if length < 0 else start + length]
+
+
+def test_sealed_file_other_chunks_may_be_damaged(written: tuple[Storage, DataFile, pa.Table], tmp_path: Path) -> None:
+    """Only what is read is verified: a query does not pay for a file, and a bad column does not hide the others."""
+    storage, file, rows = written
+    data = bytearray(storage.read(file.path))
+    copy = Storage.at(tmp_path)
+    data[10] ^= 1
+    copy.put(file.path, bytes(data))
+    names = rows.column_names
+    assert read_file_rows(copy, file, names[-2:]).equals(rows.select(names[-2:]))
+    with pytest.raises(
+        StoreDamagedError, match=r"table statistics, tile .*, snapshot 3\) is damaged: the column chunk at byte 4"
+    ):
+        read_file_rows(copy, file, names[:1])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_sealed_file_without_rows_is_read(tmp_path: Path, name: str) -> None:
+    storage, table = Storage.at(tmp_path), TABLES[name]
+    file = write_file(Destination(storage, table, None, 0, "x"), table.schema.empty_table())
+    assert read_file_rows(storage, file, table.names).equals(table.schema.empty_table())
+
+
+def test_sealed_file_longer_than_written_has_the_same_rows(tmp_path: Path) -> None:
+    storage = Storage.at(tmp_path)
+    rows = QUARANTINE.schema.empty_table()
+    file = write_file(Destination(storage, QUARANTINE, None, 0, "x"), rows)
+    storage.put(file.path, storage.read(file.path) + b"more")
+    assert read_file_rows(storage, file, QUARANTINE.names).equals(rows)

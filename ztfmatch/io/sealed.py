@@ -1,0 +1,207 @@
+"""Parquet files whose every byte is verified before it is decoded.
+
+Parquet has checksums of pages at most, and none of page headers and of the footer: a flipped bit there can give wrong
+values, or leave out rows. So a file of the store has the length and CRC-32 of each column chunk between its last row
+group and its footer, where other readers look for nothing. This block and the footer are the tail; its size and
+digest, the seal, are in the manifest, whose name has the digest of its own content.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ztfmatch.errors import StoreDamagedError
+from ztfmatch.io.storage import Storage
+
+_MAGIC: Final = b"PAR1"
+_END_BYTES: Final = 8
+"""Length of the footer, and the magic number once more."""
+_CHUNK: Final = np.dtype([("length", "<u4"), ("crc", "<u4")])
+
+
+class Named(Protocol):
+    """What a reader has to know of a file."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the store."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        ...
+
+    @property
+    def tail(self) -> int:
+        """Bytes of its tail."""
+        ...
+
+    @property
+    def seal(self) -> str:
+        """Digest of its tail."""
+        ...
+
+    @property
+    def described(self) -> str:
+        """Path, table, tile and the snapshot that brought it, for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A file to be written."""
+
+    content: bytes
+    tail: int
+    seal: str
+
+
+def seal(parquet: pa.Buffer) -> Sealed:
+    """Put the checksums of its column chunks into a Parquet file.
+
+    Raises
+    ------
+    ValueError
+        If the chunks do not follow upon each other.
+    """
+    metadata = pq.read_metadata(pa.BufferReader(parquet))
+    data = memoryview(parquet)
+    end = len(data) - _END_BYTES - int.from_bytes(data[-_END_BYTES : -len(_MAGIC)], "little")
+    chunks = np.empty(metadata.num_row_groups * metadata.num_columns, _CHUNK)
+    at = len(_MAGIC)
+    for i, length in enumerate(_chunk_lengths(metadata)):
+        chunks[i] = length, zlib.crc32(data[at : at + length])
+        at += length
+    if at != end:
+        raise ValueError(f"column chunks end at byte {at}; the footer begins at {end}")
+    tail = b"".join([chunks.tobytes(), data[end:]])
+    return Sealed(b"".join([data[:end], tail]), len(tail), _digest(tail))
+
+
+def _chunk_lengths(metadata: pq.FileMetaData) -> list[int]:
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    return [group.column(c).total_compressed_size for group in groups for c in range(metadata.num_columns)]
+
+
+def _digest(tail: Any) -> str:
+    return hashlib.sha256(tail, usedforsecurity=False).hexdigest()[:16]
+
+
+class Tail:
+    """A verified tail: the metadata of the file, and where its chunks are.
+
+    Raises
+    ------
+    StoreDamagedError
+        If the file is missing, or is not the one that was written.
+    """
+
+    def __init__(self, storage: Storage, file: Named) -> None:
+        self.start = file.size - file.tail
+        self.content = _read(storage, file, self.start, file.tail)
+        if _digest(self.content) != file.seal:
+            raise StoreDamagedError(f"{file.described} is damaged: its last {file.tail} bytes are not as written")
+        self.metadata: pq.FileMetaData = pq.read_metadata(pa.BufferReader(self.content))
+        number = self.metadata.num_row_groups * self.metadata.num_columns
+        chunks = np.frombuffer(self.content, _CHUNK, number)
+        ends = len(_MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)
+        self._edges: list[int] = [len(_MAGIC), *ends.tolist()]
+        self._crcs: list[int] = chunks["crc"].tolist()
+
+    def around(self, start: int, stop: int) -> tuple[int, int]:
+        """Edges of the chunks that hold a range of bytes."""
+        first = max(bisect.bisect_right(self._edges, start) - 1, 0)
+        return self._edges[first], self._edges[min(bisect.bisect_left(self._edges, stop), len(self._crcs))]
+
+    def wrong(self, data: memoryview, start: int) -> int | None:
+        """First byte of the first chunk that is not as written, in data that begin where a chunk does."""
+        at = bisect.bisect_left(self._edges, start)
+        while self._edges[at] < start + len(data):
+            part = data[self._edges[at] - start : self._edges[at + 1] - start]
+            if zlib.crc32(part) != self._crcs[at]:
+                return self._edges[at]
+            at += 1
+        return None
+
+
+class SealedFile(io.RawIOBase):
+    """A file for pyarrow to read, opened for each read: a list of thousands holds none open.
+
+    Raises
+    ------
+    StoreDamagedError
+        From every read, if the file is missing or what is read is not what was written.
+    """
+
+    def __init__(self, storage: Storage, file: Named, tail: Tail | None = None) -> None:
+        super().__init__()
+        self._storage, self._file, self._tail, self._at = storage, file, tail, 0
+
+    @property
+    def tail(self) -> Tail:
+        """The verified tail; read once."""
+        if self._tail is None:
+            self._tail = Tail(self._storage, self._file)
+        return self._tail
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from here, all of them verified."""
+        return bytes(self.read_buffer(size))
+
+    def read_buffer(self, size: int = -1) -> memoryview:
+        """The same without a copy: pyarrow asks for it."""
+        stop = self._file.size if size < 0 else min(self._at + size, self._file.size)
+        start, self._at = self._at, max(stop, self._at)
+        body = min(stop, self.tail.start)
+        parts = [memoryview(_MAGIC)[start:stop]] if start < len(_MAGIC) else []
+        if body > max(start, len(_MAGIC)):
+            parts.append(self._chunks(max(start, len(_MAGIC)), body))
+        if stop > self.tail.start:
+            parts.append(memoryview(self.tail.content)[max(start - self.tail.start, 0) : stop - self.tail.start])
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def _chunks(self, start: int, stop: int) -> memoryview:
+        first, last = self.tail.around(start, stop)
+        data = memoryview(_read(self._storage, self._file, first, last - first))
+        wrong = self.tail.wrong(data, first)
+        if wrong is not None:
+            raise StoreDamagedError(
+                f"{self._file.described} is damaged: the column chunk at byte {wrong} is not as written"
+            )
+        return data[start - first : stop - first]
+
+
+def _read(storage: Storage, file: Named, start: int, length: int) -> pa.Buffer:
+    try:
+        return storage.read_range(file.path, start, length)
+    except FileNotFoundError:
+        raise StoreDamagedError(f"{file.described} is missing from {storage.root}") from None
+    except OSError as error:
+        raise StoreDamagedError(f"{file.described}: {error}") from error

@@ -1,0 +1,16 @@
+"""What Dask need not print on the user's terminal: failures that the job tells in one line, as tracebacks.
+
+Imported in a worker that shares the terminal, it keeps the worker's own from it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a message says more than that a task or a connection failed."""
+    return not (record.exc_info or record.getMessage().startswith("Compute Failed"))
+
+
+logging.getLogger("distributed.worker").addFilter(is_news)
