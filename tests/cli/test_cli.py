@@ -323,9 +323,9 @@ class TestFailures:
     @pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
     def test_store_of_newer_version_asks_for_an_upgrade(self, copied: Scene, command: tuple[str, ...]) -> None:
         file = copied.store / "store.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 2}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 3}))
         line = failure(command[0], copied.store, *command[1:], code=2)
-        assert "has store format 2" in line
+        assert "has store format 3" in line
         assert line.endswith("upgrade ztfmatch")
 
     def test_error_with_json_is_json(self, tmp_path: Path) -> None:

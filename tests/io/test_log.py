@@ -301,7 +301,7 @@ SETTINGS = {"radius_arcsec": 1.5, "seeds_per_tile": 10, "max_order": 11}
         json.dumps({"format": "ztfmatch-store", **SETTINGS}),
         json.dumps({"format": "ztfmatch-store", "version": None, **SETTINGS}),
         json.dumps({"format": "ztfmatch-store", "version": "one", **SETTINGS}),
-        json.dumps({"format": "ztfmatch-store", "version": 1, "radius_arcsec": 1.5}),
+        json.dumps({"format": "ztfmatch-store", "version": 2, "radius_arcsec": 1.5}),
     ],
 )
 def test_read_config_of_other_content_raises_format(tmp_path: Path, text: str) -> None:
@@ -312,9 +312,15 @@ def test_read_config_of_other_content_raises_format(tmp_path: Path, text: str) -
 
 @pytest.mark.parametrize("settings", [SETTINGS, {}, {"radius": "all new"}])
 def test_read_config_newer_version_says_upgrade(tmp_path: Path, settings: dict[str, Any]) -> None:
-    content = {"format": "ztfmatch-store", "version": 2, **settings}
+    content = {"format": "ztfmatch-store", "version": 3, **settings}
     (tmp_path / "store.json").write_text(json.dumps(content))
-    with pytest.raises(StoreFormatError, match=r"has store format 2; this ztfmatch .* reads up to 1: upgrade ztfmatch"):
+    with pytest.raises(StoreFormatError, match=r"has store format 3; this ztfmatch .* reads up to 2: upgrade ztfmatch"):
+        log.read_config(Storage.at(tmp_path))
+
+
+def test_read_config_older_version_says_to_make_it_again(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"format": "ztfmatch-store", "version": 1, **SETTINGS}))
+    with pytest.raises(StoreFormatError, match=r"has store format 1, of before the first release; .*: make the store"):
         log.read_config(Storage.at(tmp_path))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import duckdb
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,14 +58,13 @@ def test_seal_adds_eight_bytes_a_column_chunk_before_the_footer() -> None:
     chunks = metadata.num_row_groups * metadata.num_columns
     sealed = seal(plain)
     assert metadata.num_row_groups == 3
-    assert len(sealed.content) == plain.size + 8 * chunks
+    assert len(sealed.content) == plain.size + 12 * chunks
     end = len(sealed.content) - sealed.tail
     assert sealed.content[:end] == plain.to_pybytes()[:end]
-    assert sealed.content[end + 8 * chunks :] == plain.to_pybytes()[end:]
+    assert sealed.content[end + 12 * chunks :] == plain.to_pybytes()[end:]
     first = metadata.row_group(0).column(0).total_compressed_size
-    assert sealed.content[end : end + 8] == first.to_bytes(4, "little") + zlib.crc32(
-        sealed.content[4 : 4 + first]
-    ).to_bytes(4, "little")
+    checksum = xxhash.xxh3_64_intdigest(sealed.content[4 : 4 + first])
+    assert sealed.content[end : end + 12] == first.to_bytes(4, "little") + checksum.to_bytes(8, "little")
 
 
 @given(start=st.integers(0, 2**25), length=st.integers(-1, 2**21))

@@ -400,14 +400,6 @@ def test_append_bad_rows_are_rejected_by_reason_and_the_others_go_in(tmp_path: P
     assert sorted(key[1] for key in by_key(storage, "orphans")) == [7, 8]
 
 
-def test_append_bad_seeds_are_rejected_and_the_others_are_objects(tmp_path: Path) -> None:
-    seeds = rows_at([10.0, np.nan, 400.0, 10.1], [20.0, 20.0, 20.0, 20.0])
-    storage = make_store(tmp_path / "s", [reference_file(tmp_path, seeds)])
-    references = table(storage, "references").to_pylist()[0]
-    assert (references["nseeds"], references["nrejected"]) == (2, 2)
-    assert table(storage, "objects")["sourceid"].to_pylist() == [0, 3]
-
-
 @pytest.mark.parametrize("rows", [np.zeros(0, ROW), rows_at([np.nan, 500.0], [0.0, 0.0])], ids=["empty", "all bad"])
 def test_append_catalog_without_usable_rows_is_in_the_ledger(tmp_path: Path, rows: np.ndarray) -> None:
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([10.0], [20.0]))])

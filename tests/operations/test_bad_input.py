@@ -301,6 +301,18 @@ BAD_REFERENCES: dict[str, tuple[Spoil, str]] = {
     "dangling": (dangling, "unreadable"),
     "epochal": (lambda path: (epochal_file(path.parent, ROWS, name=path.name, unit=OTHER), None)[1], "layout"),
     "other field": (lambda p: (reference_file(p.parent, ROWS, Unit(502, 20, 2), p.name), None)[1], "contradiction"),
+    "no position": (
+        lambda path: (reference_file(path.parent, rows_at([10.0, np.nan], [20.0, 20.0]), OTHER), None)[1], "positions",
+    ),
+    "position off the sky": (
+        lambda path: (reference_file(path.parent, rows_at([10.0, 400.0], [20.0, 20.0]), OTHER), None)[1], "positions",
+    ),
+    "sourceid twice": (
+        lambda path: (
+            reference_file(path.parent, rows_at([1, 2, 3], [4, 5, 6], sourceid=[1, 3, 3]), OTHER), None
+        )[1],
+        "layout",
+    ),
     "sourceid too large": (
         lambda path: (
             reference_file(path.parent, rows_at([1, 2, 3], [4, 5, 6], sourceid=[1, 10**7, 3]), OTHER), None

@@ -28,7 +28,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 
 FORMAT: Final = "ztfmatch-store"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,11 @@ def read_config(storage: Storage) -> StoreConfig:
         raise StoreFormatError(
             f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
             f"{FORMAT_VERSION}: upgrade ztfmatch"
+        )
+    if version < FORMAT_VERSION:
+        raise StoreFormatError(
+            f"{storage.root} has store format {version}, of before the first release; this ztfmatch "
+            f"{ztfmatch.__version__} reads format {FORMAT_VERSION}: make the store again"
         )
     try:
         return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])

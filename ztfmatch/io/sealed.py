@@ -1,7 +1,7 @@
 """Parquet files whose every byte is verified before it is decoded.
 
 Parquet has checksums of pages at most, and none of page headers and of the footer: a flipped bit there can give wrong
-values, or leave out rows. So a file of the store has the length and CRC-32 of each column chunk between its last row
+values, or leave out rows. So a file of the store has the length and XXH3 hash of each column chunk between its last row
 group and its footer, where other readers look for nothing. This block and the footer are the tail; its size and
 digest, the seal, are in the manifest, whose name has the digest of its own content.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 import bisect
 import hashlib
 import io
-import zlib
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from xxhash import xxh3_64_intdigest
 
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.storage import Storage
@@ -25,7 +25,7 @@ from ztfmatch.io.storage import Storage
 _MAGIC: Final = b"PAR1"
 _END_BYTES: Final = 8
 """Length of the footer, and the magic number once more."""
-_CHUNK: Final = np.dtype([("length", "<u4"), ("crc", "<u4")])
+_CHUNK: Final = np.dtype([("length", "<u4"), ("hash", "<u8")])
 
 
 class Named(Protocol):
@@ -80,7 +80,7 @@ def seal(parquet: pa.Buffer) -> Sealed:
     chunks = np.empty(metadata.num_row_groups * metadata.num_columns, _CHUNK)
     at = len(_MAGIC)
     for i, length in enumerate(_chunk_lengths(metadata)):
-        chunks[i] = length, zlib.crc32(data[at : at + length])
+        chunks[i] = length, xxh3_64_intdigest(data[at : at + length])
         at += length
     if at != end:
         raise ValueError(f"column chunks end at byte {at}; the footer begins at {end}")
@@ -116,19 +116,19 @@ class Tail:
         chunks = np.frombuffer(self.content, _CHUNK, number)
         ends = len(_MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)
         self._edges: list[int] = [len(_MAGIC), *ends.tolist()]
-        self._crcs: list[int] = chunks["crc"].tolist()
+        self._hashes: list[int] = chunks["hash"].tolist()
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
         """Edges of the chunks that hold a range of bytes."""
         first = max(bisect.bisect_right(self._edges, start) - 1, 0)
-        return self._edges[first], self._edges[min(bisect.bisect_left(self._edges, stop), len(self._crcs))]
+        return self._edges[first], self._edges[min(bisect.bisect_left(self._edges, stop), len(self._hashes))]
 
     def wrong(self, data: memoryview, start: int) -> int | None:
         """First byte of the first chunk that is not as written, in data that begin where a chunk does."""
         at = bisect.bisect_left(self._edges, start)
         while self._edges[at] < start + len(data):
             part = data[self._edges[at] - start : self._edges[at + 1] - start]
-            if zlib.crc32(part) != self._crcs[at]:
+            if xxh3_64_intdigest(part) != self._hashes[at]:
                 return self._edges[at]
             at += 1
         return None

@@ -39,5 +39,4 @@ def refusal(row: Row, code: str, reason: str) -> Row:
 
 def reference_input(row: Row, generation: int) -> ReferenceInput:
     """What tasks need to know of a reference."""
-    rows = row["nseeds"] + row["nrejected"]
-    return ReferenceInput(row["source"], rows, row["digest"], unit_of(row), generation, row["magzp"])
+    return ReferenceInput(row["source"], row["nseeds"], row["digest"], unit_of(row), generation, row["magzp"])

@@ -39,7 +39,7 @@ from ztfmatch.tasks.rematch import rematch_tile
 from ztfmatch.tasks.retire import retire_tile
 from ztfmatch.tasks.staging import clear
 
-ROWS_PER_TASK: Final = 4_000_000
+ROWS_PER_TASK: Final = 6_000_000
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,10 @@ def _task(
         tile,
         exposures,
         tuple(plan.references[unit] for unit in units),
-        tuple(_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units])),
-        tuple(_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)])),
+        (
+            *_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units]),
+            *_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)]),
+        ),
         snapshot.config.radius_arcsec,
         plan.commit,
         f"{plan.operation_id[:12]}-{number:04d}",

@@ -118,8 +118,7 @@ REFERENCES: Final = Table(
         Column("magzp", pa.float64(), "mag", "Zero point of the reference image", "MAGZP"),
         Column("infobits", pa.int64(), "", "Processing bits of the image", "INFOBITS", True),
         *_FOOTPRINT,
-        Column("nseeds", pa.int64(), "", "Seeds taken in", "NAXIS2"),
-        Column("nrejected", pa.int64(), "", "Rows that could not be used", "validation"),
+        Column("nseeds", pa.int64(), "", "Seeds", "NAXIS2"),
         Column(
             "digest",
             pa.uint64(),

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ztfmatch.errors import CatalogError
-from ztfmatch.io.catalogs import EpochalCatalog, ReferenceCatalog, changed, read_epochal, read_reference
+from ztfmatch.io.catalogs import EpochalCatalog, ReferenceCatalog, read_epochal, read_reference
 from ztfmatch.io.metadata import Extra
 from ztfmatch.io.sources import read_file
 from ztfmatch.kernels.rows import Columns, Mask, decode, digest, position_faults
@@ -97,21 +96,6 @@ def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
     return (~(not_finite | outside) if nan + out else None), nan, out
 
 
-def usable_rows(records: npt.NDArray[np.void], expected_digest: int, source: str) -> Mask:
-    """Usable rows of a catalog read again.
-
-    Raises
-    ------
-    CatalogError
-        With code ``changed`` if their digest is not what was found when the catalog was inspected.
-    """
-    columns = decode(records)
-    usable, _, _ = usable_columns(columns)
-    if digest(columns, usable) != expected_digest:
-        raise changed(source)
-    return np.ones(len(records), bool) if usable is None else usable
-
-
 def _ledger_row(catalog: EpochalCatalog) -> Row:
     columns = decode(catalog.records)
     usable, nan, out = usable_columns(columns)
@@ -135,14 +119,14 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
 def _reference_row(catalog: ReferenceCatalog) -> Row:
     columns = decode(catalog.records)
     usable, nan, out = usable_columns(columns)
-    if nan + out:
-        row = int(np.flatnonzero(~usable)[0]) if usable is not None else 0
+    ids = columns["sourceid"]
+    if usable is not None:
+        row = int(np.argmin(usable))
         raise CatalogError(
             "positions",
-            f"{nan} positions are not finite and {out} are out of range, the first of sourceid "
-            f"{columns['sourceid'][row]}: ra {columns['ra'][row]}, dec {columns['dec'][row]}; a seed needs a position",
+            f"{nan} positions are not finite and {out} are out of range, first that of sourceid {ids[row]}: "
+            f"ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
         )
-    ids = columns["sourceid"]
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
         raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
     fine = fine_pixels(columns["ra"], columns["dec"])
@@ -152,10 +136,9 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
         "rfid": catalog.rfid,
         "magzp": catalog.magzp,
         "infobits": catalog.infobits,
-        **_footprint(columns, usable),
+        **_footprint(columns, None),
         "nseeds": ids.size,
-        "nrejected": nan + out,
-        "digest": digest(columns, usable),
+        "digest": digest(columns),
         **_file_columns(catalog),
         "pixels": (pixels << _COARSEN_BITS).tolist(),
         "counts": counts.tolist(),

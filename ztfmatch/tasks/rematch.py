@@ -19,7 +19,7 @@ from ztfmatch.io.merge import Arrays, numpy_columns
 from ztfmatch.io.parquet import DataFile, Destination, in_ranges, iterate_batches, read_footer, read_row_group
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lineage import Flows, add_flows, count_flows
-from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.rows import order_by_group
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
@@ -63,9 +63,8 @@ class RematchTask:
     exposures: tuple[StoredExposure, ...]
     references: tuple[ReferenceInput, ...]
     """New references of their units."""
-    detections: tuple[DataFile, ...]
-    """Of the tile and its neighbours, as are the orphans."""
-    orphans: tuple[DataFile, ...]
+    files: tuple[DataFile, ...]
+    """Of detections and orphans, of the tile and its neighbours."""
     radius_arcsec: float
     commit: int
     part: str
@@ -157,14 +156,17 @@ def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
     """Rows of the task's exposures in its tile and margin, some at a time, with the row of the exposure of each."""
     exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
     units = sorted({exposure.unit for exposure in task.exposures})
-    for file in task.detections:
-        for columns in _detections(task.storage, file, units):
-            yield _wanted(task.tile, columns, exposures)
-    for file in task.orphans:
-        for batch in iterate_batches(task.storage, file, [*_KEPT, "nearestid"], _BATCH_ROWS):
-            nearest = batch["nearestid"].fill_null(0).to_numpy()
-            columns = numpy_columns(batch.select(list(_KEPT)))
-            yield _wanted(task.tile, {**columns, "nearestid": nearest}, exposures)
+    for file in task.files:
+        rows = _detections if file.table == DETECTIONS.name else _orphans
+        for columns in rows(task.storage, file, units):
+            exposure = find_rows(exposures, columns["exposureid"]).astype(np.int32)
+            keep = exposure >= 0
+            if file.tile != task.tile:  # its own have a seed in it, or lie in it themselves
+                keep &= in_tile_or_margin(fine_pixels(columns["ra"], columns["dec"]), task.tile)
+            if keep.all():
+                yield columns, exposure
+            else:
+                yield {name: values[keep] for name, values in columns.items()}, exposure[keep]
 
 
 def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:
@@ -178,12 +180,11 @@ def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iter
             yield columns if mine.all() else {name: values[mine] for name, values in columns.items()}
 
 
-def _wanted(tile: Tile, columns: Arrays, exposures: IdMap) -> tuple[Arrays, npt.NDArray[np.int32]]:
-    exposure = find_rows(exposures, columns["exposureid"])
-    keep = (exposure >= 0) & in_tile_or_margin(fine_pixels(columns["ra"], columns["dec"]), tile)
-    if not keep.all():
-        columns, exposure = {name: values[keep] for name, values in columns.items()}, exposure[keep]
-    return columns, exposure.astype(np.int32)
+def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:  # noqa: ARG001
+    """Orphans of a file, some at a time."""
+    for batch in iterate_batches(storage, file, [*_KEPT, "nearestid"], _BATCH_ROWS):
+        nearest = batch["nearestid"].fill_null(0).to_numpy()
+        yield {**numpy_columns(batch.select(list(_KEPT))), "nearestid": nearest}
 
 
 def _decide(stored: _Stored, order: Rows, fates: Fates) -> None:

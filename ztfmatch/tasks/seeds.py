@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.catalogs import reread_records
+from ztfmatch.io.catalogs import changed, reread_records
 from ztfmatch.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.rows import decode, digest
 from ztfmatch.kernels.sphere import Floats
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import OBJECTS
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import Unit, objectid_base
-from ztfmatch.tasks.inspect import usable_rows
 from ztfmatch.tasks.seedgrids import SeedPositions
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -75,24 +75,26 @@ def seed_positions(references: Sequence[ReferenceInput]) -> SeedPositions:
 
 
 def _positions_of(reference: ReferenceInput) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    rows = _usable_records(reference)
+    rows = _records(reference)
     ids = objectid_base(reference.unit, reference.generation) + rows["sourceid"].astype(np.int64)
     return ids, rows["ra"].astype(np.float64), rows["dec"].astype(np.float64)
 
 
-def _usable_records(reference: ReferenceInput) -> npt.NDArray[np.void]:
+def _records(reference: ReferenceInput) -> npt.NDArray[np.void]:
     records = reread_records(reference.source, reference.nrows)
-    return records[usable_rows(records, reference.digest, reference.source)]
+    if digest(decode(records)) != reference.digest:
+        raise changed(reference.source)
+    return records
 
 
 def all_objects(reference: ReferenceInput) -> pa.Table:
     """Rows of ``objects`` that all seeds of a reference make, whatever their tile."""
-    columns = _columns_of(reference, _usable_records(reference))
+    columns = _columns_of(reference, _records(reference))
     return pa.table({name: columns[name] for name in ("objectid", "ra", "dec", "refmag")})
 
 
 def _objects_of(reference: ReferenceInput, tile: Tile) -> Arrays:
-    records = _usable_records(reference)
+    records = _records(reference)
     fine = fine_pixels(records["ra"].astype(np.float64), records["dec"].astype(np.float64))
     return _columns_of(reference, records[in_tile(fine, tile)])
 
