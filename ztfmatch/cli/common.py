@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ztfmatch.errors import BadInputError, CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import (
+    BadInputError,
+    CommitConflictError,
+    JobFailedError,
+    StorageError,
+    StoreDamagedError,
+    ZtfmatchError,
+)
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
-_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError)
+_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError, StorageError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -39,17 +46,11 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ZtfmatchError as error:
-            _fail(ctx, error, 1 if _is_failure(error) else 2)
+            _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
-
-
-def _is_failure(error: ZtfmatchError) -> bool:
-    from ztfmatch.io.storage import StorageError
-
-    return isinstance(error, (*_FAILURES, StorageError))
 
 
 def _fail(ctx: click.Context, error: Exception, code: int) -> None:

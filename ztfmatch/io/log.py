@@ -19,7 +19,14 @@ import pyarrow as pa
 
 import ztfmatch
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import CommitConflictError, StoreDamagedError, StoreFormatError, StoreNotFoundError
+from ztfmatch.errors import (
+    BucketNotFoundError,
+    CommitConflictError,
+    StorageError,
+    StoreDamagedError,
+    StoreFormatError,
+    StoreNotFoundError,
+)
 from ztfmatch.io import paths
 from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile
@@ -123,6 +130,10 @@ def read_config(storage: Storage) -> StoreConfig:
         if not storage.exists():
             raise StoreNotFoundError(f"{storage.root}: no such store; make one with 'ztfmatch init'") from None
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: it has no {paths.STORE_FILE}") from None
+    except BucketNotFoundError as error:
+        raise StoreNotFoundError(str(error)) from None
+    except StorageError:
+        raise
     except OSError as error:
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
     foreign = f"{storage.root} is not a ztfmatch store: {paths.STORE_FILE} is not one's"
@@ -198,6 +209,8 @@ def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
 def _read_manifest(storage: Storage, part: ManifestPart) -> FileList:
     try:
         files = FileList.decode(storage.read(paths.manifest(part.id)))
+    except StorageError:
+        raise  # the service failed; that says nothing of the file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreDamagedError(f"{paths.manifest(part.id)} in {storage.root} is missing or damaged") from error
     if len(files) != part.files:
@@ -266,7 +279,7 @@ def _publish(
         return entry
     there = read_commit(storage, entry.number)
     if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):
-        return there  # our own, though the reply to its creation was lost
+        return there  # the very same operation, run twice: the same files, at another time
     raise CommitConflictError(
         f"{storage.root}: another writer committed snapshot {entry.number} meanwhile; nothing of this "
         f"{change.operation} is visible: run it again"

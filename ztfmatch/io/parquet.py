@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import StorageError, StoreDamagedError
 from ztfmatch.io import paths
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
@@ -171,9 +171,9 @@ def open_file(storage: Storage, file: DataFile, metadata: pq.FileMetaData | None
     """
     try:
         parquet = pq.ParquetFile(storage.open_input(file.path), metadata=metadata)
+    except (StoreDamagedError, StorageError):
+        raise
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, StoreDamagedError):
-            raise
         raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
     if parquet.metadata.num_rows != file.rows:
         raise StoreDamagedError(
@@ -219,6 +219,8 @@ def read_file_rows(
 def _guarded(file: DataFile, read: Any) -> pa.Table:
     try:
         return read()
+    except StorageError:
+        raise  # the service failed; that says nothing of the file
     except (pa.ArrowException, OSError) as error:
         raise StoreDamagedError(f"{_describe(file)} is damaged: {str(error).splitlines()[0]}") from error
 

@@ -19,28 +19,13 @@ from typing import Any
 import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore
 
-from ztfmatch.errors import StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import StorageError, StoreDamagedError
+from ztfmatch.io.remote import Bytes, Entry, RangeReader, Remote
+from ztfmatch.io.urls import is_url, parse_url
 
-
-class StorageError(ZtfmatchError, OSError):
-    """The storage refused or lost a request."""
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is a URL of an object store rather than a local path."""
-    return "://" in place and not place.startswith("file://")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One object, as a listing has it."""
-
-    path: str
-    size: int
-    modified: float
-    """Seconds since 1970."""
+__all__ = ["Entry", "Storage", "StorageError", "is_url"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +42,16 @@ class Storage:
 
     @classmethod
     def at(cls, place: str | os.PathLike[str]) -> Storage:
-        """Storage at a path or URL; relative paths are made absolute, nothing is created."""
+        """Storage at a path or URL; relative paths are made absolute, nothing is created.
+
+        Raises
+        ------
+        ConfigError
+            If it is a URL of something else than an object store, or carries a secret.
+        """
         text = os.fspath(place)
         if is_url(text):
-            return cls(text.rstrip("/"))
+            return cls(str(parse_url(text)))
         return cls(str(Path(text.removeprefix("file://")).expanduser().absolute()))
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
@@ -73,11 +64,12 @@ class Storage:
         return None if is_url(self.root) else Path(self.root)
 
     @functools.cached_property
-    def _backend(self) -> Any:
-        local = self.local_root
-        if local is None:
-            with _failures(f"cannot open {self.root}"):
-                return from_url(self.root)
+    def _remote(self) -> Remote:
+        return Remote.at(self.root)
+
+    @functools.cached_property
+    def _local(self) -> LocalStore:
+        local = Path(self.root)
         local.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=local)
 
@@ -97,25 +89,30 @@ class Storage:
             If it is not there.
         """
         local = self.local_root
-        if local is not None:
-            return (local / path).read_bytes()
-        with _failures(f"cannot read {path} in {self.root}"):
-            return bytes(obstore.get(self._backend, path).bytes())
+        return self._remote.read(path) if local is None else (local / path).read_bytes()
 
-    def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
+    def put(self, path: str, data: Bytes) -> None:
         """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
+        if self.local_root is None:
+            self._remote.put(path, data)
+            return
         with _failures(f"cannot write {path} in {self.root}"):
-            obstore.put(self._backend, path, memoryview(data).cast("B"))
-        if self.local_root is not None:
-            _begin_writing(self.local_root / path)
+            obstore.put(self._local, path, memoryview(data).cast("B"))
+        _begin_writing(self.local_root / path)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write an object unless one of that name is there, durably; False if there is one."""
+        """Write an object, durably, unless one of that name and another content is there; False if there is one.
+
+        One of exactly these bytes is our own: an answer can be lost though the object was made.
+        """
+        if self.local_root is None:
+            return self._remote.put_if_absent(path, data)
         try:
             with _failures(f"cannot write {path} in {self.root}"):
-                obstore.put(self._backend, path, data, mode="create")
+                obstore.put(self._local, path, data, mode="create")
         except AlreadyExistsError:
-            return False
+            if self.read(path) != data:
+                return False
         self.sync([path])
         return True
 
@@ -135,20 +132,24 @@ class Storage:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix, with its size and time."""
-        if not (self.local_root is None or self.local_root.is_dir()):
+        if self.local_root is None:
+            yield from self._remote.entries(prefix)
+            return
+        if not self.local_root.is_dir():
             return
         with _failures(f"cannot list {prefix or 'the objects'} in {self.root}"):
-            for batch in obstore.list(self._backend, prefix or None):
+            for batch in obstore.list(self._local, prefix or None):
                 for entry in batch:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""
+        if self.local_root is None:
+            self._remote.delete(paths)
+            return
         for path in paths:
-            try:
-                obstore.delete(self._backend, path)
-            except FileNotFoundError:
-                continue
+            with contextlib.suppress(FileNotFoundError), _failures(f"cannot delete {path} in {self.root}"):
+                obstore.delete(self._local, path)
 
     def open_input(self, path: str) -> Any:
         """Whatever pyarrow's readers take for one object: a local path, or a seekable file.
@@ -161,7 +162,7 @@ class Storage:
         try:
             if self.local_root is not None:
                 return pa.OSFile(str(self.local_root / path))
-            return pa.PythonFile(obstore.open_reader(self._backend, path), mode="r")
+            return pa.PythonFile(RangeReader(self._remote, path, self._remote.size(path)), mode="r")
         except FileNotFoundError:
             raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import StorageError, StoreDamagedError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, iterate_batches
 from ztfmatch.io.storage import Storage
@@ -398,6 +398,8 @@ def verify_checksums(task: ChecksumTask) -> dict[str, Any]:
             said = (
                 f"{file.path} (table {file.table}, commit {file.commit}): SHA-256 is {actual}, expected {file.sha256}"
             )
+        except StorageError:
+            raise  # the service failed; that says nothing of the file
         except (OSError, StoreDamagedError) as error:
             actual, said = "", f"{file.path} (table {file.table}, commit {file.commit}): {error}"
         findings.add("checksum", np.array([actual != file.sha256]), lambda _, text=said: text)
