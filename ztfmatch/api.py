@@ -95,7 +95,10 @@ class Snapshot:
             return ds.dataset(schema.empty_table())
         if self.files.storage.local_root is not None:
             return ds.dataset(paths, schema=schema, format="parquet")
-        return ds.dataset(self.files.read(name))
+        from ztfmatch.io.arrowfs import file_system_of
+
+        names = [file.path for file in self.files.of_table(name)]
+        return ds.dataset(names, schema=schema, format="parquet", filesystem=file_system_of(self.files.storage))
 
     def paths(self, name: str) -> list[str]:
         """Live Parquet files of a table, for tools that take a list of files."""

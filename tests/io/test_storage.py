@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faultproxy import FaultProxy, undisturbed
 
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import BucketNotFoundError, StoreDamagedError
 from ztfmatch.io.storage import Storage, StorageError, is_url
 
 PATHS = [
@@ -57,6 +60,12 @@ class StorageContract:
         assert storage.put_if_absent("commits/7.json", b"first") is True
         assert storage.put_if_absent("commits/7.json", b"second") is False
         assert storage.read("commits/7.json") == b"first"
+
+    def test_put_if_absent_of_the_very_bytes_that_are_there_is_ours(self, storage: Storage) -> None:
+        """As when the answer to the first was lost."""
+        assert storage.put_if_absent("commits/7.json", b"ours") is True
+        assert storage.put_if_absent("commits/7.json", b"ours") is True
+        assert storage.put_if_absent("commits/7.json", b"ours, but longer") is False
 
     def test_put_if_absent_after_delete_is_free_again(self, storage: Storage) -> None:
         storage.put("a", b"1")
@@ -137,6 +146,27 @@ class StorageContract:
         with pytest.raises(StoreDamagedError, match=r"b/c is missing from .*, though a snapshot names it"):
             storage.open_input("b/c")
 
+    def test_open_input_seeks_and_reads_any_range(self, storage: Storage) -> None:
+        content = bytes(range(256)) * 10_000
+        storage.put("a", content)
+        with storage.open_input("a") as file:
+            assert file.size() == len(content)
+            for start, size in [(0, 4), (len(content) - 8, 8), (1_000_000, 1_500_000), (5, 0), (1_100_000, 7)]:
+                file.seek(start)
+                assert file.read(size) == content[start : start + size]
+                assert file.tell() == start + size
+            assert file.read_at(9, 100) == content[100:109]
+            file.seek(len(content) - 3)
+            assert file.read(100) == content[-3:]
+
+    def test_delete_of_many_at_once(self, storage: Storage) -> None:
+        names = [f"staging/{i}" for i in range(1_100)]
+        for name in names[::3]:
+            storage.put(name, b"")
+        storage.put("staging/kept", b"")
+        storage.delete(names)
+        assert [path for path, _ in storage.list("")] == ["staging/kept"]
+
     def test_pickle_opens_the_same_place(self, storage: Storage) -> None:
         storage.put("a", b"1")
         again = pickle.loads(pickle.dumps(storage))
@@ -191,6 +221,44 @@ class TestLocalStorage(StorageContract):
         storage.put(PATHS[2], b"x")
         assert storage.local_root is not None
         assert (storage.local_root / PATHS[2]).read_bytes() == b"x"
+
+
+class TestS3Storage(StorageContract):
+    @pytest.fixture
+    def storage(self, s3_bucket: str) -> Storage:  # type: ignore[override]
+        return Storage.at(f"{s3_bucket}/a store/of ours")
+
+    def test_paths_lie_below_the_prefix_of_the_bucket(self, storage: Storage, s3_bucket: str) -> None:
+        storage.put("a/b", b"1")
+        Storage.at(s3_bucket).put("a store/of others", b"2")
+        assert dict(Storage.at(s3_bucket).list("")) == {"a store/of ours/a/b": 1, "a store/of others": 1}
+        assert dict(storage.list("")) == {"a/b": 1}
+
+    def test_bucket_that_is_not_there_is_named(self, s3_bucket: str) -> None:
+        storage = Storage.at("s3://nobody-made-this/x")
+        calls: list[Callable[[], object]] = [
+            lambda: storage.read("a"),
+            lambda: storage.put("a", b""),
+            lambda: storage.put_if_absent("a", b""),
+            lambda: list(storage.list("")),
+            lambda: storage.delete(["a"]),
+        ]
+        for call in calls:
+            with pytest.raises(BucketNotFoundError, match="s3://nobody-made-this/x: there is no bucket 'nobody-made-"):
+                call()
+
+    def test_open_input_reads_a_row_group_in_one_request_and_not_the_rest(
+        self, storage: Storage, s3_faults: FaultProxy
+    ) -> None:
+        sink = pa.BufferOutputStream()
+        rng = np.random.default_rng(1)
+        columns = {name: rng.random(400_000) for name in "abcdef"}
+        pq.write_table(pa.table(columns), sink, row_group_size=20_000, use_dictionary=False)
+        storage.put("x", sink.getvalue())
+        s3_faults.follow(undisturbed)
+        file = pq.ParquetFile(storage.open_input("x"))
+        assert file.read_row_group(3).column("b").to_pylist() == columns["b"][60_000:80_000].tolist()
+        assert [request.method for request, _ in s3_faults.seen] == ["HEAD", "GET", "GET"]
 
 
 @pytest.mark.parametrize(

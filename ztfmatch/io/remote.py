@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import obstore
 import pyarrow as pa
@@ -26,9 +26,14 @@ from ztfmatch.errors import BucketNotFoundError, ConfigError, StorageError
 from ztfmatch.io.awsconfig import s3_settings
 from ztfmatch.io.urls import ObjectUrl, parse_url
 
+if TYPE_CHECKING:  # which is all that they are there for
+    from obstore.store import ClientConfig
+
 _TRIES: Final = 4
 _DELETED_AT_ONCE: Final = 1000
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_SETTINGS: Final = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_", "HOME")
+"""How variables begin that say where an object store is and who asks."""
 _METADATA_SERVICE: Final = "169.254.169.254"
 
 Answer = TypeVar("Answer")
@@ -55,7 +60,7 @@ def open_backend(url: ObjectUrl) -> Any:
     """
     requests = RequestConfig.of_environment(os.environ)
     common: dict[str, Any] = {"prefix": url.key or None, "retry_config": _retries(requests)}
-    options: dict[str, Any] = {
+    options: ClientConfig = {
         "timeout": timedelta(seconds=requests.timeout_s),
         "connect_timeout": timedelta(seconds=requests.connect_timeout_s),
     }
@@ -94,11 +99,6 @@ class Remote:
     """
 
     url: ObjectUrl
-
-    @classmethod
-    def at(cls, url: str) -> Remote:
-        """By URL; raises ConfigError if it is none, or carries a secret."""
-        return cls(parse_url(url))
 
     @functools.cached_property
     def _backend(self) -> Any:
@@ -217,6 +217,23 @@ class Remote:
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{path}")
         return StorageError(f"cannot {verb} {path} in {self.url}: {reason_of(error)}")
+
+
+def connect(url: str) -> Remote:
+    """A place by its URL; its connections are kept as long as the environment names the same service.
+
+    Raises
+    ------
+    ConfigError
+        If it is no URL of an object store, or carries a secret.
+    """
+    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_SETTINGS)))
+    return _connected(url, settings)
+
+
+@functools.lru_cache(maxsize=16)
+def _connected(url: str, settings: tuple[tuple[str, str], ...]) -> Remote:  # noqa: ARG001 (part of the key)
+    return Remote(parse_url(url))
 
 
 def _is_interrupted(error: Exception) -> bool:

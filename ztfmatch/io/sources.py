@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import glob
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ztfmatch.errors import CatalogError, ConfigError
-from ztfmatch.io.remote import Remote
+from ztfmatch.io.remote import Remote, connect
 from ztfmatch.io.urls import is_url, parse_url
 
 MAX_CATALOG_BYTES: Final = 128 << 20
@@ -21,9 +19,6 @@ MAX_CATALOG_BYTES: Final = 128 << 20
 
 EPOCHAL_PATTERN: Final = "*_psfcat.fits"
 REFERENCE_PATTERN: Final = "*_refpsfcat.fits"
-
-_SETTINGS: Final = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_", "HOME")
-"""How variables begin that say where an object store is and who asks."""
 
 
 def expand(places: Iterable[str], pattern: str) -> list[str]:
@@ -33,7 +28,7 @@ def expand(places: Iterable[str], pattern: str) -> list[str]:
     ----------
     places : iterable of str
         Files, directories (searched to any depth) or globs (``**`` for any depth); the same as URLs, where a
-        directory is a prefix that ends at a slash.
+        directory is a prefix.
     pattern : str
         What to take from a directory: EPOCHAL_PATTERN or REFERENCE_PATTERN.
 
@@ -66,7 +61,7 @@ def _expand_path(place: str, pattern: str) -> list[str]:
 
 def _expand_url(place: str, pattern: str) -> Iterator[str]:
     url = parse_url(place)
-    bucket = _bucket(url.root)
+    bucket = connect(url.root)
     if url.key and not place.endswith("/") and _is_object(bucket, url.key):
         yield str(url)
         return
@@ -109,17 +104,6 @@ def _fits_all(parts: list[str], wanted: list[str]) -> bool:
     if wanted[0] == "**":
         return any(_fits_all(parts[i:], wanted[1:]) for i in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits_all(parts[1:], wanted[1:])
-
-
-def _bucket(root: str) -> Remote:
-    """A bucket, whose connections are kept as long as the environment names the same service."""
-    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_SETTINGS)))
-    return _connected(root, settings)
-
-
-@functools.lru_cache(maxsize=8)
-def _connected(root: str, settings: tuple[tuple[str, str], ...]) -> Remote:  # noqa: ARG001 (part of the key)
-    return Remote.at(root)
 
 
 def _is_object(bucket: Remote, key: str) -> bool:
@@ -178,7 +162,7 @@ def _read_path(path: Path) -> bytes:
 def _read_url(source: str) -> bytes:
     url = parse_url(source)
     try:
-        size, data = _bucket(url.root).read_up_to(url.key, MAX_CATALOG_BYTES)
+        size, data = connect(url.root).read_up_to(url.key, MAX_CATALOG_BYTES)
     except FileNotFoundError:
         raise CatalogError("unreadable", f"there is no object {source}, or it is gone") from None
     _check_size(size)

@@ -22,7 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
 from ztfmatch.errors import StorageError, StoreDamagedError
-from ztfmatch.io.remote import Bytes, Entry, RangeReader, Remote
+from ztfmatch.io.remote import Bytes, Entry, RangeReader, Remote, connect
 from ztfmatch.io.urls import is_url, parse_url
 
 __all__ = ["Entry", "Storage", "StorageError", "is_url"]
@@ -63,9 +63,9 @@ class Storage:
         """Directory of a local store, else None."""
         return None if is_url(self.root) else Path(self.root)
 
-    @functools.cached_property
+    @property
     def _remote(self) -> Remote:
-        return Remote.at(self.root)
+        return connect(self.root)
 
     @functools.cached_property
     def _local(self) -> LocalStore:
