@@ -12,6 +12,8 @@ from faultproxy import FaultProxy
 from hypothesis import settings
 from s3server import credentials, make_bucket, s3_server
 
+from ztfmatch.config import RequestConfig
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # The first call of a compiled kernel takes seconds where its cache is cold.
@@ -63,8 +65,10 @@ def s3_bucket(s3_address: tuple[str, int], s3_environment: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def s3_faults(s3_address: tuple[str, int], s3_bucket: str, s3_environment: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """A proxy before the service, undisturbed at first, which the environment names; few and quick retries."""
+    """A proxy before the service, undisturbed at first, which the environment names; retries hardly wait."""
+    quick = RequestConfig(retries=4, first_wait_s=0.001, longest_wait_s=0.01)
     with FaultProxy(s3_address) as proxy:
         s3_environment.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        s3_environment.setenv("ZTFMATCH_REQUEST_RETRIES", "4")
+        s3_environment.setenv("ZTFMATCH_REQUEST_RETRIES", "1")  # for processes that the test starts
+        s3_environment.setattr(RequestConfig, "of_environment", lambda environ: quick)
         yield proxy

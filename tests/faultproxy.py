@@ -25,6 +25,8 @@ class Fault(Enum):
     DROP_AFTER = "forwarded, connection closed without an answer"
     ERROR_AFTER = "forwarded, answered with 500"
     CUT_BODY = "forwarded, connection closed in the middle of the answer"
+    CONFLICT_409 = "answered with 409, not forwarded: S3's answer to requests for one name at once"
+    QUOTES_REQUEST = "answered with 403 that quotes the request's headers, as S3's does"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(500, {}, _error("InternalError"))
         if fault is Fault.SLOW_DOWN_503:
             return self._answer(503, {}, _error("SlowDown"))
+        if fault is Fault.CONFLICT_409:
+            return self._answer(409, {}, _error("ConditionalRequestConflict"))
+        if fault is Fault.QUOTES_REQUEST:
+            return self._answer(403, {}, _error("SignatureDoesNotMatch", str(self.headers)))
         status, headers, answer = self._forward(body)
         if fault is Fault.DROP_AFTER:
             return self._hang_up()
@@ -188,5 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
-def _error(code: str) -> bytes:
-    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as planned</Message></Error>".encode()
+def _error(code: str, quoted: str = "") -> bytes:
+    return (
+        f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as planned</Message>"
+        f"<CanonicalRequest>{quoted}</CanonicalRequest></Error>"
+    ).encode()

@@ -254,11 +254,12 @@ def reason_of(error: Exception) -> str:
             "there are no credentials, and no service of the machine that gives some: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws with AWS_PROFILE"
         )
-    line = re.sub(r"\?\S*", "", text.splitlines()[0]) if text else type(error).__name__
-    line = re.sub(r"^Generic \S+ error: |<\?xml.*|<Error>.*|, max_retries.*?(?= +- )", "", line)
+    line = text.splitlines()[0].split("<", 1)[0] if text else type(error).__name__
+    line = re.sub(r"(status code: \d+[^:]*).*", r"\1", line)
+    line = re.sub(r"\?\S*|^Generic \S+ error: |, max_retries.*?(?= +- )", "", line)
     code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message"))
     if code:
-        line = f"{line.rstrip(': ')}: {code[1]}" + (f", {message[1]}" if message else "")
+        line += f": {code[1]}" + (f", {message[1]}" if message else "")
     return re.sub(r"\s+", " ", line)
 
 
