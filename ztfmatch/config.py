@@ -116,15 +116,16 @@ class RequestConfig:
     connect_timeout_s : float
         Longest time until a connection stands.
     first_wait_s, longest_wait_s : float
-        Waits before a repetition: they double, with jitter, from the first up to the longest.
+        Waits before a repetition: random between the first and three times the one before, up to the longest; ten
+        of them take about half a minute.
     give_up_after_s : float
         No request is repeated after so long.
     """
 
-    retries: int = 8
+    retries: int = 10
     timeout_s: float = 120.0
     connect_timeout_s: float = 10.0
-    first_wait_s: float = 0.1
+    first_wait_s: float = 0.2
     longest_wait_s: float = 15.0
     give_up_after_s: float = 180.0
 

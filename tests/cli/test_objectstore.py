@@ -19,7 +19,7 @@ from helpers import assert_same, sky_content
 from s3server import KEY, SECRET, TOKEN
 
 import ztfmatch
-from ztfmatch.errors import CommitConflictError, ZtfmatchError
+from ztfmatch.errors import CommitConflictError, StorageError, StoreDamagedError, ZtfmatchError
 from ztfmatch.io.storage import Storage
 
 NETWORK_FAULTS = (
@@ -215,7 +215,7 @@ def test_outage_is_one_line_that_names_the_place_and_exit_1(
     assert f"in {s3_bucket}: " in result.stderr
 
 
-@pytest.mark.parametrize("part", ["/data/", "/staging/", "/manifests/", "/commits/"])
+@pytest.mark.parametrize("part", ["/data/", "/manifests/", "/commits/"])
 def test_outage_of_writes_commits_nothing_and_a_rerun_goes_on(
     scene: Scene, s3_bucket: str, s3_faults: FaultProxy, part: str
 ) -> None:
@@ -349,3 +349,66 @@ def test_what_is_not_there_is_named(
     assert result.exit_code == code
     assert named(message) in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_outage_while_a_store_is_read_is_not_taken_for_damage(
+    scene: Scene, s3_bucket: str, s3_faults: FaultProxy, star: dict[str, Any]
+) -> None:
+    store = f"{s3_bucket}/store"
+    done("init", store, "--references", scene.sky / "references")
+    done("append", store, scene.sky / "catalogs")
+    snapshot = ztfmatch.open_store(store).snapshot()
+    assert snapshot.status.exposures == 4
+    s3_faults.follow(lambda r: Fault.SLOW_DOWN_503 if r.method == "GET" and "/data/" in r.path else Fault.NONE)
+    for arguments in (
+        ["lightcurve", store, "--objectid", star["objectid"]],
+        ["verify", store],
+        ["verify", store, "--deep"],
+    ):
+        result = call(*arguments)
+        assert result.exit_code == 1
+        assert f" in {store}: " in result.stderr
+        assert "SlowDown" in result.stderr
+        assert "damaged" not in result.output
+    with pytest.raises(StorageError, match=r"cannot read data/detections/.* in s3://.*SlowDown"):
+        snapshot.table("detections")
+
+
+def test_file_missing_from_s3_is_damage(scene: Scene, s3_bucket: str) -> None:
+    store = f"{s3_bucket}/store"
+    done("init", store, "--references", scene.sky / "references")
+    done("append", store, scene.sky / "catalogs")
+    snapshot = ztfmatch.open_store(store).snapshot()
+    lost = snapshot.files.of_table("detections")[0].path
+    Storage.at(store).delete([lost])
+    with pytest.raises(StoreDamagedError, match=f"{lost} is missing from {store}, though a snapshot names it"):
+        snapshot.table("detections")
+    result = call("verify", store, "--deep")
+    assert result.exit_code == 1
+    assert lost in result.output
+
+
+def test_profile_of_the_configuration_files_is_enough(
+    scene: Scene, s3_bucket: str, s3_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    endpoint = os.environ["AWS_ENDPOINT_URL_S3"]
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        s3_environment.delenv(name)
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text(f"[profile loopback]\nregion = us-east-1\nendpoint_url = {endpoint}\n")
+    keys = f"[loopback]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    (tmp_path / ".aws" / "credentials").write_text(keys)
+    s3_environment.setenv("AWS_PROFILE", "loopback")
+    refused = call("status", f"{s3_bucket}/store")
+    assert refused.exit_code == 2
+    assert f"{endpoint} is not encrypted: set AWS_ALLOW_HTTP=true" in refused.stderr
+    s3_environment.setenv("AWS_ALLOW_HTTP", "true")
+    done("init", f"{s3_bucket}/store", "--references", scene.sky / "references")
+    assert report("status", f"{s3_bucket}/store")["objects"] > 0
+
+
+@pytest.mark.parametrize("name", ["init", "append", "verify", "lightcurve", "vacuum"])
+def test_help_says_where_endpoint_and_credentials_come_from(name: str) -> None:
+    text = " ".join(done(name, "--help").split())
+    assert "s3://BUCKET/PREFIX, gs:// or az:// in place of a path" in text
+    assert all(word in text for word in ("AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ALLOW_HTTP"))

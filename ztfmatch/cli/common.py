@@ -38,8 +38,21 @@ _NEVER_WRAPPED = 100_000
 """Width of a table that goes to a file or a pipe: one row a line."""
 
 
+_OBJECT_STORES = """Object stores: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint and credentials of S3
+come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from a
+profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true allows an endpoint
+without encryption."""
+
+
 class Command(click.Command):
     """A command whose errors end in one line and an exit code, and in JSON with --json."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say below the options of a command on a store where that can be."""
+        if any(param.name == "store" for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(" ".join(_OBJECT_STORES.split()))
+        super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""

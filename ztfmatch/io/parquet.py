@@ -170,7 +170,8 @@ def open_file(storage: Storage, file: DataFile, metadata: pq.FileMetaData | None
         If it is missing or no longer the Parquet file that was written.
     """
     try:
-        parquet = pq.ParquetFile(storage.open_input(file.path), metadata=metadata)
+        size = None if metadata is None else file.size  # that of a file whose footer was read is as it should be
+        parquet = pq.ParquetFile(storage.open_input(file.path, size), metadata=metadata)
     except (StoreDamagedError, StorageError):
         raise
     except (pa.ArrowException, OSError) as error:

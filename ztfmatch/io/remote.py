@@ -85,7 +85,7 @@ def _retries(requests: RequestConfig) -> dict[str, Any]:
         "backoff": {
             "init_backoff": timedelta(seconds=requests.first_wait_s),
             "max_backoff": timedelta(seconds=requests.longest_wait_s),
-            "base": 2,
+            "base": 3,
         },
     }
 

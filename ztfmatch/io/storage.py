@@ -151,8 +151,8 @@ class Storage:
             with contextlib.suppress(FileNotFoundError), _failures(f"cannot delete {path} in {self.root}"):
                 obstore.delete(self._local, path)
 
-    def open_input(self, path: str) -> Any:
-        """Whatever pyarrow's readers take for one object: a local path, or a seekable file.
+    def open_input(self, path: str, size: int | None = None) -> Any:
+        """A seekable file over one object, for pyarrow's readers; its size, where that is known, saves a request.
 
         Raises
         ------
@@ -162,7 +162,8 @@ class Storage:
         try:
             if self.local_root is not None:
                 return pa.OSFile(str(self.local_root / path))
-            return pa.PythonFile(RangeReader(self._remote, path, self._remote.size(path)), mode="r")
+            size = self._remote.size(path) if size is None else size
+            return pa.PythonFile(RangeReader(self._remote, path, size), mode="r")
         except FileNotFoundError:
             raise StoreDamagedError(f"{path} is missing from {self.root}, though a snapshot names it") from None
 
