@@ -250,12 +250,12 @@ def test_outage_while_catalogs_are_read_quarantines_none(
 def test_secrets_are_in_nothing_that_is_written(
     scene: Scene, s3_bucket: str, remote_sky: str, s3_faults: FaultProxy, tmp_path: Path
 ) -> None:
-    """In a process of its own with workers, good and bad: output, logs, every object of the store."""
+    """Output of commands that go well and that do not, of workers too, and every object of the store."""
     store, job = f"{s3_bucket}/store", tmp_path / "job"
     job.mkdir()
-    run_program(["init", store, "--references", f"{remote_sky}/references", "--json"], job / "init")
-    run_program(["append", store, f"{remote_sky}/catalogs", "--workers", 1], job / "append")
     commands: list[list[object]] = [
+        ["init", store, "--references", f"{remote_sky}/references", "--json"],
+        ["append", store, f"{remote_sky}/catalogs"],
         ["history", store, "--json"],
         ["append", store, f"{s3_bucket}/nothing"],
         ["status", "s3://no-such-bucket/store"],
@@ -265,20 +265,20 @@ def test_secrets_are_in_nothing_that_is_written(
     ]
     for number, arguments in enumerate(commands):
         (job / f"{number}").write_text(call(*arguments).output)
-    s3_faults.follow(lambda request: Fault.ERROR_500 if "_psfcat" in request.path else Fault.NONE)
-    run_program(["append", store, f"{remote_sky}/catalogs"], job / "outage")
+    s3_faults.follow(lambda request: Fault.QUOTES_REQUEST if "_psfcat.fits" in request.path else Fault.NONE)
+    run_program(["append", store, f"{remote_sky}/catalogs", "--workers", 1], job / "worker")
     s3_faults.follow(lambda _: Fault.QUOTES_REQUEST)
     run_program(["status", store], job / "denied")
     s3_faults.follow(lambda _: Fault.NONE)
     written = {path: path.read_bytes() for path in job.iterdir()}
     written |= {Path(path): Storage.at(store).read(path) for path, _ in Storage.at(store).list("")}
     assert len(written) > 20
-    assert b"SignatureDoesNotMatch" in written[job / "denied"]
+    assert all(b"SignatureDoesNotMatch" in written[job / name] for name in ("worker", "denied"))
     assert [path for path, text in written.items() if any(secret in text for secret in SECRETS)] == []
 
 
 def run_program(arguments: list[object], log: Path) -> None:
-    """Run a command as a batch job does, with all that it writes in one file."""
+    """Run a command as a batch job does, with all that it and its workers write in one file."""
     command = [
         sys.executable,
         "-X",

@@ -58,7 +58,7 @@ def test_request_that_fails_always_is_a_storage_error_that_names_the_place(
     assert f" in {remote.url}: " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__
-    assert len(s3_faults.seen) == 5  # once, and four retries
+    assert len(s3_faults.seen) == (10 if call == "put_if_absent" else 5)  # once, and four retries; so the look after it
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_AFTER, Fault.ERROR_AFTER])
@@ -69,6 +69,19 @@ def test_put_if_absent_whose_answer_is_lost_knows_its_own_bytes_from_others(
     assert remote.put_if_absent("commits/1", b"ours") is True
     s3_faults.follow(first("PUT", "/commits/1", Fault.DROP_BEFORE))
     assert remote.put_if_absent("commits/1", b"theirs") is False
+    assert remote.read("commits/1") == b"ours"
+
+
+def test_put_if_absent_of_which_no_answer_ever_comes_is_ours_if_its_bytes_are_there(
+    remote: Remote, s3_faults: FaultProxy
+) -> None:
+    s3_faults.follow(first("PUT", "", Fault.DROP_AFTER, times=100))
+    assert remote.put_if_absent("commits/1", b"ours") is True
+    with pytest.raises(StorageError, match=r"cannot write commits/1 in s3://"):
+        remote.put_if_absent("commits/1", b"theirs")
+    s3_faults.follow(first("PUT", "", Fault.DROP_BEFORE, times=100))
+    with pytest.raises(StorageError, match=r"cannot write commits/2 in s3://"):
+        remote.put_if_absent("commits/2", b"ours")
     assert remote.read("commits/1") == b"ours"
 
 

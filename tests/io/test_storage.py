@@ -247,6 +247,12 @@ class TestS3Storage(StorageContract):
             with pytest.raises(BucketNotFoundError, match="s3://nobody-made-this/x: there is no bucket 'nobody-made-"):
                 call()
 
+    def test_put_of_a_large_object_is_one_request(self, storage: Storage, s3_faults: FaultProxy) -> None:
+        content = np.random.default_rng(1).bytes(12_000_000)
+        storage.put("large", content)
+        assert [request.method for request, _ in s3_faults.seen] == ["PUT"]
+        assert storage.read("large") == content
+
     def test_open_input_reads_a_row_group_in_one_request_and_not_the_rest(
         self, storage: Storage, s3_faults: FaultProxy
     ) -> None:

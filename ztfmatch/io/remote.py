@@ -138,13 +138,17 @@ class Remote:
         """Write an object unless another content is there; False if there is.
 
         An answer can be lost though the object was made, and the repeated request then finds it there: if it has
-        exactly these bytes, it was ours.
+        exactly these bytes, it was ours. So it was if no answer at all came to the end, but the bytes are there.
         """
         for _ in range(_TRIES):
             try:
                 self._ask("write", path, lambda: obstore.put(self._backend, path, data, mode="create"))
             except AlreadyExistsError:
                 pass
+            except StorageError:
+                if self._holds(path, data):
+                    return True
+                raise
             else:
                 return True
             try:
@@ -152,6 +156,13 @@ class Remote:
             except FileNotFoundError:  # S3 answers 409 where another request for the same name is under way
                 continue
         raise StorageError(f"cannot write {path} in {self.url}: the service says that it is there, but has none")
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        """Whether these very bytes are there, as far as the service answers."""
+        try:
+            return self.read(path) == data
+        except (FileNotFoundError, StorageError):
+            return False
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix; a listing that breaks off goes on behind the last object that it gave."""
