@@ -19,6 +19,7 @@ from helpers import assert_same, sky_content
 from s3server import KEY, SECRET, TOKEN
 
 import ztfmatch
+from ztfmatch import prefork
 from ztfmatch.errors import CommitConflictError, StorageError, StoreDamagedError, ZtfmatchError
 from ztfmatch.io.storage import Storage
 
@@ -111,7 +112,14 @@ def test_life_of_a_store_in_s3_is_that_of_a_local_one(
     assert all(path.startswith(f"{remote}/data/detections/") for path in other.paths("detections"))
 
 
-def test_store_in_s3_with_workers_is_the_same(scene: Scene, s3_bucket: str, remote_sky: str) -> None:
+def test_store_in_s3_with_workers_is_the_same(
+    scene: Scene, s3_bucket: str, remote_sky: str, s3_environment: pytest.MonkeyPatch
+) -> None:
+    """Though the process that they are forks of was started before the environment named the service."""
+    with s3_environment.context() as bare:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            bare.delenv(name)
+        prefork.start()
     store = f"{s3_bucket}/store"
     done("init", store, "--references", f"{remote_sky}/references")
     done("append", store, remote_sky, "--exposures", scene.sky / "exposures.csv", "--workers", 2)

@@ -238,8 +238,12 @@ def connect(url: str) -> Remote:
     ConfigError
         If it is no URL of an object store, or carries a secret.
     """
-    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_SETTINGS)))
-    return _connected(url, settings)
+    return _connected(url, tuple(sorted(environment().items())))
+
+
+def environment() -> dict[str, str]:
+    """Variables of the environment that say where an object store is and who asks: what another process needs too."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
 
 
 @functools.lru_cache(maxsize=16)
