@@ -1,8 +1,7 @@
 """Bytes in and out of a store, on local disk or an object store: the only module that knows which.
 
-A contract of six calls (read, put, put_if_absent, list, delete, open_input), all atomic per object. Objects are
-immutable but for those under ``staging/``. Endpoint and credentials of object stores come from the environment or
-their own configuration files.
+A contract of few calls (read, put, put_if_absent, list, delete, open_input), all atomic per object. Objects are
+immutable but for those under ``staging/``. Requests to object stores are in :mod:`ztfmatch.io.remote`.
 """
 
 from __future__ import annotations
