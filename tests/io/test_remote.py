@@ -14,7 +14,8 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ztfmatch.config import RequestConfig
 from ztfmatch.errors import ConfigError, StorageError
-from ztfmatch.io.remote import Remote, connect, open_backend, reason_of
+from ztfmatch.io.client import open_backend, reason_of
+from ztfmatch.io.remote import Remote, connect
 from ztfmatch.io.storage import Storage
 from ztfmatch.io.urls import parse_url
 

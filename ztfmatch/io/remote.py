@@ -9,32 +9,22 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import AzureStore, GCSStore, S3Store
 
-from ztfmatch.config import RequestConfig
 from ztfmatch.errors import BucketNotFoundError, ConfigError, StorageError
-from ztfmatch.io.awsconfig import s3_settings
+from ztfmatch.io.client import environment, open_backend, reason_of
 from ztfmatch.io.urls import ObjectUrl, parse_url
-
-if TYPE_CHECKING:  # which is all that they are there for
-    from obstore.store import ClientConfig
 
 _TRIES: Final = 4
 _DELETED_AT_ONCE: Final = 1000
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-_SETTINGS: Final = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_", "HOME")
-"""How variables begin that say where an object store is and who asks."""
-_METADATA_SERVICE: Final = "169.254.169.254"
 
 Answer = TypeVar("Answer")
 Bytes: TypeAlias = "bytes | memoryview | pa.Buffer"
@@ -48,46 +38,6 @@ class Entry:
     size: int
     modified: float
     """Seconds since 1970."""
-
-
-def open_backend(url: ObjectUrl) -> Any:
-    """The client's store for a URL, with endpoint and credentials of the environment or their configuration files.
-
-    Raises
-    ------
-    ConfigError
-        If they are not usable.
-    """
-    requests = RequestConfig.of_environment(os.environ)
-    common: dict[str, Any] = {"prefix": url.key or None, "retry_config": _retries(requests)}
-    options: ClientConfig = {
-        "timeout": timedelta(seconds=requests.timeout_s),
-        "connect_timeout": timedelta(seconds=requests.connect_timeout_s),
-    }
-    try:
-        if url.scheme == "gs":
-            return GCSStore(url.bucket, **common, client_options=options)
-        if url.scheme == "az":
-            return AzureStore(url.bucket, **common, client_options=options)
-        settings = s3_settings(os.environ)
-        options["allow_http"] = settings.allow_http
-        return S3Store(url.bucket, **common, client_options=options, **dict[str, Any](settings.options()))
-    except (BaseError, ValueError, OSError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{url} cannot be opened: {reason_of(error)}") from None
-
-
-def _retries(requests: RequestConfig) -> dict[str, Any]:
-    return {
-        "max_retries": requests.retries,
-        "retry_timeout": timedelta(seconds=requests.give_up_after_s),
-        "backoff": {
-            "init_backoff": timedelta(seconds=requests.first_wait_s),
-            "max_backoff": timedelta(seconds=requests.longest_wait_s),
-            "base": 3,
-        },
-    }
 
 
 @dataclass(frozen=True)
@@ -241,11 +191,6 @@ def connect(url: str) -> Remote:
     return _connected(url, tuple(sorted(environment().items())))
 
 
-def environment() -> dict[str, str]:
-    """Variables of the environment that say where an object store is and who asks: what another process needs too."""
-    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-
-
 @functools.lru_cache(maxsize=16)
 def _connected(url: str, settings: tuple[tuple[str, str], ...]) -> Remote:  # noqa: ARG001 (part of the key)
     return Remote(parse_url(url))
@@ -255,82 +200,3 @@ def _is_interrupted(error: Exception) -> bool:
     """Whether a connection broke within an answer, which the client leaves to its caller."""
     text = str(error).split("\n\n", 1)[0]
     return isinstance(error, BaseError) and "body error" in text and not re.search(r"after \d+ retries", text)
-
-
-def reason_of(error: Exception) -> str:
-    """What a client's error says, in one line without anything that signs a request.
-
-    Services quote requests in their answers, session tokens included, and the client quotes URLs with their
-    queries; only the answer's code and message are repeated, and URLs without queries.
-    """
-    text = str(error).split("\n\nDebug source", 1)[0]
-    if _METADATA_SERVICE in text:
-        return (
-            "there are no credentials, and no service of the machine that gives some: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws with AWS_PROFILE"
-        )
-    line = text.splitlines()[0].split("<", 1)[0] if text else type(error).__name__
-    line = re.sub(r"(status code: \d+[^:]*).*", r"\1", line)
-    line = re.sub(r"\?\S*|^Generic \S+ error: |, max_retries.*?(?= +- )", "", line)
-    code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message"))
-    if code:
-        line += f": {code[1]}" + (f", {message[1]}" if message else "")
-    return re.sub(r"\s+", " ", line)
-
-
-@dataclass
-class RangeReader:
-    """A seekable file over ranged requests, as pyarrow reads them: columns of a row group lie one behind the other.
-
-    A request takes more than it is asked for, up to ``ahead`` bytes, and what was read last is kept.
-    """
-
-    remote: Remote
-    path: str
-    length: int
-    ahead: int = 1 << 20
-    closed: bool = False
-
-    def __post_init__(self) -> None:
-        self._at = 0
-        self._start, self._held = 0, b""
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def writable(self) -> bool:
-        """False."""
-        return False
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Position in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.length}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Bytes at the position, fewer at the end; all that are left for None or -1."""
-        left = max(0, self.length - self._at)
-        size = left if size is None or size < 0 else min(size, left)
-        if size and not (self._start <= self._at and self._at + size <= self._start + len(self._held)):
-            end = min(self.length, self._at + max(size, self.ahead))
-            self._start, self._held = self._at, self.remote.read_range(self.path, self._at, end)
-        begin = self._at - self._start
-        self._at += size
-        return self._held[begin : begin + size] if size else b""
-
-    def flush(self) -> None:
-        """Nothing to write."""
-
-    def close(self) -> None:
-        """Forget what was read."""
-        self.closed, self._held = True, b""

@@ -21,7 +21,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
 from ztfmatch.errors import StorageError, StoreDamagedError
-from ztfmatch.io.remote import Bytes, Entry, RangeReader, Remote, connect
+from ztfmatch.io.ranges import RangeReader
+from ztfmatch.io.remote import Bytes, Entry, Remote, connect
 from ztfmatch.io.urls import is_url, parse_url
 
 __all__ = ["Entry", "Storage", "StorageError", "is_url"]
