@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faultproxy import FaultProxy
 from hypothesis import settings
+from s3server import credentials, make_bucket, s3_server
+
+from ztfmatch.config import RequestConfig
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -22,3 +28,47 @@ def data_dir() -> Path:
     if not place.is_dir():
         pytest.skip(f"real data are not at {place}; set ZTFMATCH_DATA")
     return place
+
+
+_BUCKETS = itertools.count()
+_ELSEWHERE = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_REQUEST")
+"""How the variables begin that would lead a test to a real service."""
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 service on the loopback."""
+    pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3_environment(s3_address: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of a client of the loopback's service, and of nothing else; may be changed."""
+    for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in credentials("http://{}:{}".format(*s3_address)).items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.fixture
+def s3_bucket(s3_address: tuple[str, int], s3_environment: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket of the test's own."""
+    name = f"bucket-{next(_BUCKETS)}"
+    make_bucket("http://{}:{}".format(*s3_address), name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def s3_faults(s3_address: tuple[str, int], s3_bucket: str, s3_environment: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the service, undisturbed at first, which the environment names; retries hardly wait."""
+    quick = RequestConfig(retries=4, first_wait_s=0.001, longest_wait_s=0.01)
+    with FaultProxy(s3_address) as proxy:
+        s3_environment.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        s3_environment.setenv("ZTFMATCH_REQUEST_RETRIES", "1")  # for processes that the test starts
+        s3_environment.setattr(RequestConfig, "of_environment", lambda environ: quick)
+        yield proxy

@@ -234,12 +234,16 @@ class Store:
 
 
 def open_store(path: Place) -> Store:
-    """Open a store.
+    """Open a store: a directory, or a URL such as ``s3://bucket/prefix`` (README, "Object stores").
 
     Raises
     ------
     StoreNotFoundError, StoreFormatError
         If there is none that this version reads.
+    ConfigError
+        If the URL carries a secret, or endpoint and credentials cannot be used.
+    StorageError
+        If the service does not answer.
     """
     store = Store(Storage.at(path))
     log.read_config(store.storage)

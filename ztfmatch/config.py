@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,6 +101,68 @@ class Resources:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
         if self.retries < 0:
             raise ConfigError(f"retries {self.retries} must be 0 or more")
+
+
+@dataclass(frozen=True)
+class RequestConfig:
+    """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts.
+
+    Parameters
+    ----------
+    retries : int
+        How often a request is repeated. The environment's ZTFMATCH_REQUEST_RETRIES goes before it.
+    timeout_s : float
+        Longest time of one request, its body included. The environment's ZTFMATCH_REQUEST_TIMEOUT goes before it.
+    connect_timeout_s : float
+        Longest time until a connection stands.
+    first_wait_s, longest_wait_s : float
+        Waits before a repetition: random between the first and three times the one before, up to the longest; ten
+        of them take about half a minute.
+    give_up_after_s : float
+        No request is repeated after so long.
+    """
+
+    retries: int = 10
+    timeout_s: float = 120.0
+    connect_timeout_s: float = 10.0
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 15.0
+    give_up_after_s: float = 180.0
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> RequestConfig:
+        """Defaults, but for what the environment sets.
+
+        Raises
+        ------
+        ConfigError
+        """
+        made = cls(
+            int(_number(environ, "ZTFMATCH_REQUEST_RETRIES", cls.retries)),
+            _number(environ, "ZTFMATCH_REQUEST_TIMEOUT", cls.timeout_s),
+        )
+        made.validate()
+        return made
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not 0 <= self.retries <= 100:
+            raise ConfigError(f"ZTFMATCH_REQUEST_RETRIES {self.retries} is outside 0..100")
+        if not 0.0 < self.timeout_s <= 86_400.0:
+            raise ConfigError(f"ZTFMATCH_REQUEST_TIMEOUT {self.timeout_s} is outside 0..86400 seconds")
+
+
+def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
+    text = environ.get(name) or str(otherwise)
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; expected a number") from None
 
 
 @dataclass(frozen=True)

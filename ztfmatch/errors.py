@@ -73,6 +73,14 @@ class CommitConflictError(ZtfmatchError, RuntimeError):
     """Another writer committed first."""
 
 
+class StorageError(ZtfmatchError, OSError):
+    """The storage refused or lost a request."""
+
+
+class BucketNotFoundError(ConfigError):
+    """No bucket (container) of this name."""
+
+
 class MemoryBudgetError(ZtfmatchError, MemoryError):
     """A task's projected memory is above the budget."""
 

@@ -20,6 +20,7 @@ from ztfmatch import prefork
 from ztfmatch.clusters import LocalProfile, SlurmProfile, read_profile
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError, JobFailedError, MemoryBudgetError
+from ztfmatch.io.client import environment
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.quiet import is_news
 from ztfmatch.tasks.staging import Function, Task, run_staged
@@ -276,7 +277,8 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Any]
 
     settings = {**_QUIET, "distributed.worker.multiprocessing-method": method}
     arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
-    with dask.config.set(settings), LocalCluster(**arguments) as cluster:
+    env = environment()  # the process that workers are forks of may be older than what was set since
+    with dask.config.set(settings), LocalCluster(**arguments, env=env) as cluster:
         yield cluster
 
 

@@ -11,11 +11,21 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import xxhash
+from faultproxy import FaultProxy, undisturbed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ztfmatch.errors import StoreDamagedError
-from ztfmatch.io.parquet import DataFile, Destination, encode, read_file_rows, table_from_columns, write_file
+from ztfmatch.io.parquet import (
+    DataFile,
+    Destination,
+    encode,
+    read_file_rows,
+    read_footer,
+    read_row_group,
+    table_from_columns,
+    write_file,
+)
 from ztfmatch.io.sealed import SealedFile, seal
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
@@ -52,7 +62,7 @@ def test_sealed_file_is_read_by_other_tools_as_it_is(written: tuple[Storage, Dat
     assert polars.read_parquet(path).height == ROWS
 
 
-def test_seal_adds_eight_bytes_a_column_chunk_before_the_footer() -> None:
+def test_seal_adds_twelve_bytes_a_column_chunk_before_the_footer() -> None:
     plain = encode(STATISTICS, rows_of(ROWS))
     metadata = pq.read_metadata(pa.BufferReader(plain))
     chunks = metadata.num_row_groups * metadata.num_columns
@@ -107,3 +117,14 @@ def test_sealed_file_longer_than_written_has_the_same_rows(tmp_path: Path) -> No
     file = write_file(Destination(storage, QUARANTINE, None, 0, "x"), rows)
     storage.put(file.path, storage.read(file.path) + b"more")
     assert read_file_rows(storage, file, QUARANTINE.names).equals(rows)
+
+
+def test_row_group_of_an_object_store_is_one_request(s3_bucket: str, s3_faults: FaultProxy) -> None:
+    storage, rows = Storage.at(f"{s3_bucket}/s"), rows_of(ROWS)
+    file = write_file(Destination(storage, STATISTICS, Tile(2, 5), 3, "x"), rows)
+    s3_faults.follow(undisturbed)
+    footer = read_footer(storage, file)
+    read = read_row_group(storage, file, footer, 1, STATISTICS.names)
+    step = STATISTICS.row_group_rows
+    assert read.equals(rows.slice(step, step))
+    assert [request.method for request, _ in s3_faults.seen] == ["GET", "GET"]

@@ -6,12 +6,16 @@ import errno
 import os
 import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from faultproxy import FaultProxy
 
+from ztfmatch.errors import BucketNotFoundError
 from ztfmatch.io.storage import Storage, StorageError, is_url
 
 PATHS = [
@@ -57,6 +61,12 @@ class StorageContract:
         assert storage.put_if_absent("commits/7.json", b"first") is True
         assert storage.put_if_absent("commits/7.json", b"second") is False
         assert storage.read("commits/7.json") == b"first"
+
+    def test_put_if_absent_of_the_very_bytes_that_are_there_is_ours(self, storage: Storage) -> None:
+        """As when the answer to the first was lost."""
+        assert storage.put_if_absent("commits/7.json", b"ours") is True
+        assert storage.put_if_absent("commits/7.json", b"ours") is True
+        assert storage.put_if_absent("commits/7.json", b"ours, but longer") is False
 
     def test_put_if_absent_after_delete_is_free_again(self, storage: Storage) -> None:
         storage.put("a", b"1")
@@ -139,6 +149,14 @@ class StorageContract:
         with pytest.raises(FileNotFoundError):
             storage.read_range("b/c", 0, 1)
 
+    def test_delete_of_many_at_once(self, storage: Storage) -> None:
+        names = [f"staging/{i}" for i in range(1_100)]
+        for name in names[::3]:
+            storage.put(name, b"")
+        storage.put("staging/kept", b"")
+        storage.delete(names)
+        assert [path for path, _ in storage.list("")] == ["staging/kept"]
+
     def test_pickle_opens_the_same_place(self, storage: Storage) -> None:
         storage.put("a", b"1")
         again = pickle.loads(pickle.dumps(storage))
@@ -193,6 +211,37 @@ class TestLocalStorage(StorageContract):
         storage.put(PATHS[2], b"x")
         assert storage.local_root is not None
         assert (storage.local_root / PATHS[2]).read_bytes() == b"x"
+
+
+class TestS3Storage(StorageContract):
+    @pytest.fixture
+    def storage(self, s3_bucket: str) -> Storage:  # type: ignore[override]
+        return Storage.at(f"{s3_bucket}/a store/of ours")
+
+    def test_paths_lie_below_the_prefix_of_the_bucket(self, storage: Storage, s3_bucket: str) -> None:
+        storage.put("a/b", b"1")
+        Storage.at(s3_bucket).put("a store/of others", b"2")
+        assert dict(Storage.at(s3_bucket).list("")) == {"a store/of ours/a/b": 1, "a store/of others": 1}
+        assert dict(storage.list("")) == {"a/b": 1}
+
+    def test_bucket_that_is_not_there_is_named(self, s3_bucket: str) -> None:
+        storage = Storage.at("s3://nobody-made-this/x")
+        calls: list[Callable[[], object]] = [
+            lambda: storage.read("a"),
+            lambda: storage.put("a", b""),
+            lambda: storage.put_if_absent("a", b""),
+            lambda: list(storage.list("")),
+            lambda: storage.delete(["a"]),
+        ]
+        for call in calls:
+            with pytest.raises(BucketNotFoundError, match="s3://nobody-made-this/x: there is no bucket 'nobody-made-"):
+                call()
+
+    def test_put_of_a_large_object_is_one_request(self, storage: Storage, s3_faults: FaultProxy) -> None:
+        content = np.random.default_rng(1).bytes(12_000_000)
+        storage.put("large", content)
+        assert [request.method for request, _ in s3_faults.seen] == ["PUT"]
+        assert storage.read("large") == content
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ztfmatch.errors import BadInputError, CommitConflictError, JobFailedError, StoreDamagedError, ZtfmatchError
+from ztfmatch.errors import (
+    BadInputError,
+    CommitConflictError,
+    JobFailedError,
+    StorageError,
+    StoreDamagedError,
+    ZtfmatchError,
+)
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
-_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError)
+_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError, StorageError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -31,25 +38,32 @@ _NEVER_WRAPPED = 100_000
 """Width of a table that goes to a file or a pipe: one row a line."""
 
 
+_OBJECT_STORES = """Object stores: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint and credentials of S3
+come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from a
+profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true allows an endpoint
+without encryption."""
+
+
 class Command(click.Command):
     """A command whose errors end in one line and an exit code, and in JSON with --json."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say below the options of a command on a store where that can be."""
+        if any(param.name == "store" for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(" ".join(_OBJECT_STORES.split()))
+        super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
             return super().invoke(ctx)
         except ZtfmatchError as error:
-            _fail(ctx, error, 1 if _is_failure(error) else 2)
+            _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
-
-
-def _is_failure(error: ZtfmatchError) -> bool:
-    from ztfmatch.io.storage import StorageError
-
-    return isinstance(error, (*_FAILURES, StorageError))
 
 
 def _fail(ctx: click.Context, error: Exception, code: int) -> None:

@@ -36,7 +36,7 @@ _SHOWN_UNITS = 5
     multiple=True,
     required=True,
     metavar="PLACE",
-    help="Reference PSF catalogs: a directory, file or glob. May be given more than once.",
+    help="Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. May be given more than once.",
 )
 @click.option(
     "--radius",
@@ -120,7 +120,8 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
 def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json: bool, **options: object) -> None:
     """Take epochal catalogs into a STORE.
 
-    CATALOGS are psfcat FITS files, directories that are searched for them, or globs.
+    CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
+    (a file, a prefix, a glob).
 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
     and all of it is committed at once. Catalogs that are in the store already are passed over; those that cannot
@@ -130,6 +131,7 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
     Examples:
       ztfmatch append survey.store /data/ztf/sci/2019/0107 --workers 8
       ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
+      ztfmatch append s3://lightcurves/survey.store s3://ztf/sci/2019/0107/
     """
     from ztfmatch.operations.append import AppendConfig
 

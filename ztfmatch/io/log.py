@@ -19,7 +19,14 @@ import pyarrow as pa
 
 import ztfmatch
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import CommitConflictError, StoreDamagedError, StoreFormatError, StoreNotFoundError
+from ztfmatch.errors import (
+    BucketNotFoundError,
+    CommitConflictError,
+    StorageError,
+    StoreDamagedError,
+    StoreFormatError,
+    StoreNotFoundError,
+)
 from ztfmatch.io import paths
 from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile
@@ -127,6 +134,10 @@ def read_config(storage: Storage) -> StoreConfig:
         if not storage.exists():
             raise StoreNotFoundError(f"{storage.root}: no such store; make one with 'ztfmatch init'") from None
         raise _no_store(storage, f"it has no {paths.STORE_FILE}") from None
+    except BucketNotFoundError as error:
+        raise StoreNotFoundError(str(error)) from None
+    except StorageError:
+        raise
     except OSError as error:
         raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
     foreign = f"{paths.STORE_FILE} is not one's"
@@ -137,6 +148,14 @@ def read_config(storage: Storage) -> StoreConfig:
         raise _no_store(storage, foreign) from None
     if not ours:
         raise _no_store(storage, foreign)
+    _check_version(storage, version)
+    try:
+        return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
+    except KeyError:
+        raise _no_store(storage, foreign) from None
+
+
+def _check_version(storage: Storage, version: int) -> None:
     if version > FORMAT_VERSION:
         raise StoreFormatError(
             f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
@@ -147,10 +166,6 @@ def read_config(storage: Storage) -> StoreConfig:
             f"{storage.root} has store format {version}, of before the first release; this ztfmatch "
             f"{ztfmatch.__version__} reads format {FORMAT_VERSION}: make the store again"
         )
-    try:
-        return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
-    except KeyError:
-        raise _no_store(storage, foreign) from None
 
 
 def _no_store(storage: Storage, reason: str) -> StoreFormatError | StoreDamagedError:
@@ -316,7 +331,7 @@ def _publish(
         return entry
     there = read_commit(storage, entry.number)
     if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):
-        return there  # our own, though the reply to its creation was lost
+        return there  # the very same operation, run twice: the same files, at another time
     raise CommitConflictError(
         f"{storage.root}: another writer committed snapshot {entry.number} meanwhile; nothing of this "
         f"{change.operation} is visible: run it again"

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import StorageError, StoreDamagedError
 from ztfmatch.io import paths
 from ztfmatch.io.sealed import SealedFile, Tail, seal
 from ztfmatch.io.storage import Storage
@@ -183,7 +183,8 @@ def open_file(storage: Storage, file: DataFile, tail: Tail | None = None) -> pq.
         If it is missing or no longer the file that was written.
     """
     source = SealedFile(storage, file, tail)
-    return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=source.tail.metadata)
+    remote = storage.local_root is None  # where one request for all columns is better than one for each
+    return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=source.tail.metadata, pre_buffer=remote)
 
 
 def read_file_rows(
@@ -218,7 +219,7 @@ def read_file_rows(
 def _guarded(file: DataFile, read: Any) -> pa.Table:
     try:
         return read()
-    except StoreDamagedError:
+    except (StoreDamagedError, StorageError):
         raise
     except (pa.ArrowException, OSError) as error:
         raise StoreDamagedError(f"{file.described} is damaged: {str(error).splitlines()[0]}") from error

@@ -95,7 +95,8 @@ class SnapshotFiles:
         """A table that has files, as a lazy dataset; every byte is verified as it is read."""
         import pyarrow.dataset as ds
 
-        form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+        remote = self.storage.local_root is None
+        form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=remote))
         files = (pa.PythonFile(SealedFile(self.storage, file), mode="r") for file in self.of_table(table))
         return ds.FileSystemDataset([form.make_fragment(file) for file in files], TABLES[table].schema, form)
 

@@ -1,8 +1,8 @@
 """Bytes in and out of a store, on local disk or an object store: the only module that knows which.
 
 A contract of six calls (read, read_range, put, put_if_absent, list, delete), all atomic per object. Objects are
-immutable but for those under ``staging/``. Endpoint and credentials of object stores come from the environment or
-their own configuration files.
+immutable but for those under ``staging/``. Local files are written by :mod:`ztfmatch.io.localfiles`, requests to object
+stores are in :mod:`ztfmatch.io.remote`.
 """
 
 from __future__ import annotations
@@ -14,34 +14,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, from_url
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore
 
-from ztfmatch.errors import ZtfmatchError
+from ztfmatch.errors import StorageError
 from ztfmatch.io import localfiles
+from ztfmatch.io.remote import Bytes, Entry, Remote, connect
+from ztfmatch.io.urls import is_url, parse_url
 
-
-class StorageError(ZtfmatchError, OSError):
-    """The storage refused or lost a request."""
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is a URL of an object store rather than a local path."""
-    return "://" in place and not place.startswith("file://")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One object, as a listing has it."""
-
-    path: str
-    size: int
-    modified: float
-    """Seconds since 1970."""
+__all__ = ["Entry", "Storage", "StorageError", "is_url"]
 
 
 @dataclass(frozen=True)
@@ -58,10 +42,16 @@ class Storage:
 
     @classmethod
     def at(cls, place: str | os.PathLike[str]) -> Storage:
-        """Storage at a path or URL; relative paths are made absolute, nothing is created."""
+        """Storage at a path or URL; relative paths are made absolute, nothing is created.
+
+        Raises
+        ------
+        ConfigError
+            If it is a URL of something else than an object store, or carries a secret.
+        """
         text = os.fspath(place)
         if is_url(text):
-            return cls(text.rstrip("/"))
+            return cls(str(parse_url(text)))
         return cls(str(Path(text.removeprefix("file://")).expanduser().absolute()))
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
@@ -73,12 +63,13 @@ class Storage:
         """Directory of a local store, else None."""
         return None if is_url(self.root) else Path(self.root)
 
+    @property
+    def _remote(self) -> Remote:
+        return connect(self.root)
+
     @functools.cached_property
-    def _backend(self) -> Any:
-        local = self.local_root
-        if local is None:
-            with _failures(f"cannot open {self.root}"):
-                return from_url(self.root)
+    def _local(self) -> LocalStore:
+        local = Path(self.root)
         local.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=local)
 
@@ -98,10 +89,7 @@ class Storage:
             If it is not there.
         """
         local = self.local_root
-        if local is not None:
-            return (local / path).read_bytes()
-        with _failures(f"cannot read {path} in {self.root}"):
-            return bytes(obstore.get(self._backend, path).bytes())
+        return self._remote.read(path) if local is None else (local / path).read_bytes()
 
     def read_range(self, path: str, start: int, length: int) -> pa.Buffer:
         """Bytes of an object from one on, as many as asked for or as there are; one request.
@@ -111,32 +99,33 @@ class Storage:
         FileNotFoundError
             If it is not there.
         """
-        if (local := self.local_root) is not None:
-            with _failures(f"cannot read {path} in {self.root}"), pa.OSFile(str(local / path)) as file:
-                file.seek(start)
-                return file.read_buffer(length)
-        with _failures(f"cannot read {path} in {self.root}"):
-            return pa.py_buffer(obstore.get_range(self._backend, path, start=start, length=length))
+        if (local := self.local_root) is None:
+            return pa.py_buffer(self._remote.read_range(path, start, start + length))
+        with _failures(f"cannot read {path} in {self.root}"), pa.OSFile(str(local / path)) as file:
+            file.seek(start)
+            return file.read_buffer(length)
 
-    def put(self, path: str, data: bytes | memoryview | pa.Buffer) -> None:
+    def put(self, path: str, data: Bytes) -> None:
         """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
-        content = memoryview(data).cast("B")
+        if (local := self.local_root) is None:
+            self._remote.put(path, data)
+            return
         with _failures(f"cannot write {path} in {self.root}"):
-            if (local := self.local_root) is None:
-                obstore.put(self._backend, path, content)
-            else:
-                localfiles.replace(local / path, content)
+            localfiles.replace(local / path, memoryview(data).cast("B"))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write an object unless one of that name is there, durably; False if there is one."""
+        """Write an object, durably, unless one of that name and another content is there; False if there is one.
+
+        One of exactly these bytes is our own: an answer can be lost though the object was made.
+        """
+        if (local := self.local_root) is None:
+            return self._remote.put_if_absent(path, data)
         try:
             with _failures(f"cannot write {path} in {self.root}"):
-                if (local := self.local_root) is None:
-                    obstore.put(self._backend, path, data, mode="create")
-                else:
-                    localfiles.create(local / path, memoryview(data))
-        except (AlreadyExistsError, FileExistsError):
-            return False
+                localfiles.create(local / path, memoryview(data))
+        except FileExistsError:
+            if self.read(path) != data:
+                return False
         self.sync([path])
         return True
 
@@ -156,10 +145,13 @@ class Storage:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix, with its size and time."""
-        if not (self.local_root is None or self.local_root.is_dir()):
+        if self.local_root is None:
+            yield from self._remote.entries(prefix)
+            return
+        if not self.local_root.is_dir():
             return
         with _failures(f"cannot list {prefix or 'the objects'} in {self.root}"):
-            for batch in obstore.list(self._backend, prefix or None):
+            for batch in obstore.list(self._local, prefix or None):
                 for entry in batch:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
@@ -171,12 +163,12 @@ class Storage:
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those already gone are no error."""
+        if (local := self.local_root) is None:
+            self._remote.delete(paths)
+            return
         for path in paths:
             with _failures(f"cannot delete {path} in {self.root}"), contextlib.suppress(FileNotFoundError):
-                if (local := self.local_root) is None:
-                    obstore.delete(self._backend, path)
-                else:
-                    (local / path).unlink()
+                (local / path).unlink()
 
 
 @contextlib.contextmanager
@@ -184,7 +176,7 @@ def _failures(what: str) -> Iterator[None]:
     """Turn what the backend raises into one error of ours; a missing or existing object is for the caller."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError, AlreadyExistsError):
+    except (FileNotFoundError, FileExistsError):
         raise
     except (BaseError, OSError, ValueError) as error:
         raise StorageError(f"{what}: {_first_line(error)}") from error

@@ -137,7 +137,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     storage : Storage
         Of an existing store.
     catalogs : sequence of str
-        Files, directories or globs.
+        Files, directories or globs, as paths or URLs.
     config : AppendConfig
     runner : Runner
 

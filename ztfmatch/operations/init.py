@@ -54,7 +54,7 @@ def init_store(
     storage : Storage
         Where; nothing or an unfinished init of the same settings may be there.
     references : sequence of str
-        Files, directories or globs.
+        Files, directories or globs, as paths or URLs.
     config : StoreConfig
     runner : Runner
     strict : bool

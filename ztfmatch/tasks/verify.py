@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.errors import StorageError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, iterate_batches
 from ztfmatch.io.storage import Storage
@@ -410,6 +411,8 @@ def _damage(storage: Storage, file: DataFile) -> str | None:
         actual = hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest()
     except FileNotFoundError:
         return f"{file.described}: it is missing"
+    except StorageError:
+        raise  # the service failed; that says nothing of the file
     except OSError as error:
         return f"{file.described}: {error.strerror or error}"
     return None if actual == file.sha256 else f"{file.described}: SHA-256 is {actual}, expected {file.sha256}"
