@@ -133,6 +133,29 @@ def test_compact_while_an_append_commits_lands_on_top(sky: Path, nights: list[li
     assert store.snapshot().status.exposures == sum(map(len, nights))
 
 
+def test_compact_while_an_append_commits_leaves_the_statistics_of_its_tiles_stale(
+    sky: Path, nights: list[list[str]], tmp_path: Path
+) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    for night in nights[:3]:
+        store.append(night)
+    run(store, executor=Interrupted(lambda: store.append(nights[3])))
+    assert "stale" in store.snapshot().status.statistics
+    assert store.update_statistics().committed
+    assert store.snapshot().table("statistics")["nobs"].to_numpy().sum() == store.snapshot().status.detections
+
+
+def test_compact_while_statistics_are_committed_has_each_object_once(store: ztfmatch.Store) -> None:
+    report = run(store, executor=Interrupted(store.update_statistics))
+    assert (report.committed, [commit.operation for commit in store.commits()][-2:]) == (
+        True,
+        ["statistics", "compact"],
+    )
+    ids = store.snapshot().table("statistics")["objectid"].to_pylist()
+    assert len(ids) == len(set(ids))
+    assert store.snapshot().status.statistics == "up to date"
+
+
 def test_compact_split_while_an_append_commits_to_the_tile_stops(
     sky: Path, nights: list[list[str]], tmp_path: Path
 ) -> None:
