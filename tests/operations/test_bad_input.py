@@ -193,6 +193,7 @@ def test_append_mended_file_goes_in_and_clears_its_entry_and_no_other(tmp_path: 
     assert (report.exposures, report.matched, len(report.quarantined)) == (1, 3, 1)
     assert table(storage, "quarantine")["source"].to_pylist() == [str(other)]
     assert table(storage, "quarantine", 1).num_rows == 2
+    assert table(storage, "quarantine")["commit"].to_pylist() == [1]
 
 
 def test_append_spoilt_after_it_was_taken_in_is_quarantined_and_its_rows_stay(tmp_path: Path, storage: Storage) -> None:

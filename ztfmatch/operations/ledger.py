@@ -30,7 +30,7 @@ class Sorted:
     quarantined: list[Row]
     """Refused in this run, whether or not they were before."""
     quarantine_rows: list[Row]
-    """Rows to write to the quarantine."""
+    """Rows to write to the quarantine; those that were there before have their ``commit``."""
     removed_files: frozenset[str]
     """Quarantine files that these rows replace."""
 
@@ -142,7 +142,7 @@ def _quarantine_change(
     stale = set(before) & (set(fresh) | accepted)
     if not stale:
         return list(fresh.values()), frozenset()
-    kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
+    kept = [row for row in stored if row["source"] not in stale]
     return kept + list(fresh.values()), frozenset(snapshot.files.paths(QUARANTINE.name))
 
 
