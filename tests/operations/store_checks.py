@@ -57,8 +57,6 @@ def check_statistics(storage: Storage, model: Model, number: int) -> None:
     assert seen >= _objects_outside(storage, snapshot, stale)
 
 
-
-
 def _objects_outside(storage: Storage, snapshot: SnapshotFiles, stale: set[object]) -> set[int]:
     files = [file for file in snapshot.of_table("objects") if file.tile not in stale]
     return {i for file in files for i in read_file_rows(storage, file, ["objectid"])["objectid"].to_pylist()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000
 rollbacks = st.builds(Rollback, st.integers(0, 6))
 statistics = st.builds(Statistics)
 vacuums = st.builds(Vacuum, st.integers(1, 4), st.sampled_from([0.0, 24.0]))
+late_vacuums = st.builds(Vacuum, st.integers(1, 4), st.just(24.0))
 operations = st.one_of(appends, appends, compactions, rollbacks, statistics, vacuums)
-beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, st.builds(Vacuum, st.integers(1, 4), st.just(24.0)))  # fmt: skip
+beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, late_vacuums)
 
 
 @dataclass
@@ -107,11 +109,25 @@ class Bench:
     def catalogs(self, operation: Append) -> list[Catalog]:
         return [Catalog(i, str(self.path(i, p)), self.contents[i, p]) for i, p in operation.catalogs]
 
-    def age(self) -> None:
-        """Let two days pass for every file that a snapshot may name; what is unnamed was written just now."""
-        then = time.time() - 48 * HOURS
-        for path in named_files(self.store, self.model.oldest, self.model.newest):
-            os.utime(self.store / path, (then, then))
+    def let_time_pass(self, directory: str) -> None:
+        """Make all objects of a directory of the store two days old."""
+        self._date(self.store.joinpath(directory).rglob("*"), time.time() - 48 * HOURS)
+
+    def begin_now(self, aged: bool) -> None:
+        """Nothing that a job left is older than this moment; all that snapshots name is, if ``aged``.
+
+        A job that uses what an earlier one left must not run beside a vacuum whose grace has passed since.
+        """
+        self._date(self.store.rglob("*"), time.time())
+        if aged:
+            named = named_files(self.store, self.model.oldest, self.model.newest)
+            self._date([self.store / path for path in named], time.time() - 48 * HOURS)
+
+    @staticmethod
+    def _date(files: Iterable[Path], then: float) -> None:
+        for path in files:
+            if path.is_file():
+                os.utime(path, (then, then))
 
 
 def run(operation: Operation, bench: Bench, storage: Storage) -> Any:

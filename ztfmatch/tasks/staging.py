@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io import paths
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.heap import keep_freed_memory
@@ -27,7 +28,8 @@ Function = Callable[[Any], dict[str, Any]]
 def run_staged(function: Function, task: Task, storage: Storage | None, operation_id: str) -> dict[str, Any]:
     """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
 
-    Without storage (an operation that writes nothing) nothing is staged.
+    Without storage (an operation that writes nothing) nothing is staged. A staged result is not used where a vacuum
+    took a file that it names.
     """
     keep_freed_memory()
     if storage is None:
@@ -38,10 +40,21 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
     except FileNotFoundError:
         pass
     else:
-        return staged
+        if _is_whole(storage, staged):
+            return staged
     result = function(task)
     storage.put(path, json.dumps(result).encode())
     return result
+
+
+def _is_whole(storage: Storage, result: dict[str, Any]) -> bool:
+    """Whether all files of a staged result are there."""
+    try:
+        for file in result.get("files", []):
+            storage.open_input(file["path"]).close()
+    except StoreDamagedError:
+        return False
+    return True
 
 
 def clear(storage: Storage, operation_id: str) -> None:
