@@ -14,6 +14,7 @@ import pytest
 
 import ztfmatch
 from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError, SnapshotNotFoundError, StoreDamagedError
+from ztfmatch.io import log, paths
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.operations.compact import CompactConfig, CompactReport, compact
 from ztfmatch.operations.history import compare, rollback
@@ -257,6 +258,50 @@ def test_vacuum_before_a_running_append_commits_spares_its_files(
 
     append_catalogs(store.storage, nights[0], AppendConfig(), runner(Interrupted(clean)))
     assert store.verify(deep=True).passed
+
+
+def test_vacuum_while_a_rollback_commits_spares_what_it_names(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(store)
+    age(store)
+    restore = log.restore
+
+    def late(*arguments: Any) -> log.Commit:
+        assert vacuum(store.storage, keep=1).files > 0
+        return restore(*arguments)
+
+    monkeypatch.setattr(log, "restore", late)
+    assert rollback(store.storage, 2).snapshot == 6
+    assert content(store)["detections"].num_rows
+    assert store.verify(deep=True).passed
+    assert list(store.storage.list("staging/")) == []
+
+
+def test_rollback_to_a_snapshot_that_a_vacuum_takes_meanwhile_changes_nothing(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(store)
+
+    def late(*arguments: Any) -> list[Any]:
+        vacuum(store.storage, keep=1)
+        return []
+
+    monkeypatch.setattr("ztfmatch.operations.history.compare", late)
+    with pytest.raises(SnapshotNotFoundError, match="snapshot 2 was removed by a vacuum"):
+        rollback(store.storage, 2)
+    assert store.snapshot().number == N_APPENDS
+    assert list(store.storage.list("staging/")) == []
+
+
+def test_vacuum_after_a_rollback_was_killed_goes_on(store: ztfmatch.Store) -> None:
+    """What it held is spared for a while if it is there, and missed by nobody if it is not."""
+    age(store)
+    vacuum(store.storage, keep=1)
+    store.storage.put(paths.held_snapshot("0" * 32, 1), b"")
+    assert vacuum(store.storage, keep=1).spared == 1
+    age(store)
+    assert vacuum(store.storage, keep=1).files == 1
 
 
 @pytest.mark.parametrize(("keep", "grace"), [(0, 1.0), (1, -1.0)])
