@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from helpers import append, epochal_file, make_store, reference_file, rows_at, table
 
 import ztfmatch
 from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError, SnapshotNotFoundError, StoreDamagedError
@@ -21,6 +22,7 @@ from ztfmatch.operations.history import compare, rollback
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.runner import Job, LoopExecutor, Runner
+from ztfmatch.survey import Unit
 
 N_APPENDS = 4
 
@@ -331,6 +333,17 @@ def test_compact_ledger_becomes_one_sorted_file_of_the_same_rows(
     assert rows.sort_by("exposureid").equals(before.table("exposures").sort_by("exposureid"))
     assert after.lightcurves(objectid=after.table("objects")["objectid"].to_pylist()[:40]).equals(epochs)
     assert store.append([*nights[0], *nights[3]]).known == len(nights[0]) + len(nights[3])
+
+
+def test_compact_ledger_of_mixed_quality_is_the_same_whatever_the_order_of_its_labels(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    append(storage, [epochal_file(tmp_path, rows, 0, Unit(1550, 20, 2), NMATCHES=3)])
+    append(storage, [epochal_file(tmp_path, rows, 1, Unit(500, 20, 2))])
+    before = table(storage, "exposures")
+    assert compact(storage, CompactConfig(2), runner()).ledger_files == 2
+    assert table(storage, "exposures").equals(before)
+    assert before.sort_by("field")["quality"].to_pylist() == ["good", "bad"]
 
 
 def test_compact_large_ledger_files_are_left_alone(store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch) -> None:
