@@ -30,7 +30,7 @@ from ztfmatch.kernels.rows import MEASURED
 from ztfmatch.survey import psfcat_name, refpsfcat_name
 from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_epochal, inspect_references
 
-CASES = 2500
+CASES = 5000
 SLOW_CASES = int(os.environ.get("ZTFMATCH_FUZZ_CASES", "100000"))
 CASE_S = 2.0
 """Longest that a damaged catalog of a few kilobytes may take."""
