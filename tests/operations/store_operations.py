@@ -83,6 +83,7 @@ rollbacks = st.builds(Rollback, st.integers(0, 6))
 statistics = st.builds(Statistics)
 vacuums = st.builds(Vacuum, st.integers(1, 4), st.sampled_from([0.0, 24.0]))
 late_vacuums = st.builds(Vacuum, st.integers(1, 4), st.just(24.0))
+contenders = st.one_of(appends, st.builds(Compact, st.just(2), st.just(100_000_000)))
 operations = st.one_of(appends, appends, compactions, rollbacks, statistics, vacuums)
 beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, late_vacuums)
 

@@ -30,9 +30,11 @@ from store_operations import (
     Statistics,
     Vacuum,
     beside_others,
+    contenders,
     operations,
     run,
     state_after,
+    statistics,
 )
 
 from ztfmatch.errors import CommitConflictError, JobFailedError, SnapshotNotFoundError
@@ -138,6 +140,11 @@ class StoreMachine(RuleBasedStateMachine):
             assert (operation.name, report.snapshot) == (other.name, before + 1)
         else:
             self._take(operation, report, expected)
+
+    @rule(operation=contenders, other=contenders | statistics)
+    def race_for_the_commit(self, operation: Operation, other: Operation) -> None:
+        """Those that can commit on top of each other, at the last moment."""
+        self.race(operation=operation, other=other, at=None, aged=False)
 
     def _is_the_others(self, operation: Operation, report: Any) -> bool:
         """Whether an operation says that it committed what the other did: the very same, which is there once."""
@@ -261,7 +268,7 @@ def bounded(examples: int, steps: int, phases: list[Phase], **more: Any) -> sett
 
 def test_store_after_random_histories_is_the_models(machine: Callable[[], StoreMachine]) -> None:
     """A failure is printed as it was found: to shorten it takes longer than a test may."""
-    run_state_machine_as_test(machine, settings=bounded(45, 20, [Phase.generate], derandomize=True))
+    run_state_machine_as_test(machine, settings=bounded(40, 20, [Phase.generate], derandomize=True))
 
 
 @pytest.mark.slow
