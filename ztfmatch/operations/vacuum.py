@@ -44,7 +44,8 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     keep : int
         Snapshots to retain, the newest included; at least 1.
     grace_hours : float
-        Unnamed files younger than this are spared: a job that runs now may name them in its commit.
+        Unnamed files younger than this are spared: a job that runs now may name them in its commit. It must be longer
+        than any job takes, reruns included; with 0 nothing else may run.
     dry_run : bool
         Only say what would be deleted.
 
