@@ -172,6 +172,17 @@ def test_read_table_comments_history_and_blank_cards_are_no_keys() -> None:
     assert len(read_table(data).records) == 1
 
 
+def test_read_table_key_given_twice_must_have_one_value() -> None:
+    same = read_table(small("XKEY    = 1", "XKEY    =                    1 / again")).primary
+    assert same["XKEY"] == 1
+    other = read_table(small("XKEY    = 1", "YKEY    = 5", "XKEY    = 2")).primary
+    assert other["YKEY"] == 5
+    for ask in (lambda: other["XKEY"], lambda: other.get("XKEY")):
+        with pytest.raises(CatalogError, match="XKEY is both 1 and 2 in one header") as caught:
+            ask()
+        assert caught.value.code == "contradiction"
+
+
 @pytest.mark.parametrize("cards", [31, 32, 33, 67, 68, 500])
 def test_read_table_long_header_over_several_blocks_equals_astropy(cards: int) -> None:
     """After 32 cards beside the four others, END is alone in a block of its own."""
@@ -234,7 +245,7 @@ BAD = {
         (primary() + extension(4, 1, ["1J"]).replace(b"TFORM1", b"TFARM1"), "TFORM 'None'"),
         (primary() + extension(4, 1, ["1J"], "TSCAL1  = 2.0"), "is scaled"),
         (primary() + extension(4, 1, ["1J"], "TZERO1  = 2147483648"), "is scaled"),
-        (primary() + extension(8, 1, ["1J", "1E"], names=["a", "A"]), "column names repeat: a, a"),
+        (primary() + extension(8, 1, ["1J", "1E"], names=["a", "A"]), "column names repeat: 'a', 'a'"),
     ],
 }
 
@@ -264,4 +275,4 @@ def test_read_table_damaged_anywhere_gives_rows_or_a_catalog_error(junk: bytes, 
         read_table(damaged)
     except CatalogError as error:
         code = error.code
-    assert code in (None, "empty", "not-fits", "truncated", "layout")
+    assert code in (None, "empty", "not-fits", "truncated", "layout", "contradiction")

@@ -30,6 +30,7 @@ from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.history import rollback
+from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.operations.verify import verify_store
@@ -45,6 +46,8 @@ class Sky:
 
     references: list[str]
     catalogs: list[str]
+    regenerated: list[str]
+    """The reference anew: one object moved, one gone, one added."""
 
 
 def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
@@ -58,7 +61,10 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     bad.write_bytes(b"junk")
     catalogs = [str(epochal_file(place, rows, night)) for night, rows in enumerate(seen)]
     reference = rows_at(ra, dec, mag=-6.0 - brightness)
-    return Sky([str(reference_file(place, reference))], [*catalogs, str(bad)])
+    (place / "regenerated").mkdir()
+    anew = rows_at(np.append(ra[1:], 90.01), np.append(dec[1:] + np.array([1.0 / 3600.0, 0, 0, 0, 0]), 66.5), mag=-6.0)
+    regenerated = reference_file(place / "regenerated", anew)
+    return Sky([str(reference_file(place, reference))], [*catalogs, str(bad)], [str(regenerated)])
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -81,6 +87,10 @@ def statistics(store: Path, sky: Sky) -> None:
     update_statistics(Storage.at(store), runner())
 
 
+def match_again(store: Path, sky: Sky) -> None:
+    rematch(Storage.at(store), sky.regenerated, RematchConfig(), runner())
+
+
 def roll_back(store: Path, sky: Sky) -> None:
     rollback(Storage.at(store), 1)
 
@@ -93,6 +103,7 @@ Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
     "append": (append_rest, [init, append_first]),
+    "rematch": (match_again, [init, append_first, append_rest]),
     "compact": (compact_all, [init, append_first, append_rest]),
     "statistics": (statistics, [init, append_first, append_rest]),
     "rollback": (roll_back, [init, append_first, append_rest]),

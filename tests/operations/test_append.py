@@ -591,6 +591,21 @@ def test_append_failed_task_commits_nothing_and_a_rerun_repeats_only_it(
     assert list(storage.list("staging/")) == []
 
 
+def test_append_failed_then_rerun_after_its_files_were_taken_away_is_right(
+    scene: Scene, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a vacuum whose grace had passed for the files, but not for the results that name them."""
+    storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=100)
+    fail_on(monkeypatch, {3})
+    with pytest.raises(JobFailedError):
+        append(storage, scene.catalogs)
+    assert list(storage.list("staging/"))
+    for table_of_append in ("detections", "orphans"):
+        storage.delete([path for path, _ in storage.list(f"data/{table_of_append}")])
+    append(storage, scene.catalogs)
+    assert_same(sky_content(storage), expected)
+
+
 @pytest.mark.parametrize("rows_per_task", [100, 10**6])
 def test_append_failed_then_rerun_in_other_batches_is_right(
     scene: Scene, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_per_task: int

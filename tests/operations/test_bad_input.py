@@ -193,6 +193,7 @@ def test_append_mended_file_goes_in_and_clears_its_entry_and_no_other(tmp_path: 
     assert (report.exposures, report.matched, len(report.quarantined)) == (1, 3, 1)
     assert table(storage, "quarantine")["source"].to_pylist() == [str(other)]
     assert table(storage, "quarantine", 1).num_rows == 2
+    assert table(storage, "quarantine")["commit"].to_pylist() == [1]
 
 
 def test_append_replaced_by_a_good_file_elsewhere_clears_its_entry(tmp_path: Path, storage: Storage) -> None:

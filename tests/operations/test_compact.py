@@ -11,15 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from helpers import append, epochal_file, make_store, reference_file, rows_at, table
 
 import ztfmatch
 from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError, SnapshotNotFoundError, StoreDamagedError
+from ztfmatch.io import log, paths
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.operations.compact import CompactConfig, CompactReport, compact
 from ztfmatch.operations.history import compare, rollback
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.runner import Job, LoopExecutor, Runner
+from ztfmatch.survey import Unit
 
 N_APPENDS = 4
 
@@ -133,6 +136,29 @@ def test_compact_while_an_append_commits_lands_on_top(sky: Path, nights: list[li
     assert store.snapshot().status.exposures == sum(map(len, nights))
 
 
+def test_compact_while_an_append_commits_leaves_the_statistics_of_its_tiles_stale(
+    sky: Path, nights: list[list[str]], tmp_path: Path
+) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    for night in nights[:3]:
+        store.append(night)
+    run(store, executor=Interrupted(lambda: store.append(nights[3])))
+    assert "stale" in store.snapshot().status.statistics
+    assert store.update_statistics().committed
+    assert store.snapshot().table("statistics")["nobs"].to_numpy().sum() == store.snapshot().status.detections
+
+
+def test_compact_while_statistics_are_committed_has_each_object_once(store: ztfmatch.Store) -> None:
+    report = run(store, executor=Interrupted(store.update_statistics))
+    assert (report.committed, [commit.operation for commit in store.commits()][-2:]) == (
+        True,
+        ["statistics", "compact"],
+    )
+    ids = store.snapshot().table("statistics")["objectid"].to_pylist()
+    assert len(ids) == len(set(ids))
+    assert store.snapshot().status.statistics == "up to date"
+
+
 def test_compact_split_while_an_append_commits_to_the_tile_stops(
     sky: Path, nights: list[list[str]], tmp_path: Path
 ) -> None:
@@ -236,6 +262,50 @@ def test_vacuum_before_a_running_append_commits_spares_its_files(
     assert store.verify(deep=True).passed
 
 
+def test_vacuum_while_a_rollback_commits_spares_what_it_names(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(store)
+    age(store)
+    restore = log.restore
+
+    def late(*arguments: Any) -> log.Commit:
+        assert vacuum(store.storage, keep=1).files > 0
+        return restore(*arguments)
+
+    monkeypatch.setattr(log, "restore", late)
+    assert rollback(store.storage, 2).snapshot == 6
+    assert content(store)["detections"].num_rows
+    assert store.verify(deep=True).passed
+    assert list(store.storage.list("staging/")) == []
+
+
+def test_rollback_to_a_snapshot_that_a_vacuum_takes_meanwhile_changes_nothing(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(store)
+
+    def late(*arguments: Any) -> list[Any]:
+        vacuum(store.storage, keep=1)
+        return []
+
+    monkeypatch.setattr("ztfmatch.operations.history.compare", late)
+    with pytest.raises(SnapshotNotFoundError, match="snapshot 2 was removed by a vacuum"):
+        rollback(store.storage, 2)
+    assert store.snapshot().number == N_APPENDS
+    assert list(store.storage.list("staging/")) == []
+
+
+def test_vacuum_after_a_rollback_was_killed_goes_on(store: ztfmatch.Store) -> None:
+    """What it held is spared for a while if it is there, and missed by nobody if it is not."""
+    age(store)
+    vacuum(store.storage, keep=1)
+    store.storage.put(paths.held_snapshot("0" * 32, 1), b"")
+    assert vacuum(store.storage, keep=1).spared == 1
+    age(store)
+    assert vacuum(store.storage, keep=1).files == 1
+
+
 @pytest.mark.parametrize(("keep", "grace"), [(0, 1.0), (1, -1.0)])
 def test_vacuum_impossible_settings_are_refused(store: ztfmatch.Store, keep: int, grace: float) -> None:
     with pytest.raises(ConfigError):
@@ -263,6 +333,17 @@ def test_compact_ledger_becomes_one_sorted_file_of_the_same_rows(
     assert rows.sort_by("exposureid").equals(before.table("exposures").sort_by("exposureid"))
     assert after.lightcurves(objectid=after.table("objects")["objectid"].to_pylist()[:40]).equals(epochs)
     assert store.append([*nights[0], *nights[3]]).known == len(nights[0]) + len(nights[3])
+
+
+def test_compact_ledger_of_mixed_quality_is_the_same_whatever_the_order_of_its_labels(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    append(storage, [epochal_file(tmp_path, rows, 0, Unit(1550, 20, 2), NMATCHES=3)])
+    append(storage, [epochal_file(tmp_path, rows, 1, Unit(500, 20, 2))])
+    before = table(storage, "exposures")
+    assert compact(storage, CompactConfig(2), runner()).ledger_files == 2
+    assert table(storage, "exposures").equals(before)
+    assert before.sort_by("field")["quality"].to_pylist() == ["good", "bad"]
 
 
 def test_compact_large_ledger_files_are_left_alone(store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch) -> None:

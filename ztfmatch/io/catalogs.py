@@ -203,7 +203,7 @@ def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> N
     fields: dict[str, Any] = dict(records.dtype.fields or {})
     for name, form in required.items():
         if name not in fields:
-            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(fields) or 'none'}")
+            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(map(repr, fields)) or 'none'}")
         if fields[name][0] != np.dtype(form):
             raise CatalogError("layout", f"column {name!r} is {fields[name][0].str}; expected {form}")
 

@@ -7,7 +7,7 @@ in the tests is astropy, which needs some ten milliseconds where this needs half
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,15 +27,29 @@ class Header(Mapping[str, Any]):
 
     Parameters
     ----------
-    cards : dict of str to str
-        The text behind ``= `` of each card, by key.
+    cards : sequence of (str, str)
+        Key of each card, and the text behind its ``= ``.
     """
 
-    def __init__(self, cards: dict[str, str]) -> None:
-        self._cards = cards
+    def __init__(self, cards: Sequence[tuple[str, str]]) -> None:
+        self._cards = dict(cards)
+        self._repeated = cards if len(self._cards) < len(cards) else ()
 
     def __getitem__(self, key: str) -> Any:
-        return _parse_value(self._cards[key])
+        """Value of a key.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key.
+        CatalogError
+            With code ``contradiction`` if it is there twice with different values: FITS does not say which counts.
+        """
+        value = _parse_value(self._cards[key])
+        for name, text in self._repeated:
+            if name == key and (first := _parse_value(text)) != value:
+                raise CatalogError("contradiction", f"{key} is both {first!r} and {value!r} in one header")
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cards)
@@ -67,8 +81,8 @@ def read_table(data: bytes) -> FitsTable:
     Raises
     ------
     CatalogError
-        With code ``empty``, ``not-fits``, ``truncated`` or ``layout``. Nothing is allocated on a header's word:
-        the rows that NAXIS2 promises must be in ``data``.
+        With code ``empty``, ``not-fits``, ``truncated``, ``layout`` or ``contradiction``. Nothing is allocated on a
+        header's word: the rows that NAXIS2 promises must be in ``data``.
     """
     if not data:
         raise CatalogError("empty", "the file has 0 bytes; expected a FITS binary table")
@@ -76,7 +90,7 @@ def read_table(data: bytes) -> FitsTable:
         raise CatalogError("not-fits", f"the file starts with {data[:9]!r}; expected b'SIMPLE  ='")
     primary, offset = _read_header(data, 0, "primary")
     if primary.get("NAXIS", 0) != 0:
-        raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']}; expected a header only")
+        raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']!r}; expected a header only")
     extension, offset = _read_header(data, offset, "table")
     dtype = _row_type(extension)
     rows = extension["NAXIS2"]
@@ -109,16 +123,16 @@ def _find_end(block: bytes) -> int:
     return at
 
 
-def _split_cards(cards: bytes) -> dict[str, str]:
+def _split_cards(cards: bytes) -> list[tuple[str, str]]:
     try:
         text = cards.decode("ascii")
     except UnicodeDecodeError as error:
         raise CatalogError("not-fits", f"the header is not ASCII: byte {cards[error.start]:#x}") from None
-    return {
-        text[at : at + 8].rstrip(): text[at + 10 : at + _CARD]
+    return [
+        (text[at : at + 8].rstrip(), text[at + 10 : at + _CARD])
         for at in range(0, len(text), _CARD)
         if text[at + 8 : at + 10] == "= "
-    }
+    ]
 
 
 def _parse_value(text: str) -> Any:
@@ -171,7 +185,7 @@ def _row_type(header: Header) -> np.dtype[np.void]:
 @functools.lru_cache(maxsize=64)
 def _checked_dtype(names: tuple[str, ...], formats: tuple[str, ...], width: int) -> np.dtype[np.void]:
     if len(set(names)) != len(names):
-        raise CatalogError("layout", f"column names repeat: {', '.join(names)}")
+        raise CatalogError("layout", f"column names repeat: {', '.join(map(repr, names))}")
     dtype = np.dtype({"names": list(names), "formats": list(formats)})
     if dtype.itemsize != width:
         raise CatalogError("layout", f"NAXIS1 is {width} bytes; the columns make {dtype.itemsize}")

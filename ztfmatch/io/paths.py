@@ -55,6 +55,17 @@ def staged_flows(operation_id: str, key: str) -> str:
     return f"{STAGING}{operation_id}/{key}.flows.npz"
 
 
+def held_snapshot(operation_id: str, number: int) -> str:
+    """Says that an operation is about to name the files of an older snapshot again."""
+    return f"{STAGING}{operation_id}/snapshot-{number:010d}"
+
+
+def number_held(path: str) -> int | None:
+    """Snapshot that a path made by :func:`held_snapshot` names; None for anything else."""
+    number = path.rsplit("/", 1)[-1].removeprefix("snapshot-")
+    return int(number) if path.endswith(f"/snapshot-{number}") and number.isdigit() else None
+
+
 def staging_of(operation_id: str) -> str:
     """All that is staged for one operation."""
     return f"{STAGING}{operation_id}/"

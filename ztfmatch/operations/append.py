@@ -301,7 +301,7 @@ def _change(
     rows = _with_counts(ledger, results, number)
     data = [replace(file, commit=number) for file in files_of(results)]
     files = [*data, *write_rows(storage, EXPOSURES, rows, number, part)]
-    files += write_rows(storage, QUARANTINE, [{**r, "commit": number} for r in work.quarantine_rows], number, part)
+    files += write_rows(storage, QUARANTINE, [{"commit": number, **r} for r in work.quarantine_rows], number, part)
     counts = _Counts(
         sum(row["nmatched"] for row in rows),
         sum(row["norphans"] for row in rows),

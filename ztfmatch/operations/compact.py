@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from ztfmatch.config import CompactConfig
@@ -24,7 +24,8 @@ from ztfmatch.tasks.staging import clear
 LEDGER_ROWS: Final = 500_000
 """Most rows of a ledger file that compaction makes."""
 
-_TILED: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name, STATISTICS.name)
+_CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
+_TILED: Final = (*_CONTENT, STATISTICS.name)
 
 
 @dataclass(frozen=True)
@@ -202,20 +203,38 @@ def _projected_bytes(task: CompactTask) -> int:
 
 def _commit(snapshot: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Commit:
     """Commit, on top of what others committed meanwhile if they left these tiles as they were."""
-    head = snapshot
+    head, wanted = snapshot, change
     while True:
         try:
-            return log.commit(snapshot.storage, head.commit, change)
+            return log.commit(snapshot.storage, head.commit, wanted)
         except CommitConflictError:
             head = open_snapshot(snapshot.storage)
-            if not _untouched(snapshot, head, change, tiles):
+            on_top = _on_top(snapshot, head, change, tiles)
+            if on_top is None:
                 raise
+            wanted = on_top
 
 
-def _untouched(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> bool:
-    """Whether all files that were compacted are live, and none came into a tile that is split."""
-    if head.commit.tiling != snapshot.commit.tiling or not change.removed <= set(head.files.paths()):
-        return False
-    return change.tiling is None or all(
-        file.path in change.removed for tile in tiles for name in _TILED for file in head.of_tile(name, tile)
-    )
+def _on_top(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Change | None:
+    """The change as it must be on a newer snapshot; None if it no longer fits.
+
+    It fits if all files of detections, objects and orphans that were compacted are live, and none came into a tile
+    that is split. Statistics are replaced whoever made them. Ours keep the number of the commit that did not come
+    about where a tile has new detections: they are older than these, so the tile is stale.
+    """
+    content = change.removed - _paths(snapshot, tiles, (STATISTICS.name,))
+    came = {(tile, name) for tile in tiles for name in _CONTENT if not _paths(head, {tile}, (name,)) <= content}
+    same_tiling = head.commit.tiling == snapshot.commit.tiling
+    if not same_tiling or not content <= set(head.files.paths()) or (change.tiling is not None and came):
+        return None
+    stale = {tile for tile, name in came if name != ORPHANS.name}
+    added = [
+        file if file.table == STATISTICS.name and file.tile in stale else replace(file, commit=head.number + 1)
+        for file in change.added
+    ]
+    return replace(change, added=added, removed=content | _paths(head, tiles, (STATISTICS.name,)))
+
+
+def _paths(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Iterable[str]) -> frozenset[str]:
+    """Files of some tiles and tables."""
+    return frozenset(file.path for tile in tiles for name in tables for file in snapshot.of_tile(name, tile))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ztfmatch.io import log
+from ztfmatch.io import log, paths
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Stopwatch
 from ztfmatch.schema import TABLES
+from ztfmatch.tasks.staging import clear
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
     Raises
     ------
     SnapshotNotFoundError
-        If there is no such snapshot, or no more.
+        If there is no such snapshot, or no more; a vacuum may take it at any moment before the commit begins.
     CommitConflictError
         If another writer committed meanwhile.
     """
@@ -80,5 +83,26 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
         "files_added": sum(d.files_added for d in differences),
     }
     change = log.Change("rollback", operation_id, {"snapshot": number}, counts, [], started=watch.started, note=note)
-    commit = log.restore(storage, head.commit, target.commit, change)
+    with _held(storage, operation_id, number):
+        commit = log.restore(storage, head.commit, target.commit, change)
     return RollbackReport(storage.root, commit.number, number, True, differences, watch.seconds)
+
+
+@contextlib.contextmanager
+def _held(storage: Storage, operation_id: str, number: int) -> Iterator[None]:
+    """Keep a vacuum from the files of a snapshot.
+
+    A vacuum first says what it takes, then looks for what is held; this does it the other way round, so that one of
+    the two sees the other.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+        If a vacuum came first.
+    """
+    storage.put(paths.held_snapshot(operation_id, number), b"")
+    try:
+        open_snapshot(storage, number)
+        yield
+    finally:
+        clear(storage, operation_id)

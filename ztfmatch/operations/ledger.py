@@ -31,7 +31,7 @@ class Sorted:
     quarantined: list[Row]
     """Refused in this run, whether or not they were before."""
     quarantine_rows: list[Row]
-    """Rows to write to the quarantine."""
+    """Rows to write to the quarantine; those that were there before have their ``commit``."""
     removed_files: frozenset[str]
     """Quarantine files that these rows replace."""
 

@@ -41,7 +41,7 @@ def quarantine_change(
     stale = (mended - refused) | (set(before) & set(fresh))
     if not stale:
         return list(fresh.values()), frozenset()
-    kept = [{name: row[name] for name in row if name != "commit"} for row in stored if row["source"] not in stale]
+    kept = [row for row in stored if row["source"] not in stale]
     return kept + list(fresh.values()), frozenset(snapshot.files.paths(QUARANTINE.name))
 
 

@@ -7,7 +7,7 @@ ledger has the new counts, and lineage says what became of each object. Other un
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from ztfmatch.operations.rematchplan import (
 )
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import EXPOSURES, QUARANTINE, REFERENCES
+from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.survey import MAX_GENERATION
 from ztfmatch.tasks.ledger import RecountTask, recount
 from ztfmatch.tasks.lineage import trace_unit
@@ -152,15 +153,13 @@ def rematch(
     operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
     plan = plan_rematch(snapshot, rows, operation_id)
     work = _match(plan, config, runner, write=not dry_run)
-    commit = snapshot.commit
+    commit, size = snapshot.commit, 0
     if not dry_run:
-        entries, removed = quarantine_change(snapshot, quarantined, [r for r in found if r not in refused])
+        usable = [row for row in found if row["source"] not in {bad["source"] for bad in refused}]
+        entries, removed = quarantine_change(snapshot, quarantined, usable)
         if rows or entries or removed:
-            new = [{**{name: row.get(name) for name in REFERENCES.names}, "commit": plan.commit} for row in rows]
-            work.files += write_rows(storage, REFERENCES, new, plan.commit, operation_id[:12])
-            work.files += write_rows(storage, QUARANTINE, entries, plan.commit, operation_id[:12])
-            work.removed |= removed
-            commit = _commit(plan, work, list(references), config, watch)
+            tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], entries, removed)
+            commit, size = _commit(plan, work, tables, _Told(list(references), config, watch.started))
     clear(storage, operation_id)
     return RematchReport(
         storage.root,
@@ -173,7 +172,7 @@ def rematch(
         sum(matched for matched, _ in work.counts.values()),
         sum(orphans for _, orphans in work.counts.values()),
         len(plan.tiles),
-        sum(file.size for file in work.files),
+        size,
         watch.seconds,
     )
 
@@ -276,36 +275,56 @@ def _recounts(plan: RematchPlan, counts: dict[int, tuple[int, int]]) -> list[Rec
     return tasks
 
 
-def _commit(
-    plan: RematchPlan, work: _Work, references: list[str], config: RematchConfig, watch: Stopwatch
-) -> log.Commit:
+@dataclass(frozen=True)
+class _Tables:
+    """Rows of the tables about files."""
+
+    references: list[Row]
+    quarantine: list[Row]
+    removed: frozenset[str]
+    """Quarantine files that these rows replace."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the history is told."""
+
+    references: list[str]
+    config: RematchConfig
+    started: float
+
+
+def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> tuple[log.Commit, int]:
     """Commit, on top of what others committed meanwhile if they left these units and files as they were."""
-    change = log.Change(
-        "rematch",
-        plan.operation_id,
-        {"references": references, "strict": config.strict, "rows_per_task": config.rows_per_task},
-        {
-            "references": len(plan.references),
-            **{
-                kind: sum(getattr(unit, kind) for unit in work.units)
-                for kind in ("same", "moved", "split", "merged", "lost", "new")
-            },
-            "exposures": len(plan.exposures),
-            "epochs_moved": sum(unit.epochs_moved for unit in work.units),
-        },
-        work.files,
-        work.removed,
-        started=watch.started,
-        note=config.note,
-    )
     head = plan.snapshot
     while True:
+        change = _change(plan, head, work, tables, told)
         try:
-            return log.commit(head.storage, head.commit, change)
+            return log.commit(head.storage, head.commit, change), sum(file.size for file in change.added)
         except CommitConflictError:
             head = open_snapshot(head.storage)
             if not _untouched(plan, head, change):
                 raise
+
+
+def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: _Told) -> log.Change:
+    """What to commit on top of a snapshot; writes the tables about files."""
+    storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
+    files = [replace(file, commit=number) for file in work.files]
+    files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
+    files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in tables.quarantine], number, part)
+    kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
+    counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
+    return log.Change(
+        "rematch",
+        plan.operation_id,
+        {"references": told.references, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
+        counts | {"epochs_moved": sum(unit.epochs_moved for unit in work.units)},
+        files,
+        work.removed | tables.removed,
+        started=told.started,
+        note=told.config.note,
+    )
 
 
 def _untouched(plan: RematchPlan, head: SnapshotFiles, change: log.Change) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from ztfmatch.config import VACUUM_GRACE_HOURS
-from ztfmatch.errors import ConfigError
+from ztfmatch.errors import ConfigError, StoreDamagedError
 from ztfmatch.io import log, paths
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Entry, Storage
@@ -43,7 +44,8 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     keep : int
         Snapshots to retain, the newest included; at least 1.
     grace_hours : float
-        Unnamed files younger than this are spared: a job that runs now may name them in its commit.
+        Unnamed files younger than this are spared: a job that runs now may name them in its commit. It must be longer
+        than any job takes, reruns included; with 0 nothing else may run.
     dry_run : bool
         Only say what would be deleted.
 
@@ -59,34 +61,70 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
         raise ConfigError(f"grace of {grace_hours} hours must not be negative")
     head = open_snapshot(storage)
     oldest = max(log.oldest_retained(storage), head.number - keep + 1, 0)
-    named = _named(storage, oldest, head.number)
-    young = time.time() - grace_hours * 3600.0
-    doomed, size, spared = [], 0, 0
-    for entry in _candidates(storage):
-        if entry.path in named:
-            continue
-        if entry.modified > young:
-            spared += 1
-            continue
-        doomed.append(entry.path)
-        size += entry.size
     if not dry_run:
         log.retain_from(storage, oldest)
-        storage.delete(doomed)
-    return VacuumReport(storage.root, oldest, head.number, not dry_run, len(doomed), size, spared, watch.seconds)
+    found = _Found(time.time() - grace_hours * 3600.0)
+    found.add(storage.entries(paths.STAGING), set())
+    # What is held is looked for before the newest snapshot, which may have been made of it meanwhile.
+    named = _held(storage, found.held)
+    named |= _named(storage, range(oldest, open_snapshot(storage).number + 1))
+    for prefix in (paths.MANIFESTS, paths.DATA):
+        found.add(storage.entries(prefix), named)
+    found.add(storage.unfinished(), set())
+    if not dry_run:
+        storage.delete(found.doomed)
+    return VacuumReport(
+        storage.root,
+        oldest,
+        head.number,
+        not dry_run,
+        len(found.doomed),
+        found.size,
+        found.spared,
+        watch.seconds,
+    )
 
 
-def _candidates(storage: Storage) -> Iterator[Entry]:
-    """Whatever may be deleted unless a snapshot names it; a staged result goes before the files it names."""
-    for prefix in (paths.STAGING, paths.MANIFESTS, paths.DATA):
-        yield from storage.entries(prefix)
-    yield from storage.unfinished()
+@dataclass
+class _Found:
+    """Objects that no retained snapshot names."""
+
+    young: float
+    """Time, in seconds since 1970, from which on objects are spared."""
+    doomed: list[str] = field(default_factory=list)
+    """Staged results first: they name files."""
+    size: int = 0
+    spared: int = 0
+    held: list[int] = field(default_factory=list)
+    """Older snapshots that an operation is about to make the newest."""
+
+    def add(self, entries: Iterable[Entry], named: set[str]) -> None:
+        """Take in a listing."""
+        for entry in entries:
+            if entry.path in named:
+                continue
+            if entry.modified > self.young:
+                self.spared += 1
+                if (number := paths.number_held(entry.path)) is not None:
+                    self.held.append(number)
+                continue
+            self.doomed.append(entry.path)
+            self.size += entry.size
 
 
-def _named(storage: Storage, oldest: int, newest: int) -> set[str]:
-    """Every object that a retained snapshot needs."""
+def _held(storage: Storage, numbers: Iterable[int]) -> set[str]:
+    """Every object that the snapshots need that are held; not of those that an earlier vacuum took."""
     named: set[str] = set()
-    for number in range(oldest, newest + 1):
+    for number in numbers:
+        with contextlib.suppress(StoreDamagedError):
+            named |= _named(storage, [number])
+    return named
+
+
+def _named(storage: Storage, numbers: Iterable[int]) -> set[str]:
+    """Every object that some snapshots need."""
+    named: set[str] = set()
+    for number in numbers:
         commit = log.read_commit(storage, number)
         manifests = {paths.manifest(part.id) for part in commit.manifests}
         if not manifests <= named:

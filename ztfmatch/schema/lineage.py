@@ -54,7 +54,13 @@ LINEAGE: Final = Table(
         Column("nshared", pa.int32(), "", "Detections that are epochs of both", "rematch"),
         Column("fractionold", pa.float32(), "", "nshared over the epochs of the old object", "rematch", True),
         Column("fractionnew", pa.float32(), "", "nshared over the epochs of the new object", "rematch", True),
-        Column("snapshot", pa.int64(), "", "The rematch that made the row", "store"),
+        Column(
+            "snapshot",
+            pa.int64(),
+            "",
+            "The snapshot that was matched again: the last that has the old object active",
+            "store",
+        ),
     ),
     by_tile=False,
 )

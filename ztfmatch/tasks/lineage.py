@@ -92,7 +92,7 @@ def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
             "nshared": lineage.shared.astype(np.int32),
             "fractionold": lineage.fraction_of_old.astype(np.float32),
             "fractionnew": lineage.fraction_of_new.astype(np.float32),
-            "snapshot": np.full(len(lineage.old), task.commit),
+            "snapshot": np.full(len(lineage.old), task.commit - 1),
         },
     )
 
