@@ -77,6 +77,7 @@ _VARYING = {
     "seconds",
     "time",
     "duration_s",
+    "store",
     "bytes",
     "bytes_before",
     "bytes_after",
@@ -389,7 +390,7 @@ def test_file_missing_from_s3_is_damage(scene: Scene, s3_bucket: str) -> None:
     snapshot = ztfmatch.open_store(store).snapshot()
     lost = snapshot.files.of_table("detections")[0].path
     Storage.at(store).delete([lost])
-    with pytest.raises(StoreDamagedError, match=f"{lost} is missing from {store}, though a snapshot names it"):
+    with pytest.raises(StoreDamagedError, match=rf"{lost} \(table detections, .*\) is missing from {store}"):
         snapshot.table("detections")
     result = call("verify", store, "--deep")
     assert result.exit_code == 1

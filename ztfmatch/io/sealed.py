@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from xxhash import xxh3_64_intdigest
 
-from ztfmatch.errors import StoreDamagedError
+from ztfmatch.errors import StorageError, StoreDamagedError
 from ztfmatch.io.storage import Storage
 
 _MAGIC: Final = b"PAR1"
@@ -203,5 +203,7 @@ def _read(storage: Storage, file: Named, start: int, length: int) -> pa.Buffer:
         return storage.read_range(file.path, start, length)
     except FileNotFoundError:
         raise StoreDamagedError(f"{file.described} is missing from {storage.root}") from None
+    except StorageError:
+        raise  # the disk or the service failed; that says nothing of the file
     except OSError as error:
         raise StoreDamagedError(f"{file.described}: {error}") from error

@@ -6,11 +6,14 @@ Imported in a worker that shares the terminal, it keeps the worker's own from it
 from __future__ import annotations
 
 import logging
+from typing import Final
+
+_TOLD: Final = ("Compute Failed", "Failed to reconnect to scheduler")
 
 
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a message says more than that a task or a connection failed."""
-    return not (record.exc_info or record.getMessage().startswith("Compute Failed"))
+    return not (record.exc_info or record.getMessage().startswith(_TOLD))
 
 
 logging.getLogger("distributed.worker").addFilter(is_news)
