@@ -119,6 +119,18 @@ class Snapshot:
         """
         return query.lightcurve_table(self.files, _selection(objectid, cone))
 
+    def lineage(self, objectid: int | Iterable[int] | None = None) -> pa.Table:
+        """What became of all objects when references were regenerated, or of some, forward and back."""
+        from ztfmatch.products.lineage import lineage_table
+
+        return lineage_table(self.files, None if objectid is None else _objectids(objectid))
+
+    def successors(self, objectid: int | Iterable[int]) -> pa.Table:
+        """What the lines of some retired objects have come to: lineage rows that end in an active object or in none."""
+        from ztfmatch.products.lineage import successors
+
+        return successors(self.files, _objectids(objectid))
+
     def statistics(
         self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
     ) -> pa.Table:
@@ -288,7 +300,9 @@ def _table(name: str) -> Any:
 
 
 def _selection(objectid: int | Iterable[int] | None, cone: tuple[float, float, float] | None) -> query.Selection:
-    ids: tuple[int, ...] | None = None
-    if objectid is not None:
-        ids = (int(objectid),) if not isinstance(objectid, Iterable) else tuple(int(value) for value in objectid)
+    ids = None if objectid is None else _objectids(objectid)
     return query.Selection(ids, None if cone is None else query.Cone(*cone))
+
+
+def _objectids(objectid: int | Iterable[int]) -> tuple[int, ...]:
+    return (int(objectid),) if not isinstance(objectid, Iterable) else tuple(int(value) for value in objectid)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from astropy.io import fits
+from helpers import append, assert_same, epochal_file, make_store, reference_file, rows_at, table
+from references import Links, regenerate
 
 import ztfmatch
+from ztfmatch.config import CompactConfig
+from ztfmatch.errors import BadInputError, CommitConflictError
+from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.products.simulate import SimulationConfig, regenerate_references, simulate
+from ztfmatch.runner import LoopExecutor, Runner
+from ztfmatch.schema.lineage import LINEAGE_KINDS
+from ztfmatch.survey import refpsfcat_name, unit_of_objectid
 
 CONFIG = SimulationConfig(n_exposures=5, stars_per_quadrant=600, fields=(679,))
 GENERATION = 10**7
@@ -46,13 +59,221 @@ def content(store: ztfmatch.Store, number: int | None = None) -> dict[str, pa.Ta
     return tables
 
 
-def test_rematch_equals_a_store_made_of_the_new_references(sky: Path, tmp_path: Path) -> None:
-    store, fresh = make(sky, tmp_path / "store"), make(sky, tmp_path / "fresh", "references_1")
-    before = content(store)
-    report = store.rematch(str(sky / "references_1"))
-    assert report.committed
-    assert content(store) == content(fresh)
-    assert content(store) != before
+def assert_rematched(store: ztfmatch.Store, sky: Path, references: str, place: Path) -> None:
+    """The newest snapshot is that of a store made of these references, and verifies."""
+    assert content(store) == content(make(sky, place, references))
     assert store.verify(deep=True).passed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rematch_equals_a_store_made_of_the_new_references(sky: Path, tmp_path: Path, workers: int) -> None:
+    store = make(sky, tmp_path / "store")
+    before = content(store)
+    report = store.rematch(str(sky / "references_1"), resources=ztfmatch.Resources(workers))
+    assert (report.committed, len(report.units), report.known) == (True, 4, 0)
+    assert content(store) != before
+    assert_rematched(store, sky, "references_1", tmp_path / "fresh")
     assert content(store, 1) == before
-    print(report)
+
+
+def test_rematch_twice_with_appends_between_and_after(sky: Path, tmp_path: Path) -> None:
+    catalogs = sorted(str(path) for path in (sky / "catalogs").rglob("*.fits"))
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"), ztfmatch.StoreConfig(seeds_per_tile=900))
+    store.append(catalogs[::3])
+    store.rematch(str(sky / "references_1"))
+    store.append(catalogs[1::3])
+    store.compact(CompactConfig(2))
+    store.rematch(str(sky / "references_2"))
+    store.append(catalogs)
+    assert_rematched(store, sky, "references_2", tmp_path / "fresh")
+    objects = store.snapshot().table("objects")
+    states = zip(objects["generation"].to_pylist(), objects["status"].to_pylist(), strict=True)
+    assert set(states) == {(0, "retired"), (1, "retired"), (2, "active")}
+    assert len(set(objects["objectid"].to_pylist())) == objects.num_rows
+
+
+def test_rollback_undoes_a_rematch(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    before = content(store)
+    store.rematch(str(sky / "references_1"))
+    store.rollback(1)
+    assert content(store) == before
+    assert store.snapshot().table("lineage").num_rows == 0
+    assert store.verify(deep=True).passed
+    assert store.rematch(str(sky / "references_1")).committed
+
+
+def test_rematch_leaves_other_units_as_they_are(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    one = sorted((sky / "references_1").rglob("*zg*c05*.fits"))
+    assert len(one) == 1
+    report = store.rematch(str(one[0]))
+    assert [unit.unit for unit in report.units] == ["000679_zg_c05_q1"]
+    low, high = 679105100000000 - 10**6, 679105100000000 + 10**8
+    others = (pc.field("objectid") < low) | (pc.field("objectid") >= high)
+    before, after = (
+        {name: table(store.storage, name, number).filter(others) for name in ("objects", "detections")}
+        for number in (1, 2)
+    )
+    assert_same(before, after)
+    assert before["detections"].num_rows > 100
+    assert store.verify(deep=True).passed
+
+
+def test_rematch_to_the_same_references_is_no_operation(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    report = store.rematch(str(sky / "references"))
+    assert (report.committed, report.known, report.units) == (False, 4, [])
+    store.rematch(str(sky / "references_1"))
+    assert not store.rematch(str(sky / "references_1")).committed
+    assert len(store.commits()) == 3
+
+
+def test_dry_run_says_what_the_rematch_then_does_and_changes_nothing(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    files = sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file())
+    would = store.rematch(str(sky / "references_1"), dry_run=True)
+    assert sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == files
+    did = store.rematch(str(sky / "references_1"))
+    assert (would.units, would.matched, would.orphans, would.tiles) == (did.units, did.matched, did.orphans, did.tiles)
+    assert not would.committed
+
+
+def test_unit_without_reference_gets_its_first_and_its_orphans_are_matched(sky: Path, tmp_path: Path) -> None:
+    references = sorted((sky / "references").rglob("*.fits"))
+    store = ztfmatch.init_store(
+        tmp_path / "store", [str(path) for path in references[1:]], ztfmatch.StoreConfig(seeds_per_tile=900)
+    )
+    assert len(store.append(str(sky / "catalogs")).without_reference) == 1
+    report = store.rematch(str(references[0]))
+    assert [unit.generation for unit in report.units] == [0]
+    assert report.units[0].new == report.units[0].seeds
+    assert_rematched(store, sky, "references", tmp_path / "fresh")
+
+
+def test_lineage_is_the_truth_of_known_changes(sky: Path, tmp_path: Path) -> None:
+    """Twice: the pairs that the first made of single sources are those that the second merges."""
+    truth: dict[str, Links] = {}
+    for seed, path in enumerate(sorted((sky / "references").rglob("*.fits"))):
+        regenerate(path, tmp_path / "first" / path.name, seed)
+        truth[path.name] = regenerate(tmp_path / "first" / path.name, tmp_path / "second" / path.name, seed + 100)
+    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "first"), ztfmatch.StoreConfig(seeds_per_tile=900))
+    store.append(str(sky / "catalogs"))
+    store.rematch(str(tmp_path / "second"))
+    said: dict[str, Links] = {name: {} for name in truth}
+    for row in store.snapshot().table("lineage").to_pylist():
+        unit = unit_of_objectid(row["objectid"] or row["newobjectid"])
+        old, new = (None if row[name] is None else row[name] % GENERATION for name in ("objectid", "newobjectid"))
+        said[refpsfcat_name(unit)][old, new] = row["kind"]
+    links = [(name, link) for name in truth for link in truth[name]]
+    wrong = [(name, link, truth[name][link], said[name].get(link)) for name, link in links
+             if said[name].get(link) != truth[name][link]]  # fmt: skip
+    assert {kind for name in truth for kind in truth[name].values()} == set(LINEAGE_KINDS)
+    assert len(wrong) <= 0.001 * len(links), wrong
+
+
+def test_lineage_counts_are_those_of_the_lightcurves(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    store.rematch(str(sky / "references_1"))
+    columns = ["objectid", "exposureid", "sourceid"]
+    before, after = (store.snapshot(number).table("detections", columns=columns).to_pylist() for number in (1, 2))
+    now = {(row["exposureid"], row["sourceid"]): row["objectid"] for row in after}
+    was = {(row["exposureid"], row["sourceid"]): row["objectid"] for row in before}
+    shared = Counter((was[key], now[key]) for key in was.keys() & now.keys())
+    length_before, length_after = Counter(was.values()), Counter(now.values())
+    rows = store.snapshot().table("lineage").to_pylist()
+    assert sum(row["nshared"] for row in rows) > 0.9 * len(was)
+    for row in rows:
+        old, new = row["objectid"], row["newobjectid"]
+        assert row["nshared"] == shared[old, new]
+        assert row["snapshot"] == 1
+        for name, length in (("fractionold", length_before[old]), ("fractionnew", length_after[new])):
+            expected = None if old is None or new is None or not length else pytest.approx(row["nshared"] / length)
+            assert row[name] == expected
+
+
+def test_lineage_follows_an_object_over_generations(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    store.rematch(str(sky / "references_1"))
+    store.rematch(str(sky / "references_2"))
+    snapshot = store.snapshot()
+    links = snapshot.table("lineage").to_pylist()
+    first = {row["objectid"]: row["newobjectid"] for row in links if row["kind"] == "same"}
+    start = next(old for old in first if old // GENERATION % 10 == 0 and first.get(first[old]))
+    chain = [start, first[start], first[first[start]]]
+    for objectid in chain:
+        rows = snapshot.lineage(objectid).to_pylist()
+        assert [(row["objectid"], row["newobjectid"]) for row in rows] == list(itertools.pairwise(chain))
+    assert [row["newobjectid"] for row in snapshot.successors(start).to_pylist()] == [chain[2]]
+    assert snapshot.lineage().num_rows == len(links)
+    assert snapshot.lightcurves(objectid=start).num_rows == 0
+    assert snapshot.lightcurves(objectid=chain[2]).num_rows > 0
+
+
+def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    store = ztfmatch.Store(storage)
+    append(storage, [epochal_file(tmp_path, rows)])
+    for generation in range(1, 11):
+        rows["flux"] += 1
+        path = reference_file(tmp_path, rows)
+        report = store.rematch(str(path))
+        assert report.committed
+        assert len(report.units) == (generation < 10)
+    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("generations", path.name)]
+    assert store.snapshot().table("quarantine")["code"].to_pylist() == ["generations"]
+    assert store.snapshot().table("detections")["objectid"].to_pylist() == [500206190000000, 500206190000001]
+    with pytest.raises(BadInputError, match=r"--strict: 1 bad references; .* is at generation 9, the last"):
+        store.rematch(str(path), RematchConfig(strict=True))
+
+
+def test_bad_reference_is_refused_whole_and_the_good_one_taken(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    good, bad = sorted((sky / "references_1").rglob("*.fits"))[:2]
+    spoilt = tmp_path / bad.name
+    with fits.open(bad) as hdus:
+        hdus[1].data["ra"][3] = np.nan
+        hdus.writeto(spoilt)
+    report = store.rematch([str(good), str(spoilt)])
+    assert len(report.units) == 1
+    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("positions", bad.name)]
+    assert "sourceid" in report.quarantined[0]["reason"]
+    assert store.rematch(str(bad)).committed
+    assert store.snapshot().table("quarantine").num_rows == 0
+
+
+def test_append_of_other_units_meanwhile_does_not_stop_a_rematch(sky: Path, tmp_path: Path) -> None:
+    catalogs = sorted((sky / "catalogs").rglob("*.fits"))
+    ours = [str(path) for path in catalogs if "_zg_c05" in path.name]
+    others = [str(path) for path in catalogs if "_zr_c08" in path.name]
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    store.append(ours)
+    reference = str(next((sky / "references_1").rglob("*zg*c05*.fits")))
+    report = rematch(store.storage, [reference], RematchConfig(), interrupted(lambda: store.append(others)))
+    assert report.snapshot == 3
+    assert store.verify(deep=True).passed
+    assert store.snapshot().table("references")["commit"].to_pylist().count(3) == 1
+
+
+def test_append_of_the_same_unit_meanwhile_stops_a_rematch(sky: Path, tmp_path: Path) -> None:
+    ours = sorted(str(path) for path in (sky / "catalogs").rglob("*_zg_c05*.fits"))
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    store.append(ours[:2])
+    reference = str(next((sky / "references_1").rglob("*zg*c05*.fits")))
+    with pytest.raises(CommitConflictError):
+        rematch(store.storage, [reference], RematchConfig(), interrupted(lambda: store.append(ours[2:])))
+    assert len(store.commits()) == 3
+    assert store.rematch(reference).committed
+    assert store.verify(deep=True).passed
+
+
+def interrupted(what: Callable[[], object]) -> Runner:
+    """A runner that does something else once, when the lineage is about to be made."""
+    pending = [what]
+
+    def progress(title: str, done: int, total: int) -> None:
+        if title == "lineage" and pending:
+            pending.pop()()
+
+    return Runner(LoopExecutor(), 2 << 30, progress)

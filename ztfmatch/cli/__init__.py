@@ -9,6 +9,7 @@ import click
 import ztfmatch
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
+from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
 
@@ -44,6 +45,7 @@ def main() -> None:
 
 for _command in (
     *(init, append, statistics, verify, status, lightcurve, quarantine),
+    *(rematch, lineage),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, OutputFile, counted, json_option, open_store, print_table
+from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
+from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.errors import ConfigError
+from ztfmatch.schema.sky import RETIRED
 
 _SHOWN = (
     "objectid",
@@ -26,10 +28,6 @@ _SHOWN = (
     "dec",
 )
 
-_FORMATS = ("table", "csv", "json", "parquet")
-_OBJECTS_ABREAST = 4
-"""Of --statistics: they have too many columns for one row an object."""
-
 
 @click.command(cls=Command)
 @click.argument("store")
@@ -42,25 +40,20 @@ _OBJECTS_ABREAST = 4
     help="All objects in a circle: centre in degrees (ICRS), radius in arcsec.",
 )
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@click.option(
-    "--format",
-    "-f",
-    "form",
-    type=click.Choice(_FORMATS),
-    help="How to write the rows; by default as the name of --output ends, or a table.",
-)
-@click.option("--output", type=OutputFile(), help="File to write to (.csv, .json, .parquet), instead of the terminal.")
+@row_options
 @click.option("--plot", type=OutputFile(), help="Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
+@click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, float] | None, snapshot: int | None,
                form: str | None, output: Path | None, plot: Path | None, period: float | None, statistics: bool,
-               as_json: bool) -> None:  # fmt: skip
+               follow: bool, as_json: bool) -> None:  # fmt: skip
     """Show lightcurves of a STORE.
 
     Select objects by --objectid or --cone. All epochs are given, flagged ones too: catflags = 0 are the clean ones.
-    With --plot alone nothing is printed.
+    With --plot alone nothing is printed. An object that retired when its reference was regenerated has no epochs any
+    more: the command says what became of it, and with --follow gives the objects that took its place.
 
     \b
     Examples:
@@ -72,32 +65,35 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
         raise click.UsageError("Give either --objectid or --cone RA DEC RADIUS.")
     if period is not None and plot is None:
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
-    form = _format(form, output, as_json)
+    form = chosen_format(form, output, as_json)
     opened = open_store(store).snapshot(snapshot)
+    objectid = _told_of_retired(opened, objectid, follow) if objectid else objectid
     select: dict[str, Any] = {"objectid": objectid} if objectid else {"cone": cone}
     rows = opened.sources(**select) if statistics else opened.lightcurves(**select)
     _require_known(objectid, opened, rows)
     if plot is not None:
         _draw(opened.lightcurves(**select) if statistics else rows, plot, period)
     if plot is None or output is not None or form != "table":
-        _write(rows, form, output, list(rows.schema.names) if statistics else list(_SHOWN))
+        write_rows(rows, form, output, list(rows.schema.names) if statistics else list(_SHOWN))
     if not rows.num_rows:
         click.echo(f"ztfmatch: no {'object' if statistics else 'epoch'} found", err=True)
 
 
-def _format(form: str | None, output: Path | None, as_json: bool) -> str:
-    """How to write, of what was asked for."""
-    if as_json and form not in (None, "json"):
-        raise click.UsageError(f"--json and --format {form} contradict each other.")
-    suffix = output.suffix[1:].lower() if output is not None else "table"
-    chosen = "json" if as_json else form or suffix
-    if output is not None and chosen not in _FORMATS[1:]:
-        raise click.UsageError(
-            "--output needs a name that ends in .csv, .json or .parquet, or --format with one of them."
-        )
-    if chosen == "parquet" and output is None:
-        raise click.UsageError("--format parquet needs --output FILE.")
-    return chosen
+def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
+    """Say which of the objects are retired and what became of them; the objects to show."""
+    from ztfmatch.products.lineage import describe
+
+    rows = snapshot.objects(objectid=objectids).select(["objectid", "status"]).to_pylist()
+    retired = [row["objectid"] for row in rows if row["status"] == RETIRED]
+    if not retired:
+        return objectids
+    links = snapshot.successors(retired).to_pylist()
+    for link in links:
+        click.echo(f"ztfmatch: {describe(link)}", err=True)
+    if not follow:
+        return objectids
+    heirs = [link["newobjectid"] for link in links if link["newobjectid"] is not None]
+    return tuple(dict.fromkeys([*(i for i in objectids if i not in retired), *heirs])) or objectids
 
 
 def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
@@ -115,30 +111,3 @@ def _draw(epochs: Any, path: Path, period: float | None) -> None:
 
     plot_lightcurves(epochs, path, PlotOptions(period=period))
     click.echo(f"wrote {path}", err=True)
-
-
-def _write(rows: Any, form: str, output: Path | None, shown: list[str]) -> None:
-    from ztfmatch.products import tables
-
-    if form == "parquet" and output is not None:
-        tables.write_parquet(rows, output)
-    elif form == "csv":
-        with tables.binary_output(output) as stream:
-            tables.write_csv(rows, stream)
-    elif form == "json":
-        text = tables.as_json_text(rows)
-        output.write_text(text + "\n") if output else click.echo(text)
-    elif len(shown) > len(_SHOWN):
-        _print_abreast(tables.as_rows(rows, shown), shown)
-    elif rows.num_rows:
-        print_table(shown, tables.as_rows(rows, shown))
-    if output is not None:
-        click.echo(f"wrote {counted(rows.num_rows, 'row')} to {output}", err=True)
-
-
-def _print_abreast(rows: list[list[str]], names: list[str]) -> None:
-    """Print rows as columns, some beside each other."""
-    for start in range(0, len(rows), _OBJECTS_ABREAST):
-        first, *others = zip(names, *rows[start : start + _OBJECTS_ABREAST], strict=True)
-        print_table(first, others)
-        click.echo()

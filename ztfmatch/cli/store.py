@@ -77,7 +77,7 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
         f"{done} {counted(report.objects, 'object')} of {counted(report.references, 'reference')} in "
         f"{counted(report.tiles, 'tile')}, {size_text(report.bytes)}, {report.seconds:.1f} s."
     )
-    emit(report, as_json, [headline, *_bad_files(report.quarantined)])
+    emit(report, as_json, [headline, *bad_files(report.quarantined)])
 
 
 @click.command(cls=Command)
@@ -146,7 +146,7 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
         else f"Nothing new in {counted(report.catalogs, 'catalog')}; the store stays at snapshot {report.snapshot}."
     )
     known = [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
-    emit(report, as_json, [headline, *known, *_lacking(report.without_reference), *_bad_files(report.quarantined)])
+    emit(report, as_json, [headline, *known, *_lacking(report.without_reference), *bad_files(report.quarantined)])
 
 
 def _lacking(units: list[str]) -> list[str]:
@@ -157,7 +157,8 @@ def _lacking(units: list[str]) -> list[str]:
     return [f"No reference yet, so that all rows are orphans: {counted(len(units), 'unit')}, {named}{more}"]
 
 
-def _bad_files(rows: list[dict[str, object]]) -> list[str]:
+def bad_files(rows: list[dict[str, object]]) -> list[str]:
+    """Lines that name the files that were refused, the first of them."""
     if not rows:
         return []
     more = [f"  ... and {len(rows) - _SHOWN_BAD_FILES:,} more"] if len(rows) > _SHOWN_BAD_FILES else []
@@ -269,7 +270,7 @@ def quarantine(store: str, as_json: bool) -> None:
       ztfmatch quarantine survey.store
     """
     rows = open_store(store).snapshot().table("quarantine").to_pylist()
-    emit(rows, as_json, _bad_files(rows) or ["No file is in quarantine."])
+    emit(rows, as_json, bad_files(rows) or ["No file is in quarantine."])
 
 
 @click.command(cls=Command)

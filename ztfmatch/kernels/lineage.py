@@ -3,7 +3,8 @@
 Every detection is *attributed* to the seed that is nearest within the radius, whether it became that seed's epoch or
 lost to a nearer detection of its exposure. Old and new objects are linked if at least half of what is attributed to one
 of them is attributed to the other too: so the two detections of a blend that the old reference held as one source, of
-which one an exposure lost, still say that it split. Objects without detections are linked by position.
+which one an exposure lost, still say that it split. An object without detections is linked to the
+nearest of the other generation within the radius.
 """
 
 from __future__ import annotations
@@ -129,11 +130,11 @@ def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: fl
     of_old, of_new = _totals(before, flows.old, flows.attributed), _totals(after, flows.new, flows.attributed)
     attributed = flows.attributed[both]
     linked = attributed >= LINKED_FRACTION * np.minimum(of_old[old], of_new[new])
-    shared = flows.shared[both][linked]
-    old, new = old[linked], new[linked]
-    by_place = _links_by_position(before, after, (of_old, of_new), (old, new), radius_arcsec)
-    old, new = np.concatenate([old, by_place[0]]), np.concatenate([new, by_place[1]])
-    shared = np.concatenate([shared, np.zeros(len(by_place[0]), np.int64)])
+    by_place = _links_by_position(before, after, (of_old, of_new), radius_arcsec)
+    shared = np.concatenate([flows.shared[both][linked], np.zeros(len(by_place[0]), np.int64)])
+    pairs = np.stack([np.concatenate([old[linked], by_place[0]]), np.concatenate([new[linked], by_place[1]])])
+    (old, new), first = np.unique(pairs, axis=1, return_index=True)
+    shared = shared[first]
     return _rows(before, after, _Links(old, new, shared), flows)
 
 
@@ -153,20 +154,20 @@ def _totals(generation: Generation, ids: Ids, counts: Ids) -> Ids:
 
 
 def _links_by_position(
-    before: Generation, after: Generation, attributed: tuple[Ids, Ids], linked: tuple[Ids, Ids], radius_arcsec: float
+    before: Generation, after: Generation, attributed: tuple[Ids, Ids], radius_arcsec: float
 ) -> tuple[Ids, Ids]:
-    """Rows of unlinked objects that are each other's nearest, one of which has no detections."""
-    old = np.setdiff1d(np.arange(len(before.objectid)), linked[0])
-    new = np.setdiff1d(np.arange(len(after.objectid)), linked[1])
-    if not (len(old) and len(new)):
-        return old[:0], new[:0]
-    forth, _ = nearest_seeds(build_grid(after.xyz[new], radius_arcsec), before.xyz[old])
-    back, _ = nearest_seeds(build_grid(before.xyz[old], radius_arcsec), after.xyz[new])
-    rows = np.flatnonzero(forth >= 0)
-    rows = rows[back[forth[rows]] == rows]
-    pair_old, pair_new = old[rows], new[forth[rows]]
-    dark = (attributed[0][pair_old] == 0) | (attributed[1][pair_new] == 0)
-    return pair_old[dark], pair_new[dark]
+    """Rows of objects without detections and of the nearest object of the other generation within the radius."""
+    dark_old, near_new = _nearest(before, np.flatnonzero(attributed[0] == 0), after, radius_arcsec)
+    dark_new, near_old = _nearest(after, np.flatnonzero(attributed[1] == 0), before, radius_arcsec)
+    return np.concatenate([dark_old, near_old]), np.concatenate([near_new, dark_new])
+
+
+def _nearest(of: Generation, rows: Ids, among: Generation, radius_arcsec: float) -> tuple[Ids, Ids]:
+    """Those of the rows that have an object of the other generation within the radius, and the row of the nearest."""
+    if not (len(rows) and len(among.objectid)):
+        return rows[:0], rows[:0]
+    nearest, _ = nearest_seeds(build_grid(among.xyz, radius_arcsec), of.xyz[rows])
+    return rows[nearest >= 0], nearest[nearest >= 0].astype(np.int64)
 
 
 def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) -> Lineage:

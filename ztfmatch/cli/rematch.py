@@ -1,0 +1,105 @@
+"""Commands for regenerated references: rematch, lineage."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ztfmatch.cli.common import (
+    Command,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    print_table,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.cli.store import bad_files
+from ztfmatch.config import Resources
+
+_UNITS_SHOWN = 40
+_KINDS = ("same", "moved", "split", "merged", "lost", "new")
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--references",
+    "-r",
+    multiple=True,
+    required=True,
+    metavar="PLACE",
+    help="New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.",
+)
+@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
+@click.option("--note", help="Kept in the history.")
+@click.option("--dry-run", is_flag=True, help="Only find out what would become of objects and epochs.")
+@resource_options
+@json_option
+def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | None, dry_run: bool,
+            resources: Resources, as_json: bool) -> None:  # fmt: skip
+    """Match the stored epochs of a STORE again, to regenerated references.
+
+    Every detection and orphan of the units that have a new reference is matched to its seeds, in one commit; no
+    epochal catalog is read. New objects get objectids of the next generation, the old ones retire, and lineage says
+    what became of each. Other units stay as they are. A unit that had no reference gets its first.
+
+    \b
+    Examples:
+      ztfmatch rematch survey.store --references /data/ztf/ref/new --dry-run
+      ztfmatch rematch survey.store --references /data/ztf/ref/new --workers 8 --note "references of May"
+    """
+    from ztfmatch.operations.rematch import RematchConfig
+
+    with progress_bar(as_json) as progress:
+        report = open_store(store).rematch(references, RematchConfig(strict, note=note), resources, progress, dry_run)
+    what = (
+        f"{counted(len(report.units), 'unit')} in {counted(report.tiles, 'tile')}, "
+        f"{counted(report.exposures, 'exposure')} = {report.matched:,} matched + {report.orphans:,} orphans"
+    )
+    if report.committed:
+        line = f"Snapshot {report.snapshot}: {what}; {size_text(report.bytes)}, {report.seconds:.1f} s."
+    elif report.units:
+        line = f"Would match again: {what}."
+    else:
+        line = f"Nothing to match again: {counted(report.known, 'reference')} known."
+    emit(report, as_json, [line])
+    if not as_json and report.units:
+        names = ("unit", "generation", "seeds", *_KINDS, "epochs", "epochs_moved")
+        rows = [[getattr(unit, name) for name in names] for unit in report.units]
+        print_table([name.replace("_", " ") for name in names], rows[:_UNITS_SHOWN])
+        if len(rows) > _UNITS_SHOWN:
+            click.echo(f"and {len(rows) - _UNITS_SHOWN} more: --json lists all")
+    for line in [] if as_json else bad_files(report.quarantined):
+        click.echo(line)
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option("--objectid", "-o", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@row_options
+@json_option
+def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, form: str | None, output: Path | None,
+            as_json: bool) -> None:  # fmt: skip
+    """Say what became of the objects of a STORE when references were regenerated.
+
+    One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
+    magnitude difference and the detections that they share.
+
+    \b
+    Examples:
+      ztfmatch lineage survey.store --objectid 679205100005000
+      ztfmatch lineage survey.store --output lineage.parquet
+    """
+    form = chosen_format(form, output, as_json)
+    rows = open_store(store).snapshot(snapshot).lineage(objectid or None)
+    write_rows(rows, form, output, list(rows.schema.names))
+    if not rows.num_rows:
+        click.echo("ztfmatch: no lineage found: no reference of these units was regenerated", err=True)
