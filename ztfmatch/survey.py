@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""
@@ -121,6 +121,12 @@ def unit_of_objectid(objectid: int) -> Unit:
         return Unit(field, rcid_of(ccdid, rest // 10**8), fid)
     except ValueError as error:
         raise ValueError(f"{objectid} is no objectid: {error}") from None
+
+
+def unit_columns(objectid: Any) -> tuple[Any, Any, Any]:
+    """Readout channel, field and filter of objectids, as arrays of the same shape."""
+    ccdid, qid = objectid // 10**9 % 100, objectid // 10**8 % 10
+    return 4 * (ccdid - 1) + qid - 1, objectid // 10**12, objectid // 10**11 % 10
 
 
 def exposureid_of(fracday: int, rcid: int) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from astropy.io import fits
 from commandline import Scene, call, done, report
 
 
@@ -76,3 +80,30 @@ def test_impossible_arguments_are_usage_errors(copied: Scene, command: tuple[obj
     result = call(command[0], copied.store, *command[1:])
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+def test_rematch_says_what_became_of_objects_and_lineage_follows(
+    copied: Scene, star: dict[str, Any], tmp_path: Path
+) -> None:
+    regenerated = shutil.copytree(copied.sky / "references", tmp_path / "references")
+    for path in regenerated.rglob("*.fits"):
+        with fits.open(path, mode="update") as hdus:
+            hdus[1].data["dec"] += 0.3 / 3600.0
+    before = report("status", copied.store)
+    first = star["objectid"]
+    would = report("rematch", copied.store, "--references", regenerated, "--dry-run")
+    assert (would["committed"], report("status", copied.store)["snapshot"]) == (False, before["snapshot"])
+    said = done("rematch", copied.store, "--references", regenerated, "--note", "new flats")
+    assert said.startswith(f"Snapshot {before['snapshot'] + 1}: 1 unit in ")
+    assert "moved" in said
+    assert would["units"][0]["moved"] > 0.9 * would["units"][0]["seeds"]
+    assert report("history", copied.store)[-1]["note"] == "new flats"
+    assert "Nothing to match again: 1 reference known." in done("rematch", copied.store, "-r", regenerated)
+    links = report("lineage", copied.store, "--objectid", first)
+    assert [(link["objectid"], link["kind"]) for link in links] == [(first, "moved")]
+    told = call("lightcurve", copied.store, "--objectid", first)
+    assert told.exit_code == 0
+    assert f"object {first} is retired: moved, now {links[0]['newobjectid']}, 0.30 arcsec away" in told.stderr
+    followed = call("lightcurve", copied.store, "--objectid", first, "--follow", "--json")
+    assert {row["objectid"] for row in json.loads(followed.stdout)} == {links[0]["newobjectid"]}
+    assert report("verify", copied.store, "--deep")["passed"]

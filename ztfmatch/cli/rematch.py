@@ -44,7 +44,7 @@ _KINDS = ("same", "moved", "split", "merged", "lost", "new")
 @json_option
 def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | None, dry_run: bool,
             resources: Resources, as_json: bool) -> None:  # fmt: skip
-    """Match the stored epochs of a STORE again, to regenerated references.
+    """Match the epochs of a STORE again, to new references.
 
     Every detection and orphan of the units that have a new reference is matched to its seeds, in one commit; no
     epochal catalog is read. New objects get objectids of the next generation, the old ones retire, and lineage says
@@ -88,7 +88,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
 @json_option
 def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, form: str | None, output: Path | None,
             as_json: bool) -> None:  # fmt: skip
-    """Say what became of the objects of a STORE when references were regenerated.
+    """Say what became of retired objects of a STORE.
 
     One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
     magnitude difference and the detections that they share.

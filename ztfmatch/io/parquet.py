@@ -193,6 +193,7 @@ def read_file_rows(
     columns: Sequence[str],
     ranges: Sequence[IdRange] | None = None,
     key: str | None = None,
+    threads: bool = False,
 ) -> pa.Table:
     """Rows of one file, of all ids or of some ranges of its id column; only the row groups needed are read.
 
@@ -205,14 +206,16 @@ def read_file_rows(
         They may not overlap.
     key : str, optional
         The column of integers that the ranges are of, by default the table's ids.
+    threads : bool
+        Decode columns side by side. Tasks don't: a worker has one core.
     """
     parquet = open_file(storage, file)
     if ranges is None:
-        return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=False))
+        return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=threads))
     key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
-    table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=False))
+    table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=threads))
     return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
 
 
@@ -289,10 +292,11 @@ def read_rows(
     columns: Sequence[str],
     ranges: Sequence[IdRange] | None = None,
     key: str | None = None,
+    threads: bool = False,
 ) -> pa.Table | None:
     """Rows of several files of one table, file after file, as :func:`read_file_rows`; None where none fits."""
     parts = [
-        read_file_rows(storage, file, columns, ranges, key)
+        read_file_rows(storage, file, columns, ranges, key, threads)
         for file in files
         if file.rows and (ranges is None or key is not None or file.holds_id(ranges))
     ]

@@ -13,7 +13,7 @@ from ztfmatch.config import StoreConfig
 from ztfmatch.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.io import log
 from ztfmatch.io.manifest import FileList
-from ztfmatch.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.io.parquet import DataFile, IdRange, read_file_rows, read_rows
 from ztfmatch.io.sealed import SealedFile
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
 
 _TILES_KEPT: Final = 16
+_LEDGER_KEPT: Final = 4096
+"""A night of a field is some hundred rows."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,19 @@ class SnapshotFiles:
             rows = read_rows(self.storage, self.of_tile("objects", tile), names)
             self._positions[tile] = TABLES["objects"].schema.empty_table().select(names) if rows is None else rows
         return self._positions[tile]
+
+    @functools.cached_property
+    def _ledger(self) -> dict[tuple[str, tuple[str, ...], int], pa.Table]:
+        return {}
+
+    def ledger_of_field(self, file: DataFile, columns: tuple[str, ...], field: int) -> pa.Table:
+        """Rows of a field in a file of the ledger; those last asked for are kept."""
+        key = (file.path, columns, field)
+        if key not in self._ledger:
+            if len(self._ledger) >= _LEDGER_KEPT:
+                self._ledger.pop(next(iter(self._ledger)))
+            self._ledger[key] = read_file_rows(self.storage, file, columns, [(field, field)], "field")
+        return self._ledger[key]
 
     def read(
         self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None

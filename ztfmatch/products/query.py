@@ -20,7 +20,7 @@ from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, 
 from ztfmatch.kernels.tiling import Tile, fine_pixels
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
-from ztfmatch.survey import unit_of_objectid
+from ztfmatch.survey import unit_columns, unit_of_objectid
 from ztfmatch.tasks.statistics import released_exposures, statistics_of
 
 MAX_CONE_ARCSEC: Final = 10 * 3600.0
@@ -36,6 +36,9 @@ LEDGER_COLUMNS: Final = (
     "maglimit",
 )
 """Columns of the ledger that a lightcurve query adds to each epoch."""
+
+_PLACED: Final = ("objectid", "ra", "dec")
+"""What has to be known of objects to find their epochs."""
 
 _MARGIN_DAY: Final = 0.02
 """An exposure's start and its heliocentric mid-time differ by less: at most 500 s and half an exposure."""
@@ -83,38 +86,42 @@ class Selection:
             raise ConfigError("select objects either by objectid or by cone: give one of them")
 
 
-def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+def find_objects(snapshot: SnapshotFiles, selection: Selection, columns: Sequence[str] = OBJECTS.names) -> pa.Table:
     """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
     if selection.cone is not None:
-        return _objects_in_cone(snapshot, selection.cone)
+        return _objects_in_cone(snapshot, selection.cone, columns)
     ids = sorted(set(selection.objectids or ()))
     files = [file for tile in _tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(OBJECTS.name, tile)]
-    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids))
-    return OBJECTS.schema.empty_table() if rows is None else rows.sort_by("objectid")
+    rows = read_rows(snapshot.storage, files, columns, _ranges(ids), threads=True)
+    return OBJECTS.schema.empty_table().select(columns) if rows is None else rows.sort_by("objectid")
 
 
-def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
-    schema = OBJECTS.schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
+def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone, columns: Sequence[str]) -> pa.Table:
+    schema = (
+        OBJECTS.schema.empty_table()
+        .select(columns)
+        .schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
+    )
     tiles = _tiles_of_cone(snapshot, cone)
     near = [_near(snapshot.object_positions(tile), cone) for tile in tiles]
-    ids = np.concatenate([found[0] for found in near])
+    ids = np.concatenate([found[0]["objectid"].to_numpy() for found in near])
     files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
-    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids.tolist())) if ids.size else None
+    rows = read_rows(snapshot.storage, files, columns, _ranges(ids.tolist()), threads=True) if ids.size else None
     if rows is None:
         return schema.empty_table()
     separation = np.concatenate([found[1] for found in near])[np.argsort(ids)]
     return rows.sort_by("objectid").append_column(schema.field("separation"), pa.array(separation))
 
 
-def _near(positions: pa.Table, cone: Cone) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Objectids of the active objects in a cone, and their separations in arcsec."""
+def _near(positions: pa.Table, cone: Cone) -> tuple[pa.Table, Floats]:
+    """Positions of the active objects in a cone, and their separations in arcsec."""
     ra, dec = positions["ra"].to_numpy(), positions["dec"].to_numpy()
     belt = np.flatnonzero(np.abs(dec - cone.dec) * 3600.0 <= cone.radius_arcsec + 1e-3)
     chord2 = ((unit_vector(ra[belt], dec[belt]) - cone.centre) ** 2).sum(axis=1)
     inside = chord2 <= chord2_of_arcsec(cone.radius_arcsec)
     rows = positions.take(pa.array(belt[inside]))
     active = pc.equal(rows["status"], ACTIVE).to_numpy()
-    return rows["objectid"].to_numpy()[active], arcsec_of_chord2(chord2[inside])[active]
+    return rows.filter(pa.array(active)).select(list(_PLACED)), arcsec_of_chord2(chord2[inside])[active]
 
 
 def _tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
@@ -155,14 +162,20 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     pyarrow.Table
         ``objectid``, ``fid``, ``field``, ``rcid``, the other columns of ``detections``, and LEDGER_COLUMNS.
     """
-    objects = find_objects(snapshot, selection)
-    epochs = _epochs_of(snapshot, objects)
+    epochs = _epochs_of(snapshot, _places(snapshot, selection))
     table = _with_ledger(snapshot, epochs)
-    of_object = _rows_by_id(objects["objectid"], epochs["objectid"])
-    for name in ("rcid", "field", "fid"):
-        values = objects[name].combine_chunks().take(of_object)
-        table = table.add_column(1, OBJECTS.schema.field(name), values)
+    for name, values in zip(("rcid", "field", "fid"), unit_columns(epochs["objectid"].to_numpy()), strict=True):
+        field = OBJECTS.schema.field(name)
+        table = table.add_column(1, field, pa.array(values, field.type))
     return table
+
+
+def _places(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
+    """``objectid``, ``ra`` and ``dec`` of a selection, by objectid; of a cone nothing but kept positions is read."""
+    if selection.cone is None:
+        return find_objects(snapshot, selection, _PLACED)
+    near = [_near(snapshot.object_positions(tile), selection.cone) for tile in _tiles_of_cone(snapshot, selection.cone)]
+    return pa.concat_tables([found[0] for found in near]).sort_by("objectid")
 
 
 def _rows_by_id(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
@@ -175,7 +188,7 @@ def _rows_by_id(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
 def _epochs_of(snapshot: SnapshotFiles, objects: pa.Table) -> pa.Table:
     ids = objects["objectid"].to_pylist()
     files = [file for tile in _tiles_of_objects(snapshot, objects) for file in snapshot.of_tile(DETECTIONS.name, tile)]
-    rows = read_rows(snapshot.storage, files, DETECTIONS.names, _ranges(ids))
+    rows = read_rows(snapshot.storage, files, DETECTIONS.names, _ranges(ids), threads=True)
     if rows is None:
         return DETECTIONS.schema.empty_table()
     return rows.sort_by([(name, "ascending") for name in DETECTIONS.sorted_by]).cast(DETECTIONS.schema)
@@ -188,7 +201,7 @@ def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
 
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
     """Add the columns of each epoch's exposure."""
-    columns = ["exposureid", *LEDGER_COLUMNS]
+    columns = ("exposureid", *LEDGER_COLUMNS)
     ledger = _ledger_of(snapshot, epochs, columns)
     row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
     for name in LEDGER_COLUMNS:
@@ -197,9 +210,9 @@ def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
     return epochs
 
 
-def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, columns: list[str]) -> pa.Table:
+def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, columns: tuple[str, ...]) -> pa.Table:
     """Ledger rows of the epochs' exposures, and perhaps others: only of their nights and fields any are read."""
-    empty = EXPOSURES.schema.empty_table().select(columns)
+    empty = EXPOSURES.schema.empty_table().select(list(columns))
     if not epochs.num_rows:
         return empty
     bounds = pc.min_max(epochs["hmjd"])
@@ -210,15 +223,15 @@ def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, columns: list[str]) ->
         for file in snapshot.of_table(EXPOSURES.name)
         if file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
     ]
-    rows = read_rows(snapshot.storage, files, columns, _ranges(sorted(fields)), "field")
-    return empty if rows is None else rows
+    rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in sorted(fields)]
+    return pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)])
 
 
 def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
-    objects = find_objects(snapshot, selection)
+    objects = _places(snapshot, selection)
     epochs = _epochs_of(snapshot, objects)
-    public = released_exposures(_ledger_of(snapshot, epochs, ["exposureid", "programid"]))
+    public = released_exposures(_ledger_of(snapshot, epochs, ("exposureid", "programid")))
     chunk = _with_all_objects(merge([numpy_columns(epochs)]) if epochs.num_rows else _no_epochs(), objects)
     values: dict[str, Any] = statistics_of(chunk, public)
     values |= {"objectid": chunk.objectid, "snapshot": np.full(len(chunk.objectid), snapshot.number)}

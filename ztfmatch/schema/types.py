@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from enum import Enum
 
@@ -57,12 +58,12 @@ class Table:
     byte-stream split column fills whole zstd blocks and has an entropy table of its own: smaller pages mix the planes,
     which costs two bytes a detection."""
 
-    @property
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """Arrow schema, with the metadata of every column."""
         return pa.schema([column.field() for column in self.columns])
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         """Column names in order."""
         return [column.name for column in self.columns]
