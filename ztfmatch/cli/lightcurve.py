@@ -12,7 +12,6 @@ import click
 from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.errors import ConfigError
-from ztfmatch.schema.sky import RETIRED
 
 _SHOWN = (
     "objectid",
@@ -82,6 +81,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
 def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
     """Say which of the objects are retired and what became of them; the objects to show."""
     from ztfmatch.products.lineage import describe
+    from ztfmatch.schema.sky import RETIRED
 
     rows = snapshot.objects(objectid=objectids).select(["objectid", "status"]).to_pylist()
     retired = [row["objectid"] for row in rows if row["status"] == RETIRED]

@@ -48,7 +48,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
     """Bring the small files of a STORE's tiles into few sorted ones.
 
     Statistics of these tiles are made anew in the same pass, and a tile that outgrew its budget is split into four.
-    Content stays as it is: what was written is read back and compared before the commit. Safe while others read and
+    Content stays as it is: what is written is decoded again and compared before the commit. Safe while others read and
     append.
 
     \b

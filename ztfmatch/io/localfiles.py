@@ -12,14 +12,14 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 _UNFINISHED: Final = re.compile(r"#\d+$")
 
 
-def replace(place: Path, content: memoryview) -> None:
+def replace(place: Path, *parts: memoryview) -> None:
     """Write a file in place of any of that name.
 
     Raises
@@ -27,7 +27,7 @@ def replace(place: Path, content: memoryview) -> None:
     OSError
         As the system has it: no space left, not permitted ...; the file that was there stays.
     """
-    with _written(place, content, _begin_writing) as whole:
+    with _written(place, parts, _begin_writing) as whole:
         whole.replace(place)
 
 
@@ -41,13 +41,13 @@ def create(place: Path, content: memoryview) -> None:
     OSError
         As for :func:`replace`.
     """
-    with _written(place, content, os.fsync) as whole:
+    with _written(place, [content], os.fsync) as whole:
         place.hardlink_to(whole)
 
 
 @contextlib.contextmanager
-def _written(place: Path, content: memoryview, finish: Callable[[int], None]) -> Iterator[Path]:
-    """A file beside a place that has the content and no listed name; taken away if it is still there at the end."""
+def _written(place: Path, parts: Sequence[memoryview], finish: Callable[[int], None]) -> Iterator[Path]:
+    """A file beside a place that has all parts and no listed name; taken away if it is still there at the end."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -56,7 +56,8 @@ def _written(place: Path, content: memoryview, finish: Callable[[int], None]) ->
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         try:
-            _write_all(handle, content)
+            for part in parts:
+                _write_all(handle, part)
             finish(handle)
         finally:
             os.close(handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -98,16 +98,37 @@ class Destination:
     """What tells it from the other files of the commit."""
 
 
-def write_file(to: Destination, data: pa.Table) -> DataFile:
+class Witness(Protocol):
+    """Is shown what was encoded, as a reader will have it."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that it wants to see."""
+        ...
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take in some rows."""
+        ...
+
+
+def write_file(to: Destination, data: pa.Table, witness: Witness | None = None) -> DataFile:
     """Write one immutable file of a table and return its manifest row.
 
     Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes
     never take the place of a file that a snapshot may name.
     """
-    sealed = seal(encode(to.table, data))
-    sha256 = hashlib.sha256(sealed.content, usedforsecurity=False).hexdigest()
+    encoded = encode(to.table, data)
+    if witness is not None:
+        decoded = pq.ParquetFile(pa.BufferReader(encoded))
+        for batch in decoded.iter_batches(to.table.row_group_rows, columns=list(witness.columns), use_threads=False):
+            witness.add_batch(batch)
+    sealed = seal(encoded)
+    checksum = hashlib.sha256(usedforsecurity=False)
+    for part in sealed.parts:
+        checksum.update(part)
+    sha256 = checksum.hexdigest()
     path = paths.data_file(to.table.name, to.tile, to.commit, f"{to.part}-{sha256[:8]}")
-    to.storage.put(path, sealed.content)
+    to.storage.put(path, *sealed.parts)
     ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
     min_id, max_id = _bounds(data, ids)
     min_hmjd, max_hmjd = _bounds(data, times)
@@ -117,7 +138,7 @@ def write_file(to: Destination, data: pa.Table) -> DataFile:
         -1 if to.tile is None else to.tile.npix,
         path,
         data.num_rows,
-        len(sealed.content),
+        sealed.size,
         min_id,
         max_id,
         min_hmjd,

@@ -61,9 +61,24 @@ class Named(Protocol):
 class Sealed:
     """A file to be written."""
 
-    content: bytes
-    tail: int
+    parts: tuple[memoryview, bytes]
+    """Its bytes: all before the tail, as they were encoded, and the tail."""
     seal: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.parts[0]) + self.tail
+
+    @property
+    def tail(self) -> int:
+        """Bytes of its tail."""
+        return len(self.parts[1])
+
+    @property
+    def content(self) -> bytes:
+        """All its bytes."""
+        return b"".join(self.parts)
 
 
 def seal(parquet: pa.Buffer) -> Sealed:
@@ -85,7 +100,7 @@ def seal(parquet: pa.Buffer) -> Sealed:
     if at != end:
         raise ValueError(f"column chunks end at byte {at}; the footer begins at {end}")
     tail = b"".join([chunks.tobytes(), data[end:]])
-    return Sealed(b"".join([data[:end], tail]), len(tail), _digest(tail))
+    return Sealed((data[:end], tail), _digest(tail))
 
 
 def _chunk_lengths(metadata: pq.FileMetaData) -> list[int]:

@@ -105,13 +105,13 @@ class Storage:
             file.seek(start)
             return file.read_buffer(length)
 
-    def put(self, path: str, data: Bytes) -> None:
-        """Write an object, replacing one of the same name; :meth:`sync` makes it durable."""
+    def put(self, path: str, *parts: Bytes) -> None:
+        """Write an object of some parts, replacing one of the same name; :meth:`sync` makes it durable."""
         if (local := self.local_root) is None:
-            self._remote.put(path, data)
+            self._remote.put(path, parts[0] if len(parts) == 1 else b"".join(parts))
             return
         with _failures(f"cannot write {path} in {self.root}"):
-            localfiles.replace(local / path, memoryview(data).cast("B"))
+            localfiles.replace(local / path, *(memoryview(part).cast("B") for part in parts))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object, durably, unless one of that name and another content is there; False if there is one.

@@ -56,7 +56,7 @@ class CompactTask:
 
 
 def compact_tile(task: CompactTask) -> dict[str, Any]:
-    """Write the tile's rows anew, sorted, and read them back.
+    """Write the tile's rows anew, sorted, and compare what a reader will have of them with what was there.
 
     Returns
     -------
@@ -66,21 +66,18 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
     Raises
     ------
     StoreDamagedError
-        If what was read back is not what was there.
+        If what was written is not what was there.
     """
-    before = {DETECTIONS.name: _Content(DETECTIONS), ORPHANS.name: _Content(ORPHANS)}
+    detections, orphans = (_Check(_Content(table), _Content(table)) for table in (DETECTIONS, ORPHANS))
     files = _write_objects(task)
-    files += _write_detections(task, before[DETECTIONS.name])
-    files += _write_orphans(task, before[ORPHANS.name])
-    for name, old in before.items():
-        new = _Content(old.table)
-        for file in files:
-            if file.table == name:
-                new.add_file(task.storage, file)
+    files += _write_detections(task, detections)
+    files += _write_orphans(task, orphans)
+    for check in (detections, orphans):
+        old, new = check.read, check.written
         if (old.rows, old.digest) != (new.rows, new.digest):
             raise StoreDamagedError(
-                f"compaction of {name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} read back; "
-                f"{old.rows} of {old.digest:x} were there"
+                f"compaction of {old.table.name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} "
+                f"written; {old.rows} of {old.digest:x} were there"
             )
     return {"files": [file.to_json() for file in files]}
 
@@ -99,16 +96,23 @@ class _Content:
         self.rows += len(digests)
         self.digest = (self.digest + int(linked_digest(digests, columns[self._link], columns["exposureid"]))) % 2**64
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns that it needs."""
+        return [self._link, "exposureid", *MEASURED]
+
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Take in some rows."""
-        columns = [self._link, "exposureid", *MEASURED]
-        arrays = {name: batch[name].to_numpy(zero_copy_only=False) for name in columns if name != self._link}
+        arrays = {name: batch[name].to_numpy(zero_copy_only=False) for name in self.columns if name != self._link}
         self.add({**arrays, self._link: batch[self._link].fill_null(0).to_numpy()})
 
-    def add_file(self, storage: Storage, file: DataFile) -> None:
-        """Take in the rows of a file."""
-        for batch in iterate_batches(storage, file, [self._link, "exposureid", *MEASURED], self.table.row_group_rows):
-            self.add_batch(batch)
+
+@dataclass(frozen=True)
+class _Check:
+    """What was there of a table, and what was written of it, decoded again."""
+
+    read: _Content
+    written: _Content
 
 
 def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
@@ -134,13 +138,13 @@ def _write_objects(task: CompactTask) -> list[DataFile]:
     return [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
 
 
-def _write_detections(task: CompactTask, read: _Content) -> list[DataFile]:
+def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     """Detections by target tile, and the statistics of the objects in the same pass."""
     owner = _owners(task)
     public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
-    writers = [_TargetWriter(task, tile) for tile in task.targets]
+    writers = [_TargetWriter(task, tile, check.written) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
-    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, read.add):
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, check.read.add):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
             part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
@@ -184,8 +188,8 @@ def _lightcurves_of(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcur
 class _TargetWriter:
     """Collects the lightcurves of one target tile and writes a file whenever there are rows enough."""
 
-    def __init__(self, task: CompactTask, tile: Tile) -> None:
-        self._task, self._tile = task, tile
+    def __init__(self, task: CompactTask, tile: Tile, witness: _Content) -> None:
+        self._task, self._tile, self._witness = task, tile, witness
         self._held: list[pa.Table] = []
         self._files: list[DataFile] = []
 
@@ -198,7 +202,8 @@ class _TargetWriter:
     def _write(self) -> None:
         table = self._held[0] if len(self._held) == 1 else pa.concat_tables(self._held).combine_chunks()
         self._held = []
-        self._files.append(write_file(_to(self._task, DETECTIONS, self._tile, len(self._files)), table))
+        to = _to(self._task, DETECTIONS, self._tile, len(self._files))
+        self._files.append(write_file(to, table, self._witness))
 
     def close(self) -> list[DataFile]:
         if self._held:
@@ -206,16 +211,16 @@ class _TargetWriter:
         return self._files
 
 
-def _write_orphans(task: CompactTask, read: _Content) -> list[DataFile]:
+def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
     """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
     written: list[DataFile] = []
     numbers = [0] * len(task.targets)
-    for table in _orphan_groups(task, read):
+    for table in _orphan_groups(task, check.read):
         target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
         for i, tile in enumerate(task.targets):
             rows = table.filter(pa.array(target == i))
             if rows.num_rows:
-                written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows)))
+                written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows), check.written))
                 numbers[i] += 1
     return written
 
