@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 import ztfmatch
 from ztfmatch.io.catalogs import read_epochal, read_reference
+from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.products.simulate import SimulationConfig, simulate
@@ -171,3 +174,32 @@ def test_statistics_of_real_lightcurves_agree_with_numpy(dr5: ztfmatch.Store) ->
             assert mine["medianmag"] == pytest.approx(np.median(good), abs=2e-6)
             assert mine["magrms"] == pytest.approx(np.std(good, ddof=1), rel=1e-5)
             assert mine["percentiles_25"] == pytest.approx(np.percentile(good, 25), abs=2e-6)
+
+
+def test_rematch_and_back_gives_the_release_again(data_dir: Path, dr5: ztfmatch.Store, tmp_path: Path) -> None:
+    """The reference regenerated with other positions and 3 % fewer sources, then as it was."""
+    store = ztfmatch.Store(Storage.at(shutil.copytree(dr5.path, tmp_path / "store")))
+    original = next((data_dir / "replay" / "dr5_250").glob("*_refpsfcat.fits"))
+    before = _lightcurves(store)
+    rng = np.random.default_rng(3)
+    with fits.open(original) as hdus:
+        rows = hdus[1].data
+        rows["ra"] += rng.normal(0.0, 0.2 / 3600.0, len(rows))
+        rows["dec"] += rng.normal(0.0, 0.2 / 3600.0, len(rows))
+        hdus[1].data = rows[rng.random(len(rows)) > 0.03]
+        hdus.writeto(tmp_path / original.name)
+    changed = store.rematch(str(tmp_path / original.name))
+    assert changed.units[0].lost > 100
+    assert store.verify(deep=True).passed
+    assert not _lightcurves(store).equals(before)
+    back = store.rematch(str(original))
+    assert (back.units[0].generation, back.units[0].new) == (2, changed.units[0].lost)
+    assert _lightcurves(store).equals(before)
+    assert store.verify(deep=True).passed
+
+
+def _lightcurves(store: ztfmatch.Store) -> pa.Table:
+    """All detections, with the sourceid of the reference for the objectid."""
+    rows = store.snapshot().table("detections").sort_by([(n, "ascending") for n in ("objectid", "hmjd", "exposureid")])
+    ids = rows["objectid"].to_numpy()
+    return rows.set_column(0, "objectid", pa.array(ids % 10**7))
