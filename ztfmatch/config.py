@@ -20,7 +20,7 @@ MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
 
 GIBIBYTE: Final = 1 << 30
 
-ROWS_PER_TASK: Final = 1_000_000
+ROWS_PER_TASK: Final = 800_000
 """Catalog rows that one matching task takes by default."""
 
 VACUUM_GRACE_HOURS: Final = 24.0
