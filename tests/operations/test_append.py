@@ -41,6 +41,7 @@ from ztfmatch.io.log import commit_numbers
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.append import AppendConfig, append_catalogs
+from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.products.simulate.fitsout import ROW
 from ztfmatch.runner import Job, LoopExecutor, Outcome, Runner
@@ -199,6 +200,49 @@ def test_append_any_history_gives_the_same_store(
     assert commit_numbers(storage) == list(range(len(edges)))
     assert_same(sky_content(storage), expected)
     shutil.rmtree(storage.root)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_append_night_after_night_gives_the_statistics_of_one_build(
+    scene: Scene, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    nights, at_once = (make_store(tmp_path / name, scene.references) for name in ("nights", "at_once"))
+    for i in order:
+        append(nights, [scene.catalogs[i]])
+    append(at_once, scene.catalogs)
+    for storage in (nights, at_once):
+        update_statistics(storage, runner())
+    found, expected = (
+        open_snapshot(storage).read("statistics").sort_by("objectid").drop_columns(["snapshot"])
+        for storage in (nights, at_once)
+    )
+    assert found.num_rows > 100
+    assert found.schema == expected.schema
+    for name in found.column_names:  # bit for bit: of floats, too
+        one, other = (table[name].combine_chunks() for table in (found, expected))
+        assert one.is_null().equals(other.is_null())
+        assert one.fill_null(0).to_numpy().tobytes() == other.fill_null(0).to_numpy().tobytes(), name
+
+
+def test_append_reads_and_rewrites_no_stored_detection(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = make_store(tmp_path / "s", scene.references)
+    append(storage, scene.catalogs[:2])
+    stored = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "s" / "data").rglob("*.parq*")}
+    read: list[str] = []
+    for name in ("read", "read_range"):
+        original = getattr(Storage, name)
+
+        def noted(self: Storage, path: str, *rest: int, _do: Any = original) -> Any:
+            read.append(path)
+            return _do(self, path, *rest)
+
+        monkeypatch.setattr(Storage, name, noted)
+    append(storage, scene.catalogs)
+    assert any(path.startswith("data/objects/") for path in read)
+    assert not [path for path in read if path.startswith(("data/detections/", "data/orphans/"))]
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in stored} == stored
 
 
 @pytest.mark.parametrize("shuffle", [1, 2])
