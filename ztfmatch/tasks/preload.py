@@ -10,7 +10,10 @@ import numpy as np
 
 import ztfmatch.tasks.compact
 import ztfmatch.tasks.inspect
+import ztfmatch.tasks.lineage
 import ztfmatch.tasks.match
+import ztfmatch.tasks.rematch
+import ztfmatch.tasks.retire
 import ztfmatch.tasks.seeds
 import ztfmatch.tasks.verify  # noqa: F401
 from ztfmatch.kernels import crossmatch, lookup, rows, sphere, statistics
