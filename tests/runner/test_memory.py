@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
 import ztfmatch
 from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.operations import append as operation
+from ztfmatch.operations.append import AppendConfig, append_catalogs
+from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.products.simulate import benchmark_unit
+from ztfmatch.runner import LoopExecutor, Runner
 
 _CHILD = """
 import json, resource, sys
 from pathlib import Path
 import ztfmatch
 from ztfmatch.operations.append import AppendConfig
+from ztfmatch.operations.rematch import RematchConfig
 store = ztfmatch.open_store(sys.argv[1])
 if sys.argv[3] == "append":
     store.append(sys.argv[2], AppendConfig(rows_per_task=int(sys.argv[4])))
+elif sys.argv[3] == "rematch":
+    store.rematch(sys.argv[2], RematchConfig(rows_per_task=int(sys.argv[4])))
 else:
     getattr(store, sys.argv[3])()
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
@@ -37,23 +45,37 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def peak_bytes(store: Path, catalogs: Path, action: str, rows_per_task: int = 1_000_000) -> int:
-    arguments = [sys.executable, "-c", _CHILD, str(store), str(catalogs), action, str(rows_per_task)]
+def peak_bytes(store: Path, source: Path, action: str, rows_per_task: int = 1_000_000) -> int:
+    arguments = [sys.executable, "-c", _CHILD, str(store), str(source), action, str(rows_per_task)]
     return int(json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout))
 
 
 def test_memory_of_the_largest_task_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
     """All 2 million rows in one task: what is measured stays below what was projected, and that is not wild."""
     store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
-    projected = _projected(store, unit, 10**7)
+    config = AppendConfig(rows_per_task=10**7)
+    projected = _projected(lambda runner: append_catalogs(store.storage, [str(unit / "catalogs")], config, runner))
     measured = peak_bytes(tmp_path / "store", unit / "catalogs", "append", 10**7)
     assert measured <= projected
     assert projected <= 2.5 * measured
 
 
-def _projected(store: ztfmatch.Store, unit: Path, rows_per_task: int) -> int:
-    from ztfmatch.runner import LoopExecutor, Runner
+def test_memory_of_the_largest_rematch_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"))
+    moved = Path(shutil.copy(next((unit / "references").rglob("*.fits")), tmp_path))
+    with fits.open(moved, mode="update") as hdus:
+        hdus[1].data["dec"] += 0.2 / 3600.0
+    config = RematchConfig(rows_per_task=10**7)
+    projected = _projected(lambda runner: rematch(store.storage, [str(moved)], config, runner))
+    measured = peak_bytes(tmp_path / "store", moved, "rematch", 10**7)
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert store.snapshot().table("lineage").num_rows > 18_000
 
+
+def _projected(run: Callable[[Runner], object]) -> int:
+    """Most memory that an operation projects for a task, before it starts any."""
     seen: dict[str, int] = {}
 
     class Recording(Runner):
@@ -61,9 +83,8 @@ def _projected(store: ztfmatch.Store, unit: Path, rows_per_task: int) -> int:
             seen.update(projected)
             raise KeyboardInterrupt
 
-    config = operation.AppendConfig(rows_per_task=rows_per_task)
     with pytest.raises(KeyboardInterrupt):
-        operation.append_catalogs(store.storage, [str(unit / "catalogs")], config, Recording(LoopExecutor(), _BUDGET))
+        run(Recording(LoopExecutor(), _BUDGET))
     return max(seen.values())
 
 
