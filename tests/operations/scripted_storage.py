@@ -53,8 +53,8 @@ class ScriptedStorage(Storage):
 
     trouble: Trouble | None
 
-    def put(self, path: str, data: Any) -> None:
-        self._mutate(path, lambda: super(ScriptedStorage, self).put(path, data))
+    def put(self, path: str, *parts: Any) -> None:
+        self._mutate(path, lambda: super(ScriptedStorage, self).put(path, *parts))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         return bool(self._mutate(path, lambda: super(ScriptedStorage, self).put_if_absent(path, data)))
