@@ -181,21 +181,20 @@ def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) ->
     epochs_of_old, epochs_of_new = _totals(before, flows.old, flows.left), _totals(after, flows.new, flows.arrived)
     with np.errstate(invalid="ignore"):
         of_old, of_new = links.shared / epochs_of_old[links.old], links.shared / epochs_of_new[links.new]
-    order = np.lexsort((after.objectid[links.new], before.objectid[links.old]))
+    old = np.concatenate([before.objectid[links.old], before.objectid[lost], np.zeros(len(fresh), np.int64)])
+    new = np.concatenate([after.objectid[links.new], np.zeros(len(lost), np.int64), after.objectid[fresh]])
+    order = np.lexsort((new, old, old == 0))
 
     def joined(linked: npt.NDArray[Any], for_lost: float, for_new: float) -> npt.NDArray[Any]:
-        parts = [linked[order], np.full(len(lost), for_lost), np.full(len(fresh), for_new)]
-        return np.concatenate(parts).astype(linked.dtype)
+        parts = [linked, np.full(len(lost), for_lost), np.full(len(fresh), for_new)]
+        return np.concatenate(parts).astype(linked.dtype)[order]
 
-    old = np.concatenate([before.objectid[links.old][order], before.objectid[lost], np.zeros(len(fresh), np.int64)])
-    new = np.concatenate([after.objectid[links.new][order], np.zeros(len(lost), np.int64), after.objectid[fresh]])
-    dmag = after.mag[links.new] - before.mag[links.old]
     return Lineage(
-        old,
-        new,
+        old[order],
+        new[order],
         joined(kind, LOST, NEW).astype(np.int8),
         joined(separation, np.nan, np.nan),
-        joined(dmag, np.nan, np.nan),
+        joined(after.mag[links.new] - before.mag[links.old], np.nan, np.nan),
         joined(links.shared, 0, 0),
         joined(of_old, np.nan, np.nan),
         joined(of_new, np.nan, np.nan),
