@@ -23,6 +23,12 @@ GIBIBYTE: Final = 1 << 30
 ROWS_PER_TASK: Final = 800_000
 """Catalog rows that one matching task takes by default."""
 
+ROWS_PER_FILE: Final = 1_000_000
+"""Rows, about, of a file of detections or orphans that is not bounded by what a task takes."""
+
+SAME_ARCSEC: Final = 0.1
+"""Objects of two generations that are linked one to one are the same if they are no farther apart, else they moved."""
+
 VACUUM_GRACE_HOURS: Final = 24.0
 """Files that no snapshot names are spared by a vacuum for so long, by default."""
 

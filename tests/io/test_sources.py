@@ -9,7 +9,7 @@ from faultproxy import Fault, FaultProxy, always, first, undisturbed
 
 from ztfmatch.errors import BucketNotFoundError, CatalogError, ConfigError, StorageError
 from ztfmatch.io import sources
-from ztfmatch.io.sources import EPOCHAL_PATTERN, expand, fits, read_file
+from ztfmatch.io.sources import EPOCHAL_PATTERN, expand, glob_takes, read_file
 from ztfmatch.io.storage import Storage
 
 NAMES = [
@@ -88,7 +88,7 @@ def test_expand_url_of_a_bucket_that_is_not_there_names_it(s3_bucket: str) -> No
     ],
 )
 def test_fits_literals(path: str, wanted: str, taken: bool | None) -> None:
-    assert fits(path.split("/"), wanted.split("/") if wanted else [], EPOCHAL_PATTERN) is taken
+    assert glob_takes(path.split("/"), wanted.split("/") if wanted else [], EPOCHAL_PATTERN) is taken
 
 
 def test_read_file_of_a_url_is_that_of_the_file(both: tuple[Path, str]) -> None:

@@ -151,6 +151,25 @@ def test_unit_without_reference_gets_its_first_and_its_orphans_are_matched(sky: 
     assert_rematched(store, sky, "references", tmp_path / "fresh")
 
 
+def test_reference_of_a_unit_without_exposures_is_taken(sky: Path, tmp_path: Path) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    report = store.rematch(str(sky / "references_1"))
+    assert (report.committed, report.exposures, len(report.units)) == (True, 0, 4)
+    assert all(unit.lost and unit.new and unit.same for unit in report.units)
+    store.append(str(sky / "catalogs"))
+    assert_rematched(store, sky, "references_1", tmp_path / "fresh")
+
+
+def test_reference_without_seeds_makes_orphans_of_all_epochs(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    append(storage, [epochal_file(tmp_path, rows)])
+    report = ztfmatch.Store(storage).rematch(str(reference_file(tmp_path, rows[:0])))
+    assert (report.matched, report.orphans, report.units[0].lost, report.units[0].epochs_moved) == (0, 2, 2, 2)
+    assert table(storage, "orphans")["reason"].to_pylist() == ["no_seed", "no_seed"]
+    assert ztfmatch.Store(storage).verify(deep=True).passed
+
+
 def test_lineage_is_the_truth_of_known_changes(sky: Path, tmp_path: Path) -> None:
     """Twice: the pairs that the first made of single sources are those that the second merges."""
     truth: dict[str, Links] = {}

@@ -34,6 +34,8 @@ _FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedErr
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
+SHOWN_BAD_FILES = 20
+
 _NEVER_WRAPPED = 100_000
 """Width of a table that goes to a file or a pipe: one row a line."""
 
@@ -217,6 +219,15 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: s
     with console.capture() as capture:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def bad_files(rows: list[dict[str, object]]) -> list[str]:
+    """Lines that name the files that were refused, the first of them."""
+    if not rows:
+        return []
+    more = [f"  ... and {len(rows) - SHOWN_BAD_FILES:,} more"] if len(rows) > SHOWN_BAD_FILES else []
+    shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:SHOWN_BAD_FILES]]
+    return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from ztfmatch.cli.common import (
     Command,
+    bad_files,
     counted,
     emit,
     json_option,
@@ -20,11 +21,9 @@ from ztfmatch.cli.common import (
     size_text,
 )
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.cli.store import bad_files
 from ztfmatch.config import Resources
 
 _UNITS_SHOWN = 40
-_KINDS = ("same", "moved", "split", "merged", "lost", "new")
 
 
 @click.command(cls=Command)
@@ -56,6 +55,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
       ztfmatch rematch survey.store --references /data/ztf/ref/new --workers 8 --note "references of May"
     """
     from ztfmatch.operations.rematch import RematchConfig
+    from ztfmatch.schema.lineage import LINEAGE_KINDS
 
     with progress_bar(as_json) as progress:
         report = open_store(store).rematch(references, RematchConfig(strict, note=note), resources, progress, dry_run)
@@ -71,7 +71,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
         line = f"Nothing to match again: {counted(report.known, 'reference')} known."
     emit(report, as_json, [line])
     if not as_json and report.units:
-        names = ("unit", "generation", "seeds", *_KINDS, "epochs", "epochs_moved")
+        names = ("unit", "generation", "seeds", *LINEAGE_KINDS, "epochs", "epochs_moved")
         rows = [[getattr(unit, name) for name in names] for unit in report.units]
         print_table([name.replace("_", " ") for name in names], rows[:_UNITS_SHOWN])
         if len(rows) > _UNITS_SHOWN:

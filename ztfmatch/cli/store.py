@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 
 from ztfmatch.cli.common import (
+    SHOWN_BAD_FILES,
     Command,
     as_plain,
+    bad_files,
     counted,
     emit,
     json_option,
@@ -24,7 +26,6 @@ from ztfmatch.cli.common import (
 from ztfmatch.config import ROWS_PER_TASK, Resources, StoreConfig
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_SHOWN_BAD_FILES = 20
 _SHOWN_UNITS = 5
 
 
@@ -157,15 +158,6 @@ def _lacking(units: list[str]) -> list[str]:
     return [f"No reference yet, so that all rows are orphans: {counted(len(units), 'unit')}, {named}{more}"]
 
 
-def bad_files(rows: list[dict[str, object]]) -> list[str]:
-    """Lines that name the files that were refused, the first of them."""
-    if not rows:
-        return []
-    more = [f"  ... and {len(rows) - _SHOWN_BAD_FILES:,} more"] if len(rows) > _SHOWN_BAD_FILES else []
-    shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:_SHOWN_BAD_FILES]]
-    return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
-
-
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--note", help="Kept in the history.")
@@ -216,7 +208,7 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
         for check in report.checks:
             if not check.passed:
                 click.echo(f"{check.check}: for instance {check.example}")
-        for text in report.damaged[:_SHOWN_BAD_FILES]:
+        for text in report.damaged[:SHOWN_BAD_FILES]:
             click.echo(f"damaged: {text}")
         if report.damaged:
             click.echo(f"{counted(len(report.damaged), 'damaged file')}; rows were not checked.")

@@ -9,10 +9,9 @@ digest, the seal, are in the manifest, whose name has the digest of its own cont
 from __future__ import annotations
 
 import bisect
-import hashlib
 import io
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from xxhash import xxh3_64_intdigest
 
 from ztfmatch.errors import StorageError, StoreDamagedError
+from ztfmatch.io.records import short_digest
 from ztfmatch.io.storage import Storage
 
 _MAGIC: Final = b"PAR1"
@@ -100,16 +100,12 @@ def seal(parquet: pa.Buffer) -> Sealed:
     if at != end:
         raise ValueError(f"column chunks end at byte {at}; the footer begins at {end}")
     tail = b"".join([chunks.tobytes(), data[end:]])
-    return Sealed((data[:end], tail), _digest(tail))
+    return Sealed((data[:end], tail), short_digest(tail))
 
 
 def _chunk_lengths(metadata: pq.FileMetaData) -> list[int]:
     groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
     return [group.column(c).total_compressed_size for group in groups for c in range(metadata.num_columns)]
-
-
-def _digest(tail: Any) -> str:
-    return hashlib.sha256(tail, usedforsecurity=False).hexdigest()[:16]
 
 
 class Tail:
@@ -124,7 +120,7 @@ class Tail:
     def __init__(self, storage: Storage, file: Named) -> None:
         self.start = file.size - file.tail
         self.content = _read(storage, file, self.start, file.tail)
-        if _digest(self.content) != file.seal:
+        if short_digest(self.content) != file.seal:
             raise StoreDamagedError(f"{file.described} is damaged: its last {file.tail} bytes are not as written")
         self.metadata: pq.FileMetaData = pq.read_metadata(pa.BufferReader(self.content))
         number = self.metadata.num_row_groups * self.metadata.num_columns

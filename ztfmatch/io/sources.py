@@ -69,7 +69,7 @@ def _expand_url(place: str, pattern: str) -> Iterator[str]:
     fixed = next((i for i, part in enumerate(wanted) if glob.has_magic(part)), len(wanted))
     found = False
     for entry in bucket.entries("/".join(wanted[:fixed])):
-        taken = fits(entry.path.split("/"), wanted, pattern)
+        taken = glob_takes(entry.path.split("/"), wanted, pattern)
         found = found or taken is not None
         if taken:
             yield f"{url.root}/{entry.path}"
@@ -77,7 +77,7 @@ def _expand_url(place: str, pattern: str) -> Iterator[str]:
         raise ConfigError(f"{place}: no such object or prefix, and no object fits it as a glob")
 
 
-def fits(path: list[str], wanted: list[str], pattern: str) -> bool | None:
+def glob_takes(path: list[str], wanted: list[str], pattern: str) -> bool | None:
     """Whether a glob takes an object: by its own name, or as one that fits ``pattern`` below a prefix that it fits.
 
     Parameters

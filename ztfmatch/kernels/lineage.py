@@ -3,8 +3,8 @@
 Every detection is *attributed* to the seed that is nearest within the radius, whether it became that seed's epoch or
 lost to a nearer detection of its exposure. Old and new objects are linked if at least half of what is attributed to one
 of them is attributed to the other too: so the two detections of a blend that the old reference held as one source, of
-which one an exposure lost, still say that it split. An object without detections is linked to the
-nearest of the other generation within the radius.
+which one an exposure lost, still say that it split. An object without detections is linked to the nearest of the other
+generation within the radius.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.config import SAME_ARCSEC
 from ztfmatch.kernels.crossmatch import build_grid, nearest_seeds
 from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2
+from ztfmatch.schema.lineage import LINEAGE_KINDS
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-SAME, MOVED, SPLIT, MERGED, LOST, NEW = range(6)
+SAME, MOVED, SPLIT, MERGED, LOST, NEW = range(len(LINEAGE_KINDS))
 """Kinds, as numbers."""
 
 LINKED_FRACTION: Final = 0.5
 """Part of the detections attributed to an object that makes a link."""
-
-SAME_ARCSEC: Final = 0.1
-"""Objects linked one to one are the same if they are no farther apart, else they moved."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def count_flows(old: Ids, new: Ids, was_epoch: Mask, is_epoch: Mask) -> Flows:
         Whether it was, and is, an epoch of that object.
     """
     if not len(old):
-        none = np.zeros(0, np.int64)
-        return Flows(none, none, none, none, none, none)
+        return add_flows()
     starts = np.flatnonzero(np.concatenate([[True], (old[1:] != old[:-1]) | (new[1:] != new[:-1])]))
     lengths = np.diff(np.append(starts, len(old)))
     sums = [np.add.reduceat(part.astype(np.int64), starts) for part in (was_epoch, is_epoch, was_epoch & is_epoch)]
@@ -71,8 +69,11 @@ def count_flows(old: Ids, new: Ids, was_epoch: Mask, is_epoch: Mask) -> Flows:
 
 
 def add_flows(*parts: Flows) -> Flows:
-    """The sum of several counts, by old, then new object."""
-    old, new, *counts = (np.concatenate([getattr(part, name) for part in parts]) for name in Flows.__dataclass_fields__)
+    """The sum of several counts, or of none, by old, then new object."""
+    none = np.zeros(0, np.int64)
+    old, new, *counts = (
+        np.concatenate([none, *(getattr(part, name) for part in parts)]) for name in Flows.__dataclass_fields__
+    )
     order = np.lexsort((new, old))
     old, new = old[order], new[order]
     starts = np.flatnonzero(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from ztfmatch.config import CompactConfig
+from ztfmatch.config import ROWS_PER_FILE, CompactConfig
 from ztfmatch.errors import CommitConflictError
 from ztfmatch.io import log
 from ztfmatch.io.manifest import TileFiles
@@ -17,7 +17,7 @@ from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS
-from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, ROWS_PER_FILE, CompactTask, compact_tile
+from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
 from ztfmatch.tasks.ledger import CompactLedgerTask, compact_ledger
 from ztfmatch.tasks.staging import clear
 

@@ -40,7 +40,8 @@ from ztfmatch.tasks.rematch import rematch_tile
 from ztfmatch.tasks.retire import retire_tile
 from ztfmatch.tasks.staging import clear
 
-ROWS_PER_TASK: Final = 6_000_000
+ROWS_PER_REMATCH: Final = 6_000_000
+"""Stored detections that one task takes by default: as many as its memory allows, since each reads its files anew."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RematchConfig:
     """
 
     strict: bool = False
-    rows_per_task: int = ROWS_PER_TASK
+    rows_per_task: int = ROWS_PER_REMATCH
     note: str | None = None
 
     def validate(self) -> None:
@@ -155,8 +156,7 @@ def rematch(
     work = _match(plan, config, runner, write=not dry_run)
     commit, size = snapshot.commit, 0
     if not dry_run:
-        usable = [row for row in found if row["source"] not in {bad["source"] for bad in refused}]
-        entries, removed = quarantine_change(snapshot, quarantined, usable)
+        entries, removed = quarantine_change(snapshot, quarantined, found)
         if rows or entries or removed:
             tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], entries, removed)
             commit, size = _commit(plan, work, tables, _Told(list(references), config, watch.started))

@@ -89,11 +89,14 @@ def _touched(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
 
 def rematch_tasks(plan: RematchPlan, rows_per_task: int, write: bool) -> list[RematchTask]:
     """One task for each tile and batch of exposures."""
-    touched, tasks = plan.touched, []
-    for tile in plan.tiles:
-        rows = [row for row in plan.exposures if tile in touched[row["exposureid"]]]
+    by_tile: dict[Tile, list[Row]] = {tile: [] for tile in plan.tiles}
+    for row in plan.exposures:
+        for tile in plan.touched[row["exposureid"]]:
+            by_tile[tile].append(row)
+    tasks = []
+    for tile, rows in by_tile.items():
         for number, batch in enumerate(_batches(rows, rows_per_task)):
-            exposures = tuple(_stored(row, len(touched[row["exposureid"]]) > 1) for row in batch)
+            exposures = tuple(_stored(row, len(plan.touched[row["exposureid"]]) > 1) for row in batch)
             tasks.append(_task(plan, tile, number, exposures, write))
     return tasks
 

@@ -86,27 +86,27 @@ class Selection:
             raise ConfigError("select objects either by objectid or by cone: give one of them")
 
 
-def find_objects(snapshot: SnapshotFiles, selection: Selection, columns: Sequence[str] = OBJECTS.names) -> pa.Table:
+def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
     if selection.cone is not None:
-        return _objects_in_cone(snapshot, selection.cone, columns)
-    ids = sorted(set(selection.objectids or ()))
+        return _objects_in_cone(snapshot, selection.cone)
+    return _objects_by_id(snapshot, selection.objectids or (), OBJECTS.names)
+
+
+def _objects_by_id(snapshot: SnapshotFiles, objectids: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    ids = sorted(set(objectids))
     files = [file for tile in _tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(OBJECTS.name, tile)]
     rows = read_rows(snapshot.storage, files, columns, _ranges(ids), threads=True)
-    return OBJECTS.schema.empty_table().select(columns) if rows is None else rows.sort_by("objectid")
+    return OBJECTS.schema.empty_table().select(list(columns)) if rows is None else rows.sort_by("objectid")
 
 
-def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone, columns: Sequence[str]) -> pa.Table:
-    schema = (
-        OBJECTS.schema.empty_table()
-        .select(columns)
-        .schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
-    )
+def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
+    schema = OBJECTS.schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
     tiles = _tiles_of_cone(snapshot, cone)
     near = [_near(snapshot.object_positions(tile), cone) for tile in tiles]
     ids = np.concatenate([found[0]["objectid"].to_numpy() for found in near])
     files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
-    rows = read_rows(snapshot.storage, files, columns, _ranges(ids.tolist()), threads=True) if ids.size else None
+    rows = read_rows(snapshot.storage, files, OBJECTS.names, _ranges(ids.tolist()), threads=True) if ids.size else None
     if rows is None:
         return schema.empty_table()
     separation = np.concatenate([found[1] for found in near])[np.argsort(ids)]
@@ -173,7 +173,7 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
 def _places(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """``objectid``, ``ra`` and ``dec`` of a selection, by objectid; of a cone nothing but kept positions is read."""
     if selection.cone is None:
-        return find_objects(snapshot, selection, _PLACED)
+        return _objects_by_id(snapshot, selection.objectids or (), _PLACED)
     near = [_near(snapshot.object_positions(tile), selection.cone) for tile in _tiles_of_cone(snapshot, selection.cone)]
     return pa.concat_tables([found[0] for found in near]).sort_by("objectid")
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from ztfmatch.config import SAME_ARCSEC
 from ztfmatch.schema.types import Column, Encoding, Table
 
 SAME: Final = "same"
@@ -44,8 +45,8 @@ LINEAGE: Final = Table(
             "kind",
             pa.dictionary(pa.int8(), pa.string()),
             "",
-            f"'{SAME}' or '{MOVED}' (by more than 0.1 arcsec): one became one; '{SPLIT}': one became several; "
-            f"'{MERGED}': several became one; '{LOST}': no successor; '{NEW}': no predecessor",
+            f"'{SAME}' or '{MOVED}' (by more than {SAME_ARCSEC} arcsec): one became one; '{SPLIT}': one became "
+            f"several; '{MERGED}': several became one; '{LOST}': no successor; '{NEW}': no predecessor",
             "rematch",
             encoding=Encoding.DICTIONARY,
         ),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.config import ROWS_PER_FILE
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves
 from ztfmatch.io.parquet import (
@@ -29,7 +30,6 @@ from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.statistics import StatisticsBuilder, released_exposures
 
-ROWS_PER_FILE: Final = 1_000_000
 _ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
 """With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
 BYTES_PER_ROW_IN_FLIGHT: Final = 900

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.config import ROWS_PER_FILE
 from ztfmatch.io.merge import Arrays, numpy_columns
 from ztfmatch.io.parquet import DataFile, Destination, in_ranges, iterate_batches, read_footer, read_row_group
 from ztfmatch.io.storage import Storage
@@ -33,7 +34,6 @@ from ztfmatch.tasks.seeds import ReferenceInput, seed_positions
 BYTES_PER_ROW: Final = 240
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
 
-ROWS_PER_FILE: Final = 1_000_000
 _BATCH_ROWS: Final = 131_072
 _KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
 """Columns that a detection keeps, whatever it is matched to."""

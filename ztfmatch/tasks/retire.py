@@ -26,7 +26,7 @@ from ztfmatch.io.parquet import (
 )
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
-from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS, TABLES, Table
+from ztfmatch.schema import OBJECTS, ORPHANS, TABLES, Table
 from ztfmatch.schema.sky import RETIRED
 from ztfmatch.survey import Unit, objectid_range
 from ztfmatch.tasks.seeds import ReferenceInput, objects_of_tile
@@ -86,7 +86,7 @@ def _retired(rows: pa.Table, retire: Mask) -> pa.Table:
     status = pc.if_else(pa.array(retire), RETIRED, rows["status"].cast(pa.string()))
     field = OBJECTS.schema.field("status")
     at = rows.schema.get_field_index("status")
-    return rows.set_column(at, field, status.cast(pa.string()).dictionary_encode().cast(field.type))
+    return rows.set_column(at, field, status.dictionary_encode().cast(field.type))
 
 
 def _holds(storage: Storage, file: DataFile, units: Sequence[Unit]) -> bool:
@@ -107,7 +107,7 @@ def _holds(storage: Storage, file: DataFile, units: Sequence[Unit]) -> bool:
 
 def _of_units(rows: pa.Table, units: Sequence[Unit]) -> Mask:
     """Whether each row is of one of the units."""
-    if DETECTIONS.columns[0].name in rows.column_names:
+    if "objectid" in rows.column_names:
         return in_ranges(rows["objectid"].to_numpy(), [objectid_range(unit) for unit in units])
     found = np.zeros(rows.num_rows, bool)
     field, rcid, fid = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
