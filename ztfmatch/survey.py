@@ -31,6 +31,9 @@ PALOMAR_GEODETIC: Final = (-116.8630, 33.3563, 1712.0)
 MAX_NAME_LAG_DAY: Final = 0.01
 """How far the time in a catalog's name may be from OBSMJD: in real ones it is 0 to 118 s earlier."""
 
+MAX_OBJECTID: Final = 10**16 - 1
+"""Objectids are of at most 16 digits; transientids are larger."""
+
 MAX_GENERATION: Final = 9
 MAX_SOURCEID: Final = 10**7 - 1
 N_RCID: Final = 64
@@ -136,6 +139,57 @@ def exposureid_of(fracday: int, rcid: int) -> int:
     so the number is unique in the survey; it stays below 2^53 and is exact in every tool.
     """
     return fracday * 100 + rcid
+
+
+FIRST_TRANSIENT_DATE: Final = 20170112
+"""Before it a transientid would be as small as an objectid; the survey began a year later."""
+
+LAST_TRANSIENT_DATE: Final = 20420401
+"""After it a transientid would not fit 64 bits."""
+
+_TRANSIENT_EPOCH_DATE: Final = 20170101
+
+
+def transientid_of(exposureid: Any, sourceid: Any) -> Any:
+    """Name of a transient: the detection that founded it, as one number; of integers or arrays of int64.
+
+    ((days since 2017-01-01) * 10^6 + ffffff) * 10^9 + rcid * 10^7 + sourceid, with ffffff and rcid those of the
+    exposureid. It is above MAX_OBJECTID for dates from FIRST_TRANSIENT_DATE, fits 64 bits until LAST_TRANSIENT_DATE,
+    and no two detections have the same.
+
+    Parameters
+    ----------
+    exposureid, sourceid : int or int64 ndarray
+        Of a date in that range; 0..10^7 - 1.
+    """
+    fracday, rcid = exposureid // 100, exposureid % 100
+    days = _days_of_date(fracday // 10**6) - _days_of_date(_TRANSIENT_EPOCH_DATE)
+    return (days * 10**6 + fracday % 10**6) * 10**9 + rcid * 10**7 + sourceid
+
+
+def founder_of_transientid(transientid: Any) -> tuple[Any, Any]:
+    """Exposureid and sourceid of the detection that a transient is named after: the inverse of transientid_of."""
+    time, rest = transientid // 10**9, transientid % 10**9
+    date = _date_of_days(time // 10**6 + _days_of_date(_TRANSIENT_EPOCH_DATE))
+    return (date * 10**6 + time % 10**6) * 100 + rest // 10**7, rest % 10**7
+
+
+def _days_of_date(date: Any) -> Any:
+    """Days from 0000-03-01 to a Gregorian date YYYYMMDD."""
+    year, month, day = date // 10_000, date // 100 % 100, date % 100
+    year, month = year - (month <= 2), (month + 9) % 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1
+
+
+def _date_of_days(days: Any) -> Any:
+    """Gregorian date YYYYMMDD, so many days after 0000-03-01."""
+    era, day = days // 146_097, days % 146_097
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day = day - (365 * year + year // 4 - year // 100)
+    month = (5 * day + 2) // 153
+    day = day - (153 * month + 2) // 5 + 1
+    year = era * 400 + year + (month >= 10)
+    return year * 10_000 + ((month + 2) % 12 + 1) * 100 + day
 
 
 def mjd_of_fracday(fracday: int) -> float:

@@ -35,7 +35,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 
 FORMAT: Final = "ztfmatch-store"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
 @dataclass(frozen=True)

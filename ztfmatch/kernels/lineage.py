@@ -5,6 +5,11 @@ lost to a nearer detection of its exposure. Old and new objects are linked if at
 of them is attributed to the other too: so the two detections of a blend that the old reference held as one source, of
 which one an exposure lost, still say that it split. An object without detections is linked to the nearest of the other
 generation within the radius.
+
+Transients are among the old and the new ones, told by their ids above MAX_OBJECTID; the detections of a transient are
+attributed to it. An object is linked to a transient only by half of what is attributed to the object: a few epochs that
+it lost are no successor. It is lost if no object succeeds it; what happened between objects is told by their links
+alone. A transient that stays what it is has no row.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from ztfmatch.config import SAME_ARCSEC
 from ztfmatch.kernels.crossmatch import build_grid, nearest_seeds
 from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2
 from ztfmatch.schema.lineage import LINEAGE_KINDS
+from ztfmatch.survey import MAX_OBJECTID
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -85,14 +91,19 @@ def add_flows(*parts: Flows) -> Flows:
 
 @dataclass(frozen=True)
 class Generation:
-    """The objects of one generation of a unit, ascending by objectid."""
+    """The objects of one generation of a unit and its transients, ascending by id."""
 
     objectid: Ids
     """Shape (N,)."""
     xyz: Floats
     """ICRS unit vectors, shape (N, 3)."""
     mag: Floats
-    """Reference magnitude, shape (N,); NaN where unknown."""
+    """Reference magnitude, of a transient its mean, shape (N,); NaN where unknown."""
+
+    @property
+    def transient(self) -> Mask:
+        """Which of them are transients."""
+        return self.objectid > MAX_OBJECTID
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,8 @@ def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: fl
     old, new = np.searchsorted(before.objectid, flows.old[both]), np.searchsorted(after.objectid, flows.new[both])
     of_old, of_new = _totals(before, flows.old, flows.attributed), _totals(after, flows.new, flows.attributed)
     attributed = flows.attributed[both]
-    linked = attributed >= LINKED_FRACTION * np.minimum(of_old[old], of_new[new])
+    least = np.where(~before.transient[old] & after.transient[new], of_old[old], np.minimum(of_old[old], of_new[new]))
+    linked = attributed >= LINKED_FRACTION * least
     by_place = _links_by_position(before, after, (of_old, of_new), radius_arcsec)
     shared = np.concatenate([flows.shared[both][linked], np.zeros(len(by_place[0]), np.int64)])
     pairs = np.stack([np.concatenate([old[linked], by_place[0]]), np.concatenate([new[linked], by_place[1]])])
@@ -146,6 +158,10 @@ class _Links:
     new: Ids
     shared: Ids
 
+    def where(self, keep: Mask) -> _Links:
+        """Some of them."""
+        return _Links(self.old[keep], self.new[keep], self.shared[keep])
+
 
 def _totals(generation: Generation, ids: Ids, counts: Ids) -> Ids:
     """Sum of counts by object."""
@@ -158,27 +174,41 @@ def _links_by_position(
     before: Generation, after: Generation, attributed: tuple[Ids, Ids], radius_arcsec: float
 ) -> tuple[Ids, Ids]:
     """Rows of objects without detections and of the nearest object of the other generation within the radius."""
-    dark_old, near_new = _nearest(before, np.flatnonzero(attributed[0] == 0), after, radius_arcsec)
-    dark_new, near_old = _nearest(after, np.flatnonzero(attributed[1] == 0), before, radius_arcsec)
+    dark_old, near_new = _nearest(before, attributed[0] == 0, after, radius_arcsec)
+    dark_new, near_old = _nearest(after, attributed[1] == 0, before, radius_arcsec)
     return np.concatenate([dark_old, near_old]), np.concatenate([near_new, dark_new])
 
 
-def _nearest(of: Generation, rows: Ids, among: Generation, radius_arcsec: float) -> tuple[Ids, Ids]:
-    """Those of the rows that have an object of the other generation within the radius, and the row of the nearest."""
-    if not (len(rows) and len(among.objectid)):
+def _nearest(of: Generation, dark: Mask, among: Generation, radius_arcsec: float) -> tuple[Ids, Ids]:
+    """Rows of dark objects that have an object of the other generation within the radius, and that of the nearest."""
+    rows, others = np.flatnonzero(dark & ~of.transient), np.flatnonzero(~among.transient)
+    if not (len(rows) and len(others)):
         return rows[:0], rows[:0]
-    nearest, _ = nearest_seeds(build_grid(among.xyz, radius_arcsec), of.xyz[rows])
-    return rows[nearest >= 0], nearest[nearest >= 0].astype(np.int64)
+    nearest, _ = nearest_seeds(build_grid(among.xyz[others], radius_arcsec), of.xyz[rows])
+    return rows[nearest >= 0], others[nearest[nearest >= 0]]
+
+
+def _kinds(before: Generation, after: Generation, links: _Links, separation: Floats) -> Ids:
+    """What each link is: between two objects by such links alone, else by all."""
+    from_object, to_object = ~before.transient[links.old], ~after.transient[links.new]
+    apart = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
+    kind = apart.copy()
+    for chosen, counted in ((slice(None), slice(None)), (from_object & to_object, from_object & to_object)):
+        several = np.bincount(links.old[counted], minlength=len(before.objectid))[links.old] > 1
+        joined = np.bincount(links.new[counted], minlength=len(after.objectid))[links.new] > 1
+        kind[chosen] = np.where(joined, MERGED, np.where(several, SPLIT, apart))[chosen]
+    succeeded = np.bincount(links.old[to_object], minlength=len(before.objectid))[links.old] > 0
+    return np.where(from_object & ~to_object, np.where(succeeded, SPLIT, LOST), kind)
 
 
 def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) -> Lineage:
     lost = np.setdiff1d(np.arange(len(before.objectid)), links.old)
-    fresh = np.setdiff1d(np.arange(len(after.objectid)), links.new)
+    fresh = np.setdiff1d(np.flatnonzero(~after.transient), links.new)
     chord2 = ((before.xyz[links.old] - after.xyz[links.new]) ** 2).sum(axis=1)
     separation = arcsec_of_chord2(chord2)
-    kind = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
-    kind[np.bincount(links.old, minlength=len(before.objectid))[links.old] > 1] = SPLIT
-    kind[np.bincount(links.new, minlength=len(after.objectid))[links.new] > 1] = MERGED
+    kind = _kinds(before, after, links, separation)
+    told = before.objectid[links.old] != after.objectid[links.new]
+    links, kind, separation = links.where(told), kind[told], separation[told]
     epochs_of_old, epochs_of_new = _totals(before, flows.old, flows.left), _totals(after, flows.new, flows.arrived)
     with np.errstate(invalid="ignore"):
         of_old, of_new = links.shared / epochs_of_old[links.old], links.shared / epochs_of_new[links.new]

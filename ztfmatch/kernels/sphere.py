@@ -123,3 +123,10 @@ def lonlat_of(vector: Floats) -> tuple[float, float]:
     """Right ascension 0..360 and declination in degrees of one vector, shape (3,)."""
     ra = math.degrees(math.atan2(vector[1], vector[0])) % 360.0
     return ra, math.degrees(math.atan2(vector[2], math.hypot(vector[0], vector[1])))
+
+
+def lonlats_of(vectors: Floats) -> tuple[Floats, Floats]:
+    """Right ascensions 0..360 and declinations in degrees of vectors of any length, shape (N, 3)."""
+    x, y, z = vectors.T
+    ra = np.degrees(np.arctan2(y, x))
+    return np.where(ra < 0.0, ra + 360.0, ra) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))

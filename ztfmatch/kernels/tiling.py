@@ -23,6 +23,9 @@ Pixels = npt.NDArray[np.int64]
 FINE_ORDER: Final = 13
 """Order of the grid on which tiles and margins are decided; its pixels are 25.8 arcsec wide on average."""
 
+REACH_ORDER: Final = 11
+"""Order of the pixels that make the reach around a tile, much wider than the margin; no tile is smaller."""
+
 _CAP_ORDER: Final = 7
 
 
@@ -147,19 +150,46 @@ def in_tile(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
     return (fine >= low) & (fine < high)
 
 
-@functools.lru_cache(maxsize=64)
 def margin_ring(tile: Tile) -> Pixels:
     """Fine pixels that surround the tile, ascending: they hold all that is within MARGIN_ARCSEC of it."""
-    low, _ = tile.fine_range
-    side = 1 << (FINE_ORDER - tile.order)
+    return ring(tile, FINE_ORDER)
+
+
+@functools.lru_cache(maxsize=64)
+def ring(tile: Tile, order: int) -> Pixels:
+    """Pixels of an order that surround the tile, ascending; the order is the tile's or a higher one."""
+    shift = 2 * (order - tile.order)
+    low, high = tile.npix << shift, (tile.npix + 1) << shift
+    side = 1 << (order - tile.order)
     along = np.arange(side, dtype=np.int64)
     spread = _spread_bits(along)
     far = _spread_bits(np.array([side - 1], np.int64))[0]
     border = low + np.unique(np.concatenate([spread, spread << 1, spread | (far << 1), (spread << 1) | far]))
-    around = np.unique(hpgeom.neighbors(1 << FINE_ORDER, border))
-    ring: Pixels = around[(around >= 0) & ~in_tile(around, tile)]
-    ring.setflags(write=False)
-    return ring
+    around = np.unique(hpgeom.neighbors(1 << order, border))
+    pixels: Pixels = around[(around >= 0) & ~((around >= low) & (around < high))]
+    pixels.setflags(write=False)
+    return pixels
+
+
+def in_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether each fine pixel belongs to the tile or to the pixels of REACH_ORDER around it, shape (N,)."""
+    inside = in_tile(fine, tile)
+    outside = np.flatnonzero(~inside)
+    inside[outside] = np.isin(fine[outside] >> 2 * (FINE_ORDER - REACH_ORDER), ring(tile, REACH_ORDER))
+    return inside
+
+
+def at_edge_of_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether there may be positions within MARGIN_ARCSEC of each fine pixel that are not in reach, shape (N,)."""
+    edge = np.zeros(len(fine), bool)
+    outside = np.flatnonzero(~in_tile(fine, tile))
+    pixels, at = np.unique(fine[outside], return_inverse=True)
+    if not len(pixels):
+        return edge
+    around = hpgeom.neighbors(1 << FINE_ORDER, pixels).reshape(-1, 8)
+    reached = in_reach(np.where(around < 0, pixels[:, None], around).ravel(), tile).reshape(-1, 8)
+    edge[outside] = np.asarray(~reached.all(axis=1))[at]
+    return edge
 
 
 def _spread_bits(values: Pixels) -> Pixels:

@@ -16,7 +16,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
 from ztfmatch.tasks.ledger import CompactLedgerTask, compact_ledger
 from ztfmatch.tasks.staging import clear
@@ -26,6 +26,9 @@ LEDGER_ROWS: Final = 500_000
 
 _CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
 _TILED: Final = (*_CONTENT, STATISTICS.name)
+_TRANSIENTS: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
+_DATED: Final = (ORPHANS.name, *_TRANSIENTS)
+"""Tables whose files keep the number of the commit that their content is of."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def compact(
     snapshot = open_snapshot(storage)
     plan = _Plan(_tiles(snapshot, config), _ledger_groups(snapshot, config))
     before = [file for tile in plan.tiles for name in _TILED for file in snapshot.of_tile(name, tile)]
+    before += [file for tile in plan.split for name in _TRANSIENTS for file in snapshot.of_tile(name, tile)]
     before += plan.ledger_files
     added: list[DataFile] = []
     commit = snapshot.commit
@@ -189,6 +193,7 @@ def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operat
         tuple(snapshot.of_tile(OBJECTS.name, tile)),
         tuple(snapshot.of_tile(DETECTIONS.name, tile)),
         tuple(snapshot.of_tile(ORPHANS.name, tile)),
+        tuple(file for name in (_TRANSIENTS if len(targets) > 1 else ()) for file in snapshot.of_tile(name, tile)),
         tuple(snapshot.of_table(EXPOSURES.name)),
         snapshot.number,
         snapshot.number + 1,
@@ -229,7 +234,9 @@ def _on_top(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, ti
         return None
     stale = {tile for tile, name in came if name != ORPHANS.name}
     added = [
-        file if file.table == STATISTICS.name and file.tile in stale else replace(file, commit=head.number + 1)
+        file
+        if file.table in _DATED or (file.table == STATISTICS.name and file.tile in stale)
+        else replace(file, commit=head.number + 1)
         for file in change.added
     ]
     return replace(change, added=added, removed=content | _paths(head, tiles, (STATISTICS.name,)))

@@ -18,6 +18,7 @@ from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.references import inspect_all, refusal
@@ -27,11 +28,15 @@ from ztfmatch.operations.rematchplan import (
     newest_references,
     plan_rematch,
     projected_bytes,
+    regrouped_tiles,
     rematch_tasks,
     retire_tasks,
 )
+from ztfmatch.operations.transients import TABLES as TRANSIENT_TABLES
+from ztfmatch.operations.transients import grouped_paths, transient_tasks
+from ztfmatch.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import EXPOSURES, QUARANTINE, REFERENCES
+from ztfmatch.schema import EXPOSURES, ORPHANS, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.survey import MAX_GENERATION
 from ztfmatch.tasks.ledger import RecountTask, recount
@@ -39,6 +44,7 @@ from ztfmatch.tasks.lineage import trace_unit
 from ztfmatch.tasks.rematch import rematch_tile
 from ztfmatch.tasks.retire import retire_tile
 from ztfmatch.tasks.staging import clear
+from ztfmatch.tasks.transients import group_orphans
 
 ROWS_PER_REMATCH: Final = 6_000_000
 """Stored detections that one task takes by default: as many as its memory allows, since each reads its files anew."""
@@ -90,7 +96,9 @@ class UnitReport:
     epochs: int
     """Of the old objects."""
     epochs_moved: int
-    """Those of them that are not an epoch of a successor of their object."""
+    """Those of them that are not an epoch of an object that succeeds theirs."""
+    transients: int
+    """Old ones that are objects now."""
 
 
 @dataclass(frozen=True)
@@ -217,23 +225,47 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     matching = rematch_tasks(plan, config.rows_per_task, write)
     runner.check_memory({task.key: projected_bytes(task) for task in matching})
     matched = runner.run(Job("matching again", rematch_tile, matching, operation_id, storage))
-    lineage = runner.run(Job("lineage", trace_unit, lineage_tasks(plan, matching, write), operation_id, storage))
-    work = _Work(
-        _unit_reports(plan, lineage), _counts(plan, matched), files_of(matched) + files_of(lineage), frozenset()
-    )
+    work = _Work([], _counts(plan, matched), files_of(matched), frozenset())
+    regrouped: list[DataFile] = []
     if write:
         retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
         ledger = runner.run(Job("ledger", recount, _recounts(plan, work.counts), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result["removed"])
+        regrouped = _regroup(plan, work, runner)
+    lineage = runner.run(
+        Job("lineage", trace_unit, lineage_tasks(plan, matching, regrouped, write), operation_id, storage)
+    )
+    work.units = _unit_reports(plan, lineage)
+    work.files += files_of(lineage)
     return work
+
+
+def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
+    """Group the orphans that there will be into transients; returns the files of these."""
+    orphans: dict[Tile | None, list[DataFile]] = {}
+    for file in work.files:
+        if file.table == ORPHANS.name:
+            orphans.setdefault(file.tile, []).append(file)
+
+    def orphans_of(tile: Tile) -> list[DataFile]:
+        stay = [file for file in plan.snapshot.of_tile(ORPHANS.name, tile) if file.path not in work.removed]
+        return stay + orphans.get(tile, [])
+
+    tiles = regrouped_tiles(plan)
+    tasks = transient_tasks(plan.snapshot, tiles, orphans_of, plan.operation_id)
+    runner.check_memory({task.key: grouping_bytes(task) for task in tasks})
+    files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
+    work.files += files
+    work.removed |= grouped_paths(plan.snapshot, tiles)
+    return files
 
 
 def _unit_reports(plan: RematchPlan, lineage: Sequence[Row]) -> list[UnitReport]:
     return [
         UnitReport(
             result["unit"], reference.generation, reference.nrows, **result["kinds"],
-            epochs=result["epochs"], epochs_moved=result["moved"],
+            epochs=result["epochs"], epochs_moved=result["moved"], transients=result["transients"],
         )
         for reference, result in zip(plan.references.values(), lineage, strict=True)
     ]  # fmt: skip
@@ -310,7 +342,7 @@ def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> tup
 def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: _Told) -> log.Change:
     """What to commit on top of a snapshot; writes the tables about files."""
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
-    files = [replace(file, commit=number) for file in work.files]
+    files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
     files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
     files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in tables.quarantine], number, part)
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
@@ -325,6 +357,13 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
         started=told.started,
         note=told.config.note,
     )
+
+
+def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
+    """Number of the commit to be; of transients that do not know of all orphans of ``head`` that of their snapshot."""
+    if file.table in TRANSIENT_TABLES and head is not plan.snapshot:
+        return plan.snapshot.number
+    return head.number + 1
 
 
 def _untouched(plan: RematchPlan, head: SnapshotFiles, change: log.Change) -> bool:

@@ -12,7 +12,7 @@ from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.operations.references import reference_input
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, REFERENCES
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, REFERENCES, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.survey import Unit, objectid_range
 from ztfmatch.tasks.lineage import LineageTask
 from ztfmatch.tasks.rematch import BYTES_PER_ROW, RematchTask, StoredExposure
@@ -139,6 +139,7 @@ def _task(
             *_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units]),
             *_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)]),
         ),
+        tuple(file for other in near for file in snapshot.of_tile(TRANSIENTDATA.name, other)),
         snapshot.config.radius_arcsec,
         plan.commit,
         f"{plan.operation_id[:12]}-{number:04d}",
@@ -181,8 +182,19 @@ def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
     ]
 
 
-def lineage_tasks(plan: RematchPlan, matching: Sequence[RematchTask], write: bool) -> list[LineageTask]:
-    """One task a unit."""
+def regrouped_tiles(plan: RematchPlan) -> list[Tile]:
+    """Tiles whose transients what is matched again may have a part in."""
+    tiles = {near for tile in plan.tiles for near in neighbours(plan.snapshot.tiling, tile)}
+    return sorted(tiles, key=lambda tile: tile.fine_range)
+
+
+def lineage_tasks(
+    plan: RematchPlan, matching: Sequence[RematchTask], regrouped: Sequence[DataFile], write: bool
+) -> list[LineageTask]:
+    """One task a unit; of its transients to be, those of the tiles that it touches and of their neighbours."""
+    transients: dict[Tile | None, list[DataFile]] = {}
+    for file in regrouped:
+        transients.setdefault(file.tile, []).append(file)
     flows: dict[Unit, list[str]] = {}
     for task in matching:
         for reference in task.references:
@@ -192,12 +204,18 @@ def lineage_tasks(plan: RematchPlan, matching: Sequence[RematchTask], write: boo
         for unit in units:
             tiles.setdefault(unit, []).append(tile)
     snapshot = plan.snapshot
+    near = {
+        unit: sorted({other for tile in of_unit for other in neighbours(snapshot.tiling, tile)})
+        for unit, of_unit in tiles.items()
+    }
     return [
         LineageTask(
             f"lineage-{unit}",
             snapshot.storage,
             reference,
             tuple(_holding(snapshot, OBJECTS.name, tiles.get(unit, []), [objectid_range(unit)])),
+            tuple(file for tile in near.get(unit, []) for file in snapshot.of_tile(TRANSIENTS.name, tile)),
+            tuple(file for tile in near.get(unit, []) for file in transients.get(tile, [])),
             tuple(flows.get(unit, [])),
             snapshot.config.radius_arcsec,
             plan.commit,

@@ -11,11 +11,15 @@ from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE
 from ztfmatch.schema.sky import DETECTIONS, OBJECTS, ORPHANS
 from ztfmatch.schema.statistics import STATISTICS
+from ztfmatch.schema.transients import TRANSIENTDATA, TRANSIENTS
 from ztfmatch.schema.types import Column, Encoding, Table
 
 TABLES: Final = {
     table.name: table
-    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS, LINEAGE)
+    for table in (
+        *(EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS),
+        *(TRANSIENTS, TRANSIENTDATA, LINEAGE),
+    )
 }
 
 __all__ = [
@@ -28,6 +32,8 @@ __all__ = [
     "REFERENCES",
     "STATISTICS",
     "TABLES",
+    "TRANSIENTDATA",
+    "TRANSIENTS",
     "Column",
     "Encoding",
     "Table",

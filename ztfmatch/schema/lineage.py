@@ -7,6 +7,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.config import SAME_ARCSEC
+from ztfmatch.schema.sky import unit_columns
 from ztfmatch.schema.types import Column, Encoding, Table
 
 SAME: Final = "same"
@@ -19,14 +20,14 @@ LINEAGE_KINDS: Final = (SAME, MOVED, SPLIT, MERGED, LOST, NEW)
 
 LINEAGE: Final = Table(
     "lineage",
-    "One row per link between an object and its successor in the next generation of its unit.",
+    "One row per link between an object, or a transient, and what it became in the next generation of its unit.",
     ("objectid", "newobjectid"),
     (
         Column(
             "objectid",
             pa.int64(),
             "",
-            f"The object of the older generation, retired; null for '{NEW}'",
+            f"The object of the older generation, retired, or the transient (above 10^16); null for '{NEW}'",
             "rematch",
             nullable=True,
             encoding=Encoding.DELTA,
@@ -36,7 +37,7 @@ LINEAGE: Final = Table(
             "newobjectid",
             pa.int64(),
             "",
-            f"The object of the newer generation; null for '{LOST}'",
+            f"The object of the newer generation; for '{LOST}' the transient that its epochs are now, or null",
             "rematch",
             nullable=True,
             encoding=Encoding.SPLIT,
@@ -46,12 +47,13 @@ LINEAGE: Final = Table(
             pa.dictionary(pa.int8(), pa.string()),
             "",
             f"'{SAME}' or '{MOVED}' (by more than {SAME_ARCSEC} arcsec): one became one; '{SPLIT}': one became "
-            f"several; '{MERGED}': several became one; '{LOST}': no successor; '{NEW}': no predecessor",
+            f"several; '{MERGED}': several became one; '{LOST}': no object succeeds it; '{NEW}': no predecessor",
             "rematch",
             encoding=Encoding.DICTIONARY,
         ),
-        Column("separation", pa.float32(), "arcsec", "Between the two reference positions", "rematch", True),
-        Column("dmag", pa.float32(), "mag", "Reference magnitude, new minus old", "rematch", True),
+        *unit_columns("rematch"),
+        Column("separation", pa.float32(), "arcsec", "Between the two positions", "rematch", True),
+        Column("dmag", pa.float32(), "mag", "refmag, of a transient meanmag: new minus old", "rematch", True),
         Column("nshared", pa.int32(), "", "Detections that are epochs of both", "rematch"),
         Column("fractionold", pa.float32(), "", "nshared over the epochs of the old object", "rematch", True),
         Column("fractionnew", pa.float32(), "", "nshared over the epochs of the new object", "rematch", True),

@@ -19,7 +19,8 @@ NO_REFERENCE: Final = "no_reference"
 ORPHAN_REASONS: Final = (NO_SEED, NEARER_DETECTION, NO_REFERENCE)
 
 
-def _unit_columns(source: str) -> tuple[Column, ...]:
+def unit_columns(source: str) -> tuple[Column, ...]:
+    """Columns that say of which unit a row is."""
     return (
         Column("field", pa.int16(), "", "Field number", source, encoding=Encoding.DICTIONARY),
         Column("rcid", pa.int8(), "", "Readout channel, 0..63", source, encoding=Encoding.DICTIONARY),
@@ -42,7 +43,7 @@ OBJECTS: Final = Table(
             encoding=Encoding.DELTA,
             bounds=True,
         ),
-        *_unit_columns("refpsfcat header"),
+        *unit_columns("refpsfcat header"),
         Column("generation", pa.int8(), "", "Number of the unit's reference, 0..9", "store"),
         Column("sourceid", pa.int32(), "", "Source number in the reference catalog", "refpsfcat sourceid"),
         Column("ra", pa.float64(), "deg", "Right ascension, ICRS", "refpsfcat ra", encoding=Encoding.SPLIT),
@@ -203,7 +204,7 @@ ORPHANS: Final = Table(
     "Detections that have no object, with the reason.",
     ("field", "rcid", "fid", "hmjd", "exposureid", "sourceid"),
     (
-        *_unit_columns("psfcat header"),
+        *unit_columns("psfcat header"),
         Column(
             "reason",
             _LABEL,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.config import ROWS_PER_FILE
 from ztfmatch.errors import StoreDamagedError
@@ -25,13 +26,14 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.kernels.rows import MEASURED, linked_digest, row_digests
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
-from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, Table
+from ztfmatch.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.statistics import StatisticsBuilder, released_exposures
 
 _ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
 """With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
+_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
 BYTES_PER_ROW_IN_FLIGHT: Final = 900
 BYTES_PER_OBJECT: Final = 900
 
@@ -48,6 +50,8 @@ class CompactTask:
     objects: tuple[DataFile, ...]
     detections: tuple[DataFile, ...]
     orphans: tuple[DataFile, ...]
+    transients: tuple[DataFile, ...]
+    """Of ``transients`` and ``transientdata``, if the tile is divided; else they stay as they are."""
     exposures: tuple[DataFile, ...]
     """The ledger."""
     snapshot: int
@@ -61,7 +65,9 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``files``: manifest rows of objects, detections, orphans and statistics, which replace all that the tile had.
+        ``files``: manifest rows of objects, detections, orphans and statistics, which replace all that the tile had;
+        of transients too where it is divided. Orphans and transients keep the number of the commit that brought the
+        newest of them, so that these stay up to date with those.
 
     Raises
     ------
@@ -72,6 +78,7 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
     files = _write_objects(task)
     files += _write_detections(task, detections)
     files += _write_orphans(task, orphans)
+    files += _write_transients(task)
     for check in (detections, orphans):
         old, new = check.read, check.written
         if (old.rows, old.digest) != (new.rows, new.digest):
@@ -222,7 +229,32 @@ def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
             if rows.num_rows:
                 written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows), check.written))
                 numbers[i] += 1
-    return written
+    return _as_of(task.orphans, written)
+
+
+def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataFile]:
+    """Files with the number of the commit that brought the newest of those that they were made of."""
+    return [replace(file, commit=max(source.commit for source in sources)) for file in files]
+
+
+def _write_transients(task: CompactTask) -> list[DataFile]:
+    """Transients and links divided among the targets, of which each gets a file of transients."""
+    if not task.transients:
+        return []
+    of = {name: [file for file in task.transients if file.table == name] for name in _TRANSIENT_TABLES}
+    rows, links = (
+        (TABLES[name].schema.empty_table() if read is None else read).cast(TABLES[name].schema)
+        for name, read in ((name, read_rows(task.storage, of[name], TABLES[name].names)) for name in _TRANSIENT_TABLES)
+    )
+    target = _target_of(task, rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    files = []
+    for i, tile in enumerate(task.targets):
+        own = rows.filter(pa.array(target == i))
+        files.append(write_file(_to(task, TRANSIENTS, tile, 0), own))
+        mine = links.filter(pc.is_in(links["transientid"], own["transientid"].combine_chunks()))
+        if mine.num_rows:
+            files.append(write_file(_to(task, TRANSIENTDATA, tile, 0), mine))
+    return _as_of(task.transients, files)
 
 
 def _orphan_groups(task: CompactTask, read: _Content) -> Iterator[pa.Table]:

@@ -29,13 +29,20 @@ def exposures_of_tile(storage: Storage, ledger: Sequence[DataFile], tile: Tile, 
 
     Memory follows the exposures of the tile and the largest ledger file, not the survey.
     """
+    return exposures_of_tiles(storage, ledger, [tile], columns)
+
+
+def exposures_of_tiles(
+    storage: Storage, ledger: Sequence[DataFile], tiles: Sequence[Tile], columns: Sequence[str]
+) -> pa.Table:
+    """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
     wanted = list(dict.fromkeys([*columns, *_FOOTPRINT]))
     parts = [EXPOSURES.schema.empty_table().select(list(columns))]
     for file in ledger:
         rows = read_file_rows(storage, file, wanted)
         ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in _FOOTPRINT)
-        touching = pa.array(caps_touch_tile(tile, ra, dec, radius))
-        parts.append(rows.filter(touching).select(list(columns)).cast(parts[0].schema))
+        touching = np.any([caps_touch_tile(tile, ra, dec, radius) for tile in tiles], axis=0)
+        parts.append(rows.filter(pa.array(touching)).select(list(columns)).cast(parts[0].schema))
     return pa.concat_tables(parts)
 
 

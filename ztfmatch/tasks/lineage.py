@@ -1,26 +1,31 @@
-"""The lineage of one unit's objects, from the flows that the tiles counted."""
+"""The lineage of one unit's objects and transients, from the flows that the tiles counted."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.lineage import NEW, Flows, Generation, Lineage, add_flows, trace
+from ztfmatch.kernels.lineage import NEW, Flows, Generation, Lineage, add_flows, count_flows, trace
 from ztfmatch.kernels.sphere import unit_vectors
-from ztfmatch.schema import LINEAGE, OBJECTS
+from ztfmatch.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.schema.sky import ACTIVE
-from ztfmatch.survey import objectid_range
-from ztfmatch.tasks.rematch import read_flows
+from ztfmatch.survey import MAX_OBJECTID, Unit, objectid_range
+from ztfmatch.tasks.rematch import Freed, read_flows
 from ztfmatch.tasks.seeds import ReferenceInput, all_objects
 
-_COLUMNS: Final = ["objectid", "ra", "dec", "refmag", "status"]
+_POSITIONED: Final = ["objectid", "ra", "dec", "refmag"]
+_COLUMNS: Final = [*_POSITIONED, "status"]
+_UNIT: Final = ("field", "rcid", "fid")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class LineageTask:
     """The new one."""
     objects: tuple[DataFile, ...]
     """Object files, from before, of the tiles that the unit touches."""
+    transients: tuple[DataFile, ...]
+    """Files of ``transients``, from before, of these tiles."""
+    regrouped: tuple[DataFile, ...]
+    """Files of ``transients`` and ``transientdata`` to be; none where nothing is written."""
     flows: tuple[str, ...]
     """What the tiles counted."""
     radius_arcsec: float
@@ -49,10 +58,12 @@ def trace_unit(task: LineageTask) -> dict[str, Any]:
     -------
     dict
         ``files``: manifest rows; ``unit``; ``kinds``: number of objects by kind, of the old ones, of the new ones for
-        ``new``; ``epochs``: of the old objects; ``moved``: how many of them are not an epoch of a successor.
+        ``new``; ``epochs``: of the old objects; ``moved``: how many of them are not an epoch of a succeeding object;
+        ``transients``: how many are objects now.
     """
-    before, after = _before(task), _generation(all_objects(task.reference))
-    flows = _of_unit(add_flows(*(read_flows(task.storage, path) for path in task.flows)), task)
+    before = _generation(_active(task), _of_transients(task, task.transients))
+    after = _generation(all_objects(task.reference), _of_transients(task, task.regrouped))
+    flows = _flows(task, before, after)
     lineage = trace(before, after, flows, task.radius_arcsec)
     files = []
     if task.write and len(lineage.old):
@@ -60,24 +71,55 @@ def trace_unit(task: LineageTask) -> dict[str, Any]:
     return {"files": [file.to_json() for file in files], "unit": str(task.reference.unit), **_counts(lineage, flows)}
 
 
-def _before(task: LineageTask) -> Generation:
-    low, high = objectid_range(task.reference.unit)
-    rows = read_rows(task.storage, task.objects, _COLUMNS, [(low, high)])
+def _active(task: LineageTask) -> pa.Table:
+    rows = read_rows(task.storage, task.objects, _COLUMNS, [objectid_range(task.reference.unit)])
+    return OBJECTS.schema.empty_table() if rows is None else rows.filter(pc.equal(rows["status"], ACTIVE))
+
+
+def _of_transients(task: LineageTask, files: Sequence[DataFile]) -> pa.Table:
+    """Transients of the unit, with the columns of objects."""
+    files = [file for file in files if file.table == TRANSIENTS.name]
+    rows = read_rows(task.storage, files, ["transientid", "ra", "dec", "meanmag", *_UNIT])
     if rows is None:
-        return _generation(OBJECTS.schema.empty_table())
-    return _generation(rows.filter(pc.equal(rows["status"], ACTIVE)))
+        return OBJECTS.schema.empty_table()
+    unit = task.reference.unit
+    mine = [pc.equal(rows[name], value) for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True)]
+    rows = rows.filter(functools.reduce(pc.and_, mine))
+    return rows.rename_columns(["objectid", "ra", "dec", "refmag", *_UNIT])
 
 
-def _generation(rows: pa.Table) -> Generation:
-    rows = rows.sort_by("objectid")
+def _generation(*parts: pa.Table) -> Generation:
+    schema = pa.schema([OBJECTS.schema.field(name) for name in _POSITIONED])
+    rows = pa.concat_tables([part.select(_POSITIONED).cast(schema) for part in parts]).sort_by("objectid")
     xyz = unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy())
     return Generation(rows["objectid"].to_numpy(), xyz, rows["refmag"].to_numpy().astype(np.float64))
 
 
-def _of_unit(flows: Flows, task: LineageTask) -> Flows:
-    low, high = objectid_range(task.reference.unit)
-    mine = ((flows.old >= low) & (flows.old <= high)) | ((flows.new >= low) & (flows.new <= high))
-    return Flows(**{name: getattr(flows, name)[mine] for name in Flows.__dataclass_fields__})
+def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
+    """Flows of the unit, those to transients too."""
+    counted = [read_flows(task.storage, path) for path in task.flows]
+    flows = add_flows(*(part for part, _ in counted))
+    mine = np.isin(flows.old, before.objectid) | np.isin(flows.new, after.objectid)
+    flows = Flows(**{name: getattr(flows, name)[mine] for name in Flows.__dataclass_fields__})
+    return add_flows(flows, *_to_transients(task, before, [freed for _, freed in counted]))
+
+
+def _to_transients(task: LineageTask, before: Generation, freed: Sequence[Freed]) -> list[Flows]:
+    """Flows of what became a transient's, and the same taken from what went nowhere."""
+    files = [file for file in task.regrouped if file.table == TRANSIENTDATA.name]
+    links = read_rows(task.storage, files, TRANSIENTDATA.names)
+    if links is None or not freed:
+        return []
+    exposureid, sourceid, old = (np.concatenate([getattr(part, name) for part in freed]) for name in vars(freed[0]))
+    mine = np.isin(old, before.objectid)
+    parts = pa.table({"exposureid": exposureid[mine], "sourceid": sourceid[mine], "old": old[mine]})
+    pairs = parts.join(links, ["exposureid", "sourceid"], join_type="inner", use_threads=False)
+    pairs = pairs.sort_by([("old", "ascending"), ("transientid", "ascending")])
+    was, now = pairs["old"].to_numpy(), pairs["transientid"].to_numpy()
+    yes, no = np.ones(len(was), bool), np.zeros(len(was), bool)
+    nowhere = count_flows(was, np.zeros(len(was), np.int64), yes, no)
+    taken = Flows(nowhere.old, nowhere.new, -nowhere.attributed, -nowhere.left, -nowhere.arrived, -nowhere.shared)
+    return [count_flows(was, now, yes, yes), taken]
 
 
 def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
@@ -87,6 +129,7 @@ def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
             "objectid": pa.array(lineage.old, mask=lineage.old == 0),
             "newobjectid": pa.array(lineage.new, mask=lineage.new == 0),
             "kind": pa.DictionaryArray.from_arrays(pa.array(lineage.kind), pa.array(LINEAGE_KINDS)),
+            **dict(zip(_UNIT, _constant(task.reference.unit, len(lineage.old)), strict=True)),
             "separation": lineage.separation.astype(np.float32),
             "dmag": lineage.dmag.astype(np.float32),
             "nshared": lineage.shared.astype(np.int32),
@@ -97,10 +140,20 @@ def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
     )
 
 
+def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
+    """Columns that say of which unit rows are."""
+    for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
+        yield np.full(n, value, LINEAGE[name].type.to_pandas_dtype())
+
+
 def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
-    kinds = {}
-    for number, name in enumerate(LINEAGE_KINDS):
-        of_kind = lineage.kind == number
-        kinds[name] = len(np.unique((lineage.new if number == NEW else lineage.old)[of_kind]))
-    left = int(flows.left.sum())
-    return {"kinds": kinds, "epochs": left, "moved": left - int(lineage.shared.sum())}
+    old, new = lineage.old, lineage.new
+    of_objects, to_objects = old <= MAX_OBJECTID, (new > 0) & (new <= MAX_OBJECTID)
+    kinds = {
+        name: len(np.unique((new if number == NEW else old)[of_objects & (lineage.kind == number)]))
+        for number, name in enumerate(LINEAGE_KINDS)
+    }
+    left = int(flows.left[flows.old <= MAX_OBJECTID].sum())
+    moved = left - int(lineage.shared[of_objects & to_objects].sum())
+    found = len(np.unique(old[~of_objects & to_objects]))
+    return {"kinds": kinds, "epochs": left, "moved": moved, "transients": found}

@@ -17,14 +17,22 @@ import numpy.typing as npt
 
 from ztfmatch.config import ROWS_PER_FILE
 from ztfmatch.io.merge import Arrays, numpy_columns
-from ztfmatch.io.parquet import DataFile, Destination, in_ranges, iterate_batches, read_footer, read_row_group
+from ztfmatch.io.parquet import (
+    DataFile,
+    Destination,
+    in_ranges,
+    iterate_batches,
+    read_footer,
+    read_row_group,
+    read_rows,
+)
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.rows import order_by_group
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
-from ztfmatch.schema import DETECTIONS, ORPHANS, Table
+from ztfmatch.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.schema.sky import EPOCH, MEASURED
 from ztfmatch.survey import Unit, objectid_range
 from ztfmatch.tasks.fates import Fates, Positions
@@ -65,11 +73,13 @@ class RematchTask:
     """New references of their units."""
     files: tuple[DataFile, ...]
     """Of detections and orphans, of the tile and its neighbours."""
+    links: tuple[DataFile, ...]
+    """Of ``transientdata``, of the same tiles."""
     radius_arcsec: float
     commit: int
     part: str
     flows: str
-    """Where to write how many detections went from which old object to which new one."""
+    """Where to write how many detections went from which old object to which new one, and which are set free."""
     write: bool = True
     """False only counts."""
 
@@ -95,7 +105,7 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
         _flows(stored, order[epochs], fates.objectid[fates.group[epochs]], True),
         _flows(stored, order[orphans], fates.nearest[orphans], False),
     )
-    task.storage.put(task.flows, encode_flows(flows))
+    task.storage.put(task.flows, encode_flows(flows, _freed(stored, fates, order, orphans)))
     files = []
     if task.write:
         for number, rows in enumerate(_pieces(epochs)):
@@ -114,9 +124,9 @@ class _Stored:
     exposure : int32 ndarray, shape (rows,)
         Row of the exposure in the task.
     attributed : int64 ndarray, shape (rows,)
-        Objectid that it is an epoch of or, of an orphan, that it lost to; 0 for none.
+        Objectid that it is an epoch of or, of an orphan, that it lost to; the transientid of a transient's; 0 for none.
     matched : bool ndarray, shape (rows,)
-        Whether it is an epoch.
+        Whether it is an epoch of that object, or a detection of that transient.
     """
 
     def __init__(self, task: RematchTask) -> None:
@@ -126,16 +136,21 @@ class _Stored:
         self.exposure, self.attributed = np.empty(most, np.int32), np.empty(most, np.int64)
         self.matched = np.empty(most, bool)
         self.rows = 0
+        links = _Links(task)
         for columns, exposure in _parts(task):
-            self._add(columns, exposure)
+            self._add(columns, exposure, links)
 
-    def _add(self, columns: Arrays, exposure: npt.NDArray[np.int32]) -> None:
+    def _add(self, columns: Arrays, exposure: npt.NDArray[np.int32], links: _Links) -> None:
         part = slice(self.rows, self.rows + len(exposure))
         for name, values in self._columns.items():
             values[part] = columns[name]
-        matched = "objectid" in columns
-        self.exposure[part], self.matched[part] = exposure, matched
-        self.attributed[part] = columns["objectid" if matched else "nearestid"]
+        self.exposure[part] = exposure
+        if "objectid" in columns:
+            self.attributed[part], self.matched[part] = columns["objectid"], True
+        else:
+            transient = links.transient_of(exposure, columns["sourceid"])
+            self.attributed[part] = np.where(transient > 0, transient, columns["nearestid"])
+            self.matched[part] = transient > 0
         self.rows = part.stop
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -150,6 +165,31 @@ class _Stored:
     def columns(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Columns that detections keep, of some rows, in that order."""
         return {name: values.take(rows) for name, values in self._columns.items()}
+
+
+class _Links:
+    """Which orphans of the task's exposures are detections of transients."""
+
+    def __init__(self, task: RematchTask) -> None:
+        rows = read_rows(task.storage, task.links, TRANSIENTDATA.names)
+        columns = numpy_columns(TRANSIENTDATA.schema.empty_table() if rows is None else rows)
+        exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
+        exposure = find_rows(exposures, columns["exposureid"])
+        mine = exposure >= 0
+        self._ids = columns["transientid"][mine]
+        self._rows = build_map(_detection_key(exposure[mine], columns["sourceid"][mine]))
+
+    def transient_of(self, exposure: npt.NDArray[np.int32], sourceid: npt.NDArray[np.int32]) -> Rows:
+        """Transientid of each detection, 0 where it has none."""
+        if not len(self._ids):
+            return np.zeros(len(exposure), np.int64)
+        row = find_rows(self._rows, _detection_key(exposure, sourceid))
+        return np.where(row >= 0, self._ids[row], 0)
+
+
+def _detection_key(exposure: npt.NDArray[Any], sourceid: npt.NDArray[np.int32]) -> Rows:
+    """Number that no other detection has: of the row of its exposure and its sourceid, which is not negative."""
+    return (exposure.astype(np.int64) << 32) + sourceid
 
 
 def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
@@ -211,14 +251,34 @@ def _to(task: RematchTask, table: Table, number: int) -> Destination:
     return Destination(task.storage, table, task.tile, task.commit, f"{task.part}-{number:04d}")
 
 
-def encode_flows(flows: Flows) -> bytes:
+@dataclass(frozen=True)
+class Freed:
+    """Detections that were an object's or a transient's and have no seed now, shape (N,)."""
+
+    exposureid: Rows
+    sourceid: npt.NDArray[np.int32]
+    old: Rows
+    """What they were of."""
+
+
+def _freed(stored: _Stored, fates: Fates, order: Rows, orphans: Rows) -> Freed:
+    rows = orphans[(fates.nearest[orphans] == 0) & stored.matched[order[orphans]]]
+    return Freed(stored["exposureid"][order[rows]], fates.sourceid[rows], stored.attributed[order[rows]])
+
+
+def encode_flows(flows: Flows, freed: Freed) -> bytes:
     """Bytes of a file of flows."""
     sink = io.BytesIO()
-    np.savez(sink, **{name: getattr(flows, name) for name in Flows.__dataclass_fields__})
+    parts = {f"{type(part).__name__}.{name}": getattr(part, name) for part in (flows, freed) for name in vars(part)}
+    np.savez(sink, **parts)
     return sink.getvalue()
 
 
-def read_flows(storage: Storage, path: str) -> Flows:
-    """Flows that a task wrote."""
+def read_flows(storage: Storage, path: str) -> tuple[Flows, Freed]:
+    """What a task counted, and what it set free."""
     with np.load(io.BytesIO(storage.read(path))) as arrays:
-        return Flows(**{name: arrays[name] for name in Flows.__dataclass_fields__})
+        return Flows(**_of(Flows, arrays)), Freed(**_of(Freed, arrays))
+
+
+def _of(kind: type[Flows | Freed], arrays: Any) -> dict[str, Any]:
+    return {name: arrays[f"{kind.__name__}.{name}"] for name in kind.__dataclass_fields__}
