@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
+
+import numpy as np
 import pytest
 from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ztfmatch.survey import (
+    FIRST_TRANSIENT_DATE,
+    LAST_TRANSIENT_DATE,
     MAX_GENERATION,
+    MAX_OBJECTID,
     MAX_SOURCEID,
     CatalogName,
     Unit,
     exposureid_of,
+    founder_of_transientid,
     fracday_of_mjd,
     objectid_base,
     objectid_range,
@@ -20,6 +27,7 @@ from ztfmatch.survey import (
     psfcat_name,
     rcid_of,
     refpsfcat_name,
+    transientid_of,
     unit_of_objectid,
 )
 
@@ -188,3 +196,30 @@ def test_fracday_of_mjd_date_and_fraction_are_astropys(mjd: float) -> None:
     date, fraction = divmod(fracday_of_mjd(mjd), 10**6)
     assert f"{date}" == Time(int(mjd), format="mjd", scale="tai").strftime("%Y%m%d")
     assert abs(fraction / 1e6 - mjd % 1.0) <= 1.000001e-6
+
+
+def date_of(number: int) -> datetime.date:
+    return datetime.date(number // 10_000, number // 100 % 100, number % 100)
+
+
+dates = st.dates(date_of(FIRST_TRANSIENT_DATE), date_of(LAST_TRANSIENT_DATE))
+
+
+@given(dates, st.integers(0, 999_999), st.integers(0, 63), st.integers(0, MAX_SOURCEID))
+def test_transientid_of_any_detection_names_it_alone(
+    date: datetime.date, fraction: int, rcid: int, source: int
+) -> None:
+    exposureid = exposureid_of(int(f"{date:%Y%m%d}") * 10**6 + fraction, rcid)
+    transientid = transientid_of(exposureid, source)
+    days = (date - datetime.date(2017, 1, 1)).days
+    assert transientid == (days * 10**6 + fraction) * 10**9 + rcid * 10**7 + source
+    assert MAX_OBJECTID < transientid < 2**63
+    assert founder_of_transientid(transientid) == (exposureid, source)
+    arrays = transientid_of(np.array([exposureid]), np.array([source]))
+    assert arrays.tolist() == [transientid]
+    assert [part.tolist() for part in founder_of_transientid(arrays)] == [[exposureid], [source]]
+
+
+def test_transientid_of_is_above_every_objectid() -> None:
+    assert objectid_range(Unit(9999, 63, 3))[1] <= MAX_OBJECTID
+    assert transientid_of(2018081848046900, 17) == (594 * 10**6 + 480469) * 10**9 + 17

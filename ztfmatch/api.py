@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.rematch import RematchConfig, RematchReport
     from ztfmatch.operations.statistics import StatisticsReport
+    from ztfmatch.operations.transients import TransientsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
 
@@ -115,9 +116,24 @@ class Snapshot:
         """Epochs of objects by objectid or in a cone (ra, dec in degrees ICRS, radius in arcsec), one row an epoch.
 
         Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
-        are there too: ``catflags == 0`` are the clean ones.
+        are there too: ``catflags == 0`` are the clean ones. Among the objectids may be transientids.
         """
-        return query.lightcurve_table(self.files, _selection(objectid, cone))
+        from ztfmatch.products.transients import divided, transient_epochs
+
+        objects, transients = divided(_selection(objectid, cone))
+        parts = [] if objects is None else [query.lightcurve_table(self.files, objects)]
+        return pa.concat_tables(parts + ([] if transients is None else [transient_epochs(self.files, transients)]))
+
+    def transients(
+        self, transientid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
+    ) -> pa.Table:
+        """Transients by id or in a cone (ra, dec in degrees ICRS, radius in arcsec), with their statistics.
+
+        They are of the orphans that the last ``update_transients`` or rematch knew.
+        """
+        from ztfmatch.products.transients import find_transients
+
+        return find_transients(self.files, _selection(transientid, cone))
 
     def lineage(self, objectid: int | Iterable[int] | None = None) -> pa.Table:
         """What became of all objects when references were regenerated, or of some, forward and back."""
@@ -198,6 +214,15 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return update_statistics(self.storage, runner, note)
+
+    def update_transients(
+        self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None
+    ) -> TransientsReport:
+        """Group the orphans of all tiles that have new ones into transients."""
+        from ztfmatch.operations.transients import update_transients
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return update_transients(self.storage, runner, note)
 
     def verify(
         self,

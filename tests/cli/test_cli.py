@@ -24,6 +24,7 @@ from commandline import SMALL, Scene, call, done, report
 import ztfmatch
 from ztfmatch.cli import main
 from ztfmatch.cli.common import Size, counted, size_text
+from ztfmatch.io.log import FORMAT_VERSION
 from ztfmatch.operations.append import AppendReport
 from ztfmatch.operations.init import InitReport
 from ztfmatch.operations.statistics import StatisticsReport
@@ -323,9 +324,9 @@ class TestFailures:
     @pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
     def test_store_of_newer_version_asks_for_an_upgrade(self, copied: Scene, command: tuple[str, ...]) -> None:
         file = copied.store / "store.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 3}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": FORMAT_VERSION + 1}))
         line = failure(command[0], copied.store, *command[1:], code=2)
-        assert "has store format 3" in line
+        assert f"has store format {FORMAT_VERSION + 1}" in line
         assert line.endswith("upgrade ztfmatch")
 
     def test_error_with_json_is_json(self, tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def directives(script: Path) -> Iterator[str]:
 
 
 def test_there_is_one_script_an_operation() -> None:
-    assert [script.stem for script in SCRIPTS] == ["append", "compact", "init", "statistics", "vacuum", "verify"]
+    names = ["append", "compact", "init", "statistics", "transients", "vacuum", "verify"]
+    assert [script.stem for script in SCRIPTS] == names
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -125,9 +126,10 @@ def test_scripts_make_fill_and_check_a_store(scene: Scene, program: Path, tmp_pa
         assert taken.returncode == 0, taken.stderr
     assert taken.stdout.startswith("Nothing new in 4 catalogs")
     assert submit("statistics", **where).returncode == 0
+    assert submit("transients", **where).returncode == 0
     assert submit("compact", "--min-files", "2", **where).stdout.startswith("Nothing to compact")
     cleared = submit("vacuum", "--grace-hours", "0", **where, ZTFMATCH_KEEP=1)
-    assert cleared.stdout.endswith("Snapshots 2 to 2 are kept.\n")
+    assert cleared.stdout.endswith("Snapshots 3 to 3 are kept.\n")
     assert submit("verify", "--deep", **where).returncode == 0
     assert report("status", tmp_path / "store")["statistics"] == "up to date"
 

@@ -301,7 +301,7 @@ SETTINGS = {"radius_arcsec": 1.5, "seeds_per_tile": 10, "max_order": 11}
         json.dumps({"format": "ztfmatch-store", **SETTINGS}),
         json.dumps({"format": "ztfmatch-store", "version": None, **SETTINGS}),
         json.dumps({"format": "ztfmatch-store", "version": "one", **SETTINGS}),
-        json.dumps({"format": "ztfmatch-store", "version": 2, "radius_arcsec": 1.5}),
+        json.dumps({"format": "ztfmatch-store", "version": log.FORMAT_VERSION, "radius_arcsec": 1.5}),
     ],
 )
 def test_read_config_of_other_content_raises_format(tmp_path: Path, text: str) -> None:
@@ -312,9 +312,12 @@ def test_read_config_of_other_content_raises_format(tmp_path: Path, text: str) -
 
 @pytest.mark.parametrize("settings", [SETTINGS, {}, {"radius": "all new"}])
 def test_read_config_newer_version_says_upgrade(tmp_path: Path, settings: dict[str, Any]) -> None:
-    content = {"format": "ztfmatch-store", "version": 3, **settings}
+    newer = log.FORMAT_VERSION + 1
+    content = {"format": "ztfmatch-store", "version": newer, **settings}
     (tmp_path / "store.json").write_text(json.dumps(content))
-    with pytest.raises(StoreFormatError, match=r"has store format 3; this ztfmatch .* reads up to 2: upgrade ztfmatch"):
+    with pytest.raises(
+        StoreFormatError, match=rf"has store format {newer}; this ztfmatch .* reads up to {newer - 1}: upgrade"
+    ):
         log.read_config(Storage.at(tmp_path))
 
 

@@ -32,6 +32,7 @@ from ztfmatch.operations.compact import compact
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
+from ztfmatch.operations.transients import update_transients
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.operations.verify import verify_store
 from ztfmatch.schema import TABLES
@@ -87,6 +88,10 @@ def statistics(store: Path, sky: Sky) -> None:
     update_statistics(Storage.at(store), runner())
 
 
+def transients(store: Path, sky: Sky) -> None:
+    update_transients(Storage.at(store), runner())
+
+
 def match_again(store: Path, sky: Sky) -> None:
     rematch(Storage.at(store), sky.regenerated, RematchConfig(), runner())
 
@@ -106,6 +111,7 @@ OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "rematch": (match_again, [init, append_first, append_rest]),
     "compact": (compact_all, [init, append_first, append_rest]),
     "statistics": (statistics, [init, append_first, append_rest]),
+    "transients": (transients, [init, append_first, append_rest]),
     "rollback": (roll_back, [init, append_first, append_rest]),
     "vacuum": (vacuum_old, [init, append_first, append_rest, compact_all]),
 }

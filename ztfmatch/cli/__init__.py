@@ -11,7 +11,7 @@ from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
-from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
+from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 for _command in (
-    *(init, append, statistics, verify, status, lightcurve, quarantine),
+    *(init, append, statistics, transients, verify, status, lightcurve, quarantine),
     *(rematch, lineage),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),

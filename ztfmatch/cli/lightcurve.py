@@ -30,7 +30,7 @@ _SHOWN = (
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--objectid", "-o", type=int, multiple=True, help="Object; may be given more than once.")
+@click.option("--objectid", "-o", type=int, multiple=True, help="Object or transient; may be given more than once.")
 @click.option(
     "--cone",
     type=float,
@@ -38,6 +38,7 @@ _SHOWN = (
     metavar="RA DEC RADIUS",
     help="All objects in a circle: centre in degrees (ICRS), radius in arcsec.",
 )
+@click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @row_options
 @click.option("--plot", type=OutputFile(), help="Draw the lightcurves to this file (.png, .pdf, .svg).")
@@ -45,9 +46,9 @@ _SHOWN = (
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
-def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, float] | None, snapshot: int | None,
-               form: str | None, output: Path | None, plot: Path | None, period: float | None, statistics: bool,
-               follow: bool, as_json: bool) -> None:  # fmt: skip
+def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, float] | None, transients: bool,
+               snapshot: int | None, form: str | None, output: Path | None, plot: Path | None, period: float | None,
+               statistics: bool, follow: bool, as_json: bool) -> None:  # fmt: skip
     """Show lightcurves of a STORE.
 
     Select objects by --objectid or --cone. All epochs are given, flagged ones too: catflags = 0 are the clean ones.
@@ -59,16 +60,21 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
       ztfmatch lightcurve survey.store --objectid 679205100005000
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --plot star.png
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --output star.parquet
+      ztfmatch lightcurve survey.store --cone 247.45455 32.95796 60 --transients --statistics
     """
     if bool(objectid) == bool(cone):
         raise click.UsageError("Give either --objectid or --cone RA DEC RADIUS.")
     if period is not None and plot is None:
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
+    if transients and not cone:
+        raise click.UsageError("--transients is about a --cone; of one that is known give the id with --objectid.")
     form = chosen_format(form, output, as_json)
     opened = open_store(store).snapshot(snapshot)
     objectid = _told_of_retired(opened, objectid, follow) if objectid else objectid
-    select: dict[str, Any] = {"objectid": objectid} if objectid else {"cone": cone}
-    rows = opened.sources(**select) if statistics else opened.lightcurves(**select)
+    if cone and transients:
+        objectid = tuple(opened.transients(cone=cone)["transientid"].to_pylist())
+    select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
+    rows = _statistics(opened, select) if statistics else opened.lightcurves(**select)
     _require_known(objectid, opened, rows)
     if plot is not None:
         _draw(opened.lightcurves(**select) if statistics else rows, plot, period)
@@ -78,13 +84,31 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
         click.echo(f"ztfmatch: no {'object' if statistics else 'epoch'} found", err=True)
 
 
+def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
+    """Objects with their statistics; transients where only such are asked for."""
+    ids = select.get("objectid")
+    kinds = {_is_transient(number) for number in ids or ()}
+    if kinds == {True, False}:
+        raise ConfigError("the statistics of objects and of transients have other columns: ask for one kind")
+    return snapshot.transients(ids) if kinds == {True} else snapshot.sources(**select)
+
+
+def _is_transient(number: int) -> bool:
+    from ztfmatch.survey import MAX_OBJECTID
+
+    return number > MAX_OBJECTID
+
+
 def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
     """Say which of the objects are retired and what became of them; the objects to show."""
     from ztfmatch.products.lineage import describe
     from ztfmatch.schema.sky import RETIRED
 
-    rows = snapshot.objects(objectid=objectids).select(["objectid", "status"]).to_pylist()
+    transients = [number for number in objectids if _is_transient(number)]
+    objects = [number for number in objectids if not _is_transient(number)]
+    rows = snapshot.objects(objectid=objects).select(["objectid", "status"]).to_pylist() if objects else []
     retired = [row["objectid"] for row in rows if row["status"] == RETIRED]
+    retired += sorted(set(transients) - set(snapshot.transients(transients)["transientid"].to_pylist()))
     if not retired:
         return objectids
     links = snapshot.successors(retired).to_pylist()
@@ -98,9 +122,12 @@ def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) ->
 
 def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
     """Refuse an objectid that is no object's; an object without epochs is one."""
-    missing = set(objectids) - set(rows["objectid"].to_pylist())
-    if missing:
-        missing -= set(snapshot.objects(objectid=missing)["objectid"].to_pylist())
+    key = "objectid" if "objectid" in rows.column_names else "transientid"
+    missing = set(objectids) - set(rows[key].to_pylist())
+    missing -= set(snapshot.lineage(objectid=missing)["objectid"].to_pylist()) if missing else set()
+    objects = {number for number in missing if not _is_transient(number)}
+    if objects:
+        missing -= set(snapshot.objects(objectid=objects)["objectid"].to_pylist())
     if missing:
         named = ", ".join(str(objectid) for objectid in sorted(missing))
         raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")

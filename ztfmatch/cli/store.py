@@ -184,6 +184,35 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
 
 @click.command(cls=Command)
 @click.argument("store")
+@click.option("--note", help="Kept in the history.")
+@resource_options
+@json_option
+def transients(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
+    """Group the orphans of a STORE into transients.
+
+    A transient is made of detections of a unit that no seed is near to, and that recur at a place: linked over
+    exposures within the match radius. Only tiles with new orphans are worked on; a transient keeps its id whatever is
+    appended. 'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
+
+    \b
+    Examples:
+      ztfmatch transients survey.store --workers 8
+      ztfmatch lightcurve survey.store --transients --cone 247.45455 32.95796 60
+    """
+    with progress_bar(as_json) as progress:
+        report = open_store(store).update_transients(resources, progress, note)
+    lines = [
+        f"Snapshot {report.snapshot}: {counted(report.transients, 'transient')} of "
+        f"{counted(report.detections, 'detection')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
+        if report.committed else f"All transients are up to date; the store stays at snapshot {report.snapshot}."
+    ]  # fmt: skip
+    if report.undecided:
+        lines.append(f"Left out, since their detections go on beyond the reach of a tile: {report.undecided:,} groups.")
+    emit(report, as_json, lines)
+
+
+@click.command(cls=Command)
+@click.argument("store")
 @click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum too.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @resource_options

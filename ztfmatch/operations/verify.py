@@ -19,8 +19,9 @@ from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
+from ztfmatch.tasks.verifytransients import TransientFiles
 
 CHECKS: Final = {
     "order": "rows of each detection file are in order, each once",
@@ -38,6 +39,7 @@ CHECKS: Final = {
     "conservation": "for each exposure, rows = matched + orphans + rejected, as stored",
     "digest": "for each exposure, the stored measured values are the catalog's, to the last bit",
     "exposures-once": "no exposure is in the ledger twice",
+    "transients": "a transient is of orphans of its unit, one an exposure, about the one that it is named after",
     "objects": "the active objects of each unit are as many as its reference has seeds",
     "log": "every snapshot has its record, whole and of this store (with --deep)",
     "checksum": "every file has the bytes that were written (with --deep)",
@@ -186,7 +188,8 @@ class _Found:
 
 def _tasks(snapshot: SnapshotFiles) -> list[VerifyTask]:
     units = tuple(sorted({unit_of(row) for row in snapshot.read("references", ["field", "rcid", "fid"]).to_pylist()}))
-    return [_task(snapshot, tile, units) for tile in snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)]
+    tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name)
+    return [_task(snapshot, tile, units) for tile in tiles]
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> VerifyTask:
@@ -202,6 +205,15 @@ def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> Verify
         tuple(snapshot.of_tile(DETECTIONS.name, tile)),
         tuple(snapshot.of_tile(ORPHANS.name, tile)),
         near(ORPHANS.name, own=False),
+        TransientFiles(
+            snapshot.storage,
+            tile,
+            tuple(snapshot.of_tile(TRANSIENTS.name, tile)),
+            tuple(snapshot.of_tile(TRANSIENTDATA.name, tile)),
+            near(TRANSIENTDATA.name, own=False),
+            near(ORPHANS.name, own=True),
+            snapshot.config.radius_arcsec,
+        ),
         tuple(snapshot.of_table("exposures")),
         units,
         snapshot.config.radius_arcsec,

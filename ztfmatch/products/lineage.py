@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.io.parquet import read_rows
+from ztfmatch.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
-from ztfmatch.schema import LINEAGE
+from ztfmatch.schema import EXPOSURES, LINEAGE
 from ztfmatch.schema.lineage import LOST, NEW
-from ztfmatch.survey import objectid_range, unit_of_objectid
+from ztfmatch.survey import MAX_OBJECTID, Unit, founder_of_transientid, objectid_range, unit_of_objectid
 
 Ids = npt.NDArray[np.int64]
 
@@ -45,18 +44,35 @@ def successors(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
 
 
 def _of_units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
-    """Lineage of the objects' units."""
-    try:
-        ranges = sorted({objectid_range(unit_of_objectid(objectid)) for objectid in objectids})
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    files = [file for file in snapshot.of_table(LINEAGE.name) if file.holds_id(ranges)]
+    """Lineage of the units of some objects and transients."""
+    units = _units(snapshot, objectids)
+    ranges = sorted(objectid_range(Unit(*unit)) for unit in units)
+    files = [file for file in snapshot.of_table(LINEAGE.name) if _may_be_of(file, ranges)]
     rows = read_rows(snapshot.storage, files, LINEAGE.names)
     if rows is None:
         return LINEAGE.schema.empty_table()
-    known = pc.coalesce(rows["objectid"], rows["newobjectid"]).to_numpy()
-    mine = np.any([(known >= low) & (known <= high) for low, high in ranges], axis=0)
-    return rows.filter(pa.array(mine)).cast(LINEAGE.schema)
+    field, rcid, fid = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
+    mine = [(field == unit[0]) & (rcid == unit[1]) & (fid == unit[2]) for unit in sorted(units)]
+    return rows.filter(pa.array(np.any(mine, axis=0))).cast(LINEAGE.schema)
+
+
+def _may_be_of(file: DataFile, ranges: Sequence[IdRange]) -> bool:
+    """Whether a file, which is of one unit, can be of any of those with these objectids."""
+    return (file.min_id is not None and file.min_id > MAX_OBJECTID) or file.holds_id(ranges)
+
+
+def _units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> set[tuple[int, int, int]]:
+    """Field, rcid and fid of objects, and of the exposures that transients are named after."""
+    try:
+        units = [unit_of_objectid(number) for number in objectids if number <= MAX_OBJECTID]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    named = sorted({int(founder_of_transientid(number)[0]) for number in objectids if number > MAX_OBJECTID})
+    ranges = [(exposureid, exposureid) for exposureid in named]
+    files = snapshot.of_table(EXPOSURES.name)
+    rows = read_rows(snapshot.storage, files, ["field", "rcid", "fid"], ranges) if ranges else None
+    exposures = [] if rows is None else rows.to_pylist()
+    return {(unit.field, unit.rcid, unit.fid) for unit in units} | {tuple(row.values()) for row in exposures}
 
 
 def _ids(rows: pa.Table, name: str) -> Ids:
@@ -77,9 +93,13 @@ def _closure(start: Ids, end: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
 def describe(row: dict[str, object]) -> str:
     """What became of an object, in words."""
     old, new, kind = row["objectid"], row["newobjectid"], row["kind"]
-    if kind == LOST:
-        return f"object {old} is retired: no source of the newer reference took its place; its epochs are orphans"
     if kind == NEW:
         return f"object {new} is new in its reference"
     shared, separation = row["nshared"], row["separation"]
+    if isinstance(old, int) and old > MAX_OBJECTID:
+        what = f"transient {old} is no more"
+        return f"{what}: now {new}, {separation:.2f} arcsec away, {shared} detections the same" if new else what
+    if kind == LOST:
+        now = "orphans" if new is None else f"transient {new}"
+        return f"object {old} is retired: no source of the newer reference took its place; its epochs are {now}"
     return f"object {old} is retired: {kind}, now {new}, {separation:.2f} arcsec away, {shared} epochs the same"

@@ -102,7 +102,7 @@ def _objects_by_id(snapshot: SnapshotFiles, objectids: Sequence[int], columns: S
 
 def _objects_in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     schema = OBJECTS.schema.append(pa.field("separation", pa.float64(), metadata={"unit": "arcsec"}))
-    tiles = _tiles_of_cone(snapshot, cone)
+    tiles = tiles_of_cone(snapshot, cone)
     near = [_near(snapshot.object_positions(tile), cone) for tile in tiles]
     ids = np.concatenate([found[0]["objectid"].to_numpy() for found in near])
     files = [file for tile in tiles for file in snapshot.of_tile(OBJECTS.name, tile)]
@@ -124,7 +124,8 @@ def _near(positions: pa.Table, cone: Cone) -> tuple[pa.Table, Floats]:
     return rows.filter(pa.array(active)).select(list(_PLACED)), arcsec_of_chord2(chord2[inside])[active]
 
 
-def _tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
+def tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
+    """Tiles that a cone touches, and perhaps a few that it does not."""
     return snapshot.tiling.touched_by_cap(cone.centre, math.radians(cone.radius_arcsec / 3600.0))
 
 
@@ -163,8 +164,13 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
         ``objectid``, ``fid``, ``field``, ``rcid``, the other columns of ``detections``, and LEDGER_COLUMNS.
     """
     epochs = _epochs_of(snapshot, _places(snapshot, selection))
-    table = _with_ledger(snapshot, epochs)
-    for name, values in zip(("rcid", "field", "fid"), unit_columns(epochs["objectid"].to_numpy()), strict=True):
+    return with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()))
+
+
+def with_exposures(snapshot: SnapshotFiles, epochs: pa.Table, units: tuple[Any, Any, Any]) -> pa.Table:
+    """Add the unit of each epoch, given as arrays of rcid, field and fid, and LEDGER_COLUMNS of its exposure."""
+    table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist())
+    for name, values in zip(("rcid", "field", "fid"), units, strict=True):
         field = OBJECTS.schema.field(name)
         table = table.add_column(1, field, pa.array(values, field.type))
     return table
@@ -174,7 +180,7 @@ def _places(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """``objectid``, ``ra`` and ``dec`` of a selection, by objectid; of a cone nothing but kept positions is read."""
     if selection.cone is None:
         return _objects_by_id(snapshot, selection.objectids or (), _PLACED)
-    near = [_near(snapshot.object_positions(tile), selection.cone) for tile in _tiles_of_cone(snapshot, selection.cone)]
+    near = [_near(snapshot.object_positions(tile), selection.cone) for tile in tiles_of_cone(snapshot, selection.cone)]
     return pa.concat_tables([found[0] for found in near]).sort_by("objectid")
 
 
@@ -199,10 +205,10 @@ def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
     return [snapshot.tiling.tiles[row] for row in np.unique(snapshot.tiling.index_of_fine(fine)).tolist()]
 
 
-def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
+def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int]) -> pa.Table:
     """Add the columns of each epoch's exposure."""
     columns = ("exposureid", *LEDGER_COLUMNS)
-    ledger = _ledger_of(snapshot, epochs, columns)
+    ledger = _ledger_of(snapshot, epochs, fields, columns)
     row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
     for name in LEDGER_COLUMNS:
         values = ledger[name].combine_chunks().take(row)
@@ -210,20 +216,19 @@ def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table) -> pa.Table:
     return epochs
 
 
-def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: tuple[str, ...]) -> pa.Table:
     """Ledger rows of the epochs' exposures, and perhaps others: only of their nights and fields any are read."""
     empty = EXPOSURES.schema.empty_table().select(list(columns))
     if not epochs.num_rows:
         return empty
     bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - _MARGIN_DAY, bounds["max"].as_py() + _MARGIN_DAY
-    fields = {unit_of_objectid(objectid).field for objectid in pc.unique(epochs["objectid"]).to_pylist()}
     files = [
         file
         for file in snapshot.of_table(EXPOSURES.name)
         if file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
     ]
-    rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in sorted(fields)]
+    rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in fields]
     return pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)])
 
 
@@ -231,7 +236,8 @@ def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
     objects = _places(snapshot, selection)
     epochs = _epochs_of(snapshot, objects)
-    public = released_exposures(_ledger_of(snapshot, epochs, ("exposureid", "programid")))
+    fields = np.unique(unit_columns(epochs["objectid"].to_numpy())[1]).tolist()
+    public = released_exposures(_ledger_of(snapshot, epochs, fields, ("exposureid", "programid")))
     chunk = _with_all_objects(merge([numpy_columns(epochs)]) if epochs.num_rows else _no_epochs(), objects)
     values: dict[str, Any] = statistics_of(chunk, public)
     values |= {"objectid": chunk.objectid, "snapshot": np.full(len(chunk.objectid), snapshot.number)}

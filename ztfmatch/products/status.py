@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io.snapshot import SnapshotFiles
+from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.statistics import stale_tiles
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, QUARANTINE, REFERENCES, TABLES
+from ztfmatch.operations.transients import ungrouped_tiles
+from ztfmatch.schema import (
+    DETECTIONS,
+    EXPOSURES,
+    OBJECTS,
+    ORPHANS,
+    QUARANTINE,
+    REFERENCES,
+    STATISTICS,
+    TABLES,
+    TRANSIENTS,
+)
 from ztfmatch.survey import FILTER_CODES
 
 
@@ -49,6 +62,8 @@ class Status:
     bytes_per_detection: float | None
     statistics: str
     """``none``, ``up to date``, or how many tiles are stale."""
+    transients: str
+    """The same."""
     quarantined: int
     tables: list[TableStatus]
 
@@ -79,7 +94,8 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         rejected=pc.sum(ledger["nrejected"]).as_py() or 0,
         objects=snapshot.rows(OBJECTS.name),
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
-        statistics=_statistics_state(snapshot),
+        statistics=_state(snapshot, STATISTICS.name, stale_tiles),
+        transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles),
         quarantined=snapshot.rows(QUARANTINE.name),
         tables=[
             TableStatus(name, snapshot.rows(name), len(snapshot.of_table(name)), snapshot.size(name)) for name in TABLES
@@ -93,8 +109,9 @@ def _counts(table: pa.Table, column: str) -> dict[Any, int]:
     return {item["values"]: item["counts"] for item in sorted(counted.to_pylist(), key=lambda item: item["values"])}
 
 
-def _statistics_state(snapshot: SnapshotFiles) -> str:
-    stale = len(stale_tiles(snapshot))
-    if not snapshot.of_table("statistics"):
+def _state(snapshot: SnapshotFiles, table: str, find_stale: Callable[[SnapshotFiles], list[Tile]]) -> str:
+    """Whether a table that is made of others is up to date with them."""
+    if not snapshot.of_table(table):
         return "none"
+    stale = len(find_stale(snapshot))
     return f"{stale} tiles are stale" if stale else "up to date"

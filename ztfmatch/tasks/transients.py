@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.errors import BadInputError
 from ztfmatch.io.merge import Arrays, Lightcurves, numpy_columns
 from ztfmatch.io.parquet import (
     DataFile,
@@ -33,7 +34,7 @@ from ztfmatch.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_reac
 from ztfmatch.kernels.transients import Groups, link_detections
 from ztfmatch.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.schema.sky import NO_SEED
-from ztfmatch.survey import N_RCID, transientid_of
+from ztfmatch.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, N_RCID, transientid_of
 from ztfmatch.tasks.ledger import exposures_of_tiles
 from ztfmatch.tasks.statistics import EPOCH_COLUMNS, released_exposures, statistics_of
 
@@ -212,11 +213,26 @@ class _Unit:
         ra, dec = lonlats_of(mean)
         own = in_tile(fine_pixels(ra, dec), self._task.tile)
         founders = {name: self._columns[name][groups.founder].astype(np.int64) for name in ("exposureid", "sourceid")}
+        _check_founders(**founders)
         of_transient = {"transientid": transientid_of(**founders), "meanra": ra, "meandec": dec}
         rows = groups.row[np.repeat(own, counts)]
         return {name: values[rows] for name, values in self._columns.items()} | {
             name: np.repeat(values[own], counts[own]) for name, values in of_transient.items()
         }
+
+
+def _check_founders(exposureid: Ids, sourceid: Ids) -> None:
+    """Refuse detections after which no transient can be named."""
+    date = exposureid // 10**8
+    bad = (date < FIRST_TRANSIENT_DATE) | (date > LAST_TRANSIENT_DATE) | (sourceid > MAX_SOURCEID)
+    if bad.any():
+        row = int(np.argmax(bad))
+        dates = (FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE)
+        first, last = (f"{d // 10_000}-{d // 100 % 100:02d}-{d % 100:02d}" for d in dates)
+        raise BadInputError(
+            f"exposure {exposureid[row]}, source {sourceid[row]}: no transient can be named after it; expected a date "
+            f"of {first} to {last} and a source of 0 to {MAX_SOURCEID}"
+        )
 
 
 def _no_transients() -> Arrays:

@@ -30,6 +30,7 @@ from ztfmatch.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.survey import DEFAULT_EXPTIME_S, Unit, unit_of_objectid
 from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
+from ztfmatch.tasks.verifytransients import TransientFiles, wrong_transients
 
 _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
@@ -54,6 +55,7 @@ class VerifyTask:
     """Orphan files of the tile."""
     orphans_near: tuple[DataFile, ...]
     """Orphan files of its neighbours, which may have lost to detections of this tile."""
+    transients: TransientFiles
     exposures: tuple[DataFile, ...]
     """The ledger."""
     units_with_reference: tuple[Unit, ...]
@@ -143,6 +145,7 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
         tally.add(tally.matched, rows, chunk.columns)
         pairs.mark_won(chunk)
     pairs.check_all_won(findings)
+    findings.add("transients", *wrong_transients(task.transients))
     seen = np.flatnonzero(tally.matched + tally.orphans)
     return {
         **findings.__dict__,
