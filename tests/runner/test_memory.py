@@ -16,6 +16,7 @@ import ztfmatch
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
+from ztfmatch.operations.transients import update_transients
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -74,6 +75,22 @@ def test_memory_of_the_largest_rematch_is_below_its_projection(unit: Path, tmp_p
     assert measured <= projected
     assert projected <= 2.5 * measured
     assert store.snapshot().table("lineage").num_rows > 18_000
+
+
+def test_memory_of_the_largest_grouping_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
+    """A reference with one seed: two million orphans of one unit, which are grouped at once."""
+    reference = tmp_path / next((unit / "references").rglob("*.fits")).name
+    with fits.open(next((unit / "references").rglob("*.fits"))) as hdus:
+        hdus[1].data = hdus[1].data[:1]
+        hdus.writeto(reference)
+    store = ztfmatch.init_store(tmp_path / "store", str(reference))
+    store.append(str(unit / "catalogs"))
+    projected = _projected(lambda runner: update_transients(store.storage, runner))
+    measured = peak_bytes(tmp_path / "store", unit / "catalogs", "update_transients")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert store.snapshot().table("transients").num_rows > 17_000
+    assert open_snapshot(store.storage).rows("transientdata") > 1_800_000
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

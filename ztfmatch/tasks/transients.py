@@ -41,7 +41,7 @@ from ztfmatch.tasks.statistics import EPOCH_COLUMNS, released_exposures, statist
 ROWS_PER_PASS: Final = 2_000_000
 """Orphans that are held at a time, unless one unit has more."""
 
-BYTES_PER_ROW: Final = 250
+BYTES_PER_ROW: Final = 400
 """Peak memory of a task per orphan that it holds; tests compare it with what is measured."""
 
 _UNIT: Final = ("field", "rcid", "fid")
