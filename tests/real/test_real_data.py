@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.products.simulate import SimulationConfig, simulate
+from ztfmatch.schema import TRANSIENTDATA
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +179,10 @@ def test_statistics_of_real_lightcurves_agree_with_numpy(dr5: ztfmatch.Store) ->
 
 
 def test_rematch_and_back_gives_the_release_again(data_dir: Path, dr5: ztfmatch.Store, tmp_path: Path) -> None:
-    """The reference regenerated with other positions and 3 % fewer sources, then as it was."""
+    """The reference regenerated with other positions and 3 % fewer sources, then as it was.
+
+    The sources that it lacked are transients meanwhile, of all their epochs, if they have two; and objects again.
+    """
     store = ztfmatch.Store(Storage.at(shutil.copytree(dr5.path, tmp_path / "store")))
     original = next((data_dir / "replay" / "dr5_250").glob("*_refpsfcat.fits"))
     before = _lightcurves(store)
@@ -192,8 +197,20 @@ def test_rematch_and_back_gives_the_release_again(data_dir: Path, dr5: ztfmatch.
     assert changed.units[0].lost > 100
     assert store.verify(deep=True).passed
     assert not _lightcurves(store).equals(before)
+    snapshot = store.snapshot()
+    links = [row for row in snapshot.table("lineage").to_pylist() if row["kind"] == "lost"]
+    epochs = Counter(before["objectid"].to_pylist())
+    assert {row["objectid"] for row in links if row["newobjectid"] is None} == {
+        row["objectid"] for row in links if epochs[row["objectid"] % 10**7] < 2
+    }
+    named = [row for row in links if row["newobjectid"] is not None]
+    assert len(named) > 80
+    assert all(row["nshared"] == epochs[row["objectid"] % 10**7] for row in named)
     back = store.rematch(str(original))
-    assert (back.units[0].generation, back.units[0].new) == (2, changed.units[0].lost)
+    found = back.units[0].transients
+    assert (back.units[0].generation, back.units[0].new + found) == (2, changed.units[0].lost)
+    assert found == len(named)
+    assert store.snapshot().table("transientdata").equals(TRANSIENTDATA.schema.empty_table())
     assert _lightcurves(store).equals(before)
     assert store.verify(deep=True).passed
 
