@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,13 @@ from helpers import FRACDAY, UNIT, append, epochal_file, make_store, reference_f
 
 import ztfmatch
 from ztfmatch.config import MAX_TILE_ORDER, CompactConfig
-from ztfmatch.errors import ConfigError, JobFailedError
+from ztfmatch.errors import CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import fine_pixels
+from ztfmatch.operations.compact import compact
+from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.products.simulate import SimulationConfig, simulate
+from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.survey import Unit, transientid_of
 
 ARCSEC = 1.0 / 3600.0
@@ -274,6 +277,53 @@ def test_few_epochs_that_a_moved_object_loses_do_not_make_it_split(tmp_path: Pat
     assert {len(members) for members in groups_of(storage).values()} == {2}
     rows = store.snapshot().table("lineage").to_pylist()
     assert [(row["kind"], row["nshared"]) for row in rows] == [("moved", 4)]
+
+
+def interrupted(title: str, what: Callable[[], object]) -> Runner:
+    """A runner that does something else once, when a job of this title begins."""
+    pending = [what]
+
+    def progress(job: str, done: int, total: int) -> None:
+        if job == title and pending:
+            pending.pop()()
+
+    return Runner(LoopExecutor(), 2 << 30, progress)
+
+
+def test_grouping_while_a_tile_is_divided_stops_the_compaction(tmp_path: Path) -> None:
+    """Nothing was grouped when it began: transients of the undivided tile would stay beside those of its parts."""
+    storage = make_store(tmp_path / "s", references(tmp_path))
+    append(storage, night_files(tmp_path))
+    store = ztfmatch.Store(storage)
+    with pytest.raises(CommitConflictError):
+        compact(storage, CompactConfig(2, 10), interrupted("compacting", store.update_transients))
+    assert store.compact(CompactConfig(2, 10)).split
+    assert groups_of(storage) == expected_groups(storage)
+
+
+def test_grouping_while_references_are_matched_again_stops_the_rematch(tmp_path: Path) -> None:
+    storage = make_store(tmp_path / "s", references(tmp_path))
+    append(storage, night_files(tmp_path))
+    store = ztfmatch.Store(storage)
+    new = str(reference_file(tmp_path / "new", rows_at([CENTRE[0]], [CENTRE[1]])))
+    with pytest.raises(CommitConflictError):
+        rematch(storage, [new], RematchConfig(), interrupted("lineage", store.update_transients))
+    assert store.rematch(new).committed
+    assert groups_of(storage) == expected_groups(storage)
+    assert store.verify(deep=True).passed
+
+
+def test_append_while_references_are_matched_again_leaves_its_tiles_to_be_grouped(tmp_path: Path) -> None:
+    files = night_files(tmp_path)
+    ours, others = ([path for path in files if code in path.name] for code in ("_zr_", "_zg_"))
+    storage = make_store(tmp_path / "s", references(tmp_path))
+    append(storage, [*ours, *others[:2]])
+    store = ztfmatch.Store(storage)
+    new = str(reference_file(tmp_path / "new", rows_at([CENTRE[0]], [CENTRE[1]])))
+    rematch(storage, [new], RematchConfig(), interrupted("lineage", lambda: append(storage, others)))
+    assert groups_of(storage) != expected_groups(storage)
+    assert store.update_transients().committed
+    assert groups_of(storage) == expected_groups(storage)
 
 
 def test_transientid_that_is_none_raises(tmp_path: Path) -> None:

@@ -223,14 +223,17 @@ def _commit(snapshot: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> lo
 def _on_top(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Change | None:
     """The change as it must be on a newer snapshot; None if it no longer fits.
 
-    It fits if all files of detections, objects and orphans that were compacted are live, and none came into a tile
-    that is split. Statistics are replaced whoever made them. Ours keep the number of the commit that did not come
-    about where a tile has new detections: they are older than these, so the tile is stale.
+    It fits if all files of detections, objects and orphans that were compacted are live, and none of these nor of
+    transients came into a tile that is split. Statistics are replaced whoever made them. Ours keep the number of the
+    commit that did not come about where a tile has new detections: they are older than these, so the tile is stale.
     """
     content = change.removed - _paths(snapshot, tiles, (STATISTICS.name,))
     came = {(tile, name) for tile in tiles for name in _CONTENT if not _paths(head, {tile}, (name,)) <= content}
     same_tiling = head.commit.tiling == snapshot.commit.tiling
     if not same_tiling or not content <= set(head.files.paths()) or (change.tiling is not None and came):
+        return None
+    split = set() if change.tiling is None else tiles - set(change.tiling.tiles)
+    if not _paths(head, split, _TRANSIENTS) <= content:
         return None
     stale = {tile for tile, name in came if name != ORPHANS.name}
     added = [

@@ -367,8 +367,10 @@ def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
 
 
 def _untouched(plan: RematchPlan, head: SnapshotFiles, change: log.Change) -> bool:
-    """Whether all files that are replaced are live, and no exposure nor reference of these units came in."""
+    """Whether all replaced files are live, and no exposures nor references of these units, nor transients, came in."""
     if head.commit.tiling != plan.snapshot.commit.tiling or not change.removed <= set(head.files.paths()):
+        return False
+    if any(set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)) for table in TRANSIENT_TABLES):
         return False
     for table in (EXPOSURES.name, REFERENCES.name):
         before = set(plan.snapshot.files.paths(table))
