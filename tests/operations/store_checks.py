@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_same, table
 from small_survey import CONTENT, tolerance
 from store_model import Model
+from transient_groups import expected_groups, groups_of
 
 from ztfmatch.errors import SnapshotNotFoundError
 from ztfmatch.io import log, paths
@@ -16,6 +17,7 @@ from ztfmatch.io.parquet import read_file_rows
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.statistics import stale_tiles
+from ztfmatch.operations.transients import ungrouped_tiles
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.schema import STATISTICS
 
@@ -70,6 +72,17 @@ def _assert_row(row: dict[str, object], expected: dict[str, float | None]) -> No
             got = row[name]
             assert isinstance(got, int | float), (name, row)
             np.testing.assert_allclose(got, value, rtol=tolerance(name), atol=1e-5, err_msg=name)
+
+
+def check_transients(storage: Storage, number: int) -> None:
+    """No detection is of two; and where all is grouped that came in, they are what brute force gives."""
+    groups = groups_of(storage, number)
+    members = [key for of_group in groups.values() for key in of_group]
+    assert len(members) == len(set(members))
+    ids = open_snapshot(storage, number).read("transients", ["transientid"])["transientid"].to_pylist()
+    assert sorted(ids) == sorted(groups)
+    if not ungrouped_tiles(open_snapshot(storage, number)):
+        assert groups == expected_groups(storage, number)
 
 
 def named_files(store: Path, oldest: int, newest: int) -> set[str]:

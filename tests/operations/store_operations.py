@@ -22,6 +22,7 @@ from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.statistics import update_statistics
+from ztfmatch.operations.transients import update_transients
 from ztfmatch.operations.vacuum import vacuum
 
 HOURS = 3600.0
@@ -62,6 +63,11 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class Transients:
+    name: str = "transients"
+
+
+@dataclass(frozen=True)
 class Vacuum:
     """With no grace nothing else may run; with a day's, anything may."""
 
@@ -70,7 +76,7 @@ class Vacuum:
     name: str = "vacuum"
 
 
-Operation = Append | Compact | Rollback | Statistics | Vacuum
+Operation = Append | Compact | Rollback | Statistics | Transients | Vacuum
 
 _catalogs = st.tuples(st.integers(0, len(EXPOSURES) - 1), st.sampled_from(PLACES))
 appends = st.builds(
@@ -81,11 +87,12 @@ appends = st.builds(
 compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000_000, 100_000_000]))
 rollbacks = st.builds(Rollback, st.integers(0, 6))
 statistics = st.builds(Statistics)
+transients = st.builds(Transients)
 vacuums = st.builds(Vacuum, st.integers(1, 4), st.sampled_from([0.0, 24.0]))
 late_vacuums = st.builds(Vacuum, st.integers(1, 4), st.just(24.0))
 contenders = st.one_of(appends, st.builds(Compact, st.just(2), st.just(100_000_000)))
-operations = st.one_of(appends, appends, compactions, rollbacks, statistics, vacuums)
-beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, late_vacuums)
+operations = st.one_of(appends, appends, compactions, rollbacks, statistics, transients, vacuums)
+beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, transients, late_vacuums)
 
 
 @dataclass
@@ -142,6 +149,8 @@ def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
         return rollback(storage, operation.target(bench.model))
     if isinstance(operation, Statistics):
         return update_statistics(storage, runner())
+    if isinstance(operation, Transients):
+        return update_transients(storage, runner())
     return vacuum(storage, operation.keep, operation.grace_hours)
 
 

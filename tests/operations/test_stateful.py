@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from scripted_storage import Killed, ScriptedStorage, Trouble
 from small_survey import EXPOSURES, SmallSurvey, make_survey
-from store_checks import check_content, check_files, check_history, check_statistics, named_files
+from store_checks import check_content, check_files, check_history, check_statistics, check_transients, named_files
 from store_model import Model
 from store_operations import (
     PLACES,
@@ -28,6 +28,7 @@ from store_operations import (
     Operation,
     Rollback,
     Statistics,
+    Transients,
     Vacuum,
     beside_others,
     contenders,
@@ -35,6 +36,7 @@ from store_operations import (
     run,
     state_after,
     statistics,
+    transients,
 )
 
 from ztfmatch.errors import CommitConflictError, JobFailedError, SnapshotNotFoundError
@@ -42,6 +44,7 @@ from ztfmatch.io import log
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import StorageError
 from ztfmatch.operations.statistics import stale_tiles
+from ztfmatch.operations.transients import ungrouped_tiles
 
 EXAMPLES = int(os.environ.get("ZTFMATCH_STATEFUL_EXAMPLES", "400"))
 """Histories of the slow test."""
@@ -141,7 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self._take(operation, report, expected)
 
-    @rule(operation=contenders, other=contenders | statistics)
+    @rule(operation=contenders, other=contenders | statistics | transients)
     def race_for_the_commit(self, operation: Operation, other: Operation) -> None:
         """Those that can commit on top of each other, at the last moment."""
         self.race(operation=operation, other=other, at=None, aged=False)
@@ -162,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
             return False
         if isinstance(other, Append):
             return not {i for i, _ in operation.catalogs} & {i for i, _ in other.catalogs}
-        return isinstance(other, Statistics)
+        return isinstance(other, Statistics | Transients)
 
     def _finish(self, operation: Operation, storage: ScriptedStorage) -> None:
         expected = self._expectation(operation)
@@ -193,6 +196,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert report.snapshot == self.model.newest
         if isinstance(operation, Statistics):
             assert stale_tiles(open_snapshot(self.storage)) == []
+        if isinstance(operation, Transients):
+            assert ungrouped_tiles(open_snapshot(self.storage)) == []
 
     def _check_append(self, operation: Append, report: Any) -> None:
         expected = self.model.append(self.bench.catalogs(operation))
@@ -231,6 +236,7 @@ class StoreMachine(RuleBasedStateMachine):
         for number in sorted(self.unchecked):
             check_content(self.storage, self.model, number)
             check_statistics(self.storage, self.model, number)
+            check_transients(self.storage, number)
         self.unchecked.clear()
         self.sound = True
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from helpers import FRACDAY, UNIT, append, epochal_file, make_store, reference_file, rows_at, table
+from transient_groups import expected_groups, groups_of
 
 import ztfmatch
 from ztfmatch.config import MAX_TILE_ORDER, CompactConfig
@@ -28,56 +29,6 @@ CENTRE = (90.0, 66.4)
 """Where two tiles of order 0, and more of higher orders, meet."""
 
 OTHER = Unit(500, 20, 1)
-Key = tuple[int, int]
-
-
-def groups_of(storage: Storage, number: int | None = None) -> dict[int, frozenset[Key]]:
-    """Detections of each transient."""
-    rows = ztfmatch.Store(storage).snapshot(number).table("transientdata").to_pylist()
-    by_id = itertools.groupby(sorted(rows, key=lambda row: row["transientid"]), key=lambda row: row["transientid"])
-    return {number: frozenset((row["exposureid"], row["sourceid"]) for row in members) for number, members in by_id}
-
-
-def expected_groups(storage: Storage) -> dict[int, frozenset[Key]]:
-    """Transients by brute force over all orphans without a seed, with astropy's separations."""
-    orphans = [row for row in table(storage, "orphans").to_pylist() if row["reason"] == "no_seed"]
-    ledger = {row["exposureid"]: row for row in table(storage, "exposures").to_pylist()}
-
-    def order(row: dict[str, int]) -> tuple[float, ...]:
-        exposure = ledger[row["exposureid"]]
-        return exposure["commit"], exposure["obsmjd"], row["exposureid"], row["sourceid"]
-
-    found: dict[int, list[Key]] = {}
-    for _, members in itertools.groupby(sorted(orphans, key=_unit), key=_unit):
-        rows = sorted(members, key=order)
-        founders: list[int] = []
-        groups: dict[int, list[int]] = {}
-        sky = SkyCoord([row["ra"] for row in rows], [row["dec"] for row in rows], unit="deg")
-        for _, exposure in itertools.groupby(range(len(rows)), key=lambda i: rows[i]["exposureid"]):
-            here = list(exposure)
-            taken: dict[int, tuple[float, int]] = {}
-            for i in here:
-                apart = sky[i].separation(sky[founders]).arcsec if founders else np.zeros(0)
-                if len(apart) and apart.min() <= 1.5:
-                    nearest = founders[int(apart.argmin())]
-                    taken[nearest] = min(taken.get(nearest, (9.0, i)), (apart.min(), i))
-            joined = {i: founder for founder, (_, i) in taken.items()}
-            for i in here:
-                if i in joined:
-                    groups[joined[i]].append(i)
-                else:
-                    founders.append(i)
-                    groups[i] = [i]
-        for founder, of_group in groups.items():
-            if len(of_group) > 1:
-                keys = [(rows[i]["exposureid"], rows[i]["sourceid"]) for i in of_group]
-                found[transientid_of(*keys[0])] = keys
-                assert keys[0] == (rows[founder]["exposureid"], rows[founder]["sourceid"])
-    return {number: frozenset(keys) for number, keys in found.items()}
-
-
-def _unit(row: dict[str, int]) -> tuple[int, int, int]:
-    return row["field"], row["rcid"], row["fid"]
 
 
 def crowd(rng: np.random.Generator, n: int, spread_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
