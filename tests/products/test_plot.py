@@ -22,11 +22,11 @@ from ztfmatch.products.plot import (
     MAX_LEGEND_CURVES,
     PHASE_ZERO_HMJD,
     PlotOptions,
-    _calendar,
-    _figure,
-    _sexagesimal,
     plot_lightcurves,
 )
+from ztfmatch.products.plot.axes import _calendar
+from ztfmatch.products.plot.legend import _sexagesimal
+from ztfmatch.products.plot.lightcurves import _figure
 from ztfmatch.survey import Unit, objectid_base
 
 PERIOD = 0.5678684
