@@ -125,9 +125,10 @@ def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
 @click.command(cls=Command)
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
+@click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
 @resource_options
 @json_option
-def demo(directory: Path, seed: int, resources: Resources, as_json: bool) -> None:
+def demo(directory: Path, seed: int, regenerate: bool, resources: Resources, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 
     Everything goes to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or of an earlier demo.
@@ -135,9 +136,11 @@ def demo(directory: Path, seed: int, resources: Resources, as_json: bool) -> Non
     \b
     Example:
       ztfmatch demo
+      ztfmatch demo --regenerate
     """
-    from ztfmatch.products.demo import run_demo
+    from ztfmatch.products.demo import run_demo, run_regeneration
 
+    run = run_regeneration if regenerate else run_demo
     with progress_bar(as_json) as progress:
-        report = run_demo(directory, seed, resources, progress, (lambda _: None) if as_json else click.echo)
+        report = run(directory, seed, resources, progress, (lambda _: None) if as_json else click.echo)
     emit(report, as_json, report.guide)

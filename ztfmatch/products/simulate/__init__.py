@@ -8,12 +8,15 @@ from ztfmatch.products.simulate.dataset import (
     regenerate_references,
     simulate,
 )
+from ztfmatch.products.simulate.defects import Defects, write_spoilt_reference
 
 __all__ = [
+    "Defects",
     "SimulationConfig",
     "SimulationSummary",
     "Simulator",
     "benchmark_unit",
     "regenerate_references",
     "simulate",
+    "write_spoilt_reference",
 ]

@@ -29,6 +29,7 @@ _FRACTIONS: Final = (
     "spurious_fraction",
     "bad_fraction",
     "nonpositive_fraction",
+    "hosted_fraction",
 )
 _NON_NEGATIVE: Final = (
     "seed",
@@ -75,6 +76,9 @@ class SimulationConfig:
         Part of the stars that vary.
     transients_per_quadrant : float
         Mean number of transients, which no reference holds.
+    hosted_fraction : float
+        Part of the transients that stand 2.1 to 2.5 arcsec from a star that is somewhat fainter than their peak, as a
+        supernova beside its host; a reference cannot keep the two apart while both shine.
     lost_fraction : float
         Detections lost at random, on top of those too faint.
     spurious_fraction : float
@@ -110,6 +114,7 @@ class SimulationConfig:
     n_nights: int = 120
     variable_fraction: float = 0.02
     transients_per_quadrant: float = 6.0
+    hosted_fraction: float = 0.0
     lost_fraction: float = 0.02
     spurious_fraction: float = 0.01
     bad_fraction: float = 0.1

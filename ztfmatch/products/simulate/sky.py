@@ -25,6 +25,7 @@ from ztfmatch.products.simulate.focalplane import (
     quadrant_corners,
     unit_vectors,
 )
+from ztfmatch.products.simulate.hosts import draw_hosts
 from ztfmatch.products.simulate.stars import Stars, draw_magnitudes
 from ztfmatch.products.simulate.variability import TRANSIENT, draw_kinds
 
@@ -147,6 +148,9 @@ class Sky:
         variation = draw_kinds(rng, config, g, n_transients)
         ids = (cell.number << _STAR_BITS) + np.arange(n)
         bands = variation.restyled(g, r, i)
+        if config.hosted_fraction:
+            hosts = draw_hosts(rng, config.hosted_fraction, bands[0], n_transients)
+            ra[hosts.transient], dec[hosts.transient] = hosts.positions(ra, dec)
         return Stars(ids, unit_vectors(ra, dec), ra, dec, *bands, rng.random(n), **variation._asdict())
 
     def _crowding(self, cell: Cell) -> float:

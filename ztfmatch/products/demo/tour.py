@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.config import Resources, StoreConfig
-from ztfmatch.errors import ConfigError, JobFailedError
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.append import AppendConfig, append_catalogs
@@ -21,14 +18,12 @@ from ztfmatch.operations.common import Stopwatch
 from ztfmatch.operations.init import init_store
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.verify import verify_store
+from ztfmatch.products.demo.common import Say, clear_directory, must_pass
 from ztfmatch.products.plot import PlotOptions, plot_lightcurves
 from ztfmatch.products.query import Cone, Selection, lightcurve_table
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.runner import Progress, open_runner
 
-Say = Callable[[str], Any]
-
-_MARK: Final = "ztfmatch-demo.txt"
 _CONE_ARCSEC: Final = 2.0
 _PLOTTED_MAG: Final = (15.0, 19.0)
 """Range of g in which the star to plot is sought: neither saturated nor lost in noise."""
@@ -72,7 +67,7 @@ def run_demo(directory: Path, seed: int, resources: Resources, progress: Progres
         If the store does not verify.
     """
     watch = Stopwatch()
-    _clear(directory)
+    clear_directory(directory)
     say(f"1/5 simulating a small survey in {directory}")
     config = SimulationConfig(seed=seed, n_exposures=60)
     simulate(directory / "sky", config, lambda done, total: progress("simulating", done, total))
@@ -86,9 +81,7 @@ def run_demo(directory: Path, seed: int, resources: Resources, progress: Progres
         say("4/5 computing statistics, verifying every row")
         update_statistics(storage, runner)
         verified = verify_store(storage, runner, deep=True)
-    if not verified.passed:
-        failed = ", ".join(check.check for check in verified.checks if not check.passed)
-        raise JobFailedError(f"the store at {storage.root} does not verify: {failed}")
+    must_pass(verified)
     say("5/5 plotting a variable star")
     star = _star_to_plot(directory / "sky" / "truth")
     epochs = lightcurve_table(open_snapshot(storage), Selection(cone=Cone(star["ra"], star["dec"], _CONE_ARCSEC)))
@@ -108,17 +101,6 @@ def run_demo(directory: Path, seed: int, resources: Resources, progress: Progres
         watch.seconds,
         _guide(directory, star, objectids, f"{report.matched:,} detections of {report.exposures} exposures"),
     )
-
-
-def _clear(directory: Path) -> None:
-    """Make the directory ready; what an earlier demonstration left is removed, anything else is left alone."""
-    if directory.is_dir() and any(directory.iterdir()):
-        if not (directory / _MARK).is_file():
-            raise ConfigError(f"{directory} is not empty and not of an earlier demo: choose another directory")
-        for name in ("sky", "store"):
-            shutil.rmtree(directory / name, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / _MARK).write_text("Made by 'ztfmatch demo'; the next demo here replaces it.\n")
 
 
 def _star_to_plot(truth: Path) -> dict[str, Any]:
