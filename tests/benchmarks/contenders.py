@@ -30,6 +30,8 @@ class Settings:
     repeat: int = 3
     peer_python: str = sys.executable
     peer_repeat: int = 1
+    only: tuple[str, ...] = ()
+    """Contenders to run; all without it."""
     progress: Progress = print
 
 
@@ -42,6 +44,8 @@ class Results:
     """Rows of all catalogs: what a run of append takes in."""
     stored: int = 0
     """Rows of the detections table: what a run of statistics works through."""
+    kept: int = 0
+    """Rows of detections and orphans: what a run of rematch, or verify, works through."""
     runs: dict[str, list[Measurement]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -63,20 +67,23 @@ class Bench:
         self.place = settings.workdir / f"unit-{catalogs}"
         self.data = self.place / "data"
         self.initial, self.finished = self.place / "initial", self.place / "finished"
+        self.rematched = self.place / "rematched"
         self.cpu = own_cpu()
         self.logs = self.place / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
 
     def prepare(self) -> None:
         """Make the data if they are not there, an initialised store, and one uncounted run of what is compiled."""
-        self._make_data()
-        self._remove(self.initial, self.finished)
+        self.make_data()
+        self._remove(self.initial, self.finished, self.rematched)
         self._say("init and warm-up")
         self._run("init", [*self._ztfmatch("init"), str(self.initial), "--references", str(self.data / "references")])
         self._append("warm-up", self.finished)
         self.results.rows = _sum(self.finished, "exposures", "nrows")
         self.results.stored = _sum(self.finished, "exposures", "nmatched")
+        self.results.kept = self.results.stored + _sum(self.finished, "exposures", "norphans")
         self._attempt("statistics", functools.partial(self._statistics, "warm-up", 0), keep=False)
+        self._attempt("rematch", functools.partial(self._rematch, self.rematched), keep=False)
 
     def rounds(self) -> None:
         """Every contender once, then again: slow hours of the machine fall on all of them."""
@@ -94,7 +101,7 @@ class Bench:
 
     def _turns(self) -> dict[str, Callable[[], Measurement]]:
         part = functools.partial
-        return {
+        turns = {
             "append": part(self._append, "append", self.place / "run"),
             "limit": self._limit,
             "start-up": part(self._run, "start-up", [sys.executable, "-c", START_UP], self.cpu),
@@ -104,7 +111,11 @@ class Bench:
             "append, 2 workers": part(self._append, "append-2", self.place / "run", 2),
             "statistics, 2 workers": part(self._statistics, "statistics-2", 2),
             "compact": self._compact,
+            "rematch": part(self._rematch, self.place / "run"),
+            "rematch limit": self._rematch_limit,
+            "verify": self._verify,
         }
+        return {name: action for name, action in turns.items() if name in (self.settings.only or turns)}
 
     def _attempt(self, name: str, action: Callable[[], Measurement], keep: bool = True) -> None:
         if name in self.results.skipped:
@@ -138,6 +149,21 @@ class Bench:
         shutil.copytree(self.finished, store, copy_function=os.link)
         return self._run("compact", [*self._ztfmatch("compact"), str(store), "--min-files", "2"], self.cpu)
 
+    def _rematch(self, store: Path) -> Measurement:
+        self._remove(store)
+        shutil.copytree(self.finished, store, copy_function=os.link)
+        command = [*self._ztfmatch("rematch"), str(store), "--references", str(self.data / "references_1")]
+        return self._run("rematch", command, self.cpu)
+
+    def _rematch_limit(self) -> Measurement:
+        out = self.place / "limit"
+        self._remove(out)
+        script = [sys.executable, str(HERE / "rematch_limit.py"), str(self.finished), str(self.rematched), str(out)]
+        return self._run("rematch-limit", script, self.cpu)
+
+    def _verify(self) -> Measurement:
+        return self._run("verify", [*self._ztfmatch("verify"), str(self.finished)], self.cpu)
+
     def _limit(self) -> Measurement:
         out = self.place / "limit"
         self._remove(out)
@@ -161,15 +187,20 @@ class Bench:
     def _ztfmatch(self, command: str) -> list[str]:
         return [*self.settings.ztfmatch, command]
 
-    def _make_data(self) -> None:
+    def make_data(self) -> None:
+        """Make the data if they are not there, and read them once."""
         if not (self.data / "simulation.json").exists():
             self._say("making the data")
             shutil.rmtree(self.data, ignore_errors=True)
-            code = "import sys; from pathlib import Path; from ztfmatch.products.simulate import benchmark_unit as f; "
-            code += "f(Path(sys.argv[1]), int(sys.argv[2]))"
-            self._run("simulate", [sys.executable, "-c", code, str(self.data), str(self.results.catalogs)])
+            self._simulate("benchmark_unit(Path(sys.argv[1]), int(sys.argv[2]))")
+        if not (self.data / "references_1").exists():
+            self._simulate("regenerate_references(Path(sys.argv[1]), benchmark_config(int(sys.argv[2])))")
         for path in sorted(self.data.rglob("*.fits")):
             path.read_bytes()
+
+    def _simulate(self, call: str) -> None:
+        code = f"import sys; from pathlib import Path; from ztfmatch.products.simulate import *; {call}"
+        self._run("simulate", [sys.executable, "-c", code, str(self.data), str(self.results.catalogs)])
 
     def _remove(self, *places: Path) -> None:
         for place in places:

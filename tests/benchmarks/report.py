@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from contenders import BESIDE_PEER, CORES, FREE_WORKER, PEER, ROOT, Results, las
 from measure import Measurement
 
 MEMORY_TARGET_MIB = 2048
+LIMITS = ("limit", "rematch limit")
 _PACKAGES = ("ztfmatch", "numpy", "pyarrow", "numba", "dask", "distributed", "obstore", "healpy", "astropy")
 
 
@@ -50,10 +51,13 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
     matched, two = sizes.per_row()["all"], _wall("append, 2 workers")
     return [
         Figure("append", _rate(big, "append"), 1e6, "detections/s/core"),
-        Figure("append, of the limit", _ratio(big, limit_seconds, _wall("append")), 0.2, ""),
+        Figure("append, of the limit", _ratio(big, _wall("limit"), _wall("append")), 0.2, ""),
         Figure("append, times hats-import + LSDB", _peer_ratio(peered), 25, "", note=_peer_note(peered)),
         Figure("statistics", _rate(big, "statistics"), 3e6, "detections/s/core"),
         Figure("compaction", _rate(big, "compact"), 2e6, "detections/s/core"),
+        Figure("rematch", _rate(big, "rematch"), 1e6, "detections/s/core"),
+        Figure("rematch, of the limit", _ratio(big, _wall("rematch limit"), _wall("rematch")), 0.25, ""),
+        Figure("verify", _rate(big, "verify"), None, "detections/s/core"),
         Figure("append, 2 workers, times 1 on 1 core", _ratio(big, _wall("append, 1 worker"), two), 1.7, ""),
         Figure("append, 2 workers, times 1 on 2 cores", _ratio(big, _wall(FREE_WORKER), two), None, ""),
         Figure("stored detection", matched, 32, "bytes", at_most=True),
@@ -61,22 +65,34 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
             Figure(f"peak memory, {results.catalogs} catalogs", _peak(results), MEMORY_TARGET_MIB, "MiB", at_most=True)
             for results in every
         ),
+        *(
+            Figure(
+                f"peak memory of rematch, {results.catalogs} catalogs",
+                _peak(results, ("rematch",)),
+                MEMORY_TARGET_MIB,
+                "MiB",
+                at_most=True,
+            )
+            for results in every
+        ),
     ]
 
 
-def limit_seconds(results: Results) -> list[float]:
-    """Of each round: what the limit's clock counted, and the start of a process that imports what it needs."""
-    limits, starts = results.runs.get("limit", []), results.runs.get("start-up", [])
+def limit_seconds(results: Results, name: str = "limit") -> list[float]:
+    """Of each round: what a limit's clock counted, and the start of a process that imports what it needs."""
+    limits, starts = results.runs.get(name, []), results.runs.get("start-up", [])
     return [float(last_json(x)["seconds"]) + s.wall_s for x, s in zip(limits, starts, strict=False)]
 
 
 def seconds_of(results: Results, name: str) -> list[float]:
     """Wall seconds of each round; those of the limit as :func:`limit_seconds` says."""
-    return limit_seconds(results) if name == "limit" else [run.wall_s for run in results.runs.get(name, [])]
+    return limit_seconds(results, name) if name in LIMITS else [run.wall_s for run in results.runs.get(name, [])]
 
 
 def detections_of(results: Results, name: str) -> int:
     """How many detections a run of a contender works through."""
+    if name.startswith(("rematch", "verify")):
+        return results.kept
     return results.stored if name.startswith("statistics") else 0 if name == "start-up" else results.rows
 
 
@@ -109,15 +125,10 @@ def _peer_note(results: Results) -> str:
     return f"{results.catalogs} catalogs{by_cpu}"
 
 
-def _ours(results: Results) -> Iterable[Measurement]:
-    for name, runs in results.runs.items():
-        if name.startswith(("append", "statistics", "compact")):
-            yield from runs
-
-
-def _peak(results: Results) -> float | None:
-    """Largest process of any run of ours."""
-    return max((max(run.main_rss_mib, run.worker_rss_mib or 0) for run in _ours(results)), default=None)
+def _peak(results: Results, ours: tuple[str, ...] = ("append", "statistics", "compact")) -> float | None:
+    """Largest process of any run of these."""
+    runs = [run for name, runs in results.runs.items() if name.startswith(ours) and name not in LIMITS for run in runs]
+    return max((max(run.main_rss_mib, run.worker_rss_mib or 0) for run in runs), default=None)
 
 
 def table_of_runs(results: Results) -> str:
@@ -128,11 +139,11 @@ def table_of_runs(results: Results) -> str:
     for name, runs in results.runs.items():
         times = seconds_of(results, name)
         cpu = statistics.median(run.user_s + run.system_s for run in runs)
-        per_cpu = 0 if name == "limit" else detections_of(results, name) / cpu
+        per_cpu = 0 if name in LIMITS else detections_of(results, name) / cpu
         rate, workers = _rate(results, name), [run.worker_rss_mib for run in runs if run.worker_rss_mib]
         lines.append(
             f"{name:32}{statistics.median(times):8.2f} {f'({min(times):.2f}..{max(times):.2f})':>15}"
-            f"{'-' if name == 'limit' else f'{cpu:.2f}':>8}{f'{rate:,.0f}' if rate else '-':>19}"
+            f"{'-' if name in LIMITS else f'{cpu:.2f}':>8}{f'{rate:,.0f}' if rate else '-':>19}"
             f"{f'{per_cpu:,.0f}' if per_cpu else '-':>12}"
             f"{max(run.main_rss_mib for run in runs):10.0f}{f'{max(workers):.0f}' if workers else '-':>12}"
         )
@@ -187,7 +198,7 @@ def to_json(
 
 
 def _run_json(name: str, run: Measurement) -> dict[str, Any]:
-    own = {"own": last_json(run)} if name in ("limit", PEER) else {}
+    own = {"own": last_json(run)} if name in (*LIMITS, PEER) else {}
     return {**run.to_json(), **own}
 
 

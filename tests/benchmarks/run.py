@@ -31,6 +31,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ztfmatch", default=f"{shlex.quote(sys.executable)} -m ztfmatch", help="command to measure")
     parser.add_argument("--workdir", type=Path, help="where data and stores go, kept for the next time (2 GB)")
     parser.add_argument("--json", type=Path, help="write all runs there")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="contenders to run; all without it")
     parser.add_argument("--columns", action="store_true", help="print the bytes per row of every column")
     return parser.parse_args(argv)
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.repeat,
             arguments.peer_python,
             arguments.peer_repeat,
+            tuple(arguments.only),
             lambda text: print(text, file=sys.stderr, flush=True),
         )
         _measure(settings, arguments)

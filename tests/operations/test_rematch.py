@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from references import Links, regenerate
 import ztfmatch
 from ztfmatch.config import CompactConfig
 from ztfmatch.errors import BadInputError, CommitConflictError
-from ztfmatch.operations.rematch import RematchConfig, rematch
+from ztfmatch.operations.rematch import RematchConfig, UnitReport, rematch
 from ztfmatch.products.simulate import SimulationConfig, regenerate_references, simulate
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.lineage import LINEAGE_KINDS
@@ -35,6 +36,30 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     regenerate_references(place, CONFIG)
     regenerate_references(place, CONFIG, 2)
     return place
+
+
+@dataclass(frozen=True)
+class Known:
+    """References changed in a known way, twice: the pairs that the first made are those that the second merges."""
+
+    first: Path
+    second: Path
+    links: dict[str, Links]
+    """What the second made of the first, by file name."""
+
+    @property
+    def number(self) -> int:
+        return sum(len(links) for links in self.links.values())
+
+
+@pytest.fixture(scope="module")
+def known(sky: Path) -> Known:
+    first, second = sky / "known_1", sky / "known_2"
+    links = {}
+    for seed, path in enumerate(sorted((sky / "references").rglob("*.fits"))):
+        regenerate(path, first / path.name, seed)
+        links[path.name] = regenerate(first / path.name, second / path.name, seed + 100)
+    return Known(first, second, links)
 
 
 def make(sky: Path, place: Path, references: str = "references") -> ztfmatch.Store:
@@ -170,26 +195,72 @@ def test_reference_without_seeds_makes_orphans_of_all_epochs(tmp_path: Path) -> 
     assert ztfmatch.Store(storage).verify(deep=True).passed
 
 
-def test_lineage_is_the_truth_of_known_changes(sky: Path, tmp_path: Path) -> None:
-    """Twice: the pairs that the first made of single sources are those that the second merges."""
-    truth: dict[str, Links] = {}
-    for seed, path in enumerate(sorted((sky / "references").rglob("*.fits"))):
-        regenerate(path, tmp_path / "first" / path.name, seed)
-        truth[path.name] = regenerate(tmp_path / "first" / path.name, tmp_path / "second" / path.name, seed + 100)
-    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "first"), ztfmatch.StoreConfig(seeds_per_tile=900))
-    store.append(str(sky / "catalogs"))
-    store.rematch(str(tmp_path / "second"))
-    said: dict[str, Links] = {name: {} for name in truth}
+def said_links(store: ztfmatch.Store) -> dict[str, Links]:
+    """Lineage by the name of the unit's reference, with sourceids for objectids."""
+    said: dict[str, Links] = {}
     for row in store.snapshot().table("lineage").to_pylist():
         unit = unit_of_objectid(row["objectid"] or row["newobjectid"])
         old, new = (None if row[name] is None else row[name] % GENERATION for name in ("objectid", "newobjectid"))
         new = None if row["kind"] == "lost" else new  # else the transient that its epochs became
-        said[refpsfcat_name(unit)][old, new] = row["kind"]
-    links = [(name, link) for name in truth for link in truth[name]]
-    wrong = [(name, link, truth[name][link], said[name].get(link)) for name, link in links
-             if said[name].get(link) != truth[name][link]]  # fmt: skip
-    assert {kind for name in truth for kind in truth[name].values()} == set(LINEAGE_KINDS)
-    assert len(wrong) <= 0.001 * len(links), wrong
+        said.setdefault(refpsfcat_name(unit), {})[old, new] = row["kind"]
+    return said
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rematch_to_known_changes_equals_a_fresh_store_and_lineage_the_truth(
+    sky: Path, known: Known, tmp_path: Path, workers: int
+) -> None:
+    """Sources moved by 0.1 to 1.2 arcsec, removed, added, split and merged, in units that lie in several tiles."""
+    store = make(sky, tmp_path / "store", "known_1")
+    rows = store.snapshot().status.detections + store.snapshot().status.orphans
+    ledger = table(store.storage, "exposures", without=["commit"])
+    report = store.rematch(str(known.second), resources=ztfmatch.Resources(workers))
+    assert report.tiles > len(report.units) == 4
+    assert report.matched + report.orphans == rows
+    assert_rematched(store, sky, "known_2", tmp_path / "fresh")
+    again = table(store.storage, "exposures", without=["commit"])
+    fresh = table(ztfmatch.open_store(tmp_path / "fresh").storage, "exposures", without=["commit"])
+    assert_same({"ledger": again}, {"ledger": fresh})
+    assert again["digest"].equals(ledger["digest"])
+    said = said_links(store)
+    wrong = [(name, link) for name, links in known.links.items() for link in links
+             if said[name].get(link) != links[link]]  # fmt: skip
+    made_up = [(name, link) for name in said for link in said[name].keys() - known.links[name].keys()]
+    assert {kind for links in known.links.values() for kind in links.values()} == set(LINEAGE_KINDS)
+    assert len(wrong) + len(made_up) <= 0.001 * known.number, (wrong, made_up)
+    for unit in report.units:
+        kinds = known.links[f"ztf_{unit.unit}_refpsfcat.fits"]
+        assert_kinds(unit, kinds)
+
+
+def assert_kinds(unit: UnitReport, links: Links) -> None:
+    """The report counts old objects by kind, and new ones that are new; it may differ where lineage may."""
+    for kind in LINEAGE_KINDS:
+        objects = {new if kind == "new" else old for (old, new), said in links.items() if said == kind}
+        assert abs(getattr(unit, kind) - len(objects)) <= 0.001 * len(links), kind
+
+
+def test_rematch_to_known_changes_twice_with_appends_between_and_after_and_back(
+    sky: Path, known: Known, tmp_path: Path
+) -> None:
+    catalogs = sorted(str(path) for path in (sky / "catalogs").rglob("*.fits"))
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"), ztfmatch.StoreConfig(seeds_per_tile=900))
+    store.append(catalogs[::3])
+    before = content(store)
+    first = store.rematch(str(known.first))
+    store.append(catalogs[1::3])
+    second = store.rematch(str(known.second))
+    store.append(catalogs)
+    assert [report.units[0].generation for report in (first, second)] == [1, 2]
+    assert_rematched(store, sky, "known_2", tmp_path / "fresh")
+    links = store.snapshot().table("lineage").to_pylist()
+    made = {row["newobjectid"] for row in links if row["snapshot"] == 1} - {None}
+    gone = {row["objectid"] for row in links if row["snapshot"] == 3} - {None}
+    assert made == gone  # every object of the generation between has its ancestors and its descendants
+    store.rollback(1)
+    assert content(store) == before
+    assert store.snapshot().table("lineage").num_rows == 0
+    assert store.verify(deep=True).passed
 
 
 def test_lineage_counts_are_those_of_the_lightcurves(sky: Path, tmp_path: Path) -> None:
@@ -264,6 +335,23 @@ def test_bad_reference_is_refused_whole_and_the_good_one_taken(sky: Path, tmp_pa
     assert "sourceid" in report.quarantined[0]["reason"]
     assert store.rematch(str(bad)).committed
     assert store.snapshot().table("quarantine").num_rows == 0
+
+
+def test_reference_with_a_sourceid_twice_is_refused_and_changes_nothing(sky: Path, tmp_path: Path) -> None:
+    store = make(sky, tmp_path / "store")
+    before = content(store)
+    original = min((sky / "references_1").rglob("*.fits"))
+    spoilt = tmp_path / original.name
+    with fits.open(original) as hdus:
+        hdus[1].data["sourceid"][7] = hdus[1].data["sourceid"][3]
+        hdus.writeto(spoilt)
+    report = store.rematch(str(spoilt))
+    assert (report.units, report.exposures) == ([], 0)
+    assert [row["filename"] for row in report.quarantined] == [original.name]
+    assert "sourceid 3" in report.quarantined[0]["reason"]
+    assert content(store) == before
+    with pytest.raises(BadInputError, match=f"--strict: 1 bad references; .*{original.name}.*sourceid 3"):
+        store.rematch(str(spoilt), RematchConfig(strict=True))
 
 
 def test_append_of_other_units_meanwhile_does_not_stop_a_rematch(sky: Path, tmp_path: Path) -> None:

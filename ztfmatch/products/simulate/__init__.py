@@ -4,6 +4,7 @@ from ztfmatch.products.simulate.config import SimulationConfig
 from ztfmatch.products.simulate.dataset import (
     SimulationSummary,
     Simulator,
+    benchmark_config,
     benchmark_unit,
     regenerate_references,
     simulate,
@@ -15,6 +16,7 @@ __all__ = [
     "SimulationConfig",
     "SimulationSummary",
     "Simulator",
+    "benchmark_config",
     "benchmark_unit",
     "regenerate_references",
     "simulate",

@@ -260,7 +260,12 @@ def benchmark_unit(
         Mean number of rows; the reference has about a tenth more seeds.
     seed : int
     """
-    config = SimulationConfig(
+    return simulate(directory, benchmark_config(n_catalogs, rows_per_catalog, seed))
+
+
+def benchmark_config(n_catalogs: int, rows_per_catalog: int = 17_000, seed: int = 1) -> SimulationConfig:
+    """Settings of :func:`benchmark_unit`, with which its reference can be regenerated."""
+    return SimulationConfig(
         seed=seed,
         fields=(679,),
         rcids=(16,),
@@ -273,4 +278,3 @@ def benchmark_unit(
         bad_fraction=0.0,
         truth=False,
     )
-    return simulate(directory, config)
