@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 from ztfmatch.io.parquet import (
     DataFile,
     Destination,
+    IdRange,
     in_ranges,
     read_file_rows,
-    read_footer,
-    read_row_group,
     write_file,
 )
 from ztfmatch.io.storage import Storage
@@ -61,13 +60,14 @@ def retire_tile(task: RetireTask) -> dict[str, Any]:
     units = [reference.unit for reference in task.references]
     files, removed = _objects(task, units)
     for file in (*task.detections, *task.orphans):
-        if _holds(task.storage, file, units):
-            removed.append(file.path)
+        retired = _retired_rows(task.storage, file, units)
+        if retired is None:
+            continue
+        removed.append(file.path)
+        if not retired.all():
             table = TABLES[file.table]
-            rows = read_file_rows(task.storage, file, table.names)
-            rows = rows.filter(pa.array(~_of_units(rows, units)))
-            if rows.num_rows:
-                files.append(write_file(_to(task, table, len(files)), rows))
+            rows = read_file_rows(task.storage, file, table.names).filter(pa.array(~retired))
+            files.append(write_file(_to(task, table, len(files)), rows))
     return {"files": [file.to_json() for file in files], "removed": removed}
 
 
@@ -89,20 +89,25 @@ def _retired(rows: pa.Table, retire: Mask) -> pa.Table:
     return rows.set_column(at, field, status.dictionary_encode().cast(field.type))
 
 
-def _holds(storage: Storage, file: DataFile, units: Sequence[Unit]) -> bool:
-    """Whether a file has rows of any of the units; reads what tells it."""
+def _retired_rows(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Mask | None:
+    """Which rows of a file are of the units; None if none is. Reads no more than what tells it."""
     if file.table == ORPHANS.name:
-        rows = read_file_rows(storage, file, ["field", "rcid", "fid"])
-        return bool(_of_units(rows, units).any())
+        retired = _of_units(read_file_rows(storage, file, ["field", "rcid", "fid"]), units)
+        return retired if retired.any() else None
     ranges = [objectid_range(unit) for unit in units]
     if not file.holds_id(ranges):
+        return None
+    if _all_within(file, ranges):
+        return np.ones(file.rows, bool)
+    retired = _of_units(read_file_rows(storage, file, ["objectid"]), units)
+    return retired if retired.any() else None
+
+
+def _all_within(file: DataFile, ranges: Sequence[IdRange]) -> bool:
+    """Whether every id of a file is of one of the ranges."""
+    if file.min_id is None or file.max_id is None:
         return False
-    footer = read_footer(storage, file)
-    return any(
-        in_ranges(read_row_group(storage, file, footer, number, ["objectid"])["objectid"].to_numpy(), ranges).any()
-        for number, group in enumerate(footer.groups)
-        if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges)
-    )
+    return any(low <= file.min_id and file.max_id <= high for low, high in ranges)
 
 
 def _of_units(rows: pa.Table, units: Sequence[Unit]) -> Mask:
