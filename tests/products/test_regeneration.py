@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -98,6 +99,15 @@ def test_run_regeneration_in_a_foreign_directory_is_refused(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="not empty and not of an earlier demo"):
         run_regeneration(tmp_path, 1, Resources(), no_progress, lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_run_regeneration_finds_the_supernova_as_a_transient(shown: Shown) -> None:
+    blended = shown.regenerations()[1]
+    epochs = shown.store.snapshot().lightcurves(objectid=shown.report.transientid)
+    keys = [set(zip(rows["exposureid"].to_pylist(), rows["sourceid"].to_pylist(), strict=True))
+            for rows in (epochs, blended.epochs.filter(pa.array(blended.was & ~blended.now)))]  # fmt: skip
+    assert len(keys[0]) > 15
+    assert len(keys[1] & keys[0]) >= 0.9 * len(keys[1])
 
 
 def test_regeneration_of_has_the_epochs_of_both_snapshots(shown: Shown) -> None:

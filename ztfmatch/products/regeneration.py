@@ -15,6 +15,7 @@ from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.products.lineage import lineage_table
 from ztfmatch.products.query import Selection, find_objects, lightcurve_table
+from ztfmatch.schema.lineage import LOST
 
 Mask = npt.NDArray[np.bool_]
 
@@ -78,10 +79,11 @@ def regeneration_of(storage: Storage, objectid: int) -> Regeneration:
     before = open_snapshot(storage, link["snapshot"])
     after = _after(head, link)
     parts = [lightcurve_table(before, Selection((objectid,)))]
-    if link["newobjectid"] is not None:
-        parts.append(lightcurve_table(after, Selection((link["newobjectid"],))))
+    successor = None if link["kind"] == LOST else link["newobjectid"]  # else its epochs are orphans, or a transient
+    if successor is not None:
+        parts.append(lightcurve_table(after, Selection((successor,))))
     epochs, was, now = _united(parts)
-    new = None if link["newobjectid"] is None else _object(after, link["newobjectid"])
+    new = None if successor is None else _object(after, successor)
     return Regeneration(_object(before, objectid), new, link["kind"], head.config.radius_arcsec, epochs, was, now)
 
 

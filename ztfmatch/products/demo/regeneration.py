@@ -31,13 +31,15 @@ from ztfmatch.products.simulate import (
     write_spoilt_reference,
 )
 from ztfmatch.products.simulate.layout import reference_path
+from ztfmatch.products.transients import find_transients
 from ztfmatch.runner import Progress, Runner, open_runner
+from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.survey import Unit
 
 UNIT: Final = Unit(679, 16, 1)
 """The unit whose reference is spoilt and regenerated."""
 
-_KINDS: Final = ("same", "moved", "split", "merged", "lost", "new")
+_BESIDE_ARCSEC: Final = 3.0
 
 
 def demo_config(seed: int) -> SimulationConfig:
@@ -68,6 +70,8 @@ class RegenerationReport:
     """Retired objects that the picture shows."""
     newobjectids: list[int | None]
     """Those that took their place."""
+    transientid: int | None
+    """The supernova that was blended with the second."""
     before: dict[str, int]
     """Detections that were ``matched``, and ``orphans``, of the unit with the bad reference."""
     foretold: list[UnitReport]
@@ -127,6 +131,9 @@ def run_regeneration(
     stories = _stories(storage, cases)
     for story in stories:
         say(f"    {story.title}: {_lineage_text(storage, story.regeneration.old['objectid'])}")
+    supernova = _transient(storage, cases.blended)
+    if supernova is not None:
+        say(f"    the supernova beside it is transient {supernova['transientid']} of {supernova['nobs']} epochs")
     picture = directory / "regeneration.png"
     plot_regenerations(stories, picture, f"Reference {UNIT}: what a regeneration mends")
     changes = [story.regeneration for story in stories]
@@ -137,6 +144,7 @@ def run_regeneration(
         [str(picture)],
         old,
         [None if change.new is None else change.new["objectid"] for change in changes],
+        None if supernova is None else supernova["transientid"],
         before,
         foretold.units,
         done.units[0],
@@ -144,7 +152,7 @@ def run_regeneration(
         done.orphans,
         verified.passed,
         watch.seconds,
-        _guide(directory, old),
+        _guide(directory, old, supernova),
     )
 
 
@@ -177,7 +185,7 @@ def _foretold(report: RematchReport) -> list[str]:
     lines = []
     for unit in report.units:
         values = asdict(unit)
-        kinds = ", ".join(f"{values[kind]:,} {kind}" for kind in _KINDS if values[kind])
+        kinds = ", ".join(f"{values[kind]:,} {kind}" for kind in LINEAGE_KINDS if values[kind])
         lines.append(f"    {unit.unit}, generation {unit.generation}, objects: {kinds}")
     lines.append(
         f"    epochs: {report.matched:,} would be matched, {report.orphans:,} orphans; "
@@ -203,16 +211,24 @@ def _change(storage: Storage, star: dict[str, Any]) -> Any:
     return regeneration_of(storage, near["objectid"][0].as_py())
 
 
+def _transient(storage: Storage, star: dict[str, Any]) -> dict[str, Any] | None:
+    """The transient of most detections beside a star in the unit; None if the store groups none there."""
+    near = find_transients(open_snapshot(storage), Selection(cone=Cone(star["ra"], star["dec"], _BESIDE_ARCSEC)))
+    rows: list[dict[str, Any]] = near.filter(pc.equal(near["fid"], UNIT.fid)).sort_by("nobs").to_pylist()
+    return rows[-1] if rows else None
+
+
 def _lineage_text(storage: Storage, objectid: int) -> str:
     links = lineage_table(open_snapshot(storage), [objectid]).to_pylist()
     return "; ".join(describe(link) for link in links)
 
 
-def _guide(directory: Path, objectids: Sequence[int]) -> list[str]:
+def _guide(directory: Path, objectids: Sequence[int], supernova: dict[str, Any] | None) -> list[str]:
     store = directory / "store"
+    of_supernova = [] if supernova is None else [f"  ztfmatch lightcurve {store} --objectid {supernova['transientid']}"]
     return [
         "",
-        "Done, all verified: no lightcurve was lost, and no epoch.",
+        "Done, all verified; no detection was lost.",
         f"  picture             {directory / 'regeneration.png'}",
         f"  lightcurve store    {store}",
         f"  bad reference       {directory / 'sky' / 'references'}",
@@ -222,6 +238,7 @@ def _guide(directory: Path, objectids: Sequence[int]) -> list[str]:
         f"  ztfmatch history {store}",
         f"  ztfmatch lineage {store} --objectid {objectids[0]}",
         f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --follow",
+        *of_supernova,
         f"  ztfmatch rollback {store} 1   (undoes it all)",
         f"  ztfmatch rematch {store} --references {_regenerated(directory)}   (does it again)",
     ]

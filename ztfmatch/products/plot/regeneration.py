@@ -255,7 +255,7 @@ def _handles(colours: Sequence[str], stories: Sequence[Story]) -> list[Line2D]:
         found.append(handle("o", GREY, "missed by the old seed", "none"))
     if any(change.given_up for change in changes):
         found.append(handle("D", FOREIGN_COLOUR, "another source, taken for it"))
-        found.append(handle("D", FOREIGN_COLOUR, "given up: kept as orphan or by its own object", "none"))
+        found.append(handle("D", FOREIGN_COLOUR, "given up: now of a transient, orphans or its own object", "none"))
     return [
         *found,
         Line2D([], [], color=DARK, linestyle="--", label=f"old seed (+) and its match radius of {radius:g} arcsec"),
