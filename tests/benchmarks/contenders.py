@@ -182,6 +182,8 @@ class Bench:
     def _run(self, log: str, command: Sequence[str], cpu: int | None = None) -> Measurement:
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.settings.workdir / "numba-cache")}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        # Without bytecode every process would compile all modules that it imports: two seconds, and no user's.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return run(command, self.logs / f"{log}.txt", environment, cpu)
 
     def _ztfmatch(self, command: str) -> list[str]:

@@ -83,6 +83,7 @@ class UnitsBench:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2])]))
         cache = str(self.settings.workdir / "numba-cache")
         environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": cache}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         words = [*self.settings.ztfmatch, command, *arguments]
         measured = run(words, self.bench.logs / f"units-{command}.txt", environment, self.bench.cpu)
         own = json.loads(measured.output) if "--json" in arguments else {}

@@ -23,7 +23,7 @@ from ztfmatch.operations.rematch import RematchConfig, UnitReport, rematch
 from ztfmatch.products.simulate import SimulationConfig, regenerate_references, simulate
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.lineage import LINEAGE_KINDS
-from ztfmatch.survey import refpsfcat_name, unit_of_objectid
+from ztfmatch.survey import MAX_OBJECTID, refpsfcat_name, unit_of_objectid
 
 CONFIG = SimulationConfig(n_exposures=5, stars_per_quadrant=600, fields=(679,))
 GENERATION = 10**7
@@ -254,9 +254,9 @@ def test_rematch_to_known_changes_twice_with_appends_between_and_after_and_back(
     assert [report.units[0].generation for report in (first, second)] == [1, 2]
     assert_rematched(store, sky, "known_2", tmp_path / "fresh")
     links = store.snapshot().table("lineage").to_pylist()
-    made = {row["newobjectid"] for row in links if row["snapshot"] == 1} - {None}
-    gone = {row["objectid"] for row in links if row["snapshot"] == 3} - {None}
-    assert made == gone  # every object of the generation between has its ancestors and its descendants
+    made = {row["newobjectid"] for row in links if row["snapshot"] == 1 and row["kind"] != "lost"}
+    gone = {row["objectid"] for row in links if row["snapshot"] == 3 and (row["objectid"] or 0) <= MAX_OBJECTID}
+    assert made == gone - {None}  # every object of the generation between has its ancestors and its descendants
     store.rollback(1)
     assert content(store) == before
     assert store.snapshot().table("lineage").num_rows == 0
@@ -388,3 +388,23 @@ def interrupted(what: Callable[[], object]) -> Runner:
             pending.pop()()
 
     return Runner(LoopExecutor(), 2 << 30, progress)
+
+
+@pytest.mark.parametrize(("limit", "files"), [(200_000, 1), (4, 2), (1, 4)])
+def test_rematch_makes_few_ledger_files_of_many_and_leaves_those_of_other_units(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, files: int
+) -> None:
+    monkeypatch.setattr("ztfmatch.operations.recounts.ROWS_PER_RECOUNT", limit)
+    ours, others = ([str(path) for path in sorted((sky / "catalogs").rglob(f"*_{name}_*"))]
+                    for name in ("zg_c05", "zg_c08"))  # fmt: skip
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    for number in range(4):
+        store.append([ours[number], others[number]])
+    store.append(others[4])
+    before = table(store.storage, "exposures", without=["nmatched", "norphans"])
+    paths = set(store.snapshot().paths("exposures"))
+    store.rematch(str(next((sky / "references_1").rglob("*zg*c05*.fits"))))
+    assert_same({"ledger": before}, {"ledger": table(store.storage, "exposures", without=["nmatched", "norphans"])})
+    after = set(store.snapshot().paths("exposures"))
+    assert (len(paths), len(after), len(paths & after)) == (5, files + 1, 1)
+    assert store.verify(deep=True).passed

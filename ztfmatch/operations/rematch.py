@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
 from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
 from ztfmatch.io.parquet import DataFile, read_rows
@@ -21,6 +19,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
 from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.recounts import recount_tasks
 from ztfmatch.operations.references import inspect_all, refusal
 from ztfmatch.operations.rematchplan import (
     RematchPlan,
@@ -39,7 +38,7 @@ from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import EXPOSURES, ORPHANS, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.survey import MAX_GENERATION
-from ztfmatch.tasks.ledger import RecountTask, recount
+from ztfmatch.tasks.ledger import recount
 from ztfmatch.tasks.lineage import trace_unit
 from ztfmatch.tasks.rematch import rematch_tile
 from ztfmatch.tasks.retire import retire_tile
@@ -229,7 +228,7 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     regrouped: list[DataFile] = []
     if write:
         retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
-        ledger = runner.run(Job("ledger", recount, _recounts(plan, work.counts), operation_id, storage))
+        ledger = runner.run(Job("ledger", recount, recount_tasks(plan, work.counts), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result["removed"])
         regrouped = _regroup(plan, work, runner)
@@ -292,19 +291,6 @@ def _counts(plan: RematchPlan, matched: Sequence[Row]) -> dict[int, tuple[int, i
                 f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
             )
     return counts
-
-
-def _recounts(plan: RematchPlan, counts: dict[int, tuple[int, int]]) -> list[RecountTask]:
-    """One task for each ledger file that can hold any of the exposures."""
-    ids = np.array(sorted(counts), np.int64)
-    tasks = []
-    for number, file in enumerate(plan.snapshot.of_table(EXPOSURES.name)):
-        first, last = np.searchsorted(ids, [file.min_id or 0, (file.max_id or 0) + 1])
-        if first < last:
-            mine = {exposureid: counts[exposureid] for exposureid in ids[first:last].tolist()}
-            part = f"{plan.operation_id[:12]}-{number:05d}"
-            tasks.append(RecountTask(f"ledger-{number:05d}", plan.snapshot.storage, file, mine, plan.commit, part))
-    return tasks
 
 
 @dataclass(frozen=True)

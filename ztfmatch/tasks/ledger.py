@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import StoreDamagedError
@@ -78,27 +79,48 @@ def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RecountTask:
-    """A ledger file some of whose exposures were matched again."""
+    """Ledger files some of whose exposures were matched again."""
 
     key: str
     storage: Storage
-    file: DataFile
-    counts: dict[int, tuple[int, int]]
-    """``nmatched`` and ``norphans`` by exposureid, of all that were matched again."""
+    files: tuple[DataFile, ...]
+    exposureid: npt.NDArray[np.int64]
+    """Exposures that were matched again, ascending, shape (N,); not all need to be in these files."""
+    counts: npt.NDArray[np.int64]
+    """Their ``nmatched`` and ``norphans``, shape (N, 2)."""
     commit: int
     part: str
 
 
 def recount(task: RecountTask) -> dict[str, Any]:
-    """Write the file with the new counts; return ``files`` and ``removed``, the one that they replace."""
-    rows = read_file_rows(task.storage, task.file, EXPOSURES.names).cast(EXPOSURES.schema)
-    ids = rows["exposureid"].to_pylist()
-    if not any(exposureid in task.counts for exposureid in ids):
+    """Write one file, with the new counts, of those that hold any of the exposures.
+
+    Returns
+    -------
+    dict
+        ``files``: its manifest row; ``removed``: paths of the files that it replaces.
+    """
+    held = [file for file in task.files if _holds_any(task, file)]
+    rows = read_rows(task.storage, held, EXPOSURES.names)
+    if rows is None:
         return {"files": [], "removed": []}
-    before = zip(rows["nmatched"].to_pylist(), rows["norphans"].to_pylist(), strict=True)
-    counts = [task.counts.get(exposureid, old) for exposureid, old in zip(ids, before, strict=True)]
+    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    at, known = _find(task, rows["exposureid"].to_numpy())
     for i, name in enumerate(("nmatched", "norphans")):
-        at = rows.schema.get_field_index(name)
-        rows = rows.set_column(at, rows.schema.field(at), pa.array([pair[i] for pair in counts], pa.int64()))
+        values = rows[name].to_numpy().copy()
+        values[known] = task.counts[at[known], i]
+        field = rows.schema.get_field_index(name)
+        rows = rows.set_column(field, rows.schema.field(field), pa.array(values, rows.schema.field(field).type))
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
-    return {"files": [file.to_json()], "removed": [task.file.path]}
+    return {"files": [file.to_json()], "removed": [file.path for file in held]}
+
+
+def _holds_any(task: RecountTask, file: DataFile) -> bool:
+    ids = read_file_rows(task.storage, file, ["exposureid"])["exposureid"].to_numpy()
+    return bool(_find(task, ids)[1].any())
+
+
+def _find(task: RecountTask, exposureid: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Row of each exposure in the task, and whether it is there."""
+    at = np.minimum(np.searchsorted(task.exposureid, exposureid), len(task.exposureid) - 1)
+    return at, task.exposureid[at] == exposureid
