@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.transients import TransientsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
+    from ztfmatch.products.regeneration import Regeneration
 
 Place = str | os.PathLike[str]
 
@@ -205,6 +206,16 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return rematch(self.storage, _places(references), config or RematchConfig(), runner, dry_run)
+
+    def regenerations(self, objectid: int | Iterable[int]) -> list[Regeneration]:
+        """Retired objects beside those that took their place, epoch by epoch.
+
+        See :func:`ztfmatch.products.regeneration.regeneration_of`; ``ztfmatch.products.plot.plot_regenerations`` draws
+        them.
+        """
+        from ztfmatch.products.regeneration import regeneration_of
+
+        return [regeneration_of(self.storage, one) for one in _objectids(objectid)]
 
     def update_statistics(
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None

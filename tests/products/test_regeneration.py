@@ -11,9 +11,11 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 
 import ztfmatch
+from ztfmatch.cli import main
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError
 from ztfmatch.products.demo import RegenerationReport, run_regeneration
@@ -43,7 +45,7 @@ class Shown:
         return ztfmatch.open_store(self.report.store)
 
     def regenerations(self) -> list[Regeneration]:
-        return [regeneration_of(self.store.storage, objectid) for objectid in self.report.objectids]
+        return self.store.regenerations(self.report.objectids)
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +252,22 @@ def test_spoilt_reference_blend_stands_between_star_and_transient(sky: UnitSky) 
         middle = places[star].directional_offset_by(angle, part * away[pair])
         right += bool(catalog.separation(middle).min() < 0.05 * u.arcsec)
     assert right >= 0.9 * len(blended)
+
+
+def test_lineage_plot_draws_retired_objects_and_refuses_others(shown: Shown, tmp_path: Path) -> None:
+    picture = tmp_path / "mended.png"
+    words = ["lineage", shown.report.store, "--plot", str(picture)]
+    old, new = shown.report.objectids[0], shown.report.newobjectids[0]
+    done = CliRunner().invoke(main, [*words, "--objectid", str(old)])
+    assert done.exit_code == 0
+    assert str(new) in done.stdout
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    picture.unlink()
+    refused = CliRunner().invoke(main, [*words, "--objectid", str(new)])
+    assert isinstance(refused.exception, SystemExit)
+    assert refused.exit_code == 2
+    assert f"object {new} is not a retired one" in refused.stderr
+    nameless = CliRunner().invoke(main, words)
+    assert nameless.exit_code == 2
+    assert "--plot draws retired objects: name them with --objectid" in nameless.stderr
+    assert not picture.exists()

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ztfmatch.cli.common import (
     Command,
+    OutputFile,
     bad_files,
     counted,
     emit,
@@ -84,22 +86,36 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
 @click.argument("store")
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@click.option("--plot", type=OutputFile(), help="Draw retired objects before and after to this .png, .pdf or .svg.")
 @row_options
 @json_option
-def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, form: str | None, output: Path | None,
-            as_json: bool) -> None:  # fmt: skip
+def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, form: str | None,
+            output: Path | None, as_json: bool) -> None:  # fmt: skip
     """Say what became of retired objects of a STORE.
 
     One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
-    magnitude difference and the detections that they share.
+    magnitude difference and the detections that they share. With --plot the lightcurve of each --objectid, which must
+    be retired, is drawn beside that of the object that took its place.
 
     \b
     Examples:
       ztfmatch lineage survey.store --objectid 679205100005000
       ztfmatch lineage survey.store --output lineage.parquet
+      ztfmatch lineage survey.store --objectid 679205100005000 --plot before-and-after.png
     """
+    if plot is not None and not objectid:
+        raise click.UsageError("--plot draws retired objects: name them with --objectid.")
     form = chosen_format(form, output, as_json)
-    rows = open_store(store).snapshot(snapshot).lineage(objectid or None)
+    opened = open_store(store)
+    rows = opened.snapshot(snapshot).lineage(objectid or None)
+    if plot is not None:
+        _draw(opened.regenerations(objectid), plot)
     write_rows(rows, form, output, list(rows.schema.names))
     if not rows.num_rows:
         click.echo("ztfmatch: no lineage found: no reference of these units was regenerated", err=True)
+
+
+def _draw(changes: Any, path: Path) -> None:
+    from ztfmatch.products.plot import Story, plot_regenerations
+
+    plot_regenerations([Story("Object", change) for change in changes], path, "What regenerated references changed")
