@@ -199,6 +199,8 @@ def said_links(store: ztfmatch.Store) -> dict[str, Links]:
     """Lineage by the name of the unit's reference, with sourceids for objectids."""
     said: dict[str, Links] = {}
     for row in store.snapshot().table("lineage").to_pylist():
+        if row["kind"] == "split" and row["newobjectid"] > MAX_OBJECTID:
+            continue  # epochs that it left to a transient beside its successor
         unit = unit_of_objectid(row["objectid"] or row["newobjectid"])
         old, new = (None if row[name] is None else row[name] % GENERATION for name in ("objectid", "newobjectid"))
         new = None if row["kind"] == "lost" else new  # else the transient that its epochs became

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.lineage import NEW, Flows, Generation, Lineage, add_flows, count_flows, trace
+from ztfmatch.kernels.lineage import NEW, SPLIT, Flows, Generation, Lineage, add_flows, count_flows, trace
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.schema.lineage import LINEAGE_KINDS
@@ -149,8 +149,10 @@ def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
 def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
     old, new = lineage.old, lineage.new
     of_objects, to_objects = old <= MAX_OBJECTID, (new > 0) & (new <= MAX_OBJECTID)
+    # Beside its successor an object may have left epochs to a transient: that does not make it two objects.
+    besides = (lineage.kind == SPLIT) & ~to_objects
     kinds = {
-        name: len(np.unique((new if number == NEW else old)[of_objects & (lineage.kind == number)]))
+        name: len(np.unique((new if number == NEW else old)[of_objects & ~besides & (lineage.kind == number)]))
         for number, name in enumerate(LINEAGE_KINDS)
     }
     left = int(flows.left[flows.old <= MAX_OBJECTID].sum())
