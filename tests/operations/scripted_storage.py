@@ -34,13 +34,21 @@ class Trouble:
     action: Callable[[], Any] | None = None
     seen: int = 0
     happened: bool = False
+    path: str = ""
+    """Where it happened."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether an operation need not fail of it: staged results are forgotten as far as storage lets it."""
+        return not self.happened or self.kind == "reply lost" or self.path.startswith(paths.STAGING)
 
     def is_due(self, path: str) -> bool:
         """Whether it is time; counts the mutation."""
         due = path.startswith(paths.COMMITS) if self.at is None else self.seen == self.at
         self.seen += 1
         due = due and not self.happened
-        self.happened |= due
+        if due:
+            self.happened, self.path = True, path
         return due
 
 

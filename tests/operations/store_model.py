@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -96,10 +97,12 @@ class Model:
                 known += 1
             else:
                 quarantined[catalog.source] = ("conflict", catalog.content)
+        sources, names = {c.source for c in usable}, {Path(c.source).name for c in usable}
         quarantine = {
             source: entry
             for source, entry in before.quarantine.items()
-            if source in quarantined or source not in {c.source for c in usable}
+            if source in quarantined
+            or not (source in sources or (entry.code != "conflict" and Path(source).name in names))
         }
         for source, (code, content) in quarantined.items():
             there_before = quarantine.get(source)
