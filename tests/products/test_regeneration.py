@@ -154,6 +154,9 @@ def test_regeneration_figure_counts_what_it_draws(shown: Shown) -> None:
         assert f"BEFORE: {change.was.sum()} epochs ({change.regained} missed" in said
         assert f"AFTER: {change.now.sum()} epochs" in said
         assert f"{change.old['objectid']} \N{RIGHTWARDS ARROW} {change.new and change.new['objectid']} (moved)" in said
+    figure.draw_without_rendering()
+    place, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= place.x0 < place.x1 <= whole.x1
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[:3] == ["epoch of the star", "missed by the old seed", "another source, taken for it"]
     before = figure.axes[3]

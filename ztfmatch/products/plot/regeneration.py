@@ -29,7 +29,7 @@ from ztfmatch.products.regeneration import Regeneration
 FOREIGN_COLOUR: Final = "#0072B2"
 """Of epochs that the old object should not have had; told apart from the colours of all bands."""
 
-_SIZE_INCH: Final = (13.5, 3.9, 1.5)
+_SIZE_INCH: Final = (13.5, 3.9, 1.75)
 """Width; height of a row; height of title and legend."""
 
 _ENOUGH_FOREIGN: Final = 5
@@ -113,7 +113,7 @@ def regeneration_figure(stories: Sequence[Story], title: str, dpi: int = 150) ->
     text.set_parse_math(False)
     colours = list(dict.fromkeys(_curve(story).colour for story in stories))
     figure.legend(
-        handles=_handles(colours, stories), loc="outside lower center", ncols=4, frameon=False, fontsize=11,
+        handles=_handles(colours, stories), loc="outside lower center", ncols=3, frameon=False, fontsize=10.5,
         labelcolor=DARK, columnspacing=1.8,
     )  # fmt: skip
     return figure
