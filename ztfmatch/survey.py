@@ -38,6 +38,9 @@ MAX_GENERATION: Final = 9
 MAX_SOURCEID: Final = 10**7 - 1
 N_RCID: Final = 64
 
+HMJD_MARGIN_DAY: Final = 0.02
+"""An exposure's start and its heliocentric mid-time differ by less: at most 500 s and half an exposure."""
+
 _PSFCAT = re.compile(
     r"ztf_(?P<fracday>\d{14})_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_o_q(?P<qid>\d)_psfcat\.fits"
 )

@@ -69,6 +69,12 @@ class DataFile:
             return True
         return any(low <= self.max_id and high >= self.min_id for low, high in ranges)
 
+    def holds_time(self, first: float, last: float) -> bool:
+        """Whether any hmjd, or obsmjd, of the range can be in it."""
+        if self.min_hmjd is None or self.max_hmjd is None:
+            return True
+        return self.min_hmjd <= last and self.max_hmjd >= first
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

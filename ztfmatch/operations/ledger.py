@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.io.parquet import DataFile, read_rows
+from ztfmatch.io.parquet import read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row
 from ztfmatch.operations.quarantine import quarantine_change
@@ -117,7 +117,7 @@ def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
     files = [
         file
         for file in snapshot.of_table(EXPOSURES.name)
-        if _overlap(file, first, last) or file.holds_id([(min(ids), max(ids))])
+        if file.holds_time(first, last) or file.holds_id([(min(ids), max(ids))])
     ]
     table = read_rows(snapshot.storage, files, _COLUMNS)
     if table is None:
@@ -126,7 +126,3 @@ def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
     same_key = pc.is_in(table["exposureid"], pa.array(ids, pa.int64()))
     rows: list[Row] = table.filter(pc.or_(same_time, same_key)).to_pylist()
     return rows
-
-
-def _overlap(file: DataFile, low: float, high: float) -> bool:
-    return file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low

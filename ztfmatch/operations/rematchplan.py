@@ -13,7 +13,7 @@ from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.operations.references import reference_input
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, REFERENCES, TRANSIENTDATA, TRANSIENTS
-from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.tasks.lineage import LineageTask
 from ztfmatch.tasks.rematch import BYTES_PER_ROW, RematchTask, StoredExposure
 from ztfmatch.tasks.retire import RetireTask
@@ -97,7 +97,9 @@ def rematch_tasks(plan: RematchPlan, rows_per_task: int, write: bool) -> list[Re
     for tile, rows in by_tile.items():
         for number, batch in enumerate(_batches(rows, rows_per_task)):
             exposures = tuple(_stored(row, len(plan.touched[row["exposureid"]]) > 1) for row in batch)
-            tasks.append(_task(plan, tile, number, exposures, write))
+            times = [row["obsmjd"] for row in batch]
+            span = min(times) - HMJD_MARGIN_DAY, max(times) + HMJD_MARGIN_DAY
+            tasks.append(_task(plan, (tile, number), exposures, span, write))
     return tasks
 
 
@@ -121,24 +123,27 @@ def _batches(rows: Sequence[Row], rows_per_task: int) -> Iterator[list[Row]]:
 
 def _task(
     plan: RematchPlan,
-    tile: Tile,
-    number: int,
+    place: tuple[Tile, int],
     exposures: tuple[StoredExposure, ...],
+    span: tuple[float, float],
     write: bool,
 ) -> RematchTask:
+    """The task of a tile and the number of a batch, whose rows are of a span of hmjd."""
+    tile, number = place
     snapshot, key = plan.snapshot, f"rematch-N{tile.order}-{tile.npix}-{number:04d}"
     units = sorted({exposure.unit for exposure in exposures}, key=objectid_range)
     near = neighbours(snapshot.tiling, tile) if any(exposure.straddles for exposure in exposures) else [tile]
+    holding = (
+        *_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units]),
+        *_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)]),
+    )
     return RematchTask(
         key,
         snapshot.storage,
         tile,
         exposures,
         tuple(plan.references[unit] for unit in units),
-        (
-            *_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units]),
-            *_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)]),
-        ),
+        tuple(file for file in holding if file.holds_time(*span)),
         tuple(file for other in near for file in snapshot.of_tile(TRANSIENTDATA.name, other)),
         snapshot.config.radius_arcsec,
         plan.commit,

@@ -20,7 +20,7 @@ from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, 
 from ztfmatch.kernels.tiling import Tile, fine_pixels
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
-from ztfmatch.survey import unit_columns, unit_of_objectid
+from ztfmatch.survey import HMJD_MARGIN_DAY, unit_columns, unit_of_objectid
 from ztfmatch.tasks.statistics import released_exposures, statistics_of
 
 MAX_CONE_ARCSEC: Final = 10 * 3600.0
@@ -39,9 +39,6 @@ LEDGER_COLUMNS: Final = (
 
 _PLACED: Final = ("objectid", "ra", "dec")
 """What has to be known of objects to find their epochs."""
-
-_MARGIN_DAY: Final = 0.02
-"""An exposure's start and its heliocentric mid-time differ by less: at most 500 s and half an exposure."""
 
 
 @dataclass(frozen=True)
@@ -222,12 +219,8 @@ def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int],
     if not epochs.num_rows:
         return empty
     bounds = pc.min_max(epochs["hmjd"])
-    low, high = bounds["min"].as_py() - _MARGIN_DAY, bounds["max"].as_py() + _MARGIN_DAY
-    files = [
-        file
-        for file in snapshot.of_table(EXPOSURES.name)
-        if file.min_hmjd is not None and file.max_hmjd is not None and file.min_hmjd <= high and file.max_hmjd >= low
-    ]
+    low, high = bounds["min"].as_py() - HMJD_MARGIN_DAY, bounds["max"].as_py() + HMJD_MARGIN_DAY
+    files = [file for file in snapshot.of_table(EXPOSURES.name) if file.holds_time(low, high)]
     rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in fields]
     return pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)])
 
