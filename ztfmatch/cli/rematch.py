@@ -51,6 +51,9 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
     epochal catalog is read. New objects get objectids of the next generation, the old ones retire, and lineage says
     what became of each. Other units stay as they are. A unit that had no reference gets its first.
 
+    Of each unit it is told how many old objects are the same, moved, split, merged or lost, how many new ones have no
+    ancestor, how many transients become objects, and how many epochs will not be of their object's successor.
+
     \b
     Examples:
       ztfmatch rematch survey.store --references /data/ztf/ref/new --dry-run
@@ -73,7 +76,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
         line = f"Nothing to match again: {counted(report.known, 'reference')} known."
     emit(report, as_json, [line])
     if not as_json and report.units:
-        names = ("unit", "generation", "seeds", *LINEAGE_KINDS, "epochs", "epochs_moved")
+        names = ("unit", "generation", "seeds", *LINEAGE_KINDS, "transients", "epochs", "epochs_moved")
         rows = [[getattr(unit, name) for name in names] for unit in report.units]
         print_table([name.replace("_", " ") for name in names], rows[:_UNITS_SHOWN])
         if len(rows) > _UNITS_SHOWN:
