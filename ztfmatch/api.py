@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.append import AppendConfig, AppendReport
     from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
+    from ztfmatch.operations.importmatchfile import ImportConfig, ImportReport
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.rematch import RematchConfig, RematchReport
     from ztfmatch.operations.statistics import StatisticsReport
@@ -312,6 +313,22 @@ def create(
     storage = Storage.at(path)
     with open_runner(resources, progress) as runner:
         return Store(storage), make(storage, _places(references), config, runner, strict)
+
+
+def import_matchfiles(
+    path: Place,
+    files: str | Sequence[str],
+    config: ImportConfig | None = None,
+    resources: Resources | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Store, ImportReport]:
+    """Take matchfiles into a store; see :func:`ztfmatch.operations.importmatchfile.import_matchfiles`."""
+    from ztfmatch.operations import importmatchfile as operation
+
+    storage = Storage.at(path)
+    with open_runner(resources or Resources(), progress) as runner:
+        report = operation.import_matchfiles(storage, _places(files), config or operation.ImportConfig(), runner)
+    return Store(storage), report
 
 
 def _places(places: str | Sequence[str]) -> list[str]:

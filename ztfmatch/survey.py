@@ -41,6 +41,7 @@ N_RCID: Final = 64
 _PSFCAT = re.compile(
     r"ztf_(?P<fracday>\d{14})_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_o_q(?P<qid>\d)_psfcat\.fits"
 )
+_MATCHFILE = re.compile(r"ztf_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_q(?P<qid>\d)_match\.pytable")
 _REFPSFCAT = re.compile(r"ztf_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_q(?P<qid>\d)_refpsfcat\.fits")
 
 
@@ -242,6 +243,25 @@ def parse_catalog_name(name: str) -> CatalogName | None:
     rcid = rcid_of(int(got["ccdid"]), int(got["qid"]))
     unit = Unit(int(got["field"]), rcid, FILTER_IDS[got["code"]])
     return CatalogName(unit, int(got["fracday"]) if "fracday" in got else None)
+
+
+def parse_matchfile_name(name: str) -> Unit | None:
+    """Unit in the survey's file name of a matchfile; None where the name is not of that form.
+
+    Raises
+    ------
+    ValueError
+        If the name has the form but a number in it is out of range.
+    """
+    match = _MATCHFILE.fullmatch(name)
+    if match is None:
+        return None
+    return Unit(int(match["field"]), rcid_of(int(match["ccdid"]), int(match["qid"])), FILTER_IDS[match["code"]])
+
+
+def matchfile_name(unit: Unit) -> str:
+    """File name of a matchfile, as the survey writes it."""
+    return f"ztf_{unit}_match.pytable"
 
 
 def psfcat_name(unit: Unit, fracday: int) -> str:

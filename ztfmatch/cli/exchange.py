@@ -1,8 +1,22 @@
 """Commands that exchange data with other formats: groups import and export, one command a format."""
 
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
 from __future__ import annotations
 
 import click
+
+from ztfmatch.cli.common import (
+    Command,
+    bad_files,
+    counted,
+    emit,
+    json_option,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import Resources, StoreConfig
 
 
 @click.group("import")
@@ -13,3 +27,59 @@ def import_() -> None:
 @click.group("export")
 def export() -> None:
     """Write what a store holds in other formats."""
+
+
+@import_.command("matchfile", cls=Command)
+@click.argument("store")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--create", is_flag=True, help="Make the store if there is none.")
+@click.option(
+    "--radius",
+    type=float,
+    default=StoreConfig.radius_arcsec,
+    show_default=True,
+    metavar="ARCSEC",
+    help="Match radius of a store that is made.",
+)
+@click.option(
+    "--seeds-per-tile",
+    type=int,
+    default=StoreConfig.seeds_per_tile,
+    show_default=True,
+    help="A HEALPix tile with more seeds is split, in a store that is made.",
+)
+@click.option("--strict", is_flag=True, help="Fail if a matchfile cannot be used, instead of quarantining it.")
+@click.option("--note", help="Kept in the history.")
+@resource_options
+@json_option
+def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: float, seeds_per_tile: int,
+                     strict: bool, note: str | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+    """Take the survey's matchfiles into a STORE.
+
+    FILES are *_match.pytable files, directories or globs on local disks; they need ztfmatch[matchfile]. Sources become
+    objects with the objectids that IRSA gave them, their epochs detections with every value as it is there, transients
+    orphans. Of a unit that the store has objects of, the epochs are matched to those. Done again with the same files
+    it changes nothing; exposures that the store has are passed over.
+
+    \b
+    Examples:
+      ztfmatch import matchfile legacy.store /data/ztf/srcmatch --create --workers 8
+      ztfmatch import matchfile survey.store ztf_000245_zr_c10_q1_match.pytable
+    """
+    from ztfmatch import api
+    from ztfmatch.operations.importmatchfile import ImportConfig
+
+    config = ImportConfig(StoreConfig(radius, seeds_per_tile) if create else None, strict, note=note)
+    with progress_bar(as_json) as progress:
+        _, report = api.import_matchfiles(store, files, config, resources, progress)
+    taken = f"{counted(report.imported, 'matchfile')}, {counted(report.objects, 'object')}"
+    rows = f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected"
+    size = f"{size_text(report.bytes)}, {report.seconds:.1f} s"
+    lines = [f"Snapshot {report.snapshot}: {taken}, {counted(report.exposures, 'exposure')} = {rows}; {size}."]
+    if not report.committed:
+        lines = [f"Nothing new in {counted(report.files, 'matchfile')}: {report.known:,} known."]
+    if report.known_exposures:
+        lines.append(f"Passed over: {counted(report.known_exposures, 'exposure')} that the store has.")
+    if report.moved:
+        lines.append(f"Not of the object that the file has them of: {counted(report.moved, 'epoch')}.")
+    emit(report, as_json, [*lines, *bad_files(report.quarantined)])
