@@ -170,18 +170,13 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
 
 
 def _snapshot(storage: Storage, config: ImportConfig) -> SnapshotFiles | None:
-    """The newest snapshot; None where a store is to be made."""
-    try:
-        log.read_config(storage)
-    except StoreNotFoundError:
-        if config.create is None:
-            raise StoreNotFoundError(
-                f"{storage.root}: no such store; make one with 'ztfmatch init', or of the matchfiles with --create"
-            ) from None
-        return None
+    """The newest snapshot; None where a store is to be made, or was begun."""
     if config.create is not None and not log.commit_numbers(storage):
         return None
-    return open_snapshot(storage)
+    try:
+        return open_snapshot(storage)
+    except StoreNotFoundError as error:
+        raise StoreNotFoundError(f"{error}, or of the matchfiles with --create") from None
 
 
 def _expanded(places: Sequence[str]) -> list[str]:
