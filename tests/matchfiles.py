@@ -67,7 +67,7 @@ def _exposures(unit: Unit, number: int, first_mjd: float) -> np.ndarray:
     rows = np.zeros(number, layout.EXPOSURES)
     mjd = first_mjd + np.arange(number) * 1.01
     rows["obsmjd"], rows["obshjd"] = mjd, mjd + 2400000.5
-    rows["expid"] = np.floor((mjd - layout.EXPID_MJD) * 1e5)
+    rows["expid"] = np.floor((mjd - 57754) * 1e5)
     rows["fracday"] = [fracday_of_mjd(time - 1e-4) for time in mjd]
     rows["fieldid"], rows["rcid"], rows["filterid"] = unit.field, unit.rcid, unit.fid
     rows["exptime"], rows["magzp"], rows["airmass"], rows["programid"] = 30.0, 26.25, 1.25, 1 + np.arange(number) % 3

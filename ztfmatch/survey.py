@@ -220,6 +220,36 @@ def fracday_of_mjd(obsmjd: float) -> int:
     return int(f"{date:%Y%m%d}") * 10**6 + min(round(fraction * 1e6), 999_999)
 
 
+EXPID_DATE: Final = 20170101
+"""The survey's expid is the start of the exposure in units of 10^-5 day since then: so it is for all exposures of the
+real matchfile."""
+
+_FIRST_DAYTIME: Final = 650_000
+"""ffffff of a fracday from which the Sun is up at Palomar all year, until the UTC day ends (15:36 to 24:00 UTC)."""
+
+
+def expid_of_mjd(obsmjd: float) -> int:
+    """The survey's expid of an exposure that began then."""
+    return int((obsmjd - mjd_of_fracday(EXPID_DATE * 10**6)) * 1e5)
+
+
+def fracday_of_expid(expid: int) -> int:
+    """Stand-in for the fracday of an exposure of which only the expid is known: no real one's, and no other's.
+
+    The time of day is brought into the hours in which the telescope cannot expose.
+    """
+    import datetime
+
+    days, fraction = divmod(expid, 10**5)
+    date = datetime.date(EXPID_DATE // 10_000, 1, 1) + datetime.timedelta(days=days)
+    return int(f"{date:%Y%m%d}") * 10**6 + _FIRST_DAYTIME + fraction * 7 // 2
+
+
+def is_stand_in(fracday: int) -> bool:
+    """Whether a fracday is one that :func:`fracday_of_expid` gives."""
+    return fracday % 10**6 >= _FIRST_DAYTIME
+
+
 @dataclass(frozen=True)
 class CatalogName:
     """What a catalog's file name says; ``fracday`` is None for a reference catalog."""

@@ -25,16 +25,42 @@ LATE_DAY: Final = 1.0 / 86400.0
 _COPIED: Final = ("ra", "dec", "xpos", "ypos", "psfflux", "psffluxerr", "chi", "sharp")
 
 
-def measured_columns(rows: Records, first_row: int) -> Columns:
+def measured_columns(rows: Records, sourceid: npt.NDArray[np.int32]) -> Columns:
     """Columns of ``kernels.rows.MEASURED``.
 
-    A matchfile does not tell sourceid and flags of the catalog: in their place are the number of the row in the
-    file, and what catflags says of the flags.
+    A matchfile does not tell sourceid and flags of the catalog: in their place are a number from
+    :class:`Numbering`, and what catflags says of the flags.
     """
     columns: Columns = {name: np.ascontiguousarray(rows[name]) for name in _COPIED}
-    columns["sourceid"] = np.arange(first_row, first_row + len(rows), dtype=np.int32)
+    columns["sourceid"] = sourceid
     columns["flags"] = flags_of_catflags(rows["catflags"])
     return columns
+
+
+class Numbering:
+    """Numbers the rows of each exposure from 0, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}
+
+    def of(self, expid: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+        """Numbers of the next rows.
+
+        Parameters
+        ----------
+        expid : uint32 ndarray, shape (N,)
+            Their exposures.
+        """
+        order = np.argsort(expid, kind="stable")
+        ordered = expid[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(order) else order
+        counts = np.diff(np.append(starts, len(order)))
+        expids = ordered[starts].tolist()
+        first = np.array([self._next.get(one, 0) for one in expids], np.int64)
+        self._next.update(zip(expids, (first + counts).tolist(), strict=True))
+        numbers = np.empty(len(order), np.int32)
+        numbers[order] = np.arange(len(order)) - np.repeat(starts - first, counts)
+        return numbers
 
 
 def flags_of_catflags(catflags: npt.NDArray[np.uint16]) -> npt.NDArray[np.int16]:

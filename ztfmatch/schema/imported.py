@@ -55,7 +55,7 @@ def _of_transient(name: str, kind: pa.DataType, unit: str, description: str) -> 
 IMPORTED: Final = Table(
     "imported",
     "One row per imported epoch: what its matchfile says of it beside the columns of detections and orphans.",
-    ("legacyid", "sourceid"),
+    ("legacyid", "row"),
     (
         Column(
             "legacyid",
@@ -73,6 +73,14 @@ IMPORTED: Final = Table(
         Column(
             "sourceid",
             pa.int32(),
+            "",
+            "Its number among the rows that the matchfile has of its exposure, from 0; unique there",
+            "matchfile",
+            encoding=Encoding.SPLIT,
+        ),
+        Column(
+            "row",
+            pa.int64(),
             "",
             "Row in the matchfile, from 0, those of transientdata after those of sourcedata",
             "matchfile",

@@ -71,8 +71,7 @@ EXPOSURES: Final = Table(
             "exposureid",
             pa.int64(),
             "",
-            "Key: fracday*100 + rcid; where an imported matchfile does not give fracday, expid*100 + rcid, which is a "
-            "thousand times smaller",
+            "Key: fracday*100 + rcid",
             "file name",
             encoding=Encoding.DELTA,
             bounds=True,
@@ -81,7 +80,8 @@ EXPOSURES: Final = Table(
             "fracday",
             pa.int64(),
             "",
-            "YYYYMMDDffffff of the file name; made from OBSMJD where there is none",
+            "YYYYMMDDffffff of the file name; made from OBSMJD where there is none. Where a matchfile does not tell "
+            "it, a time of day at which no exposure can be: the date, and ffffff = 650000 + 3.5*(expid modulo 10^5)",
             "file name",
         ),
         Column("expid", pa.int64(), "", "The survey's exposure number", "EXPID", True),
@@ -106,7 +106,7 @@ EXPOSURES: Final = Table(
             _LABEL,
             "",
             f"'{CATALOG}': measured values are its own, the rest was computed from them; '{MATCHFILE}': mag, magerr, "
-            "catflags and hmjd are as its matchfile has them, flags is what catflags says, and sourceid is the row",
+            "catflags and hmjd are as its matchfile has them, flags is what catflags says, sourceid its place there",
             "store",
         ),
         Column(

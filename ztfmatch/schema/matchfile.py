@@ -111,8 +111,4 @@ LEDGER: Final = {
 }
 """Columns of the ledger that hold what ``exposures`` of a matchfile says, by their names there."""
 
-EXPID_MJD: Final = 57754
-"""The survey's expid is the start of the exposure, in units of 10^-5 day since this MJD, 2017-01-01: so it is for all
-exposures of the real matchfile."""
-
 JD_OF_MJD0: Final = 2400000.5

@@ -28,7 +28,7 @@ from ztfmatch.tasks.fates import Fates
 from ztfmatch.tasks.rowbuffer import Arrays, RowBuffer, Rows, decide_all, pieces
 from ztfmatch.tasks.seedgrids import SeedSource, read_seeds
 
-BYTES_PER_ROW: Final = 330
+BYTES_PER_ROW: Final = 340
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
 
 _KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
@@ -154,25 +154,31 @@ def import_epochs(task: ImportTask) -> dict[str, Any]:
 def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:
     """Usable rows of the task's exposures, and what only those of transients have."""
     kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
-    kinds |= {"legacyid": np.int64, "magerrmodel": np.float32, "mjd": np.float64}
+    kinds |= {"legacyid": np.int64, "row": np.int64, "magerrmodel": np.float32, "mjd": np.float64}
     rows = RowBuffer(kinds, sum(exposure.rows for exposure in task.exposures))
     more: list[Arrays] = []
     known = build_map(np.array([exposure.expid for exposure in task.exposures], np.int64))
+    numbering = kernel.Numbering()
     with open_matchfile(task.file.source) as file:
         for batch in file.batches():
-            more += _add(task, rows, batch, known)
+            more += _add(task, rows, batch, (known, numbering.of(batch.rows["expid"])))
     _check_stamp(task.file)
     return rows, {name: np.concatenate([part[name] for part in more]) for name in more[0]} if more else {}
 
 
-def _add(task: ImportTask, rows: RowBuffer, batch: Batch, known: Any) -> Iterator[Arrays]:
-    """Take in what a batch has of the task's exposures; give the columns that only transients have."""
+def _add(task: ImportTask, rows: RowBuffer, batch: Batch, names: tuple[Any, Any]) -> Iterator[Arrays]:
+    """Take in what a batch has of the task's exposures; give the columns that only transients have.
+
+    ``names`` are the map of the exposures' expids, and the sourceids of the rows.
+    """
+    known, sourceid = names
     exposure = find_rows(known, batch.rows["expid"].astype(np.int64))
-    columns = kernel.measured_columns(batch.rows, batch.first_row)
+    columns = kernel.measured_columns(batch.rows, sourceid)
     keep = (exposure >= 0) & kernel.usable(columns)
     records, exposure = batch.rows[keep], exposure[keep].astype(np.int32)
     columns = {name: values[keep] for name, values in columns.items()} | kernel.epoch_columns(records)
     columns["exposureid"] = np.array([e.exposureid for e in task.exposures], np.int64)[exposure]
+    columns["row"] = batch.first_row + np.flatnonzero(keep)
     columns["legacyid"] = objectid_base(task.file.unit) + records["matchid"].astype(np.int64)
     columns["legacyid"] += TRANSIENT_OFFSET * batch.transient
     mid = np.array([e.mid_mjd for e in task.exposures])[exposure]
@@ -182,7 +188,7 @@ def _add(task: ImportTask, rows: RowBuffer, batch: Batch, known: Any) -> Iterato
         raise _changed(task.file)
     rows.add(columns, exposure)
     if batch.transient and len(records):
-        yield {"sourceid": columns["sourceid"], **{name: np.ascontiguousarray(records[name]) for name in _OF_TRANSIENT}}
+        yield {"row": columns["row"], **{name: np.ascontiguousarray(records[name]) for name in _OF_TRANSIENT}}
 
 
 def _write(task: ImportTask, part: str, rows: RowBuffer, near: Rows, fates: Fates) -> Iterator[DataFile]:
@@ -204,8 +210,8 @@ def _moved(rows: RowBuffer, near: Rows, fates: Fates) -> int:
 
 
 def _write_imported(task: ImportTask, rows: RowBuffer, transients: Arrays) -> Iterator[DataFile]:
-    order = np.lexsort((rows["sourceid"], rows["legacyid"]))
-    names = ("legacyid", "exposureid", "sourceid", "magerrmodel", "mjd")
+    order = np.lexsort((rows["row"], rows["legacyid"]))
+    names = ("legacyid", "exposureid", "sourceid", "row", "magerrmodel", "mjd")
     for number, chosen in enumerate(pieces(order)):
         to = Destination(task.storage, IMPORTED, None, task.commit, f"{task.part}-{number:04d}")
         yield write_file(to, _imported(rows.columns(names, chosen), transients))
@@ -213,7 +219,7 @@ def _write_imported(task: ImportTask, rows: RowBuffer, transients: Arrays) -> It
 
 def _imported(columns: Arrays, transients: Arrays) -> pa.Table:
     """Rows of ``imported``: with the columns of transients where the row is of one."""
-    more: dict[str, Any] = {name: pa.nulls(len(columns["sourceid"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
+    more: dict[str, Any] = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
     if transients:
         place = np.minimum(
             np.searchsorted(transients["sourceid"], columns["sourceid"]), len(transients["sourceid"]) - 1

@@ -19,7 +19,7 @@ from ztfmatch.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vecto
 from ztfmatch.kernels.tiling import fine_pixels
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.schema.ledger import BAD, GOOD, MATCHFILE, UNKNOWN
-from ztfmatch.survey import DEFAULT_EXPTIME_S, MAX_NAME_LAG_DAY, exposureid_of, fracday_of_mjd, mjd_of_fracday
+from ztfmatch.survey import DEFAULT_EXPTIME_S, MAX_NAME_LAG_DAY, exposureid_of, fracday_of_expid, mjd_of_fracday
 
 Row = dict[str, Any]
 
@@ -90,9 +90,9 @@ class _Inspection:
         self._known = {int(row["expid"]): row for row in file.exposures}
         self._map = build_map(file.exposures["expid"].astype(np.int64))
         self._mids = kernel.mid_exposure(file.exposures["obsmjd"], exptimes(file.exposures))
-        tally = kernel.ExposureTally()
+        tally, numbering = kernel.ExposureTally(), kernel.Numbering()
         for batch in file.batches():
-            columns = kernel.measured_columns(batch.rows, batch.first_row)
+            columns = kernel.measured_columns(batch.rows, numbering.of(batch.rows["expid"]))
             self._widen(columns)
             self._check_times(batch.rows, columns, batch.first_row)
             tally.add(batch.rows, columns)
@@ -182,13 +182,13 @@ class _Inspection:
             raise CatalogError(
                 "contradiction", f"exposure {seen['expid']} has mjd {seen['firstmjd']} and {seen['lastmjd']}"
             )
-        rcid = self._file.unit.rcid
         fracday = about.pop("fracday")
-        key = exposureid_of(seen["expid"] if fracday is None else fracday, rcid)
+        if fracday is None:
+            fracday = fracday_of_expid(seen["expid"])
         return {
             **about,
-            "exposureid": key,
-            "fracday": fracday_of_mjd(about["obsmjd"]) if fracday is None else fracday,
+            "exposureid": exposureid_of(fracday, self._file.unit.rcid),
+            "fracday": fracday,
             "expid": seen["expid"],
             "origin": MATCHFILE,
             "quality": _quality(seen),
