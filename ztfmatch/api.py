@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.transients import TransientsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
+    from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
 
 Place = str | os.PathLike[str]
 
@@ -159,6 +161,19 @@ class Snapshot:
     ) -> pa.Table:
         """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
         return query.source_table(self.files, _selection(objectid, cone))
+
+    def export_matchfiles(
+        self,
+        output: Place,
+        units: UnitFilter | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> ExportReport:
+        """Write units as matchfiles; see :func:`ztfmatch.products.exportmatchfile.export_matchfiles`."""
+        from ztfmatch.products import exportmatchfile as product
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
 
 
 @dataclass(frozen=True)

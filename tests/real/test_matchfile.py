@@ -8,20 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from matchfiles import Tables, read_matchfile
 
 import ztfmatch
 from ztfmatch import api
 from ztfmatch.operations.importmatchfile import ImportConfig
 
 tables = pytest.importorskip("tables", reason="matchfiles need PyTables: pip install 'ztfmatch[matchfile]'")
-
-Tables = dict[str, np.ndarray]
-
-
-def read_matchfile(path: Path) -> Tables:
-    """All tables of a matchfile, by PyTables alone."""
-    with tables.open_file(str(path)) as file:
-        return {node.name: node.read() for node in file.iter_nodes("/matches")}
 
 
 def in_order_of_the_file(store: ztfmatch.Store) -> pa.Table:
@@ -138,3 +131,59 @@ def test_rematch_of_imported_objects_keeps_every_epoch(path: Path, data_dir: Pat
     assert after.drop_columns("objectid").equals(before.drop_columns("objectid"))
     assert store.verify().passed
     assert store.update_statistics().objects == 10
+
+
+def test_export_of_the_imported_matchfile_is_that_matchfile(
+    store: ztfmatch.Store, path: Path, real: Tables, tmp_path: Path
+) -> None:
+    report = store.snapshot().export_matchfiles(tmp_path)
+    (written,) = report.files
+    assert written["path"] == str(tmp_path / path.name)
+    got = read_matchfile(tmp_path / path.name)
+    assert {name: rows.dtype for name, rows in got.items()} == {name: rows.dtype for name, rows in real.items()}
+    assert got["sourcedata"].tobytes() == real["sourcedata"].tobytes()
+    listed = np.isin(got["exposures"]["expid"], real["exposures"]["expid"])
+    assert got["exposures"][listed].tobytes() == real["exposures"].tobytes()
+    assert set(got["exposures"]["expid"].tolist()) == set(real["sourcedata"]["expid"].tolist())
+    for name in ("matchid", "ra", "dec", "refmag", "refmagerr", "refchi", "refsharp", "refsnr"):
+        assert got["sources"][name].tobytes() == real["sources"][name].tobytes(), name
+    for name in "xyz":
+        np.testing.assert_allclose(got["sources"][name], real["sources"][name], atol=1e-15)
+    public = [(real["sourcedata"]["matchid"] == i).sum() for i in real["sources"]["matchid"]]
+    assert got["sources"]["nobs"].tolist() == public
+    seen = got["sources"]["nobs"] > 50
+    ratio = got["sources"]["astrometricrms"][seen] / real["sources"]["astrometricrms"][seen]
+    assert 0.5 < ratio.min() <= ratio.max() < 2.0, "as the survey's, in radians"
+
+
+def test_export_has_titles_and_attributes_of_the_survey_with_their_types(
+    store: ztfmatch.Store, path: Path, tmp_path: Path
+) -> None:
+    store.snapshot().export_matchfiles(tmp_path / "x.pytable")
+    with tables.open_file(str(path)) as ours, tables.open_file(str(tmp_path / "x.pytable")) as theirs:
+        for node in ours.walk_nodes():
+            other = theirs.get_node(node._v_pathname)
+            assert str(node._v_title) == str(other._v_title)
+            assert sorted(node._v_attrs._v_attrnames) == sorted(other._v_attrs._v_attrnames)
+            for name in node._v_attrs._v_attrnames:
+                if name == "NROWS" and node._v_name == "exposures":
+                    continue
+                assert type(node._v_attrs[name]) is type(other._v_attrs[name]), name
+                assert str(node._v_attrs[name]) == str(other._v_attrs[name]), name
+
+
+def test_export_of_catalogs_is_a_matchfile_of_their_values(data_dir: Path, tmp_path: Path, real: Tables) -> None:
+    """The replayed catalogs are the matchfile's own epochs: all that catalogs tell comes out again."""
+    replay = data_dir / "replay" / "matchfile_245"
+    store = ztfmatch.init_store(tmp_path / "store", str(replay))
+    store.append(str(replay))
+    store.snapshot().export_matchfiles(tmp_path / "x.pytable")
+    got = read_matchfile(tmp_path / "x.pytable")
+    keys = ("matchid", "expid")
+    ours, theirs = (np.sort(rows["sourcedata"], order=keys) for rows in (got, real))
+    for name in ("matchid", "expid", "ra", "dec", "xpos", "ypos", "psfflux", "psffluxerr", "chi", "sharp", "catflags"):
+        if name != "catflags":
+            assert ours[name].tobytes() == theirs[name].tobytes(), name
+    np.testing.assert_allclose(ours["hjd"], theirs["hjd"], rtol=0, atol=0.01 / 86400)
+    np.testing.assert_allclose(ours["mjd"], theirs["mjd"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours["magerrmodel"], theirs["magerrmodel"], atol=1.1e-3)

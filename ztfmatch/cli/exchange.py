@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from ztfmatch.cli.common import (
@@ -12,6 +15,7 @@ from ztfmatch.cli.common import (
     counted,
     emit,
     json_option,
+    open_store,
     progress_bar,
     resource_options,
     size_text,
@@ -83,3 +87,48 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     if report.moved:
         lines.append(f"Not of the object that the file has them of: {counted(report.moved, 'epoch')}.")
     emit(report, as_json, [*lines, *bad_files(report.quarantined)])
+
+
+@export.command("matchfile", cls=Command)
+@click.argument("store")
+@click.option("--field", type=int, help="Only this field.")
+@click.option("--fid", type=click.IntRange(1, 3), help="Only this filter: 1 = g, 2 = r, 3 = i.")
+@click.option("--ccd", "ccdid", type=click.IntRange(1, 16), help="Only this CCD.")
+@click.option("--quad", "qid", type=click.IntRange(1, 4), help="Only this quadrant of the CCD.")
+@click.option("--objectid", type=int, help="The unit of this object.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="File to write, or a directory that is there: files get the survey's names in it.  [default: here]",
+)
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@resource_options
+@json_option
+def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int | None, qid: int | None,
+                     objectid: int | None, output: Path, snapshot: int | None, resources: Resources,
+                     as_json: bool) -> None:  # fmt: skip
+    """Write units of a STORE as the survey's matchfiles.
+
+    One PyTables file for each field, filter, CCD and quadrant, with the tables, columns, types and attributes of the
+    survey's; needs ztfmatch[matchfile]. Epochs that were imported have every value that they had. Statistics are
+    computed now, under the survey's names; orphans are in transients, as 'ztfmatch transients' grouped them.
+
+    \b
+    Examples:
+      ztfmatch export matchfile survey.store --field 679 --fid 2 --ccd 5 --quad 1 -o match.pytable
+      ztfmatch export matchfile survey.store --field 679 -o matchfiles/ --workers 8
+    """
+    from ztfmatch.products.exportmatchfile import UnitFilter
+
+    units = UnitFilter(field, fid, ccdid, qid, objectid)
+    with progress_bar(as_json) as progress:
+        report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, resources, progress)
+    emit(report, as_json, [_written(file) for file in report.files])
+
+
+def _written(file: dict[str, Any]) -> str:
+    nouns = {"sources": "source", "sourcedata": "epoch", "exposures": "exposure", "transients": "transient"}
+    rows = ", ".join(counted(file[name], noun) for name, noun in nouns.items())
+    return f"{file['path']}: {rows}; {size_text(file['size'])}"

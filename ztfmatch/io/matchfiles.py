@@ -190,9 +190,8 @@ def _unit(attributes: Any, filename: str) -> Unit:
     except (TypeError, ValueError) as error:
         raise CatalogError("layout", f"attributes {values}: {error}") from None
     if (unit.ccdid, unit.qid) != (values["ccdid"], values["qid"]):
-        raise CatalogError(
-            "contradiction", f"ccdID {values['ccdid']}, quadrantID {values['qid']} are not of rcID {unit.rcid}"
-        )
+        found = f"ccdID {values['ccdid']}, quadrantID {values['qid']}"
+        raise CatalogError("contradiction", f"{found}; expected {unit.ccdid}, {unit.qid} for rcID {unit.rcid}")
     if named not in (None, unit):
         raise CatalogError("contradiction", f"the name says unit {named}, the attributes {unit}")
     return unit

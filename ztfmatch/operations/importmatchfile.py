@@ -211,28 +211,40 @@ def _sort_out(snapshot: SnapshotFiles | None, found: Sequence[Row], refused: Seq
     """Which files have anything new, one a unit; by unit."""
     imported = set() if snapshot is None else set(snapshot.read(MATCHFILES.name, ["sha256"])["sha256"].to_pylist())
     files: dict[Unit, TakenFile] = {}
+    exposures: dict[int, str] = {}
     quarantined, accepted, passed = list(refused), [], 0
     for entry in sorted(found, key=lambda entry: str(entry["matchfile"]["source"])):
         row, unit = entry["matchfile"], unit_of(entry["matchfile"])
         other = files.get(unit)
         if row["sha256"] in imported or (other is not None and other.matchfile["sha256"] == row["sha256"]):
             accepted.append(row)
-        elif other is not None:
-            reason = (
-                f"a second matchfile of unit {unit}, of which {other.matchfile['source']} is taken; import it after"
-            )
-            quarantined.append(refusal(row, "duplicate", reason))
-        else:
-            try:
-                taken, known = _taken(snapshot, entry)
-            except CatalogError as error:
-                quarantined.append(refusal(row, error.code, error.message))
-                continue
-            files[unit] = taken
-            passed += known
-            accepted.append(row)
+            continue
+        try:
+            if other is not None:
+                raise CatalogError("duplicate", _second(unit, other))
+            taken, known = _taken(snapshot, entry)
+            _check_apart(taken, exposures)
+        except CatalogError as error:
+            quarantined.append(refusal(row, error.code, error.message))
+            continue
+        files[unit] = taken
+        exposures |= {exposure["exposureid"]: row["source"] for exposure in taken.exposures}
+        passed += known
+        accepted.append(row)
     ordered = sorted(files.values(), key=lambda file: unit_of(file.matchfile))
     return _Work(ordered, named - len(ordered) - len(quarantined), passed, quarantined, accepted)
+
+
+def _second(unit: Unit, other: TakenFile) -> str:
+    return f"a second matchfile of unit {unit}, of which {other.matchfile['source']} is taken; import it after that"
+
+
+def _check_apart(taken: TakenFile, exposures: dict[int, str]) -> None:
+    """Refuse a file with an exposure that another file of the same import has, of another unit."""
+    for row in taken.exposures:
+        if row["exposureid"] in exposures:
+            where = exposures[row["exposureid"]]
+            raise CatalogError("conflict", f"exposure {row['exposureid']} is of another unit in {where}")
 
 
 def _taken(snapshot: SnapshotFiles | None, entry: Row) -> tuple[TakenFile, int]:

@@ -221,10 +221,9 @@ def _imported(columns: Arrays, transients: Arrays) -> pa.Table:
     """Rows of ``imported``: with the columns of transients where the row is of one."""
     more: dict[str, Any] = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
     if transients:
-        place = np.minimum(
-            np.searchsorted(transients["sourceid"], columns["sourceid"]), len(transients["sourceid"]) - 1
-        )
-        absent = transients["sourceid"][place] != columns["sourceid"]
+        known = transients["row"]
+        place = np.minimum(np.searchsorted(known, columns["row"]), len(known) - 1)
+        absent = known[place] != columns["row"]
         for name in _OF_TRANSIENT:
             more[name] = pa.array(transients[name][place], IMPORTED[name].type, mask=absent)
     return table_from_columns(IMPORTED, {**columns, **more})

@@ -179,9 +179,8 @@ class _Inspection:
         if len(programs) > 1:
             raise CatalogError("contradiction", f"exposure {seen['expid']} has programids {sorted(programs)}")
         if seen["lastmjd"] is not None and seen["lastmjd"] - seen["firstmjd"] > kernel.LATE_DAY:
-            raise CatalogError(
-                "contradiction", f"exposure {seen['expid']} has mjd {seen['firstmjd']} and {seen['lastmjd']}"
-            )
+            times = f"mjd {seen['firstmjd']} and {seen['lastmjd']}"
+            raise CatalogError("contradiction", f"exposure {seen['expid']} has {times}; expected one time")
         fracday = about.pop("fracday")
         if fracday is None:
             fracday = fracday_of_expid(seen["expid"])
