@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
+    from ztfmatch.products.search import Answer, Query
 
 Place = str | os.PathLike[str]
 
@@ -161,6 +162,12 @@ class Snapshot:
     ) -> pa.Table:
         """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
         return query.source_table(self.files, _selection(objectid, cone))
+
+    def query(self, query: Query) -> Answer:
+        """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
+        from ztfmatch.products.search import Answer
+
+        return Answer(self.files, query)
 
     def export_matchfiles(
         self,
