@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from commandtree import leaves
 
 from ztfmatch.cli import main
 from ztfmatch.config import Resources
@@ -105,24 +106,16 @@ def test_commands_of_document_exist_with_their_options(path: Path) -> None:
                 assert complaint(words) is None, f"{path.name}, line {block.line}: ztfmatch {shlex.join(words)}"
 
 
-def _leaves(group: click.Group = main, above: str = "") -> dict[str, click.Command]:
-    """All commands by their full names, those of groups too."""
-    found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
-        found |= _leaves(command, f"{name} ") if isinstance(command, click.Group) else {above + name: command}
-    return found
-
-
-@pytest.mark.parametrize("command", sorted(_leaves()))
+@pytest.mark.parametrize("command", sorted(leaves()))
 def test_example_in_help_exists_with_its_options(command: str) -> None:
-    text = _leaves()[command].help or ""
+    text = leaves()[command].help or ""
     examples = commands("\n".join(line for line in text.splitlines() if line.strip().startswith("ztfmatch ")))
     assert examples
     for words in examples:
         assert complaint(words) is None, words
 
 
-@pytest.mark.parametrize("command", sorted(_leaves()))
+@pytest.mark.parametrize("command", sorted(leaves()))
 def test_command_is_in_readme(command: str) -> None:
     assert re.search(rf"^\| `{command}` \|", README.read_text(), re.MULTILINE)
 

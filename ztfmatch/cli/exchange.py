@@ -101,7 +101,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     "-o",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="File to write, or a directory that is there: files get the survey's names in it.  [default: here]",
+    help="File to write, or a directory that is there (by default this one): files get the survey's names in it.",
 )
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @resource_options

@@ -54,11 +54,12 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
           objectids: Path | None, columns: str | None, limit: int | None, snapshot: int | None, form: str | None,
           output: Path | None, as_json: bool) -> None:  # fmt: skip
-    """Find objects of a STORE by place, objectid and condition, and give them, their statistics or lightcurves.
+    """Find objects of a STORE by place, list and condition.
 
-    Conditions are made of column names, numbers, texts, comparisons, and, or, not, + - * /, in [..], abs(), sqrt(),
-    log10() and isnull(); see 'ztfmatch schema objects' and 'schema statistics' for the columns. Parquet and CSV are
-    written tile by tile, so that the answer may be larger than memory.
+    Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
+    comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull(); 'ztfmatch schema objects' and
+    'schema statistics' tell the columns. Parquet and CSV are written tile by tile, so that the answer may be larger
+    than memory.
 
     \b
     Examples:
