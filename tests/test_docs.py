@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from commandtree import leaves
 
 from ztfmatch.cli import main
 from ztfmatch.config import Resources
@@ -64,12 +65,15 @@ def complaint(words: list[str]) -> str | None:
     """What is wrong with the command or its options, types and files aside."""
     if not words or words[0].startswith("-"):
         return None
-    command = main.commands.get(words[0])
+    command: click.Command | None = main
+    words = list(words)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command, name = command.commands.get(words[0]), words.pop(0)
     if command is None:
-        return f"no command {words[0]}"
-    context = click.Context(command, info_name=words[0])
+        return f"no command {name}"
+    context = click.Context(command, info_name=name)
     try:
-        _, rest, _ = command.make_parser(context).parse_args(list(words[1:]))
+        _, rest, _ = command.make_parser(context).parse_args(words)
     except click.UsageError as error:
         return error.format_message()
     return f"too many arguments: {rest}" if rest else None
@@ -102,16 +106,16 @@ def test_commands_of_document_exist_with_their_options(path: Path) -> None:
                 assert complaint(words) is None, f"{path.name}, line {block.line}: ztfmatch {shlex.join(words)}"
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", sorted(leaves()))
 def test_example_in_help_exists_with_its_options(command: str) -> None:
-    text = main.commands[command].help or ""
+    text = leaves()[command].help or ""
     examples = commands("\n".join(line for line in text.splitlines() if line.strip().startswith("ztfmatch ")))
     assert examples
     for words in examples:
         assert complaint(words) is None, words
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", sorted(leaves()))
 def test_command_is_in_readme(command: str) -> None:
     assert re.search(rf"^\| `{command}` \|", README.read_text(), re.MULTILINE)
 

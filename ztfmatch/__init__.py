@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TABLES",
     "AppendConfig",
+    "Query",
     "Resources",
     "Snapshot",
     "Store",
@@ -26,6 +27,7 @@ __all__ = [
 _HOMES = {
     "TABLES": "ztfmatch.schema",
     "AppendConfig": "ztfmatch.operations.append",
+    "Query": "ztfmatch.products.search",
     "Resources": "ztfmatch.config",
     "StoreConfig": "ztfmatch.config",
     "ZtfmatchError": "ztfmatch.errors",

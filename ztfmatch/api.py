@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -30,13 +31,16 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.append import AppendConfig, AppendReport
     from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
+    from ztfmatch.operations.importmatchfile import ImportConfig, ImportReport
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.rematch import RematchConfig, RematchReport
     from ztfmatch.operations.statistics import StatisticsReport
     from ztfmatch.operations.transients import TransientsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
+    from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
     from ztfmatch.products.regeneration import Regeneration
+    from ztfmatch.products.search import Answer, Query
 
 Place = str | os.PathLike[str]
 
@@ -159,6 +163,25 @@ class Snapshot:
     ) -> pa.Table:
         """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
         return query.source_table(self.files, _selection(objectid, cone))
+
+    def query(self, query: Query) -> Answer:
+        """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
+        from ztfmatch.products.search import Answer
+
+        return Answer(self.files, query)
+
+    def export_matchfiles(
+        self,
+        output: Place,
+        units: UnitFilter | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> ExportReport:
+        """Write units as matchfiles; see :func:`ztfmatch.products.exportmatchfile.export_matchfiles`."""
+        from ztfmatch.products import exportmatchfile as product
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
 
 
 @dataclass(frozen=True)
@@ -323,6 +346,22 @@ def create(
     storage = Storage.at(path)
     with open_runner(resources, progress) as runner:
         return Store(storage), make(storage, _places(references), config, runner, strict)
+
+
+def import_matchfiles(
+    path: Place,
+    files: str | Sequence[str],
+    config: ImportConfig | None = None,
+    resources: Resources | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Store, ImportReport]:
+    """Take matchfiles into a store; see :func:`ztfmatch.operations.importmatchfile.import_matchfiles`."""
+    from ztfmatch.operations import importmatchfile as operation
+
+    storage = Storage.at(path)
+    with open_runner(resources or Resources(), progress) as runner:
+        report = operation.import_matchfiles(storage, _places(files), config or operation.ImportConfig(), runner)
+    return Store(storage), report
 
 
 def _places(places: str | Sequence[str]) -> list[str]:

@@ -44,6 +44,7 @@ HMJD_MARGIN_DAY: Final = 0.02
 _PSFCAT = re.compile(
     r"ztf_(?P<fracday>\d{14})_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_o_q(?P<qid>\d)_psfcat\.fits"
 )
+_MATCHFILE = re.compile(r"ztf_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_q(?P<qid>\d)_match\.pytable")
 _REFPSFCAT = re.compile(r"ztf_(?P<field>\d{6})_(?P<code>z[gri])_c(?P<ccdid>\d{2})_q(?P<qid>\d)_refpsfcat\.fits")
 
 
@@ -222,6 +223,36 @@ def fracday_of_mjd(obsmjd: float) -> int:
     return int(f"{date:%Y%m%d}") * 10**6 + min(round(fraction * 1e6), 999_999)
 
 
+EXPID_DATE: Final = 20170101
+"""The survey's expid is the start of the exposure in units of 10^-5 day since then: so it is for all exposures of the
+real matchfile."""
+
+_FIRST_DAYTIME: Final = 650_000
+"""ffffff of a fracday from which the Sun is up at Palomar all year, until the UTC day ends (15:36 to 24:00 UTC)."""
+
+
+def expid_of_mjd(obsmjd: float) -> int:
+    """The survey's expid of an exposure that began then."""
+    return int((obsmjd - mjd_of_fracday(EXPID_DATE * 10**6)) * 1e5)
+
+
+def fracday_of_expid(expid: int) -> int:
+    """Stand-in for the fracday of an exposure of which only the expid is known: no real one's, and no other's.
+
+    The time of day is brought into the hours in which the telescope cannot expose.
+    """
+    import datetime
+
+    days, fraction = divmod(expid, 10**5)
+    date = datetime.date(EXPID_DATE // 10_000, 1, 1) + datetime.timedelta(days=days)
+    return int(f"{date:%Y%m%d}") * 10**6 + _FIRST_DAYTIME + fraction * 7 // 2
+
+
+def is_stand_in(fracday: int) -> bool:
+    """Whether a fracday is one that :func:`fracday_of_expid` gives."""
+    return fracday % 10**6 >= _FIRST_DAYTIME
+
+
 @dataclass(frozen=True)
 class CatalogName:
     """What a catalog's file name says; ``fracday`` is None for a reference catalog."""
@@ -245,6 +276,25 @@ def parse_catalog_name(name: str) -> CatalogName | None:
     rcid = rcid_of(int(got["ccdid"]), int(got["qid"]))
     unit = Unit(int(got["field"]), rcid, FILTER_IDS[got["code"]])
     return CatalogName(unit, int(got["fracday"]) if "fracday" in got else None)
+
+
+def parse_matchfile_name(name: str) -> Unit | None:
+    """Unit in the survey's file name of a matchfile; None where the name is not of that form.
+
+    Raises
+    ------
+    ValueError
+        If the name has the form but a number in it is out of range.
+    """
+    match = _MATCHFILE.fullmatch(name)
+    if match is None:
+        return None
+    return Unit(int(match["field"]), rcid_of(int(match["ccdid"]), int(match["qid"])), FILTER_IDS[match["code"]])
+
+
+def matchfile_name(unit: Unit) -> str:
+    """File name of a matchfile, as the survey writes it."""
+    return f"ztf_{unit}_match.pytable"
 
 
 def psfcat_name(unit: Unit, fracday: int) -> str:

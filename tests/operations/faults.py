@@ -22,14 +22,16 @@ import numpy as np
 import pyarrow as pa
 from click.testing import CliRunner, Result
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
+from matchfiles import make_content, write_matchfile
 
 from ztfmatch.cli import main
-from ztfmatch.config import CompactConfig
+from ztfmatch.config import CompactConfig, StoreConfig
 from ztfmatch.io import paths
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.history import rollback
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.transients import update_transients
@@ -49,6 +51,8 @@ class Sky:
     catalogs: list[str]
     regenerated: list[str]
     """The reference anew: one object moved, one gone, one added."""
+    matchfiles: list[str]
+    """Of another unit, with transients."""
 
 
 def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
@@ -65,7 +69,15 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     (place / "regenerated").mkdir()
     anew = rows_at(np.append(ra[1:], 90.01), np.append(dec[1:] + np.array([1.0 / 3600.0, 0, 0, 0, 0]), 66.5), mag=-6.0)
     regenerated = reference_file(place / "regenerated", anew)
-    return Sky([str(reference_file(place, reference))], [*catalogs, str(bad)], [str(regenerated)])
+    legacy = make_content(sources=4, exposures=3, transients=2, centre=(AT_A_BORDER[0] - 0.1, AT_A_BORDER[1]))
+    legacy.tables["sources"]["refmag"] += np.float32(brightness)
+    for name in ("sourcedata", "transientdata"):
+        legacy.tables[name]["magerrmodel"] += np.float32(brightness)
+        legacy.tables[name]["mag"] += np.float32(brightness)
+    legacy.attributes["globalMaglimit"] = np.float32(20.0 + brightness)
+    matchfile = write_matchfile(place, legacy)
+    references = [str(reference_file(place, reference))]
+    return Sky(references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)])
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -104,11 +116,17 @@ def vacuum_old(store: Path, sky: Sky) -> None:
     vacuum(Storage.at(store), 1, 0.0)
 
 
+def import_legacy(store: Path, sky: Sky) -> None:
+    import_matchfiles(Storage.at(store), sky.matchfiles, ImportConfig(create=StoreConfig()), runner())
+
+
 Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
     "append": (append_rest, [init, append_first]),
     "rematch": (match_again, [init, append_first, append_rest]),
+    "import": (import_legacy, [init, append_first]),
+    "import of a new store": (import_legacy, []),
     "compact": (compact_all, [init, append_first, append_rest]),
     "statistics": (statistics, [init, append_first, append_rest]),
     "transients": (transients, [init, append_first, append_rest]),

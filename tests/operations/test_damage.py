@@ -15,6 +15,7 @@ from faults import (
     command,
     content,
     copy,
+    import_legacy,
     init,
     make_sky,
     match_again,
@@ -40,7 +41,7 @@ def make_store(place: Path, brightness: float) -> Path:
     """A store whose newest snapshot has files of every table."""
     place.mkdir()
     sky = make_sky(place, brightness=brightness)
-    for step in (init, append_first, match_again, append_rest, statistics, transients):
+    for step in (init, append_first, match_again, append_rest, statistics, transients, import_legacy):
         step(place / "store", sky)
     return place / "store"
 
@@ -167,7 +168,7 @@ def test_file_of_another_tile_is_found(copied: Path, table: str) -> None:
 COMMANDS: dict[str, tuple[object, ...]] = {
     "status": (),
     "history": (),
-    "diff": (0, 5),
+    "diff": (0, 6),
     "quarantine": (),
     "lightcurve": ("--cone", 90.0, 66.4, 100.0),
     "verify": (),
@@ -248,7 +249,7 @@ def test_damaged_limit_of_a_vacuum_stops_the_next_one(copied: Path) -> None:
     sky = make_sky(copied.parent)
     vacuum_old(copied, sky)
     limit = copied / paths.RETAINED_FILE
-    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 5', b'"oldest": 9'))
+    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 6', b'"oldest": 9'))
     before = sorted(copied.rglob("*"))
     done = command("vacuum", copied, "--keep", 1, "--grace-hours", 0)
     assert done.exit_code == 1

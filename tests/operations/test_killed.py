@@ -16,6 +16,8 @@ from ztfmatch.io.log import commit_numbers
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 
+LONGER = ("import of a new store",)
+
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
@@ -45,7 +47,9 @@ def undisturbed(zygote: Zygote, judge: Judge, before: Path, place: Path, sky: Sk
     return Undisturbed(commit_numbers(Storage.at(store)), judge.content(store), files_named(store), steps)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    "operation", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in OPERATIONS]
+)
 def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
     zygote: Zygote, sky: Sky, tmp_path: Path, operation: str
 ) -> None:

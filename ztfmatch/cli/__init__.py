@@ -7,8 +7,10 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
+from ztfmatch.cli.query import query
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
@@ -44,8 +46,9 @@ def main() -> None:
 
 
 for _command in (
-    *(init, append, statistics, transients, verify, status, lightcurve, quarantine),
+    *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
     *(rematch, lineage),
+    *(import_, export),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

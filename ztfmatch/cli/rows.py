@@ -54,8 +54,8 @@ def write_rows(rows: Any, form: str, output: Path | None, shown: list[str]) -> N
         with tables.binary_output(output) as stream:
             tables.write_csv(rows, stream)
     elif form == "json":
-        text = tables.as_json_text(rows)
-        output.write_text(text + "\n") if output else click.echo(text)
+        with tables.binary_output(output) as stream:
+            stream.write(tables.as_json_text(rows).encode() + b"\n")
     elif len(shown) > _MOST_COLUMNS:
         _print_abreast(tables.as_rows(rows, shown), shown)
     elif rows.num_rows:

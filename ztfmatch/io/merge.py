@@ -49,6 +49,7 @@ def iterate_lightcurves(
     columns: Sequence[str],
     rows_in_flight: int = ROWS_IN_FLIGHT,
     witness: Callable[[Arrays], None] | None = None,
+    ids: IdRange | None = None,
 ) -> Iterator[Lightcurves]:
     """Lightcurves of all objects in detection files, some at a time.
 
@@ -63,9 +64,12 @@ def iterate_lightcurves(
         Bound of the rows given at a time, about; one object with more epochs is held whole.
     witness : callable, optional
         Called with the columns of each run of rows as it was read, every row once.
+    ids : IdRange, optional
+        Only objects of this range; row groups without any are not read.
     """
     wanted = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
-    runs = [_Run(storage, file, read_footer(storage, file), wanted) for file in files if file.rows]
+    held = [file for file in files if file.rows and (ids is None or file.holds_id([ids]))]
+    runs = [_Run(storage, file, read_footer(storage, file), wanted, ids) for file in held]
     for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
         parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
@@ -84,15 +88,31 @@ class _Run:
     file: DataFile
     footer: Footer
     columns: Sequence[str]
-    _next: int = 0
+    ids: IdRange | None = None
+    """Only these are wanted."""
+    _next: int = field(init=False)
     """Row group to be read next."""
-    _held: Arrays | None = field(default=None)
-    """Rows of the row group before it that were not asked for yet."""
+    _stop: int = field(init=False)
+    """One past the last row group to be read."""
+    _held: Arrays | None = field(default=None, init=False)
+    """Rows of the row group before the next that were not asked for yet."""
+
+    def __post_init__(self) -> None:
+        groups = self.footer.groups
+        wanted = [g for g, group in enumerate(groups) if self._clipped(group.ids) is not None]
+        self._next, self._stop = (wanted[0], wanted[-1] + 1) if wanted else (0, 0)
+
+    def _clipped(self, ids: IdRange) -> IdRange | None:
+        """What of a range is wanted; None if nothing is."""
+        if self.ids is None:
+            return ids
+        low, high = max(ids[0], self.ids[0]), min(ids[1], self.ids[1])
+        return (low, high) if low <= high else None
 
     @property
     def left(self) -> bool:
         """Whether rows may be left."""
-        return self._held is not None or self._next < len(self.footer.groups)
+        return self._held is not None or self._next < self._stop
 
     @property
     def carried(self) -> int:
@@ -124,17 +144,22 @@ class _Run:
         """Ranges of ids over which rows are spread evenly: row groups, or what these have of each unit.
 
         Within a unit ids are dense. Between units there are wide gaps, so of a row group with several units the ids
-        are read.
+        are read. Of a piece that is wanted in part all rows are counted.
         """
-        for number, group in enumerate(self.footer.groups):
-            if _unit_number(group.ids[0]) == _unit_number(group.ids[1]):
-                yield group
-            else:
-                rows = read_row_group(self.storage, self.file, self.footer, number, ["objectid"])
-                ids = rows["objectid"].to_numpy()
-                cuts = [0, *(np.flatnonzero(np.diff(_unit_number(ids))) + 1).tolist(), len(ids)]
-                for start, stop in itertools.pairwise(cuts):
-                    yield RowGroup((int(ids[start]), int(ids[stop - 1])), stop - start)
+        for number in range(self._next, self._stop):
+            for piece in self._pieces_of(number, self.footer.groups[number]):
+                if (wanted := self._clipped(piece.ids)) is not None:
+                    yield RowGroup(wanted, piece.rows)
+
+    def _pieces_of(self, number: int, group: RowGroup) -> Iterator[RowGroup]:
+        if _unit_number(group.ids[0]) == _unit_number(group.ids[1]):
+            yield group
+        else:
+            rows = read_row_group(self.storage, self.file, self.footer, number, ["objectid"])
+            ids = rows["objectid"].to_numpy()
+            cuts = [0, *(np.flatnonzero(np.diff(_unit_number(ids))) + 1).tolist(), len(ids)]
+            for start, stop in itertools.pairwise(cuts):
+                yield RowGroup((int(ids[start]), int(ids[stop - 1])), stop - start)
 
     def drop(self) -> None:
         """Forget the rows held; their row group is read again."""

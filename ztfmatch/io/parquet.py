@@ -81,7 +81,9 @@ class DataFile:
 
 
 ID_COLUMN: Final = {
-    name: next((column for column in ("objectid", "transientid", "exposureid") if column in table.names), None)
+    name: next(
+        (column for column in ("objectid", "transientid", "legacyid", "exposureid") if column in table.names), None
+    )
     for name, table in TABLES.items()
 }
 """Column whose bounds the manifest keeps as min_id and max_id."""

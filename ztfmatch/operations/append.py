@@ -298,7 +298,7 @@ def _change(
 ) -> tuple[log.Change, _Counts]:
     """What to commit on top of a snapshot; writes the ledger's files."""
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
-    rows = _with_counts(ledger, results, number)
+    rows = with_counts(ledger, results, number)
     data = [replace(file, commit=number) for file in files_of(results)]
     files = [*data, *write_rows(storage, EXPOSURES, rows, number, part)]
     files += write_rows(storage, QUARANTINE, [{"commit": number, **r} for r in work.quarantine_rows], number, part)
@@ -343,7 +343,7 @@ def _operation_id(snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, rows
     return OperationId("append", snapshot.number, [ledger, work.quarantine_rows, rows_per_task]).value
 
 
-def _with_counts(ledger: list[Row], results: list[Row], commit: int) -> list[Row]:
+def with_counts(ledger: list[Row], results: list[Row], commit: int) -> list[Row]:
     """Ledger rows with what became of their detections; every row must be accounted for.
 
     Raises

@@ -87,7 +87,7 @@ def init_store(
     log.create_store(storage, config)
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch)
-    tiling = _tiling(found, config)
+    tiling = tiling_of(found, config)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
@@ -134,7 +134,8 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch) -> Init
     )  # fmt: skip
 
 
-def _tiling(references: Sequence[Row], config: StoreConfig) -> Tiling:
+def tiling_of(references: Sequence[Row], config: StoreConfig) -> Tiling:
+    """Tiles for the seeds of some references, whose rows have ``pixels`` and ``counts``."""
     pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
     counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
     unique, where = np.unique(pixels, return_inverse=True)

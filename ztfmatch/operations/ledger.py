@@ -9,9 +9,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.errors import CatalogError
 from ztfmatch.io.parquet import read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
-from ztfmatch.operations.common import Row
+from ztfmatch.operations.common import Row, unit_of
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.schema import EXPOSURES
 
@@ -100,6 +101,26 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
             new.append(row)
     rows, removed = quarantine_change(snapshot, quarantined, found)
     return Sorted(new, known, quarantined, rows, removed)
+
+
+def split_known(snapshot: SnapshotFiles, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Ledger rows of exposures that the store has not, and those whose exposure it has, whatever it was taken from.
+
+    Raises
+    ------
+    CatalogError
+        If the store has an exposure of the same key, of another unit.
+    """
+    seen = _Seen(_ledger_near(snapshot, rows))
+    new: list[Row] = []
+    known: list[Row] = []
+    for row in rows:
+        same = seen.same_exposure(row)
+        if same is not None and unit_of(same) != unit_of(row):
+            reason = f"exposure {row['exposureid']} is known as one of unit {unit_of(same)}, from {same['filename']}"
+            raise CatalogError("conflict", reason)
+        (new if same is None and seen.same_time(row) is None else known).append(row)
+    return new, known
 
 
 def _refusal(row: Row, code: str, reason: str) -> Row:

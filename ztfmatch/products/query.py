@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
 
 def _objects_by_id(snapshot: SnapshotFiles, objectids: Sequence[int], columns: Sequence[str]) -> pa.Table:
     ids = sorted(set(objectids))
-    files = [file for tile in _tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(OBJECTS.name, tile)]
+    files = [file for tile in tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(OBJECTS.name, tile)]
     rows = read_rows(snapshot.storage, files, columns, _ranges(ids), threads=True)
     return OBJECTS.schema.empty_table().select(list(columns)) if rows is None else rows.sort_by("objectid")
 
@@ -126,10 +126,10 @@ def tiles_of_cone(snapshot: SnapshotFiles, cone: Cone) -> list[Tile]:
     return snapshot.tiling.touched_by_cap(cone.centre, math.radians(cone.radius_arcsec / 3600.0))
 
 
-def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
+def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
     """Tiles that the references of these objects touch."""
     try:
-        units = {unit_of_objectid(objectid) for objectid in ids}
+        units = {unit_of_objectid(one) for one in {int(one) // 10**8: int(one) for one in ids}.values()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
     wanted = {(unit.field, unit.rcid, unit.fid) for unit in units}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +19,53 @@ _DECIMALS = {"hmjd": 6, "mag": 4, "magerr": 4, "clrcoeff": 4, "ra": 7, "dec": 7}
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """One Parquet file, zstd."""
-    pq.write_table(table, path, compression="zstd")
+    """One Parquet file, zstd, there whole or not at all."""
+    stream_parquet([table], table.schema, path)
+
+
+def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
+    """One Parquet file of many tables, there whole or not at all; the number of rows."""
+    with _beside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        rows = 0
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def stream_csv(tables: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:
+    """CSV of many tables without dictionaries, with one header; the number of rows."""
+    rows = 0
+    with pyarrow.csv.CSVWriter(stream, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def first_rows(tables: Iterable[pa.Table], limit: int) -> Iterator[pa.Table]:
+    """Tables until there are so many rows; no more of them are made than it takes."""
+    for table in tables:
+        yield table.slice(0, limit)
+        limit -= table.num_rows
+        if limit <= 0:
+            return
+
+
+def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of many."""
+    return pa.concat_tables([schema.empty_table(), *tables])
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Another name to write to, which is made the file's own when the block ends well."""
+    part = path.with_name(f"{path.name}#{secrets.randbelow(10**12)}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_csv(table: pa.Table, stream: BinaryIO) -> None:
@@ -56,9 +102,9 @@ def _text(name: str, value: Any) -> str:
 
 @contextlib.contextmanager
 def binary_output(path: Path | None) -> Iterator[BinaryIO]:
-    """A file to write bytes to, or standard output."""
+    """A file to write bytes to, there whole or not at all, or standard output."""
     if path is None:
         yield sys.stdout.buffer
     else:
-        with path.open("wb") as stream:
+        with _beside(path) as part, part.open("wb") as stream:
             yield stream

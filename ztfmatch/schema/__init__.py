@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ztfmatch.schema.imported import IMPORTED, MATCHFILES
 from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE
 from ztfmatch.schema.sky import DETECTIONS, OBJECTS, ORPHANS
@@ -18,14 +19,16 @@ TABLES: Final = {
     table.name: table
     for table in (
         *(EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS),
-        *(TRANSIENTS, TRANSIENTDATA, LINEAGE),
+        *(TRANSIENTS, TRANSIENTDATA, LINEAGE, MATCHFILES, IMPORTED),
     )
 }
 
 __all__ = [
     "DETECTIONS",
     "EXPOSURES",
+    "IMPORTED",
     "LINEAGE",
+    "MATCHFILES",
     "OBJECTS",
     "ORPHANS",
     "QUARANTINE",

@@ -13,8 +13,12 @@ GOOD: Final = "good"
 BAD: Final = "bad"
 UNKNOWN: Final = "unknown"
 
+CATALOG: Final = "catalog"
+MATCHFILE: Final = "matchfile"
 
-def _unit(source: str) -> tuple[Column, ...]:
+
+def unit_columns(source: str) -> tuple[Column, ...]:
+    """Columns that say which unit a file is of."""
     return (
         Column("field", pa.int16(), "", "Field number", source, bounds=True),
         Column("rcid", pa.int8(), "", "Readout channel, 0..63: 4*(ccdid-1) + qid-1", source),
@@ -30,14 +34,33 @@ _FOOTPRINT: Final = (
     Column("radius", pa.float64(), "deg", "Radius of the cap that holds every usable row", "computed", True),
 )
 
-_FILE: Final = (
+FILE: Final = (
     Column("filename", pa.string(), "", "Name of the file", "file system"),
     Column("source", pa.string(), "", "Where it was read from", "file system"),
     Column("size", pa.int64(), "byte", "Size of the file", "file system"),
     Column("sha256", pa.string(), "", "Checksum of the file, hexadecimal", "computed"),
 )
 
-_COMMIT: Final = Column("commit", pa.int64(), "", "The commit that took it in", "store")
+COMMIT: Final = Column("commit", pa.int64(), "", "The commit that took it in", "store")
+
+
+def _of_matchfiles(name: str, kind: pa.DataType, unit: str, description: str) -> Column:
+    return Column(name, kind, unit, description, "exposures of a matchfile; else null", True)
+
+
+_OF_MATCHFILES: Final = (
+    _of_matchfiles("clrmed", pa.float32(), "mag", "Median colour of the calibrators"),
+    _of_matchfiles("clrrms", pa.float32(), "mag", "RMS of their colours"),
+    _of_matchfiles("zpmed", pa.float32(), "mag", "Median zero point"),
+    _of_matchfiles("zpclrcov", pa.float32(), "mag", "Covariance of zero point and colour coefficient"),
+    _of_matchfiles("gmedian", pa.float32(), "DN", "Median of the image, the sky"),
+    _of_matchfiles("obshjd", pa.float64(), "day", "Heliocentric JD of its start"),
+    _of_matchfiles("ipac_pub_date", pa.float32(), "day", "MJD of its publication"),
+    _of_matchfiles("programpi", pa.string(), "", "Principal investigator"),
+    _of_matchfiles("nsources", pa.int32(), "", "Rows of its catalog that are epochs of sources"),
+    _of_matchfiles("nstars", pa.int32(), "", "Stars"),
+    _of_matchfiles("ntransients", pa.int32(), "", "Rows of its catalog that are epochs of transients"),
+)
 
 EXPOSURES: Final = Table(
     "exposures",
@@ -57,15 +80,16 @@ EXPOSURES: Final = Table(
             "fracday",
             pa.int64(),
             "",
-            "YYYYMMDDffffff of the file name; made from OBSMJD where there is none",
+            "YYYYMMDDffffff of the file name; made from OBSMJD where there is none. Where a matchfile does not tell "
+            "it, a time of day at which no exposure can be: the date, and ffffff = 650000 + 3.5*(expid modulo 10^5)",
             "file name",
         ),
         Column("expid", pa.int64(), "", "The survey's exposure number", "EXPID", True),
-        *_unit("header, else file name"),
+        *unit_columns("header, else file name"),
         Column("obsmjd", pa.float64(), "day", "Start of the exposure, MJD (UTC)", "OBSMJD", bounds=True),
         Column("exptime", pa.float64(), "s", "Exposure time; null means that 30 s were assumed", "EXPTIME", True),
         Column("programid", pa.int8(), "", "1 public, 2 partnership, 3 Caltech", "PROGRMID", True),
-        Column("magzp", pa.float64(), "mag", "Zero point", "MAGZP"),
+        Column("magzp", pa.float64(), "mag", "Zero point; only matchfiles may lack it", "MAGZP", True),
         Column("magzpunc", pa.float64(), "mag", "Its uncertainty", "MAGZPUNC", True),
         Column("magzprms", pa.float64(), "mag", "RMS of its residuals", "MAGZPRMS", True),
         Column("clrcoeff", pa.float64(), "", "Colour coefficient", "CLRCOEFF", True),
@@ -76,11 +100,21 @@ EXPOSURES: Final = Table(
         Column("seeing", pa.float64(), "arcsec", "Image FWHM", "SEEING", True),
         Column("maglimit", pa.float64(), "mag", "Limiting magnitude", "MAGLIM", True),
         Column("infobits", pa.int64(), "", "Processing bits of the image", "INFOBITS", True),
+        *_OF_MATCHFILES,
+        Column(
+            "origin",
+            _LABEL,
+            "",
+            f"'{CATALOG}': measured values are its own, the rest was computed from them; '{MATCHFILE}': mag, magerr, "
+            "catflags and hmjd are as its matchfile has them, flags is what catflags says, sourceid its place there",
+            "store",
+        ),
         Column(
             "quality",
             _LABEL,
             "",
-            f"'{GOOD}', '{BAD}' (bit 15 is set on its catflags) or '{UNKNOWN}' (inputs of the rule are missing)",
+            f"'{GOOD}', '{BAD}' (bit 15 is set on its catflags) or '{UNKNOWN}' (inputs of the rule are missing); of an "
+            "imported exposure as its catflags say",
             "quality rule",
         ),
         Column("errora", pa.float64(), "mag", "Error model, A; null where sigma is used", "error model", True),
@@ -101,8 +135,8 @@ EXPOSURES: Final = Table(
             "Order-free digest of the measured values of all usable rows, made from the catalog's bytes",
             "computed",
         ),
-        *_FILE,
-        _COMMIT,
+        *FILE,
+        COMMIT,
     ),
     by_tile=False,
 )
@@ -112,7 +146,7 @@ REFERENCES: Final = Table(
     "One row per reference catalog: the generation of a unit's seeds.",
     ("field", "rcid", "fid", "generation"),
     (
-        *_unit("header, else file name"),
+        *unit_columns("header, else file name"),
         Column("generation", pa.int8(), "", "Number of the unit's reference, 0..9", "store"),
         Column("rfid", pa.int64(), "", "The survey's reference image number", "RFID", True),
         Column("magzp", pa.float64(), "mag", "Zero point of the reference image", "MAGZP"),
@@ -126,8 +160,8 @@ REFERENCES: Final = Table(
             "Order-free digest of the seeds, made from the catalog's bytes",
             "computed",
         ),
-        *_FILE,
-        _COMMIT,
+        *FILE,
+        COMMIT,
     ),
     by_tile=False,
 )
@@ -156,7 +190,7 @@ QUARANTINE: Final = Table(
             True,
         ),
         Column("sha256", pa.string(), "", "Checksum; null where it could not be read", "computed", True),
-        _COMMIT,
+        COMMIT,
     ),
     by_tile=False,
 )

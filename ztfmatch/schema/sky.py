@@ -80,8 +80,9 @@ OBJECTS: Final = Table(
             "refflags",
             pa.int16(),
             "",
-            "Mask bits, as catalogued",
+            "Mask bits, as catalogued; null where it was imported from a matchfile",
             "refpsfcat flags",
+            nullable=True,
             encoding=Encoding.DICTIONARY,
         ),
         Column(

@@ -83,6 +83,7 @@ class Fates:
 
     Attributes
     ----------
+    tile : Tile
     exposure : int32 ndarray
         Row of the exposure in ``exposures``.
     sourceid : int32 ndarray
@@ -99,7 +100,7 @@ class Fates:
     """
 
     def __init__(self, tile: Tile, exposures: Sequence[Exposed], seeds: Mapping[Unit, Seeds], rows: int) -> None:
-        self._tile, self._exposures, self._seeds = tile, exposures, seeds
+        self.tile, self._exposures, self._seeds = tile, exposures, seeds
         self.exposure = np.empty(rows, np.int32)
         self.sourceid = np.empty(rows, np.int32)
         self.hmjd = np.empty(rows)
@@ -124,7 +125,7 @@ class Fates:
         """
         exposure = self._exposures[number]
         self.exposure[rows], self.sourceid[rows] = number, sourceid
-        own = in_tile(fine_pixels(at.ra, at.dec), self._tile) if exposure.straddles else np.ones(len(at.ra), bool)
+        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if exposure.straddles else np.ones(len(at.ra), bool)
         seeds = self._seeds.get(exposure.unit)
         if seeds is None:
             self.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)

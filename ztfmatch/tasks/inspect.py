@@ -15,6 +15,7 @@ from ztfmatch.io.sources import read_file
 from ztfmatch.kernels.rows import Columns, Mask, decode, digest, position_faults
 from ztfmatch.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.kernels.tiling import fine_pixels
+from ztfmatch.schema.ledger import CATALOG
 from ztfmatch.survey import MAX_SOURCEID
 
 Row = dict[str, Any]
@@ -106,6 +107,7 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
         "obsmjd": catalog.obsmjd,
         "magzp": catalog.magzp,
         **catalog.metadata,
+        "origin": CATALOG,
         **_footprint(columns, usable),
         "nrows": len(catalog.records),
         "nrejected": nan + out,

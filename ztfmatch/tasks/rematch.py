@@ -7,7 +7,6 @@ rules decide as in an append, and rows keep every value but the object that they
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.config import ROWS_PER_FILE
 from ztfmatch.io.merge import Arrays, numpy_columns
 from ztfmatch.io.parquet import (
     DataFile,
@@ -29,13 +27,12 @@ from ztfmatch.io.parquet import (
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.kernels.lookup import build_map, find_rows
-from ztfmatch.kernels.rows import order_by_group
-from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
 from ztfmatch.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.schema.sky import EPOCH, MEASURED
 from ztfmatch.survey import Unit, objectid_range
-from ztfmatch.tasks.fates import Fates, Positions
+from ztfmatch.tasks.fates import Fates
+from ztfmatch.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.tasks.seedgrids import lay_seeds
 from ztfmatch.tasks.seeds import ReferenceInput, seed_positions
 
@@ -96,10 +93,10 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
         seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
         task.radius_arcsec,
     )  # fmt: skip
-    stored = _Stored(task)
+    stored = _stored(task)
     fates = Fates(task.tile, task.exposures, seeds, stored.rows)
     order = stored.by_exposure()
-    _decide(stored, order, fates)
+    decide_all(stored, order, fates)
     epochs, orphans = fates.epochs(), fates.orphans()
     flows = add_flows(
         _flows(stored, order[epochs], fates.objectid[fates.group[epochs]], True),
@@ -108,63 +105,30 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
     task.storage.put(task.flows, encode_flows(flows, _freed(stored, fates, order, orphans)))
     files = []
     if task.write:
-        for number, rows in enumerate(_pieces(epochs)):
-            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(order[rows])))
-        for number, rows in enumerate(_pieces(orphans)):
-            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(order[rows])))
+        for number, rows in enumerate(pieces(epochs)):
+            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, order[rows])))
+        for number, rows in enumerate(pieces(orphans)):
+            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, order[rows])))
     return {"files": [file.to_json() for file in files], **fates.counts()}
 
 
-class _Stored:
+def _stored(task: RematchTask) -> RowBuffer:
     """The detections of a task's exposures in its tile and margin, as read.
 
-    Attributes
-    ----------
-    rows : int
-    exposure : int32 ndarray, shape (rows,)
-        Row of the exposure in the task.
-    attributed : int64 ndarray, shape (rows,)
-        Objectid that it is an epoch of or, of an orphan, that it lost to; the transientid of a transient's; 0 for none.
-    matched : bool ndarray, shape (rows,)
-        Whether it is an epoch of that object, or a detection of that transient.
+    ``attributed`` is the objectid that it is an epoch of or, of an orphan, that it lost to; the transientid of a
+    transient's; 0 for none. ``matched`` is whether it is an epoch of that object, or a detection of that transient.
     """
-
-    def __init__(self, task: RematchTask) -> None:
-        most = sum(exposure.rows for exposure in task.exposures)
-        kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
-        self._columns = {name: np.empty(most, kind) for name, kind in kinds.items()}
-        self.exposure, self.attributed = np.empty(most, np.int32), np.empty(most, np.int64)
-        self.matched = np.empty(most, bool)
-        self.rows = 0
-        links = _Links(task)
-        for columns, exposure in _parts(task):
-            self._add(columns, exposure, links)
-
-    def _add(self, columns: Arrays, exposure: npt.NDArray[np.int32], links: _Links) -> None:
-        part = slice(self.rows, self.rows + len(exposure))
-        for name, values in self._columns.items():
-            values[part] = columns[name]
-        self.exposure[part] = exposure
+    kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
+    buffer = RowBuffer({**kinds, "attributed": np.int64, "matched": bool}, sum(e.rows for e in task.exposures))
+    links = _Links(task)
+    for columns, exposure in _parts(task):
         if "objectid" in columns:
-            self.attributed[part], self.matched[part] = columns["objectid"], True
+            attributed, matched = columns["objectid"], np.ones(len(exposure), bool)
         else:
             transient = links.transient_of(exposure, columns["sourceid"])
-            self.attributed[part] = np.where(transient > 0, transient, columns["nearestid"])
-            self.matched[part] = transient > 0
-        self.rows = part.stop
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self._columns[name][: self.rows]
-
-    def by_exposure(self) -> Rows:
-        """Order of the rows by exposure."""
-        none = np.zeros(self.rows, np.int64)
-        groups = self.exposure[: self.rows].astype(np.int64)
-        return np.asarray(order_by_group(groups, none.view(np.float64), none, int(groups.max(initial=-1)) + 1))
-
-    def columns(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
-        """Columns that detections keep, of some rows, in that order."""
-        return {name: values.take(rows) for name, values in self._columns.items()}
+            attributed, matched = np.where(transient > 0, transient, columns["nearestid"]), transient > 0
+        buffer.add({**columns, "attributed": attributed, "matched": matched}, exposure)
+    return buffer
 
 
 class _Links:
@@ -227,24 +191,8 @@ def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterato
         yield {**numpy_columns(batch.select(list(_KEPT))), "nearestid": nearest}
 
 
-def _decide(stored: _Stored, order: Rows, fates: Fates) -> None:
-    """Decide on all rows, exposure after exposure."""
-    ra, dec, sourceid, hmjd = (stored[name][order] for name in ("ra", "dec", "sourceid", "hmjd"))
-    fates.hmjd[:] = hmjd
-    xyz = unit_vectors(ra, dec)
-    edges = np.concatenate([[0], np.cumsum(np.bincount(stored.exposure[: stored.rows]))]).tolist()
-    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
-        if stop > start:
-            rows = slice(start, stop)
-            fates.decide(number, rows, Positions(ra[rows], dec[rows], xyz[rows]), sourceid[rows])
-
-
-def _flows(stored: _Stored, rows: Rows, now: Rows, is_epoch: bool) -> Flows:
-    return count_flows(stored.attributed[rows], now, stored.matched[rows], np.full(len(rows), is_epoch))
-
-
-def _pieces(rows: Rows) -> list[Rows]:
-    return [rows[start : start + ROWS_PER_FILE] for start in range(0, len(rows), ROWS_PER_FILE)]
+def _flows(stored: RowBuffer, rows: Rows, now: Rows, is_epoch: bool) -> Flows:
+    return count_flows(stored["attributed"][rows], now, stored["matched"][rows], np.full(len(rows), is_epoch))
 
 
 def _to(task: RematchTask, table: Table, number: int) -> Destination:
@@ -261,9 +209,9 @@ class Freed:
     """What they were of."""
 
 
-def _freed(stored: _Stored, fates: Fates, order: Rows, orphans: Rows) -> Freed:
-    rows = orphans[(fates.nearest[orphans] == 0) & stored.matched[order[orphans]]]
-    return Freed(stored["exposureid"][order[rows]], fates.sourceid[rows], stored.attributed[order[rows]])
+def _freed(stored: RowBuffer, fates: Fates, order: Rows, orphans: Rows) -> Freed:
+    rows = orphans[(fates.nearest[orphans] == 0) & stored["matched"][order[orphans]]]
+    return Freed(stored["exposureid"][order[rows]], fates.sourceid[rows], stored["attributed"][order[rows]])
 
 
 def encode_flows(flows: Flows, freed: Freed) -> bytes:

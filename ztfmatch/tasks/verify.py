@@ -21,11 +21,12 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
 from ztfmatch.kernels.crossmatch import nearest_seeds
 from ztfmatch.kernels.lookup import build_map, find_rows
+from ztfmatch.kernels.matchfile import LATE_DAY as IMPORTED_LATE_DAY
 from ztfmatch.kernels.rows import MEASURED, row_digests
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import DETECTIONS, ORPHANS
-from ztfmatch.schema.ledger import BAD
+from ztfmatch.schema.ledger import BAD, MATCHFILE
 from ztfmatch.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.survey import DEFAULT_EXPTIME_S, Unit, unit_of_objectid
 from ztfmatch.tasks.ledger import exposures_of_tile
@@ -35,7 +36,7 @@ from ztfmatch.tasks.verifytransients import TransientFiles, wrong_transients
 _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
 _LEDGER_COLUMNS: Final = (
-    "exposureid", "field", "rcid", "fid", "obsmjd", "exptime", "magzp", "quality",
+    "exposureid", "field", "rcid", "fid", "obsmjd", "exptime", "magzp", "origin", "quality",
     "errora", "errorb", "errorc", "errord",
 )  # fmt: skip
 _EPOCH_COLUMNS: Final = ("exposureid", "hmjd", "mag", "magerr", "catflags", *MEASURED)
@@ -96,6 +97,8 @@ class Ledger:
         self.observer = calibration.observer_vectors(self.mid_mjd) if len(exptime) else np.zeros((0, 3))
         self.magzp = numbers["magzp"]
         self.error_model = np.stack([numbers[f"error{letter}"] for letter in "abcd"], axis=-1)
+        self.imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
+        self.late_day = np.where(self.imported, IMPORTED_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
         keys = ("field", "rcid", "fid")
         self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
@@ -294,6 +297,18 @@ def _check_epochs(
     if not len(ledger.exposureid):
         return np.asarray(xyz)
     findings.add("unit", (ledger.unit[rows] != units).any(axis=1), lambda i: _name(columns, i))
+    light = np.einsum("ij,ij->i", xyz, ledger.observer[rows])
+    late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > ledger.late_day[rows]
+    findings.add("hmjd", late, lambda i: _name(columns, i))
+    _check_computed(columns, rows, ledger, findings)
+    return np.asarray(xyz)
+
+
+def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, findings: Findings) -> None:
+    """Magnitude, error and flags, of those that were computed here: imported ones are as their file has them."""
+    if ledger.imported.any():
+        here = np.flatnonzero(~ledger.imported[rows])
+        rows, columns = rows[here], {name: values[here] for name, values in columns.items()}
     mag = calibration.magnitudes(columns["psfflux"], ledger.magzp[rows])
     findings.add(
         "mag",
@@ -306,10 +321,6 @@ def _check_epochs(
     findings.add("magerr", _differ(error, columns["magerr"]), lambda i: _name(columns, i))
     flags = calibration.catalog_flags(columns["flags"], ledger.bad[rows])
     findings.add("catflags", flags != columns["catflags"], lambda i: _name(columns, i))
-    light = np.einsum("ij,ij->i", xyz, ledger.observer[rows])
-    late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > calibration.HMJD_QUANTUM_DAY
-    findings.add("hmjd", late, lambda i: _name(columns, i))
-    return np.asarray(xyz)
 
 
 def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,122 @@
+"""The command that asks a store by place, objectid and condition."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ztfmatch.cli.common import Command, counted, json_option, open_store
+from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SHOWN = {
+    "objects": ("objectid", "fid", "ra", "dec", "refmag", "refmagerr"),
+    "statistics": ("objectid", "fid", "ra", "dec", "medianmag", "magrms", "chisq", "nobs", "ngoodobs"),
+    "lightcurves": ("objectid", "fid", "hmjd", "mag", "magerr", "catflags", "programid", "expid"),
+}
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--select",
+    type=click.Choice(tuple(_SHOWN)),
+    default="objects",
+    show_default=True,
+    help="Rows wanted: objects, objects with their statistics, or epochs.",
+)
+@click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics.")
+@click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
+@click.option(
+    "--cone", type=float, nargs=3, metavar="RA DEC RADIUS", help="Circle: degrees (ICRS), and radius in arcsec."
+)
+@click.option(
+    "--box",
+    type=float,
+    nargs=4,
+    metavar="WEST EAST SOUTH NORTH",
+    help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
+)
+@click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles.")
+@click.option("--moc", type=_FILE, help="Coverage map: FITS, JSON or ASCII.")
+@click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
+@click.option("--objectids", type=_FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
+@click.option("--columns", metavar="NAME,NAME", help="Columns wanted; all by default, some on the terminal.")
+@click.option("--limit", type=click.IntRange(1), help="Most rows to give.")
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@row_options
+@json_option
+def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, ...] | None,
+          box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
+          objectids: Path | None, columns: str | None, limit: int | None, snapshot: int | None, form: str | None,
+          output: Path | None, as_json: bool) -> None:  # fmt: skip
+    """Find objects of a STORE by place, list and condition.
+
+    Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
+    comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull(); 'ztfmatch schema objects' and
+    'schema statistics' tell the columns. Parquet and CSV are written tile by tile, so that the answer may be larger
+    than memory.
+
+    \b
+    Examples:
+      ztfmatch query survey.store --where "magrms > 0.1 and nobs > 50" --select statistics
+      ztfmatch query survey.store --box 359 1 -5 5 --where "refmag < 18" --output bright.parquet
+      ztfmatch query survey.store --select lightcurves --objectids mine.csv --epochs "catflags == 0" -f csv
+    """
+    from ztfmatch.products.search import Query
+
+    form = chosen_format(form, output, as_json)
+    wanted = [name.strip() for name in columns.split(",")] if columns is not None else None
+    asked = Query(
+        select,  # type: ignore[arg-type]
+        where,
+        epochs,
+        cone or None,  # type: ignore[arg-type]
+        box or None,  # type: ignore[arg-type]
+        None if polygon is None else _numbers(polygon),
+        moc,
+        _ids(objectid, objectids),
+        wanted,
+    )
+    answer = open_store(store).snapshot(snapshot).query(asked)
+    rows = _write(answer, form, output, limit, wanted or list(_SHOWN[select]))
+    if not rows:
+        click.echo("ztfmatch: nothing found", err=True)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
+
+
+def _ids(objectid: tuple[int, ...], objectids: Path | None) -> tuple[int, ...] | None:
+    if objectids is None:
+        return objectid or None
+    from ztfmatch.io.idlist import read_objectids
+
+    return (*objectid, *read_objectids(objectids).tolist())
+
+
+def _write(answer: Any, form: str, output: Path | None, limit: int | None, shown: list[str]) -> int:
+    """Write the rows of an answer, or the first of them; the number written."""
+    from ztfmatch.products import tables
+
+    some = answer if limit is None else tables.first_rows(answer, limit)
+    if form == "parquet" and output is not None:
+        rows = tables.stream_parquet(some, answer.schema, output)
+    elif form == "csv":
+        with tables.binary_output(output) as stream:
+            rows = tables.stream_csv(some, answer.schema, stream)
+    else:
+        table = tables.joined(some, answer.schema)
+        write_rows(table, form, output, shown)
+        return int(table.num_rows)
+    if output is not None:
+        click.echo(f"wrote {counted(rows, 'row')} to {output}", err=True)
+    return rows

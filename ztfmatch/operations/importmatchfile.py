@@ -1,0 +1,367 @@
+"""Take the survey's matchfiles in: their sources as objects, their epochs as detections, in one commit.
+
+The sources of a unit that has no reference yet become its generation 0, with the objectids that IRSA gave them.
+Where the store has objects of the unit, the file's epochs are matched to those. Exposures that the store has,
+whatever they were taken from, are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from ztfmatch.config import StoreConfig
+from ztfmatch.errors import BadInputError, CatalogError, ConfigError, StoreNotFoundError
+from ztfmatch.io import log
+from ztfmatch.io.matchfiles import PATTERN, Stamp, pytables
+from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.sources import expand
+from ztfmatch.io.storage import Storage
+from ztfmatch.io.urls import is_url
+from ztfmatch.operations.append import with_counts
+from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.operations.importplan import (
+    ImportPlan,
+    TakenFile,
+    import_tasks,
+    projected_bytes,
+    sources_tasks,
+)
+from ztfmatch.operations.init import tiling_of
+from ztfmatch.operations.ledger import split_known
+from ztfmatch.operations.matchplan import units_with_reference
+from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.references import refusal
+from ztfmatch.runner import Job, Runner
+from ztfmatch.schema import EXPOSURES, MATCHFILES, QUARANTINE, REFERENCES
+from ztfmatch.survey import Unit
+from ztfmatch.tasks.importmatchfile import import_epochs, write_sources
+from ztfmatch.tasks.inspectmatchfile import InspectMatchfile, inspect_matchfile
+from ztfmatch.tasks.staging import clear
+
+ROWS_PER_IMPORT: Final = 3_000_000
+"""Epochs that one task takes by default; every task reads its whole file."""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """How matchfiles are taken in.
+
+    Parameters
+    ----------
+    create : StoreConfig, optional
+        Make a store of these settings if there is none.
+    strict : bool
+        Fail if a file cannot be used, instead of quarantining it.
+    rows_per_task : int
+        Largest number of epochs that one task takes.
+    note : str, optional
+        Kept in the history.
+    """
+
+    create: StoreConfig | None = None
+    strict: bool = False
+    rows_per_task: int = ROWS_PER_IMPORT
+    note: str | None = None
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.rows_per_task < 1:
+            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
+        if self.create is not None:
+            self.create.validate()
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    """False if there was nothing new."""
+    files: int
+    imported: int
+    """Files with anything new."""
+    known: int
+    """Files that were imported before, or named twice."""
+    quarantined: list[Row]
+    objects: int
+    """New ones."""
+    exposures: int
+    """Taken in."""
+    known_exposures: int
+    """Of the imported files, passed over: the store has them."""
+    matched: int
+    orphans: int
+    rejected: int
+    moved: int
+    """Epochs that are of another object than in their file, or of none: its match is not this store's."""
+    bytes: int
+    seconds: float
+
+
+def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportConfig, runner: Runner) -> ImportReport:
+    """Take matchfiles in and commit what is new in them.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of a store or, with ``config.create``, where to make one.
+    places : sequence of str
+        Files, directories or globs on local disks.
+    config : ImportConfig
+    runner : Runner
+
+    Raises
+    ------
+    ConfigError
+        If no matchfile is found or, for a new store, none can be used; if PyTables is not installed.
+    StoreNotFoundError
+        If there is no store and none is to be made.
+    BadInputError
+        If ``strict`` and a file cannot be used.
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If another writer committed meanwhile.
+    """
+    watch = Stopwatch()
+    config.validate()
+    pytables()
+    snapshot = _snapshot(storage, config)
+    sources = _expanded(places)
+    found, refused = _inspect(sources, runner)
+    work = _sort_out(snapshot, found, refused, len(sources))
+    if config.strict and work.refused:
+        first = work.refused[0]
+        raise BadInputError(f"--strict: {len(work.refused)} bad matchfiles; {first['source']}: {first['reason']}")
+    if snapshot is None and not work.files:
+        reason = f"{work.refused[0]['source']}: {work.refused[0]['reason']}"
+        raise ConfigError(f"none of {len(sources)} matchfiles can be used, no store was made; {reason}")
+    done = _Done(snapshot.number if snapshot else -1)
+    told = _Told([str(place) for place in places], config, watch.started)
+    if work.files or any(_quarantine(snapshot, work)):
+        done = _take_in(_plan(storage, snapshot, work, config), work, told, runner)
+    return ImportReport(
+        storage.root,
+        done.snapshot,
+        done.committed,
+        len(sources),
+        len(work.files),
+        work.known,
+        work.refused,
+        done.objects,
+        sum(len(file.exposures) for file in work.files),
+        work.known_exposures,
+        done.matched,
+        done.orphans,
+        sum(row["nrejected"] for file in work.files for row in file.exposures),
+        done.moved,
+        done.bytes,
+        watch.seconds,
+    )
+
+
+def _snapshot(storage: Storage, config: ImportConfig) -> SnapshotFiles | None:
+    """The newest snapshot; None where a store is to be made, or was begun."""
+    if config.create is not None and not log.commit_numbers(storage):
+        return None
+    try:
+        return open_snapshot(storage)
+    except StoreNotFoundError as error:
+        raise StoreNotFoundError(f"{error}, or of the matchfiles with --create") from None
+
+
+def _expanded(places: Sequence[str]) -> list[str]:
+    for place in places:
+        if is_url(place) and not place.startswith("file://"):
+            raise ConfigError(f"{place}: matchfiles are read from local disks only: copy them first")
+    sources = expand(places, PATTERN)
+    if not sources:
+        raise ConfigError(f"no {PATTERN} in {', '.join(places)}")
+    return sources
+
+
+def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:
+    tasks = [InspectMatchfile(f"inspect-{i:06d}", source) for i, source in enumerate(sources)]
+    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect"))
+    return [r for x in results for r in x["found"]], [r for x in results for r in x["quarantined"]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Inspected files, sorted out."""
+
+    files: list[TakenFile]
+    known: int
+    known_exposures: int
+    refused: list[Row]
+    accepted: list[Row]
+    """Rows of ``matchfiles`` of all usable ones, known or new."""
+
+
+def _sort_out(snapshot: SnapshotFiles | None, found: Sequence[Row], refused: Sequence[Row], named: int) -> _Work:
+    """Which files have anything new, one a unit; by unit."""
+    imported = set() if snapshot is None else set(snapshot.read(MATCHFILES.name, ["sha256"])["sha256"].to_pylist())
+    files: dict[Unit, TakenFile] = {}
+    exposures: dict[int, str] = {}
+    quarantined, accepted, passed = list(refused), [], 0
+    for entry in sorted(found, key=lambda entry: str(entry["matchfile"]["source"])):
+        row, unit = entry["matchfile"], unit_of(entry["matchfile"])
+        other = files.get(unit)
+        if row["sha256"] in imported or (other is not None and other.matchfile["sha256"] == row["sha256"]):
+            accepted.append(row)
+            continue
+        try:
+            if other is not None:
+                raise CatalogError("duplicate", _second(unit, other))
+            taken, known = _taken(snapshot, entry)
+            _check_apart(taken, exposures)
+        except CatalogError as error:
+            quarantined.append(refusal(row, error.code, error.message))
+            continue
+        files[unit] = taken
+        exposures |= {exposure["exposureid"]: row["source"] for exposure in taken.exposures}
+        passed += known
+        accepted.append(row)
+    ordered = sorted(files.values(), key=lambda file: unit_of(file.matchfile))
+    return _Work(ordered, named - len(ordered) - len(quarantined), passed, quarantined, accepted)
+
+
+def _second(unit: Unit, other: TakenFile) -> str:
+    return f"a second matchfile of unit {unit}, of which {other.matchfile['source']} is taken; import it after that"
+
+
+def _check_apart(taken: TakenFile, exposures: dict[int, str]) -> None:
+    """Refuse a file with an exposure that another file of the same import has, of another unit."""
+    for row in taken.exposures:
+        if row["exposureid"] in exposures:
+            where = exposures[row["exposureid"]]
+            raise CatalogError("conflict", f"exposure {row['exposureid']} is of another unit in {where}")
+
+
+def _taken(snapshot: SnapshotFiles | None, entry: Row) -> tuple[TakenFile, int]:
+    """What is new in a file, and how many of its exposures are not."""
+    new, known = (entry["exposures"], []) if snapshot is None else split_known(snapshot, entry["exposures"])
+    unit = unit_of(entry["matchfile"])
+    has_reference = snapshot is not None and str(unit) in units_with_reference(snapshot)
+    if snapshot is not None and not has_reference and (waiting := _exposures_of(snapshot, unit)):
+        reason = f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"
+        raise CatalogError("no-reference", reason)
+    stamp = Stamp(*entry["stamp"])
+    return TakenFile(entry["matchfile"], entry["reference"], stamp, new, not has_reference), len(known)
+
+
+def _exposures_of(snapshot: SnapshotFiles, unit: Unit) -> int:
+    rows = snapshot.read(EXPOSURES.name, ["field", "rcid", "fid"]).to_pylist()
+    return sum(unit_of(row) == unit for row in rows)
+
+
+def _quarantine(snapshot: SnapshotFiles | None, work: _Work) -> tuple[list[Row], frozenset[str]]:
+    """Rows to write to the quarantine, and files that they replace."""
+    if snapshot is None:
+        return list(work.refused), frozenset()
+    return quarantine_change(snapshot, work.refused, work.accepted)
+
+
+def _plan(storage: Storage, snapshot: SnapshotFiles | None, work: _Work, config: ImportConfig) -> ImportPlan:
+    """What is to be done; makes the store if there is none."""
+    inputs: list[Any] = [
+        [file.matchfile["sha256"], [row["exposureid"] for row in file.exposures]] for file in work.files
+    ]
+    inputs += [[row["source"] for row in work.refused], config.rows_per_task]
+    if snapshot is not None:
+        operation_id = OperationId("import", snapshot.number, inputs).value
+        return ImportPlan(storage, snapshot, snapshot.tiling, snapshot.config.radius_arcsec, work.files, operation_id)
+    settings = config.create or StoreConfig()
+    operation_id = OperationId("import", None, [asdict(settings), *inputs]).value
+    log.create_store(storage, settings)
+    tiling = tiling_of([file.reference for file in work.files], settings)
+    return ImportPlan(storage, None, tiling, settings.radius_arcsec, work.files, operation_id)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the history is told."""
+
+    places: list[str]
+    config: ImportConfig
+    started: float
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was committed."""
+
+    snapshot: int
+    committed: bool = False
+    objects: int = 0
+    matched: int = 0
+    orphans: int = 0
+    moved: int = 0
+    bytes: int = 0
+
+
+def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Done:
+    storage, operation_id = plan.storage, plan.operation_id
+    written = runner.run(Job("objects", write_sources, sources_tasks(plan), operation_id, storage))
+    tasks = import_tasks(plan, files_of(written), told.config.rows_per_task)
+    runner.check_memory({task.key: projected_bytes(task) for task in tasks})
+    results = runner.run(Job("epochs", import_epochs, tasks, operation_id, storage))
+    ledger = with_counts([row for file in plan.files for row in file.exposures], results, plan.commit)
+    files = [*files_of(written), *files_of(results), *_write_tables(plan, ledger)]
+    rows, removed = _quarantine(plan.snapshot, work)
+    files += write_rows(
+        storage, QUARANTINE, [{"commit": plan.commit, **row} for row in rows], plan.commit, operation_id[:12]
+    )
+    done = _Done(
+        plan.commit,
+        True,
+        sum(result["objects"] for result in written),
+        sum(row["nmatched"] for row in ledger),
+        sum(row["norphans"] for row in ledger),
+        sum(result["moved"] for result in results),
+        sum(file.size for file in files),
+    )
+    counts = {
+        "files": len(plan.files), "objects": done.objects, "exposures": len(ledger), "detections": done.matched,
+        "orphans": done.orphans, "moved": done.moved, "quarantined": len(work.refused),
+    }  # fmt: skip
+    change = log.Change(
+        "import",
+        operation_id,
+        {"matchfiles": told.places, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
+        counts,
+        files,
+        removed,
+        tiling=plan.tiling if plan.snapshot is None else None,
+        started=told.started,
+        note=told.config.note,
+    )
+    commit = log.commit(storage, plan.snapshot.commit if plan.snapshot else None, change)
+    clear(storage, operation_id)
+    return replace(done, snapshot=commit.number)
+
+
+def _write_tables(plan: ImportPlan, ledger: list[Row]) -> list[Any]:
+    """Write the tables about files."""
+    storage, number, part = plan.storage, plan.commit, plan.operation_id[:12]
+    names = set(REFERENCES.names)
+    references = [
+        {**{name: value for name, value in file.reference.items() if name in names}, "generation": 0, "commit": number}
+        for file in plan.files
+        if file.is_reference
+    ]
+    matchfiles = [{**file.matchfile, "nimported": len(file.exposures), "commit": number} for file in plan.files]
+    return [
+        *write_rows(storage, EXPOSURES, ledger, number, part),
+        *write_rows(storage, REFERENCES, references, number, part),
+        *write_rows(storage, MATCHFILES, matchfiles, number, part),
+    ]
