@@ -8,6 +8,7 @@ import click
 
 import ztfmatch
 from ztfmatch.cli.exchange import export, import_
+from ztfmatch.cli.kowalski import load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.query import query
@@ -48,7 +49,7 @@ def main() -> None:
 for _command in (
     *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
     *(rematch, lineage),
-    *(import_, export),
+    *(import_, export, load),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

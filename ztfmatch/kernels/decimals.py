@@ -89,7 +89,7 @@ def _rounded(values: Floats, scale: float, exact: bool) -> tuple[Cells, Bools]:
 def _units(value: float, scale: float) -> float:
     """``value * scale`` rounded to a whole number, half to even, of the exact product."""
     product = value * scale
-    units = np.rint(product)
+    units: float = np.rint(product)
     if abs(product - units) == 0.5:  # the product, as rounded to a double, lies halfway: the exact one may not
         error = _product_error(value, scale, product)
         if error > 0.0:
@@ -107,7 +107,8 @@ def _product_error(a: float, b: float, product: float) -> float:
     high_b = _SPLITTER * b
     high_b = high_b - (high_b - b)
     low_a, low_b = a - high_a, b - high_b
-    return ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b
+    error: float = ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b
+    return error
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

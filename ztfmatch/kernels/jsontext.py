@@ -1,7 +1,7 @@
 """Rows of cells to JSON Lines, bytes in compiled code: a document a line, each with a list of nested rows.
 
 What is written between the cells of a row (braces, names, commas) is given as literals: row = literal 0, cell 0,
-literal 1, cell 1 ... last literal.
+literal 1, cell 1 ... literal N. A document has one more, which follows its nested rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ztfmatch.kernels.decimals import (
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
-WIDEST: Final = 26
+WIDEST: Final = 30
 """Bytes of the longest cell that is no text, and room for a comma."""
 
 _TEN: Final = np.uint64(10)
@@ -48,9 +48,18 @@ class Rows(NamedTuple):
     decimals: Offsets
     """Decimals of each column; 0 for integers, which get no point. Shape (columns,)."""
     literals: Texts
-    """Of shape (columns + 1,)."""
+    """One more than columns; of documents two more."""
     texts: Texts
     """What cells from TEXT on refer to."""
+
+
+NO_ROWS: Final = Rows(
+    np.zeros((0, 0), np.int64),
+    np.zeros(0, np.int64),
+    Texts(np.zeros(0, np.uint8), np.zeros(2, np.int64)),
+    Texts(np.zeros(0, np.uint8), np.zeros(1, np.int64)),
+)
+"""Nothing nested."""
 
 
 def texts_of(parts: list[bytes]) -> Texts:
@@ -66,7 +75,7 @@ def most_bytes(rows: Rows) -> int:
 
 
 def write_documents(documents: Rows, nested: Rows, offsets: Offsets) -> Bytes:
-    """Lines of documents, each with its nested rows, separated by commas, before the last literal.
+    """Lines of documents, each with its nested rows, separated by commas, before its last literal.
 
     Parameters
     ----------
@@ -97,18 +106,17 @@ def _write(out: Bytes, documents: Rows, nested: Rows, offsets: Offsets) -> int:
                 out[at] = 44
                 at += 1
             at = _put_row(out, at, nested, row)
-            at = _put_text(out, at, nested.literals, nested.cells.shape[0])
-        at = _put_text(out, at, documents.literals, last)
+        at = _put_text(out, at, documents.literals, last + 1)
     return at
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _put_row(out: Bytes, at: int, rows: Rows, i: int) -> int:
-    """All of a row but its last literal."""
     for column in range(rows.cells.shape[0]):
         at = _put_text(out, at, rows.literals, column)
         at = _put_cell(out, at, rows.cells[column, i], rows.decimals[column], rows.texts)
-    return at
+    end: int = _put_text(out, at, rows.literals, rows.cells.shape[0])
+    return end
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -122,21 +130,20 @@ def _put_text(out: Bytes, at: int, texts: Texts, number: int) -> int:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _put_cell(out: Bytes, at: int, cell: int, decimals: int, texts: Texts) -> int:
     if cell >= LARGEST:
-        return _put_number(out, at, cell, decimals)
-    if cell >= TEXT:
-        return _put_text(out, at, texts, cell - TEXT)
-    if cell == NULL:
-        return _put_ascii(out, at, "null")
-    if cell == NEGATIVE_ZERO:
-        return _put_ascii(out, at, "-0.0")
-    at = _put_ascii(out, at, '{"$numberDouble":"')
-    if cell == NAN:
-        at = _put_ascii(out, at, "NaN")
+        at = _put_number(out, at, cell, decimals)
+    elif cell >= TEXT:
+        at = _put_text(out, at, texts, cell - TEXT)
+    elif cell == NULL:
+        at = _put_ascii(out, at, "null")
+    elif cell == NEGATIVE_ZERO:
+        at = _put_ascii(out, at, "-0.0")
+    elif cell == NAN:
+        at = _put_ascii(out, at, '{"$numberDouble":"NaN"}')
     elif cell == POSITIVE_INFINITY:
-        at = _put_ascii(out, at, "Infinity")
+        at = _put_ascii(out, at, '{"$numberDouble":"Infinity"}')
     elif cell == NEGATIVE_INFINITY:
-        at = _put_ascii(out, at, "-Infinity")
-    return _put_ascii(out, at, '"}')
+        at = _put_ascii(out, at, '{"$numberDouble":"-Infinity"}')
+    return at
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -162,15 +169,12 @@ def _put_number(out: Bytes, at: int, units: int, decimals: int) -> int:
         digits += 1
         rest //= _TEN
     digits = max(digits, decimals + 1)
-    end = at + digits
-    if decimals > 0:
-        for place in range(end, end - decimals, -1):
+    point = at + digits - decimals
+    end = at + digits + (decimals > 0)
+    for place in range(end - 1, at - 1, -1):
+        if decimals > 0 and place == point:
+            out[place] = 46
+        else:
             out[place] = np.uint8(48) + np.uint8(left % _TEN)
             left //= _TEN
-        out[end - decimals] = 46
-        end -= decimals + 1
-        decimals += 1
-    for place in range(end - 1 + (decimals > 0), at - 1, -1):
-        out[place] = np.uint8(48) + np.uint8(left % _TEN)
-        left //= _TEN
-    return end + decimals + (decimals > 0)
+    return end

@@ -1,0 +1,88 @@
+"""What Kowalski's documents hold, and from which columns of the store; see README, "Export to Kowalski".
+
+Names, types and rounding are those of the survey's matchfiles as Kowalski's ingester stores them (skyportal/kowalski,
+``ingest_ztf_matchfiles.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SOURCE_DECIMALS: Final = 3
+"""Of every float of a source but its position."""
+
+EPOCH_DECIMALS: Final = {"chi": 3, "hjd": 5, "mag": 5, "magerr": 5, "sharp": 3}
+
+HJD_OF_HMJD: Final = 2_400_000.5
+
+STATISTICS: Final = ("meanmag", "vonneumannratio")
+"""Of ``statistics``, by the same name; with ``nobs`` and ``iqr`` what new epochs change."""
+
+REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp")
+"""Of ``objects``, by the same name."""
+
+SOURCES: Final = "sources"
+EXPOSURES: Final = "exposures"
+LINEAGE: Final = "lineage"
+COLLECTIONS: Final = (EXPOSURES, SOURCES, LINEAGE)
+
+UPSERT: Final = "upsert"
+"""Lines are whole documents, which replace what is there."""
+UPDATE: Final = "update"
+"""Lines say what of a document is to be set, and which epochs are to be put into its data."""
+REMOVE: Final = "remove"
+"""Lines have the ``_id`` of documents that are no more."""
+ACTIONS: Final = (REMOVE, UPSERT, UPDATE)
+"""In the order in which an export is loaded."""
+
+
+@dataclass(frozen=True)
+class LedgerField:
+    """A field of an exposure's document."""
+
+    name: str
+    column: str
+    """Of the ledger."""
+    single: bool = False
+    """Whether matchfiles have it in float32, which Kowalski keeps."""
+
+
+EXPOSURE_FLOATS: Final = (
+    LedgerField("airmass", "airmass", True),
+    LedgerField("clrcoeff", "clrcoeff", True),
+    LedgerField("clrcounc", "clrcounc", True),
+    LedgerField("diq", "seeing", True),
+    LedgerField("exptime", "exptime", True),
+    LedgerField("limitmag", "maglimit", True),
+    LedgerField("magzp", "magzp", True),
+    LedgerField("magzprms", "magzprms", True),
+    LedgerField("magzpunc", "magzpunc", True),
+    LedgerField("obsmjd", "obsmjd"),
+)
+EXPOSURE_INTEGERS: Final = (
+    LedgerField("fieldid", "field"),
+    LedgerField("filterid", "fid"),
+    LedgerField("fracday", "fracday"),
+    LedgerField("infobits", "infobits"),
+    LedgerField("nps1matches", "nmatches"),
+    LedgerField("nsources", "nmatched"),
+    LedgerField("ntransients", "norphans"),
+    LedgerField("programid", "programid"),
+    LedgerField("rcid", "rcid"),
+)
+EXPOSURE_COLUMNS: Final = (
+    "exposureid",
+    "expid",
+    "pcolor",
+    *(field.column for field in (*EXPOSURE_FLOATS, *EXPOSURE_INTEGERS)),
+)
+"""Columns of the ledger that an exposure's document is made of."""
+
+SCOPE_COLUMNS: Final = ("field", "fid", "programid", "quality")
+"""Columns of the ledger that decide whether an exposure is to be exported."""
+
+EPOCH_COLUMNS: Final = (
+    "expid", "programid", "quality", "obsmjd", "exptime", "magzp", "errora", "errorb", "errorc", "errord",
+)  # fmt: skip
+"""Columns of the ledger that epochs are made of: where one changed, so did the epochs of the exposure."""
