@@ -1,0 +1,124 @@
+"""Exports one after the other, applied in their order, are what one full export is, whatever happened between."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+
+import pytest
+from exports import documents_of, export, lines_of, tables_of
+from helpers import UNIT
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from kowalski_oracle import Content, apply, differences, store_documents
+from kowalski_survey import (
+    LATE,
+    NIGHTS,
+    OTHER,
+    UNITS,
+    VERSIONS,
+    Append,
+    Compact,
+    Correct,
+    Operation,
+    Rematch,
+    Rollback,
+    Statistics,
+    Survey,
+    make_survey,
+)
+
+import ztfmatch
+from ztfmatch.tasks.scope import Scope
+
+EXAMPLES = 60
+STEPS = st.integers(1, 3)
+
+_nights = st.tuples(st.sampled_from(UNITS), st.integers(0, NIGHTS - 1))
+operations: st.SearchStrategy[Operation] = st.one_of(
+    st.builds(Append, st.lists(_nights, min_size=1, max_size=5, unique=True).map(tuple), st.integers(0, 1)),
+    st.builds(Append, st.lists(_nights, min_size=1, max_size=5, unique=True).map(tuple), st.integers(0, 1)),
+    st.builds(Rematch, st.sampled_from(UNITS), st.integers(0, VERSIONS - 1)),
+    st.builds(Correct, st.sampled_from(UNITS)),
+    st.builds(Compact, st.sampled_from([12, 10**8])),
+    st.builds(Rollback, st.integers(0, 5)),
+    st.builds(Statistics),
+)
+histories = st.lists(st.lists(operations, min_size=1, max_size=3), min_size=2, max_size=5)
+"""Operations between one export and the next."""
+scopes = st.sampled_from([(), (), ("program=1,2",), ("quality=good", "filter=zr,zi"), ("field=500",)])
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    return make_survey(tmp_path_factory.mktemp("survey"))
+
+
+def _empty_collections(content: Content) -> Content:
+    return {name: documents for name, documents in content.items() if documents}
+
+
+def run_history(survey: Survey, place: Path, history: list[list[Operation]], terms: tuple[str, ...], whole: bool) -> None:
+    storage = survey.store(place / "store")
+    store = ztfmatch.Store(storage)
+    scope = Scope.parse(terms)
+    held: Content = {}
+    for number, portion in enumerate(history):
+        for operation in portion:
+            operation.do(survey, storage)
+        made = export(store, place / "exports", cursor=place / "cursor.json", scope=scope, whole=whole)
+        if not (made / "manifest.json").exists():
+            continue
+        lines = list(lines_of(made))
+        assert not whole or all(action != "update" for _, action, _ in lines)
+        apply(held, copy.deepcopy(lines))
+        once = copy.deepcopy(held)
+        apply(held, copy.deepcopy(lines))
+        assert held == once or differences(held, once) == []
+        full = documents_of(export(store, place / f"full-{number}", scope=scope))
+        assert differences(_empty_collections(held), _empty_collections(full)) == []
+        expected = store_documents(tables_of(store), _allowed(scope))
+        assert differences({name: full.get(name, {}) for name in expected}, expected) == []
+
+
+def _allowed(scope: Scope):
+    def allowed(exposure: dict) -> bool:
+        limits = (("field", scope.fields), ("fid", scope.filters), ("programid", scope.programs), ("quality", scope.qualities))
+        return all(among is None or exposure[name] in among for name, among in limits)
+
+    return allowed
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck), print_blob=True,
+)  # fmt: skip
+@given(history=histories, terms=scopes, whole=st.booleans())
+def test_increments_of_random_histories_are_a_full_export(
+    survey: Survey, history: list[list[Operation]], terms: tuple[str, ...], whole: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir=survey.template.parent) as place:
+        run_history(survey, Path(place), history, terms, whole)
+
+
+ALL = tuple((unit, night) for unit in UNITS for night in range(NIGHTS))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param([[Append(ALL[:4], 0)], [Append(ALL, 0)]], id="new epochs"),
+        pytest.param([[Append(ALL, 0)], [Rematch(UNIT, 1)], [Rollback(1)], [Rematch(UNIT, 2)]], id="rematch undone"),
+        pytest.param([[Append(ALL, 0)], [Rematch(LATE, 0)], [Rematch(LATE, 1), Rematch(LATE, 2)]], id="first reference"),
+        pytest.param([[Append(ALL, 0)], [Rollback(1), Append(ALL, 1)]], id="other content"),
+        pytest.param([[Append(ALL, 0)], [Compact(12)], [Rematch(OTHER, 1), Compact(10**8)]], id="split tiles"),
+        pytest.param([[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)]], id="correct"),
+        pytest.param([[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(0)]], id="compact"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("whole", [False, True])
+def test_increments_of_history_are_a_full_export(
+    survey: Survey, tmp_path: Path, history: list[list[Operation]], whole: bool
+) -> None:
+    run_history(survey, tmp_path, history, (), whole)
