@@ -306,5 +306,5 @@ def refpsfcat_name(unit: Unit) -> str:
 
 
 def matchfile_name(unit: Unit) -> str:
-    """File name of a unit's matchfile, as the survey writes it."""
-    return f"ztf_{unit.field:06d}_{FILTER_CODES[unit.fid]}_c{unit.ccdid:02d}_q{unit.qid}_match.pytable"
+    """File name of a matchfile, as the survey writes it."""
+    return f"ztf_{unit}_match.pytable"

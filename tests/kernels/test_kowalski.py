@@ -25,7 +25,8 @@ def exposure_id(unit: Unit, exposureid: int, expid: int) -> int:
 @pytest.mark.parametrize(
     ("unit", "generation", "sourceid", "expected"),
     [(Unit(245, 36, 2), 0, 9, 10_245_362_000_009), (Unit(1897, 63, 3), 0, 999_999, 11_897_633_999_999),
-     (Unit(245, 36, 2), 0, 10**6, 10**17 + 245_210_101_000_000), (Unit(245, 36, 2), 1, 9, 10**17 + 245_210_110_000_009)],
+     (Unit(245, 36, 2), 0, 10**6, 10**17 + 245_210_101_000_000),
+     (Unit(245, 36, 2), 1, 9, 10**17 + 245_210_110_000_009)],
 )  # fmt: skip
 def test_source_ids_of_object(unit: Unit, generation: int, sourceid: int, expected: int) -> None:
     assert source_id(unit, generation, sourceid) == expected

@@ -99,7 +99,9 @@ def differences(got: Any, expected: Any, where: str = "") -> list[str]:
         pairs = zip(got, expected, strict=True)
         return [line for i, (a, b) in enumerate(pairs) for line in differences(a, b, f"{where}[{i}]")]
     if isinstance(expected, float):
-        same = (math.isnan(got) and math.isnan(expected)) or (got == expected and math.copysign(1, got) == math.copysign(1, expected))
+        same = (math.isnan(got) and math.isnan(expected)) or (
+            got == expected and math.copysign(1, got) == math.copysign(1, expected)
+        )
         return [] if same else [f"{where}: {got!r}, not {expected!r}"]
     return [] if got == expected else [f"{where}: {got!r}, not {expected!r}"]
 

@@ -69,10 +69,10 @@ def make_survey(directory: Path, seeds: int = 24) -> Survey:
                 into = directory / f"catalogs-{content}"
                 into.mkdir(exist_ok=True)
                 keys = {"EXPID": 76_125_000 + night * 100_000 + number} if night % 2 else {}
-                catalogs[unit, night, content] = epochal_file(
-                    into, _detections(rng, places), night, unit, PROGRMID=None if night == 3 else 1 + (night + number) % 3,
-                    NMATCHES=3 if night == 2 else 500, **keys,
-                )  # fmt: skip
+                keys |= {"PROGRMID": None if night == 3 else 1 + (night + number) % 3}
+                keys |= {"NMATCHES": 3 if night == 2 else 500}
+                path = epochal_file(into, _detections(rng, places), night, unit, **keys)
+                catalogs[unit, night, content] = path
     first = [references[unit, 0] for unit in (UNIT, OTHER)]
     template = make_store(directory / "template", first, seeds_per_tile=10)
     return Survey(references, catalogs, Path(template.root))

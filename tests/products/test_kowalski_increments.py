@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exports import documents_of, export, lines_of, tables_of
 from helpers import UNIT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from kowalski_oracle import Content, apply, differences, store_documents
+from kowalski_oracle import Content, Document, apply, differences, store_documents
 from kowalski_survey import (
     LATE,
     NIGHTS,
@@ -32,8 +35,8 @@ from kowalski_survey import (
 import ztfmatch
 from ztfmatch.tasks.scope import Scope
 
-EXAMPLES = 60
-STEPS = st.integers(1, 3)
+EXAMPLES = int(os.environ.get("ZTFMATCH_STATEFUL_EXAMPLES", "400"))
+"""Histories of the slow test."""
 
 _nights = st.tuples(st.sampled_from(UNITS), st.integers(0, NIGHTS - 1))
 operations: st.SearchStrategy[Operation] = st.one_of(
@@ -59,7 +62,9 @@ def _empty_collections(content: Content) -> Content:
     return {name: documents for name, documents in content.items() if documents}
 
 
-def run_history(survey: Survey, place: Path, history: list[list[Operation]], terms: tuple[str, ...], whole: bool) -> None:
+def run_history(
+    survey: Survey, place: Path, history: list[list[Operation]], terms: tuple[str, ...], whole: bool
+) -> None:
     storage = survey.store(place / "store")
     store = ztfmatch.Store(storage)
     scope = Scope.parse(terms)
@@ -84,18 +89,36 @@ def run_history(survey: Survey, place: Path, history: list[list[Operation]], ter
 
 def _allowed(scope: Scope):
     def allowed(exposure: dict) -> bool:
-        limits = (("field", scope.fields), ("fid", scope.filters), ("programid", scope.programs), ("quality", scope.qualities))
+        limits = (
+            ("field", scope.fields),
+            ("fid", scope.filters),
+            ("programid", scope.programs),
+            ("quality", scope.qualities),
+        )
         return all(among is None or exposure[name] in among for name, among in limits)
 
     return allowed
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck), print_blob=True,
-)  # fmt: skip
+def bounded(examples: int, phases: list[Phase], **more: Any) -> settings:
+    checks = list(HealthCheck)
+    return settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, **more)
+
+
+@bounded(12, [Phase.generate], derandomize=True)
 @given(history=histories, terms=scopes, whole=st.booleans())
 def test_increments_of_random_histories_are_a_full_export(
+    survey: Survey, history: list[list[Operation]], terms: tuple[str, ...], whole: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir=survey.template.parent) as place:
+        run_history(survey, Path(place), history, terms, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@bounded(EXAMPLES, [Phase.reuse, Phase.generate, Phase.shrink], print_blob=True)
+@given(history=histories, terms=scopes, whole=st.booleans())
+def test_increments_of_many_random_histories_are_a_full_export(
     survey: Survey, history: list[list[Operation]], terms: tuple[str, ...], whole: bool
 ) -> None:
     with tempfile.TemporaryDirectory(dir=survey.template.parent) as place:
@@ -105,18 +128,18 @@ def test_increments_of_random_histories_are_a_full_export(
 ALL = tuple((unit, night) for unit in UNITS for night in range(NIGHTS))
 
 
-@pytest.mark.parametrize(
-    "history",
-    [
-        pytest.param([[Append(ALL[:4], 0)], [Append(ALL, 0)]], id="new epochs"),
-        pytest.param([[Append(ALL, 0)], [Rematch(UNIT, 1)], [Rollback(1)], [Rematch(UNIT, 2)]], id="rematch undone"),
-        pytest.param([[Append(ALL, 0)], [Rematch(LATE, 0)], [Rematch(LATE, 1), Rematch(LATE, 2)]], id="first reference"),
-        pytest.param([[Append(ALL, 0)], [Rollback(1), Append(ALL, 1)]], id="other content"),
-        pytest.param([[Append(ALL, 0)], [Compact(12)], [Rematch(OTHER, 1), Compact(10**8)]], id="split tiles"),
-        pytest.param([[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)]], id="correct"),
-        pytest.param([[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(0)]], id="compact"),
-    ],
-)  # fmt: skip
+HISTORIES: dict[str, list[list[Operation]]] = {
+    "new epochs": [[Append(ALL[::3], 0)], [Append(ALL, 0)]],
+    "rematch undone": [[Append(ALL, 0)], [Rematch(UNIT, 1)], [Rollback(1)], [Rematch(UNIT, 2)]],
+    "first reference": [[Append(ALL, 0)], [Rematch(LATE, 0)], [Rematch(LATE, 1), Rematch(LATE, 2)]],
+    "other content": [[Append(ALL, 0)], [Rollback(1), Append(ALL, 1)]],
+    "split tiles": [[Append(ALL, 0)], [Compact(12)], [Rematch(OTHER, 1), Compact(10**8)]],
+    "correct": [[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)]],
+    "compact": [[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(0)]],
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
 @pytest.mark.parametrize("whole", [False, True])
 def test_increments_of_history_are_a_full_export(
     survey: Survey, tmp_path: Path, history: list[list[Operation]], whole: bool

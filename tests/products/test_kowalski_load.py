@@ -1,4 +1,4 @@
-"""Exports loaded into MongoDB: a stand-in that speaks its protocol, or the server that ZTFMATCH_TEST_MONGO_URI names."""
+"""Exports loaded into a stand-in that speaks MongoDB's protocol, or into the server that ZTFMATCH_TEST_MONGO_URI names."""
 
 from __future__ import annotations
 
@@ -127,9 +127,7 @@ def test_load_as_exports_come_goes_on_from_the_last(
     assert_holds(database, tag, store, tmp_path / "full")
 
 
-def test_load_makes_kowalskis_indexes(
-    history: tuple[ztfmatch.Store, Path], database: Database, tag: str
-) -> None:
+def test_load_makes_kowalskis_indexes(history: tuple[ztfmatch.Store, Path], database: Database, tag: str) -> None:
     load_exports(str(history[1]), database, tag)
     if REAL:
         keys = [list(one["key"]) for one in database.handle[f"ZTF_sources_{tag}"].index_information().values()]
@@ -225,7 +223,9 @@ def test_load_over_a_gap_is_refused(
 ) -> None:
     first, _, third = sorted(history[1].iterdir())[:3]
     load_exports(str(first), database, tag)
-    with pytest.raises(ConfigError, match=r"holds snapshot 1 of everything; .*none goes on from there: export --since 1"):
+    with pytest.raises(
+        ConfigError, match=r"holds snapshot 1 of everything; .*none goes on from there: export --since 1"
+    ):
         load_exports(str(third), database, tag)
 
 
@@ -250,9 +250,9 @@ def test_load_of_a_full_export_into_foreign_documents_is_refused(
 def test_load_of_a_damaged_file_is_refused_and_nothing_of_it_is_in(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
 ) -> None:
-    full = sorted(history[1].iterdir())[0]
+    full = min(history[1].iterdir())
     shutil.copytree(full, tmp_path / full.name)
-    victim = sorted((tmp_path / full.name).glob("sources-*"))[-1]
+    victim = max((tmp_path / full.name).glob("sources-*"))
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(BadInputError, match=rf"{victim.name} in the export .* is damaged"):
         load_exports(str(tmp_path), database, tag)
