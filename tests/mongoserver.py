@@ -1,7 +1,7 @@
 """A stand-in for a MongoDB server on the loopback, which real drivers talk to in MongoDB's own wire protocol.
 
 It knows the few commands and operators that a load uses, with the semantics of MongoDB's manual, and refuses all
-others, so that nothing passes here for want of being understood. No server of MongoDB can be had from package registries; with
+others, so that nothing passes here for want of being understood. MongoDB's server is in no package registry; with
 ZTFMATCH_TEST_MONGO_URI the same tests run against a real one.
 """
 

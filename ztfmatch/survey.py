@@ -303,8 +303,3 @@ def psfcat_name(unit: Unit, fracday: int) -> str:
 def refpsfcat_name(unit: Unit) -> str:
     """File name of a reference catalog, as the survey writes it."""
     return f"ztf_{unit.field:06d}_{FILTER_CODES[unit.fid]}_c{unit.ccdid:02d}_q{unit.qid}_refpsfcat.fits"
-
-
-def matchfile_name(unit: Unit) -> str:
-    """File name of a matchfile, as the survey writes it."""
-    return f"ztf_{unit}_match.pytable"

@@ -168,10 +168,11 @@ def _correct_exposure(epoch: Document, exposures: dict[int, Document], unit: tup
 SINGLE = {
     "airmass": "airmass", "clrcoeff": "clrcoeff", "clrcounc": "clrcounc", "diq": "seeing", "exptime": "exptime",
     "limitmag": "maglimit", "magzp": "magzp", "magzprms": "magzprms", "magzpunc": "magzpunc",
+    **{name: name for name in ("clrmed", "clrrms", "gmedian", "ipac_pub_date", "zpclrcov", "zpmed")},
 }  # fmt: skip
 INTEGER = {
     "fieldid": "field", "filterid": "fid", "fracday": "fracday", "infobits": "infobits", "nps1matches": "nmatches",
-    "nsources": "nmatched", "ntransients": "norphans", "programid": "programid", "rcid": "rcid",
+    "nstars": "nstars", "programid": "programid", "rcid": "rcid",
 }  # fmt: skip
 
 
@@ -185,7 +186,11 @@ def exposure_document(row: Document) -> Document:
     return {
         **singles,
         **{name: row[column] for name, column in INTEGER.items()},
+        "nsources": row["nmatched"] if row["nsources"] is None else row["nsources"],
+        "ntransients": row["norphans"] if row["ntransients"] is None else row["ntransients"],
         "obsmjd": row["obsmjd"],
+        "obshjd": NAN if row["obshjd"] is None else row["obshjd"],
+        "programpi": (row["programpi"] or "").encode(),
         "expid": row["exposureid"] // 100 if expid is None else expid,
         "pcolor": (row["pcolor"] or "").encode(),
         "matchfile": f"ztf_{field:06d}_{' gri'[fid].join(['z', ''])}_c{row['ccdid']:02d}_q{row['qid']}_match.pytable",

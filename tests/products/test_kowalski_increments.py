@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from exports import documents_of, export, lines_of, tables_of
 from helpers import UNIT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from kowalski_oracle import Content, Document, apply, differences, store_documents
+from kowalski_oracle import Content, apply, differences, store_documents
 from kowalski_survey import (
     LATE,
     NIGHTS,

@@ -1,4 +1,4 @@
-"""Exports loaded into a stand-in that speaks MongoDB's protocol, or into the server that ZTFMATCH_TEST_MONGO_URI names."""
+"""Exports loaded into a stand-in that speaks MongoDB's protocol, or into the server of ZTFMATCH_TEST_MONGO_URI."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ztfmatch.schema.ledger import EXPOSURES as LEDGER
+
 SOURCE_DECIMALS: Final = 3
 """Of every float of a source but its position."""
 
@@ -46,19 +48,28 @@ class LedgerField:
     """Of the ledger."""
     single: bool = False
     """Whether matchfiles have it in float32, which Kowalski keeps."""
+    otherwise: str | None = None
+    """Column to take where that is null."""
 
 
 EXPOSURE_FLOATS: Final = (
     LedgerField("airmass", "airmass", True),
     LedgerField("clrcoeff", "clrcoeff", True),
     LedgerField("clrcounc", "clrcounc", True),
+    LedgerField("clrmed", "clrmed", True),
+    LedgerField("clrrms", "clrrms", True),
     LedgerField("diq", "seeing", True),
     LedgerField("exptime", "exptime", True),
+    LedgerField("gmedian", "gmedian", True),
+    LedgerField("ipac_pub_date", "ipac_pub_date", True),
     LedgerField("limitmag", "maglimit", True),
     LedgerField("magzp", "magzp", True),
     LedgerField("magzprms", "magzprms", True),
     LedgerField("magzpunc", "magzpunc", True),
+    LedgerField("obshjd", "obshjd"),
     LedgerField("obsmjd", "obsmjd"),
+    LedgerField("zpclrcov", "zpclrcov", True),
+    LedgerField("zpmed", "zpmed", True),
 )
 EXPOSURE_INTEGERS: Final = (
     LedgerField("fieldid", "field"),
@@ -66,23 +77,33 @@ EXPOSURE_INTEGERS: Final = (
     LedgerField("fracday", "fracday"),
     LedgerField("infobits", "infobits"),
     LedgerField("nps1matches", "nmatches"),
-    LedgerField("nsources", "nmatched"),
-    LedgerField("ntransients", "norphans"),
+    LedgerField("nsources", "nsources", otherwise="nmatched"),
+    LedgerField("nstars", "nstars"),
+    LedgerField("ntransients", "ntransients", otherwise="norphans"),
     LedgerField("programid", "programid"),
     LedgerField("rcid", "rcid"),
 )
+EXPOSURE_BYTES: Final = (LedgerField("pcolor", "pcolor"), LedgerField("programpi", "programpi"))
+"""Kowalski has them as the matchfile has: bytes, not text."""
+
+_OF_EXPOSURES: Final = (*EXPOSURE_FLOATS, *EXPOSURE_INTEGERS, *EXPOSURE_BYTES)
 EXPOSURE_COLUMNS: Final = (
     "exposureid",
     "expid",
-    "pcolor",
-    *(field.column for field in (*EXPOSURE_FLOATS, *EXPOSURE_INTEGERS)),
+    *(field.column for field in _OF_EXPOSURES),
+    *(field.otherwise for field in _OF_EXPOSURES if field.otherwise is not None),
 )
 """Columns of the ledger that an exposure's document is made of."""
 
 SCOPE_COLUMNS: Final = ("field", "fid", "programid", "quality")
 """Columns of the ledger that decide whether an exposure is to be exported."""
 
-EPOCH_COLUMNS: Final = (
-    "expid", "programid", "quality", "obsmjd", "exptime", "magzp", "errora", "errorb", "errorc", "errord",
-)  # fmt: skip
+EPOCH_COLUMNS: Final = tuple(
+    name
+    for name in (
+        *("expid", "programid", "quality", "obsmjd", "exptime", "magzp"),
+        *("errora", "errorb", "errorc", "errord", "corrections"),
+    )
+    if name in LEDGER.names
+)
 """Columns of the ledger that epochs are made of: where one changed, so did the epochs of the exposure."""

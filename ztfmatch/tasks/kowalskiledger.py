@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.io.jsonlines import LinesForm, LinesWriter, RowsBuilder, binary_text
 from ztfmatch.io.parquet import DataFile, in_ranges, iterate_batches, read_footer, read_row_group
@@ -16,6 +17,7 @@ from ztfmatch.kernels.jsontext import NO_ROWS, Rows, write_documents
 from ztfmatch.kernels.kowalski import NO_EXPID, Ids, expids, exposure_ids, source_ids
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema.kowalski import (
+    EXPOSURE_BYTES,
     EXPOSURE_COLUMNS,
     EXPOSURE_FLOATS,
     EXPOSURE_INTEGERS,
@@ -27,14 +29,14 @@ from ztfmatch.schema.kowalski import (
     SOURCES,
     UPSERT,
 )
-from ztfmatch.survey import DEFAULT_EXPTIME_S, Unit, matchfile_name, objectid_range, unit_columns
+from ztfmatch.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
 from ztfmatch.tasks.kowalski import Exposures
 from ztfmatch.tasks.scope import Scope
 
 _BATCH_ROWS: Final = 10_000
-_LINEAGE_COLUMNS: Final = (
-    "objectid", "newobjectid", "kind", "separation", "dmag", "nshared", "fractionold", "fractionnew",
-)  # fmt: skip
+_LINKED: Final = {"old": "objectid", "new": "newobjectid"}
+_OF_LINKS: Final = ("separation", "dmag", "nshared", "fractionold", "fractionnew")
+_LINEAGE_COLUMNS: Final = (*_LINKED.values(), "kind", "field", "fid", *_OF_LINKS)
 _OF_DETECTIONS: Final = ("nshared", "fractionold", "fractionnew")
 """Columns of the lineage that count detections of all programs."""
 
@@ -92,8 +94,11 @@ def _exposure_rows(ledger: pa.Table) -> Rows:
         rows.exact(one.name, values.astype(np.float32).astype(np.float64) if one.single else values)
     for one in EXPOSURE_INTEGERS:
         column = ledger[one.column]
+        if one.otherwise is not None:
+            column = pc.coalesce(column.cast(pa.int64()), ledger[one.otherwise])
         rows.integers(one.name, column.fill_null(0).to_numpy(), column.is_null().to_numpy())
-    rows.names("pcolor", [binary_text((text or "").encode()) for text in ledger["pcolor"].to_pylist()])
+    for one in EXPOSURE_BYTES:
+        rows.names(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
     units = [Unit(*unit) for unit in zip(field.tolist(), rcid.tolist(), fid.tolist(), strict=True)]
     rows.names("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
     for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
@@ -198,33 +203,35 @@ def export_lineage(task: LineageTask) -> dict[str, Any]:
     for file in task.files:
         for batch in iterate_batches(task.storage, file, _LINEAGE_COLUMNS, _BATCH_ROWS):
             rows = pa.Table.from_batches([batch])
-            old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
-            keep = _units_in_scope(np.where(old > 0, old, new), task.scope)
+            keep = _links_in_scope(rows, task.scope)
             if keep.any():
                 _write_lines(writer, _lineage_rows(rows.filter(pa.array(keep)), task))
     return {"files": [file.to_json() for file in writer.close()]}
 
 
-def _units_in_scope(objectid: Ids, scope: Scope) -> npt.NDArray[np.bool_]:
-    _, field, fid = unit_columns(objectid)
-    inside = np.ones(len(objectid), bool)
-    for values, allowed in ((field, scope.fields), (fid, scope.filters)):
+def _links_in_scope(lineage: pa.Table, scope: Scope) -> npt.NDArray[np.bool_]:
+    inside = np.ones(lineage.num_rows, bool)
+    for name, allowed in (("field", scope.fields), ("fid", scope.filters)):
         if allowed is not None:
-            inside &= np.isin(values, np.array(allowed))
+            inside &= np.isin(lineage[name].to_numpy(), np.array(allowed))
     return inside
 
 
 def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
-    ids = [lineage[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid")]
+    """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid."""
+    ids = {name: lineage[column].fill_null(0).to_numpy() for name, column in _LINKED.items()}
     rows = RowsBuilder()
-    rows.names("_id", [f'"{old}-{new}"'.encode() for old, new in zip(*(i.tolist() for i in ids), strict=True)])
+    pairs = zip(ids["old"].tolist(), ids["new"].tolist(), strict=True)
+    rows.names("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
     if task.action == REMOVE:
         return rows.documents("}\n", "")
-    for name, objectid in zip(("old", "new"), ids, strict=True):
-        rows.integers(name, source_ids(objectid), objectid == 0)
+    for name, linked in ids.items():
+        transient = linked > MAX_OBJECTID
+        rows.integers(name, source_ids(np.where(transient, 0, linked)), transient | (linked == 0))
+        rows.integers(f"{name}transient", linked, ~transient)
     rows.names("kind", [f'"{kind}"'.encode() for kind in lineage["kind"].to_pylist()])
     limited = task.scope.programs is not None or task.scope.qualities is not None
-    for name in _LINEAGE_COLUMNS[3:]:
+    for name in _OF_LINKS:
         column = lineage[name]
         if limited and name in _OF_DETECTIONS:
             continue
