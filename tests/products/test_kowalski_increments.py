@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import documents_of, export, lines_of, tables_of
 from helpers import UNIT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from kowalski_exports import documents_of, export, lines_of, tables_of
 from kowalski_oracle import Content, apply, differences, store_documents
 from kowalski_survey import (
     LATE,

@@ -6,14 +6,15 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
 from bson.int64 import Int64
-from exports import documents_of, export
 from helpers import UNIT
+from kowalski_exports import documents_of, export
 from kowalski_oracle import Content, differences
 from kowalski_survey import UNITS, Append, Correct, Rematch, Rollback, Survey, everything, make_survey
 from mongoserver import Databases, Fault, mongo_server
@@ -45,10 +46,10 @@ def tag(server: tuple[str, Databases | None]) -> Iterator[str]:
     if server[1] is not None:
         server[1].faults.clear()
         return
-    handle = connect(server[0]).handle
-    for collection in handle.list_collection_names():
-        if collection.endswith(f"_{name}"):
-            handle.drop_collection(collection)
+    with closing(connect(server[0])) as opened:
+        for collection in opened.handle.list_collection_names():
+            if collection.endswith(f"_{name}"):
+                opened.handle.drop_collection(collection)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def database(server: tuple[str, Databases | None]) -> Iterator[Database]:
     opened = connect(server[0], QUICK)
     waits: list[float] = []
     yield Database(opened.handle, QUICK, waits.append)
-    opened.handle.client.close()
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -305,14 +306,14 @@ class TestUri:
         with pytest.raises(StorageError, match="MongoDB failed 1 times") as raised:
             load_exports(str(history[1]), nobody, tag)
         assert "secret" not in str(raised.value)
-        nobody.handle.client.close()
+        nobody.close()
 
     def test_database_is_kowalski_unless_the_uri_names_one(self) -> None:
         for uri, name in (("mongodb://127.0.0.1:9/", "kowalski"), ("mongodb://127.0.0.1:9/mine", "mine")):
             opened = connect(uri)
             assert opened.handle.name == name
             assert isinstance(opened.handle.client, pymongo.MongoClient)
-            opened.handle.client.close()
+            opened.close()
 
 
 def test_everything_is_what_the_histories_begin_with(survey: Survey, tmp_path: Path) -> None:

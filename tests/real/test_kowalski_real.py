@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from kowalski_exports import documents_of, export
+from kowalski_oracle import Content, Document, differences, source_document, statistics
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "products"))
-
-from exports import documents_of, export  # noqa: E402
-from kowalski_oracle import Content, Document, differences, source_document, statistics  # noqa: E402
-
-import ztfmatch  # noqa: E402
-from ztfmatch.operations.importmatchfile import ImportConfig  # noqa: E402
+import ztfmatch
+from ztfmatch.operations.importmatchfile import ImportConfig
 
 NAME = "ztf_000245_zr_c10_q1_match.pytable"
 UNIT = (245, 36, 2)
-OURS = ("nobs", "meanmag", "vonneumannratio", "iqr")
-"""Of the file's own rows here; there of all programs' epochs, most of which the file lacks, and of wrong percentiles."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +42,7 @@ def rows_of(table: Any) -> list[Document]:
 
 
 def test_sources_are_the_ingesters_value_by_value(matchfile: Any, exported: Content) -> None:
+    """Statistics are of the file's own epochs: its columns are of other programs', too, and of wrong percentiles."""
     epochs: dict[int, list[Document]] = {}
     for row in rows_of(matchfile.sourcedata):
         epochs.setdefault(int(row["matchid"]), []).append(row)

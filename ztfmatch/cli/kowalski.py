@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +90,8 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
     form = LinesForm(compression, documents_per_file)
     config = ExportConfig(since, cursor, full, Scope.parse(limits), whole, form)
-    database = _database(mongo_uri_file) if load else None
-    with progress_bar(as_json) as progress:
-        opened = open_store(store)
-        report = opened.export_kowalski(output, config, resources, progress)
+    with _database(mongo_uri_file, load) as database, progress_bar(as_json) as progress:
+        report = open_store(store).export_kowalski(output, config, resources, progress)
         loaded = _load(output, database, tag, progress) if load else None
     if as_json:
         emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
@@ -117,16 +117,20 @@ def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> 
     Example:
       ztfmatch load exports --tag 20260101
     """
-    database = _database(mongo_uri_file)
-    with progress_bar(as_json) as progress:
+    with _database(mongo_uri_file) as database, progress_bar(as_json) as progress:
         report = _load(exports, database, tag, progress)
     emit(report, as_json, [_described_load(report)])
 
 
-def _database(uri_file: Path | None) -> Any:
+@contextmanager
+def _database(uri_file: Path | None, wanted: bool = True) -> Iterator[Any]:
+    if not wanted:
+        yield None
+        return
     from ztfmatch.io.mongo import connect, read_uri
 
-    return connect(read_uri(uri_file))
+    with closing(connect(read_uri(uri_file))) as database:
+        yield database
 
 
 def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:

@@ -96,13 +96,17 @@ class Database:
         """Write some operations, all of which may be done again, in their order."""
         return self.attempt(what, lambda: self.handle[collection].bulk_write(list(operations), ordered=True))
 
+    def close(self) -> None:
+        """End the connection."""
+        self.handle.client.close()
+
     def make_index(self, collection: str, keys: Index) -> None:
         """Make an index unless there is the same."""
         self.attempt(f"index of {collection}", lambda: self.handle[collection].create_index(list(keys)))
 
 
 def connect(uri: str, retry: RetryConfig | None = None) -> Database:
-    """Open the database that a URI names.
+    """Open the database that a URI names; the service is asked only when it is to do something.
 
     Raises
     ------
