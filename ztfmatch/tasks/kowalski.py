@@ -37,9 +37,9 @@ from ztfmatch.tasks.scope import Scope
 from ztfmatch.tasks.statistics import EPOCH_COLUMNS, statistics_of
 
 ROWS_IN_FLIGHT: Final = 400_000
-BYTES_PER_ROW_IN_FLIGHT: Final = 900
-BYTES_PER_OBJECT: Final = 200
-BYTES_PER_EXPOSURE: Final = 200
+BYTES_PER_ROW_IN_FLIGHT: Final = 400
+BYTES_PER_ROW_CARRIED: Final = 70
+BYTES_PER_OBJECT: Final = 250
 _EPOCHS_PER_BATCH: Final = 20_000
 """So few that their text stays in the processor's cache until it is compressed."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ztfmatch.io.jsonlines import MOST_BYTES, LinesForm
+from ztfmatch.io.merge import ROWS_CARRIED
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
@@ -23,6 +24,7 @@ from ztfmatch.schema import kowalski as form
 from ztfmatch.survey import Unit, objectid_range
 from ztfmatch.tasks.kowalski import (
     BYTES_PER_OBJECT,
+    BYTES_PER_ROW_CARRIED,
     BYTES_PER_ROW_IN_FLIGHT,
     ROWS_IN_FLIGHT,
     Changes,
@@ -80,8 +82,9 @@ def plan_export(request: Request) -> list[Work]:
 def projected_bytes(task: SourcesTask) -> int:
     """Peak memory of the worker that runs the task."""
     objects = sum(file.rows for file in task.objects)
-    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight + 2 * MOST_BYTES
+    rows = sum(file.rows for file in task.detections)
+    curves = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT) + BYTES_PER_ROW_CARRIED * min(rows, ROWS_CARRIED)
+    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + curves + MOST_BYTES
 
 
 def _full(request: Request) -> list[Work]:
