@@ -256,7 +256,8 @@ def _write(
     values = statistics_of(curves, _NOTHING)
     statistics = {name: values[name] for name in ("nobs", *STATISTICS)}
     statistics["iqr"] = interquartile_range(values["percentiles_25"], values["percentiles_75"])
-    rows = _epochs(batch, exposures)
+    batch = _ordered(batch, exposures)  # statistics go by the exact times
+    rows = _epoch_rows(batch, exposures)
     whole = np.ones(len(batch.whole), bool) if task.whole else batch.whole
     counts = np.diff(curves.offsets)
     if whole.any():
@@ -280,24 +281,23 @@ def _add(writer: LinesWriter, documents: Rows, rows: Rows, which: Mask, counts: 
     writer.add(write_documents(documents, nested, offsets), len(counts), int(offsets[-1]))
 
 
-def _epochs(batch: _Chosen, exposures: Exposures) -> Rows:
-    """Epochs in Kowalski's order: by hjd as rounded, then uexpid."""
-    columns = dict(batch.curves.columns)
-    columns["hjd"] = columns["hmjd"] + HJD_OF_HMJD
-    exposure = batch.exposure
-    days, _ = rounded_cells(columns["hjd"], EPOCH_DECIMALS["hjd"])
-    counts = np.diff(batch.curves.offsets)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    uexpid = exposures.uexpid[exposure]
+def _ordered(batch: _Chosen, exposures: Exposures) -> _Chosen:
+    """Epochs in Kowalski's order: by hjd as rounded, then by uexpid."""
+    curves = batch.curves
+    days, _ = rounded_cells(curves.columns["hmjd"] + HJD_OF_HMJD, EPOCH_DECIMALS["hjd"])
+    owner = np.repeat(np.arange(len(curves.objectid)), np.diff(curves.offsets))
+    uexpid = exposures.uexpid[batch.exposure]
     tied = (days[1:] == days[:-1]) & (owner[1:] == owner[:-1]) & (uexpid[1:] < uexpid[:-1])
-    if tied.any():
-        order = np.lexsort([uexpid, days, owner])
-        columns = {name: values[order] for name, values in columns.items()}
-        exposure = exposure[order]
-    return _epoch_rows(columns, exposure, exposures)
+    if not tied.any():
+        return batch
+    order = np.lexsort([uexpid, days, owner])
+    columns = {name: values[order] for name, values in curves.columns.items()}
+    return _Chosen(Lightcurves(curves.objectid, curves.offsets, columns), batch.exposure[order], batch.whole)
 
 
-def _epoch_rows(columns: Arrays, exposure: npt.NDArray[np.int32], exposures: Exposures) -> Rows:
+def _epoch_rows(batch: _Chosen, exposures: Exposures) -> Rows:
+    exposure = batch.exposure
+    columns = batch.curves.columns | {"hjd": batch.curves.columns["hmjd"] + HJD_OF_HMJD}
     rows = RowsBuilder()
     rows.integers("catflags", columns["catflags"])
     rows.rounded("chi", columns["chi"], EPOCH_DECIMALS["chi"])
