@@ -135,7 +135,8 @@ HISTORIES: dict[str, list[list[Operation]]] = {
     "other content": [[Append(ALL, 0)], [Rollback(1), Append(ALL, 1)]],
     "split tiles": [[Append(ALL, 0)], [Compact(12)], [Rematch(OTHER, 1), Compact(10**8)]],
     "correct": [[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)]],
-    "compact": [[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(0)]],
+    "compact": [[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(3)]],
+    "rollback": [[Append(ALL[:2], 0)], [Append(ALL[::2], 0)], [Rollback(1)], [Append(ALL[2:4], 1)]],
 }
 
 
