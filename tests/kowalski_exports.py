@@ -16,7 +16,7 @@ from kowalski_oracle import Content, Document, apply
 
 import ztfmatch
 from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.products.kowalski.export import ExportConfig
+from ztfmatch.products.kowalski.export import KowalskiConfig
 
 
 def text_of(path: Path) -> str:
@@ -52,7 +52,7 @@ def documents_of(export: Path) -> Content:
 
 def export(store: ztfmatch.Store, out: Path, **settings: Any) -> Path:
     """Export; return the directory of the export."""
-    return Path(store.export_kowalski(out, ExportConfig(**settings)).export)
+    return Path(store.export_kowalski(out, KowalskiConfig(**settings)).export)
 
 
 def tables_of(store: ztfmatch.Store, number: int | None = None) -> dict[str, list[Document]]:

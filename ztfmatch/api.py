@@ -39,9 +39,8 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
+    from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
     from ztfmatch.products.search import Answer, Query
-    from ztfmatch.products.kowalski.export import ExportConfig as KowalskiConfig
-    from ztfmatch.products.kowalski.export import ExportReport as KowalskiReport
 
 Place = str | os.PathLike[str]
 
@@ -284,10 +283,10 @@ class Store:
         progress: Progress = no_progress,
     ) -> KowalskiReport:
         """Write documents for Kowalski; see :func:`ztfmatch.products.kowalski.export.export_kowalski`."""
-        from ztfmatch.products.kowalski.export import ExportConfig, export_kowalski
+        from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 
         with open_runner(resources or Resources(), progress) as runner:
-            return export_kowalski(self.storage, os.fspath(output), config or ExportConfig(), runner)
+            return export_kowalski(self.storage, os.fspath(output), config or KowalskiConfig(), runner)
 
     def compare(self, before: int, after: int) -> list[Difference]:
         """What changed from one snapshot to another, by table and tile."""

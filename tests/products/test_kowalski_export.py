@@ -22,7 +22,7 @@ from ztfmatch.config import CompactConfig
 from ztfmatch.errors import BadInputError, ConfigError, JobFailedError, SnapshotNotFoundError
 from ztfmatch.io.jsonlines import LinesForm
 from ztfmatch.io.storage import Storage, StorageError
-from ztfmatch.products.kowalski.export import ExportConfig
+from ztfmatch.products.kowalski.export import KowalskiConfig
 from ztfmatch.tasks.scope import Scope
 
 HALF = tuple((unit, night) for unit in UNITS for night in (0, 2))
@@ -188,14 +188,18 @@ class TestCursor:
         names = []
         for catalogs in (HALF, ALL, ALL):
             Append(catalogs, 0).do(survey, store.storage)
-            report = store.export_kowalski(tmp_path / "out", ExportConfig(cursor=cursor))
+            report = store.export_kowalski(tmp_path / "out", KowalskiConfig(cursor=cursor))
             names.append((report.written, report.since, report.snapshot, json.loads(cursor.read_text())["snapshot"]))
         assert names == [(True, None, 1, 1), (True, 1, 2, 2), (False, 2, 2, 2)]
+
+    def test_may_be_the_first_thing_beside_the_exports(self, store: ztfmatch.Store, tmp_path: Path) -> None:
+        export(store, tmp_path / "out", cursor=tmp_path / "out" / "cursor.json")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0000000002-full", "cursor.json"]
 
     def test_full_begins_it_anew(self, changing: ztfmatch.Store, tmp_path: Path) -> None:
         cursor = tmp_path / "cursor.json"
         export(changing, tmp_path / "out", cursor=cursor)
-        report = changing.export_kowalski(tmp_path / "again", ExportConfig(cursor=cursor, full=True))
+        report = changing.export_kowalski(tmp_path / "again", KowalskiConfig(cursor=cursor, full=True))
         assert (report.written, report.since) == (True, None)
 
     def test_of_another_store_is_refused(self, store: ztfmatch.Store, survey: Survey, tmp_path: Path) -> None:

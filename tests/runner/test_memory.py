@@ -17,7 +17,7 @@ from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
-from ztfmatch.products.kowalski.export import ExportConfig, export_kowalski
+from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -101,7 +101,7 @@ def test_memory_of_the_largest_export_is_below_its_projection(unit: Path, tmp_pa
     store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
     store.append(str(unit / "catalogs"), AppendConfig(rows_per_task=100_000))
     projected = _projected(
-        lambda runner: export_kowalski(store.storage, str(tmp_path / "one"), ExportConfig(), runner)
+        lambda runner: export_kowalski(store.storage, str(tmp_path / "one"), KowalskiConfig(), runner)
     )  # fmt: skip
     measured = peak_bytes(tmp_path / "store", tmp_path / "two", "export")
     assert measured <= projected

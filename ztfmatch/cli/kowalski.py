@@ -25,7 +25,7 @@ from ztfmatch.cli.common import (
 from ztfmatch.config import Resources
 
 if TYPE_CHECKING:
-    from ztfmatch.products.kowalski.export import ExportReport
+    from ztfmatch.products.kowalski.export import KowalskiReport
     from ztfmatch.products.kowalski.load import LoadReport
 
 _URI_FILE = click.option(
@@ -85,11 +85,11 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
       ztfmatch export kowalski survey.store partners --cursor partners.json --filter program=1,2 --load
     """
     from ztfmatch.io.jsonlines import LinesForm
-    from ztfmatch.products.kowalski.export import ExportConfig
+    from ztfmatch.products.kowalski.export import KowalskiConfig
     from ztfmatch.tasks.scope import Scope
 
     form = LinesForm(compression, documents_per_file)
-    config = ExportConfig(since, cursor, full, Scope.parse(limits), whole, form)
+    config = KowalskiConfig(since, cursor, full, Scope.parse(limits), whole, form)
     with _database(mongo_uri_file, load) as database, progress_bar(as_json) as progress:
         report = open_store(store).export_kowalski(output, config, resources, progress)
         loaded = _load(output, database, tag, progress) if load else None
@@ -139,7 +139,7 @@ def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
     return load_exports(exports, database, tag, progress)
 
 
-def _described(report: ExportReport) -> str:
+def _described(report: KowalskiReport) -> str:
     of = f"snapshot {report.snapshot}" + ("" if report.since is None else f" since {report.since}")
     if report.since == report.snapshot:
         return f"Nothing to export: the store is at snapshot {report.snapshot} still."

@@ -35,7 +35,7 @@ _OFFER: Final = "Make a full export (--full), into an empty collection"
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class KowalskiConfig:
     """What to export, and how.
 
     Parameters
@@ -75,12 +75,10 @@ class ExportConfig:
             raise ConfigError(f"compression {self.form.compression!r} is none of {', '.join(SUFFIXES)}")
         if self.form.documents < 1:
             raise ConfigError(f"documents per file {self.form.documents} must be at least 1")
-        if self.cursor is not None and not self.cursor.absolute().parent.is_dir():
-            raise ConfigError(f"the directory of the cursor {self.cursor} does not exist")
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class KowalskiReport:
     """What an export wrote."""
 
     store: str
@@ -98,13 +96,13 @@ class ExportReport:
     seconds: float
 
 
-def export_kowalski(storage: Storage, output: str, config: ExportConfig, runner: Runner) -> ExportReport:
+def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runner: Runner) -> KowalskiReport:
     """Write an export into a directory of its own below ``output``; its manifest comes last.
 
     Raises
     ------
     ConfigError
-        If the cursor is another store's or of another scope, or another export is in its place.
+        If the cursor is another store's or of another scope, or another export is in its place. Nothing is written.
     SnapshotNotFoundError
         If the snapshot to go on from was vacuumed, or is newer than the store's newest.
     JobFailedError
@@ -113,6 +111,7 @@ def export_kowalski(storage: Storage, output: str, config: ExportConfig, runner:
     watch = Stopwatch()
     config.validate()
     after = open_snapshot(storage)
+    _require_directory(config.cursor, output)
     scope = config.scope.to_json()
     since = _since(after, config, scope)
     span = Span(after.commit.store, since, after.number, scope, config.whole)
@@ -130,7 +129,14 @@ def export_kowalski(storage: Storage, output: str, config: ExportConfig, runner:
     return _report(after, place, manifest, written, watch)
 
 
-def _since(after: SnapshotFiles, config: ExportConfig, scope: dict[str, Any]) -> int | None:
+def _require_directory(cursor: Path | None, output: str) -> None:
+    """A cursor beside the exports may be the first thing there; elsewhere a wrong path is told before the work."""
+    parent = None if cursor is None else cursor.absolute().parent
+    if parent is not None and not parent.is_dir() and parent != Path(output).absolute():
+        raise ConfigError(f"the directory of the cursor {cursor} does not exist")
+
+
+def _since(after: SnapshotFiles, config: KowalskiConfig, scope: dict[str, Any]) -> int | None:
     """Number of the snapshot to go on from."""
     cursor = None if config.cursor is None else read_cursor(config.cursor)
     if cursor is None or config.cursor is None or config.full:
@@ -204,10 +210,12 @@ def _tidy(output: Storage) -> None:
         shutil.rmtree(output.local_root / paths.STAGING, ignore_errors=True)
 
 
-def _report(after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch) -> ExportReport:
+def _report(
+    after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch
+) -> KowalskiReport:
     counts = {name: {action: manifest.count(name, action) for action in ACTIONS} for name in COLLECTIONS}
     span = manifest.span
-    return ExportReport(
+    return KowalskiReport(
         after.storage.root,
         place.root,
         span.since,
