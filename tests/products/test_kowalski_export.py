@@ -64,6 +64,13 @@ def _sources(place: str | Path) -> list[dict[str, Any]]:
     return list(documents_of(Path(place))["sources"].values())
 
 
+def test_export_to_an_object_store_has_the_same_bytes(store: ztfmatch.Store, tmp_path: Path, s3_bucket: str) -> None:
+    report = store.export_kowalski(f"{s3_bucket}/exports")
+    place = Storage.at(report.export)
+    assert {path: place.read(path) for path, _ in place.list("")} == files_of(export(store, tmp_path / "out"))
+    assert not store.export_kowalski(f"{s3_bucket}/exports").written
+
+
 def test_manifest_names_every_file_with_its_checksum_and_the_snapshots(store: ztfmatch.Store, tmp_path: Path) -> None:
     place = export(store, tmp_path / "out", since=1)
     manifest = json.loads((place / "manifest.json").read_text())

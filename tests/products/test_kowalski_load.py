@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -158,14 +159,14 @@ def _databases(database: Database) -> Databases:
 
 @pytest.mark.skipif(bool(REAL), reason="a real server cannot be told to fail")
 @pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
-@pytest.mark.parametrize("code", [None, 91, 10107], ids=["hung up", "shutting down", "no longer primary"])
+@pytest.mark.parametrize("code", [None, 10107], ids=["hung up", "no longer primary"])
 def test_load_repeats_what_the_service_failed(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path, after: bool, code: int | None
 ) -> None:
     """Each kind of write fails twice, at its beginning and later on."""
     store, exports = history
     _databases(database).faults += [
-        Fault("update", passing, 2, after, code) for passing in (0, 3, 7, 11)
+        Fault("update", passing, 2, after, code) for passing in (0, 7)
     ] + [Fault("delete", 0, 2, after, code), Fault("createIndexes", 1, 1, after, code)]  # fmt: skip
     load_exports(str(exports), database, tag)
     assert not any(fault.failing for fault in _databases(database).faults)
@@ -173,7 +174,7 @@ def test_load_repeats_what_the_service_failed(
 
 
 @pytest.mark.skipif(bool(REAL), reason="a real server cannot be told to fail")
-@pytest.mark.parametrize("passing", [0, 1, 2, 5, 9, 14])
+@pytest.mark.parametrize("passing", [0, 2, 9])
 def test_load_that_failed_too_often_raises_and_a_rerun_goes_on(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path, passing: int
 ) -> None:
@@ -204,7 +205,7 @@ def test_load_that_was_stopped_skips_the_files_that_are_in(
     state = database.handle[f"ZTF_loads_{tag}"].find_one({"_id": "state"})
     assert state is not None
     assert "since" in state["loading"]
-    assert len(state["files"]) == 1
+    assert state["done"] == 1
     seen: list[str] = []
     load_exports(str(exports), database, tag, lambda what, done, total: seen.append(what))
     assert seen[0].endswith(state["loading"])
@@ -300,6 +301,11 @@ class TestUri:
         with pytest.raises(ConfigError, match="the MongoDB URI cannot be used") as invalid:
             connect("mongodb://me:sec/ret@host/")
         assert "sec" not in f"{raised.value} {invalid.value}"
+
+    def test_without_pymongo_is_told_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pymongo", None)
+        with pytest.raises(ConfigError, match=r"MongoDB needs pymongo: pip install 'ztfmatch\[kowalski\]'"):
+            connect("mongodb://127.0.0.1:9/")
 
     def test_service_that_is_not_there_is_a_storage_error(self, history: tuple[ztfmatch.Store, Path], tag: str) -> None:
         nobody = connect("mongodb://me:secret@127.0.0.1:9/", RetryConfig(tries=1, select_timeout_s=0.2))

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row, unit_of
-from ztfmatch.schema import EXPOSURES, REFERENCES
+from ztfmatch.operations.rematchplan import newest_references
+from ztfmatch.schema import EXPOSURES
 from ztfmatch.schema.kowalski import EPOCH_COLUMNS, EXPOSURE_COLUMNS, SCOPE_COLUMNS
 from ztfmatch.survey import Unit
 from ztfmatch.tasks.kowalskiledger import ids_of_exposures
@@ -127,13 +128,6 @@ def changed_references(before: SnapshotFiles, after: SnapshotFiles) -> set[Unit]
     """Units whose newest reference is another, or there in only one of the snapshots."""
     old, new = newest_references(before), newest_references(after)
     return {unit for unit in old.keys() | new.keys() if _identity(old.get(unit)) != _identity(new.get(unit))}
-
-
-def newest_references(snapshot: SnapshotFiles) -> dict[Unit, Row]:
-    """The reference of each unit that its active objects are from."""
-    columns = ["field", "rcid", "fid", "generation", "sha256", "ra", "dec", "radius"]
-    rows = snapshot.read(REFERENCES.name, columns).to_pylist()
-    return {unit_of(row): row for row in sorted(rows, key=lambda row: row["generation"])}
 
 
 def _identity(row: Row | None) -> tuple[int, str] | None:

@@ -6,7 +6,6 @@ that does not go on from there is refused.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +34,9 @@ INDEXES: Final = {
 """Those of sources and exposures are Kowalski's."""
 
 _BATCH: Final = 500
-"""Documents of a bulk write."""
+"""Most documents of a bulk write."""
+_BATCH_BYTES: Final = 8 << 20
+"""With so many bytes of lines it is written, too."""
 _STATE: Final = "state"
 
 Line = dict[str, Any]
@@ -56,8 +57,8 @@ class State:
     """The snapshot whose documents they are; None before the first full export is complete."""
     loading: str | None
     """Name of the export that is being loaded."""
-    files: tuple[str, ...] = ()
-    """Its files that are in."""
+    done: int = 0
+    """How many of its files, in the order of its manifest, are in."""
 
 
 @dataclass(frozen=True)
@@ -210,14 +211,14 @@ class _Loader:
         what = f"loading {span.name}"
         for done, file in enumerate(manifest.files):
             self._progress(what, done, len(manifest.files))
-            if file.path not in self.state.files:
+            if done >= self.state.done:
                 self._load_file(export.storage, file)
-                self._keep(replace(self.state, files=(*self.state.files, file.path)))
+                self._keep(replace(self.state, done=done + 1))
         self._progress(what, len(manifest.files), len(manifest.files))
         self._keep(State(span.store, span.scope, span.snapshot, None))
 
     def _keep(self, state: State) -> None:
-        record = {"_id": _STATE, **asdict(state), "files": list(state.files)}
+        record = {"_id": _STATE, **asdict(state)}
         collection = self._database.handle[self._states]
         self._database.attempt(
             "what was loaded", lambda: collection.replace_one({"_id": _STATE}, record, upsert=True)
@@ -264,11 +265,19 @@ class _Loader:
 
 
 def _state(raw: Line) -> State:
-    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], tuple(raw["files"]))
+    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"])
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[list[Line]]:
-    while batch := [_parsed(line) for line in itertools.islice(lines, _BATCH)]:
+    batch: list[Line] = []
+    size = 0
+    for line in lines:
+        batch.append(_parsed(line))
+        size += len(line)
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 

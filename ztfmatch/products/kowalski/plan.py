@@ -13,12 +13,8 @@ from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
-from ztfmatch.products.kowalski.changes import (
-    LedgerChanges,
-    changed_references,
-    ledger_changes,
-    newest_references,
-)
+from ztfmatch.operations.rematchplan import newest_references
+from ztfmatch.products.kowalski.changes import LedgerChanges, changed_references, ledger_changes
 from ztfmatch.schema import DETECTIONS, EXPOSURES, LINEAGE, OBJECTS
 from ztfmatch.schema import kowalski as form
 from ztfmatch.survey import Unit, objectid_range
