@@ -173,6 +173,16 @@ def test_interrupted_export_is_finished_by_a_rerun(store: ztfmatch.Store, tmp_pa
     assert writes > len(expected)
 
 
+def test_export_tells_of_one_that_was_interrupted_before_other_snapshots_came(
+    changing: ztfmatch.Store, survey: Survey, tmp_path: Path
+) -> None:
+    with pytest.raises(JobFailedError), _Power(4):
+        export(changing, tmp_path / "out")
+    Rematch(UNIT, 1).do(survey, changing.storage)
+    report = changing.export_kowalski(tmp_path / "out")
+    assert (Path(report.export).name, report.unfinished) == ("0000000003-full", ["0000000002-full"])
+
+
 def test_rerun_takes_what_finished_tasks_wrote(store: ztfmatch.Store, tmp_path: Path) -> None:
     with pytest.raises(JobFailedError), _Power(6):
         export(store, tmp_path)

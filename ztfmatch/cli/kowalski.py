@@ -97,6 +97,8 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
         emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
         return
     click.echo(_described(report))
+    if report.unfinished:
+        click.echo(f"Interrupted earlier, to be deleted if no job writes them: {', '.join(report.unfinished)}.")
     if loaded is not None:
         click.echo(_described_load(loaded))
 

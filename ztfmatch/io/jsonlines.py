@@ -74,9 +74,9 @@ class RowsBuilder:
     def exact(self, name: str, values: Column) -> None:
         """Floats to their last bit."""
         self.say(self._key(name))
-        self.value(values)
+        self.unnamed(values)
 
-    def value(self, values: Column) -> None:
+    def unnamed(self, values: Column) -> None:
         """Floats to their last bit, without a name."""
         cells, left = exact_cells(values, _POSITION_DECIMALS)
         if left.any():
@@ -87,8 +87,8 @@ class RowsBuilder:
         """A text for each row, as it is, without a name."""
         self._add(self._pooled(texts.data.tobytes(), texts.offsets), 0)
 
-    def names(self, name: str, values: Iterable[bytes]) -> None:
-        """JSON values that are texts already."""
+    def ready(self, name: str, values: Iterable[bytes]) -> None:
+        """Values that are JSON already."""
         self.say(self._key(name))
         self.texts(texts_of(list(values)))
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.errors import BadInputError, StoreDamagedError
@@ -31,6 +30,7 @@ from ztfmatch.schema.kowalski import (
     UPDATE,
     UPSERT,
 )
+from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.scope import Scope
@@ -176,10 +176,8 @@ class _Objects:
         if rows is None:
             self._columns: Arrays = {name: np.zeros(0) for name in _OBJECT_COLUMNS}
             return
-        rows = rows.filter(pc.equal(rows["status"].cast(pa.string()), "active")).select(list(_OBJECT_COLUMNS))
-        columns = numpy_columns(rows.sort_by("objectid"))
-        self._columns = columns
-        self._tile = task.tile
+        rows = rows.filter(pc.equal(rows["status"], ACTIVE)).select(list(_OBJECT_COLUMNS))
+        self._columns = numpy_columns(rows.sort_by("objectid"))
 
     def of(self, objectid: Ids) -> Arrays:
         """Columns of some objects, all of which must be there."""
@@ -340,9 +338,9 @@ def _add_coordinates(rows: RowsBuilder, ra: npt.NDArray[np.float64], dec: npt.ND
     within = np.arange(degrees.shape[1]) < lengths[:, None]
     rows.texts(Texts(degrees[within], np.concatenate([[0], np.cumsum(lengths)])))
     rows.say('"],"radec_geojson":{"type":"Point","coordinates":[')
-    rows.value(ra - 180.0)
+    rows.unnamed(ra - 180.0)
     rows.say(",")
-    rows.value(dec)
+    rows.unnamed(dec)
     rows.say("]}}")
 
 

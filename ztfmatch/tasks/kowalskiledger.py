@@ -98,9 +98,9 @@ def _exposure_rows(ledger: pa.Table) -> Rows:
             column = pc.coalesce(column.cast(pa.int64()), ledger[one.otherwise])
         rows.integers(one.name, column.fill_null(0).to_numpy(), column.is_null().to_numpy())
     for one in EXPOSURE_BYTES:
-        rows.names(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
+        rows.ready(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
     units = [Unit(*unit) for unit in zip(field.tolist(), rcid.tolist(), fid.tolist(), strict=True)]
-    rows.names("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
+    rows.ready("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
     for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
         rows.integers(name, values)
     rows.integers("rc", rcid)
@@ -222,14 +222,14 @@ def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
     ids = {name: lineage[column].fill_null(0).to_numpy() for name, column in _LINKED.items()}
     rows = RowsBuilder()
     pairs = zip(ids["old"].tolist(), ids["new"].tolist(), strict=True)
-    rows.names("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
+    rows.ready("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
     if task.action == REMOVE:
         return rows.documents("}\n", "")
     for name, linked in ids.items():
         transient = linked > MAX_OBJECTID
         rows.integers(name, source_ids(np.where(transient, 0, linked)), transient | (linked == 0))
         rows.integers(f"{name}transient", linked, ~transient)
-    rows.names("kind", [f'"{kind}"'.encode() for kind in lineage["kind"].to_pylist()])
+    rows.ready("kind", [f'"{kind}"'.encode() for kind in lineage["kind"].to_pylist()])
     limited = task.scope.programs is not None or task.scope.qualities is not None
     for name in _OF_LINKS:
         column = lineage[name]

@@ -21,6 +21,7 @@ from ztfmatch.products.kowalski.manifest import (
     Manifest,
     Span,
     check_cursor,
+    is_name,
     read_cursor,
     read_manifest,
 )
@@ -93,6 +94,8 @@ class KowalskiReport:
     epochs: int
     files: int
     bytes: int
+    unfinished: list[str]
+    """Exports beside it that were interrupted and that this one did not go on with, since snapshots came between."""
     seconds: float
 
 
@@ -210,6 +213,14 @@ def _tidy(output: Storage) -> None:
         shutil.rmtree(output.local_root / paths.STAGING, ignore_errors=True)
 
 
+def _unfinished(place: Storage) -> list[str]:
+    """Exports without a manifest beside one in a directory."""
+    if place.local_root is None or not place.local_root.parent.is_dir():
+        return []
+    beside = (path for path in sorted(place.local_root.parent.iterdir()) if is_name(path.name))
+    return [path.name for path in beside if not (path / MANIFEST).exists()]
+
+
 def _report(
     after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch
 ) -> KowalskiReport:
@@ -225,5 +236,6 @@ def _report(
         manifest.epochs,
         len(manifest.files),
         manifest.size,
+        _unfinished(place),
         watch.seconds,
     )

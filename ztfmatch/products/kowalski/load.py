@@ -202,28 +202,27 @@ class _Loader:
 
     def load(self, export: Export) -> None:
         """Load all files of an export that are not in yet, then say that it is."""
-        manifest, span = export.manifest, export.manifest.span
-        if self.state is None or self.state.loading is None:
-            before = None if self.state is None else self.state.snapshot
-            self._keep(State(span.store, span.scope, before, span.name))
-        assert self.state is not None
+        manifest, span, state = export.manifest, export.manifest.span, self.state
+        if state is None or state.loading is None:
+            state = self._keep(State(span.store, span.scope, None if state is None else state.snapshot, span.name))
         self._make_indexes()
         what = f"loading {span.name}"
         for done, file in enumerate(manifest.files):
             self._progress(what, done, len(manifest.files))
-            if done >= self.state.done:
+            if done >= state.done:
                 self._load_file(export.storage, file)
-                self._keep(replace(self.state, done=done + 1))
+                state = self._keep(replace(state, done=done + 1))
         self._progress(what, len(manifest.files), len(manifest.files))
         self._keep(State(span.store, span.scope, span.snapshot, None))
 
-    def _keep(self, state: State) -> None:
+    def _keep(self, state: State) -> State:
         record = {"_id": _STATE, **asdict(state)}
         collection = self._database.handle[self._states]
         self._database.attempt(
             "what was loaded", lambda: collection.replace_one({"_id": _STATE}, record, upsert=True)
         )  # fmt: skip
         self.state = state
+        return state
 
     def _make_indexes(self) -> None:
         for collection, indexes in INDEXES.items():

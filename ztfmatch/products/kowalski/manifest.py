@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,11 @@ class Span:
     def name(self) -> str:
         """Name of the export's directory; directories sort in the order in which they are to be loaded."""
         return f"{self.snapshot:010d}-full" if self.since is None else f"{self.snapshot:010d}-since-{self.since:010d}"
+
+
+def is_name(name: str) -> bool:
+    """Whether a directory's name is an export's."""
+    return re.fullmatch(r"\d{10}-(full|since-\d{10})", name) is not None
 
 
 @dataclass(frozen=True)

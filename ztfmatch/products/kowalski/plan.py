@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,10 +87,11 @@ def projected_bytes(task: SourcesTask) -> int:
 def _full(request: Request) -> list[Work]:
     after = request.after
     tiles = after.tiles_with(DETECTIONS.name)
+    exposures = tuple(after.of_table(EXPOSURES.name))
     return [
         Work("exposures", export_exposures, _exposures(request, None)),
         Work("lineage", export_lineage, _lineage(request, after.of_table(LINEAGE.name), form.UPSERT)),
-        Work("lightcurves", export_sources, [_sources(request, tile, None) for tile in tiles]),
+        Work("lightcurves", export_sources, [_sources(request, tile, exposures, None) for tile in tiles]),
     ]
 
 
@@ -102,6 +104,7 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
         if _may_hold(request.scope, unit)
     }  # fmt: skip
     changes = _changes_by_tile(after, ledger, whole)
+    exposures = tuple(after.of_table(EXPOSURES.name))
     gone = [
         IdsTask(f"{number:06d}", request.output, form.EXPOSURES, ids, request.form)
         for number, ids in enumerate(_runs(ledger.gone, _IDS_PER_TASK))
@@ -114,7 +117,7 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
         Work("removed lineage", export_lineage, _lineage(request, links, form.REMOVE)),
         Work("exposures", export_exposures, _exposures(request, ledger.documents)),
         Work("lineage", export_lineage, _lineage(request, new_links, form.UPSERT)),
-        Work("lightcurves", export_sources, [_sources(request, tile, changes[tile]) for tile in changes]),
+        Work("lightcurves", export_sources, [_sources(request, tile, exposures, of) for tile, of in changes.items()]),
     ]
 
 
@@ -154,7 +157,7 @@ def _tiles(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
     return [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
 
 
-def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTask:
+def _sources(request: Request, tile: Tile, exposures: tuple[DataFile, ...], changes: Changes | None) -> SourcesTask:
     after = request.after
     detections = after.of_tile(DETECTIONS.name, tile)
     if changes is not None:
@@ -167,7 +170,7 @@ def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTa
         tile,
         tuple(after.of_tile(OBJECTS.name, tile)),
         tuple(detections),
-        tuple(after.of_table(EXPOSURES.name)),
+        exposures,
         request.scope,
         request.form,
         changes,
@@ -182,37 +185,38 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
     for unit in units & references.keys():
         for tile in _tiles(before, references[unit]):
             by_tile.setdefault(tile, set()).add(unit)
+    parts = _parts(request.after)
     return [
         RemovedTask(
-            f"N{tile.order:02d}-{tile.npix:08d}",
+            f"N{part.tile.order:02d}-{part.tile.npix:08d}",
             before.storage,
             request.output,
-            tile,
-            tuple(sorted(by_tile[tile])),
-            _part(before, tile),
-            tuple(_part(request.after, other) for other in _covering(request.after, tile)),
+            part.tile,
+            tuple(sorted(by_tile[part.tile])),
+            part,
+            tuple(parts[_overlapping(parts, part.tile)]),
             request.scope,
             request.form,
         )
-        for tile in before.tiles_with(DETECTIONS.name)
-        if tile in by_tile
+        for part in _parts(before)
+        if part.tile in by_tile
     ]
 
 
-def _part(snapshot: SnapshotFiles, tile: Tile) -> SnapshotPart:
-    detections = tuple(snapshot.of_tile(DETECTIONS.name, tile))
-    return SnapshotPart(tile, detections, tuple(snapshot.of_table(EXPOSURES.name)))
+def _parts(snapshot: SnapshotFiles) -> list[SnapshotPart]:
+    """What a snapshot has of each tile with detections, in order of the sky."""
+    exposures = tuple(snapshot.of_table(EXPOSURES.name))
+    return [
+        SnapshotPart(tile, tuple(snapshot.of_tile(DETECTIONS.name, tile)), exposures)
+        for tile in snapshot.tiles_with(DETECTIONS.name)
+    ]
 
 
-def _covering(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
-    """Tiles with detections that overlap a tile of another snapshot: itself, its descendants or its ancestor."""
+def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
+    """Those that overlap a tile of another snapshot: the tile itself, its descendants or its ancestor."""
     low, high = tile.fine_range
-    return [other for other in snapshot.tiles_with(DETECTIONS.name) if _overlap(other, low, high)]
-
-
-def _overlap(tile: Tile, low: int, high: int) -> bool:
-    first, last = tile.fine_range
-    return first < high and last > low
+    first = bisect.bisect_right(parts, low, key=lambda part: part.tile.fine_range[1])
+    return slice(first, bisect.bisect_left(parts, high, key=lambda part: part.tile.fine_range[0]))
 
 
 def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
