@@ -3,7 +3,7 @@
     python tests/benchmarks/kowalski.py --workdir /scratch/bench/kowalski [--rows 60000] [--catalogs 55] [--repeat 3]
 
 Makes, once, a store of one unit in seven tiles with about 50 epochs an object, and measures whole processes on one
-core, in turns: a full export with zstd and with gzip, and the export of one night more, ``--since`` the snapshot before.
+core, in turns: a full export with zstd and with gzip, and one of one night more, ``--since`` the snapshot before.
 "Plain Python" makes the documents of 2,000 of the objects as the ingester does, row by row in dictionaries, from tables
 in memory; only that is on its clock.
 """
