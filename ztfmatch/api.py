@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
+    from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.search import Answer, Query
 
@@ -284,6 +285,19 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return compact(self.storage, config or CompactConfig(), runner, dry_run, note)
+
+    def export_kowalski(
+        self,
+        output: Place,
+        config: KowalskiConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> KowalskiReport:
+        """Write documents for Kowalski; see :func:`ztfmatch.products.kowalski.export.export_kowalski`."""
+        from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return export_kowalski(self.storage, os.fspath(output), config or KowalskiConfig(), runner)
 
     def compare(self, before: int, after: int) -> list[Difference]:
         """What changed from one snapshot to another, by table and tile."""

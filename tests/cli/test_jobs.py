@@ -47,7 +47,7 @@ def directives(script: Path) -> Iterator[str]:
 
 
 def test_there_is_one_script_an_operation() -> None:
-    names = ["append", "compact", "init", "statistics", "transients", "vacuum", "verify"]
+    names = ["append", "compact", "export", "init", "statistics", "transients", "vacuum", "verify"]
     assert [script.stem for script in SCRIPTS] == names
 
 
@@ -93,6 +93,23 @@ def test_append_without_catalogs_exits_2(spy: Path) -> None:
     assert "name the catalogs" in run.stderr
 
 
+def test_export_without_its_directory_exits_2(spy: Path) -> None:
+    run = submit("export", ZTFMATCH=spy, ZTFMATCH_STORE="s")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "set ZTFMATCH_EXPORTS" in run.stderr
+
+
+def test_export_makes_its_directory_and_keeps_the_cursor_in_it(spy: Path, tmp_path: Path) -> None:
+    where = {"ZTFMATCH": spy, "ZTFMATCH_STORE": "s", "ZTFMATCH_EXPORTS": tmp_path / "my exports", "ZTFMATCH_WORKERS": 3}
+    run = submit("export", "--load", "--tag", "x", **where)
+    assert run.stdout.splitlines() == [
+        "export", "kowalski", "s", f"{tmp_path}/my exports", "--cursor", f"{tmp_path}/my exports/cursor.json",
+        "--workers", "3", "--memory", "2GiB", "--load", "--tag", "x",
+    ]  # fmt: skip
+    assert (tmp_path / "my exports").is_dir()
+    assert submit("export", **where, ZTFMATCH_CURSOR="c").stdout.splitlines()[5] == "c"
+
+
 def test_append_passes_arguments_and_environment_on(spy: Path) -> None:
     run = submit("append", "a b", "*.fits", "--note", "first year", ZTFMATCH=spy, ZTFMATCH_STORE="my store",
                  ZTFMATCH_EXPOSURES="e.csv", ZTFMATCH_MEMORY="3GiB", SLURM_CPUS_PER_TASK=7)  # fmt: skip
@@ -130,6 +147,7 @@ def test_scripts_make_fill_and_check_a_store(scene: Scene, program: Path, tmp_pa
     assert submit("compact", "--min-files", "2", **where).stdout.startswith("Nothing to compact")
     cleared = submit("vacuum", "--grace-hours", "0", **where, ZTFMATCH_KEEP=1)
     assert cleared.stdout.endswith("Snapshots 3 to 3 are kept.\n")
+    assert submit("export", **where, ZTFMATCH_EXPORTS=tmp_path / "exports").stdout.startswith("Exported snapshot 3: ")
     assert submit("verify", "--deep", **where).returncode == 0
     assert report("status", tmp_path / "store")["statistics"] == "up to date"
 

@@ -17,6 +17,7 @@ from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
+from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -29,6 +30,8 @@ from ztfmatch.operations.rematch import RematchConfig
 store = ztfmatch.open_store(sys.argv[1])
 if sys.argv[3] == "append":
     store.append(sys.argv[2], AppendConfig(rows_per_task=int(sys.argv[4])))
+elif sys.argv[3] == "export":
+    store.export_kowalski(sys.argv[2])
 elif sys.argv[3] == "rematch":
     store.rematch(sys.argv[2], RematchConfig(rows_per_task=int(sys.argv[4])))
 else:
@@ -91,6 +94,18 @@ def test_memory_of_the_largest_grouping_is_below_its_projection(unit: Path, tmp_
     assert projected <= 2.5 * measured
     assert store.snapshot().table("transients").num_rows > 17_000
     assert open_snapshot(store.storage).rows("transientdata") > 1_800_000
+
+
+def test_memory_of_the_largest_export_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
+    """Of a tile of two million rows in many files, so that many rows are carried from one range to the next."""
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"), AppendConfig(rows_per_task=100_000))
+    projected = _projected(
+        lambda runner: export_kowalski(store.storage, str(tmp_path / "one"), KowalskiConfig(), runner)
+    )  # fmt: skip
+    measured = peak_bytes(tmp_path / "store", tmp_path / "two", "export")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

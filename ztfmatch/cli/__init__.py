@@ -8,6 +8,7 @@ import click
 
 import ztfmatch
 from ztfmatch.cli.exchange import export, import_
+from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.query import query
@@ -45,10 +46,11 @@ def main() -> None:
     """
 
 
+export.add_command(kowalski)
 for _command in (
     *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
     *(rematch, lineage),
-    *(import_, export),
+    *(import_, export, load),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

@@ -10,13 +10,14 @@ import numpy as np
 
 import ztfmatch.tasks.compact
 import ztfmatch.tasks.inspect
+import ztfmatch.tasks.kowalskiledger
 import ztfmatch.tasks.lineage
 import ztfmatch.tasks.match
 import ztfmatch.tasks.rematch
 import ztfmatch.tasks.retire
 import ztfmatch.tasks.seeds
 import ztfmatch.tasks.verify  # noqa: F401
-from ztfmatch.kernels import crossmatch, lookup, rows, sphere, statistics
+from ztfmatch.kernels import crossmatch, decimals, jsontext, lookup, rows, sphere, statistics
 
 
 def load_kernels() -> None:
@@ -39,6 +40,12 @@ def load_kernels() -> None:
     flags, released = np.zeros(1, np.uint16), np.ones(1, bool)
     epochs = statistics.Epochs(ra, single, single, flags, ra, dec, single, released)
     statistics.lightcurve_statistics(epochs, np.array([0, 1]))
+    cells, _ = decimals.rounded_cells(ra, 1)
+    text = jsontext.texts_of([b"", b"", b""])
+    number = jsontext.Rows(cells.reshape(1, 1), one, text, jsontext.texts_of([b""]))
+    jsontext.write_documents(number, number, np.array([0, 1]))
+    decimals.hours_text(ra)
+    decimals.degrees_text(dec)
 
 
 load_kernels()

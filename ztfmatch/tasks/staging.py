@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ztfmatch.io import paths
-from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.records import decode, encode
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.heap import keep_freed_memory
@@ -48,14 +47,14 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
 def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
     try:
         staged: dict[str, Any] = decode(storage.read(path))
-        whole = all(_as_written(storage, DataFile(**file)) for file in staged.get("files", ()))
-    except (FileNotFoundError, ValueError, TypeError):
+        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in staged.get("files", ()))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return staged if whole else None
 
 
-def _as_written(storage: Storage, file: DataFile) -> bool:
-    return hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest() == file.sha256
+def _as_written(storage: Storage, path: str, sha256: str) -> bool:
+    return hashlib.sha256(storage.read(path), usedforsecurity=False).hexdigest() == sha256
 
 
 def clear(storage: Storage, operation_id: str) -> None:

@@ -1,0 +1,87 @@
+"""The commands for Kowalski."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commandline import Scene, call, done, report
+from kowalski_oracle import differences
+from mongoserver import Databases, mongo_server
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Databases]]:
+    with mongo_server() as started:
+        monkeypatch.setenv("ZTFMATCH_MONGO_URI", started[0])
+        yield started
+
+
+def test_export_then_append_then_export_says_what_it_wrote(scene: Scene, tmp_path: Path) -> None:
+    store, out, cursor = tmp_path / "store", tmp_path / "out", tmp_path / "cursor.json"
+    catalogs = sorted((scene.sky / "catalogs").rglob("*.fits"))
+    done("init", store, "--references", scene.sky / "references")
+    done("append", store, *catalogs[:2])
+    text = done("export", "kowalski", store, out, "--cursor", cursor)
+    assert text.startswith("Exported snapshot 1: 2 exposures to upsert, ")
+    assert text.rstrip().endswith(f"in {out}/0000000001-full.")
+    assert done("export", "kowalski", store, out, "--cursor", cursor).startswith("Nothing to export: the store is at")
+    done("append", store, *catalogs[2:])
+    made = report("export", "kowalski", store, out, "--cursor", cursor)
+    assert (made["since"], made["snapshot"], made["written"]) == (1, 2, True)
+    assert made["counts"]["sources"]["update"] > 50
+    assert made["counts"]["exposures"] == {"remove": 0, "upsert": 2, "update": 0}
+    again = done("export", "kowalski", store, out, "--since", 1)
+    assert again == f"Exported before: snapshot 2 since 1, in {made['export']}.\n"
+
+
+def test_export_with_load_fills_the_database(scene: Scene, tmp_path: Path, server: tuple[str, Databases]) -> None:
+    both = report("export", "kowalski", scene.store, tmp_path, "--load", "--tag", "now", "--compression", "gzip")
+    sources = server[1].collections["kowalski.ZTF_sources_now"]
+    assert both["load"]["snapshot"] == both["export"]["snapshot"]
+    assert len(sources) == both["export"]["counts"]["sources"]["upsert"] > 100
+    text = done("load", tmp_path, "--tag", "other")
+    assert text.startswith(f"Loaded {Path(both['export']['export']).name}: ")
+    assert differences(server[1].collections["kowalski.ZTF_sources_other"], sources) == []
+    assert done("load", tmp_path, "--tag", "other").startswith(
+        "Nothing to load: the collections of other hold snapshot"
+    )
+
+
+def test_load_takes_the_uri_of_a_file(scene: Scene, tmp_path: Path, server: tuple[str, Databases],
+                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("ZTFMATCH_MONGO_URI", "mongodb://127.0.0.1:9/")
+    (tmp_path / "uri").write_text(server[0])
+    done("export", "kowalski", scene.store, tmp_path / "out", "--load", "--mongo-uri-file", tmp_path / "uri")
+    assert server[1].collections["kowalski.ZTF_sources_ztfmatch"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--filter", "program=9"], "'9' is not a number from 1 to 3"), (["--since", "77"], "has no snapshot 77"),
+     (["--since", "1", "--full"], "give one of them"), (["--load"], "set ZTFMATCH_MONGO_URI, or give")],
+)  # fmt: skip
+def test_wrong_command_exits_2_with_one_line_and_writes_nothing(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.delenv("ZTFMATCH_MONGO_URI", raising=False)
+    result = call("export", "kowalski", scene.store, tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_load_of_a_damaged_export_exits_1_and_says_so_in_json(
+    scene: Scene, tmp_path: Path, server: tuple[str, Databases]
+) -> None:
+    made = Path(report("export", "kowalski", scene.store, tmp_path)["export"])
+    victim = max(made.glob("sources-*"))
+    victim.write_bytes(b"\0" * victim.stat().st_size)
+    result = call("load", tmp_path, "--json")
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)
+    assert (error["error"], error["exit"]) == ("BadInputError", 1)
+    assert victim.name in error["message"]

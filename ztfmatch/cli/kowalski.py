@@ -1,0 +1,169 @@
+"""Commands for Kowalski: export documents, load them into its MongoDB."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ztfmatch.cli.common import (
+    Command,
+    as_plain,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import Resources
+
+if TYPE_CHECKING:
+    from ztfmatch.products.kowalski.export import KowalskiReport
+    from ztfmatch.products.kowalski.load import LoadReport
+
+_URI_FILE = click.option(
+    "--mongo-uri-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI.",
+)
+_TAG = click.option(
+    "--tag",
+    default="ztfmatch",
+    show_default=True,
+    help="Ends the names of the collections: ZTF_sources_TAG, ZTF_exposures_TAG, ZTF_lineage_TAG.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.argument("output", metavar="OUT")
+@click.option("--since", type=click.IntRange(0), metavar="SNAPSHOT", help="Export what changed since this snapshot.")
+@click.option(
+    "--cursor",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that says what was exported last; the first, full export makes it, every complete one moves it.",
+)
+@click.option("--full", is_flag=True, help="Export all, whatever the cursor says, and begin the cursor anew.")
+@click.option(
+    "--filter",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="Only exposures with field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) among the "
+    "values. May be given more than once: all must hold.",
+)
+@click.option("--whole", is_flag=True, help="Write objects with new epochs whole, for mongoimport, not as updates.")
+@click.option("--compression", type=click.Choice(["zstd", "gzip", "none"]), default="zstd", show_default=True)
+@click.option(
+    "--documents-per-file", type=click.IntRange(1), default=20_000, show_default=True, help="About so many at most."
+)
+@click.option("--load", is_flag=True, help="Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
+@_URI_FILE
+@_TAG
+@resource_options
+@json_option
+def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
+             whole: bool, compression: str, documents_per_file: int, load: bool, mongo_uri_file: Path | None, tag: str,
+             resources: Resources, as_json: bool) -> None:  # fmt: skip
+    """Write the documents of a STORE for Kowalski.
+
+    One directory below OUT for each export: JSON Lines with the sources, exposures and lineage as Kowalski's MongoDB
+    has them, and a manifest, which is written last. Without --since and --cursor all is exported; with either, what
+    changed since: new objects whole, new epochs and statistics of known ones as updates, and what is no more.
+
+    \b
+    Examples:
+      ztfmatch export kowalski survey.store exports --cursor exports/cursor.json --workers 8
+      ztfmatch export kowalski survey.store exports --since 12 --whole --compression gzip
+      ztfmatch export kowalski survey.store partners --cursor partners.json --filter program=1,2 --load
+    """
+    from ztfmatch.io.jsonlines import LinesForm
+    from ztfmatch.products.kowalski.export import KowalskiConfig
+    from ztfmatch.tasks.scope import Scope
+
+    form = LinesForm(compression, documents_per_file)
+    config = KowalskiConfig(since, cursor, full, Scope.parse(limits), whole, form)
+    with _database(mongo_uri_file, load) as database, progress_bar(as_json) as progress:
+        report = open_store(store).export_kowalski(output, config, resources, progress)
+        loaded = _load(output, database, tag, progress) if load else None
+    if as_json:
+        emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
+        return
+    click.echo(_described(report))
+    if report.unfinished:
+        click.echo(f"Interrupted earlier, to be deleted if no job writes them: {', '.join(report.unfinished)}.")
+    if loaded is not None:
+        click.echo(_described_load(loaded))
+
+
+@click.command(cls=Command)
+@click.argument("exports")
+@_URI_FILE
+@_TAG
+@json_option
+def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
+    """Load EXPORTS into Kowalski's MongoDB.
+
+    EXPORTS is the directory that 'ztfmatch export kowalski' wrote to, or one export in it. All that goes on from what
+    the collections hold is loaded, in order; into empty ones the newest full export first. A load that was stopped
+    goes on where it was.
+
+    \b
+    Example:
+      ztfmatch load exports --tag 20260101
+    """
+    with _database(mongo_uri_file) as database, progress_bar(as_json) as progress:
+        report = _load(exports, database, tag, progress)
+    emit(report, as_json, [_described_load(report)])
+
+
+@contextmanager
+def _database(uri_file: Path | None, wanted: bool = True) -> Iterator[Any]:
+    if not wanted:
+        yield None
+        return
+    from ztfmatch.io.mongo import connect, read_uri
+
+    with closing(connect(read_uri(uri_file))) as database:
+        yield database
+
+
+def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
+    from ztfmatch.products.kowalski.load import load_exports
+
+    return load_exports(exports, database, tag, progress)
+
+
+def _described(report: KowalskiReport) -> str:
+    of = f"snapshot {report.snapshot}" + ("" if report.since is None else f" since {report.since}")
+    if report.since == report.snapshot:
+        return f"Nothing to export: the store is at snapshot {report.snapshot} still."
+    if not report.written:
+        return f"Exported before: {of}, in {report.export}."
+    counts = [
+        f"{counted(number, collection[:-1] if collection.endswith('s') else collection + ' link')} to {action}"
+        for collection, actions in report.counts.items()
+        for action, number in actions.items()
+        if number
+    ]
+    return (
+        f"Exported {of}: {', '.join(counts) or 'no change'}; {counted(report.epochs, 'epoch')}, "
+        f"{counted(report.files, 'file')}, {size_text(report.bytes)}, {report.seconds:.1f} s, in {report.export}."
+    )
+
+
+def _described_load(report: LoadReport) -> str:
+    if not report.exports:
+        return f"Nothing to load: the collections of {report.tag} hold snapshot {report.snapshot}."
+    return (
+        f"Loaded {', '.join(report.exports)}: {counted(report.documents, 'document')} of "
+        f"{counted(report.files, 'file')} into the collections of {report.tag}, which hold snapshot "
+        f"{report.snapshot} now; {report.seconds:.1f} s."
+    )

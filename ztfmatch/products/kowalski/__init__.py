@@ -1,0 +1,1 @@
+"""Kowalski: documents of a snapshot, or of what changed since another, as files; and those files in its MongoDB."""
