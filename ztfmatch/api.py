@@ -28,6 +28,7 @@ from ztfmatch.schema import TABLES
 if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
     import pyarrow.dataset as ds
 
+    from ztfmatch.io.scope import ReleaseScope
     from ztfmatch.operations.append import AppendConfig, AppendReport
     from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.search import Answer, Query
+    from ztfmatch.products.publish import HatsConfig, Part, PublishReport
 
 Place = str | os.PathLike[str]
 
@@ -183,6 +185,60 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
+    def publish_hats(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        config: HatsConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves as a HATS collection; see :func:`ztfmatch.products.publish.publish_hats`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_hats(self.files, scope, _directory(output), runner, config)
+
+    def publish_objects(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        config: HatsConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write objects with statistics; see :func:`ztfmatch.products.publish.publish_objects`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_objects(self.files, scope, _directory(output), runner, config)
+
+    def publish_bulk(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves as one file a unit; see :func:`ztfmatch.products.publish.publish_bulk`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_bulk(self.files, scope, _directory(output), runner)
+
+    def publish_tar(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        part: Part,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.products.publish.publish_tar`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_tar(self.files, scope, _directory(output), runner, part)
 
 
 @dataclass(frozen=True)
@@ -380,6 +436,10 @@ def import_matchfiles(
 
 def _places(places: str | Sequence[str]) -> list[str]:
     return [places] if isinstance(places, str) else [os.fspath(place) for place in places]
+
+
+def _directory(output: Place) -> Path:
+    return Path(output).expanduser().absolute()
 
 
 def _table(name: str) -> Any:

@@ -12,6 +12,7 @@ from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.query import query
+from ztfmatch.cli.publish import publish
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
@@ -52,6 +53,7 @@ for _command in (
     *(rematch, lineage),
     *(import_, export, load),
     *(compact, history, diff, rollback, vacuum),
+    publish,
     *(schema, simulate, demo),
 ):
     main.add_command(_command)

@@ -29,7 +29,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,6 +105,24 @@ class ReleaseScope:
         """Digest of all that it says."""
         return short_digest(json.dumps(self.to_json(), sort_keys=True).encode())
 
+    def within(self, since: float | None, until: float | None) -> ReleaseScope:
+        """What of it began between two MJD, ``since <= t < until``.
+
+        Raises
+        ------
+        ScopeError
+            If the dates end before they start, or no window of any program reaches into them.
+        """
+        if since is not None and until is not None and until <= since:
+            raise ScopeError(f"the dates end before they start: since MJD {since}, until MJD {until}")
+        clipped = [_clipped(window, since, until) for window in self.windows]
+        windows = tuple(window for window in clipped if window is not None)
+        if not windows:
+            raise ScopeError(
+                f"no program of release {self.release!r} has epochs between MJD {since} and {until}: the scope is empty"
+            )
+        return replace(self, windows=windows)
+
     def shows_unit(self, field: int, fid: int) -> bool:
         """Whether a unit of this field and filter can be in it."""
         return bool(self.of_units(np.array([field]), np.array([fid]))[0])
@@ -126,6 +144,13 @@ class ReleaseScope:
             high = math.inf if window.until is None else window.until
             inside |= (programid == window.programid) & (obsmjd >= low) & (obsmjd < high)
         return inside
+
+
+def _clipped(window: Window, since: float | None, until: float | None) -> Window | None:
+    """What of a window lies between two bounds; None if nothing does."""
+    low = max((bound for bound in (window.since, since) if bound is not None), default=None)
+    high = min((bound for bound in (window.until, until) if bound is not None), default=None)
+    return None if low is not None and high is not None and high <= low else Window(window.programid, low, high)
 
 
 def read_scope(path: Path) -> ReleaseScope:

@@ -88,10 +88,10 @@ def _of_detections(name: str, level: int, **changes: object) -> Column:
 
 
 LIGHTCURVE: Final = (
-    _of_detections("hmjd", 5),
+    _of_detections("hmjd", 9),
     _of_detections("mag", 5, description="Calibrated magnitude, no colour term", nullable=False),
     _of_detections(
-        "magerr", 5, description=f"1-sigma error of mag, rounded to {MAGERR_BITS} significant bits (0.05 %) by default"
+        "magerr", 9, description=f"1-sigma error of mag, rounded to {MAGERR_BITS} significant bits (0.05 %) by default"
     ),
     Column(
         "clrcoeff",
@@ -101,7 +101,7 @@ LIGHTCURVE: Final = (
         "ledger",
         nullable=True,
         encoding=Encoding.DICTIONARY,
-        zstd_level=5,
+        zstd_level=9,
     ),
     _of_detections("catflags", 5, type=pa.int32()),
 )

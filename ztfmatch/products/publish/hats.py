@@ -56,7 +56,7 @@ class HatsConfig:
 
     partition_bytes: int = 160_000_000
     partition_rows: int = 1_000_000
-    min_order: int = 3
+    min_order: int = 2
     magerr_bits: int = MAGERR_BITS
 
     def validate(self) -> None:

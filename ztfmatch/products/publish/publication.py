@@ -54,6 +54,8 @@ class PublishReport:
     epochs: int
     bytes: int
     seconds: float
+    sha256: str = ""
+    """Of the file, where the product is one."""
 
 
 @dataclass(frozen=True)
