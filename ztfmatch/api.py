@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.search import Answer, Query
     from ztfmatch.products.publish import HatsConfig, Part, PublishReport
+    from ztfmatch.products.views import DeltaReport, HatsViewReport
 
 Place = str | os.PathLike[str]
 
@@ -239,6 +240,21 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_tar(self.files, scope, _directory(output), runner, part)
+
+    def view_delta(self, output: Place) -> DeltaReport:
+        """Show it as Delta tables over its own files; see :func:`ztfmatch.products.views.view_delta`."""
+        from ztfmatch.products.views import view_delta
+
+        return view_delta(self.files, _directory(output))
+
+    def view_hats(
+        self, output: Place, resources: Resources | None = None, progress: Progress = no_progress
+    ) -> HatsViewReport:
+        """Show it to LSDB over its own files; see :func:`ztfmatch.products.views.view_hats`."""
+        from ztfmatch.products.views import view_hats
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return view_hats(self.files, _directory(output), runner)
 
 
 @dataclass(frozen=True)

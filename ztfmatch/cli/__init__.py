@@ -16,6 +16,8 @@ from ztfmatch.cli.publish import publish
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
+from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
+from ztfmatch.cli.view import view
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -53,7 +55,7 @@ for _command in (
     *(rematch, lineage),
     *(import_, export, load),
     *(compact, history, diff, rollback, vacuum),
-    publish,
+    *(publish, view),
     *(schema, simulate, demo),
 ):
     main.add_command(_command)

@@ -38,6 +38,12 @@ def pixel_directory(catalog: str, tile: Tile) -> str:
     return f"{catalog}/{_DATASET}/Norder={tile.order}/Dir={directory}/Npix={tile.npix}"
 
 
+def tile_of_file(path: str) -> Tile:
+    """Tile of a partition's file."""
+    order, _, pixel = path.removesuffix(".parquet").split("/")[-3:]
+    return Tile(int(order.partition("=")[2]), int(pixel.partition("=")[2]))
+
+
 def index_file(catalog: str, number: int) -> str:
     """Part of an index catalog."""
     return f"{catalog}/{_DATASET}/index/part.{number}.parquet"
@@ -52,6 +58,12 @@ def write_properties(storage: Storage, path: str, properties: Mapping[str, Any])
     """Write ``key = value`` lines, in the order given; what is None is left out."""
     lines = [f"{key} = {_text(value)}" for key, value in properties.items() if value is not None]
     return write_bytes(storage, path, "\n".join(["#HATS", *lines, ""]).encode())
+
+
+def write_both_properties(storage: Storage, catalog: str, properties: Mapping[str, Any]) -> list[Output]:
+    """Write a catalog's properties under their present name, and under the one that older readers know."""
+    names = ("hats.properties", "properties")
+    return [write_properties(storage, f"{catalog}/{name}", properties) for name in names]
 
 
 def _text(value: Any) -> str:

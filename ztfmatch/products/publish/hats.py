@@ -232,27 +232,16 @@ def _sky(
         "hats_estsize": sum(output.size for output in written) // 1024,
         **_common(publishing),
     }
-    tiles = [_tile_of(output.path) for output in written]
+    tiles = [hats.tile_of_file(output.path) for output in written]
     return [
-        *_properties(catalog, directory, properties),
+        *hats.write_both_properties(catalog.out, directory, properties),
         hats.write_partition_info(catalog.out, directory, tiles),
         *hats.write_dataset_metadata(catalog.out, directory, catalog.table.schema, [output.path for output in written]),
     ]
 
 
-def _tile_of(path: str) -> Tile:
-    order, _, pixel = path.removesuffix(".parquet").split("/")[-3:]
-    return Tile(int(order.partition("=")[2]), int(pixel.partition("=")[2]))
-
-
-def _properties(catalog: tasks.Catalog, directory: str, properties: dict[str, Any]) -> list[Output]:
-    """Properties under the present name, and under the one that older readers know."""
-    names = ("hats.properties", "properties")
-    return [hats.write_properties(catalog.out, f"{directory}/{name}", properties) for name in names]
-
-
 def _primary(publishing: Publishing, catalog: tasks.Catalog, plan: Plan, written: Sequence[Row]) -> list[Output]:
-    files = {_tile_of(output.path): output for output in outputs_of(written)}
+    files = {hats.tile_of_file(output.path): output for output in outputs_of(written)}
     ordered = [files[piece.tile] for piece in plan.partitions]
     skymap: dict[int, int] = {}
     for result in written:
@@ -289,7 +278,7 @@ def _index(publishing: Publishing, catalog: tasks.Catalog, index: Sequence[Row],
     schema = pa.schema([field.with_name(name) for field, name in zip(INDEX.schema, names, strict=True)])
     paths = [output.path for output in written]
     metadata = hats.write_dataset_metadata(catalog.out, catalog.index, schema, paths)
-    return [*written, *metadata, *_properties(catalog, catalog.index, properties)]
+    return [*written, *metadata, *hats.write_both_properties(catalog.out, catalog.index, properties)]
 
 
 def _collection(publishing: Publishing, catalog: tasks.Catalog, has_margin: bool) -> Output:
