@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,16 +140,3 @@ class Region:
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values, for a manifest."""
         return [{"shape": type(shape).__name__.lower(), **vars(shape)} for shape in self.shapes]
-
-
-def region_of(shapes: Sequence[Cap | Polygon | PixelSet], name: str) -> Region:
-    """Region of at least one shape.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    if not shapes:
-        raise ValueError(f"{name} is an empty region")
-    return Region(tuple(shapes), name)

@@ -79,7 +79,7 @@ def moc_region(path: Path) -> Region:
         raise ConfigError(f"{path}: expected a MOC named {', '.join(_MOC_FORMATS)}")
     mocpy = _optional("mocpy", "a MOC")
     try:
-        ranges = mocpy.MOC.load(str(path), format=form).to_order29_ranges
+        ranges = mocpy.MOC.load(str(path), format=form).to_depth29_ranges
     except Exception as error:  # noqa: BLE001  (what its parsers raise is of many kinds, some of them panics)
         raise ConfigError(f"{path} is no MOC: {str(error).splitlines()[0] if str(error) else error!r}") from None
     if not len(ranges):
