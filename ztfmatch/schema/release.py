@@ -60,6 +60,7 @@ _POSITION: Final = (
         _OF_REFERENCE,
         encoding=Encoding.SPLIT,
         bounds=True,
+        zstd_level=9,
     ),
     Column(
         "objdec",
@@ -69,6 +70,7 @@ _POSITION: Final = (
         _OF_REFERENCE,
         encoding=Encoding.SPLIT,
         bounds=True,
+        zstd_level=9,
     ),
 )
 
@@ -78,7 +80,7 @@ _NEPOCHS: Final = Column(
     "",
     "Epochs of the lightcurve, flagged ones too; never 0",
     _OF_RELEASE,
-    encoding=Encoding.DELTA,
+    encoding=Encoding.SPLIT,
     bounds=True,
 )
 
@@ -103,7 +105,7 @@ LIGHTCURVE: Final = (
         encoding=Encoding.DICTIONARY,
         zstd_level=9,
     ),
-    _of_detections("catflags", 5, type=pa.int32()),
+    _of_detections("catflags", 9, type=pa.int32()),
 )
 """Epochs of a lightcurve, by time; types are those of an element."""
 

@@ -51,6 +51,7 @@ def publish_bulk(snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, run
     results = publishing.run(runner, "bulk files", write_unit, bulk_tasks(publishing, runner))
     written = outputs_of(results)
     counts = {name: sum(result[name] for result in results) for name in ("objects", "epochs")}
+    publishing.check_epochs(counts["epochs"])
     directory = bulk_directory(scope.release)
     sums = md5_list(written, f"{directory}/")
     extra = [

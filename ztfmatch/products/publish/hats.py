@@ -15,7 +15,7 @@ import pyarrow as pa
 
 import ztfmatch
 from ztfmatch.config import MARGIN_ARCSEC
-from ztfmatch.errors import ConfigError, ScopeError
+from ztfmatch.errors import ConfigError
 from ztfmatch.io import hats
 from ztfmatch.io.outputs import Output
 from ztfmatch.io.scope import ReleaseScope
@@ -118,10 +118,7 @@ def _publish(
     sources = _sources(snapshot)
     counted = publishing.run(runner, "counting", tasks.count_tile, _count_tasks(catalog, sources, config))
     plan = plan_partitions(sources, counted, config.limits)
-    if not plan.partitions:
-        raise ScopeError(
-            f"no epoch of snapshot {snapshot.number} is in the scope of release {scope.release!r}: nothing to publish"
-        )
+    publishing.check_epochs(plan.rows)
     outputs = _write(publishing, catalog, plan, counted, runner)
     counts = {"objects": plan.rows, "epochs": sum(result["epochs"] for result in counted)}
     return publishing.finish(outputs, counts | {"partitions": len(plan.partitions)})

@@ -112,10 +112,13 @@ class Publishing:
             If something is at the output's place.
         ConfigError
             If that is no local path, or its directory is not there.
+        SnapshotNotFoundError
+            If a vacuum took the snapshot away.
         ScopeError
             If no exposure of the snapshot is in scope.
         """
         check_place(self.output)
+        check_snapshot(self.snapshot)
         if not self._has_exposures():
             raise ScopeError(
                 f"no exposure of snapshot {self.snapshot.number} is in the scope of release {self.scope.release!r} "
@@ -141,8 +144,31 @@ class Publishing:
         try:
             return runner.run(Job(title, function, tasks, _STAGED_UNDER, self.out))
         except JobFailedError:
-            check_snapshot(self.snapshot)
+            try:
+                check_snapshot(self.snapshot)
+            except SnapshotNotFoundError:
+                self.abandon()
+                raise
             raise
+
+    def abandon(self) -> None:
+        """Delete what was made."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def check_epochs(self, epochs: int, where: str = "") -> None:
+        """Raise if nothing is left to publish; what was made is deleted.
+
+        Raises
+        ------
+        ScopeError
+        """
+        if not epochs:
+            self.abandon()
+            number = self.snapshot.number
+            raise ScopeError(
+                f"no epoch of snapshot {number} is in the scope of release {self.scope.release!r}{where}: nothing to "
+                "publish"
+            )
 
     def units(self) -> list[UnitFiles]:
         """Units that the scope allows, in order of their objectids, with the files that may have something of them."""

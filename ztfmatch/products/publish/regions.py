@@ -23,7 +23,8 @@ _SECTOR_DAYS: Final = 27.4
 _COLUMNS: Final = (44.5, 2092.5)
 _ROWS: Final = (0.5, 2048.5)
 """Edges of the pixels of a CCD that see the sky, as tess-point counts them."""
-_POINTS_A_SIDE: Final = 16
+_POINTS_A_SIDE: Final = 6
+"""Two degrees apart, between which distortion bends a side by arcseconds."""
 
 
 def cone_region(ra: float, dec: float, radius_deg: float) -> Region:

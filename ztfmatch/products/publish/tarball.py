@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ztfmatch.errors import ScopeError, StorageError
+from ztfmatch.errors import StorageError
 from ztfmatch.io.outputs import HashedFile, Output, write_bytes
 from ztfmatch.io.records import short_digest
 from ztfmatch.io.scope import ReleaseScope
@@ -90,9 +89,7 @@ def publish_tar(
     tasks = bulk_tasks(publishing, runner, part.region)
     results = publishing.run(runner, "lightcurves", write_unit, tasks)
     counts = {name: sum(result[name] for result in results) for name in ("objects", "epochs")}
-    if not counts["epochs"]:
-        shutil.rmtree(publishing.partial, ignore_errors=True)
-        raise ScopeError(f"no epoch in the scope of release {scope.release!r} lies in {part.region.name}")
+    publishing.check_epochs(counts["epochs"], f" and in {part.region.name}")
     return _finish(publishing, part, outputs_of(results), counts)
 
 
@@ -140,7 +137,7 @@ def _move(publishing: Publishing) -> None:
         (publishing.partial / _BUILT_AS).rename(publishing.output)
     except OSError as error:
         raise StorageError(f"cannot rename to {publishing.output}: {error.strerror}") from error
-    shutil.rmtree(publishing.partial, ignore_errors=True)
+    publishing.abandon()
 
 
 def _dates(part: Part) -> str:
