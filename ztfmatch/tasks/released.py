@@ -49,12 +49,13 @@ class ScopedExposures:
 
 def exposures_in_scope(ledger: pa.Table, scope: ReleaseScope) -> ScopedExposures:
     """The exposures of ledger rows, with LEDGER_COLUMNS, that a release may show."""
-    chosen = ledger.filter(pa.array(_in_scope(ledger, scope)))
+    chosen = ledger.filter(pa.array(in_scope(ledger, scope)))
     clrcoeff = chosen["clrcoeff"].to_numpy().astype(np.float32)
     return ScopedExposures(build_map(chosen["exposureid"].to_numpy()), clrcoeff)
 
 
-def _in_scope(ledger: pa.Table, scope: ReleaseScope) -> Mask:
+def in_scope(ledger: pa.Table, scope: ReleaseScope) -> Mask:
+    """Whether each exposure of ledger rows, with LEDGER_COLUMNS, is in a scope."""
     programid = pc.fill_null(ledger["programid"], 0).to_numpy()
     inside = scope.of_programs(programid, ledger["obsmjd"].to_numpy())
     inside &= scope.of_units(ledger["field"].to_numpy(), ledger["fid"].to_numpy())

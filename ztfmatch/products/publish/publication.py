@@ -33,7 +33,7 @@ from ztfmatch.operations.common import OperationId, Row, Stopwatch, tiles_of_foo
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.survey import Unit, objectid_range
-from ztfmatch.tasks.released import LEDGER_COLUMNS, exposures_in_scope
+from ztfmatch.tasks.released import LEDGER_COLUMNS, in_scope
 from ztfmatch.tasks.staging import Function, Task
 
 MANIFEST_FILE: Final = "release.json"
@@ -129,7 +129,7 @@ class Publishing:
     def _has_exposures(self) -> bool:
         """Whether any exposure is in scope; files are read until one is found."""
         files = (read_file_rows(self.snapshot.storage, file, LEDGER_COLUMNS) for file in self.ledger)
-        return any(len(exposures_in_scope(rows, self.scope).clrcoeff) for rows in files)
+        return any(in_scope(rows, self.scope).any() for rows in files)
 
     def run(self, runner: Runner, title: str, function: Function, tasks: Sequence[Task]) -> list[Row]:
         """Results of tasks, which are kept until the product is finished.
