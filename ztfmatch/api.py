@@ -19,7 +19,7 @@ from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources, StoreC
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.storage import Storage
+from ztfmatch.io.storage import Storage, is_url
 from ztfmatch.products import query
 from ztfmatch.products.status import Status, status_of
 from ztfmatch.runner import Progress, no_progress, open_runner
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.search import Answer, Query
     from ztfmatch.products.publish import HatsConfig, Part, PublishReport
+    from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.views import DeltaReport, HatsViewReport
 
 Place = str | os.PathLike[str]
@@ -455,6 +456,8 @@ def _places(places: str | Sequence[str]) -> list[str]:
 
 
 def _directory(output: Place) -> Path:
+    if is_url(os.fspath(output)):
+        raise ConfigError(f"{output}: products are made in a local directory; copy them to where they are to be")
     return Path(output).expanduser().absolute()
 
 

@@ -14,6 +14,7 @@ import click
 from ztfmatch.cli.common import (
     AnyCommand,
     Command,
+    InOrder,
     Size,
     counted,
     emit,
@@ -50,7 +51,7 @@ class Date(click.ParamType[float]):
             self.fail(f"{value!r} is no date; expected something like 2018-11-15, or an MJD", param, ctx)
 
 
-@click.group()
+@click.group(cls=InOrder)
 def publish() -> None:
     """Make a data release of a STORE.
 

@@ -11,6 +11,7 @@ import click
 from ztfmatch.cli.common import (
     AnyCommand,
     Command,
+    InOrder,
     counted,
     emit,
     json_option,
@@ -24,7 +25,7 @@ from ztfmatch.config import Resources
 _OUTPUT = click.Path(path_type=Path)
 
 
-@click.group()
+@click.group(cls=InOrder)
 def view() -> None:
     """Show a STORE to other tools without a copy.
 

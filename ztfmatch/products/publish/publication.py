@@ -28,7 +28,7 @@ from ztfmatch.io.outputs import Output, write_bytes
 from ztfmatch.io.parquet import DataFile, read_file_rows
 from ztfmatch.io.scope import ReleaseScope
 from ztfmatch.io.snapshot import SnapshotFiles
-from ztfmatch.io.storage import Storage, is_url
+from ztfmatch.io.storage import Storage
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
@@ -263,8 +263,6 @@ def check_place(output: Path) -> None:
     ------
     OutputExistsError, ConfigError
     """
-    if is_url(str(output)) or str(output).partition(":/")[0] in ("s3", "gs", "az"):
-        raise ConfigError(f"{output}: products are written to a local directory; copy them to where they are to be")
     if output.exists() or output.is_symlink():
         raise OutputExistsError(f"{output} exists already: give a place where nothing is")
     if not output.parent.is_dir():
