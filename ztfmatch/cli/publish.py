@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ztfmatch.products.publish import HatsConfig, PublishReport
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OUTPUT = click.Path(path_type=Path)
+_OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
 
 
 class Date(click.ParamType[float]):
@@ -118,7 +118,7 @@ def layout_options(command: AnyCommand) -> AnyCommand:
     show_default=True,
     help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-def publish_hats(snapshot: Any, scope: Any, output: Path, layout: HatsConfig, resources: Resources,
+def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
                  as_json: bool) -> None:  # fmt: skip
     """Write lightcurves as a HATS collection, which LSDB opens.
 
@@ -136,7 +136,7 @@ def publish_hats(snapshot: Any, scope: Any, output: Path, layout: HatsConfig, re
 @publish.command("objects", cls=Command)
 @release_options
 @layout_options
-def publish_objects(snapshot: Any, scope: Any, output: Path, layout: HatsConfig, resources: Resources,
+def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
                     as_json: bool) -> None:  # fmt: skip
     """Write the object source database: every object with the statistics of its released epochs.
 
@@ -153,7 +153,7 @@ def publish_objects(snapshot: Any, scope: Any, output: Path, layout: HatsConfig,
 
 @publish.command("bulk", cls=Command)
 @release_options
-def publish_bulk(snapshot: Any, scope: Any, output: Path, resources: Resources, as_json: bool) -> None:
+def publish_bulk(snapshot: Any, scope: Any, output: str, resources: Resources, as_json: bool) -> None:
     """Write one Parquet file a field, filter and quadrant, as IRSA's bulk downloads.
 
     Files OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet, with a list of MD5
@@ -219,7 +219,7 @@ def _numbers(text: str) -> list[float]:
     help="Sector of TESS. Footprint and dates come from tess-point (pip install 'ztfmatch[publish]'), unless a "
     "region, --since and --until are given.",
 )
-def publish_tess(snapshot: Any, scope: Any, output: Path, sector: int, region: Any, since: float | None,
+def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: Any, since: float | None,
                  until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves in a TESS sector's footprint and dates as one tar file.
 
@@ -240,7 +240,7 @@ def publish_tess(snapshot: Any, scope: Any, output: Path, sector: int, region: A
 @release_options
 @region_options
 @click.option("--label", default="region", show_default=True, help="Added to the release's label in file names.")
-def publish_tar(snapshot: Any, scope: Any, output: Path, label: str, region: Any, since: float | None,
+def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any, since: float | None,
                 until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves of a region of the sky as one tar file.
 

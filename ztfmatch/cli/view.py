@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ztfmatch.cli.common import (
@@ -22,7 +20,7 @@ from ztfmatch.cli.common import (
 )
 from ztfmatch.config import Resources
 
-_OUTPUT = click.Path(path_type=Path)
+_OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
 
 
 @click.group(cls=InOrder)
@@ -46,7 +44,7 @@ def _snapshot_option(command: AnyCommand) -> AnyCommand:
 @click.argument("output", type=_OUTPUT)
 @_snapshot_option
 @json_option
-def view_delta(store: str, output: Path, snapshot: int | None, as_json: bool) -> None:
+def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
     """Write Delta logs over a snapshot's files, one table each, for Delta's readers.
 
     OUTPUT gets a link to every file, and logs that list exactly those of the snapshot. Called again, it adds a version
@@ -72,7 +70,7 @@ def view_delta(store: str, output: Path, snapshot: int | None, as_json: bool) ->
 @_snapshot_option
 @resource_options
 @json_option
-def view_hats(store: str, output: Path, snapshot: int | None, resources: Resources, as_json: bool) -> None:
+def view_hats(store: str, output: str, snapshot: int | None, resources: Resources, as_json: bool) -> None:
     """Show a compacted snapshot to LSDB: objects, and links to its detections.
 
     Two HATS catalogs with the store's tiles as partitions; joined by objectid they give lightcurves. A view is of one
