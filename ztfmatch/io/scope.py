@@ -26,6 +26,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -153,7 +154,7 @@ def _clipped(window: Window, since: float | None, until: float | None) -> Window
     return None if low is not None and high is not None and high <= low else Window(window.programid, low, high)
 
 
-def read_scope(path: Path) -> ReleaseScope:
+def read_scope(path: str | os.PathLike[str]) -> ReleaseScope:
     """Read a scope file.
 
     Raises
@@ -162,7 +163,7 @@ def read_scope(path: Path) -> ReleaseScope:
         If it cannot be read, or says what cannot be; the message has the file and the value.
     """
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             table = tomllib.load(stream)
         return parse_scope(table)
     except OSError as error:

@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from ztfmatch.errors import ConfigError
 from ztfmatch.schema import TABLES, Column, Table
+from ztfmatch.schema.release import RELEASE_TABLES
 
 
 def tables(name: str | None = None) -> list[Table]:
-    """All tables, or one.
+    """All tables of a store, or one of them, or of a release.
 
     Raises
     ------
@@ -20,9 +21,12 @@ def tables(name: str | None = None) -> list[Table]:
     """
     if name is None:
         return list(TABLES.values())
-    if name not in TABLES:
-        raise ConfigError(f"no table {name!r}; there are: {', '.join(TABLES)}")
-    return [TABLES[name]]
+    known = TABLES | RELEASE_TABLES
+    if name not in known:
+        raise ConfigError(
+            f"no table {name!r}; there are: {', '.join(TABLES)}; of releases: {', '.join(RELEASE_TABLES)}"
+        )
+    return [known[name]]
 
 
 def type_text(column: Column) -> str:
