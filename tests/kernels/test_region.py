@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import healpy
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -71,6 +74,30 @@ def test_pixel_set_equals_mocpy() -> None:
     got = Region((PixelSet(ranges),)).contains(ra, dec)
     np.testing.assert_array_equal(got, moc.contains_lonlat(ra * u.deg, dec * u.deg))
     assert 0 < got.sum() < len(ra)
+
+
+@pytest.mark.parametrize("shape", ["cap", "polygon", "pixels"])
+def test_may_touch_is_true_of_every_cap_that_has_a_point_inside(shape: str) -> None:
+    """And false of all that are far away."""
+    pixels = healpy.ang2pix(64, [20.0, 25.0, 15.0, 20.0], [-40.0, -38.0, -45.0, -47.0], nest=True, lonlat=True)
+    made = {
+        "cap": Cap(20.0, -40.0, 11.0),
+        "polygon": Polygon(((10.0, -50.0), (30.0, -50.0), (31.0, -30.0), (9.0, -31.0))),
+        "pixels": PixelSet(tuple((n << 46, (n + 1) << 46) for n in sorted(pixels.tolist()))),
+    }[shape]
+    rng = np.random.default_rng(7)
+    touched = 0
+    for ra, dec in zip(*np.hstack([sky(200, 8, (20.0, -40.0), 30.0), sky(200, 9)]), strict=True):
+        radius = math.radians(rng.uniform(0.3, 6.0))
+        centre = np.array(healpy.ang2vec(ra, dec, lonlat=True))
+        points = rng.normal(size=(400, 3)) * radius * 0.6 + centre
+        points /= np.linalg.norm(points, axis=1)[:, None]
+        inside = made.contains(points[points @ centre >= np.cos(radius)]).any()
+        told = Region((made,)).may_touch(centre, radius)
+        assert told or not inside
+        assert not told or centre @ healpy.ang2vec(20.0, -40.0, lonlat=True) > np.cos(np.radians(25.0))
+        touched += bool(inside)
+    assert touched > 5
 
 
 def test_region_is_the_union_of_its_shapes() -> None:

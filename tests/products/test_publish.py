@@ -516,7 +516,7 @@ def test_publish_more_memory_than_a_worker_has_is_told_before_the_start(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (HatsConfig(partition_bytes=0), "partition size 0 bytes must be at least 1"),
+        (HatsConfig(partition_bytes=0), r"partition size 0 bytes is outside 1\.\.32000000000"),
         (HatsConfig(partition_rows=0), "partition rows 0 must be at least 1"),
         (HatsConfig(min_order=13), r"order 13 of the largest partition is outside 0\.\.12"),
         (HatsConfig(magerr_bits=25), r"magerr bits 25 are outside 1\.\.24"),

@@ -141,6 +141,12 @@ def test_delta_view_after_append_rematch_compact_rollback_is_the_snapshot(
     assert table.version() == 4
     table.load_as_version(0)
     assert table.to_pyarrow_table().num_rows == store.snapshot(1).status.detections
+    before = len(list((place / "detections").glob("*.parquet")))
+    newest = deltalake.DeltaTable(place / "detections")
+    newest.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    assert len(list((place / "detections").glob("*.parquet"))) == len(newest.file_uris()) < before
+    assert store.snapshot().view_delta(place).changed == []
+    assert_viewed(store.snapshot(), place, deltalake)
 
 
 def test_delta_view_again_changes_nothing(survey: ztfmatch.Store, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
             f"{directory}/{bulk_path(files.unit, publishing.scope.release)}",
             region,
         )
-        for files in publishing.units()
+        for files in publishing.units(region)
     ]
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
     return tasks

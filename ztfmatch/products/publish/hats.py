@@ -34,6 +34,8 @@ from ztfmatch.tasks.partition import HELD_BYTES
 from ztfmatch.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
 
 _BYTES_PER_OBJECT: Final = {tasks.LIGHTCURVES: 200, tasks.OBJECTS: 1600}
+_MOST_BYTES: Final = 32_000_000_000
+"""Readers count the elements of a column's lists in 31 bits."""
 _COPIES: Final = 4
 """Of a partition at once: in pieces, joined, sorted, encoded."""
 
@@ -66,8 +68,8 @@ class HatsConfig:
         ------
         ConfigError
         """
-        if self.partition_bytes < 1:
-            raise ConfigError(f"partition size {self.partition_bytes} bytes must be at least 1")
+        if not 1 <= self.partition_bytes <= _MOST_BYTES:
+            raise ConfigError(f"partition size {self.partition_bytes} bytes is outside 1..{_MOST_BYTES}")
         if self.partition_rows < 1:
             raise ConfigError(f"partition rows {self.partition_rows} must be at least 1")
         if not 0 <= self.min_order <= MAX_PARTITION_ORDER:
@@ -116,7 +118,9 @@ def _publish(
     publishing.begin()
     catalog = _catalog(content, publishing, config)
     sources = _sources(snapshot)
-    counted = publishing.run(runner, "counting", tasks.count_tile, _count_tasks(catalog, sources, config))
+    count_tasks = _count_tasks(catalog, sources, config)
+    runner.check_memory({task.key: _counting_bytes(task) for task in count_tasks})
+    counted = publishing.run(runner, "counting", tasks.count_tile, count_tasks)
     plan = plan_partitions(sources, counted, config.limits)
     publishing.check_epochs(plan.rows)
     outputs = _write(publishing, catalog, plan, counted, runner)
@@ -173,6 +177,16 @@ def _count_tasks(
     catalog: tasks.Catalog, sources: Sequence[tasks.TileSource], config: HatsConfig
 ) -> list[tasks.CountTask]:
     return [tasks.CountTask(f"count-{tile_text(s.tile)}", catalog, s, config.limits) for s in sources]
+
+
+def _counting_bytes(task: tasks.CountTask) -> int:
+    rows = sum(file.rows for file in task.source.detections)
+    objects = sum(file.rows for file in task.source.objects)
+    return (
+        WORKER_BASE_BYTES
+        + _BYTES_PER_OBJECT[tasks.LIGHTCURVES] * objects
+        + BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
+    )
 
 
 def _projected_bytes(task: tasks.WriteTask, plan: Plan) -> int:

@@ -8,6 +8,7 @@ Nothing of when or where it was made is inside: the same snapshot, scope and set
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from ztfmatch.io.parquet import DataFile, read_file_rows
 from ztfmatch.io.scope import ReleaseScope
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.region import Region
+from ztfmatch.kernels.sphere import unit_vector
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
@@ -170,13 +173,21 @@ class Publishing:
                 "publish"
             )
 
-    def units(self) -> list[UnitFiles]:
-        """Units that the scope allows, in order of their objectids, with the files that may have something of them."""
+    def units(self, region: Region | None = None) -> list[UnitFiles]:
+        """Units that the scope allows, in order of their objectids, with the files that may have something of them.
+
+        Parameters
+        ----------
+        region : Region, optional
+            Only units that may reach into it.
+        """
         tiling = self.snapshot.tiling
         rows = self.snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "ra", "dec", "radius"]).to_pylist()
         tiles: dict[Unit, set[Any]] = {}
         for row in rows:
-            if row["ra"] is not None and self.scope.shows_unit(row["field"], row["fid"]):
+            if row["ra"] is None or not self.scope.shows_unit(row["field"], row["fid"]):
+                continue
+            if region is None or region.may_touch(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"])):
                 tiles.setdefault(unit_of(row), set()).update(tiles_of_footprint(tiling, row))
         return [self._files_of(unit, sorted(tiles[unit])) for unit in sorted(tiles, key=objectid_range)]
 
