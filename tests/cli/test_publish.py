@@ -118,6 +118,12 @@ def test_view_delta_and_hats_say_what_they_show(scene: Scene, tmp_path: Path) ->
     assert "partition" in done("view", "hats", scene.store, tmp_path / "more")
 
 
+def test_schema_of_a_release_lists_nested_columns() -> None:
+    rows = {column["name"]: column for column in report("schema", "lightcurves")[0]["columns"]}
+    assert (rows["lightcurve.hmjd"]["type"], rows["lightcurve.hmjd"]["unit"]) == ("double", "day")
+    assert "all programs" in done("schema", "releasedobjects")
+
+
 @pytest.mark.parametrize(("group", "names"), [("publish", "hats objects bulk tess tar"), ("view", "delta hats")])
 def test_group_lists_its_commands_in_order(group: str, names: str) -> None:
     text = done(group, "--help")

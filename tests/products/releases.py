@@ -18,7 +18,9 @@ from ztfmatch.products.simulate import SimulationConfig, simulate
 
 CONFIG = SimulationConfig(n_exposures=6, stars_per_quadrant=500)
 MIDDLE = 58340.0
-SCOPE = ReleaseScope("dr2", (Window(1), Window(2, None, MIDDLE)))
+SCOPE = ReleaseScope(
+    "dr2", (Window(1), Window(2, None, MIDDLE)), description="Programs 1 and 2: a = b, ünïcode, C:\\x #1 !"
+)
 SMALL = HatsConfig(partition_rows=500, magerr_bits=24)
 """Many partitions, and every bit."""
 

@@ -147,6 +147,7 @@ def test_skymap_and_properties_tell_what_is_there(place: Path, catalog: Any, tru
     pixels = healpy.ang2pix(256, seen.ra.to_numpy(), seen.dec.to_numpy(), nest=True, lonlat=True)
     np.testing.assert_array_equal(skymap, np.bincount(pixels, minlength=healpy.nside2npix(256)))
     info = catalog.hc_structure.catalog_info
+    assert info.obs_description == SCOPE.description
     assert (info.ra_column, info.dec_column, info.healpix_column, info.total_rows) == (
         "objra", "objdec", "_healpix_29", len(seen),
     )  # fmt: skip

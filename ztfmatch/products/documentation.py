@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from ztfmatch.errors import ConfigError
 from ztfmatch.schema import TABLES, Column, Table
-from ztfmatch.schema.release import RELEASE_TABLES
+from ztfmatch.schema.release import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASE_TABLES
 
 
 def tables(name: str | None = None) -> list[Table]:
@@ -26,12 +28,21 @@ def tables(name: str | None = None) -> list[Table]:
         raise ConfigError(
             f"no table {name!r}; there are: {', '.join(TABLES)}; of releases: {', '.join(RELEASE_TABLES)}"
         )
-    return [known[name]]
+    return [_unfolded(known[name])]
+
+
+def _unfolded(table: Table) -> Table:
+    """A table whose nested columns are listed one by one."""
+    parts = tuple(replace(part, name=f"{LIGHTCURVE_COLUMN}.{part.name}") for part in LIGHTCURVE)
+    columns = [(column, *parts) if column.name == LIGHTCURVE_COLUMN else (column,) for column in table.columns]
+    return replace(table, columns=tuple(itertools.chain.from_iterable(columns)))
 
 
 def type_text(column: Column) -> str:
     """Arrow type of a column, with a question mark where it may be null."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_struct(kind):
+        kind = "struct of lists"
     return f"{kind}{'?' if column.nullable else ''}"
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import append, epochal_file, make_store, reference_file, rows_at
 from releases import (
+    CONFIG,
     MIDDLE,
     SCOPE,
     SMALL,
@@ -44,6 +45,7 @@ from ztfmatch.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.kernels.region import Region
 from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
 from ztfmatch.products.publish.regions import cone_region, moc_region, polygon_region, tess_sector
+from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
 from ztfmatch.tasks import bulk, hats
@@ -278,6 +280,36 @@ def test_publish_an_older_snapshot_shows_that_one(store: ztfmatch.Store, tmp_pat
     older = store.snapshot(1)
     older.publish_bulk(tmp_path / "bulk", SCOPE)
     assert_epochs(flat(bulk_rows(tmp_path / "bulk")), expected(older, SCOPE).epochs)
+
+
+def test_publish_after_a_rematch_shows_the_new_objects_alone(store: ztfmatch.Store, tmp_path: Path) -> None:
+    sky = Path(shutil.copytree(Path(store.path).parent / "sky", tmp_path / "sky"))
+    regenerate_references(sky, CONFIG)
+    copy = ztfmatch.open_store(shutil.copytree(store.path, tmp_path / "store"))
+    one = next((sky / "references_1").rglob("*zg*c05*.fits"))
+    copy.rematch(str(one))
+    truth = expected(copy.snapshot(), SCOPE)
+    generations = set(truth.objects.generation)
+    assert generations == {0, 1}
+    copy.snapshot().publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    assert_epochs(flat(nested(tmp_path / "hats"), "lightcurve"), truth.epochs)
+    copy.snapshot().publish_bulk(tmp_path / "bulk", SCOPE)
+    assert_epochs(flat(bulk_rows(tmp_path / "bulk")), truth.epochs)
+    copy.snapshot().publish_objects(tmp_path / "objects", SCOPE, SMALL)
+    assert sorted(nested(tmp_path / "objects")["oid"].to_pylist()) == truth.objects.objectid.tolist()
+
+
+def test_publish_from_an_object_store_is_the_same(s3_bucket: str, tmp_path: Path) -> None:
+    ra, dec = np.array([150.0, 150.01, 150.02]), np.array([2.0, 2.0, 2.01])
+    reference = reference_file(tmp_path, rows_at(ra, dec))
+    catalogs = [epochal_file(tmp_path, rows_at(ra, dec), night) for night in range(3)]
+    for place in (f"{s3_bucket}/store", tmp_path / "store"):
+        append(make_store(place, [reference]), catalogs)  # type: ignore[arg-type]
+        snapshot = ztfmatch.open_store(place).snapshot()
+        assert snapshot.publish_bulk(tmp_path / f"bulk-{place}"[-10:].replace("/", "-"), SCOPES["all"]).epochs == 9
+    first, second = (bulk_rows(path) for path in sorted(tmp_path.iterdir()) if path.is_dir() and path.name != "store")
+    assert first.equals(second)
+    assert first.num_rows == 3
 
 
 def test_publish_resumes_what_a_failure_left(
