@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -335,6 +337,47 @@ def test_publish_resumes_what_a_failure_left(
     assert done[tasks:] == [failed]
     assert hidden(tmp_path) == []
     assert digests(tmp_path / "hats") == digests(tmp_path / "whole")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import ztfmatch
+store, out, product, scope, steps = sys.argv[1:]
+left = [int(steps)]
+replace = Path.replace
+def counted(self, target):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return replace(self, target)
+Path.replace = counted
+getattr(ztfmatch.open_store(store).snapshot(), "publish_" + product)(out, ztfmatch.read_scope(scope))
+print(int(steps) - left[0])
+"""
+"""Publishes, and is killed when so many files have got their names; prints how many there were."""
+
+
+@pytest.mark.parametrize("product", ["hats", "bulk"])
+def test_publish_killed_leaves_nothing_visible_and_the_same_command_finishes(tmp_path: Path, product: str) -> None:
+    store = private_survey(tmp_path / "survey", 1, 1).files.storage.root
+    (tmp_path / "scope.toml").write_text('release = "x"\n[[programs]]\nid = 1\n')
+
+    def run(out: Path, steps: int) -> subprocess.CompletedProcess[str]:
+        words = [store, str(out), product, str(tmp_path / "scope.toml"), str(steps)]
+        return subprocess.run([sys.executable, "-c", _KILLED, *words], capture_output=True, text=True, check=False)
+
+    steps = int(run(tmp_path / "whole", 10**6).stdout)
+    assert steps > 5
+    for killed_at in (1, steps // 2, steps - 1):
+        place = tmp_path / f"killed{killed_at}"
+        place.mkdir()
+        assert run(place / "out", killed_at).returncode == -signal.SIGKILL
+        assert not (place / "out").exists()
+        done = run(place / "out", 10**6)
+        assert int(done.stdout) <= steps
+        assert hidden(place) == []
+        assert digests(place / "out") == digests(tmp_path / "whole")
 
 
 def test_publish_resumed_with_a_damaged_file_writes_it_again(

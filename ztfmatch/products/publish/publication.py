@@ -212,6 +212,7 @@ class Publishing:
         sums = write_bytes(self.out, CHECKSUM_FILE, text.encode())
         manifest = write_bytes(self.out, MANIFEST_FILE, self._manifest(ordered, counts, sums))
         shutil.rmtree(self.partial / paths.STAGING, ignore_errors=True)
+        delete_unfinished(self.partial)
         self.out.sync([output.path for output in (*ordered, sums, manifest)])
         publish(self.partial, self.output)
         return self.report((*ordered, sums, manifest), counts)
@@ -278,6 +279,12 @@ def check_place(output: Path) -> None:
         raise OutputExistsError(f"{output} exists already: give a place where nothing is")
     if not output.parent.is_dir():
         raise ConfigError(f"the directory {output.parent} does not exist: make it first")
+
+
+def delete_unfinished(place: Path) -> None:
+    """Delete what writers left below a directory when they were killed."""
+    for path, _, _ in list(localfiles.unfinished(place)):
+        (place / path).unlink(missing_ok=True)
 
 
 def publish(partial: Path, output: Path) -> None:

@@ -23,7 +23,7 @@ from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import WORKER_BASE_BYTES, Stopwatch
-from ztfmatch.products.publish.publication import check_place, outputs_of, publish
+from ztfmatch.products.publish.publication import check_place, delete_unfinished, outputs_of, publish
 from ztfmatch.products.views.delta import local_root
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, OBJECTS
@@ -76,6 +76,7 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
         link(root / file.path, partial / _link_path(file))
     made = [*_object_files(snapshot, out, written), *_detection_files(snapshot, out, files)]
     shutil.rmtree(partial / paths.STAGING, ignore_errors=True)
+    delete_unfinished(partial)
     out.sync([file.path for file in (*written, *made)])
     publish(partial, output)
     return HatsViewReport(
