@@ -72,12 +72,6 @@ def complaint(words: list[str]) -> str | None:
     if command is None:
         return f"no command {name}"
     context = click.Context(command, info_name=name)
-        return f"no command {words[0]}"
-    if isinstance(command, click.Group) and len(words) > 1:
-        words, command = words[1:], command.commands.get(words[1])
-        if command is None:
-            return f"no command {words[0]}"
-    context = click.Context(command, info_name=words[0])
     try:
         _, rest, _ = command.make_parser(context).parse_args(words)
     except click.UsageError as error:

@@ -41,10 +41,9 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
-    from ztfmatch.products.regeneration import Regeneration
-    from ztfmatch.products.search import Answer, Query
     from ztfmatch.products.publish import HatsConfig, Part, PublishReport
     from ztfmatch.products.regeneration import Regeneration
+    from ztfmatch.products.search import Answer, Query
     from ztfmatch.products.views import DeltaReport, HatsViewReport
 
 Place = str | os.PathLike[str]
@@ -187,6 +186,7 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
+
     def publish_hats(
         self,
         output: Place,

@@ -18,8 +18,8 @@ from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
-from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products import publish
+from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -111,6 +111,8 @@ def test_memory_of_the_largest_export_is_below_its_projection(unit: Path, tmp_pa
     measured = peak_bytes(tmp_path / "store", tmp_path / "two", "export")
     assert measured <= projected
     assert projected <= 2.5 * measured
+
+
 @pytest.mark.parametrize("product", ["publish_hats", "publish_objects", "publish_bulk"])
 def test_memory_of_a_release_is_below_its_projection(
     unit: Path, release_store: ztfmatch.Store, tmp_path: Path, product: str

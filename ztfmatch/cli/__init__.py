@@ -7,13 +7,13 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.common import InOrder
 from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
-from ztfmatch.cli.common import InOrder
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
-from ztfmatch.cli.query import query
 from ztfmatch.cli.publish import publish
+from ztfmatch.cli.query import query
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify

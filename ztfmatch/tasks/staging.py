@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ztfmatch.io import paths
-from ztfmatch.io.outputs import Output
-from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.records import decode, encode
 from ztfmatch.io.storage import Storage
 from ztfmatch.tasks.heap import keep_freed_memory
@@ -49,23 +47,11 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
 def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
     try:
         staged: dict[str, Any] = decode(storage.read(path))
-        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in staged.get("files", ()))
+        written = [*staged.get("files", ()), *staged.get("outputs", ())]
+        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in written)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
-        written = [*map(_data_file, staged.get("files", ())), *map(_output, staged.get("outputs", ()))]
-        whole = all(_as_written(storage, *file) for file in written)
-    except (FileNotFoundError, ValueError, TypeError):
         return None
     return staged if whole else None
-
-
-def _data_file(row: dict[str, Any]) -> tuple[str, str]:
-    file = DataFile(**row)
-    return file.path, file.sha256
-
-
-def _output(row: dict[str, Any]) -> tuple[str, str]:
-    output = Output(**row)
-    return output.path, output.sha256
 
 
 def _as_written(storage: Storage, path: str, sha256: str) -> bool:
