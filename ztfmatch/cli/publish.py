@@ -226,8 +226,7 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
     \b
     Examples:
       ztfmatch publish tess survey.store s0014.tar --release dr2.toml --sector 14
-      ztfmatch publish tess survey.store s0099.tar --release dr2.toml --sector 99 --moc s0099.fits \\
-        --since 2026-01-10 --until 2026-02-06
+      ztfmatch publish tess survey.store s0099.tar --release dr2.toml --sector 99 --moc s0099.fits --since 2026-01-10
     """
     from ztfmatch.products.publish.tarball import sector_part
 
