@@ -22,6 +22,7 @@ __all__ = [
     "ZtfmatchError",
     "init_store",
     "open_store",
+    "read_scope",
 ]
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "Resources": "ztfmatch.config",
     "StoreConfig": "ztfmatch.config",
     "ZtfmatchError": "ztfmatch.errors",
+    "read_scope": "ztfmatch.io.scope",
 }
 
 

@@ -19,7 +19,7 @@ from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources, StoreC
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.storage import Storage
+from ztfmatch.io.storage import Storage, is_url
 from ztfmatch.products import query
 from ztfmatch.products.status import Status, status_of
 from ztfmatch.runner import Progress, no_progress, open_runner
@@ -28,6 +28,7 @@ from ztfmatch.schema import TABLES
 if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
     import pyarrow.dataset as ds
 
+    from ztfmatch.io.scope import ReleaseScope
     from ztfmatch.operations.append import AppendConfig, AppendReport
     from ztfmatch.operations.compact import CompactReport
     from ztfmatch.operations.history import Difference, RollbackReport
@@ -40,8 +41,10 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
+    from ztfmatch.products.publish import HatsConfig, Part, PublishReport
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.search import Answer, Query
+    from ztfmatch.products.views import DeltaReport, HatsViewReport
 
 Place = str | os.PathLike[str]
 
@@ -183,6 +186,76 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
+
+    def publish_hats(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        config: HatsConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves as a HATS collection; see :func:`ztfmatch.products.publish.publish_hats`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_hats(self.files, scope, _directory(output), runner, config)
+
+    def publish_objects(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        config: HatsConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write objects with statistics; see :func:`ztfmatch.products.publish.publish_objects`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_objects(self.files, scope, _directory(output), runner, config)
+
+    def publish_bulk(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves as one file a unit; see :func:`ztfmatch.products.publish.publish_bulk`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_bulk(self.files, scope, _directory(output), runner)
+
+    def publish_tar(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        part: Part,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> PublishReport:
+        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.products.publish.publish_tar`."""
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.publish_tar(self.files, scope, _directory(output), runner, part)
+
+    def view_delta(self, output: Place) -> DeltaReport:
+        """Show it as Delta tables over its own files; see :func:`ztfmatch.products.views.view_delta`."""
+        from ztfmatch.products.views import view_delta
+
+        return view_delta(self.files, _directory(output))
+
+    def view_hats(
+        self, output: Place, resources: Resources | None = None, progress: Progress = no_progress
+    ) -> HatsViewReport:
+        """Show it to LSDB over its own files; see :func:`ztfmatch.products.views.view_hats`."""
+        from ztfmatch.products.views import view_hats
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return view_hats(self.files, _directory(output), runner)
 
 
 @dataclass(frozen=True)
@@ -380,6 +453,12 @@ def import_matchfiles(
 
 def _places(places: str | Sequence[str]) -> list[str]:
     return [places] if isinstance(places, str) else [os.fspath(place) for place in places]
+
+
+def _directory(output: Place) -> Path:
+    if is_url(os.fspath(output)):
+        raise ConfigError(f"{output}: products are made in a local directory; copy them to where they are to be")
+    return Path(output).expanduser().absolute()
 
 
 def _table(name: str) -> Any:

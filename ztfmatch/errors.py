@@ -40,6 +40,17 @@ class ConfigError(ZtfmatchError, ValueError):
     """A setting outside its range, or settings that contradict each other."""
 
 
+class ScopeError(ConfigError):
+    """A release scope that cannot be, or that holds nothing."""
+
+
+class OutputExistsError(ZtfmatchError, FileExistsError):
+    """Something is already where a product is to be made."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "output exists"
+
+
 class StoreNotFoundError(ZtfmatchError, FileNotFoundError):
     """No store at this place."""
 

@@ -14,6 +14,9 @@ FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 
 FILTER_IDS: Final = {code: fid for fid, code in FILTER_CODES.items()}
 
+PROGRAM_NAMES: Final = {1: "public", 2: "partnership", 3: "Caltech"}
+"""Observing programs by programid."""
+
 MATCH_RADIUS_ARCSEC: Final = 1.5
 """The survey's association radius, as measured in its matchfiles."""
 

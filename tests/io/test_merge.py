@@ -104,3 +104,29 @@ def test_ranges_of_rows_row_groups_of_several_units_are_cut_within_each(tmp_path
     sizes = [int(chunk.offsets[-1]) for chunk in iterate_lightcurves(storage, files, COLUMNS, 2000)]
     assert sum(sizes) == 20 * 900
     assert max(sizes) <= 2100
+
+
+@pytest.mark.parametrize("ids", [(0, 3), (4, 11), (7, 7), (30, 99), (-5, 200)])
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_iterate_lightcurves_of_a_range_gives_its_objects_and_reads_no_other_row_groups(
+    tmp_path: Path, ids: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = replace(DETECTIONS, row_group_rows=4)
+    storage, files = write(tmp_path, [detections(np.arange(i, 40, 2), i) for i in range(3)], layout)
+    read: list[int] = []
+    original = merge.read_row_group
+
+    def counted(storage: Storage, file: DataFile, footer: merge.Footer, group: int, columns: list[str]) -> pa.Table:
+        table = original(storage, file, footer, group, columns)
+        read.extend(table["objectid"].to_pylist())
+        return table
+
+    monkeypatch.setattr(merge, "read_row_group", counted)
+    found = {
+        int(objectid): count
+        for chunk in iterate_lightcurves(storage, files, COLUMNS, rows, ids=ids)
+        for objectid, count in zip(chunk.objectid, np.diff(chunk.offsets), strict=True)
+    }
+    every = {n: sum(n in range(i, 40, 2) for i in range(3)) for n in range(40)}
+    assert found == {n: count for n, count in every.items() if ids[0] <= n <= ids[1] and count}
+    assert all(ids[0] - 8 < objectid < ids[1] + 8 for objectid in read)

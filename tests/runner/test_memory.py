@@ -13,10 +13,12 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
+from ztfmatch.io.scope import ReleaseScope, Window
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
+from ztfmatch.products import publish
 from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
@@ -34,6 +36,9 @@ elif sys.argv[3] == "export":
     store.export_kowalski(sys.argv[2])
 elif sys.argv[3] == "rematch":
     store.rematch(sys.argv[2], RematchConfig(rows_per_task=int(sys.argv[4])))
+elif sys.argv[3].startswith("publish"):
+    from ztfmatch.io.scope import ReleaseScope, Window
+    getattr(store.snapshot(), sys.argv[3])(sys.argv[2], ReleaseScope("all", (Window(1), Window(2), Window(3))))
 else:
     getattr(store, sys.argv[3])()
 status = Path("/proc/self/status").read_text()
@@ -106,6 +111,32 @@ def test_memory_of_the_largest_export_is_below_its_projection(unit: Path, tmp_pa
     measured = peak_bytes(tmp_path / "store", tmp_path / "two", "export")
     assert measured <= projected
     assert projected <= 2.5 * measured
+
+
+@pytest.mark.parametrize("product", ["publish_hats", "publish_objects", "publish_bulk"])
+def test_memory_of_a_release_is_below_its_projection(
+    unit: Path, release_store: ztfmatch.Store, tmp_path: Path, product: str
+) -> None:
+    seen: dict[str, int] = {}
+
+    class Recording(Runner):
+        def check_memory(self, projected: dict[str, int]) -> None:
+            seen.update(projected)
+
+    scope = ReleaseScope("all", (Window(1), Window(2), Window(3)))
+    make = getattr(publish, product)
+    report = make(release_store.snapshot().files, scope, tmp_path / "first", Recording(LoopExecutor(), _BUDGET))
+    assert report.objects > 17_000
+    measured = peak_bytes(Path(release_store.path), tmp_path / "again", product)
+    assert measured <= max(seen.values())
+    assert max(seen.values()) <= 2.5 * measured
+
+
+@pytest.fixture(scope="module")
+def release_store(unit: Path, tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
+    store = ztfmatch.init_store(tmp_path_factory.mktemp("release") / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"), AppendConfig(exposures=unit / "exposures.csv"))
+    return store
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

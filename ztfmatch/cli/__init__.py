@@ -7,26 +7,22 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.common import InOrder
 from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
+from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
+from ztfmatch.cli.view import view
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _InOrder(click.Group):
-    """Lists its commands in the order in which they were added, which is that of the work."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(self.commands)
-
-
-@click.group(cls=_InOrder, context_settings=_HELP)
+@click.group(cls=InOrder, context_settings=_HELP)
 @click.version_option(ztfmatch.__version__, prog_name="ztfmatch")
 def main() -> None:
     """Lightcurve matchfile processor of the Zwicky Transient Facility.
@@ -52,6 +48,7 @@ for _command in (
     *(rematch, lineage),
     *(import_, export, load),
     *(compact, history, diff, rollback, vacuum),
+    *(publish, view),
     *(schema, simulate, demo),
 ):
     main.add_command(_command)

@@ -68,6 +68,14 @@ class Command(click.Command):
             _fail(ctx, error, 1)
 
 
+class InOrder(click.Group):
+    """Lists its commands in the order in which they were added, which is that of the work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the commands."""
+        return list(self.commands)
+
+
 def _fail(ctx: click.Context, error: Exception, code: int) -> None:
     message = " ".join(str(error).splitlines())
     if ctx.params.get("as_json"):

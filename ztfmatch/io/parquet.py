@@ -21,7 +21,7 @@ from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
 
 _PAGE_MARGIN_BYTES: Final = 1 << 16
-_PARQUET_ENCODING: Final = {
+PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
     Encoding.DELTA: "DELTA_BINARY_PACKED",
     Encoding.PLAIN: "PLAIN",
@@ -170,7 +170,7 @@ def encode(table: Table, data: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     dictionary = [column.name for column in table.columns if column.encoding is Encoding.DICTIONARY]
     encodings = {
-        column.name: _PARQUET_ENCODING[column.encoding]
+        column.name: PARQUET_ENCODING[column.encoding]
         for column in table.columns
         if column.encoding is not Encoding.DICTIONARY and not pa.types.is_dictionary(column.type)
     }

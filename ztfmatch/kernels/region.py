@@ -16,6 +16,9 @@ Mask = npt.NDArray[np.bool_]
 Range = tuple[int, int]
 
 MOC_ORDER: Final = 29
+_COARSE_ORDER: Final = 7
+_SLACK: Final = 1e-6
+"""Radians; a polygon's sides are great circles, which leave the cap around its corners nowhere."""
 _FARTHEST_DEG: Final = 80.0
 """A polygon is looked at in the plane tangent at its centre, which a hemisphere does not fit into."""
 
@@ -33,6 +36,10 @@ class Cap:
         chord2 = ((xyz - unit_vector(self.ra, self.dec)) ** 2).sum(axis=1)
         inside: Mask = chord2 <= chord2_of_arcsec(self.radius_deg * 3600.0)
         return inside
+
+    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
+        """Whether a cap may reach into it."""
+        return _angle(unit_vector(self.ra, self.dec), centre) <= math.radians(self.radius_deg) + radius_rad + _SLACK
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,19 @@ class Polygon:
         inside = np.zeros(len(xyz), bool)
         inside[near] = _inside(_project(xyz[near], centre, east, north), _project(corners, centre, east, north))
         return inside
+
+    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
+        """Whether a cap may reach into it: whether it reaches the cap around the corners."""
+        corners = self._xyz
+        middle = corners.mean(axis=0)
+        middle /= np.linalg.norm(middle)
+        reach = max(_angle(middle, corner) for corner in corners)
+        return _angle(middle, centre) <= reach + radius_rad + _SLACK
+
+
+def _angle(first: Floats, second: Floats) -> float:
+    """Radians between two unit vectors."""
+    return math.atan2(float(np.linalg.norm(np.cross(first, second))), float(first @ second))
 
 
 def _axes(centre: Floats) -> tuple[Floats, Floats]:
@@ -119,6 +139,17 @@ class PixelSet:
         inside: Mask = (place >= 0) & (pixels < np.append(stops, 0)[np.maximum(place, 0)])
         return inside
 
+    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
+        """Whether a cap may reach into one of the pixels: judged by larger ones."""
+        if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
+            return True
+        coarse = hpgeom.query_circle_vec(1 << _COARSE_ORDER, centre, radius_rad + _SLACK, inclusive=True, fact=4)
+        shift = 2 * (MOC_ORDER - _COARSE_ORDER)
+        starts, stops = np.array(self.ranges, np.int64).reshape(-1, 2).T
+        first = np.searchsorted(stops, coarse.astype(np.int64) << shift, side="right")
+        last = np.searchsorted(starts, (coarse.astype(np.int64) + 1) << shift, side="left")
+        return bool((first < last).any())
+
 
 @dataclass(frozen=True)
 class Region:
@@ -136,6 +167,18 @@ class Region:
             outside = np.flatnonzero(~inside)
             inside[outside] = shape.contains(xyz[outside])
         return inside
+
+    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
+        """Whether a cap may reach into it; a few that do not are let through.
+
+        Parameters
+        ----------
+        centre : float64 ndarray, shape (3,)
+            Unit vector.
+        radius_rad : float
+            Radians.
+        """
+        return any(shape.may_touch(centre, radius_rad) for shape in self.shapes)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values, for a manifest."""

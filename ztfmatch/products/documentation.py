@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from ztfmatch.errors import ConfigError
 from ztfmatch.schema import TABLES, Column, Table
+from ztfmatch.schema.release import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASE_TABLES
 
 
 def tables(name: str | None = None) -> list[Table]:
-    """All tables, or one.
+    """All tables of a store, or one of them, or of a release.
 
     Raises
     ------
@@ -20,14 +23,26 @@ def tables(name: str | None = None) -> list[Table]:
     """
     if name is None:
         return list(TABLES.values())
-    if name not in TABLES:
-        raise ConfigError(f"no table {name!r}; there are: {', '.join(TABLES)}")
-    return [TABLES[name]]
+    known = TABLES | RELEASE_TABLES
+    if name not in known:
+        raise ConfigError(
+            f"no table {name!r}; there are: {', '.join(TABLES)}; of releases: {', '.join(RELEASE_TABLES)}"
+        )
+    return [_unfolded(known[name])]
+
+
+def _unfolded(table: Table) -> Table:
+    """A table whose nested columns are listed one by one."""
+    parts = tuple(replace(part, name=f"{LIGHTCURVE_COLUMN}.{part.name}") for part in LIGHTCURVE)
+    columns = [(column, *parts) if column.name == LIGHTCURVE_COLUMN else (column,) for column in table.columns]
+    return replace(table, columns=tuple(itertools.chain.from_iterable(columns)))
 
 
 def type_text(column: Column) -> str:
     """Arrow type of a column, with a question mark where it may be null."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_struct(kind):
+        kind = "struct of lists"
     return f"{kind}{'?' if column.nullable else ''}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -41,6 +42,11 @@ class Column:
         """Arrow field with unit, description and source as metadata."""
         metadata = {"unit": self.unit, "description": self.description, "source": self.source}
         return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+def struct_of_lists(columns: Sequence[Column]) -> pa.DataType:
+    """Type of a nested column: one list for each column, whose type is that of an element."""
+    return pa.struct([column.field().with_type(pa.list_(column.type)).with_nullable(True) for column in columns])
 
 
 @dataclass(frozen=True)

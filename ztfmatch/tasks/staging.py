@@ -47,7 +47,8 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
 def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
     try:
         staged: dict[str, Any] = decode(storage.read(path))
-        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in staged.get("files", ()))
+        written = [*staged.get("files", ()), *staged.get("outputs", ())]
+        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in written)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return staged if whole else None

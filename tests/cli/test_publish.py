@@ -1,0 +1,131 @@
+"""Releases and views on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from commandline import Scene, call, done, report
+
+import ztfmatch
+
+SCOPE = """
+release = "dr2"
+[[programs]]
+id = 1
+[[programs]]
+id = 2
+until = 2018-12-31
+"""
+
+
+@pytest.fixture
+def scope(tmp_path: Path) -> Path:
+    path = tmp_path / "dr2.toml"
+    path.write_text(SCOPE)
+    return path
+
+
+@pytest.mark.parametrize("product", ["hats", "objects", "bulk"])
+def test_publish_says_what_it_made_and_where(scene: Scene, scope: Path, tmp_path: Path, product: str) -> None:
+    text = done("publish", product, scene.store, tmp_path / "out", "--release", scope)
+    assert text.startswith("Release dr2 of snapshot 2: ")
+    assert str(tmp_path / "out") in text
+    made = report("publish", product, scene.store, tmp_path / "again", "--release", scope)
+    assert (made["release"], made["snapshot"], made["output"]) == ("dr2", 2, str(tmp_path / "again"))
+    assert made["objects"] > 100
+    rows = sum(
+        pq.read_metadata(path).num_rows
+        for path in (tmp_path / "again").rglob("*.parquet")
+        if product == "bulk" or path.is_relative_to(next((tmp_path / "again").glob("*-hats")))
+    )
+    assert rows == made["objects"]
+
+
+def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, tmp_path: Path) -> None:
+    common = (scene.store, "--release", scope)
+    whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, 180, "--label", "all")
+    corners = "230 20 265 20 265 45 230 45"
+    polygon = report("publish", "tar", *common, tmp_path / "polygon.tar", "--polygon", corners)
+    assert polygon["epochs"] == whole["epochs"] > 100
+    mjd = ztfmatch.open_store(scene.store).snapshot().table("exposures")["obsmjd"].to_pylist()
+    middle = sorted(mjd)[2]
+    early = report("publish", "tar", *common, tmp_path / "early.tar", "--polygon", corners, "--until", middle)
+    late = report("publish", "tar", *common, tmp_path / "late.tar", "--polygon", corners, "--since", middle)
+    assert early["epochs"] + late["epochs"] == whole["epochs"]
+    tess = report("publish", "tess", *common, tmp_path / "s0099.tar", "--sector", 99, "--polygon", corners,
+                  "--since", "2018-01-01", "--until", "2019-01-01T12:00:00")  # fmt: skip
+    assert (tess["epochs"], tess["release"]) == (whole["epochs"], "dr2_s0099")
+    assert len(tess["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("hats", "--release", "{scope}", "--snapshot", 99), "no snapshot 99"),
+        (("bulk", "--release", "{empty}"), "the scope is empty"),
+        (("bulk", "--release", "{backwards}"), "the window of program 1 ends before it starts"),
+        (("bulk", "--release", "{unknown}"), "unknown program 7"),
+        (("hats", "--release", "{late}"), "no exposure of snapshot 2 is in the scope of release 'late'"),
+        (("hats", "--release", "{scope}", "--partition-size", "0"), "partition size 0 bytes is outside 1..32000000000"),
+        (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--polygon", "0 0 1 0 0 1"), "contradict each other"),
+        (("tar", "--release", "{scope}", "--polygon", "0 0 x"), "expected numbers 'RA DEC RA DEC ...'"),
+        (("tar", "--release", "{scope}", "--polygon", "0 0 1 0"), "a polygon of 2 vertices; expected at least 3"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", "soon"), "'soon' is no date"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", 58400, "--until", 58300),
+         "the dates end before they start"),
+    ],
+)  # fmt: skip
+def test_publish_what_cannot_be_is_one_line_and_exit_code_2(
+    scene: Scene, scope: Path, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    texts = {
+        "empty": 'release = "x"',
+        "backwards": 'release = "x"\n[[programs]]\nid = 1\nsince = 2019-01-01\nuntil = 2018-01-01',
+        "unknown": 'release = "x"\n[[programs]]\nid = 7',
+        "late": 'release = "late"\n[[programs]]\nid = 1\nsince = 2030-01-01',
+    }
+    places = {"scope": scope}
+    for name, text in texts.items():
+        places[name] = tmp_path / f"{name}.toml"
+        places[name].write_text(text)
+    before = sorted(tmp_path.iterdir())
+    product, *options = (str(argument).format(**places) for argument in arguments)
+    result = call("publish", product, scene.store, tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_publish_over_something_is_refused(scene: Scene, scope: Path, tmp_path: Path) -> None:
+    result = call("publish", "hats", scene.store, tmp_path, "--release", scope, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["error"]) == (2, "OutputExistsError")
+    result = call("publish", "hats", scene.store, "s3://bucket/out", "--release", scope)
+    assert (result.exit_code, "local directory" in result.stderr) == (2, True)
+
+
+def test_view_delta_and_hats_say_what_they_show(scene: Scene, tmp_path: Path) -> None:
+    made = report("view", "delta", scene.store, tmp_path / "delta")
+    assert (made["snapshot"], made["tables"]["detections"]) == (2, 1)
+    assert "0 changed" in done("view", "delta", scene.store, tmp_path / "delta")
+    made = report("view", "hats", scene.store, tmp_path / "hats")
+    assert made["detections"] == report("status", scene.store)["detections"]
+    result = call("view", "hats", scene.store, tmp_path / "hats")
+    assert (result.exit_code, "exists already" in result.stderr) == (2, True)
+    assert "partition" in done("view", "hats", scene.store, tmp_path / "more")
+
+
+def test_schema_of_a_release_lists_nested_columns() -> None:
+    rows = {column["name"]: column for column in report("schema", "lightcurves")[0]["columns"]}
+    assert (rows["lightcurve.hmjd"]["type"], rows["lightcurve.hmjd"]["unit"]) == ("double", "day")
+    assert "all programs" in done("schema", "releasedobjects")
+
+
+@pytest.mark.parametrize(("group", "names"), [("publish", "hats objects bulk tess tar"), ("view", "delta hats")])
+def test_group_lists_its_commands_in_order(group: str, names: str) -> None:
+    text = done(group, "--help")
+    listed = [line.split()[0] for line in text[text.index("Commands:") :].splitlines()[1:] if line.strip()]
+    assert listed == names.split()

@@ -1,0 +1,636 @@
+"""Releases: what is in them and what must not be, the same bytes each time, and nothing half-made left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from helpers import append, epochal_file, make_store, reference_file, rows_at
+from releases import (
+    CONFIG,
+    MIDDLE,
+    SCOPE,
+    SMALL,
+    Expected,
+    assert_epochs,
+    digests,
+    expected,
+    flat,
+    hidden,
+    make_survey,
+)
+from small_survey import statistics_from_scratch, tolerance
+
+import ztfmatch
+from ztfmatch.config import CompactConfig
+from ztfmatch.errors import (
+    ConfigError,
+    JobFailedError,
+    MemoryBudgetError,
+    OutputExistsError,
+    ScopeError,
+    SnapshotNotFoundError,
+)
+from ztfmatch.io.scope import Quality, ReleaseScope, Window
+from ztfmatch.kernels.region import Region
+from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
+from ztfmatch.products.publish.regions import cone_region, moc_region, polygon_region, tess_sector
+from ztfmatch.products.simulate import regenerate_references
+from ztfmatch.runner import LoopExecutor, Runner
+from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
+from ztfmatch.tasks import bulk, hats
+
+SCOPES = {
+    "programs": SCOPE,
+    "all": ReleaseScope("all", (Window(1), Window(2), Window(3))),
+    "field": ReleaseScope("one", (Window(1), Window(3)), (1,), ((679, 679),)),
+    "quality": ReleaseScope("q", (Window(1), Window(2)), quality=Quality(True, 0xFFFF, 0.15, 1.6, 3.0, 19.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
+    return make_survey(tmp_path_factory.mktemp("survey"))
+
+
+@pytest.fixture(scope="module")
+def snapshot(store: ztfmatch.Store) -> ztfmatch.Snapshot:
+    return store.snapshot()
+
+
+@pytest.fixture(scope="module")
+def truth(snapshot: ztfmatch.Snapshot) -> Expected:
+    return expected(snapshot, SCOPE)
+
+
+def bulk_rows(place: Path) -> pa.Table:
+    return ds.dataset(sorted(place.rglob("*.parquet"))).to_table()
+
+
+def primary(place: Path) -> list[Path]:
+    """Files of the primary catalog of a collection, in order."""
+    return sorted(path for path in place.glob("*-hats/dataset/Norder*/**/*.parquet"))
+
+
+def nested(place: Path) -> pa.Table:
+    return pa.concat_tables([pq.ParquetFile(path).read() for path in primary(place)])
+
+
+@pytest.mark.parametrize("name", SCOPES)
+def test_publish_hats_and_bulk_have_exactly_the_epochs_in_scope(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, name: str
+) -> None:
+    truth = expected(snapshot, SCOPES[name])
+    assert 0 < len(truth.epochs) <= len(truth.every)
+    report = snapshot.publish_hats(tmp_path / "hats", SCOPES[name], SMALL)
+    assert (report.epochs, report.objects) == (len(truth.epochs), truth.epochs.objectid.nunique())
+    assert_epochs(flat(nested(tmp_path / "hats"), "lightcurve"), truth.epochs)
+    report = snapshot.publish_bulk(tmp_path / "bulk", SCOPES[name])
+    assert (report.epochs, report.objects) == (len(truth.epochs), truth.epochs.objectid.nunique())
+    assert_epochs(flat(bulk_rows(tmp_path / "bulk")), truth.epochs)
+
+
+def test_publish_bulk_has_names_columns_and_checksums_as_irsas(
+    snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
+) -> None:
+    snapshot.publish_bulk(tmp_path / "bulk", SCOPE)
+    root = tmp_path / "bulk" / "lc_dr2"
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.parquet"))
+    units = truth.epochs.objectid // 10**8
+    assert len(files) == units.nunique() == 8
+    assert files[0] == "0/field000679/ztf_000679_zg_c05_q1_dr2.parquet"
+    done = subprocess.run(["md5sum", "-c", "checksum.md5"], cwd=root, capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == [f"./{name}: OK" for name in files]
+    rows = pq.read_table(root / files[0])
+    assert rows.schema.equals(BULK.schema)
+    assert rows["objectid"].to_pylist() == sorted(rows["objectid"].to_pylist())
+    one = truth.objects.set_index("objectid").loc[rows["objectid"].to_pylist()]
+    np.testing.assert_array_equal(rows["objra"].to_numpy(), one.ra.to_numpy(np.float32))
+    np.testing.assert_array_equal(rows["rcid"].to_numpy(), one.rcid)
+    np.testing.assert_array_equal(rows["filterid"].to_numpy(), one.fid)
+    np.testing.assert_array_equal(rows["__index_level_0__"].to_numpy(), one.sourceid)
+    assert "objectid" in (root / "README.txt").read_text()
+
+
+def test_publish_bulk_a_unit_of_many_tiles_in_small_portions_is_the_same(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot.publish_bulk(tmp_path / "whole", SCOPE)
+    monkeypatch.setattr(bulk, "released", lambda source, columns: _released(source, columns, 150))
+    _released = hats.released
+    snapshot.publish_bulk(tmp_path / "portions", SCOPE)
+    assert bulk_rows(tmp_path / "portions").equals(bulk_rows(tmp_path / "whole"))
+    file = next((tmp_path / "portions").rglob("*.parquet"))
+    assert pq.ParquetFile(file).num_row_groups > 3
+
+
+def test_publish_objects_has_all_objects_and_statistics_of_the_release_alone(
+    snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
+) -> None:
+    report = snapshot.publish_objects(tmp_path / "objects", SCOPE, SMALL)
+    rows = nested(tmp_path / "objects").sort_by("oid")
+    assert report.objects == rows.num_rows == len(truth.objects)
+    assert rows.schema.names == RELEASED_OBJECTS.names
+    assert sorted(rows["cntr"].to_pylist()) == list(range(1, rows.num_rows + 1))
+    got = rows.to_pandas().set_index("oid")
+    np.testing.assert_array_equal(got.index, truth.objects.objectid)
+    np.testing.assert_array_equal(got.ra, truth.objects.ra)
+    np.testing.assert_array_equal(got.refmag, truth.objects.refmag)
+    np.testing.assert_array_equal(got.ccdid, truth.objects.rcid // 4 + 1)
+    assert (got.x**2 + got.y**2 + got.z**2 - 1.0).abs().max() < 1e-14
+    assert set(got.filtercode) == {"zg", "zr"}
+    good = (truth.every.catflags == 0) & truth.every.mag.notna() & truth.every.magerr.notna()
+    counts = truth.every.groupby("objectid").size().reindex(got.index, fill_value=0)
+    np.testing.assert_array_equal(got.nobs, counts)
+    np.testing.assert_array_equal(
+        got.ngoodobs, truth.every[good].groupby("objectid").size().reindex(got.index, fill_value=0)
+    )
+    assert (got.nobsrel < got.nobs).any()
+    chosen = got.index[::40].tolist()
+    scratch = statistics_from_scratch(
+        pa.Table.from_pandas(truth.epochs), chosen, set(truth.epochs.exposureid.unique().tolist())
+    )
+    for objectid, row in scratch.items():
+        for name, value in row.items():
+            mine = got.loc[objectid, name]
+            if name in ("nobs", "ngoodobs"):
+                continue
+            if value is None:
+                assert pd.isna(mine), (objectid, name)
+            else:
+                assert mine == pytest.approx(value, rel=tolerance(name), abs=1e-7), (objectid, name)
+
+
+PRIVATE = 2
+
+
+def private_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Snapshot:
+    """Public epochs always the same; those of another program, on other nights, as the seed wills."""
+    place.mkdir()
+    rng = np.random.default_rng(5)
+    ra, dec = 150.0 + rng.uniform(-0.02, 0.02, 60), 2.0 + rng.uniform(-0.02, 0.02, 60)
+    storage = make_store(place / "store", [reference_file(place, rows_at(ra, dec))])
+    for night in range(4):
+        seen = rng.random(60) < 0.6
+        rows = rows_at(ra[seen], dec[seen], flux=rng.uniform(100, 4000, seen.sum()))
+        append(storage, [epochal_file(place, rows, 2 * night, CLRCOEFF=0.01 * night)])
+    secret = np.random.default_rng(seed)
+    for night in range(exposures):
+        at = secret.choice(60, 30 + seed, replace=False)
+        shift = secret.normal(0, 0.3, at.size) / 3600.0
+        rows = rows_at(ra[at], dec[at] + shift, flux=secret.uniform(100, 4000, at.size))
+        rows["flags"] = secret.choice([0, 0, 4], at.size)
+        append(storage, [epochal_file(place, rows, 2 * night + 1, PROGRMID=PRIVATE)])
+    return ztfmatch.open_store(place / "store").snapshot()
+
+
+def test_private_epochs_change_nothing_in_a_release_but_nobs_and_ngoodobs(tmp_path: Path) -> None:
+    scope = ReleaseScope("public", (Window(1),))
+    places = []
+    for seed, exposures in ((1, 3), (2, 4)):
+        snapshot = private_survey(tmp_path / f"survey{seed}", seed, exposures)
+        place = tmp_path / f"release{seed}"
+        place.mkdir()
+        snapshot.publish_hats(place / "hats", scope)
+        snapshot.publish_bulk(place / "bulk", scope)
+        snapshot.publish_objects(place / "objects", scope)
+        places.append(place)
+    first, second = (digests(place) for place in places)
+    assert first.keys() == second.keys()
+    of_snapshot = {"release.json", "sha256sums.txt", "hats.properties", "properties", "collection.properties"}
+    differing = {name for name in first if first[name] != second[name] and Path(name).name not in of_snapshot}
+    statistics = {name for name in first if name.startswith("objects/") and "/Norder=" in name}
+    assert differing <= statistics | {name for name in first if name.startswith("objects/") and "_metadata" in name}
+    assert differing & statistics
+    rows = [nested(place / "objects") for place in places]
+    changed = {name for name in RELEASED_OBJECTS.names if not rows[0][name].equals(rows[1][name])}
+    assert changed == {"nobs", "ngoodobs"}
+    texts = [(place / "hats" / "collection.properties").read_text().splitlines() for place in places]
+    lines = {line.split(" = ")[0] for pair in zip(*texts, strict=True) if len(set(pair)) > 1 for line in pair}
+    assert lines <= {"prov_progenitor", "hats_creation_date"}
+    manifests = [json.loads((place / "bulk" / "release.json").read_text()) for place in places]
+    keys = {key for key in manifests[0] if manifests[0][key] != manifests[1][key]}
+    assert keys <= {"snapshot", "bytes", "checksums"}
+    assert manifests[0]["bytes"] == manifests[1]["bytes"]
+
+
+def test_epoch_without_a_magnitude_or_a_program_is_in_no_release(tmp_path: Path) -> None:
+    ra, dec = np.array([150.0, 150.01]), np.array([2.0, 2.0])
+    storage = make_store(tmp_path / "store", [reference_file(tmp_path, rows_at(ra, dec))])
+    append(storage, [epochal_file(tmp_path, rows_at(ra, dec, flux=[100.0, -5.0]), 0)])
+    append(storage, [epochal_file(tmp_path, rows_at(ra, dec), 1, PROGRMID=None)])
+    snapshot = ztfmatch.open_store(tmp_path / "store").snapshot()
+    report = snapshot.publish_bulk(tmp_path / "bulk", SCOPES["all"])
+    assert (report.objects, report.epochs) == (1, 1)
+    snapshot.publish_objects(tmp_path / "objects", SCOPES["all"])
+    rows = nested(tmp_path / "objects").sort_by("oid").select(["nobs", "nobsrel", "ngoodobs", "medianmag"]).to_pylist()
+    assert [(row["nobs"], row["nobsrel"]) for row in rows] == [(2, 1), (2, 0)]
+    assert rows[1]["medianmag"] is None
+
+
+@pytest.mark.parametrize("product", ["hats", "objects", "bulk", "tar"])
+def test_publish_again_gives_the_same_bytes_by_workers_too(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, product: str
+) -> None:
+    part = Part("all", cone_region(0.0, 0.0, 180.0))
+    for name, workers in (("once", 0), ("again", 2 if product == "hats" else 0)):
+        place, resources = tmp_path / name, ztfmatch.Resources(workers)
+        place.mkdir()
+        if product == "hats":
+            snapshot.publish_hats(place / "out", SCOPE, SMALL, resources)
+        elif product == "objects":
+            snapshot.publish_objects(place / "out", SCOPE, SMALL, resources)
+        elif product == "bulk":
+            snapshot.publish_bulk(place / "out", SCOPE, resources)
+        else:
+            snapshot.publish_tar(place / "out.tar", SCOPE, part, resources)
+        assert hidden(place) == []
+    assert digests(tmp_path / "once") == digests(tmp_path / "again")
+
+
+def test_manifest_names_snapshot_scope_version_and_every_file(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    report = snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    manifest = json.loads((tmp_path / "hats" / "release.json").read_text())
+    assert manifest["snapshot"]["number"] == snapshot.number == 3
+    assert manifest["snapshot"]["operation_id"] == snapshot.files.commit.operation_id
+    assert (manifest["release"], manifest["ztfmatch"]) == ("dr2", ztfmatch.__version__)
+    assert manifest["scope"] == SCOPE.to_json()
+    assert manifest["counts"]["epochs"] == report.epochs
+    files = digests(tmp_path / "hats")
+    assert manifest["checksums"]["sha256"] == files.pop("sha256sums.txt")
+    del files["release.json"]
+    listed = dict(line.split("  ")[::-1] for line in (tmp_path / "hats" / "sha256sums.txt").read_text().splitlines())
+    assert listed == files
+    assert len(files) == manifest["files"] == report.files - 2
+    text = "".join(p.read_text() for p in (tmp_path / "hats").rglob("*") if p.suffix in (".json", ".properties"))
+    assert str(tmp_path) not in text
+
+
+def test_publish_an_older_snapshot_shows_that_one(store: ztfmatch.Store, tmp_path: Path) -> None:
+    older = store.snapshot(1)
+    older.publish_bulk(tmp_path / "bulk", SCOPE)
+    assert_epochs(flat(bulk_rows(tmp_path / "bulk")), expected(older, SCOPE).epochs)
+
+
+def test_publish_after_a_rematch_shows_the_new_objects_alone(store: ztfmatch.Store, tmp_path: Path) -> None:
+    sky = Path(shutil.copytree(Path(store.path).parent / "sky", tmp_path / "sky"))
+    regenerate_references(sky, CONFIG)
+    copy = ztfmatch.open_store(shutil.copytree(store.path, tmp_path / "store"))
+    one = next((sky / "references_1").rglob("*zg*c05*.fits"))
+    copy.rematch(str(one))
+    truth = expected(copy.snapshot(), SCOPE)
+    generations = set(truth.objects.generation)
+    assert generations == {0, 1}
+    copy.snapshot().publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    assert_epochs(flat(nested(tmp_path / "hats"), "lightcurve"), truth.epochs)
+    copy.snapshot().publish_bulk(tmp_path / "bulk", SCOPE)
+    assert_epochs(flat(bulk_rows(tmp_path / "bulk")), truth.epochs)
+    copy.snapshot().publish_objects(tmp_path / "objects", SCOPE, SMALL)
+    assert sorted(nested(tmp_path / "objects")["oid"].to_pylist()) == truth.objects.objectid.tolist()
+
+
+def test_publish_from_an_object_store_is_the_same(s3_bucket: str, tmp_path: Path) -> None:
+    ra, dec = np.array([150.0, 150.01, 150.02]), np.array([2.0, 2.0, 2.01])
+    reference = reference_file(tmp_path, rows_at(ra, dec))
+    catalogs = [epochal_file(tmp_path, rows_at(ra, dec), night) for night in range(3)]
+    for place in (f"{s3_bucket}/store", tmp_path / "store"):
+        append(make_store(place, [reference]), catalogs)  # type: ignore[arg-type]
+        snapshot = ztfmatch.open_store(place).snapshot()
+        assert snapshot.publish_bulk(tmp_path / f"bulk-{place}"[-10:].replace("/", "-"), SCOPES["all"]).epochs == 9
+    first, second = (bulk_rows(path) for path in sorted(tmp_path.iterdir()) if path.is_dir() and path.name != "store")
+    assert first.equals(second)
+    assert first.num_rows == 3
+
+
+def test_publish_resumes_what_a_failure_left(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot.publish_hats(tmp_path / "whole", SCOPE, SMALL)
+    original, done = hats.write_partitions, []
+
+    def failing(task: hats.WriteTask) -> dict[str, object]:
+        done.append(task.key)
+        if len(done) == 3:
+            raise OSError(28, "No space left on device")
+        return original(task)
+
+    monkeypatch.setattr(hats, "write_partitions", failing)
+    resources = ztfmatch.Resources(retries=0)
+    with pytest.raises(JobFailedError, match=r"1 of .* tasks failed .*No space left on device"):
+        snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources)
+    assert not (tmp_path / "hats").exists()
+    assert len(hidden(tmp_path)) == 1
+    failed, tasks = done[2], len(done)
+    snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources)
+    assert done[tasks:] == [failed]
+    assert hidden(tmp_path) == []
+    assert digests(tmp_path / "hats") == digests(tmp_path / "whole")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import ztfmatch
+store, out, product, scope, steps = sys.argv[1:]
+left = [int(steps)]
+replace = Path.replace
+def counted(self, target):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return replace(self, target)
+Path.replace = counted
+getattr(ztfmatch.open_store(store).snapshot(), "publish_" + product)(out, ztfmatch.read_scope(scope))
+print(int(steps) - left[0])
+"""
+"""Publishes, and is killed when so many files have got their names; prints how many there were."""
+
+
+@pytest.mark.parametrize("product", ["hats", "bulk"])
+def test_publish_killed_leaves_nothing_visible_and_the_same_command_finishes(tmp_path: Path, product: str) -> None:
+    store = private_survey(tmp_path / "survey", 1, 1).files.storage.root
+    (tmp_path / "scope.toml").write_text('release = "x"\n[[programs]]\nid = 1\n')
+
+    def run(out: Path, steps: int) -> subprocess.CompletedProcess[str]:
+        words = [store, str(out), product, str(tmp_path / "scope.toml"), str(steps)]
+        return subprocess.run([sys.executable, "-c", _KILLED, *words], capture_output=True, text=True, check=False)
+
+    steps = int(run(tmp_path / "whole", 10**6).stdout)
+    assert steps > 5
+    for killed_at in (1, steps // 2, steps - 1):
+        place = tmp_path / f"killed{killed_at}"
+        place.mkdir()
+        assert run(place / "out", killed_at).returncode == -signal.SIGKILL
+        assert not (place / "out").exists()
+        done = run(place / "out", 10**6)
+        assert int(done.stdout) <= steps
+        assert hidden(place) == []
+        assert digests(place / "out") == digests(tmp_path / "whole")
+
+
+def test_publish_resumed_with_a_damaged_file_writes_it_again(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot.publish_hats(tmp_path / "whole", SCOPE, SMALL)
+    monkeypatch.setattr(hats, "write_index", None)
+    with pytest.raises(JobFailedError, match="index: 1 of 1 tasks failed"):
+        snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    partial = tmp_path / hidden(tmp_path)[0]
+    primary(partial)[0].write_bytes(b"half")
+    monkeypatch.undo()
+    snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    assert digests(tmp_path / "hats") == digests(tmp_path / "whole")
+
+
+def test_partitions_that_do_not_fit_into_memory_are_the_same(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SMALL, partition_rows=100)
+    snapshot.publish_hats(tmp_path / "memory", SCOPE, config)
+    spilled = []
+
+    def tight(targets: object, spill: object) -> object:
+        made = original(targets, spill, 1)  # type: ignore[arg-type]
+        spilled.append(made)
+        return made
+
+    original = hats.Partitioner
+    monkeypatch.setattr(hats, "Partitioner", tight)
+    snapshot.publish_hats(tmp_path / "spilled", SCOPE, config)
+    assert any(made._spills for made in spilled)
+    assert digests(tmp_path / "spilled") == digests(tmp_path / "memory")
+
+
+def test_publish_hats_default_rounds_magerr_and_nothing_else(
+    snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
+) -> None:
+    snapshot.publish_hats(tmp_path / "hats", SCOPE)
+    got = flat(nested(tmp_path / "hats"), "lightcurve")
+    exact = truth.epochs.magerr.to_numpy()
+    assert np.abs(got["magerr"].to_numpy() / exact - 1.0).max() <= 2.0**-10
+    assert (got["magerr"].to_numpy() != exact).any()
+    assert_epochs(got.set_column(3, "magerr", pa.array(exact)), truth.epochs)
+
+
+def test_publish_hats_columns_have_units_and_descriptions(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
+    for path in (primary(tmp_path / "hats")[0], next((tmp_path / "hats").glob("*-hats/dataset/_common_metadata"))):
+        schema = pq.read_schema(path)
+        assert schema.equals(RELEASED_LIGHTCURVES.schema)
+        assert schema.names[0] == "_healpix_29"
+        for column in RELEASED_LIGHTCURVES.columns:
+            assert schema.field(column.name).metadata[b"description"].decode() == column.description
+            assert schema.field(column.name).metadata[b"unit"].decode() == column.unit
+        hmjd = schema.field("lightcurve").type.field("hmjd")
+        assert (hmjd.type, hmjd.metadata[b"unit"]) == (pa.list_(pa.float64()), b"day")
+        assert all(field.metadata[b"description"] for field in schema.field("lightcurve").type)
+
+
+# Tar files
+
+
+def tar_rows(path: Path, place: Path) -> tuple[list[str], pa.Table]:
+    with tarfile.open(path) as tar:
+        names = tar.getnames()
+        tar.extractall(place, filter="data")
+    return names, bulk_rows(place)
+
+
+def test_publish_tar_has_the_region_and_dates_with_readme_and_checksums(
+    snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
+) -> None:
+    centre = truth.objects[["ra", "dec"]].iloc[100]
+    region = cone_region(centre.ra, centre.dec, 0.2)
+    report = snapshot.publish_tar(tmp_path / "part.tar", SCOPE, Part("part", region, None, MIDDLE))
+    names, rows = tar_rows(tmp_path / "part.tar", tmp_path / "out")
+    inside = truth.objects[region.contains(truth.objects.ra.to_numpy(), truth.objects.dec.to_numpy())]
+    epochs = truth.epochs[truth.epochs.objectid.isin(inside.objectid) & (truth.epochs.obsmjd < MIDDLE)]
+    assert 0 < len(epochs) == report.epochs
+    assert_epochs(flat(rows), epochs)
+    root = "lc_dr2_part"
+    assert names[:3] == [f"{root}/{name}" for name in ("README.txt", "release.json", "checksum.md5")]
+    assert names[3:] == sorted(names[3:])
+    assert f"until 2018-08-10 00:00 UTC (MJD {MIDDLE:.4f})" in (tmp_path / "out" / root / "README.txt").read_text()
+    subprocess.run(["md5sum", "--quiet", "-c", "checksum.md5"], cwd=tmp_path / "out" / root, check=True)
+    assert hidden(tmp_path) == []
+    assert report.sha256 == digests(tmp_path)["part.tar"]
+
+
+def test_publish_tar_of_a_moc_equals_that_of_its_region(
+    snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
+) -> None:
+    mocpy = pytest.importorskip("mocpy")
+    from astropy import units as u
+
+    centre = truth.objects[["ra", "dec"]].iloc[100]
+    moc = mocpy.MOC.from_cone(centre.ra * u.deg, centre.dec * u.deg, radius=0.15 * u.deg, max_depth=12)
+    inside = moc.contains_lonlat(truth.objects.ra.to_numpy() * u.deg, truth.objects.dec.to_numpy() * u.deg)
+    expected_ids = set(truth.objects.objectid[inside]) & set(truth.epochs.objectid)
+    for suffix, form in ((".fits", "fits"), (".json", "json"), (".txt", "ascii")):
+        moc.save(str(tmp_path / f"moc{suffix}"), format=form)
+        snapshot.publish_tar(tmp_path / f"{form}.tar", SCOPE, Part("moc", moc_region(tmp_path / f"moc{suffix}")))
+        _, rows = tar_rows(tmp_path / f"{form}.tar", tmp_path / form)
+        assert set(rows["objectid"].to_pylist()) == expected_ids
+    assert len(expected_ids) > 50
+
+
+@pytest.mark.parametrize("sector", [5, 14])
+def test_tess_sector_footprint_equals_tess_points_own_answer(sector: int) -> None:
+    stars2px = pytest.importorskip("tess_stars2px")
+    rng = np.random.default_rng(sector)
+    ra, dec = rng.uniform(0, 360, 500), np.degrees(np.arcsin(rng.uniform(-1, 1, 500)))
+    made = tess_sector(sector)
+    found = stars2px.tess_stars2px_function_entry(np.arange(500), ra, dec, trySector=sector)
+    seen = np.isin(np.arange(500), found[0])
+    assert seen.sum() > 15
+    np.testing.assert_array_equal(made.region.contains(ra, dec), seen)
+    assert 24.0 < made.until - made.since < 30.0
+
+
+def test_tess_sector_dates_are_those_of_the_mission() -> None:
+    pytest.importorskip("tess_stars2px")
+    from astropy.time import Time
+
+    first, fifth = tess_sector(1), tess_sector(5)
+    assert abs(fifth.since - Time("2018-11-15").mjd) < 1.0
+    assert abs(fifth.until - Time("2018-12-11").mjd) < 1.5
+    assert abs(first.until - Time("2018-08-22").mjd) < 2.0
+
+
+# What cannot be published
+
+
+def test_publish_empty_scope_is_told_before_anything_is_written(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    late = ReleaseScope("late", (Window(1, 70000.0),))
+    for call in (snapshot.publish_hats, snapshot.publish_bulk, snapshot.publish_objects):
+        with pytest.raises(ScopeError, match="no exposure of snapshot 3 is in the scope of release 'late'"):
+            call(tmp_path / "out", late)
+    with pytest.raises(ScopeError, match="no exposure of snapshot 3"):
+        snapshot.publish_tar(tmp_path / "out", late, Part("x", cone_region(0, 0, 1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_tar_without_epochs_leaves_nothing(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    with pytest.raises(ScopeError, match="release 'dr2_x' and in 1 degrees around RA 10"):
+        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, Part("x", cone_region(10.0, -60.0, 1.0)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_no_epoch_passes_the_cuts_leaves_nothing(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    strict = replace(SCOPE, quality=Quality(max_magerr=1e-9))
+    with pytest.raises(ScopeError, match="no epoch of snapshot 3 is in the scope of release 'dr2'"):
+        snapshot.publish_hats(tmp_path / "out", strict)
+    with pytest.raises(ScopeError, match="no epoch of snapshot 3 is in the scope of release 'dr2'"):
+        snapshot.publish_bulk(tmp_path / "out", strict)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_target_that_exists_is_left_alone(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("empty", "file", "link"):
+        with pytest.raises(OutputExistsError, match=f"{name} exists already: give a place where nothing is"):
+            snapshot.publish_hats(tmp_path / name, SCOPE)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert hidden(tmp_path) == []
+    with pytest.raises(ConfigError, match=r"the directory .*missing does not exist: make it first"):
+        snapshot.publish_bulk(tmp_path / "missing" / "out", SCOPE)
+
+
+def test_publish_target_that_appears_meanwhile_is_left_alone(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "bulk"
+
+    def appearing(task: bulk.BulkTask) -> dict[str, object]:
+        place.mkdir(exist_ok=True)
+        return original(task)
+
+    from ztfmatch.products.publish import bulk as product
+
+    original = product.write_unit
+    monkeypatch.setattr(product, "write_unit", appearing)
+    with pytest.raises(OutputExistsError, match="bulk exists already"):
+        snapshot.publish_bulk(place, SCOPE)
+    assert list(place.iterdir()) == []
+
+
+def test_publish_snapshot_that_was_vacuumed_is_told(store: ztfmatch.Store, tmp_path: Path) -> None:
+    copy = ztfmatch.open_store(shutil.copytree(store.path, tmp_path / "store"))
+    old = copy.snapshot(2)
+    copy.compact(CompactConfig(2))
+    copy.vacuum(keep=1, grace_hours=0.0)
+    with pytest.raises(SnapshotNotFoundError, match="snapshot 2 was removed by a vacuum; the oldest is 4"):
+        copy.snapshot(2)
+    with pytest.raises(SnapshotNotFoundError, match="snapshot 2 was removed by a vacuum; the oldest is 4"):
+        old.publish_hats(tmp_path / "hats", SCOPE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
+
+
+def test_publish_more_memory_than_a_worker_has_is_told_before_the_start(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path
+) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"would need .* MiB of memory; .* raise --memory"):
+        publish_bulk(snapshot.files, SCOPE, tmp_path / "bulk", Runner(LoopExecutor(), 1 << 20))
+    assert not (tmp_path / "bulk").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (HatsConfig(partition_bytes=0), r"partition size 0 bytes is outside 1\.\.32000000000"),
+        (HatsConfig(partition_rows=0), "partition rows 0 must be at least 1"),
+        (HatsConfig(min_order=13), r"order 13 of the largest partition is outside 0\.\.12"),
+        (HatsConfig(magerr_bits=25), r"magerr bits 25 are outside 1\.\.24"),
+    ],
+)
+def test_hats_config_out_of_range_is_refused(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, config: HatsConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        snapshot.publish_hats(tmp_path / "out", SCOPE, config)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: cone_region(400.0, 0.0, 1.0), "right ascension 400.0 is outside"),
+        (lambda _: cone_region(0.0, 91.0, 1.0), "declination 91.0 is outside"),
+        (lambda _: cone_region(0.0, 0.0, 0.0), "radius 0.0 deg is outside"),
+        (lambda _: polygon_region([1.0, 2.0, 3.0]), "a polygon of 3 numbers; expected pairs"),
+        (lambda _: polygon_region([1.0, 2.0, 3.0, 4.0]), "a polygon of 2 vertices; expected at least 3"),
+        (lambda place: moc_region(place / "moc.xml"), "moc.xml: expected a MOC named .fits, .json, .txt, .ascii"),
+        (lambda place: moc_region(place / "bad.fits"), "bad.fits is no MOC"),
+        (lambda place: moc_region(place / "bad.json"), "bad.json is no MOC"),
+        (lambda place: moc_region(place / "empty.json"), "empty.json is an empty MOC"),
+        (lambda _: tess_sector(9999), "no sector 9999; tess-point knows 1 to"),
+    ],
+)
+def test_region_that_is_none_is_one_line(tmp_path: Path, make: object, message: str) -> None:
+    pytest.importorskip("mocpy")
+    pytest.importorskip("tess_stars2px")
+    (tmp_path / "bad.fits").write_bytes(b"SIMPLE  = nothing")
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "empty.json").write_text("{}")
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        make(tmp_path)  # type: ignore[operator]
+
+
+def test_region_description_is_all_that_its_digest_needs() -> None:
+    region = cone_region(-10.0, 5.0, 2.0)
+    assert region.to_json() == [{"shape": "cap", "ra": 350.0, "dec": 5.0, "radius_deg": 2.0}]
+    assert isinstance(region, Region)
+    assert region.name == "2 degrees around RA -10, Dec 5"

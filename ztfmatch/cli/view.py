@@ -1,0 +1,90 @@
+"""Commands that show a snapshot's own files to other tools."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import click
+
+from ztfmatch.cli.common import (
+    AnyCommand,
+    Command,
+    InOrder,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import Resources
+
+_OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
+
+
+@click.group(cls=InOrder)
+def view() -> None:
+    """Show a STORE to other tools without a copy.
+
+    \b
+    Examples:
+      ztfmatch view delta survey.store survey.delta
+      ztfmatch view hats survey.store survey.hats
+    """
+
+
+def _snapshot_option(command: AnyCommand) -> AnyCommand:
+    option = click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+    return option(command)
+
+
+@view.command("delta", cls=Command)
+@click.argument("store")
+@click.argument("output", type=_OUTPUT)
+@_snapshot_option
+@json_option
+def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
+    """Write Delta logs over a snapshot's files, one table each, for Delta's readers.
+
+    OUTPUT gets a link to every file, and logs that list exactly those of the snapshot. Called again, it adds a version
+    with what changed. Rows of retired objects are left out, as are statistics that are not up to date.
+
+    \b
+    Example:
+      ztfmatch view delta survey.store survey.delta
+    """
+    report = open_store(store).snapshot(snapshot).view_delta(output)
+    stale = f"; statistics of {counted(report.stale_statistics, 'tile')} are not up to date and left out"
+    headline = (
+        f"Snapshot {report.snapshot}: {counted(sum(report.tables.values()), 'file')} in "
+        f"{counted(len(report.tables), 'Delta table')}, {len(report.changed)} changed, "
+        f"{counted(report.copied, 'file')} without retired objects written; {report.seconds:.1f} s: {report.output}"
+    )
+    emit(report, as_json, [f"{headline}{stale if report.stale_statistics else ''}"])
+
+
+@view.command("hats", cls=Command)
+@click.argument("store")
+@click.argument("output", type=_OUTPUT)
+@_snapshot_option
+@resource_options
+@json_option
+def view_hats(store: str, output: str, snapshot: int | None, resources: Resources, as_json: bool) -> None:
+    """Show a compacted snapshot to LSDB: objects, and links to its detections.
+
+    Two HATS catalogs with the store's tiles as partitions; joined by objectid they give lightcurves. A view is of one
+    snapshot: make another for the next.
+
+    \b
+    Example:
+      ztfmatch view hats survey.store survey.hats
+    """
+    with progress_bar(as_json) as progress:
+        report = open_store(store).snapshot(snapshot).view_hats(output, resources, progress)
+    headline = (
+        f"Snapshot {report.snapshot}: {counted(report.objects, 'object')}, {counted(report.detections, 'detection')} "
+        f"in {counted(report.partitions, 'partition')}; {counted(report.linked, 'file')} linked, "
+        f"{size_text(report.bytes)} written, {report.seconds:.1f} s: {report.output}"
+    )
+    emit(report, as_json, [headline])

@@ -1,0 +1,154 @@
+"""Regions of the sky that a user names: cones, polygons, coverage maps (MOC), sectors of TESS."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ztfmatch.errors import ConfigError
+from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
+
+_INSTALL: Final = "pip install 'ztfmatch[publish]'"
+_MOC_FORMATS: Final = {".fits": "fits", ".json": "json", ".txt": "ascii", ".ascii": "ascii"}
+_MJD_OF_JD: Final = 2_400_000.5
+
+_SECTOR_DAYS: Final = 27.4
+"""Two orbits of the spacecraft: a sector that has no neighbour is taken to be so long."""
+_COLUMNS: Final = (44.5, 2092.5)
+_ROWS: Final = (0.5, 2048.5)
+"""Edges of the pixels of a CCD that see the sky, as tess-point counts them."""
+_POINTS_A_SIDE: Final = 6
+"""Two degrees apart, between which distortion bends a side by arcseconds."""
+
+
+def cone_region(ra: float, dec: float, radius_deg: float) -> Region:
+    """Circle on the sky, in degrees.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+    _check_position(ra, dec)
+    if not 0.0 < radius_deg <= 180.0:
+        raise ConfigError(f"radius {radius_deg} deg is outside (0, 180]")
+    return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
+
+
+def polygon_region(numbers: Sequence[float]) -> Region:
+    """Polygon of great circles from ``ra dec ra dec ...`` in degrees.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than three vertices, or it is too large.
+    """
+    if len(numbers) % 2:
+        raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec")
+    vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    for ra, dec in vertices:
+        _check_position(ra, dec)
+    try:
+        return Region((Polygon(vertices),), f"a polygon of {len(vertices)} vertices")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _check_position(ra: float, dec: float) -> None:
+    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
+        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
+    if not -90.0 <= dec <= 90.0:
+        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
+
+
+def moc_region(path: Path) -> Region:
+    """Coverage map (MOC 2.0, space) from a file: FITS, JSON or ASCII.
+
+    Raises
+    ------
+    ConfigError
+        If mocpy is not installed, or the file is no MOC or an empty one.
+    """
+    form = _MOC_FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise ConfigError(f"{path}: expected a MOC named {', '.join(_MOC_FORMATS)}")
+    mocpy = _optional("mocpy", "a MOC")
+    try:
+        ranges = mocpy.MOC.load(str(path), format=form).to_depth29_ranges
+    except Exception as error:  # noqa: BLE001  (what its parsers raise is of many kinds, some of them panics)
+        raise ConfigError(f"{path} is no MOC: {str(error).splitlines()[0] if str(error) else error!r}") from None
+    if not len(ranges):
+        raise ConfigError(f"{path} is an empty MOC")
+    pairs = tuple((int(low), int(high)) for low, high in ranges)
+    return Region((PixelSet(pairs),), f"the coverage map {path.name}")
+
+
+@dataclass(frozen=True)
+class Sector:
+    """A sector of TESS: what its sixteen CCDs see, and when."""
+
+    number: int
+    region: Region
+    since: float
+    """MJD."""
+    until: float
+    """MJD."""
+
+
+def tess_sector(number: int) -> Sector:
+    """Footprint and dates of a sector, from the pointings that tess-point has.
+
+    The dates are bounded midway between the middles of a sector and of its neighbours.
+
+    Raises
+    ------
+    ConfigError
+        If tess-point is not installed, or does not know the sector.
+    """
+    stars2px = _optional("tess_stars2px", "the pointing of a sector")
+    every = stars2px.TESS_Spacecraft_Pointing_Data
+    sectors = [int(n) for n in np.asarray(every.sectors)]
+    if number not in sectors:
+        known = [n for n in sectors if n < 1000]
+        raise ConfigError(
+            f"no sector {number}; tess-point knows {min(known)} to {max(known)}: update it, or give a MOC"
+        )
+    pointing = every(trySector=number)
+    polygons = tuple(_ccd(pointing.fpgObjs[0], camera, ccd) for camera in range(4) for ccd in range(4))
+    region = Region(polygons, f"TESS sector {number}")
+    return Sector(number, region, *_dates(number, sectors, np.asarray(every.midtimes) - _MJD_OF_JD))
+
+
+def _ccd(geometry: Any, camera: int, ccd: int) -> Polygon:
+    """Outline of a CCD, with points enough on each side that optical distortion does not matter."""
+    along = np.arange(_POINTS_A_SIDE) / _POINTS_A_SIDE
+    low, high, bottom, top = *_COLUMNS, *_ROWS
+    columns = [low + along * (high - low), np.full(_POINTS_A_SIDE, high), high - along * (high - low)]
+    columns.append(np.full(_POINTS_A_SIDE, low))
+    rows = [np.full(_POINTS_A_SIDE, bottom), bottom + along * (top - bottom), np.full(_POINTS_A_SIDE, top)]
+    rows.append(top - along * (top - bottom))
+    points = zip(np.concatenate(columns).tolist(), np.concatenate(rows).tolist(), strict=True)
+    sky = (geometry.pix2radec_nocheck_single(camera, ccd, [column - 45.0, row - 1.0]) for column, row in points)
+    return Polygon(tuple((float(ra), float(dec)) for ra, dec in sky))
+
+
+def _dates(number: int, sectors: Sequence[int], middles: Any) -> tuple[float, float]:
+    """MJD at which a sector begins and ends."""
+    middle = dict(zip(sectors, middles.tolist(), strict=True))
+    at = middle[number]
+    before, after = middle.get(number - 1, at - _SECTOR_DAYS), middle.get(number + 1, at + _SECTOR_DAYS)
+    return 0.5 * (before + at), 0.5 * (at + after)
+
+
+def _optional(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = {"tess_stars2px": "tess-point"}.get(name, name)
+        raise ConfigError(f"{what} needs {package}: {_INSTALL}") from None
