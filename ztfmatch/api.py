@@ -10,11 +10,12 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources, StoreConfig
+from ztfmatch.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, Resources, StoreConfig
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -28,7 +29,9 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     import pyarrow.dataset as ds
 
     from ztfmatch.operations.append import AppendConfig, AppendReport
+    from ztfmatch.operations.calibrate import CalibrateInputs, CalibrateReport
     from ztfmatch.operations.compact import CompactReport
+    from ztfmatch.operations.correct import CorrectReport
     from ztfmatch.operations.history import Difference, RollbackReport
     from ztfmatch.operations.init import InitReport
     from ztfmatch.operations.rematch import RematchConfig, RematchReport
@@ -189,6 +192,33 @@ class Store:
 
         with open_runner(resources or Resources(), progress) as runner:
             return rematch(self.storage, _places(references), config or RematchConfig(), runner, dry_run)
+
+    def calibrate(
+        self,
+        inputs: CalibrateInputs,
+        config: CalibrateConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> CalibrateReport:
+        """Derive photometric corrections from PS1; see :func:`ztfmatch.operations.calibrate.calibrate`."""
+        from ztfmatch.operations.calibrate import calibrate
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return calibrate(self.storage, inputs, config or CalibrateConfig(), runner)
+
+    def correct(
+        self,
+        corrections: Place | None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        note: str | None = None,
+    ) -> CorrectReport:
+        """Apply photometric corrections, or take them off; see :func:`ztfmatch.operations.correct.correct`."""
+        from ztfmatch.operations.correct import correct
+
+        place = None if corrections is None else Path(corrections)
+        with open_runner(resources or Resources(), progress) as runner:
+            return correct(self.storage, place, runner, note)
 
     def update_statistics(
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.rematch import lineage, rematch
@@ -46,6 +47,7 @@ def main() -> None:
 for _command in (
     *(init, append, statistics, verify, status, lightcurve, quarantine),
     *(rematch, lineage),
+    *(calibrate, correct),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ztfmatch.schema.corrections import CORRECTIONS
 from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE
 from ztfmatch.schema.sky import DETECTIONS, OBJECTS, ORPHANS
@@ -15,10 +16,11 @@ from ztfmatch.schema.types import Column, Encoding, Table
 
 TABLES: Final = {
     table.name: table
-    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS, LINEAGE)
+    for table in (EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS, LINEAGE, CORRECTIONS)
 }
 
 __all__ = [
+    "CORRECTIONS",
     "DETECTIONS",
     "EXPOSURES",
     "LINEAGE",
