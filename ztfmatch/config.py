@@ -221,7 +221,9 @@ class CalibrateConfig:
     min_epochs : int
         Fewest detections of a lightcurve.
     min_stars : int
-        Fewest stars of a bin of magnitude, of a unit, and of a cell with its eight neighbours.
+        Fewest stars of a unit, and of a bin of magnitude with the two before and after it.
+    min_cell_stars : int
+        Fewest stars of a cell of the map with its eight neighbours.
     max_error : float
         Largest error of a cell and of an offset, mag; beyond it they have no value.
     min_snr : float
@@ -237,6 +239,7 @@ class CalibrateConfig:
     cells_y: int = 30
     min_epochs: int = 5
     min_stars: int = 20
+    min_cell_stars: int = 5
     max_error: float = 0.01
     min_snr: float = 5.0
     match_arcsec: float = 1.0
@@ -256,7 +259,7 @@ class CalibrateConfig:
         ConfigError
         """
         self._check_bins()
-        for name, least in (("min_epochs", 3), ("min_stars", 1)):
+        for name, least in (("min_epochs", 3), ("min_stars", 1), ("min_cell_stars", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {getattr(self, name)} must be at least {least}")
         for name in ("max_error", "min_snr", "max_ps1_error"):

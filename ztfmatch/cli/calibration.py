@@ -62,7 +62,7 @@ def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     "--min-epochs", type=int, default=_default("min_epochs"), show_default=True, help="Fewest of a lightcurve."
 )
 @click.option("--min-stars", type=int, default=_default("min_stars"), show_default=True,
-              help="Fewest of a bin of magnitude, of a unit, of a cell with its neighbours.")  # fmt: skip
+              help="Fewest of a unit, and of a bin of magnitude and its neighbours.")  # fmt: skip
 @click.option("--max-error", type=float, default=_default("max_error"), show_default=True, metavar="MAG",
               help="Largest of a cell or an offset that is applied.")  # fmt: skip
 @resource_options

@@ -78,7 +78,9 @@ class FitSettings:
     """What is asked of a fit."""
 
     min_stars: int = 20
-    """Fewest stars of a bin of magnitude, of a unit, and of a cell with its eight neighbours."""
+    """Fewest stars of a unit, and of a bin of magnitude with the two before and after it."""
+    min_cell_stars: int = 5
+    """Fewest stars of a cell with its eight neighbours."""
     max_error: float = 0.01
     """Largest error of a cell's value and of an offset, mag; beyond it there is none."""
 
@@ -157,7 +159,8 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
 
 def _valid_range(stars: Floats, bins: Bins, settings: FitSettings) -> tuple[int, int] | None:
     """First and last bin of the run of bins with stars enough that holds the most; None where it is too short."""
-    good = np.concatenate([[False], stars >= settings.min_stars, [False]])
+    near = np.convolve(stars, np.ones(5), "same")
+    good = np.concatenate([[False], (near >= settings.min_stars) & (stars > 0), [False]])
     edges = np.flatnonzero(good[1:] != good[:-1]).reshape(-1, 2)
     if not len(edges):
         return None
@@ -378,7 +381,7 @@ def _result(
     stars = _sums(s.cell, s.stars, cells)
     near = _window_sums(stars.reshape(bins.ny, bins.nx)).ravel()
     covariance, diagonal = solution.covariance, np.diag(solution.covariance)
-    enough = near >= settings.min_stars
+    enough = near >= settings.min_cell_stars
     share = np.zeros(len(covariance))
     share[of_cell] = enough / max(enough.sum(), 1)
     # The gauge: the mean over the valid cells moves from the map to the offsets, with its part of the covariance.

@@ -52,7 +52,7 @@ def fit_task(task: FitTask) -> dict[str, Any]:
         units, sums, known = _with_old(task, new)
     arrays: dict[str, npt.NDArray[Any]] = {"errors": _error_models(new)}
     if len(sums.n):
-        settings = FitSettings(config.min_stars, config.max_error)
+        settings = FitSettings(config.min_stars, config.min_cell_stars, config.max_error)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known)
         arrays |= _arrays(fit, units) | _kept_sums(sums, fit, bins)
     path = paths.staged_array(task.operation_id, task.key)
