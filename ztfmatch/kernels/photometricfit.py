@@ -14,8 +14,7 @@ errors follow: they count stars, not detections.
 
 Smoothness. Neighbouring cells are taken to differ by a normal deviate of size d, the one under which the data are most
 probable (one d for the step from the outermost ring of cells inwards, where real maps are steepest, one for all
-others). So cells with few stars lean on their neighbours, cells with many do not, and where there is no structure the
-map is flat.
+others). So cells with few stars lean on their neighbours, and cells with many do not.
 """
 
 from __future__ import annotations
@@ -31,14 +30,16 @@ from ztfmatch.kernels.residuals import Bins
 from ztfmatch.kernels.sphere import Floats
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 _ROUNDS: Final = 4
 _WEAK_ROUNDS: Final = 2
 """Of these, the rounds in which cells hardly lean on each other; the second tells how much they should."""
 _WEAK_STEP_MAG: Final = 0.1
-_USUAL_STEP_MAG: Final = (0.002, 0.008)
-"""Difference of neighbouring cells from which the search for the best begins: inside, and at the rim."""
-_STEP_LIMITS_MAG: Final = (0.0002, 0.05)
+_LEAST_STEP_MAG: Final = (0.0015, 0.005)
+"""Least difference of neighbouring cells, inside and at the rim. Few stars may look as if there were no structure where
+there is some: without these bounds such maps had errors too small by factors."""
+_LARGEST_STEP_MAG: Final = 0.05
 _STEP_FACTORS: Final = (2.0, 1.3)
 _GAUGE_MAG: Final = 1.0
 """Loose bound of the constant that map and offsets share, until it is fixed by convention."""
@@ -149,12 +150,13 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
     step = (_WEAK_STEP_MAG, _WEAK_STEP_MAG)
     effective = 0.0
     for turn in range(_ROUNDS):
-        epoch, star = _scatters(sums, model, bins, effective)
-        solution = problem.solve(_weights(sums, epoch, star), step)
+        scatters = _scatters(sums, model, bins, effective)
+        weight = scatters.weights(sums, problem.ring)
+        if turn == _WEAK_ROUNDS:
+            step = problem.steps(weight)
+        solution = problem.solve(weight, step)
         model, effective = problem.predict(solution.parameters), solution.effective
-        if turn == _WEAK_ROUNDS - 1:
-            step = problem.steps(_weights(sums, *_scatters(sums, model, bins, effective)))
-    return _result(problem, solution, settings, step, (epoch, star))
+    return _result(problem, solution, settings, step, scatters)
 
 
 def _valid_range(stars: Floats, bins: Bins, settings: FitSettings) -> tuple[int, int] | None:
@@ -168,22 +170,41 @@ def _valid_range(stars: Floats, bins: Bins, settings: FitSettings) -> tuple[int,
     return (first, stop - 1) if (stop - first) * bins.step >= _MIN_RANGE_MAG else None
 
 
-def _scatters(sums: BinSums, model: Floats, bins: Bins, effective: float) -> tuple[Floats, Floats]:
-    """Scatter of epochs about their star, and of stars about the model, by bin of magnitude."""
+@dataclass(frozen=True)
+class _Scatters:
+    """Variances by bin of magnitude, mag^2."""
+
+    epoch: Floats
+    """Of epochs about their star."""
+    star: Floats
+    """Of stars about the model."""
+    rim: float
+    """More of it in the outermost ring of cells, within which the maps are steep."""
+
+    def weights(self, sums: BinSums, ring: Mask) -> Floats:
+        """Inverse variance of the mean residual of each bin."""
+        star = self.star[sums.magnitude] + self.rim * ring[sums.cell]
+        return np.asarray(sums.n**2 / (star * sums.pairs + self.epoch[sums.magnitude] * sums.n))
+
+
+def _scatters(sums: BinSums, model: Floats, bins: Bins, effective: float) -> _Scatters:
+    """Variances, given a model of each bin and the number of its parameters."""
 
     def by_bin(values: Floats) -> Floats:
-        return np.asarray(_sums(sums.magnitude, values, bins.levels))
+        return _sums(sums.magnitude, values, bins.levels)
 
     within = by_bin(sums.squares - sums.between)
-    groups, n = by_bin(sums.groups), by_bin(sums.n)
-    freedom = n - groups
+    freedom = by_bin(sums.n - sums.groups)
     epoch = _filled(np.where(freedom > 10, within / np.maximum(freedom, 1.0), np.nan), 1e-4)
-    apart = by_bin(sums.between - 2.0 * model * sums.total + model**2 * sums.n)
-    stars = by_bin(sums.stars)
-    total = stars.sum()
-    spent = total / max(total - effective, 0.2 * total)
-    star = np.where(stars > 10, (spent * apart - groups * epoch) / np.maximum(n, 1.0), np.nan)
-    return epoch, np.maximum(_filled(star, 2.5e-5), 1e-6)
+    stars = sums.stars.sum()
+    spent = stars / max(stars - effective, 0.2 * stars)
+    apart = spent * (sums.between - 2.0 * model * sums.total + model**2 * sums.n) - sums.groups * epoch[sums.magnitude]
+    inside = ~_ring(bins)[sums.cell]
+    n = by_bin(inside * sums.n)
+    star = np.where(by_bin(inside * sums.stars) > 10, by_bin(inside * apart) / np.maximum(n, 1.0), np.nan)
+    star = np.maximum(_filled(star, 2.5e-5), 1e-6)
+    more = (apart - star[sums.magnitude] * sums.n)[~inside].sum() / max(sums.n[~inside].sum(), 1.0)
+    return _Scatters(epoch, star, max(float(more), 0.0))
 
 
 def _filled(values: Floats, otherwise: float) -> Floats:
@@ -192,12 +213,6 @@ def _filled(values: Floats, otherwise: float) -> Floats:
     if not len(known):
         return np.full(len(values), otherwise)
     return np.maximum(np.interp(np.arange(len(values)), known, values[known]), 1e-8)
-
-
-def _weights(sums: BinSums, epoch: Floats, star: Floats) -> Floats:
-    """Inverse variance of the mean residual of each bin."""
-    m = sums.magnitude
-    return np.asarray(sums.n**2 / (star[m] * sums.pairs + epoch[m] * sums.n))
 
 
 @dataclass(frozen=True)
@@ -224,7 +239,8 @@ class _Problem:
         t = bins.bright + (sums.magnitude + 0.5) * bins.step - self.faint
         t = np.clip(t, self.bright - self.faint, 0.0)  # beyond its range the term stays as at the end
         self.basis = np.stack([t, t * t])
-        self.inner, self.rim = _neighbours(bins.nx, bins.ny)
+        self.ring = _ring(bins)
+        self.inner, self.rim = _neighbours(bins)
 
     def offsets_alone(self) -> Floats:
         """First model: the mean residual of each unit."""
@@ -308,7 +324,7 @@ class _Problem:
         """How much neighbouring cells differ: the values under which the data are most probable.
 
         The evidence of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1), slopes and offsets
-        eliminated first, is climbed along each of the two in turn, by factors.
+        eliminated first, is climbed along each of the two in turn.
         """
         data, right = self._data(weight)
         right += self._known_right()
@@ -327,7 +343,7 @@ class _Problem:
             half = np.linalg.solve(factor, pull)
             return float(0.5 * half @ half - np.log(np.diag(factor)).sum() + 0.5 * np.linalg.slogdet(prior)[1])
 
-        step = _USUAL_STEP_MAG
+        step = _LEAST_STEP_MAG
         for factor in _STEP_FACTORS:
             for which in (0, 1):
                 step = _climbed(evidence, step, which, factor)
@@ -342,7 +358,8 @@ def _climbed(
     for direction in (factor, 1.0 / factor):
         while True:
             tried = (best[0] * direction, best[1]) if which == 0 else (best[0], best[1] * direction)
-            if not _STEP_LIMITS_MAG[0] <= tried[which] <= _STEP_LIMITS_MAG[1] or (value := evidence(tried)) <= highest:
+            allowed = _LEAST_STEP_MAG[which] <= tried[which] <= _LARGEST_STEP_MAG
+            if not allowed or (value := evidence(tried)) <= highest:
                 break
             best, highest = tried, value
         if best != step:
@@ -355,17 +372,23 @@ def _sums(group: Ids, values: Floats, groups: int) -> Floats:
     return np.bincount(group, values, groups).astype(np.float64)
 
 
-def _neighbours(nx: int, ny: int) -> tuple[Ids, Ids]:
-    """Pairs of neighbouring cells, shape (K, 2): inside (and along the rim), and from the rim inwards."""
-    cell = np.arange(nx * ny).reshape(ny, nx)
+def _ring(bins: Bins) -> Mask:
+    """Whether each cell is of the outermost ring, shape (cells,)."""
+    ring = np.ones((bins.ny, bins.nx), bool)
+    ring[1:-1, 1:-1] = False
+    return ring.ravel()
+
+
+def _neighbours(bins: Bins) -> tuple[Ids, Ids]:
+    """Pairs of neighbouring cells, shape (K, 2): inside and along the rim; from the rim inwards and from corners."""
+    cell = np.arange(bins.nx * bins.ny).reshape(bins.ny, bins.nx)
     across = np.stack([cell[:, :-1].ravel(), cell[:, 1:].ravel()], axis=1)
     along = np.stack([cell[:-1].ravel(), cell[1:].ravel()], axis=1)
     pairs = np.concatenate([across, along]).astype(np.int64)
-    ring = np.ones((ny, nx), bool)
-    ring[1:-1, 1:-1] = False
-    on_ring = ring.ravel()
-    inward = on_ring[pairs[:, 0]] != on_ring[pairs[:, 1]]
-    return pairs[~inward], pairs[inward]
+    ring = _ring(bins)
+    steep = ring[pairs[:, 0]] != ring[pairs[:, 1]]
+    steep |= np.isin(pairs, cell[[0, 0, -1, -1], [0, -1, 0, -1]]).any(axis=1)
+    return pairs[~steep], pairs[steep]
 
 
 def _result(
@@ -373,7 +396,7 @@ def _result(
     solution: _Solution,
     settings: FitSettings,
     step: tuple[float, float],
-    scatter: tuple[Floats, Floats],
+    scatters: _Scatters,
 ) -> ChannelFit:
     s, bins, cells = problem.sums, problem.bins, problem.cells
     of_cell, of_unit = slice(2, 2 + cells), slice(2 + cells, None)
@@ -417,8 +440,8 @@ def _result(
         _sums(s.unit, s.n, problem.units),
         offsets,
         step,
-        np.sqrt(scatter[1]),
-        np.sqrt(scatter[0]),
+        np.sqrt(scatters.star),
+        np.sqrt(scatters.epoch),
     )
 
 
