@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import corrected
 import numpy as np
 import pyarrow as pa
 from click.testing import CliRunner, Result
-from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
+from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner
 
 from ztfmatch.cli import main
 from ztfmatch.config import CompactConfig
@@ -29,6 +30,7 @@ from ztfmatch.io import paths
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.compact import compact
+from ztfmatch.operations.correct import correct
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
@@ -48,6 +50,8 @@ class Sky:
     catalogs: list[str]
     regenerated: list[str]
     """The reference anew: one object moved, one gone, one added."""
+    corrections: str
+    """Of the unit."""
 
 
 def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
@@ -64,7 +68,9 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     (place / "regenerated").mkdir()
     anew = rows_at(np.append(ra[1:], 90.01), np.append(dec[1:] + np.array([1.0 / 3600.0, 0, 0, 0, 0]), 66.5), mag=-6.0)
     regenerated = reference_file(place / "regenerated", anew)
-    return Sky([str(reference_file(place, reference))], [*catalogs, str(bad)], [str(regenerated)])
+    corrected.write_set(place / "corrections", [UNIT], exposures={2019020125000020: (0.01, 0.02, 5)})
+    sky = [[str(reference_file(place, reference))], [*catalogs, str(bad)], [str(regenerated)]]
+    return Sky(*sky, corrections=str(place / "corrections"))
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -91,6 +97,10 @@ def match_again(store: Path, sky: Sky) -> None:
     rematch(Storage.at(store), sky.regenerated, RematchConfig(), runner())
 
 
+def correct_all(store: Path, sky: Sky) -> None:
+    correct(Storage.at(store), Path(sky.corrections), runner())
+
+
 def roll_back(store: Path, sky: Sky) -> None:
     rollback(Storage.at(store), 1)
 
@@ -104,6 +114,7 @@ OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
     "append": (append_rest, [init, append_first]),
     "rematch": (match_again, [init, append_first, append_rest]),
+    "correct": (correct_all, [init, append_first, append_rest, statistics]),
     "compact": (compact_all, [init, append_first, append_rest]),
     "statistics": (statistics, [init, append_first, append_rest]),
     "rollback": (roll_back, [init, append_first, append_rest]),

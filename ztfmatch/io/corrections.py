@@ -175,13 +175,13 @@ def _unit_rows(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
 
 
 def _in_order(values: Mapping[Unit, Any]) -> npt.NDArray[np.float64]:
-    """Values ascending by unit, shape (K, places)."""
-    return np.array([values[unit] for unit in sorted(values)], np.float64).reshape(len(values), -1 if values else 0)
+    """Values ascending by unit."""
+    return np.array([values[unit] for unit in sorted(values)], np.float64)
 
 
 def _part(term: str, keys: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> pa.Table:
     """Rows of one term: keys rcid, fid, field as far as there are any, shape (K, 0..3); values of shape (K, places)."""
-    values = values.reshape(len(values), -1)
+    values = values.reshape(len(values), -1 if len(values) else 1)
     places = values.shape[1]
     flat = values.ravel()
 
