@@ -29,9 +29,10 @@ from ztfmatch.operations.calibrate import CalibrateInputs
 from ztfmatch.operations.residuals import Measurement, measure_residuals
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.products.simulate.systematics import ChannelSystematics, model_error
+from ztfmatch.tasks.staging import clear
 
 CONFIG = SimulationConfig(
-    seed=5, fields=(679, 680), rcids=(16, 29), filters=(2,), n_exposures=24, stars_per_quadrant=20_000,
+    seed=5, fields=(679, 680), rcids=(16, 29), filters=(2,), n_exposures=40, stars_per_quadrant=20_000,
     epoch_depth=0.15, dense_field=679, dense_factor=1.5,
 )  # fmt: skip
 """Shallow epochs of many stars: few rows, nearly all of which tell something. One field is crowded."""
@@ -161,8 +162,10 @@ def test_correct_bright_stars_agree_with_ps1_to_7_millimag_and_nearly_the_noise_
     noise = np.sqrt(stars.err**2 + model_error(stars.r.to_numpy(), 2) ** 2 / stars.n)
     draws = np.random.default_rng(1).normal(0.0, np.tile(noise, 50))
     assert len(stars) > 1000
-    assert robust_width(stars.residual) < 0.007
     assert robust_width(stars.residual) < 1.10 * robust_width(draws)
+    often = stars[stars.n >= 25]  # with 15 epochs photon noise alone is 6 millimag
+    assert len(often) > 500
+    assert robust_width(often.residual) < 0.007
 
 
 def test_correct_faint_stars_are_not_harmed(survey: Survey, applied: ztfmatch.Store) -> None:
@@ -177,22 +180,25 @@ def test_correct_faint_stars_are_not_harmed(survey: Survey, applied: ztfmatch.St
 def test_correct_constants_stay_constant_and_variables_keep_their_amplitude(
     survey: Survey, applied: ztfmatch.Store
 ) -> None:
+    """Lightcurves are compared with the same ones free of the injected terms."""
     before, after = survey.clean(survey.store), survey.clean(applied)
     keys = ["objectid", "exposureid"]
     both = before.merge(after[[*keys, "mag"]], on=keys, suffixes=("", "_now"))
     both = both[(both.true_mag < 19.0) & both.xpos.between(150, 2920) & both.ypos.between(150, 2930)]
-    curves = both.groupby("objectid").agg(kind=("variability", "first"), n=("mag", "size"),
-                                          was=("mag", "std"), now=("mag_now", "std"))  # fmt: skip
+    both = both.assign(free=both.mag - both.systematic)
+    curves = both.groupby("objectid").agg(
+        kind=("variability", "first"),
+        n=("mag", "size"),
+        was=("mag", "std"),
+        now=("mag_now", "std"),
+        free=("free", "std"),
+    )
     curves = curves[curves.n >= 10]
     constant, variable = curves[curves.kind == "constant"], curves[curves.kind != "constant"]
-    assert len(variable) > 10
-    assert constant.now.median() <= constant.was.median() * 1.01
-    amplitude = both.groupby("objectid").apply(
-        lambda g: (g.mag_now.max() - g.mag_now.min()) - (g.mag.max() - g.mag.min()), include_groups=False
-    )
-    change = np.abs(amplitude[variable.index])
-    assert np.median(change) < 0.001
-    assert np.abs(variable.now - variable.was).max() < 0.001
+    assert len(variable) > 50
+    assert constant.now.median() <= constant.was.median() * 1.005
+    assert np.abs(variable.now - variable.free).max() < 0.001
+    assert np.median(np.abs(variable.now - variable.was)) < 0.0005
 
 
 def test_measure_residuals_as_stored_shows_what_correct_did(survey: Survey, applied: ztfmatch.Store) -> None:
@@ -206,6 +212,7 @@ def test_measure_residuals_as_stored_shows_what_correct_did(survey: Survey, appl
         counts = sums.stars[4:20].sum(axis=0)[None]
         centres = (np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG
         low, high = (float(histogram_quantiles(counts, centres, RESIDUAL_STEP_MAG, q)[0]) for q in (0.16, 0.84))
+        clear(store.storage, got.operation_id)
         width[store.path] = 0.5 * (high - low), abs(sums.sums.total.sum() / sums.sums.n.sum())
     (was, offset), (now, level) = width.values()
     assert now < 0.007 < was
@@ -266,27 +273,19 @@ def test_correct_errors_match_the_scatter(survey: Survey, applied: ztfmatch.Stor
     assert applied.verify(deep=True).passed
 
 
-def test_calibrate_channel_with_few_stars_gets_no_invented_terms(survey: Survey, tmp_path: Path) -> None:
-    ps1 = pq.read_table(survey.sky / "truth" / "ps1.parquet")
-    stars = survey.truth("stars").set_index("star_id").loc[ps1["star_id"].to_pylist()]
-    # Half of the sky, to the east of the median, belongs to one channel: of that only a few stars are left.
-    units = survey.store.snapshot().table("objects", ["rcid", "ra", "dec"]).to_pandas()
-    middle = units.groupby("rcid").ra.mean()
-    of_29 = np.abs(ps1["ra"].to_numpy() - middle[29]) < np.abs(ps1["ra"].to_numpy() - middle[16])
-    few = np.flatnonzero(of_29 & (stars.r.to_numpy() < 19.0))[::150]
-    keep = ~of_29
-    keep[few] = True
-    pq.write_table(ps1.filter(pa.array(keep)), tmp_path / "ps1.parquet")
-    report = survey.store.calibrate(CalibrateInputs(tmp_path / "ps1.parquet", tmp_path / "set"))
-    full, poor = sorted(report.channels, key=lambda row: row["rcid"])
-    assert 0 < poor["stars"] < 60 < full["stars"]
-    assert poor["cells_valid"] < 0.2 * poor["cells"]
-    assert full["cells_valid"] > 0.8 * full["cells"]
-    store = survey.copy(tmp_path / "store")
+def test_calibrate_channel_with_few_stars_gets_no_invented_terms(tmp_path: Path) -> None:
+    few = SimulationConfig(seed=4, fields=(679,), rcids=(29,), filters=(2,), n_exposures=12, stars_per_quadrant=1500)
+    sky, store = build(tmp_path, few)
+    (channel,) = store.calibrate(CalibrateInputs(sky / "truth" / "ps1.parquet", tmp_path / "set")).channels
+    assert 0 < channel["stars"] < 150
+    assert channel["cells_valid"] < 0.2 * channel["cells"]
     store.correct(tmp_path / "set")
-    rows = store.snapshot().table("detections", ["objectid", "corrflags"]).to_pandas()
-    flags = rows.corrflags[rows.objectid // 10**8 % 1000 == 81]
-    assert (flags & 16).mean() > 0.8  # no value in the cell, and none taken off
+    rows = store.snapshot().table("detections", ["mag", "corrflags"]).to_pandas()
+    flags = rows.corrflags[rows.mag.notna()].to_numpy()
+    assert (flags & 16 > 0).mean() > 0.8  # no value in the cell, and none taken off
+    assert ((flags & 2 > 0) ^ (flags & 16 > 0)).all()
+    assert ((flags & 1 > 0) ^ (flags & 8 > 0)).all()
+    assert ((flags & 4 > 0) ^ (flags & 32 > 0)).all()
     assert store.verify().passed
 
 
@@ -298,7 +297,7 @@ def test_calibrate_update_with_newer_data_is_as_good_as_all_at_once(survey: Surv
     half = len(catalogs) // 2
     store.append([str(path) for path in catalogs[:half]], exposures)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "old"))
-    with pytest.raises(ConfigError, match="no usable exposure came into .* since snapshot 1"):
+    with pytest.raises(ConfigError, match=r"no usable exposure came into .* since snapshot 1"):
         store.calibrate(CalibrateInputs(ps1, tmp_path / "none", tmp_path / "old"))
     store.append([str(path) for path in catalogs[half:]], exposures)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "updated", tmp_path / "old"))
@@ -309,7 +308,7 @@ def test_calibrate_update_with_newer_data_is_as_good_as_all_at_once(survey: Surv
     assert (np.abs(fields[0].value - fields[1].value) < fields[1].error).all()
     maps = [s.tables["position"].to_pandas() for s in (updated, whole)]
     off = (maps[0].value - maps[1].value) / maps[1].error
-    assert np.abs(off).quantile(0.95) < 1.0
+    assert np.abs(off).quantile(0.95) < 1.5
     total = [s.tables["position"].to_pandas().detections.sum() for s in (old, updated, whole)]
     assert total[0] < total[1]
     assert total[1] == pytest.approx(total[2], rel=0.03)
@@ -377,7 +376,6 @@ def test_calibrate_without_systematics_corrects_by_nothing_on_held_out_exposures
     [
         (lambda t: t.drop_columns("r"), "needs a column r .*it has star_id, ra, dec, g"),
         (lambda t: t.set_column(2, "dec", pc.negate(t["dec"])), "covers none of the sky"),
-        (lambda t: t.set_column(2, "dec", pc.add(t["dec"], 0.01)), "none of its .* is an isolated star within 1.0"),
         (lambda t: t.set_column(5, "r", pa.nulls(len(t), pa.float32())), "no detection passes the cuts"),
         (lambda t: t.set_column(9, "star", pa.array([False] * len(t))), "none of its .* is an isolated star"),
     ],

@@ -405,21 +405,13 @@ def _result(
     near = _window_sums(stars.reshape(bins.ny, bins.nx)).ravel()
     covariance, diagonal = solution.covariance, np.diag(solution.covariance)
     enough = near >= settings.min_cell_stars
-    share = np.zeros(len(covariance))
-    share[of_cell] = enough / max(enough.sum(), 1)
-    # The gauge: the mean over the valid cells moves from the map to the offsets, with its part of the covariance.
-    crossed = covariance @ share
-    constant, variance = float(share @ solution.parameters), float(share @ crossed)
-    values = solution.parameters[of_cell] - constant
-    errors = np.sqrt(inflation * np.maximum(diagonal[of_cell] - 2.0 * crossed[of_cell] + variance, 0.0))
-    offsets = solution.parameters[of_unit] + constant
-    offset_errors = np.sqrt(inflation * np.maximum(diagonal[of_unit] + 2.0 * crossed[of_unit] + variance, 0.0))
+    good_cell = enough & (_in_gauge(solution, of_cell, enough, inflation)[1][of_cell] <= settings.max_error)
+    parameters, errors = _in_gauge(solution, of_cell, good_cell, inflation)
     offset_stars = _sums(s.unit, s.stars, problem.units)
     known = np.zeros(problem.units, bool)
     if problem.known is not None:
         known[problem.known.unit] = True
-    good_cell = enough & (errors <= settings.max_error)
-    good_unit = ((offset_stars >= settings.min_stars) | known) & (offset_errors <= settings.max_error)
+    good_unit = ((offset_stars >= settings.min_stars) | known) & (errors[of_unit] <= settings.max_error)
     trusted = problem.valid is not None
     slopes = solution.parameters[:2] if trusted else np.full(2, np.nan)
     return ChannelFit(
@@ -430,19 +422,31 @@ def _result(
         float(np.sqrt(inflation * diagonal[0])) if trusted else np.nan,
         float(np.sqrt(inflation * diagonal[1])) if trusted else np.nan,
         float(inflation * covariance[0, 1]) if trusted else np.nan,
-        np.where(good_cell, values, np.nan),
-        errors,
+        np.where(good_cell, parameters[of_cell], np.nan),
+        errors[of_cell],
         stars,
         _sums(s.cell, s.n, cells),
-        np.where(good_unit, offsets, np.nan),
-        offset_errors,
+        np.where(good_unit, parameters[of_unit], np.nan),
+        errors[of_unit],
         offset_stars,
         _sums(s.unit, s.n, problem.units),
-        offsets,
+        parameters[of_unit],
         step,
         np.sqrt(scatters.star),
         np.sqrt(scatters.epoch),
     )
+
+
+def _in_gauge(solution: _Solution, of_cell: slice, valid: Mask, inflation: float) -> tuple[Floats, Floats]:
+    """Parameters and errors where the valid cells have mean zero: that mean moves to the offsets."""
+    share = np.zeros(len(solution.parameters))
+    share[of_cell] = valid / max(valid.sum(), 1)
+    sign = np.zeros(len(share))
+    sign[of_cell], sign[of_cell.stop :] = -1.0, 1.0
+    crossed = solution.covariance @ share
+    variance = np.diag(solution.covariance) + 2.0 * sign * crossed + np.abs(sign) * float(share @ crossed)
+    parameters = solution.parameters + sign * float(share @ solution.parameters)
+    return parameters, np.sqrt(inflation * np.maximum(variance, 0.0))
 
 
 def _window_sums(values: Floats) -> Floats:

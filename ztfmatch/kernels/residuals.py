@@ -253,14 +253,14 @@ def add_residuals(
 
 @njit(cache=True, nogil=True)
 def add_offsets(
-    mag: Floats, exposure: Ids, offsets: Ids, median: Floats, chosen: Mask, histogram: npt.NDArray[np.int32]
+    values: Floats, exposure: Ids, offsets: Ids, median: Floats, chosen: Mask, histogram: npt.NDArray[np.int32]
 ) -> None:
     """Add the epochs of chosen lightcurves, relative to their medians, to the histograms of their exposures.
 
     Parameters
     ----------
-    mag : float64 ndarray, shape (N,)
-        NaN for epochs that do not count.
+    values : float64 ndarray, shape (N,)
+        Magnitudes or residuals; NaN for epochs that do not count.
     exposure : int64 ndarray, shape (N,)
         Row of the exposure.
     offsets : int64 ndarray, shape (M + 1,)
@@ -272,8 +272,8 @@ def add_offsets(
         if not chosen[k]:
             continue
         for i in range(offsets[k], offsets[k + 1]):
-            if not np.isnan(mag[i]):
-                position = int(np.floor((mag[i] - median[k]) / OFFSET_STEP_MAG + 0.5)) + OFFSET_BINS // 2
+            if not np.isnan(values[i]):
+                position = int(np.floor((values[i] - median[k]) / OFFSET_STEP_MAG + 0.5)) + OFFSET_BINS // 2
                 if 0 <= position < OFFSET_BINS:
                     histogram[exposure[i], position] += 1
 

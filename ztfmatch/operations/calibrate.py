@@ -92,6 +92,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     since = -1 if old is None else int(old.about["snapshot"])
     residuals = measure_residuals(snapshot, Measurement(catalog, config, False, since), runner)
     if not residuals.used:
+        clear(storage, residuals.operation_id)
         raise ConfigError(f"{inputs.update}: no usable exposure came into {storage.root} since snapshot {since}")
     operation_id = OperationId("calibrate", snapshot.number, [residuals.operation_id, str(inputs.update)]).value
     tasks = _fit_tasks(residuals, config, operation_id, old)

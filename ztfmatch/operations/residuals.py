@@ -24,6 +24,7 @@ from ztfmatch.tasks.residuals import (
     measure_tile,
     read_channel,
 )
+from ztfmatch.tasks.staging import clear
 
 Channel = tuple[int, int]
 
@@ -77,7 +78,11 @@ def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner
     ledger_rows = snapshot.rows(EXPOSURES.name)
     runner.check_memory({task.key: _projected_bytes(task, ledger_rows) for task in tasks})
     results = runner.run(Job("comparing with PS1", measure_tile, tasks, operation_id, snapshot.storage))
-    _check(snapshot, what, results)
+    try:
+        _check(snapshot, what, results)
+    except MetadataError:
+        clear(snapshot.storage, operation_id)
+        raise
     files: dict[Channel, list[str]] = {}
     for result in results:
         for part in result["channels"]:

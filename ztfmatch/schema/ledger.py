@@ -107,8 +107,8 @@ EXPOSURES: Final = Table(
             "relzp",
             pa.float64(),
             "mag",
-            "Residual zero point: mean of mag, uncorrected, less the median of its lightcurve, over bright constant "
-            "objects; positive is too faint; null until calibrated",
+            "Residual zero point: mean of mag, uncorrected but for the colour term, less the median of its lightcurve, "
+            "over bright constant stars of PS1; positive is too faint; null until calibrated",
             "calibrate",
             True,
         ),

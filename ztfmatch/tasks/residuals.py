@@ -67,6 +67,8 @@ _GROUP_MAG: Final = 0.5
 _OUTLIER_SIGMAS: Final = 5.0
 _OUTLIER_FLOOR_MAG: Final = 0.05
 """Real systematics reach 0.04: stars that are off by less than this are kept."""
+_WRONG_STAR_MAG: Final = 0.5
+"""Stars that are off by more are other ones, however many there are."""
 _COMPLETE: Final = 0.8
 _MARGIN_DEG: Final = 1.0 / 60.0
 _UNIT_DIGITS: Final = 10**8
@@ -221,8 +223,8 @@ class _Builder:
         unit = chunk.objectid // _UNIT_DIGITS
         constant = constants(summary, _groups(unit, summary.median), self._task.config.min_epochs)
         bin_of = np.where(constant, self._bins_of(unit, summary, relative), -1)
-        bright = constant & (summary.median < RELATIVE_FAINT_MAG)
-        add_offsets(mag, exposure, chunk.offsets, summary.median, bright, self.offsets)
+        bright = constant & (summary.median < RELATIVE_FAINT_MAG) & (relative.n >= self._task.config.min_epochs)
+        add_offsets(residual, exposure, chunk.offsets, relative.median, bright, self.offsets)
         place = (chunk.columns["xpos"], chunk.columns["ypos"])
         starts = np.flatnonzero(np.diff(unit, prepend=-1))
         for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(unit)], strict=True):
@@ -260,6 +262,7 @@ class _Builder:
         often = group_medians(summary.n.astype(np.float64), group)
         most = _group_maxima(often, unit)
         chosen = (relative.n >= config.min_epochs) & (apart <= usual) & (often >= _COMPLETE * most)
+        chosen &= np.abs(relative.median) < _WRONG_STAR_MAG
         chosen &= (expected >= config.bright) & (expected < config.faint)
         place = np.floor((np.where(chosen, expected, config.bright) - config.bright) / config.magnitude_step)
         return np.where(chosen, np.minimum(place.astype(np.int64), config.magnitude_bins - 1), -1)
