@@ -32,9 +32,9 @@ from ztfmatch.kernels.sphere import Floats
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_ROUNDS: Final = 4
-_WEAK_ROUNDS: Final = 2
-"""Of these, the rounds in which cells hardly lean on each other; the second tells how much they should."""
+_ROUNDS: Final = 3
+_WEAK_ROUNDS: Final = 1
+"""Of these, the rounds in which cells hardly lean on each other, before it is known how much they should."""
 _WEAK_STEP_MAG: Final = 0.1
 _LEAST_STEP_MAG: Final = (0.0015, 0.005)
 """Least difference of neighbouring cells, inside and at the rim. Few stars may look as if there were no structure where
@@ -337,11 +337,18 @@ class _Problem:
         reduced = normal[of_cell, of_cell] - normal[of_cell, others] @ back[:, :-1]
         pull = right[of_cell] - normal[of_cell, others] @ back[:, -1]
 
+        bordered = np.zeros((self.cells + 1,) * 2)
+        bordered[:-1, -1] = bordered[-1, :-1] = pull
+        loosest = reduced + self._smoothness((_LARGEST_STEP_MAG, _LARGEST_STEP_MAG))
+        bordered[-1, -1] = 1.0 + 1.01 * float(pull @ np.linalg.solve(loosest, pull))
+
         def evidence(step: tuple[float, float]) -> float:
             prior = self._smoothness(step)
-            factor = np.linalg.cholesky(reduced + prior)
-            half = np.linalg.solve(factor, pull)
-            return float(0.5 * half @ half - np.log(np.diag(factor)).sum() + 0.5 * np.linalg.slogdet(prior)[1])
+            bordered[:-1, :-1] = reduced + prior
+            corner = np.diag(np.linalg.cholesky(bordered))
+            fitted = bordered[-1, -1] - corner[-1] ** 2  # pull @ inverse(reduced + prior) @ pull
+            likely = 0.5 * fitted - np.log(corner[:-1]).sum() + np.log(np.diag(np.linalg.cholesky(prior))).sum()
+            return float(likely)
 
         step = _LEAST_STEP_MAG
         for factor in _STEP_FACTORS:
