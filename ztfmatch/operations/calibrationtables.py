@@ -23,7 +23,7 @@ from ztfmatch.tasks.residuals import read_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_RMS_RANGE_MAG: Final = (13.5, 17.5)
+RMS_RANGE_MAG: Final = (13.5, 17.5)
 """Magnitudes over which the scatter of stars is reported."""
 
 
@@ -160,7 +160,7 @@ def _newer(fresh: pa.Table, old: pa.Table, keys: tuple[str, ...]) -> pa.Table:
 
 def _report_row(channel: Channel, fit: Arrays, config: CalibrateConfig) -> Row:
     centres = config.bright + (np.arange(config.magnitude_bins) + 0.5) * config.magnitude_step
-    inside = (centres > _RMS_RANGE_MAG[0]) & (centres < _RMS_RANGE_MAG[1])
+    inside = (centres > RMS_RANGE_MAG[0]) & (centres < RMS_RANGE_MAG[1])
     return {
         "rcid": channel[0],
         "filter": FILTER_CODES[channel[1]],

@@ -79,7 +79,7 @@ def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner
     runner.check_memory({task.key: _projected_bytes(task, ledger_rows) for task in tasks})
     results = runner.run(Job("comparing with PS1", measure_tile, tasks, operation_id, snapshot.storage))
     try:
-        _check(snapshot, what, results)
+        check_compared(snapshot, what.ps1, what.config, results, what.after_commit)
     except MetadataError:
         clear(snapshot.storage, operation_id)
         raise
@@ -128,21 +128,39 @@ def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:
     return base + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_EXPOSURE * exposures
 
 
-def _check(snapshot: SnapshotFiles, what: Measurement, results: Sequence[Row]) -> None:
+def check_compared(
+    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, results: Sequence[Row], since: int = -1
+) -> None:
+    """Say why nothing could be compared with PS1, where nothing was.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    ps1 : Ps1Catalog
+    config : CalibrateConfig
+    results : sequence of Row
+        Of all tiles: ``ps1`` sources, objects that have ``stars``, detections ``used``.
+    since : int
+        Commit after which exposures count; where it is not -1 there may be none.
+
+    Raises
+    ------
+    MetadataError
+    """
     total: dict[str, Any] = {name: sum(result[name] for result in results) for name in ("ps1", "stars", "used")}
     where = f"the sky of {snapshot.storage.root}"
     if not results:
         raise MetadataError(f"{snapshot.storage.root}: has no detections to compare with PS1; append catalogs first")
     if not total["ps1"]:
-        raise MetadataError(f"{what.ps1.path}: covers none of {where}")
+        raise MetadataError(f"{ps1.path}: covers none of {where}")
     if not total["stars"]:
         raise MetadataError(
-            f"{what.ps1.path}: none of its {total['ps1']} sources in {where} is an isolated star within "
-            f"{what.config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
+            f"{ps1.path}: none of its {total['ps1']} sources in {where} is an isolated star within "
+            f"{config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
         )
-    if not total["used"] and what.after_commit < 0:
+    if not total["used"] and since < 0:
         raise MetadataError(
-            f"{what.ps1.path}: no detection passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
-            f"{what.config.bright} to {what.config.faint} in g, r, i and at least {what.config.min_epochs} clean "
+            f"{ps1.path}: no detection passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
+            f"{config.bright} to {config.faint} in g, r, i and at least {config.min_epochs} clean "
             f"epochs of exposures with CLRCOEFF are needed"
         )
