@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.statistics import StatisticsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
+    from ztfmatch.products.report import ReportInputs, ReportReport
 
 Place = str | os.PathLike[str]
 
@@ -219,6 +220,21 @@ class Store:
         place = None if corrections is None else Path(corrections)
         with open_runner(resources or Resources(), progress) as runner:
             return correct(self.storage, place, runner, note)
+
+    def report(
+        self,
+        inputs: ReportInputs,
+        config: CalibrateConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        snapshot: int | None = None,
+    ) -> ReportReport:
+        """Write a report on the photometry of a snapshot; see :func:`ztfmatch.products.report.make_report`."""
+        from ztfmatch.products.report import make_report
+
+        with open_runner(resources or Resources(), progress) as runner:
+            files = open_snapshot(self.storage, snapshot)
+            return make_report(files, inputs, config or CalibrateConfig(), runner)
 
     def update_statistics(
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None

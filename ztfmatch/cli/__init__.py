@@ -11,6 +11,7 @@ from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.rematch import lineage, rematch
+from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, verify
 
@@ -47,7 +48,7 @@ def main() -> None:
 for _command in (
     *(init, append, statistics, verify, status, lightcurve, quarantine),
     *(rematch, lineage),
-    *(calibrate, correct),
+    *(calibrate, correct, report),
     *(compact, history, diff, rollback, vacuum),
     *(schema, simulate, demo),
 ):

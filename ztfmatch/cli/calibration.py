@@ -30,7 +30,8 @@ def _default(name: str) -> Any:
     return getattr(CalibrateConfig, name)
 
 
-def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def column_mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Names and columns of values NAME=COLUMN."""
     pairs = [value.partition("=") for value in values]
     for value, (ours, equals, theirs) in zip(values, pairs, strict=True):
         if not (ours and equals and theirs):
@@ -49,7 +50,7 @@ def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     "--ps1-column",
     "columns",
     multiple=True,
-    callback=_mapping,
+    callback=column_mapping,
     metavar="NAME=COLUMN",
     help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. Repeatable.",
 )

@@ -100,8 +100,10 @@ class _Chosen:
 
     unit: Counts
     constant: npt.NDArray[np.bool_]
+    level: Counts
+    """Bin of the median magnitude; -1 outside."""
     bin_of: Counts
-    """Magnitude bin in the maps; -1 for none."""
+    """Bin of magnitude in the maps; -1 for none."""
     shift: Floats | None
     """What PS1 takes off the magnitude of each epoch; None without PS1."""
 
@@ -134,14 +136,14 @@ class _Builder:
         config, (mag, summary) = self._task.config, measured
         unit = chunk.objectid // UNIT_DIGITS
         constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
+        level = levels_of(summary.median, self.bins)
         if self._task.ps1 is None:
-            level = levels_of(summary.median, self.bins)
-            return _Chosen(unit, constant, np.where(constant, level, -1), None)
+            return _Chosen(unit, constant, level, np.where(constant, level, -1), None)
         reference, colour = objects.references(chunk.objectid, config.max_ps1_error)
         counts = np.diff(chunk.offsets)
         shift = self._ledger.clrcoeff[exposure] * np.repeat(colour, counts) - np.repeat(reference, counts)
-        level = bins_of_stars(unit, summary, summarise(mag + shift, chunk.offsets), config)
-        return _Chosen(unit, constant, np.where(constant, level, -1), shift)
+        bin_of = bins_of_stars(unit, summary, summarise(mag + shift, chunk.offsets), config)
+        return _Chosen(unit, constant, level, np.where(constant, bin_of, -1), shift)
 
     def arrays(self) -> Arrays:
         """Sums of all channels and units, those of the corrected magnitudes below the others."""
@@ -203,9 +205,8 @@ class _Sums:
 
     def _add_epochs(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> None:
         """Epochs of constant objects relative to their medians, by filter and magnitude."""
-        level = levels_of(summary.median, self._bins)
-        row = _filters(chunk) * self._bins.levels + np.maximum(level, 0)
-        wanted = chosen.constant & (level >= 0)
+        row = _filters(chunk) * self._bins.levels + np.maximum(chosen.level, 0)
+        wanted = chosen.constant & (chosen.level >= 0)
         add_offsets(mag, np.repeat(row, np.diff(chunk.offsets)), chunk.offsets, summary.median, wanted, self._epochs)
 
     def _add_scatter(self, chunk: Lightcurves, mag: Floats, summary: Summary) -> None:

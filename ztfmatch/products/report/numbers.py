@@ -41,10 +41,13 @@ BRIGHT_RANGE_MAG: Final = (14.0, 16.0)
 STARS_PER_CELL: Final = 8
 """Maps are shown in cells coarse enough to have so many stars, as a median."""
 
-RESIDUAL_CENTRES: Final[Floats] = (np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG * MMAG
-OFFSET_CENTRES: Final[Floats] = (np.arange(OFFSET_BINS) - OFFSET_BINS // 2) * OFFSET_STEP_MAG * MMAG
-SCATTER_DEX: Final[Floats] = SCATTER_FIRST_DEX + (np.arange(SCATTER_BINS) + 0.5) * SCATTER_STEP_DEX
-RMS_MAGS: Final[Floats] = RMS_BRIGHT_MAG + (np.arange(RMS_MAG_BINS) + 0.5) * RMS_STEP_MAG
+MOMENTS: Final = ("before", "after")
+"""Of corrections."""
+
+RESIDUAL_CENTRES: Final[Floats] = np.asarray((np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG * MMAG)
+OFFSET_CENTRES: Final[Floats] = np.asarray((np.arange(OFFSET_BINS) - OFFSET_BINS // 2) * OFFSET_STEP_MAG * MMAG)
+SCATTER_DEX: Final[Floats] = np.asarray(SCATTER_FIRST_DEX + (np.arange(SCATTER_BINS) + 0.5) * SCATTER_STEP_DEX)
+RMS_MAGS: Final[Floats] = np.asarray(RMS_BRIGHT_MAG + (np.arange(RMS_MAG_BINS) + 0.5) * RMS_STEP_MAG)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def spread_of(counts: Counts, centres: Floats) -> Spread:
     """
     step = float(centres[1] - centres[0])
     row = counts.reshape(1, -1)
-    low, middle, high = (float(histogram_quantiles(row, centres, step, q)[0]) for q in (ONE_SIGMA[0], 0.5, ONE_SIGMA[1]))
+    middle, low, high = (float(histogram_quantiles(row, centres, step, q)[0]) for q in (0.5, *ONE_SIGMA))
     return Spread(int(counts.sum()), middle, 0.5 * (high - low))
 
 
@@ -153,14 +156,23 @@ def robust_rms(values: Floats) -> float:
 
 def bright_scatter(sums: Sums, phase: int, fid: int) -> float:
     """Median scatter of bright lightcurves, mmag."""
-    inside = (RMS_MAGS > BRIGHT_RANGE_MAG[0]) & (RMS_MAGS < BRIGHT_RANGE_MAG[1])
+    low, high = BRIGHT_RANGE_MAG
+    inside = (low < RMS_MAGS) & (high > RMS_MAGS)
     counts = sums.scatter[phase, fid - 1][inside].sum(axis=0, keepdims=True)
     return float(MMAG * 10.0 ** histogram_quantiles(counts, SCATTER_DEX, SCATTER_STEP_DEX, 0.5)[0])
 
 
-def stored_errors(sums: Sums, phase: int, fid: int) -> Floats:
-    """Mean stored error of epochs by magnitude of their lightcurve, mag; NaN where there are none."""
-    n, total = sums.errors[phase, fid - 1].T
+def stored_errors(sums: Sums, phase: int, fid: int, joined: int = 1) -> Floats:
+    """Mean stored error of epochs by magnitude of their lightcurve, mag; NaN where there are none.
+
+    Parameters
+    ----------
+    sums : Sums
+    phase, fid : int
+    joined : int
+        Bins of magnitude to be joined, a divisor of RMS_MAG_BINS.
+    """
+    n, total = sums.errors[phase, fid - 1].reshape(-1, joined, 2).sum(axis=1).T
     return np.where(n > 0, total / np.maximum(n, 1.0), np.nan)
 
 
@@ -197,8 +209,7 @@ def _channel_row(sums: Sums, rcid: int, fid: int) -> Row:
     spreads = [spread_of(star_histogram(sums, p, fid, rcid), RESIDUAL_CENTRES) for p in range(sums.phases)]
     row["stars"] = spreads[0].n
     for phase, spread in enumerate(spreads):
-        suffix = ("before", "after")[phase]
-        row |= {f"median_{suffix}_mmag": spread.median, f"rms_{suffix}_mmag": spread.rms}
+        row |= {f"median_{MOMENTS[phase]}_mmag": spread.median, f"rms_{MOMENTS[phase]}_mmag": spread.rms}
     return row
 
 
@@ -212,5 +223,5 @@ def field_rows(sums: Sums) -> list[Row]:
     for (field, fid), values in sorted(held.items()):
         means = [float(MMAG * total / n) if n else float("nan") for n, total, _ in values]
         row: Row = {"field": field, "filter": FILTER_CODES[fid], "detections": int(values[0, 0])}
-        rows.append(row | {f"mean_{suffix}_mmag": mean for suffix, mean in zip(("before", "after"), means, strict=False)})
+        rows.append(row | {f"mean_{MOMENTS[phase]}_mmag": mean for phase, mean in enumerate(means)})
     return rows
