@@ -23,7 +23,7 @@ from ztfmatch.kernels.sphere import Floats
 from ztfmatch.operations.calibrationtables import RMS_RANGE_MAG
 from ztfmatch.products.report.measure import Sums
 from ztfmatch.survey import FILTER_CODES
-from ztfmatch.tasks.report import RMS_BRIGHT_MAG, RMS_MAG_BINS, RMS_STEP_MAG
+from ztfmatch.tasks.report import BEFORE, RMS_BRIGHT_MAG, RMS_MAG_BINS, RMS_STEP_MAG
 
 Counts = npt.NDArray[np.int64]
 Row = dict[str, Any]
@@ -110,11 +110,19 @@ def running_quantiles(counts: Counts, centres: Floats, fractions: tuple[float, .
     return np.stack([np.where(enough, histogram_quantiles(counts, centres, step, q), np.nan) for q in fractions])
 
 
+def stars_per_cell(sums: Sums) -> float:
+    """Stars in a cell of the maps as they are shown, on the average of a usual channel."""
+    return _stars_per_fine_cell(sums) * coarse_factor(sums) ** 2
+
+
+def _stars_per_fine_cell(sums: Sums) -> float:
+    held = [sums.maps[channel][BEFORE, :, 2].mean() for channel in sums.maps]
+    return float(np.median(held)) if held else 0.0
+
+
 def coarse_factor(sums: Sums) -> int:
     """By how much cells are joined along x and y so that enough stars are in one: a divisor of the map's cells."""
-    bins = sums.bins
-    per_cell = [held[0, :, 2].sum() / (bins.nx * bins.ny) for held in sums.maps.values()]
-    usual = float(np.median(per_cell)) if per_cell else 0.0
+    bins, usual = sums.bins, _stars_per_fine_cell(sums)
     factors = [k for k in range(1, min(bins.nx, bins.ny) + 1) if bins.nx % k == 0 and bins.ny % k == 0]
     good = [k for k in factors if usual * k * k >= STARS_PER_CELL]
     return min(good, default=factors[-1])

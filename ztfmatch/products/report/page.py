@@ -18,7 +18,7 @@ p { margin: .5em 0; max-width: 62em; }
 table { border-collapse: collapse; font-size: .92em; margin: .6em 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .22em .8em; border-bottom: 1px solid #e6e6e6; text-align: right; vertical-align: top; }
 th { border-bottom: 2px solid #bbb; font-weight: 600; }
-td:first-child, th:first-child, table.facts td { text-align: left; }
+td:first-child, th:first-child, td.word, th.word, table.facts td { text-align: left; }
 table.facts td:first-child { color: #666; white-space: nowrap; }
 table.facts td { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
@@ -121,7 +121,9 @@ def _section(section: Section) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in grid.headings)
+    words = [bool(grid.rows) and isinstance(value, str) for value in (grid.rows[0] if grid.rows else grid.headings)]
+    kinds = [' class="word"' if word else "" for word in words]
+    head = "".join(f"<th{kind}>{_text(name)}</th>" for kind, name in zip(kinds, grid.headings, strict=True))
     rows = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>\n" for row in grid.rows)
     table = f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>'
     table += f"\n<p>{_text(grid.caption)}</p>" if grid.caption else ""
@@ -131,7 +133,8 @@ def _grid(grid: Grid) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, Judged):
         return f'<td class="{"good" if value.good else "poor"}">{_text(number(value.value))}</td>'
-    return f"<td>{_text(number(value))}</td>"
+    kind = ' class="word"' if isinstance(value, str) else ""
+    return f"<td{kind}>{_text(number(value))}</td>"
 
 
 def number(value: Any) -> str:

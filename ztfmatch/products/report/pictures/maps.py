@@ -17,6 +17,7 @@ from ztfmatch.products.report.pictures.style import (
     DARK,
     GREY,
     NO_DATA,
+    WIDTH_INCH,
     Scale,
     colour_bar,
     colour_scale,
@@ -31,7 +32,13 @@ from ztfmatch.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX
 PAIRS_ACROSS: Final = 4
 """Channels side by side, each before and after."""
 
-_PANEL_INCH: Final = 1.32
+_GAP_INCH: Final = 0.18
+"""Between panels."""
+_HEAD_INCH: Final = 0.33
+"""Above a panel."""
+_BAR_INCH: Final = 1.0
+"""For the bar of colours and the labels of the lowest axes."""
+
 _HALF_WIDTH_DEG: Final = 3.95
 
 
@@ -105,8 +112,8 @@ def draw_channels(sums: Sums, fid: int) -> Figure:
     channels = sums.channels(fid)
     across = min(PAIRS_ACROSS if sums.phases == 2 else 2 * PAIRS_ACROSS, max(len(channels), 2))
     rows = math.ceil(len(channels) / across)
-    side = min(_PANEL_INCH * 2 * PAIRS_ACROSS / (across * sums.phases), 2.4)
-    figure = new_figure((side + 0.28) * rows + 1.0)
+    side = min((WIDTH_INCH - 0.6) / (across * sums.phases) - _GAP_INCH, 2.4)
+    figure = new_figure((side + _HEAD_INCH) * rows + _BAR_INCH)
     columns = figure.subplots(rows, across * sums.phases, squeeze=False, sharex=True, sharey=True)
     scale = colour_scale(map_limit(sums))
     for number, panel in enumerate(columns.reshape(-1, sums.phases)):
