@@ -110,7 +110,7 @@ def _draw_cells(axes: Axes, corners: Floats, cells: Floats, scale: Scale) -> Non
 def draw_channels(sums: Sums, fid: int) -> Figure:
     """Maps of all channels of a filter that have data, in pixels of the quadrant, before and after side by side."""
     channels = sums.channels(fid)
-    across = min(PAIRS_ACROSS if sums.phases == 2 else 2 * PAIRS_ACROSS, max(len(channels), 2))
+    across = min(PAIRS_ACROSS if sums.phases == 2 else 2 * PAIRS_ACROSS, len(channels))
     rows = math.ceil(len(channels) / across)
     side = min((WIDTH_INCH - 0.6) / (across * sums.phases) - _GAP_INCH, 2.4)
     figure = new_figure((side + _HEAD_INCH) * rows + _BAR_INCH)

@@ -129,9 +129,8 @@ class _View:
 
     def project(self, positions: Floats) -> Floats:
         """Place on the picture of positions, degrees, shape (N, 2); one shape does not come apart at the seam."""
-        east = (positions[:, 0] - self.middle + 180.0) % 360.0 - 180.0
-        east = np.where(east - np.median(east) > 180.0, east - 360.0, east)
-        east = np.where(np.median(east) - east > 180.0, east + 360.0, east)
+        first = (positions[0, 0] - self.middle + 180.0) % 360.0 - 180.0
+        east = first + (positions[:, 0] - positions[0, 0] + 180.0) % 360.0 - 180.0
         if self.near:
             return np.stack([east, positions[:, 1]], axis=-1)
         return _hammer(np.clip(east, -180.0, 180.0), positions[:, 1])
