@@ -199,7 +199,7 @@ def _maps(sums: Sums) -> Iterator[Section]:
                 png(draw_sky(sums)),
                 "Residuals by field on the sky",
                 "Mean residual of the epochs of each unit (field, channel and filter) at its place; east is left. "
-                "Outlines are fields; what has no data is left white.",
+                "Outlines are fields; grey: channels without data.",
             )
         ],
     )

@@ -16,6 +16,7 @@ from ztfmatch.products.report.numbers import unit_means
 from ztfmatch.products.report.pictures.style import (
     DARK,
     GREY,
+    NO_DATA,
     PALE,
     colour_bar,
     colour_scale,
@@ -25,7 +26,7 @@ from ztfmatch.products.report.pictures.style import (
     style,
 )
 from ztfmatch.products.simulate.focalplane import Plane, Pointing, field_grid, quadrant_corners, sky_positions
-from ztfmatch.survey import FILTER_CODES
+from ztfmatch.survey import FILTER_CODES, N_RCID
 
 _NEAR_DEG: Final = (60.0, 75.0)
 """Fields that span no more right ascension, and are no nearer to a pole, are drawn from near."""
@@ -43,14 +44,17 @@ def draw_sky(sums: Sums) -> Figure:
     means = {(fid, p): unit_means(sums, p, fid) for fid in sums.filters for p in range(sums.phases)}
     scale = colour_scale(nice_limit(np.array([v for held in means.values() for v in held.values()]), 2.0))
     outlines = [view.project(_outline(centre)) for centre in centres.values()]
+    quadrants = {field: view.project(_quadrants(centre)) for field, centre in centres.items()}
     for row, fid in zip(panels, sums.filters, strict=True):
         for phase, axes in enumerate(row):
             held = {key: mean for key, mean in means[fid, phase].items() if key[0] in centres}
-            shapes = [view.project(_quadrant(centres[field], rcid)) for field, rcid in held]
+            shapes = [quadrants[field][rcid] for field, rcid in held]
             filled = PolyCollection(shapes, array=np.array(list(held.values())), cmap=scale.cmap, norm=scale.norm,
                                     edgecolors=GREY if view.near else "face", linewidths=0.3, zorder=2)  # fmt: skip
             view.frame(axes)
-            axes.add_collection(PolyCollection(outlines, facecolors="none", edgecolors=GREY, linewidths=0.5, zorder=3))
+            axes.add_collection(
+                PolyCollection(outlines, facecolors=NO_DATA, edgecolors=GREY, linewidths=0.4, zorder=1.5)
+            )
             axes.add_collection(filled)
             axes.set_title(f"{FILTER_CODES[fid]}, {phase_titles(sums.phases)[phase]}", fontsize=11, color=DARK)
             if len(centres) <= 12:
@@ -69,9 +73,10 @@ def _name_fields(axes: Axes, view: _View, centres: dict[int, tuple[float, float]
         axes.text(x, y, f"field {field}", ha="center", va="center", fontsize=8.5, color=DARK, bbox=box, zorder=4)
 
 
-def _quadrant(centre: tuple[float, float], rcid: int) -> Floats:
-    """Right ascension and declination of a quadrant's corners, degrees, shape (4, 2)."""
-    return _deprojected(centre, quadrant_corners(rcid))
+def _quadrants(centre: tuple[float, float]) -> Floats:
+    """Right ascension and declination of the corners of all quadrants of a field, degrees, shape (64, 4, 2)."""
+    corners = np.concatenate([quadrant_corners(rcid) for rcid in range(N_RCID)])
+    return _deprojected(centre, corners).reshape(N_RCID, 4, 2)
 
 
 def _outline(centre: tuple[float, float]) -> Floats:
@@ -92,8 +97,9 @@ class _View:
     """A projection of the sky."""
 
     def __init__(self, middle: float, declinations: tuple[float, float], span: float) -> None:
-        self.middle, self.declinations, self.span = middle, declinations, span
+        self.declinations, self.span = declinations, span
         self.near = span <= _NEAR_DEG[0] and max(abs(d) for d in declinations) <= _NEAR_DEG[1]
+        self.middle = middle if self.near else round(middle / 30.0) * 30.0 % 360.0
 
     @classmethod
     def of(cls, centres: Floats) -> _View:
@@ -128,12 +134,14 @@ class _View:
         return self.span / 2.0 + 1.3 * _HALF_FIELD_DEG / float(np.cos(np.radians(max(map(abs, self._window())))))
 
     def project(self, positions: Floats) -> Floats:
-        """Place on the picture of positions, degrees, shape (N, 2); one shape does not come apart at the seam."""
-        first = (positions[0, 0] - self.middle + 180.0) % 360.0 - 180.0
-        east = first + (positions[:, 0] - positions[0, 0] + 180.0) % 360.0 - 180.0
-        if self.near:
-            return np.stack([east, positions[:, 1]], axis=-1)
-        return _hammer(np.clip(east, -180.0, 180.0), positions[:, 1])
+        """Place on the picture of shapes of positions, degrees, shape (..., N, 2).
+
+        A shape at the seam does not come apart: it is where its first position is, and ends at the seam.
+        """
+        ra, dec = positions[..., 0], positions[..., 1]
+        first = (ra[..., :1] - self.middle + 180.0) % 360.0 - 180.0
+        east = first + (ra - ra[..., :1] + 180.0) % 360.0 - 180.0
+        return np.stack([east, dec], axis=-1) if self.near else _hammer(np.clip(east, -180.0, 180.0), dec)
 
     def frame(self, axes: Axes) -> None:
         """Limits and lines of right ascension and declination."""
@@ -164,7 +172,8 @@ class _View:
             if abs(east) < 180 and east % 60 == 0:
                 ra = round((east + self.middle) % 360.0)
                 x, y = _hammer(np.array([float(east)]), np.zeros(1))[0]
-                axes.text(x, y, f"{ra}°", ha="center", va="bottom", fontsize=8, color=GREY, zorder=3.5)
+                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
+                axes.text(x, y, f"{ra}°", ha="center", va="center", fontsize=7.5, color=DARK, zorder=3.5, bbox=box)
 
     def label(self, axes: Axes, left: bool = False, below: bool = False) -> None:
         """Labels of the axes."""
