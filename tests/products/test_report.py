@@ -555,6 +555,7 @@ def refused(storage: Storage, inputs: ReportInputs, error: type[Exception], matc
     with pytest.raises(error, match=match):
         make_report(open_snapshot(storage), inputs, CONFIG, runner())
     assert sorted(inputs.output.parent.rglob("*")) == before
+    assert not list(storage.list("staging/"))
 
 
 def test_report_into_directory_with_files_is_refused(store: Storage, tmp_path: Path) -> None:

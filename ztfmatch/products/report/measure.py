@@ -94,16 +94,17 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
     """
     operation_id = OperationId("report", snapshot.number, what).value
     tasks = _tasks(snapshot, what, operation_id)
+    if not tasks:
+        raise MetadataError(f"{snapshot.storage.root}: snapshot {snapshot.number} has no detections to report on")
     ledger_rows = snapshot.rows(EXPOSURES.name)
     runner.check_memory({task.key: _projected_bytes(task, ledger_rows) for task in tasks})
     results = runner.run(Job("measuring lightcurves", sum_tile, tasks, operation_id, snapshot.storage))
-    if not results:
-        raise MetadataError(f"{snapshot.storage.root}: snapshot {snapshot.number} has no detections to report on")
-    if what.ps1 is not None:
-        check_compared(snapshot, what.ps1, what.config, results)
-    sums = _folded(snapshot.storage, what, results)
-    clear(snapshot.storage, operation_id)
-    return sums
+    try:
+        if what.ps1 is not None:
+            check_compared(snapshot, what.ps1, what.config, results)
+        return _folded(snapshot.storage, what, results)
+    finally:
+        clear(snapshot.storage, operation_id)
 
 
 def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[ReportTask]:
