@@ -9,13 +9,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
 import ztfmatch
+from ztfmatch.config import CalibrateConfig
+from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.rematch import RematchConfig, rematch
+from ztfmatch.products.report.measure import What, measure
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -25,11 +30,14 @@ from pathlib import Path
 import ztfmatch
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.operations.rematch import RematchConfig
+from ztfmatch.products.report import ReportInputs
 store = ztfmatch.open_store(sys.argv[1])
 if sys.argv[3] == "append":
     store.append(sys.argv[2], AppendConfig(rows_per_task=int(sys.argv[4])))
 elif sys.argv[3] == "rematch":
     store.rematch(sys.argv[2], RematchConfig(rows_per_task=int(sys.argv[4])))
+elif sys.argv[3] == "report":
+    store.report(ReportInputs(Path(sys.argv[1]).parent / "report", Path(sys.argv[2])))
 else:
     getattr(store, sys.argv[3])()
 status = Path("/proc/self/status").read_text()
@@ -74,6 +82,21 @@ def test_memory_of_the_largest_rematch_is_below_its_projection(unit: Path, tmp_p
     assert measured <= projected
     assert projected <= 2.5 * measured
     assert store.snapshot().table("lineage").num_rows > 18_000
+
+
+def test_memory_of_a_report_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"))
+    ps1 = store.snapshot().table("objects", ["ra", "dec", "refmag"])
+    for band, offset in (("g", 0.4), ("r", 0.0), ("i", -0.1)):
+        ps1 = ps1.append_column(band, pc.add(ps1["refmag"], offset))
+    pq.write_table(ps1, tmp_path / "ps1.parquet")
+    what = What(open_ps1(tmp_path / "ps1.parquet"), CalibrateConfig())
+    projected = _projected(lambda runner: measure(store.snapshot().files, what, runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path / "ps1.parquet", "report")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert (tmp_path / "report" / "index.html").is_file()
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

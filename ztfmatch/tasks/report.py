@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.config import CalibrateConfig
 from ztfmatch.io import paths
 from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.kernels.residuals import (
@@ -30,7 +31,7 @@ from ztfmatch.kernels.residuals import (
     summarise,
 )
 from ztfmatch.kernels.sphere import Floats
-from ztfmatch.survey import FILTER_CODES, Unit, unit_of_objectid
+from ztfmatch.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
 from ztfmatch.tasks.comparison import (
     EPOCH_COLUMNS,
     UNIT_DIGITS,
@@ -46,9 +47,6 @@ from ztfmatch.tasks.residuals import encode_arrays
 
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 500
-BYTES_OF_SUMS: Final = 160 << 20
-"""Of all channels."""
-
 BEFORE, AFTER = 0, 1
 """Rows of every array of sums: magnitudes without corrections, and as they are stored."""
 
@@ -60,12 +58,24 @@ RMS_STEP_MAG: Final = 0.1
 RMS_MAG_BINS: Final = 110
 """Magnitudes of lightcurves, 12 to 23; their scatter is binned as in :mod:`ztfmatch.kernels.residuals`."""
 
+_COPIES: Final = 4
+"""Of the sums in memory while they are written."""
+
 _KEPT: Final = tuple(COLUMNS.index(name) for name in MAP_COLUMNS)
 _FILTERS: Final = len(FILTER_CODES)
 
 Arrays = dict[str, npt.NDArray[Any]]
 Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]
+
+
+def bytes_of_sums(config: CalibrateConfig) -> int:
+    """Memory of the sums of a tile that has all channels, and of one unit's."""
+    cells, levels = config.cells_x * config.cells_y, config.magnitude_bins
+    channel = len(MAP_COLUMNS) * cells + RESIDUAL_BINS * levels
+    filters = _FILTERS * (levels * OFFSET_BINS + RMS_MAG_BINS * (SCATTER_BINS + 2))
+    unit = len(COLUMNS) * cells * levels
+    return 8 * 2 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.survey import FILTER_CODES, Unit
 from ztfmatch.tasks.report import (
-    BYTES_OF_SUMS,
     BYTES_PER_ROW_IN_FLIGHT,
     ROWS_IN_FLIGHT,
     ReportTask,
+    bytes_of_sums,
     sum_tile,
 )
 from ztfmatch.tasks.residuals import BYTES_PER_OBJECT, read_arrays
@@ -130,7 +130,7 @@ def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
     rows = sum(file.rows for file in task.detections)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
     exposures = _BYTES_PER_EXPOSURE * min(ledger_rows, rows)
-    return WORKER_BASE_BYTES + BYTES_OF_SUMS + BYTES_PER_OBJECT * objects + in_flight + exposures
+    return WORKER_BASE_BYTES + bytes_of_sums(task.config) + BYTES_PER_OBJECT * objects + in_flight + exposures
 
 
 def _folded(storage: Storage, what: What, results: Sequence[Row]) -> Sums:
