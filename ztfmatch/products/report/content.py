@@ -227,7 +227,7 @@ def _rest(sums: Sums, found: Exposures) -> Iterator[Section]:
         ],
     )
     zero_points = (
-        " Residual zero point: mean of bright constant objects less their lightcurves' medians (relzp of the ledger)."
+        " Residual zero point (relzp of the ledger): mean of bright constant stars less their lightcurves' medians."
         if found.relzp.any()
         else " Residual zero points (relzp) are not in the ledger: 'ztfmatch correct' brings them."
     )

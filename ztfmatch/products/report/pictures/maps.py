@@ -32,12 +32,11 @@ from ztfmatch.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX
 PAIRS_ACROSS: Final = 4
 """Channels side by side, each before and after."""
 
-_GAP_INCH: Final = 0.18
-"""Between panels."""
-_HEAD_INCH: Final = 0.33
-"""Above a panel."""
-_BAR_INCH: Final = 1.0
-"""For the bar of colours and the labels of the lowest axes."""
+_LEFT_INCH, _TOP_INCH, _BOTTOM_INCH = 0.62, 0.28, 1.15
+"""Room for labels, and below for the bar of colours."""
+_GAP_INCH: Final = (0.15, 0.33)
+"""Between panels, across and down."""
+_WIDEST_INCH: Final = 2.4
 
 _HALF_WIDTH_DEG: Final = 3.95
 
@@ -111,10 +110,7 @@ def draw_channels(sums: Sums, fid: int) -> Figure:
     """Maps of all channels of a filter that have data, in pixels of the quadrant, before and after side by side."""
     channels = sums.channels(fid)
     across = min(PAIRS_ACROSS if sums.phases == 2 else 2 * PAIRS_ACROSS, len(channels))
-    rows = math.ceil(len(channels) / across)
-    side = min((WIDTH_INCH - 0.6) / (across * sums.phases) - _GAP_INCH, 2.4)
-    figure = new_figure((side + _HEAD_INCH) * rows + _BAR_INCH)
-    columns = figure.subplots(rows, across * sums.phases, squeeze=False, sharex=True, sharey=True)
+    figure, columns = _panels(math.ceil(len(channels) / across), across * sums.phases)
     scale = colour_scale(map_limit(sums))
     for number, panel in enumerate(columns.reshape(-1, sums.phases)):
         for phase, axes in enumerate(panel):
@@ -124,9 +120,26 @@ def draw_channels(sums: Sums, fid: int) -> Figure:
                 axes.set_visible(False)
     for axes in columns[:, 0]:
         axes.set_ylabel("y (pix)", fontsize=9, color=DARK)
+        axes.tick_params(labelleft=True)
     _label_lowest(columns)
-    colour_bar(figure, scale, columns.ravel().tolist(), _bar_label(sums))
+    height = figure.get_figheight()
+    place = figure.add_axes((0.25, 0.5 / height, 0.5, 0.14 / height))
+    colour_bar(figure, scale, [], _bar_label(sums), place)
     return figure
+
+
+def _panels(rows: int, columns: int) -> tuple[Figure, Any]:
+    """Square panels set out by hand: matplotlib's own layout takes minutes for hundreds of them."""
+    across, down = _GAP_INCH
+    side = min((WIDTH_INCH - _LEFT_INCH - 0.12 + across) / columns - across, _WIDEST_INCH)
+    width, height = columns * (side + across) - across, rows * (side + down) - down
+    figure = new_figure(height + _TOP_INCH + _BOTTOM_INCH, layout=None)
+    total = figure.get_figheight()
+    figure.subplots_adjust(
+        _LEFT_INCH / WIDTH_INCH, _BOTTOM_INCH / total, (_LEFT_INCH + width) / WIDTH_INCH, 1.0 - _TOP_INCH / total,
+        across / side, down / side,
+    )  # fmt: skip
+    return figure, figure.subplots(rows, columns, squeeze=False)  # shared axes would tell each other of every change
 
 
 def _label_lowest(panels: Any) -> None:
@@ -148,6 +161,6 @@ def _draw_channel(axes: Axes, sums: Sums, which: tuple[int, int, int], scale: Sc
     axes.set_title(title, fontsize=8, color=DARK, pad=3)
     axes.set_xticks([1000, 2000, 3000])
     axes.set_yticks([1000, 2000, 3000])
-    axes.tick_params(direction="in", labelsize=7.5, color=GREY, labelcolor=DARK)
+    axes.tick_params(direction="in", labelsize=7.5, color=GREY, labelcolor=DARK, labelleft=False, labelbottom=False)
     for side in axes.spines.values():
         side.set_color(GREY)

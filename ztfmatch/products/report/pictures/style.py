@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -35,9 +35,9 @@ PHASE_TITLES: Final = ("before: without corrections", "after: with corrections, 
 ONLY_TITLE: Final = "as measured: the store has no corrections"
 
 
-def new_figure(height_inch: float) -> Figure:
+def new_figure(height_inch: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """An empty figure as wide as the page."""
-    figure = Figure(figsize=(WIDTH_INCH, height_inch), dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(WIDTH_INCH, height_inch), dpi=DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -96,9 +96,11 @@ def colour_scale(limit: float) -> Scale:
     return Scale(Normalize(-limit, limit), mpl.colormaps[DIVERGING].with_extremes(bad=NO_DATA))
 
 
-def colour_bar(figure: Figure, scale: Scale, axes: Sequence[Axes], label: str) -> None:
-    """One bar for several axes, below them."""
-    shape: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
-    bar = figure.colorbar(ScalarMappable(*scale), ax=list(axes), extend="both", **shape)
+def colour_bar(figure: Figure, scale: Scale, axes: Sequence[Axes], label: str, place: Axes | None = None) -> None:
+    """One bar for several axes, below them or in a place of its own."""
+    shape: dict[str, Any] = {"cax": place, "orientation": "horizontal"}
+    if place is None:
+        shape = {"ax": list(axes), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+    bar = figure.colorbar(ScalarMappable(*scale), extend="both", **shape)
     bar.set_label(label, fontsize=10.5, color=DARK)
     bar.ax.tick_params(labelsize=9.5, color=GREY, labelcolor=DARK)
