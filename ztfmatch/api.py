@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.statistics import StatisticsReport
     from ztfmatch.operations.vacuum import VacuumReport
     from ztfmatch.operations.verify import VerifyReport
-    from ztfmatch.products.report import ReportInputs, ReportReport
+    from ztfmatch.products.report import ReportInputs, ReportSummary
 
 Place = str | os.PathLike[str]
 
@@ -228,7 +228,7 @@ class Store:
         resources: Resources | None = None,
         progress: Progress = no_progress,
         snapshot: int | None = None,
-    ) -> ReportReport:
+    ) -> ReportSummary:
         """Write a report on the photometry of a snapshot; see :func:`ztfmatch.products.report.make_report`."""
         from ztfmatch.products.report import make_report
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from helpers import append, make_store, reference_file, rows_at, runner, table
+from helpers import append, epochal_file, make_store, reference_file, rows_at, runner, table
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.projections.geo import HammerAxes
@@ -38,6 +38,7 @@ from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.residuals import Bins
 from ztfmatch.products.report import NUMBERS, PAGE, ReportInputs, make_report
+from ztfmatch.products.report.content import _off_grid
 from ztfmatch.products.report.exposures import Exposures, binned_days, count_exposures, plain
 from ztfmatch.products.report.measure import Sums, What, measure
 from ztfmatch.products.report.numbers import (
@@ -523,6 +524,24 @@ def test_report_of_uncorrected_snapshot_says_so(store: Storage, catalogs: Path, 
     assert "as stored" not in words.replace("as stored, which it should follow", "")
 
 
+def test_report_of_too_few_epochs_has_empty_pictures(tmp_path: Path) -> None:
+    unit = Unit(900, 3, 1)
+    rows = rows_at([10.0, 10.1], [5.0, 5.0], flux=np.array([900.0, 30_000.0]))
+    storage = make_store(tmp_path / "store", [reference_file(tmp_path, rows, unit)])
+    append(storage, [epochal_file(tmp_path, rows, night, unit) for night in (0, 1)])
+    report = make_report(open_snapshot(storage), ReportInputs(tmp_path / "report"), CONFIG, runner())
+    assert (report.used, report.detections) == (0, 4)
+    assert report.figures[0]["epochs_mmag"] is None
+    reader = read((tmp_path / "report" / PAGE).read_text())
+    assert reader.seen.count("img") == 4
+    assert "\N{EN DASH}" in reader.words
+
+
+def test_page_names_fields_that_are_not_in_the_grid() -> None:
+    assert _off_grid(sums_of([Unit(679, 3, 1)])) == ""
+    assert _off_grid(sums_of([Unit(679, 3, 1), Unit(900, 3, 1)])).endswith("field 900.")
+
+
 def test_render_of_hostile_text_escapes_it() -> None:
     evil = "<script>alert(\"x\")</script> & 'y'"
     grid = Grid([evil, "n"], [[evil, 3], [evil, float("nan")]], evil, evil)
@@ -534,7 +553,14 @@ def test_render_of_hostile_text_escapes_it() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234, "1,234"), (-0.25, "\N{MINUS SIGN}0.2"), (float("nan"), "\N{EN DASH}"), (None, "\N{EN DASH}"), ("a", "a")],
+    [
+        (-0.04, "0.0"),
+        (1234, "1,234"),
+        (-0.25, "\N{MINUS SIGN}0.2"),
+        (float("nan"), "\N{EN DASH}"),
+        (None, "\N{EN DASH}"),
+        ("a", "a"),
+    ],
 )
 def test_number_of_value_is_for_people(value: object, text: str) -> None:
     assert number(value) == text

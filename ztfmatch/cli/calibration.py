@@ -30,13 +30,22 @@ def _default(name: str) -> Any:
     return getattr(CalibrateConfig, name)
 
 
-def column_mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Names and columns of values NAME=COLUMN."""
+def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     for value, (ours, equals, theirs) in zip(values, pairs, strict=True):
         if not (ours and equals and theirs):
             raise click.BadParameter(f"{value!r} is not NAME=COLUMN")
     return {ours: theirs for ours, _, theirs in pairs}
+
+
+columns_option = click.option(
+    "--ps1-column",
+    "columns",
+    multiple=True,
+    callback=_mapping,
+    metavar="NAME=COLUMN",
+    help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. Repeatable.",
+)
 
 
 @click.command(cls=Command)
@@ -46,14 +55,7 @@ def column_mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...
 )
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
 @click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
-@click.option(
-    "--ps1-column",
-    "columns",
-    multiple=True,
-    callback=column_mapping,
-    metavar="NAME=COLUMN",
-    help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. Repeatable.",
-)
+@columns_option
 @click.option("--bright", type=float, default=_default("bright"), show_default=True, help="Brightest magnitude used.")
 @click.option("--faint", type=float, default=_default("faint"), show_default=True, help="Faintest magnitude used.")
 @click.option(

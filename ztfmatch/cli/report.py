@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ztfmatch.cli.calibration import column_mapping
+from ztfmatch.cli.calibration import columns_option
 from ztfmatch.cli.common import (
     Command,
     counted,
@@ -29,14 +29,7 @@ _PLACE = click.Path(path_type=Path)
 @click.argument("store")
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
 @click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite.")
-@click.option(
-    "--ps1-column",
-    "columns",
-    multiple=True,
-    callback=column_mapping,
-    metavar="NAME=COLUMN",
-    help="The catalog's name of a column, as for 'calibrate'. Repeatable.",
-)
+@columns_option
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @resource_options
 @json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Row
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.tasks.comparison import TileInputs
 from ztfmatch.tasks.residuals import (
     BYTES_OF_ACCUMULATORS,
     BYTES_PER_EXPOSURE,
@@ -103,21 +104,27 @@ def _operation_id(snapshot: SnapshotFiles, what: Measurement) -> str:
 
 def _tasks(snapshot: SnapshotFiles, what: Measurement, operation_id: str) -> list[ResidualTask]:
     return [
-        ResidualTask(
-            f"residuals-N{tile.order}-{tile.npix}",
+        ResidualTask(**vars(inputs), as_stored=what.as_stored, after_commit=what.after_commit)
+        for inputs in tile_inputs(snapshot, "residuals", operation_id, what.ps1, what.config)
+    ]
+
+
+def tile_inputs(
+    snapshot: SnapshotFiles, name: str, operation_id: str, ps1: Ps1Catalog | None, config: CalibrateConfig
+) -> Iterator[TileInputs]:
+    """What each tile with detections is compared from, for tasks whose keys begin with a name."""
+    for tile in snapshot.tiles_with(DETECTIONS.name):
+        yield TileInputs(
+            f"{name}-N{tile.order}-{tile.npix}",
             snapshot.storage,
             tile,
             tuple(snapshot.of_tile(OBJECTS.name, tile)),
             tuple(snapshot.of_tile(DETECTIONS.name, tile)),
             tuple(snapshot.of_table(EXPOSURES.name)),
-            what.ps1,
-            what.config,
+            ps1,
+            config,
             operation_id,
-            what.as_stored,
-            what.after_commit,
         )
-        for tile in snapshot.tiles_with(DETECTIONS.name)
-    ]
 
 
 def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:

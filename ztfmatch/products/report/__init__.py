@@ -22,7 +22,7 @@ from ztfmatch.runner import Runner
 PAGE: Final = "index.html"
 NUMBERS: Final = "numbers.json"
 
-__all__ = ["NUMBERS", "PAGE", "ReportInputs", "ReportReport", "make_report"]
+__all__ = ["NUMBERS", "PAGE", "ReportInputs", "ReportSummary", "make_report"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ReportInputs:
 
 
 @dataclass(frozen=True)
-class ReportReport:
+class ReportSummary:
     """What a report found."""
 
     store: str
@@ -60,7 +60,9 @@ class ReportReport:
     seconds: float
 
 
-def make_report(snapshot: SnapshotFiles, inputs: ReportInputs, config: CalibrateConfig, runner: Runner) -> ReportReport:
+def make_report(
+    snapshot: SnapshotFiles, inputs: ReportInputs, config: CalibrateConfig, runner: Runner
+) -> ReportSummary:
     """Write a report on a snapshot: ``index.html`` and ``numbers.json``; the same snapshot gives the same bytes.
 
     Parameters
@@ -90,7 +92,7 @@ def make_report(snapshot: SnapshotFiles, inputs: ReportInputs, config: Calibrate
     found = count_exposures(snapshot)
     text = _page(snapshot, sums, found, config)
     _write(inputs.output, {PAGE: text, NUMBERS: _numbers(snapshot, sums, found)})
-    return ReportReport(
+    return ReportSummary(
         snapshot.storage.root,
         snapshot.number,
         str(inputs.output / PAGE),
@@ -119,7 +121,7 @@ def _numbers(snapshot: SnapshotFiles, sums: Sums, found: Exposures) -> str:
         "store": snapshot.storage.root,
         "snapshot": snapshot.number,
         "time": snapshot.commit.time,
-        "corrections": dict(sorted((str(name), n) for name, n in found.corrections.items())),
+        "corrections": dict(sorted((name or "none", n) for name, n in found.corrections.items())),
         "filters": _plain_rows(filter_rows(sums)),
         "channels": _plain_rows(channel_rows(sums)),
         "fields": _plain_rows(field_rows(sums)),

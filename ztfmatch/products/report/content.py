@@ -32,6 +32,7 @@ from ztfmatch.products.report.pictures import (
     draw_sky,
     png,
 )
+from ztfmatch.products.simulate.focalplane import field_grid
 from ztfmatch.survey import FILTER_CODES
 
 _MAGNITUDES: Final = "{:g} to {:g} mag".format(*RMS_RANGE_MAG)
@@ -70,7 +71,7 @@ def _facts(snapshot: SnapshotFiles, sums: Sums, found: Exposures, config: Calibr
         "snapshot": f"{snapshot.number}, by {snapshot.commit.operation}, {snapshot.commit.time}",
         "corrections": _corrections(found),
         "exposures": f"{found.total:,}" + (f", MJD {days[0]} to {days[1]}" if days else ""),
-        "epochs": f"{sums.detections:,} read, {sums.used:,} in the maps",
+        "epochs": f"{sums.detections:,}, of these {sums.used:,} pass the cuts",
     }
     if sums.against_ps1:
         facts["PS1"] = f"{sums.compared:,} objects with an isolated star within {config.match_arcsec:g} arcsec"
@@ -153,7 +154,11 @@ def _residuals(sums: Sums) -> Iterator[Section]:
         ],
     )
     whose = "Stars" if sums.against_ps1 else "Epochs"
-    goal = f" Pale band: {GOAL_MMAG:g} mmag about zero, the aim." if sums.against_ps1 else ""
+    goal = (
+        f" Pale band: {GOAL_MMAG:g} mmag about zero, the aim."
+        if sums.against_ps1
+        else " The peak at zero is the middle epoch of each lightcurve, which is its own median."
+    )
     yield Section(
         f"Distribution of residuals {what}",
         pictures=[
@@ -199,10 +204,16 @@ def _maps(sums: Sums) -> Iterator[Section]:
                 png(draw_sky(sums)),
                 "Residuals by field on the sky",
                 "Mean residual of the epochs of each unit (field, channel and filter) at its place; east is left. "
-                "Outlines are fields; grey: channels without data.",
+                f"Outlines are fields; grey: channels without data.{_off_grid(sums)}",
             )
         ],
     )
+
+
+def _off_grid(sums: Sums) -> str:
+    """What the picture of the sky leaves out."""
+    missing = sorted({unit.field for unit in sums.units} - field_grid().keys())
+    return f" Not shown, since the survey's grid has none: field {', '.join(map(str, missing))}." if missing else ""
 
 
 def _channel_grid(rows: list[Row]) -> Grid:

@@ -17,9 +17,9 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.residuals import Bins
 from ztfmatch.kernels.sphere import Floats
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Row
-from ztfmatch.operations.residuals import check_compared
+from ztfmatch.operations.residuals import check_compared, tile_inputs
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.schema import CORRECTIONS, EXPOSURES
 from ztfmatch.survey import FILTER_CODES, Unit
 from ztfmatch.tasks.report import (
     BYTES_PER_ROW_IN_FLIGHT,
@@ -108,21 +108,9 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
 
 
 def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[ReportTask]:
-    return [
-        ReportTask(
-            f"report-N{tile.order}-{tile.npix}",
-            snapshot.storage,
-            tile,
-            tuple(snapshot.of_tile(OBJECTS.name, tile)),
-            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-            tuple(snapshot.of_table(EXPOSURES.name)),
-            what.ps1,
-            what.config,
-            operation_id,
-            bool(snapshot.of_table(CORRECTIONS.name)),
-        )
-        for tile in snapshot.tiles_with(DETECTIONS.name)
-    ]
+    corrected = bool(snapshot.of_table(CORRECTIONS.name))
+    inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
+    return [ReportTask(**vars(some), corrected=corrected) for some in inputs]
 
 
 def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:

@@ -32,6 +32,9 @@ summary { cursor: pointer; }
 @media print { details > * { display: block; } figure { break-inside: avoid; } }
 """
 
+_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Of the browser: nothing is fetched, nothing runs."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -97,6 +100,7 @@ def render(page: Page) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{_text(page.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
@@ -142,7 +146,7 @@ def number(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "\N{EN DASH}"
     if isinstance(value, float):
-        return f"{value:,.1f}".replace("-", "\N{MINUS SIGN}")
+        return f"{round(value, 1) + 0.0:,.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

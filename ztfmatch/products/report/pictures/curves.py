@@ -65,6 +65,12 @@ def _grid(sums: Sums, sharey: bool = True) -> tuple[Figure, Any]:
     return figure, panels
 
 
+def residual_label(sums: Sums) -> str:
+    """Name of a residual on an axis."""
+    what, reference = ("observed", "PS1") if sums.against_ps1 else ("epoch", "median")
+    return f"{what} \N{MINUS SIGN} {reference} (mmag)"
+
+
 def draw_magnitudes(sums: Sums) -> Figure:
     """Residuals against magnitude: of stars relative to PS1, or of epochs relative to their lightcurves."""
     figure, panels = _grid(sums)
@@ -77,8 +83,7 @@ def draw_magnitudes(sums: Sums) -> Figure:
             axes.set_ylim(-limit, limit)
             what = "stars" if sums.against_ps1 else "epochs"
             panel_text(axes, f"{FILTER_CODES[fid]}   {held[fid, phase][0].sum():,} {what}")
-        row[0].set_ylabel("observed \N{MINUS SIGN} PS1 (mmag)" if sums.against_ps1 else "epoch \N{MINUS SIGN} median "
-                          "of its lightcurve (mmag)", fontsize=10.5, color=DARK)  # fmt: skip
+        row[0].set_ylabel(residual_label(sums), fontsize=10.5, color=DARK)
     for axes in panels[-1]:
         axes.set_xlabel(
             "PS1 magnitude, colour term applied (mag)" if sums.against_ps1 else "median magnitude (mag)", fontsize=10.5
@@ -140,8 +145,9 @@ def draw_histograms(sums: Sums) -> Figure:
     for axes, fid in zip(panels, filters, strict=True):
         _histogram_panel(axes, held[fid], centres, limit)
         panel_text(axes, FILTER_CODES[fid])
-        axes.set_xlabel("observed \N{MINUS SIGN} PS1 (mmag)" if sums.against_ps1
-                        else "epoch \N{MINUS SIGN} median (mmag)", fontsize=10.5)  # fmt: skip
+        axes.set_xlabel(residual_label(sums), fontsize=10.5, color=DARK)
+        if sums.against_ps1:
+            axes.axvspan(-GOAL_MMAG, GOAL_MMAG, color="#F0F0F0", zorder=0.5)
     low, high = RMS_RANGE_MAG
     what = "stars" if sums.against_ps1 else "epochs"
     panels[0].set_ylabel(f"{what} per mmag, {low:g} to {high:g} mag", fontsize=10.5, color=DARK)
@@ -156,7 +162,6 @@ def _histogram_panel(axes: Axes, held: list[Counts], centres: Floats, limit: flo
     style(axes)
     step = float(centres[1] - centres[0])
     by = max(1, round(limit / 40.0 / step))
-    axes.axvspan(-GOAL_MMAG, GOAL_MMAG, color="#F0F0F0", zorder=0.5)
     axes.axvline(0.0, color=DARK, linewidth=0.9)
     for phase, counts in enumerate(held):
         spread = spread_of(counts, centres)

@@ -73,7 +73,7 @@ def panel_text(axes: Axes, text: str, place: tuple[float, float] = (0.015, 0.96)
 
 def signed(value: float) -> str:
     """A number with one decimal and its sign, as the field prints it."""
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def nice_limit(values: Floats, least: float = 1.0, fraction: float = 0.98) -> float:
