@@ -644,6 +644,26 @@ def test_command_as_json_is_json(store: Storage, tmp_path: Path) -> None:
     assert held["exposures"]["zg"] == {"good": NIGHTS, "unknown": 0, "bad": 1}
 
 
+def test_command_with_cuts_applies_them(store: Storage, catalogs: Path, scenes: list[Scene], tmp_path: Path) -> None:
+    place = tmp_path / "report"
+    cuts = ["--bright", "14.5", "--faint", "16.5", "--cells", "10", "--min-epochs", "4"]
+    words = ["report", store.root, "-o", str(place), "--ps1", str(catalogs / "ps1.parquet"), "--json", *cuts]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    inside = sum(((scene.expected >= 14.5) & (scene.expected < 16.5)).sum() for scene in scenes)
+    assert json.loads(done.output)["used"] == NIGHTS * inside
+    page = " ".join(read((place / PAGE).read_text()).words)
+    assert "at least 4 such epochs" in page
+    assert "14.5 to 16.5 mag" in page
+
+
+def test_command_with_impossible_cuts_is_wrong(store: Storage, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["report", store.root, "-o", str(tmp_path / "r"), "--min-epochs", "1"])
+    assert done.exit_code == 2
+    assert "min_epochs 1 must be at least 3" in done.output
+    assert not (tmp_path / "r").exists()
+
+
 def test_command_with_columns_of_no_catalog_is_wrong(store: Storage, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["report", store.root, "-o", str(tmp_path / "r"), "--ps1-column", "ra=RA"])
     assert done.exit_code == 2

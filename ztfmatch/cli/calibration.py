@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ztfmatch.cli.common import (
+    AnyCommand,
     Command,
     counted,
     emit,
@@ -48,6 +49,22 @@ columns_option = click.option(
 )
 
 
+def cut_options(command: AnyCommand) -> AnyCommand:
+    """Add the options that say which detections count, and how they are binned."""
+    shared: dict[str, Any] = {"show_default": True}
+    options = [
+        click.option("--bright", type=float, default=_default("bright"), help="Brightest magnitude used.", **shared),
+        click.option("--faint", type=float, default=_default("faint"), help="Faintest magnitude used.", **shared),
+        click.option("--cells", type=int, default=_default("cells_x"), help="Cells of a map along x and y.", **shared),
+        click.option(
+            "--min-epochs", type=int, default=_default("min_epochs"), help="Fewest of a lightcurve.", **shared
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(cls=Command)
 @click.argument("store")
 @click.option(
@@ -56,14 +73,7 @@ columns_option = click.option(
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
 @click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @columns_option
-@click.option("--bright", type=float, default=_default("bright"), show_default=True, help="Brightest magnitude used.")
-@click.option("--faint", type=float, default=_default("faint"), show_default=True, help="Faintest magnitude used.")
-@click.option(
-    "--cells", type=int, default=_default("cells_x"), show_default=True, help="Cells of the map along x and y."
-)
-@click.option(
-    "--min-epochs", type=int, default=_default("min_epochs"), show_default=True, help="Fewest of a lightcurve."
-)
+@cut_options
 @click.option("--min-stars", type=int, default=_default("min_stars"), show_default=True,
               help="Fewest of a unit, and of a bin of magnitude and its neighbours.")  # fmt: skip
 @click.option("--max-error", type=float, default=_default("max_error"), show_default=True, metavar="MAG",

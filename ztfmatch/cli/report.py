@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ztfmatch.cli.calibration import columns_option
+from ztfmatch.cli.calibration import columns_option, cut_options
 from ztfmatch.cli.common import (
     Command,
     counted,
@@ -20,7 +21,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.config import CalibrateConfig, Resources
 
 _PLACE = click.Path(path_type=Path)
 
@@ -30,11 +31,12 @@ _PLACE = click.Path(path_type=Path)
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
 @click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite.")
 @columns_option
+@cut_options
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @resource_options
 @json_option
 def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], snapshot: int | None,
-           resources: Resources, as_json: bool) -> None:  # fmt: skip
+           cells: int, resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Show how good the magnitudes of a STORE are.
 
     Writes a page of HTML that needs no network and no other file, with pictures without and with corrections:
@@ -51,8 +53,10 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
 
     if columns and ps1 is None:
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
+    config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
     with progress_bar(as_json) as progress:
-        done = open_store(store).report(ReportInputs(output, ps1, columns), None, resources, progress, snapshot)
+        inputs = ReportInputs(output, ps1, columns)
+        done = open_store(store).report(inputs, config, resources, progress, snapshot)
     against = f"relative to PS1, {counted(done.stars, 'star')}" if done.against_ps1 else "without PS1"
     line = (
         f"{done.page}: snapshot {done.snapshot}, {against}, {done.used:,} of {done.detections:,} detections; "
