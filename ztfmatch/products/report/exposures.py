@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.io.parquet import read_file_rows
 from ztfmatch.io.snapshot import SnapshotFiles
@@ -48,7 +49,7 @@ class Exposures:
     def add(self, rows: pa.Table) -> None:
         """Take in rows of the ledger."""
         fid = rows["fid"].to_numpy() - 1
-        quality = np.array([QUALITIES.index(name) for name in rows["quality"].to_pylist()], np.int64)
+        quality = pc.index_in(rows["quality"].cast(pa.string()), pa.array(QUALITIES)).to_numpy()
         days, place = np.unique(np.floor(rows["obsmjd"].to_numpy()).astype(np.int64), return_inverse=True)
         counts = np.zeros((len(days), _FILTERS, len(QUALITIES)), np.int64)
         np.add.at(counts, (place, fid, quality), 1)
@@ -58,7 +59,8 @@ class Exposures:
         known = np.isfinite(relzp)
         bins = np.floor(relzp[known] / OFFSET_STEP_MAG + 0.5).astype(np.int64) + OFFSET_BINS // 2
         np.add.at(self.relzp, (fid[known], np.clip(bins, 0, OFFSET_BINS - 1)), 1)
-        self.corrections.update(rows["corrections"].to_pylist())
+        named = pc.value_counts(rows["corrections"].cast(pa.string())).to_pylist()
+        self.corrections.update({item["values"]: item["counts"] for item in named})
 
 
 def count_exposures(snapshot: SnapshotFiles) -> Exposures:
