@@ -144,7 +144,7 @@ def draw_histograms(sums: Sums) -> Figure:
     limit = nice_limit(np.array(widest), 20.0, 1.0)
     for axes, fid in zip(panels, filters, strict=True):
         _histogram_panel(axes, held[fid], centres, limit)
-        panel_text(axes, FILTER_CODES[fid])
+        axes.set_title(FILTER_CODES[fid], fontsize=11.5, color=DARK)
         axes.set_xlabel(residual_label(sums), fontsize=10.5, color=DARK)
         if sums.against_ps1:
             axes.axvspan(-GOAL_MMAG, GOAL_MMAG, color="#F0F0F0", zorder=0.5)
