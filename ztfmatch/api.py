@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources, StoreConfig
+from ztfmatch.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, Resources, StoreConfig
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -30,7 +30,9 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
 
     from ztfmatch.io.scope import ReleaseScope
     from ztfmatch.operations.append import AppendConfig, AppendReport
+    from ztfmatch.operations.calibrate import CalibrateInputs, CalibrateReport
     from ztfmatch.operations.compact import CompactReport
+    from ztfmatch.operations.correct import CorrectReport
     from ztfmatch.operations.history import Difference, RollbackReport
     from ztfmatch.operations.importmatchfile import ImportConfig, ImportReport
     from ztfmatch.operations.init import InitReport
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
     from ztfmatch.products.publish import HatsConfig, Part, PublishReport
     from ztfmatch.products.regeneration import Regeneration
+    from ztfmatch.products.report import ReportInputs, ReportSummary
     from ztfmatch.products.search import Answer, Query
     from ztfmatch.products.views import DeltaReport, HatsViewReport
 
@@ -313,6 +316,48 @@ class Store:
         from ztfmatch.products.regeneration import regeneration_of
 
         return [regeneration_of(self.storage, one) for one in _objectids(objectid)]
+
+    def calibrate(
+        self,
+        inputs: CalibrateInputs,
+        config: CalibrateConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> CalibrateReport:
+        """Derive photometric corrections from PS1; see :func:`ztfmatch.operations.calibrate.calibrate`."""
+        from ztfmatch.operations.calibrate import calibrate
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return calibrate(self.storage, inputs, config or CalibrateConfig(), runner)
+
+    def correct(
+        self,
+        corrections: Place | None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        note: str | None = None,
+    ) -> CorrectReport:
+        """Apply photometric corrections, or take them off; see :func:`ztfmatch.operations.correct.correct`."""
+        from ztfmatch.operations.correct import correct
+
+        place = None if corrections is None else Path(corrections)
+        with open_runner(resources or Resources(), progress) as runner:
+            return correct(self.storage, place, runner, note)
+
+    def report(
+        self,
+        inputs: ReportInputs,
+        config: CalibrateConfig | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+        snapshot: int | None = None,
+    ) -> ReportSummary:
+        """Write a report on the photometry of a snapshot; see :func:`ztfmatch.products.report.make_report`."""
+        from ztfmatch.products.report import make_report
+
+        with open_runner(resources or Resources(), progress) as runner:
+            files = open_snapshot(self.storage, snapshot)
+            return make_report(files, inputs, config or CalibrateConfig(), runner)
 
     def update_statistics(
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None

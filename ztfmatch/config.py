@@ -198,3 +198,88 @@ class CompactConfig:
             raise ConfigError(f"min_files {self.min_files} must be at least 2: one file is compact")
         if self.max_rows_per_tile < 1:
             raise ConfigError(f"max_rows_per_tile {self.max_rows_per_tile} must be at least 1")
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """Which detections photometric corrections are made of, and how.
+
+    A detection counts if its catflags are 0, its exposure is not bad and has a colour coefficient, and its flux is at
+    least ``min_snr`` times its error. Its object must have a PS1 star within ``match_arcsec`` and no other PS1 source
+    within ``isolation_arcsec``, at least ``min_epochs`` such detections, and a lightcurve that scatters no more than
+    others of its brightness.
+
+    Parameters
+    ----------
+    bright, faint : float
+        Range of magnitudes, of what the survey should measure by PS1. Fainter than 19.25 the fluxes are biased by
+        their own noise (Eddington).
+    magnitude_step : float
+        Width of a bin of magnitude.
+    cells_x, cells_y : int
+        Cells of the map along x and y.
+    min_epochs : int
+        Fewest detections of a lightcurve.
+    min_stars : int
+        Fewest stars of a unit, and of a bin of magnitude with the two before and after it.
+    min_cell_stars : int
+        Fewest stars of a cell of the map with its eight neighbours.
+    max_error : float
+        Largest error of a cell and of an offset, mag; beyond it they have no value.
+    min_snr : float
+    match_arcsec, isolation_arcsec : float
+    max_ps1_error : float
+        Largest error of a PS1 magnitude, of the bands that are used, mag.
+    """
+
+    bright: float = 12.5
+    faint: float = 19.25
+    magnitude_step: float = 0.25
+    cells_x: int = 30
+    cells_y: int = 30
+    min_epochs: int = 5
+    min_stars: int = 20
+    min_cell_stars: int = 5
+    max_error: float = 0.01
+    min_snr: float = 5.0
+    match_arcsec: float = 1.0
+    isolation_arcsec: float = 3.0
+    max_ps1_error: float = 0.05
+
+    @property
+    def magnitude_bins(self) -> int:
+        """Number of bins of magnitude."""
+        return round((self.faint - self.bright) / self.magnitude_step)
+
+    def validate(self) -> None:
+        """Check every setting, and that they do not contradict each other.
+
+        Raises
+        ------
+        ConfigError
+        """
+        self._check_bins()
+        for name, least in (("min_epochs", 3), ("min_stars", 1), ("min_cell_stars", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least {least}")
+        for name in ("max_error", "min_snr", "max_ps1_error"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} {getattr(self, name)} must be above 0")
+        if not 0.0 < self.match_arcsec <= self.isolation_arcsec <= 60.0:
+            raise ConfigError(
+                f"match_arcsec {self.match_arcsec} and isolation_arcsec {self.isolation_arcsec}: "
+                f"expected 0 < match <= isolation <= 60"
+            )
+
+    def _check_bins(self) -> None:
+        if not 5.0 <= self.bright < self.faint <= 25.0:
+            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
+        if not 0.0 < self.magnitude_step <= 1.0:
+            raise ConfigError(f"magnitude_step {self.magnitude_step} is outside (0, 1]")
+        if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:
+            raise ConfigError(
+                f"magnitude_step {self.magnitude_step} does not divide the range {self.bright} to {self.faint}"
+            )
+        for name in ("cells_x", "cells_y"):
+            if not 2 <= getattr(self, name) <= 64:
+                raise ConfigError(f"{name} {getattr(self, name)} is outside 2..64")

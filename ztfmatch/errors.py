@@ -36,6 +36,10 @@ class MetadataError(ZtfmatchError, ValueError):
     """An auxiliary table (exposures, error model, thresholds) that cannot be used."""
 
 
+class CorrectionsError(ZtfmatchError, ValueError):
+    """Photometric corrections that cannot be used: damaged, or not a set of them."""
+
+
 class ConfigError(ZtfmatchError, ValueError):
     """A setting outside its range, or settings that contradict each other."""
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import corrected
 import numpy as np
 import pyarrow as pa
 from click.testing import CliRunner, Result
-from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
+from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner
 from matchfiles import make_content, write_matchfile
 
 from ztfmatch.cli import main
@@ -30,6 +31,7 @@ from ztfmatch.io import paths
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Entry, Storage
 from ztfmatch.operations.compact import compact
+from ztfmatch.operations.correct import correct
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.rematch import RematchConfig, rematch
@@ -53,6 +55,8 @@ class Sky:
     """The reference anew: one object moved, one gone, one added."""
     matchfiles: list[str]
     """Of another unit, with transients."""
+    corrections: str
+    """Of the unit."""
 
 
 def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
@@ -76,8 +80,10 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
         legacy.tables[name]["mag"] += np.float32(brightness)
     legacy.attributes["globalMaglimit"] = np.float32(20.0 + brightness)
     matchfile = write_matchfile(place, legacy)
+    corrected.write_set(place / "corrections", [UNIT], exposures={2019020125000020: (0.01, 0.02, 5)})
     references = [str(reference_file(place, reference))]
-    return Sky(references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)])
+    files = [references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)]]
+    return Sky(*files, corrections=str(place / "corrections"))
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -108,6 +114,10 @@ def match_again(store: Path, sky: Sky) -> None:
     rematch(Storage.at(store), sky.regenerated, RematchConfig(), runner())
 
 
+def correct_all(store: Path, sky: Sky) -> None:
+    correct(Storage.at(store), Path(sky.corrections), runner())
+
+
 def roll_back(store: Path, sky: Sky) -> None:
     rollback(Storage.at(store), 1)
 
@@ -127,6 +137,7 @@ OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "rematch": (match_again, [init, append_first, append_rest]),
     "import": (import_legacy, [init, append_first]),
     "import of a new store": (import_legacy, []),
+    "correct": (correct_all, [init, append_first, append_rest, statistics]),
     "compact": (compact_all, [init, append_first, append_rest]),
     "statistics": (statistics, [init, append_first, append_rest]),
     "transients": (transients, [init, append_first, append_rest]),

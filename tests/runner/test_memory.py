@@ -9,10 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
 import ztfmatch
+from ztfmatch.config import CalibrateConfig
+from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.scope import ReleaseScope, Window
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
@@ -20,6 +24,7 @@ from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
 from ztfmatch.products import publish
 from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
+from ztfmatch.products.report.measure import What, measure
 from ztfmatch.products.simulate import benchmark_unit
 from ztfmatch.runner import LoopExecutor, Runner
 
@@ -29,6 +34,7 @@ from pathlib import Path
 import ztfmatch
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.operations.rematch import RematchConfig
+from ztfmatch.products.report import ReportInputs
 store = ztfmatch.open_store(sys.argv[1])
 if sys.argv[3] == "append":
     store.append(sys.argv[2], AppendConfig(rows_per_task=int(sys.argv[4])))
@@ -39,6 +45,8 @@ elif sys.argv[3] == "rematch":
 elif sys.argv[3].startswith("publish"):
     from ztfmatch.io.scope import ReleaseScope, Window
     getattr(store.snapshot(), sys.argv[3])(sys.argv[2], ReleaseScope("all", (Window(1), Window(2), Window(3))))
+elif sys.argv[3] == "report":
+    store.report(ReportInputs(Path(sys.argv[1]).parent / "report", Path(sys.argv[2])))
 else:
     getattr(store, sys.argv[3])()
 status = Path("/proc/self/status").read_text()
@@ -161,3 +169,18 @@ def test_memory_of_every_operation_is_below_two_gigabytes(unit: Path, tmp_path: 
     }
     assert max(peaks.values()) < _BUDGET, peaks
     assert open_snapshot(ztfmatch.open_store(tmp_path / "store").storage).rows("detections") > 1_900_000
+
+
+def test_memory_of_a_report_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"))
+    ps1 = store.snapshot().table("objects", ["ra", "dec", "refmag"])
+    for band, offset in (("g", 0.4), ("r", 0.0), ("i", -0.1)):
+        ps1 = ps1.append_column(band, pc.add(ps1["refmag"], offset))
+    pq.write_table(ps1, tmp_path / "ps1.parquet")
+    what = What(open_ps1(tmp_path / "ps1.parquet"), CalibrateConfig())
+    projected = _projected(lambda runner: measure(store.snapshot().files, what, runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path / "ps1.parquet", "report")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert (tmp_path / "report" / "index.html").is_file()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.common import InOrder
 from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
@@ -15,6 +16,7 @@ from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.rematch import lineage, rematch
+from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
 from ztfmatch.cli.view import view
@@ -47,6 +49,7 @@ for _command in (
     *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
     *(rematch, lineage),
     *(import_, export, load),
+    *(calibrate, correct, report),
     *(compact, history, diff, rollback, vacuum),
     *(publish, view),
     *(schema, simulate, demo),

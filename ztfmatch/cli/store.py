@@ -107,6 +107,11 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     type=_FILE,
     help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.",
 )
+@click.option(
+    "--corrections",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Photometric corrections that 'calibrate' made; by default those that the store has.",
+)
 @click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of quarantining it.")
 @click.option(
     "--rows-per-task",

@@ -55,6 +55,11 @@ def staged_flows(operation_id: str, key: str) -> str:
     return f"{STAGING}{operation_id}/{key}.flows.npz"
 
 
+def staged_array(operation_id: str, name: str) -> str:
+    """Arrays that a task left for another of the same operation, kept as long."""
+    return f"{STAGING}{operation_id}/{name}.npz"
+
+
 def held_snapshot(operation_id: str, number: int) -> str:
     """Says that an operation is about to name the files of an older snapshot again."""
     return f"{STAGING}{operation_id}/snapshot-{number:010d}"

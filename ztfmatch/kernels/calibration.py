@@ -50,11 +50,16 @@ def magnitudes(flux: Singles, magzp: Floats) -> Singles:
     float32 ndarray, shape (N,)
         NaN where the flux is not positive or not finite.
     """
+    return np.asarray(unrounded_magnitudes(flux, magzp).astype(np.float32))
+
+
+def unrounded_magnitudes(flux: Singles, magzp: Floats) -> Floats:
+    """As :func:`magnitudes`, in float64: what corrections are taken off before it is rounded."""
     with np.errstate(all="ignore"):  # even a cast complains of a signalling NaN
         wide = flux.astype(np.float64)
         mag = magzp - 2.5 * np.log10(wide)
         mag[~(wide > 0.0) | ~np.isfinite(wide)] = np.nan
-        return np.asarray(mag.astype(np.float32))
+        return np.asarray(mag)
 
 
 def sigma_errors(flux: Singles, fluxerr: Singles) -> Singles:

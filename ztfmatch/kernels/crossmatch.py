@@ -177,6 +177,37 @@ def nearest_seeds(grid: SeedGrid, xyz: Floats) -> tuple[Targets, Floats]:
 
 
 @njit(cache=True, nogil=True)
+def count_seeds(grid: SeedGrid, xyz: Floats) -> npt.NDArray[np.int32]:
+    """How many seeds lie within the radius of each position, shape (N,).
+
+    Parameters
+    ----------
+    grid : SeedGrid
+    xyz : float64 ndarray, shape (N, 3)
+        ICRS unit vectors.
+    """
+    out = np.zeros(xyz.shape[0], np.int32)
+    columns, rows = grid.shape
+    inverse = 1.0 / grid.cell
+    reach = grid.radius * (1.0 + 1e-9) + 1e-15
+    for i in range(xyz.shape[0]):
+        x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+        u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
+        v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
+        u_low, u_high = (u - reach) * inverse, (u + reach) * inverse
+        v_low, v_high = (v - reach) * inverse, (v + reach) * inverse
+        if u_high < 0.0 or v_high < 0.0 or u_low >= columns or v_low >= rows:
+            continue
+        first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
+        for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
+            for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
+                dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
+                if dx * dx + dy * dy + dz * dz <= grid.radius2:
+                    out[i] += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
 def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]) -> Targets:
     n = xyz.shape[0]
     target = np.full(n, NO_SEED, np.int32)

@@ -33,10 +33,11 @@ from ztfmatch.operations.common import (
     unit_of,
     write_rows,
 )
+from ztfmatch.operations.corrections import Applied, bring, current
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import EXPOSURES, OBJECTS, QUARANTINE
+from ztfmatch.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.survey import parse_catalog_name
 from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
@@ -58,6 +59,9 @@ class AppendConfig:
         Files of error-model coefficients, one a filter.
     zp_thresholds, quality_rule : Path, optional
         Files that change the quality rule.
+    corrections : Path, optional
+        Directory of photometric corrections; by default the set that came into the store last, so that a store stays
+        uniform night after night.
     strict : bool
         Fail if a catalog cannot be used, instead of quarantining it.
     rows_per_task : int
@@ -70,6 +74,7 @@ class AppendConfig:
     error_models: tuple[Path, ...] = ()
     zp_thresholds: Path | None = None
     quality_rule: Path | None = None
+    corrections: Path | None = None
     strict: bool = False
     rows_per_task: int = ROWS_PER_TASK
     note: str | None = None
@@ -147,6 +152,8 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         If a place is not there.
     BadInputError
         If ``strict`` and a catalog is bad.
+    CorrectionsError
+        If the directory of corrections is none, or damaged.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
@@ -164,10 +171,11 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     if config.strict and work.quarantined:
         first = work.quarantined[0]
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
-    ledger = [_completed(row, auxiliary) for row in work.new]
+    applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
+    ledger = [_completed(row, auxiliary, applied) for row in work.new]
     commit, counts = snapshot.commit, _Counts()
     if ledger or work.changes_quarantine:
-        taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started)
+        taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started, applied)
         commit, counts = _match_and_commit(snapshot, taken, work, plan, runner)
     return AppendReport(
         storage.root,
@@ -193,6 +201,7 @@ class _Plan:
     config: AppendConfig
     catalogs: list[str]
     started: float
+    applied: Applied | None
     operation_id: str = ""
 
 
@@ -232,13 +241,14 @@ def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row],
     return [r for x in results for r in x["exposures"]], [r for x in results for r in x["quarantined"]]
 
 
-def _completed(row: Row, auxiliary: Auxiliary) -> Row:
-    """Ledger row with quality and error model."""
+def _completed(row: Row, auxiliary: Auxiliary, applied: Applied | None) -> Row:
+    """Ledger row with quality, error model and the name of its corrections."""
     quality = ExposureQuality(row["magzp"], row["magzprms"], row["nmatches"], row["airmass"])
     bad = auxiliary.rules[row["fid"]].is_bad(row["rcid"], quality)
     errors = auxiliary.errors.coefficients.get(unit_of(row), (None,) * 4)
     return {
         **row,
+        "corrections": None if applied is None else applied.name_for(unit_of(row)),
         "quality": UNKNOWN if bad is None else BAD if bad else GOOD,
         **dict(zip(("errora", "errorb", "errorc", "errord"), errors, strict=True)),
     }
@@ -250,7 +260,8 @@ def _match_and_commit(
     """Match, then commit; where other appends came first, on top of them."""
     storage = snapshot.storage
     operation_id = _operation_id(snapshot, taken.ledger, work, plan.config.rows_per_task)
-    tasks = match_tasks(snapshot, taken.ledger, plan.config.rows_per_task, operation_id)
+    sets = () if plan.applied is None else (plan.applied.file,)
+    tasks = match_tasks(snapshot, taken.ledger, plan.config.rows_per_task, operation_id, sets)
     runner.check_memory({task.key: projected_bytes(task) for task in tasks})
     results = runner.run(Job("matching", match_tile, tasks, operation_id, storage))
     head = snapshot
@@ -271,7 +282,7 @@ def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[S
     Raises
     ------
     CommitConflictError
-        If objects or tiles changed meanwhile, or another writer took in some of the same exposures.
+        If objects, tiles or corrections changed meanwhile, or another writer took in some of the same exposures.
     """
     head = open_snapshot(snapshot.storage)
     again = sort_out(head, taken.found, taken.refused)
@@ -279,6 +290,11 @@ def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[S
     if head.commit.tiling != snapshot.commit.tiling or not same_seeds:
         raise CommitConflictError(
             f"{snapshot.storage.root}: another writer changed the objects or tiles (snapshot {head.number}, "
+            f"{head.commit.operation}) while this append matched; nothing of it is visible: run it again"
+        )
+    if _paths(head, CORRECTIONS.name) != _paths(snapshot, CORRECTIONS.name):
+        raise CommitConflictError(
+            f"{snapshot.storage.root}: another writer changed the store's corrections (snapshot {head.number}, "
             f"{head.commit.operation}) while this append matched; nothing of it is visible: run it again"
         )
     if [row["exposureid"] for row in again.new] != [row["exposureid"] for row in work.new]:
@@ -301,6 +317,8 @@ def _change(
     rows = with_counts(ledger, results, number)
     data = [replace(file, commit=number) for file in files_of(results)]
     files = [*data, *write_rows(storage, EXPOSURES, rows, number, part)]
+    if plan.applied is not None and plan.applied.new and any(row["corrections"] for row in rows):
+        files.append(replace(plan.applied.file, commit=number))
     files += write_rows(storage, QUARANTINE, [{"commit": number, **r} for r in work.quarantine_rows], number, part)
     counts = _Counts(
         sum(row["nmatched"] for row in rows),

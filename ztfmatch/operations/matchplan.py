@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.calibration import observer_vectors
 from ztfmatch.kernels.tiling import Tile, neighbours
@@ -23,8 +24,25 @@ def units_with_reference(snapshot: SnapshotFiles) -> set[str]:
     return {str(unit_of(row)) for row in table.to_pylist()}
 
 
-def match_tasks(snapshot: SnapshotFiles, ledger: list[Row], rows_per_task: int, operation_id: str) -> list[MatchTask]:
-    """One task for each tile and batch of exposures."""
+def match_tasks(
+    snapshot: SnapshotFiles,
+    ledger: list[Row],
+    rows_per_task: int,
+    operation_id: str,
+    corrections: tuple[DataFile, ...] = (),
+) -> list[MatchTask]:
+    """One task for each tile and batch of exposures.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    ledger : list of Row
+        New exposures.
+    rows_per_task : int
+    operation_id : str
+    corrections : tuple of DataFile
+        The sets that the exposures name.
+    """
     exposures = _exposure_inputs(snapshot, ledger)
     by_tile: dict[Tile, list[ExposureInput]] = {}
     for row, exposure in zip(ledger, exposures, strict=True):
@@ -37,7 +55,8 @@ def match_tasks(snapshot: SnapshotFiles, ledger: list[Row], rows_per_task: int, 
         for i, batch in enumerate(_batches(members, rows_per_task)):
             key, part = f"match-N{tile.order}-{tile.npix}-{i:04d}", f"{operation_id[:12]}-{i:04d}"
             radius = snapshot.config.radius_arcsec
-            tasks.append(MatchTask(key, snapshot.storage, tile, batch, objects, radius, snapshot.number + 1, part))
+            commit = snapshot.number + 1
+            tasks.append(MatchTask(key, snapshot.storage, tile, batch, objects, radius, commit, part, corrections))
     return tasks
 
 
@@ -80,6 +99,7 @@ def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[Exposur
             row["magzp"],
             row["quality"] == BAD,
             None if row["errora"] is None else (row["errora"], row["errorb"], row["errorc"], row["errord"]),
+            row["corrections"],
         )
         for i, row in enumerate(ledger)
     ]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ztfmatch.errors import StoreDamagedError
 from ztfmatch.io import log
+from ztfmatch.io.corrections import read_store_sets
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
@@ -19,7 +20,7 @@ from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.tiling import Tile, neighbours
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
 from ztfmatch.tasks.verifytransients import TransientFiles
 
@@ -32,8 +33,10 @@ CHECKS: Final = {
     "nearer-detection": "what lost to another detection lost to a nearer one",
     "reason": "the reason of each orphan is what the seeds of its unit say",
     "tile": "every row lies in its own tile",
-    "mag": "mag is MAGZP - 2.5 log10(psfflux) to the last bit (not where imported: it has corrections)",
+    "corrections": "the store holds the corrections that each exposure names, whole",
+    "mag": "mag is MAGZP - 2.5 log10(psfflux) less the exposure's corrections, to the last bit (not where imported)",
     "magerr": "magerr is the error model's, or the catalog's sigma, to the last bit (not where imported)",
+    "corrflags": "corrflags say which corrections were taken off",
     "catflags": "catflags follow from flags and the exposure's quality (not where imported)",
     "hmjd": "hmjd is heliocentric mid-exposure (within a second where imported)",
     "conservation": "for each exposure, rows = matched + orphans + rejected, as stored",
@@ -47,7 +50,16 @@ CHECKS: Final = {
 """What each check proves."""
 
 _FILES_PER_TASK: Final = 16
-_LEDGER_COLUMNS: Final = ("exposureid", "filename", "nmatched", "norphans", "nrejected", "nrows", "digest")
+_LEDGER_COLUMNS: Final = (
+    "exposureid",
+    "filename",
+    "nmatched",
+    "norphans",
+    "nrejected",
+    "nrows",
+    "digest",
+    "corrections",
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +161,9 @@ def _check_log(snapshot: SnapshotFiles, found: _Found) -> list[str]:
 def _check_rows(snapshot: SnapshotFiles, operation_id: str, runner: Runner, found: _Found) -> None:
     results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
     found.add(results)
-    _check_exposures(snapshot.read(EXPOSURES.name, _LEDGER_COLUMNS), results, found)
+    ledger = snapshot.read(EXPOSURES.name, _LEDGER_COLUMNS)
+    _check_exposures(ledger, results, found)
+    _check_corrections(snapshot, ledger, found)
     _check_objects(snapshot, results, found)
 
 
@@ -215,6 +229,7 @@ def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> Verify
             snapshot.config.radius_arcsec,
         ),
         tuple(snapshot.of_table("exposures")),
+        tuple(snapshot.of_table(CORRECTIONS.name)),
         units,
         snapshot.config.radius_arcsec,
     )
@@ -245,6 +260,14 @@ def _check_exposures(ledger: pa.Table, results: list[Row], found: _Found) -> Non
     again = np.ones(len(ids), bool)
     again[np.unique(ids, return_index=True)[1]] = False
     _note(found, "exposures-once", again, lambda row: f"{ledger['filename'][row]} is there twice")
+
+
+def _check_corrections(snapshot: SnapshotFiles, ledger: pa.Table, found: _Found) -> None:
+    """Compare the sets that exposures name with those that the store holds, named anew from their content."""
+    held = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
+    names = ledger["corrections"].to_pylist()
+    wrong = np.array([name is not None and name not in held for name in names], bool)
+    _note(found, "corrections", wrong, lambda row: f"{ledger['filename'][row]}: the store has no set {names[row]}")
 
 
 def _note(found: _Found, check: str, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> None:

@@ -1,1 +1,1 @@
-"""What is made from a snapshot: queries, plots, documentation, the simulator and the demonstration."""
+"""What is made from a snapshot: queries, plots, reports, documentation, the simulator and the demonstration."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ztfmatch.schema.corrections import CORRECTIONS
 from ztfmatch.schema.imported import IMPORTED, MATCHFILES
 from ztfmatch.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE
@@ -19,11 +20,12 @@ TABLES: Final = {
     table.name: table
     for table in (
         *(EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS),
-        *(TRANSIENTS, TRANSIENTDATA, LINEAGE, MATCHFILES, IMPORTED),
+        *(TRANSIENTS, TRANSIENTDATA, LINEAGE, CORRECTIONS, MATCHFILES, IMPORTED),
     )
 }
 
 __all__ = [
+    "CORRECTIONS",
     "DETECTIONS",
     "EXPOSURES",
     "IMPORTED",

@@ -19,6 +19,16 @@ NO_REFERENCE: Final = "no_reference"
 ORPHAN_REASONS: Final = (NO_SEED, NEARER_DETECTION, NO_REFERENCE)
 
 
+MAGNITUDE_TERM: Final = 1
+POSITION_TERM: Final = 2
+FIELD_TERM: Final = 4
+NO_MAGNITUDE_TERM: Final = 8
+NO_POSITION_TERM: Final = 16
+NO_FIELD_TERM: Final = 32
+ALL_TERMS: Final = MAGNITUDE_TERM | POSITION_TERM | FIELD_TERM
+"""Bits of corrflags."""
+
+
 def unit_columns(source: str) -> tuple[Column, ...]:
     """Columns that say of which unit a row is."""
     return (
@@ -155,8 +165,9 @@ EPOCH: Final = (
         "mag",
         pa.float32(),
         "mag",
-        "Calibrated magnitude, no colour term: MAGZP - 2.5 log10(psfflux); null where the flux is not positive",
-        "psfcat flux, MAGZP",
+        "Calibrated magnitude, no colour term: MAGZP - 2.5 log10(psfflux), less the corrections that corrflags tells; "
+        "null where the flux is not positive",
+        "psfcat flux, MAGZP; corrections",
         nullable=True,
         encoding=Encoding.SPLIT,
         zstd_level=1,
@@ -165,8 +176,8 @@ EPOCH: Final = (
         "magerr",
         pa.float32(),
         "mag",
-        "Its 1-sigma error: the unit's error model where its coefficients are given, else 1.0857 psffluxerr/psfflux; "
-        "null where mag is",
+        "Its 1-sigma error: the unit's error model at mag where its coefficients are known (those of the exposure's "
+        "corrections before those given at append), else 1.0857 psffluxerr/psfflux; null where mag is",
         "psfcat flux, sigflux; error model",
         nullable=True,
         encoding=Encoding.SPLIT,
@@ -177,6 +188,16 @@ EPOCH: Final = (
         "",
         "flags without bits 1 and 11; bit 15 (32768) on all rows of a bad exposure; 65535 at the edge; 0 is clean",
         "psfcat flags, quality rule",
+        encoding=Encoding.DICTIONARY,
+    ),
+    Column(
+        "corrflags",
+        pa.uint8(),
+        "",
+        f"Corrections taken off mag, by bits: {MAGNITUDE_TERM} magnitude, {POSITION_TERM} position, {FIELD_TERM} field "
+        f"term. Wanted, but without a value: {NO_MAGNITUDE_TERM} magnitude out of range, {NO_POSITION_TERM} too few "
+        f"stars in the cell, {NO_FIELD_TERM} in the unit. {ALL_TERMS}: all taken off; 0: none",
+        "corrections",
         encoding=Encoding.DICTIONARY,
     ),
 )

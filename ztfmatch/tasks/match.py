@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.io.catalogs import changed, reread_records
+from ztfmatch.io.corrections import read_store_sets
 from ztfmatch.io.parquet import DataFile, Destination
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import calibration
@@ -20,6 +21,7 @@ from ztfmatch.schema import DETECTIONS, ORPHANS, Table
 from ztfmatch.survey import Unit
 from ztfmatch.tasks.fates import Fates, Positions
 from ztfmatch.tasks.inspect import usable_columns
+from ztfmatch.tasks.photometry import Calibration, Photometer
 from ztfmatch.tasks.seedgrids import SeedSource, read_seeds
 
 BYTES_PER_ROW: Final = 420
@@ -44,6 +46,8 @@ class ExposureInput:
     magzp: float
     bad: bool
     error_model: tuple[float, float, float, float] | None
+    corrections: str | None = None
+    """Name of the set that its magnitudes get."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class MatchTask:
     radius_arcsec: float
     commit: int
     part: str
+    corrections: tuple[DataFile, ...] = ()
+    """The sets that the exposures name."""
 
 
 def match_tile(task: MatchTask) -> dict[str, Any]:
@@ -118,26 +124,22 @@ def _columns(
     """Measured and calibrated columns of some rows, in that order."""
     exposure = fates.exposure[rows]
     columns: dict[str, npt.NDArray[Any]] = gather(measured, rows)
-    magzp = np.array([e.magzp for e in task.exposures])
     bad = np.array([e.bad for e in task.exposures])
     columns["exposureid"] = np.array([e.exposureid for e in task.exposures], np.int64)[exposure]
     columns["hmjd"] = fates.hmjd[rows]
-    columns["mag"] = calibration.magnitudes(columns["psfflux"], magzp[exposure])
-    columns["magerr"] = _errors(task, columns, exposure)
+    columns |= _photometer(task).measure(columns, exposure)
     columns["catflags"] = calibration.catalog_flags(columns["flags"], bad[exposure])
     return columns
 
 
-def _errors(task: MatchTask, columns: dict[str, Any], exposure: npt.NDArray[np.int32]) -> calibration.Singles:
-    """Model errors where the exposure's unit has coefficients, else the catalog's sigma."""
-    sigma = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
-    models = [e.error_model for e in task.exposures]
-    known = np.array([model is not None for model in models])
-    modelled = np.flatnonzero(known[exposure])
-    if modelled.size:
-        coefficients = np.array([model or (np.nan,) * 4 for model in models])
-        sigma[modelled] = calibration.model_errors(columns["mag"][modelled], coefficients[exposure[modelled]])
-    return sigma
+def _photometer(task: MatchTask) -> Photometer:
+    known = Calibration(
+        [e.unit for e in task.exposures],
+        np.array([e.magzp for e in task.exposures]),
+        np.array([e.error_model or (np.nan,) * 4 for e in task.exposures]),
+        [e.corrections for e in task.exposures],
+    )
+    return Photometer(known, read_store_sets(task.storage, task.corrections))
 
 
 def _to(task: MatchTask, table: Table) -> Destination:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.errors import StorageError
+from ztfmatch.io.corrections import read_store_sets
 from ztfmatch.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, iterate_batches
 from ztfmatch.io.storage import Storage
@@ -30,6 +31,7 @@ from ztfmatch.schema.ledger import BAD, MATCHFILE
 from ztfmatch.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.survey import DEFAULT_EXPTIME_S, Unit, unit_of_objectid
 from ztfmatch.tasks.ledger import exposures_of_tile
+from ztfmatch.tasks.photometry import Calibration, Photometer
 from ztfmatch.tasks.seedgrids import Seeds, SeedSource, read_seeds
 from ztfmatch.tasks.verifytransients import TransientFiles, wrong_transients
 
@@ -37,9 +39,9 @@ _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
 _LEDGER_COLUMNS: Final = (
     "exposureid", "field", "rcid", "fid", "obsmjd", "exptime", "magzp", "origin", "quality",
-    "errora", "errorb", "errorc", "errord",
+    "errora", "errorb", "errorc", "errord", "corrections",
 )  # fmt: skip
-_EPOCH_COLUMNS: Final = ("exposureid", "hmjd", "mag", "magerr", "catflags", *MEASURED)
+_EPOCH_COLUMNS: Final = ("exposureid", "hmjd", "mag", "magerr", "catflags", "corrflags", *MEASURED)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class VerifyTask:
     transients: TransientFiles
     exposures: tuple[DataFile, ...]
     """The ledger."""
+    corrections: tuple[DataFile, ...]
     units_with_reference: tuple[Unit, ...]
     radius_arcsec: float
 
@@ -95,13 +98,21 @@ class Ledger:
         exptime = np.where(np.isnan(numbers["exptime"]), DEFAULT_EXPTIME_S, numbers["exptime"])
         self.mid_mjd = numbers["obsmjd"] + 0.5 * exptime / 86400.0
         self.observer = calibration.observer_vectors(self.mid_mjd) if len(exptime) else np.zeros((0, 3))
-        self.magzp = numbers["magzp"]
-        self.error_model = np.stack([numbers[f"error{letter}"] for letter in "abcd"], axis=-1)
         self.imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
         self.late_day = np.where(self.imported, IMPORTED_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
         keys = ("field", "rcid", "fid")
         self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
+        sets = read_store_sets(task.storage, task.corrections)
+        self.photometer = Photometer(
+            Calibration(
+                [Unit(*values) for values in self.unit.tolist()],
+                numbers["magzp"],
+                np.stack([numbers[f"error{letter}"] for letter in "abcd"], axis=-1),
+                [name if name in sets else None for name in columns["corrections"]],
+            ),
+            sets,
+        )
 
     def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Ledger row of each exposure, -1 where it has none."""
@@ -309,16 +320,13 @@ def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger
     if ledger.imported.any():
         here = np.flatnonzero(~ledger.imported[rows])
         rows, columns = rows[here], {name: values[here] for name, values in columns.items()}
-    mag = calibration.magnitudes(columns["psfflux"], ledger.magzp[rows])
-    findings.add(
-        "mag",
-        _differ(mag, columns["mag"]),
-        lambda i: f"{_name(columns, i)}: {columns['mag'][i]}, expected {mag[i]}",
-    )
-    error = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
-    modelled = np.flatnonzero(~np.isnan(ledger.error_model[rows, 0]))
-    error[modelled] = calibration.model_errors(mag[modelled], ledger.error_model[rows[modelled]])
-    findings.add("magerr", _differ(error, columns["magerr"]), lambda i: _name(columns, i))
+    made = ledger.photometer.measure(columns, rows)
+    for name, values in made.items():
+        findings.add(
+            name,
+            _differ(values, columns[name]),
+            lambda i, n=name, v=values: f"{_name(columns, i)}: {columns[n][i]}, expected {v[i]}",
+        )
     flags = calibration.catalog_flags(columns["flags"], ledger.bad[rows])
     findings.add("catflags", flags != columns["catflags"], lambda i: _name(columns, i))
 

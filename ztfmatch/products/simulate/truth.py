@@ -40,6 +40,7 @@ SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
         "ra": pa.float64(),
         "dec": pa.float64(),
         **{band + error: pa.float32() for band in "gri" for error in ("", "_err")},
+        "star": pa.bool_(),
     },
     "seeds": {
         "field": pa.int16(),
@@ -102,6 +103,8 @@ SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
 
 _PS1_LIMIT_MAG: Final = 22.5
 _TAG_PS1: Final = 501
+_PS1_GALAXIES, _PS1_BAD, _PS1_MISSING = 0.03, 0.005, 0.01
+"""Parts of the PS1 sources that are galaxies and bad stars, and of their magnitudes that are missing."""
 
 
 def schema(table: str) -> pa.Schema:
@@ -215,11 +218,24 @@ def _names(index: npt.NDArray[np.int8], names: tuple[str, ...]) -> Any:
 
 
 def _ps1(rng: np.random.Generator, stars: Stars) -> list[Any]:
-    """Draw what PS1 measured: stars to g = 22.5, at rest, without transients."""
+    """Draw what PS1 measured: stars to g = 22.5, at rest, without transients.
+
+    Some are no good references: galaxies, told by ``star``, whose PSF magnitudes are off; stars that were caught
+    bright, faint or blended, which nothing tells; and magnitudes that are missing.
+    """
     held = stars.take((stars.kind != TRANSIENT) & (stars.g < _PS1_LIMIT_MAG))
     columns: list[Any] = [held.star_id, held.ra, held.dec]
+    n = len(held)
+    off = np.zeros(n)
+    bands = []
     for mag in (held.g, held.r, held.i):
         error = 0.003 + 0.0025 * 10.0 ** (0.3 * (np.maximum(mag, 17.0) - 18.0))
-        measured = mag + error * rng.standard_normal(len(held))
-        columns += [measured.astype(np.float32), error.astype(np.float32)]
+        bands.append((mag + error * rng.standard_normal(n), error))
+    galaxy, bad = rng.random(n) < _PS1_GALAXIES, rng.random(n) < _PS1_BAD
+    off[galaxy] = rng.uniform(0.05, 0.5, int(galaxy.sum()))
+    off[bad] = rng.uniform(0.1, 1.0, int(bad.sum())) * rng.choice([-1.0, 1.0], int(bad.sum()))
+    for measured, error in bands:
+        missing = rng.random(n) < _PS1_MISSING
+        columns += [pa.array(v.astype(np.float32), mask=missing) for v in (measured + off, error)]
+    columns.append(~galaxy)
     return columns

@@ -1,0 +1,159 @@
+"""Commands for photometric corrections: calibrate, correct."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ztfmatch.cli.common import (
+    AnyCommand,
+    Command,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    print_table,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import CalibrateConfig, Resources
+
+_CHANNELS_SHOWN = 40
+_PLACE = click.Path(path_type=Path)
+
+
+def _default(name: str) -> Any:
+    return getattr(CalibrateConfig, name)
+
+
+def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for value, (ours, equals, theirs) in zip(values, pairs, strict=True):
+        if not (ours and equals and theirs):
+            raise click.BadParameter(f"{value!r} is not NAME=COLUMN")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+columns_option = click.option(
+    "--ps1-column",
+    "columns",
+    multiple=True,
+    callback=_mapping,
+    metavar="NAME=COLUMN",
+    help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. Repeatable.",
+)
+
+
+def cut_options(command: AnyCommand) -> AnyCommand:
+    """Add the options that say which detections count, and how they are binned."""
+    shared: dict[str, Any] = {"show_default": True}
+    options = [
+        click.option("--bright", type=float, default=_default("bright"), help="Brightest magnitude used.", **shared),
+        click.option("--faint", type=float, default=_default("faint"), help="Faintest magnitude used.", **shared),
+        click.option("--cells", type=int, default=_default("cells_x"), help="Cells of a map along x and y.", **shared),
+        click.option(
+            "--min-epochs", type=int, default=_default("min_epochs"), help="Fewest of a lightcurve.", **shared
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite."
+)
+@click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
+@click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
+@columns_option
+@cut_options
+@click.option("--min-stars", type=int, default=_default("min_stars"), show_default=True,
+              help="Fewest of a unit, and of a bin of magnitude and its neighbours.")  # fmt: skip
+@click.option("--max-error", type=float, default=_default("max_error"), show_default=True, metavar="MAG",
+              help="Largest of a cell or an offset that is applied.")  # fmt: skip
+@resource_options
+@json_option
+def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns: dict[str, str], cells: int,
+              resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+    """Derive photometric corrections of a STORE from PS1.
+
+    Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
+    with magnitude and a map over the quadrant, for each unit an offset, and an error model. The store stays as it is:
+    'ztfmatch correct' applies them. The directory holds Parquet files of every term with errors and counts, what they
+    are made from (about.json), and the error models as 'append --error-model' reads them.
+
+    \b
+    Examples:
+      ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections --workers 8
+      ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
+    """
+    from ztfmatch.operations.calibrate import CalibrateInputs, summary_of
+
+    config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
+    with progress_bar(as_json) as progress:
+        inputs = CalibrateInputs(ps1, output, update, columns)
+        report = open_store(store).calibrate(inputs, config, resources, progress)
+    total = summary_of(report.channels)
+    line = (
+        f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
+        f"{total['cells_valid']:,} of {total['cells']:,} cells, {total['units_valid']:,} of {total['units']:,} units, "
+        f"{counted(report.error_models, 'error model')}; from {report.used:,} of {report.detections:,} detections, "
+        f"{counted(report.stars, 'PS1 star')}, {report.seconds:.1f} s."
+    )
+    emit(report, as_json, [line])
+    if not as_json and report.channels:
+        names = list(report.channels[0])
+        print_table([name.replace("_", " ") for name in names],
+                    [[_shown(row[name]) for name in names] for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
+        if len(report.channels) > _CHANNELS_SHOWN:
+            click.echo(f"and {len(report.channels) - _CHANNELS_SHOWN} more: --json lists all")
+
+
+def _shown(value: Any) -> Any:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.argument("corrections", required=False, type=_PLACE)
+@click.option(
+    "--none", "take_off", is_flag=True, help="Take corrections off: magnitudes as they were, to the last bit."
+)
+@click.option("--note", help="Kept in the history.")
+@resource_options
+@json_option
+def correct(store: str, corrections: Path | None, take_off: bool, note: str | None, resources: Resources,
+            as_json: bool) -> None:  # fmt: skip
+    """Apply CORRECTIONS to all magnitudes of a STORE.
+
+    In one commit: mag, magerr and corrflags of every detection and orphan are made anew from what was measured, the
+    ledger says which corrections each exposure has, statistics that became stale are dropped. Later appends get the
+    same corrections. Applied twice they are applied once; --none takes them off.
+
+    \b
+    Examples:
+      ztfmatch correct survey.store corrections --workers 8
+      ztfmatch correct survey.store --none
+    """
+    if (corrections is None) != take_off:
+        raise click.UsageError("give either CORRECTIONS or --none")
+    with progress_bar(as_json) as progress:
+        report = open_store(store).correct(corrections, resources, progress, note)
+    if not report.applies:
+        line = f"Nothing applied: corrections {report.corrections} have no unit of this store."
+    elif not report.committed:
+        line = f"All magnitudes are so already; the store stays at snapshot {report.snapshot}."
+    else:
+        what = "uncorrected" if report.corrections is None else f"corrections {report.corrections}"
+        line = (
+            f"Snapshot {report.snapshot}: {what}, {counted(report.changed, 'exposure')} changed, {report.rows:,} rows "
+            f"in {counted(report.tiles, 'tile')}; {size_text(report.bytes)}, {report.seconds:.1f} s."
+        )
+    emit(report, as_json, [line])

@@ -1,0 +1,73 @@
+"""The command report."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ztfmatch.cli.calibration import columns_option, cut_options
+from ztfmatch.cli.common import (
+    Command,
+    counted,
+    emit,
+    json_option,
+    open_store,
+    print_table,
+    progress_bar,
+    resource_options,
+    size_text,
+)
+from ztfmatch.config import CalibrateConfig, Resources
+
+_PLACE = click.Path(path_type=Path)
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
+@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite.")
+@columns_option
+@cut_options
+@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@resource_options
+@json_option
+def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], snapshot: int | None,
+           cells: int, resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+    """Show how good the magnitudes of a STORE are.
+
+    Writes a page of HTML that needs no network and no other file, with pictures without and with corrections:
+    residuals relative to PS1 against magnitude, over the focal plane, over each readout channel, by field on the sky,
+    and their distribution; the scatter of lightcurves; exposures by quality. Beside it the figures as JSON. Without
+    --ps1 it tells what lightcurves tell alone. The store stays as it is.
+
+    \b
+    Examples:
+      ztfmatch report survey.store --output report --ps1 ps1.parquet --workers 8
+      ztfmatch report survey.store --output report-old --snapshot 11
+    """
+    from ztfmatch.products.report import ReportInputs
+
+    if columns and ps1 is None:
+        raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
+    config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
+    with progress_bar(as_json) as progress:
+        inputs = ReportInputs(output, ps1, columns)
+        done = open_store(store).report(inputs, config, resources, progress, snapshot)
+    against = f"relative to PS1, {counted(done.stars, 'star')}" if done.against_ps1 else "without PS1"
+    line = (
+        f"{done.page}: snapshot {done.snapshot}, {against}, {done.used:,} of {done.detections:,} detections; "
+        f"{size_text(done.bytes)}, {done.seconds:.1f} s."
+    )
+    emit(done, as_json, [line])
+    if not as_json and done.figures:
+        names = list(done.figures[0])
+        rows = [["" if (value := row[name]) is None else _rounded(value) for name in names] for row in done.figures]
+        print_table([name.replace("_", " ") for name in names], rows)
+
+
+def _rounded(value: object) -> object:
+    return f"{value:.1f}" if isinstance(value, float) else value
