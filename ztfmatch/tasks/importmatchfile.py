@@ -184,6 +184,7 @@ def _add(task: ImportTask, rows: RowBuffer, batch: Batch, names: tuple[Any, Any]
     mid = np.array([e.mid_mjd for e in task.exposures])[exposure]
     columns["mjd"] = np.where(records["mjd"] == mid, np.nan, records["mjd"])
     columns["magerrmodel"] = np.ascontiguousarray(records["magerrmodel"])
+    columns["corrflags"] = np.zeros(len(records), np.uint8)  # the survey's own corrections are in mag
     if rows.rows + len(exposure) > sum(e.rows for e in task.exposures):
         raise _changed(task.file)
     rows.add(columns, exposure)
