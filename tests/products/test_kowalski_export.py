@@ -192,10 +192,13 @@ def test_rerun_takes_what_finished_tasks_wrote(store: ztfmatch.Store, tmp_path: 
     assert staged == 3
     victim = max(before)
     victim.write_bytes(b"cut")  # a power cut took it: its task is done again
+    left = place / f"{victim.name}#123"  # and a writer was killed
+    left.touch()
     export(store, tmp_path)
     after = {path: path.stat().st_mtime_ns for path in before}
     assert {path for path in before if after[path] != before[path]} == {victim}
     assert victim.read_bytes() != b"cut"
+    assert not left.exists()
 
 
 class TestCursor:
