@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import hashlib
 import json
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
+from bson import json_util
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at
 from kowalski_exports import documents_of, export, lines_of, tables_of, text_of
 from kowalski_oracle import differences, store_documents
@@ -97,6 +100,35 @@ def test_export_in_any_compression_has_the_same_lines(store: ztfmatch.Store, tmp
         if compression == "gzip":
             assert other.read_bytes()[4:8] == bytes(4)  # no time in its header
             assert gzip.decompress(other.read_bytes()).decode() == text_of(path)
+
+
+@pytest.fixture
+def libbson() -> ctypes.CDLL:
+    """MongoDB's C library, which reads Extended JSON as mongoimport does."""
+    try:
+        library = ctypes.CDLL("libbson-1.0.so.0")
+    except OSError:
+        pytest.skip("libbson is not installed: apt-get install libbson-1.0-0")
+    library.bson_new_from_json.restype = library.bson_get_data.restype = ctypes.c_void_p
+    library.bson_new_from_json.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t, ctypes.c_void_p]
+    library.bson_get_data.argtypes = library.bson_destroy.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def test_line_is_the_same_bson_to_both_of_mongodbs_libraries(
+    changing: ztfmatch.Store, survey: Survey, tmp_path: Path, libbson: ctypes.CDLL
+) -> None:
+    """Types too: integers of 32 and 64 bits, floats, bytes, NaN, null."""
+    Rematch(UNIT, 1).do(survey, changing.storage)
+    lines = [line for path in export(changing, tmp_path).glob("*.zst") for line in text_of(path).splitlines()]
+    assert len(lines) > 50
+    for line in lines:
+        document = libbson.bson_new_from_json(line.encode(), len(line.encode()), None)
+        assert document, line
+        data = libbson.bson_get_data(document)
+        size = int.from_bytes(ctypes.string_at(data, 4), "little")
+        assert ctypes.string_at(data, size) == bson.encode(json_util.loads(line))
+        libbson.bson_destroy(document)
 
 
 def test_export_divides_documents_into_files_of_so_many(store: ztfmatch.Store, tmp_path: Path) -> None:
