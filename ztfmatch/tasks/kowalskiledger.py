@@ -214,12 +214,26 @@ def _links_in_scope(lineage: pa.Table, scope: Scope) -> npt.NDArray[np.bool_]:
     for name, allowed in (("field", scope.fields), ("fid", scope.filters)):
         if allowed is not None:
             inside &= np.isin(lineage[name].to_numpy(), np.array(allowed))
+    if scope.limits_epochs:
+        inside &= _ids(lineage, "old") <= MAX_OBJECTID
     return inside
 
 
+def _ids(lineage: pa.Table, name: str) -> Ids:
+    """Linked objectids or transientids, 0 for none."""
+    return np.asarray(lineage[_LINKED[name]].fill_null(0).to_numpy())
+
+
 def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
-    """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid."""
-    ids = {name: lineage[column].fill_null(0).to_numpy() for name, column in _LINKED.items()}
+    """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid.
+
+    Where epochs are limited, nothing is said of transients nor of numbers of epochs: they are of all programs.
+    """
+    ids = {name: _ids(lineage, name) for name in _LINKED}
+    limited = task.scope.limits_epochs
+    to_transient = ids["new"] > MAX_OBJECTID
+    if limited:
+        ids["new"] = np.where(to_transient, 0, ids["new"])
     rows = RowsBuilder()
     pairs = zip(ids["old"].tolist(), ids["new"].tolist(), strict=True)
     rows.ready("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
@@ -230,7 +244,6 @@ def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
         rows.integers(name, source_ids(np.where(transient, 0, linked)), transient | (linked == 0))
         rows.integers(f"{name}transient", linked, ~transient)
     rows.ready("kind", [f'"{kind}"'.encode() for kind in lineage["kind"].to_pylist()])
-    limited = task.scope.programs is not None or task.scope.qualities is not None
     for name in _OF_LINKS:
         column = lineage[name]
         if limited and name in _OF_DETECTIONS:
@@ -238,5 +251,6 @@ def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
         if name == "nshared":
             rows.integers(name, column.to_numpy())
         else:
-            rows.rounded(name, column.to_numpy(), SOURCE_DECIMALS, column.is_null().to_numpy())
+            missing = column.is_null().to_numpy() | (to_transient & limited)
+            rows.rounded(name, column.to_numpy(), SOURCE_DECIMALS, missing)
     return rows.documents("}\n", "")

@@ -70,6 +70,11 @@ class Scope:
                 inside &= among.to_numpy(zero_copy_only=False) if isinstance(among, pa.Array) else among.to_numpy()
         return inside
 
+    @property
+    def limits_epochs(self) -> bool:
+        """Whether some epochs of an object may be in it and others not."""
+        return self.programs is not None or self.qualities is not None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values of what is limited."""
         names = ("fields", "filters", "programs", "qualities")

@@ -208,7 +208,8 @@ def _operation_id(request: Request, span: Span, title: str) -> str:
 
 
 def _tidy(output: Storage) -> None:
-    """Take away the directories in which results were staged."""
+    """Take away the directories in which results were staged, and files that a killed writer left unfinished."""
+    output.delete([entry.path for entry in output.unfinished()])
     if output.local_root is not None:
         shutil.rmtree(output.local_root / paths.STAGING, ignore_errors=True)
 
