@@ -358,7 +358,7 @@ print(int(steps) - left[0])
 """Publishes, and is killed when so many files have got their names; prints how many there were."""
 
 
-@pytest.mark.parametrize("product", ["hats", "bulk"])
+@pytest.mark.parametrize("product", ["hats", pytest.param("bulk", marks=pytest.mark.slow)])
 def test_publish_killed_leaves_nothing_visible_and_the_same_command_finishes(tmp_path: Path, product: str) -> None:
     store = private_survey(tmp_path / "survey", 1, 1).files.storage.root
     (tmp_path / "scope.toml").write_text('release = "x"\n[[programs]]\nid = 1\n')
