@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.moc import read_moc
 from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
-_MOC_FORMATS: Final = {".fits": "fits", ".json": "json", ".txt": "ascii", ".ascii": "ascii"}
 _MJD_OF_JD: Final = 2_400_000.5
 
 _SECTOR_DAYS: Final = 27.4
@@ -73,20 +73,10 @@ def moc_region(path: Path) -> Region:
     Raises
     ------
     ConfigError
-        If mocpy is not installed, or the file is no MOC or an empty one.
+        If the file is no MOC or an empty one.
     """
-    form = _MOC_FORMATS.get(path.suffix.lower())
-    if form is None:
-        raise ConfigError(f"{path}: expected a MOC named {', '.join(_MOC_FORMATS)}")
-    mocpy = _optional("mocpy", "a MOC")
-    try:
-        ranges = mocpy.MOC.load(str(path), format=form).to_depth29_ranges
-    except Exception as error:  # noqa: BLE001  (what its parsers raise is of many kinds, some of them panics)
-        raise ConfigError(f"{path} is no MOC: {str(error).splitlines()[0] if str(error) else error!r}") from None
-    if not len(ranges):
-        raise ConfigError(f"{path} is an empty MOC")
-    pairs = tuple((int(low), int(high)) for low, high in ranges)
-    return Region((PixelSet(pairs),), f"the coverage map {path.name}")
+    ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
+    return Region((PixelSet(ranges),), f"the coverage map {path.name}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,10 @@ def tess_sector(number: int) -> Sector:
     ConfigError
         If tess-point is not installed, or does not know the sector.
     """
-    stars2px = _optional("tess_stars2px", "the pointing of a sector")
+    try:
+        stars2px: Any = importlib.import_module("tess_stars2px")
+    except ImportError:
+        raise ConfigError(f"the pointing of a sector needs tess-point: {_INSTALL}") from None
     every = stars2px.TESS_Spacecraft_Pointing_Data
     sectors = [int(n) for n in np.asarray(every.sectors)]
     if number not in sectors:
@@ -144,11 +137,3 @@ def _dates(number: int, sectors: Sequence[int], middles: Any) -> tuple[float, fl
     at = middle[number]
     before, after = middle.get(number - 1, at - _SECTOR_DAYS), middle.get(number + 1, at + _SECTOR_DAYS)
     return 0.5 * (before + at), 0.5 * (at + after)
-
-
-def _optional(name: str, what: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = {"tess_stars2px": "tess-point"}.get(name, name)
-        raise ConfigError(f"{what} needs {package}: {_INSTALL}") from None
