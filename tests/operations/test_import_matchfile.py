@@ -14,8 +14,9 @@ from matchfiles import ARCSEC, UNIT, Content, make_content, read_matchfile, set_
 
 import ztfmatch
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import BadInputError, ConfigError, StoreNotFoundError
+from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, StoreNotFoundError
 from ztfmatch.io.storage import Storage
+from ztfmatch.operations import importmatchfile as operation
 from ztfmatch.operations.importmatchfile import ImportConfig, ImportReport, import_matchfiles
 from ztfmatch.operations.verify import verify_store
 from ztfmatch.survey import Unit
@@ -256,6 +257,45 @@ def test_import_without_a_store_says_how_to_make_one(tmp_path: Path) -> None:
 def test_import_of_a_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="s3://bucket/x: matchfiles are read from local disks only"):
         import_matchfiles(Storage.at(tmp_path), ["s3://bucket/x"], ImportConfig(create=StoreConfig()), runner())
+
+
+def _overtaken(monkeypatch: pytest.MonkeyPatch, by: Callable[[], object]) -> None:
+    """Let another writer commit between the tasks of the next import and its commit."""
+    real, once = operation.log.commit, [by]
+
+    def commit(*arguments: Any) -> Any:
+        if once:
+            once.pop()()
+        return real(*arguments)
+
+    monkeypatch.setattr(operation.log, "commit", commit)
+
+
+def test_import_commits_on_top_of_an_append_that_came_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = make_content(transients=0)
+    sources = content.tables["sources"]
+    reference = reference_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)
+    store = ztfmatch.init_store(tmp_path / "store", str(reference))
+    night = epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)
+    file = write_matchfile(tmp_path, content)
+    _overtaken(monkeypatch, lambda: store.append(str(night)))
+    _, report = take_in(tmp_path / "store", file)
+    assert (report.snapshot, report.exposures) == (2, 12)
+    assert store.snapshot().status.exposures == 13
+    assert verify_store(store.storage, runner()).passed
+    assert set(table(store.storage, "exposures")["commit"].to_pylist()) == {1, 2}
+
+
+def test_import_that_another_of_the_same_exposures_overtook_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make_content()
+    take_in(tmp_path / "store", write_matchfile(tmp_path, of_filter(1)))
+    file = write_matchfile(tmp_path, content)
+    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", file, rows_per_task=20))
+    with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
+        take_in(tmp_path / "store", file)
+    assert verify_store(Storage.at(tmp_path / "store"), runner()).passed
 
 
 def test_import_of_exposures_that_wait_for_a_reference_is_refused(tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.scope import ReleaseScope, Window
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
 from ztfmatch.products import publish
+from ztfmatch.products.exportmatchfile import UnitFilter, export_matchfiles
 from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.products.report.measure import What, measure
 from ztfmatch.products.simulate import benchmark_unit
@@ -47,6 +49,12 @@ elif sys.argv[3].startswith("publish"):
     getattr(store.snapshot(), sys.argv[3])(sys.argv[2], ReleaseScope("all", (Window(1), Window(2), Window(3))))
 elif sys.argv[3] == "report":
     store.report(ReportInputs(Path(sys.argv[1]).parent / "report", Path(sys.argv[2])))
+elif sys.argv[3] == "import matchfile":
+    from ztfmatch import api
+    from ztfmatch.operations.importmatchfile import ImportConfig
+    api.import_matchfiles(sys.argv[1], sys.argv[2], ImportConfig(rows_per_task=int(sys.argv[4])))
+elif sys.argv[3] == "export matchfile":
+    store.snapshot().export_matchfiles(sys.argv[2])
 else:
     getattr(store, sys.argv[3])()
 status = Path("/proc/self/status").read_text()
@@ -145,6 +153,29 @@ def release_store(unit: Path, tmp_path_factory: pytest.TempPathFactory) -> ztfma
     store = ztfmatch.init_store(tmp_path_factory.mktemp("release") / "store", str(unit / "references"))
     store.append(str(unit / "catalogs"), AppendConfig(exposures=unit / "exposures.csv"))
     return store
+
+
+def test_memory_of_the_largest_import_and_export_of_a_matchfile_is_below_its_projection(
+    unit: Path, tmp_path: Path
+) -> None:
+    """Two million epochs in one task, into a store and out again."""
+    reference = str(unit / "references")
+    made = ztfmatch.init_store(tmp_path / "made", reference)
+    made.append(str(unit / "catalogs"))
+    (written,) = made.snapshot().export_matchfiles(tmp_path / "first.pytable").files
+    assert written["sourcedata"] > 1_800_000
+    store = ztfmatch.init_store(tmp_path / "store", reference)
+    config = ImportConfig(rows_per_task=10**7)
+    files = [str(tmp_path / "first.pytable")]
+    projected = _projected(lambda runner: import_matchfiles(store.storage, files, config, runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path / "first.pytable", "import matchfile", 10**7)
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    snapshot = store.snapshot().files
+    projected = _projected(lambda runner: export_matchfiles(snapshot, tmp_path / "x", UnitFilter(), runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path / "second.pytable", "export matchfile")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

@@ -7,14 +7,16 @@ whatever they were taken from, are passed over.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from ztfmatch.config import StoreConfig
-from ztfmatch.errors import BadInputError, CatalogError, ConfigError, StoreNotFoundError
+from ztfmatch.errors import BadInputError, CatalogError, CommitConflictError, ConfigError, StoreNotFoundError
 from ztfmatch.io import log
 from ztfmatch.io.matchfiles import PATTERN, Stamp, pytables
+from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import expand
 from ztfmatch.io.storage import Storage
@@ -29,12 +31,12 @@ from ztfmatch.operations.importplan import (
     sources_tasks,
 )
 from ztfmatch.operations.init import tiling_of
-from ztfmatch.operations.ledger import split_known
+from ztfmatch.operations.ledger import KnownExposures
 from ztfmatch.operations.matchplan import units_with_reference
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.references import refusal
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import EXPOSURES, MATCHFILES, QUARANTINE, REFERENCES
+from ztfmatch.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
 from ztfmatch.survey import Unit
 from ztfmatch.tasks.importmatchfile import import_epochs, write_sources
 from ztfmatch.tasks.inspectmatchfile import InspectMatchfile, inspect_matchfile
@@ -130,7 +132,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
-        If another writer committed meanwhile.
+        If another writer changed objects or tiles, or took in some of the same exposures, meanwhile.
     """
     watch = Stopwatch()
     config.validate()
@@ -209,20 +211,20 @@ class _Work:
 
 def _sort_out(snapshot: SnapshotFiles | None, found: Sequence[Row], refused: Sequence[Row], named: int) -> _Work:
     """Which files have anything new, one a unit; by unit."""
-    imported = set() if snapshot is None else set(snapshot.read(MATCHFILES.name, ["sha256"])["sha256"].to_pylist())
+    stored = _Stored(snapshot, found)
     files: dict[Unit, TakenFile] = {}
     exposures: dict[int, str] = {}
     quarantined, accepted, passed = list(refused), [], 0
     for entry in sorted(found, key=lambda entry: str(entry["matchfile"]["source"])):
         row, unit = entry["matchfile"], unit_of(entry["matchfile"])
         other = files.get(unit)
-        if row["sha256"] in imported or (other is not None and other.matchfile["sha256"] == row["sha256"]):
+        if row["sha256"] in stored.files or (other is not None and other.matchfile["sha256"] == row["sha256"]):
             accepted.append(row)
             continue
         try:
             if other is not None:
                 raise CatalogError("duplicate", _second(unit, other))
-            taken, known = _taken(snapshot, entry)
+            taken, known = stored.taken(entry)
             _check_apart(taken, exposures)
         except CatalogError as error:
             quarantined.append(refusal(row, error.code, error.message))
@@ -247,21 +249,42 @@ def _check_apart(taken: TakenFile, exposures: dict[int, str]) -> None:
             raise CatalogError("conflict", f"exposure {row['exposureid']} is of another unit in {where}")
 
 
-def _taken(snapshot: SnapshotFiles | None, entry: Row) -> tuple[TakenFile, int]:
-    """What is new in a file, and how many of its exposures are not."""
-    new, known = (entry["exposures"], []) if snapshot is None else split_known(snapshot, entry["exposures"])
-    unit = unit_of(entry["matchfile"])
-    has_reference = snapshot is not None and str(unit) in units_with_reference(snapshot)
-    if snapshot is not None and not has_reference and (waiting := _exposures_of(snapshot, unit)):
-        reason = f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"
-        raise CatalogError("no-reference", reason)
-    stamp = Stamp(*entry["stamp"])
-    return TakenFile(entry["matchfile"], entry["reference"], stamp, new, not has_reference), len(known)
+class _Stored:
+    """What the store has of the units and exposures of some files; every table is read once."""
 
+    def __init__(self, snapshot: SnapshotFiles | None, found: Sequence[Row]) -> None:
+        self.files: set[str] = set()
+        self._units: set[str] = set()
+        self._waiting: Counter[Unit] = Counter()
+        self._exposures: KnownExposures | None = None
+        if snapshot is None:
+            return
+        self.files = set(snapshot.read(MATCHFILES.name, ["sha256"])["sha256"].to_pylist())
+        self._units = units_with_reference(snapshot)
+        if any(str(unit_of(entry["matchfile"])) not in self._units for entry in found):
+            ledger = snapshot.read(EXPOSURES.name, ["field", "rcid", "fid"])
+            for row in ledger.group_by(ledger.column_names).aggregate([([], "count_all")]).to_pylist():
+                self._waiting[unit_of(row)] += row["count_all"]
+        self._exposures = KnownExposures(snapshot, [row for entry in found for row in entry["exposures"]])
 
-def _exposures_of(snapshot: SnapshotFiles, unit: Unit) -> int:
-    rows = snapshot.read(EXPOSURES.name, ["field", "rcid", "fid"]).to_pylist()
-    return sum(unit_of(row) == unit for row in rows)
+    def taken(self, entry: Row) -> tuple[TakenFile, int]:
+        """What is new in a file, and how many of its exposures are not.
+
+        Raises
+        ------
+        CatalogError
+            If it cannot be taken in.
+        """
+        unit, rows = unit_of(entry["matchfile"]), entry["exposures"]
+        new, known = (rows, []) if self._exposures is None else self._exposures.split(rows)
+        has_reference = str(unit) in self._units
+        if not has_reference and (waiting := self._waiting[unit]):
+            reason = (
+                f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"
+            )
+            raise CatalogError("no-reference", reason)
+        stamp = Stamp(*entry["stamp"])
+        return TakenFile(entry["matchfile"], entry["reference"], stamp, new, not has_reference), len(known)
 
 
 def _quarantine(snapshot: SnapshotFiles | None, work: _Work) -> tuple[list[Row], frozenset[str]]:
@@ -310,24 +333,62 @@ class _Done:
 
 
 def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Done:
+    """Run the tasks, then commit; where others committed first, on top of them if that changes nothing of it."""
     storage, operation_id = plan.storage, plan.operation_id
     written = runner.run(Job("objects", write_sources, sources_tasks(plan), operation_id, storage))
     tasks = import_tasks(plan, files_of(written), told.config.rows_per_task)
     runner.check_memory({task.key: projected_bytes(task) for task in tasks})
     results = runner.run(Job("epochs", import_epochs, tasks, operation_id, storage))
-    ledger = with_counts([row for file in plan.files for row in file.exposures], results, plan.commit)
-    files = [*files_of(written), *files_of(results), *_write_tables(plan, ledger)]
-    rows, removed = _quarantine(plan.snapshot, work)
-    files += write_rows(
-        storage, QUARANTINE, [{"commit": plan.commit, **row} for row in rows], plan.commit, operation_id[:12]
-    )
+    head = plan.snapshot
+    while True:
+        change, done = _change(plan, head, _Results(written, results), work, told)
+        try:
+            commit = log.commit(storage, head.commit if head else None, change)
+        except CommitConflictError:
+            head = open_snapshot(storage)
+            if not _holds(plan, head):
+                raise
+            continue
+        clear(storage, operation_id)
+        return replace(done, snapshot=commit.number)
+
+
+def _holds(plan: ImportPlan, head: SnapshotFiles) -> bool:
+    """Whether the work is right on another snapshot too: the same tiles and objects, none of the exposures taken in."""
+    if plan.snapshot is None or head.commit.tiling != plan.snapshot.commit.tiling:
+        return False
+    for table in (OBJECTS.name, REFERENCES.name):
+        if set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)):
+            return False
+    rows = [row for file in plan.files for row in file.exposures]
+    return not KnownExposures(head, rows).split(rows)[1]
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What the tasks returned."""
+
+    objects: list[Row]
+    epochs: list[Row]
+
+
+def _change(
+    plan: ImportPlan, head: SnapshotFiles | None, results: _Results, work: _Work, told: _Told
+) -> tuple[log.Change, _Done]:
+    """What to commit on top of a snapshot, or as the first; writes the tables about files."""
+    number, part = 0 if head is None else head.number + 1, plan.operation_id[:12]
+    ledger = with_counts([row for file in plan.files for row in file.exposures], results.epochs, number)
+    data = [*files_of(results.objects), *files_of(results.epochs)]
+    files = [*(replace(file, commit=number) for file in data), *_write_tables(plan, ledger, number)]
+    rows, removed = _quarantine(head, work)
+    files += write_rows(plan.storage, QUARANTINE, [{"commit": number, **row} for row in rows], number, part)
     done = _Done(
-        plan.commit,
+        number,
         True,
-        sum(result["objects"] for result in written),
+        sum(result["objects"] for result in results.objects),
         sum(row["nmatched"] for row in ledger),
         sum(row["norphans"] for row in ledger),
-        sum(result["moved"] for result in results),
+        sum(result["moved"] for result in results.epochs),
         sum(file.size for file in files),
     )
     counts = {
@@ -336,23 +397,21 @@ def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Don
     }  # fmt: skip
     change = log.Change(
         "import",
-        operation_id,
+        plan.operation_id,
         {"matchfiles": told.places, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
         counts,
         files,
         removed,
-        tiling=plan.tiling if plan.snapshot is None else None,
+        tiling=plan.tiling if head is None else None,
         started=told.started,
         note=told.config.note,
     )
-    commit = log.commit(storage, plan.snapshot.commit if plan.snapshot else None, change)
-    clear(storage, operation_id)
-    return replace(done, snapshot=commit.number)
+    return change, done
 
 
-def _write_tables(plan: ImportPlan, ledger: list[Row]) -> list[Any]:
+def _write_tables(plan: ImportPlan, ledger: list[Row], number: int) -> list[DataFile]:
     """Write the tables about files."""
-    storage, number, part = plan.storage, plan.commit, plan.operation_id[:12]
+    storage, part = plan.storage, plan.operation_id[:12]
     names = set(REFERENCES.names)
     references = [
         {**{name: value for name, value in file.reference.items() if name in names}, "generation": 0, "commit": number}

@@ -103,24 +103,38 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
     return Sorted(new, known, quarantined, rows, removed)
 
 
-def split_known(snapshot: SnapshotFiles, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Ledger rows of exposures that the store has not, and those whose exposure it has, whatever it was taken from.
+class KnownExposures:
+    """What the store has of some exposures, whatever it was taken from; the ledger is read once.
 
-    Raises
-    ------
-    CatalogError
-        If the store has an exposure of the same key, of another unit.
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    rows : sequence of Row
+        Ledger rows of all that will be asked for.
     """
-    seen = _Seen(_ledger_near(snapshot, rows))
-    new: list[Row] = []
-    known: list[Row] = []
-    for row in rows:
-        same = seen.same_exposure(row)
-        if same is not None and unit_of(same) != unit_of(row):
-            reason = f"exposure {row['exposureid']} is known as one of unit {unit_of(same)}, from {same['filename']}"
-            raise CatalogError("conflict", reason)
-        (new if same is None and seen.same_time(row) is None else known).append(row)
-    return new, known
+
+    def __init__(self, snapshot: SnapshotFiles, rows: Sequence[Row]) -> None:
+        self._seen = _Seen(_ledger_near(snapshot, rows))
+
+    def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """Rows of exposures that the store has not, and of those that it has.
+
+        Raises
+        ------
+        CatalogError
+            If the store has an exposure of the same key, of another unit.
+        """
+        new: list[Row] = []
+        known: list[Row] = []
+        for row in rows:
+            same = self._seen.same_exposure(row)
+            if same is not None and unit_of(same) != unit_of(row):
+                reason = (
+                    f"exposure {row['exposureid']} is known as one of unit {unit_of(same)}, from {same['filename']}"
+                )
+                raise CatalogError("conflict", reason)
+            (new if same is None and self._seen.same_time(row) is None else known).append(row)
+        return new, known
 
 
 def _refusal(row: Row, code: str, reason: str) -> Row:

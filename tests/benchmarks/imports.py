@@ -1,0 +1,131 @@
+"""How fast matchfiles are imported, beside reading the same rows into documents with pandas, as a document store does.
+
+Run as: python tests/benchmarks/imports.py [--sources 8000] [--exposures 300] [--repeat 3] [--workdir DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import ztfmatch
+from ztfmatch.api import import_matchfiles
+from ztfmatch.operations.importmatchfile import ImportConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from matchfiles import ARCSEC, Content, make_content, set_times, write_matchfile
+
+DOCUMENT_FIELDS = ["expid", "hjd", "mag", "magerr", "chi", "sharp", "catflags", "programid", "ra", "dec", "psfflux"]
+
+
+def make_file(place: Path, sources: int, exposures: int) -> Path:
+    """A matchfile whose sources are seen in every exposure, grouped by source as the survey's are."""
+    rng = np.random.default_rng(1)
+    few = make_content(sources=sources, exposures=1, transients=0)
+    few.tables["exposures"] = make_content(sources=1, exposures=exposures, transients=0).tables["exposures"]
+    rows = np.zeros(sources * exposures, few.tables["sourcedata"].dtype)
+    which, when = np.divmod(np.arange(len(rows)), exposures)
+    listed, objects = few.tables["exposures"], few.tables["sources"]
+    for name in ("expid", "programid"):
+        rows[name] = listed[name][when]
+    rows["matchid"], rows["mjd"] = which, listed["obsmjd"][when] + 15.0 / 86400.0
+    for name in ("ra", "dec"):
+        rows[name] = objects[name][which] + rng.normal(0.0, 0.1, len(rows)) * ARCSEC
+    for name in ("psfflux", "psffluxerr", "mag", "magerr", "magerrmodel", "chi", "sharp", "xpos", "ypos"):
+        rows[name] = np.round(rng.uniform(1.0, 20.0, len(rows)), 3)
+    set_times(rows)
+    return write_matchfile(place, Content(few.unit, {**few.tables, "sourcedata": rows}, few.attributes))
+
+
+def documents(file: Path) -> Iterator[dict[str, object]]:
+    """One document a source with its epochs as dicts: the rows, and no statistics."""
+    import tables
+
+    with tables.open_file(str(file)) as opened:
+        group = opened.root.matches
+        epochs = pd.DataFrame.from_records(group.sourcedata[:])
+    for matchid, rows in epochs.groupby("matchid"):
+        yield {"_id": int(matchid), "data": rows[DOCUMENT_FIELDS].to_dict(orient="records")}
+
+
+def read_documents(file: Path) -> int:
+    return sum(len(document["data"]) for document in documents(file))  # type: ignore[arg-type]
+
+
+def import_file(file: Path, place: Path) -> int:
+    """Into a store that is made of it, in this process."""
+    store = place / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    return import_matchfiles(store, str(file), ImportConfig(create=ztfmatch.StoreConfig()))[1].matched
+
+
+def import_by_command(file: Path, place: Path) -> int:
+    """The whole command in a process of its own, from start to exit."""
+    shutil.rmtree(place / "store", ignore_errors=True)
+    words = [
+        sys.executable,
+        "-m",
+        "ztfmatch",
+        "import",
+        "matchfile",
+        str(place / "store"),
+        str(file),
+        "--create",
+        "--json",
+    ]
+    return int(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["matched"])
+
+
+def cpu_seconds(work: Callable[[], int], expected: int) -> float:
+    """User and system time of this process and of those that it waited for: the machine may be shared."""
+    before = os.times()
+    assert work() == expected
+    return sum(os.times()[:4]) - sum(before[:4])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sources", type=int, default=8000)
+    parser.add_argument("--exposures", type=int, default=300)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--workdir", type=Path)
+    options = parser.parse_args()
+    place = options.workdir or Path(tempfile.mkdtemp(prefix="ztfmatch-bench-"))
+    place.mkdir(parents=True, exist_ok=True)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    file, rows = make_file(place, options.sources, options.exposures), options.sources * options.exposures
+    import_file(file, place)  # compiles what numba caches
+    contenders: dict[str, Callable[[], int]] = {
+        "import, warm process": lambda: import_file(file, place),
+        "import, whole command": lambda: import_by_command(file, place),
+        "pandas documents": lambda: read_documents(file),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(options.repeat):
+        for name, work in contenders.items():
+            rates[name].append(rows / cpu_seconds(work, rows))
+    size = sum(path.stat().st_size for path in (place / "store" / "data").rglob("*.parquet"))
+    print(f"{rows:,} epochs of {options.sources:,} sources, {file.stat().st_size / rows:.1f} bytes/epoch in the file")
+    for name, values in rates.items():
+        pairs = [one / other for one, other in zip(values, rates["pandas documents"], strict=True)]
+        median = statistics.median(values)
+        print(f"{name:24}{median:12,.0f} epochs/CPU s, {statistics.median(pairs):5.1f} times the documents")
+    print(f"{'store':24}{size / rows:12.1f} bytes/epoch")
+    if options.workdir is None:
+        shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    main()
