@@ -15,6 +15,7 @@ from faults import (
     command,
     content,
     copy,
+    correct_all,
     import_legacy,
     init,
     make_sky,
@@ -41,7 +42,7 @@ def make_store(place: Path, brightness: float) -> Path:
     """A store whose newest snapshot has files of every table."""
     place.mkdir()
     sky = make_sky(place, brightness=brightness)
-    for step in (init, append_first, match_again, append_rest, statistics, transients, import_legacy):
+    for step in (init, append_first, match_again, append_rest, correct_all, statistics, transients, import_legacy):
         step(place / "store", sky)
     return place / "store"
 
@@ -114,7 +115,7 @@ def damaged(stores: Stores, store: Path, kind: str, damage: str) -> str:
     """Damage a file, and return its path in the store."""
     file = file_of(store, kind)
     other = file_of(stores.other, kind)
-    alike = kind in ("tiling", "transientdata")  # whatever the sky
+    alike = kind in ("tiling", "transientdata", "corrections")  # whatever the sky
     assert file.read_bytes() != other.read_bytes() or alike
     if alike and damage == "exchanged":
         other = file_of(stores.other, "store")
@@ -168,7 +169,7 @@ def test_file_of_another_tile_is_found(copied: Path, table: str) -> None:
 COMMANDS: dict[str, tuple[object, ...]] = {
     "status": (),
     "history": (),
-    "diff": (0, 6),
+    "diff": (0, 7),
     "quarantine": (),
     "lightcurve": ("--cone", 90.0, 66.4, 100.0),
     "verify": (),
@@ -249,7 +250,7 @@ def test_damaged_limit_of_a_vacuum_stops_the_next_one(copied: Path) -> None:
     sky = make_sky(copied.parent)
     vacuum_old(copied, sky)
     limit = copied / paths.RETAINED_FILE
-    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 6', b'"oldest": 9'))
+    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 7', b'"oldest": 9'))
     before = sorted(copied.rglob("*"))
     done = command("vacuum", copied, "--keep", 1, "--grace-hours", 0)
     assert done.exit_code == 1

@@ -60,7 +60,13 @@ _TAG = click.option(
     "values. May be given more than once: all must hold.",
 )
 @click.option("--whole", is_flag=True, help="Write objects with new epochs whole, for mongoimport, not as updates.")
-@click.option("--compression", type=click.Choice(["zstd", "gzip", "none"]), default="zstd", show_default=True)
+@click.option(
+    "--compression",
+    type=click.Choice(["zstd", "gzip", "none"]),
+    default="zstd",
+    show_default=True,
+    help="Of the files: mongoimport takes what zstdcat, zcat or cat gives it.",
+)
 @click.option(
     "--documents-per-file", type=click.IntRange(1), default=20_000, show_default=True, help="About so many at most."
 )

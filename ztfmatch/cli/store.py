@@ -304,7 +304,9 @@ def quarantine(store: str, as_json: bool) -> None:
 @click.option("--markdown", is_flag=True, help="Print it as Markdown.")
 @json_option
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
-    """Explain every column of a store, or of one TABLE, also of releases: lightcurves, bulk, releasedobjects.
+    """Explain every column of a store, or of one TABLE.
+
+    Tables of releases are lightcurves, bulk and releasedobjects.
 
     \b
     Examples:
