@@ -8,6 +8,7 @@ from pathlib import Path
 import corrected
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from helpers import (
     UNIT,
@@ -21,9 +22,10 @@ from helpers import (
     sky_content,
     table,
 )
+from matchfiles import make_content, write_matchfile
 
 import ztfmatch
-from ztfmatch.config import CompactConfig
+from ztfmatch.config import CompactConfig, StoreConfig
 from ztfmatch.errors import CommitConflictError, CorrectionsError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import open_snapshot
@@ -32,6 +34,7 @@ from ztfmatch.operations import append as append_operation
 from ztfmatch.operations import correct as correct_operation
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.correct import CorrectReport, correct
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.verify import verify_store
 from ztfmatch.runner import Job, LoopExecutor, Runner
@@ -367,3 +370,27 @@ def test_correct_rows_keep_their_order_and_files(store: Storage, sky: Path) -> N
         .sort_by([(n, "ascending") for n in columns])
         .equals(before.sort_by([(n, "ascending") for n in columns]))
     )
+
+
+def test_correct_leaves_imported_epochs_as_their_matchfile_has_them(tmp_path: Path) -> None:
+    """They have the survey's corrections already: neither a set nor its removal touches them."""
+    content = make_content(sources=6, exposures=4, transients=2)
+    place = write_matchfile(tmp_path, content)
+    storage = Storage.at(tmp_path / "store")
+    import_matchfiles(storage, [str(place)], ImportConfig(create=StoreConfig()), runner())
+    unit = content.unit
+    append(storage, [epochal_file(tmp_path, night_rows(1), night, unit) for night in range(2)])
+    before = sky_content(storage)
+    corrected.write_set(tmp_path / "set", [unit])
+    assert apply(storage, tmp_path / "set").exposures == 2
+    imported = pc.field("exposureid").isin([
+        row["exposureid"] for row in before["exposures"].to_pylist() if row["origin"] == "matchfile"
+    ])  # fmt: skip
+    after = sky_content(storage)
+    for name in ("detections", "orphans", "exposures"):
+        assert before[name].filter(imported).num_rows
+        assert_same({name: before[name].filter(imported)}, {name: after[name].filter(imported)})
+    assert any(after["orphans"]["corrflags"].to_pylist())
+    assert verify_store(storage, runner(), deep=True).passed
+    apply(storage, None)
+    assert_same(sky_content(storage), before)
