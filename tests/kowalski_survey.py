@@ -7,22 +7,20 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import corrected
 import numpy as np
-import pyarrow as pa
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner
 
 import ztfmatch
 from ztfmatch.config import CompactConfig
 from ztfmatch.io import log
-from ztfmatch.io.parquet import DataFile, Destination, read_file_rows, write_file
-from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.compact import compact
+from ztfmatch.operations.correct import correct
 from ztfmatch.operations.history import rollback
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
-from ztfmatch.schema import TABLES
-from ztfmatch.survey import Unit, objectid_range
+from ztfmatch.survey import Unit
 
 OTHER = Unit(1550, 63, 1)
 LATE = Unit(500, 21, 3)
@@ -45,6 +43,7 @@ class Survey:
 
     references: dict[tuple[Unit, int], Path]
     catalogs: dict[tuple[Unit, int, int], Path]
+    corrections: dict[Unit, Path]
     template: Path
     """A store of the first references, to be copied."""
 
@@ -75,7 +74,10 @@ def make_survey(directory: Path, seeds: int = 24) -> Survey:
                 catalogs[unit, night, content] = path
     first = [references[unit, 0] for unit in (UNIT, OTHER)]
     template = make_store(directory / "template", first, seeds_per_tile=10)
-    return Survey(references, catalogs, Path(template.root))
+    corrections = {unit: directory / f"corrections-{unit}" for unit in UNITS}
+    for unit, place in corrections.items():
+        corrected.write_set(place, [unit])
+    return Survey(references, catalogs, corrections, Path(template.root))
 
 
 def _detections(rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
@@ -132,40 +134,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Correct:
-    """Other magnitudes of a unit, as a correction of the photometry makes them."""
+    """A set of corrections of a unit's channel; of no unit none."""
 
-    unit: Unit
+    unit: Unit | None
 
     def do(self, survey: Survey, storage: Storage) -> None:
-        snapshot = open_snapshot(storage)
-        added: list[DataFile] = []
-        removed = set()
-        for name in ("detections", "exposures"):
-            for file in snapshot.of_table(name):
-                rows = read_file_rows(storage, file, TABLES[name].names)
-                mine = _of_unit(rows, self.unit)
-                if mine.any():
-                    removed.add(file.path)
-                    column = "mag" if name == "detections" else "magzp"
-                    at = rows.schema.get_field_index(column)
-                    values = rows[column].to_numpy() + np.where(mine, 0.0123, 0.0)
-                    kind = rows.schema.field(column).type
-                    rows = rows.set_column(at, column, pa.array(values, kind, from_pandas=True))
-                    to = Destination(storage, TABLES[name], file.tile, snapshot.number + 1, f"correct-{len(added)}")
-                    added.append(write_file(to, rows))
-        if added:
-            change = log.Change("correct", f"{snapshot.number:012d}correct", {}, {}, added, frozenset(removed))
-            log.commit(storage, snapshot.commit, change)
-
-
-def _of_unit(rows: pa.Table, unit: Unit) -> np.ndarray:
-    if "objectid" in rows.column_names:
-        ids = rows["objectid"].to_numpy()
-        low, high = objectid_range(unit)
-        return (ids >= low) & (ids <= high)
-    columns = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
-    field, rcid, fid = columns
-    return (field == unit.field) & (rcid == unit.rcid) & (fid == unit.fid)
+        correct(storage, None if self.unit is None else survey.corrections[self.unit], runner())
 
 
 Operation = Append | Rematch | Compact | Rollback | Statistics | Correct

@@ -43,7 +43,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Append, st.lists(_nights, min_size=1, max_size=5, unique=True).map(tuple), st.integers(0, 1)),
     st.builds(Append, st.lists(_nights, min_size=1, max_size=5, unique=True).map(tuple), st.integers(0, 1)),
     st.builds(Rematch, st.sampled_from(UNITS), st.integers(0, VERSIONS - 1)),
-    st.builds(Correct, st.sampled_from(UNITS)),
+    st.builds(Correct, st.sampled_from([*UNITS, None])),
     st.builds(Compact, st.sampled_from([12, 10**8])),
     st.builds(Rollback, st.integers(0, 5)),
     st.builds(Statistics),
@@ -134,7 +134,7 @@ HISTORIES: dict[str, list[list[Operation]]] = {
     "first reference": [[Append(ALL, 0)], [Rematch(LATE, 0)], [Rematch(LATE, 1), Rematch(LATE, 2)]],
     "other content": [[Append(ALL, 0)], [Rollback(1), Append(ALL, 1)]],
     "split tiles": [[Append(ALL, 0)], [Compact(12)], [Rematch(OTHER, 1), Compact(10**8)]],
-    "correct": [[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)]],
+    "correct": [[Append(ALL[:6], 0)], [Correct(UNIT), Append(ALL, 0)], [Correct(OTHER), Compact(12)], [Correct(None)]],
     "compact": [[Append(ALL[:6], 0)], [Append(ALL[6:], 0), Compact(12), Statistics()], [Rollback(3)]],
     "rollback": [[Append(ALL[:2], 0)], [Append(ALL[::2], 0)], [Rollback(1)], [Append(ALL[2:4], 1)]],
 }
