@@ -15,11 +15,13 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
-from ztfmatch.config import CalibrateConfig
+from ztfmatch.config import CalibrateConfig, CompactConfig
 from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.scope import ReleaseScope, Window
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.operations.append import AppendConfig, append_catalogs
+from ztfmatch.operations.calibrate import CalibrateInputs, calibrate
+from ztfmatch.operations.correct import correct
 from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.transients import update_transients
@@ -36,6 +38,7 @@ from pathlib import Path
 import ztfmatch
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.operations.rematch import RematchConfig
+from ztfmatch.operations.calibrate import CalibrateInputs
 from ztfmatch.products.report import ReportInputs
 store = ztfmatch.open_store(sys.argv[1])
 if sys.argv[3] == "append":
@@ -47,6 +50,10 @@ elif sys.argv[3] == "rematch":
 elif sys.argv[3].startswith("publish"):
     from ztfmatch.io.scope import ReleaseScope, Window
     getattr(store.snapshot(), sys.argv[3])(sys.argv[2], ReleaseScope("all", (Window(1), Window(2), Window(3))))
+elif sys.argv[3] == "correct":
+    store.correct(sys.argv[2])
+elif sys.argv[3] == "calibrate":
+    store.calibrate(CalibrateInputs(Path(sys.argv[2]), Path(sys.argv[1]).parent / "set"))
 elif sys.argv[3] == "report":
     store.report(ReportInputs(Path(sys.argv[1]).parent / "report", Path(sys.argv[2])))
 elif sys.argv[3] == "import matchfile":
@@ -202,16 +209,40 @@ def test_memory_of_every_operation_is_below_two_gigabytes(unit: Path, tmp_path: 
     assert open_snapshot(ztfmatch.open_store(tmp_path / "store").storage).rows("detections") > 1_900_000
 
 
+def test_memory_of_a_calibration_and_of_its_corrections_is_below_the_projection(unit: Path, tmp_path: Path) -> None:
+    """The files of a compacted store, a million rows each, are corrected one after the other."""
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    store.append(str(unit / "catalogs"))
+    store.compact(CompactConfig(2))
+    ps1 = _ps1_of(store, tmp_path / "ps1.parquet")
+    inputs = CalibrateInputs(ps1, tmp_path / "never")
+    projected = _projected(lambda runner: calibrate(store.storage, inputs, CalibrateConfig(), runner))
+    measured = peak_bytes(tmp_path / "store", ps1, "calibrate")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    projected = _projected(lambda runner: correct(store.storage, tmp_path / "set", runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path / "set", "correct")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert store.commits()[-1].operation == "correct"
+
+
 def test_memory_of_a_report_is_below_its_projection(unit: Path, tmp_path: Path) -> None:
     store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
     store.append(str(unit / "catalogs"))
-    ps1 = store.snapshot().table("objects", ["ra", "dec", "refmag"])
-    for band, offset in (("g", 0.4), ("r", 0.0), ("i", -0.1)):
-        ps1 = ps1.append_column(band, pc.add(ps1["refmag"], offset))
-    pq.write_table(ps1, tmp_path / "ps1.parquet")
+    _ps1_of(store, tmp_path / "ps1.parquet")
     what = What(open_ps1(tmp_path / "ps1.parquet"), CalibrateConfig())
     projected = _projected(lambda runner: measure(store.snapshot().files, what, runner))
     measured = peak_bytes(tmp_path / "store", tmp_path / "ps1.parquet", "report")
     assert measured <= projected
     assert projected <= 2.5 * measured
     assert (tmp_path / "report" / "index.html").is_file()
+
+
+def _ps1_of(store: ztfmatch.Store, path: Path) -> Path:
+    """A PS1 catalog of the objects of a store."""
+    ps1 = store.snapshot().table("objects", ["ra", "dec", "refmag"])
+    for band, offset in (("g", 0.4), ("r", 0.0), ("i", -0.1)):
+        ps1 = ps1.append_column(band, pc.add(ps1["refmag"], offset))
+    pq.write_table(ps1, path)
+    return path
