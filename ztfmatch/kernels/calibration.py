@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 import erfa
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from ztfmatch.kernels.sphere import Floats
 from ztfmatch.survey import PALOMAR_GEODETIC
@@ -30,6 +32,9 @@ HMJD_QUANTUM_DAY: Final = 2.0**-24
 """Times are rounded to this, 5.1 ms: half of it is well within the 0.01 s that they are good to."""
 
 ERROR_MODEL_BREAK_MAG: Final = 20.5
+_LN_OF_0_4_MAG: Final = 0.4 * math.log(10.0)
+"""10^(0.4 m) is exp of so many m: an exponential takes a third of the time of a power."""
+
 _MJD0: Final = 2400000.5
 _LIGHT_DAY_PER_AU: Final = 499.004783836156412 / 86400.0
 _LIGHT_DAY_PER_METRE: Final = 1.0 / 299792458.0 / 86400.0
@@ -85,18 +90,49 @@ def model_errors(mag: Singles, coefficients: Floats) -> Singles:
     coefficients : float64 ndarray, shape (4,) or (N, 4)
         A, B, C, D.
     """
-    wide = mag.astype(np.float64)
-    at_break = _error_polynomial(np.float64(ERROR_MODEL_BREAK_MAG), coefficients)
-    slope = at_break - _error_polynomial(np.float64(ERROR_MODEL_BREAK_MAG - 1.0), coefficients)
-    line = at_break + slope * (wide - ERROR_MODEL_BREAK_MAG)
-    curve = _error_polynomial(np.minimum(wide, ERROR_MODEL_BREAK_MAG), coefficients)
-    return np.where(wide > ERROR_MODEL_BREAK_MAG, line, curve).astype(np.float32)
+    table = np.ascontiguousarray(np.atleast_2d(coefficients))
+    row = np.zeros(len(mag), np.int64) if coefficients.ndim == 1 else np.arange(len(mag))
+    return model_errors_by_row(mag, row, table)
 
 
-def _error_polynomial(mag: Floats | np.float64, coefficients: Floats) -> Floats:
+def model_errors_by_row(mag: Singles, row: npt.NDArray[np.int64], coefficients: Floats) -> Singles:
+    """The same of magnitudes that share few models.
+
+    Parameters
+    ----------
+    mag : float32 ndarray, shape (N,)
+    row : int64 ndarray, shape (N,)
+        Row of the coefficients of each.
+    coefficients : float64 ndarray, shape (E, 4)
+    """
+    at_break = _error_polynomial(ERROR_MODEL_BREAK_MAG, coefficients)
+    slope = at_break - _error_polynomial(ERROR_MODEL_BREAK_MAG - 1.0, coefficients)
+    return np.asarray(_model_errors(mag, row, coefficients, at_break, slope))
+
+
+def _error_polynomial(mag: float, coefficients: Floats) -> Floats:
     a, b, c, d = np.moveaxis(coefficients, -1, 0)
-    bright = 10.0 ** (0.4 * mag)
+    bright = math.exp(_LN_OF_0_4_MAG * mag)
     return np.asarray(a + b * mag + c * bright + d * bright * bright)
+
+
+@njit(cache=True, nogil=True)
+def _model_errors(
+    mag: Singles, row: npt.NDArray[np.int64], coefficients: Floats, at_break: Floats, slope: Floats
+) -> Singles:
+    out = np.empty(mag.shape[0], np.float32)
+    for i in range(mag.shape[0]):
+        m, r = np.float64(mag[i]), row[i]
+        if m > ERROR_MODEL_BREAK_MAG:
+            out[i] = at_break[r] + slope[r] * (m - ERROR_MODEL_BREAK_MAG)
+        else:
+            bright = math.exp(_LN_OF_0_4_MAG * m)
+            out[i] = (
+                coefficients[r, 0]
+                + coefficients[r, 1] * m
+                + bright * (coefficients[r, 2] + coefficients[r, 3] * bright)
+            )
+    return out
 
 
 def catalog_flags(flags: npt.NDArray[np.int16], bad_exposure: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:

@@ -97,9 +97,11 @@ class Photometer:
         self, mag: calibration.Singles, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]
     ) -> calibration.Singles:
         """Model errors where the exposure has coefficients, else the catalog's sigma."""
-        sigma = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
         known = ~np.isnan(self._error_model[:, 0])
+        if known.all():
+            return calibration.model_errors_by_row(mag, exposure, self._error_model)
+        sigma = calibration.sigma_errors(columns["psfflux"], columns["psffluxerr"])
         modelled = np.flatnonzero(known[exposure])
         if modelled.size:
-            sigma[modelled] = calibration.model_errors(mag[modelled], self._error_model[exposure[modelled]])
+            sigma[modelled] = calibration.model_errors_by_row(mag[modelled], exposure[modelled], self._error_model)
         return sigma
