@@ -102,3 +102,17 @@ def test_append_bad_file_in_both_writers_is_quarantined_once(
     good.parent.mkdir()
     shutil.copy(halves[0][0], good)
     assert store.append([str(good)]).known == 1
+
+
+def test_append_that_another_left_nothing_to_commit_commits_nothing(
+    store: ztfmatch.Store, halves: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """All exposures are known, and the other writer has noted the bad file first, and one more."""
+    store.append(halves[0])
+    bad = [str(tmp_path / f"bad{i}_psfcat.fits") for i in range(2)]
+    for path in bad:
+        Path(path).write_bytes(b"")
+    report = append(store, [*halves[0], bad[0]], lambda: store.append([*halves[0], *bad]))
+    assert (report.committed, report.snapshot, report.exposures) == (False, 2, 0)
+    assert len(store.commits()) == 3
+    assert sorted(store.snapshot().table("quarantine")["source"].to_pylist()) == bad

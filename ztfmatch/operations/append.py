@@ -173,14 +173,14 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
     applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
-    commit, counts = snapshot.commit, _Counts()
+    commit, counts, committed = snapshot.commit, _Counts(), False
     if ledger or work.changes_quarantine:
         taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started, applied)
-        commit, counts = _match_and_commit(snapshot, taken, work, plan, runner)
+        commit, counts, committed = _match_and_commit(snapshot, taken, work, plan, runner)
     return AppendReport(
         storage.root,
         commit.number,
-        commit is not snapshot.commit,
+        committed,
         len(sources),
         len(ledger),
         work.known,
@@ -256,8 +256,8 @@ def _completed(row: Row, auxiliary: Auxiliary, applied: Applied | None) -> Row:
 
 def _match_and_commit(
     snapshot: SnapshotFiles, taken: _Inspected, work: Sorted, plan: _Plan, runner: Runner
-) -> tuple[log.Commit, _Counts]:
-    """Match, then commit; where other appends came first, on top of them."""
+) -> tuple[log.Commit, _Counts, bool]:
+    """Match, then commit; where other appends came first, on top of them, if they left anything to commit."""
     storage = snapshot.storage
     operation_id = _operation_id(snapshot, taken.ledger, work, plan.config.rows_per_task)
     sets = () if plan.applied is None else (plan.applied.file,)
@@ -271,9 +271,11 @@ def _match_and_commit(
             commit = log.commit(storage, head.commit, change)
         except CommitConflictError:
             head, work = _on_top(snapshot, taken, work)
-            continue
+            if taken.ledger or work.changes_quarantine:
+                continue
+            commit, counts = head.commit, _Counts()
         clear(storage, operation_id)
-        return commit, counts
+        return commit, counts, head.commit is not commit
 
 
 def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[SnapshotFiles, Sorted]:
