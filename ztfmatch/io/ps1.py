@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import MetadataError
+from ztfmatch.io.records import short_digest
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,6 +94,8 @@ class Ps1Catalog:
     """Of a SQLite database; None for Parquet."""
     columns: tuple[tuple[str, str], ...]
     """Our name and the catalog's."""
+    stamp: str
+    """Digest of names, sizes and times of its files: a catalog that was replaced is another one."""
 
     def read(self, box: Box) -> Ps1Stars:
         """All sources of a box, stars or not.
@@ -172,7 +175,13 @@ def open_ps1(path: Path, mapping: Mapping[str, str] | None = None) -> Ps1Catalog
         names = _sqlite_columns(path, table)
     else:
         table, names = None, _parquet_columns(path)
-    return Ps1Catalog(str(path.absolute()), table, tuple(_found(path, names, given).items()))
+    return Ps1Catalog(str(path.absolute()), table, tuple(_found(path, names, given).items()), _stamp(path))
+
+
+def _stamp(path: Path) -> str:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return short_digest(repr(seen).encode())
 
 
 def _found(path: Path, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.operations.corrections import Applied, bring
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.survey import HMJD_MARGIN_DAY
 from ztfmatch.tasks.correct import (
     BYTES_PER_ROW,
     RELATIVE,
@@ -37,9 +38,6 @@ from ztfmatch.tasks.correct import (
 )
 from ztfmatch.tasks.residuals import encode_arrays
 from ztfmatch.tasks.staging import clear
-
-_MARGIN_DAY: Final = 0.02
-"""An exposure's start and the heliocentric times of its detections differ by less."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +159,15 @@ class _Work:
     def _left(self, head: SnapshotFiles) -> dict[Tile, list[DataFile]]:
         """Files that can have detections of exposures whose corrections change, and were not looked at yet, by tile."""
         changed = [result for result in self._of_head(head) if result["changed"]]
-        spans = [(result["first"] - _MARGIN_DAY, result["last"] + _MARGIN_DAY) for result in changed]
+        spans = [(result["first"] - HMJD_MARGIN_DAY, result["last"] + HMJD_MARGIN_DAY) for result in changed]
         left: dict[Tile, list[DataFile]] = {}
         for table in (DETECTIONS.name, ORPHANS.name):
             for file in head.of_table(table):
-                if file.path not in self.corrected and file.tile is not None and _touches(file, spans):
+                if (
+                    file.path not in self.corrected
+                    and file.tile is not None
+                    and any(file.holds_time(*span) for span in spans)
+                ):
                     left.setdefault(file.tile, []).append(file)
         return left
 
@@ -244,12 +246,6 @@ class _Work:
             sum(file.size for file in added),
             watch.seconds,
         )
-
-
-def _touches(file: DataFile, spans: Sequence[tuple[float, float]]) -> bool:
-    if file.min_hmjd is None or file.max_hmjd is None:
-        return bool(spans)
-    return any(first <= file.max_hmjd and last >= file.min_hmjd for first, last in spans)
 
 
 def _groups(files: Sequence[DataFile]) -> list[list[DataFile]]:

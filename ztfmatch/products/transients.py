@@ -48,7 +48,7 @@ def _read(
 
 
 def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
-    """Tiles of the exposures that the transients are named after, and their neighbours."""
+    """Tiles that the exposures which the transients are named after touch, or come near to."""
     exposures = sorted({int(founder_of_transientid(number)[0]) for number in ids})
     ranges = [(exposureid, exposureid) for exposureid in exposures]
     rows = read_rows(snapshot.storage, snapshot.of_table(EXPOSURES.name), _FOOTPRINT, ranges)
