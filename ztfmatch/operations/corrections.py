@@ -10,6 +10,7 @@ from ztfmatch.io.parquet import DataFile, Destination, write_file
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.schema import CORRECTIONS
 from ztfmatch.survey import Unit
+from ztfmatch.tasks.correct import name_for
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Applied:
 
     def name_for(self, unit: Unit) -> str | None:
         """Name of the set, if it has anything for exposures of a unit."""
-        return self.set.digest if self.set.has(unit) else None
+        return name_for(self.set, unit)
 
 
 def current(snapshot: SnapshotFiles) -> Applied | None:

@@ -16,6 +16,7 @@ from ztfmatch.io.moc import ORDER, read_moc
 from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.kernels.sphere import Floats, enclosing_cap, unit_vector
 from ztfmatch.kernels.tiling import Tile, Tiling
+from ztfmatch.products.query import check_position
 
 Mask = npt.NDArray[np.bool_]
 
@@ -102,7 +103,7 @@ class Box:
 
 def cone_area(ra: float, dec: float, radius_arcsec: float) -> Area:
     """Circle: centre in degrees (ICRS), radius in arcsec, inclusive."""
-    _check_position(ra, dec)
+    check_position(ra, dec)
     if not 0.0 < radius_arcsec <= 180 * 3600.0:
         raise ConfigError(f"radius {radius_arcsec} arcsec is outside (0, {180 * 3600}]")
     return _Shape(Region((Cap(ra % 360.0, dec, radius_arcsec / 3600.0),)))
@@ -111,7 +112,7 @@ def cone_area(ra: float, dec: float, radius_arcsec: float) -> Area:
 def box_area(west: float, east: float, south: float, north: float) -> Area:
     """Box: RA from west to east, Dec from south to north, in degrees; west > east goes over RA 0."""
     for ra, dec in ((west, south), (east, north)):
-        _check_position(ra, dec)
+        check_position(ra, dec)
     if south > north:
         raise ConfigError(f"the box goes from declination {south} to {north}; expected the southern one first")
     whole = east - west >= 360.0
@@ -124,7 +125,7 @@ def polygon_area(numbers: Sequence[float]) -> Area:
         raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec, at least three")
     vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     for ra, dec in vertices:
-        _check_position(ra, dec)
+        check_position(ra, dec)
     try:
         return _Shape(Region((Polygon(vertices),)))
     except ValueError as error:
@@ -135,10 +136,3 @@ def moc_area(path: Path) -> Area:
     """Coverage map from a file: FITS, JSON or ASCII."""
     ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
     return _Shape(Region((PixelSet(ranges),)))
-
-
-def _check_position(ra: float, dec: float) -> None:
-    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
-        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
-    if not -90.0 <= dec <= 90.0:
-        raise ConfigError(f"declination {dec} is outside -90..90 degrees")

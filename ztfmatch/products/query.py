@@ -41,6 +41,19 @@ _PLACED: Final = ("objectid", "ra", "dec")
 """What has to be known of objects to find their epochs."""
 
 
+def check_position(ra: float, dec: float) -> None:
+    """Refuse a position in degrees that is none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
+        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
+    if not -90.0 <= dec <= 90.0:
+        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
+
+
 @dataclass(frozen=True)
 class Cone:
     """A circle on the sky.
@@ -58,10 +71,7 @@ class Cone:
     radius_arcsec: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ra) and -360.0 <= self.ra <= 360.0):
-            raise ConfigError(f"right ascension {self.ra} is outside -360..360 degrees")
-        if not -90.0 <= self.dec <= 90.0:
-            raise ConfigError(f"declination {self.dec} is outside -90..90 degrees")
+        check_position(self.ra, self.dec)
         if not 0.0 < self.radius_arcsec <= MAX_CONE_ARCSEC:
             raise ConfigError(f"radius {self.radius_arcsec} arcsec is outside (0, {MAX_CONE_ARCSEC:.0f}]")
 

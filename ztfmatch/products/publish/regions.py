@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from ztfmatch.errors import ConfigError
 from ztfmatch.io.moc import read_moc
 from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
+from ztfmatch.products.query import check_position
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
 _MJD_OF_JD: Final = 2_400_000.5
@@ -35,7 +35,7 @@ def cone_region(ra: float, dec: float, radius_deg: float) -> Region:
     ConfigError
         If a number is out of range.
     """
-    _check_position(ra, dec)
+    check_position(ra, dec)
     if not 0.0 < radius_deg <= 180.0:
         raise ConfigError(f"radius {radius_deg} deg is outside (0, 180]")
     return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
@@ -53,18 +53,11 @@ def polygon_region(numbers: Sequence[float]) -> Region:
         raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec")
     vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     for ra, dec in vertices:
-        _check_position(ra, dec)
+        check_position(ra, dec)
     try:
         return Region((Polygon(vertices),), f"a polygon of {len(vertices)} vertices")
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _check_position(ra: float, dec: float) -> None:
-    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
-        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
-    if not -90.0 <= dec <= 90.0:
-        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
 
 
 def moc_region(path: Path) -> Region:
