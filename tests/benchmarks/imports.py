@@ -31,21 +31,31 @@ DOCUMENT_FIELDS = ["expid", "hjd", "mag", "magerr", "chi", "sharp", "catflags", 
 
 
 def make_file(place: Path, sources: int, exposures: int) -> Path:
-    """A matchfile whose sources are seen in every exposure, grouped by source as the survey's are."""
+    """A matchfile whose sources are seen in every exposure, grouped by source and in no order of time, as real ones.
+
+    Values have the decimals that they have in the survey's files.
+    """
     rng = np.random.default_rng(1)
     few = make_content(sources=sources, exposures=1, transients=0)
     few.tables["exposures"] = make_content(sources=1, exposures=exposures, transients=0).tables["exposures"]
-    rows = np.zeros(sources * exposures, few.tables["sourcedata"].dtype)
-    which, when = np.divmod(np.arange(len(rows)), exposures)
+    n = sources * exposures
+    rows = np.zeros(n, few.tables["sourcedata"].dtype)
+    which, when = np.divmod(np.arange(n), exposures)
+    when = rng.permuted(when.reshape(sources, exposures), axis=1).ravel()
     listed, objects = few.tables["exposures"], few.tables["sources"]
     for name in ("expid", "programid"):
         rows[name] = listed[name][when]
     rows["matchid"], rows["mjd"] = which, listed["obsmjd"][when] + 15.0 / 86400.0
     for name in ("ra", "dec"):
-        rows[name] = objects[name][which] + rng.normal(0.0, 0.1, len(rows)) * ARCSEC
-    for name in ("psfflux", "psffluxerr", "mag", "magerr", "magerrmodel", "chi", "sharp", "xpos", "ypos"):
-        rows[name] = np.round(rng.uniform(1.0, 20.0, len(rows)), 3)
+        rows[name] = np.round(objects[name][which] + rng.normal(0.0, 0.1, n) * ARCSEC, 7)
+    sigma = rng.uniform(0.01, 0.3, n)
+    rows["mag"], rows["magerr"], rows["magerrmodel"] = rng.uniform(14.0, 21.0, n), sigma, np.round(sigma, 3)
+    rows["psfflux"] = 10.0 ** (0.4 * (26.0 - rows["mag"]))
+    rows["psffluxerr"] = rows["psfflux"] * sigma / 1.0857
+    rows["chi"], rows["sharp"] = np.round(rng.lognormal(0.0, 0.3, n), 3), np.round(rng.normal(0.0, 0.1, n), 3)
+    rows["xpos"], rows["ypos"] = np.round(rng.uniform(1.0, 3072.0, n), 3), np.round(rng.uniform(1.0, 3080.0, n), 3)
     set_times(rows)
+    rows["hjd"] = np.round(rows["hjd"], 8)
     return write_matchfile(place, Content(few.unit, {**few.tables, "sourcedata": rows}, few.attributes))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from ztfmatch.kernels.crossmatch import NO_SEED, build_grid, match_exposure
+from ztfmatch.kernels.crossmatch import NO_SEED, build_grid, match_exposure, match_exposures
 from ztfmatch.kernels.sphere import arcsec_of_chord2, chord2_of_arcsec, unit_vectors
 
 ARCSEC = 1.0 / 3600.0
@@ -184,6 +184,21 @@ def test_match_exposure_ineligible_rows_are_as_if_absent(seeds, points, data) ->
     assert (got[~eligible] == NO_SEED).all()
     alone = match_exposure(grid, np.ascontiguousarray(xyz[eligible]), ids[eligible], np.ones(int(eligible.sum()), bool))
     np.testing.assert_array_equal(got[eligible], alone)
+
+
+@given(lattice_points, st.lists(lattice_points, max_size=4), st.randoms(use_true_random=False))
+def test_match_exposures_in_any_order_equals_brute_force_on_each(seeds, parts, random) -> None:  # type: ignore[no-untyped-def]
+    seeds, parts = lattice(seeds, 2, 1), [lattice(part, 2, 1) for part in parts]
+    order = random.sample(range(sum(map(len, parts))), sum(map(len, parts)))
+    points = np.concatenate([np.zeros((0, 3)), *parts])[order]
+    exposure = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])[order]
+    sourceid = np.array(random.sample(range(1000), len(order)), np.int32)
+    got = match_exposures(build_grid(seeds, RADIUS), points, exposure, sourceid, len(parts))
+    assert got.dtype == np.int32
+    for number in range(len(parts)):
+        mine = exposure == number
+        expected = brute_force(seeds, points[mine], sourceid[mine], np.ones(mine.sum(), bool))
+        np.testing.assert_array_equal(got[mine], expected)
 
 
 def test_match_exposure_nearest_wins_the_other_names_the_seed() -> None:

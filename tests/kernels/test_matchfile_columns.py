@@ -3,25 +3,64 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matchfiles import set_times
 
 from ztfmatch.kernels import matchfile as kernel
 from ztfmatch.kernels.calibration import catalog_flags
-from ztfmatch.kernels.rows import digest
+from ztfmatch.kernels.rows import MEASURED, digest
+from ztfmatch.kernels.sphere import unit_vector
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.survey import expid_of_mjd, exposureid_of, fracday_of_expid, is_stand_in, transientid_of
 
 times = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(2458000.0, 2470000.0))
 
 
+def take_in(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str, np.ndarray]:
+    """What is taken in of rows whose expids are 0..exposures-1, batch by batch."""
+    wanted = kernel.Wanted(1000 + np.arange(exposures), np.full(exposures, 58000.0), np.zeros(exposures, np.int64))
+    out = {name: np.empty(len(rows), kind) for name, kind in kernel.TAKEN.items()}
+    taken = 0
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        room = {name: values[taken:] for name, values in out.items()}
+        taken += kernel.take_in(part, part["expid"].astype(np.int32), wanted, (start, 7 * 10**8), room)
+    return {name: values[:taken] for name, values in out.items()}
+
+
+def make_rows(expids: list[int], **columns: object) -> np.ndarray:
+    rows = np.zeros(len(expids), layout.SOURCEDATA)
+    rows["expid"] = expids
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
+
+
 @given(times)
-def test_hmjd_of_hjd_and_back_is_exact(hjd: np.ndarray) -> None:
-    assert kernel.hjd_of_hmjd(kernel.hmjd_of_hjd(hjd)).tobytes() == hjd.tobytes()
+def test_hjd_comes_out_again_to_the_last_bit(hjd: np.ndarray) -> None:
+    taken = take_in(make_rows([0] * len(hjd), hjd=hjd), 1)
+    assert kernel.hjd_of_hmjd(taken["hmjd"]).tobytes() == hjd.tobytes()
+
+
+@given(hnp.arrays(np.uint32, (40, layout.SOURCEDATA.itemsize // 4)))
+def test_every_bit_of_a_value_is_taken_in(words: np.ndarray) -> None:
+    rows = np.zeros(40, layout.SOURCEDATA)
+    rows.view(np.uint8).reshape(40, -1)[:, : words.shape[1] * 4] = words.view(np.uint8).reshape(40, -1)
+    rows["expid"], rows["ra"], rows["dec"] = 0, 10.0, -20.0
+    taken = take_in(rows, 1)
+    for name in ("ra", "dec", "xpos", "ypos", "psfflux", "psffluxerr", "chi", "sharp", "mag", "magerr", "catflags"):
+        assert taken[name].tobytes() == np.ascontiguousarray(rows[name]).tobytes()
+    assert taken["magerrmodel"].tobytes() == np.ascontiguousarray(rows["magerrmodel"]).tobytes()
+    assert taken["legacyid"].tolist() == (7 * 10**8 + rows["matchid"].astype(np.int64)).tolist()
+    assert taken["row"].tolist() == list(range(40))
+    known = rows["mjd"] == 58000.0
+    assert np.where(known, 58000.0, taken["mjd"]).tobytes() == np.ascontiguousarray(rows["mjd"]).tobytes()
 
 
 @given(times, st.sampled_from([30.0, 60.0, 300.0]))
@@ -36,45 +75,83 @@ def test_start_of_gives_mid_exposure_again_or_is_a_neighbour(hjd: np.ndarray, ex
 def test_flags_of_catflags_give_them_again(values: np.ndarray) -> None:
     catflags = values & np.uint16(0xFFFF ^ (1 << 1 | 1 << 11))  # catflags never have these bits
     catflags[values == 65535] = 65535
-    flags = kernel.flags_of_catflags(catflags)
+    flags = take_in(make_rows([0] * len(catflags), catflags=catflags), 1)["flags"]
     bad = (catflags & 32768).astype(bool) & (catflags != 65535)
     assert catalog_flags(flags, bad).tolist() == catflags.tolist()
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 20))
-def test_numbering_counts_the_rows_of_each_exposure_in_any_batches(expids: list[int], size: int) -> None:
-    numbering, seen = kernel.Numbering(), dict.fromkeys(range(6), 0)
-    got: list[int] = []
-    for start in range(0, len(expids), size):
-        got += numbering.of(np.array(expids[start : start + size], np.uint32)).tolist()
-    for expid, number in zip(expids, got, strict=True):
-        assert number == seen[expid]
+def test_sourceid_counts_the_rows_of_each_exposure_in_any_batches(expids: list[int], size: int) -> None:
+    ra = np.where(np.arange(len(expids)) % 4 == 2, np.nan, 10.0)
+    taken = take_in(make_rows(expids, ra=ra), 6, size)
+    seen: Counter[int] = Counter()
+    for row, expid in enumerate(expids):
+        if row % 4 != 2:
+            at = taken["row"].tolist().index(row)
+            assert (taken["sourceid"][at], taken["exposureid"][at]) == (seen[expid], 1000 + expid)
         seen[expid] += 1
+    assert len(taken["row"]) == np.isfinite(ra).sum()
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 15), st.randoms())
-def test_tally_is_the_sum_over_rows_in_any_batches(expids: list[int], size: int, random: object) -> None:
-    rng = np.random.default_rng(len(expids))
-    rows = np.zeros(len(expids), layout.SOURCEDATA)
-    rows["expid"], rows["mjd"] = expids, 58000.0 + np.array(expids)
-    rows["ra"], rows["dec"] = rng.uniform(0, 360, len(rows)), rng.uniform(-90, 90, len(rows))
+def test_more_rows_than_there_is_room_for_are_refused() -> None:
+    wanted = kernel.Wanted(np.array([5]), np.array([58000.0]), np.zeros(1, np.int64))
+    room = {name: np.empty(2, kind) for name, kind in kernel.TAKEN.items()}
+    with pytest.raises(ValueError, match="more rows than the 2 expected"):
+        kernel.take_in(make_rows([0] * 3), np.zeros(3, np.int32), wanted, (0, 0), room)
+
+
+def in_time(expids: list[int], rng: np.random.Generator) -> np.ndarray:
+    """Rows with times of heliocentric mid-exposure, some of whose positions cannot be used."""
+    n = len(expids)
+    rows = make_rows(expids, mjd=58000.0 + np.array(expids), ra=rng.uniform(0, 360, n), dec=rng.uniform(-90, 90, n))
+    set_times(rows)
     rows["ra"][::5], rows["dec"][1::7] = np.nan, 95.0
-    rows["catflags"] = rng.choice([0, 4, 32768, 65535], len(rows))
-    columns = kernel.measured_columns(rows, np.arange(len(rows), dtype=np.int32))
-    tally = kernel.ExposureTally()
+    rows["programid"] = 1 + np.array(expids) % 3
+    rows["catflags"] = rng.choice([0, 4, 32768, 65535], n)
+    for name in ("psfflux", "psffluxerr", "chi", "sharp", "xpos", "ypos"):
+        rows[name] = rng.normal(size=n)
+    return rows
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 15), st.integers(0, 5))
+def test_tally_is_the_sum_over_rows_in_any_batches(expids: list[int], size: int, listed: int) -> None:
+    rows = in_time(expids, np.random.default_rng(len(expids)))
+    centre = np.array([0.6, 0.0, 0.8])
+    tally = kernel.ExposureTally(np.arange(listed), 58000.0 + np.arange(listed), centre)
     for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        tally.add(rows[part], {name: values[part] for name, values in columns.items()})
-    result = tally.result()
-    assert result["expid"].tolist() == sorted(set(expids))
-    for i, expid in enumerate(result["expid"]):
-        mine = rows["expid"] == expid
-        usable = mine & kernel.usable(columns)
-        assert result["nrows"][i] == mine.sum()
-        assert result["nrejectednan"][i] + result["nrejectedrange"][i] == mine.sum() - usable.sum()
-        assert result["nbad"][i] == (rows["catflags"][mine] == 32768).sum()
-        assert int(result["digest"][i]) == digest(columns, usable)
-        assert result["firstmjd"][i] == result["lastmjd"][i] == 58000.0 + expid
+        assert tally.add(rows[start : start + size]) is None
+    taken = take_in(rows, 5)
+    assert sorted(tally.rows["expid"].tolist()) == sorted({*range(listed), *expids})
+    for row in tally.rows:
+        mine, kept = rows["expid"] == row["expid"], taken["exposure"] == row["expid"]
+        assert row["nrows"] == mine.sum()
+        assert row["nrejectednan"] == np.isnan(rows["ra"][mine]).sum()
+        assert row["nrejectedrange"] == (np.isfinite(rows["ra"][mine]) & (rows["dec"][mine] > 90)).sum()
+        assert row["nbad"] == (rows["catflags"][mine] == 32768).sum()
+        assert row["nedge"] == (rows["catflags"][mine] == 65535).sum()
+        assert int(row["digest"]) == digest({name: taken[name][kept] for name in MEASURED})
+        if mine.any():
+            assert row["firstmjd"] == row["lastmjd"] == 58000.0 + row["expid"]
+            assert row["firstprogram"] == row["lastprogram"] == 1 + row["expid"] % 3
+    xyz = unit_vector(taken["ra"], taken["dec"])
+    assert tally.reach2 == pytest.approx(((xyz - centre) ** 2).sum(axis=1).max(initial=0.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("name", "by", "late_s"), [("hjd", 2.0 / 86400.0, 2.0), ("hjd", np.nan, np.nan), ("mjd", np.nan, np.nan)]
+)
+def test_tally_finds_the_first_row_at_another_time(name: str, by: float, late_s: float, listed: bool) -> None:
+    rows = in_time([0, 1, 2, 3] * 5, np.random.default_rng(0))
+    rows[name][[5, 13, 14]] += by  # the position of row 5 cannot be used
+    exposures = np.arange(4 if listed else 0)
+    fault = kernel.ExposureTally(exposures, 58000.0 + exposures, np.zeros(3)).add(rows)
+    if name == "mjd" and listed:  # the list counts
+        assert fault is None
+        return
+    assert fault is not None
+    assert fault.row == 13
+    assert fault.late_day * 86400.0 == pytest.approx(late_s, abs=1e-3, nan_ok=True)
 
 
 def test_sigma_magnitudes_are_rounded_as_the_survey_writes_them() -> None:

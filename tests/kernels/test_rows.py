@@ -21,6 +21,7 @@ from ztfmatch.kernels.rows import (
     gather,
     linked_digest,
     order_by_group,
+    order_by_number,
     position_faults,
     row_digests,
 )
@@ -255,6 +256,20 @@ def test_order_by_group_many_rows_in_reverse_equals_lexsort() -> None:
     time, tie = np.arange(30_000.0)[::-1].copy(), rng.integers(0, 5, 30_000)
     expected = np.lexsort([tie, time, group])
     np.testing.assert_array_equal(order_by_group(group, time, tie, 300), expected[group[expected] >= 0])
+
+
+@given(st.lists(st.tuples(st.integers(-2, 5), st.integers(0, 4), st.integers(0, 3)), max_size=60))
+def test_order_by_group_of_rows_in_another_order_equals_lexsort(keys: list[tuple[int, int, int]]) -> None:
+    group, number, tie = (np.array([key[i] for key in keys], np.int64) for i in range(3))
+    rows = order_by_number(number.astype(np.int32), 5)
+    np.testing.assert_array_equal(rows, np.argsort(number, kind="stable"))
+    time = np.array([0.0, 2.0, 1.0, 3.0, 3.0])[number]  # about the order of the numbers
+    expected = np.lexsort([tie, time, group])
+    expected = expected[group[expected] >= 0]
+    got = order_by_group(group, time, tie, 6, rows)
+    for values in (group, time, tie):
+        np.testing.assert_array_equal(values[got], values[expected])
+    assert sorted(got.tolist()) == sorted(expected.tolist())
 
 
 def test_order_by_group_no_groups_is_empty() -> None:

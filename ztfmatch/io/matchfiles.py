@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from ztfmatch.schema import matchfile as layout
 from ztfmatch.survey import MAX_SOURCEID, Unit, parse_matchfile_name
 
 PATTERN: Final = "*_match.pytable"
-ROWS_AT_A_TIME: Final = 500_000
+ROWS_AT_A_TIME: Final = 65_536
+"""Few, so that they stay in the processor's cache until they have been looked at."""
 
 _HASHED_AT_A_TIME: Final = 1 << 22
 
@@ -69,55 +71,89 @@ class Batch:
     first_row: int
     """Its number among the rows of both."""
     rows: Records
-    transient: bool
+    """With the columns of ``sourcedata``; valid until the next batch is read."""
+    transient: Records | None = None
+    """The same rows with all columns of ``transientdata``, if they are of that."""
 
 
 class Matchfile:
-    """An open matchfile whose small tables have been read.
-
-    Attributes
-    ----------
-    unit : Unit
-    attributes : dict
-        By columns of the table ``matchfiles``; None where the file lacks one.
-    sources, exposures : structured ndarray
-        As :data:`ztfmatch.schema.matchfile.SOURCES` and EXPOSURES.
-    nepochs, ntransientepochs : int
-        Rows of ``sourcedata`` and ``transientdata``.
-    """
+    """An open matchfile, whose tables are looked at when they are asked for."""
 
     def __init__(self, source: str, file: Any) -> None:
-        self._tables = {name: _node(file, name) for name in layout.TABLES}
-        for name, table in self._tables.items():
-            _check_columns(name, table.dtype)
-        attributes = file.root[layout.GROUP]._v_attrs  # noqa: SLF001 (PyTables' public name for them)
-        self.unit = _unit(attributes, Path(source).name)
-        self.attributes = self._attributes(attributes)
-        self.nepochs = int(self._tables["sourcedata"].nrows)
-        self.ntransientepochs = int(self._tables["transientdata"].nrows)
+        self._file = file
+        if f"/{layout.GROUP}" not in file:
+            raise CatalogError("layout", f"it has no group /{layout.GROUP}")
+        self._attrs = file.root[layout.GROUP]._v_attrs  # noqa: SLF001 (PyTables' public name for them)
+        self._tables: dict[str, Any] = {}
+        self.unit: Final = _unit(self._attrs, Path(source).name)
+
+    def check_layout(self) -> None:
+        """Look at every table; what is not asked for would go unseen.
+
+        Raises
+        ------
+        CatalogError
+            If one is missing or has other columns, or there are too many rows.
+        """
+        for name in layout.TABLES:
+            self._table(name)
         if self.nepochs + self.ntransientepochs >= 2**31:
             raise CatalogError(
                 "too-large", f"{self.nepochs + self.ntransientepochs} epochs; at most 2^31 - 1 can be told"
             )
-        self.sources = _laid_out(self._tables["sources"].read(), layout.SOURCES)
-        self.exposures = _laid_out(self._tables["exposures"].read(), layout.EXPOSURES)
-        _check_ids(self.sources["matchid"].astype(np.int64), "sources", "matchid", MAX_SOURCEID)
-        _check_ids(self.exposures["expid"].astype(np.int64), "exposures", "expid", 2**32 - 1)
 
-    def _attributes(self, attributes: Any) -> dict[str, Any]:
-        found = {ours: _plain(attributes, theirs) for ours, theirs in layout.ATTRIBUTES.items()}
-        of_data = self._tables["sourcedata"].attrs
+    def _table(self, name: str) -> Any:
+        if name not in self._tables:
+            table = _node(self._file, name)
+            _check_columns(name, table.dtype)
+            self._tables[name] = table
+        return self._tables[name]
+
+    @functools.cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes by columns of the table ``matchfiles``; None where the file lacks one."""
+        found = {ours: _plain(self._attrs, theirs) for ours, theirs in layout.ATTRIBUTES.items()}
+        of_data = self._table("sourcedata").attrs
         return found | {ours: _plain(of_data, theirs) for ours, theirs in layout.ERROR_MODEL.items()}
+
+    @functools.cached_property
+    def sources(self) -> Records:
+        """Rows of ``sources``, as :data:`ztfmatch.schema.matchfile.SOURCES`."""
+        rows = _laid_out(self._table("sources").read(), layout.SOURCES)
+        _check_ids(rows["matchid"].astype(np.int64), "sources", "matchid", MAX_SOURCEID)
+        return rows
+
+    @functools.cached_property
+    def exposures(self) -> Records:
+        """Rows of ``exposures``, as :data:`ztfmatch.schema.matchfile.EXPOSURES`."""
+        rows = _laid_out(self._table("exposures").read(), layout.EXPOSURES)
+        _check_ids(rows["expid"].astype(np.int64), "exposures", "expid", 2**32 - 1)
+        return rows
+
+    @property
+    def nepochs(self) -> int:
+        """Rows of ``sourcedata``."""
+        return int(self._table("sourcedata").nrows)
+
+    @property
+    def ntransientepochs(self) -> int:
+        """Rows of ``transientdata``."""
+        return int(self._table("transientdata").nrows)
 
     def batches(self, rows: int = ROWS_AT_A_TIME) -> Iterator[Batch]:
         """All epochs, some at a time: those of sources, then those of transients."""
-        done = 0
-        for name in ("sourcedata", "transientdata"):
-            table, dtype = self._tables[name], layout.TABLES[name]
-            for start in range(0, int(table.nrows), rows):
-                part = _laid_out(table.read(start, start + rows), dtype)
-                yield Batch(done + start, part, name == "transientdata")
-            done += int(table.nrows)
+        table, room = self._table("sourcedata"), np.empty(0, layout.SOURCEDATA)
+        for start in range(0, self.nepochs, rows):
+            n = min(rows, self.nepochs - start)
+            if table.dtype == layout.SOURCEDATA:
+                room = room if len(room) >= n else np.empty(n, layout.SOURCEDATA)
+                table.read(start, start + n, out=room[:n])
+                yield Batch(start, room[:n])
+            else:
+                yield Batch(start, _laid_out(table.read(start, start + n), layout.SOURCEDATA))
+        for start in range(0, self.ntransientepochs, rows):
+            part = _laid_out(self._table("transientdata").read(start, start + rows), layout.TRANSIENTDATA)
+            yield Batch(self.nepochs + start, _laid_out(part, layout.SOURCEDATA), part)
 
 
 @contextlib.contextmanager
@@ -155,9 +191,10 @@ def checksum(source: str) -> str:
 
 def _node(file: Any, name: str) -> Any:
     path = f"/{layout.GROUP}/{name}"
-    if path not in file or not hasattr(file.root[layout.GROUP][name], "nrows"):
+    node = file.root[layout.GROUP][name] if path in file else None
+    if not hasattr(node, "nrows"):
         raise CatalogError("layout", f"it has no table {path}; expected {', '.join(layout.TABLES)} in /{layout.GROUP}")
-    return file.root[layout.GROUP][name]
+    return node
 
 
 def _check_columns(table: str, found: np.dtype[Any]) -> None:

@@ -231,3 +231,62 @@ def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligibl
         else:
             target[i] = -2 - seed
     return target
+
+
+def match_exposures(
+    grid: SeedGrid, xyz: Floats, exposure: npt.NDArray[np.int32], sourceid: npt.NDArray[np.int32], exposures: int
+) -> Targets:
+    """Assign the detections of many exposures as :func:`match_exposure` does those of each.
+
+    Rows may come in any order; it is fastest where detections of a source come together, as they do in lightcurves.
+
+    Parameters
+    ----------
+    grid : SeedGrid
+    xyz : float64 ndarray, shape (N, 3)
+        ICRS unit vectors of the detections.
+    exposure : int32 ndarray, shape (N,)
+        Which exposure, 0..exposures-1.
+    sourceid : int32 ndarray, shape (N,)
+        Unique in each exposure.
+    exposures : int
+
+    Returns
+    -------
+    int32 ndarray, shape (N,)
+        As of :func:`match_exposure`.
+    """
+    return _match_exposures(grid, xyz, exposure, sourceid, exposures)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def _match_exposures(grid, xyz, exposure, sourceid, exposures):  # type: ignore[no-untyped-def]
+    n, seeds = xyz.shape[0], grid.row.shape[0]
+    target = np.full(n, NO_SEED, np.int32)
+    distance2 = np.empty(n)
+    place = np.zeros(seeds + 1, np.int64)
+    for i in range(n):
+        k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        if k >= 0:
+            target[i], distance2[i] = grid.row[k], d2
+            place[grid.row[k] + 1] += 1
+    place = np.cumsum(place)
+    rows = np.empty(place[seeds], np.int64)  # by seed
+    for i in range(n):
+        if target[i] >= 0:
+            rows[place[target[i]]] = i
+            place[target[i]] += 1
+    winner = np.empty(exposures, np.int64)
+    of_seed = np.full(exposures, -1, np.int32)
+    for i in rows:
+        seed, e = target[i], exposure[i]
+        if of_seed[e] != seed:
+            of_seed[e], winner[e] = seed, i
+            continue
+        rival = winner[e]
+        if distance2[i] < distance2[rival] or (distance2[i] == distance2[rival] and sourceid[i] < sourceid[rival]):
+            winner[e] = i
+            target[rival] = -2 - seed
+        else:
+            target[i] = -2 - seed
+    return target

@@ -180,16 +180,24 @@ def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
+def row_digest(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    """Digest of one row, from the bits of its values as unsigned integers of their sizes."""
+    half = np.uint64(32)
+    state = _mix(np.uint64(0), np.uint64(sourceid) << half | np.uint64(flags))
+    state = _mix(state, np.uint64(ra))
+    state = _mix(state, np.uint64(dec))
+    state = _mix(state, np.uint64(xpos) << half | np.uint64(ypos))
+    state = _mix(state, np.uint64(flux) << half | np.uint64(fluxerr))
+    return _mix(state, np.uint64(chi) << half | np.uint64(sharp))
+
+
+@njit(cache=True, nogil=True)
 def _row_digests(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
     out = np.empty(sourceid.shape[0], np.uint64)
-    half = np.uint64(32)
     for i in range(sourceid.shape[0]):
-        state = _mix(np.uint64(0), np.uint64(sourceid[i]) << half | np.uint64(flags[i]))
-        state = _mix(state, np.uint64(ra[i]))
-        state = _mix(state, np.uint64(dec[i]))
-        state = _mix(state, np.uint64(xpos[i]) << half | np.uint64(ypos[i]))
-        state = _mix(state, np.uint64(flux[i]) << half | np.uint64(fluxerr[i]))
-        out[i] = _mix(state, np.uint64(chi[i]) << half | np.uint64(sharp[i]))
+        out[i] = row_digest(
+            sourceid[i], ra[i], dec[i], xpos[i], ypos[i], flux[i], fluxerr[i], chi[i], sharp[i], flags[i]
+        )
     return out
 
 
@@ -216,9 +224,21 @@ def linked_digest(digests: npt.NDArray[np.uint64], first: Ids, second: Ids) -> n
 
 
 @njit(cache=True, nogil=True)
-def order_by_group(
-    group: npt.NDArray[np.int64], time: Floats, tie: npt.NDArray[np.int64], groups: int
-) -> npt.NDArray[np.int64]:
+def order_by_number(number: npt.NDArray[np.int32], numbers: int) -> Ids:
+    """Order of rows by a number 0..numbers-1 that they have, rows of the same as they come."""
+    place = np.zeros(numbers + 1, np.int64)
+    for i in range(number.shape[0]):
+        place[number[i] + 1] += 1
+    place = np.cumsum(place)
+    order = np.empty(number.shape[0], np.int64)
+    for i in range(number.shape[0]):
+        order[place[number[i]]] = i
+        place[number[i]] += 1
+    return order
+
+
+@njit(cache=True, nogil=True)
+def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rows: Ids | None = None) -> Ids:
     """Order of rows by group, then time, then tie.
 
     A counting sort by group, then an insertion sort within each, which is linear where rows come in order of time,
@@ -231,6 +251,8 @@ def order_by_group(
     time : float64 ndarray, shape (N,)
     tie : int64 ndarray, shape (N,)
     groups : int
+    rows : int64 ndarray, shape (N,), optional
+        All rows in an order of about ascending time, where they do not come so.
 
     Returns
     -------
@@ -245,7 +267,8 @@ def order_by_group(
         place[g + 1] += place[g]
     order = np.empty(place[groups], np.int64)
     first = place.copy()
-    for i in range(group.shape[0]):
+    for n in range(group.shape[0]):
+        i = n if rows is None else rows[n]
         g = group[i]
         if g < 0:
             continue

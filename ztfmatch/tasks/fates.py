@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
-from ztfmatch.kernels.crossmatch import match_exposure
-from ztfmatch.kernels.rows import order_by_group
+from ztfmatch.kernels.crossmatch import match_exposure, match_exposures
+from ztfmatch.kernels.rows import order_by_group, order_by_number
 from ztfmatch.kernels.sphere import Floats
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import DETECTIONS, ORPHANS
@@ -110,6 +110,7 @@ class Fates:
         self.objectid = np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)])
         starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
         self._first_group = dict(zip(seeds, starts, strict=False))
+        self._in_order = True
 
     def decide(self, number: int, rows: slice, at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
         """Decide on all rows that an exposure has in the tile and its margin.
@@ -127,15 +128,48 @@ class Fates:
         self.exposure[rows], self.sourceid[rows] = number, sourceid
         own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if exposure.straddles else np.ones(len(at.ra), bool)
         seeds = self._seeds.get(exposure.unit)
-        if seeds is None:
+        target = None if seeds is None else match_exposure(seeds.grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
+        self._note(rows, exposure, own, target)
+
+    def decide_all(self, exposure: npt.NDArray[np.int32], at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
+        """Decide on all rows that all exposures have in the tile and its margin, in whatever order they are.
+
+        Parameters
+        ----------
+        exposure : int32 ndarray, shape (rows,)
+            Row of the exposure in ``exposures``.
+        at : Positions
+        sourceid : int32 ndarray, shape (rows,)
+        """
+        self._in_order = False
+        self.exposure[:], self.sourceid[:] = exposure, sourceid
+        straddle = any(one.straddles for one in self._exposures)
+        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if straddle else np.ones(len(at.ra), bool)
+        units = {one.unit: one for one in self._exposures}
+        for unit, one in units.items():
+            rows: slice | Rows = slice(None)
+            if len(units) > 1:
+                rows = np.flatnonzero(np.array([other.unit == unit for other in self._exposures])[exposure])
+            seeds, target = self._seeds.get(unit), None
+            if seeds is not None:
+                of_unit = (at.xyz[rows], exposure[rows], sourceid[rows])
+                target = match_exposures(seeds.grid, *of_unit, len(self._exposures))
+            self._note(rows, one, own[rows], target)
+
+    def _note(
+        self, rows: slice | Rows, exposure: Exposed, own: npt.NDArray[np.bool_], target: npt.NDArray[np.int32] | None
+    ) -> None:
+        """Keep what was decided on rows of exposures like one; ``target`` is None where there are no seeds."""
+        if target is None:
             self.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
             return
-        target = match_exposure(seeds.grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
-        hit = np.flatnonzero(target >= 0)
-        mine = hit[seeds.owned[target[hit]]]
-        self.group[rows][mine] = self._first_group[exposure.unit] + target[mine]
+        seeds = self._seeds[exposure.unit]
+        hit = np.append(seeds.owned, False)[np.maximum(target, -1)]
+        self.group[rows] = np.where(hit, self._first_group[exposure.unit] + target, -1)
         lost = np.flatnonzero(target < TARGET_NONE)
-        self.nearest[rows][lost] = seeds.objectid[-2 - target[lost]]
+        nearest = np.zeros(len(target), np.int64)
+        nearest[lost] = seeds.objectid[-2 - target[lost]]
+        self.nearest[rows] = nearest
         self.reason[rows] = np.where(own & (target < 0), np.where(target == TARGET_NONE, _NO_SEED, _NEARER), -1)
 
     def trim(self, rows: int) -> None:
@@ -162,7 +196,8 @@ class Fates:
 
     def epochs(self) -> Rows:
         """Rows that are epochs of the tile's objects, by objectid, time, exposureid."""
-        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid)))
+        rows = None if self._in_order else order_by_number(self.exposure, len(self._exposures))
+        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), rows))
 
     def orphans(self) -> Rows:
         """Rows that are orphans of the tile, by unit, time, exposureid, sourceid."""

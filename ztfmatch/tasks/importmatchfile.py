@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import CatalogError
-from ztfmatch.io.matchfiles import Batch, Stamp, open_matchfile
+from ztfmatch.io.matchfiles import Records, Stamp, open_matchfile
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import matchfile as kernel
@@ -136,13 +137,12 @@ def import_epochs(task: ImportTask) -> dict[str, Any]:
     """
     rows, transients = _gathered(task)
     result: dict[str, Any] = {"files": [], "exposureid": [], "matched": [], "orphans": [], "moved": 0}
-    order = rows.by_exposure()
-    fine = fine_pixels(rows["ra"][order], rows["dec"][order]) if len(task.tiles) > 1 else None
+    fine = fine_pixels(rows["ra"], rows["dec"]) if len(task.tiles) > 1 else None
     for number, part in enumerate(task.tiles):
-        near = order if fine is None else order[in_tile_or_margin(fine, part.tile)]
+        near = np.flatnonzero(in_tile_or_margin(fine, part.tile)) if fine is not None else np.arange(rows.rows)
         seeds = read_seeds(SeedSource(task.storage, part.tile, part.objects, task.radius_arcsec), {task.file.unit})
         fates = Fates(part.tile, task.exposures, seeds, len(near))
-        decide_all(rows, near, fates)
+        decide_all(rows, fates, near)
         result["files"] += [file.to_json() for file in _write(task, f"{task.part}-{number}", rows, near, fates)]
         for name, values in fates.counts().items():
             result[name] += values
@@ -153,43 +153,34 @@ def import_epochs(task: ImportTask) -> dict[str, Any]:
 
 def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:
     """Usable rows of the task's exposures, and what only those of transients have."""
-    kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
-    kinds |= {"legacyid": np.int64, "row": np.int64, "magerrmodel": np.float32, "mjd": np.float64}
+    kinds = {name: kind for name, kind in kernel.TAKEN.items() if name != "exposure"}
     rows = RowBuffer(kinds, sum(exposure.rows for exposure in task.exposures))
     more: list[Arrays] = []
     known = build_map(np.array([exposure.expid for exposure in task.exposures], np.int64))
-    numbering = kernel.Numbering()
+    wanted = kernel.Wanted(
+        np.array([exposure.exposureid for exposure in task.exposures], np.int64),
+        np.array([exposure.mid_mjd for exposure in task.exposures]),
+        np.zeros(len(task.exposures), np.int64),
+    )
+    base = objectid_base(task.file.unit)
     with open_matchfile(task.file.source) as file:
         for batch in file.batches():
-            more += _add(task, rows, batch, (known, numbering.of(batch.rows["expid"])))
+            exposure = find_rows(known, batch.rows["expid"].astype(np.int64))
+            ids = (batch.first_row, base if batch.transient is None else base + TRANSIENT_OFFSET)
+            try:
+                rows.came(kernel.take_in(batch.rows, exposure, wanted, ids, rows.room()))
+            except ValueError:
+                raise _changed(task.file) from None
+            if batch.transient is not None:
+                more.append(_of_transients(batch.transient, batch.first_row, exposure))
     _check_stamp(task.file)
     return rows, {name: np.concatenate([part[name] for part in more]) for name in more[0]} if more else {}
 
 
-def _add(task: ImportTask, rows: RowBuffer, batch: Batch, names: tuple[Any, Any]) -> Iterator[Arrays]:
-    """Take in what a batch has of the task's exposures; give the columns that only transients have.
-
-    ``names`` are the map of the exposures' expids, and the sourceids of the rows.
-    """
-    known, sourceid = names
-    exposure = find_rows(known, batch.rows["expid"].astype(np.int64))
-    columns = kernel.measured_columns(batch.rows, sourceid)
-    keep = (exposure >= 0) & kernel.usable(columns)
-    records, exposure = batch.rows[keep], exposure[keep].astype(np.int32)
-    columns = {name: values[keep] for name, values in columns.items()} | kernel.epoch_columns(records)
-    columns["exposureid"] = np.array([e.exposureid for e in task.exposures], np.int64)[exposure]
-    columns["row"] = batch.first_row + np.flatnonzero(keep)
-    columns["legacyid"] = objectid_base(task.file.unit) + records["matchid"].astype(np.int64)
-    columns["legacyid"] += TRANSIENT_OFFSET * batch.transient
-    mid = np.array([e.mid_mjd for e in task.exposures])[exposure]
-    columns["mjd"] = np.where(records["mjd"] == mid, np.nan, records["mjd"])
-    columns["magerrmodel"] = np.ascontiguousarray(records["magerrmodel"])
-    columns["corrflags"] = np.zeros(len(records), np.uint8)  # the survey's own corrections are in mag
-    if rows.rows + len(exposure) > sum(e.rows for e in task.exposures):
-        raise _changed(task.file)
-    rows.add(columns, exposure)
-    if batch.transient and len(records):
-        yield {"row": columns["row"], **{name: np.ascontiguousarray(records[name]) for name in _OF_TRANSIENT}}
+def _of_transients(records: Records, first_row: int, exposure: npt.NDArray[np.int32]) -> Arrays:
+    """What only rows of transients have, with their number; of the task's exposures."""
+    taken = np.flatnonzero((exposure >= 0) & kernel.usable(records))
+    return {"row": first_row + taken, **{name: records[name][taken] for name in _OF_TRANSIENT}}
 
 
 def _write(task: ImportTask, part: str, rows: RowBuffer, near: Rows, fates: Fates) -> Iterator[DataFile]:
@@ -211,7 +202,7 @@ def _moved(rows: RowBuffer, near: Rows, fates: Fates) -> int:
 
 
 def _write_imported(task: ImportTask, rows: RowBuffer, transients: Arrays) -> Iterator[DataFile]:
-    order = np.lexsort((rows["row"], rows["legacyid"]))
+    order = np.argsort(rows["legacyid"], kind="stable")  # they are in order of their rows
     names = ("legacyid", "exposureid", "sourceid", "row", "magerrmodel", "mjd")
     for number, chosen in enumerate(pieces(order)):
         to = Destination(task.storage, IMPORTED, None, task.commit, f"{task.part}-{number:04d}")
@@ -221,7 +212,7 @@ def _write_imported(task: ImportTask, rows: RowBuffer, transients: Arrays) -> It
 def _imported(columns: Arrays, transients: Arrays) -> pa.Table:
     """Rows of ``imported``: with the columns of transients where the row is of one."""
     more: dict[str, Any] = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
-    if transients:
+    if transients and len(transients["row"]):
         known = transients["row"]
         place = np.minimum(np.searchsorted(known, columns["row"]), len(known) - 1)
         absent = known[place] != columns["row"]

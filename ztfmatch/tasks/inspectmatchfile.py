@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.errors import CatalogError
-from ztfmatch.io.matchfiles import Matchfile, Stamp, checksum, open_matchfile
+from ztfmatch.io.matchfiles import Batch, Matchfile, Stamp, checksum, open_matchfile
 from ztfmatch.kernels import matchfile as kernel
-from ztfmatch.kernels.calibration import observer_vectors
-from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.rows import Columns, digest, position_faults
 from ztfmatch.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vectors
 from ztfmatch.kernels.tiling import fine_pixels
@@ -80,60 +78,20 @@ class _Inspection:
 
     def __init__(self, file: Matchfile) -> None:
         self._file = file
+        file.check_layout()
         _check_positions(file.sources)
+        _check_listed(file)
         self._seeds = seed_columns(file.sources)
-        xyz = unit_vectors(self._seeds["ra"], self._seeds["dec"])
-        self._centre: Floats | None = None
-        self._radius = 0.0
-        if len(xyz):
-            self._centre, self._radius = enclosing_cap(xyz)
         self._known = {int(row["expid"]): row for row in file.exposures}
-        self._map = build_map(file.exposures["expid"].astype(np.int64))
-        self._mids = kernel.mid_exposure(file.exposures["obsmjd"], exptimes(file.exposures))
-        tally, numbering = kernel.ExposureTally(), kernel.Numbering()
+        self._centre, radius = _cap(file, self._seeds)
+        mids = kernel.mid_exposure(file.exposures["obsmjd"], exptimes(file.exposures))
+        centre = np.zeros(3) if self._centre is None else self._centre
+        tally = kernel.ExposureTally(file.exposures["expid"].astype(np.int64), mids, centre)
         for batch in file.batches():
-            columns = kernel.measured_columns(batch.rows, numbering.of(batch.rows["expid"]))
-            self._widen(columns)
-            self._check_times(batch.rows, columns, batch.first_row)
-            tally.add(batch.rows, columns)
-        self._tally = tally.result()
-
-    def _widen(self, columns: Columns) -> None:
-        """Let the footprint hold these rows too."""
-        keep = kernel.usable(columns)
-        xyz = unit_vectors(columns["ra"][keep], columns["dec"][keep])
-        if not len(xyz):
-            return
-        if self._centre is None:
-            self._centre, self._radius = enclosing_cap(xyz)
-            return
-        half_chord = 0.5 * math.sqrt(float(((xyz - self._centre) ** 2).sum(axis=1).max()))
-        self._radius = max(self._radius, 2.0 * math.asin(min(half_chord, 1.0)) + 1e-9)
-
-    def _check_times(self, rows: npt.NDArray[np.void], columns: Columns, first_row: int) -> None:
-        """Every hjd must be heliocentric mid-exposure: it is what lightcurves are sorted by.
-
-        Raises
-        ------
-        CatalogError
-        """
-        keep = np.flatnonzero(kernel.usable(columns))
-        place = find_rows(self._map, rows["expid"][keep].astype(np.int64))
-        mid = rows["mjd"][keep]
-        if len(self._mids):
-            mid = np.where(place >= 0, self._mids[np.maximum(place, 0)], mid)
-        hmjd = kernel.hmjd_of_hjd(rows["hjd"][keep])
-        if not np.isfinite(mid).all():
-            raise CatalogError("times", f"row {first_row + keep[np.argmin(np.isfinite(mid))]}: mjd is not finite")
-        late = np.abs(mid + _light_days(mid, unit_vectors(columns["ra"][keep], columns["dec"][keep])) - hmjd)
-        wrong = np.flatnonzero(~(late <= kernel.LATE_DAY))
-        if wrong.size:
-            row = int(wrong[0])
-            raise CatalogError(
-                "times",
-                f"hjd {rows['hjd'][keep[row]]} of row {first_row + keep[row]} is {late[row] * 86400:.1f} s from "
-                f"heliocentric mid-exposure; expected at most {kernel.LATE_DAY * 86400:.0f} s",
-            )
+            if fault := tally.add(batch.rows):
+                raise CatalogError("times", _late(batch, fault))
+        self._radius = max(radius, 2.0 * math.asin(min(0.5 * math.sqrt(tally.reach2), 1.0)) + 1e-9)
+        self._tally = np.sort(tally.rows[tally.rows["nrows"] > 0], order="expid")
 
     def _footprint(self) -> Row:
         """One for all exposures: where they may have rows."""
@@ -161,9 +119,8 @@ class _Inspection:
         """Rows of ``exposures`` without unit, file and what the match adds: of those with rows, and of those listed."""
         models = {name: self._file.attributes[name] for name in layout.ERROR_MODEL}
         footprint = self._footprint()
-        columns = {name: values.tolist() for name, values in self._tally.items()}
-        rows = [self._row(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
-        silent = set(self._known) - set(columns["expid"])
+        rows = [self._row(dict(zip(kernel.TALLY.names or (), row, strict=True))) for row in self._tally.tolist()]
+        silent = set(self._known) - {row["expid"] for row in rows}
         rows += [self._row({**_NOTHING, "expid": expid}) for expid in sorted(silent)]
         _check_keys(rows)
         return [{**row, **models, **(footprint if row["nrows"] > row["nrejected"] else _NOWHERE)} for row in rows]
@@ -173,6 +130,8 @@ class _Inspection:
         if listed is not None:
             about = self._listed(listed)
         else:
+            if not kernel.FIRST_MJD <= seen["firstmjd"] <= kernel.LAST_MJD:
+                raise CatalogError("times", f"exposure {seen['expid']} is not listed, and none of its rows has a time")
             obsmjd = float(kernel.start_of(np.array(seen["firstmjd"]), DEFAULT_EXPTIME_S))
             about = {"obsmjd": obsmjd, "programid": seen["firstprogram"], "fracday": None}
         programs = {about["programid"], seen["firstprogram"], seen["lastprogram"]} - {None}
@@ -200,22 +159,33 @@ class _Inspection:
 
     def _listed(self, row: npt.NDArray[np.void]) -> Row:
         """What ``exposures`` says of one; ``fracday`` is None where it is no time near the start."""
-        unit, said = self._file.unit, {name: row[name].item() for name in layout.EXPOSURES.names or ()}
-        if (said["fieldid"], said["rcid"], said["filterid"]) != (unit.field, unit.rcid, unit.fid):
-            where = f"field {said['fieldid']}, rcid {said['rcid']}, filter {said['filterid']}"
-            raise CatalogError("contradiction", f"exposure {said['expid']} is of {where}; expected unit {unit}")
-        if not math.isfinite(said["obsmjd"]):
-            raise CatalogError("times", f"exposure {said['expid']}: obsmjd {said['obsmjd']} is not finite")
+        said = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
         about = {ours: _known(said[theirs]) for ours, theirs in layout.LEDGER.items()}
         if about["exptime"] is not None and not 0.0 < about["exptime"] <= _LONGEST_S:
             about["exptime"] = None
         return {**about, "obsmjd": said["obsmjd"], "programid": said["programid"], "fracday": _fracday(said)}
 
 
-def _light_days(mid_mjd: Floats, xyz: Floats) -> Floats:
-    """Light travel time to the Sun of rows of few different times."""
-    times, which = np.unique(mid_mjd, return_inverse=True)
-    return np.einsum("ij,ij->i", xyz, observer_vectors(times)[which]) if len(times) else np.zeros(0)
+def _cap(file: Matchfile, seeds: Columns) -> tuple[Floats | None, float]:
+    """Cap that holds the sources, or some epochs where there are none; without centre if there are no epochs either."""
+    if len(file.sources):
+        return enclosing_cap(unit_vectors(seeds["ra"], seeds["dec"]))
+    for batch in file.batches():
+        rows = batch.rows[kernel.usable(batch.rows)]
+        if len(rows):
+            return enclosing_cap(unit_vectors(np.ascontiguousarray(rows["ra"]), np.ascontiguousarray(rows["dec"])))
+    return None, 0.0
+
+
+def _late(batch: Batch, fault: kernel.Fault) -> str:
+    """What is wrong: every hjd must be heliocentric mid-exposure, since it is what lightcurves are sorted by."""
+    row, number = batch.rows[fault.row], batch.first_row + fault.row
+    if math.isnan(fault.late_day):
+        return f"row {number}: mjd {row['mjd']}, hjd {row['hjd']}; expected finite times"
+    return (
+        f"hjd {row['hjd']} of row {number} is {fault.late_day * 86400:.1f} s from heliocentric mid-exposure; "
+        f"expected at most {kernel.LATE_DAY * 86400:.0f} s"
+    )
 
 
 _NOWHERE: Final = {"ra": None, "dec": None, "radius": None}
@@ -251,6 +221,21 @@ def _check_positions(sources: npt.NDArray[np.void]) -> None:
             "positions",
             f"source {row['matchid']} is at ra {row['ra']}, dec {row['dec']}; every source needs a position",
         )
+
+
+def _check_listed(file: Matchfile) -> None:
+    """Every exposure must be of the file's unit, and of a time that expids can tell."""
+    listed, unit = file.exposures, file.unit
+    other = (listed["fieldid"] != unit.field) | (listed["rcid"] != unit.rcid) | (listed["filterid"] != unit.fid)
+    if other.any():
+        row = listed[int(np.argmax(other))]
+        where = f"field {row['fieldid']}, rcid {row['rcid']}, filter {row['filterid']}"
+        raise CatalogError("contradiction", f"exposure {row['expid']} is of {where}; expected unit {unit}")
+    wrong = ~((listed["obsmjd"] >= kernel.FIRST_MJD) & (listed["obsmjd"] < kernel.LAST_MJD - 1.0))
+    if wrong.any():
+        row = listed[int(np.argmax(wrong))]
+        expected = f"expected {kernel.FIRST_MJD:.0f} (2017) or later"
+        raise CatalogError("times", f"exposure {row['expid']}: obsmjd {row['obsmjd']}; {expected}")
 
 
 def _check_keys(rows: list[Row]) -> None:

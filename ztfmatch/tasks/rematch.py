@@ -95,20 +95,19 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
     )  # fmt: skip
     stored = _stored(task)
     fates = Fates(task.tile, task.exposures, seeds, stored.rows)
-    order = stored.by_exposure()
-    decide_all(stored, order, fates)
+    decide_all(stored, fates)
     epochs, orphans = fates.epochs(), fates.orphans()
     flows = add_flows(
-        _flows(stored, order[epochs], fates.objectid[fates.group[epochs]], True),
-        _flows(stored, order[orphans], fates.nearest[orphans], False),
+        _flows(stored, epochs, fates.objectid[fates.group[epochs]], True),
+        _flows(stored, orphans, fates.nearest[orphans], False),
     )
-    task.storage.put(task.flows, encode_flows(flows, _freed(stored, fates, order, orphans)))
+    task.storage.put(task.flows, encode_flows(flows, _freed(stored, fates, orphans)))
     files = []
     if task.write:
         for number, rows in enumerate(pieces(epochs)):
-            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, order[rows])))
+            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, rows)))
         for number, rows in enumerate(pieces(orphans)):
-            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, order[rows])))
+            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, rows)))
     return {"files": [file.to_json() for file in files], **fates.counts()}
 
 
@@ -209,9 +208,9 @@ class Freed:
     """What they were of."""
 
 
-def _freed(stored: RowBuffer, fates: Fates, order: Rows, orphans: Rows) -> Freed:
-    rows = orphans[(fates.nearest[orphans] == 0) & stored["matched"][order[orphans]]]
-    return Freed(stored["exposureid"][order[rows]], fates.sourceid[rows], stored["attributed"][order[rows]])
+def _freed(stored: RowBuffer, fates: Fates, orphans: Rows) -> Freed:
+    rows = orphans[(fates.nearest[orphans] == 0) & stored["matched"][orphans]]
+    return Freed(stored["exposureid"][rows], fates.sourceid[rows], stored["attributed"][rows])
 
 
 def encode_flows(flows: Flows, freed: Freed) -> bytes:

@@ -1,8 +1,7 @@
-"""Rows of many exposures gathered from what is read in another order, and decided on exposure after exposure."""
+"""Rows of many exposures gathered as they come from what is stored in another order, and decided on together."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.config import ROWS_PER_FILE
-from ztfmatch.kernels.rows import order_by_group
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.tasks.fates import Fates, Positions
 
@@ -24,7 +22,7 @@ class RowBuffer:
     Parameters
     ----------
     kinds : mapping of str to type
-        Columns.
+        Columns beside ``exposure``.
     most : int
         Most rows that may come.
 
@@ -49,30 +47,32 @@ class RowBuffer:
         self.exposure[part] = exposure
         self.rows = part.stop
 
+    def room(self) -> Arrays:
+        """Where the next rows go, column by column and ``exposure``; call :meth:`came` once they are there."""
+        free = {name: values[self.rows :] for name, values in self._columns.items()}
+        return {**free, "exposure": self.exposure[self.rows :]}
+
+    def came(self, rows: int) -> None:
+        """Take in so many rows that were written to :meth:`room`."""
+        self.rows += rows
+
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._columns[name][: self.rows]
-
-    def by_exposure(self) -> Rows:
-        """Order of the rows by exposure."""
-        none = np.zeros(self.rows, np.int64)
-        groups = self.exposure[: self.rows].astype(np.int64)
-        return np.asarray(order_by_group(groups, none.view(np.float64), none, int(groups.max(initial=-1)) + 1))
 
     def columns(self, names: Sequence[str], rows: Rows) -> Arrays:
         """Some columns of some rows, in that order."""
         return {name: self._columns[name].take(rows) for name in names}
 
 
-def decide_all(buffer: RowBuffer, order: Rows, fates: Fates) -> None:
-    """Decide on some rows, in order of their exposures."""
-    ra, dec, sourceid, hmjd = (buffer[name][order] for name in ("ra", "dec", "sourceid", "hmjd"))
+def decide_all(buffer: RowBuffer, fates: Fates, rows: Rows | None = None) -> None:
+    """Decide on all rows, or on some: those have their places in ``fates``, then."""
+    names = ("ra", "dec", "sourceid", "hmjd")
+    exposure = buffer.exposure[: buffer.rows]
+    ra, dec, sourceid, hmjd = (buffer[name] for name in names)
+    if rows is not None:
+        exposure, ra, dec, sourceid, hmjd = (values[rows] for values in (exposure, ra, dec, sourceid, hmjd))
     fates.hmjd[:] = hmjd
-    xyz = unit_vectors(ra, dec)
-    edges = np.concatenate([[0], np.cumsum(np.bincount(buffer.exposure[order]))]).tolist()
-    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
-        if stop > start:
-            rows = slice(start, stop)
-            fates.decide(number, rows, Positions(ra[rows], dec[rows], xyz[rows]), sourceid[rows])
+    fates.decide_all(exposure, Positions(ra, dec, unit_vectors(ra, dec)), sourceid)
 
 
 def pieces(rows: Rows) -> list[Rows]:
