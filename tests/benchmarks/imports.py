@@ -1,6 +1,9 @@
 """How fast matchfiles are imported, beside reading the same rows into documents with pandas, as a document store does.
 
-Run as: python tests/benchmarks/imports.py [--sources 8000] [--exposures 300] [--repeat 3] [--workdir DIR]
+Run as: python tests/benchmarks/imports.py [--files 4] [--sources 8000] [--exposures 300] [--repeat 3] [--workdir DIR]
+
+The documents are made in this process, whose start they are not charged with. ``--ztfmatch`` names the command to
+measure, such as that of an installation without pandas and SciPy, which pyarrow and Numba load where they find them.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -22,6 +26,7 @@ import pandas as pd
 import ztfmatch
 from ztfmatch.api import import_matchfiles
 from ztfmatch.operations.importmatchfile import ImportConfig
+from ztfmatch.survey import Unit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -30,14 +35,16 @@ from matchfiles import ARCSEC, Content, make_content, set_times, write_matchfile
 DOCUMENT_FIELDS = ["expid", "hjd", "mag", "magerr", "chi", "sharp", "catflags", "programid", "ra", "dec", "psfflux"]
 
 
-def make_file(place: Path, sources: int, exposures: int) -> Path:
-    """A matchfile whose sources are seen in every exposure, grouped by source and in no order of time, as real ones.
+def make_file(place: Path, number: int, sources: int, exposures: int) -> Path:
+    """A matchfile of a unit, whose sources are seen in every exposure.
 
-    Values have the decimals that they have in the survey's files.
+    As in the survey's files, epochs are grouped by source and in no order of time, and values have so many decimals.
     """
-    rng = np.random.default_rng(1)
-    few = make_content(sources=sources, exposures=1, transients=0)
-    few.tables["exposures"] = make_content(sources=1, exposures=exposures, transients=0).tables["exposures"]
+    rng = np.random.default_rng(number)
+    unit = Unit(300 + number, 20, 2)
+    few = make_content(unit, sources=sources, exposures=1, transients=0)
+    when = {"exposures": exposures, "first_mjd": 58300.25 + 0.01 * number}
+    few.tables["exposures"] = make_content(unit, sources=1, transients=0, **when).tables["exposures"]
     n = sources * exposures
     rows = np.zeros(n, few.tables["sourcedata"].dtype)
     which, when = np.divmod(np.arange(n), exposures)
@@ -70,31 +77,21 @@ def documents(file: Path) -> Iterator[dict[str, object]]:
         yield {"_id": int(matchid), "data": rows[DOCUMENT_FIELDS].to_dict(orient="records")}
 
 
-def read_documents(file: Path) -> int:
-    return sum(len(document["data"]) for document in documents(file))  # type: ignore[arg-type]
+def read_documents(files: list[Path]) -> int:
+    return sum(len(document["data"]) for file in files for document in documents(file))  # type: ignore[arg-type,misc]
 
 
-def import_file(file: Path, place: Path) -> int:
-    """Into a store that is made of it, in this process."""
-    store = place / "store"
+def import_files(files: list[Path], store: Path) -> int:
+    """Into a store that is made of them, in this process."""
     shutil.rmtree(store, ignore_errors=True)
-    return import_matchfiles(store, str(file), ImportConfig(create=ztfmatch.StoreConfig()))[1].matched
+    config = ImportConfig(create=ztfmatch.StoreConfig())
+    return import_matchfiles(store, [str(file) for file in files], config)[1].matched
 
 
-def import_by_command(file: Path, place: Path) -> int:
+def import_by_command(command: list[str], files: list[Path], store: Path) -> int:
     """The whole command in a process of its own, from start to exit."""
-    shutil.rmtree(place / "store", ignore_errors=True)
-    words = [
-        sys.executable,
-        "-m",
-        "ztfmatch",
-        "import",
-        "matchfile",
-        str(place / "store"),
-        str(file),
-        "--create",
-        "--json",
-    ]
+    shutil.rmtree(store, ignore_errors=True)
+    words = [*command, "import", "matchfile", str(store), *map(str, files), "--create", "--json"]
     return int(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["matched"])
 
 
@@ -107,27 +104,33 @@ def cpu_seconds(work: Callable[[], int], expected: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--sources", type=int, default=8000)
     parser.add_argument("--exposures", type=int, default=300)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--ztfmatch", default=f"{shlex.quote(sys.executable)} -m ztfmatch")
     options = parser.parse_args()
     place = options.workdir or Path(tempfile.mkdtemp(prefix="ztfmatch-bench-"))
     place.mkdir(parents=True, exist_ok=True)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    file, rows = make_file(place, options.sources, options.exposures), options.sources * options.exposures
-    import_file(file, place)  # compiles what numba caches
+    files = [make_file(place, number, options.sources, options.exposures) for number in range(options.files)]
+    rows, store = len(files) * options.sources * options.exposures, place / "store"
+    import_files(files[:1], store)  # compiles what numba caches
     contenders: dict[str, Callable[[], int]] = {
-        "import, warm process": lambda: import_file(file, place),
-        "import, whole command": lambda: import_by_command(file, place),
-        "pandas documents": lambda: read_documents(file),
+        "import, warm process": lambda: import_files(files, store),
+        "import, whole command": lambda: import_by_command(shlex.split(options.ztfmatch), files, store),
+        "pandas documents": lambda: read_documents(files),
     }
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.repeat):
         for name, work in contenders.items():
             rates[name].append(rows / cpu_seconds(work, rows))
-    size = sum(path.stat().st_size for path in (place / "store" / "data").rglob("*.parquet"))
-    print(f"{rows:,} epochs of {options.sources:,} sources, {file.stat().st_size / rows:.1f} bytes/epoch in the file")
+    size = sum(path.stat().st_size for path in (store / "data").rglob("*.parquet"))
+    source = sum(file.stat().st_size for file in files)
+    print(
+        f"{rows:,} epochs of {len(files)} x {options.sources:,} sources, {source / rows:.1f} bytes/epoch in the files"
+    )
     for name, values in rates.items():
         pairs = [one / other for one, other in zip(values, rates["pandas documents"], strict=True)]
         median = statistics.median(values)

@@ -191,6 +191,20 @@ def _attribute(name: str, value: Any) -> Callable[[Content], None]:
     return lambda content: content.attributes.__setitem__(name, value)
 
 
+def _unlisted(**values: float) -> Callable[[Content], None]:
+    """The file does not list the exposure of its first epoch, whose epochs have these values."""
+
+    def change(content: Content) -> None:
+        listed, rows = content.tables["exposures"], content.tables["sourcedata"]
+        expid = rows["expid"][0]
+        content.tables["exposures"] = listed[listed["expid"] != expid]
+        content.tables["transientdata"] = content.tables["transientdata"][:0]
+        for name, value in values.items():
+            rows[name][rows["expid"] == expid] = value
+
+    return change
+
+
 BAD: dict[str, tuple[Callable[[Content], None], str, str]] = {
     "table": (_without("transients"), "layout", "no table /matches/transients"),
     "column": (_without_column, "layout", "table sourcedata has no column hjd"),
@@ -204,6 +218,13 @@ BAD: dict[str, tuple[Callable[[Content], None], str, str]] = {
     "hjd": (_set("sourcedata", "hjd", 5, 2458000.0), "times", "hjd 2458000.0 of row 5 is "),
     "mjd": (_set("sourcedata", "mjd", 5, 0.0), "contradiction", "; expected one time"),
     "program": (_set("sourcedata", "programid", 5, 7), "contradiction", "has programids"),
+    "nan": (_set("sourcedata", "hjd", 5, np.nan), "times", "hjd nan; expected finite times"),
+    "obsmjd": (_set("exposures", "obsmjd", 5, np.nan), "times", "obsmjd nan; expected 57754 (2017) or later"),
+    "early": (_set("exposures", "obsmjd", 5, 0.0), "times", "obsmjd 0.0; expected 57754"),
+    "never": (_set("exposures", "obsmjd", 5, 1e300), "times", "obsmjd 1e+300; expected 57754"),
+    "unlisted": (_unlisted(mjd=np.nan), "times", "mjd nan, hjd 24583"),
+    "unlisted later": (_unlisted(mjd=1e300), "times", "s from heliocentric mid-exposure"),
+    "unlisted nowhere": (_unlisted(mjd=np.nan, ra=np.nan), "times", "is not listed, and none of its rows has a time"),
     "exposure": (_set("exposures", "fieldid", 5, 7), "contradiction", "is of field 7, rcid 20, filter 2"),
 }
 
