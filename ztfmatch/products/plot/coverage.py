@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import hpgeom
 import matplotlib as mpl
@@ -17,7 +17,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from ztfmatch.errors import ConfigError
@@ -34,9 +33,6 @@ _IMAGE_SHAPE: Final = (1400, 2800)
 _UNCOVERED: Final = "#EFEFEF"
 _COLOURS: Final = "viridis"
 """Of even lightness, told apart with colour-deficient vision too."""
-
-_EDGED: Final = [withStroke(linewidth=2.6, foreground=DARK)]
-"""White lines with dark edges are seen on all colours."""
 
 _POLE_DEG, _EQUATOR_NAME_DEG = (122.93, 27.13), (33.0, -8.0)
 """The north celestial pole in galactic coordinates, and a place beside the celestial equator."""
@@ -106,21 +102,22 @@ def coverage_figure(coverage: Coverage, options: CoverageOptions = CoverageOptio
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _frame(axes)
-    image = _image(axes, coverage)
+    norm, extend = _norm(coverage)
+    image = _image(axes, coverage, norm)
     _graticule(axes)
-    _colour_bar(figure, axes, image)
+    _colour_bar(figure, axes, image, extend)
     if options.title is not None:
         figure.suptitle(options.title, fontsize=15, fontweight="bold", color=DARK).set_parse_math(False)
     axes.set_title(_summary(coverage), fontsize=11, color=GREY, pad=4)
     return figure
 
 
-def _colour_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
+def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, extend: Literal["max", "neither"]) -> None:
     """Below the map, with round numbers."""
-    shape: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02, "extend": "max"}
+    shape: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
     if isinstance(image.norm, LogNorm):
         shape |= {"ticks": LogLocator(subs=(1.0, 2.0, 5.0)), "format": StrMethodFormatter("{x:,.0f}")}
-    bar = figure.colorbar(image, ax=axes, **shape)
+    bar = figure.colorbar(image, ax=axes, extend=extend, **shape)
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.set_label("exposures", fontsize=11, color=DARK)
     bar.ax.tick_params(labelsize=10, color=GREY, labelcolor=DARK)
@@ -130,12 +127,20 @@ def _summary(coverage: Coverage) -> str:
     """What the picture shows, in figures."""
     covered = coverage.counts[coverage.counts > 0]
     unplaced = f", {coverage.unplaced:,} of unknown fields" if coverage.unplaced else ""
-    area = f"{coverage.area_deg2:,.0f} square degrees exposed, {np.median(covered):.0f} times (median)"
-    return f"{coverage.exposures:,} quadrant images{unplaced}; {area}; galactic coordinates"
+    area = f"{coverage.area_deg2:,.{0 if coverage.area_deg2 >= 10.0 else 2}f} square degrees"
+    return f"{coverage.exposures:,} quadrant images{unplaced}; {area} exposed, {np.median(covered):.0f} times (median)"
 
 
-def _image(axes: Axes, coverage: Coverage) -> AxesImage:
-    """Colour every point of the projection by the exposures at its place; the few most exposed do not set the scale."""
+def _norm(coverage: Coverage) -> tuple[Normalize, Literal["max", "neither"]]:
+    """How exposures become colours, and whether places exceed the scale: the few most exposed do not set it."""
+    covered = coverage.counts[coverage.counts > 0]
+    low, high = (float(end) for end in np.percentile(covered, [0.5, 99.5]))
+    norm = LogNorm(low, high) if high > _LOG_RANGE * low else Normalize(0.0, high)
+    return norm, "max" if covered.max() > high else "neither"
+
+
+def _image(axes: Axes, coverage: Coverage, norm: Normalize) -> AxesImage:
+    """Colour every point of the projection by the exposures at its place."""
     half_x, half_y = HAMMER_HALF_AXES
     rows, columns = _IMAGE_SHAPE
     y, x = np.meshgrid(_centres(half_y, rows), _centres(half_x, columns), indexing="ij")
@@ -143,9 +148,6 @@ def _image(axes: Axes, coverage: Coverage) -> AxesImage:
     pixel = hpgeom.angle_to_pixel(2**coverage.order, *from_galactic(lon[inside], lat[inside]))
     values = np.full(x.shape, np.nan)
     values[inside] = np.where(coverage.counts[pixel], coverage.counts[pixel], np.nan)
-    covered = coverage.counts[coverage.counts > 0]
-    low, high = (float(end) for end in np.percentile(covered, [0.5, 99.5]))
-    norm = LogNorm(low, high) if high > _LOG_RANGE * low else Normalize(0.0, high)
     cmap = mpl.colormaps[_COLOURS].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
     extent = (-half_x, half_x, -half_y, half_y)
     return axes.imshow(values, extent=extent, origin="lower", norm=norm, cmap=cmap, zorder=2)
@@ -183,7 +185,7 @@ def _frame(axes: Axes) -> None:
 
 
 def _graticule(axes: Axes) -> None:
-    """Lines of latitude and longitude, the plane and its centre, the celestial equator and pole, and their names."""
+    """Lines of latitude and longitude, the plane, the celestial equator and pole, and their names."""
     along = np.arange(-179.5, 180.0)
     faint: dict[str, Any] = {"color": "#B5B5B5", "linewidth": 0.5, "alpha": 0.8, "zorder": 3}
     for lat in range(-60, 90, 30):
@@ -191,9 +193,10 @@ def _graticule(axes: Axes) -> None:
     for lon in range(-150, 180, 30):
         axes.plot(*_placed(np.full(360, float(lon)), along / 2.0), **faint)
     plane, equator = (along, np.zeros(360)), to_galactic(along, np.zeros(360))
-    axes.plot(*_placed(*plane), color="white", linewidth=1.6, zorder=3.1, path_effects=_EDGED)
-    axes.plot(*_unbroken(_placed(*equator)), color="white", linewidth=1.2, ls="--", zorder=3.1, path_effects=_EDGED)
-    axes.plot(*_placed(*np.array(_POLE_DEG)[:, None]), "P", color="white", mec=DARK, ms=8, zorder=3.2)
+    for points, dashes in ((_placed(*plane), "-"), (_unbroken(_placed(*equator)), (0.0, (4.0, 3.0)))):
+        axes.plot(*points, color=DARK, linewidth=2.6, zorder=3.1)
+        axes.plot(*points, color="white", linewidth=1.4, linestyle=dashes, zorder=3.2)
+    axes.plot(*_placed(*np.array(_POLE_DEG)[:, None]), "P", color="white", mec=DARK, ms=8, zorder=3.3)
     _names(axes)
 
 
