@@ -156,6 +156,15 @@ class TestReports:
                                  text, re.MULTILINE)  # fmt: skip
         assert all(table["table"] in text for table in state["tables"])
 
+    def test_status_plot_draws_a_map_beside_the_figures(self, scene: Scene, tmp_path: Path) -> None:
+        result = call("status", scene.store, "--plot", tmp_path / "map.png", "--json")
+        assert (result.exit_code, json.loads(result.stdout)["exposures"]) == (0, 4)
+        assert f"wrote {tmp_path / 'map.png'}" in result.stderr
+        assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+        assert "nothing to draw" in failure(
+            "status", scene.store, "--snapshot", 0, "--plot", tmp_path / "0.png", code=2
+        )
+
     def test_status_of_older_snapshot_is_of_that(self, scene: Scene) -> None:
         assert report("status", scene.store, "--snapshot", 0)["detections"] == 0
 

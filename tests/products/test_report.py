@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner, table
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.projections.geo import HammerAxes
 from report_scene import (
     DEVIATIONS,
     ERRORS,
@@ -62,7 +61,7 @@ from ztfmatch.products.report.numbers import (
 from ztfmatch.products.report.page import Grid, Judged, Page, Picture, Section, number, render
 from ztfmatch.products.report.pictures import draw_sky, map_limit, png
 from ztfmatch.products.report.pictures.maps import draw_channels, draw_focal_plane
-from ztfmatch.products.report.pictures.sky import _hammer, _quadrants, _View
+from ztfmatch.products.report.pictures.sky import _quadrants, _View
 from ztfmatch.products.report.pictures.style import nice_limit
 from ztfmatch.products.simulate.focalplane import Pixels, QuadrantMap, field_grid
 from ztfmatch.runner import LoopExecutor, Runner
@@ -366,12 +365,6 @@ def test_maps_before_and_after_have_one_symmetric_scale() -> None:
         assert len(limits) >= 1
         assert {limit for limit in limits if limit != (None, None)} >= {(-map_limit(made), map_limit(made))}
     assert map_limit(made) == pytest.approx(15.0)
-
-
-@given(st.floats(-179.9, 179.9), st.floats(-89.9, 89.9))
-def test_hammer_projection_is_that_of_matplotlib(east: float, dec: float) -> None:
-    expected = HammerAxes.HammerTransform(10).transform_non_affine(np.radians([[east, dec]]))
-    assert _hammer(np.array([east]), np.array([dec])) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("fields", [[679, 680], [1], [245, 600, 880], list(field_grid())])

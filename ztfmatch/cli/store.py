@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ztfmatch.cli.common import (
     SHOWN_BAD_FILES,
     Command,
+    OutputFile,
     as_plain,
     bad_files,
     counted,
@@ -24,6 +26,9 @@ from ztfmatch.cli.common import (
     size_text,
 )
 from ztfmatch.config import ROWS_PER_TASK, Resources, StoreConfig
+
+if TYPE_CHECKING:
+    from ztfmatch.api import Snapshot
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_UNITS = 5
@@ -257,18 +262,24 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@click.option("--plot", type=OutputFile(), help="Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
 @json_option
-def status(store: str, snapshot: int | None, as_json: bool) -> None:
+def status(store: str, snapshot: int | None, plot: Path | None, as_json: bool) -> None:
     """Say what is in a STORE.
 
-    Its size, times and tables, how many exposures are good, and whether the statistics are up to date.
+    Its size, times and tables, how many exposures are good, and whether the statistics are up to date. With --plot, a
+    map of the whole sky in galactic coordinates.
 
     \b
     Examples:
       ztfmatch status survey.store
       ztfmatch status survey.store --json | jq .detections
+      ztfmatch status survey.store --plot coverage.png
     """
-    report = open_store(store).snapshot(snapshot).status
+    opened = open_store(store).snapshot(snapshot)
+    if plot is not None:
+        _draw(opened, plot)
+    report = opened.status
     if as_json:
         emit(report, True, [])
         return
@@ -281,6 +292,13 @@ def status(store: str, snapshot: int | None, as_json: bool) -> None:
         ["table", "rows", "files", "size"],
         [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables],
     )
+
+
+def _draw(snapshot: Snapshot, path: Path) -> None:
+    from ztfmatch.products.plot import plot_coverage
+
+    plot_coverage(snapshot.table("exposures", columns=["field", "rcid"]), path)
+    click.echo(f"wrote {path}", err=True)
 
 
 @click.command(cls=Command)

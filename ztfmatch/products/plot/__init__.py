@@ -1,10 +1,12 @@
-"""Pictures of lightcurves.
+"""Pictures of lightcurves, and of the sky that was exposed.
 
 Only objects of matplotlib are used, never pyplot, so that a plot neither needs nor leaves behind any global state.
 """
 
 from ztfmatch.products.plot.axes import PHASE_ZERO_HMJD
+from ztfmatch.products.plot.coverage import CoverageOptions, plot_coverage
 from ztfmatch.products.plot.curves import BAND_COLOURS, MAX_LEGEND_CURVES
+from ztfmatch.products.plot.footprint import Coverage, coverage_of
 from ztfmatch.products.plot.lightcurves import PlotOptions, plot_lightcurves
 from ztfmatch.products.plot.regeneration import Story, plot_regenerations
 
@@ -12,8 +14,12 @@ __all__ = [
     "BAND_COLOURS",
     "MAX_LEGEND_CURVES",
     "PHASE_ZERO_HMJD",
+    "Coverage",
+    "CoverageOptions",
     "PlotOptions",
     "Story",
+    "coverage_of",
+    "plot_coverage",
     "plot_lightcurves",
     "plot_regenerations",
 ]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ztfmatch.kernels.sphere import Floats
+from ztfmatch.products.plot.projection import hammer
 from ztfmatch.products.report.measure import Sums
 from ztfmatch.products.report.numbers import unit_means
 from ztfmatch.products.report.pictures.style import (
@@ -141,7 +142,7 @@ class _View:
         ra, dec = positions[..., 0], positions[..., 1]
         first = (ra[..., :1] - self.middle + 180.0) % 360.0 - 180.0
         east = first + (ra - ra[..., :1] + 180.0) % 360.0 - 180.0
-        return np.stack([east, dec], axis=-1) if self.near else _hammer(np.clip(east, -180.0, 180.0), dec)
+        return np.stack([east, dec], axis=-1) if self.near else hammer(np.clip(east, -180.0, 180.0), dec)
 
     def frame(self, axes: Axes) -> None:
         """Limits and lines of right ascension and declination."""
@@ -163,15 +164,15 @@ class _View:
     def _graticule(self, axes: Axes) -> None:
         line = np.linspace(-1.0, 1.0, 181)
         for dec in range(-60, 90, 30):
-            axes.plot(*_hammer(180.0 * line, np.full(181, float(dec))).T, color=PALE, linewidth=0.7, zorder=1)
-            x, y = _hammer(np.array([180.0]), np.array([float(dec)]))[0]
+            axes.plot(*hammer(180.0 * line, np.full(181, float(dec))).T, color=PALE, linewidth=0.7, zorder=1)
+            x, y = hammer(np.array([180.0]), np.array([float(dec)]))[0]
             axes.text(x + 0.06, y, f"{dec:+d}°", ha="right", va="center", fontsize=8, color=GREY)
         for east in range(-180, 181, 30):
             edge = GREY if abs(east) == 180 else PALE
-            axes.plot(*_hammer(np.full(181, float(east)), 90.0 * line).T, color=edge, linewidth=0.7, zorder=1)
+            axes.plot(*hammer(np.full(181, float(east)), 90.0 * line).T, color=edge, linewidth=0.7, zorder=1)
             if abs(east) < 180 and east % 60 == 0:
                 ra = round((east + self.middle) % 360.0)
-                x, y = _hammer(np.array([float(east)]), np.zeros(1))[0]
+                x, y = hammer(np.array([float(east)]), np.zeros(1))[0]
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
                 axes.text(x, y, f"{ra}°", ha="center", va="center", fontsize=7.5, color=DARK, zorder=3.5, bbox=box)
 
@@ -181,10 +182,3 @@ class _View:
             axes.set_ylabel("declination (deg)", fontsize=10.5, color=DARK)
         if below and self.near:
             axes.set_xlabel("right ascension (deg)", fontsize=10.5, color=DARK)
-
-
-def _hammer(east: Floats, dec: Floats) -> Floats:
-    """Equal-area projection of Hammer, degrees to a plane of +-2.83 by +-1.41, shape (N, 2) (Snyder 1993)."""
-    lon, lat = np.radians(east) / 2.0, np.radians(dec)
-    scale = np.sqrt(2.0 / (1.0 + np.cos(lat) * np.cos(lon)))
-    return np.stack([2.0 * scale * np.cos(lat) * np.sin(lon), scale * np.sin(lat)], axis=-1)
