@@ -71,7 +71,7 @@ def complaint(words: list[str]) -> str | None:
         command, name = command.commands.get(words[0]), words.pop(0)
     if command is None:
         return f"no command {name}"
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, **main.context_settings)  # commands keep what -h is called first
     try:
         _, rest, _ = command.make_parser(context).parse_args(words)
     except click.UsageError as error:
