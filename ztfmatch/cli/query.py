@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, json_option, open_store
+from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -77,7 +77,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         epochs,
         cone or None,  # type: ignore[arg-type]
         box or None,  # type: ignore[arg-type]
-        None if polygon is None else _numbers(polygon),
+        None if polygon is None else polygon_numbers(polygon),
         moc,
         _ids(objectid, objectids),
         wanted,
@@ -86,13 +86,6 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     rows = _write(answer, form, output, limit, wanted or list(_SHOWN[select]))
     if not rows:
         click.echo("ztfmatch: nothing found", err=True)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
 
 
 def _ids(objectid: tuple[int, ...], objectids: Path | None) -> tuple[int, ...] | None:

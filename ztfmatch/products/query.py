@@ -18,6 +18,7 @@ from ztfmatch.io.parquet import IdRange, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vector
 from ztfmatch.kernels.tiling import Tile, fine_pixels
+from ztfmatch.products.area import check_position, check_radius
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import HMJD_MARGIN_DAY, unit_columns, unit_of_objectid
@@ -41,19 +42,6 @@ _PLACED: Final = ("objectid", "ra", "dec")
 """What has to be known of objects to find their epochs."""
 
 
-def check_position(ra: float, dec: float) -> None:
-    """Refuse a position in degrees that is none.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
-        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
-    if not -90.0 <= dec <= 90.0:
-        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
-
-
 @dataclass(frozen=True)
 class Cone:
     """A circle on the sky.
@@ -72,8 +60,7 @@ class Cone:
 
     def __post_init__(self) -> None:
         check_position(self.ra, self.dec)
-        if not 0.0 < self.radius_arcsec <= MAX_CONE_ARCSEC:
-            raise ConfigError(f"radius {self.radius_arcsec} arcsec is outside (0, {MAX_CONE_ARCSEC:.0f}]")
+        check_radius(self.radius_arcsec, MAX_CONE_ARCSEC, "arcsec")
 
     @property
     def centre(self) -> Floats:
