@@ -35,7 +35,7 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at, r
 
 from ztfmatch.config import CompactConfig
 from ztfmatch.operations.statistics import update_statistics
-from ztfmatch.survey import Unit
+from ztfmatch.survey import Unit, psfcat_name
 
 UNITS = [Unit(field, 20, fid) for field in (500, 501) for fid in (1, 2, 3)]
 RA, DEC = 45.0, 41.0
@@ -85,7 +85,7 @@ def make_stores(place: Path, stars: int, nights: int) -> dict[str, Path]:
     shutil.rmtree(place, ignore_errors=True)
     (place / "catalogs").mkdir(parents=True)
     rng, references, catalogs = np.random.default_rng(1), [], [[] for _ in range(nights)]
-    for unit in UNITS:
+    for number, unit in enumerate(UNITS):
         ra, dec = RA + rng.uniform(-0.5, 0.5, stars) / np.cos(np.radians(DEC)), DEC + rng.uniform(-0.5, 0.5, stars)
         references.append(reference_file(place, rows_at(ra, dec, mag=rng.uniform(-9, -5, stars)), unit))
         scatter = 0.02 * 10 ** rng.exponential(0.25, stars)
@@ -93,8 +93,9 @@ def make_stores(place: Path, stars: int, nights: int) -> dict[str, Path]:
             seen = rng.random(stars) < 0.7
             rows = rows_at(ra[seen], dec[seen])
             rows["flux"] = 1000.0 * 10 ** (0.4 * rng.normal(0.0, scatter[seen]))
-            path = epochal_file(place / "catalogs", rows, night, unit, None, OBSMJD=58515.25 + night + unit.fid / 100)
-            catalogs[night].append(path)
+            name = psfcat_name(unit, 20190201250000 + night * 10**6 + number * 1000)
+            time = {"OBSMJD": 58515.25 + night + number / 1000}
+            catalogs[night].append(epochal_file(place / "catalogs", rows, night, unit, name, **time))
     storage = make_store(place / "new", references)
     for night in catalogs:
         append(storage, night)

@@ -161,9 +161,14 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     return with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()))
 
 
-def with_exposures(snapshot: SnapshotFiles, epochs: pa.Table, units: tuple[Any, Any, Any]) -> pa.Table:
-    """Add the unit of each epoch, given as arrays of rcid, field and fid, and LEDGER_COLUMNS of its exposure."""
-    table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist())
+def with_exposures(
+    snapshot: SnapshotFiles,
+    epochs: pa.Table,
+    units: tuple[Any, Any, Any],
+    columns: Sequence[str] = LEDGER_COLUMNS,
+) -> pa.Table:
+    """Add the unit of each epoch, given as arrays of rcid, field and fid, and columns of its exposure."""
+    table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist(), columns) if columns else epochs
     for name, values in zip(("rcid", "field", "fid"), units, strict=True):
         field = OBJECTS.schema.field(name)
         table = table.add_column(1, field, pa.array(values, field.type))
@@ -199,12 +204,11 @@ def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
     return [snapshot.tiling.tiles[row] for row in np.unique(snapshot.tiling.index_of_fine(fine)).tolist()]
 
 
-def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int]) -> pa.Table:
-    """Add the columns of each epoch's exposure."""
-    columns = ("exposureid", *LEDGER_COLUMNS)
-    ledger = _ledger_of(snapshot, epochs, fields, columns)
+def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    """Add columns of each epoch's exposure."""
+    ledger = _ledger_of(snapshot, epochs, fields, ("exposureid", *columns))
     row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
-    for name in LEDGER_COLUMNS:
+    for name in columns:
         values = ledger[name].combine_chunks().take(row)
         epochs = epochs.append_column(EXPOSURES.schema.field(name), values)
     return epochs
