@@ -21,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 _HALF_CIRCLE_DEG: Final = 180.0
 _WIDEST_DEG: Final = 90.0
+_POLE_DEG: Final = 90.0
 _SLACK: Final = 1.01
 
 
@@ -145,6 +146,8 @@ def polygon_region(numbers: Sequence[float]) -> Region:
     vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     for ra, dec in vertices:
         check_position(ra, dec)
+    if len({(0.0 if abs(dec) == _POLE_DEG else ra % 360.0, dec) for ra, dec in vertices}) < 3:
+        raise ConfigError("a polygon of fewer than three different vertices")
     try:
         return Region((Polygon(vertices),), f"a polygon of {len(vertices)} vertices")
     except ValueError as error:

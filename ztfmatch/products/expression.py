@@ -258,13 +258,35 @@ class _Reader:
         kind = type(comparison)
         if kind not in _COMPARISONS:
             raise _UnreadableError("'is' compares nothing here: use == or isnull()")
-        expression = _COMPARISONS[kind](self.value(left), self.value(right))
         if not isinstance(left, ast.Name):
             left, right, kind = right, left, _MIRRORED[kind]
+        column, value = self._sides(left, right)
+        expression = _COMPARISONS[kind](column, value)
         if isinstance(left, ast.Name) and not self._names_in(right) and _has_bounds(self._kinds[left.id]):
             self.bounded.add(left.id)
-            return _Truth(expression, *_by_bounds(left.id, kind, self.value(right), self._kinds[left.id]))
+            floating = pa.types.is_floating(self._kinds[left.id])
+            least, most = (self._sides(left, right, f"{side}_{left.id}")[0] for side in ("min", "max"))
+            return _Truth(expression, *_by_bounds(least, most, kind, value, floating))
         return _Truth(expression, _UNKNOWN, _UNKNOWN)
+
+    def _sides(self, left: ast.expr, right: ast.expr, name: str | None = None) -> tuple[Any, Any]:
+        """Two values as they are compared: as 64-bit floats where one is an integer and the other is none.
+
+        Arrow would take floats that are too short for objectids. Another column can stand in for the left one.
+        """
+        values = self.value(left) if name is None else pc.field(name), self.value(right)
+        kinds = [self._number_kind(left), self._number_kind(right)]
+        if sorted(kinds) != ["float", "integer"]:
+            return values
+        return values[0].cast(pa.float64(), safe=False), values[1].cast(pa.float64(), safe=False)
+
+    def _number_kind(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            kind = self._kinds[node.id]
+            return "integer" if pa.types.is_integer(kind) else "float" if pa.types.is_floating(kind) else "text"
+        if isinstance(node, ast.Constant):
+            return {int: "integer", float: "float"}.get(type(node.value), "text")
+        return "float"
 
     def _names_in(self, node: ast.expr) -> bool:
         return any(isinstance(part, ast.Name) and part.id in self._kinds for part in ast.walk(node))
@@ -301,7 +323,7 @@ class _Reader:
         text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if text or (isinstance(node, ast.Name) and pa.types.is_string(self._kinds.get(node.id, pa.null()))):
             raise _UnreadableError(f"{ast.unparse(node)} is a text; nothing can be computed with it")
-        return self.value(node).cast(pa.float64())
+        return self.value(node).cast(pa.float64(), safe=False)
 
     def _called(self, node: ast.Call) -> Any:
         name = getattr(node.func, "id", ast.unparse(node.func))
@@ -328,14 +350,13 @@ def _has_bounds(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _by_bounds(name: str, comparison: type[ast.cmpop], value: Any, kind: pa.DataType) -> tuple[Any, Any]:
+def _by_bounds(least: Any, most: Any, comparison: type[ast.cmpop], value: Any, floating: bool) -> tuple[Any, Any]:
     """When a column compared to a value may be true, and may be false, of any row, by the column's bounds.
 
     Arrow compares the bounds as it does the rows, with the same rounding, which keeps their order. A NaN, which no
     bounds tell of, is different from everything and stands in no other relation.
     """
-    least, most = pc.field(f"min_{name}"), pc.field(f"max_{name}")
-    unknown, nan = least.is_null() | most.is_null(), pc.scalar(bool(pa.types.is_floating(kind)))
+    unknown, nan = least.is_null() | most.is_null(), pc.scalar(floating)
     if comparison in (ast.Eq, ast.NotEq):
         equal = (least <= value) & (most >= value) | unknown
         unequal = ~((least == value) & (most == value)) | unknown | nan

@@ -7,6 +7,7 @@ wanted, and the latter only where :mod:`ztfmatch.io.scan` finds a row that is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,6 +191,11 @@ class Answer:
             else:
                 yield from self._lightcurves(tile, objects["objectid"].to_numpy())
 
+    @property
+    def snapshot(self) -> int:
+        """Number of the snapshot that is asked."""
+        return self._snapshot.number
+
     def states(self) -> dict[int, str | None]:
         """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
         ids = np.zeros(0, np.int64) if self._ids is None else self._ids
@@ -334,7 +340,9 @@ def _distinct(objectids: Sequence[int]) -> Ids:
     """Objectids, ascending, each once."""
     ids = np.array(list(objectids))
     if ids.size and ids.dtype.kind not in "iu":
-        raise ConfigError(f"objectids {', '.join(map(str, objectids[:3]))} ...: expected integers of at most 64 bits")
+        raise ConfigError(
+            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
+        )
     return np.unique(ids.astype(np.int64))
 
 
@@ -345,6 +353,9 @@ def _schema(query: Query) -> pa.Schema:
     for name in query.columns or ():
         if name not in plain:
             raise ConfigError(f"{query.select} have no column {name!r}; there are {', '.join(plain)}")
+    twice = [name for name, number in Counter(query.columns or ()).items() if number > 1]
+    if twice:
+        raise ConfigError(f"column {twice[0]!r} is asked for more than once")
     return pa.schema([plain[name] for name in query.columns or plain])
 
 
