@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -88,14 +89,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Right catalog does not have a margin cache:RuntimeWarning")  # README says why
 def test_python_of_readme_runs_from_top_to_bottom(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     found = [block for block in blocks(README.read_text()) if block.language == "python" and block.run]
     assert found
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     for block in found:
         padded = "\n" * (block.line - 1) + block.text
         exec(compile(padded, str(README), "exec"), namespace)
+    values = namespace["values"]  # of one object, as each tool has them
+    assert sorted(values) == ["DuckDB", "LSDB", "Polars", "astropy", "deltalake", "pandas", "ztfmatch"]
+    assert len(values["ztfmatch"]) > 20
+
+
+def test_every_python_block_of_readme_is_run() -> None:
+    assert all(block.run for block in blocks(README.read_text()) if block.language == "python")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))

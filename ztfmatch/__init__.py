@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TABLES",
     "AppendConfig",
+    "CompactConfig",
     "Query",
     "Resources",
     "Snapshot",
@@ -28,6 +29,7 @@ __all__ = [
 _HOMES = {
     "TABLES": "ztfmatch.schema",
     "AppendConfig": "ztfmatch.operations.append",
+    "CompactConfig": "ztfmatch.config",
     "Query": "ztfmatch.products.search",
     "Resources": "ztfmatch.config",
     "StoreConfig": "ztfmatch.config",

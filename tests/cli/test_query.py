@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from commandline import Scene, call, done
 
 import ztfmatch
 from ztfmatch import Query
+from ztfmatch.cli.common import open_store
 
 WHERE = "nobs > 2 and refmag < 21"
 
@@ -65,6 +72,24 @@ def test_query_of_lightcurves_of_a_list_of_ids(scene: Scene, tmp_path: Path, row
         (("--epochs", "mag < 3"), "a condition on epochs needs select 'lightcurves'"),
         (("--format", "parquet"), "--format parquet needs --output"),
         (("--columns", "nobs"), "objects have no column 'nobs'"),
+        (("--columns", "ra,dec,ra"), "column 'ra' is asked for more than once"),
+        (("--where", "refmag >"), "where 'refmag >': it cannot be read"),
+        (("--where", "status > 3"), "values of types string, int8 do not go together"),
+        (("--where", "refmag > 'faint'"), "values of types float, string do not go together"),
+        (("--where", "refmag == nan"), "no column 'nan'"),
+        (("--select", "lightcurves", "--epochs", "nobs > 3"), "epochs 'nobs > 3': no column 'nobs'"),
+        (("--cone", "nan", 0, 1), "right ascension nan is outside -360..360"),
+        (("--cone", 0, 0, "inf"), "radius inf arcsec is outside (0, 648000]"),
+        (("--cone", 0, 90.5, 1), "declination 90.5 is outside -90..90"),
+        (("--box", 0, 1, 1, 0), "from declination 1.0 to 0.0; expected the southern one first"),
+        (("--polygon", "1 2 3"), "a polygon of 3 numbers; expected pairs of RA and Dec, at least three"),
+        (("--polygon", "1 2 1 2 361 2"), "right ascension 361.0 is outside"),
+        (("--objectid", 5), "5 is no objectid"),
+        (("--objectid", 10**20), "expected integers of at most 64 bits"),
+        (("--status", "lost"), "'lost' is not one of 'active', 'retired', 'any'"),
+        (("--snapshot", 99), "has no snapshot 99; the newest is 2"),
+        (("--output", "x.ecsv"), "--output needs a name that ends in .csv, .json or .parquet"),
+        (("--output", "nowhere/x.csv"), "directory 'nowhere' does not exist"),
     ],
 )
 def test_query_of_what_cannot_be_says_so_and_exits_with_2(scene: Scene, options: tuple[object, ...], said: str) -> None:
@@ -72,9 +97,138 @@ def test_query_of_what_cannot_be_says_so_and_exits_with_2(scene: Scene, options:
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stdout == ""
+    assert "\n" not in result.stderr.strip() or "Error: " in result.stderr
 
 
 def test_query_that_finds_nothing_says_so(scene: Scene) -> None:
     result = call("query", scene.store, "--where", "nobs > 10000")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "nothing found" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("moc.fits", b"SIMPLE  =  T", "moc.fits is no MOC"),
+        ("moc.json", b'{"3": [99999]}', "moc.json is no MOC: pixels 99999 to 99999 of order 3; expected 0..767"),
+        ("moc.txt", b"", "moc.txt is an empty MOC"),
+        ("ids.txt", b"99999999999999999999999", "ids.txt: expected objectids, one a line or a column 'objectid'"),
+        ("ids.txt", b"\xff\xfe", "ids.txt: expected objectids"),
+    ],
+)
+def test_query_of_a_file_that_is_none_says_so_in_one_line(
+    scene: Scene, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = call("query", scene.store, "--moc" if name.startswith("moc") else "--objectids", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", [(0, 0, 5), (360, 0, 5), (-360, 0, 5), (12, 90, 5), (12, -90, 5)])
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_query_without_an_answer_gives_an_empty_file(
+    scene: Scene, tmp_path: Path, place: tuple[int, ...], form: str
+) -> None:
+    output = tmp_path / f"none.{form}"
+    result = call("query", scene.store, "--select", "statistics", "--cone", *place, "--output", output)
+    assert result.exit_code == 0
+    assert "nothing found" in result.stderr
+    if form == "parquet":
+        rows = pq.read_table(output)
+        assert (rows.num_rows, rows.num_columns) == (0, 69)
+    elif form == "csv":
+        assert len(list(csv.reader(io.StringIO(output.read_text())))) == 1
+    else:
+        assert json.loads(output.read_text()) == []
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_query_that_fails_leaves_what_was_there(
+    scene: Scene, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its rows."""
+    output = tmp_path / f"x.{form}"
+    output.write_text("old")
+
+    def broken(*_: object) -> object:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr("ztfmatch.products.search.Answer._lightcurves", broken)
+    result = call("query", scene.store, "--select", "lightcurves", "--output", output)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the disk is gone" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert output.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_query_to_a_pipe_writes_into_it_and_leaves_it_a_pipe(scene: Scene, tmp_path: Path, form: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(pipe.read_bytes)
+        done("query", scene.store, "--output", pipe, "-f", form)
+        content = got.result(30)
+    done("query", scene.store, "--output", tmp_path / "file", "-f", form)
+    assert content == (tmp_path / "file").read_bytes()
+    assert pipe.is_fifo()
+    result = call("query", scene.store, "--output", pipe, "-f", "parquet")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is a pipe, into which Parquet cannot be written" in result.stderr
+    assert pipe.is_fifo()
+
+
+def test_query_to_a_link_writes_the_file_that_it_leads_to(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "x.csv").symlink_to(tmp_path / "there" / "y.csv")
+    done("query", scene.store, "--output", tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").is_symlink()
+    assert (tmp_path / "there" / "y.csv").read_text().startswith('"objectid"')
+    assert len(list((tmp_path / "there").iterdir())) == 1
+
+
+def test_query_to_a_directory_that_is_gone_says_so(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is where a directory may not be written to."""
+    (tmp_path / "there").mkdir()
+
+    def removing(store: str) -> object:
+        (tmp_path / "there").rmdir()
+        return open_store(store)
+
+    monkeypatch.setattr(sys.modules["ztfmatch.cli.query"], "open_store", removing)
+    result = call("query", scene.store, "--output", tmp_path / "there" / "x.parquet")
+    assert result.exit_code == 1
+    assert result.stderr == f"ztfmatch: {tmp_path}/there/x.parquet cannot be written: No such file or directory\n"
+
+
+def test_query_of_objectids_names_those_that_no_object_has(scene: Scene, star: dict[str, Any]) -> None:
+    known, unknown = star["objectid"], [star["objectid"] + 9_000_000 + i for i in range(7)]
+    asked = [word for number in (known, *unknown) for word in ("--objectid", number)]
+    result = call("query", scene.store, *asked, "--json")
+    assert result.exit_code == 0
+    assert [row["objectid"] for row in json.loads(result.stdout)] == [known]
+    named = ", ".join(map(str, unknown[:5]))
+    assert result.stderr == f"ztfmatch: {scene.store} has no object {named} and 2 more in snapshot 2\n"
+
+
+def test_query_of_a_retired_objectid_says_that_it_is(copied: Scene, star: dict[str, Any], tmp_path: Path) -> None:
+    regenerated = shutil.copytree(copied.sky / "references", tmp_path / "references")
+    for path in regenerated.rglob("*.fits"):
+        with fits.open(path, mode="update") as hdus:
+            hdus[1].data["dec"] += 0.3 / 3600.0
+    done("rematch", copied.store, "--references", regenerated)
+    old = star["objectid"]
+    rows = json.loads(done("query", copied.store, "--objectid", old, "--json"))
+    assert [(row["objectid"], row["status"]) for row in rows] == [(old, "retired")]
+    assert call("query", copied.store, "--objectid", old, "--status", "active").stderr.endswith("nothing found\n")
+    place = ("--cone", star["ra"], star["dec"], 5)
+    retired = json.loads(done("query", copied.store, "--status", "retired", *place, "--json"))
+    assert old in [row["objectid"] for row in retired]
+    told = call("query", copied.store, "--objectid", old, "--select", "lightcurves").stderr.splitlines()
+    assert told[0] == "ztfmatch: nothing found"
+    assert told[1] == f"ztfmatch: retired, without epochs: {old}; 'ztfmatch lineage' says what became of them"

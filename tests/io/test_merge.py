@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ztfmatch.io import merge
 from ztfmatch.io.merge import iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.io.scan import Wanted
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import DETECTIONS, Table
@@ -114,19 +115,20 @@ def test_iterate_lightcurves_of_a_range_gives_its_objects_and_reads_no_other_row
     layout = replace(DETECTIONS, row_group_rows=4)
     storage, files = write(tmp_path, [detections(np.arange(i, 40, 2), i) for i in range(3)], layout)
     read: list[int] = []
-    original = merge.read_row_group
+    original = merge.RowGroups.read
 
-    def counted(storage: Storage, file: DataFile, footer: merge.Footer, group: int, columns: list[str]) -> pa.Table:
-        table = original(storage, file, footer, group, columns)
+    def counted(self: merge.RowGroups, groups: list[int], columns: list[str], wanted: Wanted) -> pa.Table:
+        table = original(self, groups, columns, wanted)
         read.extend(table["objectid"].to_pylist())
         return table
 
-    monkeypatch.setattr(merge, "read_row_group", counted)
+    monkeypatch.setattr(merge.RowGroups, "read", counted)
     found = {
         int(objectid): count
-        for chunk in iterate_lightcurves(storage, files, COLUMNS, rows, ids=ids)
+        for chunk in iterate_lightcurves(storage, files, COLUMNS, rows, wanted=Wanted(span=ids))
         for objectid, count in zip(chunk.objectid, np.diff(chunk.offsets), strict=True)
     }
     every = {n: sum(n in range(i, 40, 2) for i in range(3)) for n in range(40)}
     assert found == {n: count for n, count in every.items() if ids[0] <= n <= ids[1] and count}
+    assert read
     assert all(ids[0] - 8 < objectid < ids[1] + 8 for objectid in read)

@@ -83,6 +83,27 @@ def test_parse_condition_takes_these_rows(text: str, expected: object) -> None:
     assert want
 
 
+@pytest.mark.parametrize(
+    "text", ["big == 1.5", "1.5 < big", "big > 9007199254740992.0", "big / 2 > 1", "big in [1, 2.5]"]
+)
+def test_parse_condition_compares_large_integers_with_floats_as_doubles(text: str) -> None:
+    """An objectid does not fit the shorter floats that Arrow would choose."""
+    numbers = [1, 679105100000000, 2**53 - 1, 2**53 + 2, 2**60]
+    rows = pa.table({"big": pa.array(numbers, pa.int64())})
+    expected = [n for n in numbers if eval(text, {"big": float(n)})]
+    assert parse_condition(text, kinds_of(rows.schema)).rows(rows)["big"].to_pylist() == expected
+
+
+def test_condition_divided_by_columns_has_its_parts() -> None:
+    whole = parse_condition("nobs > 4 and (dec < 3 or magrms > 1) and magrms < 2 and (fid == 1 and dec > -40)", KINDS)
+    mine, others = whole.divided(["nobs", "dec", "fid"])
+    assert mine is not None
+    assert others is not None
+    assert (mine.columns, others.columns) == ({"nobs", "dec", "fid"}, {"magrms", "dec"})
+    assert others.rows(mine.rows(ROWS)).equals(whole.rows(ROWS))
+    assert parse_condition("nobs > 4", KINDS).divided(["dec"])[0] is None
+
+
 def test_parse_condition_names_the_columns_it_needs() -> None:
     assert parse_condition("abs(dec) < 3 or nobs > 4", KINDS).columns == {"dec", "nobs"}
 

@@ -45,8 +45,9 @@ from ztfmatch.errors import (
 )
 from ztfmatch.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.kernels.region import Region
+from ztfmatch.products.area import cone_region, moc_region, polygon_region
 from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
-from ztfmatch.products.publish.regions import cone_region, moc_region, polygon_region, tess_sector
+from ztfmatch.products.publish.sectors import tess_sector
 from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
@@ -611,7 +612,7 @@ def test_hats_config_out_of_range_is_refused(
         (lambda _: cone_region(0.0, 91.0, 1.0), "declination 91.0 is outside"),
         (lambda _: cone_region(0.0, 0.0, 0.0), "radius 0.0 deg is outside"),
         (lambda _: polygon_region([1.0, 2.0, 3.0]), "a polygon of 3 numbers; expected pairs"),
-        (lambda _: polygon_region([1.0, 2.0, 3.0, 4.0]), "a polygon of 2 vertices; expected at least 3"),
+        (lambda _: polygon_region([1.0, 2.0, 3.0, 4.0]), "a polygon of 4 numbers; expected pairs of RA and Dec"),
         (lambda place: moc_region(place / "none.fits"), "none.fits: cannot be read"),
         (lambda place: moc_region(place / "bad.fits"), "bad.fits is no MOC"),
         (lambda place: moc_region(place / "bad.json"), "bad.json is no MOC"),

@@ -19,6 +19,8 @@ from ztfmatch.api import Snapshot, Store
 from ztfmatch.errors import ConfigError, MetadataError
 from ztfmatch.io.idlist import read_objectids
 from ztfmatch.operations.statistics import update_statistics
+from ztfmatch.products.area import cone_region, polygon_region
+from ztfmatch.products.query import Cone
 from ztfmatch.survey import Unit
 
 PLACES = [(0.0, 0.0), (0.0, 89.5), (180.0, -30.0), (45.0, 41.8)]
@@ -282,7 +284,12 @@ BAD: dict[str, tuple[Callable[[], Query], str]] = {
     "polygon": (lambda: Query(polygon=(0, 0, 1, 1)), "a polygon of 4 numbers; expected pairs of RA and Dec"),
     "wide": (lambda: Query(polygon=(0, 0, 120, 0, 240, 0)), "reaches more than 80 degrees"),
     "moc": (lambda: Query(moc="nowhere.fits"), "nowhere.fits: cannot be read"),
+    "same vertex": (lambda: Query(polygon=(9, 90, 0, 0, 99, 90)), "fewer than three different vertices"),
     "id": (lambda: Query(objectids=[5]), "5 is no objectid"),
+    "huge id": (lambda: Query(objectids=[10**20]), "expected integers of at most 64 bits"),
+    "broken id": (lambda: Query(objectids=[1.5]), "objectids 1.5 ...: expected integers"),  # type: ignore[list-item]
+    "status": (lambda: Query(status="lost"), "status 'lost'; expected one of active, retired, any"),  # type: ignore[arg-type]
+    "twice": (lambda: Query(columns=["ra", "dec", "ra"]), "column 'ra' is asked for more than once"),
 }
 
 
@@ -312,3 +319,151 @@ def test_read_objectids_of_something_else_is_refused(tmp_path: Path, name: str, 
     (tmp_path / name).write_text(text)
     with pytest.raises(MetadataError, match=rf"{name}: expected objectids, one a line or a column 'objectid'"):
         read_objectids(tmp_path / name)
+
+
+class TestStatus:
+    """Objects of a reference that was regenerated once, beside those of one that was not."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def mixed(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+        place, rng = tmp_path_factory.mktemp("status"), np.random.default_rng(4)
+        (place / "new").mkdir()
+        references = []
+        for fid in (1, 2):
+            at, unit = scattered(60, 0.0, 0.0, rng), Unit(500, 20, fid)
+            references.append(reference_file(place, rows_at(*at), unit))
+            if fid == 1:
+                reference_file(place / "new", rows_at(at[0], at[1] + 0.3 / 3600.0), unit, RFID=2)
+            epochal_file(place, rows_at(*at), 5 * fid, unit)
+        storage = make_store(place / "store", references, seeds_per_tile=20)
+        append(storage, sorted(place.glob("*psfcat.fits")))
+        store = ztfmatch.open_store(place / "store")
+        store.rematch(str(place / "new"))
+        update_statistics(storage, runner())
+        return store.snapshot()
+
+    @staticmethod
+    def by_duckdb(snapshot: Snapshot, sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect() as connection:
+            for name in ("objects", "detections"):
+                files = f"read_parquet({snapshot.paths(name)}, hive_partitioning = false)"
+                connection.sql(f"create view {name} as from {files}")
+            return connection.sql(sql).fetchall()
+
+    AREAS: tuple[dict[str, Any], ...] = (
+        {"cone": (0.0, 0.0, 3 * 3600.0)},
+        {"box": (350.0, 10.0, -5.0, 5.0)},
+        {"polygon": (355.0, -5.0, 5.0, -5.0, 5.0, 5.0, 355.0, 5.0)},
+        {},
+    )
+
+    @pytest.mark.parametrize("area", AREAS, ids=lambda area: next(iter(area), "all"))
+    @pytest.mark.parametrize("status", [None, "active", "retired", "any"])
+    def test_query_by_status_gives_what_duckdb_finds(self, mixed: Snapshot, area: Any, status: Any) -> None:
+        meant = "true" if status == "any" else f"status = '{status or 'active'}'"
+        sql = f"select objectid, status from objects where {meant} order by objectid"
+        got = mixed.query(Query(status=status, **area)).to_arrow()
+        found = list(zip(got["objectid"].to_pylist(), got["status"].to_pylist(), strict=True))
+        assert found == self.by_duckdb(mixed, sql)
+        assert len(found) in (60, 120, 180)
+
+    def test_query_of_objectids_tells_the_status_of_each(self, mixed: Snapshot) -> None:
+        some = self.by_duckdb(mixed, "select objectid, status from objects order by objectid % 17, objectid limit 40")
+        assert {status for _, status in some} == {"active", "retired"}
+        unknown = some[0][0] + 9_000_000
+        answer = mixed.query(Query(objectids=[objectid for objectid, _ in some] + [unknown]))
+        rows = answer.to_arrow()
+        assert dict(zip(rows["objectid"].to_pylist(), rows["status"].to_pylist(), strict=True)) == dict(some)
+        assert answer.states() == {**dict(some), unknown: None}
+        active = mixed.query(Query(objectids=[objectid for objectid, _ in some], status="active")).to_arrow()
+        assert ids_of(active) == sorted(objectid for objectid, status in some if status == "active")
+
+    @pytest.mark.parametrize("where", [None, "nobs == 0", "nobs > 0", "isnull(magrms) and refmag + nobs >= 20"])
+    def test_statistics_of_retired_objects_are_those_of_no_epochs(self, mixed: Snapshot, where: str | None) -> None:
+        rows = mixed.query(Query("statistics", where, status="any")).to_arrow().to_pylist()
+        meant = {None: "true", "nobs == 0": "n = 0", "nobs > 0": "n > 0"}.get(where, "refmag + n >= 20")
+        counted = "select objectid, refmag, count(exposureid) n from objects left join detections using (objectid) "
+        sql = f"select objectid, n from ({counted} group by all) where {meant} order by objectid"
+        assert [(row["objectid"], row["nobs"]) for row in rows] == self.by_duckdb(mixed, sql)
+        assert all(row["nobs"] == 0 and row["medianmag"] is None for row in rows if row["status"] == "retired")
+
+    def test_lightcurves_of_retired_objects_are_empty(self, mixed: Snapshot) -> None:
+        assert mixed.query(Query("lightcurves", status="retired")).to_arrow().num_rows == 0
+        every = self.by_duckdb(mixed, "select count(*) from detections")
+        assert [(mixed.query(Query("lightcurves", status="any")).to_arrow().num_rows,)] == every
+
+
+def test_query_holds_no_more_than_a_tile(snapshot: Snapshot) -> None:
+    """Of Arrow's memory; the answer is many times a tile."""
+    pool, before, largest, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
+    for part in snapshot.query(Query("statistics")):
+        largest = max(largest, part.nbytes)
+        most = max(most, pool.bytes_allocated() - before)
+        del part
+    whole = snapshot.query(Query("statistics")).to_arrow().nbytes
+    assert whole > 15 * largest
+    assert most < 8 * largest
+
+
+@pytest.mark.parametrize("select", ["objects", "statistics", "lightcurves"])
+def test_query_of_some_columns_is_that_part_of_all(snapshot: Snapshot, select: Any) -> None:
+    asked = {"where": "magrms > 0.05 and nobs >= 3 and refmag < 19", "box": (0.0, 360.0, -60.0, 60.0)}
+    whole = snapshot.query(Query(select, **asked)).to_arrow()
+    keys = ["objectid", "hmjd"] if select == "lightcurves" else ["objectid"]
+    for name in whole.column_names[:: 1 if select == "objects" else 5]:
+        rows = snapshot.query(Query(select, columns=list(dict.fromkeys([*keys, name])), **asked)).to_arrow()
+        assert rows[name].equals(whole[name]), name
+    assert whole.num_rows > 30
+
+
+@pytest.mark.parametrize("few", [1000, 0])
+@pytest.mark.parametrize(
+    "epochs", ["hmjd > 58517", "mag < 18.5 and hmjd < 58517", "programid == 1 or mag < 18", "fid == 2 and maglimit > 0"]
+)
+def test_query_of_epochs_is_what_duckdb_finds(
+    snapshot: Snapshot, epochs: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ztfmatch.products.search._FEW", few)
+    every = snapshot.lightcurves(objectid=snapshot.table("objects")["objectid"].to_pylist())
+    sql = epochs.replace("==", "=").replace("mag <", "mag::DOUBLE <")
+    with duckdb.connect() as connection:
+        connection.register("every", every)
+        expected = connection.sql(f"select objectid, exposureid from every where {sql} order by all").fetchall()
+    got = snapshot.query(Query("lightcurves", epochs=epochs, columns=["objectid", "exposureid"])).to_arrow()
+    keys = [("objectid", "ascending"), ("exposureid", "ascending")]
+    rows = got.sort_by(keys)
+    assert list(zip(rows["objectid"].to_pylist(), rows["exposureid"].to_pylist(), strict=True)) == expected
+    assert "maglimit" in epochs or expected
+
+
+def test_box_of_no_width_holds_what_lies_on_it(snapshot: Snapshot, objects: pa.Table) -> None:
+    ra, dec = objects["ra"][7].as_py(), objects["dec"][7].as_py()
+    got = snapshot.query(Query(box=(ra, ra, dec, dec))).to_arrow()
+    assert objects["objectid"][7].as_py() in ids_of(got)
+    assert got.num_rows < 3
+    assert snapshot.query(Query(box=(0.0, 0.0, -90.0, 90.0))).to_arrow().num_rows == 0
+    assert snapshot.query(Query(box=(359.0, 360.0, -1.0, 1.0))).to_arrow().num_rows > 0
+
+
+WAYS: dict[str, Callable[[float, float], Any]] = {
+    "a query's cone": lambda ra, dec: Query(cone=(ra, dec, 1.0)).area,
+    "a query's box": lambda ra, dec: Query(box=(ra, ra, dec, dec)).area,
+    "a query's polygon": lambda ra, dec: Query(polygon=(0.0, 0.0, 1.0, 0.0, ra, dec)).area,
+    "a lightcurve's cone": lambda ra, dec: Cone(ra, dec, 1.0),
+    "a release's cone": lambda ra, dec: cone_region(ra, dec, 1.0),
+    "a release's polygon": lambda ra, dec: polygon_region((0.0, 0.0, 1.0, 0.0, ra, dec)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("ra", "dec", "said"),
+    [(361.0, 0.0, "right ascension 361.0 is outside -360..360"), (np.nan, 0.0, "right ascension nan is outside"),
+     (0.0, -90.1, "declination -90.1 is outside -90..90 degrees"), (0.0, np.inf, "declination inf is outside")],
+)  # fmt: skip
+def test_position_that_is_none_is_refused_in_the_same_words_everywhere(
+    way: str, ra: float, dec: float, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        WAYS[way](ra, dec)

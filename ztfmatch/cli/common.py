@@ -238,6 +238,14 @@ def bad_files(rows: list[dict[str, object]]) -> list[str]:
     return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
 
 
+def polygon_numbers(text: str) -> tuple[float, ...]:
+    """Numbers of an option --polygon."""
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: ``1 tile``, ``2,000 tiles``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

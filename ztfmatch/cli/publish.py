@@ -20,6 +20,7 @@ from ztfmatch.cli.common import (
     emit,
     json_option,
     open_store,
+    polygon_numbers,
     progress_bar,
     resource_options,
     size_text,
@@ -190,23 +191,16 @@ def region_options(command: AnyCommand) -> AnyCommand:
 
 def _region(cone: tuple[float, float, float] | None, polygon: str | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
-    from ztfmatch.products.publish import regions
+    from ztfmatch.products import area
 
     given = [name for name, value in (("--cone", cone), ("--polygon", polygon), ("--moc", moc)) if value is not None]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} contradict each other: give one of them.")
     if cone is not None:
-        return regions.cone_region(*cone)
+        return area.cone_region(*cone)
     if polygon is not None:
-        return regions.polygon_region(_numbers(polygon))
-    return None if moc is None else regions.moc_region(moc)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise click.UsageError(f"--polygon {text!r}: {error}; expected numbers 'RA DEC RA DEC ...'.") from None
+        return area.polygon_region(polygon_numbers(polygon))
+    return None if moc is None else area.moc_region(moc)
 
 
 @publish.command("tess", cls=Command)

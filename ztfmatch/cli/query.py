@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, json_option, open_store
+from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NAMED = 5
 _SHOWN = {
     "objects": ("objectid", "fid", "ra", "dec", "refmag", "refmagerr"),
     "statistics": ("objectid", "fid", "ra", "dec", "medianmag", "magrms", "chisq", "nobs", "ngoodobs"),
@@ -45,6 +46,12 @@ _SHOWN = {
 @click.option("--moc", type=_FILE, help="Coverage map: FITS, JSON or ASCII.")
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
 @click.option("--objectids", type=_FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
+@click.option(
+    "--status",
+    type=click.Choice(("active", "retired", "any")),
+    help="Of which objects: active (default), retired when their reference was regenerated, or any (default where "
+    "objectids are given).",
+)
 @click.option("--columns", metavar="NAME,NAME", help="Columns wanted; all by default, some on the terminal.")
 @click.option("--limit", type=click.IntRange(1), help="Most rows to give.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
@@ -52,14 +59,15 @@ _SHOWN = {
 @json_option
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, ...] | None,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
-          objectids: Path | None, columns: str | None, limit: int | None, snapshot: int | None, form: str | None,
-          output: Path | None, as_json: bool) -> None:  # fmt: skip
+          objectids: Path | None, status: str | None, columns: str | None, limit: int | None, snapshot: int | None,
+          form: str | None, output: Path | None, as_json: bool) -> None:  # fmt: skip
     """Find objects of a STORE by place, list and condition.
 
     Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
     comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull(); 'ztfmatch schema objects' and
-    'schema statistics' tell the columns. Parquet and CSV are written tile by tile, so that the answer may be larger
-    than memory.
+    'schema statistics' tell the columns. Of objectids that are asked for, those are named that no object has, and with
+    --select lightcurves those of retired objects, which have no epochs. Parquet and CSV are written tile by tile, so
+    that the answer may be larger than memory.
 
     \b
     Examples:
@@ -77,22 +85,36 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         epochs,
         cone or None,  # type: ignore[arg-type]
         box or None,  # type: ignore[arg-type]
-        None if polygon is None else _numbers(polygon),
+        None if polygon is None else polygon_numbers(polygon),
         moc,
         _ids(objectid, objectids),
         wanted,
+        status,  # type: ignore[arg-type]
     )
     answer = open_store(store).snapshot(snapshot).query(asked)
     rows = _write(answer, form, output, limit, wanted or list(_SHOWN[select]))
     if not rows:
         click.echo("ztfmatch: nothing found", err=True)
+    if objectid or objectids:
+        _tell(answer, store, select)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
+def _tell(answer: Any, store: str, select: str) -> None:
+    """Say which objectids are of no object, and which of none that has epochs."""
+    states = answer.states()
+    unknown = [number for number, state in states.items() if state is None]
+    if unknown:
+        click.echo(f"ztfmatch: {store} has no object {_named(unknown)} in snapshot {answer.snapshot}", err=True)
+    retired = [number for number, state in states.items() if state == "retired"]
+    if retired and select == "lightcurves":
+        said = f"retired, without epochs: {_named(retired)}; 'ztfmatch lineage' says what became of them"
+        click.echo(f"ztfmatch: {said}", err=True)
+
+
+def _named(numbers: list[int]) -> str:
+    """The first of some objectids, and how many more there are."""
+    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+    return ", ".join(map(str, numbers[:_NAMED])) + more
 
 
 def _ids(objectid: tuple[int, ...], objectids: Path | None) -> tuple[int, ...] | None:

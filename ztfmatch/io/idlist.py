@@ -27,7 +27,7 @@ def read_objectids(path: Path) -> npt.NDArray[np.int64]:
         ids = _of_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _of_text(path)
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OverflowError, OSError) as error:
         said = str(error).splitlines()[0]
         raise MetadataError(f"{path}: expected objectids, one a line or a column {_COLUMN!r}; {said}") from None
     return np.unique(ids)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, Footer, IdRange, RowGroup, read_footer, read_row_group
+from ztfmatch.io.parquet import DataFile, Footer, IdRange, RowGroup, open_file, read_footer, read_row_group
+from ztfmatch.io.scan import RowGroups, Wanted
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.rows import order_by_group
 from ztfmatch.survey import MAX_SOURCEID
@@ -49,9 +50,9 @@ def iterate_lightcurves(
     columns: Sequence[str],
     rows_in_flight: int = ROWS_IN_FLIGHT,
     witness: Callable[[Arrays], None] | None = None,
-    ids: IdRange | None = None,
+    wanted: Wanted | None = None,
 ) -> Iterator[Lightcurves]:
-    """Lightcurves of all objects in detection files, some at a time.
+    """Lightcurves of the objects in detection files, some at a time.
 
     Parameters
     ----------
@@ -64,12 +65,12 @@ def iterate_lightcurves(
         Bound of the rows given at a time, about; one object with more epochs is held whole.
     witness : callable, optional
         Called with the columns of each run of rows as it was read, every row once.
-    ids : IdRange, optional
-        Only objects of this range; row groups without any are not read.
+    wanted : Wanted, optional
+        Only these objects and epochs; what can have none of them is not read. By default all.
     """
-    wanted = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
-    held = [file for file in files if file.rows and (ids is None or file.holds_id([ids]))]
-    runs = [_Run(storage, file, read_footer(storage, file), wanted, ids) for file in held]
+    names = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
+    wanted = wanted or Wanted()
+    runs = [_Run(storage, file, read_footer(storage, file), names, wanted) for file in wanted.files(files)]
     for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
         parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
@@ -88,31 +89,28 @@ class _Run:
     file: DataFile
     footer: Footer
     columns: Sequence[str]
-    ids: IdRange | None = None
-    """Only these are wanted."""
-    _next: int = field(init=False)
-    """Row group to be read next."""
-    _stop: int = field(init=False)
-    """One past the last row group to be read."""
+    wanted: Wanted
+    _groups: list[int] = field(init=False)
+    """Row groups that may have something wanted."""
+    _next: int = field(default=0, init=False)
+    """Place among these of the one to be read next."""
     _held: Arrays | None = field(default=None, init=False)
     """Rows of the row group before the next that were not asked for yet."""
 
     def __post_init__(self) -> None:
-        groups = self.footer.groups
-        wanted = [g for g, group in enumerate(groups) if self._clipped(group.ids) is not None]
-        self._next, self._stop = (wanted[0], wanted[-1] + 1) if wanted else (0, 0)
+        self._groups = self.wanted.groups(self.file, self.footer.tail.metadata)
 
     def _clipped(self, ids: IdRange) -> IdRange | None:
         """What of a range is wanted; None if nothing is."""
-        if self.ids is None:
+        if self.wanted.span is None:
             return ids
-        low, high = max(ids[0], self.ids[0]), min(ids[1], self.ids[1])
+        low, high = max(ids[0], self.wanted.span[0]), min(ids[1], self.wanted.span[1])
         return (low, high) if low <= high else None
 
     @property
     def left(self) -> bool:
         """Whether rows may be left."""
-        return self._held is not None or self._next < self._stop
+        return self._held is not None or self._next < len(self._groups)
 
     @property
     def carried(self) -> int:
@@ -122,7 +120,7 @@ class _Run:
     def through(self, low: int, high: int) -> Arrays | None:
         """Rows with objectids of a range, the ranges ascending from call to call; None if there are none."""
         parts = []
-        while self._held is not None or (self.left and self.footer.groups[self._next].ids[0] <= high):
+        while self._held is not None or (self.left and self.footer.groups[self._groups[self._next]].ids[0] <= high):
             rows = self._held if self._held is not None else self._read()
             first, last = np.searchsorted(rows["objectid"], [low, high + 1])
             if last > first:
@@ -136,9 +134,10 @@ class _Run:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _read(self) -> Arrays:
-        rows = read_row_group(self.storage, self.file, self.footer, self._next, self.columns)
+        group = self._groups[self._next]
         self._next += 1
-        return numpy_columns(rows)
+        parquet = open_file(self.storage, self.file, self.footer.tail)
+        return numpy_columns(RowGroups(parquet, self.file).read([group], self.columns, self.wanted))
 
     def pieces(self) -> Iterator[RowGroup]:
         """Ranges of ids over which rows are spread evenly: row groups, or what these have of each unit.
@@ -146,7 +145,7 @@ class _Run:
         Within a unit ids are dense. Between units there are wide gaps, so of a row group with several units the ids
         are read. Of a piece that is wanted in part all rows are counted.
         """
-        for number in range(self._next, self._stop):
+        for number in self._groups[self._next :]:
             for piece in self._pieces_of(number, self.footer.groups[number]):
                 if (wanted := self._clipped(piece.ids)) is not None:
                     yield RowGroup(wanted, piece.rows)

@@ -64,10 +64,11 @@ def _of_ascii(text: str) -> Iterator[tuple[int, int, int]]:
 
 def _of_fits(content: bytes) -> Ranges:
     import io
+    import warnings
 
     from astropy.io import fits
 
-    with fits.open(io.BytesIO(content)) as hdus:
+    with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(content)) as hdus:
         if len(hdus) < 2:
             raise ValueError("it has no table")
         header, rows = hdus[1].header, hdus[1].data

@@ -240,15 +240,16 @@ def read_file_rows(
     """
     parquet = open_file(storage, file)
     if ranges is None:
-        return _guarded(file, lambda: parquet.read(columns=list(columns), use_threads=threads))
+        return guarded(file, lambda: parquet.read(columns=list(columns), use_threads=threads))
     key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
-    table = _guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=threads))
+    table = guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=threads))
     return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
 
 
-def _guarded(file: DataFile, read: Any) -> pa.Table:
+def guarded(file: DataFile, read: Any) -> Any:
+    """What a read of a file gives; what is not Parquet is an error that names it."""
     try:
         return read()
     except (StoreDamagedError, StorageError):
@@ -302,7 +303,7 @@ def read_footer(storage: Storage, file: DataFile) -> Footer:
 def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
     """Rows of one row group of a file."""
     parquet = open_file(storage, file, footer.tail)
-    return _guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
+    return guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
 
 
 def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[IdRange]) -> npt.NDArray[np.bool_]:
@@ -336,7 +337,7 @@ def iterate_batches(storage: Storage, file: DataFile, columns: Sequence[str], ro
     """Rows of a file in order, at most so many at a time."""
     batches = open_file(storage, file).iter_batches(rows, columns=list(columns), use_threads=False)
     while True:
-        batch = _guarded(file, lambda: next(batches, None))
+        batch = guarded(file, lambda: next(batches, None))
         if batch is None:
             return
         yield batch

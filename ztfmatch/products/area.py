@@ -1,4 +1,4 @@
-"""Parts of the sky that a query may name: cone, box, polygon, coverage map; which tiles they touch."""
+"""Parts of the sky as a person names them in numbers or by a file, checked here and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ztfmatch.io.moc import ORDER, read_moc
 from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.kernels.sphere import Floats, enclosing_cap, unit_vector
 from ztfmatch.kernels.tiling import Tile, Tiling
-from ztfmatch.products.query import check_position
 
 Mask = npt.NDArray[np.bool_]
 
+_HALF_CIRCLE_DEG: Final = 180.0
 _WIDEST_DEG: Final = 90.0
+_POLE_DEG: Final = 90.0
 _SLACK: Final = 1.01
 
 
@@ -101,12 +102,68 @@ class Box:
         return tiling.touched_by_cap(centre, _SLACK * 2.0 * math.asin(min(half_chord, 1.0)) + 1e-9)
 
 
+def check_position(ra: float, dec: float) -> None:
+    """Refuse a position in degrees that is none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
+        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
+    if not -90.0 <= dec <= 90.0:
+        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
+
+
+def check_radius(radius: float, most: float, unit: str) -> None:
+    """Refuse a radius that is none, or too large.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not 0.0 < radius <= most:
+        raise ConfigError(f"radius {radius} {unit} is outside (0, {most:.0f}]")
+
+
+def cone_region(ra: float, dec: float, radius_deg: float) -> Region:
+    """Circle on the sky, in degrees; the border belongs to it.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range, as from all that follow.
+    """
+    check_position(ra, dec)
+    check_radius(radius_deg, _HALF_CIRCLE_DEG, "deg")
+    return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
+
+
+def polygon_region(numbers: Sequence[float]) -> Region:
+    """Polygon of great circles from ``ra dec ra dec ...`` in degrees."""
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec, at least three")
+    vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    for ra, dec in vertices:
+        check_position(ra, dec)
+    if len({(0.0 if abs(dec) == _POLE_DEG else ra % 360.0, dec) for ra, dec in vertices}) < 3:
+        raise ConfigError("a polygon of fewer than three different vertices")
+    try:
+        return Region((Polygon(vertices),), f"a polygon of {len(vertices)} vertices")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def moc_region(path: Path) -> Region:
+    """Coverage map (MOC 2.0, space) from a file: FITS, JSON or ASCII; neither empty nor something else."""
+    ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
+    return Region((PixelSet(ranges),), f"the coverage map {path.name}")
+
+
 def cone_area(ra: float, dec: float, radius_arcsec: float) -> Area:
     """Circle: centre in degrees (ICRS), radius in arcsec, inclusive."""
-    check_position(ra, dec)
-    if not 0.0 < radius_arcsec <= 180 * 3600.0:
-        raise ConfigError(f"radius {radius_arcsec} arcsec is outside (0, {180 * 3600}]")
-    return _Shape(Region((Cap(ra % 360.0, dec, radius_arcsec / 3600.0),)))
+    check_radius(radius_arcsec, _HALF_CIRCLE_DEG * 3600.0, "arcsec")
+    return _Shape(cone_region(ra, dec, radius_arcsec / 3600.0))
 
 
 def box_area(west: float, east: float, south: float, north: float) -> Area:
@@ -116,23 +173,14 @@ def box_area(west: float, east: float, south: float, north: float) -> Area:
     if south > north:
         raise ConfigError(f"the box goes from declination {south} to {north}; expected the southern one first")
     whole = east - west >= 360.0
-    return Box(0.0, 360.0, south, north) if whole else Box(west % 360.0, east % 360.0 or 360.0, south, north)
+    return Box(0.0, 360.0, south, north) if whole else Box(west % 360.0, east % 360.0, south, north)
 
 
 def polygon_area(numbers: Sequence[float]) -> Area:
     """Polygon of great circles from ``ra dec ra dec ...`` in degrees."""
-    if len(numbers) % 2 or len(numbers) < 6:
-        raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec, at least three")
-    vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    for ra, dec in vertices:
-        check_position(ra, dec)
-    try:
-        return _Shape(Region((Polygon(vertices),)))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return _Shape(polygon_region(numbers))
 
 
 def moc_area(path: Path) -> Area:
     """Coverage map from a file: FITS, JSON or ASCII."""
-    ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
-    return _Shape(Region((PixelSet(ranges),)))
+    return _Shape(moc_region(path))

@@ -18,6 +18,7 @@ from ztfmatch.io.parquet import IdRange, read_rows
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, unit_vector
 from ztfmatch.kernels.tiling import Tile, fine_pixels
+from ztfmatch.products.area import check_position, check_radius
 from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES, STATISTICS
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import HMJD_MARGIN_DAY, unit_columns, unit_of_objectid
@@ -41,19 +42,6 @@ _PLACED: Final = ("objectid", "ra", "dec")
 """What has to be known of objects to find their epochs."""
 
 
-def check_position(ra: float, dec: float) -> None:
-    """Refuse a position in degrees that is none.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if not (math.isfinite(ra) and -360.0 <= ra <= 360.0):
-        raise ConfigError(f"right ascension {ra} is outside -360..360 degrees")
-    if not -90.0 <= dec <= 90.0:
-        raise ConfigError(f"declination {dec} is outside -90..90 degrees")
-
-
 @dataclass(frozen=True)
 class Cone:
     """A circle on the sky.
@@ -72,8 +60,7 @@ class Cone:
 
     def __post_init__(self) -> None:
         check_position(self.ra, self.dec)
-        if not 0.0 < self.radius_arcsec <= MAX_CONE_ARCSEC:
-            raise ConfigError(f"radius {self.radius_arcsec} arcsec is outside (0, {MAX_CONE_ARCSEC:.0f}]")
+        check_radius(self.radius_arcsec, MAX_CONE_ARCSEC, "arcsec")
 
     @property
     def centre(self) -> Floats:
@@ -174,9 +161,14 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     return with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()))
 
 
-def with_exposures(snapshot: SnapshotFiles, epochs: pa.Table, units: tuple[Any, Any, Any]) -> pa.Table:
-    """Add the unit of each epoch, given as arrays of rcid, field and fid, and LEDGER_COLUMNS of its exposure."""
-    table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist())
+def with_exposures(
+    snapshot: SnapshotFiles,
+    epochs: pa.Table,
+    units: tuple[Any, Any, Any],
+    columns: Sequence[str] = LEDGER_COLUMNS,
+) -> pa.Table:
+    """Add the unit of each epoch, given as arrays of rcid, field and fid, and columns of its exposure."""
+    table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist(), columns) if columns else epochs
     for name, values in zip(("rcid", "field", "fid"), units, strict=True):
         field = OBJECTS.schema.field(name)
         table = table.add_column(1, field, pa.array(values, field.type))
@@ -212,12 +204,11 @@ def _tiles_of_objects(snapshot: SnapshotFiles, objects: pa.Table) -> list[Tile]:
     return [snapshot.tiling.tiles[row] for row in np.unique(snapshot.tiling.index_of_fine(fine)).tolist()]
 
 
-def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int]) -> pa.Table:
-    """Add the columns of each epoch's exposure."""
-    columns = ("exposureid", *LEDGER_COLUMNS)
-    ledger = _ledger_of(snapshot, epochs, fields, columns)
+def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    """Add columns of each epoch's exposure."""
+    ledger = _ledger_of(snapshot, epochs, fields, ("exposureid", *columns))
     row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
-    for name in LEDGER_COLUMNS:
+    for name in columns:
         values = ledger[name].combine_chunks().take(row)
         epochs = epochs.append_column(EXPOSURES.schema.field(name), values)
     return epochs

@@ -1,13 +1,15 @@
 """Ask a snapshot for objects, statistics or lightcurves by place, objectid and condition, however many there are.
 
 The answer comes tile by tile, so that memory follows one tile and not the answer. Statistics are the stored ones where
-they are up to date, else computed from the epochs.
+they are up to date, else computed from the epochs. Of each table only those columns are read that decide or that are
+wanted, and the latter only where :mod:`ztfmatch.io.scan` finds a row that is.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,15 +20,16 @@ import pyarrow.compute as pc
 
 from ztfmatch.errors import ConfigError
 from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.io.parquet import read_rows, table_from_columns
+from ztfmatch.io.parquet import table_from_columns
+from ztfmatch.io.scan import Wanted, is_among, scan
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.statistics import stale_tiles
 from ztfmatch.products import area as areas
 from ztfmatch.products.expression import Condition, kinds_of, parse_condition
 from ztfmatch.products.query import LEDGER_COLUMNS, tiles_of_ids, with_exposures
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
-from ztfmatch.schema.sky import ACTIVE
+from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS, Table
+from ztfmatch.schema.sky import ACTIVE, RETIRED
 from ztfmatch.survey import unit_columns
 from ztfmatch.tasks.ledger import exposures_of_tile
 from ztfmatch.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
@@ -37,14 +40,18 @@ KINDS: Final = ("objects", "statistics", "lightcurves")
 _FEW: Final = 1000
 """Lightcurves that are read by their ids; of more the whole files of a tile are read."""
 
-_NEEDED: Final = ("objectid", "ra", "dec", "status")
+Status = Literal["active", "retired", "any"]
+STATUSES: Final = (ACTIVE, RETIRED, "any")
+
+_KEYS: Final = frozenset(DETECTIONS.sorted_by)
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked: rows of the active objects that meet all that is given.
+    """What is asked: rows of the objects that meet all that is given.
 
     Parameters
     ----------
@@ -65,6 +72,9 @@ class Query:
     objectids : sequence of int, optional
     columns : sequence of str, optional
         Columns wanted; all by default.
+    status : str, optional
+        Of which objects: ``active``, ``retired`` (a newer reference replaced theirs; they have no epochs any more) or
+        ``any``. By default those that are active; where objectids are given, any.
     """
 
     select: Kind = "objects"
@@ -76,6 +86,7 @@ class Query:
     moc: Path | str | None = None
     objectids: Sequence[int] | None = None
     columns: Sequence[str] | None = None
+    status: Status | None = None
 
     @property
     def area(self) -> areas.Area | None:
@@ -110,6 +121,39 @@ EPOCH_FIELDS: Final = (
 )
 
 
+@dataclass(frozen=True)
+class _ObjectSieve:
+    """Lets through the objects of a status in an area that meet a condition on their own columns."""
+
+    status: str | None
+    area: areas.Area | None
+    condition: Condition | None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns that decide."""
+        own = frozenset([*(["status"] if self.status else []), *(["ra", "dec"] if self.area else [])])
+        return own if self.condition is None else own | self.condition.columns
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """Columns whose bounds tell something."""
+        return frozenset() if self.condition is None else self.condition.bounded
+
+    def may_hold(self, bounds: pa.Table) -> Mask:
+        """Whether rows within bounds can be wanted."""
+        return np.ones(bounds.num_rows, bool) if self.condition is None else self.condition.may_hold(bounds)
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """Whether each row is wanted."""
+        kept = np.ones(rows.num_rows, bool)
+        if self.status is not None:
+            kept &= pc.equal(rows["status"], self.status).to_numpy()
+        if self.area is not None:
+            kept[kept] = self.area.contains(rows["ra"].to_numpy()[kept], rows["dec"].to_numpy()[kept])
+        return kept if self.condition is None else kept & self.condition.mask(rows)
+
+
 class Answer:
     """The rows that a query asks for, found as they are taken.
 
@@ -119,13 +163,21 @@ class Answer:
     def __init__(self, snapshot: SnapshotFiles, query: Query) -> None:
         if query.select not in KINDS:
             raise ConfigError(f"select {query.select!r}; expected one of {', '.join(KINDS)}")
+        if query.status not in (None, *STATUSES):
+            raise ConfigError(f"status {query.status!r}; expected one of {', '.join(STATUSES)}")
         self._snapshot, self._select = snapshot, query.select
+        self._ids = None if query.objectids is None else _distinct(query.objectids)
+        status = query.status or (ACTIVE if self._ids is None else "any")
+        self._status = None if status == "any" else status
         self._area = query.area
-        self._ids = None if query.objectids is None else np.unique(np.array(list(query.objectids), np.int64))
-        self._where = _condition(query.where, SOURCE_FIELDS, "where")
+        where = _condition(query.where, SOURCE_FIELDS, "where")
+        of_objects, rest = _divided(where, OBJECTS.names)
+        self._sieve = _ObjectSieve(self._status, self._area, of_objects)
+        self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
         if query.epochs is not None and query.select != "lightcurves":
             raise ConfigError(f"a condition on epochs needs select 'lightcurves', not {query.select!r}")
-        self._epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
+        epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
+        self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
         self.schema = _schema(query)
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -137,14 +189,32 @@ class Answer:
             if self._select != "lightcurves":
                 yield objects.select(self.schema.names).cast(self.schema)
             else:
-                yield from self._lightcurves(tile, np.sort(objects["objectid"].to_numpy()))
+                yield from self._lightcurves(tile, objects["objectid"].to_numpy())
+
+    @property
+    def snapshot(self) -> int:
+        """Number of the snapshot that is asked."""
+        return self._snapshot.number
+
+    def states(self) -> dict[int, str | None]:
+        """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
+        ids = np.zeros(0, np.int64) if self._ids is None else self._ids
+        found: dict[int, str | None] = dict.fromkeys(ids.tolist())
+        for tile in tiles_of_ids(self._snapshot, ids):
+            rows = self._scan(OBJECTS, tile, ["objectid", "status"], Wanted(ids))
+            found |= dict(zip(rows["objectid"].to_pylist(), rows["status"].to_pylist(), strict=True))
+        return found
+
+    @property
+    def _asked(self) -> set[str]:
+        """Columns of objects and statistics that are needed beside those that sieves look at."""
+        asked = {"objectid"} if self._status == ACTIVE else {"objectid", "status"}
+        asked |= set() if self._select == "lightcurves" else set(self.schema.names)
+        return asked | (set() if self._of_both is None else self._of_both.columns)
 
     @property
     def _needs_statistics(self) -> bool:
-        asked = set() if self._where is None else set(self._where.columns)
-        if self._select != "lightcurves":
-            asked |= set(self.schema.names)
-        return not asked <= set(OBJECTS.names)
+        return self._of_statistics is not None or not self._asked <= set(OBJECTS.names)
 
     def _tiles(self) -> list[Tile]:
         """Tiles that can hold any of the objects, in order of the sky."""
@@ -155,57 +225,78 @@ class Answer:
             wanted = of_ids if wanted is None else wanted & of_ids
         return [tile for tile in tiles if wanted is None or tile in wanted]
 
+    def _scan(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+        """Wanted rows of a tile, in the order of the table."""
+        files = self._snapshot.of_tile(table.name, tile)
+        rows = scan(self._snapshot.storage, files, columns, wanted)
+        rows = table.schema.empty_table().select(list(columns)) if rows is None else rows
+        keys = [(name, "ascending") for name in table.sorted_by if name in columns]
+        return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
+
     def _objects(self, tile: Tile, stale: bool) -> pa.Table:
         """Objects of the tile that are asked for, by objectid, with what columns the query needs."""
-        asked = {*_NEEDED, *(() if self._where is None else self._where.columns)}
-        asked |= set(self.schema.names) if self._select != "lightcurves" else set()
-        names = [name for name in OBJECTS.names if name in asked]
-        rows = read_rows(self._snapshot.storage, self._snapshot.of_tile(OBJECTS.name, tile), names)
-        rows = OBJECTS.schema.empty_table().select(names) if rows is None else rows
-        rows = rows.filter(pc.equal(rows["status"], ACTIVE))
-        if self._area is not None:
-            rows = rows.filter(pa.array(self._area.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
-        if self._ids is not None:
-            rows = rows.filter(pa.array(np.isin(rows["objectid"].to_numpy(), self._ids)))
-        rows = _unpacked(rows.sort_by("objectid"))
-        if rows.num_rows and self._needs_statistics:
-            names = [name for name in STATISTICS.names if name in asked and name != "objectid"]
-            rows = _beside(rows, self._statistics(tile, rows["objectid"].to_numpy(), stale), names)
-        return rows if self._where is None or not rows.num_rows else self._where.rows(rows)
+        names = [name for name in OBJECTS.names if name in self._asked]
+        rows = self._scan(OBJECTS, tile, names, Wanted(self._ids, self._sieve))
+        if not rows.num_rows or not self._needs_statistics:
+            return rows
+        statistics = self._statistics(tile, rows, stale)
+        kept = is_among(rows["objectid"].to_numpy(), statistics["objectid"].to_numpy())
+        if self._of_statistics is None and not kept.all():
+            raise RuntimeError("statistics that are up to date lack objects of their tile")
+        rows = rows.filter(pa.array(kept))
+        for name in statistics.column_names[1:]:
+            rows = rows.append_column(statistics.schema.field(name), statistics[name])
+        return rows if self._of_both is None else self._of_both.rows(rows)
 
-    def _statistics(self, tile: Tile, ids: Ids, stale: bool) -> pa.Table:
-        """Statistics of some of the tile's objects, by objectid: as stored if up to date, else as they are now."""
+    def _statistics(self, tile: Tile, objects: pa.Table, stale: bool) -> pa.Table:
+        """Statistics of the tile's objects that meet the condition on these, by objectid, which is the first column.
+
+        As stored if up to date, else as they are now. Retired objects have no stored ones: theirs are of no epochs.
+        """
+        names = ["objectid", *(name for name in STATISTICS.names[1:] if name in self._asked)]
+        ids = objects["objectid"].to_numpy()
+        if stale:
+            return self._computed(tile, ids).select(names)
+        rows = self._scan(STATISTICS, tile, names, Wanted(ids, self._of_statistics))
+        if self._status == ACTIVE:
+            return rows
+        retired = ids[pc.equal(objects["status"], RETIRED).to_numpy()]
+        return pa.concat_tables([rows, self._computed(None, retired).select(names).cast(rows.schema)]).sort_by(
+            "objectid"
+        )
+
+    def _computed(self, tile: Tile | None, ids: Ids) -> pa.Table:
+        """Statistics made now of the epochs in a tile, or of none; of objects that meet the condition on them."""
         snapshot = self._snapshot
-        if not stale:
-            rows = read_rows(snapshot.storage, snapshot.of_tile(STATISTICS.name, tile), STATISTICS.names)
-            rows = STATISTICS.schema.empty_table() if rows is None else rows
-            return rows.filter(pa.array(np.isin(rows["objectid"].to_numpy(), ids))).sort_by("objectid")
-        columns = ("exposureid", "programid")
-        ledger = exposures_of_tile(snapshot.storage, snapshot.of_table(EXPOSURES.name), tile, columns)
+        ledger = EXPOSURES.schema.empty_table()
+        if tile is not None:
+            columns = ("exposureid", "programid")
+            ledger = exposures_of_tile(snapshot.storage, snapshot.of_table(EXPOSURES.name), tile, columns)
         builder = StatisticsBuilder(ids, released_exposures(ledger))
-        files = snapshot.of_tile(DETECTIONS.name, tile)
-        for chunk in iterate_lightcurves(snapshot.storage, files, EPOCH_COLUMNS, ids=(int(ids[0]), int(ids[-1]))):
+        files = [] if tile is None else snapshot.of_tile(DETECTIONS.name, tile)
+        for chunk in iterate_lightcurves(snapshot.storage, files, EPOCH_COLUMNS, wanted=Wanted(ids)):
             builder.add(chunk)
-        return builder.table(snapshot.number)
+        rows = builder.table(snapshot.number)
+        return rows if self._of_statistics is None else self._of_statistics.rows(rows)
 
     def _lightcurves(self, tile: Tile, ids: Ids) -> Iterator[pa.Table]:
-        for epochs in self._epochs_of(tile, ids):
-            rows = with_exposures(self._snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()))
-            rows = rows if self._epochs is None else self._epochs.rows(_unpacked(rows))
+        asked = {*self.schema.names, *(() if self._of_epochs is None else self._of_epochs.columns)}
+        ledger = [name for name in LEDGER_COLUMNS if name in asked]
+        for epochs in self._epochs_of(tile, ids, [name for name in DETECTIONS.names if name in asked | _KEYS]):
+            rows = with_exposures(self._snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()), ledger)
+            rows = rows if self._of_epochs is None else self._of_epochs.rows(rows)
             if rows.num_rows:
                 yield rows.select(self.schema.names).cast(self.schema)
 
-    def _epochs_of(self, tile: Tile, ids: Ids) -> Iterator[pa.Table]:
+    def _epochs_of(self, tile: Tile, ids: Ids, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Epochs of some of the tile's objects, by objectid and time, some at a time."""
-        snapshot, files = self._snapshot, self._snapshot.of_tile(DETECTIONS.name, tile)
+        wanted = Wanted(ids, self._of_detections)
         if len(ids) <= _FEW:
-            rows = read_rows(snapshot.storage, files, DETECTIONS.names, [(i, i) for i in ids.tolist()])
-            if rows is not None and rows.num_rows:
-                yield rows.cast(DETECTIONS.schema).sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
+            yield self._scan(DETECTIONS, tile, columns, wanted)
             return
-        bounds = int(ids[0]), int(ids[-1])
-        for chunk in iterate_lightcurves(snapshot.storage, files, DETECTIONS.names, ids=bounds):
-            yield _table_of(chunk, ids)
+        files = self._snapshot.of_tile(DETECTIONS.name, tile)
+        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, wanted=wanted):
+            yield _table_of(chunk, columns)
 
     def to_arrow(self) -> pa.Table:
         """All rows, by objectid and time, in memory."""
@@ -240,6 +331,21 @@ def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Con
     return None if text is None else parse_condition(text, kinds_of(fields), option)
 
 
+def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Condition | None, Condition | None]:
+    """What of a condition needs but these columns, and the rest."""
+    return (None, None) if condition is None else condition.divided(names)
+
+
+def _distinct(objectids: Sequence[int]) -> Ids:
+    """Objectids, ascending, each once."""
+    ids = np.array(list(objectids))
+    if ids.size and ids.dtype.kind not in "iu":
+        raise ConfigError(
+            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
+        )
+    return np.unique(ids.astype(np.int64))
+
+
 def _schema(query: Query) -> pa.Schema:
     """Columns of the answer, dictionaries unpacked."""
     fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}[query.select]
@@ -247,27 +353,13 @@ def _schema(query: Query) -> pa.Schema:
     for name in query.columns or ():
         if name not in plain:
             raise ConfigError(f"{query.select} have no column {name!r}; there are {', '.join(plain)}")
+    twice = [name for name, number in Counter(query.columns or ()).items() if number > 1]
+    if twice:
+        raise ConfigError(f"column {twice[0]!r} is asked for more than once")
     return pa.schema([plain[name] for name in query.columns or plain])
 
 
-def _unpacked(rows: pa.Table) -> pa.Table:
-    """The same rows, dictionaries as plain values: conditions compare these."""
-    kinds = kinds_of(rows.schema)
-    return rows.cast(pa.schema([field.with_type(kinds[field.name]) for field in rows.schema]))
-
-
-def _beside(rows: pa.Table, statistics: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Rows with the columns of the same objects in another table, both by objectid; all are expected to be there."""
-    if not np.array_equal(rows["objectid"].to_numpy(), statistics["objectid"].to_numpy()):
-        raise RuntimeError("statistics that are up to date lack objects of their tile")
-    for name in names:
-        rows = rows.append_column(statistics.schema.field(name), statistics[name])
-    return rows
-
-
-def _table_of(chunk: Lightcurves, ids: Ids) -> pa.Table:
-    """Rows of those of some lightcurves whose objects are wanted."""
-    sizes = np.diff(chunk.offsets)
-    keep = np.repeat(np.isin(chunk.objectid, ids), sizes)
-    columns = {name: values[keep] for name, values in chunk.columns.items()}
-    return table_from_columns(DETECTIONS, {**columns, "objectid": np.repeat(chunk.objectid, sizes)[keep]})
+def _table_of(chunk: Lightcurves, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows of lightcurves."""
+    some = replace(DETECTIONS, columns=tuple(column for column in DETECTIONS.columns if column.name in columns))
+    return table_from_columns(some, {**chunk.columns, "objectid": np.repeat(chunk.objectid, np.diff(chunk.offsets))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ztfmatch.errors import ConfigError, StorageError
+
 _DECIMALS = {"hmjd": 6, "mag": 4, "magerr": 4, "clrcoeff": 4, "ra": 7, "dec": 7}
 
 
@@ -24,7 +27,15 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """One Parquet file of many tables, there whole or not at all; the number of rows."""
+    """One Parquet file of many tables, there whole or not at all; the number of rows.
+
+    Raises
+    ------
+    ConfigError
+        If it is a pipe.
+    """
+    if path.is_fifo():
+        raise ConfigError(f"{path} is a pipe, into which Parquet cannot be written: ask for CSV, or give a file")
     with _beside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
         rows = 0
         for table in tables:
@@ -59,13 +70,26 @@ def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Another name to write to, which is made the file's own when the block ends well."""
-    part = path.with_name(f"{path.name}#{secrets.randbelow(10**12)}")
+    """Another name to write to, which is made the file's own when the block ends well.
+
+    What is there and is no regular file, a device or a pipe, is written to as it is: nothing may take its place. A link
+    stays one to the file that is written.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    place = path.resolve()
+    part = place.with_name(f"{place.name}#{secrets.randbelow(10**12)}")
     try:
         yield part
-        part.replace(path)
+        part.replace(place)
+    except OSError as error:
+        if str(part) not in str(error):
+            raise
+        raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_csv(table: pa.Table, stream: BinaryIO) -> None:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ztfmatch.io.matchfilewriter import MatchfileWriter, writing_matchfile
 from ztfmatch.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.io.parquet import DataFile, iterate_batches, read_rows
+from ztfmatch.io.scan import Wanted
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import legacy
@@ -206,7 +207,7 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     ids = objects["objectid"].to_numpy()
     statistics = _statistics(_no_epochs(), np.zeros(len(ids) + 1, np.int64), unit.exposures)
     storage, files = unit.snapshot.storage, unit.files(DETECTIONS.name)
-    for chunk in iterate_lightcurves(storage, files, _KEPT, ROWS_IN_FLIGHT, ids=unit.ids):
+    for chunk in iterate_lightcurves(storage, files, _KEPT, ROWS_IN_FLIGHT, wanted=Wanted(span=unit.ids)):
         found = np.searchsorted(ids, chunk.objectid)
         for name, values in _statistics(chunk.columns, chunk.offsets, unit.exposures).items():
             statistics[name][found] = values

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.io.scan import Wanted
 from ztfmatch.io.scope import Quality, ReleaseScope
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
@@ -117,7 +118,9 @@ def released(source: Source, columns: Sequence[str], rows_in_flight: int = ROWS_
     """Lightcurves of the objects wanted, some at a time, with what of their epochs is in scope."""
     wanted = list(dict.fromkeys([*columns_that_decide(source.scope), *columns]))
     read = [name for name in wanted if name != "clrcoeff"]
-    for chunk in iterate_lightcurves(source.storage, source.detections, read, rows_in_flight, ids=source.ids):
+    for chunk in iterate_lightcurves(
+        source.storage, source.detections, read, rows_in_flight, wanted=Wanted(span=source.ids)
+    ):
         yield _released(source, chunk, wanted)
 
 

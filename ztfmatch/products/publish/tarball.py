@@ -26,7 +26,7 @@ from ztfmatch.products.publish.publication import (
     manifest_text,
     outputs_of,
 )
-from ztfmatch.products.publish.regions import tess_sector
+from ztfmatch.products.publish.sectors import tess_sector
 from ztfmatch.runner import Runner
 from ztfmatch.tasks.bulk import write_unit
 

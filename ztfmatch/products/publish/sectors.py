@@ -1,19 +1,16 @@
-"""Regions of the sky that a user names: cones, polygons, coverage maps (MOC), sectors of TESS."""
+"""Sectors of TESS: what they see, and when."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.io.moc import read_moc
-from ztfmatch.kernels.region import Cap, PixelSet, Polygon, Region
-from ztfmatch.products.query import check_position
+from ztfmatch.kernels.region import Polygon, Region
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
 _MJD_OF_JD: Final = 2_400_000.5
@@ -25,51 +22,6 @@ _ROWS: Final = (0.5, 2048.5)
 """Edges of the pixels of a CCD that see the sky, as tess-point counts them."""
 _POINTS_A_SIDE: Final = 6
 """Two degrees apart, between which distortion bends a side by arcseconds."""
-
-
-def cone_region(ra: float, dec: float, radius_deg: float) -> Region:
-    """Circle on the sky, in degrees.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range.
-    """
-    check_position(ra, dec)
-    if not 0.0 < radius_deg <= 180.0:
-        raise ConfigError(f"radius {radius_deg} deg is outside (0, 180]")
-    return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
-
-
-def polygon_region(numbers: Sequence[float]) -> Region:
-    """Polygon of great circles from ``ra dec ra dec ...`` in degrees.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than three vertices, or it is too large.
-    """
-    if len(numbers) % 2:
-        raise ConfigError(f"a polygon of {len(numbers)} numbers; expected pairs of RA and Dec")
-    vertices = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    for ra, dec in vertices:
-        check_position(ra, dec)
-    try:
-        return Region((Polygon(vertices),), f"a polygon of {len(vertices)} vertices")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-def moc_region(path: Path) -> Region:
-    """Coverage map (MOC 2.0, space) from a file: FITS, JSON or ASCII.
-
-    Raises
-    ------
-    ConfigError
-        If the file is no MOC or an empty one.
-    """
-    ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
-    return Region((PixelSet(ranges),), f"the coverage map {path.name}")
 
 
 @dataclass(frozen=True)
