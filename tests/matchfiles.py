@@ -100,7 +100,8 @@ def set_times(rows: np.ndarray) -> None:
     """Set hjd of where and when the rows are."""
     lon, lat = np.radians(rows["ra"]), np.radians(rows["dec"])
     xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-    rows["hjd"] = rows["mjd"] + (xyz * observer_vectors(rows["mjd"])).sum(axis=1) + 2400000.5
+    times, when = np.unique(rows["mjd"], return_inverse=True)
+    rows["hjd"] = rows["mjd"] + (xyz * observer_vectors(times)[when]).sum(axis=1) + 2400000.5
 
 
 def _attributes(unit: Unit) -> dict[str, Any]:

@@ -83,14 +83,12 @@ def read_documents(files: list[Path]) -> int:
 
 def import_files(files: list[Path], store: Path) -> int:
     """Into a store that is made of them, in this process."""
-    shutil.rmtree(store, ignore_errors=True)
     config = ImportConfig(create=ztfmatch.StoreConfig())
     return import_matchfiles(store, [str(file) for file in files], config)[1].matched
 
 
 def import_by_command(command: list[str], files: list[Path], store: Path) -> int:
     """The whole command in a process of its own, from start to exit."""
-    shutil.rmtree(store, ignore_errors=True)
     words = [*command, "import", "matchfile", str(store), *map(str, files), "--create", "--json"]
     return int(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["matched"])
 
@@ -116,6 +114,7 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     files = [make_file(place, number, options.sources, options.exposures) for number in range(options.files)]
     rows, store = len(files) * options.sources * options.exposures, place / "store"
+    shutil.rmtree(store, ignore_errors=True)
     import_files(files[:1], store)  # compiles what numba caches
     contenders: dict[str, Callable[[], int]] = {
         "import, warm process": lambda: import_files(files, store),
@@ -124,7 +123,8 @@ def main() -> None:
     }
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.repeat):
-        for name, work in contenders.items():
+        for name, work in reversed(contenders.items()):
+            shutil.rmtree(store, ignore_errors=True)
             rates[name].append(rows / cpu_seconds(work, rows))
     size = sum(path.stat().st_size for path in (store / "data").rglob("*.parquet"))
     source = sum(file.stat().st_size for file in files)

@@ -141,8 +141,10 @@ class Matchfile:
         return int(self._table("transientdata").nrows)
 
     def batches(self, rows: int = ROWS_AT_A_TIME) -> Iterator[Batch]:
-        """All epochs, some at a time: those of sources, then those of transients."""
+        """All epochs, some at a time: those of sources, then those of transients; whole chunks of the file, if more."""
         table, room = self._table("sourcedata"), np.empty(0, layout.SOURCEDATA)
+        chunk = int((table.chunkshape or (1,))[0])
+        rows = -(-rows // chunk) * chunk
         for start in range(0, self.nepochs, rows):
             n = min(rows, self.nepochs - start)
             if table.dtype == layout.SOURCEDATA:
@@ -170,7 +172,7 @@ def open_matchfile(source: str) -> Iterator[Matchfile]:
     tables = pytables()
     Stamp.of(source)
     try:
-        with tables.open_file(source, "r") as file:
+        with tables.open_file(source, "r", chunk_cache_size=0) as file:  # batches are of whole chunks, none read twice
             yield Matchfile(source, file)
     except (tables.HDF5ExtError, tables.NodeError, OSError, EOFError) as error:
         said = next(iter(str(error).strip().splitlines()), "")

@@ -188,9 +188,14 @@ class Fates:
         }
 
     @property
+    def _exposureids(self) -> Rows:
+        """Of the exposures."""
+        return np.array([exposure.exposureid for exposure in self._exposures], np.int64)
+
+    @property
     def exposureid(self) -> Rows:
         """Exposureid of each row, shape (N,)."""
-        return np.array([exposure.exposureid for exposure in self._exposures], np.int64)[self.exposure]
+        return self._exposureids[self.exposure]
 
     def epochs(self) -> Rows:
         """Rows that are epochs of the tile's objects, by objectid, time, exposureid."""
@@ -200,7 +205,8 @@ class Fates:
     def orphans(self) -> Rows:
         """Rows that are orphans of the tile, by unit, time, exposureid, sourceid."""
         rows = np.flatnonzero(self.reason >= 0)
-        keys = (self.sourceid[rows], self.exposureid[rows], self.hmjd[rows], *self._units(rows).T[::-1])
+        exposureid = self._exposureids[self.exposure[rows]]
+        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1])
         return rows[np.lexsort(keys)]
 
     def _units(self, rows: Rows) -> npt.NDArray[np.int16]:
