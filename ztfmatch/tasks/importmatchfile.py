@@ -139,9 +139,9 @@ def import_epochs(task: ImportTask) -> dict[str, Any]:
     result: dict[str, Any] = {"files": [], "exposureid": [], "matched": [], "orphans": [], "moved": 0}
     fine = fine_pixels(rows["ra"], rows["dec"]) if len(task.tiles) > 1 else None
     for number, part in enumerate(task.tiles):
-        near = np.flatnonzero(in_tile_or_margin(fine, part.tile)) if fine is not None else np.arange(rows.rows)
+        near = None if fine is None else np.flatnonzero(in_tile_or_margin(fine, part.tile))
         seeds = read_seeds(SeedSource(task.storage, part.tile, part.objects, task.radius_arcsec), {task.file.unit})
-        fates = Fates(part.tile, task.exposures, seeds, len(near))
+        fates = Fates(part.tile, task.exposures, seeds, rows.rows if near is None else len(near))
         decide_all(rows, fates, near)
         result["files"] += [file.to_json() for file in _write(task, f"{task.part}-{number}", rows, near, fates)]
         for name, values in fates.counts().items():
@@ -183,21 +183,27 @@ def _of_transients(records: Records, first_row: int, exposure: npt.NDArray[np.in
     return {"row": first_row + taken, **{name: records[name][taken] for name in _OF_TRANSIENT}}
 
 
-def _write(task: ImportTask, part: str, rows: RowBuffer, near: Rows, fates: Fates) -> Iterator[DataFile]:
+def _write(task: ImportTask, part: str, rows: RowBuffer, near: Rows | None, fates: Fates) -> Iterator[DataFile]:
+    """Write epochs and orphans of a tile, which considered all rows or those ``near``."""
     for number, chosen in enumerate(pieces(fates.epochs())):
         to = Destination(task.storage, DETECTIONS, fates.tile, task.commit, f"{part}-{number:04d}")
-        yield fates.write_epochs(to, chosen, rows.columns(_KEPT, near[chosen]))
+        yield fates.write_epochs(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
     for number, chosen in enumerate(pieces(fates.orphans())):
         to = Destination(task.storage, ORPHANS, fates.tile, task.commit, f"{part}-{number:04d}")
-        yield fates.write_orphans(to, chosen, rows.columns(_KEPT, near[chosen]))
+        yield fates.write_orphans(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
 
 
-def _moved(rows: RowBuffer, near: Rows, fates: Fates) -> int:
+def _among(near: Rows | None, chosen: Rows) -> Rows:
+    """Rows of the buffer that are some of those near a tile; all are where that is None."""
+    return chosen if near is None else near[chosen]
+
+
+def _moved(rows: RowBuffer, near: Rows | None, fates: Fates) -> int:
     """Epochs of the tile that the file has of another object or of a transient, and orphans that it has of a source."""
     epochs = np.flatnonzero(fates.group >= 0)
     orphans = np.flatnonzero(fates.reason >= 0)
-    elsewhere = fates.objectid[fates.group[epochs]] != rows["legacyid"][near[epochs]]
-    number = rows["legacyid"][near[orphans]] % 10**8
+    elsewhere = fates.objectid[fates.group[epochs]] != rows["legacyid"][_among(near, epochs)]
+    number = rows["legacyid"][_among(near, orphans)] % 10**8
     return int(elsewhere.sum() + (number < TRANSIENT_OFFSET).sum())
 
 
