@@ -1,22 +1,25 @@
-"""A few small catalogs and what each of them must look like in a store, found from each alone and by brute force."""
+"""A few small catalogs and what each of them must look like in a store, checked by brute force."""
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import corrected
 import numpy as np
 import pyarrow as pa
 from helpers import UNIT, append, brute_force, epochal_file, fate_in, make_store, reference_file, rows_at, table
 
-from ztfmatch.survey import Unit
+from ztfmatch.survey import Unit, refpsfcat_name
 
 OTHER = Unit(1550, 63, 1)
 BARE = Unit(500, 21, 2)
-"""Has no reference."""
+"""Has no reference at first."""
 
+UNITS = (UNIT, OTHER, BARE)
 EXPOSURES = [(unit, night) for night in range(4) for unit in (UNIT, OTHER)] + [(BARE, 0)]
 SEEDS_PER_TILE = 16
 EXTENT_ARCSEC = 60.0
@@ -24,44 +27,146 @@ CONTENT = ("detections", "orphans", "exposures")
 CODES = {"cut": "truncated", "junk": "not-fits"}
 """Contents that cannot be used, and what a store says of them."""
 
+FIRST = "first"
+REFERENCES = (FIRST, "second", "third", "cut")
+"""Directories of references: those that a store is made of, those regenerated, and damaged ones."""
+
+FOREIGN = Unit(777, 3, 3)
+MODEL = (0.02, -5e-4, 1.7e-9, -4.4e-18)
+
+
+@dataclass(frozen=True)
+class SetOfCorrections:
+    """What a directory of corrections has."""
+
+    units: tuple[Unit, ...]
+    offsets: tuple[Unit, ...]
+    errors: tuple[Unit, ...]
+    measured: Mapping[int, tuple[float, float, int]]
+    """Columns of RELATIVE by exposure."""
+
+
+RELATIVE = ("relzp", "relzprms", "nrelzp")
+SETS = {
+    "early": SetOfCorrections((UNIT, OTHER), (UNIT,), (UNIT,), {0: (0.0125, 0.03, 77), 1: (-0.02, 0.01, 9)}),
+    "late": SetOfCorrections((OTHER, BARE), (OTHER, BARE), (), {1: (0.004, 0.02, 50), 3: (0.001, 0.5, 2)}),
+    "foreign": SetOfCorrections((FOREIGN,), (), (), {}),
+}
+"""Sets of corrections; the last has nothing for any catalog."""
+
 
 @dataclass(frozen=True)
 class SmallSurvey:
     """Catalogs by content: ``good``, ``other`` (another catalog of the same exposure), and the damaged ones."""
 
-    references: list[Path]
+    directory: Path
     names: list[str]
     data: dict[tuple[int, str], bytes]
     """By exposure and content."""
-    pieces: dict[tuple[int, str], dict[str, pa.Table]]
-    """By exposure and usable content: its rows of CONTENT in a store that holds nothing else."""
+    pieces: dict[tuple[int, str, str], dict[str, pa.Table]]
+    """By exposure, usable content and directory of references: its rows of CONTENT, uncorrected."""
+    photometry: dict[tuple[int, str, str], pa.Table]
+    """By exposure, usable content and set of corrections: MADE of all its rows, by sourceid."""
     ids: list[int]
     """Key of each exposure in the ledger."""
-    objects: pa.Table
+    objects: dict[tuple[Unit, str], pa.Table]
+    """By unit and directory of references: its rows, as of generation 0."""
     template: Path
-    """A store of the references, to be copied."""
+    """A store of the first references, to be copied."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Names of the sets of corrections."""
+
+    def reference(self, unit: Unit, variant: str) -> Path:
+        return self.directory / variant / refpsfcat_name(unit)
+
+    def corrections(self, name: str) -> Path:
+        return self.directory / "sets" / name
+
+
+MADE = ("mag", "magerr", "corrflags")
+"""Columns that corrections change."""
 
 
 def make_survey(directory: Path) -> SmallSurvey:
-    """Write references, make the contents of all catalogs, and learn from each alone what a store makes of it."""
+    """Write references, corrections and catalogs, and learn what a store makes of each catalog."""
     rng = np.random.default_rng(2018)
-    seeds = {unit: rng.uniform(-EXTENT_ARCSEC, EXTENT_ARCSEC, (2, 40)) for unit in (UNIT, OTHER)}
-    references = [reference_file(directory, rows_at(*_sky(*xy)), unit) for unit, xy in seeds.items()]
-    template = make_store(directory / "template", references, seeds_per_tile=SEEDS_PER_TILE)
-    names: list[str] = []
-    data: dict[tuple[int, str], bytes] = {}
-    pieces: dict[tuple[int, str], dict[str, pa.Table]] = {}
+    seeds = {unit: _seeds(rng) for unit in (UNIT, OTHER)}
+    survey = SmallSurvey(directory, [], {}, {}, {}, [], {}, directory / "template")
+    _write_references(survey, rng, seeds)
+    paths = {content: _write_catalogs(survey, rng, seeds, content) for content in ("good", "other")}
+    make_store(survey.template, _references(survey, FIRST), seeds_per_tile=SEEDS_PER_TILE)
+    survey.names.extend(path.name for path in paths["good"])
+    for i in range(len(EXPOSURES)):
+        survey.data[i, "cut"], survey.data[i, "junk"] = survey.data[i, "good"][: -2880 - 1], b"junk" * i + b"!"
+    for variant in REFERENCES[:3]:
+        for content, catalogs in paths.items():
+            _learn_matches(survey, variant, content, catalogs)
+    survey.ids.extend(_exposureids(paths["good"]))
+    for name in SETS:
+        _write_set(survey, name)
+        for content, catalogs in paths.items():
+            _learn_photometry(survey, name, content, catalogs)
+    return survey
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """Places on the sky, arcsec, shape (2, N)."""
+
+    sources: np.ndarray
+    strays: np.ndarray
+    """No reference has them at first, but many catalogs."""
+
+
+def _seeds(rng: np.random.Generator) -> _Seeds:
+    sources = rng.uniform(-EXTENT_ARCSEC, EXTENT_ARCSEC, (2, 40))
+    sources[:, -2:] = sources[:, :2] + 0.9  # blends
+    return _Seeds(sources, rng.uniform(-EXTENT_ARCSEC, EXTENT_ARCSEC, (2, 3)))
+
+
+def _regenerated(rng: np.random.Generator, seeds: _Seeds, variant: str) -> np.ndarray:
+    """Places of a variant's sources, in another order than before."""
+    x = seeds.sources
+    if variant == FIRST:
+        return x
+    if variant == "third":
+        parts = [x[:, :20], x[:, 26:], seeds.strays]
+    else:  # two blends merged, some split, some moved, some gone, some new
+        merged, split = (x[:, :2] + x[:, -2:]) / 2, x[:, 2:5]
+        new = rng.uniform(-EXTENT_ARCSEC, EXTENT_ARCSEC, (2, 3))
+        parts = [merged, split - 0.5, split + 0.5, x[:, 5:12] + 0.6, x[:, 12:15] + 0.03, x[:, 15:30], new]
+    places = np.concatenate(parts, axis=1)
+    return places[:, rng.permutation(places.shape[1])]
+
+
+def _write_references(survey: SmallSurvey, rng: np.random.Generator, seeds: dict[Unit, _Seeds]) -> None:
+    for variant in REFERENCES[:3]:
+        (survey.directory / variant).mkdir()
+        for unit in UNITS if variant != FIRST else (UNIT, OTHER):
+            places = _regenerated(rng, seeds.get(unit, seeds[UNIT]), variant)
+            mag = rng.uniform(-9.0, -4.0, places.shape[1])
+            reference_file(survey.directory / variant, rows_at(*_sky(*places), mag=mag), unit)
+    (survey.directory / "cut").mkdir()
+    for unit in UNITS:
+        survey.reference(unit, "cut").write_bytes(survey.reference(unit, "second").read_bytes()[: -2880 - 1])
+
+
+def _references(survey: SmallSurvey, variant: str) -> list[Path]:
+    return sorted((survey.directory / variant).iterdir())
+
+
+def _write_catalogs(
+    survey: SmallSurvey, rng: np.random.Generator, seeds: dict[Unit, _Seeds], content: str
+) -> list[Path]:
+    (survey.directory / content).mkdir()
+    paths = []
     for i, (unit, night) in enumerate(EXPOSURES):
-        for content in ("good", "other"):
-            rows = _detections(rng, seeds.get(unit, seeds[UNIT]))
-            program = 1 + (night + (unit is OTHER)) % 2
-            path = epochal_file(directory, rows, night, unit, PROGRMID=program, NMATCHES=500 if night != 2 else 3)
-            data[i, content] = path.read_bytes()
-            pieces[i, content] = _alone(directory / f"alone-{i}-{content}", references, path)
-        names.append(path.name)
-        data[i, "cut"], data[i, "junk"] = data[i, "good"][: -2880 - 1], b"junk" * i + b"!"
-    ids = [pieces[i, "good"]["exposures"]["exposureid"][0].as_py() for i in range(len(EXPOSURES))]
-    return SmallSurvey(references, names, data, pieces, ids, table(template, "objects"), Path(template.root))
+        rows = _detections(rng, seeds.get(unit, seeds[UNIT]))
+        program = 1 + (night + (unit is OTHER)) % 2
+        keys = {"PROGRMID": program, "NMATCHES": 500 if night != 2 else 3}
+        paths.append(epochal_file(survey.directory / content, rows, night, unit, **keys))
+        survey.data[i, content] = paths[-1].read_bytes()
+    return paths
 
 
 def _sky(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,24 +175,93 @@ def _sky(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (x / 3600.0 / np.cos(np.radians(dec))) % 360.0, dec
 
 
-def _detections(rng: np.random.Generator, seeds: np.ndarray) -> np.ndarray:
-    """Some seeds seen, a few of them twice, strays, and rows that cannot be used."""
-    seen = rng.random(seeds.shape[1]) < 0.7
-    near = seeds[:, seen] + rng.normal(0.0, 0.5, (2, seen.sum()))
-    twice = seeds[:, :4] + rng.uniform(-1.0, 1.0, (2, 4))
+def _detections(rng: np.random.Generator, seeds: _Seeds) -> np.ndarray:
+    """Some seeds and strays seen, a few seeds twice, what is never seen again, and rows that cannot be used."""
+    places = np.concatenate([seeds.sources, seeds.strays], axis=1)
+    seen = rng.random(places.shape[1]) < 0.7
+    near = places[:, seen] + rng.normal(0.0, 0.5, (2, seen.sum()))
+    twice = seeds.sources[:, :4] + rng.uniform(-1.0, 1.0, (2, 4))
     x, y = np.concatenate([near, twice, rng.uniform(-EXTENT_ARCSEC, EXTENT_ARCSEC, (2, 6))], axis=1)
     n = len(x)
     rows = rows_at(*_sky(x, y), flux=rng.uniform(-20.0, 4000.0, n), sigflux=rng.uniform(1.0, 30.0, n))
+    rows["xpos"], rows["ypos"] = rng.uniform(0.6, 3072.4, n), rng.uniform(0.6, 3080.4, n)
     rows["flags"] = rng.choice([0, 0, 0, 2, 4, -1], n)
     rows["ra"][-2:] = [np.nan, 400.0]
     return rows[rng.permutation(n)]
 
 
-def _alone(place: Path, references: list[Path], catalog: Path) -> dict[str, pa.Table]:
-    storage = make_store(place, references)
-    append(storage, [catalog])
-    assert fate_in(storage) == brute_force(references, [catalog])
-    return {name: table(storage, name) for name in CONTENT}
+def _learn_matches(survey: SmallSurvey, variant: str, content: str, catalogs: Sequence[Path]) -> None:
+    """What a store of some references makes of all catalogs of a content."""
+    references = _references(survey, variant)
+    storage = make_store(survey.directory / f"{variant}-{content}", references)
+    append(storage, catalogs)
+    assert fate_in(storage) == brute_force(references, catalogs)
+    rows = {name: _by_exposure(table(storage, name)) for name in CONTENT}
+    for i, exposureid in enumerate(_exposureids(catalogs)):
+        pieces = {name: parts.get(exposureid, parts[None]) for name, parts in rows.items()}
+        survey.pieces[i, content, variant] = pieces
+    objects = table(storage, "objects")
+    columns = np.stack([objects[name].to_numpy() for name in ("field", "rcid", "fid")], axis=1)
+    for unit in UNITS:
+        mine = (columns == (unit.field, unit.rcid, unit.fid)).all(axis=1)
+        survey.objects[unit, variant] = objects.filter(pa.array(mine)).combine_chunks()
+
+
+def _exposureids(catalogs: Iterable[Path]) -> list[int]:
+    return [int(path.name[4:18]) * 100 + unit.rcid for path, (unit, _) in zip(catalogs, EXPOSURES, strict=True)]
+
+
+def _by_exposure(rows: pa.Table) -> dict[int | None, pa.Table]:
+    ids = rows["exposureid"].to_numpy()
+    parts: dict[int | None, pa.Table] = {i: rows.filter(pa.array(ids == i)).combine_chunks() for i in set(ids.tolist())}
+    return parts | {None: rows.slice(0, 0)}
+
+
+# Corrections, by plain Python.
+
+
+def _write_set(survey: SmallSurvey, name: str) -> None:
+    held = SETS[name]
+    survey.digests[name] = corrected.write_set(
+        survey.corrections(name), held.units, held.offsets, dict.fromkeys(held.errors, MODEL),
+        {survey.ids[i]: values for i, values in held.measured.items()},
+    )  # fmt: skip
+
+
+def _learn_photometry(survey: SmallSurvey, name: str, content: str, catalogs: Sequence[Path]) -> None:
+    """What a set makes of the magnitudes of all catalogs of a content."""
+    storage = make_store(survey.directory / f"{name}-{content}", _references(survey, FIRST))
+    append(storage, catalogs, corrections=survey.corrections(name))
+    columns = ["exposureid", "sourceid", *MADE]
+    rows = pa.concat_tables([table(storage, kind).select(columns) for kind in ("detections", "orphans")])
+    for i, (unit, _) in enumerate(EXPOSURES):
+        mine = rows.filter(pa.array(rows["exposureid"].to_numpy() == survey.ids[i])).sort_by("sourceid")
+        survey.photometry[i, content, name] = mine.select(["sourceid", *MADE]).combine_chunks()
+        if unit in SETS[name].units:
+            _assert_corrected(survey, i, content, name)
+
+
+def _assert_corrected(survey: SmallSurvey, i: int, content: str, name: str) -> None:
+    """Every magnitude, error and flag is what plain Python makes of the measured values and the set."""
+    unit, piece = EXPOSURES[i][0], survey.pieces[i, content, FIRST]
+    magzp = piece["exposures"]["magzp"][0].as_py()
+    rows = [row for kind in ("detections", "orphans") for row in piece[kind].to_pylist()]
+    made = {row["sourceid"]: row for row in survey.photometry[i, content, name].to_pylist()}
+    assert len(made) == len(rows) > 0
+    for row in rows:
+        got = made[row["sourceid"]]
+        mag, flags = corrected.expected(unit, magzp, row, unit in SETS[name].offsets)
+        assert got["corrflags"] == flags
+        assert (got["mag"] is None) == (mag is None)
+        if mag is None:
+            continue
+        assert abs(got["mag"] - float(mag)) <= float(np.spacing(mag))
+        if unit not in SETS[name].errors:
+            assert got["magerr"] == row["magerr"]
+        elif got["mag"] <= 20.5:
+            a, b, c, d = MODEL
+            error = a + b * float(mag) + c * 10 ** (0.4 * float(mag)) + d * 10 ** (0.8 * float(mag))
+            assert abs(got["magerr"] / error - 1) < 1e-5
 
 
 # Statistics, as schema/statistics.py defines them, by numpy alone.

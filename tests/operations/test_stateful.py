@@ -20,12 +20,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from scripted_storage import Killed, ScriptedStorage, Trouble
 from small_survey import EXPOSURES, SmallSurvey, make_survey
 from store_checks import check_content, check_files, check_history, check_statistics, check_transients, named_files
-from store_model import Model
+from store_model import Model, State
 from store_operations import (
     PLACES,
     Append,
     Bench,
+    Correct,
     Operation,
+    Rematch,
     Rollback,
     Statistics,
     Transients,
@@ -132,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert committed == [False]
             if isinstance(error, CommitConflictError):
                 assert self.model.newest > before
-                assert not self._must_land(operation, other)
+                assert not self._must_land(operation, other, self.model.snapshots[before])
             else:
                 assert isinstance(operation, Rollback)
                 assert isinstance(other, Vacuum)
@@ -159,13 +161,18 @@ class StoreMachine(RuleBasedStateMachine):
         except SnapshotNotFoundError:
             assert isinstance(other, Rollback)  # a vacuum that runs now has declared it gone
 
-    def _must_land(self, operation: Operation, other: Operation) -> bool:
-        """Whether two operations cannot be in each other's way."""
-        if not isinstance(operation, Append):
-            return False
-        if isinstance(other, Append):
-            return not {i for i, _ in operation.catalogs} & {i for i, _ in other.catalogs}
-        return isinstance(other, Statistics | Transients)
+    def _must_land(self, operation: Operation, other: Operation, before: State) -> bool:
+        """Whether two operations cannot be in each other's way; what the other did is done."""
+        if isinstance(operation, Correct):
+            return True
+        if isinstance(operation, Append) and isinstance(other, Append):
+            same = {i for i, _ in operation.catalogs} & {i for i, _ in other.catalogs}
+            return not same and self.model.state.sets == before.sets
+        if isinstance(operation, Rematch) and isinstance(other, Append):
+            units = {unit for unit, _ in operation.references}
+            same = {EXPOSURES[i][0] for i, _ in other.catalogs} & units
+            return not same
+        return isinstance(operation, Append | Rematch) and isinstance(other, Statistics)
 
     def _finish(self, operation: Operation, storage: ScriptedStorage) -> None:
         expected = self._expectation(operation)
@@ -190,6 +197,10 @@ class StoreMachine(RuleBasedStateMachine):
         state = state_after(operation, self.bench, expected.target)
         if isinstance(operation, Append):
             self._check_append(operation, report)
+        if isinstance(operation, Rematch):
+            self._check_rematch(operation, report)
+        if isinstance(operation, Correct):
+            self._check_correct(operation, report, state)
         assert report.committed or state == self.model.state
         if report.committed:
             self._commit(operation, state)
@@ -200,10 +211,27 @@ class StoreMachine(RuleBasedStateMachine):
             assert ungrouped_tiles(open_snapshot(self.storage)) == []
 
     def _check_append(self, operation: Append, report: Any) -> None:
-        expected = self.model.append(self.bench.catalogs(operation))
+        expected = self.model.append(self.bench.catalogs(operation), operation.corrections)
         quarantined = {row["source"]: row["code"] for row in report.quarantined}
         assert (report.exposures, report.known, quarantined) == (expected.new, expected.known, expected.quarantined)
         assert report.committed == expected.commits(self.model.state)
+
+    def _check_rematch(self, operation: Rematch, report: Any) -> None:
+        expected = self.model.rematch(operation.references)
+        quarantined = {row["source"]: row["code"] for row in report.quarantined}
+        generations = {unit.unit: unit.generation for unit in report.units}
+        assert (generations, report.known, quarantined) == (expected.generations, expected.known, expected.quarantined)
+        assert report.committed == (expected.state != self.model.state)
+
+    def _check_correct(self, operation: Correct, report: Any, state: State) -> None:
+        before = self.model.state
+        given = [taken.corrections == operation.corrections for taken in state.exposures.values()]
+        changed = sum(taken.corrections != state.exposures[i].corrections for i, taken in before.exposures.items())
+        applies = operation.corrections is None or any(given)
+        assert (report.applies, report.committed) == (applies, state != before)
+        assert report.changed == changed
+        if operation.corrections is not None:
+            assert report.exposures == (sum(given) if applies else 0)
 
     def _learn_what_became_of(self, operation: Operation, expected: Expectation) -> None:
         """After a failure: it is all there, or nothing of it."""
