@@ -306,6 +306,22 @@ def test_lineage_follows_an_object_over_generations(sky: Path, tmp_path: Path) -
     assert snapshot.lightcurves(objectid=chain[2]).num_rows > 0
 
 
+def test_lineage_of_an_object_that_shares_a_transient_with_an_old_orphan_has_the_fraction_of_all(
+    tmp_path: Path,
+) -> None:
+    """The first night's detection is of the lost object, the second's, 2" away from it, was of none."""
+    arcsec = 1.0 / 3600.0
+    far = ([10.1, 10.2], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([10.0, *far[0]], [20.0, *far[1]]))])
+    nights = [rows_at([10.0], [20.0 + away * arcsec]) for away in (1.0, 2.0)]
+    append(storage, [epochal_file(tmp_path, rows, night) for night, rows in enumerate(nights)])
+    store = ztfmatch.Store(storage)
+    store.rematch(str(reference_file(tmp_path, rows_at(*far))))
+    (lost,) = (row for row in store.snapshot().lineage().to_pylist() if row["kind"] == "lost")
+    assert store.snapshot().table("transientdata")["transientid"].to_pylist() == [lost["newobjectid"]] * 2
+    assert (lost["nshared"], lost["fractionold"], lost["fractionnew"]) == (1, 1.0, 0.5)
+
+
 def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
     rows = rows_at([10.0, 10.1], [20.0, 20.0])
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
