@@ -11,17 +11,43 @@ from pathlib import Path
 import corrected
 import numpy as np
 import pyarrow as pa
-from helpers import UNIT, append, brute_force, epochal_file, fate_in, make_store, reference_file, rows_at, table
+from helpers import (
+    UNIT,
+    Fate,
+    append,
+    brute_force,
+    cartesian,
+    epochal_file,
+    fate_in,
+    judge,
+    make_store,
+    reference_file,
+    rows_at,
+    runner,
+    table,
+)
+from matchfiles import Content, make_content, write_matchfile
 
-from ztfmatch.survey import Unit, refpsfcat_name
+from ztfmatch.config import StoreConfig
+from ztfmatch.io.storage import Storage
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
+from ztfmatch.survey import Unit, matchfile_name, refpsfcat_name
 
 OTHER = Unit(1550, 63, 1)
 BARE = Unit(500, 21, 2)
 """Has no reference at first."""
 
-UNITS = (UNIT, OTHER, BARE)
+FILED = Unit(1550, 62, 1)
+"""Comes from matchfiles."""
+
+UNITS = (UNIT, OTHER, BARE, FILED)
 EXPOSURES = [(unit, night) for night in range(4) for unit in (UNIT, OTHER)] + [(BARE, 0)]
-SEEDS_PER_TILE = 16
+"""Those of catalogs."""
+
+MATCHFILES = {"young": 2, "grown": 3}
+"""Matchfiles of FILED, as contents of its exposures: how many of them each has."""
+
+SEEDS_PER_TILE = 40
 EXTENT_ARCSEC = 60.0
 CONTENT = ("detections", "orphans", "exposures")
 CODES = {"cut": "truncated", "junk": "not-fits"}
@@ -30,6 +56,9 @@ CODES = {"cut": "truncated", "junk": "not-fits"}
 FIRST = "first"
 REFERENCES = (FIRST, "second", "third", "cut")
 """Directories of references: those that a store is made of, those regenerated, and damaged ones."""
+
+LATER = (BARE, FILED)
+"""Units without a reference at first."""
 
 FOREIGN = Unit(777, 3, 3)
 MODEL = (0.02, -5e-4, 1.7e-9, -4.4e-18)
@@ -49,7 +78,7 @@ class SetOfCorrections:
 RELATIVE = ("relzp", "relzprms", "nrelzp")
 SETS = {
     "early": SetOfCorrections((UNIT, OTHER), (UNIT,), (UNIT,), {0: (0.0125, 0.03, 77), 1: (-0.02, 0.01, 9)}),
-    "late": SetOfCorrections((OTHER, BARE), (OTHER, BARE), (), {1: (0.004, 0.02, 50), 3: (0.001, 0.5, 2)}),
+    "late": SetOfCorrections((OTHER, BARE, FILED), (OTHER, BARE), (), {1: (0.004, 0.02, 50), 3: (0.001, 0.5, 2)}),
     "foreign": SetOfCorrections((FOREIGN,), (), (), {}),
 }
 """Sets of corrections; the last has nothing for any catalog."""
@@ -68,7 +97,7 @@ class SmallSurvey:
     photometry: dict[tuple[int, str, str], pa.Table]
     """By exposure, usable content and set of corrections: MADE of all its rows, by sourceid."""
     ids: list[int]
-    """Key of each exposure in the ledger."""
+    """Key of each exposure in the ledger: those of EXPOSURES, then those of matchfiles."""
     objects: dict[tuple[Unit, str], pa.Table]
     """By unit and directory of references: its rows, as of generation 0."""
     template: Path
@@ -77,7 +106,8 @@ class SmallSurvey:
     """Names of the sets of corrections."""
 
     def reference(self, unit: Unit, variant: str) -> Path:
-        return self.directory / variant / refpsfcat_name(unit)
+        """Where a reference is, or the matchfile whose sources a unit has."""
+        return self.directory / variant / (matchfile_name if variant in MATCHFILES else refpsfcat_name)(unit)
 
     def corrections(self, name: str) -> Path:
         return self.directory / "sets" / name
@@ -90,7 +120,8 @@ MADE = ("mag", "magerr", "corrflags")
 def make_survey(directory: Path) -> SmallSurvey:
     """Write references, corrections and catalogs, and learn what a store makes of each catalog."""
     rng = np.random.default_rng(2018)
-    seeds = {unit: _seeds(rng) for unit in (UNIT, OTHER)}
+    filed = _filed()
+    seeds = {unit: _seeds(rng) for unit in (UNIT, OTHER)} | {FILED: _of_matchfile(filed)}
     survey = SmallSurvey(directory, [], {}, {}, {}, [], {}, directory / "template")
     _write_references(survey, rng, seeds)
     paths = {content: _write_catalogs(survey, rng, seeds, content) for content in ("good", "other")}
@@ -102,6 +133,7 @@ def make_survey(directory: Path) -> SmallSurvey:
         for content, catalogs in paths.items():
             _learn_matches(survey, variant, content, catalogs)
     survey.ids.extend(_exposureids(paths["good"]))
+    _learn_matchfiles(survey, filed)
     for name in SETS:
         _write_set(survey, name)
         for content, catalogs in paths.items():
@@ -142,7 +174,7 @@ def _regenerated(rng: np.random.Generator, seeds: _Seeds, variant: str) -> np.nd
 def _write_references(survey: SmallSurvey, rng: np.random.Generator, seeds: dict[Unit, _Seeds]) -> None:
     for variant in REFERENCES[:3]:
         (survey.directory / variant).mkdir()
-        for unit in UNITS if variant != FIRST else (UNIT, OTHER):
+        for unit in (unit for unit in UNITS if variant != FIRST or unit not in LATER):
             places = _regenerated(rng, seeds.get(unit, seeds[UNIT]), variant)
             mag = rng.uniform(-9.0, -4.0, places.shape[1])
             reference_file(survey.directory / variant, rows_at(*_sky(*places), mag=mag), unit)
@@ -152,7 +184,8 @@ def _write_references(survey: SmallSurvey, rng: np.random.Generator, seeds: dict
 
 
 def _references(survey: SmallSurvey, variant: str) -> list[Path]:
-    return sorted((survey.directory / variant).iterdir())
+    """All but that of FILED, of which there are no catalogs."""
+    return sorted(path for path in (survey.directory / variant).iterdir() if path.name != refpsfcat_name(FILED))
 
 
 def _write_catalogs(
@@ -202,7 +235,7 @@ def _learn_matches(survey: SmallSurvey, variant: str, content: str, catalogs: Se
         survey.pieces[i, content, variant] = pieces
     objects = table(storage, "objects")
     columns = np.stack([objects[name].to_numpy() for name in ("field", "rcid", "fid")], axis=1)
-    for unit in UNITS:
+    for unit in (UNIT, OTHER, BARE):
         mine = (columns == (unit.field, unit.rcid, unit.fid)).all(axis=1)
         survey.objects[unit, variant] = objects.filter(pa.array(mine)).combine_chunks()
 
@@ -215,6 +248,80 @@ def _by_exposure(rows: pa.Table) -> dict[int | None, pa.Table]:
     ids = rows["exposureid"].to_numpy()
     parts: dict[int | None, pa.Table] = {i: rows.filter(pa.array(ids == i)).combine_chunks() for i in set(ids.tolist())}
     return parts | {None: rows.slice(0, 0)}
+
+
+# Matchfiles.
+
+
+def _filed() -> Content:
+    """The sky of FILED, near the others, on both sides of a border of tiles."""
+    return make_content(FILED, 30, MATCHFILES["grown"], 4, centre=(0.001, 41.80), first_mjd=58515.3)
+
+
+def _of_matchfile(content: Content) -> _Seeds:
+    """Its sources, and its transients as strays."""
+    return _Seeds(*(_plane(content.tables[name]) for name in ("sources", "transients")))
+
+
+def _plane(rows: np.ndarray) -> np.ndarray:
+    """Offsets that _sky turns into the positions of some rows."""
+    y = (rows["dec"] - math.degrees(math.asin(2.0 / 3.0))) * 3600.0
+    return np.stack([rows["ra"] * 3600.0 * np.cos(np.radians(rows["dec"])), y])
+
+
+def _learn_matchfiles(survey: SmallSurvey, content: Content) -> None:
+    """Write the matchfiles, and learn what a store makes of each, with its own sources or with references."""
+    for name, number in MATCHFILES.items():
+        (survey.directory / name).mkdir()
+        part = Content(FILED, dict(content.tables), content.attributes)
+        expids = np.sort(content.tables["exposures"]["expid"])[:number]
+        for rows in ("exposures", "sourcedata", "transientdata"):
+            part.tables[rows] = content.tables[rows][np.isin(content.tables[rows]["expid"], expids)]
+        path = write_matchfile(survey.directory / name, part)
+        for variant in (name, *REFERENCES[1:3]):
+            storage = Storage.at(survey.directory / f"{variant}-{name}")
+            if variant != name:
+                make_store(Path(storage.root), [survey.reference(FILED, variant)])
+            import_matchfiles(storage, [str(path)], ImportConfig(create=StoreConfig()), runner())
+            _assert_judged(storage)
+            _learn_matchfile(survey, variant, name, storage)
+    for variant in MATCHFILES:  # any of the epochs can be of the sources of either
+        for name in MATCHFILES:
+            for i in matchfile_exposures(name):
+                survey.pieces[i, name, variant] = survey.pieces[i, name, name]
+
+
+def _assert_judged(storage: Storage) -> None:
+    """Every epoch is of the object that brute force gives it, or of none."""
+    stored, objects = fate_in(storage), table(storage, "objects")
+    seeds = objects["objectid"].to_numpy(), cartesian(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+    columns = ["exposureid", "sourceid", "ra", "dec"]
+    rows = pa.concat_tables([table(storage, name).select(columns) for name in ("detections", "orphans")])
+    fate = Fate()
+    for exposureid, part in _by_exposure(rows).items():
+        if exposureid is not None:
+            judge(fate, exposureid, {name: part[name].to_numpy() for name in columns}, seeds, 1.5)
+    assert (fate.matched, fate.orphans) == (stored.matched, stored.orphans)
+    assert fate.matched
+
+
+def _learn_matchfile(survey: SmallSurvey, variant: str, name: str, storage: Storage) -> None:
+    rows = {kind: _by_exposure(table(storage, kind)) for kind in (*CONTENT, "imported")}
+    ids = sorted(exposureid for exposureid in rows["exposures"] if exposureid is not None)
+    assert survey.ids[len(EXPOSURES) :] in (ids, ids[:-1], [])
+    survey.ids[len(EXPOSURES) :] = ids
+    for i, exposureid in zip(matchfile_exposures(name), ids, strict=True):
+        survey.pieces[i, name, variant] = {kind: parts[exposureid] for kind, parts in rows.items()}
+    survey.objects[FILED, variant] = table(storage, "objects")
+
+
+def matchfile_exposures(name: str) -> range:
+    """Numbers of the exposures of a matchfile."""
+    return range(len(EXPOSURES), len(EXPOSURES) + MATCHFILES[name])
+
+
+def unit_of(exposure: int) -> Unit:
+    return EXPOSURES[exposure][0] if exposure < len(EXPOSURES) else FILED
 
 
 # Corrections, by plain Python.

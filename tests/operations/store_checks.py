@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import assert_same, table
-from small_survey import CONTENT, tolerance
+from small_survey import CONTENT, FILED, statistics_from_scratch, tolerance
 from store_lineage import Link, links, side
-from store_model import Model
+from store_model import Model, public
 from transient_groups import expected_groups, groups_of
 
 from ztfmatch.errors import SnapshotNotFoundError
@@ -42,6 +44,7 @@ def check_content(storage: Storage, model: Model, number: int) -> None:
     """A snapshot holds exactly the model's rows: none lost, none twice, every value."""
     assert_same({name: table(storage, name, number) for name in CONTENT}, model.content(number))
     assert_same({"objects": table(storage, "objects", number)}, {"objects": model.objects(number)})
+    check_matchfiles(storage, model, number)
     check_references(storage, model, number)
     check_corrections(storage, model, number)
     check_lineage(storage, model, number)
@@ -49,6 +52,16 @@ def check_content(storage: Storage, model: Model, number: int) -> None:
     rows = table(storage, "quarantine", number).to_pylist()
     assert {row["source"]: (row["code"], row["commit"]) for row in rows} == entries
     assert len(rows) == len(entries)
+
+
+def check_matchfiles(storage: Storage, model: Model, number: int) -> None:
+    """Every imported file once, and what it says beside of every epoch."""
+    rows = open_snapshot(storage, number).read("matchfiles").to_pylist()
+    found = {row["source"]: (row["nimported"], row["commit"]) for row in rows}
+    of_names = model.snapshots[number].matchfiles.items()
+    assert found == {str(model.survey.reference(FILED, name)): entry for name, entry in of_names}
+    assert len(rows) == len(found)
+    assert_same({"imported": table(storage, "imported", number)}, {"imported": model.imported(number)})
 
 
 def check_references(storage: Storage, model: Model, number: int) -> None:
@@ -145,7 +158,7 @@ def _assert_row(row: dict[str, object], expected: dict[str, float | None]) -> No
             np.testing.assert_allclose(got, value, rtol=tolerance(name), atol=1e-5, err_msg=name)
 
 
-def check_transients(storage: Storage, number: int) -> None:
+def check_transients(storage: Storage, model: Model, number: int) -> None:
     """No detection is of two; and where all is grouped that came in, they are what brute force gives."""
     groups = groups_of(storage, number)
     members = [key for of_group in groups.values() for key in of_group]
@@ -154,6 +167,20 @@ def check_transients(storage: Storage, number: int) -> None:
     assert sorted(ids) == sorted(groups)
     if not ungrouped_tiles(open_snapshot(storage, number)):
         assert groups == expected_groups(storage, number)
+        _check_transient_statistics(storage, model, number, groups)
+
+
+def _check_transient_statistics(
+    storage: Storage, model: Model, number: int, groups: Mapping[int, Iterable[tuple[int, int]]]
+) -> None:
+    """They are those of the orphans as they are now."""
+    content = model.content(number)
+    transient = {key: of for of, members in groups.items() for key in members}
+    keys = zip(content["orphans"]["exposureid"].to_pylist(), content["orphans"]["sourceid"].to_pylist(), strict=True)
+    epochs = content["orphans"].append_column("objectid", pa.array([transient.get(key, 0) for key in keys], pa.int64()))
+    expected = statistics_from_scratch(epochs, sorted(groups), public(content["exposures"]))
+    for row in open_snapshot(storage, number).read("transients").to_pylist():
+        _assert_row(row, expected[row["transientid"]])
 
 
 def named_files(store: Path, oldest: int, newest: int) -> set[str]:

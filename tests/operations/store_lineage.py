@@ -61,7 +61,9 @@ def side(
 
 def links(before: Side, after: Side) -> dict[tuple[int, int], Link]:
     """Every link by the ids of the old and the new one; 0 for none."""
-    both = Counter((before.nearest[key], after.nearest[key]) for key in before.nearest)
+    both = Counter(
+        (before.nearest[key], after.nearest[key]) for key in before.nearest if not _lost_anew(key, before, after)
+    )
     of_old, of_new = Counter(before.nearest.values()), Counter(after.nearest.values())
     pairs = {
         (old, new)
@@ -83,6 +85,11 @@ def links(before: Side, after: Side) -> dict[tuple[int, int], Link]:
     nothing = 0, None, None, None
     found |= {(old, 0): ("lost", *nothing) for old in before.places.keys() - linked_old}
     return found | {(0, new): ("new", *nothing) for new in after.places.keys() - linked_new if _objects(new)}
+
+
+def _lost_anew(key: Key, before: Side, after: Side) -> bool:
+    """Whether a detection is a transient's that was an object's only in that it had lost to another."""
+    return not _objects(after.nearest[key]) and key not in before.epochs
 
 
 def _least(old: int, new: int, of_old: Counter[int], of_new: Counter[int]) -> int:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from small_survey import (
     CODES,
     CONTENT,
-    EXPOSURES,
+    FILED,
     FIRST,
     MADE,
     RELATIVE,
@@ -21,7 +21,9 @@ from small_survey import (
     UNITS,
     Row,
     SmallSurvey,
+    matchfile_exposures,
     statistics_from_scratch,
+    unit_of,
 )
 
 from ztfmatch.survey import Unit
@@ -75,6 +77,8 @@ class State:
     """Corrections in the order in which they came in; the last is that of appends to come."""
     rematches: tuple[int, ...] = ()
     """Commits whose lineage there is."""
+    matchfiles: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Number of new exposures, and commit, by matchfile."""
 
     def variant(self, unit: Unit) -> str:
         """Reference that the unit's objects are from; a unit without one is what it is among the first."""
@@ -195,6 +199,18 @@ class Model:
         codes = {source: code for source, (code, _) in quarantined.items()}
         return ExpectedRematch(state, generations, known, codes)
 
+    def take_in(self, name: str) -> State:
+        """Where the import of a matchfile leads."""
+        number, before = self.newest + 1, self.state
+        if name in before.matchfiles:
+            return before
+        source = str(self.survey.reference(FILED, name))
+        fresh = [i for i in matchfile_exposures(name) if i not in before.exposures]
+        exposures = before.exposures | {i: Taken(name, source, number) for i in fresh}
+        references = {FILED: (Reference(name, source, number),)} | before.references
+        matchfiles = before.matchfiles | {name: (len(fresh), number)}
+        return replace(before, exposures=exposures, references=references, matchfiles=matchfiles)
+
     def correct(self, corrections: str | None) -> State:
         """Where a set of corrections, or none, leads."""
         before = self.state
@@ -220,8 +236,16 @@ class Model:
             tables[name] = pa.concat_tables([any_piece[name].slice(0, 0), *parts]).combine_chunks()
         return tables
 
+    def imported(self, number: int) -> pa.Table:
+        """What the matchfiles say beside, of all their epochs."""
+        parts = [self.survey.pieces[max(matchfile_exposures("young")), "young", "young"]["imported"].slice(0, 0)]
+        for i, entry in sorted(self.snapshots[number].exposures.items()):
+            if unit_of(i) == FILED:
+                parts.append(self.survey.pieces[i, entry.content, entry.content]["imported"])
+        return pa.concat_tables(parts).combine_chunks()
+
     def _piece(self, state: State, exposure: int, name: str) -> pa.Table:
-        entry, unit = state.exposures[exposure], EXPOSURES[exposure][0]
+        entry, unit = state.exposures[exposure], unit_of(exposure)
         piece = self.survey.pieces[exposure, entry.content, state.variant(unit)][name]
         if name == "exposures":
             return _with(piece, self._of_ledger(exposure, entry))
@@ -277,7 +301,8 @@ def public(ledger: pa.Table) -> set[int]:
 
 def _given(corrections: str | None, exposure: int) -> str | None:
     """The set that an exposure gets."""
-    return corrections if corrections is not None and EXPOSURES[exposure][0] in SETS[corrections].units else None
+    unit = unit_of(exposure)  # what matchfiles have is corrected already
+    return corrections if corrections is not None and unit != FILED and unit in SETS[corrections].units else None
 
 
 def _measured(corrections: str | None, exposure: int, taken: Taken) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import runner
 from hypothesis import strategies as st
-from small_survey import BARE, EXPOSURES, FIRST, REFERENCES, SETS, UNITS
+from small_survey import EXPOSURES, FILED, FIRST, LATER, MATCHFILES, REFERENCES, SETS, UNITS
 from store_checks import named_files
 from store_model import Catalog, Model, State
 
@@ -22,6 +22,7 @@ from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.compact import compact
 from ztfmatch.operations.correct import correct
 from ztfmatch.operations.history import rollback
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.transients import update_transients
@@ -97,7 +98,16 @@ class Correct:
     name: str = "correct"
 
 
-Operation = Append | Compact | Correct | Rematch | Rollback | Statistics | Transients | Vacuum
+@dataclass(frozen=True)
+class Import:
+    """A matchfile."""
+
+    matchfile: str
+    rows_per_task: int
+    name: str = "import"
+
+
+Operation = Append | Compact | Correct | Import | Rematch | Rollback | Statistics | Transients | Vacuum
 
 
 def _unit(reference: tuple[Unit, str]) -> Unit:
@@ -114,11 +124,12 @@ appends = st.builds(
 rematches = st.builds(
     Rematch,
     st.lists(st.tuples(st.sampled_from(UNITS), st.sampled_from(REFERENCES)), min_size=1, max_size=3, unique_by=_unit)
-    .map(lambda references: [(unit, name) for unit, name in references if unit != BARE or name != FIRST])
+    .map(lambda references: [(unit, name) for unit, name in references if unit not in LATER or name != FIRST])
     .filter(bool)
     .map(tuple),
     st.sampled_from([25, 1_000_000]),
 )
+imports = st.builds(Import, st.sampled_from(sorted(MATCHFILES)), st.sampled_from([25, 1_000_000]))
 corrections = st.builds(Correct, st.sampled_from([None, None, "early", "early", "late", "foreign"]))
 compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000_000, 100_000_000]))
 rollbacks = st.builds(Rollback, st.integers(0, 6))
@@ -127,7 +138,7 @@ transients = st.builds(Transients)
 vacuums = st.builds(Vacuum, st.integers(1, 4), st.sampled_from([0.0, 24.0]))
 late_vacuums = st.builds(Vacuum, st.integers(1, 4), st.just(24.0))
 contenders = st.one_of(appends, st.builds(Compact, st.just(2), st.just(100_000_000)), rematches, corrections)
-anything = (appends, appends, compactions, rollbacks, statistics, transients, rematches, corrections)
+anything = (appends, appends, compactions, rollbacks, statistics, transients, rematches, corrections, imports)
 operations = st.one_of(*anything, vacuums)
 beside_others = st.one_of(*anything, late_vacuums)
 
@@ -185,6 +196,9 @@ def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     if isinstance(operation, Rematch):
         sources = [str(bench.model.survey.reference(*reference)) for reference in operation.references]
         return rematch(storage, sources, RematchConfig(rows_per_task=operation.rows_per_task), runner())
+    if isinstance(operation, Import):
+        sources = [str(bench.model.survey.reference(FILED, operation.matchfile))]
+        return import_matchfiles(storage, sources, ImportConfig(rows_per_task=operation.rows_per_task), runner())
     if isinstance(operation, Correct):
         name = operation.corrections
         return correct(storage, None if name is None else bench.model.survey.corrections(name), runner())
@@ -205,6 +219,8 @@ def state_after(operation: Operation, bench: Bench, target: int | None) -> State
         return bench.model.append(bench.catalogs(operation), operation.corrections).state
     if isinstance(operation, Rematch):
         return bench.model.rematch(operation.references).state
+    if isinstance(operation, Import):
+        return bench.model.take_in(operation.matchfile)
     if isinstance(operation, Correct):
         return bench.model.correct(operation.corrections)
     if isinstance(operation, Rollback):

@@ -26,6 +26,7 @@ from store_operations import (
     Append,
     Bench,
     Correct,
+    Import,
     Operation,
     Rematch,
     Rollback,
@@ -172,6 +173,8 @@ class StoreMachine(RuleBasedStateMachine):
             units = {unit for unit, _ in operation.references}
             same = {EXPOSURES[i][0] for i, _ in other.catalogs} & units
             return not same
+        if isinstance(operation, Import):
+            return isinstance(other, Append | Correct | Statistics | Transients)
         return isinstance(operation, Append | Rematch) and isinstance(other, Statistics)
 
     def _finish(self, operation: Operation, storage: ScriptedStorage) -> None:
@@ -201,6 +204,8 @@ class StoreMachine(RuleBasedStateMachine):
             self._check_rematch(operation, report)
         if isinstance(operation, Correct):
             self._check_correct(operation, report, state)
+        if isinstance(operation, Import):
+            self._check_import(report, state)
         assert report.committed or state == self.model.state
         if report.committed:
             self._commit(operation, state)
@@ -222,6 +227,12 @@ class StoreMachine(RuleBasedStateMachine):
         generations = {unit.unit: unit.generation for unit in report.units}
         assert (generations, report.known, quarantined) == (expected.generations, expected.known, expected.quarantined)
         assert report.committed == (expected.state != self.model.state)
+
+    def _check_import(self, report: Any, state: State) -> None:
+        before = self.model.state
+        fresh = len(state.exposures) - len(before.exposures)
+        assert (report.committed, report.exposures) == (state != before, fresh)
+        assert (report.imported, report.known, report.quarantined) == (state != before, state == before, [])
 
     def _check_correct(self, operation: Correct, report: Any, state: State) -> None:
         before = self.model.state
@@ -264,7 +275,7 @@ class StoreMachine(RuleBasedStateMachine):
         for number in sorted(self.unchecked):
             check_content(self.storage, self.model, number)
             check_statistics(self.storage, self.model, number)
-            check_transients(self.storage, number)
+            check_transients(self.storage, self.model, number)
         self.unchecked.clear()
         self.sound = True
 
