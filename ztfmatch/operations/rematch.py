@@ -12,12 +12,13 @@ from typing import Final
 
 from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
-from ztfmatch.io.parquet import DataFile, read_rows
+from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.operations.ledger import units_since
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.recounts import recount_tasks
 from ztfmatch.operations.references import inspect_all, refusal
@@ -35,7 +36,7 @@ from ztfmatch.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.operations.transients import grouped_paths, transient_tasks
 from ztfmatch.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import EXPOSURES, ORPHANS, QUARANTINE, REFERENCES
+from ztfmatch.schema import ORPHANS, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE_KINDS
 from ztfmatch.survey import MAX_GENERATION, Unit
 from ztfmatch.tasks.ledger import recount
@@ -373,10 +374,7 @@ def _untouched(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tab
     units = {unit_of(row) for row in tables.found}
     if _generations(head, units) != _generations(plan.snapshot, units):
         return False
-    before = set(plan.snapshot.files.paths(EXPOSURES.name))
-    fresh = [file for file in head.of_table(EXPOSURES.name) if file.path not in before]
-    rows = read_rows(head.storage, fresh, ["field", "rcid", "fid"])
-    return rows is None or not any(unit_of(row) in plan.references for row in rows.to_pylist())
+    return units_since(plan.snapshot, head).isdisjoint(plan.references)
 
 
 def _generations(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Unit, tuple[int, str]]:
