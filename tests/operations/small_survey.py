@@ -41,7 +41,7 @@ FILED = Unit(1550, 62, 1)
 """Comes from matchfiles."""
 
 UNITS = (UNIT, OTHER, BARE, FILED)
-EXPOSURES = [(unit, night) for night in range(4) for unit in (UNIT, OTHER)] + [(BARE, 0)]
+EXPOSURES = [(unit, night) for night in range(4) for unit in (UNIT, OTHER)] + [(BARE, 0), (FILED, 0)]
 """Those of catalogs."""
 
 MATCHFILES = {"young": 2, "grown": 3}
@@ -184,8 +184,7 @@ def _write_references(survey: SmallSurvey, rng: np.random.Generator, seeds: dict
 
 
 def _references(survey: SmallSurvey, variant: str) -> list[Path]:
-    """All but that of FILED, of which there are no catalogs."""
-    return sorted(path for path in (survey.directory / variant).iterdir() if path.name != refpsfcat_name(FILED))
+    return sorted((survey.directory / variant).iterdir())
 
 
 def _write_catalogs(
@@ -235,7 +234,7 @@ def _learn_matches(survey: SmallSurvey, variant: str, content: str, catalogs: Se
         survey.pieces[i, content, variant] = pieces
     objects = table(storage, "objects")
     columns = np.stack([objects[name].to_numpy() for name in ("field", "rcid", "fid")], axis=1)
-    for unit in (UNIT, OTHER, BARE):
+    for unit in UNITS:
         mine = (columns == (unit.field, unit.rcid, unit.fid)).all(axis=1)
         survey.objects[unit, variant] = objects.filter(pa.array(mine)).combine_chunks()
 
@@ -285,10 +284,23 @@ def _learn_matchfiles(survey: SmallSurvey, content: Content) -> None:
             import_matchfiles(storage, [str(path)], ImportConfig(create=StoreConfig()), runner())
             _assert_judged(storage)
             _learn_matchfile(survey, variant, name, storage)
+            for of_catalog in ("good", "other") if variant == name else ():
+                _learn_catalog(survey, name, of_catalog, path)
     for variant in MATCHFILES:  # any of the epochs can be of the sources of either
         for name in MATCHFILES:
             for i in matchfile_exposures(name):
                 survey.pieces[i, name, variant] = survey.pieces[i, name, name]
+
+
+def _learn_catalog(survey: SmallSurvey, name: str, content: str, matchfile: Path) -> None:
+    """What a store makes of the catalog of FILED whose objects are of a matchfile."""
+    exposure = EXPOSURES.index((FILED, 0))
+    storage = Storage.at(survey.directory / f"{name}-{content}")
+    import_matchfiles(storage, [str(matchfile)], ImportConfig(create=StoreConfig()), runner())
+    append(storage, [survey.directory / content / survey.names[exposure]])
+    _assert_judged(storage)
+    rows = {kind: _by_exposure(table(storage, kind)) for kind in CONTENT}
+    survey.pieces[exposure, content, name] = {kind: parts[survey.ids[exposure]] for kind, parts in rows.items()}
 
 
 def _assert_judged(storage: Storage) -> None:
@@ -312,7 +324,8 @@ def _learn_matchfile(survey: SmallSurvey, variant: str, name: str, storage: Stor
     survey.ids[len(EXPOSURES) :] = ids
     for i, exposureid in zip(matchfile_exposures(name), ids, strict=True):
         survey.pieces[i, name, variant] = {kind: parts[exposureid] for kind, parts in rows.items()}
-    survey.objects[FILED, variant] = table(storage, "objects")
+    if variant == name:
+        survey.objects[FILED, variant] = table(storage, "objects")
 
 
 def matchfile_exposures(name: str) -> range:
@@ -321,7 +334,11 @@ def matchfile_exposures(name: str) -> range:
 
 
 def unit_of(exposure: int) -> Unit:
-    return EXPOSURES[exposure][0] if exposure < len(EXPOSURES) else FILED
+    return FILED if is_imported(exposure) else EXPOSURES[exposure][0]
+
+
+def is_imported(exposure: int) -> bool:
+    return exposure >= len(EXPOSURES)
 
 
 # Corrections, by plain Python.

@@ -21,6 +21,7 @@ from small_survey import (
     UNITS,
     Row,
     SmallSurvey,
+    is_imported,
     matchfile_exposures,
     statistics_from_scratch,
     unit_of,
@@ -30,6 +31,7 @@ from ztfmatch.survey import Unit
 
 GENERATION = 10**7
 LAST_GENERATION = 9
+WAITS = "no-reference"
 
 
 @dataclass(frozen=True)
@@ -202,14 +204,22 @@ class Model:
     def take_in(self, name: str) -> State:
         """Where the import of a matchfile leads."""
         number, before = self.newest + 1, self.state
+        source = str(self.survey.reference(FILED, name))
+        if name not in before.matchfiles and self.waits(before):
+            refused = _quarantine(before, {source: (WAITS, name)}, set(), number)
+            return replace(before, quarantine=refused)
+        before = replace(before, quarantine=_quarantine(before, {}, {source}, number))
         if name in before.matchfiles:
             return before
-        source = str(self.survey.reference(FILED, name))
         fresh = [i for i in matchfile_exposures(name) if i not in before.exposures]
         exposures = before.exposures | {i: Taken(name, source, number) for i in fresh}
         references = {FILED: (Reference(name, source, number),)} | before.references
         matchfiles = before.matchfiles | {name: (len(fresh), number)}
         return replace(before, exposures=exposures, references=references, matchfiles=matchfiles)
+
+    def waits(self, state: State) -> bool:
+        """Whether exposures of FILED wait for its reference, which a matchfile must not give them."""
+        return FILED not in state.references and any(unit_of(i) == FILED for i in state.exposures)
 
     def correct(self, corrections: str | None) -> State:
         """Where a set of corrections, or none, leads."""
@@ -240,7 +250,7 @@ class Model:
         """What the matchfiles say beside, of all their epochs."""
         parts = [self.survey.pieces[max(matchfile_exposures("young")), "young", "young"]["imported"].slice(0, 0)]
         for i, entry in sorted(self.snapshots[number].exposures.items()):
-            if unit_of(i) == FILED:
+            if is_imported(i):
                 parts.append(self.survey.pieces[i, entry.content, entry.content]["imported"])
         return pa.concat_tables(parts).combine_chunks()
 
@@ -301,8 +311,9 @@ def public(ledger: pa.Table) -> set[int]:
 
 def _given(corrections: str | None, exposure: int) -> str | None:
     """The set that an exposure gets."""
-    unit = unit_of(exposure)  # what matchfiles have is corrected already
-    return corrections if corrections is not None and unit != FILED and unit in SETS[corrections].units else None
+    if corrections is None or is_imported(exposure):  # what matchfiles have is corrected already
+        return None
+    return corrections if unit_of(exposure) in SETS[corrections].units else None
 
 
 def _measured(corrections: str | None, exposure: int, taken: Taken) -> str | None:

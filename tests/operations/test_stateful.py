@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from scripted_storage import Killed, ScriptedStorage, Trouble
-from small_survey import EXPOSURES, SmallSurvey, make_survey
+from small_survey import EXPOSURES, FILED, SmallSurvey, make_survey
 from store_checks import check_content, check_files, check_history, check_statistics, check_transients, named_files
 from store_model import Model, State
 from store_operations import (
@@ -174,7 +174,8 @@ class StoreMachine(RuleBasedStateMachine):
             same = {EXPOSURES[i][0] for i, _ in other.catalogs} & units
             return not same
         if isinstance(operation, Import):
-            return isinstance(other, Append | Correct | Statistics | Transients)
+            filed = isinstance(other, Append) and any(EXPOSURES[i][0] == FILED for i, _ in other.catalogs)
+            return isinstance(other, Append | Correct | Statistics | Transients) and not filed
         return isinstance(operation, Append | Rematch) and isinstance(other, Statistics)
 
     def _finish(self, operation: Operation, storage: ScriptedStorage) -> None:
@@ -205,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(operation, Correct):
             self._check_correct(operation, report, state)
         if isinstance(operation, Import):
-            self._check_import(report, state)
+            self._check_import(operation, report, state)
         assert report.committed or state == self.model.state
         if report.committed:
             self._commit(operation, state)
@@ -228,11 +229,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert (generations, report.known, quarantined) == (expected.generations, expected.known, expected.quarantined)
         assert report.committed == (expected.state != self.model.state)
 
-    def _check_import(self, report: Any, state: State) -> None:
-        before = self.model.state
+    def _check_import(self, operation: Import, report: Any, state: State) -> None:
+        before, name = self.model.state, operation.matchfile
         fresh = len(state.exposures) - len(before.exposures)
+        known, taken = name in before.matchfiles, name in state.matchfiles
         assert (report.committed, report.exposures) == (state != before, fresh)
-        assert (report.imported, report.known, report.quarantined) == (state != before, state == before, [])
+        assert (report.known, report.imported, len(report.quarantined)) == (known, taken and not known, not taken)
 
     def _check_correct(self, operation: Correct, report: Any, state: State) -> None:
         before = self.model.state
