@@ -33,11 +33,12 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
 from ztfmatch.survey import Unit, matchfile_name, refpsfcat_name
 
-OTHER = Unit(1550, 63, 1)
+OTHER = Unit(1551, 63, 1)
+"""Of a field whose offset in a set of corrections is not zero, so that one with it differs from one without."""
 BARE = Unit(500, 21, 2)
 """Has no reference at first."""
 
-FILED = Unit(1550, 62, 1)
+FILED = Unit(1551, 62, 1)
 """Comes from matchfiles."""
 
 UNITS = (UNIT, OTHER, BARE, FILED)
