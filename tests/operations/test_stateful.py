@@ -149,7 +149,9 @@ class StoreMachine(RuleBasedStateMachine):
                 assert isinstance(operation, Rollback)
                 assert isinstance(other, Vacuum)
             return
-        if committed == [True]:
+        if committed and not isinstance(operation, Vacuum) and (report.committed, report.snapshot) == (False, before):
+            assert expected.idle  # it had found nothing to do before the other began
+        elif committed == [True]:
             assert (report.committed, report.snapshot) == (True, before + 1)
         elif committed and self._is_the_others(operation, report):
             assert (operation.name, report.snapshot) == (other.name, before + 1)
@@ -197,7 +199,7 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(operation, Vacuum):
             oldest = max(oldest, self.model.newest - operation.keep + 1)
         self.sound = False
-        return Expectation(target, oldest)
+        return Expectation(target, oldest, state_after(operation, self.bench, target) == self.model.state)
 
     def _take(self, operation: Operation, report: Any, expected: Expectation) -> None:
         """Compare a report with the model, and bring the model up to date."""
@@ -307,6 +309,8 @@ class Expectation:
     """Of a rollback."""
     oldest: int
     """Oldest snapshot after it, if it is a vacuum."""
+    idle: bool
+    """Whether it leads nowhere from the snapshot that it finds."""
 
 
 @pytest.fixture(scope="module")
