@@ -6,7 +6,7 @@ The matcher is brute force over all pairs of a unit, from files read by astropy:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ _KEYS = {
     "orphans": ["exposureid", "sourceid"],
     "objects": ["objectid"],
     "exposures": ["exposureid"],
+    "imported": ["exposureid", "sourceid"],
     "quarantine": ["source"],
     "references": ["field", "rcid", "fid"],
 }
@@ -152,7 +153,7 @@ def read_by_astropy(path: Path) -> tuple[dict[str, Any], np.ndarray]:
         return header, np.array(hdus[1].data)
 
 
-def _cartesian(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def cartesian(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     lon, lat = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
@@ -165,7 +166,7 @@ def brute_force(references: Iterable[Path], catalogs: Iterable[Path], radius_arc
         base = header["FIELDID"] * 10**12 + header["FILTERID"] * 10**11 + header["CCDID"] * 10**9
         rows = np.sort(rows[_usable(rows)], order="sourceid")
         ids = base + header["QID"] * 10**8 + rows["sourceid"].astype(np.int64)
-        seeds[_unit(header)] = ids, _cartesian(rows["ra"], rows["dec"])
+        seeds[_unit(header)] = ids, cartesian(rows["ra"], rows["dec"])
     fate = Fate()
     for path in catalogs:
         header, rows = read_by_astropy(path)
@@ -174,7 +175,7 @@ def brute_force(references: Iterable[Path], catalogs: Iterable[Path], radius_arc
         exposureid = int(number[1]) * 100 + header["RCID"]
         usable = rows[_usable(rows)]
         fate.rejected[exposureid] = len(rows) - len(usable)
-        _judge(fate, exposureid, usable, seeds.get(_unit(header)), radius_arcsec)
+        judge(fate, exposureid, usable, seeds.get(_unit(header)), radius_arcsec)
     return fate
 
 
@@ -187,15 +188,20 @@ def _usable(rows: np.ndarray) -> np.ndarray:
         return (rows["ra"] >= 0) & (rows["ra"] <= 360) & (rows["dec"] >= -90) & (rows["dec"] <= 90)
 
 
-def _judge(
-    fate: Fate, exposureid: int, rows: np.ndarray, seeds: tuple[np.ndarray, np.ndarray] | None, radius: float
+def judge(
+    fate: Fate,
+    exposureid: int,
+    rows: Mapping[str, np.ndarray] | np.ndarray,
+    seeds: tuple[np.ndarray, np.ndarray] | None,
+    radius: float,
 ) -> None:
+    """Add what becomes of the rows of an exposure, given objectids and unit vectors of the seeds of its unit."""
     keys = [(exposureid, sourceid) for sourceid in rows["sourceid"].tolist()]
     if seeds is None:
         fate.orphans |= dict.fromkeys(keys, ("no_reference", None))
         return
     ids, xyz = seeds
-    nearest, away = _nearest(_cartesian(rows["ra"], rows["dec"]), xyz)
+    nearest, away = _nearest(cartesian(rows["ra"], rows["dec"]), xyz)
     within = away <= (2.0 * np.sin(np.radians(radius / 3600.0) / 2.0)) ** 2
     best: dict[int, int] = {}
     for row in np.lexsort([rows["sourceid"], away]).tolist():

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import assert_same, table
-from small_survey import CONTENT, tolerance
-from store_model import Model
+from small_survey import CONTENT, FILED, statistics_from_scratch, tolerance
+from store_lineage import Link, links, side
+from store_model import Model, public
 from transient_groups import expected_groups, groups_of
 
 from ztfmatch.errors import SnapshotNotFoundError
 from ztfmatch.io import log, paths
+from ztfmatch.io.corrections import read_store_set
 from ztfmatch.io.parquet import read_file_rows
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
@@ -20,6 +25,7 @@ from ztfmatch.operations.statistics import stale_tiles
 from ztfmatch.operations.transients import ungrouped_tiles
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.schema import STATISTICS
+from ztfmatch.survey import Unit
 
 
 def check_history(storage: Storage, model: Model) -> None:
@@ -37,11 +43,87 @@ def check_history(storage: Storage, model: Model) -> None:
 def check_content(storage: Storage, model: Model, number: int) -> None:
     """A snapshot holds exactly the model's rows: none lost, none twice, every value."""
     assert_same({name: table(storage, name, number) for name in CONTENT}, model.content(number))
-    assert_same({"objects": table(storage, "objects", number)}, {"objects": model.survey.objects})
+    assert_same({"objects": table(storage, "objects", number)}, {"objects": model.objects(number)})
+    check_matchfiles(storage, model, number)
+    check_references(storage, model, number)
+    check_corrections(storage, model, number)
+    check_lineage(storage, model, number)
     entries = {source: (e.code, e.commit) for source, e in model.snapshots[number].quarantine.items()}
     rows = table(storage, "quarantine", number).to_pylist()
     assert {row["source"]: (row["code"], row["commit"]) for row in rows} == entries
     assert len(rows) == len(entries)
+
+
+def check_matchfiles(storage: Storage, model: Model, number: int) -> None:
+    """Every imported file once, and what it says beside of every epoch."""
+    rows = open_snapshot(storage, number).read("matchfiles").to_pylist()
+    found = {row["source"]: (row["nimported"], row["commit"]) for row in rows}
+    of_names = model.snapshots[number].matchfiles.items()
+    assert found == {str(model.survey.reference(FILED, name)): entry for name, entry in of_names}
+    assert len(rows) == len(found)
+    assert_same({"imported": table(storage, "imported", number)}, {"imported": model.imported(number)})
+
+
+def check_references(storage: Storage, model: Model, number: int) -> None:
+    """Every generation of every unit, where it is from and when it came in."""
+    rows = open_snapshot(storage, number).read("references").to_pylist()
+    found = {(Unit(row["field"], row["rcid"], row["fid"]), row["generation"]): row for row in rows}
+    of_units = model.snapshots[number].references.items()
+    expected = {(unit, i): reference for unit, generations in of_units for i, reference in enumerate(generations)}
+    assert found.keys() == expected.keys()
+    assert len(rows) == len(found)
+    for key, reference in expected.items():
+        assert (found[key]["source"], found[key]["commit"]) == (reference.source, reference.commit)
+
+
+def check_corrections(storage: Storage, model: Model, number: int) -> None:
+    """The sets that the snapshot holds, in the order in which they came in, each whole and once."""
+    snapshot = open_snapshot(storage, number)
+    files = sorted(snapshot.of_table("corrections"), key=lambda file: file.commit)
+    names = [set(read_file_rows(storage, file, ["corrections"])["corrections"].to_pylist()) for file in files]
+    assert names == [{model.survey.digests[name]} for name in model.snapshots[number].sets]
+    for file, name in zip(files, model.snapshots[number].sets, strict=True):
+        assert read_store_set(storage, file).digest == model.survey.digests[name]
+
+
+def check_lineage(storage: Storage, model: Model, number: int) -> None:
+    """What every rematch said, when it was committed, became of each object, and no more."""
+    rows = open_snapshot(storage, number).read("lineage").to_pylist()
+    told: dict[int, dict[tuple[int, int], dict[str, Any]]] = {}
+    for row in rows:
+        told.setdefault(row["snapshot"], {})[row["objectid"] or 0, row["newobjectid"] or 0] = row
+    assert sum(len(of_rematch) for of_rematch in told.values()) == len(rows)
+    rematches = model.snapshots[number].rematches
+    assert len(told) == len(rematches)
+    for matched, commit in zip(sorted(told), rematches, strict=True):
+        if commit not in model.lineage:
+            assert commit == number
+            model.lineage[commit] = expected_lineage(storage, model, matched, commit)
+        _assert_links(told[matched], model.lineage[commit])
+
+
+def expected_lineage(storage: Storage, model: Model, matched: int, commit: int) -> dict[tuple[int, int], Link]:
+    """Links of a rematch of one snapshot that became another."""
+    before, after = model.snapshots[commit - 1].references, model.snapshots[commit].references
+    found: dict[tuple[int, int], Link] = {}
+    for unit in (unit for unit, generations in after.items() if generations != before.get(unit, ())):
+        sides = [
+            side(model.objects(i), model.content(i), groups_of(storage, i), (unit.field, unit.rcid, unit.fid))
+            for i in (matched, commit)
+        ]
+        found |= links(*sides)
+    return found
+
+
+def _assert_links(rows: dict[tuple[int, int], dict[str, Any]], expected: dict[tuple[int, int], Link]) -> None:
+    told, kinds = ({(*key, row["kind"]) for key, row in rows.items()}, {(*k, link[0]) for k, link in expected.items()})
+    assert told == kinds, (told - kinds, kinds - told)
+    for key, (_, *numbers, away) in expected.items():
+        row = rows[key]
+        got = [row["nshared"], row["fractionold"], row["fractionnew"]]
+        assert [value or 0 for value in got] == pytest.approx([value or 0 for value in numbers], rel=1e-6), (key, row)
+        if away is not None:
+            assert row["separation"] == pytest.approx(away, abs=1e-4)
 
 
 def check_statistics(storage: Storage, model: Model, number: int) -> None:
@@ -55,13 +137,15 @@ def check_statistics(storage: Storage, model: Model, number: int) -> None:
             seen.add(row["objectid"])
             _assert_row(row, model.statistics(row["snapshot"])[row["objectid"]])
             if file.tile not in stale:
+                assert row["objectid"] in now
                 _assert_row(row, now[row["objectid"]])
     assert seen >= _objects_outside(storage, snapshot, stale)
 
 
 def _objects_outside(storage: Storage, snapshot: SnapshotFiles, stale: set[object]) -> set[int]:
     files = [file for file in snapshot.of_table("objects") if file.tile not in stale]
-    return {i for file in files for i in read_file_rows(storage, file, ["objectid"])["objectid"].to_pylist()}
+    rows = [row for file in files for row in read_file_rows(storage, file, ["objectid", "status"]).to_pylist()]
+    return {row["objectid"] for row in rows if row["status"] == "active"}
 
 
 def _assert_row(row: dict[str, object], expected: dict[str, float | None]) -> None:
@@ -74,7 +158,7 @@ def _assert_row(row: dict[str, object], expected: dict[str, float | None]) -> No
             np.testing.assert_allclose(got, value, rtol=tolerance(name), atol=1e-5, err_msg=name)
 
 
-def check_transients(storage: Storage, number: int) -> None:
+def check_transients(storage: Storage, model: Model, number: int) -> None:
     """No detection is of two; and where all is grouped that came in, they are what brute force gives."""
     groups = groups_of(storage, number)
     members = [key for of_group in groups.values() for key in of_group]
@@ -83,6 +167,20 @@ def check_transients(storage: Storage, number: int) -> None:
     assert sorted(ids) == sorted(groups)
     if not ungrouped_tiles(open_snapshot(storage, number)):
         assert groups == expected_groups(storage, number)
+        _check_transient_statistics(storage, model, number, groups)
+
+
+def _check_transient_statistics(
+    storage: Storage, model: Model, number: int, groups: Mapping[int, Iterable[tuple[int, int]]]
+) -> None:
+    """They are those of the orphans as they are now."""
+    content = model.content(number)
+    transient = {key: of for of, members in groups.items() for key in members}
+    keys = zip(content["orphans"]["exposureid"].to_pylist(), content["orphans"]["sourceid"].to_pylist(), strict=True)
+    epochs = content["orphans"].append_column("objectid", pa.array([transient.get(key, 0) for key in keys], pa.int64()))
+    expected = statistics_from_scratch(epochs, sorted(groups), public(content["exposures"]))
+    for row in open_snapshot(storage, number).read("transients").to_pylist():
+        _assert_row(row, expected[row["transientid"]])
 
 
 def named_files(store: Path, oldest: int, newest: int) -> set[str]:

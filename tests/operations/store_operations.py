@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import runner
 from hypothesis import strategies as st
-from small_survey import EXPOSURES
+from small_survey import EXPOSURES, FILED, FIRST, LATER, MATCHFILES, REFERENCES, SETS, UNITS
 from store_checks import named_files
 from store_model import Catalog, Model, State
 
@@ -20,10 +20,14 @@ from ztfmatch.config import CompactConfig
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.compact import compact
+from ztfmatch.operations.correct import correct
 from ztfmatch.operations.history import rollback
+from ztfmatch.operations.importmatchfile import ImportConfig, import_matchfiles
+from ztfmatch.operations.rematch import RematchConfig, rematch
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.transients import update_transients
 from ztfmatch.operations.vacuum import vacuum
+from ztfmatch.survey import Unit
 
 HOURS = 3600.0
 PLACES = ("night", "copies", "hurt")
@@ -36,6 +40,7 @@ class Append:
 
     catalogs: tuple[tuple[int, str], ...]
     rows_per_task: int
+    corrections: str | None = None
     name: str = "append"
 
 
@@ -76,23 +81,66 @@ class Vacuum:
     name: str = "vacuum"
 
 
-Operation = Append | Compact | Rollback | Statistics | Transients | Vacuum
+@dataclass(frozen=True)
+class Rematch:
+    """References, one a unit."""
+
+    references: tuple[tuple[Unit, str], ...]
+    rows_per_task: int
+    name: str = "rematch"
+
+
+@dataclass(frozen=True)
+class Correct:
+    """With a set of corrections, or None."""
+
+    corrections: str | None
+    name: str = "correct"
+
+
+@dataclass(frozen=True)
+class Import:
+    """A matchfile."""
+
+    matchfile: str
+    rows_per_task: int
+    name: str = "import"
+
+
+Operation = Append | Compact | Correct | Import | Rematch | Rollback | Statistics | Transients | Vacuum
+
+
+def _unit(reference: tuple[Unit, str]) -> Unit:
+    return reference[0]
+
 
 _catalogs = st.tuples(st.integers(0, len(EXPOSURES) - 1), st.sampled_from(PLACES))
 appends = st.builds(
     Append,
     st.lists(_catalogs, min_size=1, max_size=6, unique=True).map(tuple),
     st.sampled_from([25, 1_000_000]),
+    st.sampled_from([None, None, None, *SETS]),
 )
+rematches = st.builds(
+    Rematch,
+    st.lists(st.tuples(st.sampled_from(UNITS), st.sampled_from(REFERENCES)), min_size=1, max_size=3, unique_by=_unit)
+    .map(lambda references: [(unit, name) for unit, name in references if unit not in LATER or name != FIRST])
+    .filter(bool)
+    .map(tuple),
+    st.sampled_from([25, 1_000_000]),
+)
+imports = st.builds(Import, st.sampled_from(sorted(MATCHFILES)), st.sampled_from([25, 1_000_000]))
+corrections = st.builds(Correct, st.sampled_from([None, "early", "early", "late", "late", "foreign"]))
 compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000_000, 100_000_000]))
 rollbacks = st.builds(Rollback, st.integers(0, 6))
 statistics = st.builds(Statistics)
 transients = st.builds(Transients)
 vacuums = st.builds(Vacuum, st.integers(1, 4), st.sampled_from([0.0, 24.0]))
 late_vacuums = st.builds(Vacuum, st.integers(1, 4), st.just(24.0))
-contenders = st.one_of(appends, st.builds(Compact, st.just(2), st.just(100_000_000)))
-operations = st.one_of(appends, appends, compactions, rollbacks, statistics, transients, vacuums)
-beside_others = st.one_of(appends, appends, compactions, rollbacks, statistics, transients, late_vacuums)
+contenders = st.one_of(appends, st.builds(Compact, st.just(2), st.just(100_000_000)), rematches, corrections, imports)
+anything = (appends, appends, compactions, rollbacks, statistics, transients, rematches, corrections, imports)
+operations = st.one_of(*anything, vacuums)
+beside_others = st.one_of(*anything, late_vacuums)
 
 
 @dataclass
@@ -142,7 +190,18 @@ def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     """Run an operation; return its report."""
     if isinstance(operation, Append):
         sources = [catalog.source for catalog in bench.catalogs(operation)]
-        return append_catalogs(storage, sources, AppendConfig(rows_per_task=operation.rows_per_task), runner())
+        place = None if operation.corrections is None else bench.model.survey.corrections(operation.corrections)
+        config = AppendConfig(rows_per_task=operation.rows_per_task, corrections=place)
+        return append_catalogs(storage, sources, config, runner())
+    if isinstance(operation, Rematch):
+        sources = [str(bench.model.survey.reference(*reference)) for reference in operation.references]
+        return rematch(storage, sources, RematchConfig(rows_per_task=operation.rows_per_task), runner())
+    if isinstance(operation, Import):
+        sources = [str(bench.model.survey.reference(FILED, operation.matchfile))]
+        return import_matchfiles(storage, sources, ImportConfig(rows_per_task=operation.rows_per_task), runner())
+    if isinstance(operation, Correct):
+        name = operation.corrections
+        return correct(storage, None if name is None else bench.model.survey.corrections(name), runner())
     if isinstance(operation, Compact):
         return compact(storage, CompactConfig(operation.min_files, operation.max_rows_per_tile), runner())
     if isinstance(operation, Rollback):
@@ -157,7 +216,13 @@ def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
 def state_after(operation: Operation, bench: Bench, target: int | None) -> State:
     """State that the operation leads to, on top of the newest snapshot of the model."""
     if isinstance(operation, Append):
-        return bench.model.append(bench.catalogs(operation)).state
+        return bench.model.append(bench.catalogs(operation), operation.corrections).state
+    if isinstance(operation, Rematch):
+        return bench.model.rematch(operation.references).state
+    if isinstance(operation, Import):
+        return bench.model.take_in(operation.matchfile)
+    if isinstance(operation, Correct):
+        return bench.model.correct(operation.corrections)
     if isinstance(operation, Rollback):
         assert target is not None
         return bench.model.snapshots[target]

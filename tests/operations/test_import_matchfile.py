@@ -319,6 +319,51 @@ def test_import_that_another_of_the_same_exposures_overtook_fails(
     assert verify_store(Storage.at(tmp_path / "store"), runner()).passed
 
 
+def test_import_of_a_new_unit_that_an_append_of_it_overtook_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exposures that came in wait for a reference: the import would give them one, and not match them."""
+    store = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at([10.0], [10.0]))))
+    content = make_content()
+    sources = content.tables["sources"]
+    night = epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)
+    file = write_matchfile(tmp_path, content)
+    _overtaken(monkeypatch, lambda: store.append(str(night)))
+    with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
+        take_in(tmp_path / "store", file)
+    assert [row["code"] for row in take_in(tmp_path / "store", file)[1].quarantined] == ["no-reference"]
+    assert verify_store(store.storage, runner()).passed
+
+
+def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overtook_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    other = make_content()
+    other.attributes["datetimeMatched"] = "2021-01-01"
+    file = write_matchfile(tmp_path, other)
+    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", file, rows_per_task=20))
+    with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
+        take_in(tmp_path / "store", file)
+    storage, again = take_in(tmp_path / "store", file)
+    assert (again.known, again.committed) == (1, False)
+    assert table_of(storage, "matchfiles").num_rows == 2
+
+
+def test_import_that_another_left_nothing_to_commit_commits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    bad = tmp_path / "bad" / "ztf_000301_zr_c06_q1_match.pytable"
+    bad.parent.mkdir()
+    bad.write_bytes(b"")
+    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", bad, rows_per_task=20))
+    storage, report = take_in(tmp_path / "store", bad)
+    assert (report.committed, report.snapshot, len(report.quarantined)) == (False, 1, 1)
+    assert table_of(storage, "quarantine").num_rows == 1
+    assert len(ztfmatch.Store(storage).commits()) == 2
+
+
 def test_import_of_exposures_that_wait_for_a_reference_is_refused(tmp_path: Path) -> None:
     reference = reference_file(tmp_path, rows_at([10.0], [10.0]))
     store = ztfmatch.init_store(tmp_path / "store", str(reference))

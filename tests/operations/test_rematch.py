@@ -306,6 +306,22 @@ def test_lineage_follows_an_object_over_generations(sky: Path, tmp_path: Path) -
     assert snapshot.lightcurves(objectid=chain[2]).num_rows > 0
 
 
+def test_lineage_of_an_object_that_shares_a_transient_with_an_old_orphan_has_the_fraction_of_all(
+    tmp_path: Path,
+) -> None:
+    """The first night's detection is of the lost object, the second's, 2" away from it, was of none."""
+    arcsec = 1.0 / 3600.0
+    far = ([10.1, 10.2], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([10.0, *far[0]], [20.0, *far[1]]))])
+    nights = [rows_at([10.0], [20.0 + away * arcsec]) for away in (1.0, 2.0)]
+    append(storage, [epochal_file(tmp_path, rows, night) for night, rows in enumerate(nights)])
+    store = ztfmatch.Store(storage)
+    store.rematch(str(reference_file(tmp_path, rows_at(*far))))
+    (lost,) = (row for row in store.snapshot().lineage().to_pylist() if row["kind"] == "lost")
+    assert store.snapshot().table("transientdata")["transientid"].to_pylist() == [lost["newobjectid"]] * 2
+    assert (lost["nshared"], lost["fractionold"], lost["fractionnew"]) == (1, 1.0, 0.5)
+
+
 def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
     rows = rows_at([10.0, 10.1], [20.0, 20.0])
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
@@ -379,6 +395,41 @@ def test_append_of_the_same_unit_meanwhile_stops_a_rematch(sky: Path, tmp_path: 
     assert len(store.commits()) == 3
     assert store.rematch(reference).committed
     assert store.verify(deep=True).passed
+
+
+def test_bad_reference_in_both_writers_is_quarantined_once(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    path = reference_file(tmp_path, rows)
+    store = ztfmatch.Store(make_store(tmp_path / "store", [path]))
+    bad = tmp_path / "bad" / path.name
+    bad.parent.mkdir()
+    bad.write_bytes(path.read_bytes()[:-2881])
+    ours, theirs = RematchConfig(), RematchConfig(rows_per_task=7)
+    meanwhile = interrupted(lambda: store.rematch(str(bad), theirs))
+    report = rematch(store.storage, [str(bad)], ours, meanwhile)
+    assert (report.committed, report.snapshot, len(report.quarantined)) == (False, 1, 1)
+    assert store.snapshot().table("quarantine")["source"].to_pylist() == [str(bad)]
+    assert len(store.commits()) == 2
+
+
+def test_rematch_on_top_of_another_quarantine_keeps_both_entries(tmp_path: Path) -> None:
+    """The other writer has written the quarantine anew, since a file of it was mended."""
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    path = reference_file(tmp_path, rows)
+    store = ztfmatch.Store(make_store(tmp_path / "store", [path]))
+    catalogs = [epochal_file(tmp_path, rows, night) for night in range(2)]
+    contents = [catalog.read_bytes() for catalog in catalogs]
+    for catalog in catalogs:
+        catalog.write_bytes(b"")
+    store.append([str(catalog) for catalog in catalogs])
+    catalogs[0].write_bytes(contents[0][:2880])
+    bad = tmp_path / "bad" / path.name
+    bad.parent.mkdir()
+    bad.write_bytes(path.read_bytes()[:-2881])
+    report = rematch(store.storage, [str(bad)], RematchConfig(), interrupted(lambda: store.append(str(catalogs[0]))))
+    assert (report.committed, report.snapshot) == (True, 3)
+    sources = [str(file) for file in (bad, *catalogs)]
+    assert sorted(store.snapshot().table("quarantine")["source"].to_pylist()) == sorted(sources)
 
 
 def interrupted(what: Callable[[], object]) -> Runner:

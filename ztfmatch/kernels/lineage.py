@@ -7,9 +7,9 @@ which one an exposure lost, still say that it split. An object without detection
 generation within the radius.
 
 Transients are among the old and the new ones, told by their ids above MAX_OBJECTID; the detections of a transient are
-attributed to it. An object is linked to a transient only by half of what is attributed to the object: a few epochs that
-it lost are no successor. It is lost if no object succeeds it; what happened between objects is told by their links
-alone. A transient that stays what it is has no row.
+attributed to it; one that had only lost to a nearer one leaves no object for it. An object is linked to a transient
+only by half of what is attributed to the object: a few epochs that it lost are no successor. It is lost if no object
+succeeds it; what happened between objects is told by their links alone. A transient that stays what it is has no row.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from ztfmatch.operations.importplan import (
     sources_tasks,
 )
 from ztfmatch.operations.init import tiling_of
-from ztfmatch.operations.ledger import KnownExposures
+from ztfmatch.operations.ledger import KnownExposures, units_since
 from ztfmatch.operations.matchplan import units_with_reference
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.references import refusal
@@ -342,6 +342,9 @@ def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Don
     head = plan.snapshot
     while True:
         change, done = _change(plan, head, _Results(written, results), work, told)
+        if head is not None and not (change.added or change.removed):
+            clear(storage, operation_id)
+            return _Done(head.number)
         try:
             commit = log.commit(storage, head.commit if head else None, change)
         except CommitConflictError:
@@ -354,12 +357,22 @@ def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Don
 
 
 def _holds(plan: ImportPlan, head: SnapshotFiles) -> bool:
-    """Whether the work is right on another snapshot too: the same tiles and objects, none of the exposures taken in."""
+    """Whether the work is right on another snapshot too.
+
+    It is if tiles and objects are the same, none of the files and exposures was taken in, and no exposure of a unit
+    that gets its first reference: those would have to be matched.
+    """
     if plan.snapshot is None or head.commit.tiling != plan.snapshot.commit.tiling:
         return False
     for table in (OBJECTS.name, REFERENCES.name):
         if set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)):
             return False
+    known = set(head.read(MATCHFILES.name, ["sha256"])["sha256"].to_pylist())
+    opened = {unit_of(file.matchfile) for file in plan.files if file.is_reference}
+    if not known.isdisjoint(file.matchfile["sha256"] for file in plan.files):
+        return False
+    if not units_since(plan.snapshot, head).isdisjoint(opened):
+        return False
     rows = [row for file in plan.files for row in file.exposures]
     return not KnownExposures(head, rows).split(rows)[1]
 

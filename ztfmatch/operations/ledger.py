@@ -15,6 +15,7 @@ from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row, unit_of
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.schema import EXPOSURES
+from ztfmatch.survey import Unit
 
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
@@ -135,6 +136,14 @@ class KnownExposures:
                 raise CatalogError("conflict", reason)
             (new if same is None and self._seen.same_time(row) is None else known).append(row)
         return new, known
+
+
+def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
+    """Units of the exposures that are in files of the ledger which an older snapshot has not."""
+    known = set(before.files.paths(EXPOSURES.name))
+    fresh = [file for file in head.of_table(EXPOSURES.name) if file.path not in known]
+    rows = read_rows(head.storage, fresh, ["field", "rcid", "fid"])
+    return set() if rows is None else {unit_of(row) for row in rows.to_pylist()}
 
 
 def _refusal(row: Row, code: str, reason: str) -> Row:

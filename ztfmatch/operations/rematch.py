@@ -12,12 +12,13 @@ from typing import Final
 
 from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
-from ztfmatch.io.parquet import DataFile, read_rows
+from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import REFERENCE_PATTERN, expand
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.operations.ledger import units_since
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.recounts import recount_tasks
 from ztfmatch.operations.references import inspect_all, refusal
@@ -35,9 +36,9 @@ from ztfmatch.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.operations.transients import grouped_paths, transient_tasks
 from ztfmatch.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import EXPOSURES, ORPHANS, QUARANTINE, REFERENCES
+from ztfmatch.schema import ORPHANS, QUARANTINE, REFERENCES
 from ztfmatch.schema.lineage import LINEAGE_KINDS
-from ztfmatch.survey import MAX_GENERATION
+from ztfmatch.survey import MAX_GENERATION, Unit
 from ztfmatch.tasks.ledger import recount
 from ztfmatch.tasks.lineage import trace_unit
 from ztfmatch.tasks.rematch import rematch_tile
@@ -161,17 +162,15 @@ def rematch(
     operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
     plan = plan_rematch(snapshot, rows, operation_id)
     work = _match(plan, config, runner, write=not dry_run)
-    commit, size = snapshot.commit, 0
+    done = _Done(snapshot.number)
     if not dry_run:
-        entries, removed = quarantine_change(snapshot, quarantined, found)
-        if rows or entries or removed:
-            tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], entries, removed)
-            commit, size = _commit(plan, work, tables, _Told(list(references), config, watch.started))
+        tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
+        done = _commit(plan, work, tables, _Told(list(references), config, watch.started))
     clear(storage, operation_id)
     return RematchReport(
         storage.root,
-        commit.number,
-        commit is not snapshot.commit,
+        done.snapshot,
+        done.committed,
         work.units,
         known,
         quarantined,
@@ -179,7 +178,7 @@ def rematch(
         sum(matched for matched, _ in work.counts.values()),
         sum(orphans for _, orphans in work.counts.values()),
         len(plan.tiles),
-        size,
+        done.bytes,
         watch.seconds,
     )
 
@@ -298,9 +297,9 @@ class _Tables:
     """Rows of the tables about files."""
 
     references: list[Row]
-    quarantine: list[Row]
-    removed: frozenset[str]
-    """Quarantine files that these rows replace."""
+    quarantined: list[Row]
+    found: list[Row]
+    """Usable references, known or new."""
 
 
 @dataclass(frozen=True)
@@ -312,17 +311,30 @@ class _Told:
     started: float
 
 
-def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> tuple[log.Commit, int]:
+@dataclass(frozen=True)
+class _Done:
+    """What was committed."""
+
+    snapshot: int
+    committed: bool = False
+    bytes: int = 0
+
+
+def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> _Done:
     """Commit, on top of what others committed meanwhile if they left these units and files as they were."""
     head = plan.snapshot
     while True:
         change = _change(plan, head, work, tables, told)
+        if not (change.added or change.removed):
+            return _Done(head.number)
         try:
-            return log.commit(head.storage, head.commit, change), sum(file.size for file in change.added)
+            commit = log.commit(head.storage, head.commit, change)
         except CommitConflictError:
             head = open_snapshot(head.storage)
-            if not _untouched(plan, head, change):
+            if not _untouched(plan, head, work, tables):
                 raise
+            continue
+        return _Done(commit.number, True, sum(file.size for file in change.added))
 
 
 def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: _Told) -> log.Change:
@@ -330,7 +342,8 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
     files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
-    files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in tables.quarantine], number, part)
+    entries, replaced = quarantine_change(head, tables.quarantined, tables.found)
+    files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
     counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
     return log.Change(
@@ -339,7 +352,7 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
         {"references": told.references, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
         counts | {"epochs_moved": sum(unit.epochs_moved for unit in work.units)},
         files,
-        work.removed | tables.removed,
+        work.removed | replaced,
         started=told.started,
         note=told.config.note,
     )
@@ -352,16 +365,19 @@ def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
     return head.number + 1
 
 
-def _untouched(plan: RematchPlan, head: SnapshotFiles, change: log.Change) -> bool:
+def _untouched(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables) -> bool:
     """Whether all replaced files are live, and no exposures nor references of these units, nor transients, came in."""
-    if head.commit.tiling != plan.snapshot.commit.tiling or not change.removed <= set(head.files.paths()):
+    if head.commit.tiling != plan.snapshot.commit.tiling or not work.removed <= set(head.files.paths()):
         return False
     if any(set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)) for table in TRANSIENT_TABLES):
         return False
-    for table in (EXPOSURES.name, REFERENCES.name):
-        before = set(plan.snapshot.files.paths(table))
-        fresh = [file for file in head.of_table(table) if file.path not in before]
-        rows = read_rows(head.storage, fresh, ["field", "rcid", "fid"])
-        if rows is not None and any(unit_of(row) in plan.references for row in rows.to_pylist()):
-            return False
-    return True
+    units = {unit_of(row) for row in tables.found}
+    if _generations(head, units) != _generations(plan.snapshot, units):
+        return False
+    return units_since(plan.snapshot, head).isdisjoint(plan.references)
+
+
+def _generations(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Unit, tuple[int, str]]:
+    """Generation and checksum of the reference of some units, known ones as well, which must stay known."""
+    newest = newest_references(snapshot)
+    return {unit: (row["generation"], row["sha256"]) for unit, row in newest.items() if unit in units}

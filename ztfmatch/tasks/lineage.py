@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.lineage import NEW, SPLIT, Flows, Generation, Lineage, add_flows, count_flows, trace
+from ztfmatch.kernels.lineage import NEW, SPLIT, Flows, Generation, Ids, Lineage, add_flows, count_flows, trace
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.schema.lineage import LINEAGE_KINDS
@@ -101,11 +101,12 @@ def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
     flows = add_flows(*(part for part, _ in counted))
     mine = np.isin(flows.old, before.objectid) | np.isin(flows.new, after.objectid)
     flows = Flows(**{name: getattr(flows, name)[mine] for name in Flows.__dataclass_fields__})
-    return add_flows(flows, *_to_transients(task, before, [freed for _, freed in counted]))
+    return add_flows(flows, *_to_transients(task, (before, after), [freed for _, freed in counted]))
 
 
-def _to_transients(task: LineageTask, before: Generation, freed: Sequence[Freed]) -> list[Flows]:
+def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], freed: Sequence[Freed]) -> list[Flows]:
     """Flows of what became a transient's, and the same taken from what went nowhere."""
+    before, after = sides
     files = [file for file in task.regrouped if file.table == TRANSIENTDATA.name]
     links = read_rows(task.storage, files, TRANSIENTDATA.names)
     if links is None or not freed:
@@ -119,7 +120,15 @@ def _to_transients(task: LineageTask, before: Generation, freed: Sequence[Freed]
     yes, no = np.ones(len(was), bool), np.zeros(len(was), bool)
     nowhere = count_flows(was, np.zeros(len(was), np.int64), yes, no)
     taken = Flows(nowhere.old, nowhere.new, -nowhere.attributed, -nowhere.left, -nowhere.arrived, -nowhere.shared)
-    return [count_flows(was, now, yes, yes), taken]
+    return [count_flows(was, now, yes, yes), taken, _of_nothing(links["transientid"].to_numpy(), now, after)]
+
+
+def _of_nothing(members: Ids, known: Ids, after: Generation) -> Flows:
+    """Flows to transients of what was no epoch and no transient's: all members but those that are known."""
+    ids, members_of = np.unique(members[np.isin(members, after.objectid)], return_counts=True)
+    rest = members_of - np.bincount(np.searchsorted(ids, known), minlength=len(ids))
+    none = np.zeros(len(ids), np.int64)
+    return Flows(none, ids, rest, none, rest, none)
 
 
 def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
