@@ -21,8 +21,6 @@ PATTERN: Final = "*_match.pytable"
 ROWS_AT_A_TIME: Final = 65_536
 """Few, so that they stay in the processor's cache until they have been looked at."""
 
-_HASHED_AT_A_TIME: Final = 1 << 22
-
 Records = npt.NDArray[np.void]
 
 
@@ -181,14 +179,11 @@ def open_matchfile(source: str) -> Iterator[Matchfile]:
 
 def checksum(source: str) -> str:
     """SHA-256 of a file of any size, hexadecimal."""
-    digest = hashlib.sha256(usedforsecurity=False)
     try:
         with Path(source).open("rb", buffering=0) as file:
-            while block := file.read(_HASHED_AT_A_TIME):
-                digest.update(block)
+            return hashlib.file_digest(file, functools.partial(hashlib.sha256, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise CatalogError("unreadable", f"cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 def _node(file: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from numba import njit
 from ztfmatch.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS, EDGE_FLAG, MAG_PER_RELATIVE_FLUX, observer_vectors
 from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.rows import MEASURED, Columns, Mask, position_faults, row_digest
-from ztfmatch.kernels.sphere import Floats, sincos_degrees
+from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.schema.matchfile import JD_OF_MJD0, SOURCEDATA
 
 Records = npt.NDArray[np.void]
@@ -240,15 +240,15 @@ class ExposureTally:
 
     def add(self, rows: Records) -> Fault | None:
         """Take in some rows; give the first that is not of the time that its exposure says, if any."""
-        place = self._places(rows)
-        times = (self._mid, self._observer)
-        reach2, row, late = _tally(rows, rows.view(_WORDS), place, self.rows, *times, self._centre)
+        xyz = unit_vectors(np.ascontiguousarray(rows["ra"]), np.ascontiguousarray(rows["dec"]))
+        place, times = self._places(rows), (self._mid, self._observer)
+        reach2, row, late = _tally(rows, rows.view(_WORDS), xyz, place, self.rows, *times, self._centre)
         self.reach2 = max(self.reach2, reach2)
         return None if row < 0 else Fault(row, late)
 
 
 @njit(cache=True, nogil=True)
-def _tally(rows, words, place, tally, mid_mjd, observer, centre):  # type: ignore[no-untyped-def]
+def _tally(rows, words, xyz, place, tally, mid_mjd, observer, centre):  # type: ignore[no-untyped-def]
     reach2, fault, fault_late = 0.0, -1, 0.0
     for i in range(rows.shape[0]):
         e = place[i]
@@ -276,9 +276,7 @@ def _tally(rows, words, place, tally, mid_mjd, observer, centre):  # type: ignor
             np.uint32(number), word.ra, word.dec, word.xpos, word.ypos, word.psfflux, word.psffluxerr, word.chi,
             word.sharp, flags,
         )  # fmt: skip
-        sin_ra, cos_ra = sincos_degrees(row.ra)
-        sin_dec, cos_dec = sincos_degrees(row.dec)
-        x, y, z = cos_dec * cos_ra, cos_dec * sin_ra, sin_dec
+        x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
         reach2 = max(reach2, (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
         mid = row.mjd if np.isnan(mid_mjd[e]) else mid_mjd[e]
         light = x * observer[e, 0] + y * observer[e, 1] + z * observer[e, 2]

@@ -26,7 +26,7 @@ _C5, _C6, _C7, _C8 = -1 / 3628800.0, 1 / 479001600.0, -1 / 87178291200.0, 1 / 20
 
 
 @njit(cache=True, nogil=True)
-def sincos_degrees(angle: float) -> tuple[float, float]:
+def _sincos_degrees(angle: float) -> tuple[float, float]:
     """Sine and cosine of an angle in degrees; the reduction to +-45 degrees is exact, so poles are too."""
     quarter = math.floor(angle * (1 / 90.0) + 0.5)
     x = (angle - 90.0 * quarter) * _RADIANS_PER_DEGREE
@@ -58,8 +58,8 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
     """
     xyz = np.empty((ra.shape[0], 3))
     for i in range(ra.shape[0]):
-        sin_ra, cos_ra = sincos_degrees(ra[i])
-        sin_dec, cos_dec = sincos_degrees(dec[i])
+        sin_ra, cos_ra = _sincos_degrees(ra[i])
+        sin_dec, cos_dec = _sincos_degrees(dec[i])
         xyz[i, 0] = cos_dec * cos_ra
         xyz[i, 1] = cos_dec * sin_ra
         xyz[i, 2] = sin_dec
