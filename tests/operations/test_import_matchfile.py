@@ -335,6 +335,22 @@ def test_import_of_a_new_unit_that_an_append_of_it_overtook_fails(
     assert verify_store(store.storage, runner()).passed
 
 
+def test_import_that_an_exposure_of_the_same_key_of_another_unit_overtook_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make_content(first_mjd=58515.25)
+    content.tables["exposures"]["fracday"][0] = 20190201250000  # that of the night
+    places = rows_at(content.tables["sources"]["ra"], content.tables["sources"]["dec"])
+    other = Unit(UNIT.field, UNIT.rcid, 1)
+    references = [str(reference_file(tmp_path, places, unit=unit)) for unit in (UNIT, other)]
+    store = ztfmatch.init_store(tmp_path / "store", references)
+    night, file = epochal_file(tmp_path, places, unit=other), write_matchfile(tmp_path, content)
+    _overtaken(monkeypatch, lambda: store.append(str(night)))
+    with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
+        take_in(tmp_path / "store", file)
+    assert [row["code"] for row in take_in(tmp_path / "store", file)[1].quarantined] == ["conflict"]
+
+
 def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overtook_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

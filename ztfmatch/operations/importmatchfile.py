@@ -374,7 +374,7 @@ def _holds(plan: ImportPlan, head: SnapshotFiles) -> bool:
     if not units_since(plan.snapshot, head).isdisjoint(opened):
         return False
     rows = [row for file in plan.files for row in file.exposures]
-    return not KnownExposures(head, rows).split(rows)[1]
+    return not KnownExposures(head, rows).has_any(rows)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,10 @@ class KnownExposures:
     def __init__(self, snapshot: SnapshotFiles, rows: Sequence[Row]) -> None:
         self._seen = _Seen(_ledger_near(snapshot, rows))
 
+    def has_any(self, rows: Sequence[Row]) -> bool:
+        """Whether the store has any of them, or an exposure of the same key, of another unit."""
+        return any(self._seen.same_exposure(row) or self._seen.same_time(row) for row in rows)
+
     def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """Rows of exposures that the store has not, and of those that it has.
 
