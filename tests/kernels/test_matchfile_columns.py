@@ -24,13 +24,13 @@ times = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(2458000.0,
 
 def take_in(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str, np.ndarray]:
     """What is taken in of rows whose expids are 0..exposures-1, batch by batch."""
-    wanted = kernel.Wanted(1000 + np.arange(exposures), np.full(exposures, 58000.0), np.zeros(exposures, np.int64))
+    intake = kernel.Intake(1000 + np.arange(exposures), np.full(exposures, 58000.0), np.zeros(exposures, np.int64))
     out = {name: np.empty(len(rows), kind) for name, kind in kernel.TAKEN.items()}
     taken = 0
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         room = {name: values[taken:] for name, values in out.items()}
-        taken += kernel.take_in(part, part["expid"].astype(np.int32), wanted, (start, 7 * 10**8), room)
+        taken += kernel.take_in(part, part["expid"].astype(np.int32), intake, (start, 7 * 10**8), room)
     return {name: values[:taken] for name, values in out.items()}
 
 
@@ -94,10 +94,10 @@ def test_sourceid_counts_the_rows_of_each_exposure_in_any_batches(expids: list[i
 
 
 def test_more_rows_than_there_is_room_for_are_refused() -> None:
-    wanted = kernel.Wanted(np.array([5]), np.array([58000.0]), np.zeros(1, np.int64))
+    intake = kernel.Intake(np.array([5]), np.array([58000.0]), np.zeros(1, np.int64))
     room = {name: np.empty(2, kind) for name, kind in kernel.TAKEN.items()}
     with pytest.raises(ValueError, match="more rows than the 2 expected"):
-        kernel.take_in(make_rows([0] * 3), np.zeros(3, np.int32), wanted, (0, 0), room)
+        kernel.take_in(make_rows([0] * 3), np.zeros(3, np.int32), intake, (0, 0), room)
 
 
 def in_time(expids: list[int], rng: np.random.Generator) -> np.ndarray:

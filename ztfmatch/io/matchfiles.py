@@ -141,18 +141,19 @@ class Matchfile:
     def batches(self, rows: int = ROWS_AT_A_TIME) -> Iterator[Batch]:
         """All epochs, some at a time: those of sources, then those of transients; whole chunks of the file, if more."""
         table, room = self._table("sourcedata"), np.empty(0, layout.SOURCEDATA)
-        chunk = int((table.chunkshape or (1,))[0])
-        rows = -(-rows // chunk) * chunk
-        for start in range(0, self.nepochs, rows):
-            n = min(rows, self.nepochs - start)
+        step = _whole_chunks(table, rows)
+        for start in range(0, self.nepochs, step):
+            n = min(step, self.nepochs - start)
             if table.dtype == layout.SOURCEDATA:
                 room = room if len(room) >= n else np.empty(n, layout.SOURCEDATA)
                 table.read(start, start + n, out=room[:n])
                 yield Batch(start, room[:n])
             else:
                 yield Batch(start, _laid_out(table.read(start, start + n), layout.SOURCEDATA))
-        for start in range(0, self.ntransientepochs, rows):
-            part = _laid_out(self._table("transientdata").read(start, start + rows), layout.TRANSIENTDATA)
+        table = self._table("transientdata")
+        step = _whole_chunks(table, rows)
+        for start in range(0, self.ntransientepochs, step):
+            part = _laid_out(table.read(start, start + step), layout.TRANSIENTDATA)
             yield Batch(self.nepochs + start, _laid_out(part, layout.SOURCEDATA), part)
 
 
@@ -192,6 +193,12 @@ def _node(file: Any, name: str) -> Any:
     if not hasattr(node, "nrows"):
         raise CatalogError("layout", f"it has no table {path}; expected {', '.join(layout.TABLES)} in /{layout.GROUP}")
     return node
+
+
+def _whole_chunks(table: Any, rows: int) -> int:
+    """So many rows, or a few more, that they are whole chunks of a table."""
+    chunk = int((table.chunkshape or (1,))[0])
+    return -(-rows // chunk) * chunk
 
 
 def _check_columns(table: str, found: np.dtype[Any]) -> None:

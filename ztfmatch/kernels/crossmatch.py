@@ -208,6 +208,13 @@ def count_seeds(grid: SeedGrid, xyz: Floats) -> npt.NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
+def _wins(row, rival, distance2, sourceid):  # type: ignore[no-untyped-def]
+    """Whether a detection wins the seed that both have nearest: it is nearer or, as near, has the lower sourceid."""
+    nearer = distance2[row] < distance2[rival]
+    return nearer or (distance2[row] == distance2[rival] and sourceid[row] < sourceid[rival])
+
+
+@njit(cache=True, nogil=True)
 def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]) -> Targets:
     n = xyz.shape[0]
     target = np.full(n, NO_SEED, np.int32)
@@ -225,7 +232,7 @@ def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligibl
         rival = winner[seed]
         if rival < 0:
             winner[seed] = i
-        elif d2 < distance2[rival] or (d2 == distance2[rival] and sourceid[i] < sourceid[rival]):
+        elif _wins(i, rival, distance2, sourceid):
             winner[seed] = i
             target[rival] = -2 - seed
         else:
@@ -284,7 +291,7 @@ def _match_exposures(grid, xyz, exposure, sourceid, exposures):  # type: ignore[
             of_seed[e], winner[e] = seed, i
             continue
         rival = winner[e]
-        if distance2[i] < distance2[rival] or (distance2[i] == distance2[rival] and sourceid[i] < sourceid[rival]):
+        if _wins(i, rival, distance2, sourceid):
             winner[e] = i
             target[rival] = -2 - seed
         else:

@@ -17,6 +17,7 @@ from ztfmatch.kernels.lookup import build_map, find_rows
 from ztfmatch.kernels.rows import MEASURED, Columns, Mask, position_faults, row_digest
 from ztfmatch.kernels.sphere import Floats, unit_vectors
 from ztfmatch.schema.matchfile import JD_OF_MJD0, SOURCEDATA
+from ztfmatch.survey import EXPID_DATE, mjd_of_fracday
 
 Records = npt.NDArray[np.void]
 Places = npt.NDArray[np.int32]
@@ -25,12 +26,12 @@ Ids = npt.NDArray[np.int64]
 LATE_DAY: Final = 1.0 / 86400.0
 """How far an imported epoch may be from heliocentric mid-exposure; in real files it is 3 ms."""
 
-FIRST_MJD: Final = 57754.0
+FIRST_MJD: Final = mjd_of_fracday(EXPID_DATE * 10**6)
 """Beginning of 2017, from which the survey counts its expids."""
 LAST_MJD: Final = FIRST_MJD + 2**32 / 1e5
 """The last that an expid can tell."""
 
-_NEVER_FLAGS: Final = np.uint16(0xFFFF ^ BAD_EXPOSURE)
+_ALL_BUT_BAD_EXPOSURE: Final = np.uint16(0xFFFF ^ BAD_EXPOSURE)
 _WORDS: Final = np.dtype([(name, f"u{SOURCEDATA[name].itemsize}") for name in SOURCEDATA.names or ()])
 """A row as unsigned integers of the same bits."""
 
@@ -42,9 +43,15 @@ def usable(rows: Records) -> Mask:
 
 
 @njit(cache=True, nogil=True)
+def _is_usable(ra, dec):  # type: ignore[no-untyped-def]
+    """The same of one row."""
+    return 0.0 <= ra <= 360.0 and abs(dec) <= 90.0
+
+
+@njit(cache=True, nogil=True)
 def _flags_of(catflags):  # type: ignore[no-untyped-def]
     """Flags that give these catflags: without the bit of a bad exposure, -1 at the edge."""
-    return EDGE_FLAG if catflags == EDGE_CATFLAGS else np.int64(np.int16(catflags & _NEVER_FLAGS))
+    return EDGE_FLAG if catflags == EDGE_CATFLAGS else np.int64(np.int16(catflags & _ALL_BUT_BAD_EXPOSURE))
 
 
 TAKEN: Final = {
@@ -64,7 +71,7 @@ TAKEN: Final = {
 """Columns that :func:`take_in` fills, with their types."""
 
 
-class Wanted(NamedTuple):
+class Intake(NamedTuple):
     """Exposures to take in, and ids of theirs, shape (E,) each."""
 
     exposureid: Ids
@@ -73,7 +80,7 @@ class Wanted(NamedTuple):
     """Rows that came so far; counted on."""
 
 
-def take_in(rows: Records, exposure: Places, wanted: Wanted, ids: tuple[int, int], out: Columns) -> int:
+def take_in(rows: Records, exposure: Places, intake: Intake, ids: tuple[int, int], out: Columns) -> int:
     """Write the usable rows of some exposures as columns of the store; return how many they are.
 
     A matchfile does not tell sourceid and flags of the catalog: in their place are the number of the row among those
@@ -83,8 +90,8 @@ def take_in(rows: Records, exposure: Places, wanted: Wanted, ids: tuple[int, int
     ----------
     rows : structured ndarray, shape (N,)
     exposure : int32 ndarray, shape (N,)
-        Row of the exposure in ``wanted``; negative for others, which are left out.
-    wanted : Wanted
+        Row of the exposure in ``intake``; negative for others, which are left out.
+    intake : Intake
     ids : tuple of int
         Number of the first row in the file; what to add to a matchid for a legacyid.
     out : dict of ndarray
@@ -96,7 +103,7 @@ def take_in(rows: Records, exposure: Places, wanted: Wanted, ids: tuple[int, int
         If they are more rows than there is room.
     """
     columns = tuple(out[name] for name in TAKEN)
-    taken: int = _take_in(rows, exposure, *wanted, *ids, *columns)
+    taken: int = _take_in(rows, exposure, *intake, *ids, *columns)
     if taken < 0:
         raise ValueError(f"more rows than the {len(columns[0])} expected")
     return taken
@@ -115,7 +122,7 @@ def _take_in(  # type: ignore[no-untyped-def]
             continue
         row = rows[i]
         seen[e] += 1
-        if not (0.0 <= row.ra <= 360.0 and abs(row.dec) <= 90.0):
+        if not _is_usable(row.ra, row.dec):
             continue
         if k == exposure.shape[0]:
             return -1
@@ -268,7 +275,7 @@ def _tally(rows, words, xyz, place, tally, mid_mjd, observer, centre):  # type: 
         if not (np.isfinite(row.ra) and np.isfinite(row.dec)):
             sums.nrejectednan += 1
             continue
-        if not (0.0 <= row.ra <= 360.0 and abs(row.dec) <= 90.0):
+        if not _is_usable(row.ra, row.dec):
             sums.nrejectedrange += 1
             continue
         flags = np.uint16(_flags_of(row.catflags))

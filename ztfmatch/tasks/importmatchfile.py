@@ -157,7 +157,7 @@ def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:
     rows = RowBuffer(kinds, sum(exposure.rows for exposure in task.exposures))
     more: list[Arrays] = []
     known = build_map(np.array([exposure.expid for exposure in task.exposures], np.int64))
-    wanted = kernel.Wanted(
+    intake = kernel.Intake(
         np.array([exposure.exposureid for exposure in task.exposures], np.int64),
         np.array([exposure.mid_mjd for exposure in task.exposures]),
         np.zeros(len(task.exposures), np.int64),
@@ -168,7 +168,7 @@ def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:
             exposure = find_rows(known, batch.rows["expid"].astype(np.int64))
             ids = (batch.first_row, base if batch.transient is None else base + TRANSIENT_OFFSET)
             try:
-                rows.came(kernel.take_in(batch.rows, exposure, wanted, ids, rows.room()))
+                rows.came(kernel.take_in(batch.rows, exposure, intake, ids, rows.room()))
             except ValueError:
                 raise _changed(task.file) from None
             if batch.transient is not None:

@@ -234,7 +234,7 @@ def _check_listed(file: Matchfile) -> None:
     wrong = ~((listed["obsmjd"] >= kernel.FIRST_MJD) & (listed["obsmjd"] < kernel.LAST_MJD - 1.0))
     if wrong.any():
         row = listed[int(np.argmax(wrong))]
-        expected = f"expected {kernel.FIRST_MJD:.0f} (2017) or later"
+        expected = f"expected {kernel.FIRST_MJD:.0f} (2017) or later, before {kernel.LAST_MJD - 1.0:.0f}"
         raise CatalogError("times", f"exposure {row['expid']}: obsmjd {row['obsmjd']}; {expected}")
 
 
