@@ -1,16 +1,19 @@
 """How fast documents for Kowalski are written: prints a table, and JSON.
 
-    python tests/benchmarks/kowalski.py --workdir /scratch/bench/kowalski [--rows 60000] [--catalogs 55] [--repeat 3]
+    python tests/benchmarks/kowalski.py --workdir /scratch/bench/kowalski [--rows 60000] [--catalogs 55] [--load]
 
 Makes, once, a store of one unit in seven tiles with about 50 epochs an object, and measures whole processes on one
 core, in turns: a full export with zstd and with gzip, and one of one night more, ``--since`` the snapshot before.
 "Plain Python" makes the documents of 2,000 of the objects as the ingester does, row by row in dictionaries, from tables
-in memory; only that is on its clock.
+in memory; only that is on its clock. ``--load`` also loads the full export into a MongoDB engine on the loopback, a
+process of its own beside it: the rate follows the engine, that for each CPU second is of the command alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from kowalski_oracle import store_documents
 from measure import Measurement, own_cpu, run
+from mongoserver import mongo_engine
 
 import ztfmatch
 from ztfmatch.products.simulate import benchmark_unit
@@ -60,6 +64,20 @@ def export(store: Path, out: Path, *options: str) -> tuple[Measurement, dict[str
     return measured, {"documents": documents, "epochs": report["epochs"], "bytes": report["bytes"]}
 
 
+_TAGS = itertools.count()
+
+
+def load(exported: Path, port: int) -> tuple[Measurement, dict[str, int]]:
+    """Load a full export into empty collections; its documents, epochs and bytes."""
+    command = [sys.executable, "-m", "ztfmatch", "load", str(exported), "--tag", f"t{next(_TAGS)}", "--json"]
+    environment = {**os.environ, "ZTFMATCH_MONGO_URI": f"mongodb://127.0.0.1:{port}/"}
+    measured = run(command, exported.with_suffix(".log"), environment, own_cpu())
+    manifest = json.loads(next(exported.glob("*/manifest.json")).read_text())
+    size = sum(file["bytes"] for file in manifest["files"])
+    made = {"documents": json.loads(measured.output)["documents"], "epochs": manifest["epochs"], "bytes": size}
+    return measured, made
+
+
 def plain_rate(store: Path) -> float:
     """Documents for each second that the rules of the ingester make in plain Python."""
     snapshot = ztfmatch.open_store(store).snapshot()
@@ -82,9 +100,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--catalogs", type=int, default=55)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--load", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory())
         place = options.workdir or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         store = make_store(place, options.rows, options.catalogs)
@@ -93,6 +113,9 @@ def main() -> None:
             "full, gzip": lambda: export(store, place / "gzip", "--compression", "gzip"),
             "one night more": lambda: export(store, place / "since", "--since", "1"),
         }
+        if options.load:
+            port = stack.enter_context(mongo_engine(Path(temporary) / "mongo"))
+            contenders["load of full, zstd"] = lambda: load(place / "zstd", port)
         contenders["full, zstd"]()  # compiles, and fills the page cache
         runs: dict[str, list[tuple[Measurement, dict[str, int]]]] = {name: [] for name in contenders}
         for _ in range(options.repeat):

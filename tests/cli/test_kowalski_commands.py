@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commandline import Scene, call, done, report
 from kowalski_oracle import differences
-from mongoserver import Databases, mongo_server
+from mongoserver import Fault, Faults, documents, mongo_server
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Databases]]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Faults]]:
     with mongo_server() as started:
         monkeypatch.setenv("ZTFMATCH_MONGO_URI", started[0])
         yield started
@@ -37,25 +39,28 @@ def test_export_then_append_then_export_says_what_it_wrote(scene: Scene, tmp_pat
     assert again == f"Exported before: snapshot 2 since 1, in {made['export']}.\n"
 
 
-def test_export_with_load_fills_the_database(scene: Scene, tmp_path: Path, server: tuple[str, Databases]) -> None:
+def test_export_with_load_fills_the_database(scene: Scene, tmp_path: Path, server: tuple[str, Faults]) -> None:
     both = report("export", "kowalski", scene.store, tmp_path, "--load", "--tag", "now", "--compression", "gzip")
-    sources = server[1].collections["kowalski.ZTF_sources_now"]
+    sources = documents(server[0], "ZTF_sources_now")
     assert both["load"]["snapshot"] == both["export"]["snapshot"]
     assert len(sources) == both["export"]["counts"]["sources"]["upsert"] > 100
-    text = done("load", tmp_path, "--tag", "other")
-    assert text.startswith(f"Loaded {Path(both['export']['export']).name}: ")
-    assert differences(server[1].collections["kowalski.ZTF_sources_other"], sources) == []
+    server[1].faults.append(Fault("update", 1))
+    result = call("load", tmp_path, "--tag", "other")
+    assert result.stdout.startswith(f"Loaded {Path(both['export']['export']).name}: ")
+    assert re.search(r" s, [\d,]+ documents/s, 1 request repeated\.$", result.stdout)
+    assert re.fullmatch(r"ztfmatch: \S+: MongoDB failed: .*; try 2 of 8 in 0.5 s\n", result.stderr)
+    assert differences(documents(server[0], "ZTF_sources_other"), sources) == []
     assert done("load", tmp_path, "--tag", "other").startswith(
         "Nothing to load: the collections of other hold snapshot"
     )
 
 
-def test_load_takes_the_uri_of_a_file(scene: Scene, tmp_path: Path, server: tuple[str, Databases],
+def test_load_takes_the_uri_of_a_file(scene: Scene, tmp_path: Path, server: tuple[str, Faults],
                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("ZTFMATCH_MONGO_URI", "mongodb://127.0.0.1:9/")
     (tmp_path / "uri").write_text(server[0])
     done("export", "kowalski", scene.store, tmp_path / "out", "--load", "--mongo-uri-file", tmp_path / "uri")
-    assert server[1].collections["kowalski.ZTF_sources_ztfmatch"]
+    assert documents(server[0], "ZTF_sources_ztfmatch")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_wrong_command_exits_2_with_one_line_and_writes_nothing(
 
 
 def test_load_of_a_damaged_export_exits_1_and_says_so_in_json(
-    scene: Scene, tmp_path: Path, server: tuple[str, Databases]
+    scene: Scene, tmp_path: Path, server: tuple[str, Faults]
 ) -> None:
     made = Path(report("export", "kowalski", scene.store, tmp_path)["export"])
     victim = max(made.glob("sources-*"))
@@ -85,3 +90,15 @@ def test_load_of_a_damaged_export_exits_1_and_says_so_in_json(
     error = json.loads(result.stdout)
     assert (error["error"], error["exit"]) == ("BadInputError", 1)
     assert victim.name in error["message"]
+
+
+def test_load_where_no_service_is_exits_1_within_seconds_and_before_the_export(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZTFMATCH_MONGO_URI", "mongodb://me:secret@127.0.0.1:9/")
+    began = time.monotonic()
+    result = call("export", "kowalski", scene.store, tmp_path / "out", "--load")
+    assert time.monotonic() - began < 20.0
+    assert result.exit_code == 1
+    assert re.fullmatch(r"ztfmatch: no MongoDB answers within 5 s \(127.0.0.1:9: .*\): check .*\n", result.stderr)
+    assert not (tmp_path / "out").exists()

@@ -1,10 +1,13 @@
-"""Exports loaded into a stand-in that speaks MongoDB's protocol, or into the server of ZTFMATCH_TEST_MONGO_URI."""
+"""Exports loaded into a MongoDB engine on the loopback, or into the server of ZTFMATCH_TEST_MONGO_URI."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,12 +21,14 @@ from helpers import UNIT
 from kowalski_exports import documents_of, export
 from kowalski_oracle import Content, differences
 from kowalski_survey import UNITS, Append, Correct, Rematch, Rollback, Survey, everything, make_survey
-from mongoserver import Databases, Fault, mongo_server
+from mongoserver import Fault, Faults, mongo_engine, mongo_server
 
 import ztfmatch
 from ztfmatch.errors import BadInputError, ConfigError, StorageError
+from ztfmatch.io.jsonlines import LinesForm
 from ztfmatch.io.mongo import Database, RetryConfig, connect, read_uri
 from ztfmatch.products.kowalski.load import load_exports
+from ztfmatch.tasks.scope import Scope
 
 REAL = os.environ.get("ZTFMATCH_TEST_MONGO_URI")
 QUICK = RetryConfig(tries=4, first_wait_s=0.25, longest_wait_s=1.0, select_timeout_s=2.0)
@@ -31,7 +36,7 @@ _TAGS = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, Databases | None]]:
+def server() -> Iterator[tuple[str, Faults | None]]:
     if REAL:
         yield REAL, None
         return
@@ -40,13 +45,12 @@ def server() -> Iterator[tuple[str, Databases | None]]:
 
 
 @pytest.fixture
-def tag(server: tuple[str, Databases | None]) -> Iterator[str]:
+def tag(server: tuple[str, Faults | None]) -> Iterator[str]:
     """Of collections that are empty, and are dropped afterwards."""
     name = f"test-{os.getpid()}-{next(_TAGS)}"
     yield name
     if server[1] is not None:
         server[1].faults.clear()
-        return
     with closing(connect(server[0])) as opened:
         for collection in opened.handle.list_collection_names():
             if collection.endswith(f"_{name}"):
@@ -54,7 +58,7 @@ def tag(server: tuple[str, Databases | None]) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(server: tuple[str, Databases | None]) -> Iterator[Database]:
+def database(server: tuple[str, Faults | None]) -> Iterator[Database]:
     opened = connect(server[0], QUICK)
     waits: list[float] = []
     yield Database(opened.handle, QUICK, waits.append)
@@ -129,87 +133,174 @@ def test_load_as_exports_come_goes_on_from_the_last(
     assert_holds(database, tag, store, tmp_path / "full")
 
 
-def test_load_makes_kowalskis_indexes(history: tuple[ztfmatch.Store, Path], database: Database, tag: str) -> None:
+def index_keys(database: Database, collection: str) -> list[list[tuple[str, Any]]]:
+    """Keys of a collection's indexes beside that of _id."""
+    there = database.handle[collection].index_information()
+    return [[(name, int(of) if of in (1, -1) else of) for name, of in one["key"]]
+            for name, one in there.items() if name != "_id_"]  # fmt: skip
+
+
+KOWALSKIS = {
+    "radec__id": [("coordinates.radec_geojson", "2dsphere"), ("_id", 1)],
+    "field__ccd__quad": [("field", 1), ("ccd", 1), ("quad", 1)],
+    "nobs__id": [("nobs", 1), ("_id", 1)],
+}
+"""As its configuration names them."""
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["new", "of other names"])
+def test_load_makes_kowalskis_indexes_unless_they_are_there(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, named: bool
+) -> None:
+    sources = database.handle[f"ZTF_sources_{tag}"]
+    for name, keys in KOWALSKIS.items() if named else ():
+        sources.create_index(keys, name=name)
     load_exports(str(history[1]), database, tag)
-    if REAL:
-        keys = [list(one["key"]) for one in database.handle[f"ZTF_sources_{tag}"].index_information().values()]
-        assert [("coordinates.radec_geojson", "2dsphere"), ("_id", 1)] in keys
-        return
-    with_server = _databases(database)
-    assert [dict(index["key"]) for index in with_server.indexes[f"kowalski.ZTF_sources_{tag}"]] == [
-        {"coordinates.radec_geojson": "2dsphere", "_id": 1},
-        {"field": 1, "ccd": 1, "quad": 1},
-        {"nobs": 1, "_id": 1},
-    ]
-    assert [dict(index["key"]) for index in with_server.indexes[f"kowalski.ZTF_exposures_{tag}"]] == [{"expid": 1}]
+    assert sorted(index_keys(database, sources.name)) == sorted(KOWALSKIS.values())
+    assert (set(KOWALSKIS) <= set(sources.index_information())) == named
+    assert index_keys(database, f"ZTF_exposures_{tag}") == [[("expid", 1)]]
 
 
-_SERVERS: dict[int, Databases] = {}
+def test_loaded_sources_are_found_by_kowalskis_cone_search(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str
+) -> None:
+    load_exports(str(history[1]), database, tag)
+    sources = database.handle[f"ZTF_sources_{tag}"]
+    one = sources.find_one({}, {"coordinates": 1})
+    assert one is not None
+    cone = [one["coordinates"]["radec_geojson"]["coordinates"], 2.0 / 3600.0 * 3.141592653589793 / 180.0]
+    found = sources.find({"coordinates.radec_geojson": {"$geoWithin": {"$centerSphere": cone}}}, {"_id": 1})
+    assert one["_id"] in [each["_id"] for each in found]
 
 
-@pytest.fixture(autouse=True)
-def _known(server: tuple[str, Databases | None], database: Database) -> None:
-    if server[1] is not None:
-        _SERVERS[id(database)] = server[1]
-
-
-def _databases(database: Database) -> Databases:
-    return _SERVERS[id(database)]
+def faults(server: tuple[str, Faults | None]) -> Faults:
+    """Those of the proxy."""
+    assert server[1] is not None
+    return server[1]
 
 
 @pytest.mark.skipif(bool(REAL), reason="a real server cannot be told to fail")
 @pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
-@pytest.mark.parametrize("code", [None, 10107], ids=["hung up", "no longer primary"])
+@pytest.mark.parametrize("code", [None, 10107, 6], ids=["hung up", "no longer primary", "host unreachable"])
 def test_load_repeats_what_the_service_failed(
-    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path, after: bool, code: int | None
-) -> None:
-    """Each kind of write fails twice, at its beginning and later on."""
+    history: tuple[ztfmatch.Store, Path], server: tuple[str, Faults], database: Database, tag: str, tmp_path: Path,
+    after: bool, code: int | None,
+) -> None:  # fmt: skip
+    """Each kind of write fails twice, at its beginning and later on; every retry is told and counted."""
     store, exports = history
-    _databases(database).faults += [
+    told: list[str] = []
+    database.tell = told.append
+    faults(server).faults += [
         Fault("update", passing, 2, after, code) for passing in (0, 7)
     ] + [Fault("delete", 0, 2, after, code), Fault("createIndexes", 1, 1, after, code)]  # fmt: skip
-    load_exports(str(exports), database, tag)
-    assert not any(fault.failing for fault in _databases(database).faults)
+    report = load_exports(str(exports), database, tag)
+    assert not any(fault.failing for fault in faults(server).faults)
+    assert report.retries == len(told) == 7
+    assert all(re.search(r"^\S.*: MongoDB failed: .+; try [23] of 4 in 0\.(25|5) s$", line) for line in told), told
     assert_holds(database, tag, store, tmp_path / "full")
 
 
 @pytest.mark.skipif(bool(REAL), reason="a real server cannot be told to fail")
 @pytest.mark.parametrize("passing", [0, 2, 9])
 def test_load_that_failed_too_often_raises_and_a_rerun_goes_on(
-    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path, passing: int
-) -> None:
+    history: tuple[ztfmatch.Store, Path], server: tuple[str, Faults], database: Database, tag: str, tmp_path: Path,
+    passing: int,
+) -> None:  # fmt: skip
     store, exports = history
-    _databases(database).faults.append(Fault("update", passing, QUICK.tries))
+    faults(server).faults.append(Fault("update", passing, QUICK.tries))
     with pytest.raises(StorageError, match=r"MongoDB failed 4 times, the last: "):
         load_exports(str(exports), database, tag)
     waits: Any = database.sleep.__self__  # type: ignore[attr-defined]
     assert waits[-3:] == [0.25, 0.5, 1.0]
-    _databases(database).commands.clear()
     load_exports(str(exports), database, tag)
     assert_holds(database, tag, store, tmp_path / "full")
+
+
+class Stop(Exception):
+    """The load ends, as by a signal."""
+
+
+def stopped_load(exports: Path, database: Database, tag: str, kind: str) -> dict[str, Any]:
+    """What is noted of a load that ended when one file of an export of a kind was in."""
+    states = database.handle[f"ZTF_loads_{tag}"]
+
+    def stop(what: str, done: int, total: int) -> None:
+        if kind in what and (states.find_one({"_id": "state"}) or {}).get("done") == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        load_exports(str(exports), database, tag, stop)
+    state = states.find_one({"_id": "state"})
+    assert state is not None
+    assert kind in state["loading"]
+    return dict(state)
 
 
 def test_load_that_was_stopped_skips_the_files_that_are_in(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
 ) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(what: str, done: int, total: int) -> None:
-        if "since" in what and done == 1 and total > 2:
-            raise Stop
-
     store, exports = history
-    with pytest.raises(Stop):
-        load_exports(str(exports), database, tag, stop)
-    state = database.handle[f"ZTF_loads_{tag}"].find_one({"_id": "state"})
-    assert state is not None
-    assert "since" in state["loading"]
-    assert state["done"] == 1
-    seen: list[str] = []
-    load_exports(str(exports), database, tag, lambda what, done, total: seen.append(what))
-    assert seen[0].endswith(state["loading"])
+    state = stopped_load(exports, database, tag, "since")
+    files = json.loads((exports / state["loading"] / "manifest.json").read_text())["files"]
+    seen: list[tuple[str, int, int]] = []
+    load_exports(str(exports), database, tag, lambda *progress: seen.append(progress))
+    what, total = f"loading {state['loading']}", sum(file["documents"] for file in files)
+    assert seen[:2] == [(what, 0, total), (what, files[0]["documents"], total)]
+    assert [one for one in seen if one[0] == what][-1] == (what, total, total)
     assert_holds(database, tag, store, tmp_path / "full")
+
+
+def test_load_of_an_export_made_again_with_other_files_begins_with_the_first(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
+) -> None:
+    """What is noted counts files, which hold other documents then."""
+    store, out = history[0], tmp_path / "exports"
+    many = export(store, out, form=LinesForm(documents=10))
+    stopped_load(out, database, tag, "full")
+    shutil.rmtree(many)
+    assert export(store, out) == many
+    load_exports(str(out), database, tag)
+    assert_holds(database, tag, store, tmp_path / "full")
+
+
+def test_load_of_another_filters_export_is_refused_and_named(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
+) -> None:
+    """Also of the very snapshot that is loaded, or of one before it."""
+    store, exports = history
+    load_exports(str(exports), database, tag)
+    export(store, tmp_path / "public", scope=Scope.parse(["program=1"]))
+    with pytest.raises(
+        ConfigError, match=r"holds snapshot 5 of everything; .*/public/0+5-full is of programs 1: load it under another"
+    ):
+        load_exports(str(tmp_path / "public"), database, tag)
+    shutil.copytree(tmp_path / "public", tmp_path / "both", dirs_exist_ok=True)
+    shutil.copytree(exports, tmp_path / "both" / "all")
+    with pytest.raises(ConfigError, match=r"/both/0+5-full is of programs 1: load it under another --tag"):
+        load_exports(str(tmp_path / "both"), database, tag)
+    load_exports(str(tmp_path / "public"), database, f"x-{tag}")
+
+
+def test_load_of_an_older_export_of_another_filter_is_refused(
+    history: tuple[ztfmatch.Store, Path], survey: Survey, database: Database, tag: str, tmp_path: Path
+) -> None:
+    store = ztfmatch.Store(survey.store(tmp_path / "store"))
+    Append(tuple((unit, 0) for unit in UNITS), 0).do(survey, store.storage)
+    export(store, tmp_path / "public", scope=Scope.parse(["program=1"]))
+    Append(tuple((unit, 1) for unit in UNITS), 0).do(survey, store.storage)
+    export(store, tmp_path / "all")
+    load_exports(str(tmp_path / "all"), database, tag)
+    with pytest.raises(ConfigError, match=r"holds snapshot 2 of everything; .*/0+1-full is of programs 1"):
+        load_exports(str(tmp_path / "public"), database, tag)
+
+
+def test_load_of_two_full_exports_of_a_snapshot_asks_for_one(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
+) -> None:
+    for name, terms in (("all", []), ("public", ["program=1"])):
+        export(history[0], tmp_path / "exports" / name, scope=Scope.parse(terms))
+    with pytest.raises(ConfigError, match=r"which full export is to be loaded, .*/all/.*, .*/public/.*\? Name one"):
+        load_exports(str(tmp_path / "exports"), database, tag)
 
 
 def test_load_of_an_increment_into_empty_collections_is_refused(
@@ -307,12 +398,25 @@ class TestUri:
         with pytest.raises(ConfigError, match=r"MongoDB needs pymongo: pip install 'ztfmatch\[kowalski\]'"):
             connect("mongodb://127.0.0.1:9/")
 
-    def test_service_that_is_not_there_is_a_storage_error(self, history: tuple[ztfmatch.Store, Path], tag: str) -> None:
-        nobody = connect("mongodb://me:secret@127.0.0.1:9/", RetryConfig(tries=1, select_timeout_s=0.2))
-        with pytest.raises(StorageError, match="MongoDB failed 1 times") as raised:
+    def test_service_that_is_not_there_is_told_at_once_without_the_secret(
+        self, history: tuple[ztfmatch.Store, Path], tag: str
+    ) -> None:
+        nobody = connect("mongodb://me:secret@127.0.0.1:9/?serverSelectionTimeoutMS=200")
+        with pytest.raises(StorageError, match=r"no MongoDB answers within 0.2 s \(127.0.0.1:9: .*refused\)") as raised:
             load_exports(str(history[1]), nobody, tag)
         assert "secret" not in str(raised.value)
+        assert "\n" not in str(raised.value)
         nobody.close()
+
+    def test_service_that_says_nothing_is_told_within_the_limit(
+        self, history: tuple[ztfmatch.Store, Path], tag: str
+    ) -> None:
+        """Something listens there that is no MongoDB."""
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            nobody = connect(f"mongodb://127.0.0.1:{mute.getsockname()[1]}/?serverSelectionTimeoutMS=200")
+            with pytest.raises(StorageError, match=r"no MongoDB answers within 0.2 s"):
+                load_exports(str(history[1]), nobody, tag)
+            nobody.close()
 
     def test_database_is_kowalski_unless_the_uri_names_one(self) -> None:
         for uri, name in (("mongodb://127.0.0.1:9/", "kowalski"), ("mongodb://127.0.0.1:9/mine", "mine")):
@@ -324,3 +428,55 @@ class TestUri:
 
 def test_everything_is_what_the_histories_begin_with(survey: Survey, tmp_path: Path) -> None:
     assert everything(survey, tmp_path / "store").snapshot().status.exposures == 12
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Certificate of the loopback, signed by itself, and its key."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files[1].write_bytes(key.private_bytes(*pem, plain))
+    return files
+
+
+def test_load_with_a_password_over_tls(
+    history: tuple[ztfmatch.Store, Path], certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """SCRAM lets in who knows it; a wrong password, or no TLS, is one line without the secret."""
+    ingester = {"pwd": "s3cret", "roles": [{"role": "readWrite", "db": "kowalski"}]}
+    with mongo_engine(tmp_path / "data") as port, closing(connect(f"mongodb://127.0.0.1:{port}/")) as opened:
+        opened.handle.command("createUser", "ingester", **ingester)
+    tls = "--tls-cert-file", certificate[0], "--tls-key-file", certificate[1]
+    with mongo_engine(tmp_path / "data", "--auth", *tls) as port:
+        end = f"127.0.0.1:{port}/kowalski?serverSelectionTimeoutMS=5000"
+        safe = f"{end}&tls=true&tlsCAFile={certificate[0]}"
+        with closing(connect(f"mongodb://ingester:s3cret@{safe}")) as opened:
+            assert load_exports(str(history[1]), opened, "tag").snapshot == 5
+        with closing(connect(f"mongodb://ingester:wr0ng@{safe}")) as opened, pytest.raises(
+            BadInputError, match=r"MongoDB refuses the connection: .*[Aa]uthentication failed"
+        ) as refused:  # fmt: skip
+            load_exports(str(history[1]), opened, "tag")
+        with closing(connect(f"mongodb://ingester:s3cret@{end}".replace("5000", "500"))) as opened, pytest.raises(
+            StorageError, match=r"no MongoDB answers within 0.5 s .*tls=true"
+        ) as plain:  # fmt: skip
+            load_exports(str(history[1]), opened, "tag")
+    assert not re.search("s3cret|wr0ng", f"{refused.value} {plain.value}")

@@ -138,6 +138,8 @@ def _database(uri_file: Path | None, wanted: bool = True) -> Iterator[Any]:
     from ztfmatch.io.mongo import connect, read_uri
 
     with closing(connect(read_uri(uri_file))) as database:
+        database.tell = lambda text: click.echo(f"ztfmatch: {text}", err=True)
+        database.greet()
         yield database
 
 
@@ -168,8 +170,9 @@ def _described(report: KowalskiReport) -> str:
 def _described_load(report: LoadReport) -> str:
     if not report.exports:
         return f"Nothing to load: the collections of {report.tag} hold snapshot {report.snapshot}."
+    repeated = f", {counted(report.retries, 'request')} repeated" if report.retries else ""
     return (
         f"Loaded {', '.join(report.exports)}: {counted(report.documents, 'document')} of "
         f"{counted(report.files, 'file')} into the collections of {report.tag}, which hold snapshot "
-        f"{report.snapshot} now; {report.seconds:.1f} s."
+        f"{report.snapshot} now; {report.seconds:.1f} s, {report.documents_per_s:,.0f} documents/s{repeated}."
     )

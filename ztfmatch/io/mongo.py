@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,9 @@ from ztfmatch.errors import BadInputError, ConfigError, StorageError
 URI_VARIABLE: Final = "ZTFMATCH_MONGO_URI"
 DATABASE: Final = "kowalski"
 """Where the URI names none."""
+
+_PASSING: Final = frozenset({6, 7, 89, 262, 9001})
+"""Codes of a server that did not reach another, which MongoDB's drivers take for passing too."""
 
 Result = TypeVar("Result")
 Index = Sequence[tuple[str, int | str]]
@@ -31,6 +34,8 @@ class RetryConfig:
     longest_wait_s: float = 30.0
     select_timeout_s: float = 30.0
     """Longest wait for a server that takes writes."""
+    greet_timeout_s: float = 5.0
+    """Longest wait for the first answer of any server: a wrong address is not worth a retry."""
 
     def wait_s(self, failures: int) -> float:
         """Wait after so many failures."""
@@ -60,7 +65,11 @@ def read_uri(file: Path | None) -> str:
     return uri
 
 
-@dataclass(frozen=True)
+def _say_nothing(text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass
 class Database:
     """A database of a MongoDB service."""
 
@@ -68,6 +77,45 @@ class Database:
     """pymongo's."""
     retry: RetryConfig = field(default_factory=RetryConfig)
     sleep: Callable[[float], None] = time.sleep
+    tell: Callable[[str], None] = _say_nothing
+    """Called with a line when a request failed and is to be repeated."""
+    retries: int = 0
+    """How often a request was repeated."""
+
+    def greet(self) -> None:
+        """Make sure that a service is there and lets us in.
+
+        Raises
+        ------
+        StorageError
+            If no server answers.
+        BadInputError
+            If the service refuses us.
+        """
+        import pymongo
+        from pymongo.errors import ConnectionFailure, PyMongoError
+
+        limit = self.retry.greet_timeout_s
+        try:
+            with pymongo.timeout(limit):
+                self.handle.command("ping", read_preference=pymongo.ReadPreference.NEAREST)
+        except ConnectionFailure as error:
+            raise StorageError(
+                f"no MongoDB answers within {limit:g} s ({self._unreached() or _told(error)}): check the URI's address "
+                "and port, tls=true in it if the service wants TLS, and that the service runs; "
+                "serverSelectionTimeoutMS in the URI sets another limit"
+            ) from error
+        except PyMongoError as error:
+            raise BadInputError(f"MongoDB refuses the connection: {_told(error)}") from error
+
+    def _unreached(self) -> str:
+        """What the driver met at each server, in short."""
+        servers = self.handle.client.topology_description.server_descriptions()
+        met = {address: server.error for address, server in servers.items() if server.error is not None}
+        return "; ".join(
+            f"{host}:{port}: {str(error).removeprefix(f'{host}:{port}: ').split(' (configured timeouts')[0]}"
+            for (host, port), error in met.items()
+        )
 
     def attempt(self, what: str, request: Callable[[], Result]) -> Result:
         """Result of a request that may be made more than once.
@@ -89,7 +137,11 @@ class Database:
                     raise BadInputError(f"{what}: MongoDB refuses it: {_told(error)}") from error
                 if failures == self.retry.tries:
                     raise StorageError(f"{what}: MongoDB failed {failures} times, the last: {_told(error)}") from error
-                self.sleep(self.retry.wait_s(failures))
+                wait_s = self.retry.wait_s(failures)
+                again = f"try {failures + 1} of {self.retry.tries} in {wait_s:g} s"
+                self.tell(f"{what}: MongoDB failed: {_told(error)}; {again}")
+                self.retries += 1
+                self.sleep(wait_s)
         raise AssertionError("unreachable")
 
     def write(self, what: str, collection: str, operations: Sequence[Any]) -> Any:
@@ -101,8 +153,10 @@ class Database:
         self.handle.client.close()
 
     def make_index(self, collection: str, keys: Index) -> None:
-        """Make an index unless there is the same."""
-        self.attempt(f"index of {collection}", lambda: self.handle[collection].create_index(list(keys)))
+        """Make an index unless one has the same keys, whatever its name: MongoDB refuses them under a second one."""
+        there = self.attempt(f"indexes of {collection}", self.handle[collection].index_information)
+        if list(keys) not in (list(index["key"]) for index in there.values()):
+            self.attempt(f"index of {collection}", lambda: self.handle[collection].create_index(list(keys)))
 
 
 def connect(uri: str, retry: RetryConfig | None = None) -> Database:
@@ -114,19 +168,20 @@ def connect(uri: str, retry: RetryConfig | None = None) -> Database:
         If pymongo is not installed, or the URI cannot be used.
     """
     retry = retry or RetryConfig()
+    own_limit = "serverselectiontimeoutms=" in uri.lower()
+    limits = {} if own_limit else {"serverSelectionTimeoutMS": int(retry.select_timeout_s * 1000)}
     try:
         import pymongo
         from pymongo.errors import PyMongoError
     except ImportError:
         raise ConfigError("MongoDB needs pymongo: pip install 'ztfmatch[kowalski]'") from None
     try:
-        client: Any = pymongo.MongoClient(
-            uri,
-            serverSelectionTimeoutMS=int(retry.select_timeout_s * 1000),
-            retryWrites=False,  # repeated here, where a whole batch is written again
-        )
+        # what fails is repeated here, where a whole batch is written again
+        client: Any = pymongo.MongoClient(uri, retryWrites=False, **limits)
     except (PyMongoError, ValueError) as error:
         raise ConfigError(f"the MongoDB URI cannot be used: {type(error).__name__}") from None
+    if own_limit:
+        retry = replace(retry, greet_timeout_s=client.options.server_selection_timeout)
     return Database(client.get_default_database(DATABASE), retry)
 
 
@@ -138,7 +193,9 @@ def _may_pass(error: Exception) -> bool:
         return True
     if isinstance(error, BulkWriteError):
         return not error.details.get("writeErrors") and bool(error.details.get("writeConcernErrors"))
-    return isinstance(error, OperationFailure) and error.has_error_label("RetryableWriteError")
+    return isinstance(error, OperationFailure) and (
+        error.code in _PASSING or error.has_error_label("RetryableWriteError")
+    )
 
 
 def _told(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ztfmatch.errors import BadInputError, ConfigError
 from ztfmatch.io.jsonlines import LinesFile, read_lines
 from ztfmatch.io.mongo import Database
+from ztfmatch.io.records import short_digest
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.common import Stopwatch
 from ztfmatch.products.kowalski.manifest import MANIFEST, Manifest, read_manifest
@@ -59,6 +60,8 @@ class State:
     """Name of the export that is being loaded."""
     done: int = 0
     """How many of its files, in the order of its manifest, are in."""
+    manifest: str | None = None
+    """Digest of its manifest: made again with other files, it is loaded from the first."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,14 @@ class LoadReport:
     documents: int
     """Upserted, updated and removed."""
     files: int
+    retries: int
+    """How often a request was repeated that MongoDB failed."""
     seconds: float
+
+    @property
+    def documents_per_s(self) -> float:
+        """How fast."""
+        return self.documents / max(self.seconds, 1e-3)
 
 
 def load_exports(place: str, database: Database, tag: str, progress: Progress = no_progress) -> LoadReport:
@@ -86,19 +96,20 @@ def load_exports(place: str, database: Database, tag: str, progress: Progress = 
     BadInputError
         If a file is damaged, or the documents are not those that an export goes on from.
     StorageError
-        If MongoDB failed too often; a rerun goes on with the file that it failed at.
+        If no MongoDB answers, or it failed too often; a rerun goes on with the file that it failed at.
     """
     watch = Stopwatch()
     if not tag or not tag.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"tag {tag!r}: expected letters, digits, - and _")
     exports = find_exports(place)
+    database.greet()
     loader = _Loader(database, tag, progress)
     names = []
     while (export := loader.next_of(exports)) is not None:
         loader.load(export)
         names.append(export.manifest.span.name)
     held = None if loader.state is None else loader.state.snapshot
-    return LoadReport(tag, names, held, loader.documents, loader.files, watch.seconds)
+    return LoadReport(tag, names, held, loader.documents, loader.files, database.retries, watch.seconds)
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,19 @@ def find_exports(place: str) -> list[Export]:
     if not exports:
         raise ConfigError(f"{place} holds no finished export of 'ztfmatch export kowalski'")
     return sorted(exports, key=lambda export: export.manifest.span.name)
+
+
+class _Bar:
+    """Progress of an export, in documents."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self._progress, self._what, self._total, self._done = progress, what, total, 0
+        self.advance(0)
+
+    def advance(self, documents: int) -> None:
+        """Some more are in."""
+        self._done += documents
+        self._progress(self._what, self._done, self._total)
 
 
 class _Loader:
@@ -172,6 +196,10 @@ class _Loader:
                     f"{name} has documents that no export brought: a full export needs empty collections, so that none "
                     "stays that should not; choose another --tag"
                 )
+        newest = [export for export in full if export.manifest.span.name == full[-1].manifest.span.name]
+        if len(newest) > 1:
+            places = ", ".join(export.storage.root for export in newest)
+            raise ConfigError(f"which full export is to be loaded, {places}? Name one of them")
         return full[-1]
 
     def _unfinished(self, exports: Sequence[Export], state: State) -> Export:
@@ -184,12 +212,9 @@ class _Loader:
         )
 
     def _following(self, exports: Sequence[Export], state: State) -> Export | None:
+        alike = [export for export in exports if export.manifest.span.scope == state.scope]
         newer = [export for export in exports if export.manifest.span.snapshot > (state.snapshot or 0)]
-        fitting = [
-            export
-            for export in newer
-            if export.manifest.span.since == state.snapshot and export.manifest.span.scope == state.scope
-        ]  # fmt: skip
+        fitting = [export for export in newer if export in alike and export.manifest.span.since == state.snapshot]
         if fitting:
             return fitting[-1]
         if newer:
@@ -198,21 +223,38 @@ class _Loader:
                 f"exports ({', '.join(e.manifest.span.name for e in newer[:5])}) none goes on from there: export "
                 f"--since {state.snapshot} with the same --filter, or load a full export under another --tag"
             )
+        self._check_scope(exports, alike, state)
         return None
+
+    def _check_scope(self, exports: Sequence[Export], alike: Sequence[Export], state: State) -> None:
+        """Refuse what is of another filter than the documents, and not from before them: it is not in."""
+        others = [
+            export
+            for export in exports
+            if export not in alike and (not alike or export.manifest.span.snapshot == state.snapshot)
+        ]
+        if others:
+            span = others[-1].manifest.span
+            raise ConfigError(
+                f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; "
+                f"{others[-1].storage.root} is of {json_text(span.scope)}: load it under another --tag"
+            )
 
     def load(self, export: Export) -> None:
         """Load all files of an export that are not in yet, then say that it is."""
         manifest, span, state = export.manifest, export.manifest.span, self.state
-        if state is None or state.loading is None:
-            state = self._keep(State(span.store, span.scope, None if state is None else state.snapshot, span.name))
+        digest = short_digest(manifest.encode())
+        if state is None or state.loading is None or state.manifest != digest:
+            held = None if state is None else state.snapshot
+            state = self._keep(State(span.store, span.scope, held, span.name, manifest=digest))
         self._make_indexes()
-        what = f"loading {span.name}"
+        bar = _Bar(self._progress, f"loading {span.name}", sum(file.documents for file in manifest.files))
         for done, file in enumerate(manifest.files):
-            self._progress(what, done, len(manifest.files))
-            if done >= state.done:
-                self._load_file(export.storage, file)
-                state = self._keep(replace(state, done=done + 1))
-        self._progress(what, len(manifest.files), len(manifest.files))
+            if done < state.done:
+                bar.advance(file.documents)
+                continue
+            self._load_file(export.storage, file, bar)
+            state = self._keep(replace(state, done=done + 1))
         self._keep(State(span.store, span.scope, span.snapshot, None))
 
     def _keep(self, state: State) -> State:
@@ -232,11 +274,12 @@ class _Loader:
     def _named(self, collection: str) -> str:
         return collection_name(collection, self._tag)
 
-    def _load_file(self, storage: Storage, file: LinesFile) -> None:
+    def _load_file(self, storage: Storage, file: LinesFile, bar: _Bar) -> None:
         loaded = 0
         for batch in _batches(read_lines(storage, file)):
             self._load_batch(file, batch)
             loaded += len(batch)
+            bar.advance(len(batch))
         if loaded != file.documents:
             raise BadInputError(f"{storage.root}/{file.path} has {loaded} lines; its manifest says {file.documents}")
         self.documents += loaded
@@ -264,7 +307,7 @@ class _Loader:
 
 
 def _state(raw: Line) -> State:
-    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"])
+    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"], raw.get("manifest"))
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[list[Line]]:
