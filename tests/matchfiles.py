@@ -113,15 +113,16 @@ def _attributes(unit: Unit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_matchfile(directory: Path, content: Content, name: str | None = None) -> Path:
-    """Write a matchfile and return its path."""
+def write_matchfile(directory: Path, content: Content, name: str | None = None, compression: str | None = None) -> Path:
+    """Write a matchfile and return its path; the survey does not compress."""
     import tables
 
     path = Path(directory) / (name or matchfile_name(content.unit))
+    filters = tables.Filters(5, compression) if compression else None
     with tables.open_file(str(path), "w") as file:
         group = file.create_group("/", "matches", "Matched Sources")
         for table, rows in content.tables.items():
-            file.create_table(group, table, obj=rows, title=table)
+            file.create_table(group, table, obj=rows, title=table, filters=filters)
         for key, value in content.attributes.items():
             (file.root.matches.sourcedata.attrs if key in "ABCD" else group._v_attrs)[key] = value
     return path

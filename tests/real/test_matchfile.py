@@ -14,7 +14,8 @@ import ztfmatch
 from ztfmatch import api
 from ztfmatch.operations.importmatchfile import ImportConfig
 
-tables = pytest.importorskip("tables", reason="matchfiles need PyTables: pip install 'ztfmatch[matchfile]'")
+tables = pytest.importorskip("tables", reason="PyTables is the oracle: pip install 'ztfmatch[test]'")
+pytest.importorskip("h5py", reason="matchfiles need h5py: pip install 'ztfmatch[matchfile]'")
 
 
 def in_order_of_the_file(store: ztfmatch.Store) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Read the survey's matchfiles: PyTables HDF5, checked against their layout before anything is made of them."""
+"""Read the survey's matchfiles: HDF5 by PyTables, checked against their layout before anything is made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.errors import CatalogError, ConfigError
+from ztfmatch.errors import CatalogError
+from ztfmatch.io.hdf5 import Records, Table, attribute, child, open_hdf5
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.survey import MAX_SOURCEID, Unit, parse_matchfile_name
 
@@ -21,22 +22,8 @@ PATTERN: Final = "*_match.pytable"
 ROWS_AT_A_TIME: Final = 65_536
 """Few, so that they stay in the processor's cache until they have been looked at."""
 
-Records = npt.NDArray[np.void]
-
-
-def pytables() -> Any:
-    """PyTables, which only matchfiles need.
-
-    Raises
-    ------
-    ConfigError
-        If it is not installed.
-    """
-    try:
-        import tables
-    except ImportError:
-        raise ConfigError("matchfiles need PyTables: pip install 'ztfmatch[matchfile]'") from None
-    return tables
+_MOST_EXPOSURES: Final = 1_000_000
+"""Of a matchfile: a hundred a night for decades."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +65,11 @@ class Matchfile:
     """An open matchfile, whose tables are looked at when they are asked for."""
 
     def __init__(self, source: str, file: Any) -> None:
-        self._file = file
-        if f"/{layout.GROUP}" not in file:
+        self._group = child(file, layout.GROUP)
+        if self._group is None:
             raise CatalogError("layout", f"it has no group /{layout.GROUP}")
-        self._attrs = file.root[layout.GROUP]._v_attrs  # noqa: SLF001 (PyTables' public name for them)
-        self._tables: dict[str, Any] = {}
-        self.unit: Final = _unit(self._attrs, Path(source).name)
+        self._tables: dict[str, Table] = {}
+        self.unit: Final = _unit(_plain(self._group, layout.IDENTITY), Path(source).name)
 
     def check_layout(self) -> None:
         """Look at every table; what is not asked for would go unseen.
@@ -100,9 +86,14 @@ class Matchfile:
                 "too-large", f"{self.nepochs + self.ntransientepochs} epochs; at most 2^31 - 1 can be told"
             )
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> Table:
         if name not in self._tables:
-            table = _node(self._file, name)
+            path = f"/{layout.GROUP}/{name}"
+            node = child(self._group, name)
+            if node is None:
+                expected = f"{', '.join(layout.TABLES)} in /{layout.GROUP}"
+                raise CatalogError("layout", f"it has no table {path}; expected {expected}")
+            table = Table(node, path)
             _check_columns(name, table.dtype)
             self._tables[name] = table
         return self._tables[name]
@@ -110,23 +101,29 @@ class Matchfile:
     @functools.cached_property
     def attributes(self) -> dict[str, Any]:
         """Attributes by columns of the table ``matchfiles``; None where the file lacks one."""
-        found = {ours: _plain(self._attrs, theirs) for ours, theirs in layout.ATTRIBUTES.items()}
-        of_data = self._table("sourcedata").attrs
-        return found | {ours: _plain(of_data, theirs) for ours, theirs in layout.ERROR_MODEL.items()}
+        of_data = self._table("sourcedata").node
+        return _plain(self._group, layout.ATTRIBUTES) | _plain(of_data, layout.ERROR_MODEL)
 
     @functools.cached_property
     def sources(self) -> Records:
         """Rows of ``sources``, as :data:`ztfmatch.schema.matchfile.SOURCES`."""
-        rows = _laid_out(self._table("sources").read(), layout.SOURCES)
+        rows = self._rows("sources", MAX_SOURCEID + 1)
         _check_ids(rows["matchid"].astype(np.int64), "sources", "matchid", MAX_SOURCEID)
         return rows
 
     @functools.cached_property
     def exposures(self) -> Records:
         """Rows of ``exposures``, as :data:`ztfmatch.schema.matchfile.EXPOSURES`."""
-        rows = _laid_out(self._table("exposures").read(), layout.EXPOSURES)
+        rows = self._rows("exposures", _MOST_EXPOSURES)
         _check_ids(rows["expid"].astype(np.int64), "exposures", "expid", 2**32 - 1)
         return rows
+
+    def _rows(self, name: str, most: int) -> Records:
+        """All rows of a table, which cannot have more than so many."""
+        table = self._table(name)
+        if table.nrows > most:
+            raise CatalogError("too-large", f"{name} has {table.nrows} rows; expected at most {most}")
+        return _laid_out(table.read(0, table.nrows), layout.TABLES[name])
 
     @property
     def nepochs(self) -> int:
@@ -153,7 +150,8 @@ class Matchfile:
         table = self._table("transientdata")
         step = _whole_chunks(table, rows)
         for start in range(0, self.ntransientepochs, step):
-            part = _laid_out(table.read(start, start + step), layout.TRANSIENTDATA)
+            stop = min(start + step, self.ntransientepochs)
+            part = _laid_out(table.read(start, stop), layout.TRANSIENTDATA)
             yield Batch(self.nepochs + start, _laid_out(part, layout.SOURCEDATA), part)
 
 
@@ -164,18 +162,12 @@ def open_matchfile(source: str) -> Iterator[Matchfile]:
     Raises
     ------
     ConfigError
-        If PyTables is not installed.
+        If h5py is not installed.
     CatalogError
         If it cannot be read, is no whole HDF5 file or no matchfile, or contradicts itself.
     """
-    tables = pytables()
-    Stamp.of(source)
-    try:
-        with tables.open_file(source, "r", chunk_cache_size=0) as file:  # batches are of whole chunks, none read twice
-            yield Matchfile(source, file)
-    except (tables.HDF5ExtError, tables.NodeError, OSError, EOFError) as error:
-        said = next(iter(str(error).strip().splitlines()), "")
-        raise CatalogError("damaged", f"not a whole HDF5 file: {said}") from error
+    with open_hdf5(source) as file:
+        yield Matchfile(source, file)
 
 
 def checksum(source: str) -> str:
@@ -187,18 +179,9 @@ def checksum(source: str) -> str:
         raise CatalogError("unreadable", f"cannot be read: {error.strerror or error}") from error
 
 
-def _node(file: Any, name: str) -> Any:
-    path = f"/{layout.GROUP}/{name}"
-    node = file.root[layout.GROUP][name] if path in file else None
-    if not hasattr(node, "nrows"):
-        raise CatalogError("layout", f"it has no table {path}; expected {', '.join(layout.TABLES)} in /{layout.GROUP}")
-    return node
-
-
-def _whole_chunks(table: Any, rows: int) -> int:
+def _whole_chunks(table: Table, rows: int) -> int:
     """So many rows, or a few more, that they are whole chunks of a table."""
-    chunk = int((table.chunkshape or (1,))[0])
-    return -(-rows // chunk) * chunk
+    return -(-rows // table.chunk_rows) * table.chunk_rows
 
 
 def _check_columns(table: str, found: np.dtype[Any]) -> None:
@@ -223,8 +206,12 @@ def _laid_out(rows: Records, dtype: np.dtype[Any]) -> Records:
     return out
 
 
-def _unit(attributes: Any, filename: str) -> Unit:
-    values = {ours: _plain(attributes, theirs) for ours, theirs in layout.IDENTITY.items()}
+def _plain(node: Any, names: dict[str, str]) -> dict[str, Any]:
+    """Attributes by our names of them."""
+    return {ours: attribute(node, theirs) for ours, theirs in names.items()}
+
+
+def _unit(values: dict[str, Any], filename: str) -> Unit:
     try:
         unit = Unit(int(values["field"]), int(values["rcid"]), int(values["fid"]))
         named = parse_matchfile_name(filename)
@@ -236,13 +223,6 @@ def _unit(attributes: Any, filename: str) -> Unit:
     if named not in (None, unit):
         raise CatalogError("contradiction", f"the name says unit {named}, the attributes {unit}")
     return unit
-
-
-def _plain(attributes: Any, name: str) -> Any:
-    """An attribute as a plain value; None where there is none, or it is not a number or text."""
-    value = attributes[name] if name in attributes else None  # noqa: SIM401 (they have no get)
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, int | float | str) else None
 
 
 def _check_ids(ids: npt.NDArray[np.int64], table: str, name: str, largest: int) -> None:

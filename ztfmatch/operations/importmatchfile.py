@@ -15,7 +15,8 @@ from typing import Any, Final
 from ztfmatch.config import StoreConfig
 from ztfmatch.errors import BadInputError, CatalogError, CommitConflictError, ConfigError, StoreNotFoundError
 from ztfmatch.io import log
-from ztfmatch.io.matchfiles import PATTERN, Stamp, pytables
+from ztfmatch.io.hdf5 import h5py
+from ztfmatch.io.matchfiles import PATTERN, Stamp
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.sources import expand
@@ -124,7 +125,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     Raises
     ------
     ConfigError
-        If no matchfile is found or, for a new store, none can be used; if PyTables is not installed.
+        If no matchfile is found or, for a new store, none can be used; if h5py is not installed.
     StoreNotFoundError
         If there is no store and none is to be made.
     BadInputError
@@ -136,7 +137,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     """
     watch = Stopwatch()
     config.validate()
-    pytables()
+    h5py()
     snapshot = _snapshot(storage, config)
     sources = _expanded(places)
     found, refused = _inspect(sources, runner)

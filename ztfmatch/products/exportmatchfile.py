@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.io.matchfiles import pytables
+from ztfmatch.io.hdf5 import h5py
 from ztfmatch.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.tiling import Tile
@@ -81,11 +81,11 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     Raises
     ------
     ConfigError
-        If no unit is taken, or several are and ``output`` is no directory; if PyTables is not installed.
+        If no unit is taken, or several are and ``output`` is no directory; if h5py is not installed.
     StorageError
         If a file cannot be written.
     """
-    pytables()
+    h5py()
     references = snapshot.read(REFERENCES.name).to_pylist()
     exposures = snapshot.read(EXPOSURES.name, _FOOTPRINT).to_pylist()
     known = sorted({unit_of(row) for row in (*references, *exposures)})

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import CatalogError
-from ztfmatch.io.matchfiles import Records, Stamp, open_matchfile
+from ztfmatch.io.hdf5 import Records
+from ztfmatch.io.matchfiles import Stamp, open_matchfile
 from ztfmatch.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import matchfile as kernel
