@@ -126,7 +126,7 @@ def test_writing_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> Non
 
 
 def test_an_error_of_what_is_read_meanwhile_is_its_own_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StoreDamagedError, match="^a file of the store$"), writing_matchfile(tmp_path / "x", UNIT):
+    with pytest.raises(StoreDamagedError, match=r"^a file of the store$"), writing_matchfile(tmp_path / "x", UNIT):
         raise StoreDamagedError("a file of the store")
     assert list(tmp_path.iterdir()) == []
 
