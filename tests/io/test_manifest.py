@@ -107,3 +107,12 @@ def test_file_list_of_an_unknown_table_is_empty() -> None:
 def test_file_list_decode_of_something_else_raises(content: bytes) -> None:
     with pytest.raises((OSError, ValueError)):
         FileList.decode(content)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "data/../../secret", "manifests/x", "data/a/.."])
+def test_file_list_decode_of_files_outside_of_the_data_is_refused(path: str) -> None:
+    """A store may come from elsewhere."""
+    good = data_file(1, "objects", None, 3, 0)
+    content = FileList.of([good, replace(good, path=path)]).encode().to_pybytes()
+    with pytest.raises(ValueError, match=f"it names '{path}'; expected files in data/"):
+        FileList.decode(content)

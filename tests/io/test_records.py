@@ -33,7 +33,8 @@ def test_decode_one_byte_changed_is_an_error_or_the_same(record: dict[str, Any],
         assert decode(bytes(content)) == record
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"3", b"\xff", json.dumps({"oldest": 1}).encode()])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"3", b"\xff", json.dumps({"oldest": 1}).encode(),
+                                     b"[" * 10**6])  # fmt: skip
 def test_decode_of_what_is_no_record_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|Expecting|digest|decode"):
         decode(content)

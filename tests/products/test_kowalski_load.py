@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pymongo
 import pytest
 from bson.int64 import Int64
@@ -27,6 +29,7 @@ import ztfmatch
 from ztfmatch.errors import BadInputError, ConfigError, StorageError
 from ztfmatch.io.jsonlines import LinesForm
 from ztfmatch.io.mongo import Database, RetryConfig, connect, read_uri
+from ztfmatch.io.records import decode, encode
 from ztfmatch.products.kowalski.load import load_exports
 from ztfmatch.tasks.scope import Scope
 
@@ -354,6 +357,45 @@ def test_load_of_a_damaged_file_is_refused_and_nothing_of_it_is_in(
         load_exports(str(tmp_path), database, tag)
     shutil.copy(full / victim.name, victim)
     assert load_exports(str(tmp_path), database, tag).exports == [full.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("path", "../other/sources.jsonl.zst", "no file of an export"), ("path", "/etc/passwd", "no file of an export"),
+     ("path", "sources.parquet", "no file of an export"), ("collection", "alerts", "is to upsert alerts"),
+     ("action", "drop", "is to drop sources")],
+)  # fmt: skip
+def test_load_of_a_manifest_that_leaves_its_export_is_refused(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path,
+    name: str, value: str, message: str,
+) -> None:  # fmt: skip
+    """An export may come from elsewhere: its digest is of what it says, whatever that is."""
+    full = min(history[1].iterdir())
+    shutil.copytree(full, tmp_path / full.name)
+    manifest = tmp_path / full.name / "manifest.json"
+    record = decode(manifest.read_bytes())
+    record["files"][-1][name] = value
+    manifest.write_bytes(encode(record))
+    with pytest.raises(BadInputError, match=rf"manifest.json is damaged: .*{message}; export it again"):
+        load_exports(str(tmp_path), database, tag)
+
+
+def test_load_of_a_line_without_end_is_refused_before_it_is_whole(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
+) -> None:
+    """Ten kilobytes that say they are 256 MiB."""
+    full = min(history[1].iterdir())
+    shutil.copytree(full, tmp_path / full.name)
+    manifest = tmp_path / full.name / "manifest.json"
+    record = decode(manifest.read_bytes())
+    bomb = pa.Codec("zstd").compress(bytes(1 << 28), asbytes=True)
+    (tmp_path / full.name / record["files"][0]["path"]).write_bytes(bomb)
+    record["files"][0]["sha256"] = hashlib.sha256(bomb).hexdigest()
+    manifest.write_bytes(encode(record))
+    before = pa.total_allocated_bytes()
+    with pytest.raises(BadInputError, match="has a line of more than 64 MiB"):
+        load_exports(str(tmp_path), database, tag)
+    assert pa.total_allocated_bytes() - before < 1 << 27
 
 
 def test_load_where_a_document_was_removed_by_someone_is_refused(

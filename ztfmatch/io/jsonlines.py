@@ -36,6 +36,8 @@ _POSITION_DECIMALS: Final = 7
 """Of positions in catalogs; others get all their digits."""
 
 _CHUNK_BYTES: Final = 1 << 22
+_LONGEST_LINE: Final = 64 << 20
+"""Bytes: MongoDB's documents have at most 16 MiB; compressed, a line of any length is a few bytes."""
 
 Column = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -250,9 +252,15 @@ def _decompressed(content: bytes, path: str) -> Iterator[bytes]:
     name = next(name for name, suffix in SUFFIXES.items() if path.endswith(f".jsonl{suffix}"))
     source = pa.BufferReader(content)
     stream = source if name == "none" else pa.CompressedInputStream(source, name)
-    rest = b""
+    rest: list[bytes] = []
     while chunk := stream.read(_CHUNK_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
+        first, *lines = chunk.split(b"\n")
+        rest.append(first)
+        if sum(map(len, rest)) > _LONGEST_LINE:
+            raise BadInputError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB, which is no document")
+        if lines:
+            yield b"".join(rest)
+            yield from lines[:-1]
+            rest = lines[-1:]
+    if last := b"".join(rest):
+        yield last

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.io.parquet import DataFile
+from ztfmatch.io.paths import DATA
 from ztfmatch.kernels.tiling import Tile
 
 _SCHEMA: Final = pa.schema(
@@ -78,10 +79,15 @@ class FileList:
         Raises
         ------
         pyarrow.ArrowException, OSError, ValueError
-            If it is not what :meth:`encode` gave.
+            If it is not what :meth:`encode` gave, or names files that are not the store's data.
         """
-        columns = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-        return cls(columns.select(_SCHEMA.names).cast(_SCHEMA))
+        columns = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False).select(_SCHEMA.names).cast(_SCHEMA)
+        # A store may come from elsewhere, and its files are linked to and read by their names.
+        inside = pc.and_(pc.starts_with(columns["path"], DATA), pc.invert(pc.match_substring(columns["path"], "..")))
+        if not pc.all(inside, min_count=0).as_py():
+            outside = columns["path"].filter(pc.invert(inside))[0].as_py()
+            raise ValueError(f"it names {outside!r}; expected files in {DATA}")
+        return cls(columns)
 
     def encode(self) -> pa.Buffer:
         """Bytes of a manifest."""

@@ -29,7 +29,10 @@ def decode(content: bytes) -> dict[str, Any]:
     ValueError
         If they are not what :func:`encode` gave.
     """
-    record = json.loads(content)
+    try:
+        record = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply for a record") from None
     if not isinstance(record, dict):
         raise ValueError(f"{str(record)[:40]} is no record")
     said = record.pop(_DIGEST, None)

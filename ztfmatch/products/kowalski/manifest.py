@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from ztfmatch.errors import BadInputError, ConfigError
 from ztfmatch.io import localfiles
-from ztfmatch.io.jsonlines import LinesFile
+from ztfmatch.io.jsonlines import SUFFIXES, LinesFile
 from ztfmatch.io.records import decode, encode
 from ztfmatch.io.storage import Storage
+from ztfmatch.schema.kowalski import ACTIONS, COLLECTIONS
 from ztfmatch.tasks.scope import json_text
 
 MANIFEST: Final = "manifest.json"
@@ -105,10 +106,19 @@ def read_manifest(export: Storage) -> Manifest | None:
         if raw["format"] != _FORMAT or raw["version"] != _VERSION:
             raise ValueError(f"format {raw['format']!r}, version {raw['version']}; expected {_FORMAT!r}, {_VERSION}")
         span = Span(raw["store"], raw["since"], raw["snapshot"], raw["scope"], raw["whole"])
-        files = tuple(LinesFile(**file) for file in raw["files"])
+        files = tuple(_checked(LinesFile(**file)) for file in raw["files"])
         return Manifest(span, raw["time"], raw["ztfmatch"], raw["compression"], files)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInputError(f"{export.root}/{MANIFEST} is damaged: {error}; export it again") from None
+
+
+def _checked(file: LinesFile) -> LinesFile:
+    """A file of the export itself, for a collection that loads know: exports may come from elsewhere."""
+    if file.collection not in COLLECTIONS or file.action not in ACTIONS:
+        raise ValueError(f"{file.path!r} is to {file.action} {file.collection}")
+    if "/" in file.path or not file.path.endswith(tuple(f".jsonl{suffix}" for suffix in SUFFIXES.values())):
+        raise ValueError(f"{file.path!r} is no file of an export")
+    return file
 
 
 @dataclass(frozen=True)
