@@ -6,6 +6,7 @@ pymongo is imported only here, and only when a connection is asked for.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -113,8 +114,7 @@ class Database:
         servers = self.handle.client.topology_description.server_descriptions()
         met = {address: server.error for address, server in servers.items() if server.error is not None}
         return "; ".join(
-            f"{host}:{port}: {str(error).removeprefix(f'{host}:{port}: ').split(' (configured timeouts')[0]}"
-            for (host, port), error in met.items()
+            f"{host}:{port}: {_told(error).removeprefix(f'{host}:{port}: ')}" for (host, port), error in met.items()
         )
 
     def attempt(self, what: str, request: Callable[[], Result]) -> Result:
@@ -204,4 +204,5 @@ def _told(error: Exception) -> str:
     if failed := details.get("writeErrors"):
         first = failed[0]
         return f"{first.get('errmsg')} (operation {first.get('index')}, {len(failed)} failed)"
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return re.split(r", full error: | \(configured timeouts: |, Timeout: ", first)[0][:300]
