@@ -103,13 +103,14 @@ def load_exports(place: str, database: Database, tag: str, progress: Progress = 
         raise ConfigError(f"tag {tag!r}: expected letters, digits, - and _")
     exports = find_exports(place)
     database.greet()
+    before = database.retries
     loader = _Loader(database, tag, progress)
     names = []
     while (export := loader.next_of(exports)) is not None:
         loader.load(export)
         names.append(export.manifest.span.name)
     held = None if loader.state is None else loader.state.snapshot
-    return LoadReport(tag, names, held, loader.documents, loader.files, database.retries, watch.seconds)
+    return LoadReport(tag, names, held, loader.documents, loader.files, database.retries - before, watch.seconds)
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,12 @@ class _Loader:
         )
 
     def _following(self, exports: Sequence[Export], state: State) -> Export | None:
-        alike = [export for export in exports if export.manifest.span.scope == state.scope]
         newer = [export for export in exports if export.manifest.span.snapshot > (state.snapshot or 0)]
-        fitting = [export for export in newer if export in alike and export.manifest.span.since == state.snapshot]
+        fitting = [
+            export
+            for export in newer
+            if export.manifest.span.since == state.snapshot and export.manifest.span.scope == state.scope
+        ]  # fmt: skip
         if fitting:
             return fitting[-1]
         if newer:
@@ -223,16 +227,14 @@ class _Loader:
                 f"exports ({', '.join(e.manifest.span.name for e in newer[:5])}) none goes on from there: export "
                 f"--since {state.snapshot} with the same --filter, or load a full export under another --tag"
             )
-        self._check_scope(exports, alike, state)
+        self._check_scope(exports, state)
         return None
 
-    def _check_scope(self, exports: Sequence[Export], alike: Sequence[Export], state: State) -> None:
+    def _check_scope(self, exports: Sequence[Export], state: State) -> None:
         """Refuse what is of another filter than the documents, and not from before them: it is not in."""
-        others = [
-            export
-            for export in exports
-            if export not in alike and (not alike or export.manifest.span.snapshot == state.snapshot)
-        ]
+        others = [export for export in exports if export.manifest.span.scope != state.scope]
+        if len(others) < len(exports):
+            others = [export for export in others if export.manifest.span.snapshot == state.snapshot]
         if others:
             span = others[-1].manifest.span
             raise ConfigError(
