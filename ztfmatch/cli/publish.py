@@ -180,7 +180,7 @@ def region_options(command: AnyCommand) -> AnyCommand:
         click.option("--cone", type=float, nargs=3, metavar="RA DEC RADIUS", help="Circle, all in degrees."),
         click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."),
         click.option("--moc", type=_FILE, metavar="FILE",
-                     help="Coverage map (MOC): FITS, JSON or ASCII."),
+                     help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped."),
         click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
         click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
     ]  # fmt: skip

@@ -43,7 +43,7 @@ _SHOWN = {
     help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
 )
 @click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles.")
-@click.option("--moc", type=_FILE, help="Coverage map: FITS, JSON or ASCII.")
+@click.option("--moc", type=_FILE, help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.")
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
 @click.option("--objectids", type=_FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
 @click.option(
