@@ -46,7 +46,7 @@ def test_publish_says_what_it_made_and_where(scene: Scene, scope: Path, tmp_path
 
 def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, tmp_path: Path) -> None:
     common = (scene.store, "--release", scope)
-    whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, 180, "--label", "all")
+    whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, "180deg", "--label", "all")
     corners = "230 20 265 20 265 45 230 45"
     polygon = report("publish", "tar", *common, tmp_path / "polygon.tar", "--polygon", corners)
     assert polygon["epochs"] == whole["epochs"] > 100
@@ -71,11 +71,13 @@ def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, 
         (("hats", "--release", "{late}"), "no exposure of snapshot 2 is in the scope of release 'late'"),
         (("hats", "--release", "{scope}", "--partition-size", "0"), "partition size 0 bytes is outside 1..32000000000"),
         (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--polygon", "0 0 1 0 0 1"), "contradict each other"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--polygon", "0 0 1 0 0 1"), "contradict each other"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, 8), "radius 8 has no unit; expected something like 2deg"),
+        (("tess", "--sector", 14, "--release", "{scope}", "--cone", 0, 0, "8x"), "radius '8x' is no angle"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 x"), "expected 'RA DEC RA DEC ...'"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 1 0"), "a polygon of 4 numbers; expected pairs"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", "soon"), "'soon' is no date"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", 58400, "--until", 58300),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", "soon"), "'soon' is no date"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", 58400, "--until", 58300),
          "the dates end before they start"),
     ],
 )  # fmt: skip

@@ -245,7 +245,7 @@ def test_epoch_without_a_magnitude_or_a_program_is_in_no_release(tmp_path: Path)
 def test_publish_again_gives_the_same_bytes_by_workers_too(
     snapshot: ztfmatch.Snapshot, tmp_path: Path, product: str
 ) -> None:
-    part = Part("all", cone_region(0.0, 0.0, 180.0))
+    part = Part("all", cone_region(0.0, 0.0, "180deg"))
     for name, workers in (("once", 0), ("again", 2 if product == "hats" else 0)):
         place, resources = tmp_path / name, ztfmatch.Resources(workers)
         place.mkdir()
@@ -453,7 +453,7 @@ def test_publish_tar_has_the_region_and_dates_with_readme_and_checksums(
     snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
 ) -> None:
     centre = truth.objects[["ra", "dec"]].iloc[100]
-    region = cone_region(centre.ra, centre.dec, 0.2)
+    region = cone_region(centre.ra, centre.dec, "0.2deg")
     report = snapshot.publish_tar(tmp_path / "part.tar", SCOPE, Part("part", region, None, MIDDLE))
     names, rows = tar_rows(tmp_path / "part.tar", tmp_path / "out")
     inside = truth.objects[region.contains(truth.objects.ra.to_numpy(), truth.objects.dec.to_numpy())]
@@ -519,13 +519,13 @@ def test_publish_empty_scope_is_told_before_anything_is_written(snapshot: ztfmat
         with pytest.raises(ScopeError, match="no exposure of snapshot 3 is in the scope of release 'late'"):
             call(tmp_path / "out", late)
     with pytest.raises(ScopeError, match="no exposure of snapshot 3"):
-        snapshot.publish_tar(tmp_path / "out", late, Part("x", cone_region(0, 0, 1)))
+        snapshot.publish_tar(tmp_path / "out", late, Part("x", cone_region(0, 0, "1deg")))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_publish_tar_without_epochs_leaves_nothing(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
     with pytest.raises(ScopeError, match="release 'dr2_x' and in 1 degrees around RA 10"):
-        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, Part("x", cone_region(10.0, -60.0, 1.0)))
+        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, Part("x", cone_region(10.0, -60.0, "1deg")))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -608,9 +608,9 @@ def test_hats_config_out_of_range_is_refused(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda _: cone_region(400.0, 0.0, 1.0), "right ascension 400.0 is outside"),
-        (lambda _: cone_region(0.0, 91.0, 1.0), "declination 91.0 is outside"),
-        (lambda _: cone_region(0.0, 0.0, 0.0), "radius 0.0 deg is outside"),
+        (lambda _: cone_region(400.0, 0.0, "1deg"), "right ascension 400.0 is outside"),
+        (lambda _: cone_region(0.0, 91.0, "1deg"), "declination 91.0 is outside"),
+        (lambda _: cone_region(0.0, 0.0, "0deg"), "radius 0.0 deg is outside"),
         (lambda _: polygon_region([1.0, 2.0, 3.0]), "a polygon of 3 numbers; expected pairs"),
         (lambda _: polygon_region([1.0, 2.0, 3.0, 4.0]), "a polygon of 4 numbers; expected pairs of RA and Dec"),
         (lambda place: moc_region(place / "none.fits"), "none.fits: cannot be read"),
@@ -630,7 +630,7 @@ def test_region_that_is_none_is_one_line(tmp_path: Path, make: object, message: 
 
 
 def test_region_description_is_all_that_its_digest_needs() -> None:
-    region = cone_region(-10.0, 5.0, 2.0)
+    region = cone_region(-10.0, 5.0, "2deg")
     assert region.to_json() == [{"shape": "cap", "ra": 350.0, "dec": 5.0, "radius_deg": 2.0}]
     assert isinstance(region, Region)
     assert region.name == "2 degrees around RA -10, Dec 5"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli.angles import CONE
 from ztfmatch.cli.common import (
     AnyCommand,
     Command,
@@ -172,12 +173,13 @@ def region_options(command: AnyCommand) -> AnyCommand:
     """Add ways to name a part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
 
     @functools.wraps(command)
-    def gather(*args: Any, cone: tuple[float, float, float] | None, polygon: str | None, moc: Path | None,
+    def gather(*args: Any, cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None,
                **rest: Any) -> Any:  # fmt: skip
         return command(*args, region=_region(cone, polygon, moc), **rest)
 
     options = [
-        click.option("--cone", type=float, nargs=3, metavar="RA DEC RADIUS", help="Circle, all in degrees."),
+        click.option("--cone", type=CONE, metavar="RA DEC RADIUS",
+                     help="Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
         click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."),
         click.option("--moc", type=_FILE, metavar="FILE",
                      help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped."),
@@ -189,7 +191,7 @@ def region_options(command: AnyCommand) -> AnyCommand:
     return gather  # type: ignore[return-value]
 
 
-def _region(cone: tuple[float, float, float] | None, polygon: str | None, moc: Path | None) -> Any:
+def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
     from ztfmatch.products import area
 
@@ -239,7 +241,7 @@ def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any,
 
     \b
     Example:
-      ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8 --label kepler
+      ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8deg --label kepler
     """
     from ztfmatch.products.publish.tarball import Part
 
