@@ -47,7 +47,8 @@ from ztfmatch.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.kernels.region import Region
 from ztfmatch.products.area import cone_region, moc_region, polygon_region
 from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
-from ztfmatch.products.publish.sectors import tess_sector
+from ztfmatch.products.publish.sectors import sector_dates, sector_region
+from ztfmatch.products.publish.tarball import sector_part
 from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
@@ -492,22 +493,56 @@ def test_tess_sector_footprint_equals_tess_points_own_answer(sector: int) -> Non
     stars2px = pytest.importorskip("tess_stars2px")
     rng = np.random.default_rng(sector)
     ra, dec = rng.uniform(0, 360, 500), np.degrees(np.arcsin(rng.uniform(-1, 1, 500)))
-    made = tess_sector(sector)
+    region = sector_region(sector)
     found = stars2px.tess_stars2px_function_entry(np.arange(500), ra, dec, trySector=sector)
     seen = np.isin(np.arange(500), found[0])
     assert seen.sum() > 15
-    np.testing.assert_array_equal(made.region.contains(ra, dec), seen)
-    assert 24.0 < made.until - made.since < 30.0
+    np.testing.assert_array_equal(region.contains(ra, dec), seen)
 
 
-def test_tess_sector_dates_are_those_of_the_mission() -> None:
-    pytest.importorskip("tess_stars2px")
-    from astropy.time import Time
+IMAGES = {
+    1: ("2018-07-25 19:00:27", "2018-08-22 16:14:51"),
+    2: ("2018-08-23 14:24:19", "2018-09-20 00:19:52"),
+    5: ("2018-11-15 07:47:48", "2018-12-11 21:35:39"),
+    22: ("2020-02-19 19:11:21", "2020-03-17 23:47:20"),
+    31: ("2020-10-22 00:11:12", "2020-11-16 10:37:11"),
+    34: ("2021-01-14 05:51:09", "2021-02-08 13:31:08"),
+}
+"""First and last full frame image of sectors."""
 
-    first, fifth = tess_sector(1), tess_sector(5)
-    assert abs(fifth.since - Time("2018-11-15").mjd) < 1.0
-    assert abs(fifth.until - Time("2018-12-11").mjd) < 1.5
-    assert abs(first.until - Time("2018-08-22").mjd) < 2.0
+
+@pytest.mark.parametrize("sector", IMAGES)
+def test_sector_dates_have_all_images_of_a_sector(sector: int) -> None:
+    time = pytest.importorskip("astropy.time")
+    since, until = sector_dates(sector)
+    first, last = (time.Time(moment).mjd for moment in IMAGES[sector])
+    assert since <= first < since + 2.0
+    assert until - 4.0 < last <= until
+
+
+@pytest.mark.parametrize(
+    ("sector", "since", "until"),
+    [(97, "2025-09-15", "2025-11-10"), (98, "2025-11-09", "2026-01-06"), (1751, "2026-01-15", "2026-01-23")],
+)
+def test_sector_dates_of_a_sector_of_another_length_are_its_own(sector: int, since: str, until: str) -> None:
+    time = pytest.importorskip("astropy.time")
+    assert sector_dates(sector) == (time.Time(since).mjd, time.Time(until).mjd)
+
+
+def test_sector_dates_have_the_middle_that_tess_point_knows_and_leave_no_gap() -> None:
+    known = pytest.importorskip("tess_stars2px").TESS_Spacecraft_Pointing_Data
+    middles = {int(n): jd - 2_400_000.5 for n, jd in zip(known.sectors, known.midtimes, strict=True)}
+    dates = {n: sector_dates(n) for n in middles}
+    assert all(dates[n][0] + 2.0 < middles[n] < dates[n][1] - 2.0 for n in middles)
+    assert all(dates[n][1] - dates[n + 1][0] == 1.0 for n in range(1, 134))  # a day of both
+
+
+def test_sector_part_takes_what_is_told_and_looks_up_the_rest() -> None:
+    region = cone_region(1.0, 2.0, "1deg")
+    since, until = sector_dates(14)
+    assert sector_part(14, region, None, None) == Part("s0014", region, since, until)
+    assert sector_part(14, region, 0.0, None) == Part("s0014", region, 0.0, until)
+    assert sector_part(999, region, 1.0, 2.0) == Part("s0999", region, 1.0, 2.0)
 
 
 # What cannot be published
@@ -617,7 +652,8 @@ def test_hats_config_out_of_range_is_refused(
         (lambda place: moc_region(place / "bad.fits"), "bad.fits is no MOC"),
         (lambda place: moc_region(place / "bad.json"), "bad.json is no MOC"),
         (lambda place: moc_region(place / "empty.json"), "empty.json is an empty MOC"),
-        (lambda _: tess_sector(9999), "no sector 9999; tess-point knows 1 to"),
+        (lambda _: sector_region(9999), "no sector 9999; tess-point knows 1 to"),
+        (lambda _: sector_dates(999), "no dates of sector 999; known are 1 to 134, 1751: give --since and --until"),
     ],
 )
 def test_region_that_is_none_is_one_line(tmp_path: Path, make: object, message: str) -> None:

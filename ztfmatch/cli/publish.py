@@ -212,8 +212,8 @@ def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Pat
     "--sector",
     type=click.IntRange(1),
     required=True,
-    help="Sector of TESS. Footprint and dates come from tess-point (pip install 'ztfmatch[publish]'), unless a "
-    "region, --since and --until are given.",
+    help="Sector of TESS. Its footprint comes from tess-point (pip install 'ztfmatch[publish]') and its dates from the "
+    "mission's schedule, unless a region, --since and --until are given.",
 )
 def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: Any, since: float | None,
                  until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
