@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
-    from ztfmatch.products.publish import HatsConfig, Part, PublishReport
+    from ztfmatch.products.publish import HatsConfig, Part, PublishReport, ReleasePreview
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.report import ReportInputs, ReportSummary
     from ztfmatch.products.search import Answer, Query
@@ -239,6 +239,23 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_tar(self.files, scope, _directory(output), runner, part)
+
+    def preview_release(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        part: Part | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> ReleasePreview:
+        """Count by program what a product would have, and write nothing.
+
+        See :func:`ztfmatch.products.publish.preview_release`.
+        """
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.preview_release(self.files, scope, _directory(output), runner, part)
 
     def view_delta(self, output: Place) -> DeltaReport:
         """Show it as Delta tables over its own files; see :func:`ztfmatch.products.views.view_delta`."""

@@ -44,6 +44,28 @@ def test_publish_says_what_it_made_and_where(scene: Scene, scope: Path, tmp_path
     assert rows == made["objects"]
 
 
+@pytest.mark.parametrize(
+    "product",
+    [("hats",), ("objects",), ("bulk",), ("tess", "--sector", 14, "--cone", 0, 0, "180deg", "--since", 50000, "--until",
+                                          60000), ("tar", "--cone", 0, 0, "180deg")],
+)  # fmt: skip
+def test_publish_dry_run_counts_by_program_and_writes_nothing(
+    scene: Scene, scope: Path, tmp_path: Path, product: tuple[object, ...]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    command = ("publish", product[0], scene.store, tmp_path / "out", "--release", scope, *product[1:], "--dry-run")
+    made = report(*command)
+    assert made["epochs"] == sum(program["epochs"] for program in made["programs"]) > 100
+    assert [(program["program"], program["name"]) for program in made["programs"]] == [
+        (1, "public"),
+        (2, "partnership"),
+    ]
+    text = done(*command)
+    assert f"program 1 (public): {made['programs'][0]['objects']:,} objects, " in text
+    assert text.endswith("Nothing was written.\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, tmp_path: Path) -> None:
     common = (scene.store, "--release", scope)
     whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, "180deg", "--label", "all")

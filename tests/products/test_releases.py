@@ -545,6 +545,55 @@ def test_sector_part_takes_what_is_told_and_looks_up_the_rest() -> None:
     assert sector_part(999, region, 1.0, 2.0) == Part("s0999", region, 1.0, 2.0)
 
 
+# What would be published
+
+
+@pytest.mark.parametrize(
+    "part", [None, Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]), None, MIDDLE)]
+)
+def test_preview_counts_by_program_what_the_release_has(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, part: Part | None
+) -> None:
+    preview = snapshot.preview_release(tmp_path / "out", SCOPE, part)
+    assert list(tmp_path.iterdir()) == []
+    truth = expected(snapshot, SCOPE if part is None else SCOPE.within(part.since, part.until))
+    epochs, objects = truth.epochs, truth.objects
+    if part is not None:
+        objects = objects[part.region.contains(objects.ra.to_numpy(), objects.dec.to_numpy())]
+        epochs = epochs[epochs.objectid.isin(objects.objectid)]
+        assert 10 < len(objects) < len(truth.objects)
+    counted = {row.program: (row.name, row.objects, row.epochs) for row in preview.programs}
+    assert counted == {
+        number: (name, epochs[epochs.programid == number].objectid.nunique(), (epochs.programid == number).sum())
+        for number, name in ((1, "public"), (2, "partnership"))
+    }
+    assert (preview.objects, preview.epochs) == (epochs.objectid.nunique(), len(epochs))
+    assert (preview.active, preview.snapshot_epochs) == (len(objects), snapshot.status.detections)
+
+
+def test_preview_of_every_product_has_its_counts(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    preview = snapshot.preview_release(tmp_path / "out", SCOPE)
+    hats, bulk = snapshot.publish_hats(tmp_path / "hats", SCOPE), snapshot.publish_bulk(tmp_path / "bulk", SCOPE)
+    assert (hats.objects, hats.epochs) == (bulk.objects, bulk.epochs) == (preview.objects, preview.epochs)
+    assert snapshot.publish_objects(tmp_path / "objects", SCOPE).objects == preview.active
+    part = Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]))
+    tar = snapshot.publish_tar(tmp_path / "x.tar", SCOPE, part)
+    some = snapshot.preview_release(tmp_path / "out", SCOPE, part)
+    assert (tar.objects, tar.epochs) == (some.objects, some.epochs)
+    assert 0 < some.epochs < preview.epochs
+
+
+def test_preview_of_what_cannot_be_published_is_refused_alike(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="exists already"):
+        snapshot.preview_release(tmp_path, SCOPE)
+    with pytest.raises(ScopeError, match="no exposure of snapshot"):
+        snapshot.preview_release(tmp_path / "out", ReleaseScope("late", (Window(1, 70000.0),)))
+    elsewhere = Part("x", cone_region(10.0, -60.0, "1deg"))
+    with pytest.raises(ScopeError, match="no epoch of snapshot .* and in 1 degrees around RA 10, Dec -60: nothing to"):
+        snapshot.preview_release(tmp_path / "out", SCOPE, elsewhere)
+    assert list(tmp_path.iterdir()) == []
+
+
 # What cannot be published
 
 

@@ -63,6 +63,7 @@ def publish() -> None:
 
     \b
     Examples:
+      ztfmatch publish hats survey.store dr2 --release dr2.toml --dry-run
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
       ztfmatch publish bulk survey.store dr2-files --release dr2.toml --workers 8
       ztfmatch publish tess survey.store s0014.tar --release dr2.toml --sector 14
@@ -82,6 +83,7 @@ def release_options(command: AnyCommand) -> AnyCommand:
     decorators = [
         click.argument("store"),
         click.argument("output", type=_OUTPUT),
+        click.option("--dry-run", is_flag=True, help="Only count objects and epochs by program; nothing is written."),
         click.option("--release", required=True, type=_FILE, metavar="FILE", help="Scope of the release, a TOML file."),
         click.option(
             "--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."
@@ -120,8 +122,8 @@ def layout_options(command: AnyCommand) -> AnyCommand:
     show_default=True,
     help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
-                 as_json: bool) -> None:  # fmt: skip
+def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
+                 resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write lightcurves as a HATS collection, which LSDB opens.
 
     One row an object with its lightcurve nested, in partitions of like size, with margin cache, index of objectids and
@@ -131,15 +133,17 @@ def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, res
     Example:
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_hats(output, scope, layout, resources, progress), as_json)
+        return _show(snapshot.publish_hats(output, scope, layout, resources, progress), as_json)
 
 
 @publish.command("objects", cls=Command)
 @release_options
 @layout_options
-def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
-                    as_json: bool) -> None:  # fmt: skip
+def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
+                    resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the object source database: every object with the statistics of its released epochs.
 
     A HATS collection with the columns of IRSA's objects table; its files are plain Parquet. nobs and ngoodobs count
@@ -149,13 +153,15 @@ def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, 
     Example:
       ztfmatch publish objects survey.store dr2-objects --release dr2.toml
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_objects(output, scope, layout, resources, progress), as_json)
+        return _show(snapshot.publish_objects(output, scope, layout, resources, progress), as_json)
 
 
 @publish.command("bulk", cls=Command)
 @release_options
-def publish_bulk(snapshot: Any, scope: Any, output: str, resources: Resources, as_json: bool) -> None:
+def publish_bulk(snapshot: Any, scope: Any, output: str, dry_run: bool, resources: Resources, as_json: bool) -> None:
     """Write one Parquet file a field, filter and quadrant, as IRSA's bulk downloads.
 
     Files OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet, with a list of MD5
@@ -165,8 +171,10 @@ def publish_bulk(snapshot: Any, scope: Any, output: str, resources: Resources, a
     Example:
       ztfmatch publish bulk survey.store dr2-files --release dr2.toml --workers 8
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_bulk(output, scope, resources, progress), as_json)
+        return _show(snapshot.publish_bulk(output, scope, resources, progress), as_json)
 
 
 def region_options(command: AnyCommand) -> AnyCommand:
@@ -216,7 +224,7 @@ def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Pat
     "mission's schedule, unless a region, --since and --until are given.",
 )
 def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: Any, since: float | None,
-                 until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+                 until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves in a TESS sector's footprint and dates as one tar file.
 
     \b
@@ -227,8 +235,10 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
     from ztfmatch.products.publish.tarball import sector_part
 
     part = sector_part(sector, region, since, until)
+    if dry_run:
+        return _preview(snapshot, scope, output, part, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
 
 
 @publish.command("tar", cls=Command)
@@ -236,7 +246,7 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
 @region_options
 @click.option("--label", default="region", show_default=True, help="Added to the release's label in file names.")
 def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any, since: float | None,
-                until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+                until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves of a region of the sky as one tar file.
 
     \b
@@ -247,8 +257,28 @@ def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any,
 
     if region is None:
         raise click.UsageError("give a region: --cone, --polygon or --moc.")
+    part = Part(label, region, since, until)
+    if dry_run:
+        return _preview(snapshot, scope, output, part, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_tar(output, scope, Part(label, region, since, until), resources, progress), as_json)
+        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+
+
+def _preview(snapshot: Any, scope: Any, output: str, part: Any, resources: Resources, as_json: bool) -> None:
+    """Say what a product would have of each program."""
+    with progress_bar(as_json) as progress:
+        made = snapshot.preview_release(output, scope, part, resources, progress)
+    headline = (
+        f"Release {made.release} of snapshot {made.snapshot} would have, of {made.region}, "
+        f"{counted(made.objects, 'object')} with {made.epochs:,} of all {counted(made.snapshot_epochs, 'epoch')}, and "
+        f"{counted(made.active - made.objects, 'object')} without, where it has such"
+    )
+    programs = [
+        f"  program {program.program} ({program.name}): {counted(program.objects, 'object')}, "
+        f"{counted(program.epochs, 'epoch')}"
+        for program in made.programs
+    ]
+    emit(made, as_json, [headline, *programs, "Nothing was written."])
 
 
 def _show(report: PublishReport, as_json: bool) -> None:
