@@ -589,7 +589,7 @@ def test_preview_of_what_cannot_be_published_is_refused_alike(snapshot: ztfmatch
     with pytest.raises(ScopeError, match="no exposure of snapshot"):
         snapshot.preview_release(tmp_path / "out", ReleaseScope("late", (Window(1, 70000.0),)))
     elsewhere = Part("x", cone_region(10.0, -60.0, "1deg"))
-    with pytest.raises(ScopeError, match="no epoch of snapshot .* and in 1 degrees around RA 10, Dec -60: nothing to"):
+    with pytest.raises(ScopeError, match=r"no epoch of snapshot .* and in 1 degrees around RA 10, Dec -60: nothing to"):
         snapshot.preview_release(tmp_path / "out", SCOPE, elsewhere)
     assert list(tmp_path.iterdir()) == []
 
