@@ -124,6 +124,21 @@ def test_publish_what_cannot_be_is_one_line_and_exit_code_2(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_publish_and_query_of_a_sky_map_given_as_moc_are_refused(scene: Scene, scope: Path, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    columns = [fits.Column("UNIQ", "K", array=range(16, 64)), fits.Column("PROBDENSITY", "D", array=range(48))]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C", "MOCORDER": 1})
+    table.writeto(tmp_path / "skymap.fits")
+    moc = ("--moc", tmp_path / "skymap.fits")
+    for command in (("publish", "tar", scene.store, tmp_path / "out.tar", "--release", scope), ("query", scene.store)):
+        result = call(*command, *moc)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "skymap.fits is no MOC: it is a multi-order sky map (columns UNIQ, PROBDENSITY)" in result.stderr
+    assert not (tmp_path / "out.tar").exists()
+
+
 def test_publish_over_something_is_refused(scene: Scene, scope: Path, tmp_path: Path) -> None:
     result = call("publish", "hats", scene.store, tmp_path, "--release", scope, "--json")
     assert (result.exit_code, json.loads(result.stdout)["error"]) == (2, "OutputExistsError")

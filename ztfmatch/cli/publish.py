@@ -270,8 +270,8 @@ def _preview(snapshot: Any, scope: Any, output: str, part: Any, resources: Resou
         made = snapshot.preview_release(output, scope, part, resources, progress)
     headline = (
         f"Release {made.release} of snapshot {made.snapshot} would have, of {made.region}, "
-        f"{counted(made.objects, 'object')} with {made.epochs:,} of all {counted(made.snapshot_epochs, 'epoch')}, and "
-        f"{counted(made.active - made.objects, 'object')} without, where it has such"
+        f"{counted(made.objects, 'object')} with {made.epochs:,} of all {counted(made.snapshot_epochs, 'epoch')}; "
+        f"{counted(made.active - made.objects, 'object')} without, which only 'publish objects' has"
     )
     programs = [
         f"  program {program.program} ({program.name}): {counted(program.objects, 'object')}, "

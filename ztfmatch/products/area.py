@@ -134,15 +134,15 @@ def check_radius(radius: float, most: float, unit: str) -> None:
 
 
 def radius_of(given: float | str, unit: str, bare: str | None = "arcsec") -> float:
-    """A radius in a unit, of which what it has is part of a text: ``2deg``, ``3arcmin``, ``120arcsec``.
+    """A radius in a unit, from a number or a text such as ``2deg``, ``3arcmin`` or ``120arcsec``.
 
     Parameters
     ----------
     given : float or str
     unit : str
-        ``deg``, ``arcmin`` or ``arcsec``, as is
+        Of the result: ``deg``, ``arcmin`` or ``arcsec``.
     bare : str or None
-        the unit of a number without one, which None refuses.
+        Unit of what is given without one; None refuses that.
 
     Raises
     ------
