@@ -21,6 +21,7 @@ from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage, is_url
 from ztfmatch.products import query
+from ztfmatch.products.area import Circle, radius_of
 from ztfmatch.products.status import Status, status_of
 from ztfmatch.runner import Progress, no_progress, open_runner
 from ztfmatch.schema import TABLES
@@ -43,7 +44,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.operations.verify import VerifyReport
     from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
     from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
-    from ztfmatch.products.publish import HatsConfig, Part, PublishReport
+    from ztfmatch.products.publish import HatsConfig, Part, PublishReport, ReleasePreview
     from ztfmatch.products.regeneration import Regeneration
     from ztfmatch.products.report import ReportInputs, ReportSummary
     from ztfmatch.products.search import Answer, Query
@@ -116,16 +117,16 @@ class Snapshot:
         _table(name)
         return [f"{self.files.storage.root}/{file.path}" for file in self.files.of_table(name)]
 
-    def objects(
-        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
-    ) -> pa.Table:
-        """Objects by objectid, or active ones in a cone (ra, dec in degrees ICRS, radius in arcsec)."""
+    def objects(self, objectid: int | Iterable[int] | None = None, cone: Circle | None = None) -> pa.Table:
+        """Objects by objectid, or active ones in a cone.
+
+        Of a cone, here and below, right ascension and declination are in degrees (ICRS); the radius is in arcsec, or a
+        text with its unit: ``2deg``, ``3arcmin``, ``120arcsec``.
+        """
         return query.find_objects(self.files, _selection(objectid, cone))
 
-    def lightcurves(
-        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
-    ) -> pa.Table:
-        """Epochs of objects by objectid or in a cone (ra, dec in degrees ICRS, radius in arcsec), one row an epoch.
+    def lightcurves(self, objectid: int | Iterable[int] | None = None, cone: Circle | None = None) -> pa.Table:
+        """Epochs of objects by objectid or in a cone, one row an epoch.
 
         Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
         are there too: ``catflags == 0`` are the clean ones. Among the objectids may be transientids.
@@ -136,10 +137,8 @@ class Snapshot:
         parts = [] if objects is None else [query.lightcurve_table(self.files, objects)]
         return pa.concat_tables(parts + ([] if transients is None else [transient_epochs(self.files, transients)]))
 
-    def transients(
-        self, transientid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
-    ) -> pa.Table:
-        """Transients by id or in a cone (ra, dec in degrees ICRS, radius in arcsec), with their statistics.
+    def transients(self, transientid: int | Iterable[int] | None = None, cone: Circle | None = None) -> pa.Table:
+        """Transients by id or in a cone, with their statistics.
 
         They are of the orphans that the last ``update_transients`` or rematch knew.
         """
@@ -159,15 +158,11 @@ class Snapshot:
 
         return successors(self.files, _objectids(objectid))
 
-    def statistics(
-        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
-    ) -> pa.Table:
+    def statistics(self, objectid: int | Iterable[int] | None = None, cone: Circle | None = None) -> pa.Table:
         """Statistics of objects, computed now from their epochs, one row an object."""
         return query.fresh_statistics(self.files, _selection(objectid, cone))
 
-    def sources(
-        self, objectid: int | Iterable[int] | None = None, cone: tuple[float, float, float] | None = None
-    ) -> pa.Table:
+    def sources(self, objectid: int | Iterable[int] | None = None, cone: Circle | None = None) -> pa.Table:
         """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
         return query.source_table(self.files, _selection(objectid, cone))
 
@@ -244,6 +239,23 @@ class Snapshot:
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_tar(self.files, scope, _directory(output), runner, part)
+
+    def preview_release(
+        self,
+        output: Place,
+        scope: ReleaseScope,
+        part: Part | None = None,
+        resources: Resources | None = None,
+        progress: Progress = no_progress,
+    ) -> ReleasePreview:
+        """Count by program what a product would have, and write nothing.
+
+        See :func:`ztfmatch.products.publish.preview_release`.
+        """
+        from ztfmatch.products import publish
+
+        with open_runner(resources or Resources(), progress) as runner:
+            return publish.preview_release(self.files, scope, _directory(output), runner, part)
 
     def view_delta(self, output: Place) -> DeltaReport:
         """Show it as Delta tables over its own files; see :func:`ztfmatch.products.views.view_delta`."""
@@ -512,9 +524,12 @@ def _table(name: str) -> Any:
     return TABLES[name]
 
 
-def _selection(objectid: int | Iterable[int] | None, cone: tuple[float, float, float] | None) -> query.Selection:
+def _selection(objectid: int | Iterable[int] | None, cone: Circle | None) -> query.Selection:
     ids = None if objectid is None else _objectids(objectid)
-    return query.Selection(ids, None if cone is None else query.Cone(*cone))
+    if cone is None:
+        return query.Selection(ids)
+    ra, dec, radius = cone
+    return query.Selection(ids, query.Cone(ra, dec, radius_of(radius, "arcsec")))
 
 
 def _objectids(objectid: int | Iterable[int]) -> tuple[int, ...]:

@@ -217,6 +217,7 @@ class TestLightcurve:
     def test_cone_gives_the_same_as_the_objectid(self, scene: Scene, star: dict[str, Any]) -> None:
         by_id = report("lightcurve", scene.store, "--objectid", star["objectid"])
         around = report("lightcurve", scene.store, "--cone", star["ra"], star["dec"], 2)
+        assert report("lightcurve", scene.store, "--cone", star["ra"], star["dec"], "2arcsec") == around
         assert [epoch for epoch in around if epoch["objectid"] == star["objectid"]] == by_id
 
     def test_table_has_a_line_for_each_epoch(self, scene: Scene, star: dict[str, Any]) -> None:
@@ -280,6 +281,11 @@ class TestLightcurve:
             (("--cone", 10, 100, 2), "declination 100.0 is outside -90..90"),
             (("--cone", 700, 10, 2), "right ascension 700.0 is outside"),
             (("--cone", 10, 10, 0), "radius 0.0 arcsec is outside"),
+            (("--cone", 10, 10, "11deg"), "radius 39600.0 arcsec is outside (0, 36000]"),
+            (
+                ("--cone", 10, 10, "2min"),
+                "radius '2min' is no angle; expected something like 2deg, 3arcmin or 120arcsec",
+            ),
             (("--cone", 10, 10, 1e6), "radius 1000000.0 arcsec is outside"),
             (("--cone", "nan", 10, 2), "right ascension nan is outside"),
             (("--cone", 10, 10, 2, "--snapshot", 99), "has no snapshot 99"),

@@ -44,9 +44,31 @@ def test_publish_says_what_it_made_and_where(scene: Scene, scope: Path, tmp_path
     assert rows == made["objects"]
 
 
+@pytest.mark.parametrize(
+    "product",
+    [("hats",), ("objects",), ("bulk",), ("tess", "--sector", 14, "--cone", 0, 0, "180deg", "--since", 50000, "--until",
+                                          60000), ("tar", "--cone", 0, 0, "180deg")],
+)  # fmt: skip
+def test_publish_dry_run_counts_by_program_and_writes_nothing(
+    scene: Scene, scope: Path, tmp_path: Path, product: tuple[object, ...]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    command = ("publish", product[0], scene.store, tmp_path / "out", "--release", scope, *product[1:], "--dry-run")
+    made = report(*command)
+    assert made["epochs"] == sum(program["epochs"] for program in made["programs"]) > 100
+    assert [(program["program"], program["name"]) for program in made["programs"]] == [
+        (1, "public"),
+        (2, "partnership"),
+    ]
+    text = done(*command)
+    assert f"program 1 (public): {made['programs'][0]['objects']:,} objects, " in text
+    assert text.endswith("Nothing was written.\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, tmp_path: Path) -> None:
     common = (scene.store, "--release", scope)
-    whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, 180, "--label", "all")
+    whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, "180deg", "--label", "all")
     corners = "230 20 265 20 265 45 230 45"
     polygon = report("publish", "tar", *common, tmp_path / "polygon.tar", "--polygon", corners)
     assert polygon["epochs"] == whole["epochs"] > 100
@@ -71,11 +93,13 @@ def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, 
         (("hats", "--release", "{late}"), "no exposure of snapshot 2 is in the scope of release 'late'"),
         (("hats", "--release", "{scope}", "--partition-size", "0"), "partition size 0 bytes is outside 1..32000000000"),
         (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--polygon", "0 0 1 0 0 1"), "contradict each other"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--polygon", "0 0 1 0 0 1"), "contradict each other"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, 8), "radius 8 has no unit; expected something like 2deg"),
+        (("tess", "--sector", 14, "--release", "{scope}", "--cone", 0, 0, "8x"), "radius '8x' is no angle"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 x"), "expected 'RA DEC RA DEC ...'"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 1 0"), "a polygon of 4 numbers; expected pairs"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", "soon"), "'soon' is no date"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, 1, "--since", 58400, "--until", 58300),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", "soon"), "'soon' is no date"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", 58400, "--until", 58300),
          "the dates end before they start"),
     ],
 )  # fmt: skip
@@ -98,6 +122,21 @@ def test_publish_what_cannot_be_is_one_line_and_exit_code_2(
     assert result.exit_code == 2
     assert message in result.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_publish_and_query_of_a_sky_map_given_as_moc_are_refused(scene: Scene, scope: Path, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    columns = [fits.Column("UNIQ", "K", array=range(16, 64)), fits.Column("PROBDENSITY", "D", array=range(48))]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C", "MOCORDER": 1})
+    table.writeto(tmp_path / "skymap.fits")
+    moc = ("--moc", tmp_path / "skymap.fits")
+    for command in (("publish", "tar", scene.store, tmp_path / "out.tar", "--release", scope), ("query", scene.store)):
+        result = call(*command, *moc)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "skymap.fits is no MOC: it is a multi-order sky map (columns UNIQ, PROBDENSITY)" in result.stderr
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_publish_over_something_is_refused(scene: Scene, scope: Path, tmp_path: Path) -> None:

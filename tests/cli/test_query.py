@@ -80,6 +80,8 @@ def test_query_of_lightcurves_of_a_list_of_ids(scene: Scene, tmp_path: Path, row
         (("--select", "lightcurves", "--epochs", "nobs > 3"), "epochs 'nobs > 3': no column 'nobs'"),
         (("--cone", "nan", 0, 1), "right ascension nan is outside -360..360"),
         (("--cone", 0, 0, "inf"), "radius inf arcsec is outside (0, 648000]"),
+        (("--cone", 0, 0, "181deg"), "radius 651600.0 arcsec is outside (0, 648000]"),
+        (("--cone", 0, 0, "2x"), "radius '2x' is no angle"),
         (("--cone", 0, 90.5, 1), "declination 90.5 is outside -90..90"),
         (("--box", 0, 1, 1, 0), "from declination 1.0 to 0.0; expected the southern one first"),
         (("--polygon", "1 2 3"), "a polygon of 3 numbers; expected pairs of RA and Dec, at least three"),

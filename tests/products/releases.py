@@ -25,11 +25,13 @@ SMALL = HatsConfig(partition_rows=500, magerr_bits=24)
 """Many partitions, and every bit."""
 
 
-def make_survey(place: Path) -> ztfmatch.Store:
+def make_survey(place: Path, seeds_per_tile: int = 700) -> ztfmatch.Store:
     """Eight units of two fields, appended in three portions, so that tiles have several files."""
     sky = place / "sky"
     simulate(sky, CONFIG)
-    store = ztfmatch.init_store(place / "store", str(sky / "references"), ztfmatch.StoreConfig(seeds_per_tile=700))
+    store = ztfmatch.init_store(
+        place / "store", str(sky / "references"), ztfmatch.StoreConfig(seeds_per_tile=seeds_per_tile)
+    )
     catalogs = sorted(str(path) for path in (sky / "catalogs").rglob("*.fits"))
     for i in range(3):
         store.append(catalogs[i::3], AppendConfig(exposures=sky / "exposures.csv"))

@@ -95,6 +95,19 @@ def test_collection_passes_strict_validation_and_verification(
         assert len(verifier.results) > 5
 
 
+@pytest.mark.parametrize("name", ["lightcurves", "objects"])
+def test_statistics_of_columns_are_those_of_the_rows(place: Path, lsdb: Any, name: str) -> None:
+    declared = lsdb.open_catalog(place / name).hc_structure.aggregate_column_statistics()
+    files = sorted(place.glob(f"{name}/*-hats/dataset/Norder*/**/*.parquet"))
+    rows = pa.concat_tables([pq.ParquetFile(path).read() for path in files])
+    told = declared[declared.row_count > 0]
+    assert {"objra", "objdec"} <= set(told.index) or {"ra", "dec"} <= set(told.index)
+    for column, stated in told.iterrows():
+        bounds = pa.compute.min_max(rows[column])
+        assert (stated.min_value, stated.max_value) == (bounds["min"].as_py(), bounds["max"].as_py()), column
+        assert (stated.null_count, stated.row_count) == (rows[column].null_count, rows.num_rows), column
+
+
 def test_partitions_are_sorted_in_their_pixel_and_of_many_orders(place: Path) -> None:
     healpy = pytest.importorskip("healpy")
     files = sorted(place.glob("lightcurves/*-hats/dataset/Norder*/**/*.parquet"))

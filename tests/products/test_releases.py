@@ -47,7 +47,8 @@ from ztfmatch.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.kernels.region import Region
 from ztfmatch.products.area import cone_region, moc_region, polygon_region
 from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
-from ztfmatch.products.publish.sectors import tess_sector
+from ztfmatch.products.publish.sectors import sector_dates, sector_region
+from ztfmatch.products.publish.tarball import sector_part
 from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
@@ -245,7 +246,7 @@ def test_epoch_without_a_magnitude_or_a_program_is_in_no_release(tmp_path: Path)
 def test_publish_again_gives_the_same_bytes_by_workers_too(
     snapshot: ztfmatch.Snapshot, tmp_path: Path, product: str
 ) -> None:
-    part = Part("all", cone_region(0.0, 0.0, 180.0))
+    part = Part("all", cone_region(0.0, 0.0, "180deg"))
     for name, workers in (("once", 0), ("again", 2 if product == "hats" else 0)):
         place, resources = tmp_path / name, ztfmatch.Resources(workers)
         place.mkdir()
@@ -453,7 +454,7 @@ def test_publish_tar_has_the_region_and_dates_with_readme_and_checksums(
     snapshot: ztfmatch.Snapshot, truth: Expected, tmp_path: Path
 ) -> None:
     centre = truth.objects[["ra", "dec"]].iloc[100]
-    region = cone_region(centre.ra, centre.dec, 0.2)
+    region = cone_region(centre.ra, centre.dec, "0.2deg")
     report = snapshot.publish_tar(tmp_path / "part.tar", SCOPE, Part("part", region, None, MIDDLE))
     names, rows = tar_rows(tmp_path / "part.tar", tmp_path / "out")
     inside = truth.objects[region.contains(truth.objects.ra.to_numpy(), truth.objects.dec.to_numpy())]
@@ -492,22 +493,105 @@ def test_tess_sector_footprint_equals_tess_points_own_answer(sector: int) -> Non
     stars2px = pytest.importorskip("tess_stars2px")
     rng = np.random.default_rng(sector)
     ra, dec = rng.uniform(0, 360, 500), np.degrees(np.arcsin(rng.uniform(-1, 1, 500)))
-    made = tess_sector(sector)
+    region = sector_region(sector)
     found = stars2px.tess_stars2px_function_entry(np.arange(500), ra, dec, trySector=sector)
     seen = np.isin(np.arange(500), found[0])
     assert seen.sum() > 15
-    np.testing.assert_array_equal(made.region.contains(ra, dec), seen)
-    assert 24.0 < made.until - made.since < 30.0
+    np.testing.assert_array_equal(region.contains(ra, dec), seen)
 
 
-def test_tess_sector_dates_are_those_of_the_mission() -> None:
-    pytest.importorskip("tess_stars2px")
-    from astropy.time import Time
+IMAGES = {
+    1: ("2018-07-25 19:00:27", "2018-08-22 16:14:51"),
+    2: ("2018-08-23 14:24:19", "2018-09-20 00:19:52"),
+    5: ("2018-11-15 07:47:48", "2018-12-11 21:35:39"),
+    22: ("2020-02-19 19:11:21", "2020-03-17 23:47:20"),
+    31: ("2020-10-22 00:11:12", "2020-11-16 10:37:11"),
+    34: ("2021-01-14 05:51:09", "2021-02-08 13:31:08"),
+}
+"""First and last full frame image of sectors."""
 
-    first, fifth = tess_sector(1), tess_sector(5)
-    assert abs(fifth.since - Time("2018-11-15").mjd) < 1.0
-    assert abs(fifth.until - Time("2018-12-11").mjd) < 1.5
-    assert abs(first.until - Time("2018-08-22").mjd) < 2.0
+
+@pytest.mark.parametrize("sector", IMAGES)
+def test_sector_dates_have_all_images_of_a_sector(sector: int) -> None:
+    time = pytest.importorskip("astropy.time")
+    since, until = sector_dates(sector)
+    first, last = (time.Time(moment).mjd for moment in IMAGES[sector])
+    assert since <= first < since + 2.0
+    assert until - 4.0 < last <= until
+
+
+@pytest.mark.parametrize(
+    ("sector", "since", "until"),
+    [(97, "2025-09-15", "2025-11-10"), (98, "2025-11-09", "2026-01-06"), (1751, "2026-01-15", "2026-01-23")],
+)
+def test_sector_dates_of_a_sector_of_another_length_are_its_own(sector: int, since: str, until: str) -> None:
+    time = pytest.importorskip("astropy.time")
+    assert sector_dates(sector) == (time.Time(since).mjd, time.Time(until).mjd)
+
+
+def test_sector_dates_have_the_middle_that_tess_point_knows_and_leave_no_gap() -> None:
+    known = pytest.importorskip("tess_stars2px").TESS_Spacecraft_Pointing_Data
+    middles = {int(n): jd - 2_400_000.5 for n, jd in zip(known.sectors, known.midtimes, strict=True)}
+    dates = {n: sector_dates(n) for n in middles}
+    assert all(dates[n][0] + 2.0 < middles[n] < dates[n][1] - 2.0 for n in middles)
+    assert all(dates[n][1] - dates[n + 1][0] == 1.0 for n in range(1, 134))  # a day of both
+
+
+def test_sector_part_takes_what_is_told_and_looks_up_the_rest() -> None:
+    region = cone_region(1.0, 2.0, "1deg")
+    since, until = sector_dates(14)
+    assert sector_part(14, region, None, None) == Part("s0014", region, since, until)
+    assert sector_part(14, region, 0.0, None) == Part("s0014", region, 0.0, until)
+    assert sector_part(999, region, 1.0, 2.0) == Part("s0999", region, 1.0, 2.0)
+
+
+# What would be published
+
+
+@pytest.mark.parametrize(
+    "part", [None, Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]), None, MIDDLE)]
+)
+def test_preview_counts_by_program_what_the_release_has(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, part: Part | None
+) -> None:
+    preview = snapshot.preview_release(tmp_path / "out", SCOPE, part)
+    assert list(tmp_path.iterdir()) == []
+    truth = expected(snapshot, SCOPE if part is None else SCOPE.within(part.since, part.until))
+    epochs, objects = truth.epochs, truth.objects
+    if part is not None:
+        objects = objects[part.region.contains(objects.ra.to_numpy(), objects.dec.to_numpy())]
+        epochs = epochs[epochs.objectid.isin(objects.objectid)]
+        assert 10 < len(objects) < len(truth.objects)
+    counted = {row.program: (row.name, row.objects, row.epochs) for row in preview.programs}
+    assert counted == {
+        number: (name, epochs[epochs.programid == number].objectid.nunique(), (epochs.programid == number).sum())
+        for number, name in ((1, "public"), (2, "partnership"))
+    }
+    assert (preview.objects, preview.epochs) == (epochs.objectid.nunique(), len(epochs))
+    assert (preview.active, preview.snapshot_epochs) == (len(objects), snapshot.status.detections)
+
+
+def test_preview_of_every_product_has_its_counts(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    preview = snapshot.preview_release(tmp_path / "out", SCOPE)
+    hats, bulk = snapshot.publish_hats(tmp_path / "hats", SCOPE), snapshot.publish_bulk(tmp_path / "bulk", SCOPE)
+    assert (hats.objects, hats.epochs) == (bulk.objects, bulk.epochs) == (preview.objects, preview.epochs)
+    assert snapshot.publish_objects(tmp_path / "objects", SCOPE).objects == preview.active
+    part = Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]))
+    tar = snapshot.publish_tar(tmp_path / "x.tar", SCOPE, part)
+    some = snapshot.preview_release(tmp_path / "out", SCOPE, part)
+    assert (tar.objects, tar.epochs) == (some.objects, some.epochs)
+    assert 0 < some.epochs < preview.epochs
+
+
+def test_preview_of_what_cannot_be_published_is_refused_alike(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="exists already"):
+        snapshot.preview_release(tmp_path, SCOPE)
+    with pytest.raises(ScopeError, match="no exposure of snapshot"):
+        snapshot.preview_release(tmp_path / "out", ReleaseScope("late", (Window(1, 70000.0),)))
+    elsewhere = Part("x", cone_region(10.0, -60.0, "1deg"))
+    with pytest.raises(ScopeError, match=r"no epoch of snapshot .* and in 1 degrees around RA 10, Dec -60: nothing to"):
+        snapshot.preview_release(tmp_path / "out", SCOPE, elsewhere)
+    assert list(tmp_path.iterdir()) == []
 
 
 # What cannot be published
@@ -519,13 +603,13 @@ def test_publish_empty_scope_is_told_before_anything_is_written(snapshot: ztfmat
         with pytest.raises(ScopeError, match="no exposure of snapshot 3 is in the scope of release 'late'"):
             call(tmp_path / "out", late)
     with pytest.raises(ScopeError, match="no exposure of snapshot 3"):
-        snapshot.publish_tar(tmp_path / "out", late, Part("x", cone_region(0, 0, 1)))
+        snapshot.publish_tar(tmp_path / "out", late, Part("x", cone_region(0, 0, "1deg")))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_publish_tar_without_epochs_leaves_nothing(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
     with pytest.raises(ScopeError, match="release 'dr2_x' and in 1 degrees around RA 10"):
-        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, Part("x", cone_region(10.0, -60.0, 1.0)))
+        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, Part("x", cone_region(10.0, -60.0, "1deg")))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -608,16 +692,17 @@ def test_hats_config_out_of_range_is_refused(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda _: cone_region(400.0, 0.0, 1.0), "right ascension 400.0 is outside"),
-        (lambda _: cone_region(0.0, 91.0, 1.0), "declination 91.0 is outside"),
-        (lambda _: cone_region(0.0, 0.0, 0.0), "radius 0.0 deg is outside"),
+        (lambda _: cone_region(400.0, 0.0, "1deg"), "right ascension 400.0 is outside"),
+        (lambda _: cone_region(0.0, 91.0, "1deg"), "declination 91.0 is outside"),
+        (lambda _: cone_region(0.0, 0.0, "0deg"), "radius 0.0 deg is outside"),
         (lambda _: polygon_region([1.0, 2.0, 3.0]), "a polygon of 3 numbers; expected pairs"),
         (lambda _: polygon_region([1.0, 2.0, 3.0, 4.0]), "a polygon of 4 numbers; expected pairs of RA and Dec"),
         (lambda place: moc_region(place / "none.fits"), "none.fits: cannot be read"),
         (lambda place: moc_region(place / "bad.fits"), "bad.fits is no MOC"),
         (lambda place: moc_region(place / "bad.json"), "bad.json is no MOC"),
         (lambda place: moc_region(place / "empty.json"), "empty.json is an empty MOC"),
-        (lambda _: tess_sector(9999), "no sector 9999; tess-point knows 1 to"),
+        (lambda _: sector_region(9999), "no sector 9999; tess-point knows 1 to"),
+        (lambda _: sector_dates(999), "no dates of sector 999; known are 1 to 134, 1751: give --since and --until"),
     ],
 )
 def test_region_that_is_none_is_one_line(tmp_path: Path, make: object, message: str) -> None:
@@ -630,7 +715,7 @@ def test_region_that_is_none_is_one_line(tmp_path: Path, make: object, message: 
 
 
 def test_region_description_is_all_that_its_digest_needs() -> None:
-    region = cone_region(-10.0, 5.0, 2.0)
+    region = cone_region(-10.0, 5.0, "2deg")
     assert region.to_json() == [{"shape": "cap", "ra": 350.0, "dec": 5.0, "radius_deg": 2.0}]
     assert isinstance(region, Region)
     assert region.name == "2 degrees around RA -10, Dec 5"

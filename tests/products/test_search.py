@@ -18,6 +18,7 @@ from ztfmatch import Query
 from ztfmatch.api import Snapshot, Store
 from ztfmatch.errors import ConfigError, MetadataError
 from ztfmatch.io.idlist import read_objectids
+from ztfmatch.kernels.region import Cap
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.products.area import cone_region, polygon_region
 from ztfmatch.products.query import Cone
@@ -279,7 +280,7 @@ BAD: dict[str, tuple[Callable[[], Query], str]] = {
     "where": (lambda: Query(where="mag < 3"), "where 'mag < 3': no column 'mag'; did you mean refmag or"),
     "ra": (lambda: Query(cone=(400, 0, 1)), "right ascension 400 is outside -360..360"),
     "dec": (lambda: Query(box=(0, 1, -91, 0)), "declination -91 is outside"),
-    "radius": (lambda: Query(cone=(0, 0, 0)), r"radius 0 arcsec is outside \(0, 648000\]"),
+    "radius": (lambda: Query(cone=(0, 0, 0)), r"radius 0.0 arcsec is outside \(0, 648000\]"),
     "box": (lambda: Query(box=(0, 1, 5, -5)), "from declination 5 to -5; expected the southern one first"),
     "polygon": (lambda: Query(polygon=(0, 0, 1, 1)), "a polygon of 4 numbers; expected pairs of RA and Dec"),
     "wide": (lambda: Query(polygon=(0, 0, 120, 0, 240, 0)), "reaches more than 80 degrees"),
@@ -451,7 +452,7 @@ WAYS: dict[str, Callable[[float, float], Any]] = {
     "a query's box": lambda ra, dec: Query(box=(ra, ra, dec, dec)).area,
     "a query's polygon": lambda ra, dec: Query(polygon=(0.0, 0.0, 1.0, 0.0, ra, dec)).area,
     "a lightcurve's cone": lambda ra, dec: Cone(ra, dec, 1.0),
-    "a release's cone": lambda ra, dec: cone_region(ra, dec, 1.0),
+    "a release's cone": lambda ra, dec: cone_region(ra, dec, "1deg"),
     "a release's polygon": lambda ra, dec: polygon_region((0.0, 0.0, 1.0, 0.0, ra, dec)),
 }
 
@@ -467,3 +468,50 @@ def test_position_that_is_none_is_refused_in_the_same_words_everywhere(
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{said}"):
         WAYS[way](ra, dec)
+
+
+@pytest.mark.parametrize("radius", [600.0, "600", "600arcsec", "10arcmin", "10 arcmin", f"{1 / 6!r}deg"])
+def test_radius_of_a_cone_with_its_unit_is_understood_by_every_question(
+    snapshot: Snapshot, radius: float | str
+) -> None:
+    ra, dec = (snapshot.table("objects")[axis][7].as_py() for axis in ("ra", "dec"))
+    expected = ids_of(snapshot.query(Query(cone=(ra, dec, 600.0))).to_arrow())
+    assert ids_of(snapshot.query(Query(cone=(ra, dec, radius))).to_arrow()) == expected
+    assert snapshot.objects(cone=(ra, dec, radius))["objectid"].to_pylist() == sorted(expected)
+    assert set(snapshot.lightcurves(cone=(ra, dec, radius))["objectid"].to_pylist()) <= set(expected)
+    assert snapshot.transients(cone=(ra, dec, radius)).num_rows == snapshot.transients(cone=(ra, dec, 600.0)).num_rows
+    assert len(expected) > 5
+
+
+@pytest.mark.parametrize(
+    ("radius", "said"),
+    [
+        ("2degrees", "radius '2degrees' is no angle; expected something like 2deg, 3arcmin or 120arcsec"),
+        ("2'", 'radius "2\'" is no angle'),
+        ("deg", "radius 'deg' is no angle"),
+        ("1-2deg", "radius '1-2deg' is no angle"),
+        ("", "radius '' is no angle"),
+        ("-1deg", "radius -3600.0 arcsec is outside"),
+        ("181deg", "radius 651600.0 arcsec is outside"),
+        ("nandeg", "radius nan arcsec is outside"),
+    ],
+)
+def test_radius_that_is_none_is_refused(radius: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        _ = Query(cone=(1.0, 2.0, radius)).area
+
+
+@pytest.mark.parametrize("radius", [8, "8", 8.0])
+def test_radius_of_a_release_without_its_unit_is_refused(radius: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^radius {radius} has no unit; expected something like 2deg, 3arcmin or"):
+        cone_region(1.0, 2.0, radius)
+
+
+def test_radius_of_a_release_is_in_degrees_to_the_last_bit() -> None:
+    for number in (0.1, 0.15, 0.7, 8.0, 107.3):
+        (cap,) = cone_region(1.0, 2.0, f"{number}deg").shapes
+        assert isinstance(cap, Cap)
+        assert cap.radius_deg == number
+    (cap,) = cone_region(1.0, 2.0, "90arcmin").shapes
+    assert isinstance(cap, Cap)
+    assert cap.radius_deg == 1.5

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from releases import CONFIG, hidden, make_survey
 
@@ -155,6 +156,23 @@ def test_delta_view_again_changes_nothing(survey: ztfmatch.Store, tmp_path: Path
     report = survey.snapshot().view_delta(tmp_path / "view")
     assert report.changed == []
     assert sorted((tmp_path / "view").rglob("*.json")) == logs
+
+
+def test_delta_view_of_an_earlier_version_is_told_anew_of_its_columns_and_bounds(
+    survey: ztfmatch.Store, tmp_path: Path, deltalake: Any
+) -> None:
+    snapshot = survey.snapshot()
+    snapshot.view_delta(tmp_path / "view")
+    record = tmp_path / "view" / "detections" / "_delta_log" / f"{0:020d}.json"
+    record.write_text(record.read_text().replace("delta.dataSkippingStatsColumns", "of.another.time"))
+    faint = [("mag", ">", 18.0)]
+    assert deltalake.DeltaTable(record.parents[1]).to_pandas(filters=faint).empty  # as such a view is read
+    assert snapshot.view_delta(tmp_path / "view").changed == ["detections"]
+    table = deltalake.DeltaTable(record.parents[1])
+    assert (table.version(), len(table.file_uris())) == (1, len(snapshot.paths("detections")))
+    expected = snapshot.table("detections", filter=pc.field("mag") > 18.0).num_rows
+    assert len(table.to_pandas(filters=faint)) == expected > 0
+    assert snapshot.view_delta(tmp_path / "view").changed == []
 
 
 def test_delta_view_outlives_a_vacuum(store: ztfmatch.Store, tmp_path: Path, deltalake: Any) -> None:

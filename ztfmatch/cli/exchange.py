@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ztfmatch.cli.angles import Radius
 from ztfmatch.cli.common import (
     Command,
     bad_files,
@@ -39,11 +40,10 @@ def export() -> None:
 @click.option("--create", is_flag=True, help="Make the store if there is none.")
 @click.option(
     "--radius",
-    type=float,
+    type=Radius(),
     default=StoreConfig.radius_arcsec,
     show_default=True,
-    metavar="ARCSEC",
-    help="Match radius of a store that is made.",
+    help="Match radius of a store that is made, in arcsec.",
 )
 @click.option(
     "--seeds-per-tile",

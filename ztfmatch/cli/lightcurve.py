@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ztfmatch.cli.angles import CONE
 from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.errors import ConfigError
@@ -33,10 +34,9 @@ _SHOWN = (
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object or transient; may be given more than once.")
 @click.option(
     "--cone",
-    type=float,
-    nargs=3,
+    type=CONE,
     metavar="RA DEC RADIUS",
-    help="All objects in a circle: centre in degrees (ICRS), radius in arcsec.",
+    help="All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.",
 )
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
@@ -46,7 +46,7 @@ _SHOWN = (
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
-def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, float] | None, transients: bool,
+def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, str] | None, transients: bool,
                snapshot: int | None, form: str | None, output: Path | None, plot: Path | None, period: float | None,
                statistics: bool, follow: bool, as_json: bool) -> None:  # fmt: skip
     """Show lightcurves of a STORE.

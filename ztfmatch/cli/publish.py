@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli.angles import CONE
 from ztfmatch.cli.common import (
     AnyCommand,
     Command,
@@ -62,6 +63,7 @@ def publish() -> None:
 
     \b
     Examples:
+      ztfmatch publish hats survey.store dr2 --release dr2.toml --dry-run
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
       ztfmatch publish bulk survey.store dr2-files --release dr2.toml --workers 8
       ztfmatch publish tess survey.store s0014.tar --release dr2.toml --sector 14
@@ -81,6 +83,7 @@ def release_options(command: AnyCommand) -> AnyCommand:
     decorators = [
         click.argument("store"),
         click.argument("output", type=_OUTPUT),
+        click.option("--dry-run", is_flag=True, help="Only count objects and epochs by program; nothing is written."),
         click.option("--release", required=True, type=_FILE, metavar="FILE", help="Scope of the release, a TOML file."),
         click.option(
             "--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."
@@ -119,8 +122,8 @@ def layout_options(command: AnyCommand) -> AnyCommand:
     show_default=True,
     help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
-                 as_json: bool) -> None:  # fmt: skip
+def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
+                 resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write lightcurves as a HATS collection, which LSDB opens.
 
     One row an object with its lightcurve nested, in partitions of like size, with margin cache, index of objectids and
@@ -130,15 +133,17 @@ def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, res
     Example:
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_hats(output, scope, layout, resources, progress), as_json)
+        return _show(snapshot.publish_hats(output, scope, layout, resources, progress), as_json)
 
 
 @publish.command("objects", cls=Command)
 @release_options
 @layout_options
-def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, resources: Resources,
-                    as_json: bool) -> None:  # fmt: skip
+def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
+                    resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the object source database: every object with the statistics of its released epochs.
 
     A HATS collection with the columns of IRSA's objects table; its files are plain Parquet. nobs and ngoodobs count
@@ -148,13 +153,15 @@ def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, 
     Example:
       ztfmatch publish objects survey.store dr2-objects --release dr2.toml
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_objects(output, scope, layout, resources, progress), as_json)
+        return _show(snapshot.publish_objects(output, scope, layout, resources, progress), as_json)
 
 
 @publish.command("bulk", cls=Command)
 @release_options
-def publish_bulk(snapshot: Any, scope: Any, output: str, resources: Resources, as_json: bool) -> None:
+def publish_bulk(snapshot: Any, scope: Any, output: str, dry_run: bool, resources: Resources, as_json: bool) -> None:
     """Write one Parquet file a field, filter and quadrant, as IRSA's bulk downloads.
 
     Files OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet, with a list of MD5
@@ -164,23 +171,26 @@ def publish_bulk(snapshot: Any, scope: Any, output: str, resources: Resources, a
     Example:
       ztfmatch publish bulk survey.store dr2-files --release dr2.toml --workers 8
     """
+    if dry_run:
+        return _preview(snapshot, scope, output, None, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_bulk(output, scope, resources, progress), as_json)
+        return _show(snapshot.publish_bulk(output, scope, resources, progress), as_json)
 
 
 def region_options(command: AnyCommand) -> AnyCommand:
     """Add ways to name a part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
 
     @functools.wraps(command)
-    def gather(*args: Any, cone: tuple[float, float, float] | None, polygon: str | None, moc: Path | None,
+    def gather(*args: Any, cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None,
                **rest: Any) -> Any:  # fmt: skip
         return command(*args, region=_region(cone, polygon, moc), **rest)
 
     options = [
-        click.option("--cone", type=float, nargs=3, metavar="RA DEC RADIUS", help="Circle, all in degrees."),
+        click.option("--cone", type=CONE, metavar="RA DEC RADIUS",
+                     help="Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
         click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."),
         click.option("--moc", type=_FILE, metavar="FILE",
-                     help="Coverage map (MOC): FITS, JSON or ASCII."),
+                     help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped."),
         click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
         click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
     ]  # fmt: skip
@@ -189,7 +199,7 @@ def region_options(command: AnyCommand) -> AnyCommand:
     return gather  # type: ignore[return-value]
 
 
-def _region(cone: tuple[float, float, float] | None, polygon: str | None, moc: Path | None) -> Any:
+def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
     from ztfmatch.products import area
 
@@ -210,11 +220,11 @@ def _region(cone: tuple[float, float, float] | None, polygon: str | None, moc: P
     "--sector",
     type=click.IntRange(1),
     required=True,
-    help="Sector of TESS. Footprint and dates come from tess-point (pip install 'ztfmatch[publish]'), unless a "
-    "region, --since and --until are given.",
+    help="Sector of TESS. Its footprint comes from tess-point (pip install 'ztfmatch[publish]') and its dates from the "
+    "mission's schedule, unless a region, --since and --until are given.",
 )
 def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: Any, since: float | None,
-                 until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+                 until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves in a TESS sector's footprint and dates as one tar file.
 
     \b
@@ -225,8 +235,10 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
     from ztfmatch.products.publish.tarball import sector_part
 
     part = sector_part(sector, region, since, until)
+    if dry_run:
+        return _preview(snapshot, scope, output, part, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
 
 
 @publish.command("tar", cls=Command)
@@ -234,19 +246,39 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
 @region_options
 @click.option("--label", default="region", show_default=True, help="Added to the release's label in file names.")
 def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any, since: float | None,
-                until: float | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+                until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
     """Write the lightcurves of a region of the sky as one tar file.
 
     \b
     Example:
-      ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8 --label kepler
+      ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8deg --label kepler
     """
     from ztfmatch.products.publish.tarball import Part
 
     if region is None:
         raise click.UsageError("give a region: --cone, --polygon or --moc.")
+    part = Part(label, region, since, until)
+    if dry_run:
+        return _preview(snapshot, scope, output, part, resources, as_json)
     with progress_bar(as_json) as progress:
-        _show(snapshot.publish_tar(output, scope, Part(label, region, since, until), resources, progress), as_json)
+        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+
+
+def _preview(snapshot: Any, scope: Any, output: str, part: Any, resources: Resources, as_json: bool) -> None:
+    """Say what a product would have of each program."""
+    with progress_bar(as_json) as progress:
+        made = snapshot.preview_release(output, scope, part, resources, progress)
+    headline = (
+        f"Release {made.release} of snapshot {made.snapshot} would have, of {made.region}, "
+        f"{counted(made.objects, 'object')} with {made.epochs:,} of all {counted(made.snapshot_epochs, 'epoch')}; "
+        f"{counted(made.active - made.objects, 'object')} without, which only 'publish objects' has"
+    )
+    programs = [
+        f"  program {program.program} ({program.name}): {counted(program.objects, 'object')}, "
+        f"{counted(program.epochs, 'epoch')}"
+        for program in made.programs
+    ]
+    emit(made, as_json, [headline, *programs, "Nothing was written."])
 
 
 def _show(report: PublishReport, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ztfmatch.cli.angles import CONE
 from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
@@ -33,7 +34,10 @@ _SHOWN = {
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
 @click.option(
-    "--cone", type=float, nargs=3, metavar="RA DEC RADIUS", help="Circle: degrees (ICRS), and radius in arcsec."
+    "--cone",
+    type=CONE,
+    metavar="RA DEC RADIUS",
+    help="Circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin, 120arcsec.",
 )
 @click.option(
     "--box",
@@ -43,7 +47,7 @@ _SHOWN = {
     help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
 )
 @click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles.")
-@click.option("--moc", type=_FILE, help="Coverage map: FITS, JSON or ASCII.")
+@click.option("--moc", type=_FILE, help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.")
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
 @click.option("--objectids", type=_FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
 @click.option(
@@ -57,7 +61,7 @@ _SHOWN = {
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
 @row_options
 @json_option
-def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, ...] | None,
+def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, float, str] | None,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
           objectids: Path | None, status: str | None, columns: str | None, limit: int | None, snapshot: int | None,
           form: str | None, output: Path | None, as_json: bool) -> None:  # fmt: skip
@@ -83,7 +87,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         select,  # type: ignore[arg-type]
         where,
         epochs,
-        cone or None,  # type: ignore[arg-type]
+        cone,
         box or None,  # type: ignore[arg-type]
         None if polygon is None else polygon_numbers(polygon),
         moc,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli.angles import Radius
 from ztfmatch.cli.common import (
     SHOWN_BAD_FILES,
     Command,
@@ -46,11 +47,10 @@ _SHOWN_UNITS = 5
 )
 @click.option(
     "--radius",
-    type=float,
+    type=Radius(),
     default=StoreConfig.radius_arcsec,
     show_default=True,
-    metavar="ARCSEC",
-    help="Match radius, inclusive; fixed for the life of the store.",
+    help="Match radius in arcsec, inclusive; fixed for the life of the store.",
 )
 @click.option(
     "--seeds-per-tile",

@@ -66,22 +66,54 @@ def log_path(table: str, version: int) -> str:
     return f"{table}/_delta_log/{version:020d}.json"
 
 
-def read_log(storage: Storage, table: str) -> tuple[int, list[str]]:
-    """Number of versions that a table has, and the paths that are live in the last."""
+@dataclass(frozen=True)
+class LogState:
+    """What a table's log comes to."""
+
+    versions: int
+    live: tuple[str, ...]
+    """Paths of the files of the last version."""
+    metadata: Mapping[str, Any]
+    """Its schema and configuration; empty where there is no version."""
+
+
+def read_log(storage: Storage, table: str) -> LogState:
+    """What the versions of a table come to."""
     names = sorted(path for path, _ in storage.list(f"{table}/_delta_log/") if path.endswith(".json"))
     live: dict[str, None] = {}
+    metadata: dict[str, Any] = {}
     for name in names:
         for line in storage.read(name).splitlines():
             action = json.loads(line)
+            metadata = action.get("metaData", metadata)
             if "add" in action:
                 live[action["add"]["path"]] = None
             elif "remove" in action:
                 live.pop(action["remove"]["path"], None)
-    return len(names), list(live)
+    return LogState(len(names), tuple(live), metadata)
 
 
-def table_actions(table: Table, store: str, moment_ms: int) -> list[dict[str, Any]]:
-    """First actions of a table's log: protocol and schema, with the documentation of every column."""
+def protocol_action() -> dict[str, Any]:
+    """First action of a table's log."""
+    return {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
+
+
+def bounded_columns(table: Table) -> list[str]:
+    """Columns of which every file has bounds: its ids and times, where they are never null."""
+    names = (ID_COLUMN[table.name], "hmjd" if "hmjd" in table.names else None)
+    return [name for name in names if name is not None and not table[name].nullable]
+
+
+def table_metadata(table: Table, store: str, moment_ms: int) -> dict[str, Any]:
+    """Schema with the documentation of every column, and which columns have bounds.
+
+    Readers must be told of these: deltalake believes the first 32 columns of a table to have bounds unless it is told
+    others, and of one that has none it takes them for null, so that a filter on it finds nothing in any file.
+    """
+    bounded = bounded_columns(table)
+    skipping = (
+        {"delta.dataSkippingStatsColumns": ",".join(bounded)} if bounded else {"delta.dataSkippingNumIndexedCols": "0"}
+    )
     fields = [
         {"name": field.name, "type": kind, "nullable": True, "metadata": _documented(field)}
         for field, kind in delta_columns(table)
@@ -89,21 +121,16 @@ def table_actions(table: Table, store: str, moment_ms: int) -> list[dict[str, An
     partitions = PARTITION_COLUMNS if table.by_tile else ()
     kinds = {"Norder": "integer", "Npix": "long"}
     fields += [{"name": name, "type": kinds[name], "nullable": True, "metadata": {}} for name in partitions]
-    return [
-        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
-        {
-            "metaData": {
-                "id": str(uuid.uuid5(_NAMESPACE, f"{store}/{table.name}")),
-                "name": table.name,
-                "description": table.description,
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": json.dumps({"type": "struct", "fields": fields}),
-                "partitionColumns": list(partitions),
-                "configuration": {},
-                "createdTime": moment_ms,
-            }
-        },
-    ]
+    return {
+        "id": str(uuid.uuid5(_NAMESPACE, f"{store}/{table.name}")),
+        "name": table.name,
+        "description": table.description,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json.dumps({"type": "struct", "fields": fields}),
+        "partitionColumns": list(partitions),
+        "configuration": skipping,
+        "createdTime": moment_ms,
+    }
 
 
 def _documented(field: pa.Field) -> dict[str, str]:
@@ -112,18 +139,14 @@ def _documented(field: pa.Field) -> dict[str, str]:
     return {key: value for key, value in named.items() if value}
 
 
-def add_action(table: Table, entry: DeltaFile, moment_ms: int) -> dict[str, Any]:
-    """A file that comes, with what prunes it: rows, bounds of its ids and times."""
+def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True) -> dict[str, Any]:
+    """A file that comes, or is told of anew, with what prunes it: rows, bounds of its ids and times."""
     file = entry.file
-    bounds = {
-        ID_COLUMN[table.name]: (file.min_id, file.max_id),
-        "hmjd": (file.min_hmjd, file.max_hmjd) if "hmjd" in table.names else (None, None),
-    }
-    known = {name: pair for name, pair in bounds.items() if name is not None and None not in pair}
+    known = bounded_columns(table)
     stats = {
         "numRecords": entry.rows,
-        "minValues": {name: low for name, (low, _) in known.items()},
-        "maxValues": {name: high for name, (_, high) in known.items()},
+        "minValues": {name: file.min_hmjd if name == "hmjd" else file.min_id for name in known},
+        "maxValues": {name: file.max_hmjd if name == "hmjd" else file.max_id for name in known},
         "nullCount": dict.fromkeys(known, 0),
     }
     partition = {"Norder": str(file.order), "Npix": str(file.npix)} if table.by_tile else {}
@@ -133,7 +156,7 @@ def add_action(table: Table, entry: DeltaFile, moment_ms: int) -> dict[str, Any]
             "partitionValues": partition,
             "size": entry.size,
             "modificationTime": moment_ms,
-            "dataChange": True,
+            "dataChange": new,
             "stats": json.dumps(stats),
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,12 @@ _HALF_CIRCLE_DEG: Final = 180.0
 _WIDEST_DEG: Final = 90.0
 _POLE_DEG: Final = 90.0
 _SLACK: Final = 1.01
+
+_ARCSEC: Final = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0}
+_ANGLE: Final = re.compile(r"\s*([-+0-9.eE]+|nan|inf)\s*(deg|arcmin|arcsec)?\s*")
+
+Circle = tuple[float, float, float | str]
+"""Right ascension and declination in degrees (ICRS); radius in arcsec, or a text with its unit such as ``3arcmin``."""
 
 
 class Area(Protocol):
@@ -126,14 +133,48 @@ def check_radius(radius: float, most: float, unit: str) -> None:
         raise ConfigError(f"radius {radius} {unit} is outside (0, {most:.0f}]")
 
 
-def cone_region(ra: float, dec: float, radius_deg: float) -> Region:
-    """Circle on the sky, in degrees; the border belongs to it.
+def radius_of(given: float | str, unit: str, bare: str | None = "arcsec") -> float:
+    """A radius in a unit, from a number or a text such as ``2deg``, ``3arcmin`` or ``120arcsec``.
+
+    Parameters
+    ----------
+    given : float or str
+    unit : str
+        Of the result: ``deg``, ``arcmin`` or ``arcsec``.
+    bare : str or None
+        Unit of what is given without one; None refuses that.
+
+    Raises
+    ------
+    ConfigError
+        If it is no angle, or has no unit and should.
+    """
+    expected = "expected something like 2deg, 3arcmin or 120arcsec"
+    match = _ANGLE.fullmatch(str(given))
+    try:
+        number = float(match[1] if match else "")
+    except ValueError:
+        raise ConfigError(f"radius {given!r} is no angle; {expected}") from None
+    of = (match[2] if match else None) or bare
+    if of is None:
+        raise ConfigError(f"radius {given} has no unit; {expected}")
+    return number * (_ARCSEC[of] / _ARCSEC[unit])
+
+
+def cone_region(ra: float, dec: float, radius: str) -> Region:
+    """Circle on the sky: centre in degrees, radius with its unit, such as ``8deg``; the border belongs to it.
+
+    What leaves a store hangs on it, so that the unit has to be said.
 
     Raises
     ------
     ConfigError
         If a number is out of range, as from all that follow.
     """
+    return _cap(ra, dec, radius_of(radius, "deg", bare=None))
+
+
+def _cap(ra: float, dec: float, radius_deg: float) -> Region:
     check_position(ra, dec)
     check_radius(radius_deg, _HALF_CIRCLE_DEG, "deg")
     return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
@@ -160,10 +201,11 @@ def moc_region(path: Path) -> Region:
     return Region((PixelSet(ranges),), f"the coverage map {path.name}")
 
 
-def cone_area(ra: float, dec: float, radius_arcsec: float) -> Area:
-    """Circle: centre in degrees (ICRS), radius in arcsec, inclusive."""
+def cone_area(ra: float, dec: float, radius: float | str) -> Area:
+    """Circle: centre in degrees (ICRS), radius in arcsec or with its unit, inclusive."""
+    radius_arcsec = radius_of(radius, "arcsec")
     check_radius(radius_arcsec, _HALF_CIRCLE_DEG * 3600.0, "arcsec")
-    return _Shape(cone_region(ra, dec, radius_arcsec / 3600.0))
+    return _Shape(_cap(ra, dec, radius_arcsec / 3600.0))
 
 
 def box_area(west: float, east: float, south: float, north: float) -> Area:

@@ -62,13 +62,13 @@ class Query:
     epochs : str, optional
         Condition on the epochs of lightcurves, such as ``"catflags == 0"``.
     cone : (ra, dec, radius), optional
-        Degrees (ICRS) and arcsec.
+        Degrees (ICRS) and arcsec, or a text with its unit such as ``"3arcmin"``.
     box : (west, east, south, north), optional
         Degrees; west > east goes over RA 0.
     polygon : (ra, dec, ra, dec, ...), optional
         Vertices in degrees, joined by great circles.
     moc : path, optional
-        Coverage map: FITS, JSON or ASCII.
+        Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.
     objectids : sequence of int, optional
     columns : sequence of str, optional
         Columns wanted; all by default.
@@ -80,7 +80,7 @@ class Query:
     select: Kind = "objects"
     where: str | None = None
     epochs: str | None = None
-    cone: tuple[float, float, float] | None = None
+    cone: areas.Circle | None = None
     box: tuple[float, float, float, float] | None = None
     polygon: tuple[float, ...] | None = None
     moc: Path | str | None = None

@@ -21,6 +21,7 @@ from ztfmatch.io.outputs import parquet_writer, writing
 from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.scope import ReleaseScope
 from ztfmatch.io.storage import Storage
+from ztfmatch.kernels.lookup import find_rows
 from ztfmatch.kernels.region import Region
 from ztfmatch.schema import EXPOSURES
 from ztfmatch.schema.release import BULK, INDEX_COLUMN, LIGHTCURVE
@@ -76,6 +77,31 @@ def write_unit(task: BulkTask) -> dict[str, Any]:
             objects += rows.num_rows
             epochs += pc.sum(rows["nepochs"]).as_py()
     return {"outputs": [file.output(task.path, objects).to_json()], "objects": objects, "epochs": epochs}
+
+
+def count_unit(task: BulkTask) -> dict[str, Any]:
+    """Count what the unit's file, and any other product of the same scope, would have; nothing is written.
+
+    Returns
+    -------
+    dict
+        ``active``: objects, with or without epochs; ``objects``: those with; ``programs``: program, its objects and its
+        epochs.
+    """
+    table, source = _source(task)
+    objects = 0
+    programs: dict[int, list[int]] = {}
+    for part in released(source, []) if table.num_rows and len(source.exposures.clrcoeff) else ():
+        counts = np.diff(part.lightcurves.offsets)
+        objects += int((counts > 0).sum())
+        owner = np.repeat(part.row, counts)
+        row = find_rows(source.exposures.row_of, part.lightcurves.columns["exposureid"])
+        for program in np.unique(source.exposures.programid[row]).tolist():
+            of_program = owner[source.exposures.programid[row] == program]
+            held = programs.setdefault(program, [0, 0])
+            held[0] += len(np.unique(of_program))  # a part has whole lightcurves
+            held[1] += len(of_program)
+    return {"active": table.num_rows, "objects": objects, "programs": [[p, *held] for p, held in programs.items()]}
 
 
 def _source(task: BulkTask) -> tuple[pa.Table, Source]:

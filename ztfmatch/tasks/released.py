@@ -46,13 +46,15 @@ class ScopedExposures:
     row_of: IdMap
     clrcoeff: npt.NDArray[np.float32]
     """By row; NaN where unknown."""
+    programid: npt.NDArray[np.int8]
+    """By row."""
 
 
 def exposures_in_scope(ledger: pa.Table, scope: ReleaseScope) -> ScopedExposures:
     """The exposures of ledger rows, with LEDGER_COLUMNS, that a release may show."""
     chosen = ledger.filter(pa.array(in_scope(ledger, scope)))
     clrcoeff = chosen["clrcoeff"].to_numpy().astype(np.float32)
-    return ScopedExposures(build_map(chosen["exposureid"].to_numpy()), clrcoeff)
+    return ScopedExposures(build_map(chosen["exposureid"].to_numpy()), clrcoeff, chosen["programid"].to_numpy())
 
 
 def in_scope(ledger: pa.Table, scope: ReleaseScope) -> Mask:

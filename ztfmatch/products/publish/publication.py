@@ -106,8 +106,8 @@ class Publishing:
         """Files of the ledger that may have exposures in scope."""
         return tuple(self.snapshot.of_table(EXPOSURES.name))
 
-    def begin(self) -> None:
-        """Check what can be checked before any work, and make the directory.
+    def begin(self, dry_run: bool = False) -> None:
+        """Check what can be checked before any work, and make the directory unless nothing is to be written.
 
         Raises
         ------
@@ -127,7 +127,8 @@ class Publishing:
                 f"no exposure of snapshot {self.snapshot.number} is in the scope of release {self.scope.release!r} "
                 f"({self.snapshot.rows(EXPOSURES.name)} exposures in {self.snapshot.storage.root}): nothing to publish"
             )
-        self.partial.mkdir(exist_ok=True)
+        if not dry_run:
+            self.partial.mkdir(exist_ok=True)
 
     def _has_exposures(self) -> bool:
         """Whether any exposure is in scope; files are read until one is found."""

@@ -1,45 +1,35 @@
-"""Sectors of TESS: what they see, and when."""
+"""Sectors of TESS: what they see, and when.
+
+tess-point knows where TESS looks, but only the middle of a sector. The dates are a table of ours, made of that of
+tesswcs 1.9.3 (its ``pointings.csv``). tesswcs has footprints as well, but needs pandas before 3, and LSDB, which reads
+releases, pandas 3: no environment can have both.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.packagedata import package_rows
 from ztfmatch.kernels.region import Polygon, Region
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
-_MJD_OF_JD: Final = 2_400_000.5
 
-_SECTOR_DAYS: Final = 27.4
-"""Two orbits of the spacecraft: a sector that has no neighbour is taken to be so long."""
 _COLUMNS: Final = (44.5, 2092.5)
 _ROWS: Final = (0.5, 2048.5)
 """Edges of the pixels of a CCD that see the sky, as tess-point counts them."""
+_SPECIAL: Final = 1000
+_MJD_ZERO: Final = date(1858, 11, 17)
 _POINTS_A_SIDE: Final = 6
 """Two degrees apart, between which distortion bends a side by arcseconds."""
 
 
-@dataclass(frozen=True)
-class Sector:
-    """A sector of TESS: what its sixteen CCDs see, and when."""
-
-    number: int
-    region: Region
-    since: float
-    """MJD."""
-    until: float
-    """MJD."""
-
-
-def tess_sector(number: int) -> Sector:
-    """Footprint and dates of a sector, from the pointings that tess-point has.
-
-    The dates are bounded midway between the middles of a sector and of its neighbours.
+def sector_region(number: int) -> Region:
+    """Footprint of a sector: what its sixteen CCDs see, from the pointings that tess-point has.
 
     Raises
     ------
@@ -53,14 +43,33 @@ def tess_sector(number: int) -> Sector:
     every = stars2px.TESS_Spacecraft_Pointing_Data
     sectors = [int(n) for n in np.asarray(every.sectors)]
     if number not in sectors:
-        known = [n for n in sectors if n < 1000]
         raise ConfigError(
-            f"no sector {number}; tess-point knows {min(known)} to {max(known)}: update it, or give a MOC"
+            f"no sector {number}; tess-point knows {_listed(sectors)}: update it, or give --cone, --polygon or --moc"
         )
     pointing = every(trySector=number)
     polygons = tuple(_ccd(pointing.fpgObjs[0], camera, ccd) for camera in range(4) for ccd in range(4))
-    region = Region(polygons, f"TESS sector {number}")
-    return Sector(number, region, *_dates(number, sectors, np.asarray(every.midtimes) - _MJD_OF_JD))
+    return Region(polygons, f"TESS sector {number}")
+
+
+def sector_dates(number: int) -> tuple[float, float]:
+    """MJD at which the first day of a sector begins and its last day ends (UTC), by the schedule; both are whole.
+
+    Raises
+    ------
+    ConfigError
+        If the table does not have the sector.
+    """
+    days = {int(row["sector"]): (row["first"], row["last"]) for row in package_rows("tess_sectors.csv")}
+    if number not in days:
+        raise ConfigError(f"no dates of sector {number}; known are {_listed([*days])}: give --since and --until")
+    first, last = ((date.fromisoformat(day) - _MJD_ZERO).days for day in days[number])
+    return float(first), last + 1.0
+
+
+def _listed(sectors: list[int]) -> str:
+    """Sectors, of which those beyond a thousand are special pointings."""
+    usual = [n for n in sectors if n < _SPECIAL]
+    return ", ".join([f"{min(usual)} to {max(usual)}", *(str(n) for n in sectors if n >= _SPECIAL)])
 
 
 def _ccd(geometry: Any, camera: int, ccd: int) -> Polygon:
@@ -74,11 +83,3 @@ def _ccd(geometry: Any, camera: int, ccd: int) -> Polygon:
     points = zip(np.concatenate(columns).tolist(), np.concatenate(rows).tolist(), strict=True)
     sky = (geometry.pix2radec_nocheck_single(camera, ccd, [column - 45.0, row - 1.0]) for column, row in points)
     return Polygon(tuple((float(ra), float(dec)) for ra, dec in sky))
-
-
-def _dates(number: int, sectors: Sequence[int], middles: Any) -> tuple[float, float]:
-    """MJD at which a sector begins and ends."""
-    middle = dict(zip(sectors, middles.tolist(), strict=True))
-    at = middle[number]
-    before, after = middle.get(number - 1, at - _SECTOR_DAYS), middle.get(number + 1, at + _SECTOR_DAYS)
-    return 0.5 * (before + at), 0.5 * (at + after)

@@ -26,7 +26,7 @@ from ztfmatch.products.publish.publication import (
     manifest_text,
     outputs_of,
 )
-from ztfmatch.products.publish.sectors import tess_sector
+from ztfmatch.products.publish.sectors import sector_dates, sector_region
 from ztfmatch.runner import Runner
 from ztfmatch.tasks.bulk import write_unit
 
@@ -54,19 +54,17 @@ class Part:
 
 
 def sector_part(number: int, region: Region | None, since: float | None, until: float | None) -> Part:
-    """Footprint and dates of a TESS sector, as told, else from tess-point.
+    """Footprint and dates of a TESS sector, as told, else as known.
 
     Raises
     ------
     ConfigError
-        If tess-point is needed, and is not installed or does not know the sector.
+        If tess-point is needed, and is not installed or does not know the sector, or its dates are not known.
     """
-    if region is None or since is None or until is None:
-        sector = tess_sector(number)
-        region = region or sector.region
-        since = sector.since if since is None else since
-        until = sector.until if until is None else until
-    return Part(f"s{number:04d}", region, since, until)
+    if since is None or until is None:
+        first, last = sector_dates(number)
+        since, until = first if since is None else since, last if until is None else until
+    return Part(f"s{number:04d}", region or sector_region(number), since, until)
 
 
 def publish_tar(

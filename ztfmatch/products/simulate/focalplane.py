@@ -8,8 +8,6 @@ at 1 arcsec per pixel.
 
 from __future__ import annotations
 
-import csv
-import importlib.resources
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.packagedata import package_rows
 from ztfmatch.survey import QUADRANT_SHAPE_PIX
 
 Floats = npt.NDArray[np.float64]
@@ -30,12 +29,6 @@ REFERENCE_PIXELS_PER_DEGREE: Final = 3600.0 / 1.0009
 """On the gnomonic plane of the field, measured on a real reference (1 arcsec per pixel on its own plane)."""
 
 _CORNERS: Final = ("sw", "nw", "ne", "se")
-
-
-def package_rows(name: str) -> list[dict[str, str]]:
-    """Rows of a CSV table that the package holds."""
-    text = (importlib.resources.files("ztfmatch") / "data" / name).read_text(encoding="ascii")
-    return list(csv.DictReader(text.splitlines()))
 
 
 @cache

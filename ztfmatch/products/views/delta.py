@@ -162,12 +162,19 @@ def _commit(snapshot: SnapshotFiles, view: Storage, table: Table, entries: list[
     """Write a version that lists these files; False if the last one does."""
     moment = datetime.datetime.fromisoformat(snapshot.commit.time)
     moment_ms = int(moment.timestamp() * 1000)
-    versions, live = deltalog.read_log(view, table.name)
-    wanted = {entry.path: entry for entry in entries}
-    actions: list[dict[str, Any]] = [] if versions else deltalog.table_actions(table, snapshot.commit.store, moment_ms)
-    actions += [deltalog.remove_action(path, moment_ms) for path in live if path not in wanted]
-    known = set(live)
-    actions += [deltalog.add_action(table, entry, moment_ms) for path, entry in wanted.items() if path not in known]
+    log = deltalog.read_log(view, table.name)
+    wanted, known = {entry.path: entry for entry in entries}, set(log.live)
+    actions: list[dict[str, Any]] = [] if log.versions else [deltalog.protocol_action()]
+    metadata = deltalog.table_metadata(table, snapshot.commit.store, moment_ms)
+    redefined = log.metadata != metadata | {"createdTime": log.metadata.get("createdTime")}
+    if redefined:  # as in a view that another version of ztfmatch made: its files are told of anew, too
+        actions.append({"metaData": metadata})
+    actions += [deltalog.remove_action(path, moment_ms) for path in log.live if path not in wanted]
+    actions += [
+        deltalog.add_action(table, entry, moment_ms, new=path not in known)
+        for path, entry in wanted.items()
+        if redefined or path not in known
+    ]
     if not actions:
         return False
     info = {
@@ -176,6 +183,8 @@ def _commit(snapshot: SnapshotFiles, view: Storage, table: Table, entries: list[
         "engineInfo": f"ztfmatch/{ztfmatch.__version__}",
         "snapshot": snapshot.number,
     }
-    if not deltalog.write_version(view, table.name, versions, actions, info):
-        raise CommitConflictError(f"{view.root}/{table.name}: another process wrote version {versions}; run it again")
+    if not deltalog.write_version(view, table.name, log.versions, actions, info):
+        raise CommitConflictError(
+            f"{view.root}/{table.name}: another process wrote version {log.versions}; run it again"
+        )
     return True
