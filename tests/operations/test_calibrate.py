@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -330,7 +331,7 @@ def test_calibrate_update_of_another_store_or_grid_is_refused(survey: Survey, tm
 
 def test_calibrate_from_sqlite_equals_parquet(survey: Survey, tmp_path: Path) -> None:
     rows = survey.truth("ps1").rename(columns={"ra": "raMean", "g": "gMeanPSFMag"})
-    with sqlite3.connect(tmp_path / "ps1.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "ps1.sqlite")) as connection, connection:
         rows.to_sql("means", connection, index=False)
         connection.execute("CREATE INDEX by_dec ON means (dec)")
     inputs = CalibrateInputs(tmp_path / "ps1.sqlite", tmp_path / "set", columns={"r": "r"})
