@@ -22,7 +22,7 @@ LAYERS = (
     ("tasks",),
     ("io",),
     ("kernels",),
-    ("schema", "survey", "config", "errors"),
+    ("schema", "survey", "config", "errors", "kernelcache"),
 )
 """From the top down; a name is a module or a package directly below ztfmatch."""
 

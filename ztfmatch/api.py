@@ -19,6 +19,7 @@ from ztfmatch.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, 
 from ztfmatch.errors import ConfigError
 from ztfmatch.io import log
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.io.staged import staged_beside
 from ztfmatch.io.storage import Storage, is_url
 from ztfmatch.products import query
 from ztfmatch.products.area import Circle, radius_of
@@ -339,8 +340,11 @@ class Store:
         """Derive photometric corrections from PS1; see :func:`ztfmatch.operations.calibrate.calibrate`."""
         from ztfmatch.operations.calibrate import calibrate
 
-        with open_runner(resources or Resources(), progress) as runner:
-            return calibrate(self.storage, inputs, config or CalibrateConfig(), runner)
+        with (
+            staged_beside(self.storage, inputs.output) as storage,
+            open_runner(resources or Resources(), progress) as runner,
+        ):
+            return calibrate(storage, inputs, config or CalibrateConfig(), runner)
 
     def correct(
         self,
@@ -367,8 +371,11 @@ class Store:
         """Write a report on the photometry of a snapshot; see :func:`ztfmatch.products.report.make_report`."""
         from ztfmatch.products.report import make_report
 
-        with open_runner(resources or Resources(), progress) as runner:
-            files = open_snapshot(self.storage, snapshot)
+        with (
+            staged_beside(self.storage, inputs.output) as storage,
+            open_runner(resources or Resources(), progress) as runner,
+        ):
+            files = open_snapshot(storage, snapshot)
             return make_report(files, inputs, config or CalibrateConfig(), runner)
 
     def update_statistics(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import duckdb
@@ -20,13 +21,14 @@ from ztfmatch.io.parquet import (
     DataFile,
     Destination,
     encode,
+    iterate_batches,
     read_file_rows,
     read_footer,
     read_row_group,
     table_from_columns,
     write_file,
 )
-from ztfmatch.io.sealed import SealedFile, seal
+from ztfmatch.io.sealed import SealedFile, Tail, seal
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import QUARANTINE, STATISTICS, TABLES
@@ -104,6 +106,50 @@ def test_sealed_file_other_chunks_may_be_damaged(written: tuple[Storage, DataFil
         read_file_rows(copy, file, names[:1])
 
 
+@pytest.mark.parametrize("place", ["local", "remote"])
+def test_read_is_by_no_thread_of_arrow(
+    written: tuple[Storage, DataFile, pa.Table],
+    place: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a thread may free what it read when Python has begun to end, and that aborts the process."""
+    storage, file, rows = written
+    if place == "remote":
+        storage = Storage.at(f"{request.getfixturevalue('s3_bucket')}/s")
+        storage.put(file.path, written[0].read(file.path))
+    readers: set[threading.Thread] = set()
+    original = SealedFile.read_buffer
+
+    def noted(self: SealedFile, size: int = -1) -> memoryview:
+        readers.add(threading.current_thread())
+        return original(self, size)
+
+    monkeypatch.setattr(SealedFile, "read_buffer", noted)
+    assert read_file_rows(storage, file, rows.column_names, threads=True).equals(rows)
+    assert read_file_rows(storage, file, rows.column_names).equals(rows)
+    assert pa.Table.from_batches(iterate_batches(storage, file, rows.column_names, 70_000)).equals(rows)
+    assert len(readers) > 1  # this one and some of ours
+    assert [thread for thread in readers if isinstance(thread, threading._DummyThread)] == []
+    assert [thread for thread in readers if thread.is_alive()] == [threading.current_thread()]
+
+
+def test_read_with_threads_is_as_without(written: tuple[Storage, DataFile, pa.Table]) -> None:
+    storage, file, rows = written
+    names = rows.column_names[::-3]
+    threaded, plain = (read_file_rows(storage, file, names, threads=threads) for threads in (True, False))
+    assert threaded.schema.equals(plain.schema, check_metadata=True)
+    assert threaded.equals(plain)
+    assert plain.equals(rows.select(names))
+
+
+def test_batches_are_of_at_most_so_many_rows(written: tuple[Storage, DataFile, pa.Table]) -> None:
+    storage, file, rows = written
+    sizes = [batch.num_rows for batch in iterate_batches(storage, file, ["objectid"], 50_000)]
+    assert max(sizes) <= 50_000
+    assert sum(sizes) == rows.num_rows
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_sealed_file_without_rows_is_read(tmp_path: Path, name: str) -> None:
     storage, table = Storage.at(tmp_path), TABLES[name]
@@ -128,3 +174,33 @@ def test_row_group_of_an_object_store_is_one_request(s3_bucket: str, s3_faults: 
     step = STATISTICS.row_group_rows
     assert read.equals(rows.slice(step, step))
     assert [request.method for request, _ in s3_faults.seen] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_read_of_an_object_store_asks_once_for_columns_beside_each_other(
+    s3_bucket: str, s3_faults: FaultProxy, threads: bool
+) -> None:
+    storage, rows = Storage.at(f"{s3_bucket}/s"), rows_of(ROWS)
+    file = write_file(Destination(storage, STATISTICS, Tile(2, 5), 3, "x"), rows)
+    s3_faults.follow(undisturbed)
+    assert read_file_rows(storage, file, rows.column_names, threads=threads).equals(rows)
+    assert [request.method for request, _ in s3_faults.seen] == ["GET", "GET"]  # the tail and the rest
+
+
+def test_runs_join_what_is_near_and_part_what_is_far(
+    written: tuple[Storage, DataFile, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, file, rows = written
+    tail, group = Tail(storage, file), range(1)
+    assert tail.runs([], rows.column_names) == []
+    ((first, last),) = tail.runs(group, rows.column_names[:1])
+    size = tail.metadata.row_group(0).column(0).total_compressed_size
+    assert (first, last) == (4, 4 + size)
+    assert tail.runs(range(3), rows.column_names) == [(4, tail.start)]
+    monkeypatch.setattr("ztfmatch.io.sealed._GAP_BYTES", -1)
+    apart = tail.runs(range(3), rows.column_names)
+    assert len(apart) == 3 * len(rows.column_names)
+    assert apart[0] == (4, 4 + size)
+    monkeypatch.setattr("ztfmatch.io.sealed._GAP_BYTES", 1 << 13)
+    monkeypatch.setattr("ztfmatch.io.sealed._REQUEST_BYTES", 1)
+    assert tail.runs(range(3), rows.column_names) == apart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from helpers import runner
 
 import ztfmatch
-from ztfmatch.config import CalibrateConfig
+from ztfmatch.config import CalibrateConfig, Resources
 from ztfmatch.errors import ConfigError, CorrectionsError, MetadataError
 from ztfmatch.io.corrections import read_corrections
 from ztfmatch.io.metadata import read_error_models
@@ -27,6 +28,7 @@ from ztfmatch.kernels.residuals import RESIDUAL_BINS, RESIDUAL_STEP_MAG, histogr
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.operations.calibrate import CalibrateInputs
 from ztfmatch.operations.residuals import Measurement, measure_residuals
+from ztfmatch.products.report import ReportInputs
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.products.simulate.systematics import ChannelSystematics, model_error
 from ztfmatch.tasks.staging import clear
@@ -330,11 +332,29 @@ def test_calibrate_update_of_another_store_or_grid_is_refused(survey: Survey, tm
 
 def test_calibrate_from_sqlite_equals_parquet(survey: Survey, tmp_path: Path) -> None:
     rows = survey.truth("ps1").rename(columns={"ra": "raMean", "g": "gMeanPSFMag"})
-    with sqlite3.connect(tmp_path / "ps1.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "ps1.sqlite")) as connection, connection:
         rows.to_sql("means", connection, index=False)
         connection.execute("CREATE INDEX by_dec ON means (dec)")
     inputs = CalibrateInputs(tmp_path / "ps1.sqlite", tmp_path / "set", columns={"r": "r"})
     assert survey.store.calibrate(inputs).corrections == read_corrections(survey.corrections).set.digest
+
+
+def test_calibrate_and_report_of_a_store_that_may_only_be_read_stage_beside_the_output(
+    survey: Survey, tmp_path: Path
+) -> None:
+    """A file in the place of the staging area refuses even root."""
+    store = survey.copy(tmp_path / "store")
+    shutil.rmtree(Path(store.path, "staging"), ignore_errors=True)
+    Path(store.path, "staging").touch()
+    ps1, before = survey.sky / "truth" / "ps1.parquet", sorted(Path(store.path).rglob("*"))
+    done = store.calibrate(CalibrateInputs(ps1, tmp_path / "set"), resources=Resources(workers=1))
+    assert done.corrections == read_corrections(survey.corrections).set.digest
+    store.report(ReportInputs(tmp_path / "report", ps1))
+    survey.store.report(ReportInputs(tmp_path / "expected", ps1))
+    pages = [(tmp_path / name / "index.html").read_text() for name in ("report", "expected")]
+    assert pages[0].replace(store.path, survey.store.path) == pages[1]
+    assert sorted(Path(store.path).rglob("*")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "report", "set", "store"]
 
 
 def test_calibrate_twice_gives_the_same_set(survey: Survey, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.io.merge import iterate_lightcurves
-from ztfmatch.io.parquet import DataFile, Destination, open_file, write_file
+from ztfmatch.io.parquet import DataFile, Destination, OpenFile, write_file
 from ztfmatch.io.scan import RowGroups, Wanted, scan
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
@@ -218,14 +218,14 @@ class TestReads:
     def test_scan_of_what_no_file_can_have_opens_none(
         self, stored: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ztfmatch.io.scan.open_file", pytest.fail)
+        monkeypatch.setattr("ztfmatch.io.scan.OpenFile", pytest.fail)
         assert scan(*stored, ["hmjd"], Wanted(sieve=parse_condition("hmjd > 200 and mag > 1", KINDS))) is None
         assert scan(*stored, ["hmjd"], Wanted(np.array([12, 40]))) is None
         assert reads == []
 
     def test_bounds_of_a_footer_are_used_as_they_are_there(self, stored: Any) -> None:
         storage, files = stored
-        metadata = open_file(storage, files[1]).metadata
+        metadata = OpenFile(storage, files[1]).metadata
         for text, groups in [("hmjd < 103", [0]), ("not (hmjd < 103)", [0, 1, 2, 3]), ("mag > 99", [0, 1, 2, 3]),
                              ("objectid >= 9 or objectid in [3]", [1, 3]), ("not (objectid >= 3)", [0])]:  # fmt: skip
             assert Wanted(sieve=parse_condition(text, KINDS)).groups(files[1], metadata) == groups, text

@@ -84,7 +84,7 @@ def _fail(ctx: click.Context, error: Exception, code: int) -> None:
     ctx.exit(code)
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A number of bytes, as in 2GiB or 800MB."""
 
     name = "size"

@@ -35,7 +35,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
 
 
-class Date(click.ParamType[float]):
+class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """An instant: an MJD, or a date with or without a time, UTC."""
 
     name = "date"

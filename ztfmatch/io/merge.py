@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.io.parquet import DataFile, Footer, IdRange, RowGroup, open_file, read_footer, read_row_group
+from ztfmatch.io.parquet import DataFile, Footer, IdRange, OpenFile, RowGroup, read_footer, read_row_group
 from ztfmatch.io.scan import RowGroups, Wanted
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.rows import order_by_group
@@ -136,8 +136,8 @@ class _Run:
     def _read(self) -> Arrays:
         group = self._groups[self._next]
         self._next += 1
-        parquet = open_file(self.storage, self.file, self.footer.tail)
-        return numpy_columns(RowGroups(parquet, self.file).read([group], self.columns, self.wanted))
+        parquet = OpenFile(self.storage, self.file, self.footer.tail)
+        return numpy_columns(RowGroups(parquet).read([group], self.columns, self.wanted))
 
     def pieces(self) -> Iterator[RowGroup]:
         """Ranges of ids over which rows are spread evenly: row groups, or what these have of each unit.

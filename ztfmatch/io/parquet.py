@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 
@@ -15,12 +17,14 @@ import pyarrow.parquet as pq
 
 from ztfmatch.errors import StorageError, StoreDamagedError
 from ztfmatch.io import paths
-from ztfmatch.io.sealed import SealedFile, Tail, seal
+from ztfmatch.io.sealed import Run, SealedFile, Tail, seal
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import TABLES, Encoding, Table
 
 _PAGE_MARGIN_BYTES: Final = 1 << 16
+_ROWS_FOR_THREADS: Final = 1 << 16
+"""Fewer are decoded before a thread has begun."""
 PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
     Encoding.DELTA: "DELTA_BINARY_PACKED",
@@ -203,17 +207,76 @@ def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Ar
     return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
-def open_file(storage: Storage, file: DataFile, tail: Tail | None = None) -> pq.ParquetFile:
-    """Open a live file, all of whose bytes are verified as they are read; a known tail isn't read again.
+class OpenFile:
+    """A live file, open to be read; all of its bytes are verified as they are read.
+
+    Arrow decodes in the thread that asks, or in threads of ours that are joined before the answer is given, never in
+    its own: one of those may free what it read, which is Python's, only when the answer is long there, and where
+    Python has begun to end by then, that aborts the process. So Arrow may neither use its threads nor buffer ahead.
+
+    Parameters
+    ----------
+    storage : Storage
+    file : DataFile
+    tail : Tail, optional
+        Where it is known, it isn't read again.
 
     Raises
     ------
     StoreDamagedError
-        If it is missing or no longer the file that was written.
+        Also from every read, if it is missing or no longer the file that was written.
     """
-    source = SealedFile(storage, file, tail)
-    remote = storage.local_root is None  # where one request for all columns is better than one for each
-    return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=source.tail.metadata, pre_buffer=remote)
+
+    def __init__(self, storage: Storage, file: DataFile, tail: Tail | None = None) -> None:
+        self._storage, self._file, self._tail = storage, file, tail or Tail(storage, file)
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """What the footer says."""
+        return self._tail.metadata
+
+    def read(self, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
+        """Some columns of some row groups, decoded side by side if there is enough of them."""
+        ahead = self._ahead(groups, columns)
+        if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
+            return self._decoded(groups, columns, ahead)
+        with ThreadPoolExecutor(pa.cpu_count()) as pool:
+            parts = list(pool.map(lambda name: self._decoded(groups, [name], ahead), columns))
+        schema = pa.schema([part.schema.field(0) for part in parts], parts[0].schema.metadata if parts else None)
+        return pa.Table.from_arrays([part.column(0) for part in parts], schema=schema)
+
+    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Rows in order, at most so many at a time."""
+        names = list(columns)
+        for group in range(self.metadata.num_row_groups):
+            parquet = self._parquet(self._ahead([group], names))
+            batches = parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
+            while (batch := self._guarded(functools.partial(next, batches, None))) is not None:
+                yield batch
+
+    def _decoded(self, groups: Sequence[int], columns: Sequence[str], ahead: Sequence[Run]) -> pa.Table:
+        read = functools.partial(self._parquet(ahead).read_row_groups, use_threads=False)
+        table = self._guarded(lambda: read(list(groups), columns=list(columns)))
+        return table.select(list(columns))  # releases of Arrow differ in the order
+
+    def _ahead(self, groups: Sequence[int], columns: Sequence[str]) -> Sequence[Run]:
+        """What is read with one request for all columns, which is better than one for each where they are far."""
+        if self._storage.local_root is not None:
+            return ()
+        return SealedFile(self._storage, self._file, self._tail).read_ahead(groups, columns)
+
+    def _parquet(self, ahead: Sequence[Run]) -> pq.ParquetFile:
+        source = SealedFile(self._storage, self._file, self._tail, ahead)
+        return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=self.metadata, pre_buffer=False)
+
+    def _guarded(self, read: Callable[[], Any]) -> Any:
+        """What a read gives; what is not Parquet is an error that names the file."""
+        try:
+            return read()
+        except (StoreDamagedError, StorageError):
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise StoreDamagedError(f"{self._file.described} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def read_file_rows(
@@ -238,24 +301,14 @@ def read_file_rows(
     threads : bool
         Decode columns side by side. Tasks don't: a worker has one core.
     """
-    parquet = open_file(storage, file)
+    parquet = OpenFile(storage, file)
     if ranges is None:
-        return guarded(file, lambda: parquet.read(columns=list(columns), use_threads=threads))
+        return parquet.read(range(parquet.metadata.num_row_groups), columns, threads)
     key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
-    table = guarded(file, lambda: parquet.read_row_groups(groups, columns=wanted, use_threads=threads))
+    table = parquet.read(groups, wanted, threads)
     return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
-
-
-def guarded(file: DataFile, read: Any) -> Any:
-    """What a read of a file gives; what is not Parquet is an error that names it."""
-    try:
-        return read()
-    except (StoreDamagedError, StorageError):
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise StoreDamagedError(f"{file.described} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
@@ -302,8 +355,7 @@ def read_footer(storage: Storage, file: DataFile) -> Footer:
 
 def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
     """Rows of one row group of a file."""
-    parquet = open_file(storage, file, footer.tail)
-    return guarded(file, lambda: parquet.read_row_group(group, columns=list(columns), use_threads=False))
+    return OpenFile(storage, file, footer.tail).read([group], columns)
 
 
 def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[IdRange]) -> npt.NDArray[np.bool_]:
@@ -335,9 +387,4 @@ def read_rows(
 
 def iterate_batches(storage: Storage, file: DataFile, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of a file in order, at most so many at a time."""
-    batches = open_file(storage, file).iter_batches(rows, columns=list(columns), use_threads=False)
-    while True:
-        batch = guarded(file, lambda: next(batches, None))
-        if batch is None:
-            return
-        yield batch
+    return OpenFile(storage, file).batches(columns, rows)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztfmatch.io.parquet import DataFile, IdRange, guarded, open_file
+from ztfmatch.io.parquet import DataFile, IdRange, OpenFile
 from ztfmatch.io.storage import Storage
 from ztfmatch.schema import TABLES, Table
 from ztfmatch.survey import unit_columns
@@ -121,10 +121,8 @@ def scan(storage: Storage, files: Sequence[DataFile], columns: Sequence[str], wa
     """Wanted rows of files of one table, file after file; None if no file can have any."""
     parts = []
     for file in wanted.files(files):
-        parquet = open_file(storage, file)
-        parts.append(
-            RowGroups(parquet, file, threads=True).read(wanted.groups(file, parquet.metadata), columns, wanted)
-        )
+        parquet = OpenFile(storage, file)
+        parts.append(RowGroups(parquet, threads=True).read(wanted.groups(file, parquet.metadata), columns, wanted))
     return pa.concat_tables(parts) if parts else None
 
 
@@ -132,8 +130,7 @@ def scan(storage: Storage, files: Sequence[DataFile], columns: Sequence[str], wa
 class RowGroups:
     """Row groups of an open file."""
 
-    parquet: pq.ParquetFile
-    file: DataFile
+    parquet: OpenFile
     threads: bool = False
     """Decode columns side by side. Tasks don't: a worker has one core."""
 
@@ -155,14 +152,7 @@ class RowGroups:
         return pa.table({name: found[name] for name in columns})
 
     def _columns(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
-        whole = len(groups) == self.parquet.num_row_groups
-
-        def read() -> pa.Table:
-            if whole:
-                return self.parquet.read(columns=list(names), use_threads=self.threads)
-            return self.parquet.read_row_groups(list(groups), columns=list(names), use_threads=self.threads)
-
-        return guarded(self.file, read).select(list(names))
+        return self.parquet.read(groups, names, self.threads)
 
 
 def _bounds_of_files(table: Table, files: Sequence[DataFile], names: Collection[str]) -> pa.Table:

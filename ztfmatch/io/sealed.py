@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import io
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,6 +27,10 @@ _MAGIC: Final = b"PAR1"
 _END_BYTES: Final = 8
 """Length of the footer, and the magic number once more."""
 _CHUNK: Final = np.dtype([("length", "<u4"), ("hash", "<u8")])
+_GAP_BYTES: Final = 1 << 13
+"""What is read in vain rather than asked for with another request."""
+_REQUEST_BYTES: Final = 1 << 25
+"""Chunks are asked for together up to this."""
 
 
 class Named(Protocol):
@@ -134,6 +139,18 @@ class Tail:
         first = max(bisect.bisect_right(self._edges, start) - 1, 0)
         return self._edges[first], self._edges[min(bisect.bisect_left(self._edges, stop), len(self._hashes))]
 
+    def runs(self, groups: Iterable[int], columns: Collection[str]) -> list[tuple[int, int]]:
+        """Ranges of bytes that hold the chunks of some columns of row groups, ascending, to be read at once each."""
+        number = self.metadata.num_columns
+        leaves = [i for i in range(number) if self.metadata.schema.column(i).path.split(".")[0] in columns]
+        runs: list[tuple[int, int]] = []
+        for chunk in (number * group + leaf for group in sorted(groups) for leaf in leaves):
+            start, stop = self._edges[chunk], self._edges[chunk + 1]
+            if runs and start - runs[-1][1] <= _GAP_BYTES and stop - runs[-1][0] <= _REQUEST_BYTES:
+                start = runs.pop()[0]
+            runs.append((start, stop))
+        return runs
+
     def wrong(self, data: memoryview, start: int) -> int | None:
         """First byte of the first chunk that is not as written, in data that begin where a chunk does."""
         at = bisect.bisect_left(self._edges, start)
@@ -145,8 +162,16 @@ class Tail:
         return None
 
 
+Run = tuple[int, memoryview]
+"""Bytes of a file, and where the first of them is in it."""
+
+
 class SealedFile(io.RawIOBase):
     """A file for pyarrow to read, opened for each read: a list of thousands holds none open.
+
+    What is read of it is Python's, and aborts the process if a thread of Arrow's frees it when Python has begun to end:
+    :class:`ztfmatch.io.parquet.OpenFile` has no such thread read it, and those that read a dataset are waited for
+    (:mod:`ztfmatch.io.arrowthreads`).
 
     Raises
     ------
@@ -154,9 +179,10 @@ class SealedFile(io.RawIOBase):
         From every read, if the file is missing or what is read is not what was written.
     """
 
-    def __init__(self, storage: Storage, file: Named, tail: Tail | None = None) -> None:
+    def __init__(self, storage: Storage, file: Named, tail: Tail | None = None, ahead: Sequence[Run] = ()) -> None:
         super().__init__()
         self._storage, self._file, self._tail, self._at = storage, file, tail, 0
+        self._ahead = ahead
 
     @property
     def tail(self) -> Tail:
@@ -164,6 +190,10 @@ class SealedFile(io.RawIOBase):
         if self._tail is None:
             self._tail = Tail(self._storage, self._file)
         return self._tail
+
+    def read_ahead(self, groups: Iterable[int], columns: Collection[str]) -> list[Run]:
+        """Some columns of row groups, with few requests; a file that is given them reads them no more."""
+        return [(first, self._verified(first, last)) for first, last in self.tail.runs(groups, columns)]
 
     def readable(self) -> bool:
         """It is."""
@@ -199,14 +229,21 @@ class SealedFile(io.RawIOBase):
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     def _chunks(self, start: int, stop: int) -> memoryview:
+        for first, data in self._ahead:
+            if first <= start and stop <= first + len(data):
+                return data[start - first : stop - first]
         first, last = self.tail.around(start, stop)
+        return self._verified(first, last)[start - first : stop - first]
+
+    def _verified(self, first: int, last: int) -> memoryview:
+        """Whole chunks."""
         data = memoryview(_read(self._storage, self._file, first, last - first))
         wrong = self.tail.wrong(data, first)
         if wrong is not None:
             raise StoreDamagedError(
                 f"{self._file.described} is damaged: the column chunk at byte {wrong} is not as written"
             )
-        return data[start - first : stop - first]
+        return data
 
 
 def _read(storage: Storage, file: Named, start: int, length: int) -> pa.Buffer:

@@ -12,9 +12,9 @@ import pyarrow as pa
 from ztfmatch.config import StoreConfig
 from ztfmatch.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.io import log
+from ztfmatch.io.arrowthreads import ScannedFile
 from ztfmatch.io.manifest import FileList
 from ztfmatch.io.parquet import DataFile, IdRange, read_file_rows, read_rows
-from ztfmatch.io.sealed import SealedFile
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 from ztfmatch.schema import TABLES
@@ -112,7 +112,7 @@ class SnapshotFiles:
 
         remote = self.storage.local_root is None
         form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=remote))
-        files = (pa.PythonFile(SealedFile(self.storage, file), mode="r") for file in self.of_table(table))
+        files = (pa.PythonFile(ScannedFile(self.storage, file), mode="r") for file in self.of_table(table))
         return ds.FileSystemDataset([form.make_fragment(file) for file in files], TABLES[table].schema, form)
 
 
