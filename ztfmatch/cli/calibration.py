@@ -68,7 +68,7 @@ def cut_options(command: AnyCommand) -> AnyCommand:
 @click.command(cls=Command)
 @click.argument("store")
 @click.option(
-    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite."
+    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
 )
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
 @click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")

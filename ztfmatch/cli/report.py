@@ -29,7 +29,7 @@ _PLACE = click.Path(path_type=Path)
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
-@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite.")
+@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
 @columns_option
 @cut_options
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
