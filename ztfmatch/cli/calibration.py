@@ -120,7 +120,7 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
         f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
         f"{total['cells_valid']:,} of {total['cells']:,} cells, {total['units_valid']:,} of {total['units']:,} units, "
         f"{counted(report.error_models, 'error model')}; from {report.used:,} of {report.detections:,} detections, "
-        f"{counted(report.stars, 'PS1 star')}, {report.seconds:.1f} s."
+        f"{counted(report.stars, 'object')} with a PS1 star, {report.seconds:.1f} s."
     )
     used = ", ".join(str(number) if number else "none that is known" for number in report.programs)
     emit(report, as_json, [line, f"Programs of the epochs used: {used}."])
