@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +84,13 @@ class CorrectionSet:
         if self.programs is not None:
             hasher.update(f"programs {self.programs}".encode())
         return hasher.hexdigest()[:16]
+
+    def told_by(self, public: Collection[int]) -> str:
+        """Of which other programs it was derived, in words; empty if of none."""
+        if self.programs is None:
+            return "programs that are not known"
+        private = (number for number in self.programs if number not in public)
+        return ", ".join(f"program {number}" if number else "no known program" for number in private)
 
     def has(self, unit: Unit) -> bool:
         """Whether there is anything for exposures of a unit: a term of its channel, or an error model."""

@@ -146,15 +146,13 @@ class Publishing:
     def _check_corrections(self) -> None:
         """Raise if private epochs would be told by corrected magnitudes."""
         for name, corrections in self.corrections.items():
-            private = sorted(set(corrections.programs or ()) - self.scope.programs - self.public)
-            if self.scope.private_corrections or (corrections.programs is not None and not private):
-                continue
-            named = ", ".join(f"program {number}" if number else "no known program" for number in private)
-            raise ScopeError(
-                f"magnitudes in the scope of release {self.scope.release!r} have corrections {name}, derived from "
-                f"epochs of {named or 'programs that are not known'}, which the release does not show: use 'ztfmatch "
-                f"calibrate --program' and 'correct', or allow it with --allow-private-corrections"
-            )
+            private = corrections.told_by(self.scope.programs | self.public)
+            if private and not self.scope.private_corrections:
+                raise ScopeError(
+                    f"magnitudes in the scope of release {self.scope.release!r} have corrections {name}, derived from "
+                    f"epochs of {private}, which the release does not show: use 'ztfmatch calibrate --program' and "
+                    "'correct', or allow it with --allow-private-corrections"
+                )
 
     @functools.cached_property
     def corrections(self) -> dict[str, CorrectionSet]:
