@@ -28,7 +28,8 @@ from ztfmatch.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POS
 from ztfmatch.survey import Unit
 
 FORMAT: Final = "ztfmatch-corrections"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""2: programs are a part of what a set is named by; sets without them, of version 1, are read too."""
 ABOUT: Final = "about.json"
 FILES: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums")
 """Parquet files of a directory."""
