@@ -1,4 +1,4 @@
-"""Sets of corrections made by hand, and what they must do to a magnitude, by plain Python."""
+"""Sets of corrections made by hand, what they must do to a magnitude by plain Python, and a survey to derive one of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from helpers import append, epochal_file, make_store, reference_file, rows_at
 
+import ztfmatch
+from ztfmatch.config import CalibrateConfig
 from ztfmatch.io.corrections import write_corrections
 from ztfmatch.survey import Unit
 
@@ -105,3 +109,33 @@ def expected(unit: Unit, magzp: float, row: dict[str, Any], has_offset: bool = T
     flags |= 4 if has_offset else 32
     off += offset(unit) if has_offset else 0.0
     return np.float32(mag - off), flags
+
+
+PUBLIC, PRIVATE = 1, 3
+ENOUGH = CalibrateConfig(cells_x=2, cells_y=2, min_stars=5, min_cell_stars=2, max_error=0.5)
+"""Corrections of a few hundred stars."""
+
+
+def calibrated_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Store:
+    """One unit of constant stars with PS1 beside it, ``ps1.parquet``.
+
+    Public epochs are always the same. There are as many private ones as is told, whose magnitudes and scatter differ
+    with the seed.
+    """
+    place.mkdir()
+    sky = np.random.default_rng(5)
+    at = np.arange(400)
+    ra, dec, mag = 150.0 + 0.004 * (at % 20), 2.0 + 0.004 * (at // 20), sky.uniform(14.0, 18.5, 400)
+    place_on_quadrant = {"xpos": sky.uniform(1, 3072, 400), "ypos": sky.uniform(1, 3080, 400)}
+    pq.write_table(pa.table({"ra": ra, "dec": dec, "g": mag + 0.5, "r": mag, "i": mag - 0.2}), place / "ps1.parquet")
+    storage = make_store(place / "store", [reference_file(place, rows_at(ra, dec))])
+    nights = [(sky, 2 * night, PUBLIC) for night in range(8)]
+    secret = np.random.default_rng(seed)
+    nights += [(secret, 2 * night + 1, PRIVATE) for night in range(exposures)]
+    for rng, night, program in nights:
+        off = 0.02 + (0.0 if program == PUBLIC else 0.05 * seed)
+        seen = rng.random(400) < 0.9
+        flux = 10.0 ** (-0.4 * (mag + off + rng.normal(0.0, 0.02, 400) - 26.0 - night / 64.0))
+        rows = rows_at(ra, dec, flux=flux, sigflux=0.02 * flux, **place_on_quadrant)[seen]
+        append(storage, [epochal_file(place, rows, night, CLRCOEFF=0.01, PROGRMID=program)])
+    return ztfmatch.open_store(place / "store")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,6 +103,25 @@ def test_python_of_readme_runs_from_top_to_bottom(demo: Path, monkeypatch: pytes
     values = namespace["values"]  # of one object, as each tool has them
     assert sorted(values) == ["DuckDB", "LSDB", "Polars", "astropy", "deltalake", "pandas", "ztfmatch"]
     assert len(values["ztfmatch"]) > 20
+
+
+ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name in {"pandas", "polars", "duckdb", "lsdb", "deltalake", "scipy"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+"""As where the package alone is installed."""
+
+
+def test_first_python_of_readme_needs_only_what_its_first_command_installs(demo: Path) -> None:
+    first = next(block for block in blocks(README.read_text()) if block.language == "python")
+    command = [sys.executable, "-c", ALONE + first.text]
+    done = subprocess.run(command, cwd=demo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000
 
 
 def test_every_python_block_of_readme_is_run() -> None:

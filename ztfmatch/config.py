@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.errors import ConfigError
-from ztfmatch.survey import MATCH_RADIUS_ARCSEC
+from ztfmatch.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
 """How far beyond its border a tile sees; tests hold the ring of fine pixels around a tile to it."""
@@ -230,6 +230,8 @@ class CalibrateConfig:
     match_arcsec, isolation_arcsec : float
     max_ps1_error : float
         Largest error of a PS1 magnitude, of the bands that are used, mag.
+    programs : tuple of int, optional
+        Only detections of these programs; of all by default. What is made of them does not depend on any other.
     """
 
     bright: float = 12.5
@@ -245,6 +247,7 @@ class CalibrateConfig:
     match_arcsec: float = 1.0
     isolation_arcsec: float = 3.0
     max_ps1_error: float = 0.05
+    programs: tuple[int, ...] | None = None
 
     @property
     def magnitude_bins(self) -> int:
@@ -270,6 +273,9 @@ class CalibrateConfig:
                 f"match_arcsec {self.match_arcsec} and isolation_arcsec {self.isolation_arcsec}: "
                 f"expected 0 < match <= isolation <= 60"
             )
+        if self.programs is not None and not (self.programs and set(self.programs) <= PROGRAM_NAMES.keys()):
+            known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
+            raise ConfigError(f"programs {self.programs}: expected some of {known}, or none for all")
 
     def _check_bins(self) -> None:
         if not 5.0 <= self.bright < self.faint <= 25.0:

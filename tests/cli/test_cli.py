@@ -30,6 +30,7 @@ from ztfmatch.operations.append import AppendReport
 from ztfmatch.operations.init import InitReport
 from ztfmatch.operations.statistics import StatisticsReport
 from ztfmatch.operations.verify import VerifyReport
+from ztfmatch.products import plot
 from ztfmatch.products.demo import DemoReport
 from ztfmatch.products.simulate.dataset import SimulationSummary
 from ztfmatch.products.status import Status
@@ -254,6 +255,30 @@ class TestLightcurve:
         assert f"wrote {picture}" in done_with.stderr
         start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix]
         assert picture.read_bytes().startswith(start)
+
+    def test_plot_of_a_cone_is_headed_by_what_was_asked(
+        self, scene: Scene, star: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[Any] = []
+        monkeypatch.setattr(plot, "plot_lightcurves", lambda epochs, path, options: drawn.append(options))
+        place = (star["ra"], round(star["dec"], 3), 2.5)
+        done("lightcurve", scene.store, "--cone", *place, "--plot", tmp_path / "star.png")
+        done("lightcurve", scene.store, "-o", star["objectid"], "--plot", tmp_path / "star.png", "--period", 2)
+        asked = f"Objects within 2.5 arcsec of RA {place[0]:.5f}  Dec {place[1]:+.5f}"
+        assert [(options.title, options.period) for options in drawn] == [(asked, None), (None, 2.0)]
+
+    def test_transients_are_headed_by_their_own_name(self, copied: Scene) -> None:
+        assert report("transients", copied.store)["transients"] > 0
+        (row, *_) = ztfmatch.open_store(copied.store).snapshot().table("transients").to_pylist()
+        for select in (("--cone", row["ra"], row["dec"], 2, "--transients"), ("--objectid", row["transientid"])):
+            assert done("lightcurve", copied.store, *select).split()[:2] == ["transientid", "fid"]
+            epochs = report("lightcurve", copied.store, *select)
+            assert {epoch["transientid"] for epoch in epochs} == {row["transientid"]}
+        empty = call("lightcurve", copied.store, "--cone", 10, 10, 2, "--transients", "--statistics")
+        assert (empty.exit_code, empty.stderr) == (0, "ztfmatch: no transient found\n")
+        assert done("lightcurve", copied.store, "--cone", 10, 10, 2, "--transients", "-f", "csv").startswith(
+            '"transientid"'
+        )
 
     def test_empty_cone_is_no_error(self, scene: Scene) -> None:
         result = call("lightcurve", scene.store, "--cone", 10, 10, 2, "--json")

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from commandline import Scene, call, done, report
+from corrected import ENOUGH, calibrated_survey
 from kowalski_oracle import differences
 from mongoserver import Fault, Faults, documents, mongo_server
+
+from ztfmatch.operations.calibrate import CalibrateInputs
 
 
 @pytest.fixture
@@ -53,6 +56,17 @@ def test_export_with_load_fills_the_database(scene: Scene, tmp_path: Path, serve
     assert done("load", tmp_path, "--tag", "other").startswith(
         "Nothing to load: the collections of other hold snapshot"
     )
+
+
+def test_export_of_some_programs_says_whose_epochs_its_corrections_are_derived_from(tmp_path: Path) -> None:
+    store = calibrated_survey(tmp_path / "survey", 1, 6)
+    inputs = CalibrateInputs(tmp_path / "survey" / "ps1.parquet", tmp_path / "set")
+    name = store.calibrate(inputs, ENOUGH).corrections
+    store.correct(tmp_path / "set")
+    public = call("export", "kowalski", store.path, tmp_path / "public", "--filter", "program=1")
+    assert f"magnitudes have corrections {name}, derived from epochs of program 3, which are not" in public.stderr
+    assert call("export", "kowalski", store.path, tmp_path / "both", "--filter", "program=1,3").stderr == ""
+    assert report("export", "kowalski", store.path, tmp_path / "all")["private_corrections"] == {}
 
 
 def test_load_takes_the_uri_of_a_file(scene: Scene, tmp_path: Path, server: tuple[str, Faults],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from commandline import Scene, call, done, report
+from corrected import calibrated_survey
 
 import ztfmatch
 
@@ -81,6 +82,26 @@ def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, 
                   "--since", "2018-01-01", "--until", "2019-01-01T12:00:00")  # fmt: skip
     assert (tess["epochs"], tess["release"]) == (whole["epochs"], "dr2_s0099")
     assert len(tess["sha256"]) == 64
+
+
+def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(tmp_path: Path) -> None:
+    store = calibrated_survey(tmp_path / "survey", 1, 6).path
+    (tmp_path / "public.toml").write_text('release = "public"\n[[programs]]\nid = 1\n')
+    cuts = ("--cells", 2, "--min-stars", 5, "--max-error", 0.5)
+    calibrate = ("calibrate", store, "--ps1", tmp_path / "survey" / "ps1.parquet", *cuts, "--output")
+    publish = ("publish", "bulk", store, "--release", tmp_path / "public.toml")
+    assert "Programs of the epochs used: 1, 3." in done(*calibrate, tmp_path / "all")
+    done("correct", store, tmp_path / "all")
+    refused = call(*publish, tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "'ztfmatch calibrate --program'" in refused.stderr
+    done(*publish, tmp_path / "allowed", "--allow-private-corrections")
+    assert report(*calibrate, tmp_path / "public", "--program", 1)["programs"] == [1]
+    done("correct", store, tmp_path / "public")
+    done(*publish, tmp_path / "out")
+    update = call(*calibrate, tmp_path / "more", "--update", tmp_path / "public")
+    assert update.exit_code == 2
+    assert "made with programs [1], not all; an update needs the same" in update.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ release = "dr2"
 description = "the second"
 filters = ["zr", "zg"]
 fields = [250, "600-699"]
+private_corrections = true
 
 [[programs]]
 id = 1
@@ -52,7 +53,9 @@ def test_read_scope_full_file_means_what_it_says(tmp_path: Path) -> None:
         ((250, 250), (600, 699)),
         Quality(True, 32768, 0.5, 2),
         "the second",
+        True,
     )
+    assert scope.programs == {1, 2}
 
 
 def test_of_programs_window_includes_its_start_and_not_its_end() -> None:
@@ -122,6 +125,7 @@ PROGRAM = "\n[[programs]]\nid = 1\n"
         ('release = "x"' + PROGRAM + '[quality]\nreject_catflags = true', "expected a number of bits"),
         ('release = "x"' + PROGRAM + '[quality]\nonly_good_exposures = 1', "expected true or false"),
         ('release = "x"\ndescription = 1' + PROGRAM, "description is 1; expected text"),
+        ('release = "x"\nprivate_corrections = 1' + PROGRAM, "private_corrections is 1; expected true or false"),
         ('release = "x"\nquality = 1' + PROGRAM, r"in \[quality\] is 1; expected a table"),
     ],
 )  # fmt: skip

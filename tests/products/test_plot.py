@@ -282,19 +282,36 @@ def test_calendar_any_span_gives_round_dates_inside(first: float, span: float, m
     assert all(first - 1e-5 <= tick <= first + span + 1e-5 for tick in ticks)
 
 
-def test_figure_title_heads_the_position_and_is_not_mathematics() -> None:
+def test_figure_title_is_what_was_asked_for_and_not_mathematics() -> None:
     title = "100 $ a star, 90 $ two_{"
     figure = _figure(rr_lyrae(), PlotOptions(title=title))
     figure.canvas.draw()
-    assert headline(figure).startswith(f"{title}\nRA 210.80")
+    named, place = "objectid 679105100000123, 679205100000123", "mean position of the epochs: RA 210.80"
+    assert headline(figure).startswith(f"{title}\n{named}\n{place}")
     assert "14:03:12.5" in headline(figure)
-    assert "objectid 679105100000123, 679205100000123" in headline(figure)
+    assert headline(_figure(rr_lyrae(), PlotOptions())).startswith(f"{named}\n{place}")
+
+
+def test_figure_of_transients_calls_them_so() -> None:
+    epochs = rr_lyrae()
+    ids = epochs["objectid"].to_numpy() + 10**16
+    figure = _figure(with_column(epochs, "objectid", ids), PlotOptions())
+    assert figure.get_suptitle() == "transientid 10679105100000123, 10679205100000123"
+    ids = np.where(epochs["fid"].to_numpy() == 1, epochs["objectid"].to_numpy(), ids)
+    figure = _figure(with_column(epochs, "objectid", ids), PlotOptions())
+    assert figure.get_suptitle() == "objectid 679105100000123  transientid 10679205100000123"
+    ids = 10**16 + np.arange(epochs.num_rows) % 5 + 10 * epochs["fid"].to_numpy()
+    figure = _figure(with_column(epochs, "objectid", ids), PlotOptions())
+    assert figure.get_suptitle() == "10 transients"
+    assert figure.legends[0].get_texts()[0].get_text().startswith("g (5 transients, ")
 
 
 def test_figure_position_across_zero_right_ascension_is_between() -> None:
     epochs = rr_lyrae()
     ra = np.where(np.arange(epochs.num_rows) % 2, 359.9999, 0.0001)
-    assert _figure(with_column(epochs, "ra", ra), PlotOptions()).get_suptitle().startswith("RA 0.00000  Dec +54.3")
+    assert "mean position of the epochs: RA 0.00000  Dec +54.3" in headline(
+        _figure(with_column(epochs, "ra", ra), PlotOptions())
+    )
 
 
 @given(st.floats(0, 359.9999), st.floats(-90, 90))

@@ -11,13 +11,15 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import corrected
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from helpers import append, epochal_file, make_store, reference_file, rows_at
+from corrected import ENOUGH, PRIVATE, PUBLIC, calibrated_survey
+from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at
 from releases import (
     CONFIG,
     MIDDLE,
@@ -45,6 +47,7 @@ from ztfmatch.errors import (
 )
 from ztfmatch.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.kernels.region import Region
+from ztfmatch.operations.calibrate import CalibrateInputs
 from ztfmatch.products.area import cone_region, moc_region, polygon_region
 from ztfmatch.products.publish import HatsConfig, Part, publish_bulk
 from ztfmatch.products.publish.sectors import sector_dates, sector_region
@@ -52,7 +55,7 @@ from ztfmatch.products.publish.tarball import sector_part
 from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.schema.release import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
-from ztfmatch.tasks import bulk, hats
+from ztfmatch.tasks import bulk, hats, residuals
 
 SCOPES = {
     "programs": SCOPE,
@@ -175,9 +178,6 @@ def test_publish_objects_has_all_objects_and_statistics_of_the_release_alone(
                 assert mine == pytest.approx(value, rel=tolerance(name), abs=1e-7), (objectid, name)
 
 
-PRIVATE = 2
-
-
 def private_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Snapshot:
     """Public epochs always the same; those of another program, on other nights, as the seed wills."""
     place.mkdir()
@@ -226,6 +226,81 @@ def test_private_epochs_change_nothing_in_a_release_but_nobs_and_ngoodobs(tmp_pa
     keys = {key for key in manifests[0] if manifests[0][key] != manifests[1][key]}
     assert keys <= {"snapshot", "bytes", "checksums"}
     assert manifests[0]["bytes"] == manifests[1]["bytes"]
+
+
+def test_publish_with_public_corrections_private_epochs_change_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightcurves are compared in portions of some 700 epochs, whose borders private ones must not move either."""
+    monkeypatch.setattr(residuals, "ROWS_IN_FLIGHT", 700)
+    scope, config, places = ReleaseScope("public", (Window(PUBLIC),)), replace(ENOUGH, programs=(PUBLIC,)), []
+    for seed, exposures in ((1, 6), (2, 9)):
+        place = tmp_path / f"survey{seed}"
+        store = calibrated_survey(place, seed, exposures)
+        store.calibrate(CalibrateInputs(place / "ps1.parquet", place / "set"), config)
+        assert store.correct(place / "set").committed
+        for publish in ("hats", "bulk", "objects"):
+            getattr(store.snapshot(), f"publish_{publish}")(place / publish, scope)
+        places.append(place)
+    first, second = (digests(place / "set") for place in places)
+    assert {name for name in first if first[name] != second[name]} == {"about.json"}  # its store, PS1 file and time
+    epochs = [flat(nested(place / "hats"), "lightcurve") for place in places]
+    assert epochs[0].num_rows > 2_000
+    assert epochs[0].equals(epochs[1])
+    assert bulk_rows(places[0] / "bulk").equals(bulk_rows(places[1] / "bulk"))
+    rows = [nested(place / "objects") for place in places]
+    changed = {name for name in RELEASED_OBJECTS.names if not rows[0][name].equals(rows[1][name])}
+    assert changed == {"nobs", "ngoodobs"}
+    for place in places:
+        name = json.loads((place / "set" / "about.json").read_text())["corrections"]
+        manifest = json.loads((place / "hats" / "release.json").read_text())
+        assert manifest["corrections"] == [{"name": name, "programs": [PUBLIC]}]
+        assert pq.read_table(place / "set" / "exposures.parquet").num_rows == 8
+        assert pq.read_table(place / "set" / "errormodel.parquet").num_rows == 1
+
+
+def test_publish_with_corrections_of_private_epochs_is_refused_unless_allowed(tmp_path: Path) -> None:
+    store = calibrated_survey(tmp_path / "survey", 1, 6)
+    inputs = CalibrateInputs(tmp_path / "survey" / "ps1.parquet", tmp_path / "set")
+    assert store.calibrate(inputs, ENOUGH).programs == [PUBLIC, PRIVATE]
+    snapshot, scope = store.snapshot(), ReleaseScope("public", (Window(PUBLIC),))
+    snapshot.publish_bulk(tmp_path / "uncorrected", scope)
+    assert json.loads((tmp_path / "uncorrected" / "release.json").read_text())["corrections"] == []
+    store.correct(tmp_path / "set")
+    snapshot, part = store.snapshot(), Part("all", cone_region(150.0, 2.0, 5.0))
+    for publish, *more in ((snapshot.publish_hats,), (snapshot.publish_objects,), (snapshot.publish_bulk,),
+                           (snapshot.publish_tar, part)):  # fmt: skip
+        with pytest.raises(ScopeError, match="derived from epochs of program 3, which the release does not show"):
+            publish(tmp_path / "out", scope, *more)
+    snapshot.publish_bulk(tmp_path / "both", ReleaseScope("both", (Window(PUBLIC), Window(PRIVATE))))
+    snapshot.publish_tar(tmp_path / "out.tar", replace(scope, private_corrections=True), part)
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        held = tar.extractfile(next(name for name in tar.getnames() if name.endswith("release.json")))
+        manifest = json.loads(held.read())  # type: ignore[union-attr]
+    assert manifest["corrections"][0]["programs"] == [PUBLIC, PRIVATE]
+    assert manifest["scope"]["private_corrections"] is True
+    assert store.verify(deep=True).passed
+
+
+def test_publish_with_corrections_of_unknown_programs_is_refused(tmp_path: Path) -> None:
+    """Sets made by hand, or by versions that did not keep it, do not say whose epochs they are derived from."""
+    store = calibrated_survey(tmp_path / "survey", 1, 0)
+    corrected.write_set(tmp_path / "set", [UNIT])
+    store.correct(tmp_path / "set")
+    with pytest.raises(ScopeError, match="derived from epochs of programs that are not known"):
+        store.snapshot().publish_bulk(tmp_path / "out", SCOPES["all"])
+    others = ReleaseScope("other", (Window(1),), fields=((1, 2),))
+    with pytest.raises(ScopeError, match="nothing to publish"):
+        store.snapshot().publish_bulk(tmp_path / "out", others)
+
+
+def test_publish_a_part_whose_dates_leave_out_a_program_has_the_corrections_of_its_release(tmp_path: Path) -> None:
+    store = calibrated_survey(tmp_path / "survey", 1, 6)
+    store.calibrate(CalibrateInputs(tmp_path / "survey" / "ps1.parquet", tmp_path / "set"), ENOUGH)
+    store.correct(tmp_path / "set")
+    scope = ReleaseScope("both", (Window(PUBLIC), Window(PRIVATE, 58520.0)))
+    part = Part("early", cone_region(150.0, 2.0, 5.0), until=58519.0)
+    assert store.snapshot().publish_tar(tmp_path / "out.tar", scope, part).epochs > 300
 
 
 def test_epoch_without_a_magnitude_or_a_program_is_in_no_release(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner, table
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from report_scene import (
     DEVIATIONS,
     ERRORS,
@@ -62,7 +63,7 @@ from ztfmatch.products.report.page import Grid, Judged, Page, Picture, Section, 
 from ztfmatch.products.report.pictures import draw_sky, map_limit, png
 from ztfmatch.products.report.pictures.maps import draw_channels, draw_focal_plane
 from ztfmatch.products.report.pictures.sky import _quadrants, _View
-from ztfmatch.products.report.pictures.style import nice_limit
+from ztfmatch.products.report.pictures.style import NO_DATA, nice_limit
 from ztfmatch.products.simulate.focalplane import Pixels, QuadrantMap, field_grid
 from ztfmatch.runner import LoopExecutor, Runner
 from ztfmatch.survey import FILTER_CODES, QUADRANT_SHAPE_PIX, Unit
@@ -348,13 +349,17 @@ def test_focal_plane_draws_each_cell_where_its_pixels_are_on_the_sky() -> None:
     assert middle.tolist() == pytest.approx([plane.east[0], plane.north[0]], abs=0.002)
 
 
-def test_focal_plane_hatches_channels_without_data() -> None:
+def test_focal_plane_channels_without_data_are_grey_as_the_bar_says() -> None:
     figure = draw_focal_plane(sums_of([Unit(500, 17, 2), Unit(500, 18, 2)]), 2)
     for axes in figure.axes[:2]:
-        hatched = [patch for patch in axes.patches if patch.get_hatch()]
-        assert len(hatched) == 62
+        grey = [
+            patch for patch in axes.patches if to_hex(patch.get_facecolor()) == NO_DATA.lower() and patch.get_fill()
+        ]
+        assert len(grey) == 62
+        assert not any(patch.get_hatch() for patch in axes.patches)
         left, right = axes.get_xlim()
         assert left > right  # east is left
+    assert figure.axes[2].get_xlabel() == "mean of observed \N{MINUS SIGN} PS1 (mmag); grey: no data"
 
 
 def test_maps_before_and_after_have_one_symmetric_scale() -> None:
@@ -463,6 +468,15 @@ def test_page_shows_every_picture_before_and_after(made: Path) -> None:
     assert reader.seen.count("img") == 3 + 2 * len(UNITS) + 2
     assert "uncorrected" in words
     assert "as stored" in words
+
+
+def test_page_says_of_colours_and_counts_what_its_pictures_show(made: Path) -> None:
+    words = " ".join(read((made / PAGE).read_text()).words)
+    assert "These maps and those by channel have one scale of colours. Grey: no data." in words
+    assert "The colours have a scale of their own." in words
+    assert "hatched" not in words.lower()
+    assert re.search(r"\d stars", words) is None  # they are objects, of one field, channel and filter each
+    assert "300 objects with an isolated star" in words
 
 
 def test_page_names_store_snapshot_corrections_and_cuts(made: Path, store: Storage) -> None:
@@ -624,7 +638,7 @@ def test_command_writes_page_and_prints_figures(store: Storage, catalogs: Path, 
     words = ["report", store.root, "-o", str(place), "--ps1", str(catalogs / "ps1.parquet"), "--ps1-column", "star=i"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert "relative to PS1, 300 stars" in done.output
+    assert "relative to PS1, 300 objects with a PS1 star" in done.output
     assert "as stored" in done.output
     assert (place / PAGE).is_file()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
 
 import ztfmatch
@@ -21,6 +22,7 @@ from ztfmatch.io.idlist import read_objectids
 from ztfmatch.kernels.region import Cap
 from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.products.area import cone_region, polygon_region
+from ztfmatch.products.astropytable import astropy_table
 from ztfmatch.products.query import Cone
 from ztfmatch.survey import Unit
 
@@ -251,6 +253,42 @@ def test_query_as_astropy_masks_nulls(snapshot: Snapshot) -> None:
     table = snapshot.query(Query("statistics", "ngoodobs < 2")).to_astropy()
     assert table["magrms"].mask.tolist() == rows["magrms"].is_null().to_pylist()
     assert table["magrms"].mask.any()
+
+
+def made_up(name: str) -> pa.Table:
+    """Three rows of a table of the store: all values, nulls where there may be any, all values."""
+    schema = ztfmatch.TABLES[name].schema
+    texts = {field.name for field in schema if pa.types.is_dictionary(field.type) or pa.types.is_string(field.type)}
+    full = {field.name: "text" if field.name in texts else 100 for field in schema}
+    some = {field.name: None if field.nullable else full[field.name] for field in schema}
+    return pa.Table.from_pylist([full, some, full], schema=schema)
+
+
+@pytest.mark.parametrize("form", ["votable", "fits", "ascii.ecsv"])
+@pytest.mark.parametrize(
+    "what", ["objects", "statistics", "lightcurves", "sources", "transients", "lineage", "orphans"]
+)
+def test_answer_as_astropy_table_is_written_and_read_again(
+    snapshot: Snapshot, tmp_path: Path, what: Any, form: str
+) -> None:
+    """With no warning: those are errors here."""
+    cone = (0.0, 0.0, 3600.0)
+    if what in ("objects", "statistics", "lightcurves"):
+        answer = snapshot.query(Query(what, cone=cone))
+        rows, table = answer.to_arrow(), answer.to_astropy()
+    else:
+        rows = snapshot.sources(cone=cone) if what == "sources" else made_up(what)
+        table = astropy_table(rows)
+    assert rows.num_rows > 2
+    table.write(tmp_path / "table", format=form)
+    back = Table.read(tmp_path / "table", format=form)
+    assert back.colnames == rows.column_names
+    for name in rows.column_names:
+        there = ~rows[name].is_null().to_numpy()
+        assert not np.ma.getmaskarray(np.ma.asarray(back[name]))[there].any()
+        got, want = (np.asarray(each)[there].tolist() for each in (back[name], rows[name].to_pylist()))
+        assert [v.decode() if isinstance(v, bytes) else v for v in got] == want, name
+        assert (back[name].unit or "") == (table[name].unit or ""), name
 
 
 def test_query_written_as_parquet_is_the_answer(snapshot: Snapshot, tmp_path: Path) -> None:

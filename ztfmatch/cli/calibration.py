@@ -68,35 +68,50 @@ def cut_options(command: AnyCommand) -> AnyCommand:
 @click.command(cls=Command)
 @click.argument("store")
 @click.option(
-    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite."
+    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
 )
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
 @click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @columns_option
+@click.option(
+    "--program",
+    "programs",
+    type=click.Choice(["1", "2", "3"]),
+    multiple=True,
+    help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
+)
 @cut_options
-@click.option("--min-stars", type=int, default=_default("min_stars"), show_default=True,
-              help="Fewest of a unit, and of a bin of magnitude and its neighbours.")  # fmt: skip
+@click.option(
+    "--min-stars",
+    type=int,
+    default=_default("min_stars"),
+    show_default=True,
+    help="Fewest of a unit, and of a bin of magnitude and its neighbours.",
+)
 @click.option("--max-error", type=float, default=_default("max_error"), show_default=True, metavar="MAG",
               help="Largest of a cell or an offset that is applied.")  # fmt: skip
 @resource_options
 @json_option
 def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns: dict[str, str], cells: int,
-              resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+              programs: tuple[str, ...], resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Derive photometric corrections of a STORE from PS1.
 
     Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
     with magnitude and a map over the quadrant, for each unit an offset, and an error model. The store stays as it is:
-    'ztfmatch correct' applies them. The directory holds Parquet files of every term with errors and counts, what they
-    are made from (about.json), and the error models as 'append --error-model' reads them.
+    'ztfmatch correct' applies them. Corrected magnitudes depend on all epochs that were used: those of a release must
+    be of its own programs (--program). The directory holds Parquet files of every term with errors and counts, what
+    they are made from (about.json), and the error models as 'append --error-model' reads them.
 
     \b
     Examples:
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections --workers 8
+      ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections-public --program 1 --workers 8
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
     from ztfmatch.operations.calibrate import CalibrateInputs, summary_of
 
-    config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
+    asked = tuple(sorted({int(number) for number in programs})) or None
+    config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, **cuts)
     with progress_bar(as_json) as progress:
         inputs = CalibrateInputs(ps1, output, update, columns)
         report = open_store(store).calibrate(inputs, config, resources, progress)
@@ -105,9 +120,10 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
         f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
         f"{total['cells_valid']:,} of {total['cells']:,} cells, {total['units_valid']:,} of {total['units']:,} units, "
         f"{counted(report.error_models, 'error model')}; from {report.used:,} of {report.detections:,} detections, "
-        f"{counted(report.stars, 'PS1 star')}, {report.seconds:.1f} s."
+        f"{counted(report.stars, 'object')} with a PS1 star, {report.seconds:.1f} s."
     )
-    emit(report, as_json, [line])
+    used = ", ".join(str(number) if number else "none that is known" for number in report.programs)
+    emit(report, as_json, [line, f"Programs of the epochs used: {used}."])
     if not as_json and report.channels:
         names = list(report.channels[0])
         print_table([name.replace("_", " ") for name in names],

@@ -99,6 +99,9 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     with _database(mongo_uri_file, load) as database, progress_bar(as_json) as progress:
         report = open_store(store).export_kowalski(output, config, resources, progress)
         loaded = _load(output, database, tag, progress) if load else None
+    for name, private in report.private_corrections.items():
+        said = f"magnitudes have corrections {name}, derived from epochs of {private}, which are not exported"
+        click.echo(f"ztfmatch: {said} ('ztfmatch calibrate --program')", err=True)
     if as_json:
         emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
         return

@@ -15,7 +15,6 @@ from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.errors import ConfigError
 
 _SHOWN = (
-    "objectid",
     "fid",
     "hmjd",
     "mag",
@@ -77,11 +76,26 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     rows = _statistics(opened, select) if statistics else opened.lightcurves(**select)
     _require_known(objectid, opened, rows)
     if plot is not None:
-        _draw(opened.lightcurves(**select) if statistics else rows, plot, period)
+        _draw(opened.lightcurves(**select) if statistics else rows, plot, _title(cone, transients), period)
     if plot is None or output is not None or form != "table":
-        write_rows(rows, form, output, list(rows.schema.names) if statistics else list(_SHOWN))
+        rows = _headed(rows) if (all(map(_is_transient, objectid)) if objectid else transients) else rows
+        write_rows(rows, form, output, list(rows.schema.names) if statistics else [*rows.schema.names[:1], *_SHOWN])
     if not rows.num_rows:
-        click.echo(f"ztfmatch: no {'object' if statistics else 'epoch'} found", err=True)
+        kind = ("transient" if transients else "object") if statistics else "epoch"
+        click.echo(f"ztfmatch: no {kind} found", err=True)
+
+
+def _headed(rows: Any) -> Any:
+    """Epochs of transients alone, whose numbers are no objectids."""
+    return rows.rename_columns(["transientid" if name == "objectid" else name for name in rows.column_names])
+
+
+def _title(cone: tuple[float, float, float] | None, transients: bool) -> str | None:
+    """What was asked for, to head a picture; objects that were named do it themselves."""
+    if not cone:
+        return None
+    ra, dec, radius = cone
+    return f"{'Transients' if transients else 'Objects'} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
 
 
 def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
@@ -133,8 +147,8 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None
         raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
 
 
-def _draw(epochs: Any, path: Path, period: float | None) -> None:
+def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:
     from ztfmatch.products.plot import PlotOptions, plot_lightcurves
 
-    plot_lightcurves(epochs, path, PlotOptions(period=period))
+    plot_lightcurves(epochs, path, PlotOptions(title, period))
     click.echo(f"wrote {path}", err=True)

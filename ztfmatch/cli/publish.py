@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,11 @@ def release_options(command: AnyCommand) -> AnyCommand:
     """Add STORE, OUTPUT and what all products take; the command gets ``snapshot``, ``scope`` and ``resources``."""
 
     @functools.wraps(command)
-    def gather(*args: Any, store: str, number: int | None, release: Path, **rest: Any) -> Any:
+    def gather(*args: Any, store: str, number: int | None, release: Path, allow: bool, **rest: Any) -> Any:
         from ztfmatch.io.scope import read_scope
 
         scope = read_scope(release)
+        scope = replace(scope, private_corrections=True) if allow else scope
         return command(*args, snapshot=open_store(store).snapshot(number), scope=scope, **rest)
 
     decorators = [
@@ -87,6 +89,12 @@ def release_options(command: AnyCommand) -> AnyCommand:
         click.option("--release", required=True, type=_FILE, metavar="FILE", help="Scope of the release, a TOML file."),
         click.option(
             "--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."
+        ),
+        click.option(
+            "--allow-private-corrections",
+            "allow",
+            is_flag=True,
+            help="Publish magnitudes even if their corrections were derived from epochs of programs out of scope.",
         ),
     ]
     gather = resource_options(json_option(gather))

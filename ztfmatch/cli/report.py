@@ -29,7 +29,7 @@ _PLACE = click.Path(path_type=Path)
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
-@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1 catalog: Parquet file, directory, or SQLite.")
+@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
 @columns_option
 @cut_options
 @click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
@@ -57,7 +57,7 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
     with progress_bar(as_json) as progress:
         inputs = ReportInputs(output, ps1, columns)
         done = open_store(store).report(inputs, config, resources, progress, snapshot)
-    against = f"relative to PS1, {counted(done.stars, 'star')}" if done.against_ps1 else "without PS1"
+    against = f"relative to PS1, {counted(done.stars, 'object')} with a PS1 star" if done.against_ps1 else "without PS1"
     line = (
         f"{done.page}: snapshot {done.snapshot}, {against}, {done.used:,} of {done.detections:,} detections; "
         f"{size_text(done.bytes)}, {done.seconds:.1f} s."
@@ -66,7 +66,7 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
     if not as_json and done.figures:
         names = list(done.figures[0])
         rows = [["" if (value := row[name]) is None else _rounded(value) for name in names] for row in done.figures]
-        print_table([name.replace("_", " ") for name in names], rows)
+        print_table(["objects" if name == "stars" else name.replace("_", " ") for name in names], rows)
 
 
 def _rounded(value: object) -> object:

@@ -1,13 +1,14 @@
 """Sets of photometric corrections: as a directory of small Parquet files, and as rows of a store.
 
-A set is named by the digest of all numbers that it applies, so that equal corrections have one name wherever they are.
+A set is named by the digest of all numbers that it applies and of the programs that these were derived from, so that
+equal corrections have one name wherever they are.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,12 @@ from ztfmatch.io.records import decode, encode, short_digest
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.corrections import CorrectionTables
 from ztfmatch.schema import CORRECTIONS
-from ztfmatch.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION
+from ztfmatch.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
 from ztfmatch.survey import Unit
 
 FORMAT: Final = "ztfmatch-corrections"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""2: programs are a part of what a set is named by; sets without them, of version 1, are read too."""
 ABOUT: Final = "about.json"
 FILES: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums")
 """Parquet files of a directory."""
@@ -54,12 +56,15 @@ class CorrectionSet:
         mag.
     errors : Mapping of Unit to Coefficients
         A, B, C, D of the error model.
+    programs : tuple of int, optional
+        Whose epochs it was derived from, ascending, 0 for exposures of no known program; None if that is not known.
     """
 
     channels: tuple[Channel, ...]
     tables: CorrectionTables
     offsets: Mapping[Unit, float]
     errors: Mapping[Unit, Coefficients]
+    programs: tuple[int, ...] | None = None
 
     @functools.cached_property
     def row_of(self) -> dict[Channel, int]:
@@ -77,7 +82,16 @@ class CorrectionSet:
             hasher.update(f"{unit}".encode() + _canonical(np.array([self.offsets[unit]])))
         for unit in sorted(self.errors):
             hasher.update(f"{unit} error".encode() + _canonical(np.array(self.errors[unit])))
+        if self.programs is not None:
+            hasher.update(f"programs {self.programs}".encode())
         return hasher.hexdigest()[:16]
+
+    def told_by(self, public: Collection[int]) -> str:
+        """Of which other programs it was derived, in words; empty if of none."""
+        if self.programs is None:
+            return "programs that are not known"
+        private = (number for number in self.programs if number not in public)
+        return ", ".join(f"program {number}" if number else "no known program" for number in private)
 
     def has(self, unit: Unit) -> bool:
         """Whether there is anything for exposures of a unit: a term of its channel, or an error model."""
@@ -101,19 +115,20 @@ class CorrectionFiles:
     @functools.cached_property
     def set(self) -> CorrectionSet:
         """What is applied of it."""
-        return set_of_tables(self.tables, (self.about["cells_x"], self.about["cells_y"]))
+        return set_of_tables(self.tables, self.about)
 
 
-def set_of_tables(tables: Mapping[str, pa.Table], shape: tuple[int, int]) -> CorrectionSet:
+def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> CorrectionSet:
     """What is applied of the tables of a directory.
 
     Parameters
     ----------
     tables : mapping of str to Table
         ``magnitude``, ``position``, ``field`` and ``errormodel``.
-    shape : tuple of int
-        Cells along x and y.
+    about : mapping
+        Provenance: ``cells_x``, ``cells_y`` and, if they are known, ``programs``.
     """
+    shape, programs = (about["cells_x"], about["cells_y"]), about.get("programs")
     magnitude, position = tables["magnitude"], tables["position"]
     channels = sorted(set(_pairs(magnitude)) | set(_pairs(position)))
     row_of = {channel: row for row, channel in enumerate(channels)}
@@ -136,6 +151,7 @@ def set_of_tables(tables: Mapping[str, pa.Table], shape: tuple[int, int]) -> Cor
         CorrectionTables(values, maps, shape),
         offsets,
         dict(zip(_units(errors), coefficients, strict=True)),
+        None if programs is None else tuple(programs),
     )
 
 
@@ -164,6 +180,7 @@ def store_rows(corrections: CorrectionSet) -> pa.Table:
         _part(
             ERROR_MODEL, _unit_rows(corrections.errors), np.array([v for _, v in sorted(corrections.errors.items())])
         ),
+        *([] if corrections.programs is None else [_part(PROGRAM, none, np.array([corrections.programs], np.float64))]),
     ]
     rows = pa.concat_tables(parts)
     return rows.add_column(0, "corrections", pa.array([corrections.digest] * len(rows))).cast(CORRECTIONS.schema)
@@ -232,7 +249,8 @@ def set_of_store_rows(rows: pa.Table) -> CorrectionSet:
     for unit, place, number in zip(key(at, "field", "rcid", "fid"), columns["place"][at], value[at], strict=True):
         models.setdefault(Unit(*unit), [np.nan] * _NUMBERS)[place] = float(number)
     errors: dict[Unit, Coefficients] = {unit: (m[0], m[1], m[2], m[3]) for unit, m in models.items()}
-    return CorrectionSet(tuple(channels), CorrectionTables(magnitude, maps, shape), units, errors)
+    programs = tuple(value[of(PROGRAM)].astype(int).tolist()) or None
+    return CorrectionSet(tuple(channels), CorrectionTables(magnitude, maps, shape), units, errors, programs)
 
 
 @functools.lru_cache(maxsize=4)
@@ -257,7 +275,7 @@ def write_corrections(place: Path, tables: Mapping[str, pa.Table], about: Mappin
     tables : mapping of str to Table
         One for each of FILES.
     about : mapping
-        Provenance: plain values, among them ``cells_x`` and ``cells_y``.
+        Provenance: plain values, among them ``cells_x``, ``cells_y`` and ``programs``.
     """
     part = place.with_name(f".{place.name}.part")
     part.mkdir(parents=True)
@@ -266,7 +284,7 @@ def write_corrections(place: Path, tables: Mapping[str, pa.Table], about: Mappin
         path = part / f"{name}.parquet"
         pq.write_table(tables[name], path, compression="zstd")
         checksums[name] = short_digest(path.read_bytes())
-    digest = set_of_tables(tables, (about["cells_x"], about["cells_y"])).digest
+    digest = set_of_tables(tables, about).digest
     record = {"format": FORMAT, "version": FORMAT_VERSION, "corrections": digest, **about, "files": checksums}
     (part / ABOUT).write_bytes(encode(record))
     if place.is_dir():

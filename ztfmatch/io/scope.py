@@ -3,6 +3,7 @@
     release = "dr2"                     # label in file names
     filters = ["zg", "zr"]              # all without it
     fields = [250, "600-699"]           # all without it
+    private_corrections = false         # whether magnitudes may have corrections derived from other programs' epochs
 
     [[programs]]                        # at least one; several of one id are joined
     id = 1
@@ -44,7 +45,7 @@ from ztfmatch.survey import FILTER_IDS, PROGRAM_NAMES
 Mask = npt.NDArray[np.bool_]
 
 _LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
-_KEYS: Final = frozenset({"release", "description", "filters", "fields", "programs", "quality"})
+_KEYS: Final = frozenset({"release", "description", "filters", "fields", "programs", "quality", "private_corrections"})
 _MJD_EPOCH: Final = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)
 _FIELD_RANGE: Final = re.compile(r"(\d{1,4})-(\d{1,4})")
 _MAX_FIELD: Final = 9999
@@ -95,6 +96,13 @@ class ReleaseScope:
     """Ranges of fields, both ends inclusive; empty for all."""
     quality: Quality = Quality()
     description: str = ""
+    private_corrections: bool = False
+    """Whether magnitudes may have corrections that epochs of other programs, or of unknown ones, went into."""
+
+    @property
+    def programs(self) -> frozenset[int]:
+        """Programs of which it shows anything."""
+        return frozenset(window.programid for window in self.windows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -189,6 +197,9 @@ def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
     description = table.get("description", "")
     if not isinstance(description, str):
         raise ScopeError(f"description is {description!r}; expected text")
+    private = table.get("private_corrections", False)
+    if not isinstance(private, bool):
+        raise ScopeError(f"private_corrections is {private!r}; expected true or false")
     programs = table.get("programs")
     if not isinstance(programs, list) or not programs:
         raise ScopeError("no [[programs]]: the scope is empty; give at least one program id with its dates")
@@ -199,6 +210,7 @@ def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
         tuple(sorted({_field_range(value) for value in _listed(table, "fields")})),
         _quality(table.get("quality", {})),
         description,
+        private,
     )
 
 

@@ -21,7 +21,7 @@ from ztfmatch.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_t
 from ztfmatch.tasks.residuals import read_arrays
 from ztfmatch.tasks.staging import clear
 
-_SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y")
+_SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
 """Settings that an update must share with what it updates."""
 _FIELDS_OF_SURVEY: Final = 1_800
 
@@ -37,6 +37,8 @@ class CalibrateReport:
     """Name of the set."""
     channels: list[Row]
     """By readout channel and filter: range of the magnitude term, cells and units with a value, stars ..."""
+    programs: list[int]
+    """Whose epochs they are derived from; 0 for exposures of no known program."""
     error_models: int
     exposures: int
     """With a residual zero point."""
@@ -101,7 +103,9 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     fits = {(task.rcid, task.fid): read_arrays(storage, r["path"]) for task, r in zip(tasks, results, strict=True)}
     tables, channels = correction_tables(residuals, fits, config, old)
     counts = {"detections": residuals.detections, "used": residuals.used, "stars": residuals.stars}
+    programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
     about = _about(snapshot, catalog, config, old) | {"counts": counts}
+    about["programs"] = None if old is not None and old.set.programs is None else programs
     digest = write_corrections(inputs.output, tables, about)
     write_error_models(inputs.output, tables["errormodel"])
     for staged in (operation_id, residuals.operation_id):
@@ -112,6 +116,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
         str(inputs.output),
         digest,
         channels,
+        programs,
         tables["errormodel"].num_rows,
         tables["exposures"].num_rows,
         residuals.detections,
@@ -131,12 +136,15 @@ def _older(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> Cor
             f"{snapshot.storage.root} cannot be told; calibrate without --update"
         )
     for name in _SAME_GRID:
-        if old.about["cuts"][name] != getattr(config, name):
-            raise ConfigError(
-                f"{place}: made with {name} {old.about['cuts'][name]}, not {getattr(config, name)}; an update needs "
-                f"the same"
-            )
+        was, is_now = (_plain(value) for value in (old.about["cuts"].get(name), getattr(config, name)))
+        if was != is_now:
+            raise ConfigError(f"{place}: made with {name} {was}, not {is_now}; an update needs the same")
     return old
+
+
+def _plain(setting: Any) -> Any:
+    """A setting as the record of a set has it; ``all`` programs where none are named."""
+    return "all" if setting is None else list(setting) if isinstance(setting, tuple) else setting
 
 
 def _fit_tasks(

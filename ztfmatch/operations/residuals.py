@@ -44,6 +44,8 @@ class Residuals:
     detections: int
     used: int
     stars: int
+    programs: tuple[int, ...]
+    """Of the exposures that count; 0 of those of no known program."""
 
     def channel(self, rcid: int, fid: int) -> ChannelSums:
         """Sums of one channel over all tiles."""
@@ -88,13 +90,17 @@ def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner
     for result in results:
         for part in result["channels"]:
             files.setdefault((part["rcid"], part["fid"]), []).append(part["path"])
+    detections, used, stars = (sum(result[name] for result in results) for name in ("detections", "used", "stars"))
     return Residuals(
         snapshot,
         operation_id,
         {channel: tuple(paths) for channel, paths in sorted(files.items())},
         tuple(result["offsets"] for result in results),
         len(tasks),
-        *(sum(result[name] for result in results) for name in ("detections", "used", "stars")),
+        detections,
+        used,
+        stars,
+        tuple(sorted({number for result in results for number in result["programs"]})),
     )
 
 
@@ -166,8 +172,9 @@ def check_compared(
             f"{config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
         )
     if not total["used"] and since < 0:
+        of = f" of programs {', '.join(map(str, config.programs))}" if config.programs else ""
         raise MetadataError(
-            f"{ps1.path}: no detection passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
+            f"{ps1.path}: no detection{of} passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
             f"{config.bright} to {config.faint} in g, r, i and at least {config.min_epochs} clean "
             f"epochs of exposures with CLRCOEFF are needed"
         )

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+_WIDER: Final = {pa.int8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
+"""Types that VOTable does not have, and those that hold the same numbers."""
+
+_UNITS: Final = {"DN": "adu"}
+"""Units that FITS and VOTable have under another name."""
+
 
 def astropy_table(rows: pa.Table) -> Any:
-    """Table with the units and descriptions of the columns; nulls are masked, texts are texts."""
+    """Table with the units and descriptions of the columns; nulls are masked, texts are texts.
+
+    Types and units are such that it can be written as VOTable (but for digests, of 64 bits unsigned), FITS and ECSV.
+    """
     from astropy import units
     from astropy.table import Column, MaskedColumn, Table
 
     table = Table()
     for field, column in zip(rows.schema, rows.columns, strict=True):
         about = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        unit = units.Unit(about["unit"]) if about.get("unit") else None
-        options = {"name": field.name, "unit": unit, "description": about.get("description")}
+        unit = about.get("unit")
+        options = {"name": field.name, "description": about.get("description")}
+        options["unit"] = units.Unit(_UNITS.get(unit, unit)) if unit else None
         nulls = column.is_null().to_numpy()
-        if pa.types.is_string(field.type):
-            values = np.array(column.fill_null("").to_pylist(), str)
-        else:
-            values = column.fill_null(0).to_numpy() if column.null_count else column.to_numpy()
+        values = _values(column)
         table[field.name] = MaskedColumn(values, mask=nulls, **options) if nulls.any() else Column(values, **options)
     return table
+
+
+def _values(column: pa.ChunkedArray) -> Any:
+    """Values with something in place of nulls, shape (N,)."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    column = column.cast(_WIDER.get(kind, kind))
+    if pa.types.is_string(kind):
+        return np.array(column.fill_null("").to_pylist(), str)
+    return column.fill_null(0).to_numpy() if column.null_count else column.to_numpy()

@@ -13,6 +13,7 @@ MAGNITUDE: Final = "magnitude"
 POSITION: Final = "position"
 FIELD: Final = "field"
 ERROR_MODEL: Final = "error model"
+PROGRAM: Final = "program"
 
 CORRECTIONS: Final = Table(
     "corrections",
@@ -33,7 +34,8 @@ CORRECTIONS: Final = Table(
             "",
             f"'{GRID}': cells of the maps along x and y; '{MAGNITUDE}': bright and faint end of the valid range, "
             f"coefficients of (mag - faint) and its square; '{POSITION}': value of a cell of the map; '{FIELD}': "
-            f"offset of the unit; '{ERROR_MODEL}': A, B, C, D of the unit",
+            f"offset of the unit; '{ERROR_MODEL}': A, B, C, D of the unit; '{PROGRAM}': the programs whose epochs they "
+            "were derived from, 0 for exposures of no known one; without such rows they are not known",
             "calibrate",
             encoding=Encoding.DICTIONARY,
         ),

@@ -2,7 +2,8 @@
 
 What private epochs may say: ``nobs`` and ``ngoodobs`` count the epochs of all programs. Every other column is made of
 the reference catalog or of epochs in the release's scope, which is also what decides which objects have a lightcurve.
-An epoch without a magnitude (its flux is not positive) is in no release.
+An epoch without a magnitude (its flux is not positive) is in no release. Corrected magnitudes and errors depend on the
+programs whose epochs the corrections were derived from: others than the scope's are refused, unless it allows them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ztfmatch.config import CalibrateConfig
-from ztfmatch.io.merge import Lightcurves
+from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.io.parquet import DataFile, read_rows
 from ztfmatch.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.io.storage import Storage
@@ -30,7 +31,13 @@ EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "
 UNIT_DIGITS: Final = 10**8
 """Objectids of one unit have what is left of these digits in common."""
 
-_LEDGER_COLUMNS: Final = ("exposureid", "field", "rcid", "fid", "magzp", "clrcoeff", "quality", "origin", "commit")
+_LEDGER_COLUMNS: Final = (
+    *("exposureid", "field", "rcid", "fid", "programid"),
+    *("magzp", "clrcoeff", "quality", "origin", "commit"),
+)
+NO_PROGRAM: Final = 0
+"""In place of the program of an exposure of which none is known."""
+
 _GROUP_MAG: Final = 0.5
 _OUTLIER_SIGMAS: Final = 5.0
 _OUTLIER_FLOOR_MAG: Final = 0.05
@@ -66,11 +73,75 @@ class TileLedger:
         rows = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
         self.exposureid = rows["exposureid"].to_numpy()
         self.map = build_map(self.exposureid)
+        self.programid = pc.fill_null(rows["programid"], NO_PROGRAM).to_numpy()
         self.magzp = np.array(rows["magzp"].to_numpy(), np.float64)
         self.clrcoeff = np.array(rows["clrcoeff"].to_numpy(), np.float64)
         good = np.array([quality != BAD for quality in rows["quality"].to_pylist()], bool)
         good &= np.array([origin != MATCHFILE for origin in rows["origin"].to_pylist()], bool)  # corrected elsewhere
         self.counts = good & (rows["commit"].to_numpy() > after_commit)
+        self.wanted = np.isin(self.programid, task.config.programs or self.programid)
+        """Whether they are of the programs asked for."""
+
+    @property
+    def programs(self) -> list[int]:
+        """Programs of exposures that count, ascending; NO_PROGRAM of those of no known one."""
+        return [int(number) for number in np.unique(self.programid[self.counts & self.wanted])]
+
+
+def compared_lightcurves(
+    task: TileInputs, ledger: TileLedger, columns: Sequence[str], rows_in_flight: int
+) -> Iterator[Lightcurves]:
+    """Lightcurves of a tile, some at a time; where programs are asked for, of their epochs alone."""
+    chunks = iterate_lightcurves(task.storage, task.detections, columns, rows_in_flight)
+    return chunks if task.config.programs is None else _of_programs(chunks, ledger, rows_in_flight)
+
+
+def _of_programs(chunks: Iterator[Lightcurves], ledger: TileLedger, rows: int) -> Iterator[Lightcurves]:
+    """What of lightcurves is of the programs asked for, in portions that no other epoch has a say in.
+
+    Which lightcurves count is decided by the medians of a portion. Those that are read follow the number of all epochs,
+    so they are joined, and cut again behind each lightcurve with which so many rows are reached.
+    """
+    held: list[Lightcurves] = []
+    for chunk in chunks:
+        exposure = find_rows(ledger.map, chunk.columns["exposureid"])
+        held.append(_kept(chunk, (exposure >= 0) & ledger.wanted[exposure]))
+        *full, rest = _portions(_joined(held), rows)
+        yield from full
+        held = [rest]
+    yield from (part for part in held if len(part.objectid))
+
+
+def _kept(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
+    """Some of the epochs, and the objects that have any of them."""
+    edges = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
+    some = np.diff(edges) > 0
+    columns = {name: values[keep] for name, values in chunk.columns.items()}
+    return Lightcurves(chunk.objectid[some], np.concatenate([[0], edges[1:][some]]), columns)
+
+
+def _joined(parts: Sequence[Lightcurves]) -> Lightcurves:
+    """One after the other."""
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    objectid = np.concatenate([part.objectid for part in parts])
+    return Lightcurves(objectid, np.concatenate([[0], np.cumsum(counts)]), columns)
+
+
+def _portions(curves: Lightcurves, rows: int) -> Iterator[Lightcurves]:
+    """Lightcurves in portions of at least so many rows, and last those, perhaps none, that make no whole one."""
+    first, n = 0, len(curves.objectid)
+    while (last := int(np.searchsorted(curves.offsets, curves.offsets[first] + rows))) <= n:
+        yield _slice(curves, first, last)
+        first = last
+    yield _slice(curves, first, n)
+
+
+def _slice(curves: Lightcurves, first: int, last: int) -> Lightcurves:
+    """Objects ``first`` to ``last``, without the latter."""
+    start, stop = curves.offsets[first], curves.offsets[last]
+    columns = {name: values[start:stop] for name, values in curves.columns.items()}
+    return Lightcurves(curves.objectid[first:last], curves.offsets[first : last + 1] - start, columns)
 
 
 class TileObjects:

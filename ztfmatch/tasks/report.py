@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ztfmatch.config import CalibrateConfig
 from ztfmatch.io import paths
-from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.io.merge import Lightcurves
 from ztfmatch.kernels.residuals import (
     COLUMNS,
     OFFSET_BINS,
@@ -40,6 +40,7 @@ from ztfmatch.tasks.comparison import (
     TileObjects,
     bins_of_stars,
     brightness_groups,
+    compared_lightcurves,
     part_of,
     usable_magnitudes,
 )
@@ -95,8 +96,9 @@ def sum_tile(task: ReportTask) -> dict[str, Any]:
         ``path`` of the sums; ``detections`` read; ``used`` in the maps; ``ps1``: sources of PS1 in the tile; ``stars``:
         objects with a usable one.
     """
-    objects, builder = TileObjects(task), _Builder(task)
-    for chunk in iterate_lightcurves(task.storage, task.detections, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
+    objects, ledger = TileObjects(task), TileLedger(task)
+    builder = _Builder(task, ledger)
+    for chunk in compared_lightcurves(task, ledger, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
         builder.add(chunk, objects)
     path = paths.staged_array(task.operation_id, task.key)
     task.storage.put(path, encode_arrays(builder.arrays()))
@@ -121,8 +123,8 @@ class _Chosen:
 class _Builder:
     """Takes in lightcurves in order of objectid, unit after unit."""
 
-    def __init__(self, task: ReportTask) -> None:
-        self._task, self._ledger = task, TileLedger(task)
+    def __init__(self, task: ReportTask, ledger: TileLedger) -> None:
+        self._task, self._ledger = task, ledger
         config = task.config
         self.bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
         self.detections = self.used = 0

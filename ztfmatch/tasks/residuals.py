@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.io import paths
-from ztfmatch.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.io.merge import Lightcurves
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
 from ztfmatch.kernels.photometricfit import BinSums
@@ -45,6 +45,7 @@ from ztfmatch.tasks.comparison import (
     TileObjects,
     bins_of_stars,
     brightness_groups,
+    compared_lightcurves,
     part_of,
     usable_magnitudes,
 )
@@ -94,11 +95,12 @@ def measure_tile(task: ResidualTask) -> dict[str, Any]:
     -------
     dict
         ``channels``: rcid, fid and path of each file of sums; ``offsets``: path of the exposures' file; ``detections``
-        read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``: sources of PS1 in the tile.
+        read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``: sources of PS1 in the tile;
+        ``programs`` of the exposures that count.
     """
     ledger, objects = TileLedger(task, task.after_commit), TileObjects(task)
     builder = _Builder(task, ledger, objects)
-    for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
+    for chunk in compared_lightcurves(task, ledger, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
         builder.add(chunk)
     return {
         "channels": builder.write(),
@@ -107,6 +109,7 @@ def measure_tile(task: ResidualTask) -> dict[str, Any]:
         "used": builder.used,
         "stars": int((objects.source >= 0).sum()),
         "ps1": objects.n_ps1,
+        "programs": ledger.programs,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import ztfmatch
 from ztfmatch.errors import ConfigError, SnapshotNotFoundError
 from ztfmatch.io import paths
+from ztfmatch.io.corrections import read_store_sets
 from ztfmatch.io.jsonlines import SUFFIXES, LinesFile, LinesForm
 from ztfmatch.io.records import short_digest
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -27,6 +28,7 @@ from ztfmatch.products.kowalski.manifest import (
 )
 from ztfmatch.products.kowalski.plan import Request, plan_export, projected_bytes
 from ztfmatch.runner import Job, Runner
+from ztfmatch.schema import CORRECTIONS
 from ztfmatch.schema.kowalski import ACTIONS, COLLECTIONS
 from ztfmatch.tasks.kowalski import SourcesTask
 from ztfmatch.tasks.scope import Scope, json_text
@@ -97,6 +99,8 @@ class KowalskiReport:
     unfinished: list[str]
     """Exports beside it that were interrupted and that this one did not go on with, since snapshots came between."""
     seconds: float
+    private_corrections: dict[str, str]
+    """Sets of corrections in the store that epochs of programs which are not exported went into, and of which."""
 
 
 def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runner: Runner) -> KowalskiReport:
@@ -120,7 +124,8 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     span = Span(after.commit.store, since, after.number, scope, config.whole)
     place = Storage.at(f"{output.rstrip('/')}/{span.name}")
     if since == after.number:
-        return _report(after, place, Manifest(span, after.commit.time, ztfmatch.__version__, "", ()), False, watch)
+        none = Manifest(span, after.commit.time, ztfmatch.__version__, "", ())
+        return _report(after, place, none, False, watch, config.scope)
     manifest = read_manifest(place)
     written = manifest is None
     if manifest is None:
@@ -129,7 +134,7 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     _require_same(place, manifest, span, config.form.compression)
     if config.cursor is not None:
         Cursor(span.store, span.snapshot, _digest_of(after), scope).write(config.cursor)
-    return _report(after, place, manifest, written, watch)
+    return _report(after, place, manifest, written, watch, config.scope)
 
 
 def _require_directory(cursor: Path | None, output: str) -> None:
@@ -223,7 +228,7 @@ def _unfinished(place: Storage) -> list[str]:
 
 
 def _report(
-    after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch
+    after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch, scope: Scope
 ) -> KowalskiReport:
     counts = {name: {action: manifest.count(name, action) for action in ACTIONS} for name in COLLECTIONS}
     span = manifest.span
@@ -239,4 +244,13 @@ def _report(
         manifest.size,
         _unfinished(place),
         watch.seconds,
+        _private_corrections(after, scope),
     )
+
+
+def _private_corrections(after: SnapshotFiles, scope: Scope) -> dict[str, str]:
+    if scope.programs is None:
+        return {}
+    held = read_store_sets(after.storage, after.of_table(CORRECTIONS.name))
+    told = {name: corrections.told_by(scope.programs) for name, corrections in sorted(held.items())}
+    return {name: private for name, private in told.items() if private}

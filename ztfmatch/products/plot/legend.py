@@ -16,6 +16,10 @@ from matplotlib.lines import Line2D
 from ztfmatch.kernels.sphere import unit_vectors
 from ztfmatch.products.plot.axes import DARK, GREY
 from ztfmatch.products.plot.curves import MAX_LEGEND_CURVES, Curve, band, counted
+from ztfmatch.survey import MAX_OBJECTID
+
+_MOST_NAMED: Final = 3
+"""Objects whose numbers are in the title; of more it is how many they are."""
 
 _NOTES: Final = (
     ("o", "none", "flagged: bad exposure"),
@@ -42,7 +46,8 @@ def _curve_handles(curves: Sequence[Curve], shapes: dict[int, str]) -> list[Line
         epochs[curve.fid] += len(curve.hmjd)
     if max(objects.values()) == 1 or len(curves) > MAX_LEGEND_CURVES:
         looks = {curve.fid: (shapes[curve.objectid], curve.colour) for curve in curves}
-        of_objects = {fid: f"{count} objects, " if count > 1 else "" for fid, count in objects.items()}
+        word = "transient" if all(curve.objectid > MAX_OBJECTID for curve in curves) else "object"
+        of_objects = {fid: f"{count} {word}s, " if count > 1 else "" for fid, count in objects.items()}
         names = {fid: f"{band(fid)} ({of_objects[fid]}{counted(epochs[fid], 'epoch')})" for fid in objects}
         return [handle(*looks[fid], names[fid]) for fid in sorted(objects)]
     same = Counter(curve.label for curve in curves)
@@ -85,12 +90,19 @@ def add_title(figure: Figure, axes: Axes, lines: Sequence[str], width_inch: floa
 
 
 def title_lines(epochs: pa.Table, curves: Sequence[Curve], title: str | None) -> list[str]:
-    """Lines of the title: what was asked for, the position, the objects."""
-    ids = [curve.objectid for curve in curves]
-    named = "objectid " + ", ".join(map(str, ids)) if len(ids) <= 3 else f"{len(ids)} objects"
+    """Lines of the title: what was asked for, the objects, where their epochs are."""
     n_without = epochs.num_rows - sum(len(curve.hmjd) for curve in curves)
     note = f"  |  {counted(n_without, 'epoch')} without magnitude not shown" if n_without else ""
-    return ([] if title is None else [title]) + [position_text(epochs), named + note]
+    named = _named([curve.objectid for curve in curves])
+    return [*([] if title is None else [title]), named, position_text(epochs) + note]
+
+
+def _named(ids: Sequence[int]) -> str:
+    """Objectids, transientids, or how many there are of each."""
+    kinds = (("object", [i for i in ids if i <= MAX_OBJECTID]), ("transient", [i for i in ids if i > MAX_OBJECTID]))
+    if len(ids) > _MOST_NAMED:
+        return ", ".join(counted(len(some), kind) for kind, some in kinds if some)
+    return "  ".join(f"{kind}id {', '.join(map(str, some))}" for kind, some in kinds if some)
 
 
 def position_text(epochs: pa.Table) -> str:
@@ -98,7 +110,8 @@ def position_text(epochs: pa.Table) -> str:
     mean = unit_vectors(epochs["ra"].to_numpy(), epochs["dec"].to_numpy()).mean(axis=0)
     ra = round(math.degrees(math.atan2(mean[1], mean[0])), 6) % 360.0
     dec = math.degrees(math.atan2(mean[2], math.hypot(mean[0], mean[1])))
-    return f"RA {round(ra, 5) % 360.0:.5f}  Dec {dec:+.5f}  (ICRS)   {_sexagesimal(ra, dec)}"
+    place = f"RA {round(ra, 5) % 360.0:.5f}  Dec {dec:+.5f}  (ICRS)   {_sexagesimal(ra, dec)}"
+    return f"mean position of the epochs: {place}"
 
 
 def _sexagesimal(ra: float, dec: float) -> str:

@@ -27,7 +27,7 @@ class PlotOptions:
     Parameters
     ----------
     title : str, optional
-        Heads the picture; the position moves to the line below.
+        Heads the picture: what was asked for. By default the numbers of the objects do.
     period : float, optional
         In days: fold, and show two cycles.
     dpi : int

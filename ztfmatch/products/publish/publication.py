@@ -7,6 +7,7 @@ Nothing of when or where it was made is inside: the same snapshot, scope and set
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
 
 import ztfmatch
 from ztfmatch.errors import (
@@ -25,6 +28,7 @@ from ztfmatch.errors import (
     StorageError,
 )
 from ztfmatch.io import localfiles, log, paths
+from ztfmatch.io.corrections import CorrectionSet, read_store_sets
 from ztfmatch.io.outputs import Output, write_bytes
 from ztfmatch.io.parquet import DataFile, read_file_rows
 from ztfmatch.io.scope import ReleaseScope
@@ -34,7 +38,7 @@ from ztfmatch.kernels.region import Region
 from ztfmatch.kernels.sphere import unit_vector
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.runner import Job, Runner
-from ztfmatch.schema import DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
+from ztfmatch.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.survey import Unit, objectid_range
 from ztfmatch.tasks.released import LEDGER_COLUMNS, in_scope
 from ztfmatch.tasks.staging import Function, Task
@@ -75,6 +79,8 @@ class Publishing:
         What is made.
     settings : dict
         Plain values on which its bytes depend.
+    public : frozenset of int
+        Programs that the whole release shows, where this is a part of one whose dates leave some of them out.
     """
 
     snapshot: SnapshotFiles
@@ -82,6 +88,7 @@ class Publishing:
     output: Path
     product: str
     settings: dict[str, Any] = field(default_factory=dict)
+    public: frozenset[int] = frozenset()
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
@@ -118,7 +125,8 @@ class Publishing:
         SnapshotNotFoundError
             If a vacuum took the snapshot away.
         ScopeError
-            If no exposure of the snapshot is in scope.
+            If no exposure of the snapshot is in scope, or the magnitudes of one have corrections that were derived from
+            epochs of other programs, which the scope does not allow.
         """
         check_place(self.output)
         check_snapshot(self.snapshot)
@@ -127,6 +135,7 @@ class Publishing:
                 f"no exposure of snapshot {self.snapshot.number} is in the scope of release {self.scope.release!r} "
                 f"({self.snapshot.rows(EXPOSURES.name)} exposures in {self.snapshot.storage.root}): nothing to publish"
             )
+        self._check_corrections()
         if not dry_run:
             self.partial.mkdir(exist_ok=True)
 
@@ -134,6 +143,27 @@ class Publishing:
         """Whether any exposure is in scope; files are read until one is found."""
         files = (read_file_rows(self.snapshot.storage, file, LEDGER_COLUMNS) for file in self.ledger)
         return any(in_scope(rows, self.scope).any() for rows in files)
+
+    def _check_corrections(self) -> None:
+        """Raise if private epochs would be told by corrected magnitudes."""
+        for name, corrections in self.corrections.items():
+            private = corrections.told_by(self.scope.programs | self.public)
+            if private and not self.scope.private_corrections:
+                raise ScopeError(
+                    f"magnitudes in the scope of release {self.scope.release!r} have corrections {name}, derived from "
+                    f"epochs of {private}, which the release does not show: use 'ztfmatch calibrate --program' and "
+                    "'correct', or allow it with --allow-private-corrections"
+                )
+
+    @functools.cached_property
+    def corrections(self) -> dict[str, CorrectionSet]:
+        """Sets of corrections, by name, that exposures in scope have."""
+        storage, held = self.snapshot.storage, self.snapshot.of_table(CORRECTIONS.name)
+        named: set[str | None] = set()
+        for file in self.ledger if held else ():
+            rows = read_file_rows(storage, file, [*LEDGER_COLUMNS, "corrections"])
+            named |= set(rows["corrections"].filter(pa.array(in_scope(rows, self.scope))).unique().to_pylist())
+        return {name: one for name, one in sorted(read_store_sets(storage, held).items()) if name in named}
 
     def run(self, runner: Runner, title: str, function: Function, tasks: Sequence[Task]) -> list[Row]:
         """Results of tasks, which are kept until the product is finished.
@@ -230,14 +260,16 @@ class Publishing:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What the product is of: snapshot, scope, version, settings."""
+        """What the product is of: snapshot, scope, corrections, version, settings."""
         commit = self.snapshot.commit
+        corrections = [{"name": name, "programs": one.programs} for name, one in self.corrections.items()]
         return {
             "product": self.product,
             "release": self.scope.release,
             "scope": self.scope.to_json(),
             "scope_digest": self.scope.digest,
             "settings": self.settings,
+            "corrections": corrections,
             "snapshot": {
                 "number": commit.number,
                 "time": commit.time,

@@ -79,10 +79,11 @@ def publish_tar(
     JobFailedError
         If a task failed after its retries; the same call again resumes.
     """
+    public = scope.programs
     scope = replace(scope.within(part.since, part.until), release=f"{scope.release}_{part.label}")
     settings: dict[str, Any] = {"region": part.region.name, "region_digest": _digest(part.region)}
     settings |= {"since": part.since, "until": part.until}
-    publishing = Publishing(snapshot, scope, output, "tar", settings)
+    publishing = Publishing(snapshot, scope, output, "tar", settings, public)
     publishing.begin()
     tasks = bulk_tasks(publishing, runner, part.region)
     results = publishing.run(runner, "lightcurves", write_unit, tasks)

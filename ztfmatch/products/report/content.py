@@ -42,7 +42,7 @@ _HEADINGS: Final = {
     "filter": "filter",
     "phase": "magnitudes",
     "channels": "channels",
-    "stars": f"stars of {_MAGNITUDES}",
+    "stars": f"objects of {_MAGNITUDES}",
     "median_mmag": "their median residual (mmag)",
     "rms_mmag": "their robust RMS (mmag)",
     "cells_mmag": "RMS of map cells (mmag)",
@@ -115,8 +115,9 @@ def _key_figures(sums: Sums) -> Section:
     )
     if sums.against_ps1:
         caption += (
-            f" A star's residual is the mean of its epochs'. Aim: corrected, stars below {GOAL_MMAG:g} mmag. Maps have "
-            f"{_cells(sums)}; units: mean of all epochs of a field and channel."
+            " An object is a star in one field, channel and filter; its residual is the mean of its epochs'. Aim: "
+            f"corrected, they are below {GOAL_MMAG:g} mmag. Maps have {_cells(sums)}; units: mean of all epochs of a "
+            "field and channel."
         )
     body = [[_judged(name, row, sums.phases) for name in names] for row in rows]
     return Section("Key figures", "", [Grid([_HEADINGS[name] for name in names], body, caption)])
@@ -124,7 +125,7 @@ def _key_figures(sums: Sums) -> Section:
 
 def _cells(sums: Sums) -> str:
     size, stars = coarse_factor(sums), stars_per_cell(sums)
-    return f"{sums.bins.nx // size} x {sums.bins.ny // size} cells a quadrant, usually {stars:.0f} stars each"
+    return f"{sums.bins.nx // size} x {sums.bins.ny // size} cells a quadrant, usually {stars:.0f} objects each"
 
 
 def _judged(name: str, row: Row, phases: int) -> Any:
@@ -137,7 +138,7 @@ def _judged(name: str, row: Row, phases: int) -> Any:
 def _residuals(sums: Sums) -> Iterator[Section]:
     what = "relative to PS1" if sums.against_ps1 else "of epochs about their lightcurves"
     curve = (
-        "Each star is the mean of its epochs. Magnitude: what PS1 predicts for the filter, colour term included. A "
+        "Each object is the mean of its epochs. Magnitude: what PS1 predicts for the filter, colour term included. A "
         "bias that grows to the bright end is the magnitude term; beyond the range of a channel's corrections it stays."
         if sums.against_ps1
         else "Epochs of constant lightcurves less the median of their lightcurve, by the latter."
@@ -153,7 +154,7 @@ def _residuals(sums: Sums) -> Iterator[Section]:
             )
         ],
     )
-    whose = "Stars" if sums.against_ps1 else "Epochs"
+    whose = "Objects" if sums.against_ps1 else "Epochs"
     goal = (
         f" Pale band: {GOAL_MMAG:g} mmag about zero, the aim."
         if sums.against_ps1
@@ -179,8 +180,8 @@ def _maps(sums: Sums) -> Iterator[Section]:
     filters = [fid for fid in sums.filters if sums.channels(fid)]
     yield Section(
         "Residual maps over the focal plane",
-        f"The 64 readout channels (rcid in the corner) as they lie on the sky, north up, east left; {cells}. All maps "
-        "of the page have one scale of colours. Hatched: no data.",
+        f"The 64 readout channels (rcid in the corner) as they lie on the sky, north up, east left; {cells}. These "
+        "maps and those by channel have one scale of colours. Grey: no data.",
         pictures=[
             Picture(png(draw_focal_plane(sums, fid)), f"Focal plane in {FILTER_CODES[fid]}",
                     f"{FILTER_CODES[fid]}: mean residual of all epochs in a cell, all magnitudes and fields.")
@@ -204,7 +205,7 @@ def _maps(sums: Sums) -> Iterator[Section]:
                 png(draw_sky(sums)),
                 "Residuals by field on the sky",
                 "Mean residual of the epochs of each unit (field, channel and filter) at its place; east is left. "
-                f"Outlines are fields; grey: channels without data.{_off_grid(sums)}",
+                f"Outlines are fields; grey: no data. The colours have a scale of their own.{_off_grid(sums)}",
             )
         ],
     )
@@ -220,7 +221,8 @@ def _channel_grid(rows: list[Row]) -> Grid:
     names = list(rows[0]) if rows else []
     body = [[row[name] for name in names] for row in rows]
     heads = [name.removesuffix("_mmag").replace("_", " ") + (" (mmag)" if "mmag" in name else "") for name in names]
-    caption = f"Stars of {_MAGNITUDES}: number, median and robust RMS of their residuals."
+    heads = ["objects" if head == "stars" else head for head in heads]
+    caption = f"Objects of {_MAGNITUDES}: number, median and robust RMS of their residuals."
     return Grid(heads, body, caption, f"Table of {len(rows)} channels")
 
 

@@ -81,7 +81,7 @@ def draw_magnitudes(sums: Sums) -> Figure:
         for phase, axes in enumerate(row):
             _residual_panel(axes, sums, *held[fid, phase])
             axes.set_ylim(-limit, limit)
-            what = "stars" if sums.against_ps1 else "epochs"
+            what = "objects" if sums.against_ps1 else "epochs"
             panel_text(axes, f"{FILTER_CODES[fid]}   {held[fid, phase][0].sum():,} {what}")
         row[0].set_ylabel(residual_label(sums), fontsize=10.5, color=DARK)
     for axes in panels[-1]:
@@ -149,7 +149,7 @@ def draw_histograms(sums: Sums) -> Figure:
         if sums.against_ps1:
             axes.axvspan(-GOAL_MMAG, GOAL_MMAG, color="#F0F0F0", zorder=0.5)
     low, high = RMS_RANGE_MAG
-    what = "stars" if sums.against_ps1 else "epochs"
+    what = "objects" if sums.against_ps1 else "epochs"
     panels[0].set_ylabel(f"{what} per mmag, {low:g} to {high:g} mag", fontsize=10.5, color=DARK)
     return figure
 

@@ -69,7 +69,7 @@ def _draw_days(axes: Axes, found: Exposures) -> None:
 
 
 def _draw_zero_points(axes: Axes, found: Exposures) -> None:
-    style(axes, "residual zero point (mmag)", "exposures by mmag")
+    style(axes, "residual zero point (mmag)", "exposures per mmag")
     rows = [fid for fid in FILTER_CODES if found.relzp[fid - 1].any()]
     spreads = {fid: spread_of(found.relzp[fid - 1], OFFSET_CENTRES) for fid in rows}
     limit = nice_limit(np.array([abs(s.median) + 4.5 * s.rms for s in spreads.values()]), 10.0, 1.0)

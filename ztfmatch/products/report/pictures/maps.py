@@ -65,7 +65,7 @@ def draw_focal_plane(sums: Sums, fid: int) -> Figure:
 
 def _bar_label(sums: Sums) -> str:
     against = "PS1" if sums.against_ps1 else "median of the lightcurve"
-    return f"mean of observed \N{MINUS SIGN} {against} (mmag); grey: no stars"
+    return f"mean of observed \N{MINUS SIGN} {against} (mmag); grey: no data"
 
 
 def _style_plane(axes: Axes) -> None:
@@ -77,12 +77,12 @@ def _style_plane(axes: Axes) -> None:
 
 
 def _draw_quadrant(axes: Axes, sums: Sums, which: tuple[int, int, int], scale: Scale) -> None:
-    """Map of a channel between its corners: x grows to the west, y to the south. Without data, hatched."""
+    """Map of a channel between its corners: x grows to the west, y to the south. Grey without data."""
     rcid, fid, phase = which
     corners = quadrant_corners(rcid)
     held = sums.maps.get((rcid, fid))
     if held is None or not held[phase, :, 0].any():
-        axes.add_patch(Polygon(corners, facecolor=NO_DATA, edgecolor="white", linewidth=0.8, hatch="////"))
+        axes.add_patch(Polygon(corners, facecolor=NO_DATA, edgecolor="white", linewidth=0.8))
         colour = GREY
     else:
         _draw_cells(axes, corners, mean_map(held[phase], sums.bins, coarse_factor(sums)), scale)

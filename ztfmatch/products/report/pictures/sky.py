@@ -63,7 +63,9 @@ def draw_sky(sums: Sums) -> Figure:
         view.label(row[0], left=True)
     for axes in panels[-1]:
         view.label(axes, below=True)
-    colour_bar(figure, scale, panels.ravel().tolist(), "mean of observed \N{MINUS SIGN} PS1 by unit (mmag)")
+    colour_bar(
+        figure, scale, panels.ravel().tolist(), "mean of observed \N{MINUS SIGN} PS1 by unit (mmag); grey: no data"
+    )
     return figure
 
 
