@@ -263,7 +263,7 @@ class TestLocalFaults:
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         storage = Storage.at(tmp_path / "s")
-        storage.put("a", b"old")
+        assert storage.put_if_absent("a", b"old")
         return storage
 
     def test_short_writes_are_continued(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

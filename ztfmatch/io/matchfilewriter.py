@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.errors import StorageError
+from ztfmatch.io import localfiles
 from ztfmatch.io.matchfiles import pytables
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.survey import Unit
@@ -84,7 +84,9 @@ class MatchfileWriter:
 
 @contextlib.contextmanager
 def writing_matchfile(path: Path, unit: Unit) -> Iterator[MatchfileWriter]:
-    """A matchfile that gets its name when the block ends well, else is taken away.
+    """A matchfile that is there whole, and on disk, when the block ends well, else not at all.
+
+    What killed writers left of it is for the caller to remove.
 
     Raises
     ------
@@ -94,13 +96,12 @@ def writing_matchfile(path: Path, unit: Unit) -> Iterator[MatchfileWriter]:
         If it cannot be written.
     """
     tables = pytables()
-    beside = path.with_name(f"{path.name}#{secrets.randbelow(10**12)}")
     try:
-        with tables.open_file(str(beside), "w", filters=tables.Filters(complevel=0)) as file:
+        with (
+            localfiles.whole(path, tidy=False) as part,
+            tables.open_file(str(part), "w", filters=tables.Filters(complevel=0)) as file,
+        ):
             yield MatchfileWriter(file, unit)
-        beside.replace(path)
     except (tables.HDF5ExtError, OSError) as error:
         said = next(iter(str(error).strip().splitlines()), "")
         raise StorageError(f"{path} cannot be written: {said}") from error
-    finally:
-        beside.unlink(missing_ok=True)
