@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from faultproxy import Fault, FaultProxy, always, undisturbed
 
-from ztfmatch.errors import BucketNotFoundError
+from ztfmatch.errors import BucketNotFoundError, ConfigError
 from ztfmatch.io.client import if_absent_of
 from ztfmatch.io.storage import Storage, StorageError, is_url
 from ztfmatch.io.urls import parse_url
@@ -370,6 +370,12 @@ def test_file_system_that_lets_a_second_writer_win_is_refused(tmp_path: Path, mo
 )
 def test_is_url_literals(place: str, url: bool) -> None:
     assert is_url(place) is url
+
+
+@pytest.mark.parametrize("root", [b"/tmp/caf\xe9", b"s3://bucket/\xff"])
+def test_at_place_that_is_not_utf8_is_refused(root: bytes) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8: give it another"):
+        Storage.at(os.fsdecode(root))
 
 
 def test_at_url_drops_the_last_slash_and_has_no_local_root() -> None:

@@ -26,7 +26,7 @@ from ztfmatch.errors import StorageError
 from ztfmatch.io import localfiles
 from ztfmatch.io.client import environment, if_absent_of
 from ztfmatch.io.remote import Bytes, Entry, Remote, connect
-from ztfmatch.io.urls import is_url, parse_url
+from ztfmatch.io.urls import check_text, is_url, parse_url
 
 __all__ = ["Entry", "Storage", "StorageError", "is_url"]
 
@@ -52,8 +52,9 @@ class Storage:
         Raises
         ------
         ConfigError
-            If it is a URL of something else than an object store, or carries a secret.
+            If it is a URL of something else than an object store, or carries a secret, or a path that is not UTF-8.
         """
+        check_text(place)
         text = os.fspath(place)
         if is_url(text):
             return cls(str(parse_url(text)))
