@@ -364,8 +364,8 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         "arguments",
-        [("init", "ODD", "-r", "SKY"), ("status", "ODD"), ("append", "STORE", "ODD"), ("query", "STORE", "--output", "ODD"),
-         ("view", "delta", "STORE", "ODD")],
+        [("init", "ODD", "-r", "SKY"), ("status", "ODD"), ("append", "STORE", "ODD"), ("view", "delta", "STORE", "ODD"),
+         ("query", "STORE", "--output", "ODD")],
     )  # fmt: skip
     def test_name_that_is_not_utf8_is_refused_in_one_line(
         self, scene: Scene, tmp_path: Path, arguments: tuple[str, ...]

@@ -13,6 +13,7 @@ import pytest
 from faults import OPERATIONS, PRODUCTS, Judge, Sky, Zygote, copy, files_named, make_sky, prepare, product_of
 
 from ztfmatch.errors import StoreDamagedError, StoreFormatError, StoreNotFoundError
+from ztfmatch.io import paths
 from ztfmatch.io.log import commit_numbers
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
@@ -75,6 +76,28 @@ def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
         assert judge.content(store) == expected.content, step
         assert files_named(store) == expected.files, step
     assert outcomes == ({False} if operation == "vacuum" else {False, True})
+
+
+@pytest.mark.parametrize("content", [b"", b"PK half"])
+def test_rematch_resumed_after_a_power_cut_counts_the_epochs_again(
+    zygote: Zygote, sky: Sky, tmp_path: Path, content: bytes
+) -> None:
+    """What a task left for another may be cut, though the task was done."""
+    judge, before = Judge(), prepare(tmp_path / "before", sky, "rematch")
+    expected = undisturbed(zygote, judge, before, tmp_path / "undisturbed", sky)
+    for step in range(expected.steps, 0, -1):
+        store = copy(before, tmp_path / "killed")
+        zygote.run("rematch", store, sky, step - 1)
+        if commit_numbers(Storage.at(store)) == commit_numbers(Storage.at(before)):
+            break
+    left = list((store / paths.STAGING).rglob("*.npz"))
+    assert left
+    for path in left:
+        path.write_bytes(content)
+    for result in (store / paths.STAGING).rglob("lineage-*.json"):
+        result.unlink()  # what read them is to be done again
+    OPERATIONS["rematch"][0](store, sky)
+    assert judge.content(store) == expected.content
 
 
 def committed_in_vain(store: Path) -> int:

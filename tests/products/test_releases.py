@@ -389,8 +389,8 @@ def test_publish_resumed_with_damaged_files_writes_them_again(
 ) -> None:
     """As a power cut leaves them."""
     snapshot.publish_hats(tmp_path / "whole", SCOPE, SMALL)
-    monkeypatch.setattr(hats, "write_index", None)
-    with pytest.raises(JobFailedError, match="index: 1 of 1 tasks failed"):
+    monkeypatch.setattr(hats, "write_margin", None)
+    with pytest.raises(JobFailedError, match=r"margins: \d+ of \d+ tasks failed"):
         snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
     partial = tmp_path / hidden(tmp_path)[0]
     damaged = [path for path in partial.rglob("*") if path.is_file() and fnmatch(str(path.relative_to(partial)), kind)]

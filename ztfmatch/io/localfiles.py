@@ -134,14 +134,15 @@ def whole(place: Path, tidy: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     place : Path
-        A file there is replaced by a file, an empty directory by a directory.
+        A file there is replaced by a file, an empty directory by a directory. Of two runs at once the first that is
+        done takes away what the other has.
     tidy : bool
         Whether to look for what killed runs left of it; of many in one directory :func:`remove_leftovers` does at once.
 
     Raises
     ------
     OutputExistsError
-        If something is there that is not replaced.
+        If something is there that is not replaced, or another run was done first.
     OSError
     """
     if place.exists() and not (place.is_file() or place.is_dir()):
@@ -150,6 +151,8 @@ def whole(place: Path, tidy: bool = True) -> Iterator[Path]:
     place = place.resolve()
     with beside(place) as part:
         yield part
+        if not part.exists():
+            raise OutputExistsError(f"{place} was made by another run meanwhile: this one's is not there any more")
         within = [path for path in part.rglob("*") if not path.is_symlink()] if part.is_dir() else []
         force_all([*within, part])
         give_name(part, place, tidy)
