@@ -77,7 +77,7 @@ def test_create_store_in_a_prefix_that_has_objects_is_refused(s3_bucket: str) ->
     log.create_store(Storage.at(f"{s3_bucket}/store"), StoreConfig())
 
 
-@pytest.mark.parametrize("left", [(), ("store.json#12", "probe#000000000012")])
+@pytest.mark.parametrize("left", [(), ("store.json#12", "store.json#000000000012")])
 def test_create_store_in_an_empty_directory_or_after_a_killed_one(tmp_path: Path, left: tuple[str, ...]) -> None:
     (tmp_path / "s").mkdir()
     for name in left:

@@ -202,7 +202,7 @@ class TestLocalStorage(StorageContract):
     def test_put_where_a_file_is_in_the_way_raises_storage_error(self, storage: Storage) -> None:
         storage.put("a", b"x")
         for write in (storage.put, storage.put_if_absent):
-            with pytest.raises(StorageError, match="cannot write a/b in "):
+            with pytest.raises(StorageError, match=r"cannot write a/b\S* in "):
                 write("a/b", b"y")
         assert storage.read("a") == b"x"
 
@@ -348,7 +348,7 @@ def test_file_system_with_neither_way_is_said_to_hold_no_store(
     storage = Storage.at(tmp_path / "s")
     with pytest.raises(StorageError, match=r"this file system cannot hold a store: it has neither hard links nor "):
         storage.put_if_absent("commits/0", b"x")
-    assert list(tmp_path.rglob("*")) == [tmp_path / "s"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_link_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +362,7 @@ def test_file_system_that_lets_a_second_writer_win_is_refused(tmp_path: Path, mo
     monkeypatch.setattr(os, "link", lambda source, place, **options: shutil.copyfile(source, place))
     with pytest.raises(StorageError, match=r"s: this file system cannot hold a store: .* Use another file system"):
         Storage.at(tmp_path / "s").put_if_absent("commits/0", b"x")
-    assert list(tmp_path.rglob("*")) == [tmp_path / "s"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(

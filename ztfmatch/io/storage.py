@@ -31,6 +31,8 @@ from ztfmatch.io.urls import check_text, is_url, parse_url
 __all__ = ["Entry", "Storage", "StorageError", "is_url"]
 
 _PROBE_IN_BUCKET: Final = "staging/probe-"
+_TRIED: Final[set[tuple[object, ...]]] = set()
+"""Places, and how they are reached, that refused a second writer when this process tried."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Storage:
         """Whether nothing is at this place, or only what a writer left who was killed as it made a store here."""
         if (local := self.local_root) is None:
             return all(path.startswith(_PROBE_IN_BUCKET) for path, _ in self.list(""))
-        with _failures(f"cannot list {self.root}"), contextlib.suppress(FileNotFoundError):
+        with _failures(f"cannot list {self.root}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return all(localfiles.is_unfinished(path.name) for path in local.iterdir())
         return True
 
@@ -149,7 +151,10 @@ class Storage:
         StorageError
             If this place lets a second writer of a name win, which is tried once a process.
         """
-        _check_refusal(self, tuple(sorted(environment().items())))
+        place = (self.root, *sorted(environment().items()))
+        if place not in _TRIED:
+            self._try_refusal(path)
+            _TRIED.add(place)
         made = self._make_if_absent(path, data)
         if made:
             self.sync([path])
@@ -164,6 +169,26 @@ class Storage:
         except FileExistsError:
             return self.read(path) == data
         return True
+
+    def _try_refusal(self, path: str) -> None:
+        """Raise unless the second writer of a name is refused: all that makes a commit safe from another rests on it.
+
+        Every file system and service claims so, and some services only read over the condition of a request. What is
+        tried with is, where we are killed, taken away by a vacuum: it is staged, or has a name of what is unfinished.
+        """
+        number = f"{secrets.randbelow(10**12):012d}"
+        name = f"{_PROBE_IN_BUCKET}{number}" if self.local_root is None else f"{path}#{number}"
+        try:
+            made = [self._make_if_absent(name, content) for content in (b"first", b"second")]
+        except StorageError as error:
+            if not re.search(r"not.?implemented", str(error), re.IGNORECASE):
+                raise
+            made = []
+        finally:
+            with contextlib.suppress(OSError):
+                self.delete([name])
+        if made != [True, False]:
+            raise StorageError(_unsafe(self))
 
     def sync(self, paths: Sequence[str]) -> None:
         """Force local files to disk, so that a commit never names what a power cut took away."""
@@ -205,28 +230,6 @@ class Storage:
         for path in paths:
             with _failures(f"cannot delete {path} in {self.root}"), contextlib.suppress(FileNotFoundError):
                 (local / path).unlink()
-
-
-@functools.lru_cache(maxsize=64)
-def _check_refusal(storage: Storage, settings: tuple[tuple[str, str], ...]) -> None:  # noqa: ARG001 (part of the key)
-    """Raise unless the second writer of a name is refused: all that makes a commit safe from another rests on it.
-
-    Every file system and service claims so, and some services only read over the condition of a request.
-    """
-    # Of a writer who is killed here a vacuum takes it away: staged, or on disk, unfinished, which no listing has.
-    kind = _PROBE_IN_BUCKET if storage.local_root is None else "probe#"
-    path = f"{kind}{secrets.randbelow(10**12):012d}"
-    try:
-        made = [storage._make_if_absent(path, content) for content in (b"first", b"second")]  # noqa: SLF001
-    except StorageError as error:
-        if not re.search(r"not.?implemented", str(error), re.IGNORECASE):
-            raise
-        made = []
-    finally:
-        with contextlib.suppress(OSError):
-            storage.delete([path])
-    if made != [True, False]:
-        raise StorageError(_unsafe(storage))
 
 
 def _unsafe(storage: Storage) -> str:
