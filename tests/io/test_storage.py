@@ -437,6 +437,20 @@ class TestLocalFaults:
         assert named[0] is False
         assert named[-1] is True
 
+    @pytest.mark.parametrize(("name", "durable"), [("retained.json", True), ("data/a.parquet", False)])
+    def test_put_of_a_record_at_the_top_is_on_disk_before_it_has_its_name(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, name: str, durable: bool
+    ) -> None:
+        real, named = os.fsync, []
+
+        def fsync(handle: int) -> None:
+            named.append((Path(storage.root) / name).exists())
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        storage.put(name, b"x")
+        assert named == ([False, True] if durable else [])
+
     def test_unfinished_lists_what_no_listing_has_and_delete_takes_it(self, storage: Storage) -> None:
         rest = Path(storage.root) / "data" / "b.parquet#12"
         rest.parent.mkdir()

@@ -251,7 +251,7 @@ def oldest_retained(storage: Storage) -> int:
 
 def retain_from(storage: Storage, oldest: int) -> None:
     """Declare that snapshots before this one can no longer be opened."""
-    storage.put(paths.RETAINED_FILE, encode({"oldest": oldest}), durable=True)
+    storage.put(paths.RETAINED_FILE, encode({"oldest": oldest}))
 
 
 def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:

@@ -129,16 +129,17 @@ class Storage:
             file.seek(start)
             return file.read_buffer(length)
 
-    def put(self, path: str, *parts: Bytes, durable: bool = False) -> None:
-        """Write an object of some parts, replacing one of the same name.
+    def put(self, path: str, *parts: Bytes) -> None:
+        """Write an object of some parts, replacing one of the same name; :meth:`sync` makes it durable.
 
-        What readers find by its name alone must be durable at once: after a power cut there is the old or the new one.
-        Else :meth:`sync` makes it so, of many at a time.
+        A record at the top of a place (``retained.json`` ...), which readers find by its name alone, is so at once:
+        after a power cut there is the old or the new one, whole.
         """
         if (local := self.local_root) is None:
             self._remote.put(path, parts[0] if len(parts) == 1 else b"".join(parts))
             return
         with _failures(f"cannot write {path} in {self.root}"):
+            durable = path.endswith(".json") and "/" not in path
             localfiles.replace(local / path, *(memoryview(part).cast("B") for part in parts), durable=durable)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:

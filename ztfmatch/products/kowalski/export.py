@@ -189,7 +189,7 @@ def _run(request: Request, span: Span, runner: Runner) -> Manifest:
         span, request.after.commit.time, ztfmatch.__version__, request.form.compression, tuple(files)
     )  # fmt: skip
     output.sync([file.path for file in files])
-    output.put(MANIFEST, manifest.encode(), durable=True)
+    output.put(MANIFEST, manifest.encode())
     for operation_id in ids:
         clear(output, operation_id)
     _tidy(output)

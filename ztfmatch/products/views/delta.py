@@ -120,7 +120,7 @@ def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watc
         if _commit(snapshot, view, table, present):
             changed.append(table.name)
     record = {"store": snapshot.commit.store, "snapshot": snapshot.number}
-    view.put(VIEW_FILE, json.dumps(record).encode(), durable=True)
+    view.put(VIEW_FILE, json.dumps(record).encode())
     return DeltaReport(str(output), snapshot.number, counts, changed, copied, len(stale), watch.seconds)
 
 
@@ -153,7 +153,9 @@ def _written(place: Path, table: Table, file: DataFile, rows: pa.Table) -> Delta
     content = encode(table, rows)
     name = f"active-{short_digest(content)}-{_name(file)}"
     if rows.num_rows:
-        Storage.at(place).put(f"{table.name}/{name}", content, durable=True)
+        view = Storage.at(place)
+        view.put(f"{table.name}/{name}", content)
+        view.sync([f"{table.name}/{name}"])
     return DeltaFile(name, file, content.size, rows.num_rows)
 
 
