@@ -38,7 +38,7 @@ def slopes(unit: Unit) -> tuple[float, float]:
 
 def write_set(
     place: Path, units: Iterable[Unit], offsets: Iterable[Unit] | None = None, errors: dict[Unit, Any] | None = None,
-    exposures: dict[int, tuple[float, float, int]] | None = None,
+    exposures: dict[int, tuple[float, float, int]] | None = None, others: dict[str, bytes] | None = None,
 ) -> str:  # fmt: skip
     """Write corrections of the channels of some units, offsets of some of these; return the name of the set."""
     units = sorted(units)
@@ -78,7 +78,8 @@ def write_set(
         }),
         "sums": pa.table({"rcid": _int8([])}),
     }  # fmt: skip
-    return write_corrections(place, tables, {"cells_x": CELLS, "cells_y": CELLS, "snapshot": 0, "store": "none"})
+    about = {"cells_x": CELLS, "cells_y": CELLS, "snapshot": 0, "store": "none"}
+    return write_corrections(place, tables, about, others)
 
 
 def _int8(values: Iterable[int]) -> pa.Array:

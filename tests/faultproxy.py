@@ -26,6 +26,10 @@ class Fault(Enum):
     ERROR_AFTER = "forwarded, answered with 500"
     CUT_BODY = "forwarded, connection closed in the middle of the answer"
     CONFLICT_409 = "answered with 409, not forwarded: S3's answer to requests for one name at once"
+    NO_CONDITION = "forwarded without its condition, as by a service that knows none"
+    REFUSED_409 = "forwarded; a refusal is answered with 409 in place of 412"
+    REFUSED_304 = "forwarded; a refusal is answered with 304 in place of 412"
+    NOT_IMPLEMENTED_501 = "answered with 501, not forwarded"
     QUOTES_REQUEST = "answered with 403 that quotes the request's headers, as S3's does"
 
 
@@ -153,13 +157,21 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(503, {}, _error("SlowDown"))
         if fault is Fault.CONFLICT_409:
             return self._answer(409, {}, _error("ConditionalRequestConflict"))
+        if fault is Fault.NOT_IMPLEMENTED_501:
+            return self._answer(501, {}, _error("NotImplemented"))
         if fault is Fault.QUOTES_REQUEST:
             return self._answer(403, {}, _error("SignatureDoesNotMatch", str(self.headers)))
+        if fault is Fault.NO_CONDITION:
+            del self.headers["If-None-Match"]
         status, headers, answer = self._forward(body)
         if fault is Fault.DROP_AFTER:
             return self._hang_up()
         if fault is Fault.ERROR_AFTER:
             return self._answer(500, {}, _error("InternalError"))
+        if status == 412 and fault is Fault.REFUSED_409:
+            return self._answer(409, {}, _error("ConditionalRequestConflict"))
+        if status == 412 and fault is Fault.REFUSED_304:
+            return self._answer(304, {}, b"")
         return self._answer(status, headers, answer, cut=fault is Fault.CUT_BODY)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle

@@ -387,6 +387,26 @@ class TestFailures:
         failure("init", tmp_path / "new", "-r", tmp_path / "none", code=2)
         assert not (tmp_path / "new" / "store.json").exists()
 
+    def test_init_into_a_directory_of_something_else_is_refused(self, scene: Scene, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").touch()
+        line = failure("init", tmp_path, "-r", scene.sky / "references", code=2)
+        assert f"{tmp_path} is not empty, and no store: choose a new or an empty place for one" in line
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("init", "ODD", "-r", "SKY"), ("status", "ODD"), ("append", "STORE", "ODD"), ("view", "delta", "STORE", "ODD"),
+         ("query", "STORE", "--output", "ODD")],
+    )  # fmt: skip
+    def test_name_that_is_not_utf8_is_refused_in_one_line(
+        self, scene: Scene, tmp_path: Path, arguments: tuple[str, ...]
+    ) -> None:
+        odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+        named = {"ODD": odd, "SKY": scene.sky / "references", "STORE": scene.store}
+        line = failure(*(named.get(argument, argument) for argument in arguments), code=2)
+        assert r"/caf\xe9' is not UTF-8: give it another, or a link of another" in line
+        assert list(tmp_path.iterdir()) == []
+
     @pytest.mark.parametrize("radius", [0, -1, 4, "nan"])
     def test_init_with_radius_out_of_range_is_refused(self, scene: Scene, tmp_path: Path, radius: object) -> None:
         failure("init", tmp_path / "new", "-r", scene.sky / "references", "--radius", radius, code=2)

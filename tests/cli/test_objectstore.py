@@ -21,6 +21,7 @@ from s3server import KEY, SECRET, TOKEN
 import ztfmatch
 from ztfmatch import prefork
 from ztfmatch.errors import CommitConflictError, StorageError, StoreDamagedError, ZtfmatchError
+from ztfmatch.io import storage
 from ztfmatch.io.storage import Storage
 
 NETWORK_FAULTS = (
@@ -197,6 +198,29 @@ def test_rollbacks_that_race_through_s3_just_one_wins_each_snapshot(scene: Scene
     commits = ztfmatch.open_store(place).commits()
     assert sorted(won) == [commit.number for commit in commits[3:]]
     assert len({commit.note for commit in commits[3:]}) == len(won)
+
+
+def test_service_that_ignores_conditions_gets_no_store_and_no_commit(
+    scene: Scene, s3_bucket: str, s3_faults: FaultProxy
+) -> None:
+    """Two appends at once would both end with 0, and one night would be gone."""
+    store = f"{s3_bucket}/store"
+    s3_faults.follow(always(Fault.NO_CONDITION))
+    result = call("init", store, "--references", scene.sky / "references")
+    assert result.exit_code == 1
+    assert f"{store}: {s3_faults.url} cannot hold a store: it does not keep the header 'If-None-Match: *'" in (
+        result.stderr
+    )
+    assert list(Storage.at(store).list("")) == []
+    s3_faults.follow(lambda _: Fault.NONE)
+    done("init", store, "--references", scene.sky / "references")
+    storage._TRIED.clear()  # another process, and another version of the service
+    s3_faults.follow(always(Fault.NO_CONDITION))
+    result = call("append", store, scene.sky / "catalogs")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "both would commit and one would lose what it wrote; nothing is committed" in result.stderr
+    s3_faults.follow(lambda _: Fault.NONE)
+    assert ztfmatch.open_store(store).snapshot().number == 0
 
 
 OUTAGES = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faultproxy import Fault, FaultProxy, undisturbed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +17,12 @@ from ztfmatch.config import StoreConfig
 from ztfmatch.errors import (
     CommitConflictError,
     StoreDamagedError,
+    StoreExistsError,
     StoreFormatError,
     StoreNotFoundError,
     ZtfmatchError,
 )
-from ztfmatch.io import log, paths
+from ztfmatch.io import localfiles, log, paths
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage, StorageError
@@ -55,6 +59,39 @@ def live(storage: Storage, number: int | None = None) -> set[str]:
     return set(names)
 
 
+# Making a store
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", "commits", "notes#1a"])
+def test_create_store_beside_something_else_is_refused_and_writes_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "home" / name).mkdir(parents=True)
+    with pytest.raises(StoreExistsError, match=r"home is not empty, and no store: choose a new or an empty place"):
+        log.create_store(Storage.at(tmp_path / "home"), StoreConfig())
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [name]
+
+
+def test_create_store_in_a_prefix_that_has_objects_is_refused(s3_bucket: str) -> None:
+    Storage.at(s3_bucket).put("mine/data.csv", b"x")
+    with pytest.raises(StoreExistsError, match=r"/mine is not empty, and no store"):
+        log.create_store(Storage.at(f"{s3_bucket}/mine"), StoreConfig())
+    log.create_store(Storage.at(f"{s3_bucket}/store"), StoreConfig())
+
+
+@pytest.mark.parametrize("left", [(), ("store.json#12", "store.json#000000000012")])
+def test_create_store_in_an_empty_directory_or_after_a_killed_one(tmp_path: Path, left: tuple[str, ...]) -> None:
+    (tmp_path / "s").mkdir()
+    for name in left:
+        (tmp_path / "s" / name).write_bytes(b"half")
+    for _ in range(2):
+        log.create_store(Storage.at(tmp_path / "s"), StoreConfig())
+
+
+def test_create_store_where_its_own_file_was_lost_is_refused(storage: Storage, first: log.Commit) -> None:
+    storage.delete([paths.STORE_FILE])
+    with pytest.raises(StoreExistsError):
+        log.create_store(storage, StoreConfig())
+
+
 # Commits
 
 
@@ -75,6 +112,50 @@ def test_commit_files_come_back_to_the_last_field(storage: Storage, first: log.C
     log.commit(storage, first, log.Change("append", "e" * 32, {}, {}, [odd]))
     assert [f for f in open_snapshot(storage).files if f.path == "data/x"] == [odd]
     assert odd.tile is None
+
+
+def test_commit_that_cannot_be_forced_to_disk_says_that_it_stands(
+    storage: Storage, first: log.Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(place: Path) -> None:
+        if (Path(storage.root) / paths.commit(1)).exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
+
+    monkeypatch.setattr(localfiles, "force_to_disk", lost)
+    told = (
+        rf"snapshot 1 was committed and stands, .* \(cannot force files to disk in {storage.root}: Input/output error"
+    )
+    with pytest.raises(StorageError, match=told):
+        log.commit(storage, first, change(storage, "data/b"))
+    monkeypatch.undo()
+    assert live(storage) == {"data/a", "data/b"}
+
+
+def test_commit_that_cannot_be_written_does_not_claim_to_stand(
+    storage: Storage, first: log.Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = change(storage, "data/b")
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(StorageError, match=r"^cannot write commits/0000000001.json in .*: No space left on device$"):
+        log.commit(storage, first, made)
+    assert log.commit_numbers(storage) == [0]
+
+
+def test_commit_of_which_nothing_more_is_heard_says_so(
+    s3_bucket: str, s3_faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage.at(f"{s3_bucket}/store")
+    log.create_store(storage, StoreConfig())
+    made = change(storage, "data/a", tiling=whole_sky())
+    s3_faults.follow(lambda request: Fault.DROP_AFTER if "/commits/" in request.path else Fault.NONE)
+    with pytest.raises(StorageError, match="whether snapshot 0 was committed is not known: see 'ztfmatch history'"):
+        log.commit(storage, None, made)
+    s3_faults.follow(undisturbed)
+    assert log.commit_numbers(storage) == [0]
 
 
 def test_commit_older_snapshots_stay_as_they_were(storage: Storage, first: log.Commit) -> None:

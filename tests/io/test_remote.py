@@ -29,7 +29,8 @@ CALLS: dict[str, tuple[str, Callable[[Remote], object], object]] = {
     "entries": ("GET", lambda r: [entry.path for entry in r.entries("")], ["old"]),
     "delete": ("POST", lambda r: r.delete(["old", "gone"]), None),
 }
-FAULTS = [fault for fault in Fault if fault not in (Fault.NONE, Fault.CONFLICT_409, Fault.QUOTES_REQUEST)]
+CONDITIONS = (Fault.CONFLICT_409, Fault.NO_CONDITION, Fault.REFUSED_409, Fault.REFUSED_304, Fault.NOT_IMPLEMENTED_501)
+FAULTS = [fault for fault in Fault if fault not in (Fault.NONE, Fault.QUOTES_REQUEST, *CONDITIONS)]
 
 
 @pytest.fixture

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import pickle
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import obstore
 import pyarrow as pa
 import pytest
-from faultproxy import FaultProxy
+from faultproxy import Fault, FaultProxy, always, undisturbed
 
-from ztfmatch.errors import BucketNotFoundError
+from ztfmatch.errors import BucketNotFoundError, ConfigError
+from ztfmatch.io.client import if_absent_of
 from ztfmatch.io.storage import Storage, StorageError, is_url
+from ztfmatch.io.urls import parse_url
 
 PATHS = [
     "store.json",
@@ -195,7 +202,7 @@ class TestLocalStorage(StorageContract):
     def test_put_where_a_file_is_in_the_way_raises_storage_error(self, storage: Storage) -> None:
         storage.put("a", b"x")
         for write in (storage.put, storage.put_if_absent):
-            with pytest.raises(StorageError, match="cannot write a/b in "):
+            with pytest.raises(StorageError, match=r"cannot write a/b\S* in "):
                 write("a/b", b"y")
         assert storage.read("a") == b"x"
 
@@ -237,6 +244,54 @@ class TestS3Storage(StorageContract):
             with pytest.raises(BucketNotFoundError, match="s3://nobody-made-this/x: there is no bucket 'nobody-made-"):
                 call()
 
+    def test_service_that_ignores_the_condition_is_refused_and_left_clean(
+        self, storage: Storage, s3_faults: FaultProxy
+    ) -> None:
+        s3_faults.follow(always(Fault.NO_CONDITION))
+        for _ in range(2):  # it is remembered only where it went well
+            with pytest.raises(StorageError, match=rf"{storage.root}: {s3_faults.url} cannot hold a store: .*") as told:
+                storage.put_if_absent("commits/0", b"x")
+            assert "'If-None-Match: *'" in str(told.value)
+            assert "Use a service, or a version of it, that does" in str(told.value)
+        assert list(storage.list("")) == []
+
+    def test_service_that_does_not_know_the_condition_is_refused(self, storage: Storage, s3_faults: FaultProxy) -> None:
+        s3_faults.follow(lambda request: Fault.NOT_IMPLEMENTED_501 if request.method == "PUT" else Fault.NONE)
+        with pytest.raises(StorageError, match=r"cannot hold a store: it does not keep the header 'If-None-Match: \*'"):
+            storage.put_if_absent("commits/0", b"x")
+
+    def test_condition_is_tried_once_a_process(self, storage: Storage, s3_faults: FaultProxy) -> None:
+        assert storage.put_if_absent("commits/0", b"x")
+        probes = {request.path for request, _ in s3_faults.seen if "/staging/probe-" in request.path}
+        s3_faults.follow(undisturbed)
+        assert Storage(storage.root).put_if_absent("commits/1", b"x")
+        assert len(probes) == 1
+        assert [request.method for request, _ in s3_faults.seen] == ["PUT", "GET"]
+        assert dict(storage.list("")) == {"commits/0": 1, "commits/1": 1}
+
+    @pytest.mark.parametrize("fault", [Fault.REFUSED_409, Fault.REFUSED_304])
+    def test_refusal_by_another_status_is_one(self, storage: Storage, s3_faults: FaultProxy, fault: Fault) -> None:
+        s3_faults.follow(always(fault))
+        assert storage.put_if_absent("commits/0", b"first")
+        assert not storage.put_if_absent("commits/0", b"second")
+        assert storage.read("commits/0") == b"first"
+
+    def test_condition_that_fails_in_a_race_leaves_one_winner(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As of a service that looks first and writes then: both are told that they won, and one is there."""
+        real = obstore.put
+
+        def overtaken(store: Any, path: str, data: Any, **options: Any) -> Any:
+            answer = real(store, path, data, **options)
+            if path == "commits/1":
+                real(store, path, b"theirs")
+            return answer
+
+        monkeypatch.setattr(obstore, "put", overtaken)
+        assert not storage.put_if_absent("commits/1", b"ours")
+        assert storage.read("commits/1") == b"theirs"
+
     def test_put_of_a_large_object_is_one_request(self, storage: Storage, s3_faults: FaultProxy) -> None:
         content = np.random.default_rng(1).bytes(12_000_000)
         storage.put("large", content)
@@ -245,10 +300,82 @@ class TestS3Storage(StorageContract):
 
 
 @pytest.mark.parametrize(
+    ("url", "service", "header"),
+    [
+        ("gs://bucket/x", "Google Cloud Storage", "x-goog-if-generation-match: 0"),
+        ("az://container/x", "Azure", "If-None-Match: *"),
+        ("s3://bucket/x", "S3", "If-None-Match: *"),
+    ],
+)
+def test_if_absent_of_services_literals(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, service: str, header: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert if_absent_of(parse_url(url)) == (service, header)
+
+
+class TestStorageWithoutHardLinks(TestLocalStorage):
+    """A file system that has a rename which replaces nothing in their place."""
+
+    @pytest.fixture(params=[errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+    def storage(  # type: ignore[override]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> Storage:
+        monkeypatch.setattr(os, "link", failing_link(request.param))
+        return Storage.at(tmp_path / "a store")
+
+
+def failing_link(code: int) -> Callable[..., None]:
+    def link(*arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return link
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, None])
+def test_file_system_with_neither_way_is_said_to_hold_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    def renameat2(*arguments: object) -> int:
+        ctypes.set_errno(code or 0)
+        return -1
+
+    library = SimpleNamespace() if code is None else SimpleNamespace(renameat2=renameat2)
+    monkeypatch.setattr(os, "link", failing_link(errno.EPERM))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: library)
+    storage = Storage.at(tmp_path / "s")
+    with pytest.raises(StorageError, match=r"this file system cannot hold a store: it has neither hard links nor "):
+        storage.put_if_absent("commits/0", b"x")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_link_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", failing_link(errno.EDQUOT))
+    with pytest.raises(StorageError, match=os.strerror(errno.EDQUOT)):
+        Storage.at(tmp_path / "s").put_if_absent("commits/0", b"x")
+
+
+def test_file_system_that_lets_a_second_writer_win_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that copies where it should link."""
+    monkeypatch.setattr(os, "link", lambda source, place, **options: shutil.copyfile(source, place))
+    with pytest.raises(StorageError, match=r"s: this file system cannot hold a store: .* Use another file system"):
+        Storage.at(tmp_path / "s").put_if_absent("commits/0", b"x")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
     ("place", "url"), [("s3://bucket/x", True), ("gs://b", True), ("/a/b", False), ("file:///a", False), ("a:b", False)]
 )
 def test_is_url_literals(place: str, url: bool) -> None:
     assert is_url(place) is url
+
+
+@pytest.mark.parametrize("root", [b"/tmp/caf\xe9", b"s3://bucket/\xff"])
+def test_at_place_that_is_not_utf8_is_refused(root: bytes) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8: give it another"):
+        Storage.at(os.fsdecode(root))
 
 
 def test_at_url_drops_the_last_slash_and_has_no_local_root() -> None:
@@ -263,7 +390,7 @@ class TestLocalFaults:
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         storage = Storage.at(tmp_path / "s")
-        storage.put("a", b"old")
+        assert storage.put_if_absent("a", b"old")
         return storage
 
     def test_short_writes_are_continued(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +436,20 @@ class TestLocalFaults:
         storage.put_if_absent("commit", b"x")
         assert named[0] is False
         assert named[-1] is True
+
+    @pytest.mark.parametrize(("name", "durable"), [("retained.json", True), ("data/a.parquet", False)])
+    def test_put_of_a_record_at_the_top_is_on_disk_before_it_has_its_name(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, name: str, durable: bool
+    ) -> None:
+        real, named = os.fsync, []
+
+        def fsync(handle: int) -> None:
+            named.append((Path(storage.root) / name).exists())
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        storage.put(name, b"x")
+        assert named == ([False, True] if durable else [])
 
     def test_unfinished_lists_what_no_listing_has_and_delete_takes_it(self, storage: Storage) -> None:
         rest = Path(storage.root) / "data" / "b.parquet#12"

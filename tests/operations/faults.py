@@ -39,6 +39,10 @@ from ztfmatch.operations.statistics import update_statistics
 from ztfmatch.operations.transients import update_transients
 from ztfmatch.operations.vacuum import vacuum
 from ztfmatch.operations.verify import verify_store
+from ztfmatch.products.exportmatchfile import UnitFilter, export_matchfiles
+from ztfmatch.products.tables import write_parquet
+from ztfmatch.products.views.delta import view_delta
+from ztfmatch.products.views.hats import view_hats
 from ztfmatch.schema import TABLES
 
 AT_A_BORDER = (90.0, 66.4)
@@ -145,6 +149,46 @@ OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "vacuum": (vacuum_old, [init, append_first, append_rest, compact_all]),
 }
 """Each operation, and what comes before it."""
+
+
+def product_of(store: Path) -> Path:
+    """Where a product of a store is made, alone in its directory."""
+    return Path(f"{store}-products") / "product"
+
+
+def corrections(store: Path, sky: Sky) -> None:
+    corrected.write_set(product_of(store), [UNIT], others={"errormodel_zr.dat": b"# fieldid ccdid qid A B C D"})
+
+
+def matchfile(store: Path, sky: Sky) -> None:
+    export_matchfiles(open_snapshot(Storage.at(store)), product_of(store), UnitFilter(), runner())
+
+
+def delta_view(store: Path, sky: Sky) -> None:
+    view_delta(open_snapshot(Storage.at(store)), product_of(store))
+
+
+def hats_view(store: Path, sky: Sky) -> None:
+    view_hats(open_snapshot(Storage.at(store)), product_of(store), runner())
+
+
+def table_of_rows(store: Path, sky: Sky) -> None:
+    write_parquet(open_snapshot(Storage.at(store)).read("objects"), product_of(store))
+
+
+PRODUCTS: dict[str, tuple[Operation, list[Operation]]] = {
+    name: (make, [init, append_first, append_rest, compact_all])
+    for name, make in {
+        "set of corrections": corrections,
+        "matchfile": matchfile,
+        "delta view": delta_view,
+        "hats view": hats_view,
+        "table": table_of_rows,
+    }.items()
+}
+"""What is made of a store, as one file or directory, and what comes before it."""
+
+ALL = {**OPERATIONS, **PRODUCTS}
 
 
 def content(store: Path, number: int | None = None, tables: Iterable[str] = TABLES) -> dict[str, str]:
@@ -265,7 +309,7 @@ class Killer:
 def _child(job: list[Any], pipe: int) -> None:
     operation, store, sky, kill_at = job
     killer = Killer(store, kill_at, pipe)
-    OPERATIONS[operation][0](Path(store), Sky(**sky))
+    ALL[operation][0](Path(store), Sky(**sky))
     killer.report()
 
 
@@ -275,7 +319,7 @@ def _warm_up() -> None:
     Storage.entries = _entries_by_glob  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as place:
         sky = make_sky(Path(place))
-        for name, (operation, _) in OPERATIONS.items():
+        for name, (operation, _) in ALL.items():
             operation(prepare(Path(place), sky, name), sky)
     Storage.entries = real  # type: ignore[method-assign]
 
@@ -306,8 +350,10 @@ def _serve() -> None:
 def prepare(place: Path, sky: Sky, name: str) -> Path:
     """A store to which all has been done that comes before an operation."""
     store = place / name
-    for step in OPERATIONS[name][1]:
+    for step in ALL[name][1]:
         step(store, sky)
+    if name in PRODUCTS:
+        product_of(store).parent.mkdir()
     return store
 
 

@@ -25,6 +25,7 @@ from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.snapshot import open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.residuals import RESIDUAL_BINS, RESIDUAL_STEP_MAG, histogram_quantiles
+from ztfmatch.operations import calibrate as operation
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.operations.calibrate import CalibrateInputs
 from ztfmatch.operations.residuals import Measurement, measure_residuals
@@ -361,6 +362,27 @@ def test_calibrate_twice_gives_the_same_set(survey: Survey, tmp_path: Path) -> N
     again = survey.store.calibrate(CalibrateInputs(survey.sky / "truth" / "ps1.parquet", tmp_path / "set"))
     assert again.corrections == read_corrections(survey.corrections).set.digest
     assert not list(Path(survey.store.path, "staging").rglob("*.npz"))
+
+
+def test_calibrate_resumed_after_a_power_cut_gives_the_same_set(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task left for another may be cut, though the task was done."""
+
+    def cut_off(*arguments: object) -> str:
+        raise OSError(5, "no power")
+
+    inputs = CalibrateInputs(survey.sky / "truth" / "ps1.parquet", tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr(operation, "write_corrections", cut_off)
+        with pytest.raises(OSError, match="no power"):
+            survey.store.calibrate(inputs)
+    staged = list(Path(survey.store.path, "staging").rglob("*.npz"))
+    for path in staged:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert staged
+    assert survey.store.calibrate(inputs).corrections == read_corrections(survey.corrections).set.digest
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {path.name for path in survey.corrections.iterdir()}
 
 
 def test_calibrate_without_systematics_corrects_by_nothing_on_held_out_exposures(tmp_path: Path) -> None:

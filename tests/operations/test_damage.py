@@ -107,8 +107,7 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
     "lost": lambda file, other: file.unlink(),
     "exchanged": lambda file, other: shutil.copy(other, file) and None,
 }
-CASES = [(kind, damage) for kind in KINDS for damage in DAMAGES if (kind, damage) != ("commit", "lost")]
-"""All but the loss of the newest record: the snapshot was never committed, for all that the store can tell."""
+CASES = [(kind, damage) for kind in KINDS for damage in DAMAGES]
 
 
 def damaged(stores: Stores, store: Path, kind: str, damage: str) -> str:
@@ -135,6 +134,20 @@ def test_verify_deep_names_the_file_and_exits_1(stores: Stores, copied: Path, ki
         assert ", snapshot " in line
     elif done.stderr:
         assert done.stderr.count("\n") == 1
+
+
+def test_verify_newest_record_lost_names_the_files_that_it_had(copied: Path) -> None:
+    """Without --deep too; the next append would commit in its place."""
+    snapshot = open_snapshot(Storage.at(copied))
+    (copied / paths.commit(snapshot.number)).unlink()
+    report = ztfmatch.open_store(copied).verify()
+    check = next(check for check in report.checks if check.check == "newest")
+    assert (report.passed, report.snapshot) == (False, snapshot.number - 1)
+    written = {path for path in snapshot.files.paths() if f"/{snapshot.number:010d}-" in path}
+    assert check.violations == len(written) + 1  # the manifest
+    assert min(written) in (check.example or "")
+    assert f"{paths.commit(snapshot.number)} was lost" in (check.example or "")
+    assert [check.check for check in report.checks if not check.passed] == ["newest"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

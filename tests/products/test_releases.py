@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import corrected
@@ -457,15 +458,21 @@ def test_publish_killed_leaves_nothing_visible_and_the_same_command_finishes(tmp
         assert digests(place / "out") == digests(tmp_path / "whole")
 
 
-def test_publish_resumed_with_a_damaged_file_writes_it_again(
-    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [b"half", b""])
+@pytest.mark.parametrize("kind", ["ztf_dr2_lc-hats/*.parquet", "staging/index/*", "staging/margins/*/*", "*.json"])
+def test_publish_resumed_with_damaged_files_writes_them_again(
+    snapshot: ztfmatch.Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, content: bytes
 ) -> None:
+    """As a power cut leaves them."""
     snapshot.publish_hats(tmp_path / "whole", SCOPE, SMALL)
-    monkeypatch.setattr(hats, "write_index", None)
-    with pytest.raises(JobFailedError, match="index: 1 of 1 tasks failed"):
+    monkeypatch.setattr(hats, "write_margin", None)
+    with pytest.raises(JobFailedError, match=r"margins: \d+ of \d+ tasks failed"):
         snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
     partial = tmp_path / hidden(tmp_path)[0]
-    primary(partial)[0].write_bytes(b"half")
+    damaged = [path for path in partial.rglob("*") if path.is_file() and fnmatch(str(path.relative_to(partial)), kind)]
+    for path in damaged:
+        path.write_bytes(content)
+    assert damaged
     monkeypatch.undo()
     snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL)
     assert digests(tmp_path / "hats") == digests(tmp_path / "whole")

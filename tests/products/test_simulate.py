@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from ztfmatch.products.simulate import (
     SimulationConfig,
     Simulator,
     benchmark_unit,
+    dataset,
     regenerate_references,
     simulate,
 )
@@ -459,6 +462,31 @@ def test_simulate_reports_progress(tmp_path: Path) -> None:
     assert header["EXPTIME"] == 30.0
     assert {"EXPID", "PROGRMID", "AIRMASS", "SEEING", "MAGLIM"} <= set(header)
     assert header["PCOLOR"] == "R-i"
+
+
+def test_simulate_again_after_a_killed_run_gives_the_whole_data_set(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = dataset.write_catalog, []
+
+    def killed(path: Path, *arguments: Any) -> int:
+        if len(written) == 10:
+            written[-1].write_bytes(b"half")
+            raise KeyboardInterrupt
+        written.append(path)
+        return real(path, *arguments)
+
+    place = tmp_path / "out"
+    monkeypatch.setattr(dataset, "write_catalog", killed)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(place, TINY)
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="is not empty"):
+        simulate(place, replace(TINY, seed=TINY.seed + 1))
+    simulate(place, TINY)
+    files = {path.relative_to(tiny) for path in tiny.rglob("*") if path.is_file()}
+    assert {path.relative_to(place) for path in place.rglob("*") if path.is_file()} == files
+    assert all((place / path).read_bytes() == (tiny / path).read_bytes() for path in files)
 
 
 def test_simulate_directory_not_empty_raises(tmp_path: Path) -> None:

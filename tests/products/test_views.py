@@ -15,12 +15,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from releases import CONFIG, hidden, make_survey
+from releases import CONFIG, digests, hidden, make_survey
 
 import ztfmatch
 from ztfmatch.config import CompactConfig
-from ztfmatch.errors import CommitConflictError, ConfigError, OutputExistsError
-from ztfmatch.io import links
+from ztfmatch.errors import CommitConflictError, ConfigError, OutputExistsError, StorageError
+from ztfmatch.io import links, localfiles
 from ztfmatch.io.storage import Storage
 from ztfmatch.products.simulate import regenerate_references
 from ztfmatch.products.views import delta
@@ -293,6 +293,51 @@ def test_hats_view_serves_a_compacted_snapshot_to_lsdb(
     objects = lsdb.open_catalog(tmp_path / "again" / "objects").compute(progress_bar=False)
     active = again.table("objects").to_pandas().query("status == 'active'")
     assert sorted(objects.objectid) == sorted(active.objectid)
+
+
+@pytest.mark.parametrize("content", [b"half", b""])
+def test_hats_view_resumed_after_a_power_cut_is_as_if_there_had_been_none(
+    store: ztfmatch.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    store.compact(CompactConfig(2))
+    snapshot = store.snapshot()
+    snapshot.view_hats(tmp_path / "whole")
+
+    def cut_off(made: Path, place: Path) -> None:
+        raise OSError(5, "no power")
+
+    for kind in ("results", "objects", "detections", "others"):
+        out = tmp_path / kind / "view"
+        out.parent.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(localfiles, "give_name", cut_off)
+            patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
+            with pytest.raises(StorageError, match="no power"):
+                snapshot.view_hats(out)
+        partial = out.parent / hidden(out.parent)[0]
+        damaged = [path for path in partial.rglob("*") if path.is_file() and kind_of(path.relative_to(partial)) == kind]
+        for path in damaged:
+            path.unlink()  # not through a link into the store
+            path.write_bytes(content)
+        assert damaged
+        snapshot.view_hats(out)
+        assert digests(out) == digests(tmp_path / "whole")
+        assert list(out.parent.iterdir()) == [out]
+
+
+def kind_of(path: Path) -> str:
+    """What a file in a view is."""
+    if path.parts[0] == "staging":
+        return "results"
+    return path.parts[0] if "Npix" in str(path) else "others"
+
+
+def test_link_where_a_copy_is_replaces_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").write_text("")
+    links.link(tmp_path / "file", tmp_path / "link")
+    assert (tmp_path / "link").samefile(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 def test_hats_view_of_a_snapshot_that_is_not_compact_is_refused(survey: ztfmatch.Store, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from ztfmatch.errors import (
     StoreDamagedError,
     ZtfmatchError,
 )
+from ztfmatch.io.urls import check_text
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
@@ -59,6 +60,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
+            _check_texts(ctx.params.values())
             return super().invoke(ctx)
         except ZtfmatchError as error:
             _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
@@ -66,6 +68,15 @@ class Command(click.Command):
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
+
+
+def _check_texts(values: Iterable[Any]) -> None:
+    """Refuse names that are not UTF-8."""
+    for value in values:
+        if isinstance(value, str | Path):
+            check_text(value)
+        elif isinstance(value, tuple):
+            _check_texts(value)
 
 
 class InOrder(click.Group):

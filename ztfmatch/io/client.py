@@ -13,13 +13,16 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from ztfmatch.config import RequestConfig
 from ztfmatch.errors import ConfigError
 from ztfmatch.io.awsconfig import s3_settings
-from ztfmatch.io.urls import ObjectUrl
+from ztfmatch.io.urls import SCHEMES, ObjectUrl
 
 if TYPE_CHECKING:  # which is all that they are there for
     from obstore.store import ClientConfig
 
 _SETTINGS: Final = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_", "HOME")
 """How variables begin that say where an object store is and who asks."""
+
+_IF_ABSENT: Final = {"gs": "x-goog-if-generation-match: 0"}
+"""Header of a request to write an object only where there is none, of services whose is not ``If-None-Match: *``."""
 
 _METADATA_SERVICE: Final = "169.254.169.254"
 
@@ -55,6 +58,12 @@ def open_backend(url: ObjectUrl) -> Any:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{url} cannot be opened: {reason_of(error)}") from None
+
+
+def if_absent_of(url: ObjectUrl) -> tuple[str, str]:
+    """Who serves a URL, and the header by which it is asked to write an object only where there is none."""
+    endpoint = s3_settings(os.environ).endpoint if url.scheme == "s3" else None
+    return endpoint or SCHEMES[url.scheme], _IF_ABSENT.get(url.scheme, "If-None-Match: *")
 
 
 def _retries(requests: RequestConfig) -> dict[str, Any]:

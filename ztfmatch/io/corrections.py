@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.errors import CorrectionsError
+from ztfmatch.io.localfiles import write_directory
 from ztfmatch.io.parquet import DataFile, read_file_rows
 from ztfmatch.io.records import decode, encode, short_digest
 from ztfmatch.io.storage import Storage
@@ -265,7 +266,9 @@ def read_store_sets(storage: Storage, files: Iterable[DataFile]) -> dict[str, Co
     return {one.digest: one for one in sets}
 
 
-def write_corrections(place: Path, tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> str:
+def write_corrections(
+    place: Path, tables: Mapping[str, pa.Table], about: Mapping[str, Any], others: Mapping[str, bytes] | None = None
+) -> str:
     """Write a directory of corrections, whole or not at all; return the name of the set.
 
     Parameters
@@ -276,21 +279,22 @@ def write_corrections(place: Path, tables: Mapping[str, pa.Table], about: Mappin
         One for each of FILES.
     about : mapping
         Provenance: plain values, among them ``cells_x``, ``cells_y`` and ``programs``.
+    others : mapping of str to bytes, optional
+        Content of more files, by name.
     """
-    part = place.with_name(f".{place.name}.part")
-    part.mkdir(parents=True)
-    checksums = {}
-    for name in FILES:
-        path = part / f"{name}.parquet"
-        pq.write_table(tables[name], path, compression="zstd")
-        checksums[name] = short_digest(path.read_bytes())
+    content = {name: _parquet(tables[name]) for name in FILES}
+    checksums = {name: short_digest(data) for name, data in content.items()}
     digest = set_of_tables(tables, about).digest
     record = {"format": FORMAT, "version": FORMAT_VERSION, "corrections": digest, **about, "files": checksums}
-    (part / ABOUT).write_bytes(encode(record))
-    if place.is_dir():
-        place.rmdir()
-    part.rename(place)
+    files = {f"{name}.parquet": data for name, data in content.items()}
+    write_directory(place, {**files, ABOUT: encode(record), **(others or {})})
     return digest
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
 
 
 def read_corrections(place: Path, names: Sequence[str] = FILES) -> CorrectionFiles:

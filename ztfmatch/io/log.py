@@ -24,6 +24,7 @@ from ztfmatch.errors import (
     CommitConflictError,
     StorageError,
     StoreDamagedError,
+    StoreExistsError,
     StoreFormatError,
     StoreNotFoundError,
 )
@@ -90,7 +91,10 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
     ------
     StoreFormatError
         If a store of other settings is there.
+    StoreExistsError
+        If something is there that is no store.
     """
+    check_free(storage)
     text = json.dumps(
         {
             "format": FORMAT,
@@ -109,6 +113,17 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
             raise StoreFormatError(
                 f"{storage.root} is a store with other settings ({_settings(there)}); asked for {_settings(config)}"
             )
+
+
+def check_free(storage: Storage) -> None:
+    """Check that a place holds nothing but a store, if anything.
+
+    Raises
+    ------
+    StoreExistsError
+    """
+    if not storage.is_empty() and not storage.has(paths.STORE_FILE):
+        raise StoreExistsError(f"{storage.root} is not empty, and no store: choose a new or an empty place for one")
 
 
 def _settings(config: StoreConfig) -> str:
@@ -237,7 +252,6 @@ def oldest_retained(storage: Storage) -> int:
 def retain_from(storage: Storage, oldest: int) -> None:
     """Declare that snapshots before this one can no longer be opened."""
     storage.put(paths.RETAINED_FILE, encode({"oldest": oldest}))
-    storage.sync([paths.RETAINED_FILE])
 
 
 def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
@@ -327,7 +341,7 @@ def _publish(
         _identity(storage),
         change.note,
     )
-    if storage.put_if_absent(paths.commit(entry.number), encode(asdict(entry))):
+    if _created(storage, paths.commit(entry.number), encode(asdict(entry))):
         return entry
     there = read_commit(storage, entry.number)
     if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):
@@ -336,6 +350,28 @@ def _publish(
         f"{storage.root}: another writer committed snapshot {entry.number} meanwhile; nothing of this "
         f"{change.operation} is visible: run it again"
     )
+
+
+def _created(storage: Storage, path: str, record: bytes) -> bool:
+    """Whether a commit record was created; where that failed, the error says what has become of it."""
+    try:
+        return storage.put_if_absent(path, record)
+    except StorageError as error:
+        number = paths.number_of_commit(path)
+        try:
+            stands = storage.read(path) == record
+        except FileNotFoundError:
+            raise error from None
+        except StorageError:
+            raise StorageError(
+                f"{error}; whether snapshot {number} was committed is not known: see 'ztfmatch history'"
+            ) from error
+        if not stands:
+            raise
+        raise StorageError(
+            f"snapshot {number} was committed and stands, but is not known to be on disk, so that a power cut may take "
+            f"it ({error}): see to the disk, then run 'ztfmatch verify --deep'"
+        ) from error
 
 
 def _write_manifests(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> tuple[ManifestPart, ...]:

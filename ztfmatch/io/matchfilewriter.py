@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.errors import StorageError
+from ztfmatch.errors import StorageError, ZtfmatchError
+from ztfmatch.io import localfiles
 from ztfmatch.io.hdf5 import h5py
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.survey import Unit
@@ -219,7 +219,9 @@ class _Sink(io.RawIOBase):
 
 @contextlib.contextmanager
 def writing_matchfile(path: Path, unit: Unit) -> Iterator[MatchfileWriter]:
-    """A matchfile that gets its name when the block ends well, else is taken away.
+    """A matchfile that is there whole, and on disk, when the block ends well, else not at all.
+
+    What killed writers left of it is for the caller to remove.
 
     Raises
     ------
@@ -229,16 +231,10 @@ def writing_matchfile(path: Path, unit: Unit) -> Iterator[MatchfileWriter]:
         If it cannot be written.
     """
     library = h5py()
-    beside = path.with_name(f"{path.name}#{secrets.randbelow(10**12)}")
-    try:
-        with _Sink(beside, path) as sink:
-            with library.File(sink, "w") as file:
-                yield MatchfileWriter(file, unit, sink.check)
-            sink.check()
-        with _named(path):
-            beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with _named(path), localfiles.whole(path, tidy=False) as part, _Sink(part, path) as sink:
+        with library.File(sink, "w") as file:
+            yield MatchfileWriter(file, unit, sink.check)
+        sink.check()
 
 
 @contextlib.contextmanager
@@ -246,5 +242,7 @@ def _named(path: Path) -> Iterator[None]:
     """Name the file in an error of the system."""
     try:
         yield
+    except ZtfmatchError:
+        raise
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import itertools
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io import localfiles
 from ztfmatch.io.parquet import PARQUET_ENCODING
 from ztfmatch.io.storage import Storage
 from ztfmatch.schema import Column, Encoding, Table
@@ -74,7 +74,9 @@ class HashedFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def writing(storage: Storage, path: str) -> Iterator[HashedFile]:
-    """A file in a local directory, which gets its name when the block ends well, else is taken away.
+    """A file in a directory that is being made: it gets its name when the block ends well, else is taken away.
+
+    It is on disk only when that is asked for, of all files at a time.
 
     Raises
     ------
@@ -85,13 +87,10 @@ def writing(storage: Storage, path: str) -> Iterator[HashedFile]:
         raise ConfigError(f"products are written to a local directory; {storage.root} is none")
     place = root / path
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f"{place.name}#{secrets.randbelow(10**12)}")
-    try:
-        with beside.open("wb") as file:
+    with localfiles.beside(place) as part:
+        with part.open("wb") as file:
             yield HashedFile(file)
-        beside.replace(place)
-    finally:
-        beside.unlink(missing_ok=True)
+        part.replace(place)
 
 
 def write_bytes(storage: Storage, path: str, content: bytes) -> Output:

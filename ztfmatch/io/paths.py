@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ztfmatch.kernels.tiling import Tile
@@ -43,6 +44,12 @@ def data_file(table: str, tile: Tile | None, commit_number: int, part: str) -> s
         return f"{DATA}{table}/{name}"
     directory = tile.npix // 10_000 * 10_000
     return f"{DATA}{table}/Norder={tile.order}/Dir={directory}/Npix={tile.npix}/{name}"
+
+
+def made_for(path: str) -> tuple[int, str] | None:
+    """Number of the snapshot that a manifest or data file was written for, and how its operation's id begins."""
+    match = re.match(r"(\d{10})-([0-9a-f]{12})", path.rsplit("/", 1)[-1])
+    return None if match is None else (int(match[1]), match[2])
 
 
 def staged_result(operation_id: str, key: str) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -18,6 +20,7 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
 
+from ztfmatch.config import RequestConfig
 from ztfmatch.errors import BucketNotFoundError, ConfigError, StorageError
 from ztfmatch.io.client import environment, open_backend, reason_of
 from ztfmatch.io.urls import ObjectUrl, parse_url
@@ -87,10 +90,11 @@ class Remote:
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless another content is there; False if there is.
 
-        An answer can be lost though the object was made, and the repeated request then finds it there: if it has
-        exactly these bytes, it was ours. So it was if no answer at all came to the end, but the bytes are there.
+        What is there in the end decides, not the answer. One can be lost though the object was made: the request that
+        is repeated finds it there, and if it has exactly these bytes, it was ours, as it was if no answer came at all.
+        And a service that races can accept two writers, of whom it keeps one.
         """
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             try:
                 self._ask("write", path, lambda: obstore.put(self._backend, path, data, mode="create"))
             except AlreadyExistsError:
@@ -99,12 +103,10 @@ class Remote:
                 if self._holds(path, data):
                     return True
                 raise
-            else:
-                return True
             try:
                 return self.read(path) == data
             except FileNotFoundError:  # S3 answers 409 where another request for the same name is under way
-                continue
+                time.sleep(RequestConfig.of_environment(os.environ).first_wait_s * 2**tries)
         raise StorageError(f"cannot write {path} in {self.url}: the service says that it is there, but has none")
 
     def _holds(self, path: str, data: bytes) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
+import secrets
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import obstore
 import pyarrow as pa
@@ -22,10 +24,15 @@ from obstore.store import LocalStore
 
 from ztfmatch.errors import StorageError
 from ztfmatch.io import localfiles
+from ztfmatch.io.client import environment, if_absent_of
 from ztfmatch.io.remote import Bytes, Entry, Remote, connect
-from ztfmatch.io.urls import is_url, parse_url
+from ztfmatch.io.urls import check_text, is_url, parse_url
 
 __all__ = ["Entry", "Storage", "StorageError", "is_url"]
+
+_PROBE_IN_BUCKET: Final = "staging/probe-"
+_TRIED: Final[set[tuple[object, ...]]] = set()
+"""Places, and how they are reached, that refused a second writer when this process tried."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,9 @@ class Storage:
         Raises
         ------
         ConfigError
-            If it is a URL of something else than an object store, or carries a secret.
+            If it is a URL of something else than an object store, or carries a secret, or a path that is not UTF-8.
         """
+        check_text(place)
         text = os.fspath(place)
         if is_url(text):
             return cls(str(parse_url(text)))
@@ -80,6 +88,21 @@ class Storage:
             return local.is_dir()
         return next(iter(self.list("")), None) is not None
 
+    def is_empty(self) -> bool:
+        """Whether nothing is at this place, or only what a writer left who was killed as it made a store here."""
+        if (local := self.local_root) is None:
+            return all(path.startswith(_PROBE_IN_BUCKET) for path, _ in self.list(""))
+        with _failures(f"cannot list {self.root}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return all(localfiles.is_unfinished(path.name) for path in local.iterdir())
+        return True
+
+    def has(self, path: str) -> bool:
+        """Whether there is an object of that name."""
+        with contextlib.suppress(FileNotFoundError):
+            self.read(path)
+            return True
+        return False
+
     def read(self, path: str) -> bytes:
         """Whole content of an object.
 
@@ -107,37 +130,75 @@ class Storage:
             return file.read_buffer(length)
 
     def put(self, path: str, *parts: Bytes) -> None:
-        """Write an object of some parts, replacing one of the same name; :meth:`sync` makes it durable."""
+        """Write an object of some parts, replacing one of the same name; :meth:`sync` makes it durable.
+
+        A record at the top of a place (``retained.json`` ...), which readers find by its name alone, is so at once:
+        after a power cut there is the old or the new one, whole.
+        """
         if (local := self.local_root) is None:
             self._remote.put(path, parts[0] if len(parts) == 1 else b"".join(parts))
             return
         with _failures(f"cannot write {path} in {self.root}"):
-            localfiles.replace(local / path, *(memoryview(part).cast("B") for part in parts))
+            durable = path.endswith(".json") and "/" not in path
+            localfiles.replace(local / path, *(memoryview(part).cast("B") for part in parts), durable=durable)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object, durably, unless one of that name and another content is there; False if there is one.
 
         One of exactly these bytes is our own: an answer can be lost though the object was made.
+
+        Raises
+        ------
+        StorageError
+            If this place lets a second writer of a name win, which is tried once a process.
         """
+        place = (self.root, *sorted(environment().items()))
+        if place not in _TRIED:
+            self._try_refusal(path)
+            _TRIED.add(place)
+        made = self._make_if_absent(path, data)
+        if made:
+            self.sync([path])
+        return made
+
+    def _make_if_absent(self, path: str, data: bytes) -> bool:
         if (local := self.local_root) is None:
             return self._remote.put_if_absent(path, data)
         try:
             with _failures(f"cannot write {path} in {self.root}"):
                 localfiles.create(local / path, memoryview(data))
         except FileExistsError:
-            if self.read(path) != data:
-                return False
-        self.sync([path])
+            return self.read(path) == data
         return True
+
+    def _try_refusal(self, path: str) -> None:
+        """Raise unless the second writer of a name is refused: all that makes a commit safe from another rests on it.
+
+        Every file system and service claims so, and some services only read over the condition of a request. What is
+        tried with is, where we are killed, taken away by a vacuum: it is staged, or has a name of what is unfinished.
+        """
+        number = f"{secrets.randbelow(10**12):012d}"
+        name = f"{_PROBE_IN_BUCKET}{number}" if self.local_root is None else f"{path}#{number}"
+        try:
+            made = [self._make_if_absent(name, content) for content in (b"first", b"second")]
+        except StorageError as error:
+            if not re.search(r"not.?implemented", str(error), re.IGNORECASE):
+                raise
+            made = []
+        finally:
+            with contextlib.suppress(OSError):
+                self.delete([name])
+        if made != [True, False]:
+            raise StorageError(_unsafe(self))
 
     def sync(self, paths: Sequence[str]) -> None:
         """Force local files to disk, so that a commit never names what a power cut took away."""
         if (local := self.local_root) is None:
             return
         places = {local / path for path in paths}
-        with _failures(f"cannot force files to disk in {self.root}"), ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(localfiles.force_to_disk, places))
-            list(pool.map(localfiles.force_to_disk, localfiles.directories_of(places, local)))
+        with _failures(f"cannot force files to disk in {self.root}"):
+            localfiles.force_all(places)
+            localfiles.force_all(localfiles.directories_of(places, local))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Path and size in bytes of every object below a prefix."""
@@ -170,6 +231,17 @@ class Storage:
         for path in paths:
             with _failures(f"cannot delete {path} in {self.root}"), contextlib.suppress(FileNotFoundError):
                 (local / path).unlink()
+
+
+def _unsafe(storage: Storage) -> str:
+    who, way, instead = "this file system", "hard links or renames that replace nothing", "another file system"
+    if storage.local_root is None:
+        who, header = if_absent_of(parse_url(storage.root))
+        way, instead = f"the header '{header}'", "a service, or a version of it, that does (conditional writes)"
+    return (
+        f"{storage.root}: {who} cannot hold a store: it does not keep {way}, so that of two writers at once both would "
+        f"commit and one would lose what it wrote; nothing is committed. Use {instead}"
+    )
 
 
 @contextlib.contextmanager

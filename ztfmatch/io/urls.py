@@ -5,6 +5,7 @@ A place that a user names ends up in commit records, listings of processes and l
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,21 @@ class ObjectUrl:
 
     def __str__(self) -> str:
         return f"{self.root}/{self.key}" if self.key else self.root
+
+
+def check_text(place: str | os.PathLike[str]) -> None:
+    """Refuse a name that is not UTF-8, as file systems allow: stores record places as text, and so do their readers.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        os.fspath(place).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the name {os.fsencode(place)!r} is not UTF-8: give it another, or a link of another"
+        ) from None
 
 
 def is_url(place: str) -> bool:

@@ -13,7 +13,7 @@ from ztfmatch.io.corrections import Channel, CorrectionFiles, read_corrections, 
 from ztfmatch.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
-from ztfmatch.operations.calibrationtables import correction_tables, write_error_models
+from ztfmatch.operations.calibrationtables import correction_tables, error_model_files
 from ztfmatch.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch
 from ztfmatch.operations.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.runner import Job, Runner
@@ -106,8 +106,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
     about = _about(snapshot, catalog, config, old) | {"counts": counts}
     about["programs"] = None if old is not None and old.set.programs is None else programs
-    digest = write_corrections(inputs.output, tables, about)
-    write_error_models(inputs.output, tables["errormodel"])
+    digest = write_corrections(inputs.output, tables, about, error_model_files(tables["errormodel"]))
     for staged in (operation_id, residuals.operation_id):
         clear(storage, staged)
     return CalibrateReport(

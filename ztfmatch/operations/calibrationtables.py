@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -180,13 +179,15 @@ def _known(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def write_error_models(place: Path, models: pa.Table) -> None:
-    """Write the coefficients as the survey does, one file a filter, for ``append --error-model``."""
+def error_model_files(models: pa.Table) -> dict[str, bytes]:
+    """Files of the coefficients as the survey has them, one a filter, for ``append --error-model``."""
+    files = {}
     for fid, code in FILTER_CODES.items():
         rows = models.filter(pc.equal(models["fid"], fid)).to_pylist()
         if rows:
             lines = ["# fieldid ccdid qid A B C D", *(_error_line(row) for row in rows)]
-            (place / f"errormodel_{code}.dat").write_text("\n".join(lines) + "\n", encoding="ascii")
+            files[f"errormodel_{code}.dat"] = ("\n".join(lines) + "\n").encode("ascii")
+    return files
 
 
 def _error_line(row: Row) -> str:

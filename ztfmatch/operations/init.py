@@ -67,10 +67,11 @@ def init_store(
     BadInputError
         If ``strict`` and a reference is bad.
     StoreExistsError
-        If there is a store made of other references.
+        If there is a store made of other references, or something that is no store.
     """
     watch = Stopwatch()
     config.validate()
+    log.check_free(storage)
     sources = expand(references, REFERENCE_PATTERN)
     if not sources:
         raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")

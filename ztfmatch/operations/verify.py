@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.errors import StoreDamagedError
-from ztfmatch.io import log
+from ztfmatch.io import log, paths
 from ztfmatch.io.corrections import read_store_sets
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
@@ -44,12 +44,14 @@ CHECKS: Final = {
     "exposures-once": "no exposure is in the ledger twice",
     "transients": "a transient is of orphans of its unit, one an exposure, about the one that it is named after",
     "objects": "the active objects of each unit are as many as its reference has seeds",
+    "newest": "no file that was committed is of a later snapshot than the newest, whose record would be lost",
     "log": "every snapshot has its record, whole and of this store (with --deep)",
     "checksum": "every file has the bytes that were written (with --deep)",
 }
 """What each check proves."""
 
 _FILES_PER_TASK: Final = 16
+_NAMED: Final = 3
 _LEDGER_COLUMNS: Final = (
     "exposureid",
     "filename",
@@ -118,6 +120,7 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
     operation_id = OperationId("verify", snapshot.number, []).value
     found = _Found()
     damaged = _check_files(snapshot, operation_id, runner, found) if deep else []
+    _check_newest(snapshot, found)
     if not damaged:
         _check_rows(snapshot, operation_id, runner, found)
     checks = found.results()
@@ -156,6 +159,27 @@ def _check_log(snapshot: SnapshotFiles, found: _Found) -> list[str]:
             damaged.append(str(error))
     found.note("log", len(numbers), len(damaged), damaged[0] if damaged else None)
     return damaged
+
+
+def _check_newest(snapshot: SnapshotFiles, found: _Found) -> None:
+    """Look for files of later snapshots than the newest: nothing else tells that the newest record was lost.
+
+    Those of a job that runs, or was killed, are no sign of it: it has staged results, which a commit clears, or has not
+    yet written a manifest, which it does as it commits.
+    """
+    storage = snapshot.storage
+    staged = {path.removeprefix(paths.STAGING)[:12] for path, _ in storage.list(paths.STAGING)}
+    made = {path: paths.made_for(path) for place in (paths.MANIFESTS, paths.DATA) for path, _ in storage.list(place)}
+    newest = log.commit_numbers(storage)[-1]  # read last: a job may have committed meanwhile
+    after = {path: of for path, of in made.items() if of and of[0] > newest}
+    committed = {of for path, of in after.items() if path.startswith(paths.MANIFESTS) and of[1] not in staged}
+    later = sorted(path for path, of in after.items() if of in committed or of[0] > newest + 1)
+    names = ", ".join(later[:_NAMED]) + (f" and {len(later) - _NAMED} more" if len(later) > _NAMED else "")
+    example = (
+        f"{names}: of a later snapshot than the newest, {newest}: {paths.commit(newest + 1)} was lost (or a job was "
+        f"killed as it committed); bring it back from a copy, or run the operation again"
+    )
+    found.note("newest", len(made), len(later), example if later else None)
 
 
 def _check_rows(snapshot: SnapshotFiles, operation_id: str, runner: Runner, found: _Found) -> None:

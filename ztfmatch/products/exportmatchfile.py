@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ztfmatch.errors import ConfigError
 from ztfmatch.io.hdf5 import h5py
+from ztfmatch.io.localfiles import remove_leftovers
 from ztfmatch.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.kernels.tiling import Tile
@@ -111,9 +112,9 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
         for unit, rows in by_unit.items()
     ]
     runner.check_memory({task.key: _projected_bytes(snapshot, task, by_unit[task.unit]) for task in tasks})
-    return ExportReport(
-        snapshot.storage.root, snapshot.number, runner.run(Job("writing matchfiles", export_unit, tasks, "export"))
-    )
+    files = runner.run(Job("writing matchfiles", export_unit, tasks, "export"))
+    remove_leftovers([Path(task.path) for task in tasks])
+    return ExportReport(snapshot.storage.root, snapshot.number, files)
 
 
 def _tiles(snapshot: SnapshotFiles, rows: Sequence[dict[str, Any]]) -> tuple[Tile, ...]:

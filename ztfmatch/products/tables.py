@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ztfmatch.errors import ConfigError, StorageError
+from ztfmatch.io.localfiles import whole
 
 _DECIMALS = {"hmjd": 6, "mag": 4, "magerr": 4, "clrcoeff": 4, "ra": 7, "dec": 7}
 
@@ -70,26 +70,15 @@ def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Another name to write to, which is made the file's own when the block ends well.
-
-    What is there and is no regular file, a device or a pipe, is written to as it is: nothing may take its place. A link
-    stays one to the file that is written.
-    """
-    if path.exists() and not path.is_file():
-        yield path
-        return
-    place = path.resolve()
-    part = place.with_name(f"{place.name}#{secrets.randbelow(10**12)}")
+    """Another name to write to, which is made the file's own when the block ends well."""
+    part = path
     try:
-        yield part
-        part.replace(place)
+        with whole(path) as part:
+            yield part
     except OSError as error:
         if str(part) not in str(error):
             raise
         raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def write_csv(table: pa.Table, stream: BinaryIO) -> None:

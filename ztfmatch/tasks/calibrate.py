@@ -18,6 +18,7 @@ from ztfmatch.kernels.photometricfit import BinSums, ChannelFit, FitSettings, Kn
 from ztfmatch.kernels.residuals import COLUMNS, Bins
 from ztfmatch.survey import Unit
 from ztfmatch.tasks.residuals import ChannelSums, encode_arrays, joined, read_channel
+from ztfmatch.tasks.staging import keep
 
 BYTES_PER_PARAMETER_SQUARED: Final = 60
 """Peak memory of a fit over the square of its number of parameters."""
@@ -56,8 +57,8 @@ def fit_task(task: FitTask) -> dict[str, Any]:
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known)
         arrays |= _arrays(fit, units) | _kept_sums(sums, fit, bins)
     path = paths.staged_array(task.operation_id, task.key)
-    task.storage.put(path, encode_arrays(arrays))
-    return {"path": path, "stars": int(sums.stars.sum()), "detections": int(sums.n.sum())}
+    kept = [keep(task.storage, path, encode_arrays(arrays))]
+    return {"path": path, "kept": kept, "stars": int(sums.stars.sum()), "detections": int(sums.n.sum())}
 
 
 def _no_sums() -> BinSums:

@@ -168,8 +168,9 @@ def write_partitions(task: WriteTask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``outputs``; ``partitions``: order and pixel of each; ``margins``: order and pixel of partitions that get a
-        file for their margin; ``skymap``: pixels and rows; ``ids``: smallest and largest objectid.
+        ``outputs``; ``kept``: pieces of margins and index; ``partitions``: order and pixel of each; ``margins``: order
+        and pixel of partitions that get a file for their margin; ``skymap``: pixels and rows; ``ids``: smallest and
+        largest objectid.
     """
     catalog = task.catalog
     alignment = read_alignment(catalog.out)
@@ -179,21 +180,25 @@ def write_partitions(task: WriteTask) -> dict[str, Any]:
             partitioner.add(rows)
     first_row = dict(zip(task.targets, task.first_row, strict=True))
     outputs: list[Output] = []
+    kept: list[Output] = []
     margins: set[Tile] = set()
     skymap: dict[int, int] = {}
     index = []
     for tile, placed in partitioner.partitions(catalog.table.sorted_by):
         rows = _numbered(catalog, placed, first_row[tile])
         outputs.append(_write(catalog, hats.pixel_file(catalog.name, tile), rows))
-        margins |= _write_border(catalog, alignment, tile, rows)
+        borders = _write_border(catalog, alignment, tile, rows)
+        margins |= borders.keys()
+        kept += borders.values()
         for pixel, count in hats.skymap_counts(rows[HEALPIX_COLUMN].to_numpy()):
             skymap[pixel] = skymap.get(pixel, 0) + count
         index.append(_index_rows(rows[catalog.id_column], tile))
     located = in_order(pa.concat_tables(index), ["objectid"]) if index else INDEX.schema.empty_table()
-    write_table(catalog.out, index_piece(task.key), INDEX, located)
+    kept.append(write_table(catalog.out, index_piece(task.key), INDEX, located))
     ids = pc.min_max(located["objectid"]).as_py()
     return {
         "outputs": [output.to_json() for output in outputs],
+        "kept": [output.to_json() for output in kept],
         "partitions": [[tile.order, tile.npix] for tile in task.targets],
         "margins": sorted([tile.order, tile.npix] for tile in margins),
         "skymap": sorted(skymap.items()),
@@ -230,16 +235,16 @@ def _cuts(catalog: Catalog, rows: pa.Table) -> list[int]:
     return (np.flatnonzero(np.diff(number)) + 1).tolist()
 
 
-def _write_border(catalog: Catalog, alignment: Alignment, tile: Tile, rows: pa.Table) -> set[Tile]:
-    """Write the rows that are in the margin of each neighbour; return these."""
+def _write_border(catalog: Catalog, alignment: Alignment, tile: Tile, rows: pa.Table) -> dict[Tile, Output]:
+    """Write the rows that are in the margin of each neighbour."""
     fine = fine_of(rows)
-    reached = set()
+    written = {}
     for other in alignment.neighbours(tile):
         near = np.flatnonzero(in_ring(fine, other))
         if len(near):
-            write_table(catalog.out, margin_piece(other, tile), catalog.table, rows.take(pa.array(near)))
-            reached.add(other)
-    return reached
+            near_rows = rows.take(pa.array(near))
+            written[other] = write_table(catalog.out, margin_piece(other, tile), catalog.table, near_rows)
+    return written
 
 
 def _index_rows(objectid: pa.ChunkedArray, tile: Tile) -> pa.Table:

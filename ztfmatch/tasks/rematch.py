@@ -35,6 +35,7 @@ from ztfmatch.tasks.fates import Fates
 from ztfmatch.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.tasks.seedgrids import lay_seeds
 from ztfmatch.tasks.seeds import ReferenceInput, seed_positions
+from ztfmatch.tasks.staging import keep
 
 BYTES_PER_ROW: Final = 240
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
@@ -87,7 +88,8 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts for each exposure that has any.
+        ``files``: manifest rows; ``kept``: the flows; ``exposureid``, ``matched``, ``orphans``: counts for each
+        exposure that has any.
     """
     seeds = lay_seeds(
         seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
@@ -101,14 +103,14 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
         _flows(stored, epochs, fates.objectid[fates.group[epochs]], True),
         _flows(stored, orphans, fates.nearest[orphans], False),
     )
-    task.storage.put(task.flows, encode_flows(flows, _freed(stored, fates, orphans)))
+    kept = [keep(task.storage, task.flows, encode_flows(flows, _freed(stored, fates, orphans)))]
     files = []
     if task.write:
         for number, rows in enumerate(pieces(epochs)):
             files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, rows)))
         for number, rows in enumerate(pieces(orphans)):
             files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, rows)))
-    return {"files": [file.to_json() for file in files], **fates.counts()}
+    return {"files": [file.to_json() for file in files], "kept": kept, **fates.counts()}
 
 
 def _stored(task: RematchTask) -> RowBuffer:

@@ -45,6 +45,7 @@ from ztfmatch.tasks.comparison import (
     usable_magnitudes,
 )
 from ztfmatch.tasks.residuals import encode_arrays
+from ztfmatch.tasks.staging import keep
 
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 500
@@ -93,17 +94,18 @@ def sum_tile(task: ReportTask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path`` of the sums; ``detections`` read; ``used`` in the maps; ``ps1``: sources of PS1 in the tile; ``stars``:
-        objects with a usable one.
+        ``path`` of the sums, which are ``kept``; ``detections`` read; ``used`` in the maps; ``ps1``: sources of PS1 in
+        the tile; ``stars``: objects with a usable one.
     """
     objects, ledger = TileObjects(task), TileLedger(task)
     builder = _Builder(task, ledger)
     for chunk in compared_lightcurves(task, ledger, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
         builder.add(chunk, objects)
     path = paths.staged_array(task.operation_id, task.key)
-    task.storage.put(path, encode_arrays(builder.arrays()))
+    kept = [keep(task.storage, path, encode_arrays(builder.arrays()))]
     stars = int((objects.source >= 0).sum())
-    return {"path": path, "detections": builder.detections, "used": builder.used, "ps1": objects.n_ps1, "stars": stars}
+    counts = {"detections": builder.detections, "used": builder.used, "ps1": objects.n_ps1, "stars": stars}
+    return {"path": path, "kept": kept, **counts}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from ztfmatch.tasks.comparison import (
     part_of,
     usable_magnitudes,
 )
+from ztfmatch.tasks.staging import keep
 
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 400
@@ -94,17 +95,19 @@ def measure_tile(task: ResidualTask) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``channels``: rcid, fid and path of each file of sums; ``offsets``: path of the exposures' file; ``detections``
-        read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``: sources of PS1 in the tile;
-        ``programs`` of the exposures that count.
+        ``channels``: rcid, fid and path of each file of sums; ``offsets``: path of the exposures' file; ``kept``: all
+        of these; ``detections`` read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``:
+        sources of PS1 in the tile; ``programs`` of the exposures that count.
     """
     ledger, objects = TileLedger(task, task.after_commit), TileObjects(task)
     builder = _Builder(task, ledger, objects)
     for chunk in compared_lightcurves(task, ledger, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
         builder.add(chunk)
+    channels, offsets = builder.write(), _write_offsets(task, ledger, builder.offsets)
     return {
-        "channels": builder.write(),
-        "offsets": _write_offsets(task, ledger, builder.offsets),
+        "channels": channels,
+        "offsets": offsets["path"],
+        "kept": [*channels, offsets],
         "detections": builder.detections,
         "used": builder.used,
         "stars": int((objects.source >= 0).sum()),
@@ -182,13 +185,12 @@ class _Builder:
         self._scatter[:] = 0
 
     def write(self) -> list[dict[str, Any]]:
-        """Write the sums of each channel; return where."""
+        """Write the sums of each channel; return where, and what."""
         self._flush()
         written = []
         for (rcid, fid), parts in sorted(self._channels.items()):
             path = paths.staged_array(self._task.operation_id, f"{self._task.key}-{rcid:02d}-{fid}")
-            self._task.storage.put(path, encode_arrays(parts.arrays()))
-            written.append({"rcid": rcid, "fid": fid, "path": path})
+            written.append({"rcid": rcid, "fid": fid, **keep(self._task.storage, path, encode_arrays(parts.arrays()))})
         return written
 
 
@@ -224,13 +226,12 @@ class _ChannelParts:
         }
 
 
-def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> str:
+def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> dict[str, str]:
     n, total, squares = clipped_sums(histogram)
     rows = np.flatnonzero(n)
     path = paths.staged_array(task.operation_id, f"{task.key}-exposures")
     kept = {"exposureid": ledger.exposureid[rows], "n": n[rows], "total": total[rows], "squares": squares[rows]}
-    task.storage.put(path, encode_arrays(kept))
-    return path
+    return keep(task.storage, path, encode_arrays(kept))
 
 
 def encode_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:

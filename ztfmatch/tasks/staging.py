@@ -30,7 +30,8 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
     """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
 
     Without storage (an operation that writes nothing) nothing is staged. What is staged counts only if it is whole,
-    and if the files that it names have the bytes that were written: a power cut may have taken some.
+    and if the files that it names (``files``, ``outputs``, and those that :func:`keep` wrote, ``kept``) have the bytes
+    that were written: a power cut may have taken some.
     """
     keep_freed_memory()
     if storage is None:
@@ -47,7 +48,7 @@ def run_staged(function: Function, task: Task, storage: Storage | None, operatio
 def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
     try:
         staged: dict[str, Any] = decode(storage.read(path))
-        written = [*staged.get("files", ()), *staged.get("outputs", ())]
+        written = [file for name in ("files", "outputs", "kept") for file in staged.get(name, ())]
         whole = all(_as_written(storage, file["path"], file["sha256"]) for file in written)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -55,7 +56,17 @@ def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
 
 
 def _as_written(storage: Storage, path: str, sha256: str) -> bool:
-    return hashlib.sha256(storage.read(path), usedforsecurity=False).hexdigest() == sha256
+    return _sha256(storage.read(path)) == sha256
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content, usedforsecurity=False).hexdigest()
+
+
+def keep(storage: Storage, path: str, content: bytes) -> dict[str, str]:
+    """Leave a file for other tasks of the operation; what is returned belongs to the result's ``kept``."""
+    storage.put(path, content)
+    return {"path": path, "sha256": _sha256(content)}
 
 
 def clear(storage: Storage, operation_id: str) -> None:

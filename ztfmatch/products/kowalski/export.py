@@ -195,7 +195,6 @@ def _run(request: Request, span: Span, runner: Runner) -> Manifest:
     )  # fmt: skip
     output.sync([file.path for file in files])
     output.put(MANIFEST, manifest.encode())
-    output.sync([MANIFEST])
     for operation_id in ids:
         clear(output, operation_id)
     _tidy(output)

@@ -134,9 +134,8 @@ class Cursor:
     def write(self, path: Path) -> None:
         """Replace the file, whole and on disk, or leave it as it is."""
         record = {"format": _CURSOR_FORMAT, "version": _VERSION, **asdict(self)}
-        localfiles.replace(path, memoryview(encode(record)))
-        localfiles.force_to_disk(path)
-        localfiles.force_to_disk(path.parent)
+        localfiles.replace(path, memoryview(encode(record)), durable=True)
+        localfiles.remove_leftovers([path])
 
 
 def read_cursor(path: Path) -> Cursor | None:

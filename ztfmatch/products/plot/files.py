@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.localfiles import whole
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
@@ -38,4 +39,5 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
     # matplotlib takes this setting from nowhere else; without it the ids in an SVG are random.
     with mpl.rc_context({"svg.hashsalt": "ztfmatch"} if suffix == ".svg" else {}):
         figure.savefig(buffer, format=suffix[1:], dpi=dpi, metadata=metadata)
-    Path(path).write_bytes(buffer.getvalue())
+    with whole(Path(path)) as part:
+        part.write_bytes(buffer.getvalue())

@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +101,7 @@ class Publishing:
     @property
     def partial(self) -> Path:
         """Where it is made."""
-        return self.output.with_name(f".{self.output.name}.{self.operation_id[:12]}.partial")
+        return localfiles.partial_of(self.output, self.operation_id)
 
     @property
     def out(self) -> Storage:
@@ -242,10 +242,7 @@ class Publishing:
         text = "".join(f"{output.sha256}  {output.path}\n" for output in ordered)
         sums = write_bytes(self.out, CHECKSUM_FILE, text.encode())
         manifest = write_bytes(self.out, MANIFEST_FILE, self._manifest(ordered, counts, sums))
-        shutil.rmtree(self.partial / paths.STAGING, ignore_errors=True)
-        delete_unfinished(self.partial)
-        self.out.sync([output.path for output in (*ordered, sums, manifest)])
-        publish(self.partial, self.output)
+        publish(self.out, self.output, [output.path for output in (*ordered, sums, manifest)])
         return self.report((*ordered, sums, manifest), counts)
 
     def _manifest(self, outputs: Sequence[Output], counts: dict[str, int], sums: Output) -> bytes:
@@ -302,26 +299,36 @@ def manifest_text(record: dict[str, Any]) -> bytes:
 
 
 def check_place(output: Path) -> None:
-    """Raise unless a product can be made at a place.
+    """Raise unless a product can be made at a place; where there is one, nothing is left of runs that were to make it.
 
     Raises
     ------
     OutputExistsError, ConfigError
     """
     if output.exists() or output.is_symlink():
+        localfiles.remove_leftovers([output])
         raise OutputExistsError(f"{output} exists already: give a place where nothing is")
     if not output.parent.is_dir():
         raise ConfigError(f"the directory {output.parent} does not exist: make it first")
 
 
-def delete_unfinished(place: Path) -> None:
-    """Delete what writers left below a directory when they were killed."""
-    for path, _, _ in list(localfiles.unfinished(place)):
-        (place / path).unlink(missing_ok=True)
+def publish(made: Storage, output: Path, files: Iterable[str]) -> None:
+    """Give a product, whose files were all written, its name, when they are on disk; what was staged in it goes.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there.
+    """
+    made.delete([entry.path for entry in made.unfinished()])
+    root = Path(made.root)
+    shutil.rmtree(root / paths.STAGING, ignore_errors=True)
+    made.sync(list(files))
+    give_name(root, output)
 
 
-def publish(partial: Path, output: Path) -> None:
-    """Give a finished product its name.
+def give_name(made: Path, output: Path) -> None:
+    """Give a finished file or directory, which is on disk, its name.
 
     Raises
     ------
@@ -330,10 +337,11 @@ def publish(partial: Path, output: Path) -> None:
     """
     check_place(output)
     try:
-        partial.rename(output)
+        localfiles.give_name(made, output)
     except OSError as error:
-        raise StorageError(f"cannot rename {partial} to {output}: {error.strerror}") from error
-    localfiles.force_to_disk(output.parent)
+        if isinstance(error, OutputExistsError):
+            raise
+        raise StorageError(f"cannot rename {made} to {output}: {error.strerror}") from error
 
 
 def outputs_of(results: Sequence[Row]) -> list[Output]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ztfmatch.errors import StorageError
 from ztfmatch.io.outputs import HashedFile, Output, write_bytes
 from ztfmatch.io.records import short_digest
 from ztfmatch.io.scope import ReleaseScope
@@ -22,7 +21,7 @@ from ztfmatch.products.publish.publication import (
     MANIFEST_FILE,
     Publishing,
     PublishReport,
-    check_place,
+    give_name,
     manifest_text,
     outputs_of,
 )
@@ -107,7 +106,7 @@ def _finish(publishing: Publishing, part: Part, written: Sequence[Output], count
     ]
     ordered = [*described, *sorted(written, key=lambda output: output.path)]
     made = _write_tar(publishing, [output.path for output in ordered])
-    _move(publishing)
+    give_name(publishing.partial / _BUILT_AS, publishing.output)  # the directory goes with what else is left
     report = publishing.report(ordered, counts)
     return replace(report, bytes=made.size, sha256=made.sha256)
 
@@ -128,15 +127,6 @@ def _write_tar(publishing: Publishing, paths: Iterable[str]) -> Output:
         raw.flush()
         os.fsync(raw.fileno())
     return file.output(_BUILT_AS, 0)
-
-
-def _move(publishing: Publishing) -> None:
-    check_place(publishing.output)
-    try:
-        (publishing.partial / _BUILT_AS).rename(publishing.output)
-    except OSError as error:
-        raise StorageError(f"cannot rename to {publishing.output}: {error.strerror}") from error
-    publishing.abandon()
 
 
 def _dates(part: Part) -> str:

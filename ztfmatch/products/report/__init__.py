@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ztfmatch.config import CalibrateConfig
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.localfiles import write_directory
 from ztfmatch.io.ps1 import open_ps1
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row, Stopwatch
@@ -91,7 +92,8 @@ def make_report(
     sums = measure(snapshot, What(ps1, config), runner)
     found = count_exposures(snapshot)
     text = _page(snapshot, sums, found, config)
-    _write(inputs.output, {PAGE: text, NUMBERS: _numbers(snapshot, sums, found)})
+    files = {PAGE: text, NUMBERS: _numbers(snapshot, sums, found)}
+    write_directory(inputs.output, {name: content.encode() for name, content in files.items()})
     return ReportSummary(
         snapshot.storage.root,
         snapshot.number,
@@ -137,14 +139,3 @@ def _plain_rows(rows: list[Row]) -> list[Row]:
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write(place: Path, files: Mapping[str, str]) -> None:
-    """Write a directory, whole or not at all."""
-    part = place.with_name(f".{place.name}.part")
-    part.mkdir(parents=True, exist_ok=True)  # one that was killed may have left it
-    for name, text in files.items():
-        (part / name).write_text(text, encoding="utf-8")
-    if place.is_dir():
-        place.rmdir()
-    part.rename(place)

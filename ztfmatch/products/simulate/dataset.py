@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ztfmatch.errors import ConfigError
+from ztfmatch.io.records import short_digest
 from ztfmatch.products.simulate.catalogs import Catalog, UnitSky
 from ztfmatch.products.simulate.config import SLOTS_PER_NIGHT, SimulationConfig
 from ztfmatch.products.simulate.exposures import Exposure, schedule
@@ -105,7 +106,7 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
     Parameters
     ----------
     directory : Path
-        Made if absent; must be empty otherwise.
+        Made if absent; must be empty otherwise, or hold what a run of these settings left that was killed.
     config : SimulationConfig
         Equal settings give equal bytes.
     progress : callable, optional
@@ -122,16 +123,20 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
     """
     simulator = Simulator(config)
     directory = Path(directory)
-    if directory.exists() and any(directory.iterdir()):
+    about: dict[str, Any] = {"config": config.as_dict()}
+    unfinished = directory / f".unfinished-{short_digest(json.dumps(about).encode())}"
+    if directory.exists() and any(directory.iterdir()) and not unfinished.exists():
         raise ConfigError(f"{directory} is not empty; a simulation needs a new or empty directory")
     directory.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     with ExitStack() as stack:
         path = directory / "exposures.csv"
         table = stack.enter_context(path.open("w", newline="", encoding="ascii"))
         truth = stack.enter_context(TruthWriter(directory / "truth", config.seed)) if config.truth else None
         summary = _Run(directory, simulator, table, truth, progress).write()
-    about = {"config": config.as_dict(), "summary": asdict(summary)}
+    about["summary"] = asdict(summary)
     (directory / "simulation.json").write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
+    unfinished.unlink()
     return summary
 
 

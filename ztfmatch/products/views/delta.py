@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +21,14 @@ from ztfmatch.errors import CommitConflictError, ConfigError, OutputExistsError
 from ztfmatch.io import deltalog
 from ztfmatch.io.deltalog import DeltaFile
 from ztfmatch.io.links import link
+from ztfmatch.io.localfiles import beside
 from ztfmatch.io.parquet import DataFile, IdRange, encode, read_file_rows
 from ztfmatch.io.records import short_digest
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.common import Stopwatch, unit_of
 from ztfmatch.operations.statistics import stale_tiles
-from ztfmatch.products.publish.publication import check_place, publish
+from ztfmatch.products.publish.publication import check_place, give_name
 from ztfmatch.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.schema.sky import ACTIVE
 from ztfmatch.survey import objectid_range
@@ -73,10 +73,9 @@ def view_delta(snapshot: SnapshotFiles, output: Path) -> DeltaReport:
         _check_view(snapshot, output)
         return _update(snapshot, root, output, output, watch)
     check_place(output)
-    partial = output.with_name(f".{output.name}.{snapshot.commit.operation_id[:12]}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    report = _update(snapshot, root, partial, output, watch)
-    publish(partial, output)
+    with beside(output) as part:
+        report = _update(snapshot, root, part, output, watch)
+        give_name(part, output)
     return report
 
 
@@ -154,7 +153,9 @@ def _written(place: Path, table: Table, file: DataFile, rows: pa.Table) -> Delta
     content = encode(table, rows)
     name = f"active-{short_digest(content)}-{_name(file)}"
     if rows.num_rows:
-        Storage.at(place).put(f"{table.name}/{name}", content)
+        view = Storage.at(place)
+        view.put(f"{table.name}/{name}", content)
+        view.sync([f"{table.name}/{name}"])
     return DeltaFile(name, file, content.size, rows.num_rows)
 
 

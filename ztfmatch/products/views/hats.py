@@ -7,7 +7,6 @@ tile of its object: joined by objectid, partition by partition, they give comple
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,16 @@ from typing import Any, Final
 
 import ztfmatch
 from ztfmatch.errors import ConfigError
-from ztfmatch.io import hats, paths
+from ztfmatch.io import hats
 from ztfmatch.io.links import link
+from ztfmatch.io.localfiles import partial_of
 from ztfmatch.io.outputs import Output
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import WORKER_BASE_BYTES, Stopwatch
-from ztfmatch.products.publish.publication import check_place, delete_unfinished, outputs_of, publish
+from ztfmatch.products.publish.publication import check_place, outputs_of, publish
 from ztfmatch.products.views.delta import local_root
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import DETECTIONS, OBJECTS
@@ -65,7 +65,7 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     root = local_root(snapshot)
     files = snapshot.of_table(DETECTIONS.name)
     _check_layout(snapshot, files)
-    partial = output.with_name(f".{output.name}.{snapshot.commit.operation_id[:12]}.partial")
+    partial = partial_of(output, snapshot.commit.operation_id)
     partial.mkdir(exist_ok=True)
     out = Storage.at(partial)
     tasks = _tasks(snapshot, out)
@@ -75,10 +75,8 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     for file in files:
         link(root / file.path, partial / _link_path(file))
     made = [*_object_files(snapshot, out, written), *_detection_files(snapshot, out, files)]
-    shutil.rmtree(partial / paths.STAGING, ignore_errors=True)
-    delete_unfinished(partial)
-    out.sync([file.path for file in (*written, *made)])
-    publish(partial, output)
+    directories = {_link_path(file).rsplit("/", 1)[0] for file in files}
+    publish(out, output, [*(file.path for file in (*written, *made)), *directories])
     return HatsViewReport(
         str(output), snapshot.number, len(written), sum(o.rows for o in written), sum(f.rows for f in files),
         len(files), sum(o.size for o in (*written, *made)), watch.seconds,
