@@ -356,9 +356,11 @@ class TestFailures:
         failure("init", tmp_path / "new", "-r", tmp_path / "none", code=2)
         assert not (tmp_path / "new" / "store.json").exists()
 
-    @pytest.mark.parametrize("radius", [0, -1, 4, "nan"])
+    @pytest.mark.parametrize("radius", [0, -1, 4, "nan", 0.025, 0.000417])
     def test_init_with_radius_out_of_range_is_refused(self, scene: Scene, tmp_path: Path, radius: object) -> None:
-        failure("init", tmp_path / "new", "-r", scene.sky / "references", "--radius", radius, code=2)
+        line = failure("init", tmp_path / "new", "-r", scene.sky / "references", "--radius", radius, code=2)
+        assert "arcsec is outside 0.1..3.0" in line
+        assert ("give it in arcseconds: 0.000417 degrees are 1.5012" in line) == (radius == 0.000417)
 
     def test_append_of_missing_or_empty_place_is_refused(self, scene: Scene, tmp_path: Path) -> None:
         assert "no such file or directory" in failure("append", scene.store, tmp_path / "none", code=2)

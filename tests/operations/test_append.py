@@ -351,7 +351,7 @@ def test_append_measured_values_are_kept_to_the_last_bit(tmp_path: Path) -> None
     place = PLACES["plain"]
     x, y = rng.uniform(-60, 60, (2, 200))
     rows = rng.integers(0, 256, 400 * ROW.itemsize, np.uint8).view(ROW)
-    rows["sourceid"] = rng.permutation(2**20)[:400] - 2**19
+    rows["sourceid"] = rng.permutation(2**20)[:400]
     rows["ra"], rows["dec"] = around(place, np.concatenate([x, x + 50.0]), np.concatenate([y, y]))
     for name in ("chi", "sharp", "flux", "sigflux", "xpos"):
         bits = np.array([0x80000000, 0, 0x7FC00001, 0x7F800001, 0xFFC12345, 1, 0x7F800000, 0x7FC00000], ">u4")

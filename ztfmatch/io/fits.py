@@ -81,8 +81,8 @@ def read_table(data: bytes) -> FitsTable:
     Raises
     ------
     CatalogError
-        With code ``empty``, ``not-fits``, ``truncated``, ``layout`` or ``contradiction``. Nothing is allocated on a
-        header's word: the rows that NAXIS2 promises must be in ``data``.
+        With code ``empty``, ``not-fits``, ``truncated``, ``compressed``, ``layout`` or ``contradiction``. Nothing is
+        allocated on a header's word: the rows that NAXIS2 promises must be in ``data``.
     """
     if not data:
         raise CatalogError("empty", "the file has 0 bytes; expected a FITS binary table")
@@ -92,6 +92,8 @@ def read_table(data: bytes) -> FitsTable:
     if primary.get("NAXIS", 0) != 0:
         raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']!r}; expected a header only")
     extension, offset = _read_header(data, offset, "table")
+    if extension.get("ZTABLE") is True:
+        raise CatalogError("compressed", "it is a tile-compressed table (fpack -table); unpack it with funpack first")
     dtype = _row_type(extension)
     rows = extension["NAXIS2"]
     held = len(data) - offset
