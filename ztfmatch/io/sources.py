@@ -152,7 +152,7 @@ def _is_object(bucket: Remote, key: str) -> bool:
 
 @dataclass(frozen=True)
 class FileContent:
-    """Content of a file in memory, unpacked, with what identifies it."""
+    """Content of a file in memory, with what identifies it."""
 
     data: bytes
     sha256: str
@@ -163,7 +163,7 @@ class FileContent:
         return len(self.data)
 
 
-def read_file(source: str, checksum: bool = True) -> FileContent:
+def read_file(source: str, checksum: bool = True, unpack: bool = True) -> FileContent:
     """Read a whole catalog, and unpack it if it is gzipped: its content is what counts.
 
     Parameters
@@ -172,6 +172,8 @@ def read_file(source: str, checksum: bool = True) -> FileContent:
         Path or URL.
     checksum : bool
         Whether to compute the checksum; without it, it is empty.
+    unpack : bool
+        False for a gzipped file as it is.
 
     Raises
     ------
@@ -181,7 +183,7 @@ def read_file(source: str, checksum: bool = True) -> FileContent:
         If an object store does not answer, which says nothing of the catalog.
     """
     data = _read_url(source) if is_url(source) else _read_path(Path(source))
-    if data.startswith(_GZIP_MAGIC):
+    if unpack and data.startswith(_GZIP_MAGIC):
         data = _unpacked(data)
     return FileContent(data, hashlib.sha256(data, usedforsecurity=False).hexdigest() if checksum else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -80,18 +81,18 @@ def inspect_references(task: InspectTask) -> dict[str, list[Row]]:
 
 
 def quarantine_row(source: str, error: CatalogError) -> Row:
-    """Row of the quarantine, without the commit."""
+    """Row of the quarantine, without the commit; size and checksum are of the packed file if it cannot be unpacked."""
     row: Row = {
         "code": error.code,
         "reason": error.message,
         "source": source,
         "filename": source.rsplit("/", 1)[-1],
     }
-    try:
-        content = read_file(source)
-        return {**row, "size": content.size, "sha256": content.sha256}
-    except CatalogError:
-        return {**row, "size": None, "sha256": None}
+    for unpack in (True, False):
+        with contextlib.suppress(CatalogError):
+            content = read_file(source, unpack=unpack)
+            return {**row, "size": content.size, "sha256": content.sha256}
+    return {**row, "size": None, "sha256": None}
 
 
 def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
