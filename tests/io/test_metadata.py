@@ -116,8 +116,8 @@ def test_read_exposure_table_rows_that_contradict_each_other_raise_and_both_are_
     with pytest.raises(MetadataError) as caught:
         read_exposure_table(path)
     assert str(caught.value) == (
-        f"{path}: rows 1 and 3 contradict each other: both are of fracday {FRACDAY}, rcid 20, but one has programid 2, "
-        f"the other 1; remove the wrong one"
+        f"{path}: data rows 1 and 3 contradict each other: both are of fracday {FRACDAY}, rcid 20, but one has "
+        f"programid 2, the other 1; remove the wrong one"
     )
 
 

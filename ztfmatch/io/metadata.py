@@ -95,7 +95,7 @@ def _merged(parts: dict[tuple[int, int], list[tuple[int, Extra]]], key: tuple[in
             first, before = said.setdefault(name, (number, value))
             if before != value:
                 raise MetadataError(
-                    f"{path}: rows {first} and {number} contradict each other: both are of fracday {fracday}"
+                    f"{path}: data rows {first} and {number} contradict each other: both are of fracday {fracday}"
                     f"{'' if rcid == _ALL_CHANNELS else f', rcid {rcid}'}, but one has {name} {before}, the other "
                     f"{value}; remove the wrong one"
                 )
