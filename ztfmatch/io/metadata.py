@@ -75,29 +75,35 @@ def read_exposure_table(path: Path) -> ExposureTable:
         right decides, for instance, who may see a detection.
     """
     columns = _columns(_read_any_table(path), path)
-    parts: dict[tuple[int, int], list[tuple[int, Extra]]] = {}
+    rows: dict[tuple[int, int], Extra] = {}
+    numbers: dict[tuple[int, int], int] = {}
+    several: dict[tuple[int, int], list[tuple[int, Extra]]] = {}
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
         row = {key: value for key, value in zip(columns, values, strict=True) if _known(value)}
-        parts.setdefault(_exposure_key(row, path), []).append((number, _ledger_values(row, path)))
-    return ExposureTable({key: _merged(parts, key, path) for key in parts})
+        key, extra = _exposure_key(row, path), _ledger_values(row, path)
+        if key in rows:
+            several.setdefault(key, [(numbers[key], rows[key])]).append((number, extra))
+        else:
+            rows[key], numbers[key] = extra, number
+    for key, extra in rows.items():
+        whole = key[0], _ALL_CHANNELS
+        if key != whole and whole in rows:
+            of_whole = several.get(whole, [(numbers[whole], rows[whole])])
+            several[key] = of_whole + several.get(key, [(numbers[key], extra)])
+    return ExposureTable(rows | {key: _merged(numbered, key, path) for key, numbered in several.items()})
 
 
-def _merged(parts: dict[tuple[int, int], list[tuple[int, Extra]]], key: tuple[int, int], path: Path) -> Extra:
-    """What the numbered rows of a catalog, and those of all channels of its exposure, say together."""
-    fracday, rcid = key
-    of_all = [] if rcid == _ALL_CHANNELS else parts.get((fracday, _ALL_CHANNELS), [])
-    numbered = of_all + parts[key]
-    if len(numbered) == 1:
-        return numbered[0][1]
+def _merged(numbered: list[tuple[int, Extra]], key: tuple[int, int], path: Path) -> Extra:
+    """What the numbered rows of a catalog, those of all channels of its exposure among them, say together."""
     said: dict[str, tuple[int, float | int | str]] = {}
     for number, row in numbered:
         for name, value in row.items():
             first, before = said.setdefault(name, (number, value))
             if before != value:
+                channel = "" if key[1] == _ALL_CHANNELS else f", rcid {key[1]}"
                 raise MetadataError(
-                    f"{path}: data rows {first} and {number} contradict each other: both are of fracday {fracday}"
-                    f"{'' if rcid == _ALL_CHANNELS else f', rcid {rcid}'}, but one has {name} {before}, the other "
-                    f"{value}; remove the wrong one"
+                    f"{path}: data rows {first} and {number} contradict each other: both are of fracday {key[0]}"
+                    f"{channel}, but one has {name} {before}, the other {value}; remove the wrong one"
                 )
     return {name: value for name, (_, value) in said.items()}
 
@@ -152,6 +158,8 @@ def _whole(value: Any) -> int:
     ------
     ValueError, TypeError, OverflowError
     """
+    if type(value) is int:  # nearly all are
+        return value
     if isinstance(value, str):
         value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or int(value) != value:
@@ -174,7 +182,7 @@ def _ledger_values(row: dict[str, Any], path: Path) -> Extra:
 def _known(value: Any) -> bool:
     if isinstance(value, str):
         return bool(value.strip())
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+    return value is not None and bool(value == value)  # NaN is not
 
 
 def _read_any_table(path: Path) -> pa.Table:

@@ -6,7 +6,7 @@ import errno
 import fnmatch
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -134,10 +134,10 @@ def _is_directory(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 (False, where Path's raises, for what cannot be reached)
 
 
-def _listed(directory: str | Path) -> Iterator[os.DirEntry[str]]:
+def _listed(directory: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            yield from sorted(entries, key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise StorageError(
             f"{directory}: cannot be listed: {error.strerror or error}; what is in it would be passed over: mend it, "
