@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ztfmatch.errors import CatalogError
 
 BLOCK: Final = 2880
+FITS_MAGIC: Final = b"SIMPLE  ="
 _CARD: Final = 80
 _MAX_HEADER_BLOCKS: Final = 64
 _FORMATS: Final = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -86,8 +87,8 @@ def read_table(data: bytes) -> FitsTable:
     """
     if not data:
         raise CatalogError("empty", "the file has 0 bytes; expected a FITS binary table")
-    if not data.startswith(b"SIMPLE  ="):
-        raise CatalogError("not-fits", f"the file starts with {data[:9]!r}; expected b'SIMPLE  ='")
+    if not data.startswith(FITS_MAGIC):
+        raise CatalogError("not-fits", f"the file starts with {data[:9]!r}; expected {FITS_MAGIC!r}")
     primary, offset = _read_header(data, 0, "primary")
     if primary.get("NAXIS", 0) != 0:
         raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']!r}; expected a header only")

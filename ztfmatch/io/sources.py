@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ztfmatch.errors import CatalogError, ConfigError
+from ztfmatch.io.fits import FITS_MAGIC
 from ztfmatch.io.places import Places, is_misnamed, is_named
 from ztfmatch.io.remote import Remote, connect
 from ztfmatch.io.urls import is_url, parse_url
@@ -25,6 +26,7 @@ EPOCHAL_PATTERN: Final = "*_psfcat.fits"
 REFERENCE_PATTERN: Final = "*_refpsfcat.fits"
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_UNPACKED_AT_ONCE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def read_file(source: str, checksum: bool = True, unpack: bool = True) -> FileCo
     Raises
     ------
     CatalogError
-        With code ``unreadable``, ``too-large``, ``truncated`` or ``damaged``.
+        With code ``unreadable`` or ``too-large``; of a gzipped file ``truncated``, ``damaged`` or ``not-fits``, too.
     StorageError
         If an object store does not answer, which says nothing of the catalog.
     """
@@ -189,17 +191,21 @@ def read_file(source: str, checksum: bool = True, unpack: bool = True) -> FileCo
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Content of a gzipped file, read no farther than a catalog may reach, whatever it would become."""
+    """Content of a gzipped catalog: piece by piece, no more than a catalog has, and no farther if it is not FITS."""
+    content = io.BytesIO()  # which gives away its buffer, and does not copy it
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            content = stream.read(MAX_CATALOG_BYTES + 1)
+            while content.tell() <= MAX_CATALOG_BYTES and (part := stream.read(_UNPACKED_AT_ONCE)):
+                if content.tell() == 0 and not part.startswith(FITS_MAGIC):
+                    raise CatalogError("not-fits", f"unpacked, it starts with {part[:9]!r}; expected {FITS_MAGIC!r}")
+                content.write(part)
     except EOFError:
         raise CatalogError("truncated", f"the gzip stream breaks off after {len(data)} bytes") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CatalogError("damaged", f"not a whole gzip stream: {error}") from error
-    if len(content) > MAX_CATALOG_BYTES:
+    if content.tell() > MAX_CATALOG_BYTES:
         raise CatalogError("too-large", f"unpacked, it has more than {MAX_CATALOG_BYTES} bytes; no catalog has")
-    return content
+    return content.getvalue()
 
 
 def _read_path(path: Path) -> bytes:
