@@ -131,7 +131,7 @@ def _columns(table: pa.Table, path: Path) -> dict[str, list[Any]]:
 def _check_same(left: list[Any], right: list[Any], names: tuple[str, str], path: Path) -> None:
     for number, (a, b) in enumerate(zip(left, right, strict=True), 1):
         if _known(a) and _known(b) and a != b:
-            raise MetadataError(f"{path}: row {number} has {names[0]} {a}, but {names[1]} {b}; expected the same")
+            raise MetadataError(f"{path}: data row {number} has {names[0]} {a}, but {names[1]} {b}; expected the same")
 
 
 def _exposure_key(row: dict[str, Any], path: Path) -> tuple[int, int]:
