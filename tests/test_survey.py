@@ -21,9 +21,12 @@ from ztfmatch.survey import (
     exposureid_of,
     founder_of_transientid,
     fracday_of_mjd,
+    matchfile_name,
     objectid_base,
     objectid_range,
     parse_catalog_name,
+    parse_matchfile_name,
+    plain_name,
     psfcat_name,
     rcid_of,
     refpsfcat_name,
@@ -136,12 +139,23 @@ def test_parse_catalog_name_of_written_name_gives_it_back(unit: Unit, fracday: i
     assert parse_catalog_name(refpsfcat_name(unit)) == CatalogName(unit, None)
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".fz", ".GZ"])
+def test_parse_catalog_name_in_upper_case_or_compressed_is_that_of_the_plain(suffix: str) -> None:
+    name = psfcat_name(Unit(500, 20, 2), 20180701250000)
+    for other in (name.upper(), name + suffix, name.upper() + suffix):
+        assert parse_catalog_name(other) == parse_catalog_name(name) is not None
+        assert plain_name(other) == name
+    matchfile = matchfile_name(Unit(500, 20, 2))
+    assert parse_matchfile_name(matchfile.upper()) == Unit(500, 20, 2)
+    assert parse_matchfile_name(matchfile + suffix) is None
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "",
         "notes.txt",
-        "ztf_20180327208819_000841_zg_c06_o_q1_psfcat.fits.gz",
+        "ztf_20180327208819_000841_zg_c06_o_q1_psfcat.fits.bz2",
         "x_ztf_000202_zg_c10_q1_refpsfcat.fits",
         "ztf_20180327208819_000841_zu_c06_o_q1_psfcat.fits",
         "ztf_2018032720881_000841_zg_c06_o_q1_psfcat.fits",

@@ -18,6 +18,9 @@ MAX_TILE_ORDER: Final = 11
 MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
 """A tile must see seeds up to three radii beyond its border to decide its own detections alone."""
 
+MIN_RADIUS_ARCSEC: Final = 0.1
+"""Below it, a radius was given in another unit: 1.5 arcsec are 0.025 arcmin and 0.0004 degrees."""
+
 GIBIBYTE: Final = 1 << 30
 
 ROWS_PER_TASK: Final = 800_000
@@ -58,12 +61,23 @@ class StoreConfig:
         ------
         ConfigError
         """
-        if not 0.0 < self.radius_arcsec <= MAX_RADIUS_ARCSEC:
-            raise ConfigError(f"match radius {self.radius_arcsec} arcsec is outside (0, {MAX_RADIUS_ARCSEC}]")
+        if not MIN_RADIUS_ARCSEC <= self.radius_arcsec <= MAX_RADIUS_ARCSEC:
+            raise ConfigError(
+                f"match radius {self.radius_arcsec} arcsec is outside {MIN_RADIUS_ARCSEC}..{MAX_RADIUS_ARCSEC}"
+                f"{_in_arcsec(self.radius_arcsec)}"
+            )
         if self.seeds_per_tile < 1:
             raise ConfigError(f"seeds per tile {self.seeds_per_tile} must be at least 1")
         if not 0 <= self.max_order <= MAX_TILE_ORDER:
             raise ConfigError(f"maximum tile order {self.max_order} is outside 0..{MAX_TILE_ORDER}")
+
+
+def _in_arcsec(radius: float) -> str:
+    """Hint that a small radius may be meant in degrees; empty where it cannot."""
+    meant = 3600.0 * radius
+    if not (radius < MIN_RADIUS_ARCSEC and MIN_RADIUS_ARCSEC <= meant <= MAX_RADIUS_ARCSEC):
+        return ""
+    return f"; give it in arcseconds: {radius} degrees are {meant:g}"
 
 
 @dataclass(frozen=True)
@@ -268,10 +282,10 @@ class CalibrateConfig:
         for name in ("max_error", "min_snr", "max_ps1_error"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"{name} {getattr(self, name)} must be above 0")
-        if not 0.0 < self.match_arcsec <= self.isolation_arcsec <= 60.0:
+        if not MIN_RADIUS_ARCSEC <= self.match_arcsec <= self.isolation_arcsec <= 60.0:
             raise ConfigError(
                 f"match_arcsec {self.match_arcsec} and isolation_arcsec {self.isolation_arcsec}: "
-                f"expected 0 < match <= isolation <= 60"
+                f"expected {MIN_RADIUS_ARCSEC} <= match <= isolation <= 60{_in_arcsec(self.match_arcsec)}"
             )
         if self.programs is not None and not (self.programs and set(self.programs) <= PROGRAM_NAMES.keys()):
             known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())

@@ -264,15 +264,24 @@ class CatalogName:
     fracday: int | None
 
 
+def plain_name(name: str) -> str:
+    """A file's name as the survey writes it: in lower case, and without the .gz or .fz of a FITS file."""
+    lower = name.lower()
+    return lower[:-3] if lower.endswith((".fits.gz", ".fits.fz")) else lower
+
+
 def parse_catalog_name(name: str) -> CatalogName | None:
     """Parse the survey's file name of a psfcat or refpsfcat; None where the name is not of that form.
+
+    It may be in upper case, and the file compressed: see :func:`plain_name`.
 
     Raises
     ------
     ValueError
         If the name has the form but a number in it is out of range.
     """
-    match = _PSFCAT.fullmatch(name) or _REFPSFCAT.fullmatch(name)
+    plain = plain_name(name)
+    match = _PSFCAT.fullmatch(plain) or _REFPSFCAT.fullmatch(plain)
     if match is None:
         return None
     got = match.groupdict()
@@ -289,7 +298,7 @@ def parse_matchfile_name(name: str) -> Unit | None:
     ValueError
         If the name has the form but a number in it is out of range.
     """
-    match = _MATCHFILE.fullmatch(name)
+    match = _MATCHFILE.fullmatch(plain_name(name))
     if match is None:
         return None
     return Unit(int(match["field"]), rcid_of(int(match["ccdid"]), int(match["qid"])), FILTER_IDS[match["code"]])

@@ -407,9 +407,24 @@ class TestFailures:
         assert r"/caf\xe9' is not UTF-8: give it another, or a link of another" in line
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("radius", [0, -1, 4, "nan"])
+    @pytest.mark.parametrize("radius", [0, -1, 4, "nan", 0.025, 0.000417])
     def test_init_with_radius_out_of_range_is_refused(self, scene: Scene, tmp_path: Path, radius: object) -> None:
-        failure("init", tmp_path / "new", "-r", scene.sky / "references", "--radius", radius, code=2)
+        line = failure("init", tmp_path / "new", "-r", scene.sky / "references", "--radius", radius, code=2)
+        assert "arcsec is outside 0.1..3.0" in line
+        assert ("give it in arcseconds: 0.000417 degrees are 1.5012" in line) == (radius == 0.000417)
+
+    def test_append_prints_warnings_with_their_files_and_strict_refuses_them(
+        self, copied: Scene, tmp_path: Path
+    ) -> None:
+        done("init", tmp_path / "new", "--references", copied.sky / "references")
+        command = ("append", tmp_path / "new", copied.sky / "catalogs")
+        assert "4 of 4 new catalogs are of no program" in failure(*command, "--strict", code=1)
+        result = report(*command)
+        assert [(warning["code"], len(warning["files"])) for warning in result["warnings"]] == [("no-program", 4)]
+        again = done(*command, "--exposures", copied.sky / "exposures.csv").splitlines()
+        assert again[2].startswith("Warning: 4 of 4 known catalogs are of another program in the store, which stays")
+        assert sorted(again[3:]) == sorted(f"  {path}" for path in (copied.sky / "catalogs").rglob("*.fits"))
+        assert report(*copied.append, "--strict")["warnings"] == []
 
     def test_append_of_missing_or_empty_place_is_refused(self, scene: Scene, tmp_path: Path) -> None:
         assert "no such file or directory" in failure("append", scene.store, tmp_path / "none", code=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,6 @@ def test_read_epochal_header_with_gaps_is_filled_by_the_name(tmp_path: Path, key
         ("any.fits", {"MAGZP": 1e300}, "layout", "MAGZP is 1e\\+300; expected 0.0 to 50.0"),
         ("any.fits", {"EXPTIME": -30.0}, "layout", "EXPTIME is -30.0; expected 0.0 to 3600.0"),
         ("any.fits", {"EXPTIME": "long"}, "layout", "EXPTIME is 'long'; expected float"),
-        ("any.fits", {"PROGRMID": 1000}, "layout", "PROGRMID is 1000; expected 0 to 127"),
         ("any.fits", {"NMATCHES": 2**31}, "layout", "NMATCHES is 2147483648; expected 0 to 2147483647"),
     ],
 )
@@ -210,6 +210,93 @@ def test_read_epochal_undefined_in_one_header_is_filled_by_the_other(tmp_path: P
     assert read_epochal(source).magzp == 26.25
 
 
+# Other spellings of a file
+
+
+@pytest.mark.parametrize("name", [f"{NAME}.gz", NAME.upper(), f"{NAME.upper()}.GZ", f"{NAME}.fz"])
+def test_read_epochal_gzipped_or_in_upper_case_is_the_same_catalog(tmp_path: Path, name: str) -> None:
+    """What fpack leaves as it is, as it does with tables unless told otherwise, is read too."""
+    plain = read_epochal(written(tmp_path, NAME, header()))
+    data = (tmp_path / NAME).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.lower().endswith("gz") else data)
+    got = read_epochal(str(tmp_path / name))
+    assert (got.exposureid, got.unit) == (plain.exposureid, UNIT)
+    assert (got.file.sha256, got.file.size) == (plain.file.sha256, plain.file.size)
+    assert got.file.filename == name
+    assert got.records.tobytes() == plain.records.tobytes()
+    assert reread_records(str(tmp_path / name), 2).tobytes() == TWO.tobytes()
+
+
+def test_read_epochal_gzipped_with_an_impossible_name_raises(tmp_path: Path) -> None:
+    source = written(tmp_path, NAME.replace("c06", "c07"), header())
+    other = Path(source).rename(tmp_path / NAME.replace("c06", "c07").replace(".fits", ".fits.gz"))
+    assert "RCID is 20 in the header, 24 by the file name" in str(refusal(read_epochal, str(other)))
+
+
+def test_read_epochal_tile_compressed_table_raises(tmp_path: Path) -> None:
+    source = in_table_header(written(tmp_path, NAME, header()), {"ZTABLE": True})
+    error = refusal(read_epochal, source)
+    assert error.code == "compressed"
+    assert "unpack it with funpack" in str(error)
+
+
+# Programs
+
+
+@pytest.mark.parametrize(
+    ("said", "programid", "odd"),
+    [
+        (1, 1, None), (-1, -1, None), (0, 0, None), (127, 127, None), (-128, -128, None), (2.0, 2, None),
+        ("3", 3, None), (128, None, "128"), (200, None, "200"), (-129, None, "-129"), (65535, None, "65535"),
+        (10**12, None, str(10**12)),
+        (1.5, None, "1.5"), (True, None, "True"), ("public", None, "public"), ("inf", None, "inf"),
+        (None, None, None), ("", None, None), ("  ", None, None), ("nan", None, "nan"),
+    ],
+)  # fmt: skip
+def test_read_epochal_program_is_as_the_file_has_it_or_null(
+    tmp_path: Path, said: Any, programid: int | None, odd: str | None
+) -> None:
+    got = read_epochal(written(tmp_path, NAME, header(PROGRMID=said)))
+    assert (got.metadata["programid"], got.odd_program) == (programid, odd)
+
+
+@pytest.mark.parametrize("key", ["PROGRMID", "EXPID", "NMATCHES", "INFOBITS", "EXPTIME"])
+@pytest.mark.parametrize("text", ["NAN", "", "' '", "'      '", "/ undefined"])
+def test_read_epochal_blank_or_nan_is_unknown_and_filled_by_the_table(tmp_path: Path, key: str, text: str) -> None:
+    source = with_card(written(tmp_path, NAME, header(**{key: 1})), key, text)
+    column = {"PROGRMID": "programid", "EXPID": "expid", "NMATCHES": "nmatches", "INFOBITS": "infobits"}
+    name = column.get(key, "exptime")
+    assert read_epochal(source).metadata[name] is None
+    assert read_epochal(source, {name: 2}).metadata[name] == 2
+
+
+def test_read_epochal_program_of_the_table_that_contradicts_the_header_raises(tmp_path: Path) -> None:
+    source = written(tmp_path, NAME, header(PROGRMID=1))
+    assert read_epochal(source, {"programid": 1}).metadata["programid"] == 1
+    error = refusal(read_epochal, source, {"programid": 2})
+    assert error.code == "contradiction"
+    assert str(error) == "PROGRMID is 1 in the header, 2 in the exposure table"
+
+
+@pytest.mark.parametrize(("extra", "expected"), [(-1, (-1, None)), (200, (None, "200"))])
+def test_read_epochal_program_of_the_table_is_as_it_has_it_or_null(
+    tmp_path: Path, extra: int, expected: tuple[int | None, str | None]
+) -> None:
+    got = read_epochal(written(tmp_path, NAME, header()), {"programid": extra})
+    assert (got.metadata["programid"], got.odd_program) == expected
+
+
+@pytest.mark.parametrize(("column", "number"), [("sourceid", 1), ("flags", 13)])
+def test_read_epochal_masked_integer_raises(tmp_path: Path, column: str, number: int) -> None:
+    """FITS tables say by TNULL which value of an integer column stands for none."""
+    rows = rows_at([1, 2, 3], [4, 5, 6], **{column: [1, 999, 3]})
+    plain = written(tmp_path, NAME, header(), rows)
+    assert len(read_epochal(in_table_header(plain, {f"TNULL{number}": -5})).records) == 3
+    error = refusal(read_epochal, in_table_header(written(tmp_path, NAME, header(), rows), {f"TNULL{number}": 999}))
+    assert error.code == "layout"
+    assert str(error) == f"{column} of row 2 is undefined (TNULL{number} = 999)"
+
+
 # The exposure table
 
 
@@ -224,7 +311,7 @@ def test_read_epochal_table_fills_what_the_header_lacks_and_no_more(tmp_path: Pa
     assert got.metadata["expid"] is None
 
 
-@pytest.mark.parametrize("extra", [{"programid": 1000}, {"exptime": "x"}, {"exptime": -5.0}])
+@pytest.mark.parametrize("extra", [{"nmatches": -1}, {"exptime": "x"}, {"exptime": -5.0}])
 def test_read_epochal_impossible_table_values_raise(tmp_path: Path, extra: dict[str, Any]) -> None:
     assert refusal(read_epochal, written(tmp_path, NAME, header()), extra).code == "layout"
 

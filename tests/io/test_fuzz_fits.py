@@ -37,7 +37,8 @@ CASE_S = 2.0
 
 EPOCHAL, REFERENCE = psfcat_name(UNIT, 20190201250000), refpsfcat_name(UNIT)
 USED = {column for column, _ in MEASURED.values()}
-CODES = {"empty", "not-fits", "truncated", "layout", "contradiction", "unreadable", "too-large", "positions"}
+CODES = {"empty", "not-fits", "truncated", "damaged", "compressed", "layout", "contradiction", "unreadable"}
+CODES |= {"too-large", "positions"}
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,8 @@ def test_read_exposure_table_every_format_gives_the_same(tmp_path: Path, kind: s
     table = read_exposure_table(WRITERS[kind](tmp_path, ROWS))
     assert table.rows == EXPECTED
     assert table.find(FRACDAY, 20)["airmass"] == 1.1
-    assert table.find(FRACDAY, 63) == {}
-    assert table.find(1, 20) == {}
+    assert table.find(FRACDAY, 63) is None
+    assert table.find(1, 20) is None
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -104,6 +104,84 @@ def test_read_exposure_table_missing_numbers_are_absent_in_every_spelling(tmp_pa
     table = read_exposure_table(path)
     assert table.find(FRACDAY, 3) == {}
     assert table.find(FRACDAY, 4) == {"seeing": 2}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_read_exposure_table_rows_that_contradict_each_other_raise_and_both_are_named(
+    tmp_path: Path, kind: str
+) -> None:
+    """Which of them is right decides whether an exposure is public."""
+    columns = {"filefracday": [FRACDAY, FRACDAY + 1, FRACDAY], "rcid": [20, 20, 20], "programid": [2, 1, 1]}
+    path = WRITERS[kind](tmp_path, columns)
+    with pytest.raises(MetadataError) as caught:
+        read_exposure_table(path)
+    assert str(caught.value) == (
+        f"{path}: data rows 1 and 3 contradict each other: both are of fracday {FRACDAY}, rcid 20, but one has "
+        f"programid 2, the other 1; remove the wrong one"
+    )
+
+
+def test_read_exposure_table_rows_of_a_catalog_complete_each_other(tmp_path: Path) -> None:
+    columns = {"fracday": [FRACDAY] * 3, "rcid": [20, 20, 20], "programid": [None, 2, 2], "airmass": [1.5, None, 1.5]}
+    table = read_exposure_table(csv_file(tmp_path, columns))
+    assert table.rows == {(FRACDAY, 20): {"programid": 2, "airmass": 1.5}}
+
+
+def test_read_exposure_table_names_the_row_that_says_otherwise_not_the_first_of_the_catalog(tmp_path: Path) -> None:
+    columns = {"fracday": [FRACDAY] * 3, "rcid": [20, 20, 20], "programid": [None, 2, 1]}
+    with pytest.raises(MetadataError, match="rows 2 and 3 contradict each other"):
+        read_exposure_table(csv_file(tmp_path, columns))
+
+
+def test_read_exposure_table_row_of_all_channels_completes_or_contradicts_that_of_one(tmp_path: Path) -> None:
+    columns = {"fracday": [FRACDAY, FRACDAY], "rcid": [20, None], "programid": [None, 2], "airmass": [1.5, None]}
+    table = read_exposure_table(csv_file(tmp_path, columns))
+    assert table.find(FRACDAY, 20) == {"programid": 2, "airmass": 1.5}
+    assert table.find(FRACDAY, 21) == {"programid": 2}
+    columns["programid"] = [1, 2]
+    with pytest.raises(
+        MetadataError, match=f"rows 2 and 1 contradict each other: .*{FRACDAY}, rcid 20, .*programid 2, .* 1"
+    ):
+        read_exposure_table(csv_file(tmp_path, columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"rcid": [20], "programid": [1], "ipac_gid": [2]}, "row 1 has programid 1, but ipac_gid 2; expected the same"),
+        ({"rcid": [20], "filefracday": [FRACDAY + 1]}, f"row 1 has fracday {FRACDAY}, but filefracday {FRACDAY + 1}"),
+        ({"rcid": [20], "ccdid": [6], "qid": [2]}, "ccdid and qid make rcid 21"),
+        ({"rcid": [64]}, "rcid 64 is outside 0..63"),
+        ({"rcid": [20.5]}, "20.5 is not a whole number"),
+        ({"rcid": [20], "programid": [1.5]}, "no usable obsjd, programid: 1.5 is not a whole number"),
+        ({"rcid": [20], "programid": ["public"]}, "no usable obsjd, programid: invalid literal"),
+        ({"rcid": [20], "PROGRAMID": [2], "programid": [1]}, "there are 2 columns programid; expected one"),
+    ],
+)
+def test_read_exposure_table_columns_that_contradict_or_are_no_numbers_raise(
+    tmp_path: Path, columns: dict[str, list[object]], why: str
+) -> None:
+    path = csv_file(tmp_path, {"fracday": [FRACDAY], **columns})
+    with pytest.raises(MetadataError, match=why) as caught:
+        read_exposure_table(path)
+    assert str(path) in str(caught.value)
+
+
+def test_read_exposure_table_columns_of_two_names_may_agree_or_fill_each_other(tmp_path: Path) -> None:
+    columns = {"fracday": [FRACDAY, FRACDAY + 1], "rcid": [20, 20], "programid": [1, None], "ipac_gid": [1, None]}
+    table = read_exposure_table(csv_file(tmp_path, columns))
+    assert table.rows == {(FRACDAY, 20): {"programid": 1}, (FRACDAY + 1, 20): {}}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_read_exposure_table_masked_integers_and_odd_programs(tmp_path: Path, kind: str) -> None:
+    """Integers with gaps come as floats from some writers."""
+    columns = {"fracday": [FRACDAY, FRACDAY + 1, FRACDAY + 2], "rcid": [20, 20, 20], "programid": [-1, None, 200]}
+    got = read_exposure_table(WRITERS[kind](tmp_path, {**columns, "nmatches": [None, 7, None]}))
+    assert got.find(FRACDAY, 20) == {"programid": -1}
+    assert got.find(FRACDAY + 1, 20) == {"nmatches": 7}
+    assert got.find(FRACDAY + 2, 20) == {"programid": 200}
+    assert isinstance(got.find(FRACDAY, 20)["programid"], int)
 
 
 def test_read_exposure_table_of_the_simulator(tmp_path: Path) -> None:
@@ -190,6 +268,9 @@ def test_read_error_models_filter_by_name_or_argument(
         ("zr.dat", "245 17 1 1 2 3 4\n", "ccdid 17"),
         ("zr.dat", "0 10 1 1 2 3 4\n", "field 0"),
         ("zr.dat", "nan 10 1 1 2 3 4\n", "not a table of"),
+        ("zr.dat", "245.5 10 1 1 2 3 4\n", "245.5 is not a whole number"),
+        ("zr.dat", "245 10 1 nan 2 3 4\n", "'245 10 1 nan 2 3 4' has a number that is not finite"),
+        ("zr.dat", "245 10 1 1 2 3 4\n245 10 1 1 2 3 5\n", "unit 000245_zr_c10_q1 is there twice"),
         ("zr.dat", "", "zr.dat: "),
         ("zr.dat", "# nothing but comments\n", "zr.dat: "),
     ],
@@ -236,6 +317,7 @@ def test_quality_rules_thresholds_in_any_order_and_either_separator(tmp_path: Pa
         ("\n".join(f"{i} 1 2" for i in range(64)), "for each rcid"),
         ("\n".join(f"{i} 1 2 x" for i in range(64)), "not lines of rcid g r i"),
         ("0 1 2 3\n1 2 3\n", "not lines of rcid g r i"),
+        ("\n".join(f"{i} 1 2 nan" for i in range(64)), "a number is not finite"),
     ],
 )
 def test_quality_rules_bad_thresholds_raise(tmp_path: Path, text: str | None, why: str) -> None:
@@ -263,6 +345,9 @@ def test_quality_rules_changed_numbers_only_where_named(tmp_path: Path) -> None:
         ('[zr]\nupper = "high"\n', "upper"),
         ("[zr]\nupper = true\n", "upper"),
         ("[zr]\nthresholds = [1]\n", "thresholds"),
+        ("[zr]\nupper = nan\n", "upper is nan; expected a number"),
+        ("", "changes nothing"),
+        ("[zr]\n", "changes nothing"),
     ],
 )
 def test_quality_rules_bad_rule_raises(tmp_path: Path, text: str | None, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import math
 import os
@@ -351,7 +352,7 @@ def test_append_measured_values_are_kept_to_the_last_bit(tmp_path: Path) -> None
     place = PLACES["plain"]
     x, y = rng.uniform(-60, 60, (2, 200))
     rows = rng.integers(0, 256, 400 * ROW.itemsize, np.uint8).view(ROW)
-    rows["sourceid"] = rng.permutation(2**20)[:400] - 2**19
+    rows["sourceid"] = rng.permutation(2**20)[:400]
     rows["ra"], rows["dec"] = around(place, np.concatenate([x, x + 50.0]), np.concatenate([y, y]))
     for name in ("chi", "sharp", "flux", "sigflux", "xpos"):
         bits = np.array([0x80000000, 0, 0x7FC00001, 0x7F800001, 0xFFC12345, 1, 0x7F800000, 0x7FC00000], ">u4")
@@ -690,3 +691,84 @@ def test_append_relative_paths_globs_and_directories_name_the_same_catalogs(
     )
     assert (first.exposures, second.catalogs, second.known) == (1, 1, 1)
     assert table(storage, "exposures")["source"].to_pylist() == [str(path)]
+
+
+# Gzipped, in upper case, through links
+
+
+def test_append_plain_and_gzipped_is_one_exposure_whichever_comes_first(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1, 10.2], [20.0, 20.0, 20.0])
+    references = [reference_file(tmp_path, rows)]
+    plain = epochal_file(tmp_path, rows)
+    packed = tmp_path / f"{plain.name}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    stores = [make_store(tmp_path / name, references) for name in ("plain", "packed", "both")]
+    first, second = append(stores[0], [plain]), append(stores[1], [packed])
+    assert (first.matched, second.matched) == (3, 3)
+    both = append(stores[2], [plain, packed])
+    assert (both.exposures, both.known, both.quarantined, both.matched) == (1, 1, [], 3)
+    for storage, other in ((stores[0], packed), (stores[1], plain)):
+        again = append(storage, [other])
+        assert (again.committed, again.known, again.quarantined) == (False, 1, [])
+    names = ["commit", "source", "filename"]
+    ledgers = [table(storage, "exposures", without=names) for storage in stores]
+    assert ledgers[0].equals(ledgers[1])
+    assert ledgers[0].equals(ledgers[2])
+    assert table(stores[0], "detections").equals(table(stores[1], "detections"))
+
+
+def test_append_other_content_gzipped_is_a_conflict(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1, 10.2], [20.0, 20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    plain = epochal_file(tmp_path, rows)
+    append(storage, [plain])
+    epochal_file(tmp_path, rows[:2], name="other.fits")
+    packed = tmp_path / f"{plain.name}.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "other.fits").read_bytes()))
+    assert [row["code"] for row in append(storage, [packed]).quarantined] == ["conflict"]
+
+
+def test_append_mended_file_gzipped_clears_the_entry_of_the_plain(tmp_path: Path) -> None:
+    rows = rows_at([10.0, 10.1, 10.2], [20.0, 20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    plain = epochal_file(tmp_path, rows)
+    packed = tmp_path / f"{plain.name}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    plain.write_bytes(b"junk")
+    append(storage, [plain])
+    assert table(storage, "quarantine").num_rows == 1
+    assert append(storage, [packed]).exposures == 1
+    assert table(storage, "quarantine").num_rows == 0
+
+
+def test_append_and_init_of_linked_gzipped_and_upper_case_files_equal_those_of_plain_ones(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, PLACES["plain"])
+    expected = make_store(tmp_path / "expected", scene.references)
+    append(expected, scene.catalogs)
+    disk, night = tmp_path / "disk", tmp_path / "night"
+    for place in (disk, night):
+        place.mkdir()
+    (night / "link").symlink_to(disk)
+    for i, path in enumerate((*scene.references, *scene.catalogs)):
+        data, place = path.read_bytes(), (night, disk)[i % 2]
+        name, data = ((path.name, data), (f"{path.name.upper()}.GZ", gzip.compress(data)))[i // 2 % 2]
+        (place / name).write_bytes(data)
+    storage = make_store(tmp_path / "s", [night], seeds_per_tile=12)
+    report = append(storage, [night])
+    assert (report.exposures, report.quarantined, report.warnings) == (len(scene.catalogs), [], [])
+    for name, rows in sky_content(storage).items():
+        other = sky_content(expected)[name]
+        without = [column for column in ("filename",) if column in rows.column_names]
+        assert_same({name: rows.drop_columns(without)}, {name: other.drop_columns(without)})
+
+
+@pytest.mark.parametrize("sourceid", [-1, 10**7])
+def test_append_sourceid_that_no_transient_can_be_named_after_is_refused(tmp_path: Path, sourceid: int) -> None:
+    """Once it is an orphan, it would be too late: no transient of the store could be made any more."""
+    rows = rows_at([10.0, 10.1], [20.0, 20.0])
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows)])
+    bad = epochal_file(tmp_path, rows_at([10.0, 10.1], [20.0, 20.0], sourceid=[5, sourceid]), 1)
+    report = append(storage, [epochal_file(tmp_path, rows), bad])
+    assert report.exposures == 1
+    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("layout", bad.name)]
+    assert f"{sourceid}" in report.quarantined[0]["reason"]

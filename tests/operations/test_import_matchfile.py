@@ -412,3 +412,84 @@ def test_export_of_several_units_needs_a_directory_and_names_their_files(tmp_pat
     (tmp_path / "out").mkdir()
     assert command("export", "matchfile", tmp_path / "store", "-o", tmp_path / "out").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(file.name for file in files)
+
+
+# Values that a column of the store cannot hold
+
+
+def with_programs(content: Content, programs: dict[int, int]) -> Content:
+    """Give exposures, by their place in the list, and their epochs other programs."""
+    for place, program in programs.items():
+        expid = content.tables["exposures"]["expid"][place]
+        for name in ("exposures", "sourcedata", "transientdata"):
+            rows = content.tables[name]
+            rows["programid"][rows["expid"] == expid] = program
+    return content
+
+
+def test_import_programs_that_the_ledger_does_not_hold_are_null_with_a_count(tmp_path: Path) -> None:
+    """65535 is -1 in 16 bits, as the catflags of the edge are; the good file beside it goes in too."""
+    odd = with_programs(of_filter(1), {0: 65535, 1: 200, 2: 127, 3: 40_000})
+    files = [write_matchfile(tmp_path, odd), write_matchfile(tmp_path, of_filter(2))]
+    with pytest.raises(
+        BadInputError, match=r"--strict: 2 of 24 new exposures are of a program that is none \(200, 40000\)"
+    ):
+        take_in(tmp_path / "strict", *files, strict=True)
+    storage, report = take_in(tmp_path / "store", *files)
+    assert (report.imported, report.exposures, report.quarantined) == (2, 24, [])
+    assert [(notice.code, notice.files) for notice in report.warnings] == [("odd-program", [str(files[0])])]
+    ledger = table(storage, "exposures").to_pylist()
+    stored = {row["expid"]: row["programid"] for row in ledger if row["fid"] == 1}
+    expids = odd.tables["exposures"]["expid"].tolist()
+    assert [stored[expid] for expid in expids[:5]] == [-1, None, 127, None, 2]
+    assert verify_store(storage, runner()).passed
+
+
+def test_import_program_minus_one_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    content = with_programs(make_content(), {0: 65535})
+    take_in(tmp_path / "store", write_matchfile(tmp_path, content))
+    assert_out_as_in(tmp_path / "store", content, tmp_path / "out.pytable")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "why"),
+    [
+        ("referenceImageID", "unknown", "rfid: "),
+        ("referenceImageID", np.float64("nan"), "rfid: "),
+        ("nCalibrationSources", np.uint64(2**63), "ncalibrators: "),
+        ("referenceZeroPoint", "26.5", "referencezp: "),
+        ("datetimeMatched", np.int64(2020), "datetimematched: "),
+        ("A", "none", "errora: "),
+    ],
+)
+def test_import_attribute_that_no_column_holds_is_quarantined_and_the_good_one_goes_in(
+    tmp_path: Path, attribute: str, value: Any, why: str
+) -> None:
+    bad = of_filter(1)
+    bad.attributes[attribute] = value
+    files = [write_matchfile(tmp_path, bad), write_matchfile(tmp_path, of_filter(2))]
+    _, report = take_in(tmp_path / "store", *files)
+    assert report.imported == 1
+    assert [(row["code"], row["source"]) for row in report.quarantined] == [("layout", str(files[0]))]
+    assert report.quarantined[0]["reason"].startswith(why)
+
+
+# Places
+
+
+def test_import_through_links_in_upper_case_and_with_misnamed_ones(tmp_path: Path) -> None:
+    disk, place = tmp_path / "disk", tmp_path / "place"
+    disk.mkdir()
+    place.mkdir()
+    (place / "link").symlink_to(disk)
+    (place / "circle").symlink_to(place)
+    file = write_matchfile(disk, make_content())
+    file.rename(disk / file.name.upper())
+    (disk / f"{file.name}.gz").write_bytes(b"x")
+    with pytest.raises(BadInputError, match="--strict: 1 file looks like a matchfile but is not named as such"):
+        take_in(tmp_path / "strict", place, strict=True)
+    _, report = take_in(tmp_path / "store", place)
+    assert (report.imported, report.files, report.quarantined) == (1, 1, [])
+    assert [(notice.code, notice.files) for notice in report.warnings] == [
+        ("misnamed", [str(place / "link" / f"{file.name}.gz")])
+    ]

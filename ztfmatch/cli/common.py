@@ -27,6 +27,7 @@ from ztfmatch.io.urls import check_text
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
+    from ztfmatch.operations.notices import Notice
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -247,6 +248,17 @@ def bad_files(rows: list[dict[str, object]]) -> list[str]:
     more = [f"  ... and {len(rows) - SHOWN_BAD_FILES:,} more"] if len(rows) > SHOWN_BAD_FILES else []
     shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:SHOWN_BAD_FILES]]
     return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
+
+
+def warning_lines(warnings: Sequence[Notice]) -> list[str]:
+    """Lines that say what may not have been meant so, with the first of the files of each."""
+    lines = []
+    for warning in warnings:
+        more = len(warning.files) - SHOWN_BAD_FILES
+        lines.append(f"Warning: {warning.message}")
+        lines += [f"  {file}" for file in warning.files[:SHOWN_BAD_FILES]]
+        lines += [f"  ... and {more:,} more"] if more > 0 else []
+    return lines
 
 
 def polygon_numbers(text: str) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from ztfmatch.cli.common import (
     progress_bar,
     resource_options,
     size_text,
+    warning_lines,
 )
 from ztfmatch.config import Resources, StoreConfig
 
@@ -86,7 +87,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
         lines.append(f"Passed over: {counted(report.known_exposures, 'exposure')} that the store has.")
     if report.moved:
         lines.append(f"Not of the object that the file has them of: {counted(report.moved, 'epoch')}.")
-    emit(report, as_json, [*lines, *bad_files(report.quarantined)])
+    emit(report, as_json, [*lines, *warning_lines(report.warnings), *bad_files(report.quarantined)])
 
 
 @export.command("matchfile", cls=Command)

@@ -21,6 +21,7 @@ from ztfmatch.cli.common import (
     progress_bar,
     resource_options,
     size_text,
+    warning_lines,
 )
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.config import Resources
@@ -81,7 +82,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
         print_table([name.replace("_", " ") for name in names], rows[:_UNITS_SHOWN])
         if len(rows) > _UNITS_SHOWN:
             click.echo(f"and {len(rows) - _UNITS_SHOWN} more: --json lists all")
-    for line in [] if as_json else bad_files(report.quarantined):
+    for line in [] if as_json else [*warning_lines(report.warnings), *bad_files(report.quarantined)]:
         click.echo(line)
 
 

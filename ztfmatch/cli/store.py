@@ -25,6 +25,7 @@ from ztfmatch.cli.common import (
     progress_bar,
     resource_options,
     size_text,
+    warning_lines,
 )
 from ztfmatch.config import ROWS_PER_TASK, Resources, StoreConfig
 
@@ -59,7 +60,7 @@ _SHOWN_UNITS = 5
     show_default=True,
     help="A HEALPix tile with more seeds is split.",
 )
-@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
+@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, or is misnamed.")
 @resource_options
 @json_option
 def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile: int, strict: bool,
@@ -83,7 +84,7 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
         f"{done} {counted(report.objects, 'object')} of {counted(report.references, 'reference')} in "
         f"{counted(report.tiles, 'tile')}, {size_text(report.bytes)}, {report.seconds:.1f} s."
     )
-    emit(report, as_json, [headline, *bad_files(report.quarantined)])
+    emit(report, as_json, [headline, *warning_lines(report.warnings), *bad_files(report.quarantined)])
 
 
 @click.command(cls=Command)
@@ -117,7 +118,12 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Photometric corrections that 'calibrate' made; by default those that the store has.",
 )
-@click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of quarantining it.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail if a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has "
+    "nothing for these catalogs; instead of quarantining it, or of a warning.",
+)
 @click.option(
     "--rows-per-task",
     type=click.IntRange(1),
@@ -132,7 +138,7 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
     """Take epochal catalogs into a STORE.
 
     CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
-    (a file, a prefix, a glob).
+    (a file, a prefix, a glob). They may be gzipped.
 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
     and all of it is committed at once. Catalogs that are in the store already are passed over; those that cannot
@@ -157,7 +163,8 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
         else f"Nothing new in {counted(report.catalogs, 'catalog')}; the store stays at snapshot {report.snapshot}."
     )
     known = [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
-    emit(report, as_json, [headline, *known, *_lacking(report.without_reference), *bad_files(report.quarantined)])
+    notes = [*known, *_lacking(report.without_reference), *warning_lines(report.warnings)]
+    emit(report, as_json, [headline, *notes, *bad_files(report.quarantined)])
 
 
 def _lacking(units: list[str]) -> list[str]:

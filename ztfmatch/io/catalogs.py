@@ -43,7 +43,6 @@ _REFERENCE_COLUMNS: Final = {**_EPOCHAL_COLUMNS, "mag": ">f4", "sigmag": ">f4", 
 _HEADER_KEYS: Final = {
     "expid": ("EXPID", int),
     "exptime": ("EXPTIME", float),
-    "programid": ("PROGRMID", int),
     "magzpunc": ("MAGZPUNC", float),
     "magzprms": ("MAGZPRMS", float),
     "clrcoeff": ("CLRCOEFF", float),
@@ -55,12 +54,15 @@ _HEADER_KEYS: Final = {
     "maglimit": ("MAGLIM", float),
     "infobits": ("INFOBITS", int),
 }
-"""Ledger column: header key and type; all may be missing."""
+"""Ledger column: header key and type; all may be missing, as may the program."""
+
+PROGRAMS: Final = range(-128, 128)
+"""Numbers of programs that the ledger holds: the survey's are 1 to 3, and -1 before it."""
 
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """Which bytes a catalog was."""
+    """Which bytes a catalog was, once it is unpacked."""
 
     source: str
     size: int
@@ -81,9 +83,11 @@ class EpochalCatalog:
     obsmjd: float
     magzp: float
     metadata: dict[str, Any]
-    """Ledger columns of _HEADER_KEYS; None where neither header nor table know them."""
+    """Ledger columns of _HEADER_KEYS, and programid; None where neither header nor table know them."""
     records: npt.NDArray[np.void]
     file: FileIdentity
+    odd_program: str | None = None
+    """What was said in place of a program, if it is none that the ledger holds."""
 
     @property
     def exposureid(self) -> int:
@@ -131,7 +135,41 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
     magzp = _number(header, "MAGZP", known.get("magzp"))
     fracday = _fracday(name, obsmjd)
     metadata = {column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()}
-    return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file)
+    metadata["programid"], odd = _program(header.get("PROGRMID"), known.get("programid"))
+    return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file, odd)
+
+
+def _program(said: Any, tabled: Any) -> tuple[int | None, str | None]:
+    """Program by the header, else by the exposure table, and what else was said in its place.
+
+    It decides who may see a detection: nothing is made of what is no program.
+
+    Raises
+    ------
+    CatalogError
+        If they contradict each other.
+    """
+    number = _number_in(said)
+    if not _is_blank(said) and tabled is not None and number != tabled:
+        raise CatalogError("contradiction", f"PROGRMID is {said!r} in the header, {tabled!r} in the exposure table")
+    said, number = (tabled, tabled) if _is_blank(said) else (said, number)
+    if number in PROGRAMS:
+        return int(number), None
+    return None, None if said is None else str(said)
+
+
+def _number_in(said: Any) -> Any:
+    """A number, which may be given as text; None for all else."""
+    try:
+        number = float(said) if isinstance(said, str) else said
+    except ValueError:
+        return None
+    return None if isinstance(number, bool) else number
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a card says nothing: it is not there, undefined, empty or NaN."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _fracday(name: CatalogName | None, obsmjd: float) -> int:
@@ -194,6 +232,7 @@ def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, FileIdentit
     content = read_file(source)
     table = read_table(content.data)
     _check_columns(table.records, required)
+    _check_defined(table)
     if (twice := first_repeated(table.records["sourceid"])) is not None:
         raise CatalogError("layout", f"sourceid {twice} occurs more than once; expected each once")
     return table, FileIdentity(source, content.size, content.sha256)
@@ -206,6 +245,18 @@ def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> N
             raise CatalogError("layout", f"no column {name!r}; it has {', '.join(map(repr, fields)) or 'none'}")
         if fields[name][0] != np.dtype(form):
             raise CatalogError("layout", f"column {name!r} is {fields[name][0].str}; expected {form}")
+
+
+def _check_defined(table: FitsTable) -> None:
+    """Refuse rows whose number or flags are masked: TNULL is the value that stands for none."""
+    for i, name in enumerate(table.records.dtype.names or (), 1):
+        if f"TNULL{i}" in table.extension and name in ("sourceid", "flags"):
+            null = table.extension[f"TNULL{i}"]
+            undefined = table.records[name] == null
+            if np.any(undefined):
+                raise CatalogError(
+                    "layout", f"{name} of row {int(np.argmax(undefined)) + 1} is undefined (TNULL{i} = {null!r})"
+                )
 
 
 def _merged_header(table: FitsTable) -> dict[str, Any]:
@@ -221,7 +272,7 @@ def _merged_header(table: FitsTable) -> dict[str, Any]:
 
 
 _KEYS: Final = (
-    *("FIELDID", "RCID", "CCDID", "QID", "FILTERID", "OBSMJD", "MAGZP", "RFID"),
+    *("FIELDID", "RCID", "CCDID", "QID", "FILTERID", "OBSMJD", "MAGZP", "RFID", "PROGRMID"),
     *(key for key, _ in _HEADER_KEYS.values()),
 )
 
@@ -284,7 +335,7 @@ def _number(header: dict[str, Any], key: str, otherwise: Any) -> float:
 def _optional(header: dict[str, Any], key: str, kind: type, otherwise: Any) -> Any:
     """Value of a header key, else of the exposure table; None where both lack it or it is not finite."""
     value = header.get(key)
-    value = otherwise if value is None else value
+    value = otherwise if _is_blank(value) else value
     if value is None:
         return None
     try:
@@ -301,7 +352,6 @@ def _optional(header: dict[str, Any], key: str, kind: type, otherwise: Any) -> A
 
 _INT64: Final = (-(2**63), 2**63 - 1)
 _LIMITS: Final = {
-    "PROGRMID": (0, 127),
     "NMATCHES": (0, 2**31 - 1),
     "EXPTIME": (0.0, 3600.0),
     "MAGZP": (0.0, 50.0),

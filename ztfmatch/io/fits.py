@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ztfmatch.errors import CatalogError
 
 BLOCK: Final = 2880
+FITS_MAGIC: Final = b"SIMPLE  ="
 _CARD: Final = 80
 _MAX_HEADER_BLOCKS: Final = 64
 _FORMATS: Final = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -81,17 +82,19 @@ def read_table(data: bytes) -> FitsTable:
     Raises
     ------
     CatalogError
-        With code ``empty``, ``not-fits``, ``truncated``, ``layout`` or ``contradiction``. Nothing is allocated on a
-        header's word: the rows that NAXIS2 promises must be in ``data``.
+        With code ``empty``, ``not-fits``, ``truncated``, ``compressed``, ``layout`` or ``contradiction``. Nothing is
+        allocated on a header's word: the rows that NAXIS2 promises must be in ``data``.
     """
     if not data:
         raise CatalogError("empty", "the file has 0 bytes; expected a FITS binary table")
-    if not data.startswith(b"SIMPLE  ="):
-        raise CatalogError("not-fits", f"the file starts with {data[:9]!r}; expected b'SIMPLE  ='")
+    if not data.startswith(FITS_MAGIC):
+        raise CatalogError("not-fits", f"the file starts with {data[:9]!r}; expected {FITS_MAGIC!r}")
     primary, offset = _read_header(data, 0, "primary")
     if primary.get("NAXIS", 0) != 0:
         raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']!r}; expected a header only")
     extension, offset = _read_header(data, offset, "table")
+    if extension.get("ZTABLE") is True:
+        raise CatalogError("compressed", "it is a tile-compressed table (fpack -table); unpack it with funpack first")
     dtype = _row_type(extension)
     rows = extension["NAXIS2"]
     held = len(data) - offset

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+import io
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ztfmatch.errors import CatalogError, ConfigError
+from ztfmatch.io.fits import FITS_MAGIC
+from ztfmatch.io.places import Places, is_misnamed, is_named
 from ztfmatch.io.remote import Remote, connect
 from ztfmatch.io.urls import is_url, parse_url
 
@@ -20,60 +25,93 @@ MAX_CATALOG_BYTES: Final = 128 << 20
 EPOCHAL_PATTERN: Final = "*_psfcat.fits"
 REFERENCE_PATTERN: Final = "*_refpsfcat.fits"
 
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_UNPACKED_AT_ONCE: Final = 1 << 20
 
-def expand(places: Iterable[str], pattern: str) -> list[str]:
-    """Absolute paths and URLs of catalogs, sorted, each once.
+
+@dataclass(frozen=True)
+class Found:
+    """Catalogs at some places."""
+
+    files: list[str]
+    """Absolute paths and URLs, sorted, each once."""
+    what: str
+    """``catalog`` or ``matchfile``."""
+    misnamed: list[str]
+    """Files that look like catalogs by their name but are not named as such, so that they are not taken."""
+
+    def none_of(self, pattern: str, places: Iterable[str]) -> str:
+        """What to say if there is no catalog."""
+        return "; ".join([f"no {pattern} in {', '.join(places)}", *([self.misnamed_text] if self.misnamed else [])])
+
+    @property
+    def misnamed_text(self) -> str:
+        """How many files are misnamed."""
+        n = len(self.misnamed)
+        what = f"1 file looks like a {self.what} but is" if n == 1 else f"{n:,} files look like {self.what}s but are"
+        return f"{what} not named as such"
+
+
+def find(places: Iterable[str], pattern: str) -> Found:
+    """Find catalogs.
 
     Parameters
     ----------
     places : iterable of str
-        Files, directories (searched to any depth) or globs (``**`` for any depth); the same as URLs, where a
-        directory is a prefix.
+        Files, directories (searched to any depth, links followed) or globs (``**`` for any depth); the same as URLs,
+        where a directory is a prefix.
     pattern : str
-        What to take from a directory: EPOCHAL_PATTERN or REFERENCE_PATTERN.
+        What to take from a directory: EPOCHAL_PATTERN, REFERENCE_PATTERN or that of matchfiles; names fit it in any
+        case, those of FITS files compressed or not.
 
     Raises
     ------
     ConfigError
         If a place is not there or a glob fits nothing.
     StorageError
-        If an object store does not answer.
+        If a directory cannot be listed, or an object store does not answer.
     """
-    found: set[str] = set()
+    files: set[str] = set()
+    misnamed: set[str] = set()
+
+    def sort_out(path: str, named: bool) -> None:
+        name = path.rsplit("/", 1)[-1]
+        if named or is_named(name, pattern):
+            files.add(path)
+        elif is_misnamed(name, pattern):
+            misnamed.add(path)
+
+    local = Places(sort_out)
     for place in places:
-        found.update(_expand_url(place, pattern) if is_url(place) else _expand_path(place, pattern))
-    return sorted(found)
+        if is_url(place):
+            _look_remote(place, pattern, sort_out)
+        else:
+            local.look(place.removeprefix("file://"))
+    what = "catalog" if pattern in (EPOCHAL_PATTERN, REFERENCE_PATTERN) else "matchfile"
+    near = [path for path in misnamed - files if is_url(path) or not Path(path).is_dir()]
+    return Found(sorted(files), what, sorted(near))
 
 
-def _expand_path(place: str, pattern: str) -> list[str]:
-    path = Path(place.removeprefix("file://")).expanduser()
-    if path.is_dir():
-        return [str(file.absolute()) for file in path.rglob(pattern)]
-    if path.exists() or path.is_symlink():
-        return [str(path.absolute())]
-    matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (Path.glob refuses absolute patterns)
-    if not matches:
-        raise ConfigError(f"{place}: no such file or directory, and no file fits it as a glob")
-    files = [str(match.absolute()) for match in matches if not match.is_dir()]
-    inside = [str(file.absolute()) for match in matches if match.is_dir() for file in match.rglob(pattern)]
-    return files + inside
+def expand(places: Iterable[str], pattern: str) -> list[str]:
+    """Only the files of :func:`find`."""
+    return find(places, pattern).files
 
 
-def _expand_url(place: str, pattern: str) -> Iterator[str]:
+def _look_remote(place: str, pattern: str, found: Callable[[str, bool], None]) -> None:
     url = parse_url(place)
     bucket = connect(url.root)
     if url.key and not place.endswith("/") and _is_object(bucket, url.key):
-        yield str(url)
+        found(str(url), True)
         return
     wanted = url.key.split("/") if url.key else []
     fixed = next((i for i, part in enumerate(wanted) if glob.has_magic(part)), len(wanted))
-    found = False
+    fits = False
     for entry in bucket.entries("/".join(wanted[:fixed])):
         taken = glob_takes(entry.path.split("/"), wanted, pattern)
-        found = found or taken is not None
-        if taken:
-            yield f"{url.root}/{entry.path}"
-    if not found:
+        if taken is not None:
+            fits = True
+            found(f"{url.root}/{entry.path}", taken)
+    if not fits:
         raise ConfigError(f"{place}: no such object or prefix, and no object fits it as a glob")
 
 
@@ -94,7 +132,7 @@ def glob_takes(path: list[str], wanted: list[str], pattern: str) -> bool | None:
     if wanted and _fits_all(path, wanted):
         return True
     if any(_fits_all(path[:i], wanted) for i in range(len(path))):
-        return fnmatch.fnmatchcase(path[-1], pattern)
+        return is_named(path[-1], pattern)
     return None
 
 
@@ -116,7 +154,7 @@ def _is_object(bucket: Remote, key: str) -> bool:
 
 @dataclass(frozen=True)
 class FileContent:
-    """A file in memory, with what identifies its content."""
+    """Content of a file in memory, with what identifies it."""
 
     data: bytes
     sha256: str
@@ -127,8 +165,8 @@ class FileContent:
         return len(self.data)
 
 
-def read_file(source: str, checksum: bool = True) -> FileContent:
-    """Read a whole catalog.
+def read_file(source: str, checksum: bool = True, unpack: bool = True) -> FileContent:
+    """Read a whole catalog, and unpack it if it is gzipped: its content is what counts.
 
     Parameters
     ----------
@@ -136,16 +174,38 @@ def read_file(source: str, checksum: bool = True) -> FileContent:
         Path or URL.
     checksum : bool
         Whether to compute the checksum; without it, it is empty.
+    unpack : bool
+        False for a gzipped file as it is.
 
     Raises
     ------
     CatalogError
-        With code ``unreadable`` or ``too-large``.
+        With code ``unreadable`` or ``too-large``; of a gzipped file ``truncated``, ``damaged`` or ``not-fits``, too.
     StorageError
         If an object store does not answer, which says nothing of the catalog.
     """
     data = _read_url(source) if is_url(source) else _read_path(Path(source))
+    if unpack and data.startswith(_GZIP_MAGIC):
+        data = _unpacked(data)
     return FileContent(data, hashlib.sha256(data, usedforsecurity=False).hexdigest() if checksum else "")
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Content of a gzipped catalog: piece by piece, no more than a catalog has, and no farther if it is not FITS."""
+    content = io.BytesIO()  # which gives away its buffer, and does not copy it
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            while content.tell() <= MAX_CATALOG_BYTES and (part := stream.read(_UNPACKED_AT_ONCE)):
+                if content.tell() == 0 and not part.startswith(FITS_MAGIC):
+                    raise CatalogError("not-fits", f"unpacked, it starts with {part[:9]!r}; expected {FITS_MAGIC!r}")
+                content.write(part)
+    except EOFError:
+        raise CatalogError("truncated", f"the gzip stream breaks off after {len(data)} bytes") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise CatalogError("damaged", f"not a whole gzip stream: {error}") from error
+    if content.tell() > MAX_CATALOG_BYTES:
+        raise CatalogError("too-large", f"unpacked, it has more than {MAX_CATALOG_BYTES} bytes; no catalog has")
+    return content.getvalue()
 
 
 def _read_path(path: Path) -> bytes:

@@ -6,24 +6,18 @@ Nothing that is stored is rewritten, and no stored detection is read: the cost f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.config import ROWS_PER_TASK
 from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
 from ztfmatch.io import log
-from ztfmatch.io.metadata import (
-    ErrorModels,
-    ExposureTable,
-    quality_rules,
-    read_error_models,
-    read_exposure_table,
-)
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.sources import EPOCHAL_PATTERN, expand
+from ztfmatch.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.calibration import ExposureQuality, QualityRule
+from ztfmatch.kernels.calibration import ExposureQuality
+from ztfmatch.operations.auxiliary import Auxiliary, table_notices
 from ztfmatch.operations.common import (
     OperationId,
     Row,
@@ -36,10 +30,10 @@ from ztfmatch.operations.common import (
 from ztfmatch.operations.corrections import Applied, bring, current
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
+from ztfmatch.operations.notices import Notice, misnamed, of_orphans, of_programs, refuse
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.schema.ledger import BAD, GOOD, UNKNOWN
-from ztfmatch.survey import parse_catalog_name
 from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.tasks.match import match_tile
 from ztfmatch.tasks.staging import clear
@@ -63,7 +57,8 @@ class AppendConfig:
         Directory of photometric corrections; by default the set that came into the store last, so that a store stays
         uniform night after night.
     strict : bool
-        Fail if a catalog cannot be used, instead of quarantining it.
+        Fail if a catalog cannot be used, instead of quarantining it; and where else there would be a warning of what
+        was given: a catalog without a program or a row of metadata, a table of no use, a file that is misnamed.
     rows_per_task : int
         Largest number of catalog rows that one task takes.
     note : str, optional
@@ -113,25 +108,8 @@ class AppendReport:
     tiles: int
     bytes: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Auxiliary:
-    """Tables beside the catalogs, read."""
-
-    rules: dict[int, QualityRule]
-    exposures: ExposureTable = field(default_factory=lambda: ExposureTable({}))
-    errors: ErrorModels = field(default_factory=lambda: ErrorModels({}))
-
-    @classmethod
-    def read(cls, config: AppendConfig) -> Auxiliary:
-        """Read the files that the config names."""
-        coefficients = {}
-        for path in config.error_models:
-            coefficients.update(read_error_models(path).coefficients)
-        table = ExposureTable({}) if config.exposures is None else read_exposure_table(config.exposures)
-        rules = quality_rules(config.zp_thresholds, config.quality_rule)
-        return cls(rules, table, ErrorModels(coefficients))
+    warnings: list[Notice]
+    """What may not have been meant so."""
 
 
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:
@@ -151,7 +129,9 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ConfigError
         If a place is not there.
     BadInputError
-        If ``strict`` and a catalog is bad.
+        If ``strict`` and a catalog is bad, or there is something to warn of.
+    MetadataError
+        If a table beside the catalogs cannot be read, or contradicts itself.
     CorrectionsError
         If the directory of corrections is none, or damaged.
     JobFailedError
@@ -162,16 +142,19 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    sources = expand(catalogs, EPOCHAL_PATTERN)
+    places = find(catalogs, EPOCHAL_PATTERN)
+    sources = places.files
     if not sources:
-        raise ConfigError(f"no {EPOCHAL_PATTERN} in {', '.join(catalogs)}")
+        raise ConfigError(places.none_of(EPOCHAL_PATTERN, catalogs))
     auxiliary = Auxiliary.read(config)
-    found, refused = _inspect([_input(source, auxiliary) for source in sources], runner)
+    found, refused = _inspect([auxiliary.input(source) for source in sources], runner)
     work = sort_out(snapshot, found, refused)
     if config.strict and work.quarantined:
         first = work.quarantined[0]
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
     applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
+    notices = misnamed(places) + table_notices(config, auxiliary, sources, found, applied) + of_programs(work)
+    refuse(notices, config.strict)
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
     commit, counts, committed = snapshot.commit, _Counts(), False
     if ledger or work.changes_quarantine:
@@ -193,6 +176,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         counts.tiles,
         counts.bytes,
         watch.seconds,
+        notices + of_orphans(counts.matched, counts.orphans, snapshot.config.radius_arcsec),
     )
 
 
@@ -221,18 +205,6 @@ class _Counts:
     orphans: int = 0
     tiles: int = 0
     bytes: int = 0
-
-
-def _input(source: str, auxiliary: Auxiliary) -> CatalogInput:
-    if not auxiliary.exposures.rows:
-        return CatalogInput(source)
-    try:
-        name = parse_catalog_name(Path(source).name)
-    except ValueError:
-        name = None
-    if name is None or name.fracday is None:
-        return CatalogInput(source)
-    return CatalogInput(source, auxiliary.exposures.find(name.fracday, name.unit.rcid))
 
 
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:

@@ -19,7 +19,7 @@ from ztfmatch.io.hdf5 import h5py
 from ztfmatch.io.matchfiles import PATTERN, Stamp
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.sources import expand
+from ztfmatch.io.sources import Found, find
 from ztfmatch.io.storage import Storage
 from ztfmatch.io.urls import is_url
 from ztfmatch.operations.append import with_counts
@@ -34,6 +34,7 @@ from ztfmatch.operations.importplan import (
 from ztfmatch.operations.init import tiling_of
 from ztfmatch.operations.ledger import KnownExposures, units_since
 from ztfmatch.operations.matchplan import units_with_reference
+from ztfmatch.operations.notices import Notice, misnamed, odd_programs, refuse
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.references import refusal
 from ztfmatch.runner import Job, Runner
@@ -56,7 +57,7 @@ class ImportConfig:
     create : StoreConfig, optional
         Make a store of these settings if there is none.
     strict : bool
-        Fail if a file cannot be used, instead of quarantining it.
+        Fail if a file cannot be used, instead of quarantining it, or there would be a warning.
     rows_per_task : int
         Largest number of epochs that one task takes.
     note : str, optional
@@ -108,6 +109,8 @@ class ImportReport:
     """Epochs that are of another object than in their file, or of none: its match is not this store's."""
     bytes: int
     seconds: float
+    warnings: list[Notice]
+    """What may not have been meant so."""
 
 
 def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportConfig, runner: Runner) -> ImportReport:
@@ -139,12 +142,15 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     config.validate()
     h5py()
     snapshot = _snapshot(storage, config)
-    sources = _expanded(places)
+    looked = _looked(places)
+    sources = looked.files
     found, refused = _inspect(sources, runner)
     work = _sort_out(snapshot, found, refused, len(sources))
     if config.strict and work.refused:
         first = work.refused[0]
         raise BadInputError(f"--strict: {len(work.refused)} bad matchfiles; {first['source']}: {first['reason']}")
+    notices = misnamed(looked) + odd_programs([row for file in work.files for row in file.exposures])
+    refuse(notices, config.strict)
     if snapshot is None and not work.files:
         reason = f"{work.refused[0]['source']}: {work.refused[0]['reason']}"
         raise ConfigError(f"none of {len(sources)} matchfiles can be used, no store was made; {reason}")
@@ -169,6 +175,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
         done.moved,
         done.bytes,
         watch.seconds,
+        notices,
     )
 
 
@@ -182,14 +189,14 @@ def _snapshot(storage: Storage, config: ImportConfig) -> SnapshotFiles | None:
         raise StoreNotFoundError(f"{error}, or of the matchfiles with --create") from None
 
 
-def _expanded(places: Sequence[str]) -> list[str]:
+def _looked(places: Sequence[str]) -> Found:
     for place in places:
         if is_url(place) and not place.startswith("file://"):
             raise ConfigError(f"{place}: matchfiles are read from local disks only: copy them first")
-    sources = expand(places, PATTERN)
-    if not sources:
-        raise ConfigError(f"no {PATTERN} in {', '.join(places)}")
-    return sources
+    looked = find(places, PATTERN)
+    if not looked.files:
+        raise ConfigError(looked.none_of(PATTERN, places))
+    return looked
 
 
 def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:

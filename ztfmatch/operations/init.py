@@ -11,7 +11,7 @@ import numpy as np
 from ztfmatch.config import StoreConfig
 from ztfmatch.errors import BadInputError, ConfigError, StoreExistsError
 from ztfmatch.io import log
-from ztfmatch.io.sources import REFERENCE_PATTERN, expand
+from ztfmatch.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling, adaptive_tiling
 from ztfmatch.operations.common import (
@@ -22,6 +22,7 @@ from ztfmatch.operations.common import (
     tiles_of_footprint,
     write_rows,
 )
+from ztfmatch.operations.notices import Notice, misnamed, refuse
 from ztfmatch.operations.references import inspect_all, reference_input
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
@@ -42,6 +43,8 @@ class InitReport:
     bytes: int
     quarantined: list[Row]
     seconds: float
+    warnings: list[Notice]
+    """What may not have been meant so."""
 
 
 def init_store(
@@ -58,23 +61,26 @@ def init_store(
     config : StoreConfig
     runner : Runner
     strict : bool
-        Fail if a reference cannot be used, instead of quarantining it.
+        Fail if a reference cannot be used, instead of quarantining it, or a file that looks like one is misnamed.
 
     Raises
     ------
     ConfigError
         If no usable reference is found.
     BadInputError
-        If ``strict`` and a reference is bad.
+        If ``strict`` and a reference is bad or misnamed.
     StoreExistsError
         If there is a store made of other references, or something that is no store.
     """
     watch = Stopwatch()
     config.validate()
     log.check_free(storage)
-    sources = expand(references, REFERENCE_PATTERN)
+    places = find(references, REFERENCE_PATTERN)
+    sources = places.files
     if not sources:
-        raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
+        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
+    notices = misnamed(places)
+    refuse(notices, strict)
     found, quarantined = inspect_all(sources, runner)
     if quarantined and strict:
         raise BadInputError(
@@ -87,7 +93,7 @@ def init_store(
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
     log.create_store(storage, config)
     if log.commit_numbers(storage):
-        return _already_done(storage, operation_id, watch)
+        return _already_done(storage, operation_id, watch, notices)
     tiling = tiling_of(found, config)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
@@ -112,7 +118,7 @@ def init_store(
     clear(storage, operation_id)
     return InitReport(
         storage.root, commit.number, False, len(rows), objects, len(tiling.tiles), sum(f.size for f in files),
-        refused, watch.seconds,
+        refused, watch.seconds, notices,
     )  # fmt: skip
 
 
@@ -124,14 +130,14 @@ def _only(row: Row, names: Sequence[str]) -> Row:
     return {name: row[name] for name in names}
 
 
-def _already_done(storage: Storage, operation_id: str, watch: Stopwatch) -> InitReport:
+def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices: list[Notice]) -> InitReport:
     first = log.read_commit(storage, 0)
     if first.operation_id != operation_id:
         raise StoreExistsError(f"{storage.root} is a store already, made of other references: choose another place")
     counts, tiling = first.counts, log.read_tiling(storage, first.tiling)
     return InitReport(
         storage.root, 0, True, counts["references"], counts["objects"], len(tiling.tiles),
-        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds,
+        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds, notices,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from ztfmatch.survey import Unit
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
 
-_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "filename", "sha256"]
+_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Sorted:
     new: list[Row]
     """Ledger rows to take in, in order of exposureid."""
     known: int
+    other_program: list[str]
+    """Sources of those of the known whose program is told now, and is another than before."""
     quarantined: list[Row]
     """Refused in this run, whether or not they were before."""
     quarantine_rows: list[Row]
@@ -84,11 +86,14 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
     seen = _Seen(_ledger_near(snapshot, found))
     new: list[Row] = []
     known = 0
+    other_program: list[str] = []
     quarantined = list(refused)
     for row in sorted(found, key=lambda row: (row["exposureid"], row["source"])):
         same = seen.same_exposure(row)
         if same is not None and same["sha256"] == row["sha256"]:
             known += 1
+            if row["programid"] not in (None, same["programid"]):
+                other_program.append(row["source"])
         elif same is not None:
             quarantined.append(
                 _refusal(row, "conflict", f"the exposure is known from {same['filename']}, other content")
@@ -101,7 +106,7 @@ def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Ro
             seen.add(row)
             new.append(row)
     rows, removed = quarantine_change(snapshot, quarantined, found)
-    return Sorted(new, known, quarantined, rows, removed)
+    return Sorted(new, known, other_program, quarantined, rows, removed)
 
 
 class KnownExposures:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row
 from ztfmatch.schema import QUARANTINE
+from ztfmatch.survey import plain_name
 
 _OTHER_CONTENT: Final = ("conflict", "duplicate")
 """Refused for what else is in the store, not for what the file is."""
@@ -25,17 +26,17 @@ def quarantine_change(
         Refused now.
     found : sequence of Row
         Usable: with ``source`` and ``filename``. A usable catalog clears the entry of its source, and that of an
-        unusable file of the same name elsewhere, which it replaces.
+        unusable file of the same name elsewhere, or gzipped, which it replaces.
     """
     stored: list[Row] = snapshot.read(QUARANTINE.name).to_pylist()
     before = {row["source"]: _content(row) for row in stored}
     refused = {row["source"] for row in quarantined}
     accepted = [row for row in found if row["source"] not in refused]
-    sources, names = ({row[column] for row in accepted} for column in ("source", "filename"))
+    sources, names = {row["source"] for row in accepted}, {plain_name(row["filename"]) for row in accepted}
     mended = {
         row["source"]
         for row in stored
-        if row["source"] in sources or (row["filename"] in names and row["code"] not in _OTHER_CONTENT)
+        if row["source"] in sources or (plain_name(row["filename"]) in names and row["code"] not in _OTHER_CONTENT)
     }
     fresh = {row["source"]: row for row in quarantined if before.get(row["source"]) != _content(row)}
     stale = (mended - refused) | (set(before) & set(fresh))

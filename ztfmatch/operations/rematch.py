@@ -14,11 +14,12 @@ from ztfmatch.errors import BadInputError, CommitConflictError, ConfigError, Job
 from ztfmatch.io import log
 from ztfmatch.io.parquet import DataFile
 from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.sources import REFERENCE_PATTERN, expand
+from ztfmatch.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
 from ztfmatch.operations.ledger import units_since
+from ztfmatch.operations.notices import Notice, misnamed, refuse
 from ztfmatch.operations.quarantine import quarantine_change
 from ztfmatch.operations.recounts import recount_tasks
 from ztfmatch.operations.references import inspect_all, refusal
@@ -118,6 +119,8 @@ class RematchReport:
     tiles: int
     bytes: int
     seconds: float
+    warnings: list[Notice]
+    """What may not have been meant so."""
 
 
 def rematch(
@@ -150,9 +153,12 @@ def rematch(
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    sources = expand(references, REFERENCE_PATTERN)
+    places = find(references, REFERENCE_PATTERN)
+    sources = places.files
     if not sources:
-        raise ConfigError(f"no {REFERENCE_PATTERN} in {', '.join(references)}")
+        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
+    notices = misnamed(places)
+    refuse(notices, config.strict)
     found, quarantined = inspect_all(sources, runner)
     rows, known, refused = _sort_out(snapshot, found)
     quarantined += refused
@@ -180,6 +186,7 @@ def rematch(
         len(plan.tiles),
         done.bytes,
         watch.seconds,
+        notices,
     )
 
 

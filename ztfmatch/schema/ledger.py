@@ -37,8 +37,8 @@ _FOOTPRINT: Final = (
 FILE: Final = (
     Column("filename", pa.string(), "", "Name of the file", "file system"),
     Column("source", pa.string(), "", "Where it was read from", "file system"),
-    Column("size", pa.int64(), "byte", "Size of the file", "file system"),
-    Column("sha256", pa.string(), "", "Checksum of the file, hexadecimal", "computed"),
+    Column("size", pa.int64(), "byte", "Size of its content, unpacked if the file is gzipped", "file system"),
+    Column("sha256", pa.string(), "", "Checksum of its content, hexadecimal", "computed"),
 )
 
 COMMIT: Final = Column("commit", pa.int64(), "", "The commit that took it in", "store")
@@ -88,7 +88,15 @@ EXPOSURES: Final = Table(
         *unit_columns("header, else file name"),
         Column("obsmjd", pa.float64(), "day", "Start of the exposure, MJD (UTC)", "OBSMJD", bounds=True),
         Column("exptime", pa.float64(), "s", "Exposure time; null means that 30 s were assumed", "EXPTIME", True),
-        Column("programid", pa.int8(), "", "1 public, 2 partnership, 3 Caltech", "PROGRMID", True),
+        Column(
+            "programid",
+            pa.int8(),
+            "",
+            "1 public, 2 partnership, 3 Caltech; -1 and others as the file has them; null where it has none or one "
+            "beyond -128..127: in no release",
+            "PROGRMID",
+            True,
+        ),
         Column("magzp", pa.float64(), "mag", "Zero point; only matchfiles may lack it", "MAGZP", True),
         Column("magzpunc", pa.float64(), "mag", "Its uncertainty", "MAGZPUNC", True),
         Column("magzprms", pa.float64(), "mag", "RMS of its residuals", "MAGZPRMS", True),

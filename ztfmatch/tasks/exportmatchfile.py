@@ -87,7 +87,7 @@ class _Exposures:
         self.mid_mjd = kernel.mid_exposure(obsmjd, np.array(exptime, np.float64))
         expids = [expid_of_mjd(row["obsmjd"]) if row["expid"] is None else row["expid"] for row in self._ledger]
         self.expid = np.array(expids, np.uint32)
-        self.programid = np.array([row["programid"] or 0 for row in self._ledger], np.uint16)
+        self.programid = np.array([row["programid"] or 0 for row in self._ledger], np.int16).view(np.uint16)
         self.errors = next(({n: row[n] for n in layout.ERROR_MODEL} for row in self._ledger[::-1]), {})
         self.maglimit = [row["maglimit"] for row in self._ledger if row["maglimit"] is not None]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ztfmatch.schema.ledger import CATALOG
 from ztfmatch.survey import MAX_SOURCEID
 
 Row = dict[str, Any]
+
+ODD_PROGRAM: Final = "odd_program"
+"""Key of a ledger row, of no column: what a catalog says in place of a program that the ledger holds."""
 
 _COARSEN_BITS = 4
 """Seeds are counted on pixels two orders above the fine ones."""
@@ -46,7 +50,8 @@ def inspect_epochal(task: InspectTask) -> dict[str, list[Row]]:
     Returns
     -------
     dict
-        ``exposures``: rows of the ledger without what the match adds; ``quarantined``: rows of the quarantine.
+        ``exposures``: rows of the ledger without what the match adds, and ODD_PROGRAM where that is; ``quarantined``:
+        rows of the quarantine.
     """
     found: dict[str, list[Row]] = {"exposures": [], "quarantined": []}
     for catalog in task.catalogs:
@@ -76,18 +81,18 @@ def inspect_references(task: InspectTask) -> dict[str, list[Row]]:
 
 
 def quarantine_row(source: str, error: CatalogError) -> Row:
-    """Row of the quarantine, without the commit."""
+    """Row of the quarantine, without the commit; size and checksum are of the packed file if it cannot be unpacked."""
     row: Row = {
         "code": error.code,
         "reason": error.message,
         "source": source,
         "filename": source.rsplit("/", 1)[-1],
     }
-    try:
-        content = read_file(source)
-        return {**row, "size": content.size, "sha256": content.sha256}
-    except CatalogError:
-        return {**row, "size": None, "sha256": None}
+    for unpack in (True, False):
+        with contextlib.suppress(CatalogError):
+            content = read_file(source, unpack=unpack)
+            return {**row, "size": content.size, "sha256": content.sha256}
+    return {**row, "size": None, "sha256": None}
 
 
 def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
@@ -97,8 +102,16 @@ def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
     return (~(not_finite | outside) if nan + out else None), nan, out
 
 
+def _check_sourceids(columns: Columns) -> None:
+    """They are the last digits of objectids and transientids."""
+    ids = columns["sourceid"]
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
+        raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
+
+
 def _ledger_row(catalog: EpochalCatalog) -> Row:
     columns = decode(catalog.records)
+    _check_sourceids(columns)
     usable, nan, out = usable_columns(columns)
     return {
         "exposureid": catalog.exposureid,
@@ -107,6 +120,7 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
         "obsmjd": catalog.obsmjd,
         "magzp": catalog.magzp,
         **catalog.metadata,
+        **({} if catalog.odd_program is None else {ODD_PROGRAM: catalog.odd_program}),
         "origin": CATALOG,
         **_footprint(columns, usable),
         "nrows": len(catalog.records),
@@ -122,6 +136,7 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
     columns = decode(catalog.records)
     usable, nan, out = usable_columns(columns)
     ids = columns["sourceid"]
+    _check_sourceids(columns)
     if usable is not None:
         row = int(np.argmin(usable))
         raise CatalogError(
@@ -129,8 +144,6 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
             f"{nan} positions are not finite and {out} are out of range, first that of sourceid {ids[row]}: "
             f"ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
         )
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
-        raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
     fine = fine_pixels(columns["ra"], columns["dec"])
     pixels, counts = np.unique(fine >> _COARSEN_BITS, return_counts=True)
     return {

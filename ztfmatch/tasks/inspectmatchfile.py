@@ -8,16 +8,21 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.errors import CatalogError
+from ztfmatch.io.catalogs import PROGRAMS
 from ztfmatch.io.matchfiles import Batch, Matchfile, Stamp, checksum, open_matchfile
 from ztfmatch.kernels import matchfile as kernel
 from ztfmatch.kernels.rows import Columns, digest, position_faults
 from ztfmatch.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vectors
 from ztfmatch.kernels.tiling import fine_pixels
+from ztfmatch.schema import EXPOSURES, MATCHFILES, REFERENCES
 from ztfmatch.schema import matchfile as layout
 from ztfmatch.schema.ledger import BAD, GOOD, MATCHFILE, UNKNOWN
+from ztfmatch.schema.types import Table
 from ztfmatch.survey import DEFAULT_EXPTIME_S, MAX_NAME_LAG_DAY, exposureid_of, fracday_of_expid, mjd_of_fracday
+from ztfmatch.tasks.inspect import ODD_PROGRAM
 
 Row = dict[str, Any]
 
@@ -70,7 +75,19 @@ def _inspected(source: str) -> Row:
         row = {**unit, **file.attributes, **counts, "nexposures": len(exposures), **identity}
     if Stamp.of(source) != stamp:
         raise CatalogError("changed", "its content changed while it was read; run again")
+    for table, rows in ((MATCHFILES, [row]), (REFERENCES, [reference]), (EXPOSURES, exposures)):
+        _check_storable(table, rows)
     return {"matchfile": row, "reference": reference, "exposures": exposures, "stamp": [stamp.size, stamp.changed_ns]}
+
+
+def _check_storable(table: Table, rows: list[Row]) -> None:
+    """Refuse values that a column cannot hold now, since the commit of all files would fail by them."""
+    for column in table.columns:
+        try:
+            pa.array([row.get(column.name) for row in rows], column.type)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise CatalogError("layout", f"{column.name}: {reason}; expected {column.type}") from None
 
 
 class _Inspection:
@@ -141,6 +158,7 @@ class _Inspection:
             times = f"mjd {seen['firstmjd']} and {seen['lastmjd']}"
             raise CatalogError("contradiction", f"exposure {seen['expid']} has {times}; expected one time")
         fracday = about.pop("fracday")
+        about |= _program(about["programid"])
         if fracday is None:
             fracday = fracday_of_expid(seen["expid"])
         return {
@@ -244,6 +262,12 @@ def _check_keys(rows: list[Row]) -> None:
         other = seen.setdefault(row["exposureid"], row["expid"])
         if other != row["expid"]:
             raise CatalogError("contradiction", f"exposures {other} and {row['expid']} have the same fracday")
+
+
+def _program(said: int) -> Row:
+    """A program of 16 bits as the ledger has it, which knows -1: 65535; without, ODD_PROGRAM is what it was."""
+    number = said - 2**16 if said >= 2**15 else said
+    return {"programid": number} if number in PROGRAMS else {"programid": None, ODD_PROGRAM: str(said)}
 
 
 def _known(value: Any) -> Any:
