@@ -71,7 +71,7 @@ def log10(x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def exp(x: float) -> float:
-    """Exponential function."""
+    """Exponential function; infinite from 709 on, 0 below -745."""
     if not -745.0 < x < 709.0:
         return x + x if x != x else (np.inf if x > 0.0 else 0.0)
     k = math.floor(_INVERSE_LN2 * x + 0.5)
