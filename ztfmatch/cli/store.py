@@ -202,7 +202,8 @@ def transients(store: str, note: str | None, resources: Resources, as_json: bool
 
     A transient is made of detections of a unit that are no object's and recur at a place: linked over exposures within
     the match radius. One whose detections lie within the radius of a seed, and lost to a nearer one, is beside that
-    object. Only tiles with new orphans are worked on; a transient keeps its id whatever is appended. 'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
+    object. Only tiles with new orphans are worked on; a transient keeps its id whatever is appended.
+    'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
 
     \b
     Examples:
