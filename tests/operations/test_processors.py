@@ -34,6 +34,38 @@ def old_processor() -> dict[str, str]:
     }
 
 
+KERNELS = """
+import hashlib
+import numpy as np
+from ztfmatch.kernels import calibration, sphere
+rng = np.random.default_rng(0)
+xyz = sphere.unit_vectors(rng.uniform(0.0, 360.0, 20000), rng.uniform(-90.0, 90.0, 20000))
+mag, flux = (rng.uniform(*limits, 20000).astype(np.float32) for limits in ((10.0, 22.0), (1.0, 1e6)))
+of_kernels = {
+    "positions": sphere.lonlats_of(xyz),
+    "caps": [sphere.lonlat_of(sphere.enclosing_cap(part)[0]) for part in 0.01 * xyz[:3000].reshape(-1, 10, 3) + 0.5],
+    "separations": sphere.arcsec_of_chord2(rng.uniform(0.0, 1e-9, 20000)),
+    "magnitudes": calibration.unrounded_magnitudes(flux, np.full(20000, 26.0)),
+    "errors": calibration.model_errors(mag, np.array([0.02, -5e-4, 1.7e-9, -4.4e-18])),
+    "light": calibration.light_days(xyz, np.array([0.003, -0.004, 0.002])),
+}
+for name, values in of_kernels.items():
+    print(name, hashlib.sha256(np.asarray(values).tobytes()).hexdigest())
+"""
+
+
+def test_kernels_are_equal_to_the_bit_on_an_older_processor() -> None:
+    """Before they are rounded to what is stored, which hides a last bit but for one of many million values."""
+    here, there = (
+        subprocess.run(
+            [sys.executable, "-c", KERNELS], env={**os.environ, **env}, capture_output=True, text=True, check=True
+        ).stdout
+        for env in ({}, old_processor())
+    )
+    assert len(here.splitlines()) == 6
+    assert here == there
+
+
 def digests(sky: Path, place: Path, environment: dict[str, str]) -> dict[str, str]:
     """What a process in this environment makes."""
     command = [sys.executable, str(Path(__file__).with_name("processor_store.py")), str(sky), str(place)]
