@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.kernels.sphere import unit_vectors
-from ztfmatch.kernels.transients import Groups, link_detections
+from ztfmatch.kernels.transients import Groups, link_detections, most_frequent
 
 ARCSEC = 1.0 / 3600.0
 RADIUS = 1.5
@@ -120,3 +122,13 @@ def test_link_detections_of_one_exposure_makes_no_transient() -> None:
 def test_link_detections_radius_not_positive_raises() -> None:
     with pytest.raises(ValueError, match=r"radius 0.0 arcsec must be positive"):
         link_detections(np.zeros((0, 3)), np.zeros(0, np.int32), np.zeros(0, bool), 0.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=40))
+def test_most_frequent_equals_a_plain_count(rows: list[tuple[int, int]]) -> None:
+    group, ids = (np.array([row[i] for row in rows], np.int64) for i in range(2))
+    found, counts = most_frequent(group, ids, 6)
+    for number in range(6):
+        lost = Counter(i for of, i in rows if of == number and i)
+        most = max(lost, key=lambda i: (lost[i], -i), default=0)
+        assert (found[number], counts[number]) == (most, sum(lost.values()))

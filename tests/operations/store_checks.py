@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def check_lineage(storage: Storage, model: Model, number: int) -> None:
         if commit not in model.lineage:
             assert commit == number
             model.lineage[commit] = expected_lineage(storage, model, matched, commit)
-        _assert_links(told[matched], model.lineage[commit])
+        assert_links(told[matched], model.lineage[commit])
 
 
 def expected_lineage(storage: Storage, model: Model, matched: int, commit: int) -> dict[tuple[int, int], Link]:
@@ -115,11 +116,13 @@ def expected_lineage(storage: Storage, model: Model, matched: int, commit: int) 
     return found
 
 
-def _assert_links(rows: dict[tuple[int, int], dict[str, Any]], expected: dict[tuple[int, int], Link]) -> None:
+def assert_links(rows: dict[tuple[int, int], dict[str, Any]], expected: dict[tuple[int, int], Link]) -> None:
     told, kinds = ({(*key, row["kind"]) for key, row in rows.items()}, {(*k, link[0]) for k, link in expected.items()})
     assert told == kinds, (told - kinds, kinds - told)
-    for key, (_, *numbers, away) in expected.items():
+    for key, (_, *numbers, where, away) in expected.items():
         row = rows[key]
+        places = tuple(row[name] for name in ("ninobjects", "nintransients", "norphaned"))
+        assert places == (where or (None,) * 3), (key, row)
         got = [row["nshared"], row["fractionold"], row["fractionnew"]]
         assert [value or 0 for value in got] == pytest.approx([value or 0 for value in numbers], rel=1e-6), (key, row)
         if away is not None:
@@ -168,6 +171,7 @@ def check_transients(storage: Storage, model: Model, number: int) -> None:
     if not ungrouped_tiles(open_snapshot(storage, number)):
         assert groups == expected_groups(storage, number)
         _check_transient_statistics(storage, model, number, groups)
+        _check_besides(storage, model, number, groups)
 
 
 def _check_transient_statistics(
@@ -181,6 +185,18 @@ def _check_transient_statistics(
     expected = statistics_from_scratch(epochs, sorted(groups), public(content["exposures"]))
     for row in open_snapshot(storage, number).read("transients").to_pylist():
         _assert_row(row, expected[row["transientid"]])
+
+
+def _check_besides(
+    storage: Storage, model: Model, number: int, groups: Mapping[int, Iterable[tuple[int, int]]]
+) -> None:
+    """Each is beside the object that most of its detections lost to."""
+    rows = model.content(number)["orphans"].to_pylist()
+    nearest = {(row["exposureid"], row["sourceid"]): row["nearestid"] for row in rows}
+    for row in open_snapshot(storage, number).read("transients").to_pylist():
+        lost = Counter(nearest[key] for key in groups[row["transientid"]] if nearest[key] is not None)
+        most = max(lost, key=lambda objectid: (lost[objectid], -objectid), default=None)
+        assert (row["besideid"], row["nbeside"]) == (most, sum(lost.values()))
 
 
 def named_files(store: Path, oldest: int, newest: int) -> set[str]:

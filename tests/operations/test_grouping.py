@@ -154,15 +154,30 @@ def test_transient_has_mean_position_and_statistics_of_its_detections(tmp_path: 
         np.testing.assert_allclose(row["separation"], apart, atol=1e-6)
 
 
-def test_orphans_that_lost_to_a_nearer_detection_or_wait_for_a_reference_are_no_transients(tmp_path: Path) -> None:
+def test_orphans_that_lost_to_a_nearer_detection_are_a_transient_beside_the_object(tmp_path: Path) -> None:
+    """Without any regeneration; one that is beside it in part says in how many exposures, one apart has no object."""
     seed = rows_at([CENTRE[0]], [CENTRE[1]])
-    twice = rows_at([CENTRE[0]] * 2, [CENTRE[1], CENTRE[1] + 0.5 * ARCSEC])
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, seed)])
-    append(storage, [epochal_file(tmp_path, twice, night) for night in range(3)])
-    append(storage, [epochal_file(tmp_path, twice, night + 10, OTHER) for night in range(3)])
+    for night, north in enumerate((1.4, 1.55, 1.6, 1.45)):
+        places = CENTRE[1] + np.array([0.0, -0.9, north, 30.0]) * ARCSEC
+        append(storage, [epochal_file(tmp_path, rows_at([CENTRE[0]] * 4, places), night)])
     store = ztfmatch.Store(storage)
     store.update_transients()
-    assert store.snapshot().table("orphans")["reason"].to_pylist().count("nearer_detection") == 3
+    assert groups_of(storage) == expected_groups(storage)
+    objectid = store.snapshot().table("objects")["objectid"][0].as_py()
+    rows = store.snapshot().table("transients").to_pylist()
+    said = {round((row["dec"] - CENTRE[1]) / ARCSEC, 1): (row["nobs"], row["besideid"], row["nbeside"]) for row in rows}
+    assert said == {-0.9: (4, objectid, 4), 1.5: (4, objectid, 2), 30.0: (4, None, 0)}
+    assert store.snapshot().status.transients == "up to date"
+    assert store.verify(deep=True).passed
+
+
+def test_orphans_that_wait_for_a_reference_are_no_transients(tmp_path: Path) -> None:
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([CENTRE[0]], [CENTRE[1]]))])
+    rows = rows_at([CENTRE[0]] * 2, [CENTRE[1], CENTRE[1] + 0.5 * ARCSEC])
+    append(storage, [epochal_file(tmp_path, rows, night, OTHER) for night in range(3)])
+    store = ztfmatch.Store(storage)
+    store.update_transients()
     assert groups_of(storage) == {}
     assert store.snapshot().status.transients == "up to date"
 
@@ -300,6 +315,27 @@ def test_verify_finds_a_transient_of_other_detections(tmp_path: Path, monkeypatc
     assert set(failed) == {"transients"}
     assert 0 < failed["transients"].violations < failed["transients"].checked
     assert str(failed["transients"].example).startswith("transient ")
+
+
+@pytest.mark.parametrize("of_whom", ["none", "another"])
+def test_verify_finds_a_transient_beside_a_wrong_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_whom: str
+) -> None:
+    from ztfmatch.tasks import transients
+
+    real = transients.most_frequent
+
+    def careless(group: np.ndarray, ids: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+        found, counts = real(group, ids, groups)
+        return (found * 0, counts) if of_whom == "none" else (found + (found > 0), counts)
+
+    monkeypatch.setattr(transients, "most_frequent", careless)
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([CENTRE[0]], [CENTRE[1]]))])
+    twice = rows_at([CENTRE[0]] * 2, [CENTRE[1], CENTRE[1] + 0.5 * ARCSEC])
+    append(storage, [epochal_file(tmp_path, twice, night) for night in range(3)])
+    ztfmatch.Store(storage).update_transients()
+    (failed,) = (check for check in ztfmatch.Store(storage).verify().checks if not check.passed)
+    assert (failed.check, failed.violations) == ("transients", 1)
 
 
 def test_exposure_of_a_date_that_no_transientid_tells_is_named(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def groups_of(storage: Storage, number: int | None = None) -> dict[int, frozense
 
 
 def expected_groups(storage: Storage, number: int | None = None) -> dict[int, frozenset[Key]]:
-    """Transients as README describes them, over all pairs of orphans without a seed."""
-    orphans = [row for row in table(storage, "orphans", number).to_pylist() if row["reason"] == "no_seed"]
+    """Transients as README describes them, over all pairs of orphans of units with a reference."""
+    orphans = [row for row in table(storage, "orphans", number).to_pylist() if row["reason"] != "no_reference"]
     ledger = {row["exposureid"]: row for row in table(storage, "exposures", number).to_pylist()}
 
     def order(row: dict[str, int]) -> tuple[float, ...]:

@@ -98,8 +98,9 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
     """Say what became of retired objects of a STORE.
 
     One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
-    magnitude difference and the detections that they share. With --plot the lightcurve of each --objectid, which must
-    be retired, is drawn beside that of the object that took its place.
+    magnitude difference, the epochs that they share, and how many of the old one's are of objects, of transients and
+    orphans alone now. With --plot the lightcurve of each --objectid, which must be retired, is drawn beside that of the
+    object that took its place.
 
     \b
     Examples:

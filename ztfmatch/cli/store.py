@@ -207,9 +207,10 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
 def transients(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
     """Group the orphans of a STORE into transients.
 
-    A transient is made of detections of a unit that no seed is near to, and that recur at a place: linked over
-    exposures within the match radius. Only tiles with new orphans are worked on; a transient keeps its id whatever is
-    appended. 'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
+    A transient is made of detections of a unit that are no object's and recur at a place: linked over exposures within
+    the match radius. One whose detections lie within the radius of a seed, and lost to a nearer one, is beside that
+    object. Only tiles with new orphans are worked on; a transient keeps its id whatever is appended.
+    'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.tiling import Tile, Tiling
 
 FORMAT: Final = "ztfmatch-store"
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 
 
 @dataclass(frozen=True)

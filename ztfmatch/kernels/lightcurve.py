@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.kernels.elementary import log10
 from ztfmatch.kernels.ranks import Float64s, Int64s, jit
+from ztfmatch.kernels.sphere import sincos_degrees
 
 Float32s = npt.NDArray[np.float32]
 Float3 = tuple[float, float, float]
@@ -27,7 +29,7 @@ _LAST_POINTS: Final = 30
 def position_rms(ra: Float64s, dec: Float64s, good: Int64s, n: int) -> float:
     """Return the RMS distance from the mean position in degrees, on the plane tangent at the first epoch."""
     ra_0, dec_0 = ra[good[0]], dec[good[0]]
-    sin_0, cos_0 = math.sin(math.radians(dec_0)), math.cos(math.radians(dec_0))
+    sin_0, cos_0 = sincos_degrees(dec_0)
     sum_x, sum_y, sum_xx, sum_yy = 0.0, 0.0, 0.0, 0.0
     for j in range(n):
         i = good[j]
@@ -55,8 +57,8 @@ def _tangent_offset(ra_difference: float, dec_difference: float, sin_0: float, c
         sin_d = d * (1.0 - dd / 6.0 * (1.0 - dd / 20.0))
         cos_d = 1.0 - dd / 2.0 * (1.0 - dd / 12.0 * (1.0 - dd / 30.0))
     else:
-        sin_a, versine_a = math.sin(a), 2.0 * math.sin(a / 2.0) ** 2
-        sin_d, cos_d = math.sin(d), math.cos(d)
+        sin_a, versine_a = sincos_degrees(ra_difference)[0], 2.0 * sincos_degrees(ra_difference / 2.0)[0] ** 2
+        sin_d, cos_d = sincos_degrees(dec_difference)
     cos_dec = cos_0 * cos_d - sin_0 * sin_d
     return cos_dec * sin_a, sin_d + cos_dec * sin_0 * versine_a
 
@@ -69,9 +71,9 @@ def mean_uncalibrated(psfflux: Float32s, good: Int64s, n: int) -> float:
         flux = psfflux[good[j]]
         product *= flux if flux > 0.0 else np.nan
         if product > 1e200 or product < 1e-200:
-            total += math.log10(product)
+            total += log10(product)
             product = 1.0
-    return -2.5 * (total + math.log10(product)) / n
+    return float(-2.5 * (total + log10(product)) / n)
 
 
 @jit

@@ -1,15 +1,21 @@
-"""What became of each object when its unit's reference was regenerated, from where its detections went.
+"""What became of each object when its unit's reference was regenerated, from where its epochs went.
 
-Every detection is *attributed* to the seed that is nearest within the radius, whether it became that seed's epoch or
-lost to a nearer detection of its exposure. Old and new objects are linked if at least half of what is attributed to one
-of them is attributed to the other too: so the two detections of a blend that the old reference held as one source, of
-which one an exposure lost, still say that it split. An object without detections is linked to the nearest of the other
-generation within the radius.
+An object is its lightcurve, so it lives on where its epochs are. It is linked to what has at least half of them now;
+and, where it was divided, to each object that has at least a quarter of them and consists of them by half or more, if
+all of these together have half. Where its successors have less than half of its epochs it is lost, and what is told
+of it is how many are epochs of any objects now, detections of transients, and orphans alone. A detection that had lost
+to a nearer one was no epoch, and says nothing.
 
-Transients are among the old and the new ones, told by their ids above MAX_OBJECTID; the detections of a transient are
-attributed to it; one that had only lost to a nearer one leaves no object for it. An object is linked to a transient
-only by half of what is attributed to the object: a few epochs that it lost are no successor. It is lost if no object
-succeeds it; what happened between objects is told by their links alone. A transient that stays what it is has no row.
+A link is 'split' if the old one has several, 'merged' if another link brings the new one a quarter or more of its
+epochs: a few strays of a neighbour change nobody's kind.
+
+An object without a single epoch can be told by its place alone. It is linked to the nearest object of the other
+generation within the radius, if that has no link by epochs, and has it for its nearest too. So it has no part in what
+is said of objects that were detected.
+
+Transients are among the old and the new ones, told by their ids above MAX_OBJECTID; their detections are their epochs.
+An object is linked to a transient only by half of its epochs, and is lost if no object succeeds it; what happened
+between objects is told by their links alone. A transient that stays what it is has no row.
 """
 
 from __future__ import annotations
@@ -33,60 +39,53 @@ SAME, MOVED, SPLIT, MERGED, LOST, NEW = range(len(LINEAGE_KINDS))
 """Kinds, as numbers."""
 
 LINKED_FRACTION: Final = 0.5
-"""Part of the detections attributed to an object that makes a link."""
+"""Part of an object's epochs that makes a link."""
+
+PART_FRACTION: Final = 0.25
+"""Part of an object's epochs below which they are strays: they make it neither split nor merged."""
 
 
 @dataclass(frozen=True)
 class Flows:
-    """How many detections went from which old to which new object, shape (N,) each; each pair once.
+    """How many detections went from which old to which new object or transient, shape (N,) each; each pair once.
 
-    Id 0 stands for none.
+    Id 0 stands for none: the detection was, or is, an orphan alone.
     """
 
     old: Ids
     new: Ids
-    attributed: Ids
-    """Detections attributed to both."""
-    left: Ids
-    """Those of them that were epochs of the old one."""
-    arrived: Ids
-    """Those of them that are epochs of the new one."""
-    shared: Ids
-    """Those of them that are both."""
+    count: Ids
 
 
-def count_flows(old: Ids, new: Ids, was_epoch: Mask, is_epoch: Mask) -> Flows:
-    """Count detections by the pair of objects that they were and are attributed to.
+def count_flows(old: Ids, new: Ids) -> Flows:
+    """Count detections by the pair of objects that they were and are epochs of.
 
     Parameters
     ----------
     old, new : int64 ndarray, shape (N,)
-        Objectid that each detection was, and is, attributed to; 0 for none. Fastest where rows of one pair follow
-        each other.
-    was_epoch, is_epoch : bool ndarray, shape (N,)
-        Whether it was, and is, an epoch of that object.
+        Id of what each detection was, and is, an epoch of; 0 for none. Fastest where rows of one pair follow each
+        other.
     """
-    if not len(old):
-        return add_flows()
-    starts = np.flatnonzero(np.concatenate([[True], (old[1:] != old[:-1]) | (new[1:] != new[:-1])]))
-    lengths = np.diff(np.append(starts, len(old)))
-    sums = [np.add.reduceat(part.astype(np.int64), starts) for part in (was_epoch, is_epoch, was_epoch & is_epoch)]
-    return add_flows(Flows(old[starts], new[starts], lengths, *sums))
+    starts = _starts(old, new)
+    return add_flows(Flows(old[starts], new[starts], np.diff(np.append(starts, len(old)))))
 
 
 def add_flows(*parts: Flows) -> Flows:
     """The sum of several counts, or of none, by old, then new object."""
     none = np.zeros(0, np.int64)
-    old, new, *counts = (
+    old, new, count = (
         np.concatenate([none, *(getattr(part, name) for part in parts)]) for name in Flows.__dataclass_fields__
     )
     order = np.lexsort((new, old))
-    old, new = old[order], new[order]
-    starts = np.flatnonzero(
-        np.concatenate([np.ones(min(len(old), 1), bool), (old[1:] != old[:-1]) | (new[1:] != new[:-1])])
-    )
-    sums = (np.add.reduceat(count[order], starts) if len(starts) else count for count in counts)
-    return Flows(old[starts], new[starts], *sums)
+    old, new, count = old[order], new[order], count[order]
+    starts = _starts(old, new)
+    return Flows(old[starts], new[starts], np.add.reduceat(count, starts) if len(starts) else count)
+
+
+def _starts(old: Ids, new: Ids) -> Ids:
+    """First row of each run of one pair."""
+    first = np.ones(min(len(old), 1), bool)
+    return np.flatnonzero(np.concatenate([first, (old[1:] != old[:-1]) | (new[1:] != new[:-1])]))
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,16 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the epochs of some old objects are now, shape (N,) each; together they are all."""
+
+    in_objects: Ids
+    in_transients: Ids
+    orphaned: Ids
+    """In neither."""
+
+
+@dataclass(frozen=True)
 class Lineage:
     """Rows of lineage, shape (N,) each, by old, then new object; the new ones without ancestor last."""
 
@@ -124,6 +133,8 @@ class Lineage:
     fraction_of_old: Floats
     """Shared detections over the epochs of the old one; NaN where it had none."""
     fraction_of_new: Floats
+    places: Places
+    """Of all epochs of the old one; zeros where there is none."""
 
 
 def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: float) -> Lineage:
@@ -133,22 +144,17 @@ def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: fl
     ----------
     before, after : Generation
     flows : Flows
-        Of the unit.
+        Of the unit; every id in them is of one of these, or 0.
     radius_arcsec : float
-        Within which objects without detections are linked.
+        Within which objects without epochs are linked.
     """
-    both = (flows.old > 0) & (flows.new > 0)
-    old, new = np.searchsorted(before.objectid, flows.old[both]), np.searchsorted(after.objectid, flows.new[both])
-    of_old, of_new = _totals(before, flows.old, flows.attributed), _totals(after, flows.new, flows.attributed)
-    attributed = flows.attributed[both]
-    least = np.where(~before.transient[old] & after.transient[new], of_old[old], np.minimum(of_old[old], of_new[new]))
-    linked = attributed >= LINKED_FRACTION * least
-    by_place = _links_by_position(before, after, (of_old, of_new), radius_arcsec)
-    shared = np.concatenate([flows.shared[both][linked], np.zeros(len(by_place[0]), np.int64)])
-    pairs = np.stack([np.concatenate([old[linked], by_place[0]]), np.concatenate([new[linked], by_place[1]])])
-    (old, new), first = np.unique(pairs, axis=1, return_index=True)
-    shared = shared[first]
-    return _rows(before, after, _Links(old, new, shared), flows)
+    totals = _totals(before, flows.old, flows.count), _totals(after, flows.new, flows.count)
+    by_epochs = _links_by_epochs(before, after, flows, totals)
+    by_place = _links_by_place(before, after, (totals[0] == 0, _counts(by_epochs.new, after) == 0), radius_arcsec)
+    links = _Links(
+        *(np.concatenate([getattr(part, name) for part in (by_epochs, by_place)]) for name in vars(by_place))
+    )
+    return _rows(before, after, links.where(np.lexsort((links.new, links.old))), (totals, _places(before, flows)))
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class _Links:
     new: Ids
     shared: Ids
 
-    def where(self, keep: Mask) -> _Links:
+    def where(self, keep: Mask | Ids) -> _Links:
         """Some of them."""
         return _Links(self.old[keep], self.new[keep], self.shared[keep])
 
@@ -170,54 +176,82 @@ def _totals(generation: Generation, ids: Ids, counts: Ids) -> Ids:
     return np.bincount(rows, counts[known], len(generation.objectid)).astype(np.int64)
 
 
-def _links_by_position(
-    before: Generation, after: Generation, attributed: tuple[Ids, Ids], radius_arcsec: float
-) -> tuple[Ids, Ids]:
-    """Rows of objects without detections and of the nearest object of the other generation within the radius."""
-    dark_old, near_new = _nearest(before, attributed[0] == 0, after, radius_arcsec)
-    dark_new, near_old = _nearest(after, attributed[1] == 0, before, radius_arcsec)
-    return np.concatenate([dark_old, near_old]), np.concatenate([near_new, dark_new])
+def _counts(rows: Ids, generation: Generation) -> Ids:
+    """How often each object of a generation is among some rows."""
+    return np.bincount(rows, minlength=len(generation.objectid))
 
 
-def _nearest(of: Generation, dark: Mask, among: Generation, radius_arcsec: float) -> tuple[Ids, Ids]:
-    """Rows of dark objects that have an object of the other generation within the radius, and that of the nearest."""
-    rows, others = np.flatnonzero(dark & ~of.transient), np.flatnonzero(~among.transient)
-    if not (len(rows) and len(others)):
-        return rows[:0], rows[:0]
-    nearest, _ = nearest_seeds(build_grid(among.xyz[others], radius_arcsec), of.xyz[rows])
-    return rows[nearest >= 0], others[nearest[nearest >= 0]]
+def _places(before: Generation, flows: Flows) -> Places:
+    now = flows.new == 0, flows.new > MAX_OBJECTID
+    parts = [_totals(before, flows.old[of], flows.count[of]) for of in (~(now[0] | now[1]), now[1], now[0])]
+    return Places(*parts)
 
 
-def _kinds(before: Generation, after: Generation, links: _Links, separation: Floats) -> Ids:
+def _links_by_epochs(before: Generation, after: Generation, flows: Flows, totals: tuple[Ids, Ids]) -> _Links:
+    both = (flows.old > 0) & (flows.new > 0)
+    old, new = np.searchsorted(before.objectid, flows.old[both]), np.searchsorted(after.objectid, flows.new[both])
+    shared, of_old, of_new = flows.count[both], totals[0][old], totals[1][new]
+    lives_on, to_object = shared >= LINKED_FRACTION * of_old, ~after.transient[new]
+    part = to_object & (shared >= PART_FRACTION * of_old) & (shared >= LINKED_FRACTION * of_new)
+    # Parts are successors only if together, and with the one that has most, they have half of the epochs.
+    succeeding = to_object & (lives_on | part)
+    arrived = np.bincount(old[succeeding], shared[succeeding], len(before.objectid))
+    part &= (arrived >= LINKED_FRACTION * totals[0])[old]
+    return _Links(old, new, shared).where(lives_on | part)
+
+
+def _links_by_place(before: Generation, after: Generation, free: tuple[Mask, Mask], radius_arcsec: float) -> _Links:
+    """Links of objects that have no epochs, and others that are free, each the nearest of the other."""
+    sides = (before, after), (after, before)
+    nearest = [_nearest(of, among, radius_arcsec) for of, among in sides]
+    old = np.flatnonzero(free[0] & (nearest[0] >= 0))
+    new = nearest[0][old]
+    keep = free[1][new] & (nearest[1][new] == old)
+    return _Links(old[keep], new[keep], np.zeros(int(keep.sum()), np.int64))
+
+
+def _nearest(of: Generation, among: Generation, radius_arcsec: float) -> Ids:
+    """Row of the nearest object of the other generation within the radius of each; -1 for none, and for transients."""
+    found = np.full(len(of.objectid), -1)
+    rows, others = np.flatnonzero(~of.transient), np.flatnonzero(~among.transient)
+    if len(rows) and len(others):
+        nearest, _ = nearest_seeds(build_grid(among.xyz[others], radius_arcsec), of.xyz[rows])
+        found[rows] = np.where(nearest >= 0, others[nearest], -1)
+    return found
+
+
+def _kinds(before: Generation, after: Generation, links: _Links, separation: Floats, of_new: Ids) -> Ids:
     """What each link is: between two objects by such links alone, else by all."""
     from_object, to_object = ~before.transient[links.old], ~after.transient[links.new]
+    matters = links.shared >= PART_FRACTION * of_new[links.new]
     apart = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
     kind = apart.copy()
-    for chosen, counted in ((slice(None), slice(None)), (from_object & to_object, from_object & to_object)):
-        several = np.bincount(links.old[counted], minlength=len(before.objectid))[links.old] > 1
-        joined = np.bincount(links.new[counted], minlength=len(after.objectid))[links.new] > 1
+    for chosen in (np.ones(len(kind), bool), from_object & to_object):
+        several = _counts(links.old[chosen], before)[links.old] > 1
+        joined = _counts(links.new[chosen & matters], after)[links.new] - matters > 0
         kind[chosen] = np.where(joined, MERGED, np.where(several, SPLIT, apart))[chosen]
-    succeeded = np.bincount(links.old[to_object], minlength=len(before.objectid))[links.old] > 0
+    succeeded = _counts(links.old[to_object], before)[links.old] > 0
     return np.where(from_object & ~to_object, np.where(succeeded, SPLIT, LOST), kind)
 
 
-def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) -> Lineage:
+def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[tuple[Ids, Ids], Places]) -> Lineage:
+    """All links, what is lost and what is new; ``counted`` are the epochs of both sides, and where the old ones are."""
+    (epochs_of_old, epochs_of_new), places = counted
     lost = np.setdiff1d(np.arange(len(before.objectid)), links.old)
     fresh = np.setdiff1d(np.flatnonzero(~after.transient), links.new)
     chord2 = ((before.xyz[links.old] - after.xyz[links.new]) ** 2).sum(axis=1)
     separation = arcsec_of_chord2(chord2)
-    kind = _kinds(before, after, links, separation)
+    kind = _kinds(before, after, links, separation, epochs_of_new)
     told = before.objectid[links.old] != after.objectid[links.new]
     links, kind, separation = links.where(told), kind[told], separation[told]
-    epochs_of_old, epochs_of_new = _totals(before, flows.old, flows.left), _totals(after, flows.new, flows.arrived)
     with np.errstate(invalid="ignore"):
         of_old, of_new = links.shared / epochs_of_old[links.old], links.shared / epochs_of_new[links.new]
-    old = np.concatenate([before.objectid[links.old], before.objectid[lost], np.zeros(len(fresh), np.int64)])
+    old = np.concatenate([before.objectid[np.concatenate([links.old, lost])], np.zeros(len(fresh), np.int64)])
     new = np.concatenate([after.objectid[links.new], np.zeros(len(lost), np.int64), after.objectid[fresh]])
     order = np.lexsort((new, old, old == 0))
 
-    def joined(linked: npt.NDArray[Any], for_lost: float, for_new: float) -> npt.NDArray[Any]:
-        parts = [linked, np.full(len(lost), for_lost), np.full(len(fresh), for_new)]
+    def joined(linked: npt.NDArray[Any], for_lost: Any, for_new: float) -> npt.NDArray[Any]:
+        parts = [linked, np.broadcast_to(for_lost, len(lost)), np.full(len(fresh), for_new)]
         return np.concatenate(parts).astype(linked.dtype)[order]
 
     return Lineage(
@@ -229,4 +263,5 @@ def _rows(before: Generation, after: Generation, links: _Links, flows: Flows) ->
         joined(links.shared, 0, 0),
         joined(of_old, np.nan, np.nan),
         joined(of_new, np.nan, np.nan),
+        Places(*(joined(part[links.old], part[lost], 0) for part in vars(places).values())),
     )

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from ztfmatch.kernels.elementary import atan2_of
+
 Floats = npt.NDArray[np.float64]
 
 ARCSEC_PER_RADIAN: Final = 180.0 * 3600.0 / math.pi
@@ -26,7 +28,7 @@ _C5, _C6, _C7, _C8 = -1 / 3628800.0, 1 / 479001600.0, -1 / 87178291200.0, 1 / 20
 
 
 @njit(cache=True, nogil=True)
-def _sincos_degrees(angle: float) -> tuple[float, float]:
+def sincos_degrees(angle: float) -> tuple[float, float]:
     """Sine and cosine of an angle in degrees; the reduction to +-45 degrees is exact, so poles are too."""
     quarter = math.floor(angle * (1 / 90.0) + 0.5)
     x = (angle - 90.0 * quarter) * _RADIANS_PER_DEGREE
@@ -58,8 +60,8 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
     """
     xyz = np.empty((ra.shape[0], 3))
     for i in range(ra.shape[0]):
-        sin_ra, cos_ra = _sincos_degrees(ra[i])
-        sin_dec, cos_dec = _sincos_degrees(dec[i])
+        sin_ra, cos_ra = sincos_degrees(ra[i])
+        sin_dec, cos_dec = sincos_degrees(dec[i])
         xyz[i, 0] = cos_dec * cos_ra
         xyz[i, 1] = cos_dec * sin_ra
         xyz[i, 2] = sin_dec
@@ -79,7 +81,14 @@ def chord2_of_arcsec(separation_arcsec: float) -> float:
 
 def arcsec_of_chord2(chord2: Floats) -> Floats:
     """Angular separation in arcsec of a squared chord: 2 asin(c/2)."""
-    return 2.0 * np.arcsin(np.minimum(0.5 * np.sqrt(chord2), 1.0)) * ARCSEC_PER_RADIAN
+    half = np.minimum(0.5 * np.sqrt(np.atleast_1d(chord2)), 1.0)
+    arcsec = 2.0 * atan2_of(half, np.sqrt((1.0 - half) * (1.0 + half))) * ARCSEC_PER_RADIAN
+    return np.asarray(arcsec.reshape(np.shape(chord2)))
+
+
+def _angle_of_chord2(chord2: float) -> float:
+    """Angular separation in radians of a squared chord."""
+    return float(arcsec_of_chord2(np.array([chord2]))[0] / ARCSEC_PER_RADIAN)
 
 
 def enclosing_cap(xyz: Floats) -> tuple[Floats, float]:
@@ -89,12 +98,12 @@ def enclosing_cap(xyz: Floats) -> tuple[Floats, float]:
     against rounding. Points without a mean direction give the whole sphere.
     """
     mean = xyz.mean(axis=0)
-    norm = float(np.linalg.norm(mean))
+    norm = math.sqrt(float((mean**2).sum()))
     if norm < 1e-6:
         return np.array([0.0, 0.0, 1.0]), math.pi
     centre = mean / norm
     chord2 = float(((xyz - centre) ** 2).sum(axis=1).max())
-    return centre, min(2.0 * math.asin(min(0.5 * math.sqrt(chord2), 1.0)) + 1e-9, math.pi)
+    return centre, min(_angle_of_chord2(chord2) + 1e-9, math.pi)
 
 
 def enclosing_cap_of_positions(ra: Floats, dec: Floats) -> tuple[Floats, float]:
@@ -116,17 +125,17 @@ def enclosing_cap_of_positions(ra: Floats, dec: Floats) -> tuple[Floats, float]:
     box_dec = np.array([south, middle_dec, north, south, north, south, middle_dec, north])
     centre = unit_vectors(np.array([middle_ra]), np.array([middle_dec]))[0]
     chord2 = float(((unit_vectors(box_ra, box_dec) - centre) ** 2).sum(axis=1).max())
-    return centre, 1.01 * 2.0 * math.asin(0.5 * math.sqrt(chord2)) + 1e-9
+    return centre, 1.01 * _angle_of_chord2(chord2) + 1e-9
 
 
 def lonlat_of(vector: Floats) -> tuple[float, float]:
     """Right ascension 0..360 and declination in degrees of one vector, shape (3,)."""
-    ra = math.degrees(math.atan2(vector[1], vector[0])) % 360.0
-    return ra, math.degrees(math.atan2(vector[2], math.hypot(vector[0], vector[1])))
+    ra, dec = lonlats_of(vector[None, :])
+    return float(ra[0]), float(dec[0])
 
 
 def lonlats_of(vectors: Floats) -> tuple[Floats, Floats]:
     """Right ascensions 0..360 and declinations in degrees of vectors of any length, shape (N, 3)."""
-    x, y, z = vectors.T
-    ra = np.degrees(np.arctan2(y, x))
-    return np.where(ra < 0.0, ra + 360.0, ra) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    x, y, z = (np.ascontiguousarray(part) for part in vectors.T)
+    ra = np.degrees(atan2_of(y, x))
+    return np.where(ra < 0.0, ra + 360.0, ra) % 360.0, np.degrees(atan2_of(z, np.sqrt(x * x + y * y)))

@@ -1,4 +1,4 @@
-"""Link detections of one unit that no seed is near to: those that recur at a place are a transient.
+"""Link detections of one unit that are no object's: those that recur at a place are a transient.
 
 The exposures are taken one after the other. A detection joins the nearest *founder* of an earlier exposure within the
 radius, at most one detection of an exposure each, the nearest (ties: the lower row); what joins none is a founder
@@ -81,6 +81,35 @@ def _groups(founder: Ids, undecided: Mask) -> Groups:
     founders, counts = np.unique(founder[row], return_counts=True)
     left_out = np.flatnonzero((size > 1) & undecided)
     return Groups(founders, row, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), left_out)
+
+
+def most_frequent(group: Ids, ids: Ids, groups: int) -> tuple[Ids, Ids]:
+    """The id that most rows of each group have, the lowest of equally frequent ones, and how many have any.
+
+    Parameters
+    ----------
+    group : int64 ndarray, shape (N,)
+        Number of the group, 0..groups-1.
+    ids : int64 ndarray, shape (N,)
+        0 for none.
+    groups : int
+
+    Returns
+    -------
+    ids, counts : int64 ndarray, shape (groups,)
+        0 for groups without any.
+    """
+    some = np.flatnonzero(ids)
+    order = some[np.lexsort((ids[some], group[some]))]
+    of, value = group[order], ids[order]
+    first = np.flatnonzero(
+        np.concatenate([np.ones(min(len(of), 1), bool), (of[1:] != of[:-1]) | (value[1:] != value[:-1])])
+    )
+    times = np.diff(np.append(first, len(of)))
+    best = first[np.lexsort((-value[first], times, of[first]))]  # the last of each group wins
+    found = np.zeros(groups, np.int64)
+    found[of[best]] = value[best]
+    return found, np.bincount(of, minlength=groups)
 
 
 @njit(cache=True, nogil=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,7 @@ def _closure(start: Ids, end: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
     return reached
 
 
-def describe(row: dict[str, object]) -> str:
+def describe(row: dict[str, Any]) -> str:
     """What became of an object, in words."""
     old, new, kind = row["objectid"], row["newobjectid"], row["kind"]
     if kind == NEW:
@@ -100,6 +101,18 @@ def describe(row: dict[str, object]) -> str:
         what = f"transient {old} is no more"
         return f"{what}: now {new}, {separation:.2f} arcsec away, {shared} detections the same" if new else what
     if kind == LOST:
-        now = "orphans" if new is None else f"transient {new}"
-        return f"object {old} is retired: no source of the newer reference took its place; its epochs are {now}"
+        return f"object {old} is retired: no source of the newer reference took its place; {_whereabouts(row)}"
     return f"object {old} is retired: {kind}, now {new}, {separation:.2f} arcsec away, {shared} epochs the same"
+
+
+def _whereabouts(row: dict[str, Any]) -> str:
+    """Where the epochs of a lost object are."""
+    objects, transients, alone = row["ninobjects"], row["nintransients"], row["norphaned"]
+    total = objects + transients + alone
+    if not total:
+        return "it had no epochs"
+    if row["newobjectid"] is None:
+        where = f"{transients} are of transients"
+    else:
+        where = f"{row['nshared']} are of transient {row['newobjectid']}, {transients - row['nshared']} of others"
+    return f"of its {total} epochs {where}, {objects} of objects, and {alone} are orphans alone"

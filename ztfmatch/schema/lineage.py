@@ -18,6 +18,8 @@ LOST: Final = "lost"
 NEW: Final = "new"
 LINEAGE_KINDS: Final = (SAME, MOVED, SPLIT, MERGED, LOST, NEW)
 
+_OF_OLD: Final = "Of the epochs of the old object, or the detections of the old transient, those that are"
+
 LINEAGE: Final = Table(
     "lineage",
     "One row per link between an object, or a transient, and what it became in the next generation of its unit.",
@@ -37,7 +39,7 @@ LINEAGE: Final = Table(
             "newobjectid",
             pa.int64(),
             "",
-            f"The object of the newer generation; for '{LOST}' the transient that its epochs are now, or null",
+            f"The object of the newer generation; for '{LOST}' the transient that has half of its epochs, or null",
             "rematch",
             nullable=True,
             encoding=Encoding.SPLIT,
@@ -47,7 +49,8 @@ LINEAGE: Final = Table(
             pa.dictionary(pa.int8(), pa.string()),
             "",
             f"'{SAME}' or '{MOVED}' (by more than {SAME_ARCSEC} arcsec): one became one; '{SPLIT}': one became "
-            f"several; '{MERGED}': several became one; '{LOST}': no object succeeds it; '{NEW}': no predecessor",
+            f"several; '{MERGED}': several became one; '{LOST}': less than half of its epochs are of successors; "
+            f"'{NEW}': no predecessor",
             "rematch",
             encoding=Encoding.DICTIONARY,
         ),
@@ -57,6 +60,9 @@ LINEAGE: Final = Table(
         Column("nshared", pa.int32(), "", "Detections that are epochs of both", "rematch"),
         Column("fractionold", pa.float32(), "", "nshared over the epochs of the old object", "rematch", True),
         Column("fractionnew", pa.float32(), "", "nshared over the epochs of the new object", "rematch", True),
+        Column("ninobjects", pa.int32(), "", f"{_OF_OLD} epochs of objects now; null for '{NEW}'", "rematch", True),
+        Column("nintransients", pa.int32(), "", f"{_OF_OLD} detections of transients now", "rematch", True),
+        Column("norphaned", pa.int32(), "", f"{_OF_OLD} orphans of no transient now", "rematch", True),
         Column(
             "snapshot",
             pa.int64(),

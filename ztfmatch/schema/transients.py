@@ -1,4 +1,4 @@
-"""Orphans that belong together: transients, which no reference holds."""
+"""Orphans that belong together: transients, sources that no reference holds, or not apart from an object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID: Final = Column("transientid", pa.int64(), "", _IDENTITY, "transients", enco
 
 TRANSIENTS: Final = Table(
     "transients",
-    "One row per transient: orphans of a unit without a seed that recur at a place, linked over exposures.",
+    "One row per transient: orphans of a unit that recur at a place, linked over exposures.",
     ("transientid",),
     (
         _ID,
@@ -32,6 +32,11 @@ TRANSIENTS: Final = Table(
                encoding=Encoding.SPLIT),
         Column("lasthmjd", pa.float64(), "day", "hmjd of its latest detection", "transients",
                encoding=Encoding.SPLIT),
+        Column("besideid", pa.int64(), "", "The object that most of its detections lost to, since another of their "
+               "exposure was nearer to its seed; null if none did", "transients", nullable=True,
+               encoding=Encoding.DICTIONARY),
+        Column("nbeside", pa.int32(), "", "Its detections that lost to an object; the others have no seed within the "
+               "radius", "transients"),
         *(column for column in STATISTICS.columns if column.name != "objectid"),
     ),
 )  # fmt: skip

@@ -24,9 +24,9 @@ from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels import legacy
 from ztfmatch.kernels import matchfile as kernel
-from ztfmatch.kernels.calibration import observer_vectors
+from ztfmatch.kernels.calibration import light_days, observer_vectors
 from ztfmatch.kernels.lookup import build_map, find_rows
-from ztfmatch.kernels.sphere import unit_vector, unit_vectors
+from ztfmatch.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.kernels.statistics import Epochs, lightcurve_statistics
 from ztfmatch.kernels.tiling import Tile
 from ztfmatch.schema import DETECTIONS, EXPOSURES, IMPORTED, MATCHFILES, OBJECTS, ORPHANS, REFERENCES, TRANSIENTDATA
@@ -119,7 +119,7 @@ class _Exposures:
         obsmjd = np.array([row["obsmjd"] for row in self._ledger], np.float64)
         if not places:
             return obsmjd
-        light = (unit_vector(*np.array(places).T) * observer_vectors(obsmjd)).sum(axis=1)
+        light = light_days(unit_vectors(*np.ascontiguousarray(np.array(places).T)), observer_vectors(obsmjd))
         return np.asarray(kernel.hjd_of_hmjd(obsmjd + light))
 
 
@@ -340,5 +340,4 @@ def _groups(unit: _Unit, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[
 def _mean_positions(stored: Arrays, starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> tuple[Any, Any]:
     """Direction of the mean of the unit vectors of each run of rows, in degrees."""
     xyz = np.add.reduceat(unit_vectors(stored["ra"], stored["dec"]), starts, axis=0) / sizes[:, None]
-    ra = np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) % 360.0
-    return ra, np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
+    return lonlats_of(xyz)

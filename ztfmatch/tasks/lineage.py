@@ -26,6 +26,7 @@ from ztfmatch.tasks.seeds import ReferenceInput, all_objects
 _POSITIONED: Final = ["objectid", "ra", "dec", "refmag"]
 _COLUMNS: Final = [*_POSITIONED, "status"]
 _UNIT: Final = ("field", "rcid", "fid")
+_PLACES: Final = ("ninobjects", "nintransients", "norphaned")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
 
 
 def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], freed: Sequence[Freed]) -> list[Flows]:
-    """Flows of what became a transient's, and the same taken from what went nowhere."""
+    """Flows of what became a transient's, and the same taken from what is an orphan alone."""
     before, after = sides
     files = [file for file in task.regrouped if file.table == TRANSIENTDATA.name]
     links = read_rows(task.storage, files, TRANSIENTDATA.names)
@@ -117,18 +118,16 @@ def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], free
     pairs = parts.join(links, ["exposureid", "sourceid"], join_type="inner", use_threads=False)
     pairs = pairs.sort_by([("old", "ascending"), ("transientid", "ascending")])
     was, now = pairs["old"].to_numpy(), pairs["transientid"].to_numpy()
-    yes, no = np.ones(len(was), bool), np.zeros(len(was), bool)
-    nowhere = count_flows(was, np.zeros(len(was), np.int64), yes, no)
-    taken = Flows(nowhere.old, nowhere.new, -nowhere.attributed, -nowhere.left, -nowhere.arrived, -nowhere.shared)
-    return [count_flows(was, now, yes, yes), taken, _of_nothing(links["transientid"].to_numpy(), now, after)]
+    alone = count_flows(was, np.zeros(len(was), np.int64))
+    taken = Flows(alone.old, alone.new, -alone.count)
+    return [count_flows(was, now), taken, _of_nothing(links["transientid"].to_numpy(), now, after)]
 
 
 def _of_nothing(members: Ids, known: Ids, after: Generation) -> Flows:
     """Flows to transients of what was no epoch and no transient's: all members but those that are known."""
     ids, members_of = np.unique(members[np.isin(members, after.objectid)], return_counts=True)
     rest = members_of - np.bincount(np.searchsorted(ids, known), minlength=len(ids))
-    none = np.zeros(len(ids), np.int64)
-    return Flows(none, ids, rest, none, rest, none)
+    return Flows(np.zeros(len(ids), np.int64), ids, rest)
 
 
 def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
@@ -144,9 +143,16 @@ def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
             "nshared": lineage.shared.astype(np.int32),
             "fractionold": lineage.fraction_of_old.astype(np.float32),
             "fractionnew": lineage.fraction_of_new.astype(np.float32),
+            **{name: pa.array(counts, mask=lineage.old == 0) for name, counts in _places(lineage)},
             "snapshot": np.full(len(lineage.old), task.commit - 1),
         },
     )
+
+
+def _places(lineage: Lineage) -> Iterator[tuple[str, npt.NDArray[np.int32]]]:
+    """Columns that say where the epochs of the old ones are now."""
+    for name, counts in zip(_PLACES, vars(lineage.places).values(), strict=True):
+        yield name, counts.astype(np.int32)
 
 
 def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
@@ -164,7 +170,7 @@ def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
         name: len(np.unique((new if number == NEW else old)[of_objects & ~besides & (lineage.kind == number)]))
         for number, name in enumerate(LINEAGE_KINDS)
     }
-    left = int(flows.left[flows.old <= MAX_OBJECTID].sum())
+    left = int(flows.count[(flows.old > 0) & (flows.old <= MAX_OBJECTID)].sum())
     moved = left - int(lineage.shared[of_objects & to_objects].sum())
     found = len(np.unique(old[~of_objects & to_objects]))
     return {"kinds": kinds, "epochs": left, "moved": moved, "transients": found}

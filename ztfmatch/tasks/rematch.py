@@ -99,9 +99,10 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
     fates = Fates(task.tile, task.exposures, seeds, stored.rows)
     decide_all(stored, fates)
     epochs, orphans = fates.epochs(), fates.orphans()
+    was = stored["was"]
     flows = add_flows(
-        _flows(stored, epochs, fates.objectid[fates.group[epochs]], True),
-        _flows(stored, orphans, fates.nearest[orphans], False),
+        count_flows(was[epochs], fates.objectid[fates.group[epochs]]),
+        count_flows(was[orphans], np.zeros(len(orphans), np.int64)),
     )
     kept = [keep(task.storage, task.flows, encode_flows(flows, _freed(stored, fates, orphans)))]
     files = []
@@ -116,19 +117,14 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
 def _stored(task: RematchTask) -> RowBuffer:
     """The detections of a task's exposures in its tile and margin, as read.
 
-    ``attributed`` is the objectid that it is an epoch of or, of an orphan, that it lost to; the transientid of a
-    transient's; 0 for none. ``matched`` is whether it is an epoch of that object, or a detection of that transient.
+    ``was`` is the objectid that it is an epoch of, the transientid of a transient's detection, 0 of an orphan alone.
     """
     kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
-    buffer = RowBuffer({**kinds, "attributed": np.int64, "matched": bool}, sum(e.rows for e in task.exposures))
+    buffer = RowBuffer({**kinds, "was": np.int64}, sum(e.rows for e in task.exposures))
     links = _Links(task)
     for columns, exposure in _parts(task):
-        if "objectid" in columns:
-            attributed, matched = columns["objectid"], np.ones(len(exposure), bool)
-        else:
-            transient = links.transient_of(exposure, columns["sourceid"])
-            attributed, matched = np.where(transient > 0, transient, columns["nearestid"]), transient > 0
-        buffer.add({**columns, "attributed": attributed, "matched": matched}, exposure)
+        was = columns["objectid"] if "objectid" in columns else links.transient_of(exposure, columns["sourceid"])
+        buffer.add({**columns, "was": was}, exposure)
     return buffer
 
 
@@ -187,13 +183,8 @@ def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iter
 
 def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:  # noqa: ARG001
     """Orphans of a file, some at a time."""
-    for batch in iterate_batches(storage, file, [*_KEPT, "nearestid"], _BATCH_ROWS):
-        nearest = batch["nearestid"].fill_null(0).to_numpy()
-        yield {**numpy_columns(batch.select(list(_KEPT))), "nearestid": nearest}
-
-
-def _flows(stored: RowBuffer, rows: Rows, now: Rows, is_epoch: bool) -> Flows:
-    return count_flows(stored["attributed"][rows], now, stored["matched"][rows], np.full(len(rows), is_epoch))
+    for batch in iterate_batches(storage, file, list(_KEPT), _BATCH_ROWS):
+        yield numpy_columns(batch)
 
 
 def _to(task: RematchTask, table: Table, number: int) -> Destination:
@@ -202,7 +193,7 @@ def _to(task: RematchTask, table: Table, number: int) -> Destination:
 
 @dataclass(frozen=True)
 class Freed:
-    """Detections that were an object's or a transient's and have no seed now, shape (N,)."""
+    """Detections that were an object's or a transient's and are orphans now, shape (N,)."""
 
     exposureid: Rows
     sourceid: npt.NDArray[np.int32]
@@ -211,8 +202,8 @@ class Freed:
 
 
 def _freed(stored: RowBuffer, fates: Fates, orphans: Rows) -> Freed:
-    rows = orphans[(fates.nearest[orphans] == 0) & stored["matched"][orphans]]
-    return Freed(stored["exposureid"][rows], fates.sourceid[rows], stored["attributed"][rows])
+    rows = orphans[stored["was"][orphans] > 0]
+    return Freed(stored["exposureid"][rows], fates.sourceid[rows], stored["was"][rows])
 
 
 def encode_flows(flows: Flows, freed: Freed) -> bytes:

@@ -31,9 +31,9 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_reach, in_tile
-from ztfmatch.kernels.transients import Groups, link_detections
+from ztfmatch.kernels.transients import Groups, link_detections, most_frequent
 from ztfmatch.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
-from ztfmatch.schema.sky import NO_SEED
+from ztfmatch.schema.sky import NO_REFERENCE
 from ztfmatch.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, N_RCID, transientid_of
 from ztfmatch.tasks.ledger import exposures_of_tiles
 from ztfmatch.tasks.statistics import EPOCH_COLUMNS, released_exposures, statistics_of
@@ -46,7 +46,7 @@ BYTES_PER_ROW: Final = 400
 
 _UNIT: Final = ("field", "rcid", "fid")
 _LEDGER: Final = ("exposureid", "commit", "obsmjd", "programid")
-_COLUMNS: Final = tuple(dict.fromkeys((*_UNIT, "reason", "sourceid", *EPOCH_COLUMNS)))
+_COLUMNS: Final = tuple(dict.fromkeys((*_UNIT, "nearestid", "sourceid", *EPOCH_COLUMNS)))
 
 Ids = npt.NDArray[np.int64]
 
@@ -112,7 +112,7 @@ class _Ledger:
 
 
 def _units(task: TransientTask) -> Iterator[Arrays]:
-    """Orphans without a seed within the tile's reach, unit after unit."""
+    """Orphans of units with a reference within the tile's reach, unit after unit."""
     index = _Index(task)
     for units in index.passes():
         columns = index.read(units)
@@ -135,10 +135,7 @@ class _Index:
             footer = read_footer(task.storage, file)
             for number in range(len(footer.groups)):
                 rows = read_row_group(task.storage, file, footer, number, [*_UNIT, "reason"])
-                codes, counts = np.unique(
-                    _unit_codes(numpy_columns(rows.filter(pc.equal(rows["reason"], NO_SEED)).select(_UNIT))),
-                    return_counts=True,
-                )
+                codes, counts = np.unique(_unit_codes(numpy_columns(_judged(rows))), return_counts=True)
                 self._groups.append((file, footer, number, codes))
                 for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
                     self._rows[code] = self._rows.get(code, 0) + count
@@ -157,7 +154,7 @@ class _Index:
             yield units
 
     def read(self, units: Sequence[int]) -> Arrays:
-        """Rows of some units without a seed, in reach."""
+        """Rows of some units, in reach."""
         wanted = np.array(units, np.int64)
         parts = [
             self._read_group(file, footer, number, wanted)
@@ -167,12 +164,18 @@ class _Index:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _read_group(self, file: DataFile, footer: Footer, number: int, units: Ids) -> Arrays:
-        rows = read_row_group(self._task.storage, file, footer, number, _COLUMNS)
-        columns = numpy_columns(rows.filter(pc.equal(rows["reason"], NO_SEED)).drop_columns(["reason"]))
+        rows = _judged(read_row_group(self._task.storage, file, footer, number, [*_COLUMNS, "reason"]))
+        nearest = rows["nearestid"].fill_null(0).to_numpy()
+        columns = numpy_columns(rows.drop_columns(["nearestid"])) | {"nearestid": nearest}
         keep = np.isin(_unit_codes(columns), units)
         if file.tile != self._task.tile:
             keep &= in_reach(fine_pixels(columns["ra"], columns["dec"]), self._task.tile)
         return {name: values[keep] for name, values in columns.items()}
+
+
+def _judged(rows: pa.Table) -> pa.Table:
+    """Orphans that no reference is awaited for, without the reason: no seed is near, or another was nearer to it."""
+    return rows.filter(pc.not_equal(rows["reason"], NO_REFERENCE)).drop_columns(["reason"])
 
 
 def _unit_codes(columns: Arrays) -> Ids:
@@ -236,7 +239,7 @@ def _check_founders(exposureid: Ids, sourceid: Ids) -> None:
 
 
 def _no_transients() -> Arrays:
-    empty = numpy_columns(ORPHANS.schema.empty_table().select([name for name in _COLUMNS if name != "reason"]))
+    empty = numpy_columns(ORPHANS.schema.empty_table().select(_COLUMNS))
     return empty | {"transientid": np.zeros(0, np.int64), "meanra": np.zeros(0), "meandec": np.zeros(0)}
 
 
@@ -254,8 +257,11 @@ def _lightcurves(epochs: Arrays) -> Lightcurves:
 def _transients(task: TransientTask, curves: Lightcurves, public: IdMap) -> pa.Table:
     """One row a transient, with its statistics."""
     first, last = curves.offsets[:-1], curves.offsets[1:] - 1
-    columns: Arrays = {name: curves.columns[name][first] for name in _UNIT}
+    columns: dict[str, Any] = {name: curves.columns[name][first] for name in _UNIT}
     columns |= {"transientid": curves.objectid, "snapshot": np.full(len(first), task.snapshot)}
+    transient = np.repeat(np.arange(len(first)), np.diff(curves.offsets))
+    beside, lost = most_frequent(transient, curves.columns["nearestid"], len(first))
+    columns |= {"besideid": pa.array(beside, mask=beside == 0), "nbeside": lost.astype(np.int32)}
     columns |= {"ra": curves.columns["meanra"][first], "dec": curves.columns["meandec"][first]}
     columns |= {"firsthmjd": curves.columns["hmjd"][first], "lasthmjd": curves.columns["hmjd"][last]}
     return table_from_columns(TRANSIENTS, {**statistics_of(curves, public), **columns})

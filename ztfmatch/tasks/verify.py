@@ -308,7 +308,7 @@ def _check_epochs(
     if not len(ledger.exposureid):
         return np.asarray(xyz)
     findings.add("unit", (ledger.unit[rows] != units).any(axis=1), lambda i: _name(columns, i))
-    light = np.einsum("ij,ij->i", xyz, ledger.observer[rows])
+    light = calibration.light_days(xyz, ledger.observer[rows])
     late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > ledger.late_day[rows]
     findings.add("hmjd", late, lambda i: _name(columns, i))
     _check_computed(columns, rows, ledger, findings)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.io.merge import Arrays, numpy_columns
@@ -15,8 +16,9 @@ from ztfmatch.io.parquet import DataFile, iterate_batches, read_rows
 from ztfmatch.io.storage import Storage
 from ztfmatch.kernels.sphere import Floats, chord2_of_arcsec, lonlats_of, unit_vectors
 from ztfmatch.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.kernels.transients import most_frequent
 from ztfmatch.schema import TRANSIENTDATA, TRANSIENTS
-from ztfmatch.schema.sky import NO_SEED
+from ztfmatch.schema.sky import NO_REFERENCE
 from ztfmatch.survey import transientid_of
 
 _UNIT = ("field", "rcid", "fid")
@@ -44,8 +46,9 @@ class TransientFiles:
 def wrong_transients(files: TransientFiles) -> tuple[Mask, Callable[[int], str]]:
     """Transients that are not what their detections say.
 
-    Each must have two detections or more, all of them orphans of its unit without a seed, of different exposures, in
-    no other transient, and within the radius of the one that it is named after; its place is their mean, in the tile.
+    Each must have two detections or more, all of them orphans of its unit, of different exposures, in no other
+    transient, and within the radius of the one that it is named after; its place is their mean, in the tile, and it is
+    beside the object that most of them lost to.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.ND
     bad |= founder[place] < 0
     apart = ((xyz - xyz[founder[place]]) ** 2).sum(axis=1)
     bad |= apart > chord2_of_arcsec(files.radius_arcsec)
-    return np.asarray(bad | ~_at_mean(rows, xyz, place)[place])
+    return np.asarray(bad | ~(_at_mean(rows, xyz, place) & _beside(rows, orphans["nearestid"][at], place))[place])
 
 
 def _at_mean(rows: Arrays, xyz: Floats, place: npt.NDArray[np.int64]) -> Mask:
@@ -100,20 +103,32 @@ def _at_mean(rows: Arrays, xyz: Floats, place: npt.NDArray[np.int64]) -> Mask:
     return np.asarray(off <= chord2_of_arcsec(1e-6))
 
 
+def _beside(rows: Arrays, nearest: npt.NDArray[np.int64], place: npt.NDArray[np.int64]) -> Mask:
+    """Whether each transient names the object that most of its detections lost to, and how many did."""
+    beside, lost = most_frequent(place, nearest, len(rows["ra"]))
+    return np.asarray((rows["besideid"] == beside) & (rows["nbeside"] == lost))
+
+
 def _read(storage: Storage, files: Sequence[DataFile], columns: Sequence[str]) -> Arrays:
     table = TRANSIENTS if "nobs" in columns else TRANSIENTDATA
     rows = read_rows(storage, files, columns)
-    return numpy_columns(table.schema.empty_table() if rows is None else rows.sort_by("transientid"))
+    return _numpy(table.schema.empty_table() if rows is None else rows.sort_by("transientid"), "besideid")
+
+
+def _numpy(rows: pa.Table | pa.RecordBatch, nullable: str) -> Arrays:
+    """Columns as arrays, one of them, where it is there, with 0 for null."""
+    columns = numpy_columns(rows.select([name for name in rows.schema.names if name != nullable]))
+    return columns | ({nullable: rows[nullable].fill_null(0).to_numpy()} if nullable in rows.schema.names else {})
 
 
 def _orphans(files: TransientFiles, exposureid: npt.NDArray[np.int64]) -> Arrays:
-    """Orphans without a seed of some exposures."""
-    names = ["exposureid", "sourceid", "ra", "dec", *_UNIT]
+    """Orphans of some exposures, but those that wait for a reference."""
+    names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *_UNIT]
     wanted = np.unique(exposureid)
     parts: list[Arrays] = []
     for file in files.orphans:
         for batch in iterate_batches(files.storage, file, [*names, "reason"], _BATCH_ROWS):
-            columns = numpy_columns(batch.filter(pc.equal(batch["reason"], NO_SEED)).select(names))
+            columns = _numpy(batch.filter(pc.not_equal(batch["reason"], NO_REFERENCE)).select(names), "nearestid")
             keep = np.isin(columns["exposureid"], wanted)
             parts.append({name: values[keep] for name, values in columns.items()})
     none = {name: np.zeros(0, np.float64 if name in ("ra", "dec") else np.int64) for name in names}

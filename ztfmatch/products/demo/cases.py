@@ -37,6 +37,9 @@ _BLENDED: Final = (0.54, 0.61)
 _STAR_REACH: Final = 0.93
 """Distance of the star from the blend, at most, in match radii."""
 
+_MOST_SEEN: Final = 0.4
+"""Part of the exposures that show the transient, at most, so that half of the blend's epochs are the star's."""
+
 _SAFELY_SEEN_MAG: Final = 0.5
 """Brighter than the limit by so much, a source is in nearly every catalog."""
 
@@ -113,7 +116,7 @@ def _variable(sky: UnitSky) -> tuple[int, float]:
 def _blend(sky: UnitSky, exposures: Sequence[Exposure], radius_arcsec: float) -> tuple[int, float]:
     """Star beside a transient, and when a reference should see them as one; -1 for none.
 
-    Of all pairs one of whose exposures many show the transient, many do not, and where the star has small errors.
+    Of all pairs one of whose exposures many show the transient, more do not, and where the star has small errors.
     """
     stars, (east, north) = sky.stars, _places(sky)
     one, other = _pairs(sky)
@@ -129,7 +132,7 @@ def _blend(sky: UnitSky, exposures: Sequence[Exposure], radius_arcsec: float) ->
     seen = (mags < (limits - _SAFELY_SEEN_MAG)[:, None]).sum(axis=0)
     bright = sky.magnitudes[star] < limits.min() - _SAFELY_SEEN_MAG
     score = np.minimum(seen, len(times) - seen) / model_error(sky.magnitudes[star], sky.fid)
-    score[~(np.isfinite(mjd) & bright)] = 0.0
+    score[~(np.isfinite(mjd) & bright & (seen < _MOST_SEEN * len(times)))] = 0.0
     best = int(np.argmax(score)) if len(score) else 0
     return (int(star[best]), float(mjd[best])) if len(score) and score[best] else (-1, np.nan)
 
