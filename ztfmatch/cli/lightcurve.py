@@ -90,11 +90,13 @@ def _headed(rows: Any) -> Any:
     return rows.rename_columns(["transientid" if name == "objectid" else name for name in rows.column_names])
 
 
-def _title(cone: tuple[float, float, float] | None, transients: bool) -> str | None:
+def _title(cone: tuple[float, float, str] | None, transients: bool) -> str | None:
     """What was asked for, to head a picture; objects that were named do it themselves."""
+    from ztfmatch.products.area import radius_of
+
     if not cone:
         return None
-    ra, dec, radius = cone
+    ra, dec, radius = cone[0], cone[1], radius_of(cone[2], "arcsec")
     return f"{'Transients' if transients else 'Objects'} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
 
 
