@@ -92,6 +92,10 @@ class StorageError(ZtfmatchError, OSError):
     """The storage refused or lost a request."""
 
 
+class ServiceError(ZtfmatchError, ConnectionError):
+    """A service (a scheduler, its workers, a batch system) did not answer, or for too long."""
+
+
 class BucketNotFoundError(ConfigError):
     """No bucket (container) of this name."""
 
