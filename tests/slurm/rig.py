@@ -55,18 +55,36 @@ class Rig:
     def call(self, *words: object) -> str:
         """Output of one of its programs."""
         done = subprocess.run(
-            [str(word) for word in words], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60,
+            [str(word) for word in words],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def submit(self, script: Path, *arguments: object, options: tuple[str, ...] = (), **environment: object) -> str:
         """Submit a script; the job's number."""
         given = {**os.environ, **self.environment, **{name: str(value) for name, value in environment.items()}}
-        words = ["sbatch", "--parsable", f"--output={self.place}/log/%j.out", "--export=ALL", *options, script, *arguments]
+        words = [
+            "sbatch",
+            "--parsable",
+            f"--output={self.place}/log/%j.out",
+            "--export=ALL",
+            *options,
+            script,
+            *arguments,
+        ]
         done = subprocess.run(
-            [str(word) for word in words], env=given, cwd=self.place, capture_output=True, text=True, timeout=60, check=False
+            [str(word) for word in words],
+            env=given,
+            cwd=self.place,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

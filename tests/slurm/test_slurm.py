@@ -155,9 +155,7 @@ def test_worker_that_cannot_start_is_told_with_its_log(rig: Rig, scene: Scene, s
     assert rig.queued() == []
 
 
-def test_jobs_that_stay_in_the_queue_are_told_and_given_up(
-    rig: Rig, scene: Scene, store: Path, tmp_path: Path
-) -> None:
+def test_jobs_that_stay_in_the_queue_are_told_and_given_up(rig: Rig, scene: Scene, store: Path, tmp_path: Path) -> None:
     held = profile(tmp_path, 'job_extra_directives = ["--hold"]')
     with start(rig, scene, *words(scene, store, held, "--wait", "3s")) as main:
         out, said = main.communicate(timeout=60)

@@ -44,7 +44,7 @@ def ending(job: str) -> str:
     facts = dict(re.findall(r"(\w+)=(\S*)", told))
     code = facts.get("ExitCode", "").partition(":")[0]
     state = f"{facts.get('JobState', 'ended')}, exit code {code}" if code else "ended"
-    logs = [Path(facts[name]) for name in ("StdErr", "StdOut") if facts.get(name)]
+    logs = [Path(re.sub("%[jJ]", job, facts[name])) for name in ("StdErr", "StdOut") if facts.get(name)]
     return ": ".join(filter(None, (f"job {job} {state}", next(filter(None, map(_last_line, logs)), ""))))
 
 

@@ -56,9 +56,10 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
         return LoopExecutor(resources.retries)
     if resources.scheduler is None and resources.cluster in (None, "local"):
         prefork.start()
-    logger = logging.getLogger("distributed.client")
-    logger.addFilter(is_news)
-    stack.callback(logger.removeFilter, is_news)
+    for name in ("distributed.client", "distributed.nanny"):
+        logger = logging.getLogger(name)
+        logger.addFilter(is_news)
+        stack.callback(logger.removeFilter, is_news)
     if resources.scheduler is not None:
         workers = stack.enter_context(_running_scheduler(resources.scheduler, resources.wait_s or WORKER_WAIT_S))
     else:
@@ -194,7 +195,12 @@ def slurm_cluster_class() -> Any:
             try:
                 await super().start()
             except (RuntimeError, ValueError, OSError) as error:
-                self.refusal, self.status = refusal(error), Status.failed
+                self.refusal, self.status = refusal(error), Status.running
+
+        async def close(self) -> None:
+            """Cancel it."""
+            await super().close()
+            self.status = Status.closed
 
     class Cluster(SLURMCluster):  # type: ignore[misc]
         job_cls = Job

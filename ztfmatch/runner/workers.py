@@ -145,12 +145,14 @@ class Workers:
         """
         self._check_scheduler()
         for address, answer in self.client.run(agreement.fault, on_error="return").items():
-            if isinstance(answer, ImportError | AttributeError | TypeError):
+            if isinstance(answer, OSError):
+                continue  # it is gone; each task asks again
+            if isinstance(answer, Exception):
                 ours = versions()["ztfmatch"]
                 raise ConfigError(
                     f"worker {address} of {self.place} has no ztfmatch {ours} ({answer}): install it everywhere"
                 )
-            if isinstance(answer, str) and answer:
+            if answer:
                 raise ConfigError(f"worker {address} of {self.place}: {answer}")
 
     def _check_scheduler(self) -> None:
