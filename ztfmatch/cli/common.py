@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -184,6 +185,25 @@ class OutputFile(click.Path):
         if not path.parent.is_dir():
             self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
         return path
+
+
+class OutputPlace(click.Path):
+    """A file or directory to make, or a URL: it is told before the work if it cannot be there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What click.Path makes of it."""
+        from ztfmatch.io.urls import is_url
+
+        made = super().convert(value, param, ctx)
+        if is_url(str(value)):
+            return made
+        place = Path(str(made)).expanduser().absolute()
+        there = next(path for path in place.parents if path.exists())
+        if not there.is_dir():
+            self.fail(f"'{place}' cannot be made: '{there}' is not a directory.", param, ctx)
+        if not place.exists() and not os.access(there, os.W_OK):
+            self.fail(f"'{place}' cannot be made: '{there}' may not be written to.", param, ctx)
+        return made
 
 
 def json_option(command: AnyCommand) -> AnyCommand:

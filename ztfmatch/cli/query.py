@@ -11,6 +11,7 @@ import click
 
 from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.errors import ConfigError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NAMED = 5
@@ -100,15 +101,14 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
 
 
 def _tell(answer: Any, store: str, select: str) -> None:
-    """Say which objectids are of no object, and which of none that has epochs."""
+    """Say which objectids are of none that has epochs, and fail for those that are of none."""
     states = answer.states()
-    unknown = [number for number, state in states.items() if state is None]
-    if unknown:
-        click.echo(f"ztfmatch: {store} has no object {_named(unknown)} in snapshot {answer.snapshot}", err=True)
     retired = [number for number, state in states.items() if state == "retired"]
     if retired and select == "lightcurves":
         said = f"retired, without epochs: {_named(retired)}; 'ztfmatch lineage' says what became of them"
         click.echo(f"ztfmatch: {said}", err=True)
+    if unknown := [number for number, state in states.items() if state is None]:
+        raise ConfigError(f"{store} has no object {_named(unknown)} in snapshot {answer.snapshot}")
 
 
 def _named(numbers: list[int]) -> str:

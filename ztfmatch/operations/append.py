@@ -36,6 +36,7 @@ from ztfmatch.operations.common import (
 from ztfmatch.operations.corrections import Applied, bring, current
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
+from ztfmatch.operations.quarantine import check_any_usable
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.schema.ledger import BAD, GOOD, UNKNOWN
@@ -64,6 +65,8 @@ class AppendConfig:
         uniform night after night.
     strict : bool
         Fail if a catalog cannot be used, instead of quarantining it.
+    fail_if_empty : bool
+        Fail if the places hold no catalogs, as a night without any does.
     rows_per_task : int
         Largest number of catalog rows that one task takes.
     note : str, optional
@@ -78,6 +81,7 @@ class AppendConfig:
     strict: bool = False
     rows_per_task: int = ROWS_PER_TASK
     note: str | None = None
+    fail_if_empty: bool = False
 
     def validate(self) -> None:
         """Check every setting.
@@ -151,7 +155,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ConfigError
         If a place is not there.
     BadInputError
-        If ``strict`` and a catalog is bad.
+        If none of the catalogs can be used, or ``strict`` and one is bad; if there is none, and ``fail_if_empty``.
     CorrectionsError
         If the directory of corrections is none, or damaged.
     JobFailedError
@@ -163,14 +167,15 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     config.validate()
     snapshot = open_snapshot(storage)
     sources = expand(catalogs, EPOCHAL_PATTERN)
-    if not sources:
-        raise ConfigError(f"no {EPOCHAL_PATTERN} in {', '.join(catalogs)}")
+    if not sources and config.fail_if_empty:
+        raise BadInputError(f"no {EPOCHAL_PATTERN} in {', '.join(catalogs)}")
     auxiliary = Auxiliary.read(config)
     found, refused = _inspect([_input(source, auxiliary) for source in sources], runner)
     work = sort_out(snapshot, found, refused)
     if config.strict and work.quarantined:
         first = work.quarantined[0]
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
+    check_any_usable("catalogs", len(sources), work.quarantined)
     applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
     commit, counts, committed = snapshot.commit, _Counts(), False
@@ -237,7 +242,8 @@ def _input(source: str, auxiliary: Auxiliary) -> CatalogInput:
 
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
-    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect"))
+    reads = [catalog.source for catalog in inputs[:1]]
+    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads))
     return [r for x in results for r in x["exposures"]], [r for x in results for r in x["quarantined"]]
 
 
@@ -344,7 +350,7 @@ def _change(
 
 def _plain(config: AppendConfig) -> dict[str, Any]:
     values = asdict(config)
-    values.pop("note")
+    values.pop("note"), values.pop("fail_if_empty")
     return {
         name: [str(path) for path in value]
         if isinstance(value, tuple)

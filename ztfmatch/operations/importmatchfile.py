@@ -33,7 +33,7 @@ from ztfmatch.operations.importplan import (
 from ztfmatch.operations.init import tiling_of
 from ztfmatch.operations.ledger import KnownExposures, units_since
 from ztfmatch.operations.matchplan import units_with_reference
-from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.quarantine import check_any_usable, quarantine_change
 from ztfmatch.operations.references import refusal
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
@@ -66,6 +66,8 @@ class ImportConfig:
     strict: bool = False
     rows_per_task: int = ROWS_PER_IMPORT
     note: str | None = None
+    fail_if_empty: bool = False
+    """Fail if the places hold no matchfiles."""
 
     def validate(self) -> None:
         """Check every setting.
@@ -124,11 +126,11 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     Raises
     ------
     ConfigError
-        If no matchfile is found or, for a new store, none can be used; if PyTables is not installed.
+        If no matchfile is found for a new store; if PyTables is not installed.
     StoreNotFoundError
         If there is no store and none is to be made.
     BadInputError
-        If ``strict`` and a file cannot be used.
+        If none of the files can be used, or ``strict`` and one cannot; if there is none, and ``fail_if_empty``.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
@@ -138,15 +140,13 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     config.validate()
     pytables()
     snapshot = _snapshot(storage, config)
-    sources = _expanded(places)
+    sources = _expanded(places, config, snapshot)
     found, refused = _inspect(sources, runner)
     work = _sort_out(snapshot, found, refused, len(sources))
     if config.strict and work.refused:
         first = work.refused[0]
         raise BadInputError(f"--strict: {len(work.refused)} bad matchfiles; {first['source']}: {first['reason']}")
-    if snapshot is None and not work.files:
-        reason = f"{work.refused[0]['source']}: {work.refused[0]['reason']}"
-        raise ConfigError(f"none of {len(sources)} matchfiles can be used, no store was made; {reason}")
+    check_any_usable("matchfiles", len(sources), work.refused)
     done = _Done(snapshot.number if snapshot else -1)
     told = _Told([str(place) for place in places], config, watch.started)
     if work.files or any(_quarantine(snapshot, work)):
@@ -181,19 +181,21 @@ def _snapshot(storage: Storage, config: ImportConfig) -> SnapshotFiles | None:
         raise StoreNotFoundError(f"{error}, or of the matchfiles with --create") from None
 
 
-def _expanded(places: Sequence[str]) -> list[str]:
+def _expanded(places: Sequence[str], config: ImportConfig, snapshot: SnapshotFiles | None) -> list[str]:
     for place in places:
         if is_url(place) and not place.startswith("file://"):
             raise ConfigError(f"{place}: matchfiles are read from local disks only: copy them first")
     sources = expand(places, PATTERN)
-    if not sources:
-        raise ConfigError(f"no {PATTERN} in {', '.join(places)}")
+    if not sources and snapshot is None:
+        raise ConfigError(f"no {PATTERN} in {', '.join(places)}: no store was made")
+    if not sources and config.fail_if_empty:
+        raise BadInputError(f"no {PATTERN} in {', '.join(places)}")
     return sources
 
 
 def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectMatchfile(f"inspect-{i:06d}", source) for i, source in enumerate(sources)]
-    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect"))
+    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect", reads=sources[:1]))
     return [r for x in results for r in x["found"]], [r for x in results for r in x["quarantined"]]
 
 

@@ -22,6 +22,7 @@ from ztfmatch.operations.common import (
     tiles_of_footprint,
     write_rows,
 )
+from ztfmatch.operations.quarantine import check_any_usable
 from ztfmatch.operations.references import inspect_all, reference_input
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
@@ -63,9 +64,9 @@ def init_store(
     Raises
     ------
     ConfigError
-        If no usable reference is found.
+        If no reference is found.
     BadInputError
-        If ``strict`` and a reference is bad.
+        If none of the references can be used, or ``strict`` and one is bad.
     StoreExistsError
         If there is a store made of other references.
     """
@@ -79,10 +80,7 @@ def init_store(
         raise BadInputError(
             f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
         )
-    if not found:
-        raise ConfigError(
-            f"none of {len(sources)} reference catalogs can be used; {sources[0]}: {quarantined[0]['reason']}"
-        )
+    check_any_usable("reference catalogs", len(sources), quarantined)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
     log.create_store(storage, config)
     if log.commit_numbers(storage):
