@@ -3,6 +3,9 @@
 A message states the value, what was expected, and what to do about it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class ZtfmatchError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line."""
@@ -29,7 +32,18 @@ class CatalogError(ZtfmatchError, ValueError):
 
 
 class BadInputError(ZtfmatchError, ValueError):
-    """Input files that cannot be used, where that was asked to stop the work (``--strict``)."""
+    """Input files none of which can be used, or one, where that was asked to stop the work (``--strict``).
+
+    Parameters
+    ----------
+    message : str
+    refused : sequence
+        A row of the quarantine for each that cannot be used, which is not committed.
+    """
+
+    def __init__(self, message: str, refused: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.refused = list(refused)
 
 
 class MetadataError(ZtfmatchError, ValueError):

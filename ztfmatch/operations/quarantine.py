@@ -37,7 +37,7 @@ def check_any_usable(noun: str, files: int, refused: Sequence[Row]) -> None:
         return
     named = "; ".join(f"{row['source']}: {row['code']}: {row['reason']}" for row in refused[:_NAMED])
     more = f"; and {len(refused) - _NAMED:,} more" if len(refused) > _NAMED else ""
-    raise BadInputError(f"none of {files:,} {noun} can be used, nothing was committed. {named}{more}")
+    raise BadInputError(f"none of {files:,} {noun} can be used, nothing was committed. {named}{more}", refused)
 
 
 def quarantine_change(
