@@ -11,7 +11,6 @@ import click
 
 from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.errors import ConfigError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NAMED = 5
@@ -108,7 +107,8 @@ def _tell(answer: Any, store: str, select: str) -> None:
         said = f"retired, without epochs: {_named(retired)}; 'ztfmatch lineage' says what became of them"
         click.echo(f"ztfmatch: {said}", err=True)
     if unknown := [number for number, state in states.items() if state is None]:
-        raise ConfigError(f"{store} has no object {_named(unknown)} in snapshot {answer.snapshot}")
+        click.echo(f"ztfmatch: {store} has no object {_named(unknown)} in snapshot {answer.snapshot}", err=True)
+        click.get_current_context().exit(2)  # the rows of the others are given: no error in JSON after them
 
 
 def _named(numbers: list[int]) -> str:
