@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -237,6 +239,23 @@ def test_open_runner_scheduler_that_cannot_be_is_one_clear_error(
 ) -> None:
     with pytest.raises(error, match=complaint), open_runner(Resources(scheduler=address, wait_s=0.5)):
         pass
+
+
+def test_open_runner_certificates_that_are_not_there_are_told() -> None:
+    with (
+        dask.config.set({"distributed.comm.tls.ca-file": "/nowhere/ca.pem"}),
+        pytest.raises(ConfigError, match="the certificates of Dask's configuration: .*No such file"),
+        open_runner(Resources(scheduler="tls://127.0.0.1:1", wait_s=0.5)),
+    ):
+        pass
+
+
+def test_open_runner_within_a_running_loop_works_as_in_a_notebook(tmp_path: Path) -> None:
+    async def notebook() -> list[dict[str, Any]]:
+        return run(Resources(scheduler=cluster.scheduler_address, wait_s=20), Job("test", answer, [Named()], "loop"))
+
+    with cluster_of(tmp_path) as cluster:
+        assert asyncio.run(notebook()) == [{"key": "task"}]
 
 
 def test_open_runner_other_service_at_the_address_is_told() -> None:

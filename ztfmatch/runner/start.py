@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from ztfmatch import prefork
@@ -100,18 +101,22 @@ def _greet(address: str, wait_s: float) -> None:
     from distributed.security import Security
 
     async def greet() -> None:
-        comm = await connect(address, timeout=wait_s, **security.get_connection_args("client"))
+        comm = await connect(address, timeout=wait_s, **arguments)
         await comm.close()
 
-    security = Security()
-    if address.startswith("tls://") and security.get_connection_args("client")["ssl_context"] is None:
+    try:
+        arguments = Security().get_connection_args("client")
+    except OSError as error:
+        raise ConfigError(f"--scheduler {address}: the certificates of Dask's configuration: {error}") from error
+    if address.startswith("tls://") and arguments["ssl_context"] is None:
         raise ConfigError(
             f"--scheduler {address} needs certificates: name them in distributed.comm.tls.ca-file, .client.cert and "
             ".client.key of Dask's configuration (or DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT, "
             "...__CLIENT__KEY)"
         )
     try:
-        asyncio.run(asyncio.wait_for(greet(), wait_s))
+        with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own in this one
+            thread.submit(asyncio.run, asyncio.wait_for(greet(), wait_s)).result()
     except TimeoutError:
         raise ServiceError(f"no Dask scheduler answers at {address} within {wait_s:g} s") from None
     except OSError as error:
