@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=02:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Take epochal catalogs into a store, night by night. Arguments go to 'ztfmatch append' as they are.
 #

@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=04:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Bring a store's many small files into few sorted ones. Arguments go to 'ztfmatch compact' as they are.
 #

@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=04:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Export what changed since the last time for Kowalski, night by night. Arguments go to 'ztfmatch export kowalski'.
 #

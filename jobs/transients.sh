@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=04:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Group the orphans of all tiles that have new ones into transients. Arguments go to 'ztfmatch transients' as they are.
 #

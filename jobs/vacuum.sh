@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=04:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Delete what no retained snapshot of a store names. Arguments go to 'ztfmatch vacuum' as they are.
 #

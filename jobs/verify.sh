@@ -5,6 +5,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem-per-cpu=2560M
 #SBATCH --time=08:00:00
+#SBATCH --kill-on-invalid-dep=yes
 #
 # Prove the invariants on what a store holds. Arguments, such as --deep, go to 'ztfmatch verify' as they are.
 #

@@ -85,6 +85,8 @@ class SlurmProfile:
         Empty for Dask's own.
     dashboard : str
         Address of the scheduler's dashboard; empty for one at a free port.
+    wait : str
+        Longest time without any worker, in the queue too.
     """
 
     workers: int
@@ -105,6 +107,7 @@ class SlurmProfile:
     interface: str
     python: str
     dashboard: str
+    wait: str
 
     def validate(self) -> None:
         """Check every setting, and that workers leave before their job ends.
@@ -116,6 +119,7 @@ class SlurmProfile:
         _require(self.workers >= 1, "workers", self.workers, "at least 1")
         _require(self.workers_per_job >= 1, "workers_per_job", self.workers_per_job, "at least 1")
         _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
+        _require(duration_seconds(self.wait) > 0, "wait", self.wait, "more than nothing")
         walltime = walltime_seconds(self.walltime)
         leaving = duration_seconds(self.lifetime) + duration_seconds(self.lifetime_stagger)
         if leaving >= walltime:

@@ -36,6 +36,10 @@ VACUUM_GRACE_HOURS: Final = 24.0
 """Files that no snapshot names are spared by a vacuum for so long, by default."""
 
 
+WORKER_WAIT_S: Final = 600.0
+"""Longest time without any worker before a command gives up, by default."""
+
+
 @dataclass(frozen=True)
 class StoreConfig:
     """How a store is made; fixed for its life but for the tiling, which may be refined.
@@ -96,6 +100,8 @@ class Resources:
         Budget of one worker.
     retries : int
         How often a failed task is tried again.
+    wait_s : float or None
+        Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     """
 
     workers: int = 0
@@ -103,6 +109,7 @@ class Resources:
     cluster: str | None = None
     memory_bytes: int = 2 * GIBIBYTE
     retries: int = 2
+    wait_s: float | None = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.
@@ -121,6 +128,8 @@ class Resources:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
         if self.retries < 0:
             raise ConfigError(f"retries {self.retries} must be 0 or more")
+        if self.wait_s is not None and not self.wait_s > 0.0:
+            raise ConfigError(f"wait {self.wait_s} s must be above 0")
 
 
 @dataclass(frozen=True)

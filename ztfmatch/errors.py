@@ -3,6 +3,9 @@
 A message states the value, what was expected, and what to do about it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class ZtfmatchError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line."""
@@ -29,7 +32,18 @@ class CatalogError(ZtfmatchError, ValueError):
 
 
 class BadInputError(ZtfmatchError, ValueError):
-    """Input files that cannot be used, where that was asked to stop the work (``--strict``)."""
+    """Input files none of which can be used, or one, where that was asked to stop the work (``--strict``).
+
+    Parameters
+    ----------
+    message : str
+    refused : sequence
+        A row of the quarantine for each that cannot be used, which is not committed.
+    """
+
+    def __init__(self, message: str, refused: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.refused = list(refused)
 
 
 class MetadataError(ZtfmatchError, ValueError):
@@ -90,6 +104,10 @@ class CommitConflictError(ZtfmatchError, RuntimeError):
 
 class StorageError(ZtfmatchError, OSError):
     """The storage refused or lost a request."""
+
+
+class ServiceError(ZtfmatchError, ConnectionError):
+    """A service (a scheduler, its workers, a batch system) did not answer, or for too long."""
 
 
 class BucketNotFoundError(ConfigError):

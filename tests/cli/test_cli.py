@@ -173,8 +173,9 @@ class TestReports:
         store, night = tmp_path / "store", tmp_path / "night"
         done("init", store, "--references", scene.sky / "references")
         assert done("quarantine", store) == "No file is in quarantine.\n"
-        good = next(scene.sky.rglob("*_psfcat.fits"))
+        good, other = sorted(scene.sky.rglob("*_psfcat.fits"))[:2]
         night.mkdir()
+        shutil.copy(other, night)
         bad = night / good.name
         bad.write_bytes(good.read_bytes()[:3000])
         assert "Quarantined: 1 file\n" in done("append", store, night)
@@ -428,7 +429,10 @@ class TestFailures:
 
     def test_append_of_missing_or_empty_place_is_refused(self, scene: Scene, tmp_path: Path) -> None:
         assert "no such file or directory" in failure("append", scene.store, tmp_path / "none", code=2)
-        assert "_psfcat.fits in" in failure("append", scene.store, tmp_path, code=2)
+        assert done("append", scene.store, tmp_path).startswith(
+            f"No catalogs in {tmp_path}; the store stays at snapshot"
+        )
+        assert "_psfcat.fits in" in failure("append", scene.store, tmp_path, "--fail-if-empty", code=1)
 
     def test_append_with_strict_refuses_a_bad_catalog_and_changes_nothing(self, copied: Scene, tmp_path: Path) -> None:
         bad = tmp_path / next(copied.sky.rglob("*_psfcat.fits")).name.replace("c05", "c06")
@@ -475,8 +479,9 @@ class TestFailures:
 
     def test_store_that_cannot_be_written_is_one_line(self, scene: Scene, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        line = failure("init", tmp_path / "file" / "new", "-r", scene.sky / "references", code=1)
-        assert "cannot write store.json" in line
+        result = call("init", tmp_path / "file" / "new", "-r", scene.sky / "references")
+        assert result.exit_code == 2
+        assert f"'{tmp_path / 'file'}' is not a directory" in result.stderr
 
 
 class TestDamage:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ztfmatch import clusters, runner
 from ztfmatch.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
 from ztfmatch.config import Resources
 from ztfmatch.errors import ConfigError
+from ztfmatch.runner.slurmjobs import JobKeeper
+from ztfmatch.runner.start import slurm_cluster_class
 
 GIB = 1 << 30
 EXAMPLES = sorted((PROJECT / "cluster").glob("*.toml"))
@@ -85,6 +89,8 @@ class TestProfiles:
             ('kind = "slurm"\nworkers = 0', "workers is 0; expected at least 1"),
             ('kind = "slurm"\nworkers_per_job = 0', "workers_per_job is 0; expected at least 1"),
             ('kind = "slurm"\nmemory_headroom = 0.5', "memory_headroom is 0.5; expected at least 1"),
+            ('kind = "slurm"\nwait = "0m"', "wait is 0m; expected more than nothing"),
+            ('kind = "slurm"\nwait = "forever"', "duration 'forever': expected a whole number"),
             ('kind = "slurm"\nwalltime = "1h"', "walltime '1h': expected hours:minutes:seconds"),
             ('kind = "slurm"\nlifetime = "soon"', "duration 'soon': expected a whole number with"),
             ('kind = "slurm"\nwalltime = "00:59:00"', "not shorter than walltime 00:59:00"),
@@ -153,6 +159,14 @@ class TestSlurm:
         assert "--memory-limit 2.50GiB" in command
         assert "--memory-limit 0" not in command
 
+    def test_slurm_s_library_leaves_sigint_as_it_was(self) -> None:
+        """Its import makes SIGINT an exit with success."""
+        code = (
+            "import signal; kept = signal.getsignal(signal.SIGINT); from ztfmatch.runner import start;"
+            "start.slurm_cluster_class(); assert signal.getsignal(signal.SIGINT) is kept"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
     def test_without_sbatch_the_command_is_refused(
         self, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -171,10 +185,9 @@ class TestSlurm:
         assert len(jobs(slurm)) == 1
 
     def test_job_whose_workers_left_is_replaced(self, slurm: Path, tmp_path: Path) -> None:
-        from dask_jobqueue import SLURMCluster
-
-        with SLURMCluster(**read_profile(site(tmp_path)).arguments(2, GIB)) as cluster, Client(cluster) as client:
-            keeper = runner.JobKeeper(cluster, 1)
+        cluster_class = slurm_cluster_class()
+        with cluster_class(**read_profile(site(tmp_path)).arguments(2, GIB)) as cluster, Client(cluster) as client:
+            keeper = JobKeeper(cluster, 1)
             keeper.check()
             client.wait_for_workers(2, timeout=60)
             assert client.submit(os.getpgrp, pure=False).result(60) == jobs(slurm)[0]
@@ -236,6 +249,6 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @quiet
 def test_local_profile_file_starts_its_workers(tmp_path: Path) -> None:
     profile = written(tmp_path, 'kind = "local"\nworkers = 1\n')
-    with runner.start_cluster(Resources(cluster=profile)) as cluster:
-        started: dict[str, Any] = cluster.scheduler_info["workers"]
+    with runner.start_cluster(Resources(cluster=profile)) as workers:
+        started: dict[str, Any] = workers.client.scheduler_info()["workers"]
         assert [worker["nthreads"] for worker in started.values()] == [1]

@@ -61,6 +61,7 @@ def test_script_is_valid_sh_and_a_valid_batch_job(script: Path) -> None:
     assert os.access(script, os.X_OK)
     found = {directive.split("=")[0] for directive in directives(script)}
     assert found >= {"--job-name", "--ntasks", "--cpus-per-task", "--mem-per-cpu", "--time"}
+    assert "--kill-on-invalid-dep=yes" in directives(script)
     first_command = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     assert all(i < first_command for i, line in enumerate(lines) if line.startswith("#SBATCH"))
 

@@ -212,7 +212,7 @@ def test_query_of_objectids_names_those_that_no_object_has(scene: Scene, star: d
     known, unknown = star["objectid"], [star["objectid"] + 9_000_000 + i for i in range(7)]
     asked = [word for number in (known, *unknown) for word in ("--objectid", number)]
     result = call("query", scene.store, *asked, "--json")
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert [row["objectid"] for row in json.loads(result.stdout)] == [known]
     named = ", ".join(map(str, unknown[:5]))
     assert result.stderr == f"ztfmatch: {scene.store} has no object {named} and 2 more in snapshot 2\n"

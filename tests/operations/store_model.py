@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -172,11 +172,14 @@ class Model:
         sets = before.sets
         if corrections and corrections not in sets and any(taken.corrections for taken in fresh):
             sets = (*sets, corrections)
+        codes = {source: code for source, (code, _) in quarantined.items()}
+        if len(codes) == len(catalogs):
+            return Expected(before, 0, 0, codes)  # none can be used: refused as a whole
         quarantine = _quarantine(before, quarantined, {c.source for c in usable}, number)
         state = replace(before, exposures=exposures, quarantine=quarantine, sets=sets)
-        return Expected(state, len(fresh), known, {source: code for source, (code, _) in quarantined.items()})
+        return Expected(state, len(fresh), known, codes)
 
-    def rematch(self, references: Iterable[tuple[Unit, str]]) -> ExpectedRematch:
+    def rematch(self, references: Sequence[tuple[Unit, str]]) -> ExpectedRematch:
         """Where references of some units lead."""
         number, before = self.newest + 1, self.state
         quarantined: dict[str, tuple[str, str]] = {}
@@ -195,6 +198,8 @@ class Model:
             else:
                 generations[str(unit)] = len(there)
                 held[unit] = (*there, Reference(variant, source, number))
+        if len(quarantined) == len(tuple(references)):
+            return ExpectedRematch(before, {}, 0, {source: code for source, (code, _) in quarantined.items()})
         quarantine = _quarantine(before, quarantined, usable, number)
         rematches = (*before.rematches, number) if generations else before.rematches
         state = replace(before, quarantine=quarantine, references=held, rematches=rematches)
@@ -206,8 +211,7 @@ class Model:
         number, before = self.newest + 1, self.state
         source = str(self.survey.reference(FILED, name))
         if name not in before.matchfiles and self.waits(before):
-            refused = _quarantine(before, {source: (WAITS, name)}, set(), number)
-            return replace(before, quarantine=refused)
+            return before  # the only file cannot be used: refused as a whole
         before = replace(before, quarantine=_quarantine(before, {}, {source}, number))
         if name in before.matchfiles:
             return before

@@ -17,6 +17,7 @@ from store_checks import named_files
 from store_model import Catalog, Model, State
 
 from ztfmatch.config import CompactConfig
+from ztfmatch.errors import BadInputError
 from ztfmatch.io.storage import Storage
 from ztfmatch.operations.append import AppendConfig, append_catalogs
 from ztfmatch.operations.compact import compact
@@ -186,8 +187,28 @@ class Bench:
                 os.utime(path, (then, then))
 
 
+@dataclass(frozen=True)
+class Refused:
+    """In place of the report of an operation that could use none of its files, and so did nothing."""
+
+    snapshot: int
+    quarantined: list[dict[str, Any]]
+    committed: bool = False
+    exposures: int = 0
+    known: int = 0
+    imported: int = 0
+    units: tuple[Any, ...] = ()
+
+
 def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     """Run an operation; return its report."""
+    try:
+        return _run(operation, bench, storage)
+    except BadInputError as error:
+        return Refused(bench.model.newest, error.refused)
+
+
+def _run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     if isinstance(operation, Append):
         sources = [catalog.source for catalog in bench.catalogs(operation)]
         place = None if operation.corrections is None else bench.model.survey.corrections(operation.corrections)

@@ -429,11 +429,12 @@ def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
     for generation in range(1, 11):
         rows["flux"] += 1
         path = reference_file(tmp_path, rows)
-        report = store.rematch(str(path))
-        assert report.committed
-        assert len(report.units) == (generation < 10)
-    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("generations", path.name)]
-    assert store.snapshot().table("quarantine")["code"].to_pylist() == ["generations"]
+        if generation < 10:
+            assert len(store.rematch(str(path)).units) == 1
+    with pytest.raises(BadInputError, match="is at generation 9, the last that an objectid can tell") as caught:
+        store.rematch(str(path))
+    assert [(row["code"], row["filename"]) for row in caught.value.refused] == [("generations", path.name)]
+    assert store.commits()[-1].number == 10
     assert store.snapshot().table("detections")["objectid"].to_pylist() == [500206190000000, 500206190000001]
     with pytest.raises(BadInputError, match=r"--strict: 1 bad references; .* is at generation 9, the last"):
         store.rematch(str(path), RematchConfig(strict=True))
@@ -462,10 +463,10 @@ def test_reference_with_a_sourceid_twice_is_refused_and_changes_nothing(sky: Pat
     with fits.open(original) as hdus:
         hdus[1].data["sourceid"][7] = hdus[1].data["sourceid"][3]
         hdus.writeto(spoilt)
-    report = store.rematch(str(spoilt))
-    assert (report.units, report.exposures) == ([], 0)
-    assert [row["filename"] for row in report.quarantined] == [original.name]
-    assert "sourceid 3" in report.quarantined[0]["reason"]
+    with pytest.raises(BadInputError, match=f"none of 1 reference catalogs .*{original.name}: .*sourceid 3"):
+        store.rematch(str(spoilt))
+    assert content(store) == before
+    assert len(store.rematch([str(spoilt), *map(str, (sky / "references").rglob("*.fits"))]).quarantined) == 1
     assert content(store) == before
     with pytest.raises(BadInputError, match=f"--strict: 1 bad references; .*{original.name}.*sourceid 3"):
         store.rematch(str(spoilt), RematchConfig(strict=True))
@@ -504,8 +505,8 @@ def test_bad_reference_in_both_writers_is_quarantined_once(tmp_path: Path) -> No
     bad.parent.mkdir()
     bad.write_bytes(path.read_bytes()[:-2881])
     ours, theirs = RematchConfig(), RematchConfig(rows_per_task=7)
-    meanwhile = interrupted(lambda: store.rematch(str(bad), theirs))
-    report = rematch(store.storage, [str(bad)], ours, meanwhile)
+    meanwhile = interrupted(lambda: store.rematch([str(path), str(bad)], theirs))
+    report = rematch(store.storage, [str(path), str(bad)], ours, meanwhile)
     assert (report.committed, report.snapshot, len(report.quarantined)) == (False, 1, 1)
     assert store.snapshot().table("quarantine")["source"].to_pylist() == [str(bad)]
     assert len(store.commits()) == 2
@@ -516,16 +517,17 @@ def test_rematch_on_top_of_another_quarantine_keeps_both_entries(tmp_path: Path)
     rows = rows_at([10.0, 10.1], [20.0, 20.0])
     path = reference_file(tmp_path, rows)
     store = ztfmatch.Store(make_store(tmp_path / "store", [path]))
-    catalogs = [epochal_file(tmp_path, rows, night) for night in range(2)]
+    *catalogs, good = (epochal_file(tmp_path, rows, night) for night in range(3))
     contents = [catalog.read_bytes() for catalog in catalogs]
     for catalog in catalogs:
         catalog.write_bytes(b"")
-    store.append([str(catalog) for catalog in catalogs])
+    store.append([str(catalog) for catalog in (*catalogs, good)])
     catalogs[0].write_bytes(contents[0][:2880])
     bad = tmp_path / "bad" / path.name
     bad.parent.mkdir()
     bad.write_bytes(path.read_bytes()[:-2881])
-    report = rematch(store.storage, [str(bad)], RematchConfig(), interrupted(lambda: store.append(str(catalogs[0]))))
+    meanwhile = interrupted(lambda: store.append([str(catalogs[0]), str(good)]))
+    report = rematch(store.storage, [str(path), str(bad)], RematchConfig(), meanwhile)
     assert (report.committed, report.snapshot) == (True, 3)
     sources = [str(file) for file in (bad, *catalogs)]
     assert sorted(store.snapshot().table("quarantine")["source"].to_pylist()) == sorted(sources)

@@ -21,6 +21,7 @@ from ztfmatch.io.storage import Storage
 from ztfmatch.operations.append import AppendConfig
 from ztfmatch.products.simulate import SimulationConfig, simulate
 from ztfmatch.runner import DaskExecutor, Executor, Job, LoopExecutor, Runner, open_runner
+from ztfmatch.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -106,6 +107,39 @@ def test_run_worker_killed_in_a_task_is_survived(cluster: LocalCluster, tmp_path
         results = Runner(DaskExecutor(client, 2), _BUDGET).run(Job("test", perform, tasks, "killed"))
     assert [result["key"] for result in results] == [task.key for task in tasks]
     assert tries_of(tmp_path, "task-3") >= 2
+
+
+@pytest.mark.parametrize("stores", ["two stores", "one store"])
+def test_run_two_clients_on_one_scheduler_get_their_own_results(
+    cluster: LocalCluster, tmp_path: Path, stores: str
+) -> None:
+    """Two commands name their tasks alike, and the first holds a result while the second asks for its own."""
+    places = [tmp_path / "a", tmp_path / ("b" if stores == "two stores" else "a")]
+    for place in set(places):
+        place.mkdir()
+    jobs = [Job("reading", perform, [Scripted(f"inspect-{i}", str(p)) for i in range(2)], "inspect") for p in places]
+    with Client(cluster) as one, Client(cluster) as other:
+        first = DaskExecutor(one).outcomes(jobs[0])
+        held = next(first)
+        second = list(DaskExecutor(other).outcomes(jobs[1]))
+        both = [held, *first]
+    assert [outcome.error for outcome in (*both, *second)] == [None] * 4
+    for place in set(places):
+        assert [tries_of(place, f"inspect-{i}") for i in range(2)] == [2 if stores == "one store" else 1] * 2
+
+
+def test_append_two_stores_on_one_scheduler_at_once_read_their_own_catalogs(
+    sky: Path, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
+    ours, theirs = sorted(map(str, (sky / "catalogs").rglob("*_psfcat.fits")))[:2]
+    task = InspectTask("inspect-000000", (CatalogInput(theirs),))
+    with Client(cluster) as client:
+        other = DaskExecutor(client).outcomes(Job("reading catalogs", inspect_epochal, [task, task], "inspect"))
+        next(other)
+        store.append(ours, resources=Resources(scheduler=cluster.scheduler_address))
+        other.close()
+    assert store.snapshot().table("exposures", ["source"])["source"].to_pylist() == [ours]
 
 
 def test_run_reports_progress_to_the_last_task(executor: Executor, tmp_path: Path) -> None:

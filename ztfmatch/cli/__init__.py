@@ -39,8 +39,8 @@ def main() -> None:
       ztfmatch append STORE CATALOGS...              take in catalogs
       ztfmatch lightcurve STORE --cone RA DEC 2      see a lightcurve
 
-    Every command has --json for machines. Exit codes: 0 done; 1 something failed, and a rerun resumes;
-    2 the command or its arguments are wrong.
+    Every command has --json for machines. Exit codes: 0 done; 1 something failed: the message says whether a rerun
+    helps; 2 the command, an argument or a place is wrong; 130, 143 interrupted: a rerun resumes.
     """
 
 

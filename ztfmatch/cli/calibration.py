@@ -12,6 +12,7 @@ import click
 from ztfmatch.cli.common import (
     AnyCommand,
     Command,
+    OutputPlace,
     counted,
     emit,
     json_option,
@@ -70,7 +71,14 @@ def cut_options(command: AnyCommand) -> AnyCommand:
 @click.option(
     "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
 )
-@click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the corrections go; made new.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=OutputPlace(path_type=Path),
+    metavar="DIR",
+    help="Where the corrections go; made new.",
+)
 @click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @columns_option
 @click.option(

@@ -6,7 +6,10 @@ import dataclasses
 import errno
 import functools
 import json
+import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ztfmatch.cli.interrupts import Interrupted, interruptible
 from ztfmatch.errors import (
     BadInputError,
     CommitConflictError,
     JobFailedError,
+    ServiceError,
     StorageError,
     StoreDamagedError,
     ZtfmatchError,
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
-_FAILURES = (BadInputError, JobFailedError, CommitConflictError, StoreDamagedError, StorageError)
+_FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, StoreDamagedError, StorageError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -61,8 +66,11 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
-            _check_texts(ctx.params.values())
-            return super().invoke(ctx)
+            with interruptible(), _told():
+                _check_texts(ctx.params.values())
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            _end(ctx, error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT))
         except ZtfmatchError as error:
             _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
         except OSError as error:
@@ -83,17 +91,65 @@ def _check_texts(values: Iterable[Any]) -> None:
 class InOrder(click.Group):
     """Lists its commands in the order in which they were added, which is that of the work."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what interrupts before it begins has the same exit code as later."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("ztfmatch: interrupted by SIGINT", err=True)
+            ctx.exit(128 + signal.SIGINT)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names of the commands."""
         return list(self.commands)
 
 
-def _fail(ctx: click.Context, error: Exception, code: int) -> None:
-    message = " ".join(str(error).splitlines())
+def _fail(ctx: click.Context, error: BaseException, code: int, message: str = "") -> None:
+    message = " ".join((message or str(error)).splitlines())
     if ctx.params.get("as_json"):
         click.echo(json.dumps({"error": type(error).__name__, "message": message, "exit": code}))
     click.echo(f"ztfmatch: {message}", err=True)
     ctx.exit(code)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A block in which what there is to say of the work goes to the terminal, a line each."""
+    logger, handler = logging.getLogger("ztfmatch"), _Lines()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        click.echo(f"ztfmatch: {record.getMessage()}", err=True)
+
+
+def _end(ctx: click.Context, interrupted: Interrupted) -> None:
+    """Say what stands, and whether the same command goes on from here."""
+    what = "the same command again resumes" if "workers" in {param.name for param in ctx.command.params} else ""
+    said = "; ".join(filter(None, (_standing(ctx.params.get("store")), what)))
+    message = ": ".join(filter(None, (f"interrupted by {interrupted.name}", said)))
+    _fail(ctx, interrupted, interrupted.exit_code, message)
+
+
+def _standing(store: str | None) -> str:
+    """Which snapshot of a store stands, as far as that can be told."""
+    if store is None:
+        return ""
+    from ztfmatch.io import log
+    from ztfmatch.io.storage import Storage
+
+    try:
+        storage = Storage.at(store)
+        numbers = log.commit_numbers(storage) if storage.exists() else []
+    except (ZtfmatchError, OSError):
+        return ""
+    return f"snapshot {numbers[-1]} of {store} stands" if numbers else f"{store} has no snapshot yet"
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -114,6 +170,21 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
             self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
 
 
+class Duration(click.ParamType[float]):
+    """A time in seconds, as in 45s, 10m, 2h or 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of the text."""
+        from ztfmatch.clusters import duration_seconds
+
+        try:
+            return float(value) if isinstance(value, int | float) else duration_seconds(str(value))
+        except ZtfmatchError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 class OutputFile(click.Path):
     """A file to write, in a directory that is there: a wrong path is told before the work, not after."""
 
@@ -128,6 +199,25 @@ class OutputFile(click.Path):
         return path
 
 
+class OutputPlace(click.Path):
+    """A file or directory to make, or a URL: it is told before the work if it cannot be there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What click.Path makes of it."""
+        from ztfmatch.io.urls import is_url
+
+        made = super().convert(value, param, ctx)
+        if is_url(str(value)):
+            return made
+        place = Path(str(made)).expanduser().absolute()
+        there = next(path for path in place.parents if path.exists())
+        if not there.is_dir():
+            self.fail(f"'{place}' cannot be made: '{there}' is not a directory.", param, ctx)
+        if not place.exists() and not os.access(there, os.W_OK):
+            self.fail(f"'{place}' cannot be made: '{there}' may not be written to.", param, ctx)
+        return made
+
+
 def json_option(command: AnyCommand) -> AnyCommand:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines.")(command)
@@ -137,12 +227,13 @@ def resource_options(command: AnyCommand) -> AnyCommand:
     """Add the options that say where tasks run; the command gets one ``resources``."""
 
     @functools.wraps(command)
-    def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, **rest: Any) -> Any:
+    def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
+               **rest: Any) -> Any:  # fmt: skip
         from ztfmatch import prefork
         from ztfmatch.clusters import read_profile
         from ztfmatch.config import Resources
 
-        resources = Resources(workers, scheduler, cluster, memory)
+        resources = Resources(workers, scheduler, cluster, memory, wait_s=wait)
         resources.validate()
         if workers and cluster in (None, "local"):
             prefork.start()  # it gets ready while this process imports the rest
@@ -161,6 +252,9 @@ def resource_options(command: AnyCommand) -> AnyCommand:
                      "path of a TOML file."),
         click.option("--memory", type=Size(), default="2GiB", show_default=True,
                      help="Memory budget of a worker; a task that would need more is refused before the start."),
+        click.option("--wait", type=Duration(), metavar="TIME",
+                     help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
+                     "of --cluster says."),
     ]  # fmt: skip
     for option in reversed(options):
         gather = option(gather)

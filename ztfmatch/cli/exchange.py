@@ -12,6 +12,7 @@ import click
 from ztfmatch.cli.angles import Radius
 from ztfmatch.cli.common import (
     Command,
+    OutputPlace,
     bad_files,
     counted,
     emit,
@@ -36,7 +37,7 @@ def export() -> None:
 
 
 @import_.command("matchfile", cls=Command)
-@click.argument("store")
+@click.argument("store", type=OutputPlace())
 @click.argument("files", nargs=-1, required=True)
 @click.option("--create", is_flag=True, help="Make the store if there is none.")
 @click.option(
@@ -54,11 +55,13 @@ def export() -> None:
     help="A HEALPix tile with more seeds is split, in a store that is made.",
 )
 @click.option("--strict", is_flag=True, help="Fail if a matchfile cannot be used, instead of quarantining it.")
+@click.option("--fail-if-empty", is_flag=True, help="Fail if there are no matchfiles, instead of saying so.")
 @click.option("--note", help="Kept in the history.")
 @resource_options
 @json_option
 def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: float, seeds_per_tile: int,
-                     strict: bool, note: str | None, resources: Resources, as_json: bool) -> None:  # fmt: skip
+                     strict: bool, fail_if_empty: bool, note: str | None, resources: Resources,
+                     as_json: bool) -> None:  # fmt: skip
     """Take the survey's matchfiles into a STORE.
 
     FILES are *_match.pytable files, directories or globs on local disks; they need ztfmatch[matchfile]. Sources become
@@ -74,7 +77,8 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     from ztfmatch import api
     from ztfmatch.operations.importmatchfile import ImportConfig
 
-    config = ImportConfig(StoreConfig(radius, seeds_per_tile) if create else None, strict, note=note)
+    new = StoreConfig(radius, seeds_per_tile) if create else None
+    config = ImportConfig(new, strict, note=note, fail_if_empty=fail_if_empty)
     with progress_bar(as_json) as progress:
         _, report = api.import_matchfiles(store, files, config, resources, progress)
     taken = f"{counted(report.imported, 'matchfile')}, {counted(report.objects, 'object')}"
@@ -83,6 +87,8 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     lines = [f"Snapshot {report.snapshot}: {taken}, {counted(report.exposures, 'exposure')} = {rows}; {size}."]
     if not report.committed:
         lines = [f"Nothing new in {counted(report.files, 'matchfile')}: {report.known:,} known."]
+    if not report.files:
+        lines = [f"No matchfiles in {', '.join(files)}; the store stays at snapshot {report.snapshot}."]
     if report.known_exposures:
         lines.append(f"Passed over: {counted(report.known_exposures, 'exposure')} that the store has.")
     if report.moved:
@@ -100,7 +106,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=OutputPlace(path_type=Path),
     default=Path(),
     help="File to write, or a directory that is there (by default this one): files get the survey's names in it.",
 )

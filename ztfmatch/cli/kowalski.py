@@ -13,6 +13,7 @@ import click
 
 from ztfmatch.cli.common import (
     Command,
+    OutputPlace,
     as_plain,
     counted,
     emit,
@@ -43,7 +44,7 @@ _TAG = click.option(
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.argument("output", metavar="OUT")
+@click.argument("output", metavar="OUT", type=OutputPlace(file_okay=False))
 @click.option("--since", type=click.IntRange(0), metavar="SNAPSHOT", help="Export what changed since this snapshot.")
 @click.option(
     "--cursor",

@@ -17,6 +17,7 @@ from ztfmatch.cli.common import (
     AnyCommand,
     Command,
     InOrder,
+    OutputPlace,
     Size,
     counted,
     emit,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ztfmatch.products.publish import HatsConfig, PublishReport
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
+_OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
 
 
 class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -104,15 +104,15 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
 
 
 def _tell(answer: Any, store: str, select: str) -> None:
-    """Say which objectids are of no object, and which of none that has epochs."""
+    """Say which objectids are of none that has epochs, and fail for those that are of none."""
     states = answer.states()
-    unknown = [number for number, state in states.items() if state is None]
-    if unknown:
-        click.echo(f"ztfmatch: {store} has no object {_named(unknown)} in snapshot {answer.snapshot}", err=True)
     retired = [number for number, state in states.items() if state == "retired"]
     if retired and select == "lightcurves":
         said = f"retired, without epochs: {_named(retired)}; 'ztfmatch lineage' says what became of them"
         click.echo(f"ztfmatch: {said}", err=True)
+    if unknown := [number for number, state in states.items() if state is None]:
+        click.echo(f"ztfmatch: {store} has no object {_named(unknown)} in snapshot {answer.snapshot}", err=True)
+        click.get_current_context().exit(2)  # the rows of the others are given: no error in JSON after them
 
 
 def _named(numbers: list[int]) -> str:

@@ -25,6 +25,7 @@ from ztfmatch.cli.common import (
 )
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.config import Resources
+from ztfmatch.errors import ConfigError
 
 _UNITS_SHOWN = 40
 
@@ -112,12 +113,23 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
         raise click.UsageError("--plot draws retired objects: name them with --objectid.")
     form = chosen_format(form, output, as_json)
     opened = open_store(store)
-    rows = opened.snapshot(snapshot).lineage(objectid or None)
+    at = opened.snapshot(snapshot)
+    rows = at.lineage(objectid or None)
+    _require_known(objectid, at, rows)
     if plot is not None:
         _draw(opened.regenerations(objectid), plot)
     write_rows(rows, form, output, list(rows.schema.names))
     if not rows.num_rows:
         click.echo("ztfmatch: no lineage found: no reference of these units was regenerated", err=True)
+
+
+def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
+    """Refuse an objectid that is no object's; one that no rematch has touched is one."""
+    missing = set(objectids) - set(rows["objectid"].to_pylist()) - set(rows["newobjectid"].to_pylist())
+    missing -= set(snapshot.objects(objectid=missing)["objectid"].to_pylist()) if missing else set()
+    if missing:
+        named = ", ".join(str(objectid) for objectid in sorted(missing))
+        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
 
 
 def _draw(changes: Any, path: Path) -> None:

@@ -12,6 +12,7 @@ import click
 from ztfmatch.cli.calibration import columns_option, cut_options
 from ztfmatch.cli.common import (
     Command,
+    OutputPlace,
     counted,
     emit,
     json_option,
@@ -28,7 +29,14 @@ _PLACE = click.Path(path_type=Path)
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--output", "-o", required=True, type=_PLACE, metavar="DIR", help="Where the report goes; made new.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=OutputPlace(path_type=Path),
+    metavar="DIR",
+    help="Where the report goes; made new.",
+)
 @click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
 @columns_option
 @cut_options

@@ -9,12 +9,21 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, emit, json_option, progress_bar, resource_options, size_text
+from ztfmatch.cli.common import (
+    Command,
+    OutputPlace,
+    counted,
+    emit,
+    json_option,
+    progress_bar,
+    resource_options,
+    size_text,
+)
 from ztfmatch.config import Resources
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path))
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes."
 )
@@ -123,7 +132,7 @@ def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default="ztfmatch-demo")
+@click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
 @click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
 @resource_options

@@ -15,6 +15,7 @@ from ztfmatch.cli.common import (
     SHOWN_BAD_FILES,
     Command,
     OutputFile,
+    OutputPlace,
     as_plain,
     bad_files,
     counted,
@@ -37,7 +38,7 @@ _SHOWN_UNITS = 5
 
 
 @click.command(cls=Command)
-@click.argument("store")
+@click.argument("store", type=OutputPlace())
 @click.option(
     "--references",
     "-r",
@@ -124,6 +125,7 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     help="Fail if a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has "
     "nothing for these catalogs; instead of quarantining it, or of a warning.",
 )
+@click.option("--fail-if-empty", is_flag=True, help="Fail if there are no catalogs, instead of saying so.")
 @click.option(
     "--rows-per-task",
     type=click.IntRange(1),
@@ -160,11 +162,15 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
         f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
         f"{size_text(report.bytes)} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
         if report.committed
-        else f"Nothing new in {counted(report.catalogs, 'catalog')}; the store stays at snapshot {report.snapshot}."
+        else f"{_nothing(report.catalogs, catalogs)}; the store stays at snapshot {report.snapshot}."
     )
     known = [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
     notes = [*known, *_lacking(report.without_reference), *warning_lines(report.warnings)]
     emit(report, as_json, [headline, *notes, *bad_files(report.quarantined)])
+
+
+def _nothing(found: int, places: tuple[str, ...]) -> str:
+    return f"Nothing new in {counted(found, 'catalog')}" if found else f"No catalogs in {', '.join(places)}"
 
 
 def _lacking(units: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from ztfmatch.cli.common import (
     AnyCommand,
     Command,
     InOrder,
+    OutputPlace,
     counted,
     emit,
     json_option,
@@ -20,7 +21,7 @@ from ztfmatch.cli.common import (
 )
 from ztfmatch.config import Resources
 
-_OUTPUT = click.Path()  # text: a Path would make s3:/ of a URL
+_OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
 
 
 @click.group(cls=InOrder)

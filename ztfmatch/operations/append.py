@@ -31,6 +31,7 @@ from ztfmatch.operations.corrections import Applied, bring, current
 from ztfmatch.operations.ledger import Sorted, sort_out
 from ztfmatch.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.operations.notices import Notice, misnamed, of_orphans, of_programs, refuse
+from ztfmatch.operations.quarantine import check_any_usable
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.schema.ledger import BAD, GOOD, UNKNOWN
@@ -59,6 +60,8 @@ class AppendConfig:
     strict : bool
         Fail if a catalog cannot be used, instead of quarantining it; and where else there would be a warning of what
         was given: a catalog without a program or a row of metadata, a table of no use, a file that is misnamed.
+    fail_if_empty : bool
+        Fail if the places hold no catalogs, as a night without any does.
     rows_per_task : int
         Largest number of catalog rows that one task takes.
     note : str, optional
@@ -73,6 +76,7 @@ class AppendConfig:
     strict: bool = False
     rows_per_task: int = ROWS_PER_TASK
     note: str | None = None
+    fail_if_empty: bool = False
 
     def validate(self) -> None:
         """Check every setting.
@@ -129,7 +133,8 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ConfigError
         If a place is not there.
     BadInputError
-        If ``strict`` and a catalog is bad, or there is something to warn of.
+        If none of the catalogs can be used, or ``strict`` and one is bad or there is something to warn of; if there is
+        none, and ``fail_if_empty``.
     MetadataError
         If a table beside the catalogs cannot be read, or contradicts itself.
     CorrectionsError
@@ -144,14 +149,15 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     snapshot = open_snapshot(storage)
     places = find(catalogs, EPOCHAL_PATTERN)
     sources = places.files
-    if not sources:
-        raise ConfigError(places.none_of(EPOCHAL_PATTERN, catalogs))
+    if not sources and config.fail_if_empty:
+        raise BadInputError(places.none_of(EPOCHAL_PATTERN, catalogs))
     auxiliary = Auxiliary.read(config)
     found, refused = _inspect([auxiliary.input(source) for source in sources], runner)
     work = sort_out(snapshot, found, refused)
     if config.strict and work.quarantined:
         first = work.quarantined[0]
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
+    check_any_usable("catalogs", len(sources), work.quarantined)
     applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
     notices = misnamed(places) + table_notices(config, auxiliary, sources, found, applied) + of_programs(work)
     refuse(notices, config.strict)
@@ -209,7 +215,8 @@ class _Counts:
 
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
-    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect"))
+    reads = [catalog.source for catalog in inputs[:1]]
+    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads))
     return [r for x in results for r in x["exposures"]], [r for x in results for r in x["quarantined"]]
 
 
@@ -316,7 +323,7 @@ def _change(
 
 def _plain(config: AppendConfig) -> dict[str, Any]:
     values = asdict(config)
-    values.pop("note")
+    values.pop("note"), values.pop("fail_if_empty")
     return {
         name: [str(path) for path in value]
         if isinstance(value, tuple)

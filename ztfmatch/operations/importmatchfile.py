@@ -35,7 +35,7 @@ from ztfmatch.operations.init import tiling_of
 from ztfmatch.operations.ledger import KnownExposures, units_since
 from ztfmatch.operations.matchplan import units_with_reference
 from ztfmatch.operations.notices import Notice, misnamed, odd_programs, refuse
-from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.quarantine import check_any_usable, quarantine_change
 from ztfmatch.operations.references import refusal
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
@@ -68,6 +68,8 @@ class ImportConfig:
     strict: bool = False
     rows_per_task: int = ROWS_PER_IMPORT
     note: str | None = None
+    fail_if_empty: bool = False
+    """Fail if the places hold no matchfiles."""
 
     def validate(self) -> None:
         """Check every setting.
@@ -128,11 +130,11 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     Raises
     ------
     ConfigError
-        If no matchfile is found or, for a new store, none can be used; if h5py is not installed.
+        If no matchfile is found for a new store; if h5py is not installed.
     StoreNotFoundError
         If there is no store and none is to be made.
     BadInputError
-        If ``strict`` and a file cannot be used.
+        If none of the files can be used, or ``strict`` and one cannot; if there is none, and ``fail_if_empty``.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
@@ -142,18 +144,16 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     config.validate()
     h5py()
     snapshot = _snapshot(storage, config)
-    looked = _looked(places)
+    looked = _looked(places, config, snapshot)
     sources = looked.files
     found, refused = _inspect(sources, runner)
     work = _sort_out(snapshot, found, refused, len(sources))
     if config.strict and work.refused:
         first = work.refused[0]
         raise BadInputError(f"--strict: {len(work.refused)} bad matchfiles; {first['source']}: {first['reason']}")
+    check_any_usable("matchfiles", len(sources), work.refused)
     notices = misnamed(looked) + odd_programs([row for file in work.files for row in file.exposures])
     refuse(notices, config.strict)
-    if snapshot is None and not work.files:
-        reason = f"{work.refused[0]['source']}: {work.refused[0]['reason']}"
-        raise ConfigError(f"none of {len(sources)} matchfiles can be used, no store was made; {reason}")
     done = _Done(snapshot.number if snapshot else -1)
     told = _Told([str(place) for place in places], config, watch.started)
     if work.files or any(_quarantine(snapshot, work)):
@@ -189,19 +189,21 @@ def _snapshot(storage: Storage, config: ImportConfig) -> SnapshotFiles | None:
         raise StoreNotFoundError(f"{error}, or of the matchfiles with --create") from None
 
 
-def _looked(places: Sequence[str]) -> Found:
+def _looked(places: Sequence[str], config: ImportConfig, snapshot: SnapshotFiles | None) -> Found:
     for place in places:
         if is_url(place) and not place.startswith("file://"):
             raise ConfigError(f"{place}: matchfiles are read from local disks only: copy them first")
     looked = find(places, PATTERN)
-    if not looked.files:
-        raise ConfigError(looked.none_of(PATTERN, places))
+    if not looked.files and snapshot is None:
+        raise ConfigError(f"{looked.none_of(PATTERN, places)}: no store was made")
+    if not looked.files and config.fail_if_empty:
+        raise BadInputError(looked.none_of(PATTERN, places))
     return looked
 
 
 def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectMatchfile(f"inspect-{i:06d}", source) for i, source in enumerate(sources)]
-    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect"))
+    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect", reads=sources[:1]))
     return [r for x in results for r in x["found"]], [r for x in results for r in x["quarantined"]]
 
 

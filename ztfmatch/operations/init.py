@@ -23,6 +23,7 @@ from ztfmatch.operations.common import (
     write_rows,
 )
 from ztfmatch.operations.notices import Notice, misnamed, refuse
+from ztfmatch.operations.quarantine import check_any_usable
 from ztfmatch.operations.references import inspect_all, reference_input
 from ztfmatch.runner import Job, Runner
 from ztfmatch.schema import QUARANTINE, REFERENCES
@@ -66,9 +67,9 @@ def init_store(
     Raises
     ------
     ConfigError
-        If no usable reference is found.
+        If no reference is found.
     BadInputError
-        If ``strict`` and a reference is bad or misnamed.
+        If none of the references can be used, or ``strict`` and one is bad or misnamed.
     StoreExistsError
         If there is a store made of other references, or something that is no store.
     """
@@ -86,10 +87,7 @@ def init_store(
         raise BadInputError(
             f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
         )
-    if not found:
-        raise ConfigError(
-            f"none of {len(sources)} reference catalogs can be used; {sources[0]}: {quarantined[0]['reason']}"
-        )
+    check_any_usable("reference catalogs", len(sources), quarantined)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
     log.create_store(storage, config)
     if log.commit_numbers(storage):

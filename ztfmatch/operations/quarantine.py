@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ztfmatch.errors import BadInputError
 from ztfmatch.io.snapshot import SnapshotFiles
 from ztfmatch.operations.common import Row
 from ztfmatch.schema import QUARANTINE
@@ -12,6 +13,32 @@ from ztfmatch.survey import plain_name
 
 _OTHER_CONTENT: Final = ("conflict", "duplicate")
 """Refused for what else is in the store, not for what the file is."""
+
+
+_NAMED: Final = 5
+
+
+def check_any_usable(noun: str, files: int, refused: Sequence[Row]) -> None:
+    """Refuse files of which none can be used: nothing is committed, not even a snapshot of their quarantine.
+
+    Parameters
+    ----------
+    noun : str
+        What they should be, in the plural.
+    files : int
+        Their number.
+    refused : sequence of Row
+        Those that cannot be used.
+
+    Raises
+    ------
+    BadInputError
+    """
+    if not files or len(refused) < files:
+        return
+    named = "; ".join(f"{row['source']}: {row['code']}: {row['reason']}" for row in refused[:_NAMED])
+    more = f"; and {len(refused) - _NAMED:,} more" if len(refused) > _NAMED else ""
+    raise BadInputError(f"none of {files:,} {noun} can be used, nothing was committed. {named}{more}", refused)
 
 
 def quarantine_change(

@@ -20,7 +20,7 @@ from ztfmatch.kernels.tiling import Tile
 from ztfmatch.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
 from ztfmatch.operations.ledger import units_since
 from ztfmatch.operations.notices import Notice, misnamed, refuse
-from ztfmatch.operations.quarantine import quarantine_change
+from ztfmatch.operations.quarantine import check_any_usable, quarantine_change
 from ztfmatch.operations.recounts import recount_tasks
 from ztfmatch.operations.references import inspect_all, refusal
 from ztfmatch.operations.rematchplan import (
@@ -144,7 +144,7 @@ def rematch(
     ConfigError
         If no reference is found.
     BadInputError
-        If ``strict`` and a reference is bad.
+        If none of the references can be used, or ``strict`` and one is bad.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
@@ -165,6 +165,7 @@ def rematch(
     if config.strict and quarantined:
         first = quarantined[0]
         raise BadInputError(f"--strict: {len(quarantined)} bad references; {first['source']}: {first['reason']}")
+    check_any_usable("reference catalogs", len(sources), quarantined)
     operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
     plan = plan_rematch(snapshot, rows, operation_id)
     work = _match(plan, config, runner, write=not dry_run)

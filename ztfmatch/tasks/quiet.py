@@ -8,12 +8,16 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-_TOLD: Final = ("Compute Failed", "Failed to reconnect to scheduler")
+_TOLD: Final = (
+    *("Compute Failed", "Failed to reconnect to scheduler"),
+    *("Async instruction for", "Worker process still alive"),  # the end of a task that was interrupted
+)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a message says more than that a task or a connection failed."""
+    """Whether a message says more than that a task or a connection failed, or was ended."""
     return not (record.exc_info or record.getMessage().startswith(_TOLD))
 
 
-logging.getLogger("distributed.worker").addFilter(is_news)
+for _name in ("distributed.worker", "distributed.worker.state_machine"):
+    logging.getLogger(_name).addFilter(is_news)
