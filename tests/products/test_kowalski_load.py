@@ -380,6 +380,31 @@ def test_load_of_a_manifest_that_leaves_its_export_is_refused(
         load_exports(str(tmp_path), database, tag)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b"no JSON", "no upsert of exposures .JSONDecodeError"), (b"[" * 10**6, "no upsert of exposures .RecursionError"),
+     (b"3", "no upsert of exposures .TypeError"), (b'{"expid": 1}', "no upsert of exposures .KeyError"),
+     (b'{"_id": 1, "x": 1e', "no upsert of exposures .JSONDecodeError"),
+     (b'{"_id": 1, "x": 99999999999999999999}', "MongoDB cannot hold it"),
+     (b'{"_id": 1, "x": "' + b"x" * (17 << 20) + b'"}', "MongoDB refuses it: .*larger than")],
+    ids=["text", "nested", "number", "no _id", "cut", "large number", "large document"],
+)  # fmt: skip
+def test_load_of_a_line_that_is_no_document_is_refused_in_one_line(
+    history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path, line: bytes, message: str
+) -> None:
+    full = min(history[1].iterdir())
+    shutil.copytree(full, tmp_path / full.name)
+    manifest = tmp_path / full.name / "manifest.json"
+    record = decode(manifest.read_bytes())
+    content = pa.Codec("zstd").compress(line + b"\n", asbytes=True)
+    (tmp_path / full.name / record["files"][0]["path"]).write_bytes(content)
+    record["files"][0]["sha256"] = hashlib.sha256(content).hexdigest()
+    manifest.write_bytes(encode(record))
+    with pytest.raises(BadInputError, match=rf"^{record['files'][0]['path']}.*{message}") as refused:
+        load_exports(str(tmp_path), database, tag)
+    assert len(str(refused.value)) < 500
+
+
 def test_load_of_a_line_without_end_is_refused_before_it_is_whole(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path
 ) -> None:

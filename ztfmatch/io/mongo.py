@@ -145,8 +145,19 @@ class Database:
         raise AssertionError("unreachable")
 
     def write(self, what: str, collection: str, operations: Sequence[Any]) -> Any:
-        """Write some operations, all of which may be done again, in their order."""
-        return self.attempt(what, lambda: self.handle[collection].bulk_write(list(operations), ordered=True))
+        """Write some operations, all of which may be done again, in their order.
+
+        Raises
+        ------
+        BadInputError
+            If MongoDB has no type for a value, or a document is too large for it.
+        """
+        from bson.errors import BSONError
+
+        try:
+            return self.attempt(what, lambda: self.handle[collection].bulk_write(list(operations), ordered=True))
+        except (BSONError, OverflowError) as error:
+            raise BadInputError(f"{what}: MongoDB cannot hold it: {_told(error)}") from error
 
     def close(self) -> None:
         """End the connection."""

@@ -6,6 +6,7 @@ that does not go on from there is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -278,7 +279,7 @@ class _Loader:
 
     def _load_file(self, storage: Storage, file: LinesFile, bar: _Bar) -> None:
         loaded = 0
-        for batch in _batches(read_lines(storage, file)):
+        for batch in _batches(file, read_lines(storage, file)):
             self._load_batch(file, batch)
             loaded += len(batch)
             bar.advance(len(batch))
@@ -289,7 +290,8 @@ class _Loader:
 
     def _load_batch(self, file: LinesFile, lines: Sequence[Line]) -> None:
         name = self._named(file.collection)
-        operations = [operation for line in lines for operation in _operations(file.action, line)]
+        with _documents(file):
+            operations = [operation for line in lines for operation in _operations(file.action, line)]
         result = self._database.write(file.path, name, operations)
         if file.action not in (UPSERT, REMOVE) and result.matched_count != len(operations):
             self._complain_of_missing(file, name, lines)
@@ -312,11 +314,22 @@ def _state(raw: Line) -> State:
     return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"], raw.get("manifest"))
 
 
-def _batches(lines: Iterator[bytes]) -> Iterator[list[Line]]:
+@contextlib.contextmanager
+def _documents(file: LinesFile) -> Iterator[None]:
+    """Name the file of a line that is not what its manifest says."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error)[:100]}"
+        raise BadInputError(f"{file.path} has a line that is no {file.action} of {file.collection} ({said})") from error
+
+
+def _batches(file: LinesFile, lines: Iterator[bytes]) -> Iterator[list[Line]]:
     batch: list[Line] = []
     size = 0
     for line in lines:
-        batch.append(_parsed(line))
+        with _documents(file):
+            batch.append(_parsed(line))
         size += len(line)
         if len(batch) == _BATCH or size >= _BATCH_BYTES:
             yield batch
