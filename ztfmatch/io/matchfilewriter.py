@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -231,18 +231,25 @@ def writing_matchfile(path: Path, unit: Unit) -> Iterator[MatchfileWriter]:
         If it cannot be written.
     """
     library = h5py()
-    with _named(path), localfiles.whole(path, tidy=False) as part, _Sink(part, path) as sink:
+    within: list[BaseException] = []
+    with _named(path, within), localfiles.whole(path, tidy=False) as part, _Sink(part, path) as sink:
         with library.File(sink, "w") as file:
-            yield MatchfileWriter(file, unit, sink.check)
+            try:
+                yield MatchfileWriter(file, unit, sink.check)
+            except BaseException as error:
+                within.append(error)
+                raise
         sink.check()
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system."""
+def _named(path: Path, others: Sequence[BaseException] = ()) -> Iterator[None]:
+    """Name the file in an error of the system, unless it is one of others, which are not about the file."""
     try:
         yield
     except ZtfmatchError:
         raise
     except OSError as error:
+        if error in others:
+            raise
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -59,8 +59,9 @@ def preview_release(
         If a task failed after its retries.
     """
     region = None if part is None else part.region
+    public = scope.programs
     scope = scope if part is None else scope.within(part.since, part.until)
-    publishing = Publishing(snapshot, scope, output, "dry run")
+    publishing = Publishing(snapshot, scope, output, "dry run", public=public)
     publishing.begin(dry_run=True)
     results = runner.run(Job("counting", count_unit, bulk_tasks(publishing, runner, region), publishing.operation_id))
     objects, epochs = Counter[int](), Counter[int]()
