@@ -131,7 +131,7 @@ def test_command_is_in_readme(command: str) -> None:
 
 def test_exit_codes_and_profiles_are_in_readme() -> None:
     text = README.read_text()
-    assert all(word in text for word in ("exits with 0", "--cluster slurm", "--scheduler", "--workers", "--json"))
+    assert all(word in text for word in ("| exit code |", "--cluster slurm", "--scheduler", "--workers", "--json"))
 
 
 def _project() -> dict[str, list[str]]:
