@@ -159,9 +159,12 @@ def running() -> Iterator[Rig]:
         _until(lambda: _idle(rig), _START_S, lambda: (place / "log" / "slurmctld.log").read_text()[-2000:])
         yield rig
     finally:
-        for pid in [int(file.read_text()) for file in (place / "run").glob("*.pid")]:
+        pids = [int(file.read_text()) for file in (place / "run").glob("*.pid")]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(AssertionError):  # they write until they end
+            _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), _START_S, lambda: "goes on")
         shutil.rmtree(place, ignore_errors=True)
 
 
