@@ -5,7 +5,7 @@
 #
 # --core       Only the core's dependencies: numpy and others are then older than the tests' own oracles allow. Without
 #              arguments it runs the demonstration and no test; tests must need pytest and Hypothesis alone.
-# --python     A version that uv finds (3.11 by default): of another one the lowest releases that have wheels for it.
+# --python     A version that uv finds, or a path (3.11 by default): of another one the lowest releases that have wheels for it.
 #
 # What is declared is resolved by uv, each direct dependency as low as it may be and has a wheel. Warnings are not
 # errors here: old releases warn of what newer ones of others have deprecated.
