@@ -4,8 +4,8 @@
 #     tests/lowest.sh [--core] [--python VERSION] [PYTEST ARGUMENTS]
 #
 # --core       Only the core's dependencies: numpy and others are then older than the tests' own oracles allow. Without
-#              arguments it imports the package and runs the demonstration; tests need pytest alone.
-# --python     A version that uv finds (3.11 by default): of another one the lowest releases that have wheels for it.
+#              arguments it runs the demonstration and no test; tests must need pytest and Hypothesis alone.
+# --python     A version that uv finds, or a path (3.11 by default): of another one the lowest releases that have wheels for it.
 #
 # What is declared is resolved by uv, each direct dependency as low as it may be and has a wheel. Warnings are not
 # errors here: old releases warn of what newer ones of others have deprecated.
@@ -33,7 +33,7 @@ uv pip list --python "$bin/python"
 
 export NUMBA_CACHE_DIR=$place/kernels
 if $core; then
-  uv pip install --quiet --python "$bin/python" --constraint "$place/lowest.txt" pytest pytest-timeout pytest-xdist
+  uv pip install --quiet --python "$bin/python" --constraint "$place/lowest.txt" pytest pytest-timeout pytest-xdist hypothesis
   "$bin/ztfmatch" --version
   (cd "$place" && "$bin/ztfmatch" demo)
 fi
