@@ -12,7 +12,7 @@ from faultproxy import FaultProxy
 from hypothesis import settings
 from s3server import credentials, make_bucket, s3_server
 
-from ztfmatch.config import RequestConfig
+from ztfmatch.core.config import RequestConfig
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 

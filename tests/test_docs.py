@@ -15,9 +15,9 @@ import pytest
 from commandtree import leaves
 
 from ztfmatch.cli import main
-from ztfmatch.config import Resources
-from ztfmatch.products.demo import run_demo
-from ztfmatch.runner import no_progress
+from ztfmatch.core.config import Resources
+from ztfmatch.core.runner import no_progress
+from ztfmatch.demo import run_demo
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"

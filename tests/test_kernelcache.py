@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import ztfmatch
-from ztfmatch import kernelcache
+from ztfmatch.core import kernelcache
 
 COMPILE = """
 import numba, numpy as np
-from ztfmatch.kernels import sphere
+from ztfmatch.core.kernels import sphere
 print(sphere.unit_vectors(np.zeros(1), np.zeros(1)).tolist(), numba.config.CACHE_DIR or None)
 print(sum(sum(kernel.stats.cache_misses.values()) for kernel in vars(sphere).values() if hasattr(kernel, "stats")))
 """

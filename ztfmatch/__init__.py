@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "TABLES": "ztfmatch.schema",
-    "AppendConfig": "ztfmatch.operations.append",
-    "CompactConfig": "ztfmatch.config",
-    "Query": "ztfmatch.products.search",
-    "Resources": "ztfmatch.config",
-    "StoreConfig": "ztfmatch.config",
-    "ZtfmatchError": "ztfmatch.errors",
-    "read_scope": "ztfmatch.io.scope",
+    "TABLES": "ztfmatch.core.schema",
+    "AppendConfig": "ztfmatch.core.operations.append",
+    "CompactConfig": "ztfmatch.core.config",
+    "Query": "ztfmatch.query.search",
+    "Resources": "ztfmatch.core.config",
+    "StoreConfig": "ztfmatch.core.config",
+    "ZtfmatchError": "ztfmatch.core.errors",
+    "read_scope": "ztfmatch.release.io.scope",
 }
 
 

@@ -15,41 +15,41 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ztfmatch.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, Resources, StoreConfig
-from ztfmatch.errors import ConfigError
-from ztfmatch.io import log
-from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.staged import staged_beside
-from ztfmatch.io.storage import Storage, is_url
-from ztfmatch.products import query
-from ztfmatch.products.area import Circle, radius_of
-from ztfmatch.products.status import Status, status_of
-from ztfmatch.runner import Progress, no_progress, open_runner
-from ztfmatch.schema import TABLES
+from ztfmatch.core.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, Resources, StoreConfig
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.staged import staged_beside
+from ztfmatch.core.io.storage import Storage, is_url
+from ztfmatch.core.operations.status import Status, status_of
+from ztfmatch.core.runner import Progress, no_progress, open_runner
+from ztfmatch.core.schema import TABLES
+from ztfmatch.query import lightcurves as query
+from ztfmatch.query.area import Circle, radius_of
 
 if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
     import pyarrow.dataset as ds
 
-    from ztfmatch.io.scope import ReleaseScope
-    from ztfmatch.operations.append import AppendConfig, AppendReport
-    from ztfmatch.operations.calibrate import CalibrateInputs, CalibrateReport
-    from ztfmatch.operations.compact import CompactReport
-    from ztfmatch.operations.correct import CorrectReport
-    from ztfmatch.operations.history import Difference, RollbackReport
-    from ztfmatch.operations.importmatchfile import ImportConfig, ImportReport
-    from ztfmatch.operations.init import InitReport
-    from ztfmatch.operations.rematch import RematchConfig, RematchReport
-    from ztfmatch.operations.statistics import StatisticsReport
-    from ztfmatch.operations.transients import TransientsReport
-    from ztfmatch.operations.vacuum import VacuumReport
-    from ztfmatch.operations.verify import VerifyReport
-    from ztfmatch.products.exportmatchfile import ExportReport, UnitFilter
-    from ztfmatch.products.kowalski.export import KowalskiConfig, KowalskiReport
-    from ztfmatch.products.publish import HatsConfig, Part, PublishReport, ReleasePreview
-    from ztfmatch.products.regeneration import Regeneration
-    from ztfmatch.products.report import ReportInputs, ReportSummary
-    from ztfmatch.products.search import Answer, Query
-    from ztfmatch.products.views import DeltaReport, HatsViewReport
+    from ztfmatch.core.operations.append import AppendConfig, AppendReport
+    from ztfmatch.core.operations.compact import CompactReport
+    from ztfmatch.core.operations.correct import CorrectReport
+    from ztfmatch.core.operations.history import Difference, RollbackReport
+    from ztfmatch.core.operations.init import InitReport
+    from ztfmatch.core.operations.rematch import RematchConfig, RematchReport
+    from ztfmatch.core.operations.statistics import StatisticsReport
+    from ztfmatch.core.operations.transients import TransientsReport
+    from ztfmatch.core.operations.vacuum import VacuumReport
+    from ztfmatch.core.operations.verify import VerifyReport
+    from ztfmatch.kowalski.export import KowalskiConfig, KowalskiReport
+    from ztfmatch.matchfile.export import ExportReport, UnitFilter
+    from ztfmatch.matchfile.ingest import ImportConfig, ImportReport
+    from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport
+    from ztfmatch.photometry.report import ReportInputs, ReportSummary
+    from ztfmatch.query.regeneration import Regeneration
+    from ztfmatch.query.search import Answer, Query
+    from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
+    from ztfmatch.release.io.scope import ReleaseScope
+    from ztfmatch.views import DeltaReport, HatsViewReport
 
 Place = str | os.PathLike[str]
 
@@ -132,7 +132,7 @@ class Snapshot:
         Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
         are there too: ``catflags == 0`` are the clean ones. Among the objectids may be transientids.
         """
-        from ztfmatch.products.transients import divided, transient_epochs
+        from ztfmatch.query.transients import divided, transient_epochs
 
         objects, transients = divided(_selection(objectid, cone))
         parts = [] if objects is None else [query.lightcurve_table(self.files, objects)]
@@ -143,19 +143,19 @@ class Snapshot:
 
         They are of the orphans that the last ``update_transients`` or rematch knew.
         """
-        from ztfmatch.products.transients import find_transients
+        from ztfmatch.query.transients import find_transients
 
         return find_transients(self.files, _selection(transientid, cone))
 
     def lineage(self, objectid: int | Iterable[int] | None = None) -> pa.Table:
         """What became of all objects when references were regenerated, or of some, forward and back."""
-        from ztfmatch.products.lineage import lineage_table
+        from ztfmatch.query.lineage import lineage_table
 
         return lineage_table(self.files, None if objectid is None else _objectids(objectid))
 
     def successors(self, objectid: int | Iterable[int]) -> pa.Table:
         """What the lines of some retired objects have come to: lineage rows that end in an active object or in none."""
-        from ztfmatch.products.lineage import successors
+        from ztfmatch.query.lineage import successors
 
         return successors(self.files, _objectids(objectid))
 
@@ -169,7 +169,7 @@ class Snapshot:
 
     def query(self, query: Query) -> Answer:
         """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
-        from ztfmatch.products.search import Answer
+        from ztfmatch.query.search import Answer
 
         return Answer(self.files, query)
 
@@ -180,8 +180,8 @@ class Snapshot:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> ExportReport:
-        """Write units as matchfiles; see :func:`ztfmatch.products.exportmatchfile.export_matchfiles`."""
-        from ztfmatch.products import exportmatchfile as product
+        """Write units as matchfiles; see :func:`ztfmatch.matchfile.export.export_matchfiles`."""
+        from ztfmatch.matchfile import export as product
 
         with open_runner(resources or Resources(), progress) as runner:
             return product.export_matchfiles(self.files, Path(output), units or product.UnitFilter(), runner)
@@ -194,8 +194,8 @@ class Snapshot:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> PublishReport:
-        """Write lightcurves as a HATS collection; see :func:`ztfmatch.products.publish.publish_hats`."""
-        from ztfmatch.products import publish
+        """Write lightcurves as a HATS collection; see :func:`ztfmatch.release.publish_hats`."""
+        from ztfmatch import release as publish
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_hats(self.files, scope, _directory(output), runner, config)
@@ -208,8 +208,8 @@ class Snapshot:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> PublishReport:
-        """Write objects with statistics; see :func:`ztfmatch.products.publish.publish_objects`."""
-        from ztfmatch.products import publish
+        """Write objects with statistics; see :func:`ztfmatch.release.publish_objects`."""
+        from ztfmatch import release as publish
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_objects(self.files, scope, _directory(output), runner, config)
@@ -221,8 +221,8 @@ class Snapshot:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> PublishReport:
-        """Write lightcurves as one file a unit; see :func:`ztfmatch.products.publish.publish_bulk`."""
-        from ztfmatch.products import publish
+        """Write lightcurves as one file a unit; see :func:`ztfmatch.release.publish_bulk`."""
+        from ztfmatch import release as publish
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_bulk(self.files, scope, _directory(output), runner)
@@ -235,8 +235,8 @@ class Snapshot:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> PublishReport:
-        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.products.publish.publish_tar`."""
-        from ztfmatch.products import publish
+        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.release.publish_tar`."""
+        from ztfmatch import release as publish
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.publish_tar(self.files, scope, _directory(output), runner, part)
@@ -251,24 +251,24 @@ class Snapshot:
     ) -> ReleasePreview:
         """Count by program what a product would have, and write nothing.
 
-        See :func:`ztfmatch.products.publish.preview_release`.
+        See :func:`ztfmatch.release.preview_release`.
         """
-        from ztfmatch.products import publish
+        from ztfmatch import release as publish
 
         with open_runner(resources or Resources(), progress) as runner:
             return publish.preview_release(self.files, scope, _directory(output), runner, part)
 
     def view_delta(self, output: Place) -> DeltaReport:
-        """Show it as Delta tables over its own files; see :func:`ztfmatch.products.views.view_delta`."""
-        from ztfmatch.products.views import view_delta
+        """Show it as Delta tables over its own files; see :func:`ztfmatch.views.view_delta`."""
+        from ztfmatch.views import view_delta
 
         return view_delta(self.files, _directory(output))
 
     def view_hats(
         self, output: Place, resources: Resources | None = None, progress: Progress = no_progress
     ) -> HatsViewReport:
-        """Show it to LSDB over its own files; see :func:`ztfmatch.products.views.view_hats`."""
-        from ztfmatch.products.views import view_hats
+        """Show it to LSDB over its own files; see :func:`ztfmatch.views.view_hats`."""
+        from ztfmatch.views import view_hats
 
         with open_runner(resources or Resources(), progress) as runner:
             return view_hats(self.files, _directory(output), runner)
@@ -300,8 +300,8 @@ class Store:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> AppendReport:
-        """Take in epochal catalogs; see :func:`ztfmatch.operations.append.append_catalogs`."""
-        from ztfmatch.operations.append import AppendConfig, append_catalogs
+        """Take in epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
+        from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 
         with open_runner(resources or Resources(), progress) as runner:
             return append_catalogs(self.storage, _places(catalogs), config or AppendConfig(), runner)
@@ -314,8 +314,8 @@ class Store:
         progress: Progress = no_progress,
         dry_run: bool = False,
     ) -> RematchReport:
-        """Match stored epochs again, to regenerated references; see :func:`ztfmatch.operations.rematch.rematch`."""
-        from ztfmatch.operations.rematch import RematchConfig, rematch
+        """Match stored epochs again, to regenerated references; see :func:`ztfmatch.core.operations.rematch.rematch`."""
+        from ztfmatch.core.operations.rematch import RematchConfig, rematch
 
         with open_runner(resources or Resources(), progress) as runner:
             return rematch(self.storage, _places(references), config or RematchConfig(), runner, dry_run)
@@ -323,10 +323,10 @@ class Store:
     def regenerations(self, objectid: int | Iterable[int]) -> list[Regeneration]:
         """Retired objects beside those that took their place, epoch by epoch.
 
-        See :func:`ztfmatch.products.regeneration.regeneration_of`; ``ztfmatch.products.plot.plot_regenerations`` draws
+        See :func:`ztfmatch.query.regeneration.regeneration_of`; ``ztfmatch.plot.plot_regenerations`` draws
         them.
         """
-        from ztfmatch.products.regeneration import regeneration_of
+        from ztfmatch.query.regeneration import regeneration_of
 
         return [regeneration_of(self.storage, one) for one in _objectids(objectid)]
 
@@ -337,8 +337,8 @@ class Store:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> CalibrateReport:
-        """Derive photometric corrections from PS1; see :func:`ztfmatch.operations.calibrate.calibrate`."""
-        from ztfmatch.operations.calibrate import calibrate
+        """Derive photometric corrections from PS1; see :func:`ztfmatch.photometry.calibrate.calibrate`."""
+        from ztfmatch.photometry.calibrate import calibrate
 
         with (
             staged_beside(self.storage, inputs.output) as storage,
@@ -353,8 +353,8 @@ class Store:
         progress: Progress = no_progress,
         note: str | None = None,
     ) -> CorrectReport:
-        """Apply photometric corrections, or take them off; see :func:`ztfmatch.operations.correct.correct`."""
-        from ztfmatch.operations.correct import correct
+        """Apply photometric corrections, or take them off; see :func:`ztfmatch.core.operations.correct.correct`."""
+        from ztfmatch.core.operations.correct import correct
 
         place = None if corrections is None else Path(corrections)
         with open_runner(resources or Resources(), progress) as runner:
@@ -368,8 +368,8 @@ class Store:
         progress: Progress = no_progress,
         snapshot: int | None = None,
     ) -> ReportSummary:
-        """Write a report on the photometry of a snapshot; see :func:`ztfmatch.products.report.make_report`."""
-        from ztfmatch.products.report import make_report
+        """Write a report on the photometry of a snapshot; see :func:`ztfmatch.photometry.report.make_report`."""
+        from ztfmatch.photometry.report import make_report
 
         with (
             staged_beside(self.storage, inputs.output) as storage,
@@ -382,7 +382,7 @@ class Store:
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None
     ) -> StatisticsReport:
         """Compute the statistics of all objects whose lightcurve changed."""
-        from ztfmatch.operations.statistics import update_statistics
+        from ztfmatch.core.operations.statistics import update_statistics
 
         with open_runner(resources or Resources(), progress) as runner:
             return update_statistics(self.storage, runner, note)
@@ -391,7 +391,7 @@ class Store:
         self, resources: Resources | None = None, progress: Progress = no_progress, note: str | None = None
     ) -> TransientsReport:
         """Group the orphans of all tiles that have new ones into transients."""
-        from ztfmatch.operations.transients import update_transients
+        from ztfmatch.core.operations.transients import update_transients
 
         with open_runner(resources or Resources(), progress) as runner:
             return update_transients(self.storage, runner, note)
@@ -404,7 +404,7 @@ class Store:
         snapshot: int | None = None,
     ) -> VerifyReport:
         """Prove the invariants on what is stored, in the newest snapshot or one by number."""
-        from ztfmatch.operations.verify import verify_store
+        from ztfmatch.core.operations.verify import verify_store
 
         with open_runner(resources or Resources(), progress) as runner:
             return verify_store(self.storage, runner, deep, snapshot)
@@ -417,8 +417,8 @@ class Store:
         dry_run: bool = False,
         note: str | None = None,
     ) -> CompactReport:
-        """Bring small files into few sorted ones; see :func:`ztfmatch.operations.compact.compact`."""
-        from ztfmatch.operations.compact import compact
+        """Bring small files into few sorted ones; see :func:`ztfmatch.core.operations.compact.compact`."""
+        from ztfmatch.core.operations.compact import compact
 
         with open_runner(resources or Resources(), progress) as runner:
             return compact(self.storage, config or CompactConfig(), runner, dry_run, note)
@@ -430,27 +430,27 @@ class Store:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> KowalskiReport:
-        """Write documents for Kowalski; see :func:`ztfmatch.products.kowalski.export.export_kowalski`."""
-        from ztfmatch.products.kowalski.export import KowalskiConfig, export_kowalski
+        """Write documents for Kowalski; see :func:`ztfmatch.kowalski.export.export_kowalski`."""
+        from ztfmatch.kowalski.export import KowalskiConfig, export_kowalski
 
         with open_runner(resources or Resources(), progress) as runner:
             return export_kowalski(self.storage, os.fspath(output), config or KowalskiConfig(), runner)
 
     def compare(self, before: int, after: int) -> list[Difference]:
         """What changed from one snapshot to another, by table and tile."""
-        from ztfmatch.operations.history import compare
+        from ztfmatch.core.operations.history import compare
 
         return compare(self.storage, before, after)
 
     def rollback(self, snapshot: int, dry_run: bool = False, note: str | None = None) -> RollbackReport:
         """Commit the state of an older snapshot again; nothing is deleted."""
-        from ztfmatch.operations.history import rollback
+        from ztfmatch.core.operations.history import rollback
 
         return rollback(self.storage, snapshot, dry_run, note)
 
     def vacuum(self, keep: int, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
-        """Delete what none of the newest ``keep`` snapshots names; see :func:`ztfmatch.operations.vacuum.vacuum`."""
-        from ztfmatch.operations.vacuum import vacuum
+        """Delete what none of the newest ``keep`` snapshots names; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
+        from ztfmatch.core.operations.vacuum import vacuum
 
         return vacuum(self.storage, keep, grace_hours, dry_run)
 
@@ -478,7 +478,7 @@ def init_store(
     config: StoreConfig | None = None,
     resources: Resources | None = None,
 ) -> Store:
-    """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.operations.init.init_store`."""
+    """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
     store, _ = create(path, references, config or StoreConfig(), resources or Resources())
     return store
 
@@ -492,7 +492,7 @@ def create(
     strict: bool = False,
 ) -> tuple[Store, InitReport]:
     """Make a store and say what was done."""
-    from ztfmatch.operations.init import init_store as make
+    from ztfmatch.core.operations.init import init_store as make
 
     storage = Storage.at(path)
     with open_runner(resources, progress) as runner:
@@ -506,8 +506,8 @@ def import_matchfiles(
     resources: Resources | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Store, ImportReport]:
-    """Take matchfiles into a store; see :func:`ztfmatch.operations.importmatchfile.import_matchfiles`."""
-    from ztfmatch.operations import importmatchfile as operation
+    """Take matchfiles into a store; see :func:`ztfmatch.matchfile.ingest.import_matchfiles`."""
+    from ztfmatch.matchfile import ingest as operation
 
     storage = Storage.at(path)
     with open_runner(resources or Resources(), progress) as runner:

@@ -201,7 +201,7 @@ class Bench:
             path.read_bytes()
 
     def _simulate(self, call: str) -> None:
-        code = f"import sys; from pathlib import Path; from ztfmatch.products.simulate import *; {call}"
+        code = f"import sys; from pathlib import Path; from ztfmatch.simulate import *; {call}"
         self._run("simulate", [sys.executable, "-c", code, str(self.data), str(self.results.catalogs)])
 
     def _remove(self, *places: Path) -> None:

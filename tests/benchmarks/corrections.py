@@ -20,8 +20,8 @@ from contenders import HERE
 from measure import own_cpu, run
 from report import machine, versions
 
-from ztfmatch.products.simulate import simulate
-from ztfmatch.products.simulate.dataset import benchmark_config
+from ztfmatch.simulate import simulate
+from ztfmatch.simulate.dataset import benchmark_config
 
 
 @dataclass(frozen=True)

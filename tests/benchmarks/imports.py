@@ -25,10 +25,10 @@ import pandas as pd
 
 import ztfmatch
 from ztfmatch.api import import_matchfiles
-from ztfmatch.operations.importmatchfile import ImportConfig
-from ztfmatch.survey import Unit
+from ztfmatch.core.survey import Unit
+from ztfmatch.matchfile.ingest import ImportConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from matchfiles import ARCSEC, Content, make_content, set_times, write_matchfile
 

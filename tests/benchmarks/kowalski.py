@@ -24,14 +24,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from kowalski_oracle import store_documents
 from measure import Measurement, own_cpu, run
 from mongoserver import mongo_engine
 
 import ztfmatch
-from ztfmatch.products.simulate import benchmark_unit
+from ztfmatch.simulate import benchmark_unit
 
 TARGET = 8_000
 """Documents of 50 epochs for each second and core."""

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztfmatch.io.parquet import encode
-from ztfmatch.schema import TABLES
+from ztfmatch.core.io.parquet import encode
+from ztfmatch.core.schema import TABLES
 
 _TABLES = ("exposures", "orphans", "detections")
 _CHUNK = 1 << 24

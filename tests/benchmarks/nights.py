@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import ztfmatch
-from ztfmatch.products.simulate.fitsout import ROW, write_catalog
-from ztfmatch.survey import Unit, psfcat_name, refpsfcat_name
+from ztfmatch.core.survey import Unit, psfcat_name, refpsfcat_name
+from ztfmatch.simulate.fitsout import ROW, write_catalog
 
 UNITS = tuple(Unit(679, rcid, 2) for rcid in (0, 1, 2, 3))
 SEEDS = 110

@@ -20,12 +20,12 @@ import numpy as np
 import pandas  # noqa: F401  (pyarrow imports it where it is installed: an import, not a query)
 
 import ztfmatch
-from ztfmatch.io import log, paths
-from ztfmatch.io.parquet import DataFile
-from ztfmatch.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.tiling import Tile, Tiling
-from ztfmatch.products import query
+from ztfmatch.core.io import log, paths
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.query import lightcurves as query
 
 FILES = 200_000
 RADIUS_ARCSEC = 10.0

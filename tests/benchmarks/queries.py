@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 import ztfmatch
 from ztfmatch import Query
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner
 
-from ztfmatch.config import CompactConfig
-from ztfmatch.operations.statistics import update_statistics
-from ztfmatch.survey import Unit, psfcat_name
+from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.operations.statistics import update_statistics
+from ztfmatch.core.survey import Unit, psfcat_name
 
 UNITS = [Unit(field, 20, fid) for field in (500, 501) for fid in (1, 2, 3)]
 RA, DEC = 45.0, 41.0

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from ztfmatch.io.catalogs import read_epochal
-from ztfmatch.kernels.rows import MEASURED, decode
-from ztfmatch.products.simulate import benchmark_unit
+from ztfmatch.core.io.catalogs import read_epochal
+from ztfmatch.core.kernels.rows import MEASURED, decode
+from ztfmatch.simulate import benchmark_unit
 
 TARGET_MS = 2.0
 

@@ -24,7 +24,7 @@ from measure import own_cpu, run
 from report import Figure, machine, table_of_figures, versions
 from store import table_of_runs
 
-from ztfmatch.schema.release import HEALPIX_COLUMN
+from ztfmatch.release.schema import HEALPIX_COLUMN
 
 SCOPE = 'release = "all"\n[[programs]]\nid = 1\n[[programs]]\nid = 2\n[[programs]]\nid = 3\n'
 PUBLISH, BULK, OURS, THEIRS = "publish hats", "publish bulk", "LSDB cone", "LSDB cone, hats-import's catalog"
@@ -68,7 +68,7 @@ class ReleaseBench:
         """A compacted store of one unit."""
         place, store = self.workdir, self.workdir / "store"
         if not store.exists():
-            code = "import sys; from pathlib import Path; from ztfmatch.products.simulate import benchmark_unit as f; "
+            code = "import sys; from pathlib import Path; from ztfmatch.simulate import benchmark_unit as f; "
             code += "f(Path(sys.argv[1]), int(sys.argv[2]))"
             if not (place / "data").exists():
                 self._run("simulate", [sys.executable, "-c", code, str(place / "data"), str(self.catalogs)])

@@ -14,11 +14,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from limit import Clock, force_to_disk, write_bytes
 
-from ztfmatch.io.parquet import encode
-from ztfmatch.io.sealed import seal
-from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.io.storage import Storage
-from ztfmatch.schema import TABLES
+from ztfmatch.core.io.parquet import encode
+from ztfmatch.core.io.sealed import seal
+from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.schema import TABLES
 
 
 def changed_files(before: Path, after: Path) -> tuple[list[str], list[str]]:

@@ -22,9 +22,9 @@ from contenders import HERE, ROOT, last_json
 from measure import own_cpu, run
 from report import Figure, machine, table_of_figures, versions
 
-from ztfmatch.io.snapshot import open_snapshot
-from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.lookup import build_map, find_rows
+from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import build_map, find_rows
 
 PARTS = ("nights", "manifest", "cone")
 
@@ -87,7 +87,7 @@ class StoreBench:
         place = self.workdir / "cone"
         store = place / "store"
         if not store.exists():
-            code = "import sys; from pathlib import Path; from ztfmatch.products.simulate import benchmark_unit as f; "
+            code = "import sys; from pathlib import Path; from ztfmatch.simulate import benchmark_unit as f; "
             code += "f(Path(sys.argv[1]), int(sys.argv[2]))"
             self._say("making the data of the cones")
             if not (place / "data").exists():

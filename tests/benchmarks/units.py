@@ -22,7 +22,7 @@ from contenders import Bench, Settings
 from measure import run
 from report import Figure, machine, table_of_figures, versions
 
-from ztfmatch.products.simulate import SimulationConfig, simulate
+from ztfmatch.simulate import SimulationConfig, simulate
 
 CATALOGS = 100
 FIELDS = tuple(range(310, 660, 9))

@@ -23,18 +23,18 @@ from commandline import SMALL, Scene, call, done, report
 from commandtree import leaves
 
 import ztfmatch
+from ztfmatch import plot
 from ztfmatch.cli import main
 from ztfmatch.cli.common import Size, counted, size_text
-from ztfmatch.io.log import FORMAT_VERSION
-from ztfmatch.operations.append import AppendReport
-from ztfmatch.operations.init import InitReport
-from ztfmatch.operations.statistics import StatisticsReport
-from ztfmatch.operations.verify import VerifyReport
-from ztfmatch.products import plot
-from ztfmatch.products.demo import DemoReport
-from ztfmatch.products.simulate.dataset import SimulationSummary
-from ztfmatch.products.status import Status
-from ztfmatch.schema import TABLES
+from ztfmatch.core.io.log import FORMAT_VERSION
+from ztfmatch.core.operations.append import AppendReport
+from ztfmatch.core.operations.init import InitReport
+from ztfmatch.core.operations.statistics import StatisticsReport
+from ztfmatch.core.operations.status import Status
+from ztfmatch.core.operations.verify import VerifyReport
+from ztfmatch.core.schema import TABLES
+from ztfmatch.demo import DemoReport
+from ztfmatch.simulate.dataset import SimulationSummary
 
 COMMANDS = sorted(leaves())
 WITH_RESOURCES = ("append", "demo", "init", "statistics", "verify")

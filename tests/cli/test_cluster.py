@@ -15,12 +15,12 @@ import pytest
 from commandline import PROJECT, Scene, call, report
 from distributed import Client
 
-from ztfmatch import clusters, runner
-from ztfmatch.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
-from ztfmatch.config import Resources
-from ztfmatch.errors import ConfigError
-from ztfmatch.runner.slurmjobs import JobKeeper
-from ztfmatch.runner.start import slurm_cluster_class
+from ztfmatch.core import clusters, runner
+from ztfmatch.core.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
+from ztfmatch.core.config import Resources
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.runner.slurmjobs import JobKeeper
+from ztfmatch.core.runner.start import slurm_cluster_class
 
 GIB = 1 << 30
 EXAMPLES = sorted((PROJECT / "cluster").glob("*.toml"))
@@ -162,7 +162,7 @@ class TestSlurm:
     def test_slurm_s_library_leaves_sigint_as_it_was(self) -> None:
         """Its import makes SIGINT an exit with success."""
         code = (
-            "import signal; kept = signal.getsignal(signal.SIGINT); from ztfmatch.runner import start;"
+            "import signal; kept = signal.getsignal(signal.SIGINT); from ztfmatch.core.runner import start;"
             "start.slurm_cluster_class(); assert signal.getsignal(signal.SIGINT) is kept"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

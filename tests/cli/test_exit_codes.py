@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from commandline import PROJECT, Scene, call
 
-from ztfmatch.io.log import commit_numbers
-from ztfmatch.io.storage import Storage
+from ztfmatch.core.io.log import commit_numbers
+from ztfmatch.core.io.storage import Storage
 
 UNKNOWN = 679205100999999
 """An objectid of the scene's unit that no object has."""

@@ -18,8 +18,8 @@ CODES = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 _ENDS_ITSELF = """
 import os, signal, sys
-import ztfmatch.tasks.match
-from ztfmatch.tasks.match import match_tile as real
+import ztfmatch.core.tasks.match
+from ztfmatch.core.tasks.match import match_tile as real
 
 def match_tile(task):
     os.kill({pid}, signal.{name})
@@ -27,8 +27,8 @@ def match_tile(task):
 
 if __name__ == "__main__":
     import ending
-    import ztfmatch.operations.append
-    ztfmatch.operations.append.match_tile = ending.match_tile
+    import ztfmatch.core.operations.append
+    ztfmatch.core.operations.append.match_tile = ending.match_tile
     os.environ["ENDED"] = str(os.getpid())
     from ztfmatch.cli import main
     main(sys.argv[1:])
@@ -66,14 +66,14 @@ def test_append_interrupted_in_a_task_says_what_stands_and_a_rerun_resumes(
 def test_command_that_is_interrupted_before_there_is_a_snapshot_says_so(scene: Scene, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    import ztfmatch.operations.init
+    import ztfmatch.core.operations.init
     from ztfmatch.cli import main
 
     def stop(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ztfmatch.operations.init, "inspect_all", stop)
+        patched.setattr(ztfmatch.core.operations.init, "inspect_all", stop)
         arguments = ["init", str(tmp_path / "new"), "--references", str(scene.sky / "references"), "--json"]
         result = CliRunner().invoke(main, arguments)
     line = f"interrupted by SIGTERM: {tmp_path / 'new'} has no snapshot yet; the same command again resumes"

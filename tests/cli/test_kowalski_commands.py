@@ -14,7 +14,7 @@ from corrected import ENOUGH, calibrated_survey
 from kowalski_oracle import differences
 from mongoserver import Fault, Faults, documents, mongo_server
 
-from ztfmatch.operations.calibrate import CalibrateInputs
+from ztfmatch.photometry.calibrate import CalibrateInputs
 
 
 @pytest.fixture

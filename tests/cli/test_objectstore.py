@@ -19,10 +19,10 @@ from helpers import assert_same, sky_content
 from s3server import KEY, SECRET, TOKEN
 
 import ztfmatch
-from ztfmatch import prefork
-from ztfmatch.errors import CommitConflictError, StorageError, StoreDamagedError, ZtfmatchError
-from ztfmatch.io import storage
-from ztfmatch.io.storage import Storage
+from ztfmatch.core import prefork
+from ztfmatch.core.errors import CommitConflictError, StorageError, StoreDamagedError, ZtfmatchError
+from ztfmatch.core.io import storage
+from ztfmatch.core.io.storage import Storage
 
 NETWORK_FAULTS = (
     *(Fault.ERROR_500, Fault.SLOW_DOWN_503, Fault.DROP_BEFORE, Fault.DROP_AFTER, Fault.ERROR_AFTER, Fault.CUT_BODY),
@@ -61,7 +61,7 @@ def history_of(store: object, sky: object, table: Path) -> list[Any]:
 
 
 def halves(sky: object) -> tuple[list[str], list[str]]:
-    from ztfmatch.io.sources import EPOCHAL_PATTERN, expand
+    from ztfmatch.core.io.sources import EPOCHAL_PATTERN, expand
 
     catalogs = expand([f"{sky}/catalogs"], EPOCHAL_PATTERN)
     return catalogs[::2], catalogs[1::2]

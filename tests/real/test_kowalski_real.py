@@ -12,7 +12,7 @@ from kowalski_exports import documents_of, export
 from kowalski_oracle import Content, Document, differences, source_document, statistics
 
 import ztfmatch
-from ztfmatch.operations.importmatchfile import ImportConfig
+from ztfmatch.matchfile.ingest import ImportConfig
 
 NAME = "ztf_000245_zr_c10_q1_match.pytable"
 UNIT = (245, 36, 2)

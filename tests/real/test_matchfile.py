@@ -12,7 +12,7 @@ from matchfiles import Tables, read_matchfile
 
 import ztfmatch
 from ztfmatch import api
-from ztfmatch.operations.importmatchfile import ImportConfig
+from ztfmatch.matchfile.ingest import ImportConfig
 
 tables = pytest.importorskip("tables", reason="PyTables is the oracle: pip install 'ztfmatch[test]'")
 pytest.importorskip("h5py", reason="matchfiles need h5py: pip install 'ztfmatch[matchfile]'")

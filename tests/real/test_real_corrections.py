@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import ztfmatch
-from ztfmatch.io.corrections import write_corrections
-from ztfmatch.io.metadata import read_error_models
-from ztfmatch.kernels.calibration import model_errors
-from ztfmatch.operations.calibrate import CalibrateInputs
+from ztfmatch.core.io.corrections import write_corrections
+from ztfmatch.core.io.metadata import read_error_models
+from ztfmatch.core.kernels.calibration import model_errors
+from ztfmatch.photometry.calibrate import CalibrateInputs
 
 RCID, FID, FIELD = 36, 2, 245
 

@@ -16,12 +16,12 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
-from ztfmatch.io.catalogs import read_epochal, read_reference
-from ztfmatch.io.storage import Storage
-from ztfmatch.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS
-from ztfmatch.operations.append import AppendConfig
-from ztfmatch.products.simulate import SimulationConfig, simulate
-from ztfmatch.schema import TRANSIENTDATA
+from ztfmatch.core.io.catalogs import read_epochal, read_reference
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS
+from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.schema import TRANSIENTDATA
+from ztfmatch.simulate import SimulationConfig, simulate
 
 
 @pytest.fixture(scope="module")

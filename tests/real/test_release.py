@@ -12,8 +12,8 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
-from ztfmatch.io.scope import ReleaseScope, Window
-from ztfmatch.operations.append import AppendConfig
+from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.release.io.scope import ReleaseScope, Window
 
 SCOPE = ReleaseScope("dr5", (Window(1),))
 LISTS = ("hmjd", "mag", "magerr", "clrcoeff", "catflags")

@@ -15,8 +15,8 @@ import rig as slurm_rig
 from faults import Judge, Sky, append_rest, copy, init, make_sky
 from rig import Rig
 
-from ztfmatch.io.log import commit_numbers
-from ztfmatch.io.storage import Storage
+from ztfmatch.core.io.log import commit_numbers
+from ztfmatch.core.io.storage import Storage
 
 PROJECT = Path(__file__).parents[2]
 JOBS = PROJECT / "jobs"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from ztfmatch.errors import ConfigError
+from ztfmatch.core.errors import ConfigError
 
 CONE: Final = (float, float, str)
 """Types of RA, DEC and RADIUS, which the interface to Python understands with its unit."""
@@ -19,7 +19,7 @@ class Radius(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Arcsec of the text."""
-        from ztfmatch.products.area import radius_of
+        from ztfmatch.query.area import radius_of
 
         try:
             return radius_of(value, "arcsec")

@@ -22,7 +22,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import CalibrateConfig, Resources
+from ztfmatch.core.config import CalibrateConfig, Resources
 
 _CHANNELS_SHOWN = 40
 _PLACE = click.Path(path_type=Path)
@@ -116,7 +116,7 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections-public --program 1 --workers 8
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
-    from ztfmatch.operations.calibrate import CalibrateInputs, summary_of
+    from ztfmatch.photometry.calibrate import CalibrateInputs, summary_of
 
     asked = tuple(sorted({int(number) for number in programs})) or None
     config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, **cuts)

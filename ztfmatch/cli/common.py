@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ztfmatch.cli.interrupts import Interrupted, interruptible
-from ztfmatch.errors import (
+from ztfmatch.core.errors import (
     BadInputError,
     CommitConflictError,
     JobFailedError,
@@ -28,11 +28,11 @@ from ztfmatch.errors import (
     StoreDamagedError,
     ZtfmatchError,
 )
-from ztfmatch.io.urls import check_text
+from ztfmatch.core.io.urls import check_text
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
-    from ztfmatch.operations.notices import Notice
+    from ztfmatch.core.operations.notices import Notice
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -141,8 +141,8 @@ def _standing(store: str | None) -> str:
     """Which snapshot of a store stands, as far as that can be told."""
     if store is None:
         return ""
-    from ztfmatch.io import log
-    from ztfmatch.io.storage import Storage
+    from ztfmatch.core.io import log
+    from ztfmatch.core.io.storage import Storage
 
     try:
         storage = Storage.at(store)
@@ -177,7 +177,7 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds of the text."""
-        from ztfmatch.clusters import duration_seconds
+        from ztfmatch.core.clusters import duration_seconds
 
         try:
             return float(value) if isinstance(value, int | float) else duration_seconds(str(value))
@@ -204,7 +204,7 @@ class OutputPlace(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What click.Path makes of it."""
-        from ztfmatch.io.urls import is_url
+        from ztfmatch.core.io.urls import is_url
 
         made = super().convert(value, param, ctx)
         if is_url(str(value)):
@@ -229,9 +229,9 @@ def resource_options(command: AnyCommand) -> AnyCommand:
     @functools.wraps(command)
     def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
                **rest: Any) -> Any:  # fmt: skip
-        from ztfmatch import prefork
-        from ztfmatch.clusters import read_profile
-        from ztfmatch.config import Resources
+        from ztfmatch.core import prefork
+        from ztfmatch.core.clusters import read_profile
+        from ztfmatch.core.config import Resources
 
         resources = Resources(workers, scheduler, cluster, memory, wait_s=wait)
         resources.validate()

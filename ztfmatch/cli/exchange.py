@@ -23,7 +23,7 @@ from ztfmatch.cli.common import (
     size_text,
     warning_lines,
 )
-from ztfmatch.config import Resources, StoreConfig
+from ztfmatch.core.config import Resources, StoreConfig
 
 
 @click.group("import")
@@ -75,7 +75,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
       ztfmatch import matchfile survey.store ztf_000245_zr_c10_q1_match.pytable
     """
     from ztfmatch import api
-    from ztfmatch.operations.importmatchfile import ImportConfig
+    from ztfmatch.matchfile.ingest import ImportConfig
 
     new = StoreConfig(radius, seeds_per_tile) if create else None
     config = ImportConfig(new, strict, note=note, fail_if_empty=fail_if_empty)
@@ -127,7 +127,7 @@ def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int 
       ztfmatch export matchfile survey.store --field 679 --fid 2 --ccd 5 --quad 1 -o match.pytable
       ztfmatch export matchfile survey.store --field 679 -o matchfiles/ --workers 8
     """
-    from ztfmatch.products.exportmatchfile import UnitFilter
+    from ztfmatch.matchfile.export import UnitFilter
 
     units = UnitFilter(field, fid, ccdid, qid, objectid)
     with progress_bar(as_json) as progress:

@@ -23,11 +23,11 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.core.config import Resources
 
 if TYPE_CHECKING:
-    from ztfmatch.products.kowalski.export import KowalskiReport
-    from ztfmatch.products.kowalski.load import LoadReport
+    from ztfmatch.kowalski.export import KowalskiReport
+    from ztfmatch.kowalski.load import LoadReport
 
 _URI_FILE = click.option(
     "--mongo-uri-file",
@@ -91,9 +91,9 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
       ztfmatch export kowalski survey.store exports --since 12 --whole --compression gzip
       ztfmatch export kowalski survey.store partners --cursor partners.json --filter program=1,2 --load
     """
-    from ztfmatch.io.jsonlines import LinesForm
-    from ztfmatch.products.kowalski.export import KowalskiConfig
-    from ztfmatch.tasks.scope import Scope
+    from ztfmatch.kowalski.export import KowalskiConfig
+    from ztfmatch.kowalski.io.jsonlines import LinesForm
+    from ztfmatch.kowalski.tasks.scope import Scope
 
     form = LinesForm(compression, documents_per_file)
     config = KowalskiConfig(since, cursor, full, Scope.parse(limits), whole, form)
@@ -139,7 +139,7 @@ def _database(uri_file: Path | None, wanted: bool = True) -> Iterator[Any]:
     if not wanted:
         yield None
         return
-    from ztfmatch.io.mongo import connect, read_uri
+    from ztfmatch.kowalski.io.mongo import connect, read_uri
 
     with closing(connect(read_uri(uri_file))) as database:
         database.tell = lambda text: click.echo(f"ztfmatch: {text}", err=True)
@@ -148,7 +148,7 @@ def _database(uri_file: Path | None, wanted: bool = True) -> Iterator[Any]:
 
 
 def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
-    from ztfmatch.products.kowalski.load import load_exports
+    from ztfmatch.kowalski.load import load_exports
 
     return load_exports(exports, database, tag, progress)
 

@@ -12,7 +12,7 @@ import click
 from ztfmatch.cli.angles import CONE
 from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.errors import ConfigError
+from ztfmatch.core.errors import ConfigError
 
 _SHOWN = (
     "fid",
@@ -92,7 +92,7 @@ def _headed(rows: Any) -> Any:
 
 def _title(cone: tuple[float, float, str] | None, transients: bool) -> str | None:
     """What was asked for, to head a picture; objects that were named do it themselves."""
-    from ztfmatch.products.area import radius_of
+    from ztfmatch.query.area import radius_of
 
     if not cone:
         return None
@@ -110,15 +110,15 @@ def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
 
 
 def _is_transient(number: int) -> bool:
-    from ztfmatch.survey import MAX_OBJECTID
+    from ztfmatch.core.survey import MAX_OBJECTID
 
     return number > MAX_OBJECTID
 
 
 def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
     """Say which of the objects are retired and what became of them; the objects to show."""
-    from ztfmatch.products.lineage import describe
-    from ztfmatch.schema.sky import RETIRED
+    from ztfmatch.core.schema.sky import RETIRED
+    from ztfmatch.query.lineage import describe
 
     transients = [number for number in objectids if _is_transient(number)]
     objects = [number for number in objectids if not _is_transient(number)]
@@ -150,7 +150,7 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None
 
 
 def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:
-    from ztfmatch.products.plot import PlotOptions, plot_lightcurves
+    from ztfmatch.plot import PlotOptions, plot_lightcurves
 
     plot_lightcurves(epochs, path, PlotOptions(title, period))
     click.echo(f"wrote {path}", err=True)

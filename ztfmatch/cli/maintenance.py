@@ -18,7 +18,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import VACUUM_GRACE_HOURS, CompactConfig, Resources
+from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig, Resources
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 

@@ -28,10 +28,10 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.core.config import Resources
 
 if TYPE_CHECKING:
-    from ztfmatch.products.publish import HatsConfig, PublishReport
+    from ztfmatch.release import HatsConfig, PublishReport
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
@@ -46,7 +46,7 @@ class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         """MJD of the text."""
         if isinstance(value, float):
             return value
-        from ztfmatch.io.scope import mjd_of
+        from ztfmatch.release.io.scope import mjd_of
 
         try:
             plain: Any = float(value) if value.replace(".", "", 1).isdigit() else datetime.datetime.fromisoformat(value)
@@ -77,7 +77,7 @@ def release_options(command: AnyCommand) -> AnyCommand:
 
     @functools.wraps(command)
     def gather(*args: Any, store: str, number: int | None, release: Path, allow: bool, **rest: Any) -> Any:
-        from ztfmatch.io.scope import read_scope
+        from ztfmatch.release.io.scope import read_scope
 
         scope = read_scope(release)
         scope = replace(scope, private_corrections=True) if allow else scope
@@ -109,7 +109,7 @@ def layout_options(command: AnyCommand) -> AnyCommand:
 
     @functools.wraps(command)
     def gather(*args: Any, partition_size: int, partition_rows: int, magerr_bits: int = 24, **rest: Any) -> Any:
-        from ztfmatch.products.publish import HatsConfig
+        from ztfmatch.release import HatsConfig
 
         layout = HatsConfig(partition_size, partition_rows, magerr_bits=magerr_bits)
         return command(*args, layout=layout, **rest)
@@ -210,7 +210,7 @@ def region_options(command: AnyCommand) -> AnyCommand:
 
 def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
-    from ztfmatch.products import area
+    from ztfmatch.query import area
 
     given = [name for name, value in (("--cone", cone), ("--polygon", polygon), ("--moc", moc)) if value is not None]
     if len(given) > 1:
@@ -241,7 +241,7 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
       ztfmatch publish tess survey.store s0014.tar --release dr2.toml --sector 14
       ztfmatch publish tess survey.store s0099.tar --release dr2.toml --sector 99 --moc s0099.fits --since 2026-01-10
     """
-    from ztfmatch.products.publish.tarball import sector_part
+    from ztfmatch.release.tarball import sector_part
 
     part = sector_part(sector, region, since, until)
     if dry_run:
@@ -262,7 +262,7 @@ def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any,
     Example:
       ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8deg --label kepler
     """
-    from ztfmatch.products.publish.tarball import Part
+    from ztfmatch.release.tarball import Part
 
     if region is None:
         raise click.UsageError("give a region: --cone, --polygon or --moc.")

@@ -79,7 +79,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
       ztfmatch query survey.store --box 359 1 -5 5 --where "refmag < 18" --output bright.parquet
       ztfmatch query survey.store --select lightcurves --objectids mine.csv --epochs "catflags == 0" -f csv
     """
-    from ztfmatch.products.search import Query
+    from ztfmatch.query.search import Query
 
     form = chosen_format(form, output, as_json)
     wanted = [name.strip() for name in columns.split(",")] if columns is not None else None
@@ -124,14 +124,14 @@ def _named(numbers: list[int]) -> str:
 def _ids(objectid: tuple[int, ...], objectids: Path | None) -> tuple[int, ...] | None:
     if objectids is None:
         return objectid or None
-    from ztfmatch.io.idlist import read_objectids
+    from ztfmatch.query.io.idlist import read_objectids
 
     return (*objectid, *read_objectids(objectids).tolist())
 
 
 def _write(answer: Any, form: str, output: Path | None, limit: int | None, shown: list[str]) -> int:
     """Write the rows of an answer, or the first of them; the number written."""
-    from ztfmatch.products import tables
+    from ztfmatch.query import tables
 
     some = answer if limit is None else tables.first_rows(answer, limit)
     if form == "parquet" and output is not None:

@@ -24,8 +24,8 @@ from ztfmatch.cli.common import (
     warning_lines,
 )
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.config import Resources
-from ztfmatch.errors import ConfigError
+from ztfmatch.core.config import Resources
+from ztfmatch.core.errors import ConfigError
 
 _UNITS_SHOWN = 40
 
@@ -61,8 +61,8 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
       ztfmatch rematch survey.store --references /data/ztf/ref/new --dry-run
       ztfmatch rematch survey.store --references /data/ztf/ref/new --workers 8 --note "references of May"
     """
-    from ztfmatch.operations.rematch import RematchConfig
-    from ztfmatch.schema.lineage import LINEAGE_KINDS
+    from ztfmatch.core.operations.rematch import RematchConfig
+    from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 
     with progress_bar(as_json) as progress:
         report = open_store(store).rematch(references, RematchConfig(strict, note=note), resources, progress, dry_run)
@@ -133,6 +133,6 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None
 
 
 def _draw(changes: Any, path: Path) -> None:
-    from ztfmatch.products.plot import Story, plot_regenerations
+    from ztfmatch.plot import Story, plot_regenerations
 
     plot_regenerations([Story("Object", change) for change in changes], path, "What regenerated references changed")

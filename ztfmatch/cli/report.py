@@ -22,7 +22,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import CalibrateConfig, Resources
+from ztfmatch.core.config import CalibrateConfig, Resources
 
 _PLACE = click.Path(path_type=Path)
 
@@ -57,7 +57,7 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
       ztfmatch report survey.store --output report --ps1 ps1.parquet --workers 8
       ztfmatch report survey.store --output report-old --snapshot 11
     """
-    from ztfmatch.products.report import ReportInputs
+    from ztfmatch.photometry.report import ReportInputs
 
     if columns and ps1 is None:
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")

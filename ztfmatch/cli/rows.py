@@ -46,7 +46,7 @@ def chosen_format(form: str | None, output: Path | None, as_json: bool) -> str:
 
 def write_rows(rows: Any, form: str, output: Path | None, shown: list[str]) -> None:
     """Write rows; a table for people has the columns shown, the other forms have all."""
-    from ztfmatch.products import tables
+    from ztfmatch.query import tables
 
     if form == "parquet" and output is not None:
         tables.write_parquet(rows, output)

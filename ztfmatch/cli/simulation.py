@@ -19,7 +19,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.core.config import Resources
 
 
 @click.command(cls=Command)
@@ -92,9 +92,9 @@ def simulate(
       ztfmatch init sky.store --references sky/references
       ztfmatch append sky.store sky/catalogs --exposures sky/exposures.csv
     """
-    from ztfmatch.products.simulate import SimulationConfig
-    from ztfmatch.products.simulate import simulate as run
-    from ztfmatch.survey import FILTER_IDS, N_RCID
+    from ztfmatch.core.survey import FILTER_IDS, N_RCID
+    from ztfmatch.simulate import SimulationConfig
+    from ztfmatch.simulate import simulate as run
 
     config = SimulationConfig(
         fields=_numbers("--fields", fields),
@@ -147,7 +147,7 @@ def demo(directory: Path, seed: int, regenerate: bool, resources: Resources, as_
       ztfmatch demo
       ztfmatch demo --regenerate
     """
-    from ztfmatch.products.demo import run_demo, run_regeneration
+    from ztfmatch.demo import run_demo, run_regeneration
 
     run = run_regeneration if regenerate else run_demo
     with progress_bar(as_json) as progress:

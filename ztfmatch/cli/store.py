@@ -28,7 +28,7 @@ from ztfmatch.cli.common import (
     size_text,
     warning_lines,
 )
-from ztfmatch.config import ROWS_PER_TASK, Resources, StoreConfig
+from ztfmatch.core.config import ROWS_PER_TASK, Resources, StoreConfig
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
@@ -152,7 +152,7 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
       ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
       ztfmatch append s3://lightcurves/survey.store s3://ztf/sci/2019/0107/
     """
-    from ztfmatch.operations.append import AppendConfig
+    from ztfmatch.core.operations.append import AppendConfig
 
     config = AppendConfig(**options)  # type: ignore[arg-type]
     with progress_bar(as_json) as progress:
@@ -309,7 +309,7 @@ def status(store: str, snapshot: int | None, plot: Path | None, as_json: bool) -
 
 
 def _draw(snapshot: Snapshot, path: Path) -> None:
-    from ztfmatch.products.plot import plot_coverage
+    from ztfmatch.plot import plot_coverage
 
     plot_coverage(snapshot.table("exposures", columns=["field", "rcid"]), path)
     click.echo(f"wrote {path}", err=True)
@@ -345,7 +345,7 @@ def schema(table: str | None, markdown: bool, as_json: bool) -> None:
       ztfmatch schema detections
       ztfmatch schema statistics --markdown
     """
-    from ztfmatch.products import documentation
+    from ztfmatch import documentation
 
     tables = documentation.tables(table)
     if as_json:

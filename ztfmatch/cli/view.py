@@ -19,7 +19,7 @@ from ztfmatch.cli.common import (
     resource_options,
     size_text,
 )
-from ztfmatch.config import Resources
+from ztfmatch.core.config import Resources
 
 _OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
 

@@ -1,0 +1,275 @@
+"""Rows of catalogs as columns against numpy, astropy and bit patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ztfmatch.core.kernels.rows import (
+    MEASURED,
+    compress_rows,
+    decode,
+    decode_into,
+    digest,
+    first_repeated,
+    gather,
+    linked_digest,
+    order_by_group,
+    position_faults,
+    row_digests,
+)
+from ztfmatch.core.kernels.rows import ROW as STORED
+from ztfmatch.simulate.fitsout import ROW
+
+
+def any_rows(n: int, seed: int) -> np.ndarray:
+    """Rows of random bits: NaN of every kind, denormals, infinities."""
+    return np.random.default_rng(seed).integers(0, 256, n * ROW.itemsize, np.uint8).view(ROW)
+
+
+rows = st.builds(any_rows, st.integers(0, 60), st.integers(0, 2**32))
+
+
+@settings(max_examples=100)
+@given(rows)
+def test_decode_random_bits_equals_numpys_byteswap(records: np.ndarray) -> None:
+    columns = decode(records)
+    assert list(columns) == list(MEASURED)
+    for name, (source, dtype) in MEASURED.items():
+        assert columns[name].dtype == np.dtype(dtype)
+        assert columns[name].tobytes() == records[source].byteswap().tobytes()
+
+
+def test_decode_real_reference_equals_astropy(data_dir: Path) -> None:
+    path = data_dir / "refpsfcat" / "ztf_000202_zg_c10_q1_refpsfcat.fits"
+    table = fits.getdata(path, 1)
+    columns = decode(np.array(table).view(np.ndarray))
+    for name, (source, _) in MEASURED.items():
+        np.testing.assert_array_equal(columns[name], table[source])
+
+
+@given(rows, rows)
+def test_decode_into_fills_from_its_row_and_touches_no_other(first: np.ndarray, second: np.ndarray) -> None:
+    total = len(first) + len(second)
+    stored = np.full((total + 1) * STORED.itemsize, 7, np.uint8).view(STORED)
+    middle = decode_into(stored, 0, first)
+    end = decode_into(stored, middle, second)
+    assert (middle, end) == (len(first), total)
+    for name, (source, _) in MEASURED.items():
+        assert stored[name][:middle].tobytes() == first[source].byteswap().tobytes()
+        assert stored[name][middle:end].tobytes() == second[source].byteswap().tobytes()
+    assert set(stored[end:].tobytes()) == {7}
+
+
+def decoded_rows(records: np.ndarray) -> np.ndarray:
+    stored = np.empty(len(records), STORED)
+    assert decode_into(stored, 0, records) == len(records)
+    return stored
+
+
+@settings(max_examples=100)
+@given(rows, st.data())
+def test_compress_rows_keeps_order_within_the_range_and_leaves_what_is_before(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
+    stored = decoded_rows(records)
+    start = data.draw(st.integers(0, len(records)))
+    keep = data.draw(hnp.arrays(bool, len(records) - start))
+    before = stored.copy()
+    stop = compress_rows(stored, slice(start, len(records)), keep)
+    assert stop == start + keep.sum()
+    assert stored[:start].tobytes() == before[:start].tobytes()
+    assert stored[start:stop].tobytes() == before[start:][keep].tobytes()
+
+
+@settings(max_examples=100)
+@given(rows, st.data())
+def test_gather_any_order_equals_numpys_take(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
+    stored = decoded_rows(records)
+    most = 80 if len(records) else 0
+    order = np.array(data.draw(st.lists(st.integers(0, max(len(records) - 1, 0)), max_size=most)), np.int64)
+    columns = gather(stored, order)
+    assert list(columns) == list(MEASURED)
+    for name, values in columns.items():
+        assert values.dtype == np.dtype(MEASURED[name][1])
+        assert values.tobytes() == stored[name][order].tobytes()
+
+
+# Digests
+
+
+@settings(max_examples=100)
+@given(rows, st.randoms(use_true_random=False))
+def test_digest_knows_no_order(records: np.ndarray, random) -> None:  # type: ignore[no-untyped-def]
+    order = list(range(len(records)))
+    random.shuffle(order)
+    assert digest(decode(records)) == digest(decode(records[order]))
+
+
+@settings(max_examples=50)
+@given(rows, rows)
+def test_digest_of_a_union_is_the_sum_modulo_2_64(one: np.ndarray, other: np.ndarray) -> None:
+    both = digest(decode(np.frombuffer(one.tobytes() + other.tobytes(), ROW)))
+    assert both == (digest(decode(one)) + digest(decode(other))) % 2**64
+
+
+def test_digest_no_rows_is_zero() -> None:
+    assert digest(decode(any_rows(0, 1))) == 0
+
+
+def test_digest_every_single_bit_changes_it() -> None:
+    records = any_rows(1, 11)
+    plain = decode(records)
+    seen = {digest(plain)}
+    for name, values in plain.items():
+        for bit in range(8 * values.itemsize):
+            changed = {key: column.copy() for key, column in plain.items()}
+            changed[name].view(f"u{values.itemsize}")[0] ^= np.uint64(1 << bit).astype(f"u{values.itemsize}")
+            seen.add(digest(changed))
+    assert len(seen) == 1 + 8 * sum(values.itemsize for values in plain.values())
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 60), st.integers(0, 2**32), st.data())
+def test_digest_row_lost_doubled_or_swapped_in_a_column_changes_it(n: int, seed: int, data) -> None:  # type: ignore[no-untyped-def]
+    records = any_rows(n, seed)
+    whole = digest(decode(records))
+    row = data.draw(st.integers(0, n - 1))
+    every = np.arange(n)
+    assert digest(decode(records[every])) == whole
+    assert digest(decode(records[np.delete(every, row)])) != whole
+    assert digest(decode(records[np.append(every, row)])) != whole
+    crossed = records.copy()
+    other = (row + 1) % n
+    crossed["flux"][[row, other]] = crossed["flux"][[other, row]]
+    if crossed["flux"].tobytes() != records["flux"].tobytes():
+        assert digest(decode(crossed)) != whole
+
+
+@settings(max_examples=50)
+@given(rows, st.data())
+def test_digest_of_kept_rows_is_that_of_them_alone(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
+    keep = data.draw(hnp.arrays(bool, len(records)))
+    assert digest(decode(records), keep) == digest(decode(records[keep]))
+
+
+def test_row_digests_10000_rows_that_differ_in_sourceid_alone_are_distinct() -> None:
+    records = np.repeat(any_rows(1, 3), 10_000)
+    records["sourceid"] = np.arange(10_000) - 5_000
+    assert len(np.unique(row_digests(decode(records)))) == 10_000
+
+
+def test_row_digests_is_splitmix64_of_the_fields_in_order() -> None:
+    """Written out in Python's integers, so that a change of the formula, which old stores rely on, shows."""
+    mask = 2**64 - 1
+
+    def mix(state: int, word: int) -> int:
+        x = ((state ^ word) + 0x9E3779B97F4A7C15) & mask
+        x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ x >> 27) * 0x94D049BB133111EB) & mask
+        return x ^ x >> 31
+
+    columns = decode(any_rows(5, 21))
+    bits = {name: values.view(f"u{values.itemsize}").tolist() for name, values in columns.items()}
+    for i, got in enumerate(row_digests(columns).tolist()):
+        b = {name: values[i] for name, values in bits.items()}
+        state = mix(0, b["sourceid"] << 32 | b["flags"])
+        state = mix(mix(state, b["ra"]), b["dec"])
+        state = mix(state, b["xpos"] << 32 | b["ypos"])
+        state = mix(state, b["psfflux"] << 32 | b["psffluxerr"])
+        assert got == mix(state, b["chi"] << 32 | b["sharp"])
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 40), st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_linked_digest_knows_no_order_but_who_belongs_to_whom(n: int, seed: int, random) -> None:  # type: ignore[no-untyped-def]
+    digests = row_digests(decode(any_rows(n, seed)))
+    first, second = np.random.default_rng(seed).permutation(2 * n + 2).astype(np.int64).reshape(2, n + 1)[:, :n]
+    first, second = np.ascontiguousarray(first), np.ascontiguousarray(second)
+    whole = linked_digest(digests, first, second)
+    order = list(range(n))
+    random.shuffle(order)
+    assert linked_digest(digests[order], first[order], second[order]) == whole
+    assert linked_digest(digests, second, first) != whole
+    assert linked_digest(digests, first + 1, second) != whole
+    assert linked_digest(digests[1:], first[1:], second[1:]) != whole
+    if n > 1:
+        assert linked_digest(digests, np.roll(first, 1), second) != whole
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "fault"),
+    [
+        (0.0, 0.0, None),
+        (360.0, 90.0, None),
+        (-0.0, -90.0, None),
+        (np.nextafter(360, 361), 0.0, "range"),
+        (-5e-324, 0.0, "range"),
+        (0.0, np.nextafter(90, 91), "range"),
+        (0.0, -91.0, "range"),
+        (1e300, -1e300, "range"),
+        (np.nan, 0.0, "nan"),
+        (0.0, np.inf, "nan"),
+        (-np.inf, 500.0, "nan"),
+        (-1.0, np.nan, "nan"),
+    ],
+)
+def test_position_faults_literals(ra: float, dec: float, fault: str | None) -> None:
+    nan, out = position_faults(np.array([ra]), np.array([dec]))
+    assert (bool(nan[0]), bool(out[0])) == (fault == "nan", fault == "range")
+
+
+@given(hnp.arrays(np.int32, st.integers(0, 30), elements=st.integers(-5, 20) | st.sampled_from([-(2**31), 2**31 - 1])))
+def test_first_repeated_is_the_smallest_that_occurs_twice(sourceid: np.ndarray) -> None:
+    values, counts = np.unique(sourceid, return_counts=True)
+    expected = values[counts > 1]
+    assert first_repeated(sourceid) == (int(expected[0]) if len(expected) else None)
+
+
+def test_first_repeated_big_endian_column_of_a_file() -> None:
+    assert first_repeated(np.array([3, 1, 2, 1], ">i4")) == 1
+    assert first_repeated(np.array([300, 1, 2, 256], ">i4")) is None
+
+
+# Order
+
+
+ranked_rows = st.tuples(
+    st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3), st.integers(0, 3)
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(ranked_rows, max_size=60))
+def test_order_by_group_equals_lexsort_whatever_the_ranks(keys: list[tuple[int, float, int, int]]) -> None:
+    kinds = enumerate((np.int64, np.float64, np.int64, np.int32))
+    group, time, tie, rank = (np.array([key[i] for key in keys], t) for i, t in kinds)
+    expected = np.lexsort([tie, time, group])
+    for got in (order_by_group(group, time, tie, 6, rank, 4), order_by_group(group, time, tie, 6)):
+        np.testing.assert_array_equal(got, expected[group[expected] >= 0])
+
+
+@pytest.mark.parametrize("ranks", [100, 10**6])
+@pytest.mark.parametrize("seed", [1, None])
+def test_order_by_group_many_rows_in_reverse_or_any_order_equals_lexsort(seed: int | None, ranks: int) -> None:
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(-1, 299), 100)
+    rank = np.tile(np.arange(100, dtype=np.int32)[::-1], 300)
+    if seed is not None:
+        rank = rng.permuted(rank.reshape(300, 100), axis=1).ravel()
+    time, tie = rank + rng.choice([0.0, 1.5], len(rank)), rng.integers(0, 5, len(rank))  # not quite in order of ranks
+    expected = np.lexsort([tie, time, group])
+    got = order_by_group(group, time, tie, 300, rank, ranks)
+    np.testing.assert_array_equal(got, expected[group[expected] >= 0])
+
+
+def test_order_by_group_no_groups_is_empty() -> None:
+    none = np.zeros(2, np.int64)
+    assert order_by_group(none - 1, np.zeros(2), none, 0, none.astype(np.int32), 1).tolist() == []

@@ -1,0 +1,319 @@
+"""Residuals against NumPy, and fits against what was put in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from ztfmatch.core.kernels.corrections import CorrectionTables, ExposureTerms, cell_of, corrected_magnitudes
+from ztfmatch.photometry.kernels.errorfit import (
+    SCATTER_BRIGHT_MAG,
+    SCATTER_MAG_BINS,
+    SCATTER_MAG_STEP,
+    fit_error_model,
+    typical_scatter,
+)
+from ztfmatch.photometry.kernels.fit import BinSums, ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.residuals import (
+    COLUMNS,
+    OFFSET_BINS,
+    RESIDUAL_BINS,
+    SCATTER_BINS,
+    SCATTER_FIRST_DEX,
+    SCATTER_STEP_DEX,
+    Bins,
+    Summary,
+    add_offsets,
+    add_residuals,
+    clipped_sums,
+    constants,
+    group_medians,
+    histogram_quantiles,
+    summarise,
+    unbiased_scatter,
+)
+
+BINS = Bins(12.5, 0.25, 27, 30, 30)
+values = st.lists(st.one_of(st.floats(-30, 30, width=32), st.just(float("nan"))), max_size=12)
+
+
+@given(st.lists(values, min_size=1, max_size=6))
+def test_summarise_any_lightcurves_agree_with_numpy(curves: list[list[float]]) -> None:
+    offsets = np.concatenate([[0], np.cumsum([len(curve) for curve in curves])]).astype(np.int64)
+    got = summarise(np.array([v for curve in curves for v in curve], np.float64), offsets)
+    for i, curve in enumerate(curves):
+        known = np.array([v for v in curve if not np.isnan(v)], np.float64)
+        assert got.n[i] == len(known)
+        if len(known):
+            assert got.median[i] == np.median(known)
+        if len(known) >= 3:
+            mad = np.median(np.abs(known - np.median(known)))
+            assert got.scatter[i] == pytest.approx(1.4826 * mad * len(known) / (len(known) - 0.8))
+        else:
+            assert np.isnan(got.scatter[i])
+
+
+@given(st.lists(st.tuples(st.integers(-1, 3), st.floats(-5, 5)), max_size=30))
+def test_group_medians_any_rows_agree_with_numpy(rows: list[tuple[int, float]]) -> None:
+    group = np.array([g for g, _ in rows], np.int64)
+    value = np.array([v for _, v in rows], np.float64)
+    got = group_medians(value, group)
+    for i, g in enumerate(group):
+        assert np.isnan(got[i]) if g < 0 else got[i] == np.median(value[group == g])
+
+
+@pytest.mark.parametrize("n", [5, 8, 15, 40, 200])
+def test_unbiased_scatter_median_over_many_lightcurves_is_the_standard_deviation(n: int) -> None:
+    rng = np.random.default_rng(n)
+    curves = 20_000
+    summary = summarise(rng.normal(17.0, 0.02, curves * n), np.arange(curves + 1) * n)
+    assert np.median(unbiased_scatter(summary)) == pytest.approx(0.02, rel=0.05 if n < 8 else 0.025)
+
+
+def test_constants_variables_are_told_and_constants_kept() -> None:
+    rng = np.random.default_rng(2)
+    n, curves = 30, 3000
+    mag = rng.normal(0.0, 0.015, (curves, n))
+    mag[:100] += 0.1 * np.sin(rng.uniform(0, 6.28, (100, n)))
+    summary = summarise(mag.ravel(), np.arange(curves + 1) * n)
+    found = constants(summary, np.zeros(curves, np.int64), 5)
+    assert found[:100].mean() < 0.05
+    assert found[100:].mean() > 0.995
+    assert not constants(summary, np.zeros(curves, np.int64), 31).any()
+
+
+def test_add_residuals_sums_are_those_of_a_loop() -> None:
+    rng = np.random.default_rng(3)
+    bins = Bins(14.0, 0.5, 4, 3, 2)
+    offsets = np.array([0, 7, 7, 20, 32], np.int64)
+    residual = rng.normal(0.0, 0.02, 32)
+    residual[[3, 11]] = np.nan
+    residual[15] = 2.0
+    x, y = rng.uniform(0.5, 3072.5, 32).astype("f4"), rng.uniform(0.5, 3080.5, 32).astype("f4")
+    bin_of = np.array([0, 1, 3, -1], np.int64)
+    summary = summarise(residual, offsets)
+    table, histogram = np.zeros((bins.size, len(COLUMNS))), np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
+    added = add_residuals(residual, (x, y), offsets, bin_of, summary, bins, table, histogram)
+    want = np.zeros_like(table)
+    for k in (0, 2):
+        near = np.abs(residual - summary.median[k]) <= 4.0 * summary.scatter[k]
+        rows = [i for i in range(offsets[k], offsets[k + 1]) if near[i]]
+        assert 15 not in rows
+        cells: dict[int, list[float]] = {}
+        for i in rows:
+            cell = int((x[i] - 0.5) * 3 / 3072) + 3 * int((y[i] - 0.5) * 2 / 3080)
+            cells.setdefault(bin_of[k] * 6 + cell, []).append(residual[i])
+        for at, r in cells.items():
+            want[at] += [len(r), sum(r), sum(v * v for v in r), len(r) / len(rows), 1, sum(r) ** 2 / len(r),
+                         len(r) * len(rows)]  # fmt: skip
+    np.testing.assert_allclose(table, want, rtol=1e-12)
+    assert added == want[:, 0].sum()
+    mean = np.nanmean(residual[:7])
+    assert histogram[0, round(mean * 1000) + RESIDUAL_BINS // 2] == 1
+    assert histogram.sum() == 2
+
+
+def test_clipped_sums_are_those_without_outliers() -> None:
+    rng = np.random.default_rng(4)
+    exposure = np.repeat(np.arange(3), 2000)
+    mag = rng.normal(0.0, 0.02, 6000) + 0.01 * exposure
+    mag[::50] += 0.2
+    histogram = np.zeros((4, OFFSET_BINS), np.int32)
+    add_offsets(mag, exposure, np.arange(6001), np.zeros(6000), np.ones(6000, bool), histogram)
+    n, total, squares = clipped_sums(histogram)
+    np.testing.assert_allclose(total[:3] / n[:3], [0.0, 0.01, 0.02], atol=0.002)
+    np.testing.assert_allclose(np.sqrt(squares[:3] / n[:3] - (total[:3] / n[:3]) ** 2), 0.02, rtol=0.05)
+    assert n[3] == 0
+
+
+def test_histogram_quantiles_agree_with_numpy() -> None:
+    sample = np.random.default_rng(5).normal(0.0, 1.0, 50_000)
+    edges = np.arange(-5.0, 5.01, 0.01)
+    counts = np.histogram(sample, edges)[0][None]
+    for q in (0.1587, 0.5, 0.8413):
+        got = histogram_quantiles(counts, 0.5 * (edges[1:] + edges[:-1]), 0.01, q)
+        assert got[0] == pytest.approx(np.quantile(sample, q), abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "cell"),
+    [(0.5, 0.5, 0), (3072.5, 0.5, 29), (0.5, 3080.5, 870), (-9.0, 9999.0, 870), (102.8, 1.0, 0), (103.0, 1.0, 1),
+     (float("nan"), 1.0, -1)],
+)  # fmt: skip
+def test_cell_of_positions(x: float, y: float, cell: int) -> None:
+    assert cell_of(x, y, 30, 30) == cell
+
+
+def test_corrected_magnitudes_terms_and_flags_by_hand() -> None:
+    tables = CorrectionTables(
+        np.array([[14.0, 19.0, 0.002, -0.001], [np.nan] * 4]), np.array([[0.01, np.nan]] * 2), (2, 1)
+    )
+    terms = ExposureTerms(np.array([0, 0, 1, -1], np.int32), np.array([0.005, np.nan, 0.005, 0.005]))
+    mag = np.array([17.0, 13.9, 19.0, np.nan, 17.0, 17.0])
+    x = np.array([10, 10, 2000, 10, 10, 10], np.float32)
+    got, flags = corrected_magnitudes(mag, x, x, np.array([0, 1, 0, 0, 2, 3]), terms, tables)
+    magnitude = -2.0 * (0.002 + 0.002)
+    np.testing.assert_array_equal(
+        got, np.array([17.0 - magnitude - 0.015, 13.89, 18.995, np.nan, 16.985, 17.0]).astype(np.float32)
+    )
+    assert flags.tolist() == [1 | 2 | 4, 8 | 2 | 32, 1 | 16 | 4, 0, 8 | 2 | 4, 0]
+
+
+def channel(
+    seed: int, size: float, units: int = 2, stars: int = 900, epochs: int = 20
+) -> tuple[BinSums, dict[str, np.ndarray]]:
+    """Sums of simulated stars with a quadratic in magnitude, a smooth map with edges, and offsets, times a size."""
+    rng = np.random.default_rng(seed)
+    truth = {"offset": rng.normal(0.0, 0.005, units) * size, "quadratic": np.array([0.002, -0.0003]) * size}
+    parts = []
+    for unit in range(units):
+        mag = 19.25 - rng.exponential(1.6, stars)
+        mag = mag[mag > 12.5]
+        n = len(mag)
+        x = np.clip(rng.uniform(0.5, 3072.5, n)[:, None] + rng.normal(0.0, 40.0, (1, epochs)), 0.5, 3072.5)
+        y = np.clip(rng.uniform(0.5, 3080.5, n)[:, None] + rng.normal(0.0, 40.0, (1, epochs)), 0.5, 3080.5)
+        t = mag - 19.25
+        off = t * (truth["quadratic"][0] + t * truth["quadratic"][1]) + truth["offset"][unit]
+        residual = off[:, None] + size * _surface(x, y) + rng.normal(0.0, 0.005, n)[:, None]
+        residual = (residual + rng.normal(0.0, 0.015, x.shape)).ravel()
+        offsets = np.arange(n + 1) * epochs
+        table, histogram = np.zeros((BINS.size, len(COLUMNS))), np.zeros((BINS.levels, RESIDUAL_BINS), np.int64)
+        place = (x.ravel().astype("f4"), y.ravel().astype("f4"))
+        bin_of = ((mag - 12.5) / 0.25).astype(np.int64)
+        add_residuals(residual, place, offsets, bin_of, summarise(residual, offsets), BINS, table, histogram)
+        rows = np.flatnonzero(table[:, 0])
+        parts.append((np.full(len(rows), unit), rows // 900, rows % 900, *table[rows].T))
+    fine = (np.arange(300) + 0.5) / 300.0
+    gx, gy = np.meshgrid(0.5 + fine * 3072, 0.5 + fine * 3080)
+    truth["map"] = size * _surface(gx, gy).reshape(30, 10, 30, 10).mean(axis=(1, 3)).ravel()
+    return BinSums(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), truth
+
+
+def _surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, v = 2 * x / 3072 - 1, 2 * y / 3080 - 1
+    smooth = 0.004 * u + 0.003 * v * v + 0.004 * u * v
+    return np.asarray(smooth + 0.025 * np.exp(-x / 60) + 0.02 * np.exp(-(3080.5 - y) / 60) - 0.003)
+
+
+def pulls(fit: ChannelFit, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Errors over stated errors: of slope and curvature, of offsets, of the map."""
+    known = np.isfinite(fit.map)
+    level = truth["map"][known].mean()
+    terms = np.array([fit.slope, fit.curvature]) - truth["quadratic"]
+    return (
+        terms / np.array([fit.slope_error, fit.curvature_error]),
+        (fit.offset - truth["offset"] - level) / fit.offset_error,
+        (fit.map - truth["map"] + level)[known] / fit.map_error[known],
+    )
+
+
+def test_fit_channel_errors_are_honest_over_many_channels() -> None:
+    found = []
+    for seed in range(4):
+        sums, truth = channel(seed, 1.0)
+        fit = fit_channel(sums, 2, BINS, FitSettings())
+        assert np.isfinite(fit.map).mean() > 0.9
+        assert np.nanmean(fit.map) == pytest.approx(0.0, abs=1e-12)
+        found.append(pulls(fit, truth))
+        assert fit.epoch_scatter[-4:].mean() == pytest.approx(0.015, rel=0.05)
+        assert fit.star_scatter[-8:].mean() == pytest.approx(0.005, rel=0.25)
+    for which, (low, high) in enumerate(((0.5, 1.6), (0.5, 1.7), (0.5, 1.15))):
+        spread = np.sqrt(np.mean(np.concatenate([pull[which] for pull in found]) ** 2))
+        assert low < spread < high, which
+
+
+def test_fit_channel_without_systematics_finds_none() -> None:
+    sums, truth = channel(11, 0.0)
+    fit = fit_channel(sums, 2, BINS, FitSettings())
+    assert fit.steps == (0.0015, 0.005)
+    assert np.nanstd(fit.map) < 0.0012
+    for pull in pulls(fit, truth):
+        assert np.abs(pull).max() < 4.0
+
+
+def test_fit_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_help() -> None:
+    few, many, often = (
+        fit_channel(channel(1, 1.0, stars=stars, epochs=epochs)[0], 2, BINS, FitSettings())
+        for stars, epochs in ((900, 20), (3600, 20), (900, 80))
+    )
+    assert np.nanmedian(many.map_error) < 0.9 * np.nanmedian(few.map_error)
+    assert np.nanmedian(often.map_error) > 0.8 * np.nanmedian(few.map_error)
+    assert (often.offset_error > 0.7 * few.offset_error).all()
+
+
+def test_fit_channel_too_few_stars_has_no_terms() -> None:
+    sums, _ = channel(1, 1.0, units=1, stars=10)
+    fit = fit_channel(sums, 1, BINS, FitSettings())
+    assert np.isnan([fit.bright, fit.faint, fit.slope, fit.curvature]).all()
+    assert np.isnan(fit.map).all()
+    assert np.isnan(fit.offset).all()
+
+
+def test_bin_sums_less_offset_are_those_of_shifted_residuals() -> None:
+    rng = np.random.default_rng(7)
+    r = rng.normal(0.0, 0.02, 40)
+    one = np.ones(1)
+    zero = np.zeros(1, np.int64)
+
+    def sums(v: np.ndarray) -> BinSums:
+        groups = v.reshape(4, 10)
+        between = (groups.sum(axis=1) ** 2 / 10).sum()
+        return BinSums(
+            zero, zero, zero, 40 * one, v.sum() * one, (v**2).sum() * one, 4 * one, 4 * one, between * one, one
+        )
+
+    got, want = sums(r).less(0.3 * one), sums(r - 0.3)
+    for name in ("total", "squares", "between"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-12)
+
+
+MODEL = (0.0310, -0.0012, 2.4743e-9, -8.3245e-18)
+
+
+def scatter_counts(lightcurves: int, epochs: int = 40) -> np.ndarray:
+    rng = np.random.default_rng(9)
+    mag = SCATTER_BRIGHT_MAG + 2.0 + rng.uniform(0.0, 7.0, lightcurves)
+    bright = 10.0 ** (0.4 * mag)
+    sigma = MODEL[0] + MODEL[1] * mag + MODEL[2] * bright + MODEL[3] * bright**2
+    curves = mag[:, None] + sigma[:, None] * rng.standard_normal((lightcurves, epochs))
+    summary = summarise(curves.ravel(), np.arange(lightcurves + 1) * epochs)
+    scatter = unbiased_scatter(Summary(summary.n, summary.median, summary.scatter))
+    counts = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
+    at = ((summary.median - SCATTER_BRIGHT_MAG) / SCATTER_MAG_STEP).astype(int)
+    np.add.at(counts, (at, ((np.log10(scatter) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX).astype(int)), 1)
+    return counts
+
+
+def test_fit_error_model_recovers_the_injected_scatter() -> None:
+    fit = fit_error_model(scatter_counts(6000))
+    assert fit is not None
+    mag = np.arange(14.25, 20.5, 0.25)
+    bright = 10.0 ** (0.4 * mag)
+    design = np.stack([np.ones(len(mag)), mag, bright, bright**2], axis=1)
+    np.testing.assert_allclose(design @ np.array(fit.coefficients), design @ np.array(MODEL), rtol=0.05)
+    assert fit.lightcurves > 5000
+
+
+@pytest.mark.parametrize("lightcurves", [0, 60])
+def test_fit_error_model_of_few_lightcurves_is_none(lightcurves: int) -> None:
+    assert fit_error_model(scatter_counts(lightcurves)) is None
+
+
+def test_fit_error_model_that_would_fall_towards_the_faint_is_none() -> None:
+    counts = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
+    for level in range(30):
+        counts[level + 4, 120 - level] = 100
+    assert fit_error_model(counts) is None
+
+
+def test_typical_scatter_is_the_median_of_each_bin() -> None:
+    counts = scatter_counts(6000)
+    scatter, error = typical_scatter(counts)
+    level = 20
+    sample = np.repeat(SCATTER_FIRST_DEX + (np.arange(SCATTER_BINS) + 0.5) * SCATTER_STEP_DEX, counts[level])
+    assert np.log10(scatter[level]) == pytest.approx(np.median(sample), abs=SCATTER_STEP_DEX)
+    spread = scipy_stats.median_abs_deviation(10.0**sample, scale="normal")
+    assert error[level] == pytest.approx(1.2533 * spread / np.sqrt(len(sample)), rel=0.4)

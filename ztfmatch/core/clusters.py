@@ -1,0 +1,261 @@
+"""Cluster profiles: what ``--cluster`` starts, read from TOML. Starting it is the runner's part, as is all of Dask.
+
+A profile of this package (``local``, ``slurm``) holds every setting and so the defaults; a site's file names its
+``kind`` and what differs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from ztfmatch.core.errors import ConfigError
+
+PROFILES: Final = ("local", "slurm")
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class LocalProfile:
+    """Worker processes on this machine; ztfmatch/data/clusters/local.toml explains and sets each.
+
+    Parameters
+    ----------
+    workers : int
+        Processes; 0 is one for each usable core.
+    memory_limit : bool
+        Whether Dask watches the memory of a worker.
+    memory_headroom : float
+        A worker's memory limit over its budget.
+    dashboard : str
+        Address of the dashboard; empty for one at a free port.
+    """
+
+    workers: int
+    memory_limit: bool
+    memory_headroom: float
+    dashboard: str
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
+        _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
+
+    def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
+        """Keyword arguments of ``distributed.LocalCluster``."""
+        return {
+            "n_workers": workers or self.workers or usable_cores(),
+            "threads_per_worker": 1,
+            "processes": True,
+            "memory_limit": int(memory_bytes * self.memory_headroom) if self.memory_limit else None,
+            "dashboard_address": self.dashboard or ":0",
+        }
+
+
+@dataclass(frozen=True)
+class SlurmProfile:
+    """Workers in SLURM jobs; ztfmatch/data/clusters/slurm.toml explains and sets each.
+
+    Parameters
+    ----------
+    workers, workers_per_job : int
+        Processes, and how many of them share a job; one core each.
+    partition, account, walltime, job_name : str
+        Of sbatch.
+    memory_headroom : float
+        A job's memory over the budgets of its workers.
+    memory_limit : bool
+        Whether Dask watches the memory of a worker.
+    lifetime, lifetime_stagger : str
+        When a worker leaves of itself, such as ``55m``.
+    job_extra_directives, job_directives_skip, job_script_prologue : list of str
+        Lines of the job script to add, to leave out, and to run before the worker.
+    local_directory, log_directory, interface, python : str
+        Empty for Dask's own.
+    dashboard : str
+        Address of the scheduler's dashboard; empty for one at a free port.
+    wait : str
+        Longest time without any worker, in the queue too.
+    """
+
+    workers: int
+    workers_per_job: int
+    partition: str
+    account: str
+    walltime: str
+    job_name: str
+    memory_headroom: float
+    memory_limit: bool
+    lifetime: str
+    lifetime_stagger: str
+    job_extra_directives: list[str]
+    job_directives_skip: list[str]
+    job_script_prologue: list[str]
+    local_directory: str
+    log_directory: str
+    interface: str
+    python: str
+    dashboard: str
+    wait: str
+
+    def validate(self) -> None:
+        """Check every setting, and that workers leave before their job ends.
+
+        Raises
+        ------
+        ConfigError
+        """
+        _require(self.workers >= 1, "workers", self.workers, "at least 1")
+        _require(self.workers_per_job >= 1, "workers_per_job", self.workers_per_job, "at least 1")
+        _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
+        _require(duration_seconds(self.wait) > 0, "wait", self.wait, "more than nothing")
+        walltime = walltime_seconds(self.walltime)
+        leaving = duration_seconds(self.lifetime) + duration_seconds(self.lifetime_stagger)
+        if leaving >= walltime:
+            raise ConfigError(
+                f"lifetime {self.lifetime} and lifetime_stagger {self.lifetime_stagger} are together not shorter than "
+                f"walltime {self.walltime}: SLURM would end workers in the middle of a task"
+            )
+
+    def jobs(self, workers: int) -> int:
+        """How many jobs hold so many workers; of 0 the profile's own number."""
+        return -(-(workers or self.workers) // self._per_job(workers))
+
+    def _per_job(self, workers: int) -> int:
+        return min(self.workers_per_job, workers or self.workers)
+
+    def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
+        """Keyword arguments of ``dask_jobqueue.SLURMCluster``; a job is no larger than the workers asked for."""
+        per_job = self._per_job(workers)
+        limit = [] if self.memory_limit else ["--memory-limit", "0"]
+        return {
+            "cores": per_job,
+            "processes": per_job,
+            "memory": f"{int(per_job * memory_bytes * self.memory_headroom)}B",
+            "queue": self.partition or None,
+            "account": self.account or None,
+            "walltime": self.walltime,
+            "job_name": self.job_name,
+            "worker_extra_args": ["--lifetime", self.lifetime, "--lifetime-stagger", self.lifetime_stagger, *limit],
+            "job_extra_directives": self.job_extra_directives,
+            "job_directives_skip": self.job_directives_skip,
+            "job_script_prologue": self.job_script_prologue,
+            "local_directory": self.local_directory or None,
+            "log_directory": self.log_directory or None,
+            "interface": self.interface or None,
+            "python": self.python or None,
+            "scheduler_options": {"dashboard_address": self.dashboard or ":0"},
+        }
+
+
+_KINDS: Final[dict[str, type[LocalProfile | SlurmProfile]]] = {"local": LocalProfile, "slurm": SlurmProfile}
+
+
+def read_profile(name: str) -> LocalProfile | SlurmProfile:
+    """Read a profile of this package by name, or a site's by the path of its TOML file, and check it.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or a setting is unknown, of another type, or out of range.
+    """
+    if name in PROFILES:
+        given: dict[str, Any] = {"kind": name}
+    else:
+        given = _read_file(name)
+    kind = given.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(f"cluster profile {name}: kind is {kind!r}; expected one of {', '.join(PROFILES)}")
+    settings = _packaged(kind)
+    for key, value in given.items():
+        settings[key] = _checked(name, key, value, settings)
+    settings.pop("kind")
+    profile = _KINDS[kind](**settings)
+    try:
+        profile.validate()
+    except ConfigError as error:
+        raise ConfigError(f"cluster profile {name}: {error}") from None
+    return profile
+
+
+def _packaged(kind: str) -> dict[str, Any]:
+    text = resources.files("ztfmatch").joinpath("data", "clusters", f"{kind}.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)
+    declared = {field.name for field in fields(_KINDS[kind])} | {"kind"}
+    if settings.keys() != declared:
+        raise ConfigError(f"profile {kind} of this package is damaged: it should set {', '.join(sorted(declared))}")
+    return settings
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"no cluster profile {name!r}: expected {', '.join(PROFILES)}, or the path of a TOML file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cluster profile {name}: not TOML: {error}") from None
+
+
+def _checked(name: str, key: str, value: Any, defaults: dict[str, Any]) -> Any:
+    """The value, if the default of that key is of the same type; a whole number does for a real one."""
+    if key not in defaults:
+        raise ConfigError(f"cluster profile {name}: no setting {key!r}; there are: {', '.join(defaults)}")
+    default = defaults[key]
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    texts = not isinstance(value, list) or all(isinstance(item, str) for item in value)
+    if type(value) is not type(default) or not texts:
+        expected = "list of strings" if isinstance(default, list) else type(default).__name__
+        raise ConfigError(f"cluster profile {name}: {key} is {value!r}; expected a {expected} such as {default!r}")
+    return value
+
+
+def duration_seconds(text: str) -> int:
+    """Seconds of a duration like ``55m`` or ``2h``.
+
+    Raises
+    ------
+    ConfigError
+    """
+    match = re.fullmatch(r"(\d+)([smhd])", text)
+    if match is None:
+        raise ConfigError(f"duration {text!r}: expected a whole number with s, m, h or d, such as 55m")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def walltime_seconds(text: str) -> int:
+    """Seconds of a SLURM time limit: ``hours:minutes:seconds``, with ``days-`` before it if need be.
+
+    Raises
+    ------
+    ConfigError
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+    if match is None:
+        raise ConfigError(f"walltime {text!r}: expected hours:minutes:seconds, such as 01:00:00 or 1-12:00:00")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is {value}; expected {expected}")

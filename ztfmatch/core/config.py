@@ -1,0 +1,314 @@
+"""Settings: they say what to do; making one touches no disk, ``validate`` checks it before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
+
+MARGIN_ARCSEC: Final = 9.0
+"""How far beyond its border a tile sees; tests hold the ring of fine pixels around a tile to it."""
+
+MAX_TILE_ORDER: Final = 11
+"""HEALPix order of the smallest tile: 1.7 arcmin."""
+
+MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
+"""A tile must see seeds up to three radii beyond its border to decide its own detections alone."""
+
+MIN_RADIUS_ARCSEC: Final = 0.1
+"""Below it, a radius was given in another unit: 1.5 arcsec are 0.025 arcmin and 0.0004 degrees."""
+
+GIBIBYTE: Final = 1 << 30
+
+ROWS_PER_TASK: Final = 800_000
+"""Catalog rows that one matching task takes by default."""
+
+ROWS_PER_FILE: Final = 1_000_000
+"""Rows, about, of a file of detections or orphans that is not bounded by what a task takes."""
+
+SAME_ARCSEC: Final = 0.1
+"""Objects of two generations that are linked one to one are the same if they are no farther apart, else they moved."""
+
+VACUUM_GRACE_HOURS: Final = 24.0
+"""Files that no snapshot names are spared by a vacuum for so long, by default."""
+
+
+WORKER_WAIT_S: Final = 600.0
+"""Longest time without any worker before a command gives up, by default."""
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How a store is made; fixed for its life but for the tiling, which may be refined.
+
+    Parameters
+    ----------
+    radius_arcsec : float
+        Match radius, inclusive.
+    seeds_per_tile : int
+        A tile with more seeds is split.
+    max_order : int
+        HEALPix order beyond which no tile is split.
+    """
+
+    radius_arcsec: float = MATCH_RADIUS_ARCSEC
+    seeds_per_tile: int = 500_000
+    max_order: int = MAX_TILE_ORDER
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not MIN_RADIUS_ARCSEC <= self.radius_arcsec <= MAX_RADIUS_ARCSEC:
+            raise ConfigError(
+                f"match radius {self.radius_arcsec} arcsec is outside {MIN_RADIUS_ARCSEC}..{MAX_RADIUS_ARCSEC}"
+                f"{_in_arcsec(self.radius_arcsec)}"
+            )
+        if self.seeds_per_tile < 1:
+            raise ConfigError(f"seeds per tile {self.seeds_per_tile} must be at least 1")
+        if not 0 <= self.max_order <= MAX_TILE_ORDER:
+            raise ConfigError(f"maximum tile order {self.max_order} is outside 0..{MAX_TILE_ORDER}")
+
+
+def _in_arcsec(radius: float) -> str:
+    """Hint that a small radius may be meant in degrees; empty where it cannot."""
+    meant = 3600.0 * radius
+    if not (radius < MIN_RADIUS_ARCSEC and MIN_RADIUS_ARCSEC <= meant <= MAX_RADIUS_ARCSEC):
+        return ""
+    return f"; give it in arcseconds: {radius} degrees are {meant:g}"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use.
+
+    Parameters
+    ----------
+    workers : int
+        Processes of a local cluster; 0 runs a plain loop in this process.
+    scheduler : str or None
+        Address of a running Dask scheduler, used instead of a local cluster.
+    cluster : str or None
+        Name of a cluster profile (``local``, ``slurm``) or the path of a TOML file, started for the job.
+    memory_bytes : int
+        Budget of one worker.
+    retries : int
+        How often a failed task is tried again.
+    wait_s : float or None
+        Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    cluster: str | None = None
+    memory_bytes: int = 2 * GIBIBYTE
+    retries: int = 2
+    wait_s: float | None = None
+
+    def validate(self) -> None:
+        """Check every setting, and that they do not contradict each other.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.workers < 0:
+            raise ConfigError(f"workers {self.workers} must be 0 (plain loop) or more")
+        if self.memory_bytes < GIBIBYTE // 2:
+            raise ConfigError(f"memory {self.memory_bytes} bytes is below the least that works, 512 MiB")
+        if self.scheduler and self.cluster:
+            raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
+        if self.scheduler and self.workers:
+            raise ConfigError("--scheduler has workers of its own: give it without --workers")
+        if self.retries < 0:
+            raise ConfigError(f"retries {self.retries} must be 0 or more")
+        if self.wait_s is not None and not self.wait_s > 0.0:
+            raise ConfigError(f"wait {self.wait_s} s must be above 0")
+
+
+@dataclass(frozen=True)
+class RequestConfig:
+    """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts.
+
+    Parameters
+    ----------
+    retries : int
+        How often a request is repeated. The environment's ZTFMATCH_REQUEST_RETRIES goes before it.
+    timeout_s : float
+        Longest time of one request, its body included. The environment's ZTFMATCH_REQUEST_TIMEOUT goes before it.
+    connect_timeout_s : float
+        Longest time until a connection stands.
+    first_wait_s, longest_wait_s : float
+        Waits before a repetition: random between the first and three times the one before, up to the longest; ten
+        of them take about half a minute.
+    give_up_after_s : float
+        No request is repeated after so long.
+    """
+
+    retries: int = 10
+    timeout_s: float = 120.0
+    connect_timeout_s: float = 10.0
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 15.0
+    give_up_after_s: float = 180.0
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> RequestConfig:
+        """Defaults, but for what the environment sets.
+
+        Raises
+        ------
+        ConfigError
+        """
+        made = cls(
+            int(_number(environ, "ZTFMATCH_REQUEST_RETRIES", cls.retries)),
+            _number(environ, "ZTFMATCH_REQUEST_TIMEOUT", cls.timeout_s),
+        )
+        made.validate()
+        return made
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not 0 <= self.retries <= 100:
+            raise ConfigError(f"ZTFMATCH_REQUEST_RETRIES {self.retries} is outside 0..100")
+        if not 0.0 < self.timeout_s <= 86_400.0:
+            raise ConfigError(f"ZTFMATCH_REQUEST_TIMEOUT {self.timeout_s} is outside 0..86400 seconds")
+
+
+def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
+    text = environ.get(name) or str(otherwise)
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; expected a number") from None
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Which tiles to compact.
+
+    Parameters
+    ----------
+    min_files : int
+        Tiles with at least so many files of detections, or of orphans, more than their rows fill, or with the same
+        objects (of orphans: exposures) are compacted. So is the ledger, where it has so many small files.
+    max_rows_per_tile : int
+        Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
+    """
+
+    min_files: int = 8
+    max_rows_per_tile: int = 100_000_000
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.min_files < 2:
+            raise ConfigError(f"min_files {self.min_files} must be at least 2: one file is compact")
+        if self.max_rows_per_tile < 1:
+            raise ConfigError(f"max_rows_per_tile {self.max_rows_per_tile} must be at least 1")
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """Which detections photometric corrections are made of, and how.
+
+    A detection counts if its catflags are 0, its exposure is not bad and has a colour coefficient, and its flux is at
+    least ``min_snr`` times its error. Its object must have a PS1 star within ``match_arcsec`` and no other PS1 source
+    within ``isolation_arcsec``, at least ``min_epochs`` such detections, and a lightcurve that scatters no more than
+    others of its brightness.
+
+    Parameters
+    ----------
+    bright, faint : float
+        Range of magnitudes, of what the survey should measure by PS1. Fainter than 19.25 the fluxes are biased by
+        their own noise (Eddington).
+    magnitude_step : float
+        Width of a bin of magnitude.
+    cells_x, cells_y : int
+        Cells of the map along x and y.
+    min_epochs : int
+        Fewest detections of a lightcurve.
+    min_stars : int
+        Fewest stars of a unit, and of a bin of magnitude with the two before and after it.
+    min_cell_stars : int
+        Fewest stars of a cell of the map with its eight neighbours.
+    max_error : float
+        Largest error of a cell and of an offset, mag; beyond it they have no value.
+    min_snr : float
+    match_arcsec, isolation_arcsec : float
+    max_ps1_error : float
+        Largest error of a PS1 magnitude, of the bands that are used, mag.
+    programs : tuple of int, optional
+        Only detections of these programs; of all by default. What is made of them does not depend on any other.
+    """
+
+    bright: float = 12.5
+    faint: float = 19.25
+    magnitude_step: float = 0.25
+    cells_x: int = 30
+    cells_y: int = 30
+    min_epochs: int = 5
+    min_stars: int = 20
+    min_cell_stars: int = 5
+    max_error: float = 0.01
+    min_snr: float = 5.0
+    match_arcsec: float = 1.0
+    isolation_arcsec: float = 3.0
+    max_ps1_error: float = 0.05
+    programs: tuple[int, ...] | None = None
+
+    @property
+    def magnitude_bins(self) -> int:
+        """Number of bins of magnitude."""
+        return round((self.faint - self.bright) / self.magnitude_step)
+
+    def validate(self) -> None:
+        """Check every setting, and that they do not contradict each other.
+
+        Raises
+        ------
+        ConfigError
+        """
+        self._check_bins()
+        for name, least in (("min_epochs", 3), ("min_stars", 1), ("min_cell_stars", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least {least}")
+        for name in ("max_error", "min_snr", "max_ps1_error"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} {getattr(self, name)} must be above 0")
+        if not MIN_RADIUS_ARCSEC <= self.match_arcsec <= self.isolation_arcsec <= 60.0:
+            raise ConfigError(
+                f"match_arcsec {self.match_arcsec} and isolation_arcsec {self.isolation_arcsec}: "
+                f"expected {MIN_RADIUS_ARCSEC} <= match <= isolation <= 60{_in_arcsec(self.match_arcsec)}"
+            )
+        if self.programs is not None and not (self.programs and set(self.programs) <= PROGRAM_NAMES.keys()):
+            known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
+            raise ConfigError(f"programs {self.programs}: expected some of {known}, or none for all")
+
+    def _check_bins(self) -> None:
+        if not 5.0 <= self.bright < self.faint <= 25.0:
+            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
+        if not 0.0 < self.magnitude_step <= 1.0:
+            raise ConfigError(f"magnitude_step {self.magnitude_step} is outside (0, 1]")
+        if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:
+            raise ConfigError(
+                f"magnitude_step {self.magnitude_step} does not divide the range {self.bright} to {self.faint}"
+            )
+        for name in ("cells_x", "cells_y"):
+            if not 2 <= getattr(self, name) <= 64:
+                raise ConfigError(f"{name} {getattr(self, name)} is outside 2..64")

@@ -1,0 +1,390 @@
+"""Write and read the store's Parquet files: encodings, checksums, rows of an id range."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import StorageError, StoreDamagedError
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.sealed import Run, SealedFile, Tail, seal
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import TABLES, Encoding, Table
+
+_PAGE_MARGIN_BYTES: Final = 1 << 16
+_ROWS_FOR_THREADS: Final = 1 << 16
+"""Fewer are decoded before a thread has begun."""
+PARQUET_ENCODING: Final = {
+    Encoding.SPLIT: "BYTE_STREAM_SPLIT",
+    Encoding.DELTA: "DELTA_BINARY_PACKED",
+    Encoding.PLAIN: "PLAIN",
+}
+
+IdRange = tuple[int, int]
+"""Smallest and largest id, both inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One live Parquet file: a row of the manifest."""
+
+    table: str
+    order: int
+    npix: int
+    path: str
+    rows: int
+    size: int
+    min_id: int | None
+    max_id: int | None
+    min_hmjd: float | None
+    max_hmjd: float | None
+    sha256: str
+    commit: int
+    tail: int
+    """Bytes of its tail, see :mod:`ztfmatch.core.io.sealed`."""
+    seal: str
+    """Digest of its tail."""
+
+    @property
+    def described(self) -> str:
+        """Path, table, tile and the snapshot that brought it, for people."""
+        where = f", tile {self.tile}" if self.tile else ""
+        return f"{self.path} (table {self.table}{where}, snapshot {self.commit})"
+
+    @property
+    def tile(self) -> Tile | None:
+        """Tile that it belongs to; None in a table that is not divided over the sky."""
+        return None if self.order < 0 else Tile(self.order, self.npix)
+
+    def holds_id(self, ranges: Sequence[IdRange]) -> bool:
+        """Whether any id of the ranges can be in it."""
+        if self.min_id is None or self.max_id is None:
+            return True
+        return any(low <= self.max_id and high >= self.min_id for low, high in ranges)
+
+    def holds_time(self, first: float, last: float) -> bool:
+        """Whether any hmjd, or obsmjd, of the range can be in it."""
+        if self.min_hmjd is None or self.max_hmjd is None:
+            return True
+        return self.min_hmjd <= last and self.max_hmjd >= first
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+ID_COLUMN: Final = {
+    name: next(
+        (column for column in ("objectid", "transientid", "legacyid", "exposureid") if column in table.names), None
+    )
+    for name, table in TABLES.items()
+}
+"""Column whose bounds the manifest keeps as min_id and max_id."""
+
+_TIME_COLUMN: Final = {
+    name: next((column for column in ("hmjd", "obsmjd") if column in table.names), None)
+    for name, table in TABLES.items()
+}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a file goes."""
+
+    storage: Storage
+    table: Table
+    tile: Tile | None
+    commit: int
+    part: str
+    """What tells it from the other files of the commit."""
+
+
+class Witness(Protocol):
+    """Is shown what was encoded, as a reader will have it."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that it wants to see."""
+        ...
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take in some rows."""
+        ...
+
+
+def write_file(to: Destination, data: pa.Table, witness: Witness | None = None) -> DataFile:
+    """Write one immutable file of a table and return its manifest row.
+
+    Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes
+    never take the place of a file that a snapshot may name.
+    """
+    encoded = encode(to.table, data)
+    if witness is not None:
+        decoded = pq.ParquetFile(pa.BufferReader(encoded))
+        for batch in decoded.iter_batches(to.table.row_group_rows, columns=list(witness.columns), use_threads=False):
+            witness.add_batch(batch)
+    sealed = seal(encoded)
+    checksum = hashlib.sha256(usedforsecurity=False)
+    for part in sealed.parts:
+        checksum.update(part)
+    sha256 = checksum.hexdigest()
+    path = paths.data_file(to.table.name, to.tile, to.commit, f"{to.part}-{sha256[:8]}")
+    to.storage.put(path, *sealed.parts)
+    ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
+    min_id, max_id = _bounds(data, ids)
+    min_hmjd, max_hmjd = _bounds(data, times)
+    return DataFile(
+        to.table.name,
+        -1 if to.tile is None else to.tile.order,
+        -1 if to.tile is None else to.tile.npix,
+        path,
+        data.num_rows,
+        sealed.size,
+        min_id,
+        max_id,
+        min_hmjd,
+        max_hmjd,
+        sha256,
+        to.commit,
+        sealed.tail,
+        sealed.seal,
+    )
+
+
+def _bounds(data: pa.Table, column: str | None) -> tuple[Any, Any]:
+    if column is None or data.num_rows == 0:
+        return None, None
+    bounds = pc.min_max(data[column])
+    return bounds["min"].as_py(), bounds["max"].as_py()
+
+
+def encode(table: Table, data: pa.Table) -> pa.Buffer:
+    """Parquet bytes of rows of a table, laid out as its schema says."""
+    sink = pa.BufferOutputStream()
+    dictionary = [column.name for column in table.columns if column.encoding is Encoding.DICTIONARY]
+    encodings = {
+        column.name: PARQUET_ENCODING[column.encoding]
+        for column in table.columns
+        if column.encoding is not Encoding.DICTIONARY and not pa.types.is_dictionary(column.type)
+    }
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        compression_level={column.name: column.zstd_level for column in table.columns},
+        use_dictionary=dictionary,
+        column_encoding=encodings,
+        write_statistics=[column.name for column in table.columns if column.bounds],
+        write_page_index=False,
+        data_page_size=8 * table.row_group_rows + _PAGE_MARGIN_BYTES,
+        max_rows_per_page=table.row_group_rows,
+        version="2.6",
+    ) as writer:
+        writer.write_table(data.cast(table.schema), row_group_size=table.row_group_rows)
+    return sink.getvalue()
+
+
+def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Array]) -> pa.Table:
+    """Arrow table of the schema; NaN becomes null in nullable float columns, and nowhere else."""
+    arrays = []
+    for column in table.columns:
+        values = columns[column.name]
+        if column.nullable and isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            missing = np.isnan(values)
+            values = pa.array(values, column.type, mask=missing if missing.any() else None)
+        arrays.append(pa.array(values, column.type))
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+class OpenFile:
+    """A live file, open to be read; all of its bytes are verified as they are read.
+
+    Arrow decodes in the thread that asks, or in threads of ours that are joined before the answer is given, never in
+    its own: one of those may free what it read, which is Python's, only when the answer is long there, and where
+    Python has begun to end by then, that aborts the process. So Arrow may neither use its threads nor buffer ahead.
+
+    Parameters
+    ----------
+    storage : Storage
+    file : DataFile
+    tail : Tail, optional
+        Where it is known, it isn't read again.
+
+    Raises
+    ------
+    StoreDamagedError
+        Also from every read, if it is missing or no longer the file that was written.
+    """
+
+    def __init__(self, storage: Storage, file: DataFile, tail: Tail | None = None) -> None:
+        self._storage, self._file, self._tail = storage, file, tail or Tail(storage, file)
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """What the footer says."""
+        return self._tail.metadata
+
+    def read(self, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
+        """Some columns of some row groups, decoded side by side if there is enough of them."""
+        ahead = self._ahead(groups, columns)
+        if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
+            return self._decoded(groups, columns, ahead)
+        with ThreadPoolExecutor(pa.cpu_count()) as pool:
+            parts = list(pool.map(lambda name: self._decoded(groups, [name], ahead), columns))
+        schema = pa.schema([part.schema.field(0) for part in parts], parts[0].schema.metadata if parts else None)
+        return pa.Table.from_arrays([part.column(0) for part in parts], schema=schema)
+
+    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Rows in order, at most so many at a time."""
+        names = list(columns)
+        for group in range(self.metadata.num_row_groups):
+            parquet = self._parquet(self._ahead([group], names))
+            batches = parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
+            while (batch := self._guarded(functools.partial(next, batches, None))) is not None:
+                yield batch
+
+    def _decoded(self, groups: Sequence[int], columns: Sequence[str], ahead: Sequence[Run]) -> pa.Table:
+        read = functools.partial(self._parquet(ahead).read_row_groups, use_threads=False)
+        table = self._guarded(lambda: read(list(groups), columns=list(columns)))
+        return table.select(list(columns))  # releases of Arrow differ in the order
+
+    def _ahead(self, groups: Sequence[int], columns: Sequence[str]) -> Sequence[Run]:
+        """What is read with one request for all columns, which is better than one for each where they are far."""
+        if self._storage.local_root is not None:
+            return ()
+        return SealedFile(self._storage, self._file, self._tail).read_ahead(groups, columns)
+
+    def _parquet(self, ahead: Sequence[Run]) -> pq.ParquetFile:
+        source = SealedFile(self._storage, self._file, self._tail, ahead)
+        return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=self.metadata, pre_buffer=False)
+
+    def _guarded(self, read: Callable[[], Any]) -> Any:
+        """What a read gives; what is not Parquet is an error that names the file."""
+        try:
+            return read()
+        except (StoreDamagedError, StorageError):
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise StoreDamagedError(f"{self._file.described} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def read_file_rows(
+    storage: Storage,
+    file: DataFile,
+    columns: Sequence[str],
+    ranges: Sequence[IdRange] | None = None,
+    key: str | None = None,
+    threads: bool = False,
+) -> pa.Table:
+    """Rows of one file, of all ids or of some ranges of its id column; only the row groups needed are read.
+
+    Parameters
+    ----------
+    storage : Storage
+    file : DataFile
+    columns : sequence of str
+    ranges : sequence of IdRange, optional
+        They may not overlap.
+    key : str, optional
+        The column of integers that the ranges are of, by default the table's ids.
+    threads : bool
+        Decode columns side by side. Tasks don't: a worker has one core.
+    """
+    parquet = OpenFile(storage, file)
+    if ranges is None:
+        return parquet.read(range(parquet.metadata.num_row_groups), columns, threads)
+    key = key or ID_COLUMN[file.table]
+    wanted = [*columns, *([key] if key and key not in columns else [])]
+    groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
+    table = parquet.read(groups, wanted, threads)
+    return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
+
+
+def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
+    return bounds is None or any(low <= bounds[1] and high >= bounds[0] for low, high in ranges)
+
+
+def _group_bounds(metadata: pq.FileMetaData, key: str | None) -> list[IdRange | None]:
+    """Bounds of the id column in each row group; None where the file does not say."""
+    at = metadata.schema.names.index(key) if key in metadata.schema.names else -1
+    bounds: list[IdRange | None] = []
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(at).statistics if at >= 0 else None
+        if statistics is None or not statistics.has_min_max:
+            bounds.append(None)
+        else:
+            bounds.append((statistics.min, statistics.max))
+    return bounds
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """What a footer says of a row group."""
+
+    ids: IdRange
+    """Smallest and largest id."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer of a file, to open it again without reading that."""
+
+    tail: Tail
+    groups: tuple[RowGroup, ...]
+
+
+def read_footer(storage: Storage, file: DataFile) -> Footer:
+    """Read the footer of a file whose table has ids."""
+    tail = Tail(storage, file)
+    whole = (file.min_id or 0, file.max_id or 0)
+    bounds = enumerate(_group_bounds(tail.metadata, ID_COLUMN[file.table]))
+    return Footer(tail, tuple(RowGroup(known or whole, tail.metadata.row_group(g).num_rows) for g, known in bounds))
+
+
+def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
+    """Rows of one row group of a file."""
+    return OpenFile(storage, file, footer.tail).read([group], columns)
+
+
+def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[IdRange]) -> npt.NDArray[np.bool_]:
+    """Whether each id lies in any of the ranges, which may not overlap."""
+    ordered = sorted(ranges)
+    lows = np.array([low for low, _ in ordered], np.int64)
+    highs = np.array([high for _, high in ordered], np.int64)
+    at = np.searchsorted(lows, ids, side="right") - 1
+    inside: npt.NDArray[np.bool_] = (at >= 0) & (ids <= highs[np.maximum(at, 0)])
+    return inside
+
+
+def read_rows(
+    storage: Storage,
+    files: Iterable[DataFile],
+    columns: Sequence[str],
+    ranges: Sequence[IdRange] | None = None,
+    key: str | None = None,
+    threads: bool = False,
+) -> pa.Table | None:
+    """Rows of several files of one table, file after file, as :func:`read_file_rows`; None where none fits."""
+    parts = [
+        read_file_rows(storage, file, columns, ranges, key, threads)
+        for file in files
+        if file.rows and (ranges is None or key is not None or file.holds_id(ranges))
+    ]
+    return pa.concat_tables(parts) if parts else None
+
+
+def iterate_batches(storage: Storage, file: DataFile, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of a file in order, at most so many at a time."""
+    return OpenFile(storage, file).batches(columns, rows)

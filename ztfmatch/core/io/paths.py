@@ -1,0 +1,83 @@
+"""Every name in a store, decided here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ztfmatch.core.kernels.tiling import Tile
+
+STORE_FILE: Final = "store.json"
+RETAINED_FILE: Final = "retained.json"
+COMMITS: Final = "commits/"
+STAGING: Final = "staging/"
+DATA: Final = "data/"
+MANIFESTS: Final = "manifests/"
+
+
+def commit(number: int) -> str:
+    """Commit record."""
+    return f"{COMMITS}{number:010d}.json"
+
+
+def number_of_commit(path: str) -> int | None:
+    """Number of a commit record's path; None for anything else."""
+    name = path.removeprefix(COMMITS)
+    stem = name.removesuffix(".json")
+    return int(stem) if name != stem and stem.isdigit() else None
+
+
+def manifest(identity: str) -> str:
+    """Part of the list of live files."""
+    return f"{MANIFESTS}{identity}.parquet"
+
+
+def tiling(identity: str) -> str:
+    """The tiles of a snapshot."""
+    return f"{MANIFESTS}{identity}-tiling.json"
+
+
+def data_file(table: str, tile: Tile | None, commit_number: int, part: str) -> str:
+    """Parquet file of a table; a tile of None is for the tables that are not divided over the sky."""
+    name = f"{commit_number:010d}-{part}.parquet"
+    if tile is None:
+        return f"{DATA}{table}/{name}"
+    directory = tile.npix // 10_000 * 10_000
+    return f"{DATA}{table}/Norder={tile.order}/Dir={directory}/Npix={tile.npix}/{name}"
+
+
+def made_for(path: str) -> tuple[int, str] | None:
+    """Number of the snapshot that a manifest or data file was written for, and how its operation's id begins."""
+    match = re.match(r"(\d{10})-([0-9a-f]{12})", path.rsplit("/", 1)[-1])
+    return None if match is None else (int(match[1]), match[2])
+
+
+def staged_result(operation_id: str, key: str) -> str:
+    """What a finished task returned, kept until the commit so that a rerun need not repeat it."""
+    return f"{STAGING}{operation_id}/{key}.json"
+
+
+def staged_flows(operation_id: str, key: str) -> str:
+    """What a task counted for the lineage, kept as long."""
+    return f"{STAGING}{operation_id}/{key}.flows.npz"
+
+
+def staged_array(operation_id: str, name: str) -> str:
+    """Arrays that a task left for another of the same operation, kept as long."""
+    return f"{STAGING}{operation_id}/{name}.npz"
+
+
+def held_snapshot(operation_id: str, number: int) -> str:
+    """Says that an operation is about to name the files of an older snapshot again."""
+    return f"{STAGING}{operation_id}/snapshot-{number:010d}"
+
+
+def number_held(path: str) -> int | None:
+    """Snapshot that a path made by :func:`held_snapshot` names; None for anything else."""
+    number = path.rsplit("/", 1)[-1].removeprefix("snapshot-")
+    return int(number) if path.endswith(f"/snapshot-{number}") and number.isdigit() else None
+
+
+def staging_of(operation_id: str) -> str:
+    """All that is staged for one operation."""
+    return f"{STAGING}{operation_id}/"

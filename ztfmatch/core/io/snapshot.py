@@ -1,0 +1,147 @@
+"""One committed state of a store: its files, tiling and rows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.errors import SnapshotNotFoundError, StoreDamagedError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.arrowthreads import ScannedFile
+from ztfmatch.core.io.manifest import FileList
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.schema import TABLES
+
+if TYPE_CHECKING:  # it brings pandas with it
+    import pyarrow.dataset as ds
+
+_TILES_KEPT: Final = 16
+_LEDGER_KEPT: Final = 4096
+"""A night of a field is some hundred rows."""
+
+
+@dataclass(frozen=True)
+class SnapshotFiles:
+    """The files of one snapshot; it never changes, whatever is committed later."""
+
+    storage: Storage
+    config: StoreConfig
+    commit: log.Commit
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        return self.commit.number
+
+    @functools.cached_property
+    def files(self) -> FileList:
+        """All live files."""
+        return log.read_manifests(self.storage, self.commit.manifests)
+
+    @functools.cached_property
+    def tiling(self) -> Tiling:
+        """Tiles of the snapshot."""
+        return log.read_tiling(self.storage, self.commit.tiling)
+
+    def of_table(self, table: str) -> list[DataFile]:
+        """Live files of a table."""
+        return self.files.of_table(table)
+
+    def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
+        """Live files of one tile of a table, oldest first."""
+        return self.files.of_tile(table, tile)
+
+    def tiles_with(self, *tables: str) -> list[Tile]:
+        """Tiles that have files of any of these tables, in order of the sky."""
+        tiles = {tile for table in tables for tile in self.files.by_tile(table) if tile is not None}
+        return sorted(tiles, key=lambda tile: tile.fine_range)
+
+    def rows(self, table: str) -> int:
+        """Number of rows of a table."""
+        return self.files.total(table, "rows")
+
+    def size(self, table: str) -> int:
+        """Bytes of a table's files."""
+        return self.files.total(table, "size")
+
+    @functools.cached_property
+    def _positions(self) -> dict[Tile, pa.Table]:
+        return {}
+
+    def object_positions(self, tile: Tile) -> pa.Table:
+        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects; those of the last tiles asked for are kept."""
+        if tile not in self._positions:
+            if len(self._positions) >= _TILES_KEPT:
+                self._positions.pop(next(iter(self._positions)))
+            names = ["objectid", "ra", "dec", "status"]
+            rows = read_rows(self.storage, self.of_tile("objects", tile), names)
+            self._positions[tile] = TABLES["objects"].schema.empty_table().select(names) if rows is None else rows
+        return self._positions[tile]
+
+    @functools.cached_property
+    def _ledger(self) -> dict[tuple[str, tuple[str, ...], int], pa.Table]:
+        return {}
+
+    def ledger_of_field(self, file: DataFile, columns: tuple[str, ...], field: int) -> pa.Table:
+        """Rows of a field in a file of the ledger; those last asked for are kept."""
+        key = (file.path, columns, field)
+        if key not in self._ledger:
+            if len(self._ledger) >= _LEDGER_KEPT:
+                self._ledger.pop(next(iter(self._ledger)))
+            self._ledger[key] = read_file_rows(self.storage, file, columns, [(field, field)], "field")
+        return self._ledger[key]
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None
+    ) -> pa.Table:
+        """Rows of a whole table, or of some ranges of its ids; sorted only within each file."""
+        names = list(columns or TABLES[table].names)
+        rows = read_rows(self.storage, self.of_table(table), names, ranges)
+        return TABLES[table].schema.empty_table().select(names) if rows is None else rows
+
+    def dataset(self, table: str) -> ds.Dataset:
+        """A table that has files, as a lazy dataset; every byte is verified as it is read."""
+        import pyarrow.dataset as ds
+
+        remote = self.storage.local_root is None
+        form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=remote))
+        files = (pa.PythonFile(ScannedFile(self.storage, file), mode="r") for file in self.of_table(table))
+        return ds.FileSystemDataset([form.make_fragment(file) for file in files], TABLES[table].schema, form)
+
+
+def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
+    """Open the newest snapshot, or one by number.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError
+        If there is no store that this version reads.
+    SnapshotNotFoundError
+        If there is no such snapshot, or no more.
+    StoreDamagedError
+        If its files are not what was written.
+    """
+    config = log.read_config(storage)
+    if number is None:
+        numbers = log.commit_numbers(storage)
+        if not numbers:
+            raise StoreDamagedError(f"{storage.root} has no snapshot yet: its 'init' did not finish; run it again")
+        number = numbers[-1]
+    elif number < (oldest := log.oldest_retained(storage)):
+        raise SnapshotNotFoundError(
+            f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"
+        )
+    elif number not in (numbers := log.commit_numbers(storage)):
+        raise SnapshotNotFoundError(
+            f"{storage.root} has no snapshot {number}; the newest is {max(numbers, default=-1)}"
+        )
+    entry = log.read_commit(storage, number)
+    log.check_store(storage, entry)
+    return SnapshotFiles(storage, config, entry)

@@ -1,0 +1,312 @@
+"""Rows of catalogs as columns: decode, check, digest, order, gather."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from numba.extending import intrinsic
+
+from ztfmatch.core.kernels.sphere import Floats
+
+Columns = dict[str, npt.NDArray[Any]]
+Mask = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int32]
+
+MEASURED: Final = {
+    "sourceid": ("sourceid", np.int32),
+    "ra": ("ra", np.float64),
+    "dec": ("dec", np.float64),
+    "xpos": ("xpos", np.float32),
+    "ypos": ("ypos", np.float32),
+    "psfflux": ("flux", np.float32),
+    "psffluxerr": ("sigflux", np.float32),
+    "chi": ("chi", np.float32),
+    "sharp": ("sharp", np.float32),
+    "flags": ("flags", np.int16),
+}
+"""Column of the store: (column of the catalog, native type). What a detection keeps to the last bit."""
+
+
+ROW: Final = np.dtype([(name, dtype) for name, (_, dtype) in MEASURED.items()])
+"""A measured row in native byte order, packed."""
+
+Rows = npt.NDArray[np.void]
+"""Structured array of ROW."""
+
+
+def decode(records: npt.NDArray[np.void]) -> Columns:
+    """Native columns of big-endian records, shape (N,) each."""
+    columns: Columns = {name: np.empty(len(records), dtype) for name, (_, dtype) in MEASURED.items()}
+    _swap_to_columns(_as_integers(records), *(values.view(f"u{values.itemsize}") for values in columns.values()))
+    return columns
+
+
+def decode_into(rows: Rows, start: int, records: npt.NDArray[np.void]) -> int:
+    """Write big-endian records as native rows from ``start``; return the row after the last.
+
+    Parameters
+    ----------
+    rows : structured ndarray of ROW
+        Written to.
+    start : int
+    records : structured ndarray, shape (N,)
+        With at least the columns of MEASURED.
+    """
+    stop = start + len(records)
+    _swap_to_rows(_as_integers(records), rows[start:stop].view(_INTEGER_ROW))
+    return stop
+
+
+def compress_rows(rows: Rows, part: slice, keep: Mask) -> int:
+    """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
+    stop: int = part.start + int(keep.sum())
+    rows[part.start : stop] = rows[part][keep]
+    return stop
+
+
+def gather(rows: Rows, order: npt.NDArray[np.int64]) -> Columns:
+    """Columns of some rows, in an order; each row is fetched from memory once."""
+    columns: Columns = {name: np.empty(len(order), dtype) for name, (_, dtype) in MEASURED.items()}
+    _gather(rows.view(_INTEGER_ROW), order, *(values.view(f"u{values.itemsize}") for values in columns.values()))
+    return columns
+
+
+_INTEGER_ROW: Final = np.dtype([(name, f"u{np.dtype(dtype).itemsize}") for name, (_, dtype) in MEASURED.items()])
+
+
+def _as_integers(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """View records as native integers of the same bytes, under the names of MEASURED."""
+    fields: dict[str, Any] = dict(records.dtype.fields or {})
+    kinds = [fields[source] for source, _ in MEASURED.values()]
+    layout = {
+        "names": list(MEASURED),
+        "formats": [f"u{dtype.itemsize}" for dtype, *_ in kinds],
+        "offsets": [offset for _, offset, *_ in kinds],
+        "itemsize": records.dtype.itemsize,
+    }
+    return records.view(np.dtype(layout))  # type: ignore[call-overload]
+
+
+@intrinsic
+def _bswap(_context, word):  # type: ignore[no-untyped-def]
+    """Reverse the bytes of an unsigned integer: one machine instruction."""
+    return word(word), lambda _, builder, __, arguments: builder.bswap(arguments[0])
+
+
+@njit(cache=True, nogil=True)
+def _swap_to_columns(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    for i in range(words.shape[0]):
+        row = words[i]
+        sourceid[i] = _bswap(row.sourceid)
+        ra[i] = _bswap(row.ra)
+        dec[i] = _bswap(row.dec)
+        xpos[i] = _bswap(row.xpos)
+        ypos[i] = _bswap(row.ypos)
+        psfflux[i] = _bswap(row.psfflux)
+        psffluxerr[i] = _bswap(row.psffluxerr)
+        chi[i] = _bswap(row.chi)
+        sharp[i] = _bswap(row.sharp)
+        flags[i] = _bswap(row.flags)
+
+
+@njit(cache=True, nogil=True)
+def _swap_to_rows(words, rows):  # type: ignore[no-untyped-def]
+    for i in range(words.shape[0]):
+        row, out = words[i], rows[i]
+        out.sourceid = _bswap(row.sourceid)
+        out.ra = _bswap(row.ra)
+        out.dec = _bswap(row.dec)
+        out.xpos = _bswap(row.xpos)
+        out.ypos = _bswap(row.ypos)
+        out.psfflux = _bswap(row.psfflux)
+        out.psffluxerr = _bswap(row.psffluxerr)
+        out.chi = _bswap(row.chi)
+        out.sharp = _bswap(row.sharp)
+        out.flags = _bswap(row.flags)
+
+
+@njit(cache=True, nogil=True)
+def _gather(rows, order, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    for i in range(order.shape[0]):
+        row = rows[order[i]]
+        sourceid[i] = row.sourceid
+        ra[i] = row.ra
+        dec[i] = row.dec
+        xpos[i] = row.xpos
+        ypos[i] = row.ypos
+        psfflux[i] = row.psfflux
+        psffluxerr[i] = row.psffluxerr
+        chi[i] = row.chi
+        sharp[i] = row.sharp
+        flags[i] = row.flags
+
+
+def position_faults(ra: Floats, dec: Floats) -> tuple[Mask, Mask]:
+    """Rows whose position cannot be used: not finite; finite but outside 0 <= ra <= 360, |dec| <= 90."""
+    finite = np.isfinite(ra) & np.isfinite(dec)
+    inside = (ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    return ~finite, finite & ~inside
+
+
+def first_repeated(sourceid: npt.NDArray[np.int32]) -> int | None:
+    """A sourceid that occurs twice, or None."""
+    if len(sourceid) < 2 or np.all(sourceid[1:] > sourceid[:-1]):
+        return None
+    ordered = np.sort(sourceid)
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    return int(ordered[again[0]]) if again.size else None
+
+
+def row_digests(columns: Columns) -> npt.NDArray[np.uint64]:
+    """64-bit digest of each row's measured bits, shape (N,).
+
+    The sum modulo 2^64 over the rows of an exposure is a digest that knows no order; a row lost, doubled or
+    altered in one bit changes it, but for a chance of 2^-64.
+    """
+    words = [columns[name].view(f"u{columns[name].itemsize}") for name in MEASURED]
+    return _row_digests(*words)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
+    """One step of the splitmix64 finaliser (Steele, Lea and Flood 2014)."""
+    x = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def row_digest(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    """Digest of one row, from the bits of its values as unsigned integers of their sizes."""
+    half = np.uint64(32)
+    state = _mix(np.uint64(0), np.uint64(sourceid) << half | np.uint64(flags))
+    state = _mix(state, np.uint64(ra))
+    state = _mix(state, np.uint64(dec))
+    state = _mix(state, np.uint64(xpos) << half | np.uint64(ypos))
+    state = _mix(state, np.uint64(flux) << half | np.uint64(fluxerr))
+    return _mix(state, np.uint64(chi) << half | np.uint64(sharp))
+
+
+@njit(cache=True, nogil=True)
+def _row_digests(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+    out = np.empty(sourceid.shape[0], np.uint64)
+    for i in range(sourceid.shape[0]):
+        out[i] = row_digest(
+            sourceid[i], ra[i], dec[i], xpos[i], ypos[i], flux[i], fluxerr[i], chi[i], sharp[i], flags[i]
+        )
+    return out
+
+
+def digest(columns: Columns, keep: Mask | None = None) -> int:
+    """Order-free digest of a set of rows, by default of all: the sum of their digests modulo 2^64."""
+    digests = row_digests(columns)
+    return int((digests if keep is None else digests[keep]).sum(dtype=np.uint64))
+
+
+@njit(cache=True, nogil=True)
+def linked_digest(digests: npt.NDArray[np.uint64], first: Ids, second: Ids) -> np.uint64:
+    """Order-free digest of rows together with two ids of each: which object, which exposure they are of.
+
+    Parameters
+    ----------
+    digests : uint64 ndarray, shape (N,)
+        From :func:`row_digests`.
+    first, second : int64 ndarray, shape (N,)
+    """
+    total = np.uint64(0)
+    for i in range(digests.shape[0]):
+        total += _mix(_mix(digests[i], np.uint64(first[i])), np.uint64(second[i]))
+    return total
+
+
+@njit(cache=True, nogil=True)
+def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks | None = None, ranks: int = 0) -> Ids:
+    """Order of rows by group, then time, then tie.
+
+    A counting sort by group; then each is brought into order, which is linear where it is about in order already, or
+    where ranks say what that is and are not many more than its rows.
+
+    Parameters
+    ----------
+    group : int64 ndarray, shape (N,)
+        0..groups-1; rows with a negative group are left out.
+    time : float64 ndarray, shape (N,)
+    tie : int64 ndarray, shape (N,)
+    groups : int
+    rank : int32 ndarray, shape (N,), optional
+        Numbers 0..ranks-1 in whose order times about ascend, as those of exposures.
+    ranks : int, optional
+
+    Returns
+    -------
+    int64 ndarray, shape (K,)
+        Row numbers.
+    """
+    place = np.zeros(groups + 1, np.int64)
+    for i in range(group.shape[0]):
+        if group[i] >= 0:
+            place[group[i] + 1] += 1
+    place = np.cumsum(place)
+    order = np.empty(place[groups], np.int64)
+    for i in range(group.shape[0]):
+        g = group[i]
+        if g >= 0:
+            order[place[g]] = i
+            place[g] += 1
+    of_rank = np.full(ranks, -1, np.int64)
+    first = 0
+    for g in range(groups):
+        rows = order[first : place[g]]
+        if not _in_order(rows, time, tie):
+            if rank is not None and rows.shape[0] * rows.shape[0] > 4 * ranks:
+                _order_by_rank(rows, rank, of_rank)
+            _insertion_sort(rows, time, tie)
+        first = place[g]
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _before(i, j, time, tie):  # type: ignore[no-untyped-def]
+    return time[i] < time[j] or (time[i] == time[j] and tie[i] < tie[j])
+
+
+@njit(cache=True, nogil=True)
+def _in_order(rows, time, tie):  # type: ignore[no-untyped-def]
+    k = 1
+    while k < rows.shape[0] and not _before(rows[k], rows[k - 1], time, tie):
+        k += 1
+    return k >= rows.shape[0]
+
+
+@njit(cache=True, nogil=True)
+def _order_by_rank(rows, rank, of_rank):  # type: ignore[no-untyped-def]
+    """Order rows by rank, but where two have the same leave them as they are; ``of_rank`` is -1 before and after."""
+    twice = False
+    for i in rows:
+        twice |= of_rank[rank[i]] >= 0
+        of_rank[rank[i]] = i
+    if twice:
+        for i in rows:
+            of_rank[rank[i]] = -1
+        return
+    k = 0
+    for r in range(of_rank.shape[0]):
+        if of_rank[r] >= 0:
+            rows[k] = of_rank[r]
+            of_rank[r] = -1
+            k += 1
+
+
+@njit(cache=True, nogil=True)
+def _insertion_sort(rows, time, tie):  # type: ignore[no-untyped-def]
+    for n in range(1, rows.shape[0]):
+        i, k = rows[n], n
+        while k > 0 and _before(i, rows[k - 1], time, tie):
+            rows[k] = rows[k - 1]
+            k -= 1
+        rows[k] = i

@@ -1,0 +1,237 @@
+"""HEALPix tiles: which tile holds a position, which tiles a cap touches, and the margin around a tile.
+
+A tiling is a set of NESTED pixels of mixed orders that covers the whole sky without overlap. Every question is
+answered on the fine grid of order FINE_ORDER, so that all tasks agree to the bit about who owns a position.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import hpgeom
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.config import MARGIN_ARCSEC, MAX_TILE_ORDER
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
+
+Pixels = npt.NDArray[np.int64]
+
+FINE_ORDER: Final = 13
+"""Order of the grid on which tiles and margins are decided; its pixels are 25.8 arcsec wide on average."""
+
+REACH_ORDER: Final = 11
+"""Order of the pixels that make the reach around a tile, much wider than the margin; no tile is smaller."""
+
+_CAP_ORDER: Final = 7
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One HEALPix NESTED pixel."""
+
+    order: int
+    npix: int
+
+    def __str__(self) -> str:
+        return f"Norder={self.order}/Npix={self.npix}"
+
+    @property
+    def fine_range(self) -> tuple[int, int]:
+        """First fine pixel of the tile, and one past the last."""
+        shift = 2 * (FINE_ORDER - self.order)
+        return self.npix << shift, (self.npix + 1) << shift
+
+    def children(self) -> tuple[Tile, Tile, Tile, Tile]:
+        """The four tiles of the next order that make it up."""
+        a, b, c, d = (Tile(self.order + 1, 4 * self.npix + i) for i in range(4))
+        return a, b, c, d
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles that cover the sky, in order of their first fine pixel."""
+
+    tiles: tuple[Tile, ...]
+
+    def __post_init__(self) -> None:
+        order, npix = np.array([(tile.order, tile.npix) for tile in self.tiles], np.int64).reshape(-1, 2).T
+        starts, stops = (edge << 2 * (FINE_ORDER - order) for edge in (npix, npix + 1))
+        gaps = np.flatnonzero(starts != np.concatenate([[0], stops[:-1]]))
+        if gaps.size:
+            raise ValueError(f"tiling has a gap or an overlap before {self.tiles[gaps[0]]}")
+        if not starts.size or stops[-1] != 12 << (2 * FINE_ORDER):
+            raise ValueError("tiling does not cover the sky")
+        object.__setattr__(self, "_starts", starts)
+
+    _starts: Pixels = field(init=False, repr=False, compare=False)
+
+    def index_of_fine(self, fine: Pixels) -> Pixels:
+        """Row in ``tiles`` of each fine pixel, shape (N,)."""
+        return np.searchsorted(self._starts, fine, side="right") - 1
+
+    def touched_by_cap(self, centre: Floats, radius_rad: float) -> list[Tile]:
+        """Tiles that a cap touches, and perhaps a few that it does not.
+
+        Parameters
+        ----------
+        centre : float64 ndarray, shape (3,)
+            Unit vector.
+        radius_rad : float
+            Radians.
+        """
+        if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
+            return list(self.tiles)
+        nside = 1 << _CAP_ORDER
+        coarse = hpgeom.query_circle_vec(nside, centre, radius_rad, inclusive=True, fact=4)
+        shift = 2 * (FINE_ORDER - _CAP_ORDER)
+        coarse = np.sort(coarse.astype(np.int64))
+        first = self.index_of_fine(coarse << shift)
+        last = self.index_of_fine(((coarse + 1) << shift) - 1)
+        rows = {row for low, high in zip(first.tolist(), last.tolist(), strict=True) for row in range(low, high + 1)}
+        return [self.tiles[row] for row in sorted(rows)]
+
+
+def whole_sky() -> Tiling:
+    """The twelve base pixels."""
+    return Tiling(tuple(Tile(0, npix) for npix in range(12)))
+
+
+def adaptive_tiling(fine: Pixels, counts: Pixels, max_per_tile: int, max_order: int = MAX_TILE_ORDER) -> Tiling:
+    """Split base pixels until no tile holds more than its share.
+
+    Parameters
+    ----------
+    fine, counts : int64 ndarray, shape (N,)
+        Fine pixels, ascending, and what each holds.
+    max_per_tile : int
+        Tiles with more are split, down to ``max_order``.
+
+    Raises
+    ------
+    ValueError
+        If max_per_tile < 1 or max_order > MAX_TILE_ORDER.
+    """
+    if max_per_tile < 1:
+        raise ValueError(f"max_per_tile {max_per_tile} must be at least 1")
+    if not 0 <= max_order <= MAX_TILE_ORDER:
+        raise ValueError(f"max_order {max_order} is outside 0..{MAX_TILE_ORDER}")
+    total = np.concatenate([[0], np.cumsum(counts)])
+    done: list[Tile] = []
+    pending = [Tile(0, npix) for npix in reversed(range(12))]
+    while pending:
+        tile = pending.pop()
+        low, high = np.searchsorted(fine, tile.fine_range)
+        if tile.order < max_order and total[high] - total[low] > max_per_tile:
+            pending.extend(reversed(tile.children()))
+        else:
+            done.append(tile)
+    return Tiling(tuple(done))
+
+
+def fine_pixels(ra: Floats, dec: Floats) -> Pixels:
+    """Fine pixel of each position.
+
+    Parameters
+    ----------
+    ra, dec : float64 ndarray, shape (N,)
+        Degrees, finite, ICRS.
+    """
+    pixels: Pixels = hpgeom.angle_to_pixel(1 << FINE_ORDER, ra, dec)
+    return pixels
+
+
+def in_tile(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether each fine pixel belongs to the tile, shape (N,)."""
+    low, high = tile.fine_range
+    return (fine >= low) & (fine < high)
+
+
+def margin_ring(tile: Tile) -> Pixels:
+    """Fine pixels that surround the tile, ascending: they hold all that is within MARGIN_ARCSEC of it."""
+    return ring(tile, FINE_ORDER)
+
+
+@functools.lru_cache(maxsize=64)
+def ring(tile: Tile, order: int) -> Pixels:
+    """Pixels of an order that surround the tile, ascending; the order is the tile's or a higher one."""
+    shift = 2 * (order - tile.order)
+    low, high = tile.npix << shift, (tile.npix + 1) << shift
+    side = 1 << (order - tile.order)
+    along = np.arange(side, dtype=np.int64)
+    spread = _spread_bits(along)
+    far = _spread_bits(np.array([side - 1], np.int64))[0]
+    border = low + np.unique(np.concatenate([spread, spread << 1, spread | (far << 1), (spread << 1) | far]))
+    around = np.unique(hpgeom.neighbors(1 << order, border))
+    pixels: Pixels = around[(around >= 0) & ~((around >= low) & (around < high))]
+    pixels.setflags(write=False)
+    return pixels
+
+
+def in_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether each fine pixel belongs to the tile or to the pixels of REACH_ORDER around it, shape (N,)."""
+    inside = in_tile(fine, tile)
+    outside = np.flatnonzero(~inside)
+    inside[outside] = np.isin(fine[outside] >> 2 * (FINE_ORDER - REACH_ORDER), ring(tile, REACH_ORDER))
+    return inside
+
+
+def at_edge_of_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether there may be positions within MARGIN_ARCSEC of each fine pixel that are not in reach, shape (N,)."""
+    edge = np.zeros(len(fine), bool)
+    outside = np.flatnonzero(~in_tile(fine, tile))
+    pixels, at = np.unique(fine[outside], return_inverse=True)
+    if not len(pixels):
+        return edge
+    around = hpgeom.neighbors(1 << FINE_ORDER, pixels).reshape(-1, 8)
+    reached = in_reach(np.where(around < 0, pixels[:, None], around).ravel(), tile).reshape(-1, 8)
+    edge[outside] = np.asarray(~reached.all(axis=1))[at]
+    return edge
+
+
+def _spread_bits(values: Pixels) -> Pixels:
+    """Move bit i of each value to bit 2i: one coordinate of a nested pixel number."""
+    out = np.zeros_like(values)
+    for bit in range(FINE_ORDER):
+        out |= ((values >> bit) & 1) << (2 * bit)
+    return out
+
+
+def in_tile_or_margin(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+    """Whether each fine pixel belongs to the tile or to the ring around it, shape (N,)."""
+    inside = in_tile(fine, tile)
+    outside = np.flatnonzero(~inside)
+    if outside.size:
+        ring = margin_ring(tile)
+        place = np.minimum(np.searchsorted(ring, fine[outside]), ring.size - 1)
+        inside[outside] = ring[place] == fine[outside]
+    return inside
+
+
+def neighbours(tiling: Tiling, tile: Tile) -> list[Tile]:
+    """The tile itself and all tiles of the tiling that its margin reaches into."""
+    rows = np.unique(tiling.index_of_fine(margin_ring(tile))).tolist()
+    return [tile, *(tiling.tiles[row] for row in rows)]
+
+
+def caps_touch_tile(tile: Tile, ra: Floats, dec: Floats, radius: Floats) -> npt.NDArray[np.bool_]:
+    """Whether each cap may touch the tile or its margin; a few that do not are let through.
+
+    Parameters
+    ----------
+    tile : Tile
+    ra, dec : float64 ndarray, shape (N,)
+        Centres in degrees; NaN for a cap without points, which touches nothing.
+    radius : float64 ndarray, shape (N,)
+        Degrees.
+    """
+    nside = 1 << tile.order
+    centre = np.array(hpgeom.pixel_to_vector(nside, tile.npix))
+    reach = np.radians(radius + hpgeom.max_pixel_radius(nside)) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    known = np.isfinite(ra)
+    xyz = unit_vectors(np.where(known, ra, 0.0), np.where(known, dec, 0.0))
+    apart = np.arccos(np.clip(xyz @ centre, -1.0, 1.0))
+    return np.asarray(known & (apart <= np.where(known, reach, 0.0) + 1e-6))

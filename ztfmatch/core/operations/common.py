@@ -1,0 +1,89 @@
+"""What all operations share: identity of an operation, batches, footprints, conversion of results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+
+from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.core.io.parquet import DataFile, Destination, write_file
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import unit_vector
+from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.schema import Table
+from ztfmatch.core.survey import Unit
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
+
+WORKER_BASE_BYTES: Final = 450 << 20
+"""Memory of a worker that does nothing: the interpreter, the libraries, compiled kernels."""
+
+
+@dataclass(frozen=True)
+class OperationId:
+    """What an operation is to do, and on what: the same again is the same operation, which resumes."""
+
+    name: str
+    parent: int | None
+    inputs: Any
+
+    @property
+    def value(self) -> str:
+        """Hexadecimal digest."""
+        text = json.dumps([self.name, self.parent, self.inputs], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass
+class Stopwatch:
+    """When an operation began."""
+
+    started: float = field(default_factory=time.time)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since, to the millisecond."""
+        return round(time.time() - self.started, 3)
+
+
+def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Consecutive runs of at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])
+
+
+def files_of(results: Iterable[Row]) -> list[DataFile]:
+    """Manifest rows that tasks returned."""
+    return [DataFile(**file) for result in results for file in result["files"]]
+
+
+def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int, part: str) -> list[DataFile]:
+    """Write rows of a table that is not divided over the sky; nothing if there are none."""
+    if not rows:
+        return []
+    data = pa.Table.from_pylist(list(rows), schema=table.schema)
+    data = data.sort_by([(name, "ascending") for name in table.sorted_by])
+    return [write_file(Destination(storage, table, None, commit, part), data)]
+
+
+def unit_of(row: Row) -> Unit:
+    """Unit of a row of the ledger or of the references."""
+    return Unit(row["field"], row["rcid"], row["fid"])
+
+
+def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
+    """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
+
+    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
+    """
+    return tiling.touched_by_cap(
+        unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)
+    )

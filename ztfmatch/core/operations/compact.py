@@ -1,0 +1,250 @@
+"""Compact: fewer, larger, sorted files, fresh statistics, tiles split that outgrew their budget. Content stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+from ztfmatch.core.config import ROWS_PER_FILE, CompactConfig
+from ztfmatch.core.errors import CommitConflictError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.manifest import TileFiles
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
+from ztfmatch.core.tasks.ledger import CompactLedgerTask, compact_ledger
+from ztfmatch.core.tasks.staging import clear
+
+LEDGER_ROWS: Final = 500_000
+"""Most rows of a ledger file that compaction makes."""
+
+_CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
+_TILED: Final = (*_CONTENT, STATISTICS.name)
+_TRANSIENTS: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
+_DATED: Final = (ORPHANS.name, *_TRANSIENTS)
+"""Tables whose files keep the number of the commit that their content is of."""
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What a compaction did, or would do."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    tiles: list[str]
+    """Tiles written anew."""
+    split: list[str]
+    """Those of them that were divided into four."""
+    ledger_files: int
+    """Files of the ledger that became fewer."""
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+def compact(
+    storage: Storage, config: CompactConfig, runner: Runner, dry_run: bool = False, note: str | None = None
+) -> CompactReport:
+    """Compact the tiles that need it, in one commit that changes no content.
+
+    Raises
+    ------
+    JobFailedError
+        If a task failed after its retries, or what it wrote reads back otherwise; nothing is committed.
+    CommitConflictError
+        If another writer changed the same tiles meanwhile.
+    """
+    watch = Stopwatch()
+    config.validate()
+    snapshot = open_snapshot(storage)
+    plan = _Plan(_tiles(snapshot, config), _ledger_groups(snapshot, config))
+    before = [file for tile in plan.tiles for name in _TILED for file in snapshot.of_tile(name, tile)]
+    before += [file for tile in plan.split for name in _TRANSIENTS for file in snapshot.of_tile(name, tile)]
+    before += plan.ledger_files
+    added: list[DataFile] = []
+    commit = snapshot.commit
+    if before and not dry_run:
+        operation_id = OperationId("compact", snapshot.number, [asdict(config), [file.path for file in before]]).value
+        added = _run(snapshot, plan, operation_id, runner)
+        change = log.Change(
+            "compact",
+            operation_id,
+            asdict(config),
+            plan.counts | {"files_before": len(before), "files_after": len(added)},
+            added,
+            frozenset(file.path for file in before),
+            _split_tiling(snapshot.tiling, plan.tiles) if plan.split else None,
+            started=watch.started,
+            note=note,
+        )
+        commit = _commit(snapshot, change, set(plan.tiles))
+        clear(storage, operation_id)
+    return CompactReport(
+        storage.root,
+        commit.number,
+        commit is not snapshot.commit,
+        [str(tile) for tile in plan.tiles],
+        [str(tile) for tile in plan.split],
+        len(plan.ledger_files),
+        len(before),
+        len(added),
+        sum(file.size for file in before),
+        sum(file.size for file in added),
+        watch.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    tiles: dict[Tile, tuple[Tile, ...]]
+    """Tiles to write anew, and what becomes of each: itself, or its children."""
+    ledger: list[tuple[DataFile, ...]]
+    """Files of the ledger to be made one."""
+
+    @property
+    def split(self) -> list[Tile]:
+        return [tile for tile, targets in self.tiles.items() if len(targets) > 1]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"tiles": len(self.tiles), "split": len(self.split)}
+
+    @property
+    def ledger_files(self) -> list[DataFile]:
+        return [file for group in self.ledger for file in group]
+
+
+def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner) -> list[DataFile]:
+    tasks = [_task(snapshot, tile, targets, operation_id) for tile, targets in plan.tiles.items()]
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    added = files_of(runner.run(Job("compacting", compact_tile, tasks, operation_id, snapshot.storage)))
+    ledger = [
+        CompactLedgerTask(
+            f"ledger-{i:04d}", snapshot.storage, files, snapshot.number + 1, f"{operation_id[:12]}-{i:04d}"
+        )
+        for i, files in enumerate(plan.ledger)
+    ]
+    return added + files_of(
+        runner.run(Job("compacting the ledger", compact_ledger, ledger, operation_id, snapshot.storage))
+    )
+
+
+def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[Tile, ...]]:
+    held = {name: snapshot.files.by_tile(name) for name in (OBJECTS.name, DETECTIONS.name, ORPHANS.name)}
+    none = TileFiles(0, 0, -1, 0)
+    plan: dict[Tile, tuple[Tile, ...]] = {}
+    for tile in snapshot.tiles_with(*held):
+        objects, detections, orphans = (of_table.get(tile, none) for of_table in held.values())
+        too_many = (
+            objects.rows > snapshot.config.seeds_per_tile or detections.rows + orphans.rows > config.max_rows_per_tile
+        )
+        if too_many and tile.order < snapshot.config.max_order:
+            plan[tile] = tile.children()
+        elif any(_scattered(table, config) for table in (detections, orphans)):
+            plan[tile] = (tile,)
+    return plan
+
+
+def _scattered(table: TileFiles, config: CompactConfig) -> bool:
+    """Whether a tile has so many files of a table more than its rows fill, or so many with the same objects."""
+    return max(table.files - table.rows // ROWS_PER_FILE, table.depth) >= config.min_files
+
+
+def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple[DataFile, ...]]:
+    """Small files of the ledger, in order of time, in groups of up to LEDGER_ROWS rows; large ones stay as they are.
+
+    So a file still holds one stretch of time, and an append finds the nights of its exposures without reading others.
+    """
+    files = sorted(snapshot.of_table(EXPOSURES.name), key=lambda file: (file.min_hmjd or 0.0, file.path))
+    small = [file for file in files if file.rows < LEDGER_ROWS // 2]
+    if len(small) < config.min_files:
+        return []
+    groups: list[list[DataFile]] = [[]]
+    for file in small:
+        if sum(member.rows for member in groups[-1]) + file.rows > LEDGER_ROWS:
+            groups.append([])
+        groups[-1].append(file)
+    return [tuple(group) for group in groups if len(group) > 1]
+
+
+def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:
+    return Tiling(tuple(part for tile in tiling.tiles for part in plan.get(tile, (tile,))))
+
+
+def _rows(files: Iterable[DataFile]) -> int:
+    return sum(file.rows for file in files)
+
+
+def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operation_id: str) -> CompactTask:
+    return CompactTask(
+        f"compact-N{tile.order}-{tile.npix}",
+        snapshot.storage,
+        tile,
+        targets,
+        tuple(snapshot.of_tile(OBJECTS.name, tile)),
+        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+        tuple(snapshot.of_tile(ORPHANS.name, tile)),
+        tuple(file for name in (_TRANSIENTS if len(targets) > 1 else ()) for file in snapshot.of_tile(name, tile)),
+        tuple(snapshot.of_table(EXPOSURES.name)),
+        snapshot.number,
+        snapshot.number + 1,
+        operation_id[:12],
+    )
+
+
+def _projected_bytes(task: CompactTask) -> int:
+    in_flight = min(_rows(task.detections) + _rows(task.orphans), ROWS_PER_FILE)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * _rows(task.objects)
+
+
+def _commit(snapshot: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Commit:
+    """Commit, on top of what others committed meanwhile if they left these tiles as they were."""
+    head, wanted = snapshot, change
+    while True:
+        try:
+            return log.commit(snapshot.storage, head.commit, wanted)
+        except CommitConflictError:
+            head = open_snapshot(snapshot.storage)
+            on_top = _on_top(snapshot, head, change, tiles)
+            if on_top is None:
+                raise
+            wanted = on_top
+
+
+def _on_top(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Change | None:
+    """The change as it must be on a newer snapshot; None if it no longer fits.
+
+    It fits if all files of detections, objects and orphans that were compacted are live, and none of these nor of
+    transients came into a tile that is split. Statistics are replaced whoever made them. Ours keep the number of the
+    commit that did not come about where a tile has new detections: they are older than these, so the tile is stale.
+    """
+    content = change.removed - _paths(snapshot, tiles, (STATISTICS.name,))
+    came = {(tile, name) for tile in tiles for name in _CONTENT if not _paths(head, {tile}, (name,)) <= content}
+    same_tiling = head.commit.tiling == snapshot.commit.tiling
+    if not same_tiling or not content <= set(head.files.paths()) or (change.tiling is not None and came):
+        return None
+    split = set() if change.tiling is None else tiles - set(change.tiling.tiles)
+    if not _paths(head, split, _TRANSIENTS) <= content:
+        return None
+    stale = {tile for tile, name in came if name != ORPHANS.name}
+    added = [
+        file
+        if file.table in _DATED or (file.table == STATISTICS.name and file.tile in stale)
+        else replace(file, commit=head.number + 1)
+        for file in change.added
+    ]
+    return replace(change, added=added, removed=content | _paths(head, tiles, (STATISTICS.name,)))
+
+
+def _paths(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Iterable[str]) -> frozenset[str]:
+    """Files of some tiles and tables."""
+    return frozenset(file.path for tile in tiles for name in tables for file in snapshot.of_tile(name, tile))

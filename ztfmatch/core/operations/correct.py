@@ -1,0 +1,267 @@
+"""Apply a set of corrections to all that is stored, or take it off again, in one commit.
+
+What others commit meanwhile does no harm and costs little: files that came in are corrected too, files that are gone
+are forgotten, and the commit is tried again. Results are kept by the files that they are from, so that neither that
+nor a rerun repeats any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ztfmatch.core.config import ROWS_PER_FILE
+from ztfmatch.core.errors import CommitConflictError
+from ztfmatch.core.io import log, paths
+from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
+from ztfmatch.core.operations.corrections import Applied, bring
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.core.survey import HMJD_MARGIN_DAY
+from ztfmatch.core.tasks.correct import (
+    BYTES_PER_ROW,
+    RELATIVE,
+    CorrectTask,
+    RenameTask,
+    correct_tile,
+    rename_corrections,
+)
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.photometry.tasks.residuals import encode_arrays
+
+
+@dataclass(frozen=True)
+class CorrectReport:
+    """What was corrected."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    """False if all magnitudes are as they should be already, or nothing of the store is in the set."""
+    corrections: str | None
+    """Name of the set; None for none."""
+    applies: bool
+    """Whether the set has anything for exposures of the store."""
+    exposures: int
+    """That have the corrections now."""
+    changed: int
+    """That had others, or none."""
+    rows: int
+    """Detections and orphans in files written anew."""
+    tiles: int
+    bytes: int
+    seconds: float
+
+
+def correct(storage: Storage, corrections: Path | None, runner: Runner, note: str | None = None) -> CorrectReport:
+    """Give all magnitudes of a store the corrections of a directory, or none.
+
+    Measured values stay, so that corrections can be taken off again to the last bit. Statistics of the tiles that
+    change are dropped.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of an existing store.
+    corrections : Path or None
+        Directory that calibrate made; None takes corrections off.
+    runner : Runner
+    note : str, optional
+        Kept in the history.
+
+    Raises
+    ------
+    CorrectionsError
+        If the directory is none, or damaged.
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    """
+    watch = Stopwatch()
+    held = None if corrections is None else read_corrections(corrections)
+    head = open_snapshot(storage)
+    applied = None if corrections is None else bring(head, corrections)
+    work = _Work(storage, applied, head.number + 1, _operation_id(held))
+    if held is not None:
+        work.stage_offsets(held)
+    while True:
+        work.run(head, runner)
+        change = work.change(head, corrections, watch.started, note)
+        if change is None:
+            return work.report(head, head, change, watch)
+        try:
+            commit = log.commit(storage, head.commit, change)
+        except CommitConflictError:
+            head = open_snapshot(storage)
+            continue
+        clear(storage, work.operation_id)
+        return work.report(head, replace(head, commit=commit), change, watch)
+
+
+def _operation_id(held: CorrectionFiles | None) -> str:
+    """The same corrections are the same operation on any snapshot: results are kept by the files they are from."""
+    inputs = None if held is None else [held.set.digest, held.about["files"]]
+    return OperationId("correct", None, inputs).value
+
+
+@dataclass
+class _Work:
+    """What has been done, by path of the file that it is from."""
+
+    storage: Storage
+    applied: Applied | None
+    commit: int
+    operation_id: str
+    offsets: str | None = None
+    renamed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Results by file of the ledger."""
+    corrected: dict[str, DataFile | None] = field(default_factory=dict)
+    """New file by file of detections or orphans; None where it stays."""
+
+    def stage_offsets(self, held: CorrectionFiles) -> None:
+        """Leave the residual zero points of exposures for the tasks."""
+        table = held.tables["exposures"].sort_by("exposureid")
+        arrays = {name: np.asarray(table[name].to_numpy()) for name in ("exposureid", *RELATIVE)}
+        self.offsets = paths.staged_array(self.operation_id, "exposures")
+        self.storage.put(self.offsets, encode_arrays(arrays))
+
+    def run(self, head: SnapshotFiles, runner: Runner) -> None:
+        """Do what is left to do for a snapshot."""
+        ledger = [file for file in head.of_table(EXPOSURES.name) if file.path not in self.renamed]
+        tasks = [self._rename(file) for file in ledger]
+        results = runner.run(Job("ledger", rename_corrections, tasks, self.operation_id, self.storage))
+        self.renamed |= {file.path: result for file, result in zip(ledger, results, strict=True)}
+        if not self.applies(head):
+            return
+        correcting = [task for tile, files in self._left(head).items() for task in self._tasks(head, tile, files)]
+        runner.check_memory({task.key: _projected_bytes(task) for task in correcting})
+        done = runner.run(Job("correcting", correct_tile, correcting, self.operation_id, self.storage))
+        for task, result in zip(correcting, done, strict=True):
+            new = dict(zip(result["removed"], files_of([result]), strict=True))
+            self.corrected |= {file.path: new.get(file.path) for file in task.files}
+
+    def _of_head(self, head: SnapshotFiles) -> list[dict[str, Any]]:
+        return [self.renamed[path] for path in head.files.paths(EXPOSURES.name)]
+
+    def applies(self, head: SnapshotFiles) -> bool:
+        """Whether the set has anything for the store; none always applies."""
+        return self.applied is None or any(result["exposures"] for result in self._of_head(head))
+
+    def _left(self, head: SnapshotFiles) -> dict[Tile, list[DataFile]]:
+        """Files that can have detections of exposures whose corrections change, and were not looked at yet, by tile."""
+        changed = [result for result in self._of_head(head) if result["changed"]]
+        spans = [(result["first"] - HMJD_MARGIN_DAY, result["last"] + HMJD_MARGIN_DAY) for result in changed]
+        left: dict[Tile, list[DataFile]] = {}
+        for table in (DETECTIONS.name, ORPHANS.name):
+            for file in head.of_table(table):
+                if (
+                    file.path not in self.corrected
+                    and file.tile is not None
+                    and any(file.holds_time(*span) for span in spans)
+                ):
+                    left.setdefault(file.tile, []).append(file)
+        return left
+
+    def _rename(self, file: DataFile) -> RenameTask:
+        set_file = None if self.applied is None else self.applied.file
+        key = _key([file])
+        part = f"{self.operation_id[:12]}-{key}"
+        return RenameTask(f"ledger-{key}", self.storage, file, set_file, self.offsets, self.commit, part)
+
+    def _tasks(self, head: SnapshotFiles, tile: Tile, files: Sequence[DataFile]) -> list[CorrectTask]:
+        set_file = None if self.applied is None else self.applied.file
+        ledger = tuple(head.of_table(EXPOSURES.name))
+        tasks = []
+        for group in _groups(files):
+            key = _key(group)
+            name, part = f"correct-N{tile.order}-{tile.npix}-{key}", f"{self.operation_id[:12]}-{key}"
+            tasks.append(CorrectTask(name, self.storage, tile, tuple(group), ledger, set_file, self.commit, part))
+        return tasks
+
+    def change(self, head: SnapshotFiles, place: Path | None, started: float, note: str | None) -> log.Change | None:
+        """What to commit on top of a snapshot; None if there is nothing."""
+        if not self.applies(head):
+            return None
+        live = head.files.paths(DETECTIONS.name) + head.files.paths(ORPHANS.name)
+        new = {path: made for path in live if (made := self.corrected.get(path)) is not None}
+        ledger = [result for result in self._of_head(head) if result["files"]]
+        sets, removed_sets = self._sets(head)
+        if not (new or ledger or sets or removed_sets):
+            return None
+        tiles = {file.tile for file in new.values() if file.table == DETECTIONS.name and file.tile is not None}
+        stale = [file.path for tile in tiles for file in head.of_tile(STATISTICS.name, tile)]
+        added = [*new.values(), *files_of(ledger), *sets]
+        replaced = [path for result in ledger for path in result["removed"]]
+        return log.Change(
+            "correct",
+            self.operation_id,
+            {"corrections": None if place is None else str(place), "set": self._name},
+            {"exposures": self._total(head, "exposures"), "changed": self._total(head, "changed"),
+             "detections": sum(file.rows for file in new.values())},
+            [replace(file, commit=head.number + 1) for file in added],
+            frozenset([*new, *replaced, *stale, *removed_sets]),
+            started=started,
+            note=note,
+        )  # fmt: skip
+
+    def _sets(self, head: SnapshotFiles) -> tuple[list[DataFile], list[str]]:
+        """Files of sets to be added to a snapshot's, and those that no exposure will name any more."""
+        kept = None if self.applied is None else self.applied.file
+        there = head.files.paths(CORRECTIONS.name)
+        added = [kept] if kept is not None and kept.path not in there else []
+        return added, [path for path in there if kept is None or path != kept.path]
+
+    @property
+    def _name(self) -> str | None:
+        return None if self.applied is None else self.applied.set.digest
+
+    def _total(self, head: SnapshotFiles, name: str) -> int:
+        return sum(result[name] for result in self._of_head(head))
+
+    def report(
+        self, before: SnapshotFiles, after: SnapshotFiles, change: log.Change | None, watch: Stopwatch
+    ) -> CorrectReport:
+        """What was done, on top of a snapshot."""
+        added = [] if change is None else change.added
+        tiled = [file for file in added if file.tile is not None]
+        return CorrectReport(
+            self.storage.root,
+            after.number,
+            change is not None,
+            self._name,
+            self.applies(before),
+            self._total(before, "exposures"),
+            self._total(before, "changed") if change is not None else 0,
+            sum(file.rows for file in tiled),
+            len({file.tile for file in tiled}),
+            sum(file.size for file in added),
+            watch.seconds,
+        )
+
+
+def _groups(files: Sequence[DataFile]) -> list[list[DataFile]]:
+    """Consecutive files, about as many rows together as a file should have."""
+    groups: list[list[DataFile]] = [[]]
+    for file in files:
+        if groups[-1] and sum(other.rows for other in groups[-1]) + file.rows > ROWS_PER_FILE:
+            groups.append([])
+        groups[-1].append(file)
+    return groups
+
+
+def _key(files: Sequence[DataFile]) -> str:
+    """What tells the work on these files from that on any others."""
+    return hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()[:16]
+
+
+def _projected_bytes(task: CorrectTask) -> int:
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * max(file.rows for file in task.files)

@@ -1,0 +1,162 @@
+"""Make a store: read the references, decide the tiling, write the objects, commit snapshot 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.errors import BadInputError, ConfigError, StoreExistsError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, Tiling, adaptive_tiling
+from ztfmatch.core.operations.common import (
+    OperationId,
+    Row,
+    Stopwatch,
+    files_of,
+    tiles_of_footprint,
+    write_rows,
+)
+from ztfmatch.core.operations.notices import Notice, misnamed, refuse
+from ztfmatch.core.operations.quarantine import check_any_usable
+from ztfmatch.core.operations.references import inspect_all, reference_input
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import QUARANTINE, REFERENCES
+from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
+from ztfmatch.core.tasks.staging import clear
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What an init did."""
+
+    store: str
+    snapshot: int
+    already_done: bool
+    references: int
+    objects: int
+    tiles: int
+    bytes: int
+    quarantined: list[Row]
+    seconds: float
+    warnings: list[Notice]
+    """What may not have been meant so."""
+
+
+def init_store(
+    storage: Storage, references: Sequence[str], config: StoreConfig, runner: Runner, strict: bool = False
+) -> InitReport:
+    """Make a store of the seeds in reference catalogs.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where; nothing or an unfinished init of the same settings may be there.
+    references : sequence of str
+        Files, directories or globs, as paths or URLs.
+    config : StoreConfig
+    runner : Runner
+    strict : bool
+        Fail if a reference cannot be used, instead of quarantining it, or a file that looks like one is misnamed.
+
+    Raises
+    ------
+    ConfigError
+        If no reference is found.
+    BadInputError
+        If none of the references can be used, or ``strict`` and one is bad or misnamed.
+    StoreExistsError
+        If there is a store made of other references, or something that is no store.
+    """
+    watch = Stopwatch()
+    config.validate()
+    log.check_free(storage)
+    places = find(references, REFERENCE_PATTERN)
+    sources = places.files
+    if not sources:
+        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
+    notices = misnamed(places)
+    refuse(notices, strict)
+    found, quarantined = inspect_all(sources, runner)
+    if quarantined and strict:
+        raise BadInputError(
+            f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
+        )
+    check_any_usable("reference catalogs", len(sources), quarantined)
+    operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
+    log.create_store(storage, config)
+    if log.commit_numbers(storage):
+        return _already_done(storage, operation_id, watch, notices)
+    tiling = tiling_of(found, config)
+    results = runner.run(
+        Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
+    )
+    rows = [{**row, "generation": 0, "commit": 0} for row in found]
+    refused = [{**row, "commit": 0} for row in quarantined]
+    files = files_of(results)
+    files += write_rows(storage, REFERENCES, [_only(row, REFERENCES.names) for row in rows], 0, operation_id[:12])
+    files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
+    objects = sum(result["objects"] for result in results)
+    counts = {"references": len(rows), "objects": objects, "quarantined": len(refused)}
+    change = log.Change(
+        "init",
+        operation_id,
+        _arguments(references, config),
+        counts,
+        files,
+        tiling=tiling,
+        started=watch.started,
+    )
+    commit = log.commit(storage, None, change)
+    clear(storage, operation_id)
+    return InitReport(
+        storage.root, commit.number, False, len(rows), objects, len(tiling.tiles), sum(f.size for f in files),
+        refused, watch.seconds, notices,
+    )  # fmt: skip
+
+
+def _arguments(references: Sequence[str], config: StoreConfig) -> dict[str, Any]:
+    return {"references": list(references), **asdict(config)}
+
+
+def _only(row: Row, names: Sequence[str]) -> Row:
+    return {name: row[name] for name in names}
+
+
+def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices: list[Notice]) -> InitReport:
+    first = log.read_commit(storage, 0)
+    if first.operation_id != operation_id:
+        raise StoreExistsError(f"{storage.root} is a store already, made of other references: choose another place")
+    counts, tiling = first.counts, log.read_tiling(storage, first.tiling)
+    return InitReport(
+        storage.root, 0, True, counts["references"], counts["objects"], len(tiling.tiles),
+        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds, notices,
+    )  # fmt: skip
+
+
+def tiling_of(references: Sequence[Row], config: StoreConfig) -> Tiling:
+    """Tiles for the seeds of some references, whose rows have ``pixels`` and ``counts``."""
+    pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
+    counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
+    unique, where = np.unique(pixels, return_inverse=True)
+    total = np.bincount(where, weights=counts, minlength=len(unique)).astype(np.int64)
+    return adaptive_tiling(unique, total, config.seeds_per_tile, config.max_order)
+
+
+def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operation_id: str) -> list[SeedTask]:
+    by_tile: dict[Tile, list[ReferenceInput]] = {}
+    for row in references:
+        if row["ra"] is None:
+            continue
+        entry = reference_input(row, 0)
+        for tile in tiles_of_footprint(tiling, row):
+            by_tile.setdefault(tile, []).append(entry)
+    return [
+        SeedTask(f"objects-N{tile.order}-{tile.npix}", storage, tile, tuple(inputs), 0, operation_id[:12])
+        for tile, inputs in sorted(by_tile.items())
+    ]

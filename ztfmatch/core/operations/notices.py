@@ -1,0 +1,74 @@
+"""What was done, but may not have been meant so: told with the report, and refused where that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.io.sources import Found
+from ztfmatch.core.operations.common import Row
+from ztfmatch.core.operations.ledger import Sorted
+from ztfmatch.core.tasks.inspect import ODD_PROGRAM
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning, and the files that it is about."""
+
+    code: str
+    message: str
+    files: list[str] = field(default_factory=list)
+
+
+def refuse(notices: Sequence[Notice], strict: bool) -> None:
+    """Raise the first warning as an error.
+
+    Raises
+    ------
+    BadInputError
+        If ``strict`` and there is one.
+    """
+    if strict and notices:
+        files = notices[0].files
+        raise BadInputError(f"--strict: {notices[0].message}{f'; first {files[0]}' if files else ''}")
+
+
+def misnamed(found: Found) -> list[Notice]:
+    """Files that were left for their names."""
+    return [Notice("misnamed", found.misnamed_text, found.misnamed)] if found.misnamed else []
+
+
+def of_programs(work: Sorted) -> list[Notice]:
+    """Catalogs whose program is unknown, or is not what the store has."""
+    none = [row["source"] for row in work.new if row["programid"] is None and ODD_PROGRAM not in row]
+    notices = odd_programs(work.new)
+    if none:
+        text = "of no program, which neither the header (PROGRMID) nor an exposure table gives: they are in no release"
+        notices.append(Notice("no-program", f"{len(none):,} of {len(work.new):,} new catalogs are {text}", none))
+    if work.other_program:
+        text = "of another program in the store, which stays: roll back, and append them again, to change it"
+        known = f"{len(work.other_program):,} of {work.known:,} known catalogs are"
+        notices.append(Notice("other-program", f"{known} {text}", work.other_program))
+    return notices
+
+
+def odd_programs(exposures: Sequence[Row]) -> list[Notice]:
+    """Exposures with something in place of a program that is none."""
+    odd = [row for row in exposures if ODD_PROGRAM in row]
+    if not odd:
+        return []
+    values = sorted({row[ODD_PROGRAM] for row in odd})
+    named = ", ".join(values[:5]) + (" ..." if len(values) > 5 else "")
+    text = f"of a program that is none ({named}): it is null in the store, and they are in no release"
+    files = sorted({row["source"] for row in odd})
+    return [Notice("odd-program", f"{len(odd):,} of {len(exposures):,} new exposures are {text}", files)]
+
+
+def of_orphans(matched: int, orphans: int, radius_arcsec: float) -> list[Notice]:
+    """An append of which most matched nothing."""
+    if orphans <= matched:
+        return []
+    text = f"{orphans:,} of {matched + orphans:,} rows are orphans, more than half"
+    hint = f"are these the references of the catalogs, and is the radius of the store, {radius_arcsec:g} arcsec, right?"
+    return [Notice("orphans", f"{text}: {hint}")]

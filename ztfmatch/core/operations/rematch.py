@@ -1,0 +1,391 @@
+"""Regenerated references: match every stored epoch of their units again, in one commit.
+
+Objects of the new generation come in, the old ones retire, detections and orphans are matched to the new seeds, the
+ledger has the new counts, and lineage says what became of each object. Other units stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ztfmatch.core.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.core.operations.ledger import units_since
+from ztfmatch.core.operations.notices import Notice, misnamed, refuse
+from ztfmatch.core.operations.quarantine import check_any_usable, quarantine_change
+from ztfmatch.core.operations.recounts import recount_tasks
+from ztfmatch.core.operations.references import inspect_all, refusal
+from ztfmatch.core.operations.rematchplan import (
+    RematchPlan,
+    lineage_tasks,
+    newest_references,
+    plan_rematch,
+    projected_bytes,
+    regrouped_tiles,
+    rematch_tasks,
+    retire_tasks,
+)
+from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
+from ztfmatch.core.operations.transients import grouped_paths, transient_tasks
+from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES
+from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.survey import MAX_GENERATION, Unit
+from ztfmatch.core.tasks.ledger import recount
+from ztfmatch.core.tasks.lineage import trace_unit
+from ztfmatch.core.tasks.rematch import rematch_tile
+from ztfmatch.core.tasks.retire import retire_tile
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.core.tasks.transients import group_orphans
+
+ROWS_PER_REMATCH: Final = 6_000_000
+"""Stored detections that one task takes by default: as many as its memory allows, since each reads its files anew."""
+
+
+@dataclass(frozen=True)
+class RematchConfig:
+    """How stored epochs are matched again.
+
+    Parameters
+    ----------
+    strict : bool
+        Fail if a reference cannot be used, instead of quarantining it.
+    rows_per_task : int
+        Largest number of detections that one task takes; every task reads all files of its tile and units.
+    note : str, optional
+        Kept in the history.
+    """
+
+    strict: bool = False
+    rows_per_task: int = ROWS_PER_REMATCH
+    note: str | None = None
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.rows_per_task < 1:
+            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What became of the objects of one unit."""
+
+    unit: str
+    generation: int
+    """Of the new objects."""
+    seeds: int
+    same: int
+    moved: int
+    split: int
+    merged: int
+    lost: int
+    new: int
+    epochs: int
+    """Of the old objects."""
+    epochs_moved: int
+    """Those of them that are not an epoch of an object that succeeds theirs."""
+    transients: int
+    """Old ones that are objects now."""
+
+
+@dataclass(frozen=True)
+class RematchReport:
+    """What a rematch did, or would do."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    units: list[UnitReport]
+    known: int
+    """References that the store's objects are from already."""
+    quarantined: list[Row]
+    exposures: int
+    matched: int
+    orphans: int
+    tiles: int
+    bytes: int
+    seconds: float
+    warnings: list[Notice]
+    """What may not have been meant so."""
+
+
+def rematch(
+    storage: Storage, references: Sequence[str], config: RematchConfig, runner: Runner, dry_run: bool = False
+) -> RematchReport:
+    """Match the stored epochs of all units that have a new reference again.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of an existing store.
+    references : sequence of str
+        New reference catalogs of any units: files, directories or globs.
+    config : RematchConfig
+    runner : Runner
+    dry_run : bool
+        Only find out what would be done.
+
+    Raises
+    ------
+    ConfigError
+        If no reference is found.
+    BadInputError
+        If none of the references can be used, or ``strict`` and one is bad.
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If another writer changed the same units or tiles meanwhile.
+    """
+    watch = Stopwatch()
+    config.validate()
+    snapshot = open_snapshot(storage)
+    places = find(references, REFERENCE_PATTERN)
+    sources = places.files
+    if not sources:
+        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
+    notices = misnamed(places)
+    refuse(notices, config.strict)
+    found, quarantined = inspect_all(sources, runner)
+    rows, known, refused = _sort_out(snapshot, found)
+    quarantined += refused
+    if config.strict and quarantined:
+        first = quarantined[0]
+        raise BadInputError(f"--strict: {len(quarantined)} bad references; {first['source']}: {first['reason']}")
+    check_any_usable("reference catalogs", len(sources), quarantined)
+    operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
+    plan = plan_rematch(snapshot, rows, operation_id)
+    work = _match(plan, config, runner, write=not dry_run)
+    done = _Done(snapshot.number)
+    if not dry_run:
+        tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
+        done = _commit(plan, work, tables, _Told(list(references), config, watch.started))
+    clear(storage, operation_id)
+    return RematchReport(
+        storage.root,
+        done.snapshot,
+        done.committed,
+        work.units,
+        known,
+        quarantined,
+        len(plan.exposures),
+        sum(matched for matched, _ in work.counts.values()),
+        sum(orphans for _, orphans in work.counts.values()),
+        len(plan.tiles),
+        done.bytes,
+        watch.seconds,
+        notices,
+    )
+
+
+def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Row]]:
+    """Rows of the new references with their generations; how many are known; and those refused."""
+    newest = newest_references(snapshot)
+    rows, refused, known = [], [], 0
+    for row in found:
+        last = newest.get(unit_of(row))
+        generation = 0 if last is None else last["generation"] + 1
+        if last is not None and last["sha256"] == row["sha256"]:
+            known += 1
+        elif generation > MAX_GENERATION:
+            reason = f"unit {unit_of(row)} is at generation {MAX_GENERATION}, the last that an objectid can tell"
+            refused.append(refusal(row, "generations", reason))
+        else:
+            rows.append({**row, "generation": generation})
+    return rows, known, refused
+
+
+def _operation_id(snapshot: SnapshotFiles, rows: Sequence[Row], refused: Sequence[Row], config: RematchConfig) -> str:
+    """The same references on the same snapshot, in the same batches, are the same operation, which resumes."""
+    inputs = [[row["sha256"] for row in rows], [row["source"] for row in refused], config.rows_per_task]
+    return OperationId("rematch", snapshot.number, inputs).value
+
+
+@dataclass
+class _Work:
+    """What the tasks did."""
+
+    units: list[UnitReport]
+    counts: dict[int, tuple[int, int]]
+    """Matched and orphans by exposureid."""
+    files: list[DataFile]
+    removed: frozenset[str]
+
+
+def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool) -> _Work:
+    """Run all tasks of the plan; without ``write`` those that find out what would become of the objects."""
+    storage, operation_id = plan.snapshot.storage, plan.operation_id
+    matching = rematch_tasks(plan, config.rows_per_task, write)
+    runner.check_memory({task.key: projected_bytes(task) for task in matching})
+    matched = runner.run(Job("matching again", rematch_tile, matching, operation_id, storage))
+    work = _Work([], _counts(plan, matched), files_of(matched), frozenset())
+    regrouped: list[DataFile] = []
+    if write:
+        retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
+        ledger = runner.run(Job("ledger", recount, recount_tasks(plan, work.counts), operation_id, storage))
+        work.files += files_of(retired) + files_of(ledger)
+        work.removed = frozenset(path for result in (*retired, *ledger) for path in result["removed"])
+        regrouped = _regroup(plan, work, runner)
+    lineage = runner.run(
+        Job("lineage", trace_unit, lineage_tasks(plan, matching, regrouped, write), operation_id, storage)
+    )
+    work.units = _unit_reports(plan, lineage)
+    work.files += files_of(lineage)
+    return work
+
+
+def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
+    """Group the orphans that there will be into transients; returns the files of these."""
+    orphans: dict[Tile | None, list[DataFile]] = {}
+    for file in work.files:
+        if file.table == ORPHANS.name:
+            orphans.setdefault(file.tile, []).append(file)
+
+    def orphans_of(tile: Tile) -> list[DataFile]:
+        stay = [file for file in plan.snapshot.of_tile(ORPHANS.name, tile) if file.path not in work.removed]
+        return stay + orphans.get(tile, [])
+
+    tiles = regrouped_tiles(plan)
+    tasks = transient_tasks(plan.snapshot, tiles, orphans_of, plan.operation_id)
+    runner.check_memory({task.key: grouping_bytes(task) for task in tasks})
+    files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
+    work.files += files
+    work.removed |= grouped_paths(plan.snapshot, tiles)
+    return files
+
+
+def _unit_reports(plan: RematchPlan, lineage: Sequence[Row]) -> list[UnitReport]:
+    return [
+        UnitReport(
+            result["unit"], reference.generation, reference.nrows, **result["kinds"],
+            epochs=result["epochs"], epochs_moved=result["moved"], transients=result["transients"],
+        )
+        for reference, result in zip(plan.references.values(), lineage, strict=True)
+    ]  # fmt: skip
+
+
+def _counts(plan: RematchPlan, matched: Sequence[Row]) -> dict[int, tuple[int, int]]:
+    """What became of each exposure's detections, all of which must be accounted for.
+
+    Raises
+    ------
+    JobFailedError
+        If a detection is in no tile or in two: nothing is committed.
+    """
+    counts = {row["exposureid"]: (0, 0) for row in plan.exposures}
+    for result in matched:
+        for exposureid, *more in zip(result["exposureid"], result["matched"], result["orphans"], strict=True):
+            before = counts[exposureid]
+            counts[exposureid] = (before[0] + more[0], before[1] + more[1])
+    for row in plan.exposures:
+        n_matched, n_orphans = counts[row["exposureid"]]
+        if n_matched + n_orphans + row["nrejected"] != row["nrows"]:
+            raise JobFailedError(
+                f"{row['source']}: {row['nrows']} rows, but {n_matched} matched + {n_orphans} orphans + "
+                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
+            )
+    return counts
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Rows of the tables about files."""
+
+    references: list[Row]
+    quarantined: list[Row]
+    found: list[Row]
+    """Usable references, known or new."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the history is told."""
+
+    references: list[str]
+    config: RematchConfig
+    started: float
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was committed."""
+
+    snapshot: int
+    committed: bool = False
+    bytes: int = 0
+
+
+def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> _Done:
+    """Commit, on top of what others committed meanwhile if they left these units and files as they were."""
+    head = plan.snapshot
+    while True:
+        change = _change(plan, head, work, tables, told)
+        if not (change.added or change.removed):
+            return _Done(head.number)
+        try:
+            commit = log.commit(head.storage, head.commit, change)
+        except CommitConflictError:
+            head = open_snapshot(head.storage)
+            if not _untouched(plan, head, work, tables):
+                raise
+            continue
+        return _Done(commit.number, True, sum(file.size for file in change.added))
+
+
+def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: _Told) -> log.Change:
+    """What to commit on top of a snapshot; writes the tables about files."""
+    storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
+    files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
+    files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
+    entries, replaced = quarantine_change(head, tables.quarantined, tables.found)
+    files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
+    kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
+    counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
+    return log.Change(
+        "rematch",
+        plan.operation_id,
+        {"references": told.references, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
+        counts | {"epochs_moved": sum(unit.epochs_moved for unit in work.units)},
+        files,
+        work.removed | replaced,
+        started=told.started,
+        note=told.config.note,
+    )
+
+
+def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
+    """Number of the commit to be; of transients that do not know of all orphans of ``head`` that of their snapshot."""
+    if file.table in TRANSIENT_TABLES and head is not plan.snapshot:
+        return plan.snapshot.number
+    return head.number + 1
+
+
+def _untouched(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables) -> bool:
+    """Whether all replaced files are live, and no exposures nor references of these units, nor transients, came in."""
+    if head.commit.tiling != plan.snapshot.commit.tiling or not work.removed <= set(head.files.paths()):
+        return False
+    if any(set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)) for table in TRANSIENT_TABLES):
+        return False
+    units = {unit_of(row) for row in tables.found}
+    if _generations(head, units) != _generations(plan.snapshot, units):
+        return False
+    return units_since(plan.snapshot, head).isdisjoint(plan.references)
+
+
+def _generations(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Unit, tuple[int, str]]:
+    """Generation and checksum of the reference of some units, known ones as well, which must stay known."""
+    newest = newest_references(snapshot)
+    return {unit: (row["generation"], row["sha256"]) for unit, row in newest.items() if unit in units}

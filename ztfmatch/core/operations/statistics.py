@@ -1,0 +1,100 @@
+"""Compute the statistics of every object whose lightcurve changed, and commit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.core.io import log
+from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.core.tasks.statistics import (
+    BYTES_PER_OBJECT,
+    BYTES_PER_ROW_IN_FLIGHT,
+    StatisticsTask,
+    compute_statistics,
+)
+
+_INPUTS: Final = (OBJECTS.name, DETECTIONS.name)
+
+
+@dataclass(frozen=True)
+class StatisticsReport:
+    """What a statistics run did."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    """False if all statistics were up to date."""
+    tiles: int
+    objects: int
+    epochs: int
+    bytes: int
+    seconds: float
+
+
+def update_statistics(storage: Storage, runner: Runner, note: str | None = None) -> StatisticsReport:
+    """Compute the statistics of the tiles that changed since theirs were made.
+
+    Raises
+    ------
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If another writer committed meanwhile.
+    """
+    watch = Stopwatch()
+    snapshot = open_snapshot(storage)
+    stale = stale_tiles(snapshot)
+    if not stale:
+        return StatisticsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, watch.seconds)
+    operation_id = OperationId("statistics", snapshot.number, [str(tile) for tile in stale]).value
+    tasks = [_task(snapshot, tile, operation_id) for tile in stale]
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    results = runner.run(Job("statistics", compute_statistics, tasks, operation_id, storage))
+    added = files_of(results)
+    counts = {"objects": sum(r["objects"] for r in results), "epochs": sum(r["epochs"] for r in results)}
+    removed = frozenset(f.path for tile in stale for f in snapshot.of_tile(STATISTICS.name, tile))
+    change = log.Change("statistics", operation_id, {}, counts, added, removed, started=watch.started, note=note)
+    commit = log.commit(storage, snapshot.commit, change)
+    clear(storage, operation_id)
+    size = sum(file.size for file in added)
+    return StatisticsReport(storage.root, commit.number, True, len(stale), **counts, bytes=size, seconds=watch.seconds)
+
+
+def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:
+    """Tiles whose objects or detections are newer than their statistics."""
+    computed = snapshot.files.by_tile(STATISTICS.name)
+    newest: dict[Tile, int] = {}
+    for name in _INPUTS:
+        for tile, held in snapshot.files.by_tile(name).items():
+            if tile is not None:
+                newest[tile] = max(newest.get(tile, -1), held.newest)
+    stale = [tile for tile, last in newest.items() if tile not in computed or last > computed[tile].newest]
+    return sorted(stale, key=lambda tile: tile.fine_range)
+
+
+def _task(snapshot: SnapshotFiles, tile: Tile, operation_id: str) -> StatisticsTask:
+    return StatisticsTask(
+        f"statistics-N{tile.order}-{tile.npix}",
+        snapshot.storage,
+        tile,
+        tuple(snapshot.of_tile(OBJECTS.name, tile)),
+        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+        tuple(snapshot.of_table(EXPOSURES.name)),
+        snapshot.number,
+        snapshot.number + 1,
+        operation_id[:12],
+    )
+
+
+def _projected_bytes(task: StatisticsTask) -> int:
+    objects = sum(file.rows for file in task.objects)
+    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight

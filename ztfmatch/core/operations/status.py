@@ -1,0 +1,117 @@
+"""What is in a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.statistics import stale_tiles
+from ztfmatch.core.operations.transients import ungrouped_tiles
+from ztfmatch.core.schema import (
+    DETECTIONS,
+    EXPOSURES,
+    OBJECTS,
+    ORPHANS,
+    QUARANTINE,
+    REFERENCES,
+    STATISTICS,
+    TABLES,
+    TRANSIENTS,
+)
+from ztfmatch.core.survey import FILTER_CODES
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """Size of one table."""
+
+    table: str
+    rows: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store holds."""
+
+    store: str
+    snapshot: int
+    operation: str
+    time: str
+    radius_arcsec: float
+    tiles: int
+    tiles_with_data: int
+    units: int
+    fields: int
+    exposures: int
+    exposures_by_filter: dict[str, int]
+    exposures_by_quality: dict[str, int]
+    first_mjd: float | None
+    last_mjd: float | None
+    detections: int
+    orphans: int
+    rejected: int
+    objects: int
+    bytes_per_detection: float | None
+    statistics: str
+    """``none``, ``up to date``, or how many tiles are stale."""
+    transients: str
+    """The same."""
+    quarantined: int
+    tables: list[TableStatus]
+
+
+def status_of(snapshot: SnapshotFiles) -> Status:
+    """Describe a snapshot; reads the ledger and the references, no detection."""
+    ledger = snapshot.read(EXPOSURES.name, ["field", "fid", "obsmjd", "quality", "nrejected"])
+    references = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
+    times = pc.min_max(ledger["obsmjd"])
+    detections = snapshot.rows(DETECTIONS.name)
+    return Status(
+        store=snapshot.storage.root,
+        snapshot=snapshot.number,
+        operation=snapshot.commit.operation,
+        time=snapshot.commit.time,
+        radius_arcsec=snapshot.config.radius_arcsec,
+        tiles=len(snapshot.tiling.tiles),
+        tiles_with_data=len(snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)),
+        units=len({tuple(row.values()) for row in references.to_pylist()}),
+        fields=len(pc.unique(references["field"])),
+        exposures=ledger.num_rows,
+        exposures_by_filter={FILTER_CODES[fid]: n for fid, n in _counts(ledger, "fid").items()},
+        exposures_by_quality=_counts(ledger, "quality"),
+        first_mjd=times["min"].as_py(),
+        last_mjd=times["max"].as_py(),
+        detections=detections,
+        orphans=snapshot.rows(ORPHANS.name),
+        rejected=pc.sum(ledger["nrejected"]).as_py() or 0,
+        objects=snapshot.rows(OBJECTS.name),
+        bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
+        statistics=_state(snapshot, STATISTICS.name, stale_tiles),
+        transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles),
+        quarantined=snapshot.rows(QUARANTINE.name),
+        tables=[
+            TableStatus(name, snapshot.rows(name), len(snapshot.of_table(name)), snapshot.size(name)) for name in TABLES
+        ],
+    )
+
+
+def _counts(table: pa.Table, column: str) -> dict[Any, int]:
+    values = table[column].combine_chunks()
+    counted = pc.value_counts(values.cast("string") if column == "quality" else values)
+    return {item["values"]: item["counts"] for item in sorted(counted.to_pylist(), key=lambda item: item["values"])}
+
+
+def _state(snapshot: SnapshotFiles, table: str, find_stale: Callable[[SnapshotFiles], list[Tile]]) -> str:
+    """Whether a table that is made of others is up to date with them."""
+    if not snapshot.of_table(table):
+        return "none"
+    stale = len(find_stale(snapshot))
+    return f"{stale} tiles are stale" if stale else "up to date"

@@ -1,0 +1,133 @@
+"""Delete what no retained snapshot names."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ztfmatch.core.config import VACUUM_GRACE_HOURS
+from ztfmatch.core.errors import ConfigError, StoreDamagedError
+from ztfmatch.core.io import log, paths
+from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.storage import Entry, Storage
+from ztfmatch.core.operations.common import Stopwatch
+
+
+@dataclass(frozen=True)
+class VacuumReport:
+    """What a vacuum deleted, or would delete."""
+
+    store: str
+    oldest: int
+    """Oldest snapshot that can still be opened."""
+    newest: int
+    deleted: bool
+    files: int
+    bytes: int
+    spared: int
+    """Unnamed files that are too young: a running job may be about to commit them."""
+    seconds: float
+
+
+def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
+    """Delete all files but those that the last ``keep`` snapshots name.
+
+    Snapshots before these can no longer be opened; their entries in the log stay. First the limit is written, so
+    that a reader gets a clear error rather than missing files; then files are deleted, so a vacuum that is stopped is
+    finished by the next.
+
+    Parameters
+    ----------
+    storage : Storage
+    keep : int
+        Snapshots to retain, the newest included; at least 1.
+    grace_hours : float
+        Unnamed files younger than this are spared: a job that runs now may name them in its commit. It must be longer
+        than any job takes, reruns included; with 0 nothing else may run.
+    dry_run : bool
+        Only say what would be deleted.
+
+    Raises
+    ------
+    ConfigError
+        If keep < 1 or grace_hours < 0.
+    """
+    watch = Stopwatch()
+    if keep < 1:
+        raise ConfigError(f"keep {keep} must be at least 1: the newest snapshot always stays")
+    if grace_hours < 0:
+        raise ConfigError(f"grace of {grace_hours} hours must not be negative")
+    head = open_snapshot(storage)
+    oldest = max(log.oldest_retained(storage), head.number - keep + 1, 0)
+    if not dry_run:
+        log.retain_from(storage, oldest)
+    found = _Found(time.time() - grace_hours * 3600.0)
+    found.add(storage.entries(paths.STAGING), set())
+    # What is held is looked for before the newest snapshot, which may have been made of it meanwhile.
+    named = _held(storage, found.held)
+    named |= _named(storage, range(oldest, open_snapshot(storage).number + 1))
+    for prefix in (paths.MANIFESTS, paths.DATA):
+        found.add(storage.entries(prefix), named)
+    found.add(storage.unfinished(), set())
+    if not dry_run:
+        storage.delete(found.doomed)
+    return VacuumReport(
+        storage.root,
+        oldest,
+        head.number,
+        not dry_run,
+        len(found.doomed),
+        found.size,
+        found.spared,
+        watch.seconds,
+    )
+
+
+@dataclass
+class _Found:
+    """Objects that no retained snapshot names."""
+
+    young: float
+    """Time, in seconds since 1970, from which on objects are spared."""
+    doomed: list[str] = field(default_factory=list)
+    """Staged results first: they name files."""
+    size: int = 0
+    spared: int = 0
+    held: list[int] = field(default_factory=list)
+    """Older snapshots that an operation is about to make the newest."""
+
+    def add(self, entries: Iterable[Entry], named: set[str]) -> None:
+        """Take in a listing."""
+        for entry in entries:
+            if entry.path in named:
+                continue
+            if entry.modified > self.young:
+                self.spared += 1
+                if (number := paths.number_held(entry.path)) is not None:
+                    self.held.append(number)
+                continue
+            self.doomed.append(entry.path)
+            self.size += entry.size
+
+
+def _held(storage: Storage, numbers: Iterable[int]) -> set[str]:
+    """Every object that the snapshots need that are held; not of those that an earlier vacuum took."""
+    named: set[str] = set()
+    for number in numbers:
+        with contextlib.suppress(StoreDamagedError):
+            named |= _named(storage, [number])
+    return named
+
+
+def _named(storage: Storage, numbers: Iterable[int]) -> set[str]:
+    """Every object that some snapshots need."""
+    named: set[str] = set()
+    for number in numbers:
+        commit = log.read_commit(storage, number)
+        manifests = {paths.manifest(part.id) for part in commit.manifests}
+        if not manifests <= named:
+            named.update(log.read_manifests(storage, commit.manifests).paths())
+        named.update(manifests | {paths.tiling(commit.tiling)})
+    return named

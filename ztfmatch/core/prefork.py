@@ -1,0 +1,46 @@
+"""Start a local cluster's workers as forks of one process that is ready for tasks.
+
+A worker that starts from nothing imports and loads for two seconds, and every worker does it anew. The fork server of
+Python's multiprocessing does it once, while this process is still setting up the cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from typing import Final
+
+_PRELOADED: Final = ["distributed", "ztfmatch.core.tasks.preload"]
+_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""A process that is to be forked must not have started threads; a worker is to use one core anyway."""
+
+
+def start() -> str:
+    """Start the process to fork workers from, and return the start method to ask Dask for.
+
+    Returns at once: that process gets ready meanwhile. Where forking is not safe (all but Linux) it is ``spawn``.
+    """
+    if not sys.platform.startswith("linux"):
+        return "spawn"
+    multiprocessing.set_forkserver_preload(_PRELOADED)
+    with _environment(_ONE_THREAD):
+        forkserver.ensure_running()
+    return "forkserver"
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

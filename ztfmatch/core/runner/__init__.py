@@ -1,0 +1,22 @@
+"""Run tasks: in a plain loop, on a local cluster, or on a Dask scheduler. The only package that imports Dask.
+
+A task that fails is tried again; when it keeps failing the others are finished, then the job stops with an error that
+names it. A lost worker's tasks run elsewhere.
+"""
+
+from ztfmatch.core.runner.executor import DaskExecutor
+from ztfmatch.core.runner.jobs import Executor, Job, LoopExecutor, Outcome, Progress, Runner, no_progress
+from ztfmatch.core.runner.start import open_runner, start_cluster
+
+__all__ = [
+    "DaskExecutor",
+    "Executor",
+    "Job",
+    "LoopExecutor",
+    "Outcome",
+    "Progress",
+    "Runner",
+    "no_progress",
+    "open_runner",
+    "start_cluster",
+]

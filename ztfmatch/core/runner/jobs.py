@@ -1,0 +1,161 @@
+"""Jobs, and how they are run whatever runs their tasks: results in order, failures collected into one error."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.tasks.staging import Function, Task, run_staged
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, tasks finished, and their number."""
+
+_NAMED_FAILURES: Final = 5
+_FOR_GOOD: Final = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    errno.ELOOP,
+}
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks of one kind.
+
+    Parameters
+    ----------
+    title : str
+        What is being done, for people.
+    function : Function
+    tasks : sequence of Task
+        Keys must differ.
+    operation_id : str
+        Under which results are staged.
+    storage : Storage or None
+        Where; None stages nothing.
+    reads : sequence of str
+        Paths or URLs of files, beside the storage's, that every worker must see: of many of a kind one does.
+    """
+
+    title: str
+    function: Function
+    tasks: Sequence[Task]
+    operation_id: str
+    storage: Storage | None = None
+    reads: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of one task, or the error of its last try."""
+
+    key: str
+    result: dict[str, Any] | None
+    error: BaseException | None = None
+
+
+class Executor(Protocol):
+    """How tasks are run; one interface for the loop and for Dask."""
+
+    def outcomes(self, job: Job) -> Iterator[Outcome]:
+        """Outcomes in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs on an executor and turns failures into one error."""
+
+    executor: Executor
+    memory_bytes: int
+    progress: Progress = no_progress
+
+    def run(self, job: Job) -> list[dict[str, Any]]:
+        """Results in order of the job's tasks.
+
+        Raises
+        ------
+        JobFailedError
+            If any task failed after its retries; what the others did is staged, so a rerun resumes.
+        """
+        total, results, failures = len(job.tasks), {}, []
+        self.progress(job.title, 0, total)
+        for done, outcome in enumerate(self.executor.outcomes(job), 1):
+            if outcome.error is not None:
+                failures.append(outcome)
+            else:
+                results[outcome.key] = outcome.result
+            self.progress(job.title, done, total)
+        if failures:
+            raise _job_error(job, failures) from failures[0].error
+        return [results[task.key] or {} for task in job.tasks]
+
+    def check_memory(self, projected: dict[str, int]) -> None:
+        """Refuse a job before it starts if a task would need more than a worker's budget.
+
+        Parameters
+        ----------
+        projected : dict
+            Peak bytes by task key.
+
+        Raises
+        ------
+        MemoryBudgetError
+        """
+        if not projected:
+            return
+        key, most = max(projected.items(), key=lambda item: item[1])
+        if most > self.memory_bytes:
+            raise MemoryBudgetError(
+                f"task {key} would need {most / 2**20:.0f} MiB of memory; the budget of a worker is "
+                f"{self.memory_bytes / 2**20:.0f} MiB: raise --memory"
+            )
+
+
+def _job_error(job: Job, failures: list[Outcome]) -> JobFailedError:
+    named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
+    more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
+    said = after(job, all(_is_for_good(f.error) for f in failures))
+    return JobFailedError(
+        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{said}. {named}{more}"
+    )
+
+
+def _is_for_good(error: BaseException | None) -> bool:
+    """Whether a rerun must fail in the same way: a place that cannot be written to."""
+    return isinstance(error, OSError) and (error.errno in _FOR_GOOD or _is_for_good(error.__cause__))
+
+
+def after(job: Job, for_good: bool = False) -> str:
+    """What to tell of a job that failed: what became of its work, and whether to run it again as it is."""
+    if job.storage is None:
+        return ""
+    return ", nothing was committed; " + ("mend that and run it again" if for_good else "a rerun resumes")
+
+
+@dataclass(frozen=True)
+class LoopExecutor:
+    """A plain loop in this process."""
+
+    retries: int = 0
+
+    def outcomes(self, job: Job) -> Iterator[Outcome]:
+        """Outcomes in order of the tasks."""
+        for task in job.tasks:
+            yield self._try(job, task)
+
+    def _try(self, job: Job, task: Task) -> Outcome:
+        for attempt in range(self.retries + 1):
+            try:
+                return Outcome(task.key, run_staged(job.function, task, job.storage, job.operation_id))
+            except Exception as error:  # noqa: BLE001  (collected, chained and raised by Runner.run)
+                if attempt == self.retries:
+                    return Outcome(task.key, None, error)
+        raise AssertionError("unreachable")

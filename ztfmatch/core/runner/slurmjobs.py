@@ -1,0 +1,153 @@
+"""The SLURM jobs that workers live in: kept at their number, and given up where no worker will come of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ztfmatch.core.errors import ConfigError, ServiceError
+
+_CALL_S: Final = 30.0
+_FRUITLESS: Final = 3
+"""So many jobs in a row that ended before any worker came are no accident."""
+_UNREACHABLE: Final = ("Unable to contact", "Socket timed out", "Zero Bytes", "Connection refused", "Communication")
+
+
+def called(*words: str) -> str | None:
+    """Output of one of SLURM's programs; None if it is not there or fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_CALL_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def states(jobs: Sequence[str]) -> dict[str, str] | None:
+    """State of each of some jobs that is queued or runs, with its reason if it has one; None if SLURM does not say."""
+    listed = called("squeue", "--noheader", "--me", "--format=%i|%T|%r")
+    if listed is None:
+        return None
+    rows = (line.split("|") for line in listed.split("\n") if line.count("|") == 2)
+    found = {job: state if reason == "None" else f"{state}, {reason}" for job, state, reason in rows}
+    return {job: found[job] for job in jobs if job in found}
+
+
+def ending(job: str) -> str:
+    """How a job ended, and the last line of its log, as far as SLURM tells."""
+    told = called("scontrol", "--oneliner", "show", "job", job) or ""
+    facts = dict(re.findall(r"(\w+)=(\S*)", told))
+    code = facts.get("ExitCode", "").partition(":")[0]
+    state = f"{facts.get('JobState', 'ended')}, exit code {code}" if code else "ended"
+    logs = [Path(re.sub("%[jJ]", job, facts[name])) for name in ("StdErr", "StdOut") if facts.get(name)]
+    return ": ".join(filter(None, (f"job {job} {state}", next(filter(None, map(_last_line, logs)), ""))))
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def refusal(error: Exception) -> str:
+    """What sbatch said, of the error of dask-jobqueue that tells all about its call."""
+    said = str(error).partition("stderr:\n")[2] or str(error)
+    return " ".join(said.split())
+
+
+@dataclass
+class JobKeeper:
+    """Keeps so many jobs of a cluster of dask-jobqueue, which itself never replaces one whose workers have left.
+
+    Parameters
+    ----------
+    cluster : dask_jobqueue.SLURMCluster
+        Its jobs have a ``refusal``: what sbatch said, or nothing.
+    jobs : int
+    every_s : float
+        How often they are looked after.
+    """
+
+    cluster: Any
+    jobs: int
+    every_s: float = 15.0
+    _seen: set[str] = field(default_factory=set)
+    _absent: set[str] = field(default_factory=set)
+    _fruitless: int = 0
+    _last: str = ""
+    _states: dict[str, str] | None = None
+    _trouble: Exception | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Check every while until stopped, or until no worker will come."""
+        while not stop.wait(self.every_s) and self._trouble is None:
+            self.check()
+
+    def trouble(self) -> Exception | None:
+        """Why no worker will come, if so."""
+        return self._trouble
+
+    def news(self) -> str:
+        """What becomes of the jobs, for people."""
+        queued = Counter((self._states or {}).values())
+        counts = [f"{number} SLURM job{'s' * (number > 1)} {state}" for state, number in queued.items()]
+        return "; ".join(filter(None, (", ".join(counts), self._last)))
+
+    def check(self) -> None:
+        """Give up each job whose workers have all left or will not come, and submit what is missing."""
+        left, waiting = self.cluster.sync(self._look)
+        self._states = states(list(waiting.values()))
+        ended = {} if self._states is None else {n: job for n, job in waiting.items() if job not in self._states}
+        if ended:
+            self._fruitless += len(ended)
+            self._last = ending(max(ended.values(), key=int))
+        if not self._seen and not self._states and self._fruitless >= _FRUITLESS:
+            told = f"{self._fruitless} SLURM jobs ended before a worker came, the last: {self._last}"
+            self._trouble = ConfigError(f"{told}: see the profile's python and job_script_prologue")
+            return
+        refused = self.cluster.sync(self._replace, left | ended.keys())
+        if refused and not self._seen and len(refused) == self.jobs:
+            self._trouble = _refused(refused[0])
+        elif refused:
+            self._last = f"sbatch refuses: {refused[0]}"
+
+    async def _look(self) -> tuple[set[str], dict[str, str]]:
+        """Names of the jobs whose workers have left; of those that never had one the job ids by name."""
+        here = {str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()}
+        members = {
+            name: {f"{name}{suffix}" for suffix in spec.get("group", [""])}
+            for name, spec in self.cluster.worker_spec.items()
+        }
+        alive = {name for name, workers in members.items() if workers & here}
+        if alive:
+            self._fruitless, self._last = 0, ""
+        self._seen |= alive
+        absent = {name for name in members if name in self._seen - alive}
+        left = absent & self._absent  # twice: a worker that its nanny ended is soon back
+        self._absent = absent - left
+        self._seen -= left  # the new job may get its name
+        jobs = {name: job.job_id for name, job in self.cluster.workers.items() if name not in self._seen}
+        left |= {name for name, job in self.cluster.workers.items() if job.refusal}
+        return left, {name: job for name, job in jobs.items() if job is not None and name not in left}
+
+    async def _replace(self, names: set[str]) -> list[str]:
+        """Give up some jobs, submit what is missing; what sbatch said where it refused."""
+        if names:
+            await self.cluster.scale_down(names)
+        self.cluster.scale(jobs=self.jobs)
+        await self.cluster
+        return [job.refusal for job in self.cluster.workers.values() if job.refusal]
+
+
+def _refused(said: str) -> Exception:
+    """The error for what sbatch said where it took no job at all."""
+    if any(word in said for word in _UNREACHABLE):
+        return ServiceError(f"SLURM does not answer: {said}")
+    return ConfigError(f"SLURM refuses the jobs: {said}")

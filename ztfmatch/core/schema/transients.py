@@ -1,0 +1,54 @@
+"""Orphans that belong together: transients, sources that no reference holds, or not apart from an object."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from ztfmatch.core.schema.sky import unit_columns
+from ztfmatch.core.schema.statistics import STATISTICS
+from ztfmatch.core.schema.types import Column, Encoding, Table
+
+_IDENTITY: Final = (
+    "((days since 2017-01-01)*10^6 + ffffff)*10^9 + rcid*10^7 + sourceid of the detection that founded it, the first "
+    "of them; above 10^16, so never an objectid"
+)
+
+_ID: Final = Column("transientid", pa.int64(), "", _IDENTITY, "transients", encoding=Encoding.DELTA, bounds=True)
+
+TRANSIENTS: Final = Table(
+    "transients",
+    "One row per transient: orphans of a unit that recur at a place, linked over exposures.",
+    ("transientid",),
+    (
+        _ID,
+        *unit_columns("psfcat header"),
+        Column("ra", pa.float64(), "deg", "Mean right ascension of its detections, ICRS", "transients",
+               encoding=Encoding.SPLIT),
+        Column("dec", pa.float64(), "deg", "Mean declination of its detections, ICRS", "transients",
+               encoding=Encoding.SPLIT),
+        Column("firsthmjd", pa.float64(), "day", "hmjd of its earliest detection", "transients",
+               encoding=Encoding.SPLIT),
+        Column("lasthmjd", pa.float64(), "day", "hmjd of its latest detection", "transients",
+               encoding=Encoding.SPLIT),
+        Column("besideid", pa.int64(), "", "The object that most of its detections lost to, since another of their "
+               "exposure was nearer to its seed; null if none did", "transients", nullable=True,
+               encoding=Encoding.DICTIONARY),
+        Column("nbeside", pa.int32(), "", "Its detections that lost to an object; the others have no seed within the "
+               "radius", "transients"),
+        *(column for column in STATISTICS.columns if column.name != "objectid"),
+    ),
+)  # fmt: skip
+
+TRANSIENTDATA: Final = Table(
+    "transientdata",
+    "One row per detection of a transient; what was measured is in 'orphans'.",
+    ("transientid", "exposureid"),
+    (
+        _ID,
+        Column("exposureid", pa.int64(), "", "Exposure of the detection", "transients", encoding=Encoding.DICTIONARY),
+        Column("sourceid", pa.int32(), "", "Source number in the epochal catalog", "transients",
+               encoding=Encoding.SPLIT),
+    ),
+)  # fmt: skip

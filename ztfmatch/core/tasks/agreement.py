@@ -1,0 +1,112 @@
+"""What the process that plans a job and those that work on it must agree in, on whatever machines they are.
+
+A worker of another version would compute what is committed as the work of this one; one that does not see the store
+would take it for damaged, and one that sees another file system under the same path would write where nobody reads.
+Each worker is asked before the first task, and each task asks again: workers come later, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import ztfmatch
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io import corrections, log
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.tasks.staging import Function, Task, run_staged
+
+Versions = dict[str, Any]
+
+_BEGINNING_BYTES: Final = 4096
+
+
+def versions() -> Versions:
+    """Versions of this process: of the program, and of what it writes."""
+    return {
+        "ztfmatch": ztfmatch.__version__,
+        "store format": log.FORMAT_VERSION,
+        "corrections format": corrections.FORMAT_VERSION,
+    }
+
+
+def differences(mine: Versions, theirs: Versions) -> str:
+    """What differs, for people; empty where nothing does."""
+    names = sorted(mine.keys() | theirs.keys())
+    return ", ".join(f"{n} {theirs.get(n)} instead of {mine.get(n)}" for n in names if theirs.get(n) != mine.get(n))
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A file, and how it begins, for the process that plans."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> Sight:
+        """What this process sees."""
+        return cls(str(path), _digest(path))
+
+    def fault(self) -> str:
+        """What is wrong with it where this is called; empty if it is the same."""
+        try:
+            return "" if _digest(self.path) == self.sha256 else f"{self.path} is another file"
+        except OSError as error:
+            return f"{self.path} cannot be read ({error.strerror or error})"
+
+
+def _digest(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.sha256(file.read(_BEGINNING_BYTES), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a worker must agree in with the process that planned a job."""
+
+    versions: tuple[tuple[str, Any], ...]
+    sights: tuple[Sight, ...] = ()
+
+    @classmethod
+    def here(cls, sights: Sequence[Sight] = ()) -> Agreement:
+        """As this process has it."""
+        return cls(tuple(versions().items()), tuple(sights))
+
+    def fault(self) -> str:
+        """In what the process where this is called does not agree; empty if in nothing."""
+        if differing := differences(dict(self.versions), versions()):
+            return f"{socket.gethostname()} has {differing}: install the same version everywhere"
+        faults = [fault for sight in self.sights if (fault := sight.fault())]
+        if not faults:
+            return ""
+        return (
+            f"on {socket.gethostname()} {faults[0]}: workers need stores, products and catalogs on a file system that "
+            "all machines share under the same path, or in an object store"
+        )
+
+
+@lru_cache(maxsize=64)
+def _require(agreement: Agreement) -> None:
+    """Asked once a process and job, if the answer is good."""
+    if fault := agreement.fault():
+        raise ConfigError(fault)
+
+
+def run_agreed(
+    agreement: Agreement, function: Function, task: Task, storage: Storage | None, operation_id: str
+) -> dict[str, Any]:
+    """Result of a task, as :func:`ztfmatch.core.tasks.staging.run_staged` has it, of a worker that agrees.
+
+    Raises
+    ------
+    ConfigError
+        If it does not; nothing is computed.
+    """
+    _require(agreement)
+    return run_staged(function, task, storage, operation_id)

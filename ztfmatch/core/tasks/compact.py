@@ -1,0 +1,276 @@
+"""Bring the files of one tile into few sorted ones, and divide them among its children if it outgrew its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.config import ROWS_PER_FILE
+from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.parquet import (
+    DataFile,
+    Destination,
+    iterate_batches,
+    read_rows,
+    table_from_columns,
+    write_file,
+)
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
+
+_ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
+"""With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
+_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
+BYTES_PER_ROW_IN_FLIGHT: Final = 900
+BYTES_PER_OBJECT: Final = 900
+
+
+@dataclass(frozen=True)
+class CompactTask:
+    """One tile."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    targets: tuple[Tile, ...]
+    """The tile itself, or its four children."""
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+    orphans: tuple[DataFile, ...]
+    transients: tuple[DataFile, ...]
+    """Of ``transients`` and ``transientdata``, if the tile is divided; else they stay as they are."""
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    snapshot: int
+    commit: int
+    part: str
+
+
+def compact_tile(task: CompactTask) -> dict[str, Any]:
+    """Write the tile's rows anew, sorted, and compare what a reader will have of them with what was there.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows of objects, detections, orphans and statistics, which replace all that the tile had;
+        of transients too where it is divided. Orphans and transients keep the number of the commit that brought the
+        newest of them, so that these stay up to date with those.
+
+    Raises
+    ------
+    StoreDamagedError
+        If what was written is not what was there.
+    """
+    detections, orphans = (_Check(_Content(table), _Content(table)) for table in (DETECTIONS, ORPHANS))
+    files = _write_objects(task)
+    files += _write_detections(task, detections)
+    files += _write_orphans(task, orphans)
+    files += _write_transients(task)
+    for check in (detections, orphans):
+        old, new = check.read, check.written
+        if (old.rows, old.digest) != (new.rows, new.digest):
+            raise StoreDamagedError(
+                f"compaction of {old.table.name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} "
+                f"written; {old.rows} of {old.digest:x} were there"
+            )
+    return {"files": [file.to_json() for file in files]}
+
+
+class _Content:
+    """Rows and their order-free digest, of all that identifies and measures a detection."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows = self.digest = 0
+        self._link = "objectid" if table is DETECTIONS else "nearestid"
+
+    def add(self, columns: Arrays) -> None:
+        """Take in some rows."""
+        digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
+        self.rows += len(digests)
+        self.digest = (self.digest + int(linked_digest(digests, columns[self._link], columns["exposureid"]))) % 2**64
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that it needs."""
+        return [self._link, "exposureid", *MEASURED]
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take in some rows."""
+        arrays = {name: batch[name].to_numpy(zero_copy_only=False) for name in self.columns if name != self._link}
+        self.add({**arrays, self._link: batch[self._link].fill_null(0).to_numpy()})
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What was there of a table, and what was written of it, decoded again."""
+
+    read: _Content
+    written: _Content
+
+
+def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
+    return Destination(task.storage, table, target, task.commit, f"{task.part}-{number:04d}")
+
+
+def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Row in ``targets`` of each position."""
+    fine = fine_pixels(ra, dec)
+    target = np.full(len(ra), -1, np.int8)
+    for i, tile in enumerate(task.targets):
+        target[in_tile(fine, tile)] = i
+    return target
+
+
+def _write_objects(task: CompactTask) -> list[DataFile]:
+    table = read_rows(task.storage, task.objects, OBJECTS.names)
+    if table is None:
+        return []
+    table = table.sort_by("objectid")
+    target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+    parts = [(tile, table.filter(pa.array(target == i))) for i, tile in enumerate(task.targets)]
+    return [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
+
+
+def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
+    """Detections by target tile, and the statistics of the objects in the same pass."""
+    owner = _owners(task)
+    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
+    writers = [_TargetWriter(task, tile, check.written) for tile in task.targets]
+    builders = [StatisticsBuilder(ids, public) for ids in owner.active]
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, check.read.add):
+        target = owner.target[find_rows(owner.row_of, chunk.objectid)]
+        for i, writer in enumerate(writers):
+            part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
+            if len(part.objectid):
+                writer.add(part)
+                builders[i].add(part)
+    files = [file for writer in writers for file in writer.close()]
+    for tile, builder in zip(task.targets, builders, strict=True):
+        if len(builder.objectid):
+            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot)))
+    return files
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Which target tile each object of the tile goes to."""
+
+    row_of: IdMap
+    target: npt.NDArray[np.int8]
+    active: list[npt.NDArray[np.int64]]
+    """Objectids of the active objects of each target, ascending."""
+
+
+def _owners(task: CompactTask) -> _Owners:
+    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
+    table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
+    target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+    ids = table["objectid"].to_numpy()
+    active = np.array([status == ACTIVE for status in table["status"].to_pylist()], bool)
+    return _Owners(build_map(ids), target, [ids[active & (target == i)] for i in range(len(task.targets))])
+
+
+def _lightcurves_of(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
+    """Some of the lightcurves."""
+    counts = np.diff(chunk.offsets)
+    rows = np.repeat(keep, counts)
+    offsets = np.concatenate([[0], np.cumsum(counts[keep])])
+    return Lightcurves(chunk.objectid[keep], offsets, {name: values[rows] for name, values in chunk.columns.items()})
+
+
+class _TargetWriter:
+    """Collects the lightcurves of one target tile and writes a file whenever there are rows enough."""
+
+    def __init__(self, task: CompactTask, tile: Tile, witness: _Content) -> None:
+        self._task, self._tile, self._witness = task, tile, witness
+        self._held: list[pa.Table] = []
+        self._files: list[DataFile] = []
+
+    def add(self, chunk: Lightcurves) -> None:
+        ids = np.repeat(chunk.objectid, np.diff(chunk.offsets))
+        self._held.append(table_from_columns(DETECTIONS, {"objectid": ids, **chunk.columns}))
+        if sum(table.num_rows for table in self._held) >= _ROWS_TO_WRITE:
+            self._write()
+
+    def _write(self) -> None:
+        table = self._held[0] if len(self._held) == 1 else pa.concat_tables(self._held).combine_chunks()
+        self._held = []
+        to = _to(self._task, DETECTIONS, self._tile, len(self._files))
+        self._files.append(write_file(to, table, self._witness))
+
+    def close(self) -> list[DataFile]:
+        if self._held:
+            self._write()
+        return self._files
+
+
+def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
+    """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
+    written: list[DataFile] = []
+    numbers = [0] * len(task.targets)
+    for table in _orphan_groups(task, check.read):
+        target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
+        for i, tile in enumerate(task.targets):
+            rows = table.filter(pa.array(target == i))
+            if rows.num_rows:
+                written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows), check.written))
+                numbers[i] += 1
+    return _as_of(task.orphans, written)
+
+
+def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataFile]:
+    """Files with the number of the commit that brought the newest of those that they were made of."""
+    return [replace(file, commit=max(source.commit for source in sources)) for file in files]
+
+
+def _write_transients(task: CompactTask) -> list[DataFile]:
+    """Transients and links divided among the targets, of which each gets a file of transients."""
+    if not task.transients:
+        return []
+    of = {name: [file for file in task.transients if file.table == name] for name in _TRANSIENT_TABLES}
+    rows, links = (
+        (TABLES[name].schema.empty_table() if read is None else read).cast(TABLES[name].schema)
+        for name, read in ((name, read_rows(task.storage, of[name], TABLES[name].names)) for name in _TRANSIENT_TABLES)
+    )
+    target = _target_of(task, rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    files = []
+    for i, tile in enumerate(task.targets):
+        own = rows.filter(pa.array(target == i))
+        files.append(write_file(_to(task, TRANSIENTS, tile, 0), own))
+        mine = links.filter(pc.is_in(links["transientid"], own["transientid"].combine_chunks()))
+        if mine.num_rows:
+            files.append(write_file(_to(task, TRANSIENTDATA, tile, 0), mine))
+    return _as_of(task.transients, files)
+
+
+def _orphan_groups(task: CompactTask, read: _Content) -> Iterator[pa.Table]:
+    """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
+    held: list[pa.Table] = []
+    for file in task.orphans:
+        for batch in iterate_batches(task.storage, file, ORPHANS.names, ROWS_PER_FILE):
+            read.add_batch(batch)
+            if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
+                yield pa.concat_tables(held)
+                held = []
+            held.append(pa.Table.from_batches([batch]))
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    columns: Arrays = {name: rows[name].to_numpy() for name in ORPHANS.sorted_by}
+    return rows.take(pa.array(np.lexsort([columns[name] for name in reversed(ORPHANS.sorted_by)])))

@@ -1,0 +1,213 @@
+"""Give the detections of a tile the magnitudes of a set of corrections, or of none; every other value stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io.corrections import CorrectionSet, read_store_set
+from ztfmatch.core.io.merge import numpy_columns
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import EXPOSURES, TABLES
+from ztfmatch.core.schema.ledger import MATCHFILE
+from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.photometry import Calibration, Photometer
+from ztfmatch.photometry.tasks.residuals import read_arrays
+
+BYTES_PER_ROW: Final = 330
+"""Peak memory of a task per row of its largest file; tests compare it with what is measured."""
+
+RELATIVE: Final = ("relzp", "relzprms", "nrelzp")
+"""Columns of the ledger that a calibration fills."""
+
+_LEDGER_COLUMNS: Final = (
+    *("exposureid", "field", "rcid", "fid", "magzp", "origin"),
+    *("errora", "errorb", "errorc", "errord"),
+)
+_MADE: Final = ("mag", "magerr", "corrflags")
+_NEEDED: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos")
+
+
+@dataclass(frozen=True)
+class CorrectTask:
+    """Files of detections and orphans of one tile."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    files: tuple[DataFile, ...]
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    corrections: DataFile | None
+    """The set; None for uncorrected magnitudes."""
+    commit: int
+    part: str
+
+
+def correct_tile(task: CorrectTask) -> dict[str, Any]:
+    """Write each file anew whose magnitudes, errors or flags change.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``removed``: path of the file that each replaces; ``rows``: rows of these files.
+    """
+    known = _photometer(task)
+    files: list[DataFile] = []
+    removed = []
+    for file in task.files:
+        rows = read_file_rows(task.storage, file, TABLES[file.table].names)
+        made = _corrected(file, rows, known)
+        if made is not None:
+            part = f"{task.part}-{len(files):04d}"
+            files.append(write_file(Destination(task.storage, TABLES[file.table], task.tile, task.commit, part), made))
+            removed.append(file.path)
+    return {
+        "files": [file.to_json() for file in files],
+        "removed": removed,
+        "rows": sum(file.rows for file in files),
+    }
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the tile's exposures."""
+
+    row_of: IdMap
+    photometer: Photometer
+    imported: npt.NDArray[np.bool_]
+    """Which are of matchfiles: their magnitudes have corrections already, and stay."""
+
+
+def _photometer(task: CorrectTask) -> _Known:
+    ledger = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
+    columns = ledger.to_pydict()
+    units = [Unit(*values) for values in zip(columns["field"], columns["rcid"], columns["fid"], strict=True)]
+    corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
+    models = [[np.nan if v is None else v for v in columns[f"error{letter}"]] for letter in "abcd"]
+    known = Calibration(
+        units,
+        np.array(columns["magzp"], np.float64),
+        np.array(models, np.float64).T.reshape(-1, 4),
+        [name_for(corrections, unit) for unit in units],
+    )
+    sets = {} if corrections is None else {corrections.digest: corrections}
+    imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
+    return _Known(build_map(np.array(columns["exposureid"], np.int64)), Photometer(known, sets), imported)
+
+
+def name_for(corrections: CorrectionSet | None, unit: Unit) -> str | None:
+    """Name of the set that exposures of a unit get: none if it has nothing for them."""
+    return corrections.digest if corrections is not None and corrections.has(unit) else None
+
+
+def _corrected(file: DataFile, rows: pa.Table, known: _Known) -> pa.Table | None:
+    """Rows with other magnitudes; None if they are the same."""
+    columns = numpy_columns(rows.select([*_NEEDED, *_MADE]))
+    exposure = find_rows(known.row_of, columns["exposureid"])
+    if (exposure < 0).any():
+        lost = columns["exposureid"][int(np.argmin(exposure))]
+        raise StoreDamagedError(
+            f"{file.described} is damaged: the ledger has no exposure {lost}; run 'ztfmatch verify'"
+        )
+    stay = known.imported[exposure]
+    made = {
+        name: np.where(stay, columns[name], values)
+        for name, values in known.photometer.measure(columns, exposure).items()
+    }
+    if all(_same(made[name], columns[name]) for name in _MADE):
+        return None
+    table = TABLES[file.table]
+    for name in _MADE:
+        values = made[name]
+        missing = np.isnan(values) if values.dtype.kind == "f" else None
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, table.schema.field(name), pa.array(values, table[name].type, mask=missing))
+    return rows
+
+
+def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Whether two columns are equal, NaN to NaN."""
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+
+
+@dataclass(frozen=True)
+class RenameTask:
+    """A file of the ledger."""
+
+    key: str
+    storage: Storage
+    file: DataFile
+    corrections: DataFile | None
+    offsets: str | None
+    """Arrays of RELATIVE by exposureid, ascending; None for none."""
+    commit: int
+    part: str
+
+
+def rename_corrections(task: RenameTask) -> dict[str, Any]:
+    """Write a ledger file anew with the corrections of its exposures, if that changes it.
+
+    Returns
+    -------
+    dict
+        ``files`` and ``removed``, the one that they replace; ``exposures``: how many get corrections; ``changed``: how
+        many get others than they had; ``first`` and ``last``: start of these exposures, MJD.
+    """
+    rows = read_file_rows(task.storage, task.file, EXPOSURES.names).cast(EXPOSURES.schema)
+    units = zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)
+    corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
+    named = {unit: name_for(corrections, Unit(*unit)) for unit in set(units)}
+    keys = zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid", "origin")), strict=True)
+    names = pa.array([None if key[3] == MATCHFILE else named[key[:3]] for key in keys], pa.string())
+    before = rows["corrections"].combine_chunks()
+    same = pc.equal(names.fill_null(""), before.fill_null("")).to_numpy(zero_copy_only=False)
+    new = _set(rows, "corrections", names)
+    for name, values in _relative(task, rows).items():
+        new = _set(new, name, values)
+    times = rows["obsmjd"].to_numpy()[~same]
+    found = {
+        "exposures": len(names) - names.null_count,
+        "changed": len(times),
+        "first": float(times.min()) if len(times) else None,
+        "last": float(times.max()) if len(times) else None,
+    }
+    if new.select(["corrections", *RELATIVE]).equals(rows.select(["corrections", *RELATIVE])):
+        return {"files": [], "removed": [], **found}
+    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), new)
+    return {"files": [file.to_json()], "removed": [task.file.path], **found}
+
+
+def _set(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    at = rows.schema.get_field_index(name)
+    return rows.set_column(at, rows.schema.field(at), values.cast(rows.schema.field(at).type))
+
+
+def _relative(task: RenameTask, rows: pa.Table) -> dict[str, pa.Array]:
+    """RELATIVE columns: what was measured, and of other exposures what they had; without corrections nothing."""
+    if task.corrections is None or task.offsets is None:
+        return {name: pa.nulls(rows.num_rows, EXPOSURES[name].type) for name in RELATIVE}
+    held = read_arrays(task.storage, task.offsets)
+    ids = rows["exposureid"].to_numpy()
+    if not len(held["exposureid"]):
+        return {name: rows[name].combine_chunks() for name in RELATIVE}
+    place = np.minimum(np.searchsorted(held["exposureid"], ids), len(held["exposureid"]) - 1)
+    known = held["exposureid"][place] == ids
+    out = {}
+    for name in RELATIVE:
+        measured = held[name][place]
+        mask = np.isnan(measured) if measured.dtype.kind == "f" else None
+        out[name] = pc.if_else(
+            pa.array(known), pa.array(measured, EXPOSURES[name].type, mask=mask), rows[name].combine_chunks()
+        )
+    return out

@@ -1,0 +1,231 @@
+"""What becomes of detections in one tile: matched to its seeds, or orphans of its own; and the rows written for it.
+
+A tile decides alone. It considers its own detections and those of the margin around it, against its own seeds and
+those of the margin: all that can take part in the fate of a detection or a seed of its own (a seed within a radius
+of the detection, that seed's other detections, and their seeds, up to three radii away). It writes a matched
+detection if the seed is its own, an orphan if the detection is. So each row is written by exactly one tile, and the
+result does not depend on the tiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
+from ztfmatch.core.kernels.crossmatch import match_exposure, match_exposures
+from ztfmatch.core.kernels.rows import order_by_group
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.core.schema import DETECTIONS, ORPHANS
+from ztfmatch.core.schema.sky import ORPHAN_REASONS
+from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.seedgrids import Seeds
+
+_NO_SEED, _NEARER, _NO_REFERENCE = range(len(ORPHAN_REASONS))
+
+Rows = npt.NDArray[np.int64]
+
+
+class Exposed(Protocol):
+    """What has to be known of an exposure to decide on its detections."""
+
+    @property
+    def exposureid(self) -> int:
+        """Key."""
+        ...
+
+    @property
+    def unit(self) -> Unit:
+        """Unit."""
+        ...
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether its unit has one."""
+        ...
+
+    @property
+    def straddles(self) -> bool:
+        """Whether its footprint touches other tiles too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where detections are."""
+
+    ra: Floats
+    """Degrees, ICRS, shape (N,)."""
+    dec: Floats
+    xyz: Floats
+    """The same as unit vectors, shape (N, 3)."""
+
+
+class Fates:
+    """What becomes of the rows of some exposures in one tile.
+
+    Parameters
+    ----------
+    tile : Tile
+    exposures : sequence of Exposed
+        Ordered by unit, then time.
+    seeds : mapping of Unit to Seeds
+        Those of the tile and its margin.
+    rows : int
+        Most rows to decide on.
+
+    Attributes
+    ----------
+    tile : Tile
+    exposure : int32 ndarray
+        Row of the exposure in ``exposures``.
+    sourceid : int32 ndarray
+    hmjd : float64 ndarray
+        To be filled in by the caller.
+    group : int64 ndarray
+        Row of the object in ``objectid``; negative for rows that are no epoch of this tile's objects.
+    reason : int8 ndarray
+        Reason of an orphan of this tile; negative for other rows.
+    nearest : int64 ndarray
+        Objectid that an orphan lost to; 0 for none.
+    objectid : int64 ndarray
+        Objects of the tile and its margin, unit after unit, ascending.
+    """
+
+    def __init__(self, tile: Tile, exposures: Sequence[Exposed], seeds: Mapping[Unit, Seeds], rows: int) -> None:
+        self.tile, self._exposures, self._seeds = tile, exposures, seeds
+        self.exposure = np.empty(rows, np.int32)
+        self.sourceid = np.empty(rows, np.int32)
+        self.hmjd = np.empty(rows)
+        self.group = np.full(rows, -1, np.int64)
+        self.reason = np.full(rows, -1, np.int8)
+        self.nearest = np.zeros(rows, np.int64)
+        self.objectid = np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)])
+        starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
+        self._first_group = dict(zip(seeds, starts, strict=False))
+
+    def decide(self, number: int, rows: slice, at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
+        """Decide on all rows that an exposure has in the tile and its margin.
+
+        Parameters
+        ----------
+        number : int
+            Of the exposure.
+        rows : slice
+            Where to note it.
+        at : Positions
+        sourceid : int32 ndarray, shape (N,)
+        """
+        exposure = self._exposures[number]
+        self.exposure[rows], self.sourceid[rows] = number, sourceid
+        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if exposure.straddles else np.ones(len(at.ra), bool)
+        seeds = self._seeds.get(exposure.unit)
+        target = None if seeds is None else match_exposure(seeds.grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
+        self._note(rows, exposure, own, target)
+
+    def decide_all(self, exposure: npt.NDArray[np.int32], at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
+        """Decide on all rows that all exposures have in the tile and its margin, in whatever order they are.
+
+        Parameters
+        ----------
+        exposure : int32 ndarray, shape (rows,)
+            Row of the exposure in ``exposures``.
+        at : Positions
+        sourceid : int32 ndarray, shape (rows,)
+        """
+        self.exposure[:], self.sourceid[:] = exposure, sourceid
+        straddle = any(one.straddles for one in self._exposures)
+        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if straddle else np.ones(len(at.ra), bool)
+        units = {one.unit: one for one in self._exposures}
+        for unit, one in units.items():
+            rows: slice | Rows = slice(None)
+            if len(units) > 1:
+                rows = np.flatnonzero(np.array([other.unit == unit for other in self._exposures])[exposure])
+            seeds, target = self._seeds.get(unit), None
+            if seeds is not None:
+                of_unit = (at.xyz[rows], exposure[rows], sourceid[rows])
+                target = match_exposures(seeds.grid, *of_unit, len(self._exposures))
+            self._note(rows, one, own[rows], target)
+
+    def _note(
+        self, rows: slice | Rows, exposure: Exposed, own: npt.NDArray[np.bool_], target: npt.NDArray[np.int32] | None
+    ) -> None:
+        """Keep what was decided on rows of exposures like one; ``target`` is None where there are no seeds."""
+        if target is None:
+            self.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
+            return
+        seeds = self._seeds[exposure.unit]
+        hit = np.append(seeds.owned, False)[np.maximum(target, -1)]
+        self.group[rows] = np.where(hit, self._first_group[exposure.unit] + target, -1)
+        lost = np.flatnonzero(target < TARGET_NONE)
+        nearest = np.zeros(len(target), np.int64)
+        nearest[lost] = seeds.objectid[-2 - target[lost]]
+        self.nearest[rows] = nearest
+        self.reason[rows] = np.where(own & (target < 0), np.where(target == TARGET_NONE, _NO_SEED, _NEARER), -1)
+
+    def trim(self, rows: int) -> None:
+        """Keep only so many rows: the others were not needed."""
+        for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest"):
+            setattr(self, name, getattr(self, name)[:rows])
+
+    def counts(self) -> dict[str, Any]:
+        """``exposureid``, ``matched``, ``orphans``: what was decided for each exposure that has any rows here."""
+        n = len(self._exposures)
+        matched = np.bincount(self.exposure[self.group >= 0], minlength=n)
+        orphans = np.bincount(self.exposure[self.reason >= 0], minlength=n)
+        seen = np.flatnonzero(matched + orphans)
+        return {
+            "exposureid": [self._exposures[i].exposureid for i in seen.tolist()],
+            "matched": matched[seen].tolist(),
+            "orphans": orphans[seen].tolist(),
+        }
+
+    @property
+    def _exposureids(self) -> Rows:
+        """Of the exposures."""
+        return np.array([exposure.exposureid for exposure in self._exposures], np.int64)
+
+    @property
+    def exposureid(self) -> Rows:
+        """Exposureid of each row, shape (N,)."""
+        return self._exposureids[self.exposure]
+
+    def epochs(self) -> Rows:
+        """Rows that are epochs of the tile's objects, by objectid, time, exposureid."""
+        exposures = (self.exposure, len(self._exposures))
+        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), *exposures))
+
+    def orphans(self) -> Rows:
+        """Rows that are orphans of the tile, by unit, time, exposureid, sourceid."""
+        rows = np.flatnonzero(self.reason >= 0)
+        exposureid = self._exposureids[self.exposure[rows]]
+        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1])
+        return rows[np.lexsort(keys)]
+
+    def _units(self, rows: Rows) -> npt.NDArray[np.int16]:
+        """Field, rcid and fid of some rows, shape (K, 3)."""
+        units = [(e.unit.field, e.unit.rcid, e.unit.fid) for e in self._exposures]
+        return np.array(units, np.int16).reshape(-1, 3)[self.exposure[rows]]
+
+    def write_epochs(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+        """Write some of :meth:`epochs`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
+        return write_file(to, table_from_columns(DETECTIONS, {"objectid": self.objectid[self.group[rows]], **columns}))
+
+    def write_orphans(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+        """Write some of :meth:`orphans`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
+        units, nearest = self._units(rows), self.nearest[rows]
+        fates = {
+            "field": units[:, 0],
+            "rcid": units[:, 1].astype(np.int8),
+            "fid": units[:, 2].astype(np.int8),
+            "reason": pa.DictionaryArray.from_arrays(pa.array(self.reason[rows]), pa.array(ORPHAN_REASONS)),
+            "nearestid": pa.array(nearest, mask=nearest == 0),
+        }
+        return write_file(to, table_from_columns(ORPHANS, {**fates, **columns}))

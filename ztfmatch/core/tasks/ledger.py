@@ -1,0 +1,126 @@
+"""The ledger: the part of it that one tile needs, and how its small files become large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, caps_touch_tile
+from ztfmatch.core.schema import EXPOSURES
+
+_FOOTPRINT = ("ra", "dec", "radius")
+
+_UNPACKED: Final = pa.schema(
+    field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+    for field in EXPOSURES.schema
+)
+"""The ledger without dictionaries: equal values in dictionaries of another order are not equal to Arrow."""
+
+
+def exposures_of_tile(storage: Storage, ledger: Sequence[DataFile], tile: Tile, columns: Sequence[str]) -> pa.Table:
+    """Ledger rows of the exposures whose footprint may touch a tile.
+
+    Memory follows the exposures of the tile and the largest ledger file, not the survey.
+    """
+    return exposures_of_tiles(storage, ledger, [tile], columns)
+
+
+def exposures_of_tiles(
+    storage: Storage, ledger: Sequence[DataFile], tiles: Sequence[Tile], columns: Sequence[str]
+) -> pa.Table:
+    """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
+    wanted = list(dict.fromkeys([*columns, *_FOOTPRINT]))
+    parts = [EXPOSURES.schema.empty_table().select(list(columns))]
+    for file in ledger:
+        rows = read_file_rows(storage, file, wanted)
+        ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in _FOOTPRINT)
+        touching = np.any([caps_touch_tile(tile, ra, dec, radius) for tile in tiles], axis=0)
+        parts.append(rows.filter(pa.array(touching)).select(list(columns)).cast(parts[0].schema))
+    return pa.concat_tables(parts)
+
+
+@dataclass(frozen=True)
+class CompactLedgerTask:
+    """Ledger files to be made one."""
+
+    key: str
+    storage: Storage
+    files: tuple[DataFile, ...]
+    commit: int
+    part: str
+
+
+def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
+    """Write the rows of some ledger files into one, sorted, and read it back; return ``files``.
+
+    Raises
+    ------
+    StoreDamagedError
+        If what was read back is not what was there.
+    """
+    rows = read_rows(task.storage, task.files, EXPOSURES.names)
+    if rows is None:
+        return {"files": []}
+    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
+    back = read_file_rows(task.storage, file, EXPOSURES.names)
+    if not back.cast(_UNPACKED).equals(rows.cast(_UNPACKED)):
+        raise StoreDamagedError(f"compaction of the ledger: {file.path} reads back otherwise than it was written")
+    return {"files": [file.to_json()]}
+
+
+@dataclass(frozen=True)
+class RecountTask:
+    """Ledger files some of whose exposures were matched again."""
+
+    key: str
+    storage: Storage
+    files: tuple[DataFile, ...]
+    exposureid: npt.NDArray[np.int64]
+    """Exposures that were matched again, ascending, shape (N,); not all need to be in these files."""
+    counts: npt.NDArray[np.int64]
+    """Their ``nmatched`` and ``norphans``, shape (N, 2)."""
+    commit: int
+    part: str
+
+
+def recount(task: RecountTask) -> dict[str, Any]:
+    """Write one file, with the new counts, of those that hold any of the exposures.
+
+    Returns
+    -------
+    dict
+        ``files``: its manifest row; ``removed``: paths of the files that it replaces.
+    """
+    held = [file for file in task.files if _holds_any(task, file)]
+    rows = read_rows(task.storage, held, EXPOSURES.names)
+    if rows is None:
+        return {"files": [], "removed": []}
+    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    at, known = _find(task, rows["exposureid"].to_numpy())
+    for i, name in enumerate(("nmatched", "norphans")):
+        values = rows[name].to_numpy().copy()
+        values[known] = task.counts[at[known], i]
+        field = rows.schema.get_field_index(name)
+        rows = rows.set_column(field, rows.schema.field(field), pa.array(values, rows.schema.field(field).type))
+    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
+    return {"files": [file.to_json()], "removed": [file.path for file in held]}
+
+
+def _holds_any(task: RecountTask, file: DataFile) -> bool:
+    ids = read_file_rows(task.storage, file, ["exposureid"])["exposureid"].to_numpy()
+    return bool(_find(task, ids)[1].any())
+
+
+def _find(task: RecountTask, exposureid: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Row of each exposure in the task, and whether it is there."""
+    at = np.minimum(np.searchsorted(task.exposureid, exposureid), len(task.exposureid) - 1)
+    return at, task.exposureid[at] == exposureid

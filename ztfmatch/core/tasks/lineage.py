@@ -1,0 +1,176 @@
+"""The lineage of one unit's objects and transients, from the flows that the tiles counted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lineage import NEW, SPLIT, Flows, Generation, Ids, Lineage, add_flows, count_flows, trace
+from ztfmatch.core.kernels.sphere import unit_vectors
+from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.survey import MAX_OBJECTID, Unit, objectid_range
+from ztfmatch.core.tasks.rematch import Freed, read_flows
+from ztfmatch.core.tasks.seeds import ReferenceInput, all_objects
+
+_POSITIONED: Final = ["objectid", "ra", "dec", "refmag"]
+_COLUMNS: Final = [*_POSITIONED, "status"]
+_UNIT: Final = ("field", "rcid", "fid")
+_PLACES: Final = ("ninobjects", "nintransients", "norphaned")
+
+
+@dataclass(frozen=True)
+class LineageTask:
+    """One unit."""
+
+    key: str
+    storage: Storage
+    reference: ReferenceInput
+    """The new one."""
+    objects: tuple[DataFile, ...]
+    """Object files, from before, of the tiles that the unit touches."""
+    transients: tuple[DataFile, ...]
+    """Files of ``transients``, from before, of these tiles."""
+    regrouped: tuple[DataFile, ...]
+    """Files of ``transients`` and ``transientdata`` to be; none where nothing is written."""
+    flows: tuple[str, ...]
+    """What the tiles counted."""
+    radius_arcsec: float
+    commit: int
+    part: str
+    write: bool = True
+    """False only counts."""
+
+
+def trace_unit(task: LineageTask) -> dict[str, Any]:
+    """Write the lineage of a unit.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``unit``; ``kinds``: number of objects by kind, of the old ones, of the new ones for
+        ``new``; ``epochs``: of the old objects; ``moved``: how many of them are not an epoch of a succeeding object;
+        ``transients``: how many are objects now.
+    """
+    before = _generation(_active(task), _of_transients(task, task.transients))
+    after = _generation(all_objects(task.reference), _of_transients(task, task.regrouped))
+    flows = _flows(task, before, after)
+    lineage = trace(before, after, flows, task.radius_arcsec)
+    files = []
+    if task.write and len(lineage.old):
+        files = [write_file(Destination(task.storage, LINEAGE, None, task.commit, task.part), _table(task, lineage))]
+    return {"files": [file.to_json() for file in files], "unit": str(task.reference.unit), **_counts(lineage, flows)}
+
+
+def _active(task: LineageTask) -> pa.Table:
+    rows = read_rows(task.storage, task.objects, _COLUMNS, [objectid_range(task.reference.unit)])
+    return OBJECTS.schema.empty_table() if rows is None else rows.filter(pc.equal(rows["status"], ACTIVE))
+
+
+def _of_transients(task: LineageTask, files: Sequence[DataFile]) -> pa.Table:
+    """Transients of the unit, with the columns of objects."""
+    files = [file for file in files if file.table == TRANSIENTS.name]
+    rows = read_rows(task.storage, files, ["transientid", "ra", "dec", "meanmag", *_UNIT])
+    if rows is None:
+        return OBJECTS.schema.empty_table()
+    unit = task.reference.unit
+    mine = [pc.equal(rows[name], value) for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True)]
+    rows = rows.filter(functools.reduce(pc.and_, mine))
+    return rows.rename_columns(["objectid", "ra", "dec", "refmag", *_UNIT])
+
+
+def _generation(*parts: pa.Table) -> Generation:
+    schema = pa.schema([OBJECTS.schema.field(name) for name in _POSITIONED])
+    rows = pa.concat_tables([part.select(_POSITIONED).cast(schema) for part in parts]).sort_by("objectid")
+    xyz = unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    return Generation(rows["objectid"].to_numpy(), xyz, rows["refmag"].to_numpy().astype(np.float64))
+
+
+def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
+    """Flows of the unit, those to transients too."""
+    counted = [read_flows(task.storage, path) for path in task.flows]
+    flows = add_flows(*(part for part, _ in counted))
+    mine = np.isin(flows.old, before.objectid) | np.isin(flows.new, after.objectid)
+    flows = Flows(**{name: getattr(flows, name)[mine] for name in Flows.__dataclass_fields__})
+    return add_flows(flows, *_to_transients(task, (before, after), [freed for _, freed in counted]))
+
+
+def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], freed: Sequence[Freed]) -> list[Flows]:
+    """Flows of what became a transient's, and the same taken from what is an orphan alone."""
+    before, after = sides
+    files = [file for file in task.regrouped if file.table == TRANSIENTDATA.name]
+    links = read_rows(task.storage, files, TRANSIENTDATA.names)
+    if links is None or not freed:
+        return []
+    exposureid, sourceid, old = (np.concatenate([getattr(part, name) for part in freed]) for name in vars(freed[0]))
+    mine = np.isin(old, before.objectid)
+    parts = pa.table({"exposureid": exposureid[mine], "sourceid": sourceid[mine], "old": old[mine]})
+    pairs = parts.join(links, ["exposureid", "sourceid"], join_type="inner", use_threads=False)
+    pairs = pairs.sort_by([("old", "ascending"), ("transientid", "ascending")])
+    was, now = pairs["old"].to_numpy(), pairs["transientid"].to_numpy()
+    alone = count_flows(was, np.zeros(len(was), np.int64))
+    taken = Flows(alone.old, alone.new, -alone.count)
+    return [count_flows(was, now), taken, _of_nothing(links["transientid"].to_numpy(), now, after)]
+
+
+def _of_nothing(members: Ids, known: Ids, after: Generation) -> Flows:
+    """Flows to transients of what was no epoch and no transient's: all members but those that are known."""
+    ids, members_of = np.unique(members[np.isin(members, after.objectid)], return_counts=True)
+    rest = members_of - np.bincount(np.searchsorted(ids, known), minlength=len(ids))
+    return Flows(np.zeros(len(ids), np.int64), ids, rest)
+
+
+def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
+    return table_from_columns(
+        LINEAGE,
+        {
+            "objectid": pa.array(lineage.old, mask=lineage.old == 0),
+            "newobjectid": pa.array(lineage.new, mask=lineage.new == 0),
+            "kind": pa.DictionaryArray.from_arrays(pa.array(lineage.kind), pa.array(LINEAGE_KINDS)),
+            **dict(zip(_UNIT, _constant(task.reference.unit, len(lineage.old)), strict=True)),
+            "separation": lineage.separation.astype(np.float32),
+            "dmag": lineage.dmag.astype(np.float32),
+            "nshared": lineage.shared.astype(np.int32),
+            "fractionold": lineage.fraction_of_old.astype(np.float32),
+            "fractionnew": lineage.fraction_of_new.astype(np.float32),
+            **{name: pa.array(counts, mask=lineage.old == 0) for name, counts in _places(lineage)},
+            "snapshot": np.full(len(lineage.old), task.commit - 1),
+        },
+    )
+
+
+def _places(lineage: Lineage) -> Iterator[tuple[str, npt.NDArray[np.int32]]]:
+    """Columns that say where the epochs of the old ones are now."""
+    for name, counts in zip(_PLACES, vars(lineage.places).values(), strict=True):
+        yield name, counts.astype(np.int32)
+
+
+def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
+    """Columns that say of which unit rows are."""
+    for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
+        yield np.full(n, value, LINEAGE[name].type.to_pandas_dtype())
+
+
+def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
+    old, new = lineage.old, lineage.new
+    of_objects, to_objects = old <= MAX_OBJECTID, (new > 0) & (new <= MAX_OBJECTID)
+    # Beside its successor an object may have left epochs to a transient: that does not make it two objects.
+    besides = (lineage.kind == SPLIT) & ~to_objects
+    kinds = {
+        name: len(np.unique((new if number == NEW else old)[of_objects & ~besides & (lineage.kind == number)]))
+        for number, name in enumerate(LINEAGE_KINDS)
+    }
+    left = int(flows.count[(flows.old > 0) & (flows.old <= MAX_OBJECTID)].sum())
+    moved = left - int(lineage.shared[of_objects & to_objects].sum())
+    found = len(np.unique(old[~of_objects & to_objects]))
+    return {"kinds": kinds, "epochs": left, "moved": moved, "transients": found}

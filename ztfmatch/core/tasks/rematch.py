@@ -1,0 +1,224 @@
+"""Match stored detections again, to the seeds of new references: one tile and a batch of exposures.
+
+Works from the store alone: what the catalogs measured is in ``detections`` and ``orphans``, to the last bit. The same
+rules decide as in an append, and rows keep every value but the object that they are of.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.io.parquet import (
+    DataFile,
+    Destination,
+    in_ranges,
+    iterate_batches,
+    read_footer,
+    read_row_group,
+    read_rows,
+)
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
+from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
+from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
+from ztfmatch.core.schema.sky import EPOCH, MEASURED
+from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
+from ztfmatch.core.tasks.seedgrids import lay_seeds
+from ztfmatch.core.tasks.seeds import ReferenceInput, seed_positions
+from ztfmatch.core.tasks.staging import keep
+
+BYTES_PER_ROW: Final = 240
+"""Peak memory of a task per row of its exposures; tests compare it with what is measured."""
+
+_BATCH_ROWS: Final = 131_072
+_KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
+"""Columns that a detection keeps, whatever it is matched to."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StoredExposure:
+    """What a task needs to know of an exposure whose detections are stored."""
+
+    exposureid: int
+    unit: Unit
+    rows: int
+    """Stored detections, matched and orphans."""
+    straddles: bool
+    has_reference: bool = True
+
+
+@dataclass(frozen=True)
+class RematchTask:
+    """One tile and a batch of exposures, ordered by unit, then time."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    exposures: tuple[StoredExposure, ...]
+    references: tuple[ReferenceInput, ...]
+    """New references of their units."""
+    files: tuple[DataFile, ...]
+    """Of detections and orphans, of the tile and its neighbours."""
+    links: tuple[DataFile, ...]
+    """Of ``transientdata``, of the same tiles."""
+    radius_arcsec: float
+    commit: int
+    part: str
+    flows: str
+    """Where to write how many detections went from which old object to which new one, and which are set free."""
+    write: bool = True
+    """False only counts."""
+
+
+def rematch_tile(task: RematchTask) -> dict[str, Any]:
+    """Match again, write, count.
+
+    Returns
+    -------
+    dict
+        ``files``: manifest rows; ``kept``: the flows; ``exposureid``, ``matched``, ``orphans``: counts for each
+        exposure that has any.
+    """
+    seeds = lay_seeds(
+        seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
+        task.radius_arcsec,
+    )  # fmt: skip
+    stored = _stored(task)
+    fates = Fates(task.tile, task.exposures, seeds, stored.rows)
+    decide_all(stored, fates)
+    epochs, orphans = fates.epochs(), fates.orphans()
+    was = stored["was"]
+    flows = add_flows(
+        count_flows(was[epochs], fates.objectid[fates.group[epochs]]),
+        count_flows(was[orphans], np.zeros(len(orphans), np.int64)),
+    )
+    kept = [keep(task.storage, task.flows, encode_flows(flows, _freed(stored, fates, orphans)))]
+    files = []
+    if task.write:
+        for number, rows in enumerate(pieces(epochs)):
+            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, rows)))
+        for number, rows in enumerate(pieces(orphans)):
+            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, rows)))
+    return {"files": [file.to_json() for file in files], "kept": kept, **fates.counts()}
+
+
+def _stored(task: RematchTask) -> RowBuffer:
+    """The detections of a task's exposures in its tile and margin, as read.
+
+    ``was`` is the objectid that it is an epoch of, the transientid of a transient's detection, 0 of an orphan alone.
+    """
+    kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
+    buffer = RowBuffer({**kinds, "was": np.int64}, sum(e.rows for e in task.exposures))
+    links = _Links(task)
+    for columns, exposure in _parts(task):
+        was = columns["objectid"] if "objectid" in columns else links.transient_of(exposure, columns["sourceid"])
+        buffer.add({**columns, "was": was}, exposure)
+    return buffer
+
+
+class _Links:
+    """Which orphans of the task's exposures are detections of transients."""
+
+    def __init__(self, task: RematchTask) -> None:
+        rows = read_rows(task.storage, task.links, TRANSIENTDATA.names)
+        columns = numpy_columns(TRANSIENTDATA.schema.empty_table() if rows is None else rows)
+        exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
+        exposure = find_rows(exposures, columns["exposureid"])
+        mine = exposure >= 0
+        self._ids = columns["transientid"][mine]
+        self._rows = build_map(_detection_key(exposure[mine], columns["sourceid"][mine]))
+
+    def transient_of(self, exposure: npt.NDArray[np.int32], sourceid: npt.NDArray[np.int32]) -> Rows:
+        """Transientid of each detection, 0 where it has none."""
+        if not len(self._ids):
+            return np.zeros(len(exposure), np.int64)
+        row = find_rows(self._rows, _detection_key(exposure, sourceid))
+        return np.where(row >= 0, self._ids[row], 0)
+
+
+def _detection_key(exposure: npt.NDArray[Any], sourceid: npt.NDArray[np.int32]) -> Rows:
+    """Number that no other detection has: of the row of its exposure and its sourceid, which is not negative."""
+    return (exposure.astype(np.int64) << 32) + sourceid
+
+
+def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
+    """Rows of the task's exposures in its tile and margin, some at a time, with the row of the exposure of each."""
+    exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
+    units = sorted({exposure.unit for exposure in task.exposures})
+    for file in task.files:
+        rows = _detections if file.table == DETECTIONS.name else _orphans
+        for columns in rows(task.storage, file, units):
+            exposure = find_rows(exposures, columns["exposureid"]).astype(np.int32)
+            keep = exposure >= 0
+            if file.tile != task.tile:  # its own have a seed in it, or lie in it themselves
+                keep &= in_tile_or_margin(fine_pixels(columns["ra"], columns["dec"]), task.tile)
+            if keep.all():
+                yield columns, exposure
+            else:
+                yield {name: values[keep] for name, values in columns.items()}, exposure[keep]
+
+
+def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:
+    """Detections of some units in a file, row group by row group."""
+    ranges = [objectid_range(unit) for unit in units]
+    footer = read_footer(storage, file)
+    for number, group in enumerate(footer.groups):
+        if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):
+            columns = numpy_columns(read_row_group(storage, file, footer, number, DETECTIONS.names))
+            mine = in_ranges(columns["objectid"], ranges)
+            yield columns if mine.all() else {name: values[mine] for name, values in columns.items()}
+
+
+def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:  # noqa: ARG001
+    """Orphans of a file, some at a time."""
+    for batch in iterate_batches(storage, file, list(_KEPT), _BATCH_ROWS):
+        yield numpy_columns(batch)
+
+
+def _to(task: RematchTask, table: Table, number: int) -> Destination:
+    return Destination(task.storage, table, task.tile, task.commit, f"{task.part}-{number:04d}")
+
+
+@dataclass(frozen=True)
+class Freed:
+    """Detections that were an object's or a transient's and are orphans now, shape (N,)."""
+
+    exposureid: Rows
+    sourceid: npt.NDArray[np.int32]
+    old: Rows
+    """What they were of."""
+
+
+def _freed(stored: RowBuffer, fates: Fates, orphans: Rows) -> Freed:
+    rows = orphans[stored["was"][orphans] > 0]
+    return Freed(stored["exposureid"][rows], fates.sourceid[rows], stored["was"][rows])
+
+
+def encode_flows(flows: Flows, freed: Freed) -> bytes:
+    """Bytes of a file of flows."""
+    sink = io.BytesIO()
+    parts = {f"{type(part).__name__}.{name}": getattr(part, name) for part in (flows, freed) for name in vars(part)}
+    np.savez(sink, **parts)
+    return sink.getvalue()
+
+
+def read_flows(storage: Storage, path: str) -> tuple[Flows, Freed]:
+    """What a task counted, and what it set free."""
+    with np.load(io.BytesIO(storage.read(path))) as arrays:
+        return Flows(**_of(Flows, arrays)), Freed(**_of(Freed, arrays))
+
+
+def _of(kind: type[Flows | Freed], arrays: Any) -> dict[str, Any]:
+    return {name: arrays[f"{kind.__name__}.{name}"] for name in kind.__dataclass_fields__}

@@ -1,0 +1,75 @@
+"""Keep what finished tasks returned until the commit, so that a rerun repeats none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.records import decode, encode
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.tasks.heap import keep_freed_memory
+
+
+class Task(Protocol):
+    """What a runner needs to know of a task: picklable, with a name unique in its operation."""
+
+    @property
+    def key(self) -> str:
+        """Name of the task, fit for a file name and for an error message."""
+        ...
+
+
+Function = Callable[[Any], dict[str, Any]]
+"""A task function: top-level, idempotent, plain values out."""
+
+
+def run_staged(function: Function, task: Task, storage: Storage | None, operation_id: str) -> dict[str, Any]:
+    """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
+
+    Without storage (an operation that writes nothing) nothing is staged. What is staged counts only if it is whole,
+    and if the files that it names (``files``, ``outputs``, and those that :func:`keep` wrote, ``kept``) have the bytes
+    that were written: a power cut may have taken some.
+    """
+    keep_freed_memory()
+    if storage is None:
+        return function(task)
+    path = paths.staged_result(operation_id, task.key)
+    staged = _staged(storage, path)
+    if staged is not None:
+        return staged
+    result = function(task)
+    storage.put(path, encode(result))
+    return result
+
+
+def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
+    try:
+        staged: dict[str, Any] = decode(storage.read(path))
+        written = [file for name in ("files", "outputs", "kept") for file in staged.get(name, ())]
+        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in written)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return staged if whole else None
+
+
+def _as_written(storage: Storage, path: str, sha256: str) -> bool:
+    return _sha256(storage.read(path)) == sha256
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content, usedforsecurity=False).hexdigest()
+
+
+def keep(storage: Storage, path: str, content: bytes) -> dict[str, str]:
+    """Leave a file for other tasks of the operation; what is returned belongs to the result's ``kept``."""
+    storage.put(path, content)
+    return {"path": path, "sha256": _sha256(content)}
+
+
+def clear(storage: Storage, operation_id: str) -> None:
+    """Forget what is staged for an operation that has been committed; if that fails, a vacuum does it later."""
+    with contextlib.suppress(OSError):
+        storage.delete([path for path, _ in storage.list(paths.staging_of(operation_id))])

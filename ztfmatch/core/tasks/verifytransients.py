@@ -1,0 +1,156 @@
+"""Prove what is stored of the transients of one tile, from the stored orphans alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.io.parquet import DataFile, iterate_batches, read_rows
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, lonlats_of, unit_vectors
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.core.kernels.transients import most_frequent
+from ztfmatch.core.schema import TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema.sky import NO_REFERENCE
+from ztfmatch.core.survey import transientid_of
+
+_UNIT = ("field", "rcid", "fid")
+_BATCH_ROWS = 262_144
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TransientFiles:
+    """Where the transients of a tile are."""
+
+    storage: Storage
+    tile: Tile
+    transients: tuple[DataFile, ...]
+    links: tuple[DataFile, ...]
+    """Of the tile."""
+    links_near: tuple[DataFile, ...]
+    """Of its neighbours: no detection may be in both."""
+    orphans: tuple[DataFile, ...]
+    """Of the tile and its neighbours."""
+    radius_arcsec: float
+
+
+def wrong_transients(files: TransientFiles) -> tuple[Mask, Callable[[int], str]]:
+    """Transients that are not what their detections say.
+
+    Each must have two detections or more, all of them orphans of its unit, of different exposures, in no other
+    transient, and within the radius of the one that it is named after; its place is their mean, in the tile, and it is
+    beside the object that most of them lost to.
+
+    Returns
+    -------
+    wrong : bool ndarray, shape (N,)
+        For each transient of the tile, and for each link without one.
+    describe : callable
+        What is wrong with a row.
+    """
+    rows = _read(files.storage, files.transients, TRANSIENTS.names)
+    links = _read(files.storage, files.links, TRANSIENTDATA.names)
+    ids = rows["transientid"]
+    known = np.isin(links["transientid"], ids)
+    stray = links["transientid"][~known]
+    links = {name: values[known] for name, values in links.items()}
+    place = np.searchsorted(ids, links["transientid"])
+    wrong = np.bincount(place, minlength=len(ids)) != rows["nobs"]
+    wrong |= rows["nobs"] < 2
+    wrong[place[_bad_links(files, rows, links, place)]] = True
+    wrong |= ~in_tile(fine_pixels(rows["ra"], rows["dec"]), files.tile)
+    every = np.concatenate([ids, stray])
+    return np.concatenate([wrong, np.ones(len(stray), bool)]), lambda i: f"transient {every[i]}"
+
+
+def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.NDArray[np.int64]) -> Mask:
+    """Links whose detection is not as it must be, or whose transient is not where its detections are."""
+    n = len(place)
+    near = _read(files.storage, files.links_near, TRANSIENTDATA.names)
+    orphans = _orphans(files, links["exposureid"])
+    at, found = _find(orphans, links)
+    bad = ~found | _repeated(links["exposureid"], links["sourceid"]) | _repeated(place, links["exposureid"])
+    bad |= _find(near, links)[1]
+    if not n or not found.any():
+        return np.ones(n, bool)
+    for name in _UNIT:
+        bad |= orphans[name][at] != rows[name][place]
+    xyz = unit_vectors(orphans["ra"][at], orphans["dec"][at])
+    named = np.flatnonzero(_keys(links) == links["transientid"])
+    founder = np.full(len(rows["ra"]), -1)
+    founder[place[named]] = named
+    bad |= founder[place] < 0
+    apart = ((xyz - xyz[founder[place]]) ** 2).sum(axis=1)
+    bad |= apart > chord2_of_arcsec(files.radius_arcsec)
+    return np.asarray(bad | ~(_at_mean(rows, xyz, place) & _beside(rows, orphans["nearestid"][at], place))[place])
+
+
+def _at_mean(rows: Arrays, xyz: Floats, place: npt.NDArray[np.int64]) -> Mask:
+    """Whether each transient is at the mean of its detections, to a microarcsecond."""
+    total = np.zeros((len(rows["ra"]), 3))
+    np.add.at(total, place, xyz)
+    ra, dec = lonlats_of(total)
+    off = ((unit_vectors(ra, dec) - unit_vectors(rows["ra"], rows["dec"])) ** 2).sum(axis=1)
+    return np.asarray(off <= chord2_of_arcsec(1e-6))
+
+
+def _beside(rows: Arrays, nearest: npt.NDArray[np.int64], place: npt.NDArray[np.int64]) -> Mask:
+    """Whether each transient names the object that most of its detections lost to, and how many did."""
+    beside, lost = most_frequent(place, nearest, len(rows["ra"]))
+    return np.asarray((rows["besideid"] == beside) & (rows["nbeside"] == lost))
+
+
+def _read(storage: Storage, files: Sequence[DataFile], columns: Sequence[str]) -> Arrays:
+    table = TRANSIENTS if "nobs" in columns else TRANSIENTDATA
+    rows = read_rows(storage, files, columns)
+    return _numpy(table.schema.empty_table() if rows is None else rows.sort_by("transientid"), "besideid")
+
+
+def _numpy(rows: pa.Table | pa.RecordBatch, nullable: str) -> Arrays:
+    """Columns as arrays, one of them, where it is there, with 0 for null."""
+    columns = numpy_columns(rows.select([name for name in rows.schema.names if name != nullable]))
+    return columns | ({nullable: rows[nullable].fill_null(0).to_numpy()} if nullable in rows.schema.names else {})
+
+
+def _orphans(files: TransientFiles, exposureid: npt.NDArray[np.int64]) -> Arrays:
+    """Orphans of some exposures, but those that wait for a reference."""
+    names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *_UNIT]
+    wanted = np.unique(exposureid)
+    parts: list[Arrays] = []
+    for file in files.orphans:
+        for batch in iterate_batches(files.storage, file, [*names, "reason"], _BATCH_ROWS):
+            columns = _numpy(batch.filter(pc.not_equal(batch["reason"], NO_REFERENCE)).select(names), "nearestid")
+            keep = np.isin(columns["exposureid"], wanted)
+            parts.append({name: values[keep] for name, values in columns.items()})
+    none = {name: np.zeros(0, np.float64 if name in ("ra", "dec") else np.int64) for name in names}
+    return {name: np.concatenate([none[name], *(part[name] for part in parts)]) for name in names}
+
+
+def _find(among: Arrays, links: Arrays) -> tuple[npt.NDArray[np.int64], Mask]:
+    """Row of each link's detection, and whether it is there."""
+    keys, wanted = (_keys(part) for part in (among, links))
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    order = np.argsort(keys)
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return at, keys[at] == wanted
+
+
+def _keys(part: Arrays) -> npt.NDArray[np.int64]:
+    """One number for each detection: the name of the transient that it would found."""
+    return np.asarray(transientid_of(part["exposureid"], part["sourceid"].astype(np.int64)))
+
+
+def _repeated(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
+    """Rows whose pair of values another row has too."""
+    _, inverse, counts = np.unique(np.stack([first, second]), axis=1, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse.ravel()] > 1)

@@ -1,0 +1,89 @@
+"""The schema as documentation: every table and column, printed from its declaration."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.schema import TABLES, Column, Table
+from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASE_TABLES
+
+
+def tables(name: str | None = None) -> list[Table]:
+    """All tables of a store, or one of them, or of a release.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such table.
+    """
+    if name is None:
+        return list(TABLES.values())
+    known = TABLES | RELEASE_TABLES
+    if name not in known:
+        raise ConfigError(
+            f"no table {name!r}; there are: {', '.join(TABLES)}; of releases: {', '.join(RELEASE_TABLES)}"
+        )
+    return [_unfolded(known[name])]
+
+
+def _unfolded(table: Table) -> Table:
+    """A table whose nested columns are listed one by one."""
+    parts = tuple(replace(part, name=f"{LIGHTCURVE_COLUMN}.{part.name}") for part in LIGHTCURVE)
+    columns = [(column, *parts) if column.name == LIGHTCURVE_COLUMN else (column,) for column in table.columns]
+    return replace(table, columns=tuple(itertools.chain.from_iterable(columns)))
+
+
+def type_text(column: Column) -> str:
+    """Arrow type of a column, with a question mark where it may be null."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_struct(kind):
+        kind = "struct of lists"
+    return f"{kind}{'?' if column.nullable else ''}"
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """A table as plain values."""
+    columns = [
+        {
+            "name": column.name,
+            "type": type_text(column).rstrip("?"),
+            "nullable": column.nullable,
+            "unit": column.unit,
+            "description": column.description,
+            "source": column.source,
+        }
+        for column in table.columns
+    ]
+    return {
+        "table": table.name,
+        "description": table.description,
+        "sorted_by": list(table.sorted_by),
+        "columns": columns,
+    }
+
+
+def as_markdown(table: Table) -> str:
+    """A table as a Markdown section; a question mark after a type means that it may be null."""
+    rows = [
+        f"| {c.name} | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |"
+        for c in table.columns
+    ]
+    head = ["| column | type | unit | description | source |", "|---|---|---|---|---|"]
+    return "\n".join(
+        [
+            f"## {table.name}\n",
+            f"{table.description} Sorted by {', '.join(table.sorted_by)}.\n",
+            *head,
+            *rows,
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,5 +1,0 @@
-"""Pure arrays in, arrays out: sphere, tiling, crossmatch, rows, calibration, statistics. No files, no Dask."""
-
-from ztfmatch import kernelcache
-
-kernelcache.choose_cache()

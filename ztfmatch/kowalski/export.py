@@ -1,0 +1,255 @@
+"""Export a snapshot, or what changed since another, as files that Kowalski's MongoDB takes in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import ztfmatch
+from ztfmatch.core.errors import ConfigError, SnapshotNotFoundError
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.common import OperationId, Stopwatch
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import CORRECTIONS
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
+from ztfmatch.kowalski.manifest import (
+    MANIFEST,
+    Cursor,
+    Manifest,
+    Span,
+    check_cursor,
+    is_name,
+    read_cursor,
+    read_manifest,
+)
+from ztfmatch.kowalski.plan import Request, plan_export, projected_bytes
+from ztfmatch.kowalski.schema import ACTIONS, COLLECTIONS
+from ztfmatch.kowalski.tasks.scope import Scope, json_text
+from ztfmatch.kowalski.tasks.sources import SourcesTask
+
+_OFFER: Final = "Make a full export (--full), into an empty collection"
+
+
+@dataclass(frozen=True)
+class KowalskiConfig:
+    """What to export, and how.
+
+    Parameters
+    ----------
+    since : int, optional
+        Export what changed since this snapshot; else all.
+    cursor : Path, optional
+        File that says since which snapshot, and is moved when the export is complete; where there is none yet, or with
+        ``full``, all is exported.
+    full : bool
+        Export all, whatever the cursor says.
+    scope : Scope
+        Limits by field, filter, program and quality.
+    whole : bool
+        Write objects with new epochs as whole documents, which mongoimport takes, not as updates.
+    form : LinesForm
+        Compression, and documents of a file.
+    """
+
+    since: int | None = None
+    cursor: Path | None = None
+    full: bool = False
+    scope: Scope = field(default_factory=Scope)
+    whole: bool = False
+    form: LinesForm = field(default_factory=LinesForm)
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.since is not None and (self.cursor is not None or self.full):
+            raise ConfigError("--since says where to go on from, as --cursor and --full do: give one of them")
+        if self.form.compression not in SUFFIXES:
+            raise ConfigError(f"compression {self.form.compression!r} is none of {', '.join(SUFFIXES)}")
+        if self.form.documents < 1:
+            raise ConfigError(f"documents per file {self.form.documents} must be at least 1")
+
+
+@dataclass(frozen=True)
+class KowalskiReport:
+    """What an export wrote."""
+
+    store: str
+    export: str
+    """Where it is."""
+    since: int | None
+    snapshot: int
+    written: bool
+    """False if it was there already, or nothing was committed since."""
+    counts: dict[str, dict[str, int]]
+    """Documents by collection and action."""
+    epochs: int
+    files: int
+    bytes: int
+    unfinished: list[str]
+    """Exports beside it that were interrupted and that this one did not go on with, since snapshots came between."""
+    seconds: float
+    private_corrections: dict[str, str]
+    """Sets of corrections in the store that epochs of programs which are not exported went into, and of which."""
+
+
+def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runner: Runner) -> KowalskiReport:
+    """Write an export into a directory of its own below ``output``; its manifest comes last.
+
+    Raises
+    ------
+    ConfigError
+        If the cursor is another store's or of another scope, or another export is in its place. Nothing is written.
+    SnapshotNotFoundError
+        If the snapshot to go on from was vacuumed, or is newer than the store's newest.
+    JobFailedError
+        If a task failed after its retries; the cursor stays, a rerun resumes.
+    """
+    watch = Stopwatch()
+    config.validate()
+    after = open_snapshot(storage)
+    _require_directory(config.cursor, output)
+    scope = config.scope.to_json()
+    since = _since(after, config, scope)
+    span = Span(after.commit.store, since, after.number, scope, config.whole)
+    place = Storage.at(f"{output.rstrip('/')}/{span.name}")
+    if since == after.number:
+        none = Manifest(span, after.commit.time, ztfmatch.__version__, "", ())
+        return _report(after, place, none, False, watch, config.scope)
+    manifest = read_manifest(place)
+    written = manifest is None
+    if manifest is None:
+        before = None if since is None else _open_before(storage, since)
+        manifest = _run(Request(before, after, place, config.scope, config.form, config.whole), span, runner)
+    _require_same(place, manifest, span, config.form.compression)
+    if config.cursor is not None:
+        Cursor(span.store, span.snapshot, _digest_of(after), scope).write(config.cursor)
+    return _report(after, place, manifest, written, watch, config.scope)
+
+
+def _require_directory(cursor: Path | None, output: str) -> None:
+    """A cursor beside the exports may be the first thing there; elsewhere a wrong path is told before the work."""
+    parent = None if cursor is None else cursor.absolute().parent
+    if parent is not None and not parent.is_dir() and parent != Path(output).absolute():
+        raise ConfigError(f"the directory of the cursor {cursor} does not exist")
+
+
+def _since(after: SnapshotFiles, config: KowalskiConfig, scope: dict[str, Any]) -> int | None:
+    """Number of the snapshot to go on from."""
+    cursor = None if config.cursor is None else read_cursor(config.cursor)
+    if cursor is None or config.cursor is None or config.full:
+        return config.since
+    check_cursor(config.cursor, cursor, after.commit.store, after.storage.root, scope)
+    if _digest_of(_open_before(after.storage, cursor.snapshot)) != cursor.commit:
+        raise ConfigError(
+            f"{config.cursor}: snapshot {cursor.snapshot} of {after.storage.root} is not the one that was exported: "
+            f"the store was brought back from an older copy. {_OFFER}"
+        )
+    return cursor.snapshot
+
+
+def _digest_of(snapshot: SnapshotFiles) -> str:
+    return short_digest(snapshot.storage.read(paths.commit(snapshot.number)))
+
+
+def _open_before(storage: Storage, number: int) -> SnapshotFiles:
+    """The snapshot to go on from, with an offer where it is gone."""
+    try:
+        return open_snapshot(storage, number)
+    except SnapshotNotFoundError as error:
+        raise SnapshotNotFoundError(f"{error}, so that what changed since then cannot be told. {_OFFER}") from None
+
+
+def _require_same(place: Storage, manifest: Manifest, span: Span, compression: str) -> None:
+    if (manifest.span, manifest.compression) == (span, compression):
+        return
+    there, asked = (
+        f"{json_text(of.scope)}{', whole' if of.whole else ''}, store {of.store}, {name}"
+        for of, name in ((manifest.span, manifest.compression), (span, compression))
+    )
+    raise ConfigError(f"{place.root} is an export of {there}; asked for {asked}: choose another directory")
+
+
+def _run(request: Request, span: Span, runner: Runner) -> Manifest:
+    """Run all tasks, then write the manifest; what finished tasks wrote is used again by a rerun."""
+    output, files = request.output, []
+    work = plan_export(request)
+    runner.check_memory({task.key: projected_bytes(task) for one in work for task in one.tasks if _is_large(task)})
+    ids = [_operation_id(request, span, one.title) for one in work]
+    for one, operation_id in zip(work, ids, strict=True):
+        results = runner.run(Job(one.title, one.function, one.tasks, operation_id, output))
+        files += [LinesFile(**file) for result in results for file in result["files"]]
+    files.sort(key=lambda file: (ACTIONS.index(file.action), COLLECTIONS.index(file.collection), file.path))
+    manifest = Manifest(
+        span, request.after.commit.time, ztfmatch.__version__, request.form.compression, tuple(files)
+    )  # fmt: skip
+    output.sync([file.path for file in files])
+    output.put(MANIFEST, manifest.encode())
+    for operation_id in ids:
+        clear(output, operation_id)
+    _tidy(output)
+    return manifest
+
+
+def _is_large(task: Any) -> bool:
+    return isinstance(task, SourcesTask)
+
+
+def _operation_id(request: Request, span: Span, title: str) -> str:
+    """The same export in the same form resumes."""
+    inputs = [span.name, span.scope, span.whole, request.form.compression, request.form.documents]
+    return OperationId(f"kowalski {title}", span.snapshot, [span.store, inputs]).value
+
+
+def _tidy(output: Storage) -> None:
+    """Take away the directories in which results were staged, and files that a killed writer left unfinished."""
+    output.delete([entry.path for entry in output.unfinished()])
+    if output.local_root is not None:
+        shutil.rmtree(output.local_root / paths.STAGING, ignore_errors=True)
+
+
+def _unfinished(place: Storage) -> list[str]:
+    """Exports without a manifest beside one in a directory."""
+    if place.local_root is None or not place.local_root.parent.is_dir():
+        return []
+    beside = (path for path in sorted(place.local_root.parent.iterdir()) if is_name(path.name))
+    return [path.name for path in beside if not (path / MANIFEST).exists()]
+
+
+def _report(
+    after: SnapshotFiles, place: Storage, manifest: Manifest, written: bool, watch: Stopwatch, scope: Scope
+) -> KowalskiReport:
+    counts = {name: {action: manifest.count(name, action) for action in ACTIONS} for name in COLLECTIONS}
+    span = manifest.span
+    return KowalskiReport(
+        after.storage.root,
+        place.root,
+        span.since,
+        span.snapshot,
+        written,
+        counts,
+        manifest.epochs,
+        len(manifest.files),
+        manifest.size,
+        _unfinished(place),
+        watch.seconds,
+        _private_corrections(after, scope),
+    )
+
+
+def _private_corrections(after: SnapshotFiles, scope: Scope) -> dict[str, str]:
+    if scope.programs is None:
+        return {}
+    held = read_store_sets(after.storage, after.of_table(CORRECTIONS.name))
+    told = {name: corrections.told_by(scope.programs) for name, corrections in sorted(held.items())}
+    return {name: private for name, private in told.items() if private}

@@ -1,0 +1,1 @@
+"""Kernels of kowalski: arrays in, arrays out."""

@@ -1,0 +1,364 @@
+"""Load exports into Kowalski's MongoDB: in their order, file by file, each of which may be loaded again.
+
+What was loaded is kept beside the documents, so that a load that was stopped goes on with the next file, and an export
+that does not go on from there is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.runner import Progress, no_progress
+from ztfmatch.kowalski.io.jsonlines import LinesFile, read_lines
+from ztfmatch.kowalski.io.mongo import Database
+from ztfmatch.kowalski.manifest import MANIFEST, Manifest, read_manifest
+from ztfmatch.kowalski.schema import EXPOSURES, LINEAGE, REMOVE, SOURCES, UPSERT
+from ztfmatch.kowalski.tasks.scope import json_text
+
+DEFAULT_TAG: Final = "ztfmatch"
+INDEXES: Final = {
+    SOURCES: (
+        (("coordinates.radec_geojson", "2dsphere"), ("_id", 1)),
+        (("field", 1), ("ccd", 1), ("quad", 1)),
+        (("nobs", 1), ("_id", 1)),
+    ),
+    EXPOSURES: ((("expid", 1),),),
+    LINEAGE: ((("old", 1),), (("new", 1),)),
+}
+"""Those of sources and exposures are Kowalski's."""
+
+_BATCH: Final = 500
+"""Most documents of a bulk write."""
+_BATCH_BYTES: Final = 8 << 20
+"""With so many bytes of lines it is written, too."""
+_STATE: Final = "state"
+
+Line = dict[str, Any]
+
+
+def collection_name(collection: str, tag: str) -> str:
+    """Name of a collection, as Kowalski has it: ZTF_sources_20210401."""
+    return f"ZTF_{collection}_{tag}"
+
+
+@dataclass(frozen=True)
+class State:
+    """What the collections of a tag hold."""
+
+    store: str
+    scope: dict[str, Any]
+    snapshot: int | None
+    """The snapshot whose documents they are; None before the first full export is complete."""
+    loading: str | None
+    """Name of the export that is being loaded."""
+    done: int = 0
+    """How many of its files, in the order of its manifest, are in."""
+    manifest: str | None = None
+    """Digest of its manifest: made again with other files, it is loaded from the first."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did."""
+
+    tag: str
+    exports: list[str]
+    """Names of those loaded, in order."""
+    snapshot: int | None
+    """The snapshot whose documents the collections hold now."""
+    documents: int
+    """Upserted, updated and removed."""
+    files: int
+    retries: int
+    """How often a request was repeated that MongoDB failed."""
+    seconds: float
+
+    @property
+    def documents_per_s(self) -> float:
+        """How fast."""
+        return self.documents / max(self.seconds, 1e-3)
+
+
+def load_exports(place: str, database: Database, tag: str, progress: Progress = no_progress) -> LoadReport:
+    """Load all exports of a directory that go on from what is loaded, or its newest full one into empty collections.
+
+    Raises
+    ------
+    ConfigError
+        If there is no export, or none that fits.
+    BadInputError
+        If a file is damaged, or the documents are not those that an export goes on from.
+    StorageError
+        If no MongoDB answers, or it failed too often; a rerun goes on with the file that it failed at.
+    """
+    watch = Stopwatch()
+    if not tag or not tag.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"tag {tag!r}: expected letters, digits, - and _")
+    exports = find_exports(place)
+    database.greet()
+    before = database.retries
+    loader = _Loader(database, tag, progress)
+    names = []
+    while (export := loader.next_of(exports)) is not None:
+        loader.load(export)
+        names.append(export.manifest.span.name)
+    held = None if loader.state is None else loader.state.snapshot
+    return LoadReport(tag, names, held, loader.documents, loader.files, database.retries - before, watch.seconds)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export."""
+
+    storage: Storage
+    manifest: Manifest
+
+
+def find_exports(place: str) -> list[Export]:
+    """Finished exports at a place: itself, or the directories in it; in their order.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    root = Storage.at(place)
+    directories = [path.removesuffix(MANIFEST) for path, _ in root.list("") if path.endswith(MANIFEST)]
+    places = [Storage.at(f"{root.root}/{name}".rstrip("/")) for name in sorted(directories)]
+    exports = [Export(one, manifest) for one in places if (manifest := read_manifest(one)) is not None]
+    if not exports:
+        raise ConfigError(f"{place} holds no finished export of 'ztfmatch export kowalski'")
+    return sorted(exports, key=lambda export: export.manifest.span.name)
+
+
+class _Bar:
+    """Progress of an export, in documents."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self._progress, self._what, self._total, self._done = progress, what, total, 0
+        self.advance(0)
+
+    def advance(self, documents: int) -> None:
+        """Some more are in."""
+        self._done += documents
+        self._progress(self._what, self._done, self._total)
+
+
+class _Loader:
+    """Loads exports into the collections of a tag.
+
+    Attributes
+    ----------
+    state : State or None
+        None where nothing was ever loaded.
+    documents, files : int
+        Done so far.
+    """
+
+    def __init__(self, database: Database, tag: str, progress: Progress) -> None:
+        self._database, self._tag, self._progress = database, tag, progress
+        self._states = collection_name("loads", tag)
+        self.documents = self.files = 0
+        raw = database.attempt("what was loaded", lambda: database.handle[self._states].find_one({"_id": _STATE}))
+        self.state = None if raw is None else _state(raw)
+
+    def next_of(self, exports: Sequence[Export]) -> Export | None:
+        """The export to be loaded now; None if all are."""
+        state = self.state
+        if state is None:
+            return self._first(exports)
+        mine = [export for export in exports if export.manifest.span.store == state.store]
+        if not mine:
+            raise ConfigError(
+                f"{self._named(SOURCES)} holds documents of another store ({state.store}) than "
+                f"{exports[0].storage.root} ({exports[0].manifest.span.store}): choose another --tag"
+            )
+        if state.loading is not None:
+            return self._unfinished(mine, state)
+        return self._following(mine, state)
+
+    def _first(self, exports: Sequence[Export]) -> Export:
+        full = [export for export in exports if export.manifest.span.since is None]
+        if not full:
+            raise ConfigError(
+                f"{self._named(SOURCES)} is empty and {exports[0].storage.root} goes on from snapshot "
+                f"{exports[0].manifest.span.since}: load a full export first"
+            )
+        for name in map(self._named, (SOURCES, EXPOSURES)):
+            if self._database.attempt(name, self._database.handle[name].estimated_document_count):
+                raise ConfigError(
+                    f"{name} has documents that no export brought: a full export needs empty collections, so that none "
+                    "stays that should not; choose another --tag"
+                )
+        newest = [export for export in full if export.manifest.span.name == full[-1].manifest.span.name]
+        if len(newest) > 1:
+            places = ", ".join(export.storage.root for export in newest)
+            raise ConfigError(f"which full export is to be loaded, {places}? Name one of them")
+        return full[-1]
+
+    def _unfinished(self, exports: Sequence[Export], state: State) -> Export:
+        for export in exports:
+            if export.manifest.span.name == state.loading and export.manifest.span.scope == state.scope:
+                return export
+        raise ConfigError(
+            f"{self._named(SOURCES)} is in the middle of export {state.loading}, which is not in "
+            f"{exports[0].storage.root}'s directory: bring it there"
+        )
+
+    def _following(self, exports: Sequence[Export], state: State) -> Export | None:
+        newer = [export for export in exports if export.manifest.span.snapshot > (state.snapshot or 0)]
+        fitting = [
+            export
+            for export in newer
+            if export.manifest.span.since == state.snapshot and export.manifest.span.scope == state.scope
+        ]  # fmt: skip
+        if fitting:
+            return fitting[-1]
+        if newer:
+            raise ConfigError(
+                f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; of the newer "
+                f"exports ({', '.join(e.manifest.span.name for e in newer[:5])}) none goes on from there: export "
+                f"--since {state.snapshot} with the same --filter, or load a full export under another --tag"
+            )
+        self._check_scope(exports, state)
+        return None
+
+    def _check_scope(self, exports: Sequence[Export], state: State) -> None:
+        """Refuse what is of another filter than the documents, and not from before them: it is not in."""
+        others = [export for export in exports if export.manifest.span.scope != state.scope]
+        if len(others) < len(exports):
+            others = [export for export in others if export.manifest.span.snapshot == state.snapshot]
+        if others:
+            span = others[-1].manifest.span
+            raise ConfigError(
+                f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; "
+                f"{others[-1].storage.root} is of {json_text(span.scope)}: load it under another --tag"
+            )
+
+    def load(self, export: Export) -> None:
+        """Load all files of an export that are not in yet, then say that it is."""
+        manifest, span, state = export.manifest, export.manifest.span, self.state
+        digest = short_digest(manifest.encode())
+        if state is None or state.loading is None or state.manifest != digest:
+            held = None if state is None else state.snapshot
+            state = self._keep(State(span.store, span.scope, held, span.name, manifest=digest))
+        self._make_indexes()
+        bar = _Bar(self._progress, f"loading {span.name}", sum(file.documents for file in manifest.files))
+        for done, file in enumerate(manifest.files):
+            if done < state.done:
+                bar.advance(file.documents)
+                continue
+            self._load_file(export.storage, file, bar)
+            state = self._keep(replace(state, done=done + 1))
+        self._keep(State(span.store, span.scope, span.snapshot, None))
+
+    def _keep(self, state: State) -> State:
+        record = {"_id": _STATE, **asdict(state)}
+        collection = self._database.handle[self._states]
+        self._database.attempt(
+            "what was loaded", lambda: collection.replace_one({"_id": _STATE}, record, upsert=True)
+        )  # fmt: skip
+        self.state = state
+        return state
+
+    def _make_indexes(self) -> None:
+        for collection, indexes in INDEXES.items():
+            for keys in indexes:
+                self._database.make_index(self._named(collection), keys)
+
+    def _named(self, collection: str) -> str:
+        return collection_name(collection, self._tag)
+
+    def _load_file(self, storage: Storage, file: LinesFile, bar: _Bar) -> None:
+        loaded = 0
+        for batch in _batches(file, read_lines(storage, file)):
+            self._load_batch(file, batch)
+            loaded += len(batch)
+            bar.advance(len(batch))
+        if loaded != file.documents:
+            raise BadInputError(f"{storage.root}/{file.path} has {loaded} lines; its manifest says {file.documents}")
+        self.documents += loaded
+        self.files += 1
+
+    def _load_batch(self, file: LinesFile, lines: Sequence[Line]) -> None:
+        name = self._named(file.collection)
+        with _documents(file):
+            operations = [operation for line in lines for operation in _operations(file.action, line)]
+        result = self._database.write(file.path, name, operations)
+        if file.action not in (UPSERT, REMOVE) and result.matched_count != len(operations):
+            self._complain_of_missing(file, name, lines)
+
+    def _complain_of_missing(self, file: LinesFile, name: str, lines: Sequence[Line]) -> None:
+        ids = [line["_id"] for line in lines]
+        there = self._database.attempt(
+            name,
+            lambda: {found["_id"] for found in self._database.handle[name].find({"_id": {"$in": ids}}, {"_id": 1})},
+        )
+        missing = [one for one in ids if one not in there]
+        raise BadInputError(
+            f"{file.path}: {name} lacks {len(missing)} of the documents that it updates, for instance "
+            f"{missing[0] if missing else ids[0]}: they were removed by someone else; load a full export under another "
+            "--tag"
+        )
+
+
+def _state(raw: Line) -> State:
+    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"], raw.get("manifest"))
+
+
+@contextlib.contextmanager
+def _documents(file: LinesFile) -> Iterator[None]:
+    """Name the file of a line that is not what its manifest says."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error)[:100]}"
+        raise BadInputError(f"{file.path} has a line that is no {file.action} of {file.collection} ({said})") from error
+
+
+def _batches(file: LinesFile, lines: Iterator[bytes]) -> Iterator[list[Line]]:
+    batch: list[Line] = []
+    size = 0
+    for line in lines:
+        with _documents(file):
+            batch.append(_parsed(line))
+        size += len(line)
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _parsed(line: bytes) -> Line:
+    """A document; only lines with types that JSON lacks take the slow way."""
+    if b'{"$' in line:
+        from bson import json_util
+
+        slow: Line = json_util.loads(line.decode())
+        return slow
+    document: Line = json.loads(line)
+    return document
+
+
+def _operations(action: str, line: Line) -> list[Any]:
+    """What to do for a line; done twice it is as done once."""
+    from pymongo import DeleteOne, ReplaceOne, UpdateOne
+
+    this = {"_id": line["_id"]}
+    if action == UPSERT:
+        return [ReplaceOne(this, line, upsert=True)]
+    if action == REMOVE:
+        return [DeleteOne(this)]
+    epochs = line["push"]["data"]
+    again = {"$pull": {"data": {"uexpid": {"$in": [epoch["uexpid"] for epoch in epochs]}}}}
+    push = {"$push": {"data": {"$each": epochs, "$sort": {"hjd": 1, "uexpid": 1}}}, "$set": line["set"]}
+    return [UpdateOne(this, again), UpdateOne(this, push)]

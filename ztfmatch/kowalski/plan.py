@@ -1,0 +1,256 @@
+"""Divide an export into tasks: one a tile for its objects, some for the ledger and the lineage."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ztfmatch.core.io.merge import ROWS_CARRIED
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.rematchplan import newest_references
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE, OBJECTS
+from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.tasks.staging import Function
+from ztfmatch.kowalski import schema as form
+from ztfmatch.kowalski.changes import LedgerChanges, changed_references, ledger_changes
+from ztfmatch.kowalski.io.jsonlines import MOST_BYTES, LinesForm
+from ztfmatch.kowalski.tasks.exposures import (
+    ExposuresTask,
+    IdsTask,
+    LineageTask,
+    RemovedTask,
+    SnapshotPart,
+    export_exposures,
+    export_ids,
+    export_lineage,
+    export_removed,
+)
+from ztfmatch.kowalski.tasks.scope import Scope
+from ztfmatch.kowalski.tasks.sources import (
+    BYTES_PER_OBJECT,
+    BYTES_PER_ROW_CARRIED,
+    BYTES_PER_ROW_IN_FLIGHT,
+    ROWS_IN_FLIGHT,
+    Changes,
+    SourcesTask,
+    export_sources,
+)
+
+_ROWS_PER_TASK: Final = 200_000
+"""Of the ledger or the lineage."""
+_IDS_PER_TASK: Final = 100_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be exported, and how."""
+
+    before: SnapshotFiles | None
+    """None for all of ``after``."""
+    after: SnapshotFiles
+    output: Storage
+    scope: Scope
+    form: LinesForm
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tasks of one kind."""
+
+    title: str
+    function: Function
+    tasks: Sequence[Any]
+
+
+def plan_export(request: Request) -> list[Work]:
+    """All tasks, in order."""
+    if request.before is None:
+        return _full(request)
+    return _increment(request, request.before)
+
+
+def projected_bytes(task: SourcesTask) -> int:
+    """Peak memory of the worker that runs the task."""
+    objects = sum(file.rows for file in task.objects)
+    rows = sum(file.rows for file in task.detections)
+    curves = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT) + BYTES_PER_ROW_CARRIED * min(rows, ROWS_CARRIED)
+    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + curves + MOST_BYTES
+
+
+def _full(request: Request) -> list[Work]:
+    after = request.after
+    tiles = after.tiles_with(DETECTIONS.name)
+    exposures = tuple(after.of_table(EXPOSURES.name))
+    return [
+        Work("exposures", export_exposures, _exposures(request, None)),
+        Work("lineage", export_lineage, _lineage(request, after.of_table(LINEAGE.name), form.UPSERT)),
+        Work("lightcurves", export_sources, [_sources(request, tile, exposures, None) for tile in tiles]),
+    ]
+
+
+def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
+    after = request.after
+    ledger = ledger_changes(before, after, request.scope)
+    whole = {
+        unit
+        for unit in changed_references(before, after) | ledger.units_with_removed
+        if _may_hold(request.scope, unit)
+    }  # fmt: skip
+    changes = _changes_by_tile(after, ledger, whole)
+    exposures = tuple(after.of_table(EXPOSURES.name))
+    gone = [
+        IdsTask(f"{number:06d}", request.output, form.EXPOSURES, ids, request.form)
+        for number, ids in enumerate(_runs(ledger.gone, _IDS_PER_TASK))
+    ]
+    links = [file for file in before.files.not_in(after.files) if file.table == LINEAGE.name]
+    new_links = [file for file in after.files.not_in(before.files) if file.table == LINEAGE.name]
+    return [
+        Work("removed exposures", export_ids, gone),
+        Work("removed lightcurves", export_removed, _removed(request, before, whole)),
+        Work("removed lineage", export_lineage, _lineage(request, links, form.REMOVE)),
+        Work("exposures", export_exposures, _exposures(request, ledger.documents)),
+        Work("lineage", export_lineage, _lineage(request, new_links, form.UPSERT)),
+        Work("lightcurves", export_sources, [_sources(request, tile, exposures, of) for tile, of in changes.items()]),
+    ]
+
+
+def _may_hold(scope: Scope, unit: Unit) -> bool:
+    return (scope.fields is None or unit.field in scope.fields) and (scope.filters is None or unit.fid in scope.filters)
+
+
+def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Unit]) -> dict[Tile, Changes]:
+    """What changed in each tile that has detections and is touched, in order of the sky."""
+    new: dict[Tile, list[int]] = {}
+    changed: dict[Tile, list[int]] = {}
+    units: dict[Tile, set[Unit]] = {}
+    touched: dict[Tile, set[Unit]] = {}
+    for rows, into in ((ledger.new, new), (ledger.changed, changed)):
+        for row in rows:
+            for tile in _tiles(after, row):
+                into.setdefault(tile, []).append(row["exposureid"])
+                touched.setdefault(tile, set()).add(unit_of(row))
+    references = newest_references(after)
+    for unit in whole & references.keys():
+        for tile in _tiles(after, references[unit]):
+            units.setdefault(tile, set()).add(unit)
+            touched.setdefault(tile, set()).add(unit)
+    return {
+        tile: Changes(
+            tuple(sorted(new.get(tile, ()))),
+            tuple(sorted(changed.get(tile, ()))),
+            tuple(sorted(units.get(tile, ()))),
+            tuple(sorted(touched[tile])),
+        )
+        for tile in after.tiles_with(DETECTIONS.name)
+        if tile in touched
+    }
+
+
+def _tiles(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
+    return [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
+
+
+def _sources(request: Request, tile: Tile, exposures: tuple[DataFile, ...], changes: Changes | None) -> SourcesTask:
+    after = request.after
+    detections = after.of_tile(DETECTIONS.name, tile)
+    if changes is not None:
+        ranges = [objectid_range(unit) for unit in changes.touched]
+        detections = [file for file in detections if file.holds_id(ranges)]
+    return SourcesTask(
+        f"sources-N{tile.order}-{tile.npix}",
+        after.storage,
+        request.output,
+        tile,
+        tuple(after.of_tile(OBJECTS.name, tile)),
+        tuple(detections),
+        exposures,
+        request.scope,
+        request.form,
+        changes,
+        request.whole,
+    )
+
+
+def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[RemovedTask]:
+    """One task for each tile of the older snapshot in which units have objects."""
+    by_tile: dict[Tile, set[Unit]] = {}
+    references = newest_references(before)
+    for unit in units & references.keys():
+        for tile in _tiles(before, references[unit]):
+            by_tile.setdefault(tile, set()).add(unit)
+    parts = _parts(request.after)
+    return [
+        RemovedTask(
+            f"N{part.tile.order:02d}-{part.tile.npix:08d}",
+            before.storage,
+            request.output,
+            part.tile,
+            tuple(sorted(by_tile[part.tile])),
+            part,
+            tuple(parts[_overlapping(parts, part.tile)]),
+            request.scope,
+            request.form,
+        )
+        for part in _parts(before)
+        if part.tile in by_tile
+    ]
+
+
+def _parts(snapshot: SnapshotFiles) -> list[SnapshotPart]:
+    """What a snapshot has of each tile with detections, in order of the sky."""
+    exposures = tuple(snapshot.of_table(EXPOSURES.name))
+    return [
+        SnapshotPart(tile, tuple(snapshot.of_tile(DETECTIONS.name, tile)), exposures)
+        for tile in snapshot.tiles_with(DETECTIONS.name)
+    ]
+
+
+def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
+    """Those that overlap a tile of another snapshot: the tile itself, its descendants or its ancestor."""
+    low, high = tile.fine_range
+    first = bisect.bisect_right(parts, low, key=lambda part: part.tile.fine_range[1])
+    return slice(first, bisect.bisect_left(parts, high, key=lambda part: part.tile.fine_range[0]))
+
+
+def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
+    after = request.after
+    files = [file for file in after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
+    return [
+        ExposuresTask(f"{number:06d}", after.storage, request.output, part, request.scope, request.form, ids)
+        for number, part in enumerate(_files(files))
+    ]
+
+
+def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
+    return file.holds_id([(ids[0], ids[-1])]) if ids else False
+
+
+def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[LineageTask]:
+    storage = request.after.storage
+    return [
+        LineageTask(f"{number:06d}", storage, request.output, part, request.scope, request.form, action)
+        for number, part in enumerate(_files(files))
+    ]
+
+
+def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
+    """Runs of files with at most so many rows, unless one alone has more."""
+    run: list[DataFile] = []
+    for file in sorted(files, key=lambda file: file.path):
+        if run and sum(one.rows for one in run) + file.rows > _ROWS_PER_TASK:
+            yield tuple(run)
+            run = []
+        run.append(file)
+    if run:
+        yield tuple(run)
+
+
+def _runs(ids: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
+    return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))

@@ -1,0 +1,1 @@
+"""Tasks of kowalski: plain functions of one tile's or file's inputs."""

@@ -1,0 +1,256 @@
+"""Documents of exposures and of lineage, and the numbers of documents that are no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.parquet import DataFile, in_ranges, iterate_batches, read_footer, read_row_group
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
+from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, RowsBuilder, binary_text
+from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, source_ids
+from ztfmatch.kowalski.kernels.jsontext import NO_ROWS, Rows, write_documents
+from ztfmatch.kowalski.schema import (
+    EXPOSURE_BYTES,
+    EXPOSURE_COLUMNS,
+    EXPOSURE_FLOATS,
+    EXPOSURE_INTEGERS,
+    EXPOSURES,
+    LINEAGE,
+    REMOVE,
+    SCOPE_COLUMNS,
+    SOURCE_DECIMALS,
+    SOURCES,
+    UPSERT,
+)
+from ztfmatch.kowalski.tasks.scope import Scope
+from ztfmatch.kowalski.tasks.sources import Exposures
+
+_BATCH_ROWS: Final = 10_000
+_LINKED: Final = {"old": "objectid", "new": "newobjectid"}
+_OF_LINKS: Final = ("separation", "dmag", "nshared", "fractionold", "fractionnew")
+_LINEAGE_COLUMNS: Final = (*_LINKED.values(), "kind", "field", "fid", *_OF_LINKS)
+_OF_DETECTIONS: Final = ("nshared", "fractionold", "fractionnew")
+"""Columns of the lineage that count detections of all programs."""
+
+
+def _write_lines(writer: LinesWriter, documents: Rows) -> None:
+    count = documents.cells.shape[1]
+    writer.add(write_documents(documents, NO_ROWS, np.zeros(count + 1, np.int64)), count)
+
+
+@dataclass(frozen=True)
+class ExposuresTask:
+    """Some files of the ledger."""
+
+    key: str
+    storage: Storage
+    output: Storage
+    files: tuple[DataFile, ...]
+    scope: Scope
+    form: LinesForm
+    ids: tuple[int, ...] | None = None
+    """Exposures to write; None for all."""
+
+
+def export_exposures(task: ExposuresTask) -> dict[str, Any]:
+    """Write documents of exposures in the scope; return ``files``."""
+    writer = LinesWriter(task.output, EXPOSURES, UPSERT, task.key, task.form)
+    wanted = None if task.ids is None else np.array(task.ids, np.int64)
+    names = list(dict.fromkeys([*EXPOSURE_COLUMNS, *SCOPE_COLUMNS]))
+    for file in task.files:
+        for batch in iterate_batches(task.storage, file, names, _BATCH_ROWS):
+            rows = pa.Table.from_batches([batch])
+            keep = task.scope.mask(rows)
+            if wanted is not None:
+                keep &= np.isin(rows["exposureid"].to_numpy(), wanted)
+            if keep.any():
+                _write_lines(writer, _exposure_rows(rows.filter(pa.array(keep))))
+    return {"files": [file.to_json() for file in writer.close()]}
+
+
+def ids_of_exposures(ledger: pa.Table) -> Ids:
+    """``_id`` of exposures by rows of the ledger."""
+    numbers = {name: ledger[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")}
+    expid = ledger["expid"].fill_null(NO_EXPID).to_numpy()
+    return exposure_ids(ledger["exposureid"].to_numpy(), **numbers, expid=expid)
+
+
+def _exposure_rows(ledger: pa.Table) -> Rows:
+    field, rcid, fid = (ledger[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
+    rows = RowsBuilder()
+    rows.integers("_id", ids_of_exposures(ledger))
+    rows.integers("expid", expids(ledger["exposureid"].to_numpy(), ledger["expid"].fill_null(NO_EXPID).to_numpy()))
+    for one in EXPOSURE_FLOATS:
+        column = ledger[one.column].fill_null(DEFAULT_EXPTIME_S) if one.column == "exptime" else ledger[one.column]
+        values = column.to_numpy().astype(np.float64)
+        rows.exact(one.name, values.astype(np.float32).astype(np.float64) if one.single else values)
+    for one in EXPOSURE_INTEGERS:
+        column = ledger[one.column]
+        if one.otherwise is not None:
+            column = pc.coalesce(column.cast(pa.int64()), ledger[one.otherwise])
+        rows.integers(one.name, column.fill_null(0).to_numpy(), column.is_null().to_numpy())
+    for one in EXPOSURE_BYTES:
+        rows.ready(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
+    units = [Unit(*unit) for unit in zip(field.tolist(), rcid.tolist(), fid.tolist(), strict=True)]
+    rows.ready("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
+    for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
+        rows.integers(name, values)
+    rows.integers("rc", rcid)
+    return rows.documents("}\n", "")
+
+
+@dataclass(frozen=True)
+class RemovedTask:
+    """Objects of some units in a tile of the older snapshot."""
+
+    key: str
+    storage: Storage
+    output: Storage
+    tile: Tile
+    units: tuple[Unit, ...]
+    before: SnapshotPart
+    after: tuple[SnapshotPart, ...]
+    """Of the tiles of the newer snapshot that cover it."""
+    scope: Scope
+    form: LinesForm
+
+
+@dataclass(frozen=True)
+class SnapshotPart:
+    """What a snapshot has of a tile."""
+
+    tile: Tile
+    detections: tuple[DataFile, ...]
+    exposures: tuple[DataFile, ...]
+
+
+def export_removed(task: RemovedTask) -> dict[str, Any]:
+    """Write the numbers of objects that had a document in the older snapshot and have none in the newer."""
+    gone = _with_document(task, task.before)
+    for part in task.after:
+        gone = np.setdiff1d(gone, _with_document(task, part), assume_unique=True)
+    writer = LinesWriter(task.output, SOURCES, REMOVE, task.key, task.form)
+    _write_ids(writer, source_ids(gone))
+    return {"files": [file.to_json() for file in writer.close()]}
+
+
+def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
+    """Objects of the units with an epoch in the scope, ascending."""
+    ranges = [objectid_range(unit) for unit in task.units]
+    exposures = Exposures(task.storage, part.exposures, part.tile, task.scope)
+    found = [np.zeros(0, np.int64)]
+    for file in part.detections:
+        footer = read_footer(task.storage, file)
+        for number, group in enumerate(footer.groups):
+            if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):
+                rows = read_row_group(task.storage, file, footer, number, ["objectid", "exposureid"])
+                ids, exposureid = rows["objectid"].to_numpy(), rows["exposureid"].to_numpy()
+                mine = in_ranges(ids, ranges)
+                mine[mine] = exposures.exported[exposures.rows_of(exposureid[mine])]
+                found.append(np.unique(ids[mine]))
+    return np.unique(np.concatenate(found))
+
+
+@dataclass(frozen=True)
+class IdsTask:
+    """Documents of a collection to be removed."""
+
+    key: str
+    output: Storage
+    collection: str
+    ids: tuple[int, ...]
+    form: LinesForm
+
+
+def export_ids(task: IdsTask) -> dict[str, Any]:
+    """Write the numbers of documents to be removed; return ``files``."""
+    writer = LinesWriter(task.output, task.collection, REMOVE, task.key, task.form)
+    _write_ids(writer, np.array(task.ids, np.int64))
+    return {"files": [file.to_json() for file in writer.close()]}
+
+
+def _write_ids(writer: LinesWriter, ids: Ids) -> None:
+    for start in range(0, len(ids), _BATCH_ROWS):
+        rows = RowsBuilder()
+        rows.integers("_id", ids[start : start + _BATCH_ROWS])
+        _write_lines(writer, rows.documents("}\n", ""))
+
+
+@dataclass(frozen=True)
+class LineageTask:
+    """Some files of the lineage."""
+
+    key: str
+    storage: Storage
+    output: Storage
+    files: tuple[DataFile, ...]
+    scope: Scope
+    form: LinesForm
+    action: str = UPSERT
+
+
+def export_lineage(task: LineageTask) -> dict[str, Any]:
+    """Write the links between old and new documents, or the numbers of those that are no more; return ``files``."""
+    writer = LinesWriter(task.output, LINEAGE, task.action, task.key, task.form)
+    for file in task.files:
+        for batch in iterate_batches(task.storage, file, _LINEAGE_COLUMNS, _BATCH_ROWS):
+            rows = pa.Table.from_batches([batch])
+            keep = _links_in_scope(rows, task.scope)
+            if keep.any():
+                _write_lines(writer, _lineage_rows(rows.filter(pa.array(keep)), task))
+    return {"files": [file.to_json() for file in writer.close()]}
+
+
+def _links_in_scope(lineage: pa.Table, scope: Scope) -> npt.NDArray[np.bool_]:
+    inside = np.ones(lineage.num_rows, bool)
+    for name, allowed in (("field", scope.fields), ("fid", scope.filters)):
+        if allowed is not None:
+            inside &= np.isin(lineage[name].to_numpy(), np.array(allowed))
+    if scope.limits_epochs:
+        inside &= _ids(lineage, "old") <= MAX_OBJECTID
+    return inside
+
+
+def _ids(lineage: pa.Table, name: str) -> Ids:
+    """Linked objectids or transientids, 0 for none."""
+    return np.asarray(lineage[_LINKED[name]].fill_null(0).to_numpy())
+
+
+def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
+    """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid.
+
+    Where epochs are limited, nothing is said of transients nor of numbers of epochs: they are of all programs.
+    """
+    ids = {name: _ids(lineage, name) for name in _LINKED}
+    limited = task.scope.limits_epochs
+    to_transient = ids["new"] > MAX_OBJECTID
+    if limited:
+        ids["new"] = np.where(to_transient, 0, ids["new"])
+    rows = RowsBuilder()
+    pairs = zip(ids["old"].tolist(), ids["new"].tolist(), strict=True)
+    rows.ready("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
+    if task.action == REMOVE:
+        return rows.documents("}\n", "")
+    for name, linked in ids.items():
+        transient = linked > MAX_OBJECTID
+        rows.integers(name, source_ids(np.where(transient, 0, linked)), transient | (linked == 0))
+        rows.integers(f"{name}transient", linked, ~transient)
+    rows.ready("kind", [f'"{kind}"'.encode() for kind in lineage["kind"].to_pylist()])
+    for name in _OF_LINKS:
+        column = lineage[name]
+        if limited and name in _OF_DETECTIONS:
+            continue
+        if name == "nshared":
+            rows.integers(name, column.to_numpy())
+        else:
+            missing = column.is_null().to_numpy() | (to_transient & limited)
+            rows.rounded(name, column.to_numpy(), SOURCE_DECIMALS, missing)
+    return rows.documents("}\n", "")

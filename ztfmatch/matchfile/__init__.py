@@ -1,0 +1,1 @@
+"""The survey's matchfiles: ingested into a store, and written from one."""

@@ -1,0 +1,1 @@
+"""Kernels of matchfile: arrays in, arrays out."""

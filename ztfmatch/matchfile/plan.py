@@ -1,0 +1,143 @@
+"""Divide the import of matchfiles into tasks: objects by tile, epochs by file and batch of exposures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.schema import OBJECTS
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, objectid_range
+from ztfmatch.matchfile.io.reader import Stamp
+from ztfmatch.matchfile.tasks.ingest import (
+    BYTES_PER_ROW,
+    ImportedExposure,
+    ImportTask,
+    MatchfileInput,
+    SourcesTask,
+    TileSeeds,
+)
+
+
+@dataclass(frozen=True)
+class TakenFile:
+    """A matchfile to take in."""
+
+    matchfile: Row
+    """Row of ``matchfiles`` without what the store adds."""
+    reference: Row
+    stamp: Stamp
+    exposures: list[Row]
+    """Ledger rows of those that are new."""
+    is_reference: bool
+    """Whether its sources become the unit's objects; else the store has some already."""
+
+    @property
+    def input(self) -> MatchfileInput:
+        """What tasks need to know of it."""
+        return MatchfileInput(self.matchfile["source"], unit_of(self.matchfile), self.stamp)
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What is to be taken in, on top of what."""
+
+    storage: Storage
+    snapshot: SnapshotFiles | None
+    """None for a store that is being made."""
+    tiling: Tiling
+    radius_arcsec: float
+    files: list[TakenFile]
+    operation_id: str
+
+    @property
+    def commit(self) -> int:
+        """Number of the snapshot to be."""
+        return 0 if self.snapshot is None else self.snapshot.number + 1
+
+
+def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
+    """One task for each tile that gets objects."""
+    by_tile: dict[Tile, list[MatchfileInput]] = {}
+    for file in sorted(plan.files, key=lambda file: objectid_range(unit_of(file.matchfile))):
+        for tile in _touched(plan, file.reference) if file.is_reference else ():
+            by_tile.setdefault(tile, []).append(file.input)
+    return [
+        SourcesTask(
+            f"objects-N{tile.order}-{tile.npix}", plan.storage, tile, tuple(files), plan.commit, plan.operation_id[:12]
+        )
+        for tile, files in sorted(by_tile.items())
+    ]
+
+
+def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: int) -> list[ImportTask]:
+    """One task for each file and batch of exposures.
+
+    Parameters
+    ----------
+    plan : ImportPlan
+    objects : sequence of DataFile
+        New objects, written but not committed.
+    rows_per_task : int
+    """
+    fresh: dict[Tile | None, list[DataFile]] = {}
+    for file in objects:
+        fresh.setdefault(file.tile, []).append(file)
+    tasks = []
+    for number, taken in enumerate(plan.files):
+        tiles = tuple(TileSeeds(tile, _seeds(plan, fresh, taken, tile)) for tile in _touched(plan, taken.reference))
+        for batch_number, batch in enumerate(_batches(taken, len(tiles) > 1, rows_per_task)):
+            name = f"{number:05d}-{batch_number:04d}"
+            part = f"{plan.operation_id[:12]}-{name}"
+            tasks.append(
+                ImportTask(
+                    f"import-{name}", plan.storage, taken.input, batch, tiles, plan.radius_arcsec, plan.commit, part
+                )
+            )
+    return tasks
+
+
+def _touched(plan: ImportPlan, footprint: Row) -> list[Tile]:
+    return [] if footprint["ra"] is None else tiles_of_footprint(plan.tiling, footprint)
+
+
+def _seeds(
+    plan: ImportPlan, fresh: dict[Tile | None, list[DataFile]], taken: TakenFile, tile: Tile
+) -> tuple[DataFile, ...]:
+    """Object files of a tile and its neighbours that can hold the unit's."""
+    near = neighbours(plan.tiling, tile)
+    files = [file for one in near for file in fresh.get(one, [])]
+    if plan.snapshot is not None and not taken.is_reference:
+        files += [file for one in near for file in plan.snapshot.of_tile(OBJECTS.name, one)]
+    ids = [objectid_range(unit_of(taken.matchfile))]
+    return tuple(file for file in files if file.holds_id(ids))
+
+
+def _batches(taken: TakenFile, straddles: bool, rows_per_task: int) -> Iterator[tuple[ImportedExposure, ...]]:
+    """Exposures with rows, by time, none of the batches above the limit unless one exposure is."""
+    batch: list[ImportedExposure] = []
+    held = 0
+    for row in sorted(taken.exposures, key=lambda row: (row["obsmjd"], row["exposureid"])):
+        rows = row["nrows"] - row["nrejected"]
+        if batch and held + rows > rows_per_task:
+            yield tuple(batch)
+            batch, held = [], 0
+        if rows:
+            exptime = DEFAULT_EXPTIME_S if row.get("exptime") is None else row["exptime"]
+            mid = row["obsmjd"] + 0.5 * exptime / 86400.0
+            unit = unit_of(row)
+            batch.append(ImportedExposure(row["exposureid"], row["expid"], unit, rows, mid, straddles))
+            held += rows
+    if batch:
+        yield tuple(batch)
+
+
+def projected_bytes(task: ImportTask) -> int:
+    """Peak memory of the worker that runs the task."""
+    rows = sum(exposure.rows for exposure in task.exposures)
+    seeds = max((sum(file.rows for file in part.objects) for part in task.tiles), default=0)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * seeds

@@ -1,0 +1,202 @@
+"""Derive photometric corrections relative to PS1 from a snapshot; the store stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_corrections, write_corrections
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
+from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
+from ztfmatch.photometry.tables import correction_tables, error_model_files
+from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task
+from ztfmatch.photometry.tasks.residuals import read_arrays
+
+_SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
+"""Settings that an update must share with what it updates."""
+_FIELDS_OF_SURVEY: Final = 1_800
+
+
+@dataclass(frozen=True)
+class CalibrateReport:
+    """What was derived."""
+
+    store: str
+    snapshot: int
+    output: str
+    corrections: str
+    """Name of the set."""
+    channels: list[Row]
+    """By readout channel and filter: range of the magnitude term, cells and units with a value, stars ..."""
+    programs: list[int]
+    """Whose epochs they are derived from; 0 for exposures of no known program."""
+    error_models: int
+    exposures: int
+    """With a residual zero point."""
+    detections: int
+    used: int
+    stars: int
+    tiles: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CalibrateInputs:
+    """What a calibration is made from, and where it goes."""
+
+    ps1: Path
+    output: Path
+    """Directory to be made."""
+    update: Path | None = None
+    """Corrections from older data of the same store, to which those taken in since are added."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
+
+
+def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig, runner: Runner) -> CalibrateReport:
+    """Derive corrections and error models, and write them as a directory.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of an existing store; only its staging area is written to.
+    inputs : CalibrateInputs
+    config : CalibrateConfig
+    runner : Runner
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, the output is there, or the update is of another store or grid.
+    MetadataError
+        If PS1 cannot be read, covers none of the sky, or nothing in it can be compared.
+    CorrectionsError
+        If the corrections to be updated are none, or damaged.
+    JobFailedError
+        If a task failed after its retries; nothing is written, a rerun resumes.
+    """
+    watch = Stopwatch()
+    config.validate()
+    if inputs.output.exists() and (not inputs.output.is_dir() or any(inputs.output.iterdir())):
+        raise ConfigError(f"{inputs.output} is there already; give a new place for the corrections")
+    catalog = open_ps1(inputs.ps1, inputs.columns)
+    snapshot = open_snapshot(storage)
+    old = None if inputs.update is None else _older(snapshot, inputs.update, config)
+    since = -1 if old is None else int(old.about["snapshot"])
+    residuals = measure_residuals(snapshot, Measurement(catalog, config, False, since), runner)
+    if not residuals.used:
+        clear(storage, residuals.operation_id)
+        raise ConfigError(f"{inputs.update}: no usable exposure came into {storage.root} since snapshot {since}")
+    operation_id = OperationId("calibrate", snapshot.number, [residuals.operation_id, str(inputs.update)]).value
+    tasks = _fit_tasks(residuals, config, operation_id, old)
+    runner.check_memory({task.key: _projected_bytes(config) for task in tasks})
+    results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
+    fits = {(task.rcid, task.fid): read_arrays(storage, r["path"]) for task, r in zip(tasks, results, strict=True)}
+    tables, channels = correction_tables(residuals, fits, config, old)
+    counts = {"detections": residuals.detections, "used": residuals.used, "stars": residuals.stars}
+    programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
+    about = _about(snapshot, catalog, config, old) | {"counts": counts}
+    about["programs"] = None if old is not None and old.set.programs is None else programs
+    digest = write_corrections(inputs.output, tables, about, error_model_files(tables["errormodel"]))
+    for staged in (operation_id, residuals.operation_id):
+        clear(storage, staged)
+    return CalibrateReport(
+        storage.root,
+        snapshot.number,
+        str(inputs.output),
+        digest,
+        channels,
+        programs,
+        tables["errormodel"].num_rows,
+        tables["exposures"].num_rows,
+        residuals.detections,
+        residuals.used,
+        residuals.stars,
+        residuals.tiles,
+        watch.seconds,
+    )
+
+
+def _older(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> CorrectionFiles:
+    """Corrections to be updated."""
+    old = read_corrections(place)
+    if old.about["store"] != snapshot.commit.store:
+        raise ConfigError(
+            f"{place}: made from another store ({old.about['root']}), so that what is new in "
+            f"{snapshot.storage.root} cannot be told; calibrate without --update"
+        )
+    for name in _SAME_GRID:
+        was, is_now = (_plain(value) for value in (old.about["cuts"].get(name), getattr(config, name)))
+        if was != is_now:
+            raise ConfigError(f"{place}: made with {name} {was}, not {is_now}; an update needs the same")
+    return old
+
+
+def _plain(setting: Any) -> Any:
+    """A setting as the record of a set has it; ``all`` programs where none are named."""
+    return "all" if setting is None else list(setting) if isinstance(setting, tuple) else setting
+
+
+def _fit_tasks(
+    residuals: Residuals, config: CalibrateConfig, operation_id: str, old: CorrectionFiles | None
+) -> list[FitTask]:
+    channels: set[Channel] = set(residuals.files)
+    if old is not None:
+        channels |= set(old.set.channels)
+    return [
+        FitTask(
+            f"fit-{rcid:02d}-{fid}",
+            residuals.snapshot.storage,
+            rcid,
+            fid,
+            residuals.files.get((rcid, fid), ()),
+            config,
+            operation_id,
+            None if old is None else old.place,
+        )
+        for rcid, fid in sorted(channels)
+    ]
+
+
+def _projected_bytes(config: CalibrateConfig) -> int:
+    """Peak memory of a fit of a channel that all fields have."""
+    parameters = config.cells_x * config.cells_y + _FIELDS_OF_SURVEY
+    return WORKER_BASE_BYTES + BYTES_PER_PARAMETER_SQUARED * parameters**2
+
+
+def _about(
+    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, old: CorrectionFiles | None
+) -> dict[str, Any]:
+    """Provenance."""
+    import time
+
+    import ztfmatch
+
+    return {
+        "store": snapshot.commit.store,
+        "root": snapshot.storage.root,
+        "snapshot": snapshot.number,
+        "ps1": ps1.path,
+        "ps1_columns": dict(ps1.columns),
+        "cuts": asdict(config),
+        "cells_x": config.cells_x,
+        "cells_y": config.cells_y,
+        "updated": None if old is None else old.about["corrections"],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "ztfmatch": ztfmatch.__version__,
+    }
+
+
+def summary_of(channels: Sequence[Row]) -> dict[str, int]:
+    """Sums over the channels of a report, for people."""
+    names = ("cells", "cells_valid", "units", "units_valid")
+    return {name: sum(row[name] for row in channels) for name in names}

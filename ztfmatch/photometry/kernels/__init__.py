@@ -1,0 +1,1 @@
+"""Kernels of photometry: arrays in, arrays out."""

@@ -1,0 +1,327 @@
+"""Residuals of lightcurves relative to PS1 and to their own medians, added up in bins.
+
+What is kept of any number of detections are sums over bins of magnitude and cells of the quadrant; from these the
+corrections are fitted and reports are drawn. Outliers and variables are told by medians before anything is added.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ztfmatch.core.kernels.corrections import cell_of
+from ztfmatch.core.kernels.sphere import Floats
+
+Singles = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SIGMA_OF_MAD: Final = 1.4826
+MAD_EFFICIENCY: Final = 0.37
+"""Of the median absolute deviation relative to the standard deviation, for a normal distribution (Huber 1981)."""
+
+COLUMNS: Final = ("n", "total", "squares", "stars", "groups", "between", "pairs")
+"""Of a bin: detections; sum and sum of squares of their residuals; stars, one that is seen in several cells counting in
+each by its part; groups, the detections of one star; sum over groups of total^2 / n; sum over detections of the number
+of detections that their star has in all bins."""
+
+CLIP_SIGMAS: Final = 4.0
+SCATTER_FLOOR_MAG: Final = 0.005
+
+RESIDUAL_STEP_MAG: Final = 0.001
+RESIDUAL_BINS: Final = 601
+"""Histogram of the mean residuals of stars: +-0.3 mag around zero."""
+
+SCATTER_STEP_DEX: Final = 0.02
+SCATTER_FIRST_DEX: Final = -3.5
+SCATTER_BINS: Final = 200
+"""Histogram of the scatter of lightcurves, 0.0003 to 3 mag."""
+
+OFFSET_STEP_MAG: Final = 0.002
+OFFSET_BINS: Final = 301
+"""Histogram of an exposure's detections relative to the medians of their lightcurves: +-0.3 mag."""
+
+
+class Bins(NamedTuple):
+    """How residuals are binned."""
+
+    bright: float
+    """Magnitude at which the first bin begins."""
+    step: float
+    levels: int
+    """Number of bins of magnitude."""
+    nx: int
+    """Cells of the quadrant along x."""
+    ny: int
+
+    @property
+    def size(self) -> int:
+        """Number of bins: magnitude, then cell."""
+        return self.levels * self.nx * self.ny
+
+
+class Summary(NamedTuple):
+    """Lightcurves in brief, shape (N,) each."""
+
+    n: Ids
+    """Epochs that count."""
+    median: Floats
+    """NaN without any."""
+    scatter: Floats
+    """Standard deviation of a single epoch, from the median absolute deviation; NaN below three epochs."""
+
+
+@njit(cache=True, nogil=True)
+def _median_of_sorted(values: Floats, n: int) -> float:
+    return float(0.5 * (values[(n - 1) // 2] + values[n // 2]))
+
+
+@njit(cache=True, nogil=True)
+def summarise(values: Floats, offsets: Ids) -> Summary:
+    """Median and robust scatter of each lightcurve.
+
+    The scatter is 1.4826 MAD, times n / (n - 0.8) for its bias in small samples (Croux and Rousseeuw 1992).
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+        NaN for epochs that do not count.
+    offsets : int64 ndarray, shape (M + 1,)
+        First epoch of each lightcurve, and one past the last.
+    """
+    m = offsets.shape[0] - 1
+    count = np.zeros(m, np.int64)
+    median, scatter = np.full(m, np.nan), np.full(m, np.nan)
+    longest = 0
+    for k in range(m):
+        longest = max(longest, offsets[k + 1] - offsets[k])
+    held = np.empty(longest)
+    for k in range(m):
+        n = 0
+        for i in range(offsets[k], offsets[k + 1]):
+            if not np.isnan(values[i]):
+                held[n] = values[i]
+                n += 1
+        count[k] = n
+        if n == 0:
+            continue
+        held[:n].sort()
+        centre = _median_of_sorted(held, n)
+        median[k] = centre
+        if n < 3:
+            continue
+        for i in range(n):
+            held[i] = abs(held[i] - centre)
+        held[:n].sort()
+        scatter[k] = SIGMA_OF_MAD * _median_of_sorted(held, n) * n / (n - 0.8)
+    return Summary(count, median, scatter)
+
+
+def group_medians(values: Floats, group: Ids) -> Floats:
+    """Median of each row's group, NaN values left out; NaN for rows with a negative group or in a group without values.
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+    group : int64 ndarray, shape (N,)
+    """
+    out = np.full(len(values), np.nan)
+    rows = np.flatnonzero((group >= 0) & ~np.isnan(values))
+    if not len(rows):
+        return out
+    rows = rows[np.lexsort((values[rows], group[rows]))]
+    names, starts, counts = np.unique(group[rows], return_index=True, return_counts=True)
+    ordered = values[rows]
+    middle = 0.5 * (ordered[starts + (counts - 1) // 2] + ordered[starts + counts // 2])
+    place = np.minimum(np.searchsorted(names, group), len(names) - 1)
+    known = names[place] == group
+    out[known] = middle[place[known]]
+    return out
+
+
+def constants(summary: Summary, group: Ids, min_epochs: int) -> Mask:
+    """Lightcurves that scatter no more than others of their group: not variable, not blended now and then.
+
+    The limit is the group's median scatter times 1 + 4 / sqrt(2 * 0.37 n): four times the error of the estimate.
+
+    Parameters
+    ----------
+    summary : Summary
+    group : int64 ndarray, shape (N,)
+        Unit and magnitude; negative for none.
+    min_epochs : int
+    """
+    usual = group_medians(summary.scatter, np.where(summary.n >= min_epochs, group, -1))
+    error = 4.0 / np.sqrt(2.0 * MAD_EFFICIENCY * np.maximum(summary.n, 1))
+    return (summary.n >= min_epochs) & (summary.scatter <= usual * (1.0 + error))
+
+
+def unbiased_scatter(summary: Summary) -> Floats:
+    """Scatter whose median over many equal lightcurves is their standard deviation.
+
+    Its square is distributed about as chi-square with k = 2 * 0.37 (n - 1) degrees of freedom over k, whose median is
+    (1 - 2/(9k))^3 (Wilson and Hilferty 1931).
+    """
+    k = np.maximum(2.0 * MAD_EFFICIENCY * (summary.n - 1.0), 0.7)
+    return np.asarray(summary.scatter / (1.0 - 2.0 / (9.0 * k)) ** 1.5)
+
+
+@njit(cache=True, nogil=True)
+def add_residuals(
+    residual: Floats,
+    place: tuple[Singles, Singles],
+    offsets: Ids,
+    bin_of: Ids,
+    summary: Summary,
+    bins: Bins,
+    table: Floats,
+    histogram: Ids,
+) -> int:
+    """Add the epochs of chosen lightcurves to the table of their bins.
+
+    Epochs farther than four times the scatter from the lightcurve's median are left out.
+
+    Parameters
+    ----------
+    residual : float64 ndarray, shape (N,)
+        NaN for epochs that do not count.
+    place : tuple of two float32 ndarray, shape (N,)
+        Pixels x, y.
+    offsets : int64 ndarray, shape (M + 1,)
+    bin_of : int64 ndarray, shape (M,)
+        Magnitude bin of each lightcurve; negative for those to leave out.
+    summary : Summary
+        Of the residuals.
+    bins : Bins
+    table : float64 ndarray, shape (bins, 7)
+        Columns as COLUMNS, added to.
+    histogram : int64 ndarray, shape (magnitude bins, RESIDUAL_BINS)
+        Of the mean residuals of the lightcurves, added to.
+
+    Returns
+    -------
+    int
+        Epochs added.
+    """
+    added = 0
+    cells = bins.nx * bins.ny
+    most = 64
+    seen, ns, totals = np.empty(most, np.int64), np.empty(most), np.empty(most)
+    for k in range(offsets.shape[0] - 1):
+        if bin_of[k] < 0:
+            continue
+        limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG)
+        kinds, n_star, sum_star = 0, 0, 0.0
+        for i in range(offsets[k], offsets[k + 1]):
+            r = residual[i]
+            if np.isnan(r) or abs(r - summary.median[k]) > limit:
+                continue
+            cell = cell_of(place[0][i], place[1][i], bins.nx, bins.ny)
+            if cell < 0:
+                continue
+            at = bin_of[k] * cells + cell
+            j = 0
+            while j < kinds and seen[j] != at:
+                j += 1
+            if j == kinds:
+                if kinds == most:
+                    continue
+                seen[j], ns[j], totals[j] = at, 0.0, 0.0
+                kinds += 1
+            ns[j] += 1.0
+            totals[j] += r
+            table[at, 2] += r * r
+            n_star += 1
+            sum_star += r
+        for j in range(kinds):
+            at = seen[j]
+            table[at, 0] += ns[j]
+            table[at, 1] += totals[j]
+            table[at, 3] += ns[j] / n_star
+            table[at, 4] += 1.0
+            table[at, 5] += totals[j] * totals[j] / ns[j]
+            table[at, 6] += ns[j] * n_star
+        if n_star:
+            position = int(np.floor(sum_star / n_star / RESIDUAL_STEP_MAG + 0.5)) + RESIDUAL_BINS // 2
+            histogram[bin_of[k], min(max(position, 0), RESIDUAL_BINS - 1)] += 1
+            added += n_star
+    return added
+
+
+@njit(cache=True, nogil=True)
+def add_offsets(
+    values: Floats, exposure: Ids, offsets: Ids, median: Floats, chosen: Mask, histogram: npt.NDArray[np.int32]
+) -> None:
+    """Add the epochs of chosen lightcurves, relative to their medians, to the histograms of their exposures.
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+        Magnitudes or residuals; NaN for epochs that do not count.
+    exposure : int64 ndarray, shape (N,)
+        Row of the exposure.
+    offsets : int64 ndarray, shape (M + 1,)
+    median : float64 ndarray, shape (M,)
+    chosen : bool ndarray, shape (M,)
+    histogram : int32 ndarray, shape (exposures, OFFSET_BINS)
+    """
+    for k in range(offsets.shape[0] - 1):
+        if not chosen[k]:
+            continue
+        for i in range(offsets[k], offsets[k + 1]):
+            if not np.isnan(values[i]):
+                position = int(np.floor((values[i] - median[k]) / OFFSET_STEP_MAG + 0.5)) + OFFSET_BINS // 2
+                if 0 <= position < OFFSET_BINS:
+                    histogram[exposure[i], position] += 1
+
+
+def clipped_sums(histogram: npt.NDArray[np.int32]) -> tuple[Ids, Floats, Floats]:
+    """Number, sum and sum of squares of what lies within four robust standard deviations of each histogram's median.
+
+    Parameters
+    ----------
+    histogram : int32 ndarray, shape (E, OFFSET_BINS)
+
+    Returns
+    -------
+    n : int64 ndarray, shape (E,)
+    total, squares : float64 ndarray, shape (E,)
+        mag, mag^2.
+    """
+    centres: Floats = np.asarray((np.arange(OFFSET_BINS) - OFFSET_BINS // 2) * OFFSET_STEP_MAG)
+    n, total, squares = np.zeros(len(histogram), np.int64), np.zeros(len(histogram)), np.zeros(len(histogram))
+    for start in range(0, len(histogram), 4096):
+        part = slice(start, start + 4096)
+        counts = histogram[part].astype(np.int64)
+        low, middle, high = (histogram_quantiles(counts, centres, OFFSET_STEP_MAG, q) for q in (0.1587, 0.5, 0.8413))
+        sigma = np.maximum(0.5 * (high - low), OFFSET_STEP_MAG)
+        inside = np.abs(centres - middle[:, None]) <= CLIP_SIGMAS * sigma[:, None]
+        counts = np.where(inside, counts, 0)
+        n[part], total[part], squares[part] = counts.sum(axis=1), counts @ centres, counts @ centres**2
+    return n, total, squares
+
+
+def histogram_quantiles(counts: Ids, centres: Floats, step: float, fraction: float) -> Floats:
+    """Quantile of each histogram, linear within its bin; NaN of an empty one.
+
+    Parameters
+    ----------
+    counts : int64 ndarray, shape (E, B)
+    centres : float64 ndarray, shape (B,)
+    step : float
+        Width of a bin.
+    fraction : float
+        0 to 1.
+    """
+    running = np.cumsum(counts, axis=1)
+    total = running[:, -1]
+    wanted = fraction * total
+    at = np.minimum((running < wanted[:, None]).sum(axis=1), counts.shape[1] - 1)
+    rows = np.arange(len(counts))
+    held = counts[rows, at]
+    below = running[rows, at] - held
+    within = (wanted - below) / np.maximum(held, 1)
+    return np.where(total > 0, centres[at] + (within - 0.5) * step, np.nan)

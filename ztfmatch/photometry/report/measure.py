@@ -1,0 +1,147 @@
+"""Sums over a whole snapshot, from those that a task leaves of each tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import CORRECTIONS, EXPOSURES
+from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.photometry.io.ps1 import Ps1Catalog
+from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.residuals import check_compared, tile_inputs
+from ztfmatch.photometry.tasks.report import (
+    BYTES_PER_ROW_IN_FLIGHT,
+    ROWS_IN_FLIGHT,
+    ReportTask,
+    bytes_of_sums,
+    sum_tile,
+)
+from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT, read_arrays
+
+Counts = npt.NDArray[np.int64]
+Channel = tuple[int, int]
+_BYTES_PER_EXPOSURE: Final = 400
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of a snapshot; the first axis is that of phases: without corrections, and as stored if there are any."""
+
+    bins: Bins
+    maps: Mapping[Channel, Floats]
+    """By readout channel and filter: MAP_COLUMNS of each cell, shape (phases, cells, 3)."""
+    stars: Mapping[Channel, Counts]
+    """Histogram of the mean residuals of stars, shape (phases, levels, RESIDUAL_BINS)."""
+    units: Mapping[Unit, Floats]
+    """MAP_COLUMNS, shape (phases, 3)."""
+    epochs: Counts
+    """Histogram of epochs about the medians of their lightcurves, shape (phases, filters, levels, OFFSET_BINS)."""
+    scatter: Counts
+    """Histogram of the scatter of lightcurves, shape (phases, filters, RMS_MAG_BINS, SCATTER_BINS)."""
+    errors: Floats
+    """Number and sum of stored errors of epochs, shape (phases, filters, RMS_MAG_BINS, 2)."""
+    against_ps1: bool
+    detections: int
+    used: int
+    compared: int
+    """Objects with a PS1 star."""
+
+    @property
+    def phases(self) -> int:
+        """2 where there are corrections, else 1."""
+        return len(self.scatter)
+
+    @property
+    def filters(self) -> list[int]:
+        """Filters that have lightcurves."""
+        return [fid for fid in FILTER_CODES if self.scatter[:, fid - 1].any() or self.channels(fid)]
+
+    def channels(self, fid: int) -> list[int]:
+        """Readout channels that have detections in a filter."""
+        return sorted(rcid for rcid, of in self.maps if of == fid)
+
+
+@dataclass(frozen=True)
+class What:
+    """What is to be measured."""
+
+    ps1: Ps1Catalog | None
+    config: CalibrateConfig
+
+
+def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
+    """Add up all lightcurves of a snapshot, tile by tile.
+
+    Raises
+    ------
+    MetadataError
+        If there are no detections, or PS1 covers none of the sky or nothing in it can be compared.
+    JobFailedError
+        If a task failed after its retries; a rerun resumes.
+    """
+    operation_id = OperationId("report", snapshot.number, what).value
+    tasks = _tasks(snapshot, what, operation_id)
+    if not tasks:
+        raise MetadataError(f"{snapshot.storage.root}: snapshot {snapshot.number} has no detections to report on")
+    ledger_rows = snapshot.rows(EXPOSURES.name)
+    runner.check_memory({task.key: _projected_bytes(task, ledger_rows) for task in tasks})
+    results = runner.run(Job("measuring lightcurves", sum_tile, tasks, operation_id, snapshot.storage))
+    try:
+        if what.ps1 is not None:
+            check_compared(snapshot, what.ps1, what.config, results)
+        return _folded(snapshot.storage, what, results)
+    finally:
+        clear(snapshot.storage, operation_id)
+
+
+def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[ReportTask]:
+    corrected = bool(snapshot.of_table(CORRECTIONS.name))
+    inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
+    return [ReportTask(**vars(some), corrected=corrected) for some in inputs]
+
+
+def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
+    objects = sum(file.rows for file in task.objects)
+    rows = sum(file.rows for file in task.detections)
+    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
+    exposures = _BYTES_PER_EXPOSURE * min(ledger_rows, rows)
+    return WORKER_BASE_BYTES + bytes_of_sums(task.config) + BYTES_PER_OBJECT * objects + in_flight + exposures
+
+
+def _folded(storage: Storage, what: What, results: Sequence[Row]) -> Sums:
+    """Sums of all tiles, read one after the other."""
+    config = what.config
+    bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
+    by_key: dict[str, dict[Any, npt.NDArray[Any]]] = {name: {} for name in ("maps", "stars", "unitsums")}
+    whole: dict[str, Any] = dict.fromkeys(("epochs", "scatter", "errors"), 0)
+    for result in results:
+        held = read_arrays(storage, result["path"])
+        channels = [(rcid, fid) for rcid, fid in held["channels"].tolist()]
+        _add(by_key["maps"], channels, held["maps"])
+        _add(by_key["stars"], channels, held["stars"])
+        _add(by_key["unitsums"], [Unit(*unit) for unit in held["units"].tolist()], held["unitsums"])
+        whole = {name: sums + held[name] for name, sums in whole.items()}
+    maps, stars, units = (dict(sorted(sums.items())) for sums in by_key.values())
+    detections, used, compared = (sum(result[name] for result in results) for name in ("detections", "used", "stars"))
+    against_ps1 = what.ps1 is not None
+    return Sums(bins, maps, stars, units, **whole, against_ps1=against_ps1,
+                detections=detections, used=used, compared=compared)  # fmt: skip
+
+
+def _add(sums: dict[Any, npt.NDArray[Any]], keys: Iterable[Any], values: npt.NDArray[Any]) -> None:
+    """Add values, whose second axis is that of the keys."""
+    for i, key in enumerate(keys):
+        sums[key] = sums[key] + values[:, i] if key in sums else values[:, i].copy()

@@ -1,0 +1,180 @@
+"""Residuals of a whole snapshot relative to PS1, added up by tile: before and after corrections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.tasks.staging import clear
+from ztfmatch.photometry.io.ps1 import Ps1Catalog
+from ztfmatch.photometry.tasks.comparison import TileInputs
+from ztfmatch.photometry.tasks.residuals import (
+    BYTES_OF_ACCUMULATORS,
+    BYTES_PER_EXPOSURE,
+    BYTES_PER_OBJECT,
+    BYTES_PER_ROW_IN_FLIGHT,
+    ROWS_IN_FLIGHT,
+    ChannelSums,
+    ResidualTask,
+    measure_tile,
+    read_channel,
+)
+
+Channel = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Where the sums of a snapshot are, in the store's staging area; :meth:`channel` reads those of one channel."""
+
+    snapshot: SnapshotFiles
+    operation_id: str
+    files: dict[Channel, tuple[str, ...]]
+    """Of sums by readout channel and filter."""
+    offsets: tuple[str, ...]
+    """Files of the exposures' residual zero points."""
+    tiles: int
+    detections: int
+    used: int
+    stars: int
+    programs: tuple[int, ...]
+    """Of the exposures that count; 0 of those of no known program."""
+
+    def channel(self, rcid: int, fid: int) -> ChannelSums:
+        """Sums of one channel over all tiles."""
+        return read_channel(self.snapshot.storage, self.files[rcid, fid])
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is to be measured, and how."""
+
+    ps1: Ps1Catalog
+    config: CalibrateConfig
+    as_stored: bool = False
+    """Whether magnitudes are taken as they are stored; else without corrections."""
+    after_commit: int = -1
+    """Only exposures that later commits took in."""
+
+
+def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner) -> Residuals:
+    """Compare all detections of a snapshot with PS1, tile by tile.
+
+    The caller clears what is staged under ``operation_id`` when it has read it.
+
+    Raises
+    ------
+    MetadataError
+        If PS1 covers none of the sky, or nothing in it can be compared.
+    JobFailedError
+        If a task failed after its retries; a rerun resumes.
+    """
+    operation_id = _operation_id(snapshot, what)
+    tasks = _tasks(snapshot, what, operation_id)
+    ledger_rows = snapshot.rows(EXPOSURES.name)
+    runner.check_memory({task.key: _projected_bytes(task, ledger_rows) for task in tasks})
+    results = runner.run(Job("comparing with PS1", measure_tile, tasks, operation_id, snapshot.storage))
+    try:
+        check_compared(snapshot, what.ps1, what.config, results, what.after_commit)
+    except MetadataError:
+        clear(snapshot.storage, operation_id)
+        raise
+    files: dict[Channel, list[str]] = {}
+    for result in results:
+        for part in result["channels"]:
+            files.setdefault((part["rcid"], part["fid"]), []).append(part["path"])
+    detections, used, stars = (sum(result[name] for result in results) for name in ("detections", "used", "stars"))
+    return Residuals(
+        snapshot,
+        operation_id,
+        {channel: tuple(paths) for channel, paths in sorted(files.items())},
+        tuple(result["offsets"] for result in results),
+        len(tasks),
+        detections,
+        used,
+        stars,
+        tuple(sorted({number for result in results for number in result["programs"]})),
+    )
+
+
+def _operation_id(snapshot: SnapshotFiles, what: Measurement) -> str:
+    return OperationId("residuals", snapshot.number, what).value
+
+
+def _tasks(snapshot: SnapshotFiles, what: Measurement, operation_id: str) -> list[ResidualTask]:
+    return [
+        ResidualTask(**vars(inputs), as_stored=what.as_stored, after_commit=what.after_commit)
+        for inputs in tile_inputs(snapshot, "residuals", operation_id, what.ps1, what.config)
+    ]
+
+
+def tile_inputs(
+    snapshot: SnapshotFiles, name: str, operation_id: str, ps1: Ps1Catalog | None, config: CalibrateConfig
+) -> Iterator[TileInputs]:
+    """What each tile with detections is compared from, for tasks whose keys begin with a name."""
+    for tile in snapshot.tiles_with(DETECTIONS.name):
+        yield TileInputs(
+            f"{name}-N{tile.order}-{tile.npix}",
+            snapshot.storage,
+            tile,
+            tuple(snapshot.of_tile(OBJECTS.name, tile)),
+            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+            tuple(snapshot.of_table(EXPOSURES.name)),
+            ps1,
+            config,
+            operation_id,
+        )
+
+
+def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:
+    objects = sum(file.rows for file in task.objects)
+    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
+    exposures = min(ledger_rows, sum(file.rows for file in task.detections))
+    base = WORKER_BASE_BYTES + BYTES_OF_ACCUMULATORS + BYTES_PER_OBJECT * objects
+    return base + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_EXPOSURE * exposures
+
+
+def check_compared(
+    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, results: Sequence[Row], since: int = -1
+) -> None:
+    """Say why nothing could be compared with PS1, where nothing was.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    ps1 : Ps1Catalog
+    config : CalibrateConfig
+    results : sequence of Row
+        Of all tiles: ``ps1`` sources, objects that have ``stars``, detections ``used``.
+    since : int
+        Commit after which exposures count; where it is not -1 there may be none.
+
+    Raises
+    ------
+    MetadataError
+    """
+    total: dict[str, Any] = {name: sum(result[name] for result in results) for name in ("ps1", "stars", "used")}
+    where = f"the sky of {snapshot.storage.root}"
+    if not results:
+        raise MetadataError(f"{snapshot.storage.root}: has no detections to compare with PS1; append catalogs first")
+    if not total["ps1"]:
+        raise MetadataError(f"{ps1.path}: covers none of {where}")
+    if not total["stars"]:
+        raise MetadataError(
+            f"{ps1.path}: none of its {total['ps1']} sources in {where} is an isolated star within "
+            f"{config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
+        )
+    if not total["used"] and since < 0:
+        of = f" of programs {', '.join(map(str, config.programs))}" if config.programs else ""
+        raise MetadataError(
+            f"{ps1.path}: no detection{of} passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
+            f"{config.bright} to {config.faint} in g, r, i and at least {config.min_epochs} clean "
+            f"epochs of exposures with CLRCOEFF are needed"
+        )

@@ -1,0 +1,195 @@
+"""The tables of a set of corrections, from the fits of all channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.io.corrections import Channel, CorrectionFiles
+from ztfmatch.core.operations.common import Row
+from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.photometry.kernels.residuals import COLUMNS
+from ztfmatch.photometry.residuals import Residuals
+from ztfmatch.photometry.tasks.calibrate import ERROR_COLUMNS
+from ztfmatch.photometry.tasks.residuals import read_arrays
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+RMS_RANGE_MAG: Final = (13.5, 17.5)
+"""Magnitudes over which the scatter of stars is reported."""
+
+
+def correction_tables(
+    residuals: Residuals, fits: Mapping[Channel, Arrays], config: CalibrateConfig, old: CorrectionFiles | None
+) -> tuple[dict[str, pa.Table], list[Row]]:
+    """Tables by name, and one row a channel for people."""
+    exposures = _exposures(residuals)
+    noise = _zero_point_noise(residuals, exposures)
+    fitted = {channel: arrays for channel, arrays in fits.items() if "map" in arrays}
+    tables = {
+        "magnitude": _stacked(_magnitude_rows(*item) for item in fitted.items()),
+        "position": _stacked(_position_rows(*item, config) for item in fitted.items()),
+        "field": _stacked(_field_rows(*item, noise) for item in fitted.items()),
+        "errormodel": _stacked(_error_rows(*item) for item in fits.items()),
+        "exposures": exposures,
+        "sums": _stacked(_sum_rows(*item, config) for item in fitted.items()),
+    }
+    if old is not None:
+        tables["errormodel"] = _newer(tables["errormodel"], old.tables["errormodel"], ("field", "rcid", "fid"))
+        tables["exposures"] = _newer(exposures, old.tables["exposures"], ("exposureid",))
+    return tables, [_report_row(*item, config) for item in fitted.items()]
+
+
+def _stacked(parts: Any) -> pa.Table:
+    return pa.concat_tables(list(parts))
+
+
+def _channel(channel: Channel, n: int) -> dict[str, pa.Array]:
+    rcid, fid = channel
+    return {"rcid": pa.array(np.full(n, rcid), pa.int8()), "fid": pa.array(np.full(n, fid), pa.int8())}
+
+
+def _nullable(values: Any) -> pa.Array:
+    numbers = np.atleast_1d(np.asarray(values, np.float64))
+    return pa.array(numbers, pa.float64(), mask=np.isnan(numbers))
+
+
+def _magnitude_rows(channel: Channel, fit: Arrays) -> pa.Table:
+    names = ("bright", "faint", "slope", "curvature", "slope_error", "curvature_error", "covariance")
+    numbers = {name: _nullable(fit[name]) for name in names}
+    counts = {"stars": pa.array([int(fit["map_stars"].sum())]), "detections": pa.array([int(fit["map_n"].sum())])}
+    steps = {"step": _nullable(fit["steps"][0]), "rim_step": _nullable(fit["steps"][1])}
+    return pa.table({**_channel(channel, 1), **numbers, **counts, **steps})
+
+
+def _position_rows(channel: Channel, fit: Arrays, config: CalibrateConfig) -> pa.Table:
+    n = len(fit["map"])
+    row, column = np.divmod(np.arange(n), config.cells_x)
+    return pa.table(
+        {
+            **_channel(channel, n),
+            "column": pa.array(column, pa.int16()),
+            "row": pa.array(row, pa.int16()),
+            "value": _nullable(fit["map"]),
+            "error": _nullable(fit["map_error"]),
+            "stars": pa.array(fit["map_stars"].astype(np.int64)),
+            "detections": pa.array(fit["map_n"].astype(np.int64)),
+        }
+    )
+
+
+def _field_rows(channel: Channel, fit: Arrays, noise: Mapping[Unit, float]) -> pa.Table:
+    """Offsets; their errors have the noise of the exposures' zero points, which all stars share, added."""
+    units = [Unit(field, *channel) for field in fit["field"].tolist()]
+    shared = np.array([noise.get(unit, 0.0) for unit in units])
+    return pa.table(
+        {
+            "field": pa.array(fit["field"], pa.int16()),
+            **_channel(channel, len(units)),
+            "value": _nullable(fit["offset"]) if units else pa.nulls(0, pa.float64()),
+            "error": pa.array(np.hypot(fit["offset_error"], shared), pa.float64()),
+            "stars": pa.array(fit["offset_stars"].astype(np.int64)),
+            "detections": pa.array(fit["offset_n"].astype(np.int64)),
+        }
+    )
+
+
+def _error_rows(channel: Channel, fit: Arrays) -> pa.Table:
+    rows = fit["errors"]
+    numbers = {name: pa.array(rows[:, 1 + i], pa.float64()) for i, name in enumerate(ERROR_COLUMNS)}
+    numbers["lightcurves"] = numbers["lightcurves"].cast(pa.int64())
+    return pa.table({"field": pa.array(rows[:, 0].astype(np.int16)), **_channel(channel, len(rows)), **numbers})
+
+
+def _sum_rows(channel: Channel, fit: Arrays, config: CalibrateConfig) -> pa.Table:
+    magnitude, cell = np.divmod(fit["sums_bin"], config.cells_x * config.cells_y)
+    sums = {name: pa.array(fit[f"sums_{name}"], pa.float64()) for name in COLUMNS}
+    place = {"magnitude": pa.array(magnitude, pa.int16()), "cell": pa.array(cell, pa.int32())}
+    return pa.table({**_channel(channel, len(cell)), **place, **sums})
+
+
+def _exposures(residuals: Residuals) -> pa.Table:
+    """Residual zero point of each exposure, over the tiles that it touches."""
+    parts = [read_arrays(residuals.snapshot.storage, path) for path in residuals.offsets]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in ("exposureid", "n", "total", "squares")}
+    ids, place = np.unique(joined["exposureid"], return_inverse=True)
+    n, total, squares = (np.bincount(place, joined[name], len(ids)) for name in ("n", "total", "squares"))
+    mean = total / n
+    rms = np.where(n > 1, np.sqrt(np.maximum(squares - n * mean**2, 0.0) / np.maximum(n - 1, 1)), np.nan)
+    return pa.table(
+        {
+            "exposureid": pa.array(ids, pa.int64()),
+            "relzp": pa.array(mean, pa.float64()),
+            "relzprms": _nullable(rms) if len(ids) else pa.nulls(0, pa.float64()),
+            "nrelzp": pa.array(n.astype(np.int32)),
+        }
+    )
+
+
+def _zero_point_noise(residuals: Residuals, exposures: pa.Table) -> dict[Unit, float]:
+    """Error of the offset of each unit by the noise of zero points: their scatter beyond its own error, averaged."""
+    ledger = residuals.snapshot.read(EXPOSURES.name, ["exposureid", "field", "rcid", "fid"])
+    ids = exposures["exposureid"].to_numpy()
+    order = np.argsort(ledger["exposureid"].to_numpy())
+    rows = order[np.searchsorted(ledger["exposureid"].to_numpy()[order], ids)]
+    units = np.stack([ledger[name].to_numpy()[rows].astype(np.int64) for name in ("field", "rcid", "fid")], axis=-1)
+    names, place = np.unique(units, axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    relzp, rms, n = (exposures[name].to_numpy() for name in ("relzp", "relzprms", "nrelzp"))
+    count = np.bincount(place, minlength=len(names))
+    mean = np.bincount(place, relzp, len(names)) / np.maximum(count, 1)
+    own = np.nan_to_num(rms) ** 2 / np.maximum(n, 1)
+    excess = np.bincount(place, (relzp - mean[place]) ** 2 - own, len(names)) / np.maximum(count - 1, 1)
+    errors = np.sqrt(np.maximum(excess, 0.0) / np.maximum(count, 1))
+    return {Unit(*unit): float(error) for unit, error in zip(names.tolist(), errors, strict=True)}
+
+
+def _newer(fresh: pa.Table, old: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """Rows of both, of the same key the fresh one."""
+    kept = old.join(fresh.select(list(keys)), list(keys), join_type="left anti").select(fresh.column_names)
+    return pa.concat_tables([kept.cast(fresh.schema), fresh]).sort_by([(key, "ascending") for key in keys])
+
+
+def _report_row(channel: Channel, fit: Arrays, config: CalibrateConfig) -> Row:
+    centres = config.bright + (np.arange(config.magnitude_bins) + 0.5) * config.magnitude_step
+    inside = (centres > RMS_RANGE_MAG[0]) & (centres < RMS_RANGE_MAG[1])
+    return {
+        "rcid": channel[0],
+        "filter": FILTER_CODES[channel[1]],
+        "bright": _known(fit["bright"]),
+        "faint": _known(fit["faint"]),
+        "cells": len(fit["map"]),
+        "cells_valid": int(np.isfinite(fit["map"]).sum()),
+        "units": len(fit["offset"]),
+        "units_valid": int(np.isfinite(fit["offset"]).sum()),
+        "stars": int(fit["map_stars"].sum()),
+        "detections": int(fit["map_n"].sum()),
+        "star_scatter": float(np.median(fit["star_scatter"][inside])) if inside.any() else None,
+    }
+
+
+def _known(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def error_model_files(models: pa.Table) -> dict[str, bytes]:
+    """Files of the coefficients as the survey has them, one a filter, for ``append --error-model``."""
+    files = {}
+    for fid, code in FILTER_CODES.items():
+        rows = models.filter(pc.equal(models["fid"], fid)).to_pylist()
+        if rows:
+            lines = ["# fieldid ccdid qid A B C D", *(_error_line(row) for row in rows)]
+            files[f"errormodel_{code}.dat"] = ("\n".join(lines) + "\n").encode("ascii")
+    return files
+
+
+def _error_line(row: Row) -> str:
+    unit = Unit(row["field"], row["rcid"], row["fid"])
+    return f"{unit.field} {unit.ccdid} {unit.qid} " + " ".join(repr(row[name]) for name in "abcd")

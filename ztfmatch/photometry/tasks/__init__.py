@@ -1,0 +1,1 @@
+"""Tasks of photometry: plain functions of one tile's or file's inputs."""

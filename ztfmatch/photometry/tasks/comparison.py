@@ -1,0 +1,248 @@
+"""Which detections of a tile are compared with PS1 or with each other, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.calibration import unrounded_magnitudes
+from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
+from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema.ledger import BAD, MATCHFILE
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Summary, group_medians
+
+EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
+"""Of detections that are compared."""
+
+UNIT_DIGITS: Final = 10**8
+"""Objectids of one unit have what is left of these digits in common."""
+
+_LEDGER_COLUMNS: Final = (
+    *("exposureid", "field", "rcid", "fid", "programid"),
+    *("magzp", "clrcoeff", "quality", "origin", "commit"),
+)
+NO_PROGRAM: Final = 0
+"""In place of the program of an exposure of which none is known."""
+
+_GROUP_MAG: Final = 0.5
+_OUTLIER_SIGMAS: Final = 5.0
+_OUTLIER_FLOOR_MAG: Final = 0.05
+"""Real systematics reach 0.04: stars that are off by less than this are kept."""
+_WRONG_STAR_MAG: Final = 0.5
+"""Stars that are off by more are other ones, however many there are."""
+_COMPLETE: Final = 0.8
+_MARGIN_DEG: Final = 1.0 / 60.0
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TileInputs:
+    """What a tile is compared from."""
+
+    key: str
+    storage: Storage
+    tile: Tile
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    ps1: Ps1Catalog | None
+    config: CalibrateConfig
+    operation_id: str
+
+
+class TileLedger:
+    """What the ledger says of the tile's exposures; shape (E,) each."""
+
+    def __init__(self, task: TileInputs, after_commit: int = -1) -> None:
+        rows = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
+        self.exposureid = rows["exposureid"].to_numpy()
+        self.map = build_map(self.exposureid)
+        self.programid = pc.fill_null(rows["programid"], NO_PROGRAM).to_numpy()
+        self.magzp = np.array(rows["magzp"].to_numpy(), np.float64)
+        self.clrcoeff = np.array(rows["clrcoeff"].to_numpy(), np.float64)
+        good = np.array([quality != BAD for quality in rows["quality"].to_pylist()], bool)
+        good &= np.array([origin != MATCHFILE for origin in rows["origin"].to_pylist()], bool)  # corrected elsewhere
+        self.counts = good & (rows["commit"].to_numpy() > after_commit)
+        self.wanted = np.isin(self.programid, task.config.programs or self.programid)
+        """Whether they are of the programs asked for."""
+
+    @property
+    def programs(self) -> list[int]:
+        """Programs of exposures that count, ascending; NO_PROGRAM of those of no known one."""
+        return [int(number) for number in np.unique(self.programid[self.counts & self.wanted])]
+
+
+def compared_lightcurves(
+    task: TileInputs, ledger: TileLedger, columns: Sequence[str], rows_in_flight: int
+) -> Iterator[Lightcurves]:
+    """Lightcurves of a tile, some at a time; where programs are asked for, of their epochs alone."""
+    chunks = iterate_lightcurves(task.storage, task.detections, columns, rows_in_flight)
+    return chunks if task.config.programs is None else _of_programs(chunks, ledger, rows_in_flight)
+
+
+def _of_programs(chunks: Iterator[Lightcurves], ledger: TileLedger, rows: int) -> Iterator[Lightcurves]:
+    """What of lightcurves is of the programs asked for, in portions that no other epoch has a say in.
+
+    Which lightcurves count is decided by the medians of a portion. Those that are read follow the number of all epochs,
+    so they are joined, and cut again behind each lightcurve with which so many rows are reached.
+    """
+    held: list[Lightcurves] = []
+    for chunk in chunks:
+        exposure = find_rows(ledger.map, chunk.columns["exposureid"])
+        held.append(_kept(chunk, (exposure >= 0) & ledger.wanted[exposure]))
+        *full, rest = _portions(_joined(held), rows)
+        yield from full
+        held = [rest]
+    yield from (part for part in held if len(part.objectid))
+
+
+def _kept(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
+    """Some of the epochs, and the objects that have any of them."""
+    edges = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
+    some = np.diff(edges) > 0
+    columns = {name: values[keep] for name, values in chunk.columns.items()}
+    return Lightcurves(chunk.objectid[some], np.concatenate([[0], edges[1:][some]]), columns)
+
+
+def _joined(parts: Sequence[Lightcurves]) -> Lightcurves:
+    """One after the other."""
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    objectid = np.concatenate([part.objectid for part in parts])
+    return Lightcurves(objectid, np.concatenate([[0], np.cumsum(counts)]), columns)
+
+
+def _portions(curves: Lightcurves, rows: int) -> Iterator[Lightcurves]:
+    """Lightcurves in portions of at least so many rows, and last those, perhaps none, that make no whole one."""
+    first, n = 0, len(curves.objectid)
+    while (last := int(np.searchsorted(curves.offsets, curves.offsets[first] + rows))) <= n:
+        yield _slice(curves, first, last)
+        first = last
+    yield _slice(curves, first, n)
+
+
+def _slice(curves: Lightcurves, first: int, last: int) -> Lightcurves:
+    """Objects ``first`` to ``last``, without the latter."""
+    start, stop = curves.offsets[first], curves.offsets[last]
+    columns = {name: values[start:stop] for name, values in curves.columns.items()}
+    return Lightcurves(curves.objectid[first:last], curves.offsets[first : last + 1] - start, columns)
+
+
+class TileObjects:
+    """Active objects of the tile, ascending by objectid, and the PS1 star of each."""
+
+    def __init__(self, task: TileInputs) -> None:
+        table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
+        self.objectid, self.n_ps1 = np.zeros(0, np.int64), 0
+        self.source = np.zeros(0, np.int64)
+        """Row in ``ps1``; -1 for none that can be used."""
+        if table is None:
+            return
+        table = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
+        self.objectid, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
+        self.source = np.full(len(self.objectid), -1, np.int64)
+        if task.ps1 is None or not len(ra):
+            return
+        self.ps1 = task.ps1.read(Box.around(ra, dec, _MARGIN_DEG))
+        self.n_ps1 = len(self.ps1.ra)
+        if self.n_ps1:
+            self.source = _matched(self.ps1, unit_vectors(ra, dec), task.config)
+
+    def references(self, objectid: Ids, max_error: float) -> tuple[Floats, Floats]:
+        """PS1 magnitude in the object's filter and colour of its colour term; NaN where they cannot be used."""
+        mag, colour = np.full(len(objectid), np.nan), np.full(len(objectid), np.nan)
+        place = np.minimum(np.searchsorted(self.objectid, objectid), max(len(self.objectid) - 1, 0))
+        source = np.full(len(objectid), -1, np.int64)
+        if len(self.objectid):
+            source = np.where(self.objectid[place] == objectid, self.source[place], -1)
+        band = (objectid // 10**11 % 10 - 1).astype(np.int64)
+        rows = np.flatnonzero(source >= 0)
+        if len(rows):
+            at, of, first = source[rows], band[rows], np.where(band[rows] == 2, 1, 0)
+            good = np.ones(len(rows), bool)
+            for index in (of, first, first + 1):
+                good &= ~(self.ps1.error[index, at] > max_error)
+            mag[rows] = np.where(good, self.ps1.mag[of, at], np.nan)
+            colour[rows] = self.ps1.mag[first, at] - self.ps1.mag[first + 1, at]
+            mag[np.isnan(colour)] = np.nan
+        return mag, colour
+
+
+def _matched(ps1: Ps1Stars, xyz: Floats, config: CalibrateConfig) -> Ids:
+    """PS1 star of each object, alone within the isolation radius; -1 for none."""
+    grid = build_grid(unit_vectors(ps1.ra, ps1.dec), config.isolation_arcsec)
+    nearest, chord2 = nearest_seeds(grid, xyz)
+    found = (nearest >= 0) & (chord2 <= chord2_of_arcsec(config.match_arcsec))
+    found &= count_seeds(grid, xyz) == 1
+    found &= ps1.star[np.maximum(nearest, 0)]
+    return np.where(found, nearest, -1).astype(np.int64)
+
+
+def usable_magnitudes(
+    chunk: Lightcurves, ledger: TileLedger, config: CalibrateConfig, as_stored: bool
+) -> tuple[Ids, Floats]:
+    """Exposure of each epoch, and its magnitude, as stored or without corrections; NaN where it does not count."""
+    columns = chunk.columns
+    exposure = find_rows(ledger.map, columns["exposureid"]).astype(np.int64)
+    flux, error = columns["psfflux"], columns["psffluxerr"]
+    good = (columns["catflags"] == 0) & (exposure >= 0) & (flux >= config.min_snr * error) & (error > 0)
+    good &= ledger.counts[exposure]
+    wide = columns["mag"].astype(np.float64)
+    if not as_stored:
+        wide = unrounded_magnitudes(flux, ledger.magzp[exposure])
+    return exposure, np.where(good, wide, np.nan)
+
+
+def bins_of_stars(unit: Ids, summary: Summary, relative: Summary, config: CalibrateConfig) -> Ids:
+    """Magnitude bin of each object that is to be compared with PS1; -1 for the others.
+
+    The magnitude is the one that PS1 predicts, colour term included: what is measured has noise, and bins of it
+    would have a bias (Eddington's). Bins in which objects are often missed are left out for that reason too.
+    """
+    expected = summary.median - relative.median
+    group = brightness_groups(unit, expected)
+    apart = np.abs(relative.median - group_medians(relative.median, group))
+    usual = np.maximum(_OUTLIER_SIGMAS * SIGMA_OF_MAD * group_medians(apart, group), _OUTLIER_FLOOR_MAG)
+    often = group_medians(summary.n.astype(np.float64), group)
+    most = _group_maxima(often, unit)
+    chosen = (relative.n >= config.min_epochs) & (apart <= usual) & (often >= _COMPLETE * most)
+    chosen &= np.abs(relative.median) < _WRONG_STAR_MAG
+    chosen &= (expected >= config.bright) & (expected < config.faint)
+    place = np.floor((np.where(chosen, expected, config.bright) - config.bright) / config.magnitude_step)
+    return np.where(chosen, np.minimum(place.astype(np.int64), config.magnitude_bins - 1), -1)
+
+
+def brightness_groups(unit: Ids, mag: Floats) -> Ids:
+    """Number of the unit and the half magnitude of each object; -1 without a magnitude."""
+    known = np.isfinite(mag)
+    half = np.floor(np.where(known, mag, 0.0) / _GROUP_MAG).astype(np.int64)
+    return np.where(known, unit * 1000 + np.clip(half, 0, 999), -1)
+
+
+def part_of(summary: Summary, rows: slice | Ids) -> Summary:
+    """Some of the lightcurves."""
+    return Summary(summary.n[rows], summary.median[rows], summary.scatter[rows])
+
+
+def _group_maxima(values: Floats, group: Ids) -> Floats:
+    """Largest value of each row's group, NaN values left out."""
+    names, place = np.unique(group, return_inverse=True)
+    most = np.full(len(names), -np.inf)
+    np.maximum.at(most, place, np.where(np.isnan(values), -np.inf, values))
+    return np.asarray(most[place])

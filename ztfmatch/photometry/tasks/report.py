@@ -1,0 +1,261 @@
+"""What a report needs of one tile's lightcurves, added up in one pass: without corrections, and as they are stored.
+
+Whatever the number of detections, a task leaves one file of sums: maps over the quadrant by channel (readout channel
+and filter), sums by unit, histograms. The stars and bins of magnitude are chosen by uncorrected magnitudes and are the
+same for both, so that what differs is the corrections' doing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.merge import Lightcurves
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
+from ztfmatch.core.tasks.staging import keep
+from ztfmatch.photometry.kernels.residuals import (
+    COLUMNS,
+    OFFSET_BINS,
+    RESIDUAL_BINS,
+    SCATTER_BINS,
+    SCATTER_FIRST_DEX,
+    SCATTER_STEP_DEX,
+    Bins,
+    Summary,
+    add_offsets,
+    add_residuals,
+    constants,
+    summarise,
+)
+from ztfmatch.photometry.tasks.comparison import (
+    EPOCH_COLUMNS,
+    UNIT_DIGITS,
+    TileInputs,
+    TileLedger,
+    TileObjects,
+    bins_of_stars,
+    brightness_groups,
+    compared_lightcurves,
+    part_of,
+    usable_magnitudes,
+)
+from ztfmatch.photometry.tasks.residuals import encode_arrays
+
+ROWS_IN_FLIGHT: Final = 1_000_000
+BYTES_PER_ROW_IN_FLIGHT: Final = 500
+BEFORE, AFTER = 0, 1
+"""Rows of every array of sums: magnitudes without corrections, and as they are stored."""
+
+MAP_COLUMNS: Final = ("n", "total", "stars")
+"""Of a cell or a unit: detections, sum of their residuals, stars (see :data:`ztfmatch.photometry.kernels.residuals.COLUMNS`)."""
+
+RMS_BRIGHT_MAG: Final = 12.0
+RMS_STEP_MAG: Final = 0.1
+RMS_MAG_BINS: Final = 110
+"""Magnitudes of lightcurves, 12 to 23; their scatter is binned as in :mod:`ztfmatch.photometry.kernels.residuals`."""
+
+_COPIES: Final = 4
+"""Of the sums in memory while they are written."""
+
+_KEPT: Final = tuple(COLUMNS.index(name) for name in MAP_COLUMNS)
+_FILTERS: Final = len(FILTER_CODES)
+
+Arrays = dict[str, npt.NDArray[Any]]
+Counts = npt.NDArray[np.int64]
+Channel = tuple[int, int]
+
+
+def bytes_of_sums(config: CalibrateConfig) -> int:
+    """Memory of the sums of a tile that has all channels, and of one unit's."""
+    cells, levels = config.cells_x * config.cells_y, config.magnitude_bins
+    channel = len(MAP_COLUMNS) * cells + RESIDUAL_BINS * levels
+    filters = _FILTERS * (levels * OFFSET_BINS + RMS_MAG_BINS * (SCATTER_BINS + 2))
+    unit = len(COLUMNS) * cells * levels
+    return 8 * 2 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
+
+
+@dataclass(frozen=True)
+class ReportTask(TileInputs):
+    """One tile; without PS1 epochs are compared with the medians of their own lightcurves."""
+
+    corrected: bool = False
+    """Whether any exposure has corrections, so that there is something after them."""
+
+
+def sum_tile(task: ReportTask) -> dict[str, Any]:
+    """Add up what a report needs of a tile.
+
+    Returns
+    -------
+    dict
+        ``path`` of the sums, which are ``kept``; ``detections`` read; ``used`` in the maps; ``ps1``: sources of PS1 in
+        the tile; ``stars``: objects with a usable one.
+    """
+    objects, ledger = TileObjects(task), TileLedger(task)
+    builder = _Builder(task, ledger)
+    for chunk in compared_lightcurves(task, ledger, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
+        builder.add(chunk, objects)
+    path = paths.staged_array(task.operation_id, task.key)
+    kept = [keep(task.storage, path, encode_arrays(builder.arrays()))]
+    stars = int((objects.source >= 0).sum())
+    counts = {"detections": builder.detections, "used": builder.used, "ps1": objects.n_ps1, "stars": stars}
+    return {"path": path, "kept": kept, **counts}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Lightcurves of a chunk that count, shape (N,)."""
+
+    unit: Counts
+    constant: npt.NDArray[np.bool_]
+    level: Counts
+    """Bin of the median magnitude; -1 outside."""
+    bin_of: Counts
+    """Bin of magnitude in the maps; -1 for none."""
+    shift: Floats | None
+    """What PS1 takes off the magnitude of each epoch; None without PS1."""
+
+
+class _Builder:
+    """Takes in lightcurves in order of objectid, unit after unit."""
+
+    def __init__(self, task: ReportTask, ledger: TileLedger) -> None:
+        self._task, self._ledger = task, ledger
+        config = task.config
+        self.bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
+        self.detections = self.used = 0
+        self._sums = [_Sums(self.bins) for _ in range(2 if task.corrected else 1)]
+
+    def add(self, chunk: Lightcurves, objects: TileObjects) -> None:
+        """Take in complete lightcurves."""
+        config = self._task.config
+        self.detections += len(chunk.columns["exposureid"])
+        exposure, mag = usable_magnitudes(chunk, self._ledger, config, as_stored=False)
+        summary = summarise(mag, chunk.offsets)
+        chosen = self._choose(chunk, exposure, (mag, summary), objects)
+        self.used += self._sums[BEFORE].add(chunk, chosen, mag, summary)
+        if self._task.corrected:
+            mag = np.where(np.isnan(mag), np.nan, chunk.columns["mag"].astype(np.float64))
+            self._sums[AFTER].add(chunk, chosen, mag, summarise(mag, chunk.offsets))
+
+    def _choose(
+        self, chunk: Lightcurves, exposure: Counts, measured: tuple[Floats, Summary], objects: TileObjects
+    ) -> _Chosen:
+        config, (mag, summary) = self._task.config, measured
+        unit = chunk.objectid // UNIT_DIGITS
+        constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
+        level = levels_of(summary.median, self.bins)
+        if self._task.ps1 is None:
+            return _Chosen(unit, constant, level, np.where(constant, level, -1), None)
+        reference, colour = objects.references(chunk.objectid, config.max_ps1_error)
+        counts = np.diff(chunk.offsets)
+        shift = self._ledger.clrcoeff[exposure] * np.repeat(colour, counts) - np.repeat(reference, counts)
+        bin_of = bins_of_stars(unit, summary, summarise(mag + shift, chunk.offsets), config)
+        return _Chosen(unit, constant, level, np.where(constant, bin_of, -1), shift)
+
+    def arrays(self) -> Arrays:
+        """Sums of all channels and units, those of the corrected magnitudes below the others."""
+        parts = [sums.arrays() for sums in self._sums]
+        shared = ("channels", "units")
+        return {name: parts[0][name] for name in shared} | {
+            name: np.stack([part[name] for part in parts]) for name in parts[0] if name not in shared
+        }
+
+
+def levels_of(mag: Floats, bins: Bins) -> Counts:
+    """Magnitude bin of each value; -1 outside and for NaN."""
+    place = np.floor((np.nan_to_num(mag, nan=-1.0) - bins.bright) / bins.step).astype(np.int64)
+    return np.where((place >= 0) & (place < bins.levels), place, -1)
+
+
+class _Sums:
+    """Sums over one kind of magnitudes."""
+
+    def __init__(self, bins: Bins) -> None:
+        self._bins = bins
+        self._table = np.zeros((bins.size, len(COLUMNS)))
+        self._maps: dict[Channel, Floats] = {}
+        self._stars: dict[Channel, Counts] = {}
+        self._units: dict[Unit, Floats] = {}
+        self._epochs = np.zeros((_FILTERS * bins.levels, OFFSET_BINS), np.int32)
+        self._scatter = np.zeros((_FILTERS, RMS_MAG_BINS, SCATTER_BINS), np.int64)
+        self._errors = np.zeros((_FILTERS, RMS_MAG_BINS, 2))
+
+    def add(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> int:
+        """Take in lightcurves; return the number of epochs that came into the maps."""
+        counts = np.diff(chunk.offsets)
+        residual = mag - np.repeat(summary.median, counts) if chosen.shift is None else mag + chosen.shift
+        relative = summarise(residual, chunk.offsets)
+        used = 0
+        starts = np.flatnonzero(np.diff(chosen.unit, prepend=-1))
+        for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(chosen.unit)], strict=True):
+            lightcurves = (chunk.offsets[first : stop + 1], chosen.bin_of[first:stop])
+            unit = unit_of_objectid(int(chunk.objectid[first]))
+            used += self._add_unit(unit, chunk, residual, lightcurves, part_of(relative, slice(first, stop)))
+        self._add_epochs(chunk, chosen, mag, summary)
+        self._add_scatter(chunk, mag, summary)
+        return used
+
+    def _add_unit(
+        self, unit: Unit, chunk: Lightcurves, residual: Floats, lightcurves: tuple[Counts, Counts], relative: Summary
+    ) -> int:
+        """Maps and sums of a unit, of lightcurves given by offsets and bins of magnitude."""
+        channel, bins = (unit.rcid, unit.fid), self._bins
+        place = (chunk.columns["xpos"], chunk.columns["ypos"])
+        stars = self._stars.setdefault(channel, np.zeros((bins.levels, RESIDUAL_BINS), np.int64))
+        used = add_residuals(residual, place, *lightcurves, relative, bins, self._table, stars)
+        by_cell = self._table.reshape(bins.levels, -1, len(COLUMNS))[:, :, _KEPT].sum(axis=0)
+        self._table[:] = 0.0
+        empty = np.zeros((bins.nx * bins.ny, len(MAP_COLUMNS)))
+        self._maps[channel] = self._maps.get(channel, empty) + by_cell
+        self._units[unit] = self._units.get(unit, empty[0]) + by_cell.sum(axis=0)
+        return int(used)
+
+    def _add_epochs(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> None:
+        """Epochs of constant objects relative to their medians, by filter and magnitude."""
+        row = _filters(chunk) * self._bins.levels + np.maximum(chosen.level, 0)
+        wanted = chosen.constant & (chosen.level >= 0)
+        add_offsets(mag, np.repeat(row, np.diff(chunk.offsets)), chunk.offsets, summary.median, wanted, self._epochs)
+
+    def _add_scatter(self, chunk: Lightcurves, mag: Floats, summary: Summary) -> None:
+        """Scatter of all lightcurves, variable or not, and the errors that are stored, by filter and magnitude."""
+        known = (summary.n >= 3) & (summary.scatter > 0.0)
+        level = np.floor((np.where(known, summary.median, 0.0) - RMS_BRIGHT_MAG) / RMS_STEP_MAG).astype(np.int64)
+        dex = np.floor((np.log10(np.where(known, summary.scatter, 1.0)) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX)
+        inside = known & (level >= 0) & (level < RMS_MAG_BINS)
+        fid, place = _filters(chunk), np.clip(dex, 0, SCATTER_BINS - 1).astype(np.int64)
+        np.add.at(self._scatter, (fid[inside], level[inside], place[inside]), 1)
+        usable = np.isfinite(mag) & np.isfinite(chunk.columns["magerr"])
+        errors = np.where(usable, chunk.columns["magerr"].astype(np.float64), 0.0)
+        counts = np.diff(chunk.offsets)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        sums = np.stack([np.bincount(owner, values, len(counts)) for values in (usable, errors)], axis=-1)
+        np.add.at(self._errors, (fid[inside], level[inside]), sums[inside])
+
+    def arrays(self) -> Arrays:
+        """By channel and unit, ascending."""
+        channels, units = sorted(self._maps), sorted(self._units)
+        bins, width = self._bins, len(MAP_COLUMNS)
+        maps = np.array([self._maps[channel] for channel in channels]).reshape(len(channels), -1, width)
+        stars = np.array([self._stars[channel] for channel in channels], np.int64)
+        return {
+            "channels": np.array(channels, np.int64).reshape(-1, 2),
+            "units": np.array([(u.field, u.rcid, u.fid) for u in units], np.int64).reshape(-1, 3),
+            "maps": maps,
+            "stars": stars.reshape(len(channels), bins.levels, RESIDUAL_BINS),
+            "unitsums": np.array([self._units[unit] for unit in units]).reshape(-1, width),
+            "epochs": self._epochs.astype(np.int64).reshape(_FILTERS, bins.levels, OFFSET_BINS),
+            "scatter": self._scatter,
+            "errors": self._errors,
+        }
+
+
+def _filters(chunk: Lightcurves) -> Counts:
+    """Row of the filter of each object."""
+    return np.asarray(chunk.objectid // 10**11 % 10 - 1)

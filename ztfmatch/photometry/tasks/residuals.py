@@ -1,0 +1,297 @@
+"""Residuals of one tile's lightcurves relative to PS1, added up: what corrections are fitted to and reports show.
+
+Whatever the number of detections, a task leaves one small file of sums for each channel (readout channel and filter)
+and one for the exposures.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.merge import Lightcurves
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import Unit, unit_of_objectid
+from ztfmatch.core.tasks.staging import keep
+from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
+from ztfmatch.photometry.kernels.fit import BinSums
+from ztfmatch.photometry.kernels.residuals import (
+    COLUMNS,
+    OFFSET_BINS,
+    RESIDUAL_BINS,
+    SCATTER_BINS,
+    SCATTER_FIRST_DEX,
+    SCATTER_STEP_DEX,
+    Bins,
+    Summary,
+    add_offsets,
+    add_residuals,
+    clipped_sums,
+    constants,
+    summarise,
+    unbiased_scatter,
+)
+from ztfmatch.photometry.tasks.comparison import (
+    EPOCH_COLUMNS,
+    UNIT_DIGITS,
+    TileInputs,
+    TileLedger,
+    TileObjects,
+    bins_of_stars,
+    brightness_groups,
+    compared_lightcurves,
+    part_of,
+    usable_magnitudes,
+)
+
+ROWS_IN_FLIGHT: Final = 1_000_000
+BYTES_PER_ROW_IN_FLIGHT: Final = 400
+BYTES_PER_OBJECT: Final = 300
+BYTES_PER_EXPOSURE: Final = 4 * OFFSET_BINS + 400
+BYTES_OF_ACCUMULATORS: Final = 96 << 20
+"""Sums of one unit, and those of the others as sparse rows."""
+
+RELATIVE_FAINT_MAG: Final = 18.0
+"""Objects brighter than this tell an exposure's residual zero point."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ResidualTask(TileInputs):
+    """One tile."""
+
+    as_stored: bool = False
+    """Whether to take magnitudes as they are stored, corrected or not; else without corrections."""
+    after_commit: int = -1
+    """Only exposures that later commits took in."""
+
+
+@dataclass(frozen=True)
+class ChannelSums:
+    """Sums of one channel over any tiles and units."""
+
+    units: tuple[Unit, ...]
+    bins: Bins
+    sums: BinSums
+    """Relative to PS1, over units, bins of magnitude and cells."""
+    stars: Ids
+    """Histogram of the mean residuals of stars, shape (magnitude bins, RESIDUAL_BINS), RESIDUAL_STEP_MAG each."""
+    scatter: dict[Unit, Ids]
+    """Histogram of the scatter of constant lightcurves by unit, shape (SCATTER_MAG_BINS, SCATTER_BINS)."""
+
+
+def measure_tile(task: ResidualTask) -> dict[str, Any]:
+    """Add up the residuals of a tile.
+
+    Returns
+    -------
+    dict
+        ``channels``: rcid, fid and path of each file of sums; ``offsets``: path of the exposures' file; ``kept``: all
+        of these; ``detections`` read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``:
+        sources of PS1 in the tile; ``programs`` of the exposures that count.
+    """
+    ledger, objects = TileLedger(task, task.after_commit), TileObjects(task)
+    builder = _Builder(task, ledger, objects)
+    for chunk in compared_lightcurves(task, ledger, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
+        builder.add(chunk)
+    channels, offsets = builder.write(), _write_offsets(task, ledger, builder.offsets)
+    return {
+        "channels": channels,
+        "offsets": offsets["path"],
+        "kept": [*channels, offsets],
+        "detections": builder.detections,
+        "used": builder.used,
+        "stars": int((objects.source >= 0).sum()),
+        "ps1": objects.n_ps1,
+        "programs": ledger.programs,
+    }
+
+
+class _Builder:
+    """Takes in lightcurves in order of objectid, unit after unit."""
+
+    def __init__(self, task: ResidualTask, ledger: TileLedger, objects: TileObjects) -> None:
+        self._task, self._ledger, self._objects = task, ledger, objects
+        config = task.config
+        self.bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
+        self.offsets = np.zeros((len(ledger.exposureid), OFFSET_BINS), np.int32)
+        self.detections = self.used = 0
+        self._unit: int | None = None
+        self._table = np.zeros((self.bins.size, len(COLUMNS)))
+        self._scatter = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
+        self._channels: dict[tuple[int, int], _ChannelParts] = {}
+
+    def add(self, chunk: Lightcurves) -> None:
+        """Take in complete lightcurves."""
+        config = self._task.config
+        self.detections += len(chunk.columns["exposureid"])
+        exposure, mag = usable_magnitudes(chunk, self._ledger, config, self._task.as_stored)
+        counts = np.diff(chunk.offsets)
+        summary = summarise(mag, chunk.offsets)
+        reference, colour = self._objects.references(chunk.objectid, config.max_ps1_error)
+        residual = mag + self._ledger.clrcoeff[exposure] * np.repeat(colour, counts) - np.repeat(reference, counts)
+        relative = summarise(residual, chunk.offsets)
+        unit = chunk.objectid // UNIT_DIGITS
+        constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
+        bin_of = np.where(constant, bins_of_stars(unit, summary, relative, config), -1)
+        bright = constant & (summary.median < RELATIVE_FAINT_MAG) & (relative.n >= config.min_epochs)
+        add_offsets(residual, exposure, chunk.offsets, relative.median, bright, self.offsets)
+        place = (chunk.columns["xpos"], chunk.columns["ypos"])
+        starts = np.flatnonzero(np.diff(unit, prepend=-1))
+        for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(unit)], strict=True):
+            self._begin(int(unit[first]))
+            part = slice(first, stop)
+            offsets, some = chunk.offsets[first : stop + 1], part_of(relative, part)
+            self.used += add_residuals(
+                residual, place, offsets, bin_of[part], some, self.bins, self._table, self._current.stars
+            )
+            self._add_scatter(part_of(summary, part), constant[part])
+
+    def _add_scatter(self, summary: Summary, constant: npt.NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(constant & (summary.scatter > 0.0))
+        some = part_of(summary, rows)
+        at = np.floor((some.median - SCATTER_BRIGHT_MAG) / SCATTER_MAG_STEP).astype(np.int64)
+        dex = np.floor((np.log10(unbiased_scatter(some)) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX).astype(np.int64)
+        inside = (at >= 0) & (at < SCATTER_MAG_BINS) & (dex >= 0) & (dex < SCATTER_BINS)
+        np.add.at(self._scatter, (at[inside], dex[inside]), 1)
+
+    @property
+    def _current(self) -> _ChannelParts:
+        unit = unit_of_objectid((self._unit or 0) * UNIT_DIGITS)
+        return self._channels.setdefault((unit.rcid, unit.fid), _ChannelParts(self.bins))
+
+    def _begin(self, unit: int) -> None:
+        if unit != self._unit:
+            self._flush()
+            self._unit = unit
+
+    def _flush(self) -> None:
+        """Keep the sums of the unit that is complete, without the empty bins."""
+        if self._unit is None:
+            return
+        unit, parts = unit_of_objectid(self._unit * UNIT_DIGITS), self._current
+        rows = np.flatnonzero(self._table[:, 0])
+        parts.add(unit, rows, self._table[rows], self._scatter)
+        self._table[rows] = 0.0
+        self._scatter[:] = 0
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write the sums of each channel; return where, and what."""
+        self._flush()
+        written = []
+        for (rcid, fid), parts in sorted(self._channels.items()):
+            path = paths.staged_array(self._task.operation_id, f"{self._task.key}-{rcid:02d}-{fid}")
+            written.append({"rcid": rcid, "fid": fid, **keep(self._task.storage, path, encode_arrays(parts.arrays()))})
+        return written
+
+
+class _ChannelParts:
+    """Sums of the units of one channel."""
+
+    def __init__(self, bins: Bins) -> None:
+        self._bins = bins
+        self.stars = np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
+        self._units: list[Unit] = []
+        self._rows: list[Ids] = []
+        self._values: list[Floats] = []
+        self._scatter: list[Ids] = []
+
+    def add(self, unit: Unit, rows: Ids, values: Floats, scatter: Ids) -> None:
+        self._units.append(unit)
+        self._rows.append(rows)
+        self._values.append(values)
+        at = np.flatnonzero(scatter)
+        self._scatter.append(np.stack([np.full(len(at), len(self._units) - 1), at, scatter.ravel()[at]]))
+
+    def arrays(self) -> Arrays:
+        lengths = [len(rows) for rows in self._rows]
+        star = np.flatnonzero(self.stars)
+        return {
+            "units": np.array([(u.field, u.rcid, u.fid) for u in self._units], np.int64),
+            "bins": np.array(self._bins, np.float64),
+            "unit": np.repeat(np.arange(len(lengths)), lengths),
+            "row": np.concatenate(self._rows),
+            "values": np.concatenate(self._values),
+            "scatter": np.concatenate(self._scatter, axis=1),
+            "stars": np.stack([star, self.stars.ravel()[star]]),
+        }
+
+
+def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> dict[str, str]:
+    n, total, squares = clipped_sums(histogram)
+    rows = np.flatnonzero(n)
+    path = paths.staged_array(task.operation_id, f"{task.key}-exposures")
+    kept = {"exposureid": ledger.exposureid[rows], "n": n[rows], "total": total[rows], "squares": squares[rows]}
+    return keep(task.storage, path, encode_arrays(kept))
+
+
+def encode_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Bytes of some arrays, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read_arrays(storage: Storage, path: str) -> Arrays:
+    """Arrays that :func:`encode_arrays` made bytes of."""
+    with np.load(io.BytesIO(storage.read(path))) as held:
+        return dict(held)
+
+
+def read_channel(storage: Storage, files: Sequence[str]) -> ChannelSums:
+    """Sums of a channel from the files that tasks left, at least one."""
+    held = [read_arrays(storage, path) for path in files]
+    units = sorted({Unit(*values) for arrays in held for values in arrays["units"].tolist()})
+    first = held[0]["bins"].tolist()
+    bins = Bins(first[0], first[1], int(first[2]), int(first[3]), int(first[4]))
+    stars = np.zeros(bins.levels * RESIDUAL_BINS, np.int64)
+    scatter = {unit: np.zeros(SCATTER_MAG_BINS * SCATTER_BINS, np.int64) for unit in units}
+    rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(COLUMNS)))]
+    for arrays in held:
+        mine = [Unit(*unit) for unit in arrays["units"].tolist()]
+        row_of = np.array([units.index(unit) for unit in mine], np.int64)
+        np.add.at(stars, arrays["stars"][0], arrays["stars"][1])
+        for i, unit in enumerate(mine):
+            of_unit = arrays["scatter"][:, arrays["scatter"][0] == i]
+            np.add.at(scatter[unit], of_unit[1], of_unit[2])
+        rows.append(row_of[arrays["unit"]] * bins.size + arrays["row"])
+        values.append(arrays["values"])
+    return ChannelSums(
+        tuple(units),
+        bins,
+        bin_sums(np.concatenate(rows), np.concatenate(values), bins),
+        stars.reshape(bins.levels, RESIDUAL_BINS),
+        {unit: counts.reshape(SCATTER_MAG_BINS, SCATTER_BINS) for unit, counts in scatter.items()},
+    )
+
+
+def bin_sums(rows: Ids, values: Floats, bins: Bins) -> BinSums:
+    """Sums by unit, magnitude and cell; rows that are there more than once are added.
+
+    Parameters
+    ----------
+    rows : int64 ndarray, shape (N,)
+        unit * bins.size + magnitude * cells + cell.
+    values : float64 ndarray, shape (N, 7)
+    bins : Bins
+    """
+    names, place = np.unique(rows, return_inverse=True)
+    summed = [np.bincount(place, column, len(names)).astype(np.float64) for column in values.T]
+    unit, rest = np.divmod(names, bins.size)
+    magnitude, cell = np.divmod(rest, bins.nx * bins.ny)
+    return BinSums(unit, magnitude, cell, *summed)
+
+
+def joined(parts: Iterable[BinSums]) -> BinSums:
+    """Sums one after the other."""
+    listed = list(parts)
+    return BinSums(*(np.concatenate([getattr(part, field.name) for part in listed]) for field in fields(BinSums)))

@@ -1,1 +1,0 @@
-"""What is made from a snapshot: queries, plots, reports, documentation, the simulator and the demonstration."""

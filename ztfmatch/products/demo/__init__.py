@@ -1,6 +1,0 @@
-"""Demonstrations: a store from its beginning, and a regenerated reference."""
-
-from ztfmatch.products.demo.regeneration import RegenerationReport, run_regeneration
-from ztfmatch.products.demo.tour import DemoReport, run_demo
-
-__all__ = ["DemoReport", "RegenerationReport", "run_demo", "run_regeneration"]

@@ -1,0 +1,1 @@
+"""Answers: objects, statistics, lightcurves, transients and lineage by place, objectid and condition."""

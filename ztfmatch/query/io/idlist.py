@@ -1,0 +1,45 @@
+"""Read lists of objectids: one a line, or a column ``objectid`` of CSV or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import MetadataError
+
+_COLUMN = "objectid"
+
+
+def read_objectids(path: Path) -> npt.NDArray[np.int64]:
+    """Objectids of a file, ascending, each once.
+
+    Raises
+    ------
+    MetadataError
+        If it cannot be read, or has something else in it.
+    """
+    try:
+        ids = _of_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _of_text(path)
+    except FileNotFoundError:
+        raise MetadataError(f"{path}: no such file") from None
+    except (pa.ArrowException, KeyError, ValueError, OverflowError, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise MetadataError(f"{path}: expected objectids, one a line or a column {_COLUMN!r}; {said}") from None
+    return np.unique(ids)
+
+
+def _of_parquet(path: Path) -> npt.NDArray[np.int64]:
+    return np.asarray(pq.read_table(path, columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy())
+
+
+def _of_text(path: Path) -> npt.NDArray[np.int64]:
+    lines = path.read_text().splitlines()
+    words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if words and not words[0].isdecimal():
+        return np.asarray(pyarrow.csv.read_csv(path)[_COLUMN].cast(pa.int64()).to_numpy())
+    return np.array([int(word) for word in words], np.int64)

@@ -1,0 +1,365 @@
+"""Ask a snapshot for objects, statistics or lightcurves by place, objectid and condition, however many there are.
+
+The answer comes tile by tile, so that memory follows one tile and not the answer. Statistics are the stored ones where
+they are up to date, else computed from the epochs. Of each table only those columns are read that decide or that are
+wanted, and the latter only where :mod:`ztfmatch.core.io.scan` finds a row that is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.parquet import table_from_columns
+from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.statistics import stale_tiles
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS, Table
+from ztfmatch.core.schema.sky import ACTIVE, RETIRED
+from ztfmatch.core.survey import unit_columns
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
+from ztfmatch.query import area as areas
+from ztfmatch.query.expression import Condition, kinds_of, parse_condition
+from ztfmatch.query.lightcurves import LEDGER_COLUMNS, tiles_of_ids, with_exposures
+
+Kind = Literal["objects", "statistics", "lightcurves"]
+KINDS: Final = ("objects", "statistics", "lightcurves")
+
+_FEW: Final = 1000
+"""Lightcurves that are read by their ids; of more the whole files of a tile are read."""
+
+Status = Literal["active", "retired", "any"]
+STATUSES: Final = (ACTIVE, RETIRED, "any")
+
+_KEYS: Final = frozenset(DETECTIONS.sorted_by)
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked: rows of the objects that meet all that is given.
+
+    Parameters
+    ----------
+    select : str
+        ``objects``: their columns; ``statistics``: those and the statistics; ``lightcurves``: their epochs.
+    where : str, optional
+        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``.
+    epochs : str, optional
+        Condition on the epochs of lightcurves, such as ``"catflags == 0"``.
+    cone : (ra, dec, radius), optional
+        Degrees (ICRS) and arcsec, or a text with its unit such as ``"3arcmin"``.
+    box : (west, east, south, north), optional
+        Degrees; west > east goes over RA 0.
+    polygon : (ra, dec, ra, dec, ...), optional
+        Vertices in degrees, joined by great circles.
+    moc : path, optional
+        Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.
+    objectids : sequence of int, optional
+    columns : sequence of str, optional
+        Columns wanted; all by default.
+    status : str, optional
+        Of which objects: ``active``, ``retired`` (a newer reference replaced theirs; they have no epochs any more) or
+        ``any``. By default those that are active; where objectids are given, any.
+    """
+
+    select: Kind = "objects"
+    where: str | None = None
+    epochs: str | None = None
+    cone: areas.Circle | None = None
+    box: tuple[float, float, float, float] | None = None
+    polygon: tuple[float, ...] | None = None
+    moc: Path | str | None = None
+    objectids: Sequence[int] | None = None
+    columns: Sequence[str] | None = None
+    status: Status | None = None
+
+    @property
+    def area(self) -> areas.Area | None:
+        """Part of the sky that is asked for; None for all of it.
+
+        Raises
+        ------
+        ConfigError
+            If several are given, or one cannot be.
+        """
+        given = [name for name in ("cone", "box", "polygon", "moc") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} contradict each other: give one of them")
+        if self.cone is not None:
+            return areas.cone_area(*self.cone)
+        if self.box is not None:
+            return areas.box_area(*self.box)
+        if self.polygon is not None:
+            return areas.polygon_area(self.polygon)
+        return None if self.moc is None else areas.moc_area(Path(self.moc))
+
+
+SOURCE_FIELDS: Final = (*OBJECTS.schema, *(field for field in STATISTICS.schema if field.name != "objectid"))
+"""Columns of objects and of their statistics, which conditions may name."""
+
+_UNIT: Final = [OBJECTS.schema.field(name) for name in ("fid", "field", "rcid")]
+EPOCH_FIELDS: Final = (
+    DETECTIONS.schema.field("objectid"),
+    *_UNIT,
+    *(field for field in DETECTIONS.schema if field.name != "objectid"),
+    *(EXPOSURES.schema.field(name) for name in LEDGER_COLUMNS),
+)
+
+
+@dataclass(frozen=True)
+class _ObjectSieve:
+    """Lets through the objects of a status in an area that meet a condition on their own columns."""
+
+    status: str | None
+    area: areas.Area | None
+    condition: Condition | None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns that decide."""
+        own = frozenset([*(["status"] if self.status else []), *(["ra", "dec"] if self.area else [])])
+        return own if self.condition is None else own | self.condition.columns
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """Columns whose bounds tell something."""
+        return frozenset() if self.condition is None else self.condition.bounded
+
+    def may_hold(self, bounds: pa.Table) -> Mask:
+        """Whether rows within bounds can be wanted."""
+        return np.ones(bounds.num_rows, bool) if self.condition is None else self.condition.may_hold(bounds)
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """Whether each row is wanted."""
+        kept = np.ones(rows.num_rows, bool)
+        if self.status is not None:
+            kept &= pc.equal(rows["status"], self.status).to_numpy()
+        if self.area is not None:
+            kept[kept] = self.area.contains(rows["ra"].to_numpy()[kept], rows["dec"].to_numpy()[kept])
+        return kept if self.condition is None else kept & self.condition.mask(rows)
+
+
+class Answer:
+    """The rows that a query asks for, found as they are taken.
+
+    ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.
+    """
+
+    def __init__(self, snapshot: SnapshotFiles, query: Query) -> None:
+        if query.select not in KINDS:
+            raise ConfigError(f"select {query.select!r}; expected one of {', '.join(KINDS)}")
+        if query.status not in (None, *STATUSES):
+            raise ConfigError(f"status {query.status!r}; expected one of {', '.join(STATUSES)}")
+        self._snapshot, self._select = snapshot, query.select
+        self._ids = None if query.objectids is None else _distinct(query.objectids)
+        status = query.status or (ACTIVE if self._ids is None else "any")
+        self._status = None if status == "any" else status
+        self._area = query.area
+        where = _condition(query.where, SOURCE_FIELDS, "where")
+        of_objects, rest = _divided(where, OBJECTS.names)
+        self._sieve = _ObjectSieve(self._status, self._area, of_objects)
+        self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
+        if query.epochs is not None and query.select != "lightcurves":
+            raise ConfigError(f"a condition on epochs needs select 'lightcurves', not {query.select!r}")
+        epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
+        self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
+        self.schema = _schema(query)
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        stale = set(stale_tiles(self._snapshot)) if self._needs_statistics else set()
+        for tile in self._tiles():
+            objects = self._objects(tile, tile in stale)
+            if not objects.num_rows:
+                continue
+            if self._select != "lightcurves":
+                yield objects.select(self.schema.names).cast(self.schema)
+            else:
+                yield from self._lightcurves(tile, objects["objectid"].to_numpy())
+
+    @property
+    def snapshot(self) -> int:
+        """Number of the snapshot that is asked."""
+        return self._snapshot.number
+
+    def states(self) -> dict[int, str | None]:
+        """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
+        ids = np.zeros(0, np.int64) if self._ids is None else self._ids
+        found: dict[int, str | None] = dict.fromkeys(ids.tolist())
+        for tile in tiles_of_ids(self._snapshot, ids):
+            rows = self._scan(OBJECTS, tile, ["objectid", "status"], Wanted(ids))
+            found |= dict(zip(rows["objectid"].to_pylist(), rows["status"].to_pylist(), strict=True))
+        return found
+
+    @property
+    def _asked(self) -> set[str]:
+        """Columns of objects and statistics that are needed beside those that sieves look at."""
+        asked = {"objectid"} if self._status == ACTIVE else {"objectid", "status"}
+        asked |= set() if self._select == "lightcurves" else set(self.schema.names)
+        return asked | (set() if self._of_both is None else self._of_both.columns)
+
+    @property
+    def _needs_statistics(self) -> bool:
+        return self._of_statistics is not None or not self._asked <= set(OBJECTS.names)
+
+    def _tiles(self) -> list[Tile]:
+        """Tiles that can hold any of the objects, in order of the sky."""
+        tiles = self._snapshot.tiles_with(OBJECTS.name)
+        wanted = None if self._area is None else set(self._area.tiles(self._snapshot.tiling))
+        if self._ids is not None:
+            of_ids = set(tiles_of_ids(self._snapshot, self._ids))
+            wanted = of_ids if wanted is None else wanted & of_ids
+        return [tile for tile in tiles if wanted is None or tile in wanted]
+
+    def _scan(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+        """Wanted rows of a tile, in the order of the table."""
+        files = self._snapshot.of_tile(table.name, tile)
+        rows = scan(self._snapshot.storage, files, columns, wanted)
+        rows = table.schema.empty_table().select(list(columns)) if rows is None else rows
+        keys = [(name, "ascending") for name in table.sorted_by if name in columns]
+        return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
+
+    def _objects(self, tile: Tile, stale: bool) -> pa.Table:
+        """Objects of the tile that are asked for, by objectid, with what columns the query needs."""
+        names = [name for name in OBJECTS.names if name in self._asked]
+        rows = self._scan(OBJECTS, tile, names, Wanted(self._ids, self._sieve))
+        if not rows.num_rows or not self._needs_statistics:
+            return rows
+        statistics = self._statistics(tile, rows, stale)
+        kept = is_among(rows["objectid"].to_numpy(), statistics["objectid"].to_numpy())
+        if self._of_statistics is None and not kept.all():
+            raise RuntimeError("statistics that are up to date lack objects of their tile")
+        rows = rows.filter(pa.array(kept))
+        for name in statistics.column_names[1:]:
+            rows = rows.append_column(statistics.schema.field(name), statistics[name])
+        return rows if self._of_both is None else self._of_both.rows(rows)
+
+    def _statistics(self, tile: Tile, objects: pa.Table, stale: bool) -> pa.Table:
+        """Statistics of the tile's objects that meet the condition on these, by objectid, which is the first column.
+
+        As stored if up to date, else as they are now. Retired objects have no stored ones: theirs are of no epochs.
+        """
+        names = ["objectid", *(name for name in STATISTICS.names[1:] if name in self._asked)]
+        ids = objects["objectid"].to_numpy()
+        if stale:
+            return self._computed(tile, ids).select(names)
+        rows = self._scan(STATISTICS, tile, names, Wanted(ids, self._of_statistics))
+        if self._status == ACTIVE:
+            return rows
+        retired = ids[pc.equal(objects["status"], RETIRED).to_numpy()]
+        return pa.concat_tables([rows, self._computed(None, retired).select(names).cast(rows.schema)]).sort_by(
+            "objectid"
+        )
+
+    def _computed(self, tile: Tile | None, ids: Ids) -> pa.Table:
+        """Statistics made now of the epochs in a tile, or of none; of objects that meet the condition on them."""
+        snapshot = self._snapshot
+        ledger = EXPOSURES.schema.empty_table()
+        if tile is not None:
+            columns = ("exposureid", "programid")
+            ledger = exposures_of_tile(snapshot.storage, snapshot.of_table(EXPOSURES.name), tile, columns)
+        builder = StatisticsBuilder(ids, released_exposures(ledger))
+        files = [] if tile is None else snapshot.of_tile(DETECTIONS.name, tile)
+        for chunk in iterate_lightcurves(snapshot.storage, files, EPOCH_COLUMNS, wanted=Wanted(ids)):
+            builder.add(chunk)
+        rows = builder.table(snapshot.number)
+        return rows if self._of_statistics is None else self._of_statistics.rows(rows)
+
+    def _lightcurves(self, tile: Tile, ids: Ids) -> Iterator[pa.Table]:
+        asked = {*self.schema.names, *(() if self._of_epochs is None else self._of_epochs.columns)}
+        ledger = [name for name in LEDGER_COLUMNS if name in asked]
+        for epochs in self._epochs_of(tile, ids, [name for name in DETECTIONS.names if name in asked | _KEYS]):
+            rows = with_exposures(self._snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()), ledger)
+            rows = rows if self._of_epochs is None else self._of_epochs.rows(rows)
+            if rows.num_rows:
+                yield rows.select(self.schema.names).cast(self.schema)
+
+    def _epochs_of(self, tile: Tile, ids: Ids, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Epochs of some of the tile's objects, by objectid and time, some at a time."""
+        wanted = Wanted(ids, self._of_detections)
+        if len(ids) <= _FEW:
+            yield self._scan(DETECTIONS, tile, columns, wanted)
+            return
+        files = self._snapshot.of_tile(DETECTIONS.name, tile)
+        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, wanted=wanted):
+            yield _table_of(chunk, columns)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows, by objectid and time, in memory."""
+        keys = [name for name in DETECTIONS.sorted_by if name in self.schema.names]
+        rows = pa.concat_tables([self.schema.empty_table(), *self])
+        return rows.sort_by([(name, "ascending") for name in keys]) if keys else rows
+
+    def to_pandas(self) -> Any:
+        """As a pandas data frame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """As a Polars data frame."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow())
+
+    def to_astropy(self) -> Any:
+        """As an astropy table, with units and descriptions; nulls are masked."""
+        from ztfmatch.query.astropytable import astropy_table
+
+        return astropy_table(self.to_arrow())
+
+    def write_parquet(self, path: Path | str) -> int:
+        """Write a Parquet file in memory of one tile; return the number of rows."""
+        from ztfmatch.query.tables import stream_parquet
+
+        return stream_parquet(self, self.schema, Path(path))
+
+
+def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Condition | None:
+    return None if text is None else parse_condition(text, kinds_of(fields), option)
+
+
+def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Condition | None, Condition | None]:
+    """What of a condition needs but these columns, and the rest."""
+    return (None, None) if condition is None else condition.divided(names)
+
+
+def _distinct(objectids: Sequence[int]) -> Ids:
+    """Objectids, ascending, each once."""
+    ids = np.array(list(objectids))
+    if ids.size and ids.dtype.kind not in "iu":
+        raise ConfigError(
+            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
+        )
+    return np.unique(ids.astype(np.int64))
+
+
+def _schema(query: Query) -> pa.Schema:
+    """Columns of the answer, dictionaries unpacked."""
+    fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}[query.select]
+    plain = {field.name: field.with_type(kind) for field, kind in zip(fields, kinds_of(fields).values(), strict=True)}
+    for name in query.columns or ():
+        if name not in plain:
+            raise ConfigError(f"{query.select} have no column {name!r}; there are {', '.join(plain)}")
+    twice = [name for name, number in Counter(query.columns or ()).items() if number > 1]
+    if twice:
+        raise ConfigError(f"column {twice[0]!r} is asked for more than once")
+    return pa.schema([plain[name] for name in query.columns or plain])
+
+
+def _table_of(chunk: Lightcurves, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows of lightcurves."""
+    some = replace(DETECTIONS, columns=tuple(column for column in DETECTIONS.columns if column.name in columns))
+    return table_from_columns(some, {**chunk.columns, "objectid": np.repeat(chunk.objectid, np.diff(chunk.offsets))})

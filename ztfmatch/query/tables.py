@@ -1,0 +1,123 @@
+"""Write result tables as CSV, JSON, Parquet, or rows for a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import ConfigError, StorageError
+from ztfmatch.core.io.localfiles import whole
+
+_DECIMALS = {"hmjd": 6, "mag": 4, "magerr": 4, "clrcoeff": 4, "ra": 7, "dec": 7}
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """One Parquet file, zstd, there whole or not at all."""
+    stream_parquet([table], table.schema, path)
+
+
+def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
+    """One Parquet file of many tables, there whole or not at all; the number of rows.
+
+    Raises
+    ------
+    ConfigError
+        If it is a pipe.
+    """
+    if path.is_fifo():
+        raise ConfigError(f"{path} is a pipe, into which Parquet cannot be written: ask for CSV, or give a file")
+    with _beside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        rows = 0
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def stream_csv(tables: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:
+    """CSV of many tables without dictionaries, with one header; the number of rows."""
+    rows = 0
+    with pyarrow.csv.CSVWriter(stream, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def first_rows(tables: Iterable[pa.Table], limit: int) -> Iterator[pa.Table]:
+    """Tables until there are so many rows; no more of them are made than it takes."""
+    for table in tables:
+        yield table.slice(0, limit)
+        limit -= table.num_rows
+        if limit <= 0:
+            return
+
+
+def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """One table of many."""
+    return pa.concat_tables([schema.empty_table(), *tables])
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Another name to write to, which is made the file's own when the block ends well."""
+    part = path
+    try:
+        with whole(path) as part:
+            yield part
+    except OSError as error:
+        if str(part) not in str(error):
+            raise
+        raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
+
+
+def write_csv(table: pa.Table, stream: BinaryIO) -> None:
+    """CSV with a header; nulls are empty."""
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    pyarrow.csv.write_csv(table.cast(pa.schema(plain)), stream)
+
+
+def as_json_text(table: pa.Table) -> str:
+    """A JSON list of rows; what is not finite is null."""
+    rows = [{name: _finite(value) for name, value in row.items()} for row in table.to_pylist()]
+    return json.dumps(rows, indent=None if len(rows) > 1000 else 1)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_rows(table: pa.Table, columns: Sequence[str]) -> list[list[str]]:
+    """Rows as text, with as many decimals as mean something."""
+    data = table.select(list(columns)).to_pydict()
+    texts = [[_text(name, value) for value in data[name]] for name in columns]
+    return [list(row) for row in zip(*texts, strict=True)]
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{_DECIMALS.get(name, 6)}f}" if isinstance(value, float) else str(value)
+
+
+@contextlib.contextmanager
+def binary_output(path: Path | None) -> Iterator[BinaryIO]:
+    """A file to write bytes to, there whole or not at all, or standard output."""
+    if path is None:
+        yield sys.stdout.buffer
+    else:
+        with _beside(path) as part, part.open("wb") as stream:
+            yield stream

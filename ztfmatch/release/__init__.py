@@ -1,0 +1,21 @@
+"""Releases: products made of the epochs of a snapshot that a scope allows."""
+
+from ztfmatch.release.bulk import publish_bulk
+from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects
+from ztfmatch.release.preview import ProgramCount, ReleasePreview, preview_release
+from ztfmatch.release.publication import PublishReport
+from ztfmatch.release.tarball import Part, publish_tar, sector_part
+
+__all__ = [
+    "HatsConfig",
+    "Part",
+    "ProgramCount",
+    "PublishReport",
+    "ReleasePreview",
+    "preview_release",
+    "publish_bulk",
+    "publish_hats",
+    "publish_objects",
+    "publish_tar",
+    "sector_part",
+]

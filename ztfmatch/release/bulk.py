@@ -1,0 +1,117 @@
+"""Bulk lightcurve files as IRSA offers them: one Parquet file a unit, with a list of MD5 sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.region import Region
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.release.io.outputs import Output, write_bytes
+from ztfmatch.release.io.scope import ReleaseScope
+from ztfmatch.release.publication import Publishing, PublishReport, outputs_of
+from ztfmatch.release.schema import BULK
+from ztfmatch.release.tasks.bulk import BulkTask, write_unit
+from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
+
+CHECKSUMS: Final = "checksum.md5"
+README: Final = "README.txt"
+_FIRST_SECONDARY_FIELD: Final = 1000
+_BYTES_PER_OBJECT: Final = 120
+
+
+def bulk_directory(release: str) -> str:
+    """Directory of a release's bulk files."""
+    return f"lc_{release}"
+
+
+def bulk_path(unit: Unit, release: str) -> str:
+    """Path of a unit's file below the directory of a release, as IRSA has it."""
+    root = 0 if unit.field < _FIRST_SECONDARY_FIELD else 1
+    name = f"ztf_{unit.field:06d}_{FILTER_CODES[unit.fid]}_c{unit.ccdid:02d}_q{unit.qid}_{release}.parquet"
+    return f"{root}/field{unit.field:06d}/{name}"
+
+
+def publish_bulk(snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner) -> PublishReport:
+    """Write the lightcurves of every unit of a snapshot as a file, those epochs that a scope allows.
+
+    Raises
+    ------
+    OutputExistsError, ScopeError, ConfigError
+        Before any work.
+    JobFailedError
+        If a task failed after its retries; the same call again resumes.
+    """
+    publishing = Publishing(snapshot, scope, output, "bulk")
+    publishing.begin()
+    results = publishing.run(runner, "bulk files", write_unit, bulk_tasks(publishing, runner))
+    written = outputs_of(results)
+    counts = {name: sum(result[name] for result in results) for name in ("objects", "epochs")}
+    publishing.check_epochs(counts["epochs"])
+    directory = bulk_directory(scope.release)
+    sums = md5_list(written, f"{directory}/")
+    extra = [
+        write_bytes(publishing.out, f"{directory}/{CHECKSUMS}", sums),
+        write_bytes(publishing.out, f"{directory}/{README}", _readme(scope, counts, len(written)).encode()),
+    ]
+    return publishing.finish([*written, *extra], counts)
+
+
+def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = None) -> list[BulkTask]:
+    """One task for each unit that the scope allows."""
+    directory = bulk_directory(publishing.scope.release)
+    tasks = [
+        BulkTask(
+            f"bulk-{files.unit}",
+            publishing.snapshot.storage,
+            files.unit,
+            files.objects,
+            files.detections,
+            publishing.ledger,
+            publishing.scope,
+            publishing.out,
+            f"{directory}/{bulk_path(files.unit, publishing.scope.release)}",
+            region,
+        )
+        for files in publishing.units(region)
+    ]
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    return tasks
+
+
+def _projected_bytes(task: BulkTask) -> int:
+    objects = sum(file.rows for file in task.objects)
+    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight
+
+
+def md5_list(outputs: Sequence[Output], below: str) -> bytes:
+    """Lines ``<md5>  ./<path>`` of files below a directory, as ``md5sum -c`` takes them."""
+    ordered = sorted(outputs, key=lambda output: output.path)
+    return "".join(f"{output.md5}  ./{output.path.removeprefix(below)}\n" for output in ordered).encode()
+
+
+def columns_text() -> str:
+    """Explanation of the columns of a bulk file."""
+    width = max(len(column.name) for column in BULK.columns)
+    lines = [f"  {c.name:<{width}}  {c.type!s:<13} {c.unit:<4} {c.description}" for c in BULK.columns]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _readme(scope: ReleaseScope, counts: dict[str, int], files: int) -> str:
+    return f"""ZTF lightcurves, release {scope.release}
+{scope.description}
+
+{files} Parquet files, one for each field, filter, CCD and quadrant:
+  <0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_{scope.release}.parquet
+  0 for fields below 1000, 1 for those from 1000 on.
+{counts["objects"]} objects that have at least one epoch in the release, {counts["epochs"]} epochs.
+One row is an object; rows are sorted by objectid, epochs by time. Columns:
+{columns_text()}
+
+{CHECKSUMS} has the MD5 sum of each file: md5sum -c {CHECKSUMS}
+"""

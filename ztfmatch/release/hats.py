@@ -1,0 +1,306 @@
+"""Releases as HATS collections, which LSDB opens: lightcurves nested in rows of objects, or objects with statistics.
+
+First the tasks count what every tile has in scope, from which the partitions follow; then they write these; then the
+margin of each partition and the index. The last step gathers footers into the dataset's metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+import ztfmatch
+from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
+from ztfmatch.release.io import hats
+from ztfmatch.release.io.outputs import Output
+from ztfmatch.release.io.scope import ReleaseScope
+from ztfmatch.release.kernels.alignment import MAX_PARTITION_ORDER, Limits
+from ztfmatch.release.kernels.rounding import SIGNIFICANT_BITS
+from ztfmatch.release.publication import Publishing, PublishReport, outputs_of
+from ztfmatch.release.schema import INDEX, MAGERR_BITS
+from ztfmatch.release.tasks import hats as tasks
+from ztfmatch.release.tasks.partition import HELD_BYTES
+from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
+
+_BYTES_PER_OBJECT: Final = {tasks.LIGHTCURVES: 200, tasks.OBJECTS: 1600}
+_MOST_BYTES: Final = 32_000_000_000
+"""Readers count the elements of a column's lists in 31 bits."""
+_COPIES: Final = 4
+"""Of a partition at once: in pieces, joined, sorted, encoded."""
+
+
+@dataclass(frozen=True)
+class HatsConfig:
+    """How a HATS catalog is laid out.
+
+    Parameters
+    ----------
+    partition_bytes : int
+        Most bytes of a partition in memory.
+    partition_rows : int
+        Most rows of a partition.
+    min_order : int
+        HEALPix order of the largest partition.
+    magerr_bits : int
+        Significant bits kept of magerr; 24 are all.
+    """
+
+    partition_bytes: int = 160_000_000
+    partition_rows: int = 1_000_000
+    min_order: int = 2
+    magerr_bits: int = MAGERR_BITS
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not 1 <= self.partition_bytes <= _MOST_BYTES:
+            raise ConfigError(f"partition size {self.partition_bytes} bytes is outside 1..{_MOST_BYTES}")
+        if self.partition_rows < 1:
+            raise ConfigError(f"partition rows {self.partition_rows} must be at least 1")
+        if not 0 <= self.min_order <= MAX_PARTITION_ORDER:
+            raise ConfigError(f"order {self.min_order} of the largest partition is outside 0..{MAX_PARTITION_ORDER}")
+        if not 1 <= self.magerr_bits <= SIGNIFICANT_BITS:
+            raise ConfigError(f"magerr bits {self.magerr_bits} are outside 1..{SIGNIFICANT_BITS}")
+
+    @property
+    def limits(self) -> Limits:
+        """How large a partition may be."""
+        return Limits(self.partition_rows, self.partition_bytes, self.min_order)
+
+
+def publish_hats(
+    snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner, config: HatsConfig | None = None
+) -> PublishReport:
+    """Write the lightcurves of a release as a HATS collection.
+
+    Raises
+    ------
+    OutputExistsError, ScopeError, ConfigError
+        Before any work.
+    JobFailedError
+        If a task failed after its retries; the same call again resumes.
+    """
+    return _publish(tasks.LIGHTCURVES, snapshot, scope, output, runner, config or HatsConfig())
+
+
+def publish_objects(
+    snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner, config: HatsConfig | None = None
+) -> PublishReport:
+    """Write all objects of a release, with the statistics of their epochs in it, as a HATS collection.
+
+    Raises
+    ------
+    As :func:`publish_hats`.
+    """
+    return _publish(tasks.OBJECTS, snapshot, scope, output, runner, config or HatsConfig())
+
+
+def _publish(
+    content: str, snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner, config: HatsConfig
+) -> PublishReport:
+    config.validate()
+    publishing = Publishing(snapshot, scope, output, f"hats {content}", asdict(config))
+    publishing.begin()
+    catalog = _catalog(content, publishing, config)
+    sources = _sources(snapshot)
+    count_tasks = _count_tasks(catalog, sources, config)
+    runner.check_memory({task.key: _counting_bytes(task) for task in count_tasks})
+    counted = publishing.run(runner, "counting", tasks.count_tile, count_tasks)
+    plan = plan_partitions(sources, counted, config.limits)
+    publishing.check_epochs(plan.rows)
+    outputs = _write(publishing, catalog, plan, counted, runner)
+    counts = {"objects": plan.rows, "epochs": sum(result["epochs"] for result in counted)}
+    return publishing.finish(outputs, counts | {"partitions": len(plan.partitions)})
+
+
+def _write(
+    publishing: Publishing, catalog: tasks.Catalog, plan: Plan, counted: Sequence[Row], runner: Runner
+) -> list[Output]:
+    """Write the primary catalog, then its margin and index, then what describes them."""
+    tasks.write_alignment(catalog.out, [piece.tile for piece in plan.partitions])
+    planned = plan.tasks(catalog)
+    runner.check_memory({task.key: _projected_bytes(task, plan) for task in planned})
+    written = publishing.run(runner, "partitions", tasks.write_partitions, planned)
+    margins = publishing.run(runner, "margins", tasks.write_margin, _margin_tasks(catalog, written))
+    index = publishing.run(runner, "index", tasks.write_index, index_tasks(catalog, planned, written, counted))
+    return [
+        *_primary(publishing, catalog, plan, written),
+        *_margin(publishing, catalog, margins),
+        *_index(publishing, catalog, index, plan.rows),
+        _collection(publishing, catalog, bool(margins)),
+    ]
+
+
+def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.Catalog:
+    name = f"ztf_{publishing.scope.release}_{'lc' if content == tasks.LIGHTCURVES else 'objects'}-hats"
+    identity = "objectid" if content == tasks.LIGHTCURVES else "oid"
+    return tasks.Catalog(
+        content,
+        publishing.snapshot.storage,
+        publishing.ledger,
+        publishing.scope,
+        publishing.out,
+        name,
+        f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
+        f"{name}_index_{identity}",
+        config.magerr_bits,
+    )
+
+
+def _sources(snapshot: SnapshotFiles) -> list[tasks.TileSource]:
+    return [
+        tasks.TileSource(
+            tile,
+            tuple(snapshot.of_tile(OBJECTS.name, tile)),
+            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+        )
+        for tile in snapshot.tiles_with(OBJECTS.name)
+    ]
+
+
+def _count_tasks(
+    catalog: tasks.Catalog, sources: Sequence[tasks.TileSource], config: HatsConfig
+) -> list[tasks.CountTask]:
+    return [tasks.CountTask(f"count-{tile_text(s.tile)}", catalog, s, config.limits) for s in sources]
+
+
+def _counting_bytes(task: tasks.CountTask) -> int:
+    rows = sum(file.rows for file in task.source.detections)
+    objects = sum(file.rows for file in task.source.objects)
+    return (
+        WORKER_BASE_BYTES
+        + _BYTES_PER_OBJECT[tasks.LIGHTCURVES] * objects
+        + BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
+    )
+
+
+def _projected_bytes(task: tasks.WriteTask, plan: Plan) -> int:
+    objects = max(sum(file.rows for file in source.objects) for source in task.sources)
+    rows = max(sum(file.rows for file in source.detections) for source in task.sources)
+    size = {piece.tile: piece.size for piece in plan.partitions}
+    largest, total = max(size[tile] for tile in task.targets), sum(size[tile] for tile in task.targets)
+    held = min(total, HELD_BYTES + largest)
+    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
+    return (
+        WORKER_BASE_BYTES
+        + _BYTES_PER_OBJECT[task.catalog.content] * objects
+        + max(in_flight + held, held + (_COPIES - 1) * largest)
+    )
+
+
+def _margin_tasks(catalog: tasks.Catalog, written: Sequence[Row]) -> list[tasks.MarginTask]:
+    alignment = tasks.read_alignment(catalog.out)
+    reached = {Tile(*pair) for result in written for pair in result["margins"]}
+    found: list[tasks.MarginTask] = []
+    for tile in sorted(reached, key=lambda tile: tile.fine_range):
+        sources = tuple(t for t in alignment.neighbours(tile) if _is_there(catalog, tasks.margin_piece(tile, t)))
+        found.append(tasks.MarginTask(f"margin-{tile_text(tile)}", catalog, tile, sources))
+    return found
+
+
+def _is_there(catalog: tasks.Catalog, path: str) -> bool:
+    root = catalog.out.local_root
+    return root is not None and (root / path).is_file()
+
+
+def _common(publishing: Publishing) -> dict[str, Any]:
+    scope = publishing.scope
+    return {
+        "obs_title": f"ZTF {scope.release}",
+        "obs_description": scope.description or f"Zwicky Transient Facility, release {scope.release}",
+        "prov_progenitor": f"ztfmatch store {publishing.snapshot.commit.store}, snapshot {publishing.snapshot.number}",
+        **hats.builder_properties(ztfmatch.__version__, publishing.snapshot.commit.time),
+    }
+
+
+def _sky(
+    publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], about: dict[str, Any]
+) -> list[Output]:
+    """Files at the root of a catalog on the sky, and its dataset's metadata."""
+    columns = ("objra", "objdec") if catalog.content == tasks.LIGHTCURVES else ("ra", "dec")
+    properties = {
+        "obs_collection": directory,
+        **about,
+        "hats_nrows": sum(output.rows for output in written),
+        **hats.spatial_properties(columns),
+        **hats.healpix_properties(),
+        "hats_max_rows": max(output.rows for output in written),
+        "hats_estsize": sum(output.size for output in written) // 1024,
+        **_common(publishing),
+    }
+    tiles = [hats.tile_of_file(output.path) for output in written]
+    return [
+        *hats.write_both_properties(catalog.out, directory, properties),
+        hats.write_partition_info(catalog.out, directory, tiles),
+        *hats.write_dataset_metadata(catalog.out, directory, catalog.table.schema, [output.path for output in written]),
+    ]
+
+
+def _primary(publishing: Publishing, catalog: tasks.Catalog, plan: Plan, written: Sequence[Row]) -> list[Output]:
+    files = {hats.tile_of_file(output.path): output for output in outputs_of(written)}
+    ordered = [files[piece.tile] for piece in plan.partitions]
+    skymap: dict[int, int] = {}
+    for result in written:
+        for pixel, count in result["skymap"]:
+            skymap[pixel] = skymap.get(pixel, 0) + count
+    about = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
+    described = _sky(publishing, catalog, catalog.name, ordered, about)
+    return [*ordered, *described, hats.write_skymap(catalog.out, catalog.name, skymap)]
+
+
+def _margin(publishing: Publishing, catalog: tasks.Catalog, margins: Sequence[Row]) -> list[Output]:
+    written = outputs_of(margins)
+    if not written:
+        return []
+    about = {
+        "dataproduct_type": "margin",
+        "hats_primary_table_url": catalog.name,
+        "hats_margin_threshold": f"{MARGIN_ARCSEC:.1f}",
+    }
+    return [*written, *_sky(publishing, catalog, catalog.margin, written, about)]
+
+
+def _index(publishing: Publishing, catalog: tasks.Catalog, index: Sequence[Row], rows: int) -> list[Output]:
+    written = outputs_of(index)
+    properties = {
+        "obs_collection": catalog.index,
+        "dataproduct_type": "index",
+        "hats_nrows": rows,
+        "hats_primary_table_url": catalog.name,
+        "hats_index_column": catalog.id_column,
+        **_common(publishing),
+    }
+    names = [catalog.id_column, *INDEX.names[1:]]
+    schema = pa.schema([field.with_name(name) for field, name in zip(INDEX.schema, names, strict=True)])
+    paths = [output.path for output in written]
+    metadata = hats.write_dataset_metadata(catalog.out, catalog.index, schema, paths)
+    return [*written, *metadata, *hats.write_both_properties(catalog.out, catalog.index, properties)]
+
+
+def _collection(publishing: Publishing, catalog: tasks.Catalog, has_margin: bool) -> Output:
+    margin = catalog.margin if has_margin else None
+    properties = {
+        "obs_collection": catalog.name.removesuffix("-hats"),
+        "hats_primary_table_url": catalog.name,
+        "all_margins": margin,
+        "default_margin": margin,
+        "all_indexes": f"{catalog.id_column} {catalog.index}",
+        "default_index": catalog.id_column,
+        **_common(publishing),
+    }
+    return hats.write_properties(catalog.out, "collection.properties", properties)

@@ -1,0 +1,108 @@
+"""Which partitions a HATS catalog will have, and which task makes which: every tile is read once."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import Row
+from ztfmatch.release.kernels.alignment import Limits, Piece, joined
+from ztfmatch.release.tasks import hats as tasks
+
+_INDEX_ROWS: Final = 2_000_000
+
+
+def tile_text(tile: Tile) -> str:
+    """Tile, as keys of tasks have it."""
+    return f"N{tile.order}-{tile.npix}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tiles that are read and partitions that are written by one task."""
+
+    sources: tuple[tasks.TileSource, ...]
+    partitions: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which partitions there will be, and which task makes which."""
+
+    partitions: list[Piece]
+    """In order of the sky."""
+    groups: list[Group]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all partitions."""
+        return sum(piece.rows for piece in self.partitions)
+
+    def tasks(self, catalog: tasks.Catalog) -> list[tasks.WriteTask]:
+        """One task for each group."""
+        first, at = {}, 0
+        for piece in self.partitions:
+            first[piece.tile] = at
+            at += piece.rows
+        return [
+            tasks.WriteTask(
+                f"write-{tile_text(group.partitions[0].tile)}",
+                catalog,
+                group.sources,
+                tuple(piece.tile for piece in group.partitions),
+                tuple(first[piece.tile] for piece in group.partitions),
+            )
+            for group in self.groups
+        ]
+
+
+def plan_partitions(sources: Sequence[tasks.TileSource], counted: Sequence[Row], limits: Limits) -> Plan:
+    """Partitions from what the tiles have, and the groups: each tile is read once."""
+    pieces = [Piece(Tile(k, n), rows, size) for result in counted for k, n, rows, size in result["pieces"]]
+    filled = [source for source, result in zip(sources, counted, strict=True) if result["pieces"]]
+    partitions = joined(pieces, limits)
+    starts = [source.tile.fine_range[0] for source in filled]
+    groups: list[Group] = []
+    within: dict[Tile, list[Piece]] = {}
+    for piece in partitions:
+        low, high = piece.tile.fine_range
+        covered = filled[bisect.bisect_left(starts, low) : bisect.bisect_left(starts, high)]
+        if covered and covered[0].tile.order >= piece.tile.order:
+            groups.append(Group(tuple(covered), (piece,)))
+        else:
+            within.setdefault(filled[bisect.bisect_right(starts, low) - 1].tile, []).append(piece)
+    by_tile = {source.tile: source for source in filled}
+    groups += [Group((by_tile[tile],), tuple(inside)) for tile, inside in within.items()]
+    return Plan(partitions, sorted(groups, key=lambda group: group.partitions[0].tile.fine_range))
+
+
+def index_tasks(
+    catalog: tasks.Catalog, write_tasks: Sequence[tasks.WriteTask], written: Sequence[Row], counted: Sequence[Row]
+) -> list[tasks.IndexTask]:
+    """Ranges of whole units with about so many objects each, and the tasks that have some of them."""
+    units: dict[int, int] = {}
+    for result in counted:
+        for first, rows in result["units"].items():
+            units[int(first)] = units.get(int(first), 0) + rows
+    edges: list[int] = []
+    held = 0
+    for first in sorted(units):
+        if not edges or held >= _INDEX_ROWS:
+            edges.append(first)
+            held = 0
+        held += units[first]
+    ranges = [(low, high - 1) for low, high in zip(edges, [*edges[1:], 1 << 62], strict=True)]
+    keys = [(task.key, result["ids"]) for task, result in zip(write_tasks, written, strict=True)]
+    return [
+        tasks.IndexTask(
+            f"index-{number:05d}",
+            catalog,
+            number,
+            (low, high),
+            tuple(key for key, (least, most) in keys if least <= high and most >= low),
+        )
+        for number, (low, high) in enumerate(ranges)
+    ]

@@ -1,0 +1,314 @@
+"""What a data release may show: programs within their dates, filters, fields, quality; read from a TOML file.
+
+    release = "dr2"                     # label in file names
+    filters = ["zg", "zr"]              # all without it
+    fields = [250, "600-699"]           # all without it
+    private_corrections = false         # whether magnitudes may have corrections derived from other programs' epochs
+
+    [[programs]]                        # at least one; several of one id are joined
+    id = 1
+    until = 2018-12-31                  # the whole day, UTC
+    [[programs]]
+    id = 2
+    since = 2018-03-17
+    until = 58299.5                     # or an MJD, or a date with a time: before this instant
+
+    [quality]
+    only_good_exposures = true
+    reject_catflags = 32768             # bits
+    max_magerr = 1.0                    # mag; of an epoch
+    max_airmass = 2.5                   # of an exposure, as are max_seeing (arcsec) and min_maglimit (mag)
+
+An exposure belongs to a window if it began in it. An exposure without a program belongs to no release.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.errors import ScopeError
+from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.survey import FILTER_IDS, PROGRAM_NAMES
+
+Mask = npt.NDArray[np.bool_]
+
+_LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+_KEYS: Final = frozenset({"release", "description", "filters", "fields", "programs", "quality", "private_corrections"})
+_MJD_EPOCH: Final = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)
+_FIELD_RANGE: Final = re.compile(r"(\d{1,4})-(\d{1,4})")
+_MAX_FIELD: Final = 9999
+
+
+@dataclass(frozen=True)
+class Window:
+    """Dates of one program: MJD of the start of an exposure, ``since <= t < until``; None is no bound."""
+
+    programid: int
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Cuts. Where one is asked for, what has no value for it is left out.
+
+    Parameters
+    ----------
+    only_good_exposures : bool
+        Leave out exposures that the quality rule does not call good.
+    reject_catflags : int
+        Leave out epochs that have any of these bits.
+    max_magerr : float or None
+        Largest error of an epoch in mag.
+    max_airmass, max_seeing, min_maglimit : float or None
+        Of an exposure; seeing in arcsec, limit in mag.
+    """
+
+    only_good_exposures: bool = False
+    reject_catflags: int = 0
+    max_magerr: float | None = None
+    max_airmass: float | None = None
+    max_seeing: float | None = None
+    min_maglimit: float | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseScope:
+    """What a release may show."""
+
+    release: str
+    windows: tuple[Window, ...]
+    fids: tuple[int, ...] = ()
+    """Filters; empty for all."""
+    fields: tuple[tuple[int, int], ...] = ()
+    """Ranges of fields, both ends inclusive; empty for all."""
+    quality: Quality = Quality()
+    description: str = ""
+    private_corrections: bool = False
+    """Whether magnitudes may have corrections that epochs of other programs, or of unknown ones, went into."""
+
+    @property
+    def programs(self) -> frozenset[int]:
+        """Programs of which it shows anything."""
+        return frozenset(window.programid for window in self.windows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that it says."""
+        return short_digest(json.dumps(self.to_json(), sort_keys=True).encode())
+
+    def within(self, since: float | None, until: float | None) -> ReleaseScope:
+        """What of it began between two MJD, ``since <= t < until``.
+
+        Raises
+        ------
+        ScopeError
+            If the dates end before they start, or no window of any program reaches into them.
+        """
+        if since is not None and until is not None and until <= since:
+            raise ScopeError(f"the dates end before they start: since MJD {since}, until MJD {until}")
+        clipped = [_clipped(window, since, until) for window in self.windows]
+        windows = tuple(window for window in clipped if window is not None)
+        if not windows:
+            raise ScopeError(
+                f"no program of release {self.release!r} has epochs between MJD {since} and {until}: the scope is empty"
+            )
+        return replace(self, windows=windows)
+
+    def shows_unit(self, field: int, fid: int) -> bool:
+        """Whether a unit of this field and filter can be in it."""
+        return bool(self.of_units(np.array([field]), np.array([fid]))[0])
+
+    def of_units(self, field: npt.NDArray[Any], fid: npt.NDArray[Any]) -> Mask:
+        """Whether each unit, by field and filter, can be in it, shape (N,)."""
+        inside = np.ones(len(field), bool)
+        if self.fids:
+            inside &= np.isin(fid, self.fids)
+        if self.fields:
+            inside &= np.any([(field >= low) & (field <= high) for low, high in self.fields], axis=0)
+        return inside
+
+    def of_programs(self, programid: npt.NDArray[Any], obsmjd: npt.NDArray[np.float64]) -> Mask:
+        """Whether each exposure, by program (0 for none) and start in MJD, is in a window, shape (N,)."""
+        inside = np.zeros(len(obsmjd), bool)
+        for window in self.windows:
+            low = -math.inf if window.since is None else window.since
+            high = math.inf if window.until is None else window.until
+            inside |= (programid == window.programid) & (obsmjd >= low) & (obsmjd < high)
+        return inside
+
+
+def _clipped(window: Window, since: float | None, until: float | None) -> Window | None:
+    """What of a window lies between two bounds; None if nothing does."""
+    low = max((bound for bound in (window.since, since) if bound is not None), default=None)
+    high = min((bound for bound in (window.until, until) if bound is not None), default=None)
+    return None if low is not None and high is not None and high <= low else Window(window.programid, low, high)
+
+
+def read_scope(path: str | os.PathLike[str]) -> ReleaseScope:
+    """Read a scope file.
+
+    Raises
+    ------
+    ScopeError
+        If it cannot be read, or says what cannot be; the message has the file and the value.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            table = tomllib.load(stream)
+        return parse_scope(table)
+    except OSError as error:
+        raise ScopeError(f"release scope {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScopeError(f"release scope {path} is no TOML: {error}") from None
+    except ScopeError as error:
+        raise ScopeError(f"release scope {path}: {error}") from None
+
+
+def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
+    """Scope of the content of a scope file.
+
+    Raises
+    ------
+    ScopeError
+        With the key, the value and what was expected.
+    """
+    _check_keys(table, _KEYS, "")
+    release = table.get("release")
+    if not isinstance(release, str) or not _LABEL.fullmatch(release):
+        raise ScopeError(f"release is {release!r}; expected a label such as 'dr2' (a-z, 0-9, '_', '-', '.')")
+    description = table.get("description", "")
+    if not isinstance(description, str):
+        raise ScopeError(f"description is {description!r}; expected text")
+    private = table.get("private_corrections", False)
+    if not isinstance(private, bool):
+        raise ScopeError(f"private_corrections is {private!r}; expected true or false")
+    programs = table.get("programs")
+    if not isinstance(programs, list) or not programs:
+        raise ScopeError("no [[programs]]: the scope is empty; give at least one program id with its dates")
+    return ReleaseScope(
+        release,
+        tuple(_window(program) for program in programs),
+        tuple(sorted({_fid(code) for code in _listed(table, "filters")})),
+        tuple(sorted({_field_range(value) for value in _listed(table, "fields")})),
+        _quality(table.get("quality", {})),
+        description,
+        private,
+    )
+
+
+def _check_keys(table: Any, known: frozenset[str], where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise ScopeError(f"{where.strip() or 'the file'} is {table!r}; expected a table")
+    for key in table:
+        if key not in known:
+            raise ScopeError(f"unknown key {key!r}{where}; there are: {', '.join(sorted(known))}")
+
+
+def _listed(table: Mapping[str, Any], key: str) -> list[Any]:
+    values = table.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list) or not values:
+        raise ScopeError(f"{key} is {values!r}; expected a list that is not empty, or no such key for all")
+    return values
+
+
+def _window(program: Any) -> Window:
+    _check_keys(program, frozenset({"id", "since", "until"}), " in [[programs]]")
+    programid = program.get("id")
+    if isinstance(programid, bool) or programid not in PROGRAM_NAMES:
+        known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
+        raise ScopeError(f"unknown program {programid!r}; there are: {known}")
+    since, until = _instant(program, "since", 0.0), _instant(program, "until", 1.0)
+    if since is not None and until is not None and until <= since:
+        raise ScopeError(
+            f"the window of program {programid} ends before it starts: since {program['since']}, "
+            f"until {program['until']}"
+        )
+    return Window(int(programid), since, until)
+
+
+def _instant(program: Mapping[str, Any], key: str, day: float) -> float | None:
+    """MJD of a bound; of a date, of its start and so many days."""
+    value = program.get(key)
+    try:
+        return mjd_of(value, day)
+    except ValueError as error:
+        raise ScopeError(f"{key} of program {program.get('id')} {error}") from None
+
+
+def mjd_of(value: Any, day: float) -> float | None:
+    """MJD of an MJD, a date with a time (UTC unless it says so) or a date (its start and ``day`` days); None is None.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing of these.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if not 50_000.0 <= value <= 100_000.0:
+            raise ValueError(f"is {value}; expected an MJD of 50000 to 100000")
+        return float(value)
+    if isinstance(value, datetime.datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+        return (moment - _MJD_EPOCH) / datetime.timedelta(days=1)
+    if isinstance(value, datetime.date):
+        return float((value - _MJD_EPOCH.date()).days) + day
+    raise ValueError(f"is {value!r}; expected a date such as 2018-06-30, or an MJD")
+
+
+def _fid(code: Any) -> int:
+    if not isinstance(code, str) or code not in FILTER_IDS:
+        raise ScopeError(f"unknown filter {code!r}; there are: {', '.join(FILTER_IDS)}")
+    return FILTER_IDS[code]
+
+
+def _field_range(value: Any) -> tuple[int, int]:
+    match = _FIELD_RANGE.fullmatch(value) if isinstance(value, str) else None
+    low, high = (int(match[1]), int(match[2])) if match else (value, value)
+    if isinstance(low, bool) or not isinstance(low, int) or not 0 < low <= high <= _MAX_FIELD:
+        raise ScopeError(f"field {value!r}; expected a number of 1 to {_MAX_FIELD}, or a range such as '600-699'")
+    return low, high
+
+
+def _quality(table: Any) -> Quality:
+    defaults = asdict(Quality())
+    _check_keys(table, frozenset(defaults), " in [quality]")
+    for key, value in table.items():
+        kinds, expected = _QUALITY_KINDS.get(key, ((int, float), "a number"))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ScopeError(f"{key} in [quality] is {value!r}; expected {expected}")
+    quality = Quality(**table)
+    if not 0 <= quality.reject_catflags < 1 << 16:
+        raise ScopeError(f"reject_catflags in [quality] is {quality.reject_catflags}; expected bits below 65536")
+    for key in ("max_magerr", "max_airmass", "max_seeing"):
+        value = getattr(quality, key)
+        if value is not None and not value > 0.0:
+            raise ScopeError(f"{key} in [quality] is {value}; expected a positive number: nothing would be left")
+    return quality
+
+
+_QUALITY_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "only_good_exposures": ((bool,), "true or false"),
+    "reject_catflags": ((int,), "a number of bits"),
+}

@@ -1,0 +1,1 @@
+"""Kernels of release: arrays in, arrays out."""

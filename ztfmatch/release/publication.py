@@ -1,0 +1,363 @@
+"""What all products have in common: where they are made, what they are of, and how they become visible.
+
+A product is made in a directory beside its place, whose name has the digest of all that it depends on, and renamed at
+the end. Finished tasks are staged in it, so the same command again goes on where it stopped, and any other begins anew.
+Nothing of when or where it was made is inside: the same snapshot, scope and settings give the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+import ztfmatch
+from ztfmatch.core.errors import (
+    ConfigError,
+    JobFailedError,
+    OutputExistsError,
+    ScopeError,
+    SnapshotNotFoundError,
+    StorageError,
+)
+from ztfmatch.core.io import localfiles, log, paths
+from ztfmatch.core.io.corrections import CorrectionSet, read_store_sets
+from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.region import Region
+from ztfmatch.core.kernels.sphere import unit_vector
+from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
+from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.tasks.staging import Function, Task
+from ztfmatch.release.io.outputs import Output, write_bytes
+from ztfmatch.release.io.scope import ReleaseScope
+from ztfmatch.release.tasks.released import LEDGER_COLUMNS, in_scope
+
+MANIFEST_FILE: Final = "release.json"
+CHECKSUM_FILE: Final = "sha256sums.txt"
+_STAGED_UNDER: Final = "publish"
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What was published."""
+
+    product: str
+    output: str
+    snapshot: int
+    release: str
+    files: int
+    objects: int
+    epochs: int
+    bytes: int
+    seconds: float
+    sha256: str = ""
+    """Of the file, where the product is one."""
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """One product in the making.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    scope : ReleaseScope
+    output : Path
+        Directory, or file, to be made; nothing may be there.
+    product : str
+        What is made.
+    settings : dict
+        Plain values on which its bytes depend.
+    public : frozenset of int
+        Programs that the whole release shows, where this is a part of one whose dates leave some of them out.
+    """
+
+    snapshot: SnapshotFiles
+    scope: ReleaseScope
+    output: Path
+    product: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    public: frozenset[int] = frozenset()
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def operation_id(self) -> str:
+        """Digest of all that the product depends on."""
+        commit = self.snapshot.commit
+        inputs = [commit.store, commit.operation_id, self.scope.to_json(), self.settings, ztfmatch.__version__]
+        return OperationId(f"publish {self.product}", self.snapshot.number, inputs).value
+
+    @property
+    def partial(self) -> Path:
+        """Where it is made."""
+        return localfiles.partial_of(self.output, self.operation_id)
+
+    @property
+    def out(self) -> Storage:
+        """The directory in which it is made."""
+        return Storage.at(self.partial)
+
+    @property
+    def ledger(self) -> tuple[DataFile, ...]:
+        """Files of the ledger that may have exposures in scope."""
+        return tuple(self.snapshot.of_table(EXPOSURES.name))
+
+    def begin(self, dry_run: bool = False) -> None:
+        """Check what can be checked before any work, and make the directory unless nothing is to be written.
+
+        Raises
+        ------
+        OutputExistsError
+            If something is at the output's place.
+        ConfigError
+            If that is no local path, or its directory is not there.
+        SnapshotNotFoundError
+            If a vacuum took the snapshot away.
+        ScopeError
+            If no exposure of the snapshot is in scope, or the magnitudes of one have corrections that were derived from
+            epochs of other programs, which the scope does not allow.
+        """
+        check_place(self.output)
+        check_snapshot(self.snapshot)
+        if not self._has_exposures():
+            raise ScopeError(
+                f"no exposure of snapshot {self.snapshot.number} is in the scope of release {self.scope.release!r} "
+                f"({self.snapshot.rows(EXPOSURES.name)} exposures in {self.snapshot.storage.root}): nothing to publish"
+            )
+        self._check_corrections()
+        if not dry_run:
+            self.partial.mkdir(exist_ok=True)
+
+    def _has_exposures(self) -> bool:
+        """Whether any exposure is in scope; files are read until one is found."""
+        files = (read_file_rows(self.snapshot.storage, file, LEDGER_COLUMNS) for file in self.ledger)
+        return any(in_scope(rows, self.scope).any() for rows in files)
+
+    def _check_corrections(self) -> None:
+        """Raise if private epochs would be told by corrected magnitudes."""
+        for name, corrections in self.corrections.items():
+            private = corrections.told_by(self.scope.programs | self.public)
+            if private and not self.scope.private_corrections:
+                raise ScopeError(
+                    f"magnitudes in the scope of release {self.scope.release!r} have corrections {name}, derived from "
+                    f"epochs of {private}, which the release does not show: use 'ztfmatch calibrate --program' and "
+                    "'correct', or allow it with --allow-private-corrections"
+                )
+
+    @functools.cached_property
+    def corrections(self) -> dict[str, CorrectionSet]:
+        """Sets of corrections, by name, that exposures in scope have."""
+        storage, held = self.snapshot.storage, self.snapshot.of_table(CORRECTIONS.name)
+        named: set[str | None] = set()
+        for file in self.ledger if held else ():
+            rows = read_file_rows(storage, file, [*LEDGER_COLUMNS, "corrections"])
+            named |= set(rows["corrections"].filter(pa.array(in_scope(rows, self.scope))).unique().to_pylist())
+        return {name: one for name, one in sorted(read_store_sets(storage, held).items()) if name in named}
+
+    def run(self, runner: Runner, title: str, function: Function, tasks: Sequence[Task]) -> list[Row]:
+        """Results of tasks, which are kept until the product is finished.
+
+        Raises
+        ------
+        JobFailedError
+            If a task failed after its retries; the same command again resumes.
+        SnapshotNotFoundError
+            If that is because a vacuum took the snapshot away.
+        """
+        try:
+            return runner.run(Job(title, function, tasks, _STAGED_UNDER, self.out))
+        except JobFailedError:
+            try:
+                check_snapshot(self.snapshot)
+            except SnapshotNotFoundError:
+                self.abandon()
+                raise
+            raise
+
+    def abandon(self) -> None:
+        """Delete what was made."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def check_epochs(self, epochs: int, where: str = "") -> None:
+        """Raise if nothing is left to publish; what was made is deleted.
+
+        Raises
+        ------
+        ScopeError
+        """
+        if not epochs:
+            self.abandon()
+            number = self.snapshot.number
+            raise ScopeError(
+                f"no epoch of snapshot {number} is in the scope of release {self.scope.release!r}{where}: nothing to "
+                "publish"
+            )
+
+    def units(self, region: Region | None = None) -> list[UnitFiles]:
+        """Units that the scope allows, in order of their objectids, with the files that may have something of them.
+
+        Parameters
+        ----------
+        region : Region, optional
+            Only units that may reach into it.
+        """
+        tiling = self.snapshot.tiling
+        rows = self.snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "ra", "dec", "radius"]).to_pylist()
+        tiles: dict[Unit, set[Any]] = {}
+        for row in rows:
+            if row["ra"] is None or not self.scope.shows_unit(row["field"], row["fid"]):
+                continue
+            if region is None or region.may_touch(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"])):
+                tiles.setdefault(unit_of(row), set()).update(tiles_of_footprint(tiling, row))
+        return [self._files_of(unit, sorted(tiles[unit])) for unit in sorted(tiles, key=objectid_range)]
+
+    def _files_of(self, unit: Unit, tiles: Sequence[Any]) -> UnitFiles:
+        ids = [objectid_range(unit)]
+        objects, detections = (
+            tuple(f for tile in tiles for f in self.snapshot.of_tile(name, tile) if f.holds_id(ids))
+            for name in (OBJECTS.name, DETECTIONS.name)
+        )
+        return UnitFiles(unit, objects, detections)
+
+    def finish(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
+        """Write manifest and checksums, and give the product its name.
+
+        Raises
+        ------
+        OutputExistsError
+            If something came to be at its place meanwhile.
+        """
+        ordered = sorted(outputs, key=lambda output: output.path)
+        text = "".join(f"{output.sha256}  {output.path}\n" for output in ordered)
+        sums = write_bytes(self.out, CHECKSUM_FILE, text.encode())
+        manifest = write_bytes(self.out, MANIFEST_FILE, self._manifest(ordered, counts, sums))
+        publish(self.out, self.output, [output.path for output in (*ordered, sums, manifest)])
+        return self.report((*ordered, sums, manifest), counts)
+
+    def _manifest(self, outputs: Sequence[Output], counts: dict[str, int], sums: Output) -> bytes:
+        return manifest_text(
+            {
+                **self.provenance(),
+                "counts": counts,
+                "files": len(outputs),
+                "bytes": sum(output.size for output in outputs),
+                "checksums": {"file": CHECKSUM_FILE, "sha256": sums.sha256},
+            }
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """What the product is of: snapshot, scope, corrections, version, settings."""
+        commit = self.snapshot.commit
+        corrections = [{"name": name, "programs": one.programs} for name, one in self.corrections.items()]
+        return {
+            "product": self.product,
+            "release": self.scope.release,
+            "scope": self.scope.to_json(),
+            "scope_digest": self.scope.digest,
+            "settings": self.settings,
+            "corrections": corrections,
+            "snapshot": {
+                "number": commit.number,
+                "time": commit.time,
+                "operation_id": commit.operation_id,
+                "store": commit.store,
+            },
+            "ztfmatch": ztfmatch.__version__,
+        }
+
+    def report(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
+        """What was published."""
+        return PublishReport(
+            self.product, str(self.output), self.snapshot.number, self.scope.release, len(outputs),
+            counts["objects"], counts["epochs"], sum(output.size for output in outputs), self.watch.seconds,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """Where the objects and detections of a unit are."""
+
+    unit: Unit
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+
+
+def manifest_text(record: dict[str, Any]) -> bytes:
+    """Bytes of a manifest."""
+    return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+
+
+def check_place(output: Path) -> None:
+    """Raise unless a product can be made at a place; where there is one, nothing is left of runs that were to make it.
+
+    Raises
+    ------
+    OutputExistsError, ConfigError
+    """
+    if output.exists() or output.is_symlink():
+        localfiles.remove_leftovers([output])
+        raise OutputExistsError(f"{output} exists already: give a place where nothing is")
+    if not output.parent.is_dir():
+        raise ConfigError(f"the directory {output.parent} does not exist: make it first")
+
+
+def publish(made: Storage, output: Path, files: Iterable[str]) -> None:
+    """Give a product, whose files were all written, its name, when they are on disk; what was staged in it goes.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there.
+    """
+    made.delete([entry.path for entry in made.unfinished()])
+    root = Path(made.root)
+    shutil.rmtree(root / paths.STAGING, ignore_errors=True)
+    made.sync(list(files))
+    give_name(root, output)
+
+
+def give_name(made: Path, output: Path) -> None:
+    """Give a finished file or directory, which is on disk, its name.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there.
+    """
+    check_place(output)
+    try:
+        localfiles.give_name(made, output)
+    except OSError as error:
+        if isinstance(error, OutputExistsError):
+            raise
+        raise StorageError(f"cannot rename {made} to {output}: {error.strerror}") from error
+
+
+def outputs_of(results: Sequence[Row]) -> list[Output]:
+    """Files that tasks wrote."""
+    return [Output(**output) for result in results for output in result["outputs"]]
+
+
+def check_snapshot(snapshot: SnapshotFiles) -> None:
+    """Raise if a vacuum took the snapshot while it was published.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+    """
+    oldest = log.oldest_retained(snapshot.storage)
+    if snapshot.number < oldest:
+        raise SnapshotNotFoundError(
+            f"{snapshot.storage.root}: snapshot {snapshot.number} was removed by a vacuum; the oldest is {oldest}"
+        )

@@ -1,0 +1,326 @@
+"""Partitions of a HATS catalog: count what each tile has, write partitions, their margins and the index.
+
+A partition is written by the task that reads its tile, or all tiles that it covers. What it has near its borders goes
+into a file for each neighbour, from which that neighbour's margin is made; where its objects are goes into a file, from
+which the index is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ztfmatch.core.io.parquet import DataFile, IdRange
+from ztfmatch.core.io.paths import STAGING
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels
+from ztfmatch.core.schema import Table
+from ztfmatch.core.survey import objectid_range, unit_of_objectid
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.release.io import hats
+from ztfmatch.release.io.outputs import Output, write_table
+from ztfmatch.release.io.scope import ReleaseScope
+from ztfmatch.release.kernels.alignment import Alignment, Limits, in_ring, pieces_of_tile
+from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
+from ztfmatch.release.tasks.nested import nested_rows
+from ztfmatch.release.tasks.objects import OBJECT_COLUMNS, object_rows
+from ztfmatch.release.tasks.partition import Partitioner, fine_of, in_order
+from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Source, exposures_in_scope, objects_in_scope, released
+
+LIGHTCURVES: Final = "lightcurves"
+OBJECTS: Final = "objects"
+
+BYTES_PER_ROW: Final = 64
+BYTES_PER_EPOCH: Final = 24
+BYTES_PER_OBJECT_ROW: Final = 400
+"""Of a row and an epoch in memory: what partitions are measured by."""
+
+EPOCHS_PER_ROW_GROUP: Final = 2_000_000
+
+ALIGNMENT_FILE: Final = f"{STAGING}alignment.json"
+_POSITION: Final = ("objectid", "ra", "dec")
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """Files of a tile."""
+
+    tile: Tile
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is published, from what, and where to."""
+
+    content: str
+    """LIGHTCURVES or OBJECTS."""
+    storage: Storage
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    scope: ReleaseScope
+    out: Storage
+    name: str
+    """Directory of the primary catalog."""
+    margin: str
+    """Directory of its margin cache."""
+    index: str
+    """Directory of its index."""
+    magerr_bits: int
+
+    @property
+    def table(self) -> Table:
+        """Layout of its rows."""
+        return RELEASED_LIGHTCURVES if self.content == LIGHTCURVES else RELEASED_OBJECTS
+
+    @property
+    def id_column(self) -> str:
+        """Column of objectids."""
+        return "objectid" if self.content == LIGHTCURVES else "oid"
+
+
+@dataclass(frozen=True)
+class CountTask:
+    """One tile."""
+
+    key: str
+    catalog: Catalog
+    source: TileSource
+    limits: Limits
+
+
+def count_tile(task: CountTask) -> dict[str, Any]:
+    """Count what a tile has in scope.
+
+    Returns
+    -------
+    dict
+        ``pieces``: order, pixel, rows and bytes of each; ``units``: rows by the smallest objectid of their unit;
+        ``epochs``; ``outputs``: none.
+    """
+    catalog = task.catalog
+    objects, source = _open(catalog, task.source, _POSITION)
+    epochs = _epochs(source, objects.num_rows) if catalog.content == LIGHTCURVES else np.zeros(0, np.int64)
+    if catalog.content == LIGHTCURVES:
+        objects = objects.filter(pa.array(epochs > 0))
+        size = BYTES_PER_ROW + BYTES_PER_EPOCH * epochs[epochs > 0]
+    else:
+        size = np.full(objects.num_rows, BYTES_PER_OBJECT_ROW)
+    fine = fine_pixels(objects["ra"].to_numpy(), objects["dec"].to_numpy()) if objects.num_rows else size
+    pieces = pieces_of_tile(task.source.tile, fine, size, task.limits)
+    return {
+        "pieces": [[piece.tile.order, piece.tile.npix, piece.rows, piece.size] for piece in pieces],
+        "units": _rows_by_unit(objects["objectid"].to_numpy()),
+        "epochs": int(epochs.sum()),
+        "outputs": [],
+    }
+
+
+def _open(catalog: Catalog, tile: TileSource, columns: Sequence[str]) -> tuple[pa.Table, Source]:
+    """Objects of a tile in scope, and their epochs."""
+    objects = objects_in_scope(catalog.storage, tile.objects, catalog.scope, columns)
+    ledger = exposures_of_tile(catalog.storage, catalog.exposures, tile.tile, LEDGER_COLUMNS)
+    exposures = exposures_in_scope(ledger, catalog.scope)
+    objectid = objects["objectid"].to_numpy()
+    return objects, Source(catalog.storage, tile.detections, catalog.scope, exposures, objectid)
+
+
+def _epochs(source: Source, objects: int) -> npt.NDArray[np.int64]:
+    """Epochs in scope of each object."""
+    epochs = np.zeros(objects, np.int64)
+    for part in released(source, []):
+        epochs[part.row] = np.diff(part.lightcurves.offsets)
+    return epochs
+
+
+def _rows_by_unit(objectid: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Number of objects by the smallest objectid of their unit, as text: the result is kept as JSON."""
+    heads, counts = np.unique(objectid // 10**8, return_counts=True)
+    firsts = (objectid_range(unit_of_objectid(head * 10**8))[0] for head in heads.tolist())
+    return dict(zip(map(str, firsts), counts.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class WriteTask:
+    """A tile and the partitions in it, or a partition and the tiles that it covers."""
+
+    key: str
+    catalog: Catalog
+    sources: tuple[TileSource, ...]
+    targets: tuple[Tile, ...]
+    """In order of the sky."""
+    first_row: tuple[int, ...]
+    """Number of the first row of each target among all rows, from 0."""
+
+
+def write_partitions(task: WriteTask) -> dict[str, Any]:
+    """Write the partitions of a task, and what the margins and the index are made of.
+
+    Returns
+    -------
+    dict
+        ``outputs``; ``kept``: pieces of margins and index; ``partitions``: order and pixel of each; ``margins``: order
+        and pixel of partitions that get a file for their margin; ``skymap``: pixels and rows; ``ids``: smallest and
+        largest objectid.
+    """
+    catalog = task.catalog
+    alignment = read_alignment(catalog.out)
+    partitioner = Partitioner(task.targets, Storage.at(f"{catalog.out.root}/{STAGING}spill/{task.key}"))
+    for source in task.sources:
+        for rows in _content(catalog, source):
+            partitioner.add(rows)
+    first_row = dict(zip(task.targets, task.first_row, strict=True))
+    outputs: list[Output] = []
+    kept: list[Output] = []
+    margins: set[Tile] = set()
+    skymap: dict[int, int] = {}
+    index = []
+    for tile, placed in partitioner.partitions(catalog.table.sorted_by):
+        rows = _numbered(catalog, placed, first_row[tile])
+        outputs.append(_write(catalog, hats.pixel_file(catalog.name, tile), rows))
+        borders = _write_border(catalog, alignment, tile, rows)
+        margins |= borders.keys()
+        kept += borders.values()
+        for pixel, count in hats.skymap_counts(rows[HEALPIX_COLUMN].to_numpy()):
+            skymap[pixel] = skymap.get(pixel, 0) + count
+        index.append(_index_rows(rows[catalog.id_column], tile))
+    located = in_order(pa.concat_tables(index), ["objectid"]) if index else INDEX.schema.empty_table()
+    kept.append(write_table(catalog.out, index_piece(task.key), INDEX, located))
+    ids = pc.min_max(located["objectid"]).as_py()
+    return {
+        "outputs": [output.to_json() for output in outputs],
+        "kept": [output.to_json() for output in kept],
+        "partitions": [[tile.order, tile.npix] for tile in task.targets],
+        "margins": sorted([tile.order, tile.npix] for tile in margins),
+        "skymap": sorted(skymap.items()),
+        "ids": [ids["min"], ids["max"]],
+    }
+
+
+def _content(catalog: Catalog, tile: TileSource) -> Iterator[pa.Table]:
+    if catalog.content == LIGHTCURVES:
+        objects, source = _open(catalog, tile, _POSITION)
+        return nested_rows(source, objects, catalog.magerr_bits)
+    objects, source = _open(catalog, tile, OBJECT_COLUMNS)
+    return object_rows(source, objects)
+
+
+def _numbered(catalog: Catalog, rows: pa.Table, first: int) -> pa.Table:
+    """Rows of objects with their number."""
+    if catalog.content == LIGHTCURVES:
+        return rows
+    at = rows.schema.get_field_index("cntr")
+    numbers = pa.array(np.arange(first + 1, first + 1 + rows.num_rows), pa.int64())
+    return rows.set_column(at, rows.schema.field(at), numbers)
+
+
+def _write(catalog: Catalog, path: str, rows: pa.Table) -> Output:
+    return write_table(catalog.out, path, catalog.table, rows, _cuts(catalog, rows))
+
+
+def _cuts(catalog: Catalog, rows: pa.Table) -> list[int]:
+    """Where row groups begin: none has more rows or epochs than it should."""
+    number = np.arange(rows.num_rows) // catalog.table.row_group_rows
+    if catalog.content == LIGHTCURVES:
+        number = np.maximum(number, np.cumsum(rows["nepochs"].to_numpy()) // EPOCHS_PER_ROW_GROUP)
+    return (np.flatnonzero(np.diff(number)) + 1).tolist()
+
+
+def _write_border(catalog: Catalog, alignment: Alignment, tile: Tile, rows: pa.Table) -> dict[Tile, Output]:
+    """Write the rows that are in the margin of each neighbour."""
+    fine = fine_of(rows)
+    written = {}
+    for other in alignment.neighbours(tile):
+        near = np.flatnonzero(in_ring(fine, other))
+        if len(near):
+            near_rows = rows.take(pa.array(near))
+            written[other] = write_table(catalog.out, margin_piece(other, tile), catalog.table, near_rows)
+    return written
+
+
+def _index_rows(objectid: pa.ChunkedArray, tile: Tile) -> pa.Table:
+    columns = [
+        objectid.combine_chunks(),
+        pa.array(np.full(len(objectid), tile.order, np.uint8)),
+        pa.array(np.full(len(objectid), tile.npix, np.uint64)),
+    ]
+    return pa.Table.from_arrays(columns, schema=INDEX.schema)
+
+
+def margin_piece(of: Tile, source: Tile) -> str:
+    """Rows of one partition that are in the margin of another."""
+    return f"{STAGING}margins/{of.order}-{of.npix}/{source.order}-{source.npix}.parquet"
+
+
+def index_piece(key: str) -> str:
+    """Where the objects of a task's partitions are."""
+    return f"{STAGING}index/{key}.parquet"
+
+
+def write_alignment(storage: Storage, tiles: Sequence[Tile]) -> None:
+    """Keep the list of all partitions for the tasks."""
+    storage.put(ALIGNMENT_FILE, json.dumps([[tile.order, tile.npix] for tile in tiles]).encode())
+
+
+def read_alignment(storage: Storage) -> Alignment:
+    """All partitions."""
+    return Alignment([Tile(*pair) for pair in json.loads(storage.read(ALIGNMENT_FILE))])
+
+
+@dataclass(frozen=True)
+class MarginTask:
+    """The margin of a partition, and the partitions from which it comes."""
+
+    key: str
+    catalog: Catalog
+    tile: Tile
+    sources: tuple[Tile, ...]
+
+
+def write_margin(task: MarginTask) -> dict[str, Any]:
+    """Write the margin of a partition, sorted; return ``outputs`` and ``rows``."""
+    catalog = task.catalog
+    parts = [_read(catalog, margin_piece(task.tile, source)) for source in task.sources]
+    rows = in_order(pa.concat_tables(parts), catalog.table.sorted_by)
+    output = _write(catalog, hats.pixel_file(catalog.margin, task.tile), rows)
+    return {"outputs": [output.to_json()], "rows": rows.num_rows}
+
+
+def _read(catalog: Catalog, path: str) -> pa.Table:
+    root = catalog.out.local_root
+    return pq.ParquetFile(f"{root}/{path}").read(use_threads=False).cast(catalog.table.schema)
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """One part of the index: a range of objectids."""
+
+    key: str
+    catalog: Catalog
+    number: int
+    ids: IdRange
+    pieces: tuple[str, ...]
+    """Keys of the tasks that have some of them."""
+
+
+def write_index(task: IndexTask) -> dict[str, Any]:
+    """Write a part of the index; return ``outputs``."""
+    catalog = task.catalog
+    low, high = task.ids
+    parts = []
+    for key in task.pieces:
+        rows = pq.ParquetFile(f"{catalog.out.local_root}/{index_piece(key)}").read(use_threads=False)
+        first, last = np.searchsorted(rows["objectid"].to_numpy(), [low, high + 1])
+        parts.append(rows.slice(first, last - first))
+    rows = in_order(pa.concat_tables(parts), ["objectid"]).rename_columns([catalog.id_column, "Norder", "Npix"])
+    output = write_table(catalog.out, hats.index_file(catalog.index, task.number), INDEX, rows)
+    return {"outputs": [output.to_json()]}

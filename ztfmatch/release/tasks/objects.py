@@ -1,0 +1,78 @@
+"""Objects of a tile with the statistics of their epochs in a release, as IRSA's objects table has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.core.io.merge import Lightcurves
+from ztfmatch.core.io.parquet import table_from_columns
+from ztfmatch.core.kernels.sphere import unit_vectors
+from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
+from ztfmatch.core.survey import FILTER_CODES, unit_columns
+from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
+from ztfmatch.release.kernels.htm import HTM_DEPTH, htm_index
+from ztfmatch.release.schema import HEALPIX_COLUMN, RELEASED_OBJECTS
+from ztfmatch.release.tasks.nested import healpix_29
+from ztfmatch.release.tasks.released import Source, released
+
+_REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
+OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *_REFERENCE)
+"""Columns of the store's objects that are needed."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def object_rows(source: Source, objects: pa.Table) -> Iterator[pa.Table]:
+    """Rows of RELEASED_OBJECTS of all objects of a source, at once; they are not numbered yet.
+
+    Parameters
+    ----------
+    source : Source
+    objects : pyarrow.Table
+        OBJECT_COLUMNS of its objects.
+    """
+    if not objects.num_rows:
+        return
+    columns: dict[str, Any] = {name: np.zeros(objects.num_rows, np.int32) for name in COUNTS}
+    columns |= {name: np.full(objects.num_rows, np.nan, np.float32) for name in VALUES}
+    for part in released(source, EPOCH_COLUMNS):
+        for name, values in _statistics(part.lightcurves).items():
+            columns[name][part.row] = values
+        columns["nobs"][part.row], columns["ngoodobs"][part.row] = part.nobs, part.ngoodobs
+    columns |= _described(objects)
+    yield table_from_columns(RELEASED_OBJECTS, columns)
+
+
+def _statistics(curves: Lightcurves) -> Arrays:
+    """Statistics of lightcurves that are all released."""
+    columns = {name: curves.columns[name] for name in EPOCH_COLUMNS if name != "exposureid"}
+    released_all = np.ones(len(columns["mag"]), bool)
+    return lightcurve_statistics(Epochs(released=released_all, **columns), curves.offsets)
+
+
+def _described(objects: pa.Table) -> dict[str, Any]:
+    """What does not come from epochs."""
+    objectid, ra, dec = (objects[name].to_numpy() for name in ("objectid", "ra", "dec"))
+    rcid, field, fid = unit_columns(objectid)
+    xyz = unit_vectors(ra, dec)
+    codes = pa.array(fid - 1, pa.int8())
+    return {
+        HEALPIX_COLUMN: healpix_29(ra, dec),
+        "cntr": np.zeros(len(ra), np.int64),
+        "oid": objectid,
+        "ra": ra,
+        "dec": dec,
+        f"htm{HTM_DEPTH}": htm_index(xyz),
+        "field": field,
+        "ccdid": rcid // 4 + 1,
+        "qid": rcid % 4 + 1,
+        "fid": fid,
+        "filtercode": pa.DictionaryArray.from_arrays(codes, pa.array([FILTER_CODES[i] for i in (1, 2, 3)])),
+        **dict(zip("xyz", xyz.T, strict=True)),
+        **{name: objects[name].combine_chunks() for name in _REFERENCE},
+    }
