@@ -314,7 +314,7 @@ class Store:
         progress: Progress = no_progress,
         dry_run: bool = False,
     ) -> RematchReport:
-        """Match stored epochs again, to regenerated references; see :func:`ztfmatch.core.operations.rematch.rematch`."""
+        """Match stored epochs to regenerated references; see :func:`ztfmatch.core.operations.rematch.rematch`."""
         from ztfmatch.core.operations.rematch import RematchConfig, rematch
 
         with open_runner(resources or Resources(), progress) as runner:
@@ -449,7 +449,7 @@ class Store:
         return rollback(self.storage, snapshot, dry_run, note)
 
     def vacuum(self, keep: int, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
-        """Delete what none of the newest ``keep`` snapshots names; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
+        """Delete what the newest ``keep`` snapshots do not name; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
         from ztfmatch.core.operations.vacuum import vacuum
 
         return vacuum(self.storage, keep, grace_hours, dry_run)

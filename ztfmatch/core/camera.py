@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.packagedata import package_rows
+from ztfmatch.core.packagedata import package_rows
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 
 Floats = npt.NDArray[np.float64]

@@ -41,6 +41,9 @@ MAX_GENERATION: Final = 9
 MAX_SOURCEID: Final = 10**7 - 1
 N_RCID: Final = 64
 
+MATCHFILE_LATE_DAY: Final = 1.0 / 86400.0
+"""How far an epoch of a matchfile may be from heliocentric mid-exposure; in real files it is 3 ms."""
+
 HMJD_MARGIN_DAY: Final = 0.02
 """An exposure's start and its heliocentric mid-time differ by less: at most 500 s and half an exposure."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_corrections, write_corrections
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -19,7 +20,6 @@ from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.photometry.tables import correction_tables, error_model_files
 from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task
-from ztfmatch.photometry.tasks.residuals import read_arrays
 
 _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
 """Settings that an update must share with what it updates."""

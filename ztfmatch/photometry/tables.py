@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import Channel, CorrectionFiles
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.schema import EXPOSURES
@@ -18,7 +19,6 @@ from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.photometry.kernels.residuals import COLUMNS
 from ztfmatch.photometry.residuals import Residuals
 from ztfmatch.photometry.tasks.calibrate import ERROR_COLUMNS
-from ztfmatch.photometry.tasks.residuals import read_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 

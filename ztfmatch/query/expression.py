@@ -95,8 +95,8 @@ class _Part:
 class Condition:
     """A condition on the rows of a table: parts that must all be true.
 
-    A sieve for :mod:`ztfmatch.core.io.scan`. What it says of bounds holds for columns with nulls, which no comparison lets
-    through, and with NaN, which bounds do not tell of.
+    A sieve for :mod:`ztfmatch.core.io.scan`. What it says of bounds holds for columns with nulls, which no
+    comparison lets through, and with NaN, which bounds do not tell of.
     """
 
     parts: tuple[_Part, ...]

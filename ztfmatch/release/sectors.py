@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.packagedata import package_rows
 from ztfmatch.core.kernels.region import Polygon, Region
+from ztfmatch.core.packagedata import package_rows
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
 

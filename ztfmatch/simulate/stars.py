@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io.packagedata import package_rows
+from ztfmatch.core.packagedata import package_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -1,6 +1,6 @@
 """Requests to an object store, repeated where that helps, with errors that say what was asked and no secret.
 
-The client (obstore) repeats what it can by itself, as :class:`ztfmatch.core.config.RequestConfig` says; what it does not
+The client (obstore) repeats what it can, as :class:`ztfmatch.core.config.RequestConfig` says; what it does not
 (an answer that breaks off in a listing or a bulk delete) is repeated here. Every request can be repeated safely: a
 write puts the same bytes in the same place.
 """

@@ -1,8 +1,8 @@
 """Bytes in and out of a store, on local disk or an object store: the only module that knows which.
 
 A contract of six calls (read, read_range, put, put_if_absent, list, delete), all atomic per object. Objects are
-immutable but for those under ``staging/``. Local files are written by :mod:`ztfmatch.core.io.localfiles`, requests to object
-stores are in :mod:`ztfmatch.core.io.remote`.
+immutable but for those under ``staging/``. Local files are written by :mod:`ztfmatch.core.io.localfiles`, requests
+to object stores are in :mod:`ztfmatch.core.io.remote`.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log, paths
+from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -37,7 +38,6 @@ from ztfmatch.core.tasks.correct import (
     rename_corrections,
 )
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.photometry.tasks.residuals import encode_arrays
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import CorrectionSet, read_store_set
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
@@ -22,7 +23,6 @@ from ztfmatch.core.schema.ledger import MATCHFILE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
-from ztfmatch.photometry.tasks.residuals import read_arrays
 
 BYTES_PER_ROW: Final = 330
 """Peak memory of a task per row of its largest file; tests compare it with what is measured."""

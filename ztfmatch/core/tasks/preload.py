@@ -16,9 +16,7 @@ import ztfmatch.core.tasks.rematch
 import ztfmatch.core.tasks.retire
 import ztfmatch.core.tasks.seeds
 import ztfmatch.core.tasks.verify  # noqa: F401
-import ztfmatch.kowalski.tasks.exposures
 from ztfmatch.core.kernels import crossmatch, lookup, rows, sphere, statistics
-from ztfmatch.kowalski.kernels import decimals, jsontext
 
 
 def load_kernels() -> None:
@@ -43,12 +41,6 @@ def load_kernels() -> None:
     flags, released = np.zeros(1, np.uint16), np.ones(1, bool)
     epochs = statistics.Epochs(ra, single, single, flags, ra, dec, single, released)
     statistics.lightcurve_statistics(epochs, np.array([0, 1]))
-    cells, _ = decimals.rounded_cells(ra, 1)
-    text = jsontext.texts_of([b"", b"", b""])
-    number = jsontext.Rows(cells.reshape(1, 1), one, text, jsontext.texts_of([b""]))
-    jsontext.write_documents(number, number, np.array([0, 1]))
-    decimals.hours_text(ra)
-    decimals.degrees_text(dec)
 
 
 load_kernels()

@@ -28,12 +28,11 @@ from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import DETECTIONS, ORPHANS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, unit_of_objectid
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MATCHFILE_LATE_DAY, Unit, unit_of_objectid
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.seedgrids import Seeds, SeedSource, read_seeds
 from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transients
-from ztfmatch.matchfile.kernels.epochs import LATE_DAY as IMPORTED_LATE_DAY
 
 _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
@@ -99,7 +98,7 @@ class Ledger:
         self.mid_mjd = numbers["obsmjd"] + 0.5 * exptime / 86400.0
         self.observer = calibration.observer_vectors(self.mid_mjd) if len(exptime) else np.zeros((0, 3))
         self.imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
-        self.late_day = np.where(self.imported, IMPORTED_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
+        self.late_day = np.where(self.imported, MATCHFILE_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
         keys = ("field", "rcid", "fid")
         self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)

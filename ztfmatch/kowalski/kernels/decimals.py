@@ -1,7 +1,7 @@
 """Floats as decimal fixed-point integers, rounded as Python rounds, and angles in sexagesimal.
 
-A *cell* is what :mod:`ztfmatch.kowalski.kernels.jsontext` writes as one value: an int64 that is a count of the column's last
-decimal, or one of the codes below, or TEXT plus the number of a ready-made text.
+A *cell* is what :mod:`ztfmatch.kowalski.kernels.jsontext` writes as one value: an int64 that is a count of the
+column's last decimal, or one of the codes below, or TEXT plus the number of a ready-made text.
 """
 
 from __future__ import annotations

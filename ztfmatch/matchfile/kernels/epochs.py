@@ -22,15 +22,12 @@ from ztfmatch.core.kernels.calibration import (
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, Columns, Mask, position_faults, row_digest
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.survey import EXPID_DATE, mjd_of_fracday
+from ztfmatch.core.survey import EXPID_DATE, MATCHFILE_LATE_DAY, mjd_of_fracday
 from ztfmatch.matchfile.schema import JD_OF_MJD0, SOURCEDATA
 
 Records = npt.NDArray[np.void]
 Places = npt.NDArray[np.int32]
 Ids = npt.NDArray[np.int64]
-
-LATE_DAY: Final = 1.0 / 86400.0
-"""How far an imported epoch may be from heliocentric mid-exposure; in real files it is 3 ms."""
 
 FIRST_MJD: Final = mjd_of_fracday(EXPID_DATE * 10**6)
 """Beginning of 2017, from which the survey counts its expids."""
@@ -294,7 +291,7 @@ def _tally(rows, words, xyz, place, tally, mid_mjd, observer, centre):  # type: 
         mid = row.mjd if np.isnan(mid_mjd[e]) else mid_mjd[e]
         light = x * observer[e, 0] + y * observer[e, 1] + z * observer[e, 2]
         late = abs(mid + light - (row.hjd - JD_OF_MJD0))
-        if not late <= LATE_DAY and fault < 0:
+        if not late <= MATCHFILE_LATE_DAY and fault < 0:
             fault, fault_late = i, late
     return reach2, fault, fault_late
 

@@ -18,7 +18,14 @@ from ztfmatch.core.kernels.tiling import fine_pixels
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, REFERENCES
 from ztfmatch.core.schema.ledger import BAD, GOOD, MATCHFILE, UNKNOWN
 from ztfmatch.core.schema.types import Table
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_NAME_LAG_DAY, exposureid_of, fracday_of_expid, mjd_of_fracday
+from ztfmatch.core.survey import (
+    DEFAULT_EXPTIME_S,
+    MATCHFILE_LATE_DAY,
+    MAX_NAME_LAG_DAY,
+    exposureid_of,
+    fracday_of_expid,
+    mjd_of_fracday,
+)
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.reader import Batch, Matchfile, Stamp, checksum, open_matchfile
@@ -154,7 +161,7 @@ class _Inspection:
         programs = {about["programid"], seen["firstprogram"], seen["lastprogram"]} - {None}
         if len(programs) > 1:
             raise CatalogError("contradiction", f"exposure {seen['expid']} has programids {sorted(programs)}")
-        if seen["lastmjd"] is not None and seen["lastmjd"] - seen["firstmjd"] > kernel.LATE_DAY:
+        if seen["lastmjd"] is not None and seen["lastmjd"] - seen["firstmjd"] > MATCHFILE_LATE_DAY:
             times = f"mjd {seen['firstmjd']} and {seen['lastmjd']}"
             raise CatalogError("contradiction", f"exposure {seen['expid']} has {times}; expected one time")
         fracday = about.pop("fracday")
@@ -202,7 +209,7 @@ def _late(batch: Batch, fault: kernel.Fault) -> str:
         return f"row {number}: mjd {row['mjd']}, hjd {row['hjd']}; expected finite times"
     return (
         f"hjd {row['hjd']} of row {number} is {fault.late_day * 86400:.1f} s from heliocentric mid-exposure; "
-        f"expected at most {kernel.LATE_DAY * 86400:.0f} s"
+        f"expected at most {MATCHFILE_LATE_DAY * 86400:.0f} s"
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
@@ -29,7 +30,7 @@ from ztfmatch.photometry.tasks.report import (
     bytes_of_sums,
     sum_tile,
 )
-from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT, read_arrays
+from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT
 
 Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.survey import Unit
@@ -18,7 +19,7 @@ from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.errorfit import fit_error_model
 from ztfmatch.photometry.kernels.fit import BinSums, ChannelFit, FitSettings, KnownOffsets, fit_channel
 from ztfmatch.photometry.kernels.residuals import COLUMNS, Bins
-from ztfmatch.photometry.tasks.residuals import ChannelSums, encode_arrays, joined, read_channel
+from ztfmatch.photometry.tasks.residuals import ChannelSums, joined, read_channel
 
 BYTES_PER_PARAMETER_SQUARED: Final = 60
 """Peak memory of a fit over the square of its number of parameters."""

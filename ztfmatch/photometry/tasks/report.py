@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
@@ -45,7 +46,6 @@ from ztfmatch.photometry.tasks.comparison import (
     part_of,
     usable_magnitudes,
 )
-from ztfmatch.photometry.tasks.residuals import encode_arrays
 
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 500
@@ -53,7 +53,7 @@ BEFORE, AFTER = 0, 1
 """Rows of every array of sums: magnitudes without corrections, and as they are stored."""
 
 MAP_COLUMNS: Final = ("n", "total", "stars")
-"""Of a cell or a unit: detections, sum of their residuals, stars (see :data:`ztfmatch.photometry.kernels.residuals.COLUMNS`)."""
+"""Of a cell or a unit: detections, sum of their residuals, stars."""
 
 RMS_BRIGHT_MAG: Final = 12.0
 RMS_STEP_MAG: Final = 0.1

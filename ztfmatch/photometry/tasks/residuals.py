@@ -6,8 +6,7 @@ and one for the exposures.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays, read_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
@@ -232,19 +232,6 @@ def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArra
     path = paths.staged_array(task.operation_id, f"{task.key}-exposures")
     kept = {"exposureid": ledger.exposureid[rows], "n": n[rows], "total": total[rows], "squares": squares[rows]}
     return keep(task.storage, path, encode_arrays(kept))
-
-
-def encode_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Bytes of some arrays, the same for the same arrays."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def read_arrays(storage: Storage, path: str) -> Arrays:
-    """Arrays that :func:`encode_arrays` made bytes of."""
-    with np.load(io.BytesIO(storage.read(path))) as held:
-        return dict(held)
 
 
 def read_channel(storage: Storage, files: Sequence[str]) -> ChannelSums:

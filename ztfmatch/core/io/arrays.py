@@ -1,0 +1,25 @@
+"""Named arrays as one staged file, for results of tasks that other tasks add up."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.storage import Storage
+
+
+def encode_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Bytes of some arrays, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(values) for name, values in arrays.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read_arrays(storage: Storage, path: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays that :func:`encode_arrays` made bytes of."""
+    with np.load(io.BytesIO(storage.read(path))) as held:
+        return dict(held)
