@@ -116,6 +116,19 @@ def test_add_residuals_sums_are_those_of_a_loop() -> None:
     assert histogram.sum() == 2
 
 
+def test_add_residuals_star_seen_in_every_cell_loses_no_epoch() -> None:
+    bins = Bins(14.0, 0.5, 2, 12, 10)
+    x, y = (values.ravel() for values in np.meshgrid(np.arange(12) * 256.0 + 100.0, np.arange(10) * 308.0 + 100.0))
+    residual = np.tile([0.001, -0.001], len(x))
+    place = (np.repeat(x, 2).astype("f4"), np.repeat(y, 2).astype("f4"))
+    offsets, bin_of = np.array([0, 120, 240]), np.array([1, 1])
+    table, histogram = np.zeros((bins.size, len(COLUMNS))), np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
+    added = add_residuals(residual, place, offsets, bin_of, summarise(residual, offsets), bins, table, histogram)
+    assert added == 240
+    np.testing.assert_array_equal(table[120:, 0], 2.0)
+    np.testing.assert_allclose(table[120:, 3], 2.0 / 120)
+
+
 def test_clipped_sums_are_those_without_outliers() -> None:
     rng = np.random.default_rng(4)
     exposure = np.repeat(np.arange(3), 2000)

@@ -472,7 +472,7 @@ def test_lightcurve_statistics_lengths_that_differ_raise():
 @pytest.fixture(scope="module")
 def matchfile():
     """Sources of a real matchfile and our statistics of their public epochs."""
-    root = os.environ.get("ZTFMATCH_DATA", Path(__file__).parents[3] / "shared" / "data")
+    root = os.environ.get("ZTFMATCH_DATA", Path(__file__).parents[4] / "shared" / "data")
     path = Path(root) / "matchfiles" / "ztf_000245_zr_c10_q1_match.pytable"
     if not path.exists():
         pytest.skip(f"no matchfile at {path}: set ZTFMATCH_DATA to the directory of test data")

@@ -208,13 +208,14 @@ def add_residuals(
     """
     added = 0
     cells = bins.nx * bins.ny
-    most = 64
-    seen, ns, totals = np.empty(most, np.int64), np.empty(most), np.empty(most)
+    # Of the star at hand, by cell; only the cells that it was seen in are read, and cleared for the next.
+    ns, totals = np.zeros(cells), np.zeros(cells)
+    seen = np.empty(cells, np.int64)
     for k in range(offsets.shape[0] - 1):
         if bin_of[k] < 0:
             continue
         limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG)
-        kinds, n_star, sum_star = 0, 0, 0.0
+        n_seen, n_star, sum_star = 0, 0, 0.0
         for i in range(offsets[k], offsets[k + 1]):
             r = residual[i]
             if np.isnan(r) or abs(r - summary.median[k]) > limit:
@@ -222,28 +223,24 @@ def add_residuals(
             cell = cell_of(place[0][i], place[1][i], bins.nx, bins.ny)
             if cell < 0:
                 continue
-            at = bin_of[k] * cells + cell
-            j = 0
-            while j < kinds and seen[j] != at:
-                j += 1
-            if j == kinds:
-                if kinds == most:
-                    continue
-                seen[j], ns[j], totals[j] = at, 0.0, 0.0
-                kinds += 1
-            ns[j] += 1.0
-            totals[j] += r
-            table[at, 2] += r * r
+            if ns[cell] == 0.0:
+                seen[n_seen] = cell
+                n_seen += 1
+            ns[cell] += 1.0
+            totals[cell] += r
+            table[bin_of[k] * cells + cell, 2] += r * r
             n_star += 1
             sum_star += r
-        for j in range(kinds):
-            at = seen[j]
-            table[at, 0] += ns[j]
-            table[at, 1] += totals[j]
-            table[at, 3] += ns[j] / n_star
+        for j in range(n_seen):
+            cell = seen[j]
+            at = bin_of[k] * cells + cell
+            table[at, 0] += ns[cell]
+            table[at, 1] += totals[cell]
+            table[at, 3] += ns[cell] / n_star
             table[at, 4] += 1.0
-            table[at, 5] += totals[j] * totals[j] / ns[j]
-            table[at, 6] += ns[j] * n_star
+            table[at, 5] += totals[cell] * totals[cell] / ns[cell]
+            table[at, 6] += ns[cell] * n_star
+            ns[cell], totals[cell] = 0.0, 0.0
         if n_star:
             position = int(np.floor(sum_star / n_star / RESIDUAL_STEP_MAG + 0.5)) + RESIDUAL_BINS // 2
             histogram[bin_of[k], min(max(position, 0), RESIDUAL_BINS - 1)] += 1
