@@ -31,6 +31,11 @@ def tables(name: str | None = None) -> list[Table]:
     return [_unfolded(known[name])]
 
 
+def released() -> list[Table]:
+    """All tables of releases."""
+    return [_unfolded(table) for table in RELEASE_TABLES.values()]
+
+
 def _unfolded(table: Table) -> Table:
     """A table whose nested columns are listed one by one."""
     parts = tuple(replace(part, name=f"{LIGHTCURVE_COLUMN}.{part.name}") for part in LIGHTCURVE)
