@@ -16,7 +16,8 @@ from ztfmatch.photometry.kernels.errorfit import (
     fit_error_model,
     typical_scatter,
 )
-from ztfmatch.photometry.kernels.fit import BinSums, ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.fit import ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
     COLUMNS,
     OFFSET_BINS,

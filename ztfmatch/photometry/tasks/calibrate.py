@@ -17,7 +17,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.errorfit import fit_error_model
-from ztfmatch.photometry.kernels.fit import BinSums, ChannelFit, FitSettings, KnownOffsets, fit_channel
+from ztfmatch.photometry.kernels.fit import ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
 from ztfmatch.photometry.kernels.residuals import COLUMNS, Bins
 from ztfmatch.photometry.tasks.residuals import ChannelSums, joined, read_channel
 

@@ -21,7 +21,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import Unit, unit_of_objectid
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
-from ztfmatch.photometry.kernels.fit import BinSums
+from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
     COLUMNS,
     OFFSET_BINS,
