@@ -27,7 +27,7 @@ def software(tmp_path: Path) -> Path:
     """A copy of the package; whatever it holds, nothing can be put beside its kernels."""
     place = tmp_path / "software"
     shutil.copytree(Path(ztfmatch.__file__).parent, place / "ztfmatch", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "ztfmatch" / "kernels" / "__pycache__").touch()
+    (place / "ztfmatch" / "core" / "kernels" / "__pycache__").touch()
     return place
 
 
@@ -69,16 +69,16 @@ def test_choose_cache_variable_that_names_a_directory_is_left_alone(software: Pa
 
 def test_choose_cache_kernels_compiled_at_installation_are_used(software: Path, tmp_path: Path) -> None:
     """As where an administrator compiled them beside the software, which users may only read."""
-    beside = software / "ztfmatch" / "kernels" / "__pycache__"
+    beside = software / "ztfmatch" / "core" / "kernels" / "__pycache__"
     beside.unlink()
     assert compile_kernel(software, TMPDIR=str(tmp_path))[0] == "None"  # numba's own place: beside the source
     assert list(beside.glob("*.nbi"))
     refuse = (
-        "from ztfmatch import kernelcache\nwritable = kernelcache._is_writable\n"
+        "from ztfmatch.core import kernelcache\nwritable = kernelcache._is_writable\n"
         "kernelcache._is_writable = lambda place: place.name != '__pycache__' and writable(place)\n"
     )
-    init = software / "ztfmatch" / "kernels" / "__init__.py"
-    init.write_text(init.read_text().replace("from ztfmatch import kernelcache\n", refuse))
+    init = software / "ztfmatch" / "core" / "kernels" / "__init__.py"
+    init.write_text(init.read_text().replace("from ztfmatch.core import kernelcache\n", refuse))
     assert compile_kernel(software, TMPDIR=str(tmp_path)) == [str(tmp_path / f"ztfmatch-{os.geteuid()}"), "0"]
 
 

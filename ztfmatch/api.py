@@ -300,7 +300,7 @@ class Store:
         resources: Resources | None = None,
         progress: Progress = no_progress,
     ) -> AppendReport:
-        """Take in epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
+        """Ingest epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
         from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 
         with open_runner(resources or Resources(), progress) as runner:

@@ -25,7 +25,7 @@ pytest.importorskip("tables", reason="PyTables makes the tests' matchfiles: pip 
 pytest.importorskip("h5py", reason="matchfiles need h5py: pip install 'ztfmatch[matchfile]'")
 
 
-def take_in(place: Path, *files: Path, **settings: Any) -> tuple[Storage, ImportReport]:
+def ingest(place: Path, *files: Path, **settings: Any) -> tuple[Storage, ImportReport]:
     storage = Storage.at(place)
     config = ImportConfig(create=StoreConfig(), **settings)
     return storage, import_matchfiles(storage, [str(file) for file in files], config, runner())
@@ -46,7 +46,7 @@ def assert_out_as_in(place: Path, content: Content, to: Path) -> None:
 @pytest.mark.parametrize("rows_per_task", [10**6, 25])
 def test_import_with_transients_over_a_border_comes_out_as_it_went_in(tmp_path: Path, rows_per_task: int) -> None:
     content = make_content(centre=(AT_A_BORDER[0] - 0.02, AT_A_BORDER[1]), sources=30)
-    storage, report = take_in(tmp_path / "store", write_matchfile(tmp_path, content), rows_per_task=rows_per_task)
+    storage, report = ingest(tmp_path / "store", write_matchfile(tmp_path, content), rows_per_task=rows_per_task)
     assert report.matched == len(content.tables["sourcedata"])
     assert report.orphans == len(content.tables["transientdata"])
     assert (report.moved, report.rejected, report.exposures) == (0, 0, 12)
@@ -57,8 +57,8 @@ def test_import_with_transients_over_a_border_comes_out_as_it_went_in(tmp_path: 
 
 def test_import_in_batches_gives_the_same_store(tmp_path: Path) -> None:
     file = write_matchfile(tmp_path, make_content(centre=(AT_A_BORDER[0] - 0.02, AT_A_BORDER[1])))
-    whole, _ = take_in(tmp_path / "whole", file)
-    parts, _ = take_in(tmp_path / "parts", file, rows_per_task=20)
+    whole, _ = ingest(tmp_path / "whole", file)
+    parts, _ = ingest(tmp_path / "parts", file, rows_per_task=20)
     assert_same(sky_content(whole), sky_content(parts))
     assert table_of(whole, "imported").equals(table_of(parts, "imported"))
 
@@ -78,7 +78,7 @@ def test_import_of_several_units_is_one_commit_with_the_seeds_of_all(tmp_path: P
         write_matchfile(tmp_path, make_content(Unit(300, 20, fid), seed=fid, first_mjd=58300.25 + fid / 10))
         for fid in (1, 2, 3)
     ]
-    storage, report = take_in(tmp_path / "store", *files)
+    storage, report = ingest(tmp_path / "store", *files)
     assert (report.imported, report.objects, report.snapshot) == (3, 60, 0)
     assert table(storage, "references").num_rows == 3
     assert verify_store(storage, runner()).passed
@@ -86,10 +86,10 @@ def test_import_of_several_units_is_one_commit_with_the_seeds_of_all(tmp_path: P
 
 def test_import_of_two_units_with_one_exposure_refuses_the_second(tmp_path: Path) -> None:
     files = [write_matchfile(tmp_path, make_content(Unit(300, 20, fid))) for fid in (1, 2)]
-    storage, report = take_in(tmp_path / "store", *files)
+    storage, report = ingest(tmp_path / "store", *files)
     assert [(row["filename"], row["code"]) for row in report.quarantined] == [(files[1].name, "conflict")]
     assert f"is of another unit in {files[0]}" in report.quarantined[0]["reason"]
-    _, again = take_in(tmp_path / "store", *files)
+    _, again = ingest(tmp_path / "store", *files)
     assert [row["code"] for row in again.quarantined] == ["conflict"]
     assert verify_store(storage, runner()).passed
 
@@ -97,7 +97,7 @@ def test_import_of_two_units_with_one_exposure_refuses_the_second(tmp_path: Path
 def test_import_of_a_second_matchfile_of_a_unit_takes_the_first(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     files = [write_matchfile(tmp_path, make_content()), write_matchfile(tmp_path / "other", make_content(seed=1))]
-    _, report = take_in(tmp_path / "store", *files)
+    _, report = ingest(tmp_path / "store", *files)
     assert (report.imported, [row["code"] for row in report.quarantined]) == (1, ["duplicate"])
 
 
@@ -109,8 +109,8 @@ def test_import_of_a_grown_matchfile_takes_what_is_new(tmp_path: Path) -> None:
     for name in ("exposures", "sourcedata", "transientdata"):
         young.tables[name] = grown.tables[name][np.isin(grown.tables[name]["expid"], early)]
     (tmp_path / "young").mkdir()
-    storage, first = take_in(tmp_path / "store", write_matchfile(tmp_path / "young", young))
-    _, second = take_in(tmp_path / "store", write_matchfile(tmp_path, grown))
+    storage, first = ingest(tmp_path / "store", write_matchfile(tmp_path / "young", young))
+    _, second = ingest(tmp_path / "store", write_matchfile(tmp_path, grown))
     assert (first.exposures, second.exposures, second.known_exposures, second.objects) == (7, 5, 7, 0)
     assert verify_store(storage, runner()).passed
     ztfmatch.open_store(storage.root).snapshot().export_matchfiles(tmp_path / "out.pytable")
@@ -129,7 +129,7 @@ def test_import_matches_by_the_rules_and_says_how_many_epochs_moved(tmp_path: Pa
     row = content.tables["exposures"][content.tables["exposures"]["expid"] == data["expid"][0]][0]
     data["mjd"][0], data["programid"][0] = row["obsmjd"] + 15.0 / 86400.0, row["programid"]
     set_times(data)
-    storage, report = take_in(tmp_path / "store", write_matchfile(tmp_path, content))
+    storage, report = ingest(tmp_path / "store", write_matchfile(tmp_path, content))
     assert report.moved == 2
     assert report.orphans == 1
     assert verify_store(storage, runner()).passed
@@ -137,7 +137,7 @@ def test_import_matches_by_the_rules_and_says_how_many_epochs_moved(tmp_path: Pa
 
 def test_import_then_append_gives_lightcurves_of_both(tmp_path: Path) -> None:
     content = make_content(transients=0)
-    storage, _ = take_in(tmp_path / "store", write_matchfile(tmp_path, content))
+    storage, _ = ingest(tmp_path / "store", write_matchfile(tmp_path, content))
     sources = content.tables["sources"]
     night = epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)
     store = ztfmatch.open_store(storage.root)
@@ -156,7 +156,7 @@ def test_import_into_store_with_other_seeds_matches_to_those(tmp_path: Path) -> 
     sources = content.tables["sources"]
     reference = reference_file(tmp_path, rows_at(sources["ra"][::2], sources["dec"][::2]), unit=UNIT)
     storage = ztfmatch.init_store(tmp_path / "store", str(reference)).storage
-    _, report = take_in(tmp_path / "store", write_matchfile(tmp_path, content))
+    _, report = ingest(tmp_path / "store", write_matchfile(tmp_path, content))
     even = content.tables["sourcedata"]["matchid"] % 2 == 0
     assert (report.objects, report.matched, report.orphans) == (0, even.sum(), (~even).sum())
     assert report.moved == len(even) - (content.tables["sourcedata"]["matchid"] == 0).sum()
@@ -237,14 +237,14 @@ def test_import_of_a_bad_matchfile_is_refused_and_the_good_one_taken(tmp_path: P
     change(bad)
     name = write_matchfile(tmp_path, bad, "ztf_000300_zr_c06_q1_match.pytable").name
     good = write_matchfile(tmp_path, make_content(Unit(300, 20, 1), first_mjd=58300.35))
-    storage, report = take_in(tmp_path / "store", tmp_path)
+    storage, report = ingest(tmp_path / "store", tmp_path)
     assert [(row["filename"], row["code"]) for row in report.quarantined] == [(name, code)]
     assert reason in report.quarantined[0]["reason"]
     assert (report.imported, report.objects) == (1, 20)
     listed = table(storage, "quarantine").to_pylist()
     assert [(row["source"], row["code"]) for row in listed] == [(str(tmp_path / name), code)]
     write_matchfile(tmp_path, make_content(), name)
-    _, again = take_in(tmp_path / "store", tmp_path)
+    _, again = ingest(tmp_path / "store", tmp_path)
     assert (again.known, again.imported) == (1, 1)
     assert table(storage, "quarantine").num_rows == 0
     assert good.exists()
@@ -268,7 +268,7 @@ def test_import_strict_of_a_bad_matchfile_fails_and_changes_nothing(tmp_path: Pa
     write_matchfile(tmp_path, make_content(Unit(300, 20, 1), first_mjd=58300.35))
     (tmp_path / "ztf_000300_zr_c06_q1_match.pytable").write_bytes(b"junk")
     with pytest.raises(BadInputError, match=r"--strict: 1 bad matchfiles; .*zr_c06_q1_match.pytable: no HDF5 file"):
-        take_in(tmp_path / "store", tmp_path, strict=True)
+        ingest(tmp_path / "store", tmp_path, strict=True)
     assert not (tmp_path / "store").exists()
 
 
@@ -304,7 +304,7 @@ def test_import_commits_on_top_of_an_append_that_came_first(tmp_path: Path, monk
     night = epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)
     file = write_matchfile(tmp_path, content)
     _overtaken(monkeypatch, lambda: store.append(str(night)))
-    _, report = take_in(tmp_path / "store", file)
+    _, report = ingest(tmp_path / "store", file)
     assert (report.snapshot, report.exposures) == (2, 12)
     assert store.snapshot().status.exposures == 13
     assert verify_store(store.storage, runner()).passed
@@ -315,11 +315,11 @@ def test_import_that_another_of_the_same_exposures_overtook_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = make_content()
-    take_in(tmp_path / "store", write_matchfile(tmp_path, of_filter(1)))
+    ingest(tmp_path / "store", write_matchfile(tmp_path, of_filter(1)))
     file = write_matchfile(tmp_path, content)
-    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", file, rows_per_task=20))
+    _overtaken(monkeypatch, lambda: ingest(tmp_path / "store", file, rows_per_task=20))
     with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
-        take_in(tmp_path / "store", file)
+        ingest(tmp_path / "store", file)
     assert verify_store(Storage.at(tmp_path / "store"), runner()).passed
 
 
@@ -334,8 +334,8 @@ def test_import_of_a_new_unit_that_an_append_of_it_overtook_fails(
     file = write_matchfile(tmp_path, content)
     _overtaken(monkeypatch, lambda: store.append(str(night)))
     with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
-        take_in(tmp_path / "store", file)
-    assert [row["code"] for row in take_in(tmp_path / "store", file)[1].quarantined] == ["no-reference"]
+        ingest(tmp_path / "store", file)
+    assert [row["code"] for row in ingest(tmp_path / "store", file)[1].quarantined] == ["no-reference"]
     assert verify_store(store.storage, runner()).passed
 
 
@@ -351,21 +351,21 @@ def test_import_that_an_exposure_of_the_same_key_of_another_unit_overtook_fails(
     night, file = epochal_file(tmp_path, places, unit=other), write_matchfile(tmp_path, content)
     _overtaken(monkeypatch, lambda: store.append(str(night)))
     with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
-        take_in(tmp_path / "store", file)
-    assert [row["code"] for row in take_in(tmp_path / "store", file)[1].quarantined] == ["conflict"]
+        ingest(tmp_path / "store", file)
+    assert [row["code"] for row in ingest(tmp_path / "store", file)[1].quarantined] == ["conflict"]
 
 
 def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overtook_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
     other = make_content()
     other.attributes["datetimeMatched"] = "2021-01-01"
     file = write_matchfile(tmp_path, other)
-    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", file, rows_per_task=20))
+    _overtaken(monkeypatch, lambda: ingest(tmp_path / "store", file, rows_per_task=20))
     with pytest.raises(CommitConflictError, match="nothing of this import is visible: run it again"):
-        take_in(tmp_path / "store", file)
-    storage, again = take_in(tmp_path / "store", file)
+        ingest(tmp_path / "store", file)
+    storage, again = ingest(tmp_path / "store", file)
     assert (again.known, again.committed) == (1, False)
     assert table_of(storage, "matchfiles").num_rows == 2
 
@@ -373,12 +373,12 @@ def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overto
 def test_import_that_another_left_nothing_to_commit_commits_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
     bad = tmp_path / "bad" / "ztf_000301_zr_c06_q1_match.pytable"
     bad.parent.mkdir()
     bad.write_bytes(b"")
-    _overtaken(monkeypatch, lambda: take_in(tmp_path / "store", bad, rows_per_task=20))
-    storage, report = take_in(tmp_path / "store", bad)
+    _overtaken(monkeypatch, lambda: ingest(tmp_path / "store", bad, rows_per_task=20))
+    storage, report = ingest(tmp_path / "store", bad)
     assert (report.committed, report.snapshot, len(report.quarantined)) == (False, 1, 1)
     assert table_of(storage, "quarantine").num_rows == 1
     assert len(ztfmatch.Store(storage).commits()) == 2
@@ -390,12 +390,12 @@ def test_import_of_exposures_that_wait_for_a_reference_is_refused(tmp_path: Path
     sources = make_content().tables["sources"]
     store.append(str(epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)))
     with pytest.raises(BadInputError, match="1 exposures of unit 000300_zr_c06_q1 wait for a reference") as caught:
-        take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+        ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
     assert [row["code"] for row in caught.value.refused] == ["no-reference"]
 
 
 def test_export_of_a_unit_that_is_not_there_says_which_are(tmp_path: Path) -> None:
-    take_in(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
     done = command("export", "matchfile", tmp_path / "store", "--field", 301, "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert "has no unit of field 301; it has 000300_zr_c06_q1" in done.stderr
@@ -406,7 +406,7 @@ def test_export_of_several_units_needs_a_directory_and_names_their_files(tmp_pat
     files = [
         write_matchfile(tmp_path, make_content(Unit(300, 20, fid), first_mjd=58300.25 + fid / 10)) for fid in (1, 2)
     ]
-    take_in(tmp_path / "store", *files)
+    ingest(tmp_path / "store", *files)
     done = command("export", "matchfile", tmp_path / "store", "-o", tmp_path / "x")
     assert (done.exit_code, "2 units are of all units" in done.stderr) == (2, True)
     (tmp_path / "out").mkdir()
@@ -434,8 +434,8 @@ def test_import_programs_that_the_ledger_does_not_hold_are_null_with_a_count(tmp
     with pytest.raises(
         BadInputError, match=r"--strict: 2 of 24 new exposures are of a program that is none \(200, 40000\)"
     ):
-        take_in(tmp_path / "strict", *files, strict=True)
-    storage, report = take_in(tmp_path / "store", *files)
+        ingest(tmp_path / "strict", *files, strict=True)
+    storage, report = ingest(tmp_path / "store", *files)
     assert (report.imported, report.exposures, report.quarantined) == (2, 24, [])
     assert [(notice.code, notice.files) for notice in report.warnings] == [("odd-program", [str(files[0])])]
     ledger = table(storage, "exposures").to_pylist()
@@ -447,7 +447,7 @@ def test_import_programs_that_the_ledger_does_not_hold_are_null_with_a_count(tmp
 
 def test_import_program_minus_one_comes_out_as_it_went_in(tmp_path: Path) -> None:
     content = with_programs(make_content(), {0: 65535})
-    take_in(tmp_path / "store", write_matchfile(tmp_path, content))
+    ingest(tmp_path / "store", write_matchfile(tmp_path, content))
     assert_out_as_in(tmp_path / "store", content, tmp_path / "out.pytable")
 
 
@@ -468,7 +468,7 @@ def test_import_attribute_that_no_column_holds_is_quarantined_and_the_good_one_g
     bad = of_filter(1)
     bad.attributes[attribute] = value
     files = [write_matchfile(tmp_path, bad), write_matchfile(tmp_path, of_filter(2))]
-    _, report = take_in(tmp_path / "store", *files)
+    _, report = ingest(tmp_path / "store", *files)
     assert report.imported == 1
     assert [(row["code"], row["source"]) for row in report.quarantined] == [("layout", str(files[0]))]
     assert report.quarantined[0]["reason"].startswith(why)
@@ -487,8 +487,8 @@ def test_import_through_links_in_upper_case_and_with_misnamed_ones(tmp_path: Pat
     file.rename(disk / file.name.upper())
     (disk / f"{file.name}.gz").write_bytes(b"x")
     with pytest.raises(BadInputError, match="--strict: 1 file looks like a matchfile but is not named as such"):
-        take_in(tmp_path / "strict", place, strict=True)
-    _, report = take_in(tmp_path / "store", place)
+        ingest(tmp_path / "strict", place, strict=True)
+    _, report = ingest(tmp_path / "store", place)
     assert (report.imported, report.files, report.quarantined) == (1, 1, [])
     assert [(notice.code, notice.files) for notice in report.warnings] == [
         ("misnamed", [str(place / "link" / f"{file.name}.gz")])

@@ -22,7 +22,7 @@ from ztfmatch.matchfile.kernels import epochs as kernel
 times = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(2458000.0, 2470000.0))
 
 
-def take_in(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str, np.ndarray]:
+def ingest_rows(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str, np.ndarray]:
     """What is taken in of rows whose expids are 0..exposures-1, batch by batch."""
     intake = kernel.Intake(1000 + np.arange(exposures), np.full(exposures, 58000.0), np.zeros(exposures, np.int64))
     out = {name: np.empty(len(rows), kind) for name, kind in kernel.TAKEN.items()}
@@ -30,7 +30,7 @@ def take_in(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str, np
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         room = {name: values[taken:] for name, values in out.items()}
-        taken += kernel.take_in(part, part["expid"].astype(np.int32), intake, (start, 7 * 10**8), room)
+        taken += kernel.ingest_rows(part, part["expid"].astype(np.int32), intake, (start, 7 * 10**8), room)
     return {name: values[:taken] for name, values in out.items()}
 
 
@@ -44,7 +44,7 @@ def make_rows(expids: list[int], **columns: object) -> np.ndarray:
 
 @given(times)
 def test_hjd_comes_out_again_to_the_last_bit(hjd: np.ndarray) -> None:
-    taken = take_in(make_rows([0] * len(hjd), hjd=hjd), 1)
+    taken = ingest_rows(make_rows([0] * len(hjd), hjd=hjd), 1)
     assert kernel.hjd_of_hmjd(taken["hmjd"]).tobytes() == hjd.tobytes()
 
 
@@ -53,7 +53,7 @@ def test_every_bit_of_a_value_is_taken_in(words: np.ndarray) -> None:
     rows = np.zeros(40, layout.SOURCEDATA)
     rows.view(np.uint8).reshape(40, -1)[:, : words.shape[1] * 4] = words.view(np.uint8).reshape(40, -1)
     rows["expid"], rows["ra"], rows["dec"] = 0, 10.0, -20.0
-    taken = take_in(rows, 1)
+    taken = ingest_rows(rows, 1)
     for name in ("ra", "dec", "xpos", "ypos", "psfflux", "psffluxerr", "chi", "sharp", "mag", "magerr", "catflags"):
         assert taken[name].tobytes() == np.ascontiguousarray(rows[name]).tobytes()
     assert taken["magerrmodel"].tobytes() == np.ascontiguousarray(rows["magerrmodel"]).tobytes()
@@ -75,7 +75,7 @@ def test_start_of_gives_mid_exposure_again_or_is_a_neighbour(hjd: np.ndarray, ex
 def test_flags_of_catflags_give_them_again(values: np.ndarray) -> None:
     catflags = values & np.uint16(0xFFFF ^ (1 << 1 | 1 << 11))  # catflags never have these bits
     catflags[values == 65535] = 65535
-    flags = take_in(make_rows([0] * len(catflags), catflags=catflags), 1)["flags"]
+    flags = ingest_rows(make_rows([0] * len(catflags), catflags=catflags), 1)["flags"]
     bad = (catflags & 32768).astype(bool) & (catflags != 65535)
     assert catalog_flags(flags, bad).tolist() == catflags.tolist()
 
@@ -83,7 +83,7 @@ def test_flags_of_catflags_give_them_again(values: np.ndarray) -> None:
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 20))
 def test_sourceid_counts_the_rows_of_each_exposure_in_any_batches(expids: list[int], size: int) -> None:
     ra = np.where(np.arange(len(expids)) % 4 == 2, np.nan, 10.0)
-    taken = take_in(make_rows(expids, ra=ra), 6, size)
+    taken = ingest_rows(make_rows(expids, ra=ra), 6, size)
     seen: Counter[int] = Counter()
     for row, expid in enumerate(expids):
         if row % 4 != 2:
@@ -97,7 +97,7 @@ def test_more_rows_than_there_is_room_for_are_refused() -> None:
     intake = kernel.Intake(np.array([5]), np.array([58000.0]), np.zeros(1, np.int64))
     room = {name: np.empty(2, kind) for name, kind in kernel.TAKEN.items()}
     with pytest.raises(ValueError, match="more rows than the 2 expected"):
-        kernel.take_in(make_rows([0] * 3), np.zeros(3, np.int32), intake, (0, 0), room)
+        kernel.ingest_rows(make_rows([0] * 3), np.zeros(3, np.int32), intake, (0, 0), room)
 
 
 def in_time(expids: list[int], rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_tally_is_the_sum_over_rows_in_any_batches(expids: list[int], size: int,
     tally = kernel.ExposureTally(np.arange(listed), 58000.0 + np.arange(listed), centre)
     for start in range(0, len(rows), size):
         assert tally.add(rows[start : start + size]) is None
-    taken = take_in(rows, 5)
+    taken = ingest_rows(rows, 5)
     assert sorted(tally.rows["expid"].tolist()) == sorted({*range(listed), *expids})
     for row in tally.rows:
         mine, kept = rows["expid"] == row["expid"], taken["exposure"] == row["expid"]

@@ -206,7 +206,7 @@ class Model:
         codes = {source: code for source, (code, _) in quarantined.items()}
         return ExpectedRematch(state, generations, known, codes)
 
-    def take_in(self, name: str) -> State:
+    def ingest(self, name: str) -> State:
         """Where the import of a matchfile leads."""
         number, before = self.newest + 1, self.state
         source = str(self.survey.reference(FILED, name))

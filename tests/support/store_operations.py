@@ -241,7 +241,7 @@ def state_after(operation: Operation, bench: Bench, target: int | None) -> State
     if isinstance(operation, Rematch):
         return bench.model.rematch(operation.references).state
     if isinstance(operation, Import):
-        return bench.model.take_in(operation.matchfile)
+        return bench.model.ingest(operation.matchfile)
     if isinstance(operation, Correct):
         return bench.model.correct(operation.corrections)
     if isinstance(operation, Rollback):

@@ -321,7 +321,7 @@ def _draw(snapshot: Snapshot, path: Path) -> None:
 def quarantine(store: str, as_json: bool) -> None:
     """List the files that a STORE refused, and why.
 
-    A file that has been mended is taken in by the next append of it, which clears its entry.
+    A file that has been mended is ingested by the next append of it, which clears its entry.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Take the survey's matchfiles in: their sources as objects, their epochs as detections, in one commit.
+"""Ingest the survey's matchfiles: their sources as objects, their epochs as detections, in one commit.
 
 The sources of a unit that has no reference yet become its generation 0, with the objectids that IRSA gave them.
 Where the store has objects of the unit, the file's epochs are matched to those. Exposures that the store has,
@@ -50,7 +50,7 @@ ROWS_PER_IMPORT: Final = 3_000_000
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """How matchfiles are taken in.
+    """How matchfiles are ingested.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class ImportReport:
     objects: int
     """New ones."""
     exposures: int
-    """Taken in."""
+    """Ingested."""
     known_exposures: int
     """Of the imported files, passed over: the store has them."""
     matched: int
@@ -116,7 +116,7 @@ class ImportReport:
 
 
 def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportConfig, runner: Runner) -> ImportReport:
-    """Take matchfiles in and commit what is new in them.
+    """Ingest matchfiles and commit what is new in them.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
-        If another writer changed objects or tiles, or took in some of the same exposures, meanwhile.
+        If another writer changed objects or tiles, or ingested some of the same exposures, meanwhile.
     """
     watch = Stopwatch()
     config.validate()
@@ -157,7 +157,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     done = _Done(snapshot.number if snapshot else -1)
     told = _Told([str(place) for place in places], config, watch.started)
     if work.files or any(_quarantine(snapshot, work)):
-        done = _take_in(_plan(storage, snapshot, work, config), work, told, runner)
+        done = _match_and_commit(_plan(storage, snapshot, work, config), work, told, runner)
     return ImportReport(
         storage.root,
         done.snapshot,
@@ -283,7 +283,7 @@ class _Stored:
         Raises
         ------
         CatalogError
-            If it cannot be taken in.
+            If it cannot be ingested.
         """
         unit, rows = unit_of(entry["matchfile"]), entry["exposures"]
         new, known = (rows, []) if self._exposures is None else self._exposures.split(rows)
@@ -342,7 +342,7 @@ class _Done:
     bytes: int = 0
 
 
-def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Done:
+def _match_and_commit(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Done:
     """Run the tasks, then commit; where others committed first, on top of them if that changes nothing of it."""
     storage, operation_id = plan.storage, plan.operation_id
     written = runner.run(Job("objects", write_sources, sources_tasks(plan), operation_id, storage))
@@ -369,7 +369,7 @@ def _take_in(plan: ImportPlan, work: _Work, told: _Told, runner: Runner) -> _Don
 def _holds(plan: ImportPlan, head: SnapshotFiles) -> bool:
     """Whether the work is right on another snapshot too.
 
-    It is if tiles and objects are the same, none of the files and exposures was taken in, and no exposure of a unit
+    It is if tiles and objects are the same, none of the files and exposures was ingested, and no exposure of a unit
     that gets its first reference: those would have to be matched.
     """
     if plan.snapshot is None or head.commit.tiling != plan.snapshot.commit.tiling:

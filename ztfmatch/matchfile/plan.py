@@ -25,7 +25,7 @@ from ztfmatch.matchfile.tasks.ingest import (
 
 @dataclass(frozen=True)
 class TakenFile:
-    """A matchfile to take in."""
+    """A matchfile to ingest."""
 
     matchfile: Row
     """Row of ``matchfiles`` without what the store adds."""
@@ -44,7 +44,7 @@ class TakenFile:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What is to be taken in, on top of what."""
+    """What is to be ingested, on top of what."""
 
     storage: Storage
     snapshot: SnapshotFiles | None

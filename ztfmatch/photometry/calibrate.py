@@ -57,7 +57,7 @@ class CalibrateInputs:
     output: Path
     """Directory to be made."""
     update: Path | None = None
-    """Corrections from older data of the same store, to which those taken in since are added."""
+    """Corrections from older data of the same store, to which those ingested since are added."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
 

@@ -563,7 +563,7 @@ def test_append_two_at_once_of_the_same_exposure_one_wins_and_the_other_can_run_
     storage = make_store(tmp_path / "s", scene.references)
     half, rest = scene.catalogs[:2], scene.catalogs[1:]
     with pytest.raises(
-        CommitConflictError, match=r"took in some of the same exposures \(snapshot 1\); nothing of this"
+        CommitConflictError, match=r"ingested some of the same exposures \(snapshot 1\); nothing of this"
     ):
         race(storage, half, rest)
     assert commit_numbers(storage) == [0, 1]

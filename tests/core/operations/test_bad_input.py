@@ -425,7 +425,7 @@ def test_append_absurd_row_count_takes_no_memory(tmp_path: Path, storage: Storag
 
 
 def test_append_damaged_bytes_anywhere_never_break_the_run(tmp_path: Path, storage: Storage) -> None:
-    """A block of junk laid over any part of a catalog: it is taken in or quarantined; its neighbour goes in."""
+    """A block of junk laid over any part of a catalog: it is ingested or quarantined; its neighbour goes in."""
     rng = np.random.default_rng(4)
     data = whole(tmp_path / NAME)
     catalogs = []

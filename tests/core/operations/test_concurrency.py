@@ -73,7 +73,7 @@ def test_append_other_exposures_meanwhile_commits_on_top(
 def test_append_same_exposures_meanwhile_stops_and_a_rerun_finds_nothing_new(
     store: ztfmatch.Store, halves: tuple[list[str], list[str]]
 ) -> None:
-    with pytest.raises(CommitConflictError, match="took in some of the same exposures"):
+    with pytest.raises(CommitConflictError, match="ingested some of the same exposures"):
         append(store, halves[0], lambda: store.append(halves[0][:1]))
     assert store.snapshot().number == 1
     assert store.snapshot().status.exposures == 1

@@ -225,7 +225,7 @@ def reread_records(source: str, rows: int) -> npt.NDArray[np.void]:
 
 def changed(source: str) -> CatalogError:
     """Error for a catalog whose content is not what was checked."""
-    return CatalogError("changed", f"{source}: its content changed while it was taken in; run again")
+    return CatalogError("changed", f"{source}: its content changed while it was ingested; run again")
 
 
 def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, FileIdentity]:

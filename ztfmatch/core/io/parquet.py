@@ -110,7 +110,7 @@ class Destination:
     """What tells it from the other files of the commit."""
 
 
-class Witness(Protocol):
+class WriteVerifier(Protocol):
     """Is shown what was encoded, as a reader will have it."""
 
     @property
@@ -119,11 +119,11 @@ class Witness(Protocol):
         ...
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Take in some rows."""
+        """Ingest some rows."""
         ...
 
 
-def write_file(to: Destination, data: pa.Table, witness: Witness | None = None) -> DataFile:
+def write_file(to: Destination, data: pa.Table, witness: WriteVerifier | None = None) -> DataFile:
     """Write one immutable file of a table and return its manifest row.
 
     Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes

@@ -1,4 +1,4 @@
-"""Take in epochal catalogs: inspect, sort out what is known or bad, match tile by tile, commit.
+"""Ingest epochal catalogs: inspect, sort out what is known or bad, match tile by tile, commit.
 
 Nothing that is stored is rewritten, and no stored detection is read: the cost follows the new catalogs.
 """
@@ -27,7 +27,7 @@ from ztfmatch.core.operations.common import (
     unit_of,
     write_rows,
 )
-from ztfmatch.core.operations.corrections import Applied, bring, current
+from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.core.operations.notices import Notice, misnamed, of_orphans, of_programs, refuse
@@ -44,7 +44,7 @@ _CATALOGS_PER_INSPECTION: Final = 32
 
 @dataclass(frozen=True)
 class AppendConfig:
-    """How catalogs are taken in.
+    """How catalogs are ingested.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class AppendReport:
     """False if there was nothing new."""
     catalogs: int
     exposures: int
-    """Taken in."""
+    """Ingested."""
     known: int
     """Already in the store, or named twice."""
     quarantined: list[Row]
@@ -117,7 +117,7 @@ class AppendReport:
 
 
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:
-    """Take in epochal catalogs and commit their detections.
+    """Ingest epochal catalogs and commit their detections.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
-        If another writer changed objects or tiles, or took in some of the same exposures, meanwhile.
+        If another writer changed objects or tiles, or ingested some of the same exposures, meanwhile.
     """
     watch = Stopwatch()
     config.validate()
@@ -158,7 +158,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         first = work.quarantined[0]
         raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
     check_any_usable("catalogs", len(sources), work.quarantined)
-    applied = current(snapshot) if config.corrections is None else bring(snapshot, config.corrections)
+    applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
     notices = misnamed(places) + table_notices(config, auxiliary, sources, found, applied) + of_programs(work)
     refuse(notices, config.strict)
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
@@ -263,7 +263,7 @@ def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[S
     Raises
     ------
     CommitConflictError
-        If objects, tiles or corrections changed meanwhile, or another writer took in some of the same exposures.
+        If objects, tiles or corrections changed meanwhile, or another writer ingested some of the same exposures.
     """
     head = open_snapshot(snapshot.storage)
     again = sort_out(head, taken.found, taken.refused)
@@ -280,7 +280,7 @@ def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[S
         )
     if [row["exposureid"] for row in again.new] != [row["exposureid"] for row in work.new]:
         raise CommitConflictError(
-            f"{snapshot.storage.root}: another writer took in some of the same exposures (snapshot {head.number}); "
+            f"{snapshot.storage.root}: another writer ingested some of the same exposures (snapshot {head.number}); "
             f"nothing of this append is visible: run it again, and it takes the others"
         )
     return head, again

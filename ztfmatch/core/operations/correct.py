@@ -25,7 +25,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
-from ztfmatch.core.operations.corrections import Applied, bring
+from ztfmatch.core.operations.corrections import Applied, register_set
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
@@ -89,7 +89,7 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     watch = Stopwatch()
     held = None if corrections is None else read_corrections(corrections)
     head = open_snapshot(storage)
-    applied = None if corrections is None else bring(head, corrections)
+    applied = None if corrections is None else register_set(head, corrections)
     work = _Work(storage, applied, head.number + 1, _operation_id(held))
     if held is not None:
         work.stage_offsets(held)

@@ -36,7 +36,7 @@ def current(snapshot: SnapshotFiles) -> Applied | None:
     return Applied(read_store_set(snapshot.storage, newest), newest, False)
 
 
-def bring(snapshot: SnapshotFiles, place: Path) -> Applied:
+def register_set(snapshot: SnapshotFiles, place: Path) -> Applied:
     """The set of a directory as a file of the store, which no snapshot names yet if it is new.
 
     Raises

@@ -28,7 +28,7 @@ class Sorted:
     """Inspected catalogs, sorted out."""
 
     new: list[Row]
-    """Ledger rows to take in, in order of exposureid."""
+    """Ledger rows to ingest, in order of exposureid."""
     known: int
     other_program: list[str]
     """Sources of those of the known whose program is told now, and is another than before."""
@@ -46,7 +46,7 @@ class Sorted:
 
 
 class _Seen:
-    """Exposures in the store or taken in before in this run."""
+    """Exposures in the store or ingested before in this run."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._by_id: dict[int, Row] = {}

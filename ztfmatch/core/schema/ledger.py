@@ -64,7 +64,7 @@ _OF_MATCHFILES: Final = (
 
 EXPOSURES: Final = Table(
     "exposures",
-    "The ledger: one row per epochal catalog taken in.",
+    "The ledger: one row per epochal catalog ingested.",
     ("field", "exposureid"),
     (
         Column(

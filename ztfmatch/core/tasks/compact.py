@@ -98,7 +98,7 @@ class _Content:
         self._link = "objectid" if table is DETECTIONS else "nearestid"
 
     def add(self, columns: Arrays) -> None:
-        """Take in some rows."""
+        """Ingest some rows."""
         digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
         self.rows += len(digests)
         self.digest = (self.digest + int(linked_digest(digests, columns[self._link], columns["exposureid"]))) % 2**64
@@ -109,7 +109,7 @@ class _Content:
         return [self._link, "exposureid", *MEASURED]
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Take in some rows."""
+        """Ingest some rows."""
         arrays = {name: batch[name].to_numpy(zero_copy_only=False) for name in self.columns if name != self._link}
         self.add({**arrays, self._link: batch[self._link].fill_null(0).to_numpy()})
 

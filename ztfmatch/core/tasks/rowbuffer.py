@@ -47,13 +47,13 @@ class RowBuffer:
         self.exposure[part] = exposure
         self.rows = part.stop
 
-    def room(self) -> Arrays:
-        """Where the next rows go, column by column and ``exposure``; call :meth:`came` once they are there."""
+    def reserve(self) -> Arrays:
+        """Where the next rows go, column by column and ``exposure``; call :meth:`advance` once they are there."""
         free = {name: values[self.rows :] for name, values in self._columns.items()}
         return {**free, "exposure": self.exposure[self.rows :]}
 
-    def came(self, rows: int) -> None:
-        """Take in so many rows that were written to :meth:`room`."""
+    def advance(self, rows: int) -> None:
+        """Ingest so many rows that were written to :meth:`reserve`."""
         self.rows += rows
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:

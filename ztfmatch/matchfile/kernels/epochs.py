@@ -1,7 +1,7 @@
 """Epochs as matchfiles have them, as columns of the store; what they say of their exposures.
 
 Arguments named ``rows`` are structured arrays of :data:`ztfmatch.matchfile.schema.SOURCEDATA`. A file is read twice,
-once to check it and once to take it in, and each time every row is looked at once.
+once to check it and once to ingest it, and each time every row is looked at once.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ TAKEN: Final = {
     "magerrmodel": np.float32,
     "mjd": np.float64,
 }
-"""Columns that :func:`take_in` fills, with their types."""
+"""Columns that :func:`ingest_rows` fills, with their types."""
 
 
 class Intake(NamedTuple):
@@ -83,7 +83,7 @@ class Intake(NamedTuple):
     """Rows that came so far; counted on."""
 
 
-def take_in(rows: Records, exposure: Places, intake: Intake, ids: tuple[int, int], out: Columns) -> int:
+def ingest_rows(rows: Records, exposure: Places, intake: Intake, ids: tuple[int, int], out: Columns) -> int:
     """Write the usable rows of some exposures as columns of the store; return how many they are.
 
     A matchfile does not tell sourceid and flags of the catalog: in their place are the number of the row among those
@@ -106,14 +106,14 @@ def take_in(rows: Records, exposure: Places, intake: Intake, ids: tuple[int, int
         If they are more rows than there is room.
     """
     columns = tuple(out[name] for name in TAKEN)
-    taken: int = _take_in(rows, exposure, *intake, *ids, *columns)
+    taken: int = _ingest(rows, exposure, *intake, *ids, *columns)
     if taken < 0:
         raise ValueError(f"more rows than the {len(columns[0])} expected")
     return taken
 
 
 @njit(cache=True, nogil=True)
-def _take_in(  # type: ignore[no-untyped-def]
+def _ingest(  # type: ignore[no-untyped-def]
     rows, place, exposureids, mid_mjd, seen, first_row, base,
     exposure, exposureid, hmjd, mag, magerr, catflags, corrflags,
     sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags, legacyid, number, magerrmodel, mjd,
@@ -249,7 +249,7 @@ class ExposureTally:
         self._append(expid, np.full(len(expid), np.nan), near)
 
     def add(self, rows: Records) -> Fault | None:
-        """Take in some rows; give the first that is not of the time that its exposure says, if any."""
+        """Ingest some rows; give the first that is not of the time that its exposure says, if any."""
         xyz = unit_vectors(np.ascontiguousarray(rows["ra"]), np.ascontiguousarray(rows["dec"]))
         place, times = self._places(rows), (self._mid, self._observer)
         reach2, row, late = _tally(rows, rows.view(_WORDS), xyz, place, self.rows, *times, self._centre)

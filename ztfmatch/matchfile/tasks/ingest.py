@@ -1,4 +1,4 @@
-"""Take the sources and epochs of a matchfile in: objects by tile; epochs decided on by the rules of an append.
+"""Ingest the sources and epochs of a matchfile: objects by tile; epochs decided on by the rules of an append.
 
 The file's own associations are not trusted but compared: an epoch goes to the nearest seed of the store, and how
 many went elsewhere than the file has them is counted. Measured and calibrated values are kept to the last bit.
@@ -169,7 +169,7 @@ def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:
             exposure = find_rows(known, batch.rows["expid"].astype(np.int64))
             ids = (batch.first_row, base if batch.transient is None else base + TRANSIENT_OFFSET)
             try:
-                rows.came(kernel.take_in(batch.rows, exposure, intake, ids, rows.room()))
+                rows.advance(kernel.ingest_rows(batch.rows, exposure, intake, ids, rows.reserve()))
             except ValueError:
                 raise _changed(task.file) from None
             if batch.transient is not None:
@@ -234,4 +234,4 @@ def _check_stamp(file: MatchfileInput) -> None:
 
 
 def _changed(file: MatchfileInput) -> CatalogError:
-    return CatalogError("changed", f"{file.source}: its content changed while it was taken in; run again")
+    return CatalogError("changed", f"{file.source}: its content changed while it was ingested; run again")

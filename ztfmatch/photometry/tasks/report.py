@@ -188,7 +188,7 @@ class _Sums:
         self._errors = np.zeros((_FILTERS, RMS_MAG_BINS, 2))
 
     def add(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> int:
-        """Take in lightcurves; return the number of epochs that came into the maps."""
+        """Ingest lightcurves; return the number of epochs that came into the maps."""
         counts = np.diff(chunk.offsets)
         residual = mag - np.repeat(summary.median, counts) if chosen.shift is None else mag + chosen.shift
         relative = summarise(residual, chunk.offsets)

@@ -47,7 +47,7 @@ class Partitioner:
         self._bytes = self._spills = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Take in some rows."""
+        """Ingest some rows."""
         index = self._alignment.index_of_fine(fine_of(rows))
         for i in np.unique(index).tolist():
             if i < 0:
