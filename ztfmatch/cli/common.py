@@ -29,6 +29,7 @@ from ztfmatch.core.errors import (
     ZtfmatchError,
 )
 from ztfmatch.core.io.urls import check_text
+from ztfmatch.core.tasks.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
@@ -66,6 +67,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
+            keep_freed_memory()
             with interruptible(), _told():
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)

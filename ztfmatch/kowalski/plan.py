@@ -65,7 +65,7 @@ class Work:
     """Tasks of one kind."""
 
     title: str
-    function: Function
+    function: Function[Any]
     tasks: Sequence[Any]
 
 

@@ -38,7 +38,7 @@ from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, tiles_o
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.survey import Unit, objectid_range
-from ztfmatch.core.tasks.staging import Function, Task
+from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.tasks.released import LEDGER_COLUMNS, in_scope
@@ -165,7 +165,7 @@ class Publishing:
             named |= set(rows["corrections"].filter(pa.array(in_scope(rows, self.scope))).unique().to_pylist())
         return {name: one for name, one in sorted(read_store_sets(storage, held).items()) if name in named}
 
-    def run(self, runner: Runner, title: str, function: Function, tasks: Sequence[Task]) -> list[Row]:
+    def run(self, runner: Runner, title: str, function: Function[Result], tasks: Sequence[Task]) -> list[Result]:
         """Results of tasks, which are kept until the product is finished.
 
         Raises

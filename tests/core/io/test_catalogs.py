@@ -423,4 +423,4 @@ def test_reread_records_file_gone_or_other_raises_changed(tmp_path: Path, conten
         path.write_bytes(content)
     error = refusal(reread_records, str(path), 2)
     assert error.code == "changed"
-    assert "its content changed while it was taken in" in str(error)
+    assert "its content changed while it was ingested" in str(error)

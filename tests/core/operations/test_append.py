@@ -541,7 +541,7 @@ def test_append_catalog_changed_meanwhile_commits_nothing(tmp_path: Path) -> Non
         def trouble(self) -> None:
             epochal_file(tmp_path, rows_at([10.0, 10.1], [20.0, 20.0], flux=7.0))
 
-    with pytest.raises(JobFailedError, match="its content changed while it was taken in"):
+    with pytest.raises(JobFailedError, match="its content changed while it was ingested"):
         append_catalogs(storage, [str(path)], AppendConfig(), Runner(Swaps(), 2 << 30))
     assert commit_numbers(storage) == [0]
     assert append(storage, [path]).matched == 2

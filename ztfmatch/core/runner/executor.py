@@ -16,7 +16,7 @@ from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.runner.jobs import Job, Outcome, after
 from ztfmatch.core.runner.workers import Workers, agreed
 from ztfmatch.core.tasks.agreement import Agreement, run_agreed
-from ztfmatch.core.tasks.staging import Task
+from ztfmatch.core.tasks.staging import Result, Task
 
 _TASKS_IN_FLIGHT_PER_WORKER: Final = 3
 _LOOK_S: Final = 0.1
@@ -39,7 +39,7 @@ class DaskExecutor:
     retries: int = 0
     workers: Workers | None = None
 
-    def outcomes(self, job: Job) -> Iterator[Outcome]:
+    def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:
         """Outcomes as they come, with a bounded number of tasks submitted.
 
         Raises
@@ -63,7 +63,7 @@ class DaskExecutor:
             address = self.client.scheduler.address if self.client.scheduler else "its address"
             raise JobFailedError(f"{job.title}: the Dask scheduler at {address} is lost{after(job)}") from error
 
-    def _outcomes(self, job: Job, workers: Workers, agreement: Agreement) -> Iterator[Outcome]:
+    def _outcomes(self, job: Job[Result], workers: Workers, agreement: Agreement) -> Iterator[Outcome[Result]]:
         from distributed import as_completed
 
         waiting, run = iter(job.tasks), uuid.uuid4().hex[:12]
@@ -85,7 +85,7 @@ class DaskExecutor:
             future.release()
             submit(_window(workers) - len(running))
 
-    def _submit(self, job: Job, task: Task, agreement: Agreement, run: str) -> Any:
+    def _submit(self, job: Job[Any], task: Task, agreement: Agreement, run: str) -> Any:
         """Future of a task, under a key that no other job on the scheduler has, of this command or of another."""
         return self.client.submit(
             run_agreed,

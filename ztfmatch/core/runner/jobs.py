@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol
 
 from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.tasks.staging import Function, Task, run_staged
+from ztfmatch.core.tasks.staging import Function, Result, Task, run_staged
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, tasks finished, and their number."""
@@ -26,7 +26,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Result]):
     """Tasks of one kind.
 
     Parameters
@@ -45,7 +45,7 @@ class Job:
     """
 
     title: str
-    function: Function
+    function: Function[Result]
     tasks: Sequence[Task]
     operation_id: str
     storage: Storage | None = None
@@ -53,18 +53,18 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[Result]):
     """Result of one task, or the error of its last try."""
 
     key: str
-    result: dict[str, Any] | None
+    result: Result | None
     error: BaseException | None = None
 
 
 class Executor(Protocol):
     """How tasks are run; one interface for the loop and for Dask."""
 
-    def outcomes(self, job: Job) -> Iterator[Outcome]:
+    def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:
         """Outcomes in any order."""
         ...
 
@@ -77,7 +77,7 @@ class Runner:
     memory_bytes: int
     progress: Progress = no_progress
 
-    def run(self, job: Job) -> list[dict[str, Any]]:
+    def run(self, job: Job[Result]) -> list[Result]:
         """Results in order of the job's tasks.
 
         Raises
@@ -85,7 +85,9 @@ class Runner:
         JobFailedError
             If any task failed after its retries; what the others did is staged, so a rerun resumes.
         """
-        total, results, failures = len(job.tasks), {}, []
+        total = len(job.tasks)
+        results: dict[str, Any] = {}
+        failures: list[Outcome[Result]] = []
         self.progress(job.title, 0, total)
         for done, outcome in enumerate(self.executor.outcomes(job), 1):
             if outcome.error is not None:
@@ -95,7 +97,7 @@ class Runner:
             self.progress(job.title, done, total)
         if failures:
             raise _job_error(job, failures) from failures[0].error
-        return [results[task.key] or {} for task in job.tasks]
+        return [results[task.key] for task in job.tasks]
 
     def check_memory(self, projected: dict[str, int]) -> None:
         """Refuse a job before it starts if a task would need more than a worker's budget.
@@ -119,7 +121,7 @@ class Runner:
             )
 
 
-def _job_error(job: Job, failures: list[Outcome]) -> JobFailedError:
+def _job_error(job: Job[Result], failures: list[Outcome[Result]]) -> JobFailedError:
     named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
     more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
     said = after(job, all(_is_for_good(f.error) for f in failures))
@@ -133,7 +135,7 @@ def _is_for_good(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and (error.errno in _FOR_GOOD or _is_for_good(error.__cause__))
 
 
-def after(job: Job, for_good: bool = False) -> str:
+def after(job: Job[Any], for_good: bool = False) -> str:
     """What to tell of a job that failed: what became of its work, and whether to run it again as it is."""
     if job.storage is None:
         return ""
@@ -146,12 +148,12 @@ class LoopExecutor:
 
     retries: int = 0
 
-    def outcomes(self, job: Job) -> Iterator[Outcome]:
+    def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:
         """Outcomes in order of the tasks."""
         for task in job.tasks:
             yield self._try(job, task)
 
-    def _try(self, job: Job, task: Task) -> Outcome:
+    def _try(self, job: Job[Result], task: Task) -> Outcome[Result]:
         for attempt in range(self.retries + 1):
             try:
                 return Outcome(task.key, run_staged(job.function, task, job.storage, job.operation_id))

@@ -19,7 +19,8 @@ import ztfmatch
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import corrections, log
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.tasks.staging import Function, Task, run_staged
+from ztfmatch.core.tasks.heap import keep_freed_memory
+from ztfmatch.core.tasks.staging import Function, Result, Task, run_staged
 
 Versions = dict[str, Any]
 
@@ -99,8 +100,8 @@ def _require(agreement: Agreement) -> None:
 
 
 def run_agreed(
-    agreement: Agreement, function: Function, task: Task, storage: Storage | None, operation_id: str
-) -> dict[str, Any]:
+    agreement: Agreement, function: Function[Result], task: Task, storage: Storage | None, operation_id: str
+) -> Result:
     """Result of a task, as :func:`ztfmatch.core.tasks.staging.run_staged` has it, of a worker that agrees.
 
     Raises
@@ -109,4 +110,5 @@ def run_agreed(
         If it does not; nothing is computed.
     """
     _require(agreement)
+    keep_freed_memory()
     return run_staged(function, task, storage, operation_id)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 from typing import Final
-
-import pyarrow as pa
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
@@ -24,7 +23,10 @@ _NEVER: Final = 2**31 - 1
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed memory in this process, and Arrow to use it; False where it is not glibc."""
+    """Tell the C library to keep freed memory in this process, and Arrow to use it; False where it is not glibc.
+
+    For processes of our own, commands and workers: it holds for all that a process does, so never in a user's notebook.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -33,6 +35,10 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _TOP_PAD_BYTES))
     kept = all(mallopt(option, value) == 1 for option, value in settings)
-    if kept:
-        pa.set_memory_pool(pa.system_memory_pool())
-    return kept
+    if not kept:
+        return False
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # for an Arrow that is yet to be imported
+    if "pyarrow" in sys.modules:
+        arrow = sys.modules["pyarrow"]
+        arrow.set_memory_pool(arrow.system_memory_pool())
+    return True

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import typing
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.records import decode, encode
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.tasks.heap import keep_freed_memory
 
 
 class Task(Protocol):
@@ -22,37 +25,46 @@ class Task(Protocol):
         ...
 
 
-Function = Callable[[Any], dict[str, Any]]
-"""A task function: top-level, idempotent, plain values out."""
+Result = TypeVar("Result")
+
+Function = Callable[[Any], Result]
+"""A task function: top-level, idempotent. It returns plain values, or a dataclass of them that its annotation names."""
 
 
-def run_staged(function: Function, task: Task, storage: Storage | None, operation_id: str) -> dict[str, Any]:
+def run_staged(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Result:
     """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
 
     Without storage (an operation that writes nothing) nothing is staged. What is staged counts only if it is whole,
     and if the files that it names (``files``, ``outputs``, and those that :func:`keep` wrote, ``kept``) have the bytes
     that were written: a power cut may have taken some.
     """
-    keep_freed_memory()
     if storage is None:
         return function(task)
     path = paths.staged_result(operation_id, task.key)
-    staged = _staged(storage, path)
+    staged = _staged(storage, path, function)
     if staged is not None:
         return staged
     result = function(task)
-    storage.put(path, encode(result))
+    storage.put(path, encode(msgspec.to_builtins(result)))
     return result
 
 
-def _staged(storage: Storage, path: str) -> dict[str, Any] | None:
+def _staged(storage: Storage, path: str, function: Function[Result]) -> Result | None:
     try:
-        staged: dict[str, Any] = decode(storage.read(path))
+        staged = decode(storage.read(path))
         written = [file for name in ("files", "outputs", "kept") for file in staged.get(name, ())]
-        whole = all(_as_written(storage, file["path"], file["sha256"]) for file in written)
+        if not all(_as_written(storage, file["path"], file["sha256"]) for file in written):
+            return None
+        result: Result = msgspec.convert(staged, _result_type(function), str_keys=True)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-    return staged if whole else None
+    return result
+
+
+@functools.cache
+def _result_type(function: Function[Result]) -> Any:
+    """What a task function says that it returns."""
+    return typing.get_type_hints(function).get("return", Any)
 
 
 def _as_written(storage: Storage, path: str, sha256: str) -> bool:
