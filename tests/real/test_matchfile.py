@@ -12,6 +12,7 @@ from matchfiles import Tables, read_matchfile
 
 import ztfmatch
 from ztfmatch import api
+from ztfmatch.core.errors import BadInputError
 from ztfmatch.matchfile.ingest import ImportConfig
 
 tables = pytest.importorskip("tables", reason="PyTables is the oracle: pip install 'ztfmatch[test]'")
@@ -98,9 +99,9 @@ def test_append_to_imported_objects_passes_over_exposures_of_the_matchfile(
 ) -> None:
     store, _ = api.import_matchfiles(tmp_path / "store", str(path), ImportConfig(create=ztfmatch.StoreConfig()))
     replay = data_dir / "replay" / "matchfile_245"
-    report = store.append(str(replay))
-    assert (report.exposures, len(report.quarantined)) == (0, 68)
-    assert {row["code"] for row in report.quarantined} == {"conflict", "duplicate"}
+    with pytest.raises(BadInputError, match="none of 68 catalogs can be used") as raised:
+        store.append(str(replay))
+    assert {row["code"] for row in raised.value.refused} == {"conflict", "duplicate"}
 
 
 def test_import_into_store_of_appended_catalogs_passes_over_its_exposures(

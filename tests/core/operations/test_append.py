@@ -37,7 +37,7 @@ from helpers import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ztfmatch.core.errors import CommitConflictError, JobFailedError
+from ztfmatch.core.errors import BadInputError, CommitConflictError, JobFailedError
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -725,7 +725,10 @@ def test_append_other_content_gzipped_is_a_conflict(tmp_path: Path) -> None:
     epochal_file(tmp_path, rows[:2], name="other.fits")
     packed = tmp_path / f"{plain.name}.gz"
     packed.write_bytes(gzip.compress((tmp_path / "other.fits").read_bytes()))
-    assert [row["code"] for row in append(storage, [packed]).quarantined] == ["conflict"]
+    with pytest.raises(BadInputError, match="none of 1 catalogs can be used"):
+        append(storage, [packed])
+    good = epochal_file(tmp_path, rows, 1)
+    assert [row["code"] for row in append(storage, [packed, good]).quarantined] == ["conflict"]
 
 
 def test_append_mended_file_gzipped_clears_the_entry_of_the_plain(tmp_path: Path) -> None:
@@ -735,7 +738,7 @@ def test_append_mended_file_gzipped_clears_the_entry_of_the_plain(tmp_path: Path
     packed = tmp_path / f"{plain.name}.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     plain.write_bytes(b"junk")
-    append(storage, [plain])
+    append(storage, [plain, epochal_file(tmp_path, rows, 1)])
     assert table(storage, "quarantine").num_rows == 1
     assert append(storage, [packed]).exposures == 1
     assert table(storage, "quarantine").num_rows == 0

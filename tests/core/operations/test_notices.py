@@ -10,7 +10,7 @@ import pytest
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner, table
 
 from ztfmatch.core.config import StoreConfig
-from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.init import init_store
@@ -118,10 +118,12 @@ def test_misnamed_catalogs_are_counted_and_refused_by_strict(tmp_path: Path, sto
     assert report.catalogs == 1
     (tmp_path / "alone").mkdir()
     epochal_file(tmp_path / "alone", ROWS, 1, name="a_psfcat.fit")
+    report = append(storage, [tmp_path / "alone"])
+    assert (report.committed, told(report)) == (False, [("misnamed", ["a_psfcat.fit"])])
     with pytest.raises(
-        ConfigError, match=r"no \*_psfcat.fits in .*alone; 1 file looks like a catalog but is not named"
+        BadInputError, match=r"no \*_psfcat.fits in .*alone; 1 file looks like a catalog but is not named"
     ):
-        append(storage, [tmp_path / "alone"])
+        append(storage, [tmp_path / "alone"], fail_if_empty=True)
 
 
 def test_misnamed_references_are_counted_and_refused_by_strict(tmp_path: Path) -> None:

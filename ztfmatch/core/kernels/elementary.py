@@ -112,7 +112,7 @@ def atan2(y: float, x: float) -> float:
         angle = _HALF_PI - (angle - _HALF_PI_LOW)
     if x < 0.0:
         angle = 2.0 * _HALF_PI - (angle - 2.0 * _HALF_PI_LOW)
-    return float(-angle if y < 0.0 else angle)
+    return math.copysign(angle, y)
 
 
 @njit(cache=True, nogil=True)
