@@ -21,10 +21,11 @@ release = version = ztfmatch.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
+smartquotes = False  # options begin with two hyphens
 html_theme = "furo"
 html_title = f"ztfmatch {release}"
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["wide.css"]
 
 myst_heading_anchors = 3
 

@@ -17,6 +17,7 @@ import ztfmatch
 
 PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+pytestmark = pytest.mark.timeout(600)  # the site is built once, with six notebooks, one after the other
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -45,7 +46,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(place, temporary, done.returncode, done.stdout + done.stderr)
 
 
-@pytest.mark.timeout(600)  # six notebooks, one after the other
 def test_site_builds_without_a_warning(site: Site) -> None:
     """A notebook that fails, or writes to its standard error, is one; so is a cross reference that leads nowhere."""
     assert site.exit_code == 0, site.output
