@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from commandtree import leaves
 
 import ztfmatch
+from ztfmatch import documentation
+from ztfmatch.core.schema import Table
 
 PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -67,8 +70,14 @@ def test_reference_has_every_command_and_public_name(site: Site) -> None:
     assert [name for name in documented if not re.search(rf'id="ztfmatch\.(core\.errors\.)?{name}"', python)] == []
 
 
-def test_reference_has_every_table(site: Site) -> None:
-    assert [name for name in ztfmatch.TABLES if f'id="{name}"' not in site.page("reference/tables")] == []
+@pytest.mark.parametrize(
+    ("page", "tables"), [("tables", documentation.tables()), ("released", documentation.released())]
+)
+def test_reference_has_every_column_as_it_is_declared(site: Site, page: str, tables: list[Table]) -> None:
+    text = html.unescape(re.sub(r"<[^>]+>", "", site.page(f"reference/{page}")))
+    columns = [column for table in tables for column in table.columns]
+    assert [column.name for column in columns if f"{column.name}\n" not in text] == []
+    assert [column.name for column in columns if column.description not in text] == []
 
 
 @each_notebook
