@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import ztfmatch
 from ztfmatch import documentation
+from ztfmatch.core import errors
 
 project = "ztfmatch"
 author = "The ztfmatch developers"
@@ -35,6 +36,9 @@ nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_output_stderr = "error"
 
+autodoc_default_options = {  # of the names of ztfmatch: those that have a section of their own in reference/api.md
+    "exclude-members": ", ".join(["open_store", "init_store", "Store", "Snapshot", "TABLES", *vars(errors)])
+}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
