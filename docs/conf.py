@@ -36,11 +36,10 @@ nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_output_stderr = "error"
 
-autodoc_default_options = {  # of the names of ztfmatch: those that have a section of their own in reference/api.md
-    "exclude-members": ", ".join(["open_store", "init_store", "Store", "Snapshot", "TABLES", *vars(errors)])
-}
+HAVE_SECTIONS = ["open_store", "init_store", "Store", "Snapshot", "TABLES"]  # of their own, in reference/api.md
+ERRORS = [name for name in vars(errors) if name.endswith("Error")]
+autodoc_default_options = {"exclude-members": ", ".join(HAVE_SECTIONS + ERRORS)}
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = False

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from commandtree import leaves
 
 from ztfmatch.cli import main
@@ -117,6 +118,18 @@ def test_python_of_document_runs_from_top_to_bottom(
         values = made["values"]
         assert sorted(values) == ["DuckDB", "LSDB", "Polars", "astropy", "deltalake", "pandas", "ztfmatch"]
         assert len(values["ztfmatch"]) > 20
+
+
+def test_five_minutes_of_readme_run(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path / "reader")
+    monkeypatch.chdir(tmp_path / "reader")
+    section = README.read_text().split("\n## ")[2]
+    assert section.startswith("Five minutes of use")
+    for words in [words for block in blocks(section) if block.language == "sh" for words in commands(block.text)]:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (words, done.output)
+        assert "nothing found" not in done.output
+    assert Path("star.png").stat().st_size > 10_000
 
 
 def test_readme_and_guides_have_python() -> None:
