@@ -1,4 +1,4 @@
-"""What a rematch must say became of each object: the rules of docs/guides/operate.md, by dictionaries over all detections of a unit."""
+"""What a rematch must say became of each object, by dictionaries over all detections of a unit (docs/guides/operate.md)."""
 
 from __future__ import annotations
 
