@@ -71,7 +71,7 @@ def describe(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
         example = re.match(r"\|  +(.+)", line)
         heading = re.match(r"\| (\S.*)", line)
         if heading:
-            described += [f"{literal(heading[1])}", "", ".. code-block:: sh", ""]
+            described += [literal(heading[1]), "", ".. code-block:: sh", ""]
         else:
             described.append(f"   {example[1]}" if example else literal(line))
     lines[:] = described

@@ -1,4 +1,4 @@
-"""What a rematch must say became of each object, by dictionaries over all detections of a unit (docs/guides/operate.md)."""
+"""What became of each object in a rematch (docs/guides/operate.md), by dictionaries over all detections of a unit."""
 
 from __future__ import annotations
 
