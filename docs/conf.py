@@ -1,4 +1,4 @@
-"""The documentation: ``sphinx-build -W docs docs/_build``."""
+"""The documentation: ``sphinx-build -W docs docs/_build/html``."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    place, temporary = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("temporary")
+    place, temporary = tmp_path_factory.mktemp("site") / "html", tmp_path_factory.mktemp("temporary")
     environment = os.environ | {"TMPDIR": str(temporary), "IPYTHONDIR": str(temporary / "ipython")}
     environment.pop("MPLBACKEND", None)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "docs", str(place)]
