@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from commandtree import leaves
 
 from ztfmatch.cli import main
@@ -21,8 +23,12 @@ from ztfmatch.demo import run_demo
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
-DOCUMENTS = sorted(path for name in ("*.md", "jobs/*.md", "cluster/*.md") for path in PROJECT.glob(name))
-NOT_RUN = "<!-- not run -->"
+DEPENDENCIES = PROJECT / "docs" / "explanation" / "dependencies.md"
+DOCUMENTS = sorted(
+    path for name in ("*.md", "docs/*/*.md", "docs/*.md", "jobs/*.md", "cluster/*.md", "tests/benchmarks/*.md")
+    for path in PROJECT.glob(name)
+)  # fmt: skip
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,6 @@ class Block:
     text: str
     line: int
     """Of its first line, from 1."""
-    run: bool
-    """Whether the line above the fence is not ``<!-- not run -->``."""
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -45,8 +49,7 @@ def blocks(text: str) -> Iterator[Block]:
         if not start and line.startswith("```"):
             start, language = i + 1, line[3:].strip()
         elif start and line == "```":
-            above = next((before for before in reversed(lines[: start - 1]) if before.strip()), "")
-            yield Block(language, "\n".join(lines[start:i]), start + 1, above.strip() != NOT_RUN)
+            yield Block(language, "\n".join(lines[start:i]), start + 1)
             start = 0
 
 
@@ -88,26 +91,56 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Right catalog does not have a margin cache:RuntimeWarning")  # README says why
-def test_python_of_readme_runs_from_top_to_bottom(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(demo)
-    found = [block for block in blocks(README.read_text()) if block.language == "python" and block.run]
-    assert found
+def run_python(path: Path) -> dict[str, Any]:
+    """Run the Python blocks of a document, from top to bottom, and give the names that they made."""
     namespace: dict[str, Any] = {}
-    for block in found:
-        padded = "\n" * (block.line - 1) + block.text
-        exec(compile(padded, str(README), "exec"), namespace)
-    values = namespace["values"]  # of one object, as each tool has them
-    assert sorted(values) == ["DuckDB", "LSDB", "Polars", "astropy", "deltalake", "pandas", "ztfmatch"]
-    assert len(values["ztfmatch"]) > 20
+    for block in blocks(path.read_text()):
+        if block.language == "python":
+            padded = "\n" * (block.line - 1) + block.text
+            exec(compile(padded, str(path), "exec"), namespace)
+    return namespace
 
 
-def test_every_python_block_of_readme_is_run() -> None:
-    assert all(block.run for block in blocks(README.read_text()) if block.language == "python")
+WITH_PYTHON = [path for path in DOCUMENTS if "```python\n" in path.read_text()]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Right catalog does not have a margin cache:RuntimeWarning")  # views.md says why
+@pytest.mark.parametrize("path", WITH_PYTHON, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_python_of_document_runs_from_top_to_bottom(
+    path: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo, tmp_path / "reader")
+    monkeypatch.chdir(tmp_path / "reader")
+    made = run_python(path)
+    assert made["ztfmatch"].open_store("ztfmatch-demo/store").snapshot().status.detections > 0
+    if path.name == "ask.md":  # one object, as each tool has it
+        values = made["values"]
+        assert sorted(values) == ["DuckDB", "LSDB", "Polars", "astropy", "deltalake", "pandas", "ztfmatch"]
+        assert len(values["ztfmatch"]) > 20
+
+
+def test_five_minutes_of_readme_run(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path / "reader")
+    monkeypatch.chdir(tmp_path / "reader")
+    section = README.read_text().split("\n## ")[2]
+    assert section.startswith("Five minutes of use")
+    for words in [words for block in blocks(section) if block.language == "sh" for words in commands(block.text)]:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (words, done.output)
+        assert "nothing found" not in done.output
+    assert Path("star.png").stat().st_size > 10_000
+
+
+def test_readme_and_guides_have_python() -> None:
+    assert {"README.md", "ask.md", "operate.md", "releases.md", "views.md"} <= {path.name for path in WITH_PYTHON}
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+
+
+@each_document
 def test_commands_of_document_exist_with_their_options(path: Path) -> None:
     for block in blocks(path.read_text()):
         if block.language in ("sh", "bash", "console"):
@@ -125,13 +158,20 @@ def test_example_in_help_exists_with_its_options(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(leaves()))
-def test_command_is_in_readme(command: str) -> None:
-    assert re.search(rf"^\| `{command}` \|", README.read_text(), re.MULTILINE)
+def test_command_is_in_the_table_of_readme(command: str) -> None:
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+`) \|$", README.read_text(), re.MULTILINE)
+    assert f"`{command}`" in ", ".join(rows).split(", ")
 
 
-def test_exit_codes_and_profiles_are_in_readme() -> None:
+def test_table_of_readme_has_no_other_command() -> None:
     text = README.read_text()
-    assert all(word in text for word in ("| exit code |", "--cluster slurm", "--scheduler", "--workers", "--json"))
+    table = text[text.index("| to | commands |") : text.index("Every command has `--help`")]
+    assert set(re.findall(r"`([a-z][a-z0-9 ]+)`", table)) == set(leaves())
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "docs").glob("*/*.md")), ids=lambda path: path.stem)
+def test_page_is_in_the_index(path: Path) -> None:
+    assert f"\n{path.parent.name}/{path.stem}\n" in (PROJECT / "docs" / "index.md").read_text()
 
 
 def _project() -> dict[str, list[str]]:
@@ -140,35 +180,33 @@ def _project() -> dict[str, list[str]]:
     return {"": table["dependencies"], **table["optional-dependencies"]}
 
 
-@pytest.mark.parametrize("requirement", _project()[""])
-def test_dependency_is_in_readme_with_its_reason(requirement: str) -> None:
+REQUIREMENTS = sorted({one for listed in _project().values() for one in listed if not one.startswith("ztfmatch")})
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS)
+def test_dependency_is_documented_with_its_reason(requirement: str) -> None:
     name = re.split(r"[<>=!~ ;]", requirement)[0]
-    text = README.read_text()
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text[text.index("## What it stands on") :], re.MULTILINE)
-    assert any(name in re.split(r", ", packages) and reason.strip() for packages, reason in rows), name
+    rows = [line.strip("|").split("|") for line in DEPENDENCIES.read_text().splitlines() if line.startswith("|")]
+    assert any(name in packages.strip().split(", ") and len(reason) > 5 for *_, packages, reason in rows)
 
 
 @pytest.mark.parametrize("extra", [name for name in _project() if name])
-def test_extra_is_in_readme(extra: str) -> None:
-    assert f"`{extra}`" in README.read_text()
+@pytest.mark.parametrize("page", ["explanation/dependencies.md", "guides/installation.md"])
+def test_extra_is_documented(extra: str, page: str) -> None:
+    assert f"`{extra}`" in (PROJECT / "docs" / page).read_text()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+@each_document
 def test_links_of_document_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
 class TestBlocks:
-    TEXT = (
-        "a\n\n```python\nx = 1\ny = 2\n```\n\n<!-- not run -->\n```python\nz\n```\n<!-- not run -->\n\n```sh\nls\n```\n"
-    )
+    TEXT = "a\n\n```python\nx = 1\ny = 2\n```\n\n```sh\nls\n```\n"
 
     def test_blocks_have_language_text_and_line(self) -> None:
-        first, second, third = blocks(self.TEXT)
-        assert (first.language, first.text, first.line, first.run) == ("python", "x = 1\ny = 2", 4, True)
-        assert (second.run, second.line) == (False, 10)
-        assert (third.language, third.run) == ("sh", False)
+        assert list(blocks(self.TEXT)) == [Block("python", "x = 1\ny = 2", 4), Block("sh", "ls", 9)]
 
     @pytest.mark.parametrize(
         ("text", "words"),

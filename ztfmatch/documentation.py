@@ -75,7 +75,7 @@ def as_json(table: Table) -> dict[str, Any]:
 def as_markdown(table: Table) -> str:
     """A table as a Markdown section; a question mark after a type means that it may be null."""
     rows = [
-        f"| {c.name} | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |"
+        f"| `{c.name}` | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |"
         for c in table.columns
     ]
     head = ["| column | type | unit | description | source |", "|---|---|---|---|---|"]
@@ -91,4 +91,5 @@ def as_markdown(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """A text without what would end a cell, or be emphasis: ``a*b + c*d``."""
+    return text.replace("|", "\\|").replace("*", "\\*")

@@ -197,7 +197,7 @@ class TestSchema:
         assert len(text.rstrip().splitlines()) == 3 + len(columns)
         for column in columns:
             assert re.search(rf"^{column.name} .*{re.escape(column.description)}", text, re.MULTILINE), column.name
-            assert f"\n| {column.name} | " in markdown
+            assert f"\n| `{column.name}` | " in markdown
         (described,) = report("schema", table)
         assert [column["name"] for column in described["columns"]] == [column.name for column in columns]
 

@@ -1,4 +1,4 @@
-"""Every command has the exit codes of the table in README.md."""
+"""Every command has the exit codes of the table in docs/reference/exitcodes.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from commandline import PROJECT, Scene, call
 
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
+
+PAGE = PROJECT / "docs" / "reference" / "exitcodes.md"
 
 UNKNOWN = 679205100999999
 """An objectid of the scene's unit that no object has."""
@@ -123,9 +125,9 @@ def test_command_ends_with_its_code_and_says_why(scene: Scene, tmp_path: Path, n
     assert not (tmp_path / "new" / "commits").exists()
 
 
-def test_table_of_exit_codes_in_readme_has_them_all() -> None:
+def test_table_of_exit_codes_has_them_all() -> None:
     """Those of interruptions are in test_interrupts.py."""
-    rows = re.findall(r"^\| ([\d, ]+) \|", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([\d, ]+) \|", PAGE.read_text(), re.MULTILINE)
     told = {int(code) for row in rows for code in row.split(",")}
     assert told == {code for code, _, _ in CASES.values()} | {129, 130, 143}
 

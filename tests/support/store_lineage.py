@@ -1,4 +1,4 @@
-"""What a rematch must say became of each object: README's rules, by dictionaries over all detections of a unit."""
+"""What became of each object in a rematch (docs/guides/operate.md), by dictionaries over all detections of a unit."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def groups_of(storage: Storage, number: int | None = None) -> dict[int, frozense
 
 
 def expected_groups(storage: Storage, number: int | None = None) -> dict[int, frozenset[Key]]:
-    """Transients as README describes them, over all pairs of orphans of units with a reference."""
+    """Transients as docs/guides/operate.md describes them, over all pairs of orphans of units with a reference."""
     orphans = [row for row in table(storage, "orphans", number).to_pylist() if row["reason"] != "no_reference"]
     ledger = {row["exposureid"]: row for row in table(storage, "exposures", number).to_pylist()}
 
