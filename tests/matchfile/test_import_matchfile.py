@@ -321,7 +321,7 @@ def test_import_that_another_of_the_same_exposures_overtook_fails(
     ingest(tmp_path / "store", write_matchfile(tmp_path, of_filter(1)))
     file = write_matchfile(tmp_path, content)
     _overtaken(monkeypatch, lambda: ingest(tmp_path / "store", file, rows_per_task=20))
-    with pytest.raises(CommitConflictError, match="another writer changed the objects or tiles .* during this import"):
+    with pytest.raises(CommitConflictError, match=r"another writer changed the objects or tiles .* during this import"):
         ingest(tmp_path / "store", file)
     assert verify_store(Storage.at(tmp_path / "store"), runner()).passed
 
@@ -338,7 +338,7 @@ def test_import_of_a_new_unit_that_an_append_of_it_overtook_fails(
     _overtaken(monkeypatch, lambda: store.append(str(night)))
     with pytest.raises(
         CommitConflictError,
-        match="another writer ingested exposures of units that would get their first reference .* during this import",
+        match=r"another writer ingested exposures of units that would get their first reference .* during this import",
     ):
         ingest(tmp_path / "store", file)
     assert [row["code"] for row in ingest(tmp_path / "store", file)[1].quarantined] == ["no-reference"]
@@ -357,7 +357,7 @@ def test_import_that_an_exposure_of_the_same_key_of_another_unit_overtook_fails(
     night, file = epochal_file(tmp_path, places, unit=other), write_matchfile(tmp_path, content)
     _overtaken(monkeypatch, lambda: store.append(str(night)))
     with pytest.raises(
-        CommitConflictError, match="another writer ingested some of the same exposures .* during this import"
+        CommitConflictError, match=r"another writer ingested some of the same exposures .* during this import"
     ):
         ingest(tmp_path / "store", file)
     assert [row["code"] for row in ingest(tmp_path / "store", file)[1].quarantined] == ["conflict"]
@@ -372,7 +372,7 @@ def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overto
     file = write_matchfile(tmp_path, other)
     _overtaken(monkeypatch, lambda: ingest(tmp_path / "store", file, rows_per_task=20))
     with pytest.raises(
-        CommitConflictError, match="another writer ingested some of the same matchfiles .* during this import"
+        CommitConflictError, match=r"another writer ingested some of the same matchfiles .* during this import"
     ):
         ingest(tmp_path / "store", file)
     storage, again = ingest(tmp_path / "store", file)
