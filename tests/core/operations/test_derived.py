@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults import command
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner
 from transient_groups import expected_groups, groups_of
 
 from ztfmatch.core.errors import CommitConflictError
+from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -218,5 +220,43 @@ def test_transients_of_tiles_side_by_side_are_committed_together_or_not_at_all(t
     assert verify_store(storage, runner(), deep=True).passed
     assert update_transients(storage, runner()).changed == 0
     assert where.isdisjoint(file.tile for file in open_snapshot(storage).of_table("transientdata"))
+    assert groups_of(storage) == expected_groups(storage)
+    assert verify_store(storage, runner(), deep=True).passed
+
+
+@pytest.mark.parametrize("name", ["statistics", "transients"])
+def test_command_tells_of_tiles_that_changed_meanwhile(
+    name: str, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
+    real, once = log.commit, [lambda: append(storage, night(tmp_path, 2, UNIT))]
+
+    def commit(*arguments: Any) -> Any:
+        if once:
+            once.pop()()
+        return real(*arguments)
+
+    monkeypatch.setattr(log, "commit", commit)
+    done = command(name, storage.root)
+    left = len({"statistics": stale_tiles, "transients": ungrouped_tiles}[name](open_snapshot(storage)))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1] == f"{left} tiles changed meanwhile: run it again."
+    assert "changed meanwhile" not in command(name, storage.root).stdout
+
+
+def test_rematch_beside_tiles_with_orphans_to_be_grouped_groups_these_too(tmp_path: Path) -> None:
+    """A transient moves over the border of a tile that is near the units, from one that is not."""
+    beside, border = (180.0, 0.0), (90.0, 66.4)
+    references = [reference_file(tmp_path, rows_at(border[0] + 0.2, border[1]), UNIT)]
+    references.append(reference_file(tmp_path, rows_at(beside[0] + 0.2, beside[1]), OTHER))
+    storage = make_store(tmp_path / "s", references)
+    over = np.array([-0.3, -0.2, 0.9, 0.9]) * ARCSEC / np.cos(np.radians(border[1]))
+    files = [epochal_file(tmp_path, rows_at(border[0] + x, border[1]), i) for i, x in enumerate(over)]
+    append(storage, files[:2])
+    update_transients(storage, runner())
+    append(storage, files[2:])
+    (tmp_path / "new").mkdir()
+    new = reference_file(tmp_path / "new", rows_at(beside[0] + 0.2, beside[1], mag=-7.0), OTHER)
+    assert rematch(storage, [str(new)], RematchConfig(), runner()).committed
     assert groups_of(storage) == expected_groups(storage)
     assert verify_store(storage, runner(), deep=True).passed

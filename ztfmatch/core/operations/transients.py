@@ -115,12 +115,20 @@ def _patches(tiling: Tiling, tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
     """Tiles in groups, each of those that neighbours connect."""
     left = set(tiles)
     while left:
-        patch = [left.pop()]
-        for tile in patch:  # which grows as it is gone through
-            near = left.intersection(neighbours(tiling, tile))
-            left -= near
-            patch += near
+        patch = with_neighbours(tiling, [left.pop()], left)
+        left.difference_update(patch)
         yield patch
+
+
+def with_neighbours(tiling: Tiling, tiles: Iterable[Tile], among: Iterable[Tile]) -> list[Tile]:
+    """Tiles, and those of others that they touch, that these touch, and so on."""
+    found = list(tiles)
+    left = set(among).difference(found)
+    for tile in found:  # which grows as it is gone through
+        near = left.intersection(neighbours(tiling, tile))
+        left -= near
+        found += near
+    return found
 
 
 _TRANSIENTS: Final = Derivation(
