@@ -21,7 +21,7 @@ from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.urls import is_url
 from ztfmatch.core.operations.committing import commit_on_top
-from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, files_of, same_files, unit_of, write_rows
+from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, Told, files_of, same_files, unit_of, write_rows
 from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.init import tiling_of
 from ztfmatch.core.operations.ledger import KnownExposures, units_since
@@ -146,9 +146,13 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     refuse(notices, config.strict)
     plan = _plan(snapshot, work, config)
     results = _run(plan, config, runner)
+    arguments = {
+        "matchfiles": [str(place) for place in places], "strict": config.strict, "rows_per_task": config.rows_per_task
+    }  # fmt: skip
+    told = Told(arguments, watch.started, config.note)
     committed = commit_on_top(
         snapshot,
-        lambda head: _change(plan, head, results, work, _history(places, config, watch)),
+        lambda head: _change(plan, head, results, work, told),
         lambda head: _refusal(plan, head),
     )
     counts = Counter({} if committed.change is None else committed.change.counts)
@@ -254,16 +258,7 @@ def _refusal(plan: ImportPlan, head: SnapshotFiles) -> str | None:
     return "ingested some of the same exposures" if KnownExposures(head, rows).has_any(rows) else None
 
 
-def _history(places: Sequence[str], config: ImportConfig, watch: Stopwatch) -> dict[str, Any]:
-    """What the history is told."""
-    arguments = {"matchfiles": [str(place) for place in places], "strict": config.strict}
-    arguments["rows_per_task"] = config.rows_per_task
-    return {"arguments": arguments, "started": watch.started, "note": config.note}
-
-
-def _change(
-    plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sorted, history: dict[str, Any]
-) -> log.Change | None:
+def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sorted, told: Told) -> log.Change | None:
     """What to commit on top of a snapshot, or as the first; writes the tables about files."""
     number, part = head.number + 1, plan.operation_id[:12]
     ledger = with_counts([row for file in plan.files for row in file.exposures], results.epochs, number)
@@ -284,7 +279,7 @@ def _change(
     }
     tiling = plan.tiling if head.number < 0 else None
     return log.Change(
-        "import", plan.operation_id, counts=counts, added=files, removed=removed, tiling=tiling, **history
+        "import", plan.operation_id, told.arguments, counts, files, removed, tiling, told.started, told.note
     )
 
 

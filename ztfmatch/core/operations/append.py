@@ -24,6 +24,7 @@ from ztfmatch.core.operations.common import (
     OperationId,
     Row,
     Stopwatch,
+    Told,
     chunks,
     files_of,
     same_files,
@@ -165,9 +166,8 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
     matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
     results = matching.run(runner)
-    committed = commit_on_top(
-        snapshot, lambda head: matching.change(head, results, list(catalogs), watch.started), matching.refusal
-    )
+    told = Told({"catalogs": list(catalogs), **_plain(config)}, watch.started, config.note)
+    committed = commit_on_top(snapshot, lambda head: matching.change(head, results, told), matching.refusal)
     counts = {} if committed.change is None else committed.change.counts
     matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
     return AppendReport(
@@ -267,9 +267,7 @@ class _Matching:
         new, again = ([row["exposureid"] for row in work.new] for work in (self.taken.work, self._sorted_on(head)))
         return None if new == again else "ingested some of the same exposures"
 
-    def change(
-        self, head: SnapshotFiles, results: list[Matched], catalogs: list[str], started: float
-    ) -> log.Change | None:
+    def change(self, head: SnapshotFiles, results: list[Matched], told: Told) -> log.Change | None:
         """What to commit on top of a snapshot; writes the ledger's files."""
         work, number, part = self._sorted_on(head), head.number + 1, self.operation_id[:12]
         if self._is_idle(work):
@@ -284,14 +282,14 @@ class _Matching:
         return log.Change(
             "append",
             self.operation_id,
-            {"catalogs": catalogs, **_plain(self.config)},
+            told.arguments,
             {"exposures": len(rows), "detections": sum(row["nmatched"] for row in rows),
              "orphans": sum(row["norphans"] for row in rows), "rejected": sum(row["nrejected"] for row in rows),
              "quarantined": len(work.quarantined)},
             files,
             work.removed_files,
-            started=started,
-            note=self.config.note,
+            started=told.started,
+            note=told.note,
         )  # fmt: skip
 
 

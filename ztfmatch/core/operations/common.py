@@ -56,6 +56,15 @@ class Stopwatch:
         return round(time.time() - self.started, 3)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the history is told of an operation, whatever came of it."""
+
+    arguments: dict[str, Any]
+    started: float
+    note: str | None
+
+
 def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
     """Consecutive runs of at most ``size`` items."""
     for start in range(0, len(items), size):

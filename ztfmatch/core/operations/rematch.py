@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
@@ -21,6 +21,7 @@ from ztfmatch.core.operations.common import (
     OperationId,
     Row,
     Stopwatch,
+    Told,
     files_of,
     paths_of,
     same_files,
@@ -174,9 +175,11 @@ def rematch(
     committed = Committed(snapshot, None)
     if not dry_run:
         tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
+        arguments = {"references": list(references), "strict": config.strict, "rows_per_task": config.rows_per_task}
+        told = Told(arguments, watch.started, config.note)
         committed = commit_on_top(
             snapshot,
-            lambda head: _change(plan, head, work, tables, _history(references, config, watch)),
+            lambda head: _change(plan, head, work, tables, told),
             lambda head: _refusal(plan, head, work, tables),
         )
     clear(storage, operation_id)
@@ -292,15 +295,7 @@ class _Tables:
     """Usable references, known or new."""
 
 
-def _history(references: Sequence[str], config: RematchConfig, watch: Stopwatch) -> dict[str, Any]:
-    """What the history is told."""
-    arguments = {"references": list(references), "strict": config.strict, "rows_per_task": config.rows_per_task}
-    return {"arguments": arguments, "started": watch.started, "note": config.note}
-
-
-def _change(
-    plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, history: dict[str, Any]
-) -> log.Change | None:
+def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: Told) -> log.Change | None:
     """What to commit on top of a snapshot; writes the tables about files."""
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
@@ -313,7 +308,9 @@ def _change(
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
     counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
     counts |= {"epochs_moved": sum(unit.epochs_moved for unit in work.units)}
-    return log.Change("rematch", plan.operation_id, counts=counts, added=files, removed=removed, **history)
+    return log.Change(
+        "rematch", plan.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
+    )
 
 
 def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
