@@ -198,11 +198,12 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
     """
     with progress_bar(as_json) as progress:
         report = open_store(store).update_statistics(resources, progress, note)
-    emit(report, as_json, [
+    lines = [
         f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
         f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
         if report.committed else f"All statistics are up to date; the store stays at snapshot {report.snapshot}."
-    ])  # fmt: skip
+    ]  # fmt: skip
+    emit(report, as_json, lines + _changed_meanwhile(report.changed))
 
 
 @click.command(cls=Command)
@@ -232,7 +233,12 @@ def transients(store: str, note: str | None, resources: Resources, as_json: bool
     ]  # fmt: skip
     if report.undecided:
         lines.append(f"Left out, since their detections go on beyond the reach of a tile: {report.undecided:,} groups.")
-    emit(report, as_json, lines)
+    emit(report, as_json, lines + _changed_meanwhile(report.changed))
+
+
+def _changed_meanwhile(tiles: int) -> list[str]:
+    """What to tell of tiles that others changed while a pass over them ran."""
+    return [f"{counted(tiles, 'tile')} changed meanwhile: run it again."] if tiles else []
 
 
 @click.command(cls=Command)

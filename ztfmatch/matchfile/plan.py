@@ -46,18 +46,21 @@ class TakenFile:
 class ImportPlan:
     """What is to be ingested, on top of what."""
 
-    storage: Storage
-    snapshot: SnapshotFiles | None
-    """None for a store that is being made."""
+    snapshot: SnapshotFiles
     tiling: Tiling
-    radius_arcsec: float
+    """The snapshot's, or that of the store that is being made."""
     files: list[TakenFile]
     operation_id: str
 
     @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    @property
     def commit(self) -> int:
         """Number of the snapshot to be."""
-        return 0 if self.snapshot is None else self.snapshot.number + 1
+        return self.snapshot.number + 1
 
 
 def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
@@ -95,7 +98,14 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
             part = f"{plan.operation_id[:12]}-{name}"
             tasks.append(
                 ImportTask(
-                    f"import-{name}", plan.storage, taken.input, batch, tiles, plan.radius_arcsec, plan.commit, part
+                    f"import-{name}",
+                    plan.storage,
+                    taken.input,
+                    batch,
+                    tiles,
+                    plan.snapshot.config.radius_arcsec,
+                    plan.commit,
+                    part,
                 )
             )
     return tasks
@@ -111,7 +121,7 @@ def _seeds(
     """Object files of a tile and its neighbours that can hold the unit's."""
     near = neighbours(plan.tiling, tile)
     files = [file for one in near for file in fresh.get(one, [])]
-    if plan.snapshot is not None and not taken.is_reference:
+    if not taken.is_reference:
         files += [file for one in near for file in plan.snapshot.of_tile(OBJECTS.name, one)]
     ids = [objectid_range(unit_of(taken.matchfile))]
     return tuple(file for file in files if file.holds_id(ids))

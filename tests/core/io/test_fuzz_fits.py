@@ -55,11 +55,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def judge(data: bytes, path: Path) -> str:
     """Give a file to the readers; return ``read`` or the code of the refusal. Anything else is raised."""
     path.write_bytes(data)
-    read, inspect, table_name = (
-        (read_epochal, inspect_epochal, "exposures")
-        if path.name == EPOCHAL
-        else (read_reference, inspect_references, "references")
-    )
+    read, inspect = (read_epochal, inspect_epochal) if path.name == EPOCHAL else (read_reference, inspect_references)
     began = time.monotonic()
     try:
         catalog: Any = read(str(path))
@@ -74,9 +70,9 @@ def judge(data: bytes, path: Path) -> str:
     assert message.isprintable()
     # What an append does with it: a row of the ledger, or an entry that names the file.
     found = inspect(InspectTask("fuzz", (CatalogInput(str(path)),)))
-    assert len(found[table_name]) + len(found["quarantined"]) == 1
-    assert all((row["source"], row["code"] in CODES) == (str(path), True) for row in found["quarantined"])
-    assert outcome == "read" or not found[table_name]
+    assert len(found.usable) + len(found.quarantined) == 1
+    assert all((row["source"], row["code"] in CODES) == (str(path), True) for row in found.quarantined)
+    assert outcome == "read" or not found.usable
     assert time.monotonic() - began < CASE_S
     return outcome
 
@@ -243,8 +239,8 @@ size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (96 << 20),) * 2)
 for inspect in (inspect_epochal, inspect_references):
     found = inspect(InspectTask("bombs", inputs[1]))
-    assert len(found["quarantined"]) == len(inputs[1]), found
-    print(*sorted(f"{row['filename']}:{row['code']}" for row in found["quarantined"]))
+    assert len(found.quarantined) == len(inputs[1]), found
+    print(*sorted(f"{row['filename']}:{row['code']}" for row in found.quarantined))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -45,6 +45,7 @@ from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.results import Matched
 from ztfmatch.simulate import SimulationConfig, simulate
 from ztfmatch.simulate.fitsout import ROW
 
@@ -563,7 +564,7 @@ def test_append_two_at_once_of_the_same_exposure_one_wins_and_the_other_can_run_
     storage = make_store(tmp_path / "s", scene.references)
     half, rest = scene.catalogs[:2], scene.catalogs[1:]
     with pytest.raises(
-        CommitConflictError, match=r"ingested some of the same exposures \(snapshot 1\); nothing of this"
+        CommitConflictError, match=r"ingested some of the same exposures \(snapshot 1, append\) during this append"
     ):
         race(storage, half, rest)
     assert commit_numbers(storage) == [0, 1]
@@ -608,7 +609,7 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> list[int]:
 
     real, made = module.match_tile, []
 
-    def match_tile(task: Any) -> dict[str, Any]:
+    def match_tile(task: Any) -> Matched:
         made.append(len(made) + 1)
         if made[-1] in calls:
             raise OSError(f"scripted failure of call {made[-1]}")

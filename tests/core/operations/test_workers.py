@@ -18,6 +18,7 @@ from faults import Judge, Sky, append_rest, command, copy, init, make_sky
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage, StorageError
 from ztfmatch.core.tasks.match import match_tile
+from ztfmatch.core.tasks.results import Matched
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -30,10 +31,10 @@ class Scripted:
 
     place: str
     script: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
-    function: Callable[[Any], dict[str, Any]] = match_tile
+    function: Callable[[Any], Matched] = match_tile
     __name__ = "scripted"
 
-    def __call__(self, task: Any) -> dict[str, Any]:
+    def __call__(self, task: Any) -> Matched:
         tries = Path(self.place) / task.key
         done = self.tries(task.key)
         tries.write_text(str(done + 1))
@@ -48,6 +49,10 @@ class Scripted:
     def tries(self, key: str) -> int:
         tries = Path(self.place) / key
         return int(tries.read_text()) if tries.exists() else 0
+
+
+Scripted.__annotations__ = {"return": Matched}
+"""As what staged results are read back."""
 
 
 @dataclass

@@ -116,6 +116,11 @@ class SnapshotFiles:
         return ds.FileSystemDataset([form.make_fragment(file) for file in files], TABLES[table].schema, form)
 
 
+def before_first(storage: Storage, config: StoreConfig) -> SnapshotFiles:
+    """What a store is before its first commit: numbered -1, without files and without a tiling."""
+    return SnapshotFiles(storage, config, log.Commit(-1, None, "", "", {}, {}, (), "", "", 0.0, ""))
+
+
 def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     """Open the newest snapshot, or one by number.
 

@@ -5,39 +5,44 @@ Nothing that is stored is rewritten, and no stored detection is read: the cost f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.core.config import ROWS_PER_TASK
-from ztfmatch.core.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
+from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import ExposureQuality
 from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
+from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Row,
     Stopwatch,
+    Told,
     chunks,
     files_of,
+    same_files,
     unit_of,
     write_rows,
 )
+from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.core.operations.notices import Notice, misnamed, of_orphans, of_programs, refuse
-from ztfmatch.core.operations.quarantine import check_any_usable
+from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_tile
-from ztfmatch.core.tasks.staging import clear
+from ztfmatch.core.tasks.results import Matched
 
 _CATALOGS_PER_INSPECTION: Final = 32
 
@@ -154,70 +159,42 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     auxiliary = Auxiliary.read(config)
     found, refused = _inspect([auxiliary.input(source) for source in sources], runner)
     work = sort_out(snapshot, found, refused)
-    if config.strict and work.quarantined:
-        first = work.quarantined[0]
-        raise BadInputError(f"--strict: {len(work.quarantined)} bad catalogs; {first['source']}: {first['reason']}")
-    check_any_usable("catalogs", len(sources), work.quarantined)
+    check_usable("catalogs", len(sources), work.quarantined, config.strict)
     applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
     notices = misnamed(places) + table_notices(config, auxiliary, sources, found, applied) + of_programs(work)
     refuse(notices, config.strict)
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
-    commit, counts, committed = snapshot.commit, _Counts(), False
-    if ledger or work.changes_quarantine:
-        taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started, applied)
-        commit, counts, committed = _match_and_commit(snapshot, taken, work, plan, runner)
+    matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
+    results = matching.run(runner)
+    told = Told({"catalogs": list(catalogs), **_plain(config)}, watch.started, config.note)
+    committed = commit_on_top(snapshot, lambda head: matching.change(head, results, told), matching.refusal)
+    counts = {} if committed.change is None else committed.change.counts
+    matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
     return AppendReport(
         storage.root,
-        commit.number,
-        committed,
+        committed.number,
+        committed.done,
         len(sources),
         len(ledger),
         work.known,
         work.quarantined,
         sum(row["nrows"] for row in ledger),
-        counts.matched,
-        counts.orphans,
+        matched,
+        orphans,
         sum(row["nrejected"] for row in ledger),
         sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
-        counts.tiles,
-        counts.bytes,
+        committed.tiles,
+        committed.size,
         watch.seconds,
-        notices + of_orphans(counts.matched, counts.orphans, snapshot.config.radius_arcsec),
+        notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
     )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    config: AppendConfig
-    catalogs: list[str]
-    started: float
-    applied: Applied | None
-    operation_id: str = ""
-
-
-@dataclass(frozen=True)
-class _Inspected:
-    """What was found in the catalogs."""
-
-    found: list[Row]
-    refused: list[Row]
-    ledger: list[Row]
-    """Rows of the new exposures, with quality and error model."""
-
-
-@dataclass(frozen=True)
-class _Counts:
-    matched: int = 0
-    orphans: int = 0
-    tiles: int = 0
-    bytes: int = 0
 
 
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
     reads = [catalog.source for catalog in inputs[:1]]
     results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads))
-    return [r for x in results for r in x["exposures"]], [r for x in results for r in x["quarantined"]]
+    return [row for result in results for row in result.usable], [row for r in results for row in r.quarantined]
 
 
 def _completed(row: Row, auxiliary: Auxiliary, applied: Applied | None) -> Row:
@@ -233,92 +210,87 @@ def _completed(row: Row, auxiliary: Auxiliary, applied: Applied | None) -> Row:
     }
 
 
-def _match_and_commit(
-    snapshot: SnapshotFiles, taken: _Inspected, work: Sorted, plan: _Plan, runner: Runner
-) -> tuple[log.Commit, _Counts, bool]:
-    """Match, then commit; where other appends came first, on top of them, if they left anything to commit."""
-    storage = snapshot.storage
-    operation_id = _operation_id(snapshot, taken.ledger, work, plan.config.rows_per_task)
-    sets = () if plan.applied is None else (plan.applied.file,)
-    tasks = match_tasks(snapshot, taken.ledger, plan.config.rows_per_task, operation_id, sets)
-    runner.check_memory({task.key: projected_bytes(task) for task in tasks})
-    results = runner.run(Job("matching", match_tile, tasks, operation_id, storage))
-    head = snapshot
-    while True:
-        change, counts = _change(head, taken.ledger, results, work, replace(plan, operation_id=operation_id))
-        try:
-            commit = log.commit(storage, head.commit, change)
-        except CommitConflictError:
-            head, work = _on_top(snapshot, taken, work)
-            if taken.ledger or work.changes_quarantine:
-                continue
-            commit, counts = head.commit, _Counts()
-        clear(storage, operation_id)
-        return commit, counts, head.commit is not commit
+@dataclass(frozen=True)
+class _Inspected:
+    """What was found in the catalogs."""
+
+    found: list[Row]
+    refused: list[Row]
+    work: Sorted
+    """The same, sorted out on the snapshot that was opened."""
+    ledger: list[Row]
+    """Rows of the new exposures, with quality and error model."""
 
 
-def _on_top(snapshot: SnapshotFiles, taken: _Inspected, work: Sorted) -> tuple[SnapshotFiles, Sorted]:
-    """The newest snapshot, if what was matched on an older one holds on it too.
+@dataclass(frozen=True)
+class _Matching:
+    """New exposures on the snapshot on which they are matched."""
 
-    Raises
-    ------
-    CommitConflictError
-        If objects, tiles or corrections changed meanwhile, or another writer ingested some of the same exposures.
-    """
-    head = open_snapshot(snapshot.storage)
-    again = sort_out(head, taken.found, taken.refused)
-    same_seeds = _paths(head, OBJECTS.name) == _paths(snapshot, OBJECTS.name)
-    if head.commit.tiling != snapshot.commit.tiling or not same_seeds:
-        raise CommitConflictError(
-            f"{snapshot.storage.root}: another writer changed the objects or tiles (snapshot {head.number}, "
-            f"{head.commit.operation}) while this append matched; nothing of it is visible: run it again"
-        )
-    if _paths(head, CORRECTIONS.name) != _paths(snapshot, CORRECTIONS.name):
-        raise CommitConflictError(
-            f"{snapshot.storage.root}: another writer changed the store's corrections (snapshot {head.number}, "
-            f"{head.commit.operation}) while this append matched; nothing of it is visible: run it again"
-        )
-    if [row["exposureid"] for row in again.new] != [row["exposureid"] for row in work.new]:
-        raise CommitConflictError(
-            f"{snapshot.storage.root}: another writer ingested some of the same exposures (snapshot {head.number}); "
-            f"nothing of this append is visible: run it again, and it takes the others"
-        )
-    return head, again
+    snapshot: SnapshotFiles
+    taken: _Inspected
+    applied: Applied | None
+    config: AppendConfig
 
+    @functools.cached_property
+    def operation_id(self) -> str:
+        """The same new catalogs, metadata and batches on the same snapshot are the same operation.
 
-def _paths(snapshot: SnapshotFiles, table: str) -> set[str]:
-    return set(snapshot.files.paths(table))
+        A task's key names a batch by its number only, so what is staged for other batches must not be taken for its
+        result.
+        """
+        inputs = [self.taken.ledger, self.taken.work.quarantine_rows, self.config.rows_per_task]
+        return OperationId("append", self.snapshot.number, inputs).value
 
+    def run(self, runner: Runner) -> list[Matched]:
+        """Match."""
+        if self._is_idle(self.taken.work):
+            return []
+        sets = () if self.applied is None else (self.applied.file,)
+        tasks = match_tasks(self.snapshot, self.taken.ledger, self.config.rows_per_task, self.operation_id, sets)
+        runner.check_memory({task.key: projected_bytes(task) for task in tasks})
+        return runner.run(Job("matching", match_tile, tasks, self.operation_id, self.snapshot.storage))
 
-def _change(
-    head: SnapshotFiles, ledger: list[Row], results: list[Row], work: Sorted, plan: _Plan
-) -> tuple[log.Change, _Counts]:
-    """What to commit on top of a snapshot; writes the ledger's files."""
-    storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
-    rows = with_counts(ledger, results, number)
-    data = [replace(file, commit=number) for file in files_of(results)]
-    files = [*data, *write_rows(storage, EXPOSURES, rows, number, part)]
-    if plan.applied is not None and plan.applied.new and any(row["corrections"] for row in rows):
-        files.append(replace(plan.applied.file, commit=number))
-    files += write_rows(storage, QUARANTINE, [{"commit": number, **r} for r in work.quarantine_rows], number, part)
-    counts = _Counts(
-        sum(row["nmatched"] for row in rows),
-        sum(row["norphans"] for row in rows),
-        len({(file.order, file.npix) for file in data}),
-        sum(file.size for file in files),
-    )
-    change = log.Change(
-        "append",
-        plan.operation_id,
-        {"catalogs": plan.catalogs, **_plain(plan.config)},
-        {"exposures": len(rows), "detections": counts.matched, "orphans": counts.orphans,
-         "rejected": sum(row["nrejected"] for row in rows), "quarantined": len(work.quarantined)},
-        files,
-        work.removed_files,
-        started=plan.started,
-        note=plan.config.note,
-    )  # fmt: skip
-    return change, counts
+    def _sorted_on(self, head: SnapshotFiles) -> Sorted:
+        if head is self.snapshot:
+            return self.taken.work
+        return sort_out(head, self.taken.found, self.taken.refused)
+
+    def _is_idle(self, work: Sorted) -> bool:
+        return not (self.taken.ledger or work.changes_quarantine)
+
+    def refusal(self, head: SnapshotFiles) -> str | None:
+        """Why what was matched does not hold on a newer snapshot."""
+        if head.commit.tiling != self.snapshot.commit.tiling or not same_files(head, self.snapshot, OBJECTS):
+            return "changed the objects or tiles"
+        if not same_files(head, self.snapshot, CORRECTIONS):
+            return "changed the store's corrections"
+        new, again = ([row["exposureid"] for row in work.new] for work in (self.taken.work, self._sorted_on(head)))
+        return None if new == again else "ingested some of the same exposures"
+
+    def change(self, head: SnapshotFiles, results: list[Matched], told: Told) -> log.Change | None:
+        """What to commit on top of a snapshot; writes the ledger's files."""
+        work, number, part = self._sorted_on(head), head.number + 1, self.operation_id[:12]
+        if self._is_idle(work):
+            return None
+        rows = with_counts(self.taken.ledger, results, number)
+        files = [replace(file, commit=number) for file in files_of(results)]
+        files += write_rows(head.storage, EXPOSURES, rows, number, part)
+        if self.applied is not None and self.applied.new and any(row["corrections"] for row in rows):
+            files.append(replace(self.applied.file, commit=number))
+        refused = [{"commit": number, **row} for row in work.quarantine_rows]
+        files += write_rows(head.storage, QUARANTINE, refused, number, part)
+        return log.Change(
+            "append",
+            self.operation_id,
+            told.arguments,
+            {"exposures": len(rows), "detections": sum(row["nmatched"] for row in rows),
+             "orphans": sum(row["norphans"] for row in rows), "rejected": sum(row["nrejected"] for row in rows),
+             "quarantined": len(work.quarantined)},
+            files,
+            work.removed_files,
+            started=told.started,
+            note=told.note,
+        )  # fmt: skip
 
 
 def _plain(config: AppendConfig) -> dict[str, Any]:
@@ -332,39 +304,3 @@ def _plain(config: AppendConfig) -> dict[str, Any]:
         else value
         for name, value in values.items()
     }
-
-
-def _operation_id(snapshot: SnapshotFiles, ledger: list[Row], work: Sorted, rows_per_task: int) -> str:
-    """The same new catalogs with the same metadata on the same snapshot, in the same batches, are the same operation.
-
-    A task's key names a batch by its number only, so what is staged for other batches must not be taken for its result.
-    """
-    return OperationId("append", snapshot.number, [ledger, work.quarantine_rows, rows_per_task]).value
-
-
-def with_counts(ledger: list[Row], results: list[Row], commit: int) -> list[Row]:
-    """Ledger rows with what became of their detections; every row must be accounted for.
-
-    Raises
-    ------
-    JobFailedError
-        If a detection is in no tile or in two: nothing is committed.
-    """
-    matched: dict[int, int] = {}
-    orphans: dict[int, int] = {}
-    for result in results:
-        for exposureid, n_matched, n_orphans in zip(
-            result["exposureid"], result["matched"], result["orphans"], strict=True
-        ):
-            matched[exposureid] = matched.get(exposureid, 0) + n_matched
-            orphans[exposureid] = orphans.get(exposureid, 0) + n_orphans
-    rows = []
-    for row in ledger:
-        n_matched, n_orphans = matched.get(row["exposureid"], 0), orphans.get(row["exposureid"], 0)
-        if n_matched + n_orphans + row["nrejected"] != row["nrows"]:
-            raise JobFailedError(
-                f"{row['source']}: {row['nrows']} rows, but {n_matched} matched + {n_orphans} orphans + "
-                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
-            )
-        rows.append({**row, "nmatched": n_matched, "norphans": n_orphans, "commit": commit})
-    return rows

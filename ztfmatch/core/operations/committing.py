@@ -8,7 +8,7 @@ between them is here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
@@ -24,11 +24,27 @@ StillValid = Callable[[SnapshotFiles], str | None]
 
 @dataclass(frozen=True)
 class Committed:
-    """What came of it."""
+    """What was committed."""
 
-    snapshot: SnapshotFiles
-    """The one committed; the newest, if there was nothing to commit."""
+    head: SnapshotFiles
+    """On top of which; the newest snapshot, if there was nothing to commit."""
     change: log.Change | None
+
+    @property
+    def done(self) -> bool:
+        """Whether there was anything to commit."""
+        return self.change is not None
+
+    @property
+    def number(self) -> int:
+        """Number of the newest snapshot."""
+        return self.head.number + self.done
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles that files were added to."""
+        added = () if self.change is None else self.change.added
+        return len({file.tile for file in added} - {None})
 
     @property
     def size(self) -> int:
@@ -39,12 +55,12 @@ class Committed:
 def commit_on_top(snapshot: SnapshotFiles, build: Build, still_valid: StillValid) -> Committed:
     """Commit a change to a snapshot, or to the newest one if others came first.
 
-    Staged results of the operation are forgotten once they are committed.
+    Staged results of the operation are forgotten once they are committed, or others left nothing of them to commit.
 
     Parameters
     ----------
     snapshot : SnapshotFiles
-        On which the work was done.
+        On which the work was done; what :func:`~ztfmatch.core.io.snapshot.before_first` gives for a store to be made.
     build, still_valid : callable
         ``build`` is called with ``snapshot``, then with each newer one that ``still_valid`` lets through.
 
@@ -53,21 +69,24 @@ def commit_on_top(snapshot: SnapshotFiles, build: Build, still_valid: StillValid
     CommitConflictError
         If the work does not hold on the newest snapshot; nothing of it is visible.
     """
-    head = snapshot
-    while True:
-        change = build(head)
-        if change is None:
-            return Committed(head, None)
+    head, tried = snapshot, None
+    while (change := build(head)) is not None:
         try:
-            commit = log.commit(head.storage, head.commit, change)
+            log.commit(head.storage, None if head.number < 0 else head.commit, change)
         except CommitConflictError:
-            head = open_snapshot(head.storage)
-            reason = still_valid(head)
-            if reason is not None:
-                raise CommitConflictError(
-                    f"{head.storage.root}: another writer {reason} (snapshot {head.number}, {head.commit.operation}) "
-                    f"during this {change.operation}; nothing of it is visible: run it again"
-                ) from None
+            head, tried = open_snapshot(head.storage), change
+            _check(head, still_valid(head), change.operation)
             continue
         clear(head.storage, change.operation_id)
-        return Committed(replace(head, commit=commit), change)
+        return Committed(head, change)
+    if tried is not None:
+        clear(head.storage, tried.operation_id)
+    return Committed(head, None)
+
+
+def _check(head: SnapshotFiles, reason: str | None, operation: str) -> None:
+    if reason is not None:
+        raise CommitConflictError(
+            f"{head.storage.root}: another writer {reason} (snapshot {head.number}, {head.commit.operation}) during "
+            f"this {operation}; nothing of it is visible: run it again"
+        )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import Table
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.results import Written
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -54,15 +56,34 @@ class Stopwatch:
         return round(time.time() - self.started, 3)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the history is told of an operation, whatever came of it."""
+
+    arguments: dict[str, Any]
+    started: float
+    note: str | None
+
+
 def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
     """Consecutive runs of at most ``size`` items."""
     for start in range(0, len(items), size):
         yield tuple(items[start : start + size])
 
 
-def files_of(results: Iterable[Row]) -> list[DataFile]:
-    """Manifest rows that tasks returned."""
-    return [DataFile(**file) for result in results for file in result["files"]]
+def files_of(results: Iterable[Written]) -> list[DataFile]:
+    """Files that tasks wrote."""
+    return [file for result in results for file in result.files]
+
+
+def same_files(one: SnapshotFiles, other: SnapshotFiles, *tables: Table) -> bool:
+    """Whether two snapshots have the same files of some tables."""
+    return all(set(one.files.paths(table.name)) == set(other.files.paths(table.name)) for table in tables)
+
+
+def paths_of(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Collection[str]) -> frozenset[str]:
+    """Files of some tiles and tables."""
+    return frozenset(file.path for tile in tiles for name in tables for file in snapshot.of_tile(name, tile))
 
 
 def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int, part: str) -> list[DataFile]:

@@ -7,19 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from ztfmatch.core.config import ROWS_PER_FILE, CompactConfig
-from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
+from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
 from ztfmatch.core.tasks.ledger import CompactLedgerTask, compact_ledger
-from ztfmatch.core.tasks.staging import clear
 
 LEDGER_ROWS: Final = 500_000
 """Most rows of a ledger file that compaction makes."""
@@ -67,11 +66,9 @@ def compact(
     config.validate()
     snapshot = open_snapshot(storage)
     plan = _Plan(_tiles(snapshot, config), _ledger_groups(snapshot, config))
-    before = [file for tile in plan.tiles for name in _TILED for file in snapshot.of_tile(name, tile)]
-    before += [file for tile in plan.split for name in _TRANSIENTS for file in snapshot.of_tile(name, tile)]
-    before += plan.ledger_files
+    before = _replaced(snapshot, plan)
     added: list[DataFile] = []
-    commit = snapshot.commit
+    committed = Committed(snapshot, None)
     if before and not dry_run:
         operation_id = OperationId("compact", snapshot.number, [asdict(config), [file.path for file in before]]).value
         added = _run(snapshot, plan, operation_id, runner)
@@ -86,12 +83,15 @@ def compact(
             started=watch.started,
             note=note,
         )
-        commit = _commit(snapshot, change, set(plan.tiles))
-        clear(storage, operation_id)
+        committed = commit_on_top(
+            snapshot,
+            lambda head: change if head is snapshot else _on_top(head, change, plan),
+            lambda head: _refusal(snapshot, head, change, plan),
+        )
     return CompactReport(
         storage.root,
-        commit.number,
-        commit is not snapshot.commit,
+        committed.number,
+        committed.done,
         [str(tile) for tile in plan.tiles],
         [str(tile) for tile in plan.split],
         len(plan.ledger_files),
@@ -101,6 +101,13 @@ def compact(
         sum(file.size for file in added),
         watch.seconds,
     )
+
+
+def _replaced(snapshot: SnapshotFiles, plan: _Plan) -> list[DataFile]:
+    """Files of a snapshot that a compaction replaces."""
+    tiled = ((plan.tiles, _TILED), (plan.split, _TRANSIENTS))
+    files = [f for tiles, names in tiled for tile in tiles for name in names for f in snapshot.of_tile(name, tile)]
+    return files + plan.ledger_files
 
 
 @dataclass(frozen=True)
@@ -206,45 +213,38 @@ def _projected_bytes(task: CompactTask) -> int:
     return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * _rows(task.objects)
 
 
-def _commit(snapshot: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Commit:
-    """Commit, on top of what others committed meanwhile if they left these tiles as they were."""
-    head, wanted = snapshot, change
-    while True:
-        try:
-            return log.commit(snapshot.storage, head.commit, wanted)
-        except CommitConflictError:
-            head = open_snapshot(snapshot.storage)
-            on_top = _on_top(snapshot, head, change, tiles)
-            if on_top is None:
-                raise
-            wanted = on_top
-
-
-def _on_top(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, tiles: set[Tile]) -> log.Change | None:
-    """The change as it must be on a newer snapshot; None if it no longer fits.
+def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, plan: _Plan) -> str | None:
+    """Why a compaction does not fit on a newer snapshot.
 
     It fits if all files of detections, objects and orphans that were compacted are live, and none of these nor of
-    transients came into a tile that is split. Statistics are replaced whoever made them. Ours keep the number of the
-    commit that did not come about where a tile has new detections: they are older than these, so the tile is stale.
+    transients was added to a tile that is split. Statistics are replaced whoever made them.
     """
-    content = change.removed - _paths(snapshot, tiles, (STATISTICS.name,))
-    came = {(tile, name) for tile in tiles for name in _CONTENT if not _paths(head, {tile}, (name,)) <= content}
-    same_tiling = head.commit.tiling == snapshot.commit.tiling
-    if not same_tiling or not content <= set(head.files.paths()) or (change.tiling is not None and came):
-        return None
-    split = set() if change.tiling is None else tiles - set(change.tiling.tiles)
-    if not _paths(head, split, _TRANSIENTS) <= content:
-        return None
-    stale = {tile for tile, name in came if name != ORPHANS.name}
+    content = _content(change, snapshot, plan)
+    if head.commit.tiling != snapshot.commit.tiling or not content <= set(head.files.paths()):
+        return "changed the same tiles"
+    if plan.split and not paths_of(head, plan.tiles, _CONTENT) <= content:
+        return "added to a tile to be split"
+    return None if paths_of(head, plan.split, _TRANSIENTS) <= content else "grouped the orphans of a tile to be split"
+
+
+def _content(change: log.Change, snapshot: SnapshotFiles, plan: _Plan) -> frozenset[str]:
+    """Files that are replaced, but for statistics."""
+    return change.removed - paths_of(snapshot, plan.tiles, (STATISTICS.name,))
+
+
+def _on_top(head: SnapshotFiles, change: log.Change, plan: _Plan) -> log.Change:
+    """The change as it must be on a newer snapshot.
+
+    Statistics keep the number of the commit that did not come about where a tile has new objects or detections: they
+    are older than these, so the tile is stale.
+    """
+    derived = (OBJECTS.name, DETECTIONS.name)
+    stale = {tile for tile in plan.tiles if not paths_of(head, [tile], derived) <= change.removed}
     added = [
         file
         if file.table in _DATED or (file.table == STATISTICS.name and file.tile in stale)
         else replace(file, commit=head.number + 1)
         for file in change.added
     ]
-    return replace(change, added=added, removed=content | _paths(head, tiles, (STATISTICS.name,)))
-
-
-def _paths(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Iterable[str]) -> frozenset[str]:
-    """Files of some tiles and tables."""
-    return frozenset(file.path for tile in tiles for name in tables for file in snapshot.of_tile(name, tile))
+    live = change.removed.intersection(head.files.paths())
+    return replace(change, added=added, removed=live | paths_of(head, plan.tiles, (STATISTICS.name,)))

@@ -11,12 +11,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ztfmatch.core.config import ROWS_PER_FILE
-from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
@@ -24,7 +22,8 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
+from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import Applied, register_set
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
@@ -33,11 +32,11 @@ from ztfmatch.core.tasks.correct import (
     BYTES_PER_ROW,
     RELATIVE,
     CorrectTask,
+    Renamed,
     RenameTask,
     correct_tile,
     rename_corrections,
 )
-from ztfmatch.core.tasks.staging import clear
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,12 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     work = _Work(storage, applied, head.number + 1, _operation_id(held))
     if held is not None:
         work.stage_offsets(held)
-    while True:
+
+    def build(head: SnapshotFiles) -> log.Change | None:
         work.run(head, runner)
-        change = work.change(head, corrections, watch.started, note)
-        if change is None:
-            return work.report(head, head, change, watch)
-        try:
-            commit = log.commit(storage, head.commit, change)
-        except CommitConflictError:
-            head = open_snapshot(storage)
-            continue
-        clear(storage, work.operation_id)
-        return work.report(head, replace(head, commit=commit), change, watch)
+        return work.change(head, corrections, watch.started, note)
+
+    return work.report(commit_on_top(head, build, lambda _: None), watch)
 
 
 def _operation_id(held: CorrectionFiles | None) -> str:
@@ -122,7 +115,7 @@ class _Work:
     commit: int
     operation_id: str
     offsets: str | None = None
-    renamed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    renamed: dict[str, Renamed] = field(default_factory=dict)
     """Results by file of the ledger."""
     corrected: dict[str, DataFile | None] = field(default_factory=dict)
     """New file by file of detections or orphans; None where it stays."""
@@ -146,20 +139,23 @@ class _Work:
         runner.check_memory({task.key: _projected_bytes(task) for task in correcting})
         done = runner.run(Job("correcting", correct_tile, correcting, self.operation_id, self.storage))
         for task, result in zip(correcting, done, strict=True):
-            new = dict(zip(result["removed"], files_of([result]), strict=True))
+            new = dict(zip(result.removed, result.files, strict=True))
             self.corrected |= {file.path: new.get(file.path) for file in task.files}
 
-    def _of_head(self, head: SnapshotFiles) -> list[dict[str, Any]]:
+    def _of_head(self, head: SnapshotFiles) -> list[Renamed]:
         return [self.renamed[path] for path in head.files.paths(EXPOSURES.name)]
 
     def applies(self, head: SnapshotFiles) -> bool:
         """Whether the set has anything for the store; none always applies."""
-        return self.applied is None or any(result["exposures"] for result in self._of_head(head))
+        return self.applied is None or self._exposures(head) > 0
 
     def _left(self, head: SnapshotFiles) -> dict[Tile, list[DataFile]]:
         """Files that can have detections of exposures whose corrections change, and were not looked at yet, by tile."""
-        changed = [result for result in self._of_head(head) if result["changed"]]
-        spans = [(result["first"] - HMJD_MARGIN_DAY, result["last"] + HMJD_MARGIN_DAY) for result in changed]
+        spans = [
+            (result.first - HMJD_MARGIN_DAY, result.last + HMJD_MARGIN_DAY)
+            for result in self._of_head(head)
+            if result.first is not None and result.last is not None
+        ]
         left: dict[Tile, list[DataFile]] = {}
         for table in (DETECTIONS.name, ORPHANS.name):
             for file in head.of_table(table):
@@ -193,22 +189,21 @@ class _Work:
             return None
         live = head.files.paths(DETECTIONS.name) + head.files.paths(ORPHANS.name)
         new = {path: made for path in live if (made := self.corrected.get(path)) is not None}
-        ledger = [result for result in self._of_head(head) if result["files"]]
+        ledger = self._of_head(head)
         sets, removed_sets = self._sets(head)
-        if not (new or ledger or sets or removed_sets):
+        added = [*new.values(), *files_of(ledger), *sets]
+        if not (added or removed_sets):
             return None
         tiles = {file.tile for file in new.values() if file.table == DETECTIONS.name and file.tile is not None}
-        stale = [file.path for tile in tiles for file in head.of_tile(STATISTICS.name, tile)]
-        added = [*new.values(), *files_of(ledger), *sets]
-        replaced = [path for result in ledger for path in result["removed"]]
+        replaced = {path for result in ledger for path in result.removed}
         return log.Change(
             "correct",
             self.operation_id,
             {"corrections": None if place is None else str(place), "set": self._name},
-            {"exposures": self._total(head, "exposures"), "changed": self._total(head, "changed"),
+            {"exposures": self._exposures(head), "changed": self._changed(head),
              "detections": sum(file.rows for file in new.values())},
             [replace(file, commit=head.number + 1) for file in added],
-            frozenset([*new, *replaced, *stale, *removed_sets]),
+            paths_of(head, tiles, (STATISTICS.name,)).union(new, replaced, removed_sets),
             started=started,
             note=note,
         )  # fmt: skip
@@ -224,26 +219,27 @@ class _Work:
     def _name(self) -> str | None:
         return None if self.applied is None else self.applied.set.digest
 
-    def _total(self, head: SnapshotFiles, name: str) -> int:
-        return sum(result[name] for result in self._of_head(head))
+    def _exposures(self, head: SnapshotFiles) -> int:
+        return sum(result.exposures for result in self._of_head(head))
 
-    def report(
-        self, before: SnapshotFiles, after: SnapshotFiles, change: log.Change | None, watch: Stopwatch
-    ) -> CorrectReport:
-        """What was done, on top of a snapshot."""
-        added = [] if change is None else change.added
-        tiled = [file for file in added if file.tile is not None]
+    def _changed(self, head: SnapshotFiles) -> int:
+        return sum(result.changed for result in self._of_head(head))
+
+    def report(self, committed: Committed, watch: Stopwatch) -> CorrectReport:
+        """What was done."""
+        head = committed.head
+        added = [] if committed.change is None else committed.change.added
         return CorrectReport(
             self.storage.root,
-            after.number,
-            change is not None,
+            committed.number,
+            committed.done,
             self._name,
-            self.applies(before),
-            self._total(before, "exposures"),
-            self._total(before, "changed") if change is not None else 0,
-            sum(file.rows for file in tiled),
-            len({file.tile for file in tiled}),
-            sum(file.size for file in added),
+            self.applies(head),
+            self._exposures(head),
+            self._changed(head) if committed.done else 0,
+            sum(file.rows for file in added if file.tile is not None),
+            committed.tiles,
+            committed.size,
             watch.seconds,
         )
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from ztfmatch.core.config import StoreConfig
-from ztfmatch.core.errors import BadInputError, ConfigError, StoreExistsError
+from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log
-from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
+from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, adaptive_tiling
+from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Row,
@@ -22,13 +22,12 @@ from ztfmatch.core.operations.common import (
     tiles_of_footprint,
     write_rows,
 )
-from ztfmatch.core.operations.notices import Notice, misnamed, refuse
-from ztfmatch.core.operations.quarantine import check_any_usable
-from ztfmatch.core.operations.references import inspect_all, reference_input
+from ztfmatch.core.operations.notices import Notice
+from ztfmatch.core.operations.quarantine import check_usable
+from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import QUARANTINE, REFERENCES
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
-from ztfmatch.core.tasks.staging import clear
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,9 @@ def init_store(
     watch = Stopwatch()
     config.validate()
     log.check_free(storage)
-    places = find(references, REFERENCE_PATTERN)
-    sources = places.files
-    if not sources:
-        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
-    notices = misnamed(places)
-    refuse(notices, strict)
+    sources, notices = find_references(references, strict)
     found, quarantined = inspect_all(sources, runner)
-    if quarantined and strict:
-        raise BadInputError(
-            f"--strict: {len(quarantined)} bad references; {quarantined[0]['source']}: {quarantined[0]['reason']}"
-        )
-    check_any_usable("reference catalogs", len(sources), quarantined)
+    check_usable("reference catalogs", len(sources), quarantined, strict)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
     log.create_store(storage, config)
     if log.commit_numbers(storage):
@@ -96,36 +86,30 @@ def init_store(
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
-    rows = [{**row, "generation": 0, "commit": 0} for row in found]
+    rows = [{**_only(row, REFERENCES.names), "generation": 0, "commit": 0} for row in found]
     refused = [{**row, "commit": 0} for row in quarantined]
     files = files_of(results)
-    files += write_rows(storage, REFERENCES, [_only(row, REFERENCES.names) for row in rows], 0, operation_id[:12])
+    files += write_rows(storage, REFERENCES, rows, 0, operation_id[:12])
     files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
-    objects = sum(result["objects"] for result in results)
-    counts = {"references": len(rows), "objects": objects, "quarantined": len(refused)}
+    objects = sum(result.objects for result in results)
     change = log.Change(
         "init",
         operation_id,
-        _arguments(references, config),
-        counts,
+        {"references": list(references), **asdict(config)},
+        {"references": len(rows), "objects": objects, "quarantined": len(refused)},
         files,
         tiling=tiling,
         started=watch.started,
     )
-    commit = log.commit(storage, None, change)
-    clear(storage, operation_id)
+    committed = commit_on_top(before_first(storage, config), lambda _: change, lambda _: "made the store")
     return InitReport(
-        storage.root, commit.number, False, len(rows), objects, len(tiling.tiles), sum(f.size for f in files),
+        storage.root, committed.number, False, len(rows), objects, len(tiling.tiles), committed.size,
         refused, watch.seconds, notices,
     )  # fmt: skip
 
 
-def _arguments(references: Sequence[str], config: StoreConfig) -> dict[str, Any]:
-    return {"references": list(references), **asdict(config)}
-
-
 def _only(row: Row, names: Sequence[str]) -> Row:
-    return {name: row[name] for name in names}
+    return {name: row[name] for name in names if name in row}
 
 
 def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices: list[Notice]) -> InitReport:

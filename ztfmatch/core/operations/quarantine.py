@@ -14,11 +14,10 @@ from ztfmatch.core.survey import plain_name
 _OTHER_CONTENT: Final = ("conflict", "duplicate")
 """Refused for what else is in the store, not for what the file is."""
 
-
 _NAMED: Final = 5
 
 
-def check_any_usable(noun: str, files: int, refused: Sequence[Row]) -> None:
+def check_usable(noun: str, files: int, refused: Sequence[Row], strict: bool) -> None:
     """Refuse files of which none can be used: nothing is committed, not even a snapshot of their quarantine.
 
     Parameters
@@ -29,11 +28,16 @@ def check_any_usable(noun: str, files: int, refused: Sequence[Row]) -> None:
         Their number.
     refused : sequence of Row
         Those that cannot be used.
+    strict : bool
+        Refuse all for one that cannot be used.
 
     Raises
     ------
     BadInputError
     """
+    if strict and refused:
+        first = refused[0]
+        raise BadInputError(f"--strict: {len(refused)} bad {noun}; {first['source']}: {first['reason']}")
     if not files or len(refused) < files:
         return
     named = "; ".join(f"{row['source']}: {row['code']}: {row['reason']}" for row in refused[:_NAMED])

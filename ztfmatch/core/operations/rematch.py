@@ -10,19 +10,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ztfmatch.core.errors import BadInputError, CommitConflictError, ConfigError, JobFailedError
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, files_of, unit_of, write_rows
+from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.common import (
+    OperationId,
+    Row,
+    Stopwatch,
+    Told,
+    files_of,
+    paths_of,
+    same_files,
+    unit_of,
+    write_rows,
+)
+from ztfmatch.core.operations.conservation import Counts, conserved
 from ztfmatch.core.operations.ledger import units_since
-from ztfmatch.core.operations.notices import Notice, misnamed, refuse
-from ztfmatch.core.operations.quarantine import check_any_usable, quarantine_change
+from ztfmatch.core.operations.notices import Notice
+from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
-from ztfmatch.core.operations.references import inspect_all, refusal
+from ztfmatch.core.operations.references import find_references, inspect_all, refusal
 from ztfmatch.core.operations.rematchplan import (
     RematchPlan,
     lineage_tasks,
@@ -34,14 +45,14 @@ from ztfmatch.core.operations.rematchplan import (
     retire_tasks,
 )
 from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
-from ztfmatch.core.operations.transients import grouped_paths, transient_tasks
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
+from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES
+from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import recount
-from ztfmatch.core.tasks.lineage import trace_unit
+from ztfmatch.core.tasks.lineage import Traced, trace_unit
 from ztfmatch.core.tasks.rematch import rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
 from ztfmatch.core.tasks.staging import clear
@@ -153,31 +164,29 @@ def rematch(
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    places = find(references, REFERENCE_PATTERN)
-    sources = places.files
-    if not sources:
-        raise ConfigError(places.none_of(REFERENCE_PATTERN, references))
-    notices = misnamed(places)
-    refuse(notices, config.strict)
+    sources, notices = find_references(references, config.strict)
     found, quarantined = inspect_all(sources, runner)
     rows, known, refused = _sort_out(snapshot, found)
     quarantined += refused
-    if config.strict and quarantined:
-        first = quarantined[0]
-        raise BadInputError(f"--strict: {len(quarantined)} bad references; {first['source']}: {first['reason']}")
-    check_any_usable("reference catalogs", len(sources), quarantined)
+    check_usable("reference catalogs", len(sources), quarantined, config.strict)
     operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
     plan = plan_rematch(snapshot, rows, operation_id)
     work = _match(plan, config, runner, write=not dry_run)
-    done = _Done(snapshot.number)
+    committed = Committed(snapshot, None)
     if not dry_run:
         tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
-        done = _commit(plan, work, tables, _Told(list(references), config, watch.started))
+        arguments = {"references": list(references), "strict": config.strict, "rows_per_task": config.rows_per_task}
+        told = Told(arguments, watch.started, config.note)
+        committed = commit_on_top(
+            snapshot,
+            lambda head: _change(plan, head, work, tables, told),
+            lambda head: _refusal(plan, head, work, tables),
+        )
     clear(storage, operation_id)
     return RematchReport(
         storage.root,
-        done.snapshot,
-        done.committed,
+        committed.number,
+        committed.done,
         work.units,
         known,
         quarantined,
@@ -185,7 +194,7 @@ def rematch(
         sum(matched for matched, _ in work.counts.values()),
         sum(orphans for _, orphans in work.counts.values()),
         len(plan.tiles),
-        done.bytes,
+        committed.size,
         watch.seconds,
         notices,
     )
@@ -219,8 +228,7 @@ class _Work:
     """What the tasks did."""
 
     units: list[UnitReport]
-    counts: dict[int, tuple[int, int]]
-    """Matched and orphans by exposureid."""
+    counts: Counts
     files: list[DataFile]
     removed: frozenset[str]
 
@@ -231,13 +239,13 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     matching = rematch_tasks(plan, config.rows_per_task, write)
     runner.check_memory({task.key: projected_bytes(task) for task in matching})
     matched = runner.run(Job("matching again", rematch_tile, matching, operation_id, storage))
-    work = _Work([], _counts(plan, matched), files_of(matched), frozenset())
+    work = _Work([], conserved(plan.exposures, matched), files_of(matched), frozenset())
     regrouped: list[DataFile] = []
     if write:
         retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
         ledger = runner.run(Job("ledger", recount, recount_tasks(plan, work.counts), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
-        work.removed = frozenset(path for result in (*retired, *ledger) for path in result["removed"])
+        work.removed = frozenset(path for result in (*retired, *ledger) for path in result.removed)
         regrouped = _regroup(plan, work, runner)
     lineage = runner.run(
         Job("lineage", trace_unit, lineage_tasks(plan, matching, regrouped, write), operation_id, storage)
@@ -263,41 +271,18 @@ def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     runner.check_memory({task.key: grouping_bytes(task) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
     work.files += files
-    work.removed |= grouped_paths(plan.snapshot, tiles)
+    work.removed |= paths_of(plan.snapshot, tiles, TRANSIENT_TABLES)
     return files
 
 
-def _unit_reports(plan: RematchPlan, lineage: Sequence[Row]) -> list[UnitReport]:
+def _unit_reports(plan: RematchPlan, lineage: Sequence[Traced]) -> list[UnitReport]:
     return [
         UnitReport(
-            result["unit"], reference.generation, reference.nrows, **result["kinds"],
-            epochs=result["epochs"], epochs_moved=result["moved"], transients=result["transients"],
+            traced.unit, reference.generation, reference.nrows, **traced.kinds,
+            epochs=traced.epochs, epochs_moved=traced.moved, transients=traced.transients,
         )
-        for reference, result in zip(plan.references.values(), lineage, strict=True)
+        for reference, traced in zip(plan.references.values(), lineage, strict=True)
     ]  # fmt: skip
-
-
-def _counts(plan: RematchPlan, matched: Sequence[Row]) -> dict[int, tuple[int, int]]:
-    """What became of each exposure's detections, all of which must be accounted for.
-
-    Raises
-    ------
-    JobFailedError
-        If a detection is in no tile or in two: nothing is committed.
-    """
-    counts = {row["exposureid"]: (0, 0) for row in plan.exposures}
-    for result in matched:
-        for exposureid, *more in zip(result["exposureid"], result["matched"], result["orphans"], strict=True):
-            before = counts[exposureid]
-            counts[exposureid] = (before[0] + more[0], before[1] + more[1])
-    for row in plan.exposures:
-        n_matched, n_orphans = counts[row["exposureid"]]
-        if n_matched + n_orphans + row["nrejected"] != row["nrows"]:
-            raise JobFailedError(
-                f"{row['source']}: {row['nrows']} rows, but {n_matched} matched + {n_orphans} orphans + "
-                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
-            )
-    return counts
 
 
 @dataclass(frozen=True)
@@ -310,59 +295,21 @@ class _Tables:
     """Usable references, known or new."""
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What the history is told."""
-
-    references: list[str]
-    config: RematchConfig
-    started: float
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What was committed."""
-
-    snapshot: int
-    committed: bool = False
-    bytes: int = 0
-
-
-def _commit(plan: RematchPlan, work: _Work, tables: _Tables, told: _Told) -> _Done:
-    """Commit, on top of what others committed meanwhile if they left these units and files as they were."""
-    head = plan.snapshot
-    while True:
-        change = _change(plan, head, work, tables, told)
-        if not (change.added or change.removed):
-            return _Done(head.number)
-        try:
-            commit = log.commit(head.storage, head.commit, change)
-        except CommitConflictError:
-            head = open_snapshot(head.storage)
-            if not _untouched(plan, head, work, tables):
-                raise
-            continue
-        return _Done(commit.number, True, sum(file.size for file in change.added))
-
-
-def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: _Told) -> log.Change:
+def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: Told) -> log.Change | None:
     """What to commit on top of a snapshot; writes the tables about files."""
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
     files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
     entries, replaced = quarantine_change(head, tables.quarantined, tables.found)
     files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
+    removed = work.removed | replaced
+    if not (files or removed):
+        return None
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
     counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
+    counts |= {"epochs_moved": sum(unit.epochs_moved for unit in work.units)}
     return log.Change(
-        "rematch",
-        plan.operation_id,
-        {"references": told.references, "strict": told.config.strict, "rows_per_task": told.config.rows_per_task},
-        counts | {"epochs_moved": sum(unit.epochs_moved for unit in work.units)},
-        files,
-        work.removed | replaced,
-        started=told.started,
-        note=told.config.note,
+        "rematch", plan.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
     )
 
 
@@ -373,16 +320,21 @@ def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
     return head.number + 1
 
 
-def _untouched(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables) -> bool:
-    """Whether all replaced files are live, and no exposures nor references of these units, nor transients, came in."""
-    if head.commit.tiling != plan.snapshot.commit.tiling or not work.removed <= set(head.files.paths()):
-        return False
-    if any(set(head.files.paths(table)) != set(plan.snapshot.files.paths(table)) for table in TRANSIENT_TABLES):
-        return False
+def _refusal(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables) -> str | None:
+    """Why the work does not hold on a newer snapshot.
+
+    It does if all files that it replaces are live, and nobody changed the references of these units or any transients,
+    or ingested exposures of these units.
+    """
+    before = plan.snapshot
+    if head.commit.tiling != before.commit.tiling or not work.removed <= set(head.files.paths()):
+        return "changed the tiles, or files that would be replaced"
+    if not same_files(head, before, TRANSIENTS, TRANSIENTDATA):
+        return "changed the transients"
     units = {unit_of(row) for row in tables.found}
-    if _generations(head, units) != _generations(plan.snapshot, units):
-        return False
-    return units_since(plan.snapshot, head).isdisjoint(plan.references)
+    if _generations(head, units) != _generations(before, units):
+        return "changed the references of these units"
+    return None if units_since(before, head).isdisjoint(plan.references) else "ingested exposures of these units"
 
 
 def _generations(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Unit, tuple[int, str]]:

@@ -12,6 +12,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.references import reference_input
+from ztfmatch.core.operations.transients import ungrouped_tiles, with_neighbours
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, REFERENCES, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
@@ -188,9 +189,15 @@ def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
 
 
 def regrouped_tiles(plan: RematchPlan) -> list[Tile]:
-    """Tiles whose transients what is matched again may have a part in."""
-    tiles = {near for tile in plan.tiles for near in neighbours(plan.snapshot.tiling, tile)}
-    return sorted(tiles, key=lambda tile: tile.fine_range)
+    """Tiles whose transients what is matched again may have a part in, and stale ones beside them.
+
+    Of a transient that moved over a border since, a tile that stays as it was would else have detections that the next,
+    grouped anew, has too.
+    """
+    snapshot = plan.snapshot
+    tiles = {near for tile in plan.tiles for near in neighbours(snapshot.tiling, tile)}
+    stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
+    return sorted(with_neighbours(snapshot.tiling, tiles, stale), key=lambda tile: tile.fine_range)
 
 
 def lineage_tasks(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ztfmatch.core.io import log
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
-from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
+from ztfmatch.core.operations.derived import Derivation, Pass
+from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
-from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.statistics import (
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -33,6 +34,8 @@ class StatisticsReport:
     committed: bool
     """False if all statistics were up to date."""
     tiles: int
+    changed: int
+    """Tiles that others changed meanwhile: their statistics are stale, run it again."""
     objects: int
     epochs: int
     bytes: int
@@ -42,30 +45,29 @@ class StatisticsReport:
 def update_statistics(storage: Storage, runner: Runner, note: str | None = None) -> StatisticsReport:
     """Compute the statistics of the tiles that changed since theirs were made.
 
+    What others commit meanwhile takes nothing from the other tiles: those whose objects and detections are the same in
+    the newest snapshot are committed on top of it.
+
     Raises
     ------
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
-        If another writer committed meanwhile.
+        If others changed all of these tiles meanwhile.
     """
     watch = Stopwatch()
     snapshot = open_snapshot(storage)
     stale = stale_tiles(snapshot)
     if not stale:
-        return StatisticsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, watch.seconds)
+        return StatisticsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, 0, watch.seconds)
     operation_id = OperationId("statistics", snapshot.number, [str(tile) for tile in stale]).value
-    tasks = [_task(snapshot, tile, operation_id) for tile in stale]
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
-    results = runner.run(Job("statistics", compute_statistics, tasks, operation_id, storage))
-    added = files_of(results)
-    counts = {"objects": sum(r["objects"] for r in results), "epochs": sum(r["epochs"] for r in results)}
-    removed = frozenset(f.path for tile in stale for f in snapshot.of_tile(STATISTICS.name, tile))
-    change = log.Change("statistics", operation_id, {}, counts, added, removed, started=watch.started, note=note)
-    commit = log.commit(storage, snapshot.commit, change)
-    clear(storage, operation_id)
-    size = sum(file.size for file in added)
-    return StatisticsReport(storage.root, commit.number, True, len(stale), **counts, bytes=size, seconds=watch.seconds)
+    tasks = {tile: _task(snapshot, tile, operation_id) for tile in stale}
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks.values()})
+    done = Pass(_STATISTICS, snapshot, tasks, operation_id, runner).commit(watch, note)
+    return StatisticsReport(
+        storage.root, done.committed.number, done.committed.done, done.tiles, done.changed,
+        **done.counts, bytes=done.committed.size, seconds=watch.seconds,
+    )  # fmt: skip
 
 
 def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:
@@ -78,6 +80,22 @@ def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:
                 newest[tile] = max(newest.get(tile, -1), held.newest)
     stale = [tile for tile, last in newest.items() if tile not in computed or last > computed[tile].newest]
     return sorted(stale, key=lambda tile: tile.fine_range)
+
+
+def _holding(snapshot: SnapshotFiles, head: SnapshotFiles, tiles: Sequence[Tile]) -> dict[Tile, int]:
+    """Tiles with the same objects and detections in a newer snapshot, whose statistics nobody else computed."""
+    stale = set(stale_tiles(head))
+    same = (tile for tile in tiles if tile in stale and _inputs(head, tile) == _inputs(snapshot, tile))
+    return dict.fromkeys(same, head.number + 1)
+
+
+def _inputs(snapshot: SnapshotFiles, tile: Tile) -> list[list[DataFile]]:
+    return [snapshot.of_tile(name, tile) for name in _INPUTS]
+
+
+_STATISTICS: Final = Derivation(
+    "statistics", (STATISTICS.name,), compute_statistics, ("objects", "epochs"), stale_tiles, _holding
+)
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, operation_id: str) -> StatisticsTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 
 _ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
@@ -59,15 +60,12 @@ class CompactTask:
     part: str
 
 
-def compact_tile(task: CompactTask) -> dict[str, Any]:
+def compact_tile(task: CompactTask) -> Written:
     """Write the tile's rows anew, sorted, and compare what a reader will have of them with what was there.
 
-    Returns
-    -------
-    dict
-        ``files``: manifest rows of objects, detections, orphans and statistics, which replace all that the tile had;
-        of transients too where it is divided. Orphans and transients keep the number of the commit that brought the
-        newest of them, so that these stay up to date with those.
+    Files of objects, detections, orphans and statistics replace all that the tile had; those of transients too where it
+    is divided. Orphans and transients keep the number of the commit that brought the newest of them, so that these stay
+    up to date with those.
 
     Raises
     ------
@@ -86,7 +84,7 @@ def compact_tile(task: CompactTask) -> dict[str, Any]:
                 f"compaction of {old.table.name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} "
                 f"written; {old.rows} of {old.digest:x} were there"
             )
-    return {"files": [file.to_json() for file in files]}
+    return Written(files)
 
 
 class _Content:

@@ -23,6 +23,7 @@ from ztfmatch.core.schema.ledger import MATCHFILE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
+from ztfmatch.core.tasks.results import Replaced
 
 BYTES_PER_ROW: Final = 330
 """Peak memory of a task per row of its largest file; tests compare it with what is measured."""
@@ -54,14 +55,8 @@ class CorrectTask:
     part: str
 
 
-def correct_tile(task: CorrectTask) -> dict[str, Any]:
-    """Write each file anew whose magnitudes, errors or flags change.
-
-    Returns
-    -------
-    dict
-        ``files``: manifest rows; ``removed``: path of the file that each replaces; ``rows``: rows of these files.
-    """
+def correct_tile(task: CorrectTask) -> Replaced:
+    """Write each file anew whose magnitudes, errors or flags change; each replaces one."""
     known = _photometer(task)
     files: list[DataFile] = []
     removed = []
@@ -72,11 +67,7 @@ def correct_tile(task: CorrectTask) -> dict[str, Any]:
             part = f"{task.part}-{len(files):04d}"
             files.append(write_file(Destination(task.storage, TABLES[file.table], task.tile, task.commit, part), made))
             removed.append(file.path)
-    return {
-        "files": [file.to_json() for file in files],
-        "removed": removed,
-        "rows": sum(file.rows for file in files),
-    }
+    return Replaced(files, removed)
 
 
 @dataclass(frozen=True)
@@ -155,15 +146,21 @@ class RenameTask:
     part: str
 
 
-def rename_corrections(task: RenameTask) -> dict[str, Any]:
-    """Write a ledger file anew with the corrections of its exposures, if that changes it.
+@dataclass(frozen=True)
+class Renamed(Replaced):
+    """A file of the ledger, if it changes, and what does."""
 
-    Returns
-    -------
-    dict
-        ``files`` and ``removed``, the one that they replace; ``exposures``: how many get corrections; ``changed``: how
-        many get others than they had; ``first`` and ``last``: start of these exposures, MJD.
-    """
+    exposures: int
+    """That get corrections."""
+    changed: int
+    """That get others than they had, or none."""
+    first: float | None
+    """Start of the first and the last of these, MJD."""
+    last: float | None
+
+
+def rename_corrections(task: RenameTask) -> Renamed:
+    """Write a ledger file anew with the corrections of its exposures, if that changes it."""
     rows = read_file_rows(task.storage, task.file, EXPOSURES.names).cast(EXPOSURES.schema)
     units = zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)
     corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
@@ -176,16 +173,12 @@ def rename_corrections(task: RenameTask) -> dict[str, Any]:
     for name, values in _relative(task, rows).items():
         new = _set(new, name, values)
     times = rows["obsmjd"].to_numpy()[~same]
-    found = {
-        "exposures": len(names) - names.null_count,
-        "changed": len(times),
-        "first": float(times.min()) if len(times) else None,
-        "last": float(times.max()) if len(times) else None,
-    }
+    span = (float(times.min()), float(times.max())) if len(times) else (None, None)
+    found = (len(names) - names.null_count, len(times), *span)
     if new.select(["corrections", *RELATIVE]).equals(rows.select(["corrections", *RELATIVE])):
-        return {"files": [], "removed": [], **found}
+        return Renamed([], [], *found)
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), new)
-    return {"files": [file.to_json()], "removed": [task.file.path], **found}
+    return Renamed([file], [task.file.path], *found)
 
 
 def _set(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -26,6 +26,7 @@ from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import DETECTIONS, ORPHANS
 from ztfmatch.core.schema.sky import ORPHAN_REASONS
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.results import ExposureCounts
 from ztfmatch.core.tasks.seedgrids import Seeds
 
 _NO_SEED, _NEARER, _NO_REFERENCE = range(len(ORPHAN_REASONS))
@@ -175,17 +176,14 @@ class Fates:
         for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest"):
             setattr(self, name, getattr(self, name)[:rows])
 
-    def counts(self) -> dict[str, Any]:
-        """``exposureid``, ``matched``, ``orphans``: what was decided for each exposure that has any rows here."""
+    def counts(self) -> ExposureCounts:
+        """What was decided for each exposure that has any rows here."""
         n = len(self._exposures)
         matched = np.bincount(self.exposure[self.group >= 0], minlength=n)
         orphans = np.bincount(self.exposure[self.reason >= 0], minlength=n)
         seen = np.flatnonzero(matched + orphans)
-        return {
-            "exposureid": [self._exposures[i].exposureid for i in seen.tolist()],
-            "matched": matched[seen].tolist(),
-            "orphans": orphans[seen].tolist(),
-        }
+        ids = [self._exposures[i].exposureid for i in seen.tolist()]
+        return ExposureCounts(ids, matched[seen].tolist(), orphans[seen].tolist())
 
     @property
     def _exposureids(self) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,39 +45,32 @@ class InspectTask:
     catalogs: tuple[CatalogInput, ...]
 
 
-def inspect_epochal(task: InspectTask) -> dict[str, list[Row]]:
-    """Inspect epochal catalogs.
+@dataclass(frozen=True)
+class Inspected:
+    """What catalogs are."""
 
-    Returns
-    -------
-    dict
-        ``exposures``: rows of the ledger without what the match adds, and ODD_PROGRAM where that is; ``quarantined``:
-        rows of the quarantine.
-    """
-    found: dict[str, list[Row]] = {"exposures": [], "quarantined": []}
+    usable: list[Row] = field(default_factory=list)
+    quarantined: list[Row] = field(default_factory=list)
+    """Rows of the quarantine."""
+
+
+def inspect_epochal(task: InspectTask) -> Inspected:
+    """Rows of the ledger without what the match adds, and with ODD_PROGRAM where that is."""
+    return _inspected(task, lambda catalog: _ledger_row(read_epochal(catalog.source, catalog.extra)))
+
+
+def inspect_references(task: InspectTask) -> Inspected:
+    """Rows of ``references`` without generation and commit, plus ``pixels`` and ``counts``: seeds on a coarse grid."""
+    return _inspected(task, lambda catalog: _reference_row(read_reference(catalog.source)))
+
+
+def _inspected(task: InspectTask, row_of: Callable[[CatalogInput], Row]) -> Inspected:
+    found = Inspected()
     for catalog in task.catalogs:
         try:
-            found["exposures"].append(_ledger_row(read_epochal(catalog.source, catalog.extra)))
+            found.usable.append(row_of(catalog))
         except CatalogError as error:
-            found["quarantined"].append(quarantine_row(catalog.source, error))
-    return found
-
-
-def inspect_references(task: InspectTask) -> dict[str, list[Row]]:
-    """Inspect reference catalogs.
-
-    Returns
-    -------
-    dict
-        ``references``: rows without generation and commit, plus ``pixels`` and ``counts``, the seeds on a coarse
-        grid; ``quarantined``: rows of the quarantine.
-    """
-    found: dict[str, list[Row]] = {"references": [], "quarantined": []}
-    for catalog in task.catalogs:
-        try:
-            found["references"].append(_reference_row(read_reference(catalog.source)))
-        except CatalogError as error:
-            found["quarantined"].append(quarantine_row(catalog.source, error))
+            found.quarantined.append(quarantine_row(catalog.source, error))
     return found
 
 

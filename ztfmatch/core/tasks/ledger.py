@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.tasks.results import Replaced, Written
 
 _FOOTPRINT = ("ra", "dec", "radius")
 
@@ -58,8 +59,8 @@ class CompactLedgerTask:
     part: str
 
 
-def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
-    """Write the rows of some ledger files into one, sorted, and read it back; return ``files``.
+def compact_ledger(task: CompactLedgerTask) -> Written:
+    """Write the rows of some ledger files into one, sorted, and read it back.
 
     Raises
     ------
@@ -68,13 +69,13 @@ def compact_ledger(task: CompactLedgerTask) -> dict[str, Any]:
     """
     rows = read_rows(task.storage, task.files, EXPOSURES.names)
     if rows is None:
-        return {"files": []}
+        return Written([])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
     back = read_file_rows(task.storage, file, EXPOSURES.names)
     if not back.cast(_UNPACKED).equals(rows.cast(_UNPACKED)):
         raise StoreDamagedError(f"compaction of the ledger: {file.path} reads back otherwise than it was written")
-    return {"files": [file.to_json()]}
+    return Written([file])
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,12 @@ class RecountTask:
     part: str
 
 
-def recount(task: RecountTask) -> dict[str, Any]:
-    """Write one file, with the new counts, of those that hold any of the exposures.
-
-    Returns
-    -------
-    dict
-        ``files``: its manifest row; ``removed``: paths of the files that it replaces.
-    """
+def recount(task: RecountTask) -> Replaced:
+    """Write one file, with the new counts, in place of those that hold any of the exposures."""
     held = [file for file in task.files if _holds_any(task, file)]
     rows = read_rows(task.storage, held, EXPOSURES.names)
     if rows is None:
-        return {"files": [], "removed": []}
+        return Replaced([], [])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     at, known = _find(task, rows["exposureid"].to_numpy())
     for i, name in enumerate(("nmatched", "norphans")):
@@ -112,7 +107,7 @@ def recount(task: RecountTask) -> dict[str, Any]:
         field = rows.schema.get_field_index(name)
         rows = rows.set_column(field, rows.schema.field(field), pa.array(values, rows.schema.field(field).type))
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
-    return {"files": [file.to_json()], "removed": [file.path for file in held]}
+    return Replaced([file], [file.path for file in held])
 
 
 def _holds_any(task: RecountTask, file: DataFile) -> bool:

@@ -21,6 +21,7 @@ from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, objectid_range
 from ztfmatch.core.tasks.rematch import Freed, read_flows
+from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.seeds import ReferenceInput, all_objects
 
 _POSITIONED: Final = ["objectid", "ra", "dec", "refmag"]
@@ -52,16 +53,23 @@ class LineageTask:
     """False only counts."""
 
 
-def trace_unit(task: LineageTask) -> dict[str, Any]:
-    """Write the lineage of a unit.
+@dataclass(frozen=True)
+class Traced(Written):
+    """The lineage of a unit."""
 
-    Returns
-    -------
-    dict
-        ``files``: manifest rows; ``unit``; ``kinds``: number of objects by kind, of the old ones, of the new ones for
-        ``new``; ``epochs``: of the old objects; ``moved``: how many of them are not an epoch of a succeeding object;
-        ``transients``: how many are objects now.
-    """
+    unit: str
+    kinds: dict[str, int]
+    """Number of objects by kind, of the old ones, of the new ones for ``new``."""
+    epochs: int
+    """Of the old objects."""
+    moved: int
+    """Those of them that are not an epoch of a succeeding object."""
+    transients: int
+    """Old ones that are objects now."""
+
+
+def trace_unit(task: LineageTask) -> Traced:
+    """Write the lineage of a unit."""
     before = _generation(_active(task), _of_transients(task, task.transients))
     after = _generation(all_objects(task.reference), _of_transients(task, task.regrouped))
     flows = _flows(task, before, after)
@@ -69,7 +77,7 @@ def trace_unit(task: LineageTask) -> dict[str, Any]:
     files = []
     if task.write and len(lineage.old):
         files = [write_file(Destination(task.storage, LINEAGE, None, task.commit, task.part), _table(task, lineage))]
-    return {"files": [file.to_json() for file in files], "unit": str(task.reference.unit), **_counts(lineage, flows)}
+    return Traced(files, str(task.reference.unit), *_counts(lineage, flows))
 
 
 def _active(task: LineageTask) -> pa.Table:
@@ -161,7 +169,8 @@ def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
         yield np.full(n, value, LINEAGE[name].type.to_pandas_dtype())
 
 
-def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
+def _counts(lineage: Lineage, flows: Flows) -> tuple[dict[str, int], int, int, int]:
+    """``kinds``, ``epochs``, ``moved`` and ``transients`` of what was traced."""
     old, new = lineage.old, lineage.new
     of_objects, to_objects = old <= MAX_OBJECTID, (new > 0) & (new <= MAX_OBJECTID)
     # Beside its successor an object may have left epochs to a transient: that does not make it two objects.
@@ -173,4 +182,4 @@ def _counts(lineage: Lineage, flows: Flows) -> dict[str, Any]:
     left = int(flows.count[(flows.old > 0) & (flows.old <= MAX_OBJECTID)].sum())
     moved = left - int(lineage.shared[of_objects & to_objects].sum())
     found = len(np.unique(old[~of_objects & to_objects]))
-    return {"kinds": kinds, "epochs": left, "moved": moved, "transients": found}
+    return kinds, left, moved, found

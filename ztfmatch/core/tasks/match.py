@@ -22,6 +22,7 @@ from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.fates import Fates, Positions
 from ztfmatch.core.tasks.inspect import usable_columns
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
+from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds
 
 BYTES_PER_ROW: Final = 420
@@ -67,21 +68,15 @@ class MatchTask:
     """The sets that the exposures name."""
 
 
-def match_tile(task: MatchTask) -> dict[str, Any]:
-    """Match, write, count.
-
-    Returns
-    -------
-    dict
-        ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts for each exposure that has any.
-    """
+def match_tile(task: MatchTask) -> Matched:
+    """Match, write, count."""
     measured, fates = _matched(task)
     files = []
     if len(epochs := fates.epochs()):
         files.append(fates.write_epochs(_to(task, DETECTIONS), epochs, _columns(task, measured, fates, epochs)))
     if len(orphans := fates.orphans()):
         files.append(fates.write_orphans(_to(task, ORPHANS), orphans, _columns(task, measured, fates, orphans)))
-    return {"files": [file.to_json() for file in files], **fates.counts()}
+    return Matched(files, fates.counts())
 
 
 def _matched(task: MatchTask) -> tuple[MeasuredRows, Fates]:

@@ -32,6 +32,7 @@ from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import lay_seeds
 from ztfmatch.core.tasks.seeds import ReferenceInput, seed_positions
@@ -82,15 +83,16 @@ class RematchTask:
     """False only counts."""
 
 
-def rematch_tile(task: RematchTask) -> dict[str, Any]:
-    """Match again, write, count.
+@dataclass(frozen=True)
+class MatchedAgain(Matched):
+    """Files of detections and orphans; none where nothing is written."""
 
-    Returns
-    -------
-    dict
-        ``files``: manifest rows; ``kept``: the flows; ``exposureid``, ``matched``, ``orphans``: counts for each
-        exposure that has any.
-    """
+    kept: list[dict[str, str]]
+    """The flows."""
+
+
+def rematch_tile(task: RematchTask) -> MatchedAgain:
+    """Match again, write, count."""
     seeds = lay_seeds(
         seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
         task.radius_arcsec,
@@ -111,7 +113,7 @@ def rematch_tile(task: RematchTask) -> dict[str, Any]:
             files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, rows)))
         for number, rows in enumerate(pieces(orphans)):
             files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, rows)))
-    return {"files": [file.to_json() for file in files], "kept": kept, **fates.counts()}
+    return MatchedAgain(files, fates.counts(), kept)
 
 
 def _stored(task: RematchTask) -> RowBuffer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import OBJECTS, ORPHANS, TABLES, Table
 from ztfmatch.core.schema.sky import RETIRED
 from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.core.tasks.seeds import ReferenceInput, objects_of_tile
 
 Mask = npt.NDArray[np.bool_]
@@ -49,7 +49,7 @@ class RetireTask:
     part: str
 
 
-def retire_tile(task: RetireTask) -> dict[str, Any]:
+def retire_tile(task: RetireTask) -> Replaced:
     """Write what stays of the files that hold rows of the units, and the tile's objects.
 
     Returns
@@ -68,7 +68,7 @@ def retire_tile(task: RetireTask) -> dict[str, Any]:
             table = TABLES[file.table]
             rows = read_file_rows(task.storage, file, table.names).filter(pa.array(~retired))
             files.append(write_file(_to(task, table, len(files)), rows))
-    return {"files": [file.to_json() for file in files], "removed": removed}
+    return Replaced(files, removed)
 
 
 def _objects(task: RetireTask, units: Sequence[Unit]) -> tuple[list[DataFile], list[str]]:

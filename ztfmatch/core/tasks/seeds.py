@@ -19,6 +19,7 @@ from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, objectid_base
+from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.core.tasks.seedgrids import SeedPositions
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -48,13 +49,13 @@ class SeedTask:
     part: str
 
 
-def write_objects(task: SeedTask) -> dict[str, Any]:
-    """Write the tile's objects; return ``files`` (manifest rows) and ``objects``, their number."""
+def write_objects(task: SeedTask) -> WrittenObjects:
+    """Write the tile's objects."""
     table = objects_of_tile(task.references, task.tile)
     if not table.num_rows:
-        return {"files": [], "objects": 0}
+        return WrittenObjects([], 0)
     file = write_file(Destination(task.storage, OBJECTS, task.tile, task.commit, task.part), table)
-    return {"files": [file.to_json()], "objects": table.num_rows}
+    return WrittenObjects([file], table.num_rows)
 
 
 def objects_of_tile(references: Sequence[ReferenceInput], tile: Tile) -> pa.Table:

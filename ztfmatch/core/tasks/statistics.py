@@ -19,6 +19,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.results import Written
 
 EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
 """Detection columns that the statistics are made of."""
@@ -49,15 +50,23 @@ class StatisticsTask:
     part: str
 
 
-def compute_statistics(task: StatisticsTask) -> dict[str, Any]:
-    """Write the statistics of the tile's active objects; return ``files``, ``objects`` and ``epochs``."""
+@dataclass(frozen=True)
+class WrittenStatistics(Written):
+    """Statistics of a tile."""
+
+    objects: int
+    epochs: int
+
+
+def compute_statistics(task: StatisticsTask) -> WrittenStatistics:
+    """Write the statistics of the tile's active objects."""
     builder = StatisticsBuilder(active_objectids(task.storage, task.objects), released_exposures_of_tile(task))
     for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS):
         builder.add(chunk)
     to = Destination(task.storage, STATISTICS, task.tile, task.commit, task.part)
     objects = len(builder.objectid)
-    files = [write_file(to, builder.table(task.snapshot)).to_json()] if objects else []
-    return {"files": files, "objects": objects, "epochs": builder.epochs}
+    files = [write_file(to, builder.table(task.snapshot))] if objects else []
+    return WrittenStatistics(files, objects, builder.epochs)
 
 
 class StatisticsBuilder:

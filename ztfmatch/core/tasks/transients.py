@@ -36,6 +36,7 @@ from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, N_RCID, transientid_of
 from ztfmatch.core.tasks.ledger import exposures_of_tiles
+from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, released_exposures, statistics_of
 
 ROWS_PER_PASS: Final = 2_000_000
@@ -71,15 +72,18 @@ class TransientTask:
     part: str
 
 
-def group_orphans(task: TransientTask) -> dict[str, Any]:
-    """Write the tile's transients and the links to their detections.
+@dataclass(frozen=True)
+class WrittenTransients(Written):
+    """Transients of a tile; a file of them even if there are none."""
 
-    Returns
-    -------
-    dict
-        ``files``: manifest rows, one of ``transients`` even if there are none; ``transients``, ``detections``: how
-        many; ``undecided``: groups left out, since they may go on beyond the tile's reach.
-    """
+    transients: int
+    detections: int
+    undecided: int
+    """Groups left out, since they may go on beyond the tile's reach."""
+
+
+def group_orphans(task: TransientTask) -> WrittenTransients:
+    """Write the tile's transients and the links to their detections."""
     ledger = _Ledger(task)
     parts, undecided = [_no_transients()], 0
     for orphans in _units(task):
@@ -92,8 +96,7 @@ def group_orphans(task: TransientTask) -> dict[str, Any]:
     files = [write_file(_to(task, TRANSIENTS), _transients(task, curves, ledger.public))]
     if len(epochs["transientid"]):
         files.append(write_file(_to(task, TRANSIENTDATA), table_from_columns(TRANSIENTDATA, epochs)))
-    counts = {"transients": len(curves.objectid), "detections": len(epochs["transientid"]), "undecided": undecided}
-    return {"files": [file.to_json() for file in files], **counts}
+    return WrittenTransients(files, len(curves.objectid), len(epochs["transientid"]), undecided)
 
 
 class _Ledger:

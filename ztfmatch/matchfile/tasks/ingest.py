@@ -24,6 +24,7 @@ from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
 from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.results import ExposureCounts, Matched, WrittenObjects
 from ztfmatch.core.tasks.rowbuffer import Arrays, RowBuffer, Rows, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds
 from ztfmatch.matchfile.io.hdf5 import Records
@@ -58,18 +59,18 @@ class SourcesTask:
     part: str
 
 
-def write_sources(task: SourcesTask) -> dict[str, Any]:
-    """Write the tile's objects of generation 0; return ``files`` (manifest rows) and ``objects``, their number."""
+def write_sources(task: SourcesTask) -> WrittenObjects:
+    """Write the tile's objects of generation 0."""
     parts = [_objects_of(file, task.tile) for file in task.files]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(columns["objectid"], kind="stable")
     if not len(order):
-        return {"files": [], "objects": 0}
+        return WrittenObjects([], 0)
     status = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(order), np.int8)), pa.array([ACTIVE]))
     unknown = {"status": status, "refflags": pa.nulls(len(order), pa.int16())}
     table = table_from_columns(OBJECTS, {**{name: values[order] for name, values in columns.items()}, **unknown})
     file = write_file(Destination(task.storage, OBJECTS, task.tile, task.commit, task.part), table)
-    return {"files": [file.to_json()], "objects": len(order)}
+    return WrittenObjects([file], len(order))
 
 
 def _objects_of(matchfile: MatchfileInput, tile: Tile) -> Arrays:
@@ -127,29 +128,31 @@ class ImportTask:
     part: str
 
 
-def import_epochs(task: ImportTask) -> dict[str, Any]:
-    """Decide on the epochs of the exposures, write them, count.
+@dataclass(frozen=True)
+class ImportedEpochs(Matched):
+    """Files of detections, orphans and what only matchfiles have; counts are for each tile and exposure."""
 
-    Returns
-    -------
-    dict
-        ``files``: manifest rows; ``exposureid``, ``matched``, ``orphans``: counts, for each tile and exposure that has
-        any; ``moved``: epochs that are not of the object that the file has them of.
-    """
+    moved: int
+    """Epochs that are not of the object that the file has them of."""
+
+
+def import_epochs(task: ImportTask) -> ImportedEpochs:
+    """Decide on the epochs of the exposures, write them, count."""
     rows, transients = _gathered(task)
-    result: dict[str, Any] = {"files": [], "exposureid": [], "matched": [], "orphans": [], "moved": 0}
+    files: list[DataFile] = []
+    counts: list[tuple[int, int, int]] = []
+    moved = 0
     fine = fine_pixels(rows["ra"], rows["dec"]) if len(task.tiles) > 1 else None
     for number, part in enumerate(task.tiles):
         near = None if fine is None else np.flatnonzero(in_tile_or_margin(fine, part.tile))
         seeds = read_seeds(SeedSource(task.storage, part.tile, part.objects, task.radius_arcsec), {task.file.unit})
         fates = Fates(part.tile, task.exposures, seeds, rows.rows if near is None else len(near))
         decide_all(rows, fates, near)
-        result["files"] += [file.to_json() for file in _write(task, f"{task.part}-{number}", rows, near, fates)]
-        for name, values in fates.counts().items():
-            result[name] += values
-        result["moved"] += _moved(rows, near, fates)
-    result["files"] += [file.to_json() for file in _write_imported(task, rows, transients)]
-    return result
+        files += _write(task, f"{task.part}-{number}", rows, near, fates)
+        counts += fates.counts()
+        moved += _moved(rows, near, fates)
+    files += _write_imported(task, rows, transients)
+    return ImportedEpochs(files, ExposureCounts.of(counts), moved)
 
 
 def _gathered(task: ImportTask) -> tuple[RowBuffer, Arrays]:

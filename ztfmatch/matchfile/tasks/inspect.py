@@ -45,20 +45,32 @@ class InspectMatchfile:
     source: str
 
 
-def inspect_matchfile(task: InspectMatchfile) -> dict[str, list[Row]]:
-    """Inspect a matchfile.
+@dataclass(frozen=True)
+class InspectedMatchfile:
+    """What a matchfile holds, as rows of tables without what the store adds."""
 
-    Returns
-    -------
-    dict
-        ``found``: none, or one dict of ``matchfile``, ``reference`` (with ``pixels`` and ``counts``, the sources on a
-        coarse grid), ``exposures`` (rows of these tables without what the store adds) and ``stamp``;
-        ``quarantined``: rows of the quarantine.
-    """
+    matchfile: Row
+    reference: Row
+    """With ``pixels`` and ``counts``, the sources on a coarse grid."""
+    exposures: list[Row]
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A matchfile, or why it is none."""
+
+    found: list[InspectedMatchfile]
+    quarantined: list[Row]
+    """Rows of the quarantine."""
+
+
+def inspect_matchfile(task: InspectMatchfile) -> Inspected:
+    """Inspect a matchfile."""
     try:
-        return {"found": [_inspected(task.source)], "quarantined": []}
+        return Inspected([_inspected(task.source)], [])
     except CatalogError as error:
-        return {"found": [], "quarantined": [_refused(task.source, error)]}
+        return Inspected([], [_refused(task.source, error)])
 
 
 def _refused(source: str, error: CatalogError) -> Row:
@@ -69,7 +81,7 @@ def _refused(source: str, error: CatalogError) -> Row:
         return {**row, "size": None, "sha256": None}
 
 
-def _inspected(source: str) -> Row:
+def _inspected(source: str) -> InspectedMatchfile:
     stamp = Stamp.of(source)
     identity = {"filename": source.rsplit("/", 1)[-1], "source": source, "size": stamp.size}
     identity["sha256"] = checksum(source)
@@ -84,7 +96,7 @@ def _inspected(source: str) -> Row:
         raise CatalogError("changed", "its content changed while it was read; run again")
     for table, rows in ((MATCHFILES, [row]), (REFERENCES, [reference]), (EXPOSURES, exposures)):
         _check_storable(table, rows)
-    return {"matchfile": row, "reference": reference, "exposures": exposures, "stamp": [stamp.size, stamp.changed_ns]}
+    return InspectedMatchfile(row, reference, exposures, stamp)
 
 
 def _check_storable(table: Table, rows: list[Row]) -> None:

@@ -1,0 +1,37 @@
+"""No detection may be lost or counted twice between the tasks and the commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ztfmatch.core.errors import JobFailedError
+from ztfmatch.core.operations.conservation import conserved, with_counts
+from ztfmatch.core.tasks.results import ExposureCounts, Matched
+
+LEDGER: list[dict[str, Any]] = [
+    {"exposureid": 7, "source": "a.fits", "nrows": 10, "nrejected": 1},
+    {"exposureid": 8, "source": "b.fits", "nrows": 2, "nrejected": 2},
+]
+
+
+def result(*counts: tuple[int, int, int]) -> Matched:
+    return Matched([], ExposureCounts.of(counts))
+
+
+def test_conserved_adds_up_the_tiles() -> None:
+    assert conserved(LEDGER, [result((7, 3, 1)), result(), result((7, 4, 1))]) == {7: (7, 2), 8: (0, 0)}
+
+
+@pytest.mark.parametrize("twice", [(7, 7, 1), (7, 7, 3)])
+def test_conserved_lost_or_doubled_detection_raises(twice: tuple[int, int, int]) -> None:
+    message = rf"a.fits: 10 rows, but 7 matched \+ {twice[2]} orphans \+ 1 rejected; nothing was committed"
+    with pytest.raises(JobFailedError, match=message):
+        conserved(LEDGER, [result(twice)])
+
+
+def test_with_counts_completes_the_ledger_and_leaves_the_rows_given() -> None:
+    rows = with_counts(LEDGER, [result((7, 8, 1))], 5)
+    assert [(row["nmatched"], row["norphans"], row["commit"]) for row in rows] == [(8, 1, 5), (0, 0, 5)]
+    assert "commit" not in LEDGER[0]
