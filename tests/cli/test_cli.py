@@ -26,7 +26,7 @@ import ztfmatch
 from ztfmatch import plot
 from ztfmatch.cli import main
 from ztfmatch.cli.common import Size, counted, size_text
-from ztfmatch.core.io.log import FORMAT_VERSION
+from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.operations.append import AppendReport
 from ztfmatch.core.operations.init import InitReport
 from ztfmatch.core.operations.statistics import StatisticsReport

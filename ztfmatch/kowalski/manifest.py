@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import localfiles
@@ -73,20 +73,38 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Bytes of ``manifest.json``; the same for the same export."""
-        counts = sorted({(file.collection, file.action) for file in self.files})
-        return encode(
-            {
-                "format": _FORMAT,
-                "version": _VERSION,
-                **asdict(self.span),
-                "time": self.time,
-                "ztfmatch": self.ztfmatch,
-                "compression": self.compression,
-                "counts": {f"{of} {action}": self.count(of, action) for of, action in counts},
-                "epochs": self.epochs,
-                "files": [file.to_json() for file in self.files],
-            }
+        kinds = sorted({(file.collection, file.action) for file in self.files})
+        said = _ManifestFile(
+            _FORMAT,
+            _VERSION,
+            **asdict(self.span),
+            time=self.time,
+            ztfmatch=self.ztfmatch,
+            compression=self.compression,
+            counts={f"{of} {action}": self.count(of, action) for of, action in kinds},
+            epochs=self.epochs,
+            files=self.files,
         )
+        return encode(asdict(said))
+
+
+@dataclass(frozen=True)
+class _ManifestFile:
+    """``manifest.json``, as stored."""
+
+    format: Literal["ztfmatch-kowalski-export"]
+    version: Literal[1]
+    store: str
+    since: int | None
+    snapshot: int
+    scope: dict[str, Any]
+    whole: bool
+    time: str
+    ztfmatch: str
+    compression: str
+    counts: dict[str, int]
+    epochs: int
+    files: tuple[LinesFile, ...]
 
 
 def read_manifest(export: Storage) -> Manifest | None:
@@ -102,13 +120,10 @@ def read_manifest(export: Storage) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        raw = decode(content)
-        if raw["format"] != _FORMAT or raw["version"] != _VERSION:
-            raise ValueError(f"format {raw['format']!r}, version {raw['version']}; expected {_FORMAT!r}, {_VERSION}")
-        span = Span(raw["store"], raw["since"], raw["snapshot"], raw["scope"], raw["whole"])
-        files = tuple(_checked(LinesFile(**file)) for file in raw["files"])
-        return Manifest(span, raw["time"], raw["ztfmatch"], raw["compression"], files)
-    except (ValueError, KeyError, TypeError) as error:
+        said = decode(content, _ManifestFile)
+        span = Span(said.store, said.since, said.snapshot, said.scope, said.whole)
+        return Manifest(span, said.time, said.ztfmatch, said.compression, tuple(map(_checked, said.files)))
+    except ValueError as error:
         raise BadInputError(f"{export.root}/{MANIFEST} is damaged: {error}; export it again") from None
 
 
@@ -133,9 +148,21 @@ class Cursor:
 
     def write(self, path: Path) -> None:
         """Replace the file, whole and on disk, or leave it as it is."""
-        record = {"format": _CURSOR_FORMAT, "version": _VERSION, **asdict(self)}
+        record = asdict(_CursorFile(_CURSOR_FORMAT, _VERSION, **asdict(self)))
         localfiles.replace(path, memoryview(encode(record)), durable=True)
         localfiles.remove_leftovers([path])
+
+
+@dataclass(frozen=True)
+class _CursorFile:
+    """A cursor, as stored."""
+
+    format: Literal["ztfmatch-kowalski-cursor"]
+    version: Literal[1]
+    store: str
+    snapshot: int
+    commit: str
+    scope: dict[str, Any]
 
 
 def read_cursor(path: Path) -> Cursor | None:
@@ -151,11 +178,9 @@ def read_cursor(path: Path) -> Cursor | None:
     except FileNotFoundError:
         return None
     try:
-        raw = decode(content)
-        if raw["format"] != _CURSOR_FORMAT or raw["version"] != _VERSION:
-            raise ValueError(f"format {raw['format']!r}, version {raw['version']}")
-        return Cursor(raw["store"], raw["snapshot"], raw["commit"], raw["scope"])
-    except (ValueError, KeyError, TypeError) as error:
+        said = decode(content, _CursorFile)
+        return Cursor(said.store, said.snapshot, said.commit, said.scope)
+    except ValueError as error:
         raise ConfigError(f"{path} is no cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
 
 

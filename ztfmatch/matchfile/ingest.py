@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, CatalogError, CommitConflictError, ConfigError, StoreNotFoundError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import Found, find
@@ -315,7 +315,7 @@ def _plan(storage: Storage, snapshot: SnapshotFiles | None, work: _Work, config:
         return ImportPlan(storage, snapshot, snapshot.tiling, snapshot.config.radius_arcsec, work.files, operation_id)
     settings = config.create or StoreConfig()
     operation_id = OperationId("import", None, [asdict(settings), *inputs]).value
-    log.create_store(storage, settings)
+    storefile.create_store(storage, settings)
     tiling = tiling_of([file.reference for file in work.files], settings)
     return ImportPlan(storage, None, tiling, settings.radius_arcsec, work.files, operation_id)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, StoreExistsError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, adaptive_tiling
@@ -75,7 +75,7 @@ def init_store(
     """
     watch = Stopwatch()
     config.validate()
-    log.check_free(storage)
+    storefile.check_free(storage)
     places = find(references, REFERENCE_PATTERN)
     sources = places.files
     if not sources:
@@ -89,7 +89,7 @@ def init_store(
         )
     check_any_usable("reference catalogs", len(sources), quarantined)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
-    log.create_store(storage, config)
+    storefile.create_store(storage, config)
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch, notices)
     tiling = tiling_of(found, config)
