@@ -446,7 +446,7 @@ class TestFailures:
         [
             (("--workers", 2, "--scheduler", "tcp://x:1"), "give it without --workers"),
             (("--cluster", "local", "--scheduler", "tcp://x:1"), "give one of them"),
-            (("--memory", "1MB"), "below the least that works"),
+            (("--memory", "1MB"), "expected at least 512 MiB"),
             (("--cluster", "nowhere.toml"), "no cluster profile 'nowhere.toml'"),
         ],
     )

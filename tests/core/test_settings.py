@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec import Meta
 
-from ztfmatch.core.config import CalibrateConfig, CompactConfig, StoreConfig
+from ztfmatch.core.config import CalibrateConfig, CompactConfig, Resources, StoreConfig
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.settings import check, checked, read_toml
 
@@ -84,6 +84,9 @@ def test_check_looks_at_what_is_declared_and_at_numpy_s_numbers() -> None:
     [
         (StoreConfig(seeds_per_tile=0), "seeds_per_tile is 0; expected at least 1"),
         (StoreConfig(max_order=12), "max_order is 12; expected 0 to 11"),
+        (Resources(memory_bytes=1), "memory_bytes is 1; expected at least 512 MiB"),
+        (Resources(wait_s=float("nan")), "wait_s is nan; expected above 0"),
+        (Resources(workers=-1), "workers is -1; expected 0 (plain loop) or more"),
         (CompactConfig(min_files=1), "min_files is 1; expected at least 2: one file is compact"),
         (CompactConfig(max_rows_per_tile=0), "max_rows_per_tile is 0; expected at least 1"),
         (CalibrateConfig(min_epochs=2), "min_epochs is 2; expected at least 3"),

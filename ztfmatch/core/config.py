@@ -109,12 +109,12 @@ class Resources:
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     """
 
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
     scheduler: str | None = None
     cluster: str | None = None
-    memory_bytes: int = 2 * GIBIBYTE
-    retries: int = 2
-    wait_s: float | None = None
+    memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
+    retries: Annotated[int, Meta(ge=0, description="0 or more")] = 2
+    wait_s: _Positive | None = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.
@@ -123,18 +123,11 @@ class Resources:
         ------
         ConfigError
         """
-        if self.workers < 0:
-            raise ConfigError(f"workers {self.workers} must be 0 (plain loop) or more")
-        if self.memory_bytes < GIBIBYTE // 2:
-            raise ConfigError(f"memory {self.memory_bytes} bytes is below the least that works, 512 MiB")
+        check(self)
         if self.scheduler and self.cluster:
             raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
         if self.scheduler and self.workers:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
-        if self.retries < 0:
-            raise ConfigError(f"retries {self.retries} must be 0 or more")
-        if self.wait_s is not None and not self.wait_s > 0.0:
-            raise ConfigError(f"wait {self.wait_s} s must be above 0")
 
 
 @dataclass(frozen=True)

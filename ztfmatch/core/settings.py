@@ -12,7 +12,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -30,7 +30,7 @@ _WORDS: Final = {
     "array": "a list",
     "object": "a table",
 }
-_Path = tuple[str | int, ...]
+_WRAPPERS: Final = (Annotated, typing.Union, types.UnionType)
 
 
 def read_toml(path: Path, what: str, error: type[Exception] = ConfigError) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read_toml(path: Path, what: str, error: type[Exception] = ConfigError) -> di
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as failure:
         raise error(f"{what} {path} cannot be read: {failure.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as failure:
         raise error(f"{what} {path}: not TOML: {failure}") from None
 
 
@@ -69,12 +69,10 @@ def checked(
         What the error begins with.
     """
     try:
-        _check_keys(table, kind, "")
+        _check_table(table, kind, "")
         return msgspec.convert(table, kind)
-    except msgspec.ValidationError as failure:
-        raise error(f"{place}{_told(failure, table, kind)}") from None
-    except ValueError as failure:
-        raise error(f"{place}{failure}") from None
+    except ValueError as failure:  # msgspec's is one, with the place behind what the dataclass said
+        raise error(place + str(failure).partition(" - at `$")[0]) from None
 
 
 def check(settings: Any) -> None:
@@ -84,14 +82,9 @@ def check(settings: Any) -> None:
     ------
     ConfigError
     """
-    for name, kind in _hints(type(settings)).items():
-        value = _plain(getattr(settings, name))
-        if not _description(kind):
-            continue
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError as failure:
-            raise ConfigError(_told(failure, {name: value}, type(settings), (name,))) from None
+    for name, declared in _hints(type(settings)).items():
+        if _description(declared):
+            _check_value(_plain(getattr(settings, name)), declared, name)
 
 
 def _plain(value: Any) -> Any:
@@ -101,80 +94,60 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "dtype") else value
 
 
-def _check_keys(table: Any, kind: Any, where: str) -> None:
-    """Refuse keys that a dataclass, or one within it, does not have: msgspec reads over them."""
-    kind = _bare(kind)
-    if is_dataclass(kind) and isinstance(table, Mapping):
-        known = _hints(kind)
-        for key, value in table.items():
-            if key not in known:
-                raise ValueError(f"unknown key {key!r}{where}; there are: {', '.join(known)}")
-            _check_keys(value, known[key], f" in [[{key}]]" if isinstance(value, list) else f" in [{key}]")
-    elif isinstance(table, list):
-        for item in table:
-            _check_keys(item, _declared(kind, 0), where)
+def _check_table(table: Mapping[str, Any], kind: Any, where: str) -> None:
+    """Check keys and values of a table; msgspec alone reads over unknown keys, and does not tell values."""
+    hints = _hints(kind)
+    for key in table:
+        if key not in hints:
+            raise ConfigError(f"unknown key {key!r}{where}; there are: {', '.join(hints)}")
+    for field in fields(kind):
+        declared = hints[field.name]
+        if field.name in table:
+            _check_value(table[field.name], declared, field.name, where)
+        elif field.default is MISSING:
+            described = _description(declared)
+            raise ConfigError(f"{field.name} is missing{where}{described and f'; expected {described}'}")
 
 
-def _told(failure: msgspec.ValidationError, table: Mapping[str, Any], kind: Any, above: _Path = ()) -> str:
-    """What msgspec found wrong in a table, with the value and in our words."""
-    said, _, at = str(failure).partition(" - at `$")
-    path = (*above, *(name or int(number) for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", at)))
-    missing = re.fullmatch(r"Object missing required field `(\w+)`", said)
-    if not missing and not re.match(r"Expected `|Invalid ", said):
-        return said  # by the dataclass itself
-    value, declared = table, kind
-    for step in path:
-        value, declared = value[step], _declared(declared, step)  # type: ignore[index]  # msgspec has been there
-    if missing:
-        name, where = _name((*path, missing[1]))
-        described = _description(_declared(declared, missing[1]))
-        return f"{name} is missing{where}{described and f'; expected {described}'}"
-    name, where = _name(path)
-    return f"{name}{where} is {value!r}; expected {_expected(said, declared)}"
+def _check_value(value: Any, declared: Any, name: str, where: str = "") -> None:
+    bare = _bare(declared)
+    inner = next(iter(typing.get_args(bare)), None)
+    if is_dataclass(bare) and isinstance(value, Mapping):
+        return _check_table(value, bare, f" in [{name}]")
+    if is_dataclass(inner) and isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        for item in value:
+            _check_table(item, inner, f" in [[{name}]]")
+    try:
+        msgspec.convert(value, declared)
+    except msgspec.ValidationError as failure:
+        said, _, at = str(failure).partition(" - at `$")
+        if item := re.fullmatch(r"\[(\d+)\]`", at):
+            name, value, declared = f"{name}[{item[1]}]", value[int(item[1])], inner
+        raise ConfigError(f"{name}{where} is {value!r}; expected {_expected(said, declared)}") from None
 
 
-def _name(path: _Path) -> tuple[str, str]:
-    """Name of a value, and of the table that it is in, as TOML writes it; no words for the file's own."""
-    at = max(i for i, step in enumerate(path) if isinstance(step, str))
-    name = "".join(f"[{step}]" if isinstance(step, int) else step for step in path[at:])
-    if not at:
-        return name, ""
-    return name, f" in [[{path[0]}]]" if isinstance(path[1], int) else f" in [{path[0]}]"
-
-
-def _expected(said: str, kind: Any) -> str:
+def _expected(said: str, declared: Any) -> str:
     """What a value should have been: its type, where msgspec says that it has another, and what its field declares."""
-    described, bare = _description(kind), _bare(kind)
+    described, bare = _description(declared), _bare(declared)
     if typing.get_origin(bare) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(bare)))}"
     wanted, _, bound = said.removeprefix("Expected `").replace("int | float", "float").partition("`")
     words = " or ".join(_WORDS.get(name, name) for name in wanted.removesuffix(" | null").split(" | "))
     if not bound.startswith(", got "):
         return described or words + bound
-    return words if not described else described if described.startswith(words) else f"{words}, {described}"
-
-
-def _declared(kind: Any, step: str | int) -> Any:
-    """Type of a field of a dataclass, or of what a list holds."""
-    bare = _bare(kind)
-    return _hints(bare)[step] if isinstance(step, str) else next(iter(typing.get_args(bare)), Any)
+    return described if described.startswith(words) else f"{words}, {described}" if described else words
 
 
 def _bare(kind: Any) -> Any:
     """Type without its annotations, and without None as an alternative."""
-    while typing.get_origin(kind) in (Annotated, typing.Union, types.UnionType):
-        kind = typing.get_args(kind)[0]
-    return kind
+    return _bare(typing.get_args(kind)[0]) if typing.get_origin(kind) in _WRAPPERS else kind
 
 
 def _description(kind: Any) -> str:
     """What a declaration says of its values; empty if nothing."""
-    while typing.get_origin(kind) in (Annotated, typing.Union, types.UnionType):
-        for note in getattr(kind, "__metadata__", ()):
-            if isinstance(note, msgspec.Meta) and note.description:
-                return note.description
-        kind = typing.get_args(kind)[0]
-    return ""
+    notes = (note.description for note in getattr(kind, "__metadata__", ()) if isinstance(note, msgspec.Meta))
+    inner = typing.get_args(kind)[0] if typing.get_origin(kind) in _WRAPPERS else None
+    return next(notes, None) or (_description(inner) if inner else "")
 
 
 def _hints(kind: Any) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
+
+import msgspec
 
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import localfiles
@@ -73,38 +75,20 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Bytes of ``manifest.json``; the same for the same export."""
-        kinds = sorted({(file.collection, file.action) for file in self.files})
-        said = _ManifestFile(
-            _FORMAT,
-            _VERSION,
-            **asdict(self.span),
-            time=self.time,
-            ztfmatch=self.ztfmatch,
-            compression=self.compression,
-            counts={f"{of} {action}": self.count(of, action) for of, action in kinds},
-            epochs=self.epochs,
-            files=self.files,
+        counts = sorted({(file.collection, file.action) for file in self.files})
+        return encode(
+            {
+                "format": _FORMAT,
+                "version": _VERSION,
+                **asdict(self.span),
+                "time": self.time,
+                "ztfmatch": self.ztfmatch,
+                "compression": self.compression,
+                "counts": {f"{of} {action}": self.count(of, action) for of, action in counts},
+                "epochs": self.epochs,
+                "files": [file.to_json() for file in self.files],
+            }
         )
-        return encode(asdict(said))
-
-
-@dataclass(frozen=True)
-class _ManifestFile:
-    """``manifest.json``, as stored."""
-
-    format: Literal["ztfmatch-kowalski-export"]
-    version: Literal[1]
-    store: str
-    since: int | None
-    snapshot: int
-    scope: dict[str, Any]
-    whole: bool
-    time: str
-    ztfmatch: str
-    compression: str
-    counts: dict[str, int]
-    epochs: int
-    files: tuple[LinesFile, ...]
 
 
 def read_manifest(export: Storage) -> Manifest | None:
@@ -120,20 +104,29 @@ def read_manifest(export: Storage) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        said = decode(content, _ManifestFile)
-        span = Span(said.store, said.since, said.snapshot, said.scope, said.whole)
-        return Manifest(span, said.time, said.ztfmatch, said.compression, tuple(map(_checked, said.files)))
+        raw = _of_format(content, _FORMAT)
+        manifest = msgspec.convert({**raw, "span": raw}, Manifest)
+        for file in manifest.files:
+            _check(file)
     except ValueError as error:
         raise BadInputError(f"{export.root}/{MANIFEST} is damaged: {error}; export it again") from None
+    return manifest
 
 
-def _checked(file: LinesFile) -> LinesFile:
+def _of_format(content: bytes, name: str) -> dict[str, Any]:
+    """A record of this version of a format."""
+    raw: dict[str, Any] = decode(content, dict)
+    if (raw.get("format"), raw.get("version")) != (name, _VERSION):
+        raise ValueError(f"format {raw.get('format')!r}, version {raw.get('version')}; expected {name!r}, {_VERSION}")
+    return raw
+
+
+def _check(file: LinesFile) -> None:
     """A file of the export itself, for a collection that loads know: exports may come from elsewhere."""
     if file.collection not in COLLECTIONS or file.action not in ACTIONS:
         raise ValueError(f"{file.path!r} is to {file.action} {file.collection}")
     if "/" in file.path or not file.path.endswith(tuple(f".jsonl{suffix}" for suffix in SUFFIXES.values())):
         raise ValueError(f"{file.path!r} is no file of an export")
-    return file
 
 
 @dataclass(frozen=True)
@@ -148,21 +141,9 @@ class Cursor:
 
     def write(self, path: Path) -> None:
         """Replace the file, whole and on disk, or leave it as it is."""
-        record = asdict(_CursorFile(_CURSOR_FORMAT, _VERSION, **asdict(self)))
+        record = {"format": _CURSOR_FORMAT, "version": _VERSION, **asdict(self)}
         localfiles.replace(path, memoryview(encode(record)), durable=True)
         localfiles.remove_leftovers([path])
-
-
-@dataclass(frozen=True)
-class _CursorFile:
-    """A cursor, as stored."""
-
-    format: Literal["ztfmatch-kowalski-cursor"]
-    version: Literal[1]
-    store: str
-    snapshot: int
-    commit: str
-    scope: dict[str, Any]
 
 
 def read_cursor(path: Path) -> Cursor | None:
@@ -178,8 +159,7 @@ def read_cursor(path: Path) -> Cursor | None:
     except FileNotFoundError:
         return None
     try:
-        said = decode(content, _CursorFile)
-        return Cursor(said.store, said.snapshot, said.commit, said.scope)
+        return msgspec.convert(_of_format(content, _CURSOR_FORMAT), Cursor)
     except ValueError as error:
         raise ConfigError(f"{path} is no cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
 

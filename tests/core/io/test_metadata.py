@@ -345,7 +345,7 @@ def test_quality_rules_changed_numbers_only_where_named(tmp_path: Path) -> None:
         ('[zr]\nupper = "high"\n', r"upper in \[zr\] is 'high'; expected a number"),
         ("[zr]\nupper = true\n", r"upper in \[zr\] is True; expected a number"),
         ("[zr]\nthresholds = [1]\n", "thresholds"),
-        ("[zr]\nupper = nan\n", "upper is nan; expected a number"),
+        ("[zr]\nupper = nan\n", r"upper in \[zr\] is nan; expected a number"),
         ("", "changes nothing"),
         ("[zr]\n", "changes nothing"),
     ],

@@ -78,6 +78,11 @@ def test_read_config_gives_back_every_setting(tmp_path: Path) -> None:
     assert storefile.read_config(Storage.at(tmp_path)) == config
 
 
+def test_read_config_of_whole_numbers_that_were_given_as_real_ones(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({**WHOLE, "radius_arcsec": 2, "seeds_per_tile": 5e5}))
+    assert storefile.read_config(Storage.at(tmp_path)) == StoreConfig(2.0, 500_000, 11)
+
+
 def test_read_config_nothing_there_raises_not_found(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="nowhere: no such store; make one with 'ztfmatch init'") as caught:
         storefile.read_config(Storage.at(tmp_path / "nowhere"))

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -315,17 +315,11 @@ def read_corrections(place: Path, names: Sequence[str] = FILES) -> CorrectionFil
 
 
 @dataclass(frozen=True)
-class _Head:
-    """What a record of every version has."""
-
-    format: str
-    version: int
-
-
-@dataclass(frozen=True)
-class _About(_Head):
+class _About:
     """What is read of a record; where the set is from is for people, and for updates."""
 
+    format: Literal["ztfmatch-corrections"]
+    version: int
     corrections: str
     cells_x: int
     cells_y: int
@@ -336,20 +330,16 @@ class _About(_Head):
 def _read_about(place: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = decode((place / ABOUT).read_bytes(), dict)
-        head = msgspec.convert(about, _Head)
-        if head.format == FORMAT and head.version <= FORMAT_VERSION:
-            msgspec.convert(about, _About)
+        version = msgspec.convert(about, _About).version
     except FileNotFoundError:
         raise CorrectionsError(
             f"{place}: no corrections: it has no {ABOUT}; make them with 'ztfmatch calibrate'"
         ) from None
     except (ValueError, OSError) as error:
-        raise CorrectionsError(f"{place / ABOUT} is damaged: {error}") from None
-    if head.format != FORMAT:
-        raise CorrectionsError(f"{place}: {ABOUT} is not that of corrections")
-    if head.version > FORMAT_VERSION:
+        raise CorrectionsError(f"{place / ABOUT} is damaged, or not that of corrections: {error}") from None
+    if version > FORMAT_VERSION:
         raise CorrectionsError(
-            f"{place}: corrections of format {head.version}; this ztfmatch reads up to {FORMAT_VERSION}: upgrade it"
+            f"{place}: corrections of format {version}; this ztfmatch reads up to {FORMAT_VERSION}: upgrade it"
         )
     return about
 

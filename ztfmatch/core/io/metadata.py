@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from msgspec import Meta
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.kernels.calibration import QualityRule
@@ -301,19 +302,18 @@ def _read_thresholds(path: Path | None) -> np.ndarray[Any, np.dtype[np.float64]]
     return limits
 
 
+_Number = Annotated[float, Meta(ge=-sys.float_info.max, description="a number")]
+"""Infinity turns a limit off; NaN would do so without saying it."""
+
+
 @dataclass(frozen=True)
 class _Changes:
     """What a file changes of the rule of a filter."""
 
-    upper: float | None = None
-    slope: float | None = None
-    max_magzprms: float | None = None
-    min_nmatches: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and math.isnan(value):
-                raise ValueError(f"{name} is nan; expected a number")
+    upper: _Number | None = None
+    slope: _Number | None = None
+    max_magzprms: _Number | None = None
+    min_nmatches: _Number | None = None
 
 
 @dataclass(frozen=True)

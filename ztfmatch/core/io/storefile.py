@@ -42,7 +42,8 @@ class _StoreFile(_Head):
     survey: str
     id: str
     radius_arcsec: float
-    seeds_per_tile: int
+    seeds_per_tile: int | float
+    """A real number where a store was made with one."""
     max_order: int
 
 
@@ -100,7 +101,7 @@ def read_config(storage: Storage) -> StoreConfig:
         said = msgspec.json.decode(text, type=_StoreFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _no_store(storage, f"{paths.STORE_FILE} is not one's") from None
-    return StoreConfig(said.radius_arcsec, said.seeds_per_tile, said.max_order)
+    return StoreConfig(said.radius_arcsec, int(said.seeds_per_tile), said.max_order)
 
 
 def _read(storage: Storage) -> bytes:
