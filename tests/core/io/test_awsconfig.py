@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pickle
 import re
 import sys
@@ -233,6 +234,22 @@ def test_profile_by_boto3_without_a_login_says_what_to_run(
     )
     message = "AWS profile 'helped' gives no credentials: Error loading SSO Token: Token for corp does not exist"
     assert message in _fails(aws_helper, s3_bucket)
+
+
+def test_profile_by_boto3_with_a_role_assumes_it(
+    aws_helper: CredentialHelper, s3_bucket: str, s3_environment: pytest.MonkeyPatch
+) -> None:
+    (aws_helper.place / "config").write_text(
+        "[profile helped]\nrole_arn = arn:aws:iam::123456789012:role/ztf\nsource_profile = base\n"
+        f"[profile base]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    )
+    s3_environment.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL_S3"])  # of the service that gives roles
+    store = Storage.at(f"{s3_bucket}/place")
+    store.put("a.json", b"{}")
+    assert store.read("a.json") == b"{}"
+    given = ProfileCredentials("helped")()
+    assert given["access_key_id"] != KEY
+    assert given["token"]
 
 
 def test_profile_that_needs_boto3_without_it_says_how_to_install_it(

@@ -24,6 +24,9 @@ _ELSEWHERE: Final = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SK
 _BY_BOTO3: Final = ("role_arn", "sso_session", "sso_start_url", "login_session", "credential_process")
 """Ways of a profile to get credentials."""
 
+_REGION: Final = "us-east-1"
+"""The client's own, where none is named."""
+
 _KEPT: Final = timedelta(minutes=10)
 """How long credentials may be used without asking botocore again. The client asks when 5 minutes are left, and botocore
 renews those that expire within 10, so that none is used in its last 5 minutes."""
@@ -151,6 +154,8 @@ class ProfileCredentials:
     ----------
     profile : str
         Name of it.
+    region : str, optional
+        Where a service is asked that gives them; boto3 does not read AWS_REGION.
 
     Raises
     ------
@@ -158,13 +163,14 @@ class ProfileCredentials:
         If it gives none, also when they are renewed. No value of a secret is in the message.
     """
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, region: str | None = None) -> None:
         from boto3 import Session
         from obstore.auth.boto3 import Boto3CredentialProvider
 
         self._profile = profile
         with _failures(profile):
-            self._provider = Boto3CredentialProvider(Session(profile_name=profile), ttl=_KEPT)
+            session = Session(profile_name=profile, region_name=region or _REGION)
+            self._provider = Boto3CredentialProvider(session, ttl=_KEPT)
 
     def __call__(self) -> Any:
         """Credentials that are good for some minutes."""

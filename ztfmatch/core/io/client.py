@@ -59,7 +59,7 @@ def open_backend(url: ObjectUrl) -> Any:
         settings = s3_settings(os.environ)
         options["allow_http"] = settings.allow_http
         if settings.boto3_profile:
-            common["credential_provider"] = ProfileCredentials(settings.boto3_profile)
+            common["credential_provider"] = ProfileCredentials(settings.boto3_profile, settings.region)
         return S3Store(url.bucket, **common, client_options=options, **dict[str, Any](settings.options()))
     except (BaseError, ValueError, OSError) as error:
         if isinstance(error, ConfigError):
