@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from credentialhelper import CredentialHelper
 from faultproxy import FaultProxy
 from hypothesis import settings
 from s3server import credentials, make_bucket, s3_server
@@ -61,6 +62,18 @@ def s3_bucket(s3_address: tuple[str, int], s3_environment: pytest.MonkeyPatch) -
     name = f"bucket-{next(_BUCKETS)}"
     make_bucket("http://{}:{}".format(*s3_address), name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def aws_helper(s3_environment: pytest.MonkeyPatch, tmp_path: Path) -> CredentialHelper:
+    """The program of a profile that gets its credentials so; the environment names the profile and has no keys."""
+    pytest.importorskip("boto3", reason="boto3 is not installed: pip install 'ztfmatch[aws]'")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        s3_environment.delenv(name)
+    helper = CredentialHelper(tmp_path / "helper")
+    s3_environment.setenv("AWS_CONFIG_FILE", str(helper.write_profile("helped")))
+    s3_environment.setenv("AWS_PROFILE", "helped")
+    return helper
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ztfmatch.core.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, Resources, StoreConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.staged import staged_beside
 from ztfmatch.core.io.storage import Storage, is_url
@@ -468,7 +468,7 @@ def open_store(path: Place) -> Store:
         If the service does not answer.
     """
     store = Store(Storage.at(path))
-    log.read_config(store.storage)
+    storefile.read_config(store.storage)
     return store
 
 

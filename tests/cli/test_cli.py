@@ -26,7 +26,7 @@ import ztfmatch
 from ztfmatch import plot
 from ztfmatch.cli import main
 from ztfmatch.cli.common import Size, counted, size_text
-from ztfmatch.core.io.log import FORMAT_VERSION
+from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.operations.append import AppendReport
 from ztfmatch.core.operations.init import InitReport
 from ztfmatch.core.operations.statistics import StatisticsReport
@@ -446,7 +446,7 @@ class TestFailures:
         [
             (("--workers", 2, "--scheduler", "tcp://x:1"), "give it without --workers"),
             (("--cluster", "local", "--scheduler", "tcp://x:1"), "give one of them"),
-            (("--memory", "1MB"), "below the least that works"),
+            (("--memory", "1MB"), "expected at least 512 MiB"),
             (("--cluster", "nowhere.toml"), "no cluster profile 'nowhere.toml'"),
         ],
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from commandline import Scene, call, done, report
+from credentialhelper import CredentialHelper
 from faultproxy import Fault, FaultProxy, Plan, always, every, first
 from helpers import assert_same, sky_content
 from s3server import KEY, SECRET, TOKEN
@@ -125,6 +126,23 @@ def test_store_in_s3_with_workers_is_the_same(
     store = f"{s3_bucket}/store"
     done("init", store, "--references", f"{remote_sky}/references")
     done("append", store, remote_sky, "--exposures", scene.sky / "exposures.csv", "--workers", 2)
+    assert_same(sky_content(Storage.at(scene.store)), sky_content(Storage.at(store)))
+
+
+def test_store_in_s3_with_workers_and_a_profile_by_boto3_is_the_same(
+    scene: Scene, s3_bucket: str, remote_sky: str, aws_helper: CredentialHelper
+) -> None:
+    """Each process gets its credentials by the profile, and renews them."""
+    store, table = f"{s3_bucket}/store", scene.sky / "exposures.csv"
+    done("init", store, "--references", f"{remote_sky}/references")
+    aws_helper.answer([-1])  # what every process gets first has expired, and so has what it gets then
+    refused = call("append", store, remote_sky, "--exposures", table, "--workers", 2)
+    assert refused.exit_code != 0
+    assert not any(secret.decode() in refused.output for secret in SECRETS)
+    aws_helper.answer([9])
+    said = done("append", store, remote_sky, "--exposures", table, "--workers", 2)
+    assert not any(secret.decode() in str(said) for secret in SECRETS)
+    assert aws_helper.runs >= 3  # of this process and two workers
     assert_same(sky_content(Storage.at(scene.store)), sky_content(Storage.at(store)))
 
 

@@ -363,7 +363,7 @@ def test_load_of_a_damaged_file_is_refused_and_nothing_of_it_is_in(
     ("name", "value", "message"),
     [("path", "../other/sources.jsonl.zst", "no file of an export"), ("path", "/etc/passwd", "no file of an export"),
      ("path", "sources.parquet", "no file of an export"), ("collection", "alerts", "is to upsert alerts"),
-     ("action", "drop", "is to drop sources")],
+     ("documents", "many", "Expected `int`, got `str` - at .*documents."), ("action", "drop", "is to drop sources")],
 )  # fmt: skip
 def test_load_of_a_manifest_that_leaves_its_export_is_refused(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str, tmp_path: Path,
@@ -373,7 +373,7 @@ def test_load_of_a_manifest_that_leaves_its_export_is_refused(
     full = min(history[1].iterdir())
     shutil.copytree(full, tmp_path / full.name)
     manifest = tmp_path / full.name / "manifest.json"
-    record = decode(manifest.read_bytes())
+    record = decode(manifest.read_bytes(), dict)
     record["files"][-1][name] = value
     manifest.write_bytes(encode(record))
     with pytest.raises(BadInputError, match=rf"manifest.json is damaged: .*{message}; export it again"):
@@ -395,7 +395,7 @@ def test_load_of_a_line_that_is_no_document_is_refused_in_one_line(
     full = min(history[1].iterdir())
     shutil.copytree(full, tmp_path / full.name)
     manifest = tmp_path / full.name / "manifest.json"
-    record = decode(manifest.read_bytes())
+    record = decode(manifest.read_bytes(), dict)
     content = pa.Codec("zstd").compress(line + b"\n", asbytes=True)
     (tmp_path / full.name / record["files"][0]["path"]).write_bytes(content)
     record["files"][0]["sha256"] = hashlib.sha256(content).hexdigest()
@@ -412,7 +412,7 @@ def test_load_of_a_line_without_end_is_refused_before_it_is_whole(
     full = min(history[1].iterdir())
     shutil.copytree(full, tmp_path / full.name)
     manifest = tmp_path / full.name / "manifest.json"
-    record = decode(manifest.read_bytes())
+    record = decode(manifest.read_bytes(), dict)
     bomb = pa.Codec("zstd").compress(bytes(1 << 28), asbytes=True)
     (tmp_path / full.name / record["files"][0]["path"]).write_bytes(bomb)
     record["files"][0]["sha256"] = hashlib.sha256(bomb).hexdigest()

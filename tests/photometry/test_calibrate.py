@@ -438,9 +438,10 @@ def test_calibrate_output_that_exists_is_refused(survey: Survey) -> None:
     ("settings", "complaint"),
     [
         ({"bright": 20.0}, "magnitudes 20.0 to 19.25"), ({"magnitude_step": 0.4}, "does not divide the range"),
-        ({"cells_y": 1}, "cells_y 1 is outside 2..64"), ({"min_epochs": 2}, "min_epochs 2 must be at least 3"),
-        ({"max_error": 0.0}, "max_error 0.0 must be above 0"), ({"match_arcsec": 9.0}, "expected 0.1 <= match <= isol"),
-        ({"magnitude_step": 0.0}, "magnitude_step 0.0 is outside"),
+        ({"cells_y": 1}, "cells_y is 1; expected 2 to 64"), ({"min_epochs": 2}, "min_epochs is 2; expected at least 3"),
+        ({"max_error": 0.0}, "max_error is 0.0; expected above 0"),
+        ({"match_arcsec": 9.0}, "expected 0.1 <= match <= isol"),
+        ({"magnitude_step": 0.0}, "magnitude_step is 0.0; expected above 0"),
         ({"programs": (1, 7)}, r"programs \(1, 7\): expected some of 1 \(public\), 2"),
         ({"programs": ()}, "or none for all"),
     ],

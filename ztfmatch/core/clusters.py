@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.settings import checked, read_toml
 
 PROFILES: Final = ("local", "slurm")
+
+_DURATION: Final = r"^(\d+)([smhd])\Z"
+_DURATION_WORDS: Final = "a whole number with s, m, h or d, such as 55m"
+_WALLTIME: Final = r"^(?:(\d+)-)?(\d+):(\d\d):(\d\d)\Z"
+_WALLTIME_WORDS: Final = "hours:minutes:seconds, such as 01:00:00 or 1-12:00:00"
+
+_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
+_Headroom = Annotated[float, Meta(ge=1.0, description="at least 1.0")]
+_Duration = Annotated[str, Meta(pattern=_DURATION, description=_DURATION_WORDS)]
+_Walltime = Annotated[str, Meta(pattern=_WALLTIME, description=_WALLTIME_WORDS)]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -37,20 +49,10 @@ class LocalProfile:
         Address of the dashboard; empty for one at a free port.
     """
 
-    workers: int
+    workers: Annotated[int, Meta(ge=0, description="0 (one a core) or more")]
     memory_limit: bool
-    memory_headroom: float
+    memory_headroom: _Headroom
     dashboard: str
-
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
-        _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
 
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
         """Keyword arguments of ``distributed.LocalCluster``."""
@@ -89,16 +91,16 @@ class SlurmProfile:
         Longest time without any worker, in the queue too.
     """
 
-    workers: int
-    workers_per_job: int
+    workers: _AtLeastOne
+    workers_per_job: _AtLeastOne
     partition: str
     account: str
-    walltime: str
+    walltime: _Walltime
     job_name: str
-    memory_headroom: float
+    memory_headroom: _Headroom
     memory_limit: bool
-    lifetime: str
-    lifetime_stagger: str
+    lifetime: _Duration
+    lifetime_stagger: _Duration
     job_extra_directives: list[str]
     job_directives_skip: list[str]
     job_script_prologue: list[str]
@@ -107,19 +109,12 @@ class SlurmProfile:
     interface: str
     python: str
     dashboard: str
-    wait: str
+    wait: _Duration
 
-    def validate(self) -> None:
-        """Check every setting, and that workers leave before their job ends.
-
-        Raises
-        ------
-        ConfigError
-        """
-        _require(self.workers >= 1, "workers", self.workers, "at least 1")
-        _require(self.workers_per_job >= 1, "workers_per_job", self.workers_per_job, "at least 1")
-        _require(self.memory_headroom >= 1.0, "memory_headroom", self.memory_headroom, "at least 1.0")
-        _require(duration_seconds(self.wait) > 0, "wait", self.wait, "more than nothing")
+    def __post_init__(self) -> None:
+        """Check that a job is waited for, and that workers leave before it ends."""
+        if not duration_seconds(self.wait):
+            raise ConfigError(f"wait is {self.wait!r}; expected more than nothing")
         walltime = walltime_seconds(self.walltime)
         leaving = duration_seconds(self.lifetime) + duration_seconds(self.lifetime_stagger)
         if leaving >= walltime:
@@ -170,56 +165,16 @@ def read_profile(name: str) -> LocalProfile | SlurmProfile:
     ConfigError
         If there is none, or a setting is unknown, of another type, or out of range.
     """
-    if name in PROFILES:
-        given: dict[str, Any] = {"kind": name}
-    else:
-        given = _read_file(name)
-    kind = given.get("kind")
+    if name not in PROFILES and not Path(name).is_file():
+        raise ConfigError(f"no cluster profile {name!r}: expected {', '.join(PROFILES)}, or the path of a TOML file")
+    given = {"kind": name} if name in PROFILES else read_toml(Path(name), "cluster profile")
+    kind = given.pop("kind", None)
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"cluster profile {name}: kind is {kind!r}; expected one of {', '.join(PROFILES)}")
-    settings = _packaged(kind)
-    for key, value in given.items():
-        settings[key] = _checked(name, key, value, settings)
-    settings.pop("kind")
-    profile = _KINDS[kind](**settings)
-    try:
-        profile.validate()
-    except ConfigError as error:
-        raise ConfigError(f"cluster profile {name}: {error}") from None
-    return profile
-
-
-def _packaged(kind: str) -> dict[str, Any]:
-    text = resources.files("ztfmatch").joinpath("data", "clusters", f"{kind}.toml").read_text(encoding="utf-8")
-    settings = tomllib.loads(text)
-    declared = {field.name for field in fields(_KINDS[kind])} | {"kind"}
-    if settings.keys() != declared:
-        raise ConfigError(f"profile {kind} of this package is damaged: it should set {', '.join(sorted(declared))}")
-    return settings
-
-
-def _read_file(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if not path.is_file():
-        raise ConfigError(f"no cluster profile {name!r}: expected {', '.join(PROFILES)}, or the path of a TOML file")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cluster profile {name}: not TOML: {error}") from None
-
-
-def _checked(name: str, key: str, value: Any, defaults: dict[str, Any]) -> Any:
-    """The value, if the default of that key is of the same type; a whole number does for a real one."""
-    if key not in defaults:
-        raise ConfigError(f"cluster profile {name}: no setting {key!r}; there are: {', '.join(defaults)}")
-    default = defaults[key]
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    texts = not isinstance(value, list) or all(isinstance(item, str) for item in value)
-    if type(value) is not type(default) or not texts:
-        expected = "list of strings" if isinstance(default, list) else type(default).__name__
-        raise ConfigError(f"cluster profile {name}: {key} is {value!r}; expected a {expected} such as {default!r}")
-    return value
+    with resources.as_file(resources.files("ztfmatch").joinpath("data", "clusters", f"{kind}.toml")) as path:
+        defaults = read_toml(path, "cluster profile")
+    defaults.pop("kind")
+    return checked(defaults | given, _KINDS[kind], place=f"cluster profile {name}: ")
 
 
 def duration_seconds(text: str) -> int:
@@ -229,9 +184,9 @@ def duration_seconds(text: str) -> int:
     ------
     ConfigError
     """
-    match = re.fullmatch(r"(\d+)([smhd])", text)
+    match = re.match(_DURATION, text)
     if match is None:
-        raise ConfigError(f"duration {text!r}: expected a whole number with s, m, h or d, such as 55m")
+        raise ConfigError(f"duration {text!r}: expected {_DURATION_WORDS}")
     return int(match[1]) * _SECONDS[match[2]]
 
 
@@ -242,9 +197,9 @@ def walltime_seconds(text: str) -> int:
     ------
     ConfigError
     """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+    match = re.match(_WALLTIME, text)
     if match is None:
-        raise ConfigError(f"walltime {text!r}: expected hours:minutes:seconds, such as 01:00:00 or 1-12:00:00")
+        raise ConfigError(f"walltime {text!r}: expected {_WALLTIME_WORDS}")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
@@ -254,8 +209,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value}; expected {expected}")

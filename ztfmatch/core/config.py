@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.settings import check
 from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
@@ -40,6 +43,11 @@ WORKER_WAIT_S: Final = 600.0
 """Longest time without any worker before a command gives up, by default."""
 
 
+_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
+_Positive = Annotated[float, Meta(gt=0.0, description="above 0")]
+_Cells = Annotated[int, Meta(ge=2, le=64, description="2 to 64")]
+
+
 @dataclass(frozen=True)
 class StoreConfig:
     """How a store is made; fixed for its life but for the tiling, which may be refined.
@@ -55,8 +63,8 @@ class StoreConfig:
     """
 
     radius_arcsec: float = MATCH_RADIUS_ARCSEC
-    seeds_per_tile: int = 500_000
-    max_order: int = MAX_TILE_ORDER
+    seeds_per_tile: _AtLeastOne = 500_000
+    max_order: Annotated[int, Meta(ge=0, le=MAX_TILE_ORDER, description=f"0 to {MAX_TILE_ORDER}")] = MAX_TILE_ORDER
 
     def validate(self) -> None:
         """Check every setting.
@@ -65,15 +73,12 @@ class StoreConfig:
         ------
         ConfigError
         """
+        check(self)
         if not MIN_RADIUS_ARCSEC <= self.radius_arcsec <= MAX_RADIUS_ARCSEC:
             raise ConfigError(
                 f"match radius {self.radius_arcsec} arcsec is outside {MIN_RADIUS_ARCSEC}..{MAX_RADIUS_ARCSEC}"
                 f"{_in_arcsec(self.radius_arcsec)}"
             )
-        if self.seeds_per_tile < 1:
-            raise ConfigError(f"seeds per tile {self.seeds_per_tile} must be at least 1")
-        if not 0 <= self.max_order <= MAX_TILE_ORDER:
-            raise ConfigError(f"maximum tile order {self.max_order} is outside 0..{MAX_TILE_ORDER}")
 
 
 def _in_arcsec(radius: float) -> str:
@@ -104,12 +109,12 @@ class Resources:
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     """
 
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
     scheduler: str | None = None
     cluster: str | None = None
-    memory_bytes: int = 2 * GIBIBYTE
-    retries: int = 2
-    wait_s: float | None = None
+    memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
+    retries: Annotated[int, Meta(ge=0, description="0 or more")] = 2
+    wait_s: _Positive | None = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.
@@ -118,18 +123,11 @@ class Resources:
         ------
         ConfigError
         """
-        if self.workers < 0:
-            raise ConfigError(f"workers {self.workers} must be 0 (plain loop) or more")
-        if self.memory_bytes < GIBIBYTE // 2:
-            raise ConfigError(f"memory {self.memory_bytes} bytes is below the least that works, 512 MiB")
+        check(self)
         if self.scheduler and self.cluster:
             raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
         if self.scheduler and self.workers:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
-        if self.retries < 0:
-            raise ConfigError(f"retries {self.retries} must be 0 or more")
-        if self.wait_s is not None and not self.wait_s > 0.0:
-            raise ConfigError(f"wait {self.wait_s} s must be above 0")
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,8 @@ class CompactConfig:
         Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
     """
 
-    min_files: int = 8
-    max_rows_per_tile: int = 100_000_000
+    min_files: Annotated[int, Meta(ge=2, description="at least 2: one file is compact")] = 8
+    max_rows_per_tile: _AtLeastOne = 100_000_000
 
     def validate(self) -> None:
         """Check every setting.
@@ -217,10 +215,7 @@ class CompactConfig:
         ------
         ConfigError
         """
-        if self.min_files < 2:
-            raise ConfigError(f"min_files {self.min_files} must be at least 2: one file is compact")
-        if self.max_rows_per_tile < 1:
-            raise ConfigError(f"max_rows_per_tile {self.max_rows_per_tile} must be at least 1")
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -259,17 +254,17 @@ class CalibrateConfig:
 
     bright: float = 12.5
     faint: float = 19.25
-    magnitude_step: float = 0.25
-    cells_x: int = 30
-    cells_y: int = 30
-    min_epochs: int = 5
-    min_stars: int = 20
-    min_cell_stars: int = 5
-    max_error: float = 0.01
-    min_snr: float = 5.0
+    magnitude_step: Annotated[float, Meta(gt=0.0, le=1.0, description="above 0, at most 1")] = 0.25
+    cells_x: _Cells = 30
+    cells_y: _Cells = 30
+    min_epochs: Annotated[int, Meta(ge=3, description="at least 3")] = 5
+    min_stars: _AtLeastOne = 20
+    min_cell_stars: _AtLeastOne = 5
+    max_error: _Positive = 0.01
+    min_snr: _Positive = 5.0
     match_arcsec: float = 1.0
     isolation_arcsec: float = 3.0
-    max_ps1_error: float = 0.05
+    max_ps1_error: _Positive = 0.05
     programs: tuple[int, ...] | None = None
 
     @property
@@ -284,13 +279,13 @@ class CalibrateConfig:
         ------
         ConfigError
         """
-        self._check_bins()
-        for name, least in (("min_epochs", 3), ("min_stars", 1), ("min_cell_stars", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} {getattr(self, name)} must be at least {least}")
-        for name in ("max_error", "min_snr", "max_ps1_error"):
-            if not getattr(self, name) > 0.0:
-                raise ConfigError(f"{name} {getattr(self, name)} must be above 0")
+        check(self)
+        if not 5.0 <= self.bright < self.faint <= 25.0:
+            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
+        if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:
+            raise ConfigError(
+                f"magnitude_step {self.magnitude_step} does not divide the range {self.bright} to {self.faint}"
+            )
         if not MIN_RADIUS_ARCSEC <= self.match_arcsec <= self.isolation_arcsec <= 60.0:
             raise ConfigError(
                 f"match_arcsec {self.match_arcsec} and isolation_arcsec {self.isolation_arcsec}: "
@@ -299,16 +294,3 @@ class CalibrateConfig:
         if self.programs is not None and not (self.programs and set(self.programs) <= PROGRAM_NAMES.keys()):
             known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
             raise ConfigError(f"programs {self.programs}: expected some of {known}, or none for all")
-
-    def _check_bins(self) -> None:
-        if not 5.0 <= self.bright < self.faint <= 25.0:
-            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
-        if not 0.0 < self.magnitude_step <= 1.0:
-            raise ConfigError(f"magnitude_step {self.magnitude_step} is outside (0, 1]")
-        if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:
-            raise ConfigError(
-                f"magnitude_step {self.magnitude_step} does not divide the range {self.bright} to {self.faint}"
-            )
-        for name in ("cells_x", "cells_y"):
-            if not 2 <= getattr(self, name) <= 64:
-                raise ConfigError(f"{name} {getattr(self, name)} is outside 2..64")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, StoreNotFoundError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.sources import Found, find
@@ -213,7 +213,7 @@ def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> Import
     inputs += [[row["source"] for row in work.refused], config.rows_per_task]
     operation_id = OperationId("import", None if is_new else snapshot.number, inputs).value
     if is_new:
-        log.create_store(storage, snapshot.config)
+        storefile.create_store(storage, snapshot.config)
         tiling = tiling_of([file.reference for file in work.files], snapshot.config)
     else:
         tiling = snapshot.tiling

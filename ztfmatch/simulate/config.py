@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from ztfmatch.core.camera import field_centre
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.survey import FILTER_CODES, N_RCID
+from ztfmatch.core.settings import check
+from ztfmatch.core.survey import N_RCID
 
 SLOT_S: Final = 45.0
 """From one exposure's start to the next: 30 s open, then readout and slew."""
@@ -22,23 +25,12 @@ SLOTS_PER_NIGHT: Final = int((NIGHT[1] - NIGHT[0]) * 86_400 / SLOT_S)
 MAX_STARS_PER_QUADRANT: Final = 300_000
 """Above this a catalog cannot keep its sources apart."""
 
-_FRACTIONS: Final = (
-    "epoch_depth",
-    "variable_fraction",
-    "lost_fraction",
-    "spurious_fraction",
-    "bad_fraction",
-    "nonpositive_fraction",
-    "hosted_fraction",
-)
-_NON_NEGATIVE: Final = (
-    "seed",
-    "depth_scatter",
-    "transients_per_quadrant",
-    "dither_arcsec",
-    "rotation_deg",
-    "systematics",
-)
+_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
+_Fraction = Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")]
+_NonNegative = Annotated[float, Meta(ge=0.0, le=sys.float_info.max, description="a number not below 0")]
+_Rcid = Annotated[int, Meta(ge=0, lt=N_RCID, description=f"0 to {N_RCID - 1}")]
+_Filter = Annotated[int, Meta(ge=1, le=3, description="1 (g), 2 (r) or 3 (i)")]
+_SOME: Final = Meta(min_length=1, description="at least one")
 
 
 @dataclass(frozen=True)
@@ -100,28 +92,28 @@ class SimulationConfig:
         channel and filter.
     """
 
-    seed: int = 1
-    fields: tuple[int, ...] = (679, 680)
-    rcids: tuple[int, ...] = (16, 29)
-    filters: tuple[int, ...] = (1, 2)
-    n_exposures: int = 30
-    stars_per_quadrant: int = 5_000
+    seed: Annotated[int, Meta(ge=0, description="a number not below 0")] = 1
+    fields: Annotated[tuple[int, ...], _SOME] = (679, 680)
+    rcids: Annotated[tuple[_Rcid, ...], _SOME] = (16, 29)
+    filters: Annotated[tuple[_Filter, ...], _SOME] = (1, 2)
+    n_exposures: _AtLeastOne = 30
+    stars_per_quadrant: _AtLeastOne = 5_000
     dense_field: int | None = None
-    dense_factor: float = 5.0
-    epoch_depth: float = 0.4
-    depth_scatter: float = 0.12
-    start_mjd: float = 58_300.0
-    n_nights: int = 120
-    variable_fraction: float = 0.02
-    transients_per_quadrant: float = 6.0
-    hosted_fraction: float = 0.0
-    lost_fraction: float = 0.02
-    spurious_fraction: float = 0.01
-    bad_fraction: float = 0.1
-    nonpositive_fraction: float = 1e-4
-    dither_arcsec: float = 40.0
-    rotation_deg: float = 0.01
-    systematics: float = 1.0
+    dense_factor: Annotated[float, Meta(gt=0.0, description="above 0")] = 5.0
+    epoch_depth: _Fraction = 0.4
+    depth_scatter: _NonNegative = 0.12
+    start_mjd: Annotated[float, Meta(ge=51_544, le=88_000, description="51544 to 88000 (2000 to 2099)")] = 58_300.0
+    n_nights: _AtLeastOne = 120
+    variable_fraction: _Fraction = 0.02
+    transients_per_quadrant: _NonNegative = 6.0
+    hosted_fraction: _Fraction = 0.0
+    lost_fraction: _Fraction = 0.02
+    spurious_fraction: _Fraction = 0.01
+    bad_fraction: _Fraction = 0.1
+    nonpositive_fraction: _Fraction = 1e-4
+    dither_arcsec: Annotated[float, Meta(ge=0.0, le=300.0, description="0 to at most 300")] = 40.0
+    rotation_deg: Annotated[float, Meta(ge=0.0, le=0.1, description="0 to at most 0.1")] = 0.01
+    systematics: _NonNegative = 1.0
     full_headers: bool = False
     truth: bool = True
     reference: Path | None = None
@@ -134,40 +126,19 @@ class SimulationConfig:
         ConfigError
             With the setting, its value and what was expected.
         """
-        self._check_sky()
-        self._check_time()
-        for name in _FRACTIONS:
-            _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "0 to 1")
-        for name in _NON_NEGATIVE:
-            value = getattr(self, name)
-            _require(value >= 0 and math.isfinite(value), name, value, "a number not below 0")
-        _require(self.dither_arcsec <= 300.0, "dither_arcsec", self.dither_arcsec, "at most 300")
-        _require(self.rotation_deg <= 0.1, "rotation_deg", self.rotation_deg, "at most 0.1")
-
-    def _check_sky(self) -> None:
+        check(self)
         for name in ("fields", "rcids", "filters"):
             values = getattr(self, name)
-            _require(len(values) > 0, name, values, "at least one")
             _require(len(set(values)) == len(values), name, values, "each once")
         for field in self.fields if self.dense_field is None else (*self.fields, self.dense_field):
             field_centre(field)
-        _require(all(0 <= r < N_RCID for r in self.rcids), "rcids", self.rcids, f"0 to {N_RCID - 1}")
-        _require(set(self.filters) <= set(FILTER_CODES), "filters", self.filters, "of 1, 2, 3")
         limit = MAX_STARS_PER_QUADRANT
         densest = self.stars_per_quadrant * (1.0 if self.dense_field is None else max(self.dense_factor, 1.0))
-        _require(self.stars_per_quadrant >= 1, "stars_per_quadrant", self.stars_per_quadrant, "at least 1")
-        _require(self.dense_factor > 0.0, "dense_factor", self.dense_factor, "above 0")
         _require(densest <= limit, "stars_per_quadrant", densest, f"at most {limit} where densest")
         if self.reference is not None:
             _require(Path(self.reference).is_file(), "reference", self.reference, "an existing refpsfcat file")
-
-    def _check_time(self) -> None:
-        for name in ("n_exposures", "n_nights"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(51_544 <= self.start_mjd <= 88_000, "start_mjd", self.start_mjd, "51544 to 88000 (2000 to 2099)")
         visits = self.n_exposures * len(self.fields) * len(self.filters)
-        room = self.n_nights * SLOTS_PER_NIGHT
-        if visits > room:
+        if visits > self.n_nights * SLOTS_PER_NIGHT:
             raise ConfigError(
                 f"{visits} exposures do not fit in n_nights={self.n_nights}: a night has room for "
                 f"{SLOTS_PER_NIGHT}; give at least {-(-visits // SLOTS_PER_NIGHT)} nights"

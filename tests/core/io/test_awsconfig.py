@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import pickle
+import re
+import sys
+import traceback
 from pathlib import Path
 
 import pytest
+from credentialhelper import CredentialHelper
+from s3server import KEY, SECRET, TOKEN
 
-from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.awsconfig import S3Settings, s3_settings
+from ztfmatch.core.errors import ConfigError, StorageError
+from ztfmatch.core.io import awsconfig
+from ztfmatch.core.io.awsconfig import ProfileCredentials, S3Settings, s3_settings
+from ztfmatch.core.io.storage import Storage
 
 CONFIG = """
 [default]
@@ -29,6 +39,14 @@ dynamodb =
 [profile role]
 role_arn = arn:aws:iam::1:role/x
 source_profile = default
+[profile sso]
+sso_session = corp
+region = us-east-2
+[profile helper]
+credential_process = helper
+[profile code]
+role_arn = arn:aws:iam::1:role/x
+mfa_serial = arn:aws:iam::1:mfa/me
 """
 CREDENTIALS = """
 [default]
@@ -38,6 +56,12 @@ aws_secret_access_key = default%secret;with#marks
 aws_access_key_id = AKIALAB
 aws_secret_access_key = lab-secret
 aws_session_token = lab-token==
+[role]
+aws_access_key_id = AKIAROLE
+aws_secret_access_key = role-secret
+[helper]
+aws_access_key_id = AKIAHELPER
+aws_secret_access_key = helper-secret
 """
 
 
@@ -100,7 +124,7 @@ def test_files_elsewhere(home: dict[str, str], tmp_path: Path) -> None:
     ("variables", "message"),
     [
         ({"AWS_PROFILE": "none"}, "there is no profile 'none'"),
-        ({"AWS_PROFILE": "role"}, "'role' gets its credentials by role_arn, which is not read here"),
+        ({"AWS_PROFILE": "code"}, "'code' asks for a code (mfa_serial), which workers cannot"),
         ({"AWS_ENDPOINT_URL": "http://host:9000"}, "http://host:9000 is not encrypted: set AWS_ALLOW_HTTP=true"),
         ({"AWS_ENDPOINT_URL": "host:9000"}, "not of the form https://HOST:PORT"),
         ({"AWS_ENDPOINT_URL": "https://me:HIDDEN@host"}, "not of the form https://HOST:PORT"),
@@ -108,9 +132,23 @@ def test_files_elsewhere(home: dict[str, str], tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_used_raise(home: dict[str, str], variables: dict[str, str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")) as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         s3_settings({**home, **variables})
     assert "HIDDEN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("profile", ["role", "sso"])
+def test_profile_whose_credentials_are_no_keys_is_for_boto3(home: dict[str, str], profile: str) -> None:
+    """The keys of a profile with a role are those that assume it, never those to be used."""
+    made = s3_settings({**home, "AWS_PROFILE": profile})
+    assert (made.boto3_profile, made.access_key_id) == (profile, None)
+    environ = {**home, "AWS_PROFILE": profile, "AWS_ACCESS_KEY_ID": "AKIAENV", "AWS_SECRET_ACCESS_KEY": "env-secret"}
+    assert s3_settings(environ).boto3_profile is None
+
+
+def test_keys_of_a_profile_go_before_its_credential_process(home: dict[str, str]) -> None:
+    made = s3_settings({**home, "AWS_PROFILE": "helper"})
+    assert (made.boto3_profile, made.access_key_id) == (None, "AKIAHELPER")
 
 
 def test_http_endpoint_where_allowed(home: dict[str, str]) -> None:
@@ -129,3 +167,97 @@ def test_damaged_file_is_named_and_its_lines_are_not_quoted(home: dict[str, str]
 
 def test_settings_do_not_show_themselves() -> None:
     assert "secret" not in repr(S3Settings(secret_access_key="secret"))
+
+
+def test_profile_by_boto3_reads_and_writes_and_asks_the_program_once(
+    aws_helper: CredentialHelper, s3_bucket: str
+) -> None:
+    store = Storage.at(f"{s3_bucket}/place")
+    for number in range(3):
+        store.put(f"{number}.json", b"{}")
+    assert pickle.loads(pickle.dumps(store)).read("2.json") == b"{}"
+    assert aws_helper.runs == 1
+
+
+def test_profile_by_boto3_credentials_that_have_expired_are_renewed(
+    aws_helper: CredentialHelper, s3_bucket: str
+) -> None:
+    aws_helper.answer([-1, 60])
+    Storage.at(f"{s3_bucket}/place").put("a.json", b"{}")
+    assert aws_helper.runs == 2
+    aws_helper.answer([-1, 60])
+    assert ProfileCredentials("helped")()["access_key_id"] == KEY[:-1] + "2"
+
+
+def test_profile_by_boto3_is_asked_again_before_what_it_gave_expires(
+    aws_helper: CredentialHelper, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore gets new ones ten minutes before, and the client asks it anew within five."""
+    aws_helper.answer([9])
+    given = ProfileCredentials("helped")()
+    left = (given["expires_at"] - datetime.datetime.now(datetime.UTC)).total_seconds()
+    assert 300 < left <= 600  # the client drops what has less than 300 s left
+    monkeypatch.setattr(awsconfig, "_KEPT", datetime.timedelta(0))
+    aws_helper.answer([9])
+    store = Storage.at(f"{s3_bucket}/place")
+    for number in range(3):
+        store.put(f"{number}.json", b"{}")
+    assert aws_helper.runs >= 3
+
+
+def _fails(helper: CredentialHelper, bucket: str) -> str:
+    with pytest.raises((ConfigError, StorageError)) as caught:
+        Storage.at(f"{bucket}/place").read("a.json")
+    assert not any(text in "".join(traceback.format_exception(caught.value)) for text in (SECRET, TOKEN, KEY))
+    return str(caught.value)
+
+
+def test_profile_by_boto3_that_gives_nothing_is_one_line_without_what_the_program_printed(
+    aws_helper: CredentialHelper, s3_bucket: str
+) -> None:
+    aws_helper.answer([f"refused: {SECRET}"])
+    message = "AWS profile 'helped' gives no credentials: its credential_process failed; run it by hand to see why"
+    assert _fails(aws_helper, s3_bucket) == message
+    aws_helper.answer([-1, f"refused: {SECRET}"])  # the first run as the place is opened, the second to renew
+    assert _fails(aws_helper, s3_bucket) == f"cannot read a.json in {s3_bucket}/place: {message}"
+    aws_helper.answer([-1])
+    assert "the refreshed credentials are still expired" in _fails(aws_helper, s3_bucket)
+
+
+def test_profile_by_boto3_without_a_login_says_what_to_run(
+    aws_helper: CredentialHelper, s3_bucket: str, s3_environment: pytest.MonkeyPatch
+) -> None:
+    config = aws_helper.place / "config"
+    config.write_text(
+        "[profile helped]\nsso_session = corp\nsso_account_id = 1\nsso_role_name = r\n[sso-session corp]\n"
+        "sso_region = us-east-1\nsso_start_url = https://sso.example\n"
+    )
+    message = "AWS profile 'helped' gives no credentials: Error loading SSO Token: Token for corp does not exist"
+    assert message in _fails(aws_helper, s3_bucket)
+
+
+def test_profile_by_boto3_with_a_role_assumes_it(
+    aws_helper: CredentialHelper, s3_bucket: str, s3_environment: pytest.MonkeyPatch
+) -> None:
+    (aws_helper.place / "config").write_text(
+        "[profile helped]\nrole_arn = arn:aws:iam::123456789012:role/ztf\nsource_profile = base\n"
+        f"[profile base]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    )
+    s3_environment.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL_S3"])  # of the service that gives roles
+    store = Storage.at(f"{s3_bucket}/place")
+    store.put("a.json", b"{}")
+    assert store.read("a.json") == b"{}"
+    given = ProfileCredentials("helped")()
+    assert given["access_key_id"] != KEY
+    assert given["token"]
+
+
+def test_profile_that_needs_boto3_without_it_says_how_to_install_it(
+    aws_helper: CredentialHelper, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "obstore.auth.boto3", raising=False)
+    assert _fails(aws_helper, s3_bucket) == (
+        "AWS profile 'helped' gets its credentials by credential_process, which needs boto3: "
+        "pip install 'ztfmatch[aws]'"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import (
     CommitConflictError,
     StoreDamagedError,
-    StoreExistsError,
-    StoreFormatError,
-    StoreNotFoundError,
     ZtfmatchError,
 )
-from ztfmatch.core.io import localfiles, log, paths
+from ztfmatch.core.io import localfiles, log, paths, storefile
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage, StorageError
 from ztfmatch.core.kernels.tiling import Tile, Tiling, whole_sky
@@ -43,7 +40,7 @@ def change(storage: Storage, *names: str, operation_id: str = "f" * 32, **more: 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     made = Storage.at(tmp_path / "s")
-    log.create_store(made, StoreConfig())
+    storefile.create_store(made, StoreConfig())
     return made
 
 
@@ -57,39 +54,6 @@ def live(storage: Storage, number: int | None = None) -> set[str]:
     names = [f.path for f in files]
     assert len(set(names)) == len(names)
     return set(names)
-
-
-# Making a store
-
-
-@pytest.mark.parametrize("name", ["thesis.tex", ".git", "commits", "notes#1a"])
-def test_create_store_beside_something_else_is_refused_and_writes_nothing(tmp_path: Path, name: str) -> None:
-    (tmp_path / "home" / name).mkdir(parents=True)
-    with pytest.raises(StoreExistsError, match=r"home is not empty, and no store: choose a new or an empty place"):
-        log.create_store(Storage.at(tmp_path / "home"), StoreConfig())
-    assert [path.name for path in (tmp_path / "home").iterdir()] == [name]
-
-
-def test_create_store_in_a_prefix_that_has_objects_is_refused(s3_bucket: str) -> None:
-    Storage.at(s3_bucket).put("mine/data.csv", b"x")
-    with pytest.raises(StoreExistsError, match=r"/mine is not empty, and no store"):
-        log.create_store(Storage.at(f"{s3_bucket}/mine"), StoreConfig())
-    log.create_store(Storage.at(f"{s3_bucket}/store"), StoreConfig())
-
-
-@pytest.mark.parametrize("left", [(), ("store.json#12", "store.json#000000000012")])
-def test_create_store_in_an_empty_directory_or_after_a_killed_one(tmp_path: Path, left: tuple[str, ...]) -> None:
-    (tmp_path / "s").mkdir()
-    for name in left:
-        (tmp_path / "s" / name).write_bytes(b"half")
-    for _ in range(2):
-        log.create_store(Storage.at(tmp_path / "s"), StoreConfig())
-
-
-def test_create_store_where_its_own_file_was_lost_is_refused(storage: Storage, first: log.Commit) -> None:
-    storage.delete([paths.STORE_FILE])
-    with pytest.raises(StoreExistsError):
-        log.create_store(storage, StoreConfig())
 
 
 # Commits
@@ -149,7 +113,7 @@ def test_commit_of_which_nothing_more_is_heard_says_so(
     s3_bucket: str, s3_faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = Storage.at(f"{s3_bucket}/store")
-    log.create_store(storage, StoreConfig())
+    storefile.create_store(storage, StoreConfig())
     made = change(storage, "data/a", tiling=whole_sky())
     s3_faults.follow(lambda request: Fault.DROP_AFTER if "/commits/" in request.path else Fault.NONE)
     with pytest.raises(StorageError, match="whether snapshot 0 was committed is not known: see 'ztfmatch history'"):
@@ -295,7 +259,7 @@ def test_commit_of_a_file_that_is_not_there_raises_before_it_is_seen(storage: St
 @given(st.lists(st.tuples(st.integers(0, 12), st.lists(st.integers(0, 10**6), max_size=3)), min_size=1, max_size=25))
 def test_commit_any_history_of_manifests_gives_the_right_files(tmp_path_factory, history) -> None:  # type: ignore[no-untyped-def]
     storage = Storage.at(tmp_path_factory.mktemp("log"))
-    log.create_store(storage, StoreConfig())
+    storefile.create_store(storage, StoreConfig())
     parent, expected, states = None, set(), []
     for number, (added, picks) in enumerate(history):
         names = [f"data/{number}-{i}" for i in range(added)]
@@ -326,88 +290,6 @@ def test_commit_adding_nothing_keeps_the_manifests(storage: Storage, first: log.
     assert live(storage) == {"data/a"}
 
 
-# What is not a store
-
-
-def test_create_store_twice_is_fine_with_the_same_settings_only(storage: Storage) -> None:
-    log.create_store(storage, StoreConfig())
-    assert log.read_config(storage) == StoreConfig()
-    with pytest.raises(StoreFormatError, match=r"is a store with other settings.*1\.5.*asked for .*2\.0"):
-        log.create_store(storage, StoreConfig(radius_arcsec=2.0))
-    assert log.read_config(storage) == StoreConfig()
-
-
-def test_read_config_gives_back_every_setting(tmp_path: Path) -> None:
-    config = StoreConfig(radius_arcsec=0.1 + 0.2, seeds_per_tile=7, max_order=3)
-    log.create_store(Storage.at(tmp_path), config)
-    assert log.read_config(Storage.at(tmp_path)) == config
-
-
-def test_read_config_nothing_there_raises_not_found(tmp_path: Path) -> None:
-    with pytest.raises(StoreNotFoundError, match="nowhere: no such store; make one with 'ztfmatch init'") as caught:
-        log.read_config(Storage.at(tmp_path / "nowhere"))
-    assert isinstance(caught.value, FileNotFoundError)
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_read_config_directory_of_other_things_raises_format(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(StoreFormatError, match=r"is not a ztfmatch store: it has no store.json"):
-        log.read_config(Storage.at(tmp_path))
-
-
-def test_read_config_place_is_a_file_raises_format(tmp_path: Path) -> None:
-    (tmp_path / "s").write_text("hello")
-    with pytest.raises(StoreFormatError, match="is not a ztfmatch store"):
-        log.read_config(Storage.at(tmp_path / "s"))
-
-
-SETTINGS = {"radius_arcsec": 1.5, "seeds_per_tile": 10, "max_order": 11}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "null",
-        "[]",
-        "3",
-        '"ztfmatch-store"',
-        "\xff\xfe",
-        "{}",
-        json.dumps({"format": "other", "version": 1, **SETTINGS}),
-        json.dumps({"format": "zarr", "version": 3}),
-        json.dumps({"version": "2"}),
-        json.dumps({"format": "ztfmatch-store", **SETTINGS}),
-        json.dumps({"format": "ztfmatch-store", "version": None, **SETTINGS}),
-        json.dumps({"format": "ztfmatch-store", "version": "one", **SETTINGS}),
-        json.dumps({"format": "ztfmatch-store", "version": log.FORMAT_VERSION, "radius_arcsec": 1.5}),
-    ],
-)
-def test_read_config_of_other_content_raises_format(tmp_path: Path, text: str) -> None:
-    (tmp_path / "store.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(StoreFormatError, match=r"is not a ztfmatch store: store\.json is not one's"):
-        log.read_config(Storage.at(tmp_path))
-
-
-@pytest.mark.parametrize("settings", [SETTINGS, {}, {"radius": "all new"}])
-def test_read_config_newer_version_says_upgrade(tmp_path: Path, settings: dict[str, Any]) -> None:
-    newer = log.FORMAT_VERSION + 1
-    content = {"format": "ztfmatch-store", "version": newer, **settings}
-    (tmp_path / "store.json").write_text(json.dumps(content))
-    with pytest.raises(
-        StoreFormatError, match=rf"has store format {newer}; this ztfmatch .* reads up to {newer - 1}: upgrade"
-    ):
-        log.read_config(Storage.at(tmp_path))
-
-
-def test_read_config_older_version_says_to_make_it_again(tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text(json.dumps({"format": "ztfmatch-store", "version": 1, **SETTINGS}))
-    with pytest.raises(StoreFormatError, match=r"has store format 1, of before the first release; .*: make the store"):
-        log.read_config(Storage.at(tmp_path))
-
-
 # What is damaged
 
 
@@ -428,6 +310,42 @@ def test_read_commit_altered_raises_damaged(storage: Storage, first: log.Commit,
     storage.put(paths.commit(0), content)
     with pytest.raises(StoreDamagedError, match=r"commits/0000000000\.json in .* is damaged"):
         open_snapshot(storage)
+
+
+def altered(content: bytes, **changed: Any) -> bytes:
+    """A record with other values, and the digest that goes with them."""
+    return encode({**decode(content, dict), **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"number": "0"}, r"Expected `int`, got `str` - at `\$.number`"),
+        ({"number": 7}, "it is of 7"),
+        ({"counts": {"rows": "many"}}, r"Expected `int`, got `str` - at `\$.counts"),
+        ({"manifests": [{"id": "x"}]}, r"missing required field `files` - at `\$.manifests\[0\]`"),
+        ({"tiling": None}, r"Expected `str`, got `null` - at `\$.tiling`"),
+        ({"branch": "x"}, "it holds branch, which this ztfmatch does not know"),
+    ],
+)
+def test_read_commit_of_other_values_says_which(
+    storage: Storage, first: log.Commit, changed: dict[str, Any], reason: str
+) -> None:
+    storage.put(paths.commit(0), altered(storage.read(paths.commit(0)), **changed))
+    with pytest.raises(StoreDamagedError, match=rf"commits/0000000000\.json in .* is damaged: .*{reason}"):
+        open_snapshot(storage)
+
+
+def test_records_of_the_log_have_the_bytes_that_they_always_had(storage: Storage) -> None:
+    log.retain_from(storage, 3)
+    assert (
+        storage.read(paths.RETAINED_FILE)
+        == b'{\n "oldest": 3,\n "digest": "%s"\n}' % short_digest(b'{"oldest": 3}').encode()
+    )
+    assert log.oldest_retained(storage) == 3
+    storage.put(paths.RETAINED_FILE, encode({"oldest": "3"}))
+    with pytest.raises(StoreDamagedError, match=r"retained\.json in .* is damaged: Expected `int`, got `str`"):
+        log.oldest_retained(storage)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 not really PAR1"])

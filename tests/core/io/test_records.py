@@ -22,7 +22,7 @@ records = st.dictionaries(st.text().filter(lambda name: name != "digest"), value
 
 @given(records)
 def test_decode_gives_back_what_encode_took(record: dict[str, Any]) -> None:
-    assert decode(encode(record)) == record
+    assert decode(encode(record), dict) == record
 
 
 @given(records, st.integers(0), st.integers(1, 255))
@@ -30,11 +30,11 @@ def test_decode_one_byte_changed_is_an_error_or_the_same(record: dict[str, Any],
     content = bytearray(encode(record))
     content[at % len(content)] ^= bits
     with contextlib.suppress(ValueError):
-        assert decode(bytes(content)) == record
+        assert decode(bytes(content), dict) == record
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"3", b"\xff", json.dumps({"oldest": 1}).encode(),
                                      b"[" * 10**6])  # fmt: skip
 def test_decode_of_what_is_no_record_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|Expecting|digest|decode"):
-        decode(content)
+        decode(content, dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import corrected
 import numpy as np
@@ -28,6 +29,7 @@ import ztfmatch
 from ztfmatch.core.config import CompactConfig, StoreConfig
 from ztfmatch.core.errors import CommitConflictError, CorrectionsError
 from ztfmatch.core.io import log
+from ztfmatch.core.io.records import decode, encode
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations import append as append_operation
@@ -244,6 +246,28 @@ def test_correct_damaged_set_is_refused_and_nothing_changes(store: Storage, sky:
     with pytest.raises(CorrectionsError, match=f"{name}.* damaged"):
         append(store, catalogs(sky, (3,)), corrections=sky / "set")
     assert open_snapshot(store).number == number
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"cells_x": "2"},
+            r"about\.json is damaged, or not that of corrections: Expected `int`, got `str` - at `\$.cells",
+        ),
+        ({"files": None}, r"about\.json is damaged, or not that of corrections: Expected `object`, got `null`"),
+        ({"format": "other"}, r"about\.json is damaged, or not that of corrections: Invalid enum value 'other'"),
+        ({"version": 9}, r"corrections of format 9; this ztfmatch reads up to 2: upgrade it"),
+    ],
+)
+def test_correct_record_of_other_values_is_refused(
+    store: Storage, sky: Path, changed: dict[str, Any], message: str
+) -> None:
+    corrected.write_set(sky / "set", [UNIT])
+    about = sky / "set" / "about.json"
+    about.write_bytes(encode({**decode(about.read_bytes(), dict), **changed}))
+    with pytest.raises(CorrectionsError, match=message):
+        apply(store, sky / "set")
 
 
 def test_correct_directory_without_corrections_is_refused(store: Storage, sky: Path) -> None:

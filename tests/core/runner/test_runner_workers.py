@@ -61,7 +61,7 @@ def run(resources: Resources, job: Job) -> list[dict[str, Any]]:
 
 
 OTHER_VERSION = "import ztfmatch; ztfmatch.__version__ = '0.0.9'"
-OTHER_FORMAT = "import ztfmatch.core.io.log; ztfmatch.core.io.log.FORMAT_VERSION = 1"
+OTHER_FORMAT = "import ztfmatch.core.io.storefile; ztfmatch.core.io.storefile.FORMAT_VERSION = 1"
 NO_ZTFMATCH = """
 import sys
 class Nothing:

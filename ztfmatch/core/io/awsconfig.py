@@ -1,24 +1,35 @@
 """Where S3 is and who asks: the environment first, then ~/.aws/config and ~/.aws/credentials.
 
 obstore reads the environment by itself (keys, session token, region, endpoint, web identity, container and instance
-credentials), but no file; profiles are read here. The order is that of AWS's own tools.
+credentials), but no file. Region, endpoint and keys of a profile are read here, which spares the import of boto3; where
+a profile gets its credentials in another way (a role, SSO, a program), boto3 gets and renews them.
 """
 
 from __future__ import annotations
 
 import configparser
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ztfmatch.core.errors import ConfigError
 
 _ELSEWHERE: Final = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
 """Variables that leave no question to which a file's keys would be the answer."""
 
-_UNREAD: Final = ("role_arn", "sso_session", "sso_start_url", "credential_process", "credential_source")
-"""Ways to get credentials that need AWS's own tools."""
+_BY_BOTO3: Final = ("role_arn", "sso_session", "sso_start_url", "login_session", "credential_process")
+"""Ways of a profile to get credentials."""
+
+_REGION: Final = "us-east-1"
+"""The client's own, where none is named."""
+
+_KEPT: Final = timedelta(minutes=10)
+"""How long credentials may be used without asking botocore again. The client asks when 5 minutes are left, and botocore
+renews those that expire within 10, so that none is used in its last 5 minutes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +41,8 @@ class S3Settings:
     access_key_id: str | None = None
     secret_access_key: str | None = None
     session_token: str | None = None
+    boto3_profile: str | None = None
+    """Profile whose credentials boto3 gets."""
     allow_http: bool = False
 
     def options(self) -> dict[str, str]:
@@ -116,12 +129,63 @@ def _check_endpoint(endpoint: str, allow_http: bool) -> None:
 
 def _keys(environ: Mapping[str, str], profile: Mapping[str, str]) -> dict[str, str | None]:
     key, secret = profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")
-    if key and secret:
+    if key and secret and not profile.get("role_arn"):  # with a role they are those that may assume it
         return {"access_key_id": key, "secret_access_key": secret, "session_token": profile.get("aws_session_token")}
+    way = next((way for way in _BY_BOTO3 if profile.get(way)), None)
+    if way is None:
+        return {}
     name = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
-    if unread := [way for way in _UNREAD if profile.get(way)]:
+    if find_spec("boto3") is None:
         raise ConfigError(
-            f"AWS profile {name!r} gets its credentials by {unread[0]}, which is not read here: put them into the "
+            f"AWS profile {name!r} gets its credentials by {way}, which needs boto3: pip install 'ztfmatch[aws]'"
+        )
+    if profile.get("mfa_serial"):
+        raise ConfigError(
+            f"AWS profile {name!r} asks for a code (mfa_serial), which workers cannot: put its credentials into the "
             f"environment with 'aws configure export-credentials --format env'"
         )
-    return {}
+    return {"boto3_profile": name}
+
+
+class ProfileCredentials:
+    """Credentials of a profile as the client asks for them, got and renewed by boto3.
+
+    Parameters
+    ----------
+    profile : str
+        Name of it.
+    region : str, optional
+        Where a service is asked that gives them; boto3 does not read AWS_REGION.
+
+    Raises
+    ------
+    ConfigError
+        If it gives none, also when they are renewed. No value of a secret is in the message.
+    """
+
+    def __init__(self, profile: str, region: str | None = None) -> None:
+        from boto3 import Session
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        self._profile = profile
+        with _failures(profile):
+            session = Session(profile_name=profile, region_name=region or _REGION)
+            self._provider = Boto3CredentialProvider(session, ttl=_KEPT)
+
+    def __call__(self) -> Any:
+        """Credentials that are good for some minutes."""
+        with _failures(self._profile):
+            return self._provider()
+
+
+@contextlib.contextmanager
+def _failures(profile: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as e:
+        # What a credential_process printed may be secret, and botocore repeats it, or fails on it.
+        tellable = isinstance(e, (BotoCoreError, ClientError, OSError, RuntimeError)) and "custom-process" not in str(e)
+        reason = str(e) if tellable else "its credential_process failed; run it by hand to see why"
+        raise ConfigError(f"AWS profile {profile!r} gives no credentials: {' '.join(reason.split())}") from None

@@ -12,7 +12,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ztfmatch.core.config import RequestConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.awsconfig import s3_settings
+from ztfmatch.core.io.awsconfig import ProfileCredentials, s3_settings
 from ztfmatch.core.io.urls import SCHEMES, ObjectUrl
 
 if TYPE_CHECKING:  # which is all that they are there for
@@ -23,6 +23,11 @@ _SETTINGS: Final = ("AWS_", "GOOGLE_", "AZURE_", "ZTFMATCH_", "HOME")
 
 _IF_ABSENT: Final = {"gs": "x-goog-if-generation-match: 0"}
 """Header of a request to write an object only where there is none, of services whose is not ``If-None-Match: *``."""
+
+_NO_CREDENTIALS: Final = (
+    "The operation lacked valid authentication credentials for path External AWS credential provider: ConfigError: "
+)
+"""What the client puts before an error of :class:`ProfileCredentials`."""
 
 _METADATA_SERVICE: Final = "169.254.169.254"
 
@@ -53,6 +58,8 @@ def open_backend(url: ObjectUrl) -> Any:
             return AzureStore(url.bucket, **common, client_options=options)
         settings = s3_settings(os.environ)
         options["allow_http"] = settings.allow_http
+        if settings.boto3_profile:
+            common["credential_provider"] = ProfileCredentials(settings.boto3_profile, settings.region)
         return S3Store(url.bucket, **common, client_options=options, **dict[str, Any](settings.options()))
     except (BaseError, ValueError, OSError) as error:
         if isinstance(error, ConfigError):
@@ -91,6 +98,7 @@ def reason_of(error: Exception) -> str:
             "AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws with AWS_PROFILE"
         )
     line = text.splitlines()[0].split("<", 1)[0] if text else type(error).__name__
+    line = line.removeprefix(_NO_CREDENTIALS)
     line = re.sub(r"(status code: \d+[^:]*).*", r"\1", line)
     line = re.sub(r"\?\S*|^Generic \S+ error: |, max_retries.*?(?= +- )", "", line)
     code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message"))

@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -313,20 +314,32 @@ def read_corrections(place: Path, names: Sequence[str] = FILES) -> CorrectionFil
     return files
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is read of a record; where the set is from is for people, and for updates."""
+
+    format: Literal["ztfmatch-corrections"]
+    version: int
+    corrections: str
+    cells_x: int
+    cells_y: int
+    files: dict[str, str]
+    programs: tuple[int, ...] | None = None
+
+
 def _read_about(place: Path) -> dict[str, Any]:
     try:
-        about = decode((place / ABOUT).read_bytes())
+        about: dict[str, Any] = decode((place / ABOUT).read_bytes(), dict)
+        version = msgspec.convert(about, _About).version
     except FileNotFoundError:
         raise CorrectionsError(
             f"{place}: no corrections: it has no {ABOUT}; make them with 'ztfmatch calibrate'"
         ) from None
     except (ValueError, OSError) as error:
-        raise CorrectionsError(f"{place / ABOUT} is damaged: {error}") from None
-    if about.get("format") != FORMAT:
-        raise CorrectionsError(f"{place}: {ABOUT} is not that of corrections")
-    if about["version"] > FORMAT_VERSION:
+        raise CorrectionsError(f"{place / ABOUT} is damaged, or not that of corrections: {error}") from None
+    if version > FORMAT_VERSION:
         raise CorrectionsError(
-            f"{place}: corrections of format {about['version']}; this ztfmatch reads up to {FORMAT_VERSION}: upgrade it"
+            f"{place}: corrections of format {version}; this ztfmatch reads up to {FORMAT_VERSION}: upgrade it"
         )
     return about
 

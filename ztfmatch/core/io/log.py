@@ -10,33 +10,20 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
 import ztfmatch
-from ztfmatch.core.config import StoreConfig
-from ztfmatch.core.errors import (
-    BucketNotFoundError,
-    CommitConflictError,
-    StorageError,
-    StoreDamagedError,
-    StoreExistsError,
-    StoreFormatError,
-    StoreNotFoundError,
-)
-from ztfmatch.core.io import paths
+from ztfmatch.core.errors import CommitConflictError, StorageError, StoreDamagedError
+from ztfmatch.core.io import paths, storefile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-
-FORMAT: Final = "ztfmatch-store"
-FORMAT_VERSION: Final = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +55,13 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class _Retained:
+    """What a vacuum left, as stored."""
+
+    oldest: int
+
+
+@dataclass(frozen=True)
 class Change:
     """What an operation wants to commit."""
 
@@ -84,112 +78,6 @@ class Change:
     note: str | None = None
 
 
-def create_store(storage: Storage, config: StoreConfig) -> None:
-    """Write what a store is, once.
-
-    Raises
-    ------
-    StoreFormatError
-        If a store of other settings is there.
-    StoreExistsError
-        If something is there that is no store.
-    """
-    check_free(storage)
-    text = json.dumps(
-        {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "survey": "ZTF",
-            "id": uuid.uuid4().hex,
-            "radius_arcsec": config.radius_arcsec,
-            "seeds_per_tile": config.seeds_per_tile,
-            "max_order": config.max_order,
-        },
-        indent=1,
-    )
-    if not storage.put_if_absent(paths.STORE_FILE, text.encode()):
-        there = read_config(storage)
-        if there != config:
-            raise StoreFormatError(
-                f"{storage.root} is a store with other settings ({_settings(there)}); asked for {_settings(config)}"
-            )
-
-
-def check_free(storage: Storage) -> None:
-    """Check that a place holds nothing but a store, if anything.
-
-    Raises
-    ------
-    StoreExistsError
-    """
-    if not storage.is_empty() and not storage.has(paths.STORE_FILE):
-        raise StoreExistsError(f"{storage.root} is not empty, and no store: choose a new or an empty place for one")
-
-
-def _settings(config: StoreConfig) -> str:
-    return (
-        f"radius {config.radius_arcsec} arcsec, {config.seeds_per_tile} seeds per tile, "
-        f"maximum order {config.max_order}"
-    )
-
-
-def read_config(storage: Storage) -> StoreConfig:
-    """Settings of the store.
-
-    Raises
-    ------
-    StoreNotFoundError
-        If there is nothing.
-    StoreFormatError
-        If what is there is not a store, or of a newer format version.
-    """
-    try:
-        text = storage.read(paths.STORE_FILE)
-    except FileNotFoundError:
-        if not storage.exists():
-            raise StoreNotFoundError(f"{storage.root}: no such store; make one with 'ztfmatch init'") from None
-        raise _no_store(storage, f"it has no {paths.STORE_FILE}") from None
-    except BucketNotFoundError as error:
-        raise StoreNotFoundError(str(error)) from None
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StoreFormatError(f"{storage.root} is not a ztfmatch store: {error.strerror or error}") from None
-    foreign = f"{paths.STORE_FILE} is not one's"
-    try:
-        content = json.loads(text)
-        ours, version = content["format"] == FORMAT, int(content["version"])
-    except (ValueError, KeyError, TypeError):
-        raise _no_store(storage, foreign) from None
-    if not ours:
-        raise _no_store(storage, foreign)
-    _check_version(storage, version)
-    try:
-        return StoreConfig(content["radius_arcsec"], content["seeds_per_tile"], content["max_order"])
-    except KeyError:
-        raise _no_store(storage, foreign) from None
-
-
-def _check_version(storage: Storage, version: int) -> None:
-    if version > FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{storage.root} has store format {version}; this ztfmatch {ztfmatch.__version__} reads up to "
-            f"{FORMAT_VERSION}: upgrade ztfmatch"
-        )
-    if version < FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{storage.root} has store format {version}, of before the first release; this ztfmatch "
-            f"{ztfmatch.__version__} reads format {FORMAT_VERSION}: make the store again"
-        )
-
-
-def _no_store(storage: Storage, reason: str) -> StoreFormatError | StoreDamagedError:
-    """Where there are snapshots, the store's own file was lost or altered."""
-    if commit_numbers(storage):
-        return StoreDamagedError(f"{paths.STORE_FILE} in {storage.root} is missing or damaged, though it has snapshots")
-    return StoreFormatError(f"{storage.root} is not a ztfmatch store: {reason}")
-
-
 def check_store(storage: Storage, entry: Commit) -> None:
     """Check that a snapshot is of this store.
 
@@ -198,18 +86,11 @@ def check_store(storage: Storage, entry: Commit) -> None:
     StoreDamagedError
         If the store's own file, or the snapshot's record, was altered or is another store's.
     """
-    if entry.store != _identity(storage):
+    if entry.store != storefile.identity(storage):
         raise StoreDamagedError(
             f"{paths.STORE_FILE} in {storage.root} is damaged, or {paths.commit(entry.number)} is of another store: "
             f"they do not belong together"
         )
-
-
-def _identity(storage: Storage) -> str:
-    try:
-        return short_digest(storage.read(paths.STORE_FILE))
-    except FileNotFoundError:
-        raise StoreDamagedError(f"{paths.STORE_FILE} is missing from {storage.root}") from None
 
 
 def commit_numbers(storage: Storage) -> list[int]:
@@ -227,12 +108,10 @@ def read_commit(storage: Storage, number: int) -> Commit:
         If it is missing or not what was written.
     """
     try:
-        raw = decode(storage.read(paths.commit(number)))
-        raw["manifests"] = tuple(ManifestPart(**part) for part in raw["manifests"])
-        entry = Commit(**raw)
+        entry = decode(storage.read(paths.commit(number)), Commit)
     except FileNotFoundError:
         raise StoreDamagedError(f"{paths.commit(number)} is missing from {storage.root}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: {error}") from None
     if entry.number != number:
         raise StoreDamagedError(f"{paths.commit(number)} in {storage.root} is damaged: it is of {entry.number}")
@@ -242,16 +121,16 @@ def read_commit(storage: Storage, number: int) -> Commit:
 def oldest_retained(storage: Storage) -> int:
     """Number of the oldest snapshot that a vacuum left; 0 before the first vacuum."""
     try:
-        return int(decode(storage.read(paths.RETAINED_FILE))["oldest"])
+        return decode(storage.read(paths.RETAINED_FILE), _Retained).oldest
     except FileNotFoundError:
         return 0
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise StoreDamagedError(f"{paths.RETAINED_FILE} in {storage.root} is damaged: {error}") from None
 
 
 def retain_from(storage: Storage, oldest: int) -> None:
     """Declare that snapshots before this one can no longer be opened."""
-    storage.put(paths.RETAINED_FILE, encode({"oldest": oldest}))
+    storage.put(paths.RETAINED_FILE, encode(asdict(_Retained(oldest))))
 
 
 def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
@@ -338,7 +217,7 @@ def _publish(
         tiling,
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         round(time.time() - change.started, 3),
-        _identity(storage),
+        storefile.identity(storage),
         change.note,
     )
     if _created(storage, paths.commit(entry.number), encode(asdict(entry))):

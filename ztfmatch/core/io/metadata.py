@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from msgspec import Meta
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.kernels.calibration import QualityRule
+from ztfmatch.core.settings import checked, read_toml
 from ztfmatch.core.survey import FILTER_CODES, FILTER_IDS, N_RCID, Unit, rcid_of
 
 Extra = dict[str, float | int | str]
@@ -301,22 +302,36 @@ def _read_thresholds(path: Path | None) -> np.ndarray[Any, np.dtype[np.float64]]
     return limits
 
 
+_Number = Annotated[float, Meta(ge=-sys.float_info.max, description="a number")]
+"""Infinity turns a limit off; NaN would do so without saying it."""
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What a file changes of the rule of a filter."""
+
+    upper: _Number | None = None
+    slope: _Number | None = None
+    max_magzprms: _Number | None = None
+    min_nmatches: _Number | None = None
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """A file of quality rules."""
+
+    zg: _Changes = _Changes()
+    zr: _Changes = _Changes()
+    zi: _Changes = _Changes()
+
+
 def _read_rule(path: Path | None) -> dict[str, dict[str, float]]:
+    """Numbers that a file changes, by filter."""
     if path is None:
         return {}
-    try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise MetadataError(f"{path}: not TOML: {error}") from error
-    allowed = set(_DEFAULT_RULES[1])
-    if not any(tables.values()):
-        raise MetadataError(f"{path}: changes nothing; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}")
-    for code, table in tables.items():
-        if code not in FILTER_IDS or not isinstance(table, dict) or not set(table) <= allowed:
-            raise MetadataError(
-                f"{path}: [{code}] {table}; expected [zg], [zr], [zi] with {', '.join(sorted(allowed))}"
-            )
-        for name, value in table.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-                raise MetadataError(f"{path}: [{code}] {name} is {value!r}; expected a number")
-    return tables
+    table = read_toml(path, "quality rule", MetadataError)
+    rules = asdict(checked(table, _Rules, MetadataError, f"quality rule {path}: "))
+    if not any(table.values()):
+        names = ", ".join(_DEFAULT_RULES[1])
+        raise MetadataError(f"quality rule {path}: changes nothing; expected [zg], [zr], [zi] with any of {names}")
+    return {code: {name: value for name, value in rule.items() if value is not None} for code, rule in rules.items()}

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Final
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+Record = TypeVar("Record")
 
 _DIGEST: Final = "digest"
 _DIGITS: Final = 16
@@ -21,14 +26,22 @@ def encode(record: dict[str, Any]) -> bytes:
     return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=1).encode()
 
 
-def decode(content: bytes) -> dict[str, Any]:
-    """Record of some bytes.
+def decode(content: bytes, kind: type[Record]) -> Record:
+    """Record of some bytes, as a dataclass (or as ``dict``, whatever it holds).
 
     Raises
     ------
     ValueError
-        If they are not what :func:`encode` gave.
+        If they are not what :func:`encode` gave of such a dataclass.
     """
+    plain = _plain(content)
+    record = msgspec.convert(plain, kind)
+    if is_dataclass(kind) and (unknown := plain.keys() - {field.name for field in fields(kind)}):
+        raise ValueError(f"it holds {', '.join(sorted(unknown))}, which this ztfmatch does not know")
+    return record
+
+
+def _plain(content: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
     except RecursionError:

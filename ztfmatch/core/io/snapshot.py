@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import SnapshotNotFoundError, StoreDamagedError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
@@ -133,7 +133,7 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     StoreDamagedError
         If its files are not what was written.
     """
-    config = log.read_config(storage)
+    config = storefile.read_config(storage)
     if number is None:
         numbers = log.commit_numbers(storage)
         if not numbers:

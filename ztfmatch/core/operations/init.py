@@ -9,7 +9,7 @@ import numpy as np
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import StoreExistsError
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, adaptive_tiling
@@ -74,12 +74,12 @@ def init_store(
     """
     watch = Stopwatch()
     config.validate()
-    log.check_free(storage)
+    storefile.check_free(storage)
     sources, notices = find_references(references, strict)
     found, quarantined = inspect_all(sources, runner)
     check_usable("reference catalogs", len(sources), quarantined, strict)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
-    log.create_store(storage, config)
+    storefile.create_store(storage, config)
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch, notices)
     tiling = tiling_of(found, config)

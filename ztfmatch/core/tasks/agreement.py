@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import ztfmatch
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io import corrections, log
+from ztfmatch.core.io import corrections, storefile
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.tasks.heap import keep_freed_memory
 from ztfmatch.core.tasks.staging import Function, Result, Task, run_staged
@@ -31,7 +31,7 @@ def versions() -> Versions:
     """Versions of this process: of the program, and of what it writes."""
     return {
         "ztfmatch": ztfmatch.__version__,
-        "store format": log.FORMAT_VERSION,
+        "store format": storefile.FORMAT_VERSION,
         "corrections format": corrections.FORMAT_VERSION,
     }
 

@@ -51,7 +51,7 @@ def run_staged(function: Function[Result], task: Task, storage: Storage | None, 
 
 def _staged(storage: Storage, path: str, function: Function[Result]) -> Result | None:
     try:
-        staged = decode(storage.read(path))
+        staged = decode(storage.read(path), dict)
         written = [file for name in ("files", "outputs", "kept") for file in staged.get(name, ())]
         if not all(_as_written(storage, file["path"], file["sha256"]) for file in written):
             return None

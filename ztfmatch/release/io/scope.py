@@ -29,23 +29,28 @@ import json
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from ztfmatch.core.errors import ScopeError
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.settings import checked, read_toml
 from ztfmatch.core.survey import FILTER_IDS, PROGRAM_NAMES
 
 Mask = npt.NDArray[np.bool_]
 
-_LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
-_KEYS: Final = frozenset({"release", "description", "filters", "fields", "programs", "quality", "private_corrections"})
+_PROGRAMS: Final = "one of " + ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
+_SOME: Final = "a list that is not empty, or no such key for all"
+_CUT: Final = Meta(gt=0, description="above 0, else nothing would be left")
+_Cut = Annotated[int, _CUT] | Annotated[float, _CUT]
+"""A whole number stays one, as the digest of a scope has it."""
+
 _MJD_EPOCH: Final = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)
 _FIELD_RANGE: Final = re.compile(r"(\d{1,4})-(\d{1,4})")
 _MAX_FIELD: Final = 9999
@@ -77,11 +82,11 @@ class Quality:
     """
 
     only_good_exposures: bool = False
-    reject_catflags: int = 0
-    max_magerr: float | None = None
-    max_airmass: float | None = None
-    max_seeing: float | None = None
-    min_maglimit: float | None = None
+    reject_catflags: Annotated[int, Meta(ge=0, lt=1 << 16, description="bits below 65536")] = 0
+    max_magerr: _Cut | None = None
+    max_airmass: _Cut | None = None
+    max_seeing: _Cut | None = None
+    min_maglimit: int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,16 +175,39 @@ def read_scope(path: str | os.PathLike[str]) -> ReleaseScope:
     ScopeError
         If it cannot be read, or says what cannot be; the message has the file and the value.
     """
+    table = read_toml(Path(path), "release scope", ScopeError)
     try:
-        with Path(path).open("rb") as stream:
-            table = tomllib.load(stream)
         return parse_scope(table)
-    except OSError as error:
-        raise ScopeError(f"release scope {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScopeError(f"release scope {path} is no TOML: {error}") from None
     except ScopeError as error:
         raise ScopeError(f"release scope {path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A table [[programs]] of the file."""
+
+    id: Annotated[int, Meta(ge=min(PROGRAM_NAMES), le=max(PROGRAM_NAMES), description=_PROGRAMS)]
+    since: Any = None
+    until: Any = None
+
+
+@dataclass(frozen=True)
+class _ScopeFile:
+    """A scope file."""
+
+    release: Annotated[
+        str,
+        Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}\Z", description="a label such as 'dr2' (a-z, 0-9, '_', '-', '.')"),
+    ]
+    programs: Annotated[
+        tuple[_Program, ...],
+        Meta(min_length=1, description="at least one table [[programs]], else the scope is empty"),
+    ]
+    description: str = ""
+    filters: Annotated[tuple[Literal["zg", "zr", "zi"], ...], Meta(min_length=1, description=_SOME)] | None = None
+    fields: Annotated[tuple[int | str, ...], Meta(min_length=1, description=_SOME)] | None = None
+    quality: Quality = Quality()
+    private_corrections: bool = False
 
 
 def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
@@ -190,69 +218,33 @@ def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
     ScopeError
         With the key, the value and what was expected.
     """
-    _check_keys(table, _KEYS, "")
-    release = table.get("release")
-    if not isinstance(release, str) or not _LABEL.fullmatch(release):
-        raise ScopeError(f"release is {release!r}; expected a label such as 'dr2' (a-z, 0-9, '_', '-', '.')")
-    description = table.get("description", "")
-    if not isinstance(description, str):
-        raise ScopeError(f"description is {description!r}; expected text")
-    private = table.get("private_corrections", False)
-    if not isinstance(private, bool):
-        raise ScopeError(f"private_corrections is {private!r}; expected true or false")
-    programs = table.get("programs")
-    if not isinstance(programs, list) or not programs:
-        raise ScopeError("no [[programs]]: the scope is empty; give at least one program id with its dates")
+    said = checked(table, _ScopeFile, ScopeError)
     return ReleaseScope(
-        release,
-        tuple(_window(program) for program in programs),
-        tuple(sorted({_fid(code) for code in _listed(table, "filters")})),
-        tuple(sorted({_field_range(value) for value in _listed(table, "fields")})),
-        _quality(table.get("quality", {})),
-        description,
-        private,
+        said.release,
+        tuple(_window(program) for program in said.programs),
+        tuple(sorted({FILTER_IDS[code] for code in said.filters or ()})),
+        tuple(sorted({_field_range(value) for value in said.fields or ()})),
+        said.quality,
+        said.description,
+        said.private_corrections,
     )
 
 
-def _check_keys(table: Any, known: frozenset[str], where: str) -> None:
-    if not isinstance(table, Mapping):
-        raise ScopeError(f"{where.strip() or 'the file'} is {table!r}; expected a table")
-    for key in table:
-        if key not in known:
-            raise ScopeError(f"unknown key {key!r}{where}; there are: {', '.join(sorted(known))}")
-
-
-def _listed(table: Mapping[str, Any], key: str) -> list[Any]:
-    values = table.get(key)
-    if values is None:
-        return []
-    if not isinstance(values, list) or not values:
-        raise ScopeError(f"{key} is {values!r}; expected a list that is not empty, or no such key for all")
-    return values
-
-
-def _window(program: Any) -> Window:
-    _check_keys(program, frozenset({"id", "since", "until"}), " in [[programs]]")
-    programid = program.get("id")
-    if isinstance(programid, bool) or programid not in PROGRAM_NAMES:
-        known = ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
-        raise ScopeError(f"unknown program {programid!r}; there are: {known}")
+def _window(program: _Program) -> Window:
     since, until = _instant(program, "since", 0.0), _instant(program, "until", 1.0)
     if since is not None and until is not None and until <= since:
         raise ScopeError(
-            f"the window of program {programid} ends before it starts: since {program['since']}, "
-            f"until {program['until']}"
+            f"the window of program {program.id} ends before it starts: since {program.since}, until {program.until}"
         )
-    return Window(int(programid), since, until)
+    return Window(program.id, since, until)
 
 
-def _instant(program: Mapping[str, Any], key: str, day: float) -> float | None:
+def _instant(program: _Program, key: str, day: float) -> float | None:
     """MJD of a bound; of a date, of its start and so many days."""
-    value = program.get(key)
     try:
-        return mjd_of(value, day)
+        return mjd_of(getattr(program, key), day)
     except ValueError as error:
-        raise ScopeError(f"{key} of program {program.get('id')} {error}") from None
+        raise ScopeError(f"{key} of program {program.id} {error}") from None
 
 
 def mjd_of(value: Any, day: float) -> float | None:
@@ -277,38 +269,9 @@ def mjd_of(value: Any, day: float) -> float | None:
     raise ValueError(f"is {value!r}; expected a date such as 2018-06-30, or an MJD")
 
 
-def _fid(code: Any) -> int:
-    if not isinstance(code, str) or code not in FILTER_IDS:
-        raise ScopeError(f"unknown filter {code!r}; there are: {', '.join(FILTER_IDS)}")
-    return FILTER_IDS[code]
-
-
 def _field_range(value: Any) -> tuple[int, int]:
     match = _FIELD_RANGE.fullmatch(value) if isinstance(value, str) else None
     low, high = (int(match[1]), int(match[2])) if match else (value, value)
-    if isinstance(low, bool) or not isinstance(low, int) or not 0 < low <= high <= _MAX_FIELD:
+    if not isinstance(low, int) or not 0 < low <= high <= _MAX_FIELD:
         raise ScopeError(f"field {value!r}; expected a number of 1 to {_MAX_FIELD}, or a range such as '600-699'")
     return low, high
-
-
-def _quality(table: Any) -> Quality:
-    defaults = asdict(Quality())
-    _check_keys(table, frozenset(defaults), " in [quality]")
-    for key, value in table.items():
-        kinds, expected = _QUALITY_KINDS.get(key, ((int, float), "a number"))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ScopeError(f"{key} in [quality] is {value!r}; expected {expected}")
-    quality = Quality(**table)
-    if not 0 <= quality.reject_catflags < 1 << 16:
-        raise ScopeError(f"reject_catflags in [quality] is {quality.reject_catflags}; expected bits below 65536")
-    for key in ("max_magerr", "max_airmass", "max_seeing"):
-        value = getattr(quality, key)
-        if value is not None and not value > 0.0:
-            raise ScopeError(f"{key} in [quality] is {value}; expected a positive number: nothing would be left")
-    return quality
-
-
-_QUALITY_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
-    "only_good_exposures": ((bool,), "true or false"),
-    "reject_catflags": ((int,), "a number of bits"),
-}
