@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 Targets = npt.NDArray[np.int32]

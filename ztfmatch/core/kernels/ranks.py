@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from ztfmatch.core.kernelcache import njit
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -24,7 +25,7 @@ _SIGN_BIT: Final = 0x80000000
 _ALL_BITS: Final = 0xFFFFFFFF
 _INSERTION_LIMIT: Final = 24
 
-jit: Final[Any] = functools.partial(numba.njit, nogil=True, error_model="numpy")
+jit: Final[Any] = functools.partial(njit, nogil=True, error_model="numpy")
 
 
 @jit

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numba.extending import intrinsic
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 
 Columns = dict[str, npt.NDArray[Any]]

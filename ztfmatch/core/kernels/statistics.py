@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-# Numba caches by file: after a change in these two, touch this one.
 from ztfmatch.core.kernels import lightcurve, ranks
 from ztfmatch.core.kernels.ranks import PERCENTAGES, Float64s, Int64s, jit
 

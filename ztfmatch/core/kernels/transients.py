@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 Ids = npt.NDArray[np.int64]
