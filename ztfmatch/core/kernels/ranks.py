@@ -19,7 +19,6 @@ Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
 
 MAX_BUCKETS: Final = 2048
-PERCENTAGES: Final = (5.0, 10.0, 17.5, 25.0, 32.5, 40.0, 60.0, 67.5, 75.0, 82.5, 90.0, 95.0)
 
 _SIGN_BIT: Final = 0x80000000
 _ALL_BITS: Final = 0xFFFFFFFF
