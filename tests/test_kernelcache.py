@@ -1,7 +1,11 @@
-"""Where kernels are kept when the software may only be read; a file where a directory is expected refuses root too."""
+"""Kernels are compiled anew when any source of theirs changed, and kept where they can be.
+
+Where the software may only be read, a file where a directory is expected refuses root too.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -9,81 +13,187 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
 
 import ztfmatch
 from ztfmatch.core import kernelcache
 
-COMPILE = """
-import numba, numpy as np
-from ztfmatch.core.kernels import sphere
-print(sphere.unit_vectors(np.zeros(1), np.zeros(1)).tolist(), numba.config.CACHE_DIR or None)
-print(sum(sum(kernel.stats.cache_misses.values()) for kernel in vars(sphere).values() if hasattr(kernel, "stats")))
+PACKAGE = Path(ztfmatch.__file__).parent
+SPHERE = "from ztfmatch.core.kernels import sphere as kernels\nresult = kernels.unit_vectors(np.zeros(1), np.zeros(1))"
+CELLS = (
+    "from ztfmatch.photometry.kernels import residuals as kernels\n"
+    "values, place, offsets = np.zeros(1), np.full(1, 3072, np.float32), np.array([0, 1])\n"
+    "result, histogram = np.zeros((4, 7)), np.zeros((1, kernels.RESIDUAL_BINS), np.int64)\n"
+    "kernels.add_residuals(values, (place, place), offsets, np.zeros(1, np.int64), kernels.summarise(values, offsets), "
+    "kernels.Bins(10.0, 1.0, 1, 2, 2), result, histogram)"
+)
+TERMS = (
+    "from ztfmatch.core.kernels import corrections as kernels\n"
+    "tables = kernels.CorrectionTables(np.zeros((1, 4)), np.zeros((1, 1)), (1, 1))\n"
+    "terms, one = kernels.ExposureTerms(np.zeros(1, np.int32), np.zeros(1)), np.ones(1, np.float32)\n"
+    "_, result = kernels.corrected_magnitudes(np.ones(1), one, one, np.zeros(1, np.int64), terms, tables)"
+)
+PRINT = """
+import numba
+print(result.ravel().nonzero()[0].tolist(), result.ravel().tolist(), sep="|", end="|")
+print(numba.config.CACHE_DIR or None, end="|")
+named = [kernel for kernel in vars(kernels).values() if hasattr(kernel, "stats")]
+print(named[-1].stats.cache_path, sum(sum(kernel.stats.cache_misses.values()) for kernel in named), sep="|")
 """
-"""Print what a kernel gives, numba's directory, and how many kernels were compiled."""
 
 
 @pytest.fixture
 def software(tmp_path: Path) -> Path:
-    """A copy of the package; whatever it holds, nothing can be put beside its kernels."""
+    """A copy of the package that holds no kernels."""
     place = tmp_path / "software"
-    shutil.copytree(Path(ztfmatch.__file__).parent, place / "ztfmatch", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "ztfmatch" / "core" / "kernels" / "__pycache__").touch()
+    shutil.copytree(PACKAGE, place / "ztfmatch", ignore=shutil.ignore_patterns("__pycache__"))
     return place
 
 
-def compile_kernel(software: Path, **environment: str) -> list[str]:
-    """What a new process prints; its home cannot hold a cache either unless it is told so."""
+@pytest.fixture
+def read_only(software: Path) -> Path:
+    """Whatever it holds, nothing can be put beside its kernels."""
+    for directory in software.glob("ztfmatch/*/kernels"):
+        (directory / "__pycache__").touch()
+    return software
+
+
+def call_kernel(software: Path, code: str = SPHERE, **environment: str) -> tuple[str, str, str, int]:
+    """What a kernel gives in a new process, numba's own directory, ours, and how many kernels it compiled.
+
+    The process's home cannot hold a cache unless it is told so.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
     env = {**clean, "HOME": "/dev/null", "PYTHONPATH": str(software), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    command = [sys.executable, "-c", COMPILE]
+    command = [sys.executable, "-c", f"import numpy as np\n{code}\n{PRINT}"]
     ended = subprocess.run(command, cwd=software, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    return ended.stdout.split("]] ")[1].split()
+    where, values, numbas, ours, compiled = ended.stdout.strip().split("|")
+    return f"{where} {values}", numbas, ours, int(compiled)
 
 
-def test_choose_cache_read_only_software_and_home_uses_the_temporary_directory(software: Path, tmp_path: Path) -> None:
+# What is compiled anew
+
+
+@pytest.mark.parametrize(
+    ("code", "source", "old", "new", "results"),
+    [
+        (CELLS, "core/kernels/corrections.py", "return row * nx + column", "return 0", ("[21", "[0")),
+        (TERMS, "core/schema/sky.py", "FIELD_TERM: Final = 4", "FIELD_TERM: Final = 64", ("[0] [14]", "[0] [74]")),
+    ],
+)
+def test_njit_callee_or_constant_of_another_module_changed_changes_the_result(
+    code: str, source: str, old: str, new: str, results: tuple[str, str], software: Path
+) -> None:
+    path = software / "ztfmatch" / source
+    first, again = (call_kernel(software, code) for _ in range(2))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    changed = call_kernel(software, code)
+    assert (first[3] > 0, again[3], changed[3] > 0) == (True, 0, True)
+    assert first[0] == again[0]
+    assert first[0].startswith(results[0])
+    assert changed[0].startswith(results[1])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["core/survey.py", "matchfile/schema.py", "core/schema/sky.py", "core/kernels/rows.py", "new/kernels/x.py"],
+)
+def test_source_digest_any_source_of_kernels_changed_is_another(
+    source: str, software: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernelcache, "PACKAGE", software / "ztfmatch")
+    digest = kernelcache.source_digest.__wrapped__
+    before, path = digest(), software / "ztfmatch" / source
+    assert before == kernelcache.source_digest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(path.read_text(encoding="utf-8") + "\n" if path.exists() else "", encoding="utf-8")
+    assert digest() != before
+
+
+def test_source_digest_covers_whatever_a_kernel_imports() -> None:
+    covered = {path for pattern in kernelcache._SOURCES for path in PACKAGE.glob(pattern)}
+    imported = {
+        Path(sys.modules[name].__file__ or "")
+        for kernels in PACKAGE.glob("*/kernels/*.py")
+        for name in modules_imported_by(kernels)
+    }
+    assert len(imported) > 10
+    assert imported <= covered | {PACKAGE / "__init__.py"}
+
+
+def modules_imported_by(source: Path) -> set[str]:
+    """Modules of the package that a module has something of."""
+    module = importlib.import_module(".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts))
+    origins = {getattr(value, "__module__", None) or getattr(value, "__name__", "") for value in vars(module).values()}
+    return {name for name in origins if isinstance(name, str) and name.startswith("ztfmatch.")}
+
+
+@pytest.mark.parametrize("source", sorted(PACKAGE.glob("*/kernels/*.py")), ids=lambda path: "-".join(path.parts[-3:]))
+def test_njit_is_what_declares_every_kernel(source: Path) -> None:
+    """A kernel that numba's own decorator keeps would not be compiled anew when what it calls changed."""
+    module = importlib.import_module(".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts))
+    kernels = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
+    assert all(isinstance(kernel._cache, (kernelcache._KernelCache, NullCache)) for kernel in kernels)
+
+
+# Where kernels are kept
+
+
+def test_njit_leaves_numbas_settings_alone_and_keeps_kernels_beside_their_source(software: Path) -> None:
+    _, numbas, ours, _ = call_kernel(software, CELLS)
+    assert (numbas, ours) == ("None", str(software / "ztfmatch" / "photometry" / "kernels" / "__pycache__"))
+
+
+def test_njit_read_only_software_and_home_uses_the_temporary_directory(read_only: Path, tmp_path: Path) -> None:
     place = tmp_path / f"ztfmatch-{os.geteuid()}"
-    first, again = (compile_kernel(software, TMPDIR=str(tmp_path)) for _ in range(2))
-    assert first[0] == again[0] == str(place)
-    assert int(first[1]) > 0
-    assert again[1] == "0"
+    first, again = (call_kernel(read_only, CELLS, TMPDIR=str(tmp_path)) for _ in range(2))
+    assert Path(first[2]).parent == place
+    assert first[:3] == again[:3]
+    assert first[1] == "None"
+    assert (first[3] > 0, again[3]) == (True, 0)
     assert place.stat().st_mode & 0o777 == 0o700
 
 
-def test_choose_cache_nothing_can_be_written_compiles_without_one(software: Path, tmp_path: Path) -> None:
+def test_njit_nothing_can_be_written_compiles_without_keeping(read_only: Path, tmp_path: Path) -> None:
     (tmp_path / f"ztfmatch-{os.geteuid()}").touch()
-    assert compile_kernel(software, TMPDIR=str(tmp_path))[0] == "None"
+    assert all(call_kernel(read_only, TMPDIR=str(tmp_path))[3] > 0 for _ in range(2))
 
 
-def test_choose_cache_prefers_the_home(software: Path, tmp_path: Path) -> None:
+def test_njit_prefers_the_home(read_only: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    place = compile_kernel(software, HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path))[0]
-    assert place == str(tmp_path / "home" / ".cache" / "ztfmatch")
+    place = call_kernel(read_only, HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path))[2]
+    assert Path(place).parent == tmp_path / "home" / ".cache" / "ztfmatch"
 
 
-def test_choose_cache_variable_that_names_a_directory_is_left_alone(software: Path, tmp_path: Path) -> None:
+def test_njit_variable_that_names_a_directory_is_obeyed(read_only: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
-    assert compile_kernel(software, NUMBA_CACHE_DIR=str(given), TMPDIR=str(tmp_path))[0] == str(given)
+    place = call_kernel(read_only, NUMBA_CACHE_DIR=str(given), TMPDIR=str(tmp_path))[2]
+    assert Path(place).parent == given
+    assert list(given.glob("kernels_*/*.nbi"))
     assert not (tmp_path / f"ztfmatch-{os.geteuid()}").exists()
 
 
-def test_choose_cache_kernels_compiled_at_installation_are_used(software: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [SPHERE, CELLS])
+def test_njit_kernels_compiled_at_installation_are_used(code: str, software: Path, tmp_path: Path) -> None:
     """As where an administrator compiled them beside the software, which users may only read."""
-    beside = software / "ztfmatch" / "core" / "kernels" / "__pycache__"
-    beside.unlink()
-    assert compile_kernel(software, TMPDIR=str(tmp_path))[0] == "None"  # numba's own place: beside the source
-    assert list(beside.glob("*.nbi"))
-    refuse = (
-        "from ztfmatch.core import kernelcache\nwritable = kernelcache._is_writable\n"
-        "kernelcache._is_writable = lambda place: place.name != '__pycache__' and writable(place)\n"
+    assert call_kernel(software, code)[3] > 0
+    source = software / "ztfmatch" / "core" / "kernelcache.py"
+    can_write = "def _is_writable(place: Path) -> bool:\n"
+    refuse = f"{can_write}    if place.name == '__pycache__':\n        return False\n"
+    digest = kernelcache.source_digest().hex()
+    source.write_text(
+        source.read_text(encoding="utf-8").replace(can_write, refuse)
+        + f"\n\nsource_digest.__wrapped__.__code__ = (lambda: bytes.fromhex('{digest}')).__code__\n",
+        encoding="utf-8",
     )
-    init = software / "ztfmatch" / "core" / "kernels" / "__init__.py"
-    init.write_text(init.read_text().replace("from ztfmatch.core import kernelcache\n", refuse))
-    assert compile_kernel(software, TMPDIR=str(tmp_path)) == [str(tmp_path / f"ztfmatch-{os.geteuid()}"), "0"]
+    _, _, place, compiled = call_kernel(software, code, TMPDIR=str(tmp_path))
+    assert (Path(place).parent, compiled) == (tmp_path / f"ztfmatch-{os.geteuid()}", 0)
 
 
 @pytest.mark.parametrize("wrong", ["open to others", "a link", "another's", "replaceable"])
-def test_choose_cache_trusts_no_directory_that_others_can_write_to(
+def test_njit_trusts_no_directory_that_others_can_write_to(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "shared" / "cache"
@@ -103,7 +213,7 @@ def test_choose_cache_trusts_no_directory_that_others_can_write_to(
     assert not kernelcache._is_private(place)
 
 
-def test_choose_cache_shared_temporary_directory_is_trusted_if_it_is_sticky(tmp_path: Path) -> None:
+def test_njit_shared_temporary_directory_is_trusted_if_it_is_sticky(tmp_path: Path) -> None:
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)

@@ -19,6 +19,7 @@ from ztfmatch.core import clusters, runner
 from ztfmatch.core.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.runner import start
 from ztfmatch.core.runner.slurmjobs import JobKeeper
 from ztfmatch.core.runner.start import slurm_cluster_class
 
@@ -38,6 +39,16 @@ def written(place: Path, text: str) -> str:
 
 
 class TestProfiles:
+    def test_kinds_are_those_that_are_packaged(self) -> None:
+        packaged = {path.stem for path in Path(clusters.__file__).parents[1].glob("data/clusters/*.toml")}
+        assert set(clusters.PROFILES) == set(clusters._KINDS) == packaged
+
+    @pytest.mark.parametrize("kind", clusters.PROFILES)
+    def test_start_cluster_starts_the_kind_that_is_named(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in clusters.PROFILES:
+            monkeypatch.setattr(start, f"_{name}_cluster", lambda profile, _, name=name: (name, type(profile)))
+        assert start.start_cluster(Resources(cluster=kind)) == (kind, clusters._KINDS[kind])
+
     def test_local_is_one_process_a_core(self) -> None:
         arguments = read_profile("local").arguments(0, 2 * GIB)
         assert arguments["n_workers"] == clusters.usable_cores() >= 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import inspect
+import re
 from collections import Counter
 
 import numpy as np
@@ -15,6 +17,8 @@ from matchfiles import set_times
 from ztfmatch.core.kernels.calibration import catalog_flags
 from ztfmatch.core.kernels.rows import MEASURED, digest
 from ztfmatch.core.kernels.sphere import unit_vector
+from ztfmatch.core.schema.sky import EPOCH
+from ztfmatch.core.schema.sky import MEASURED as MEASURED_COLUMNS
 from ztfmatch.core.survey import expid_of_mjd, exposureid_of, fracday_of_expid, is_stand_in, transientid_of
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.kernels import epochs as kernel
@@ -32,6 +36,21 @@ def ingest_rows(rows: np.ndarray, exposures: int, size: int = 10**6) -> dict[str
         room = {name: values[taken:] for name, values in out.items()}
         taken += kernel.ingest_rows(part, part["expid"].astype(np.int32), intake, (start, 7 * 10**8), room)
     return {name: values[:taken] for name, values in out.items()}
+
+
+def test_compiled_ingest_takes_the_columns_in_the_order_in_which_they_are_given() -> None:
+    parameters = list(inspect.signature(kernel._ingest.py_func).parameters)
+    columns = ["row" if name == "number" else name for name in parameters if name != "rows"]
+    assert columns[-len(kernel.TAKEN) :] == list(kernel.TAKEN)
+    assert set(kernel.TAKEN) >= {column.name for column in (*EPOCH, *MEASURED_COLUMNS)}
+    assert all(kernel.TAKEN[column.name] == column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED_COLUMNS))
+
+
+def test_compiled_digest_of_a_row_gets_the_columns_in_their_order() -> None:
+    """The row's number stands for sourceid, which a matchfile does not tell."""
+    (call,) = re.findall(r"row_digest\((.*?)\)  #", inspect.getsource(kernel._tally.py_func), re.DOTALL)
+    names = [re.sub(r"np.uint32\(number\)", "sourceid", name.strip()) for name in call.strip().rstrip(",").split(",")]
+    assert [name.removeprefix("word.") for name in names] == list(MEASURED)
 
 
 def make_rows(expids: list[int], **columns: object) -> np.ndarray:

@@ -1,55 +1,77 @@
-"""Where compiled kernels are kept.
+"""Compiled kernels, and where they are kept.
 
-numba compiles a kernel when it is first called, which takes seconds for all of them, and keeps it beside its source, in
-the directory that ``NUMBA_CACHE_DIR`` names, or below the user's home. Where none of these can be written to, as in a
-container whose software and home are read-only, it refuses to define the kernel at all. Then kernels are kept below the
-temporary directory, or not at all.
+numba compiles a kernel when it is first called, which takes seconds for all of them. It can keep what it made, but its
+cache knows two things too few. It looks at the file of a kernel alone: one that was compiled with another module's
+kernel, or with a constant of the schema, would go on as it was when that changed. And it refuses to define a kernel at
+all where it finds no directory to write to, as in a container whose software and home are read-only.
 
-What is kept is code: a directory is used only if it is this user's and nobody else can write to it. Kernels that
-someone compiled into a directory that may only be read (``python -m ztfmatch.core.tasks.preload`` when the software was
-installed) are copied from there, since numba itself reads no directory that it cannot write to.
+So kernels are declared with :func:`njit` of this module. What it keeps carries a digest of all sources that a kernel
+can be made of. It is kept beside its source, or in the directory that ``NUMBA_CACHE_DIR`` names; where that cannot be
+written to, below the user's home or the temporary directory; else nowhere. It is read from wherever it is, so that
+kernels that someone compiled into a directory that others may only read (``python -m ztfmatch.core.tasks.preload`` when
+the software was installed) are used.
+
+What is kept is code: a directory outside the software is used only if it is this user's and nobody else can write to
+it. No setting of numba is changed: those are the user's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import inspect
 import os
-import shutil
 import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numba
-from numba.core.caching import _CacheLocator
-from numba.core.dispatcher import Dispatcher
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
-KERNELS: Final = Path(__file__).parent / "kernels"
+PACKAGE: Final = Path(__file__).parents[1]
 
-
-def choose_cache(kernels: Path = KERNELS) -> Path | None:
-    """Tell numba where to keep kernels, before the first is defined, where it would find no place itself.
-
-    Returns
-    -------
-    Path or None
-        The directory, if it is one that numba would not have chosen.
-    """
-    given, beside = numba.config.CACHE_DIR, kernels / "__pycache__"
-    if _is_writable(Path(given) if given else beside):
-        return None
-    for place in _places():
-        if _is_private(place):
-            below = place / _CacheLocator.get_suitable_cache_subpath(str(kernels / "__init__.py"))
-            _copy([Path(given) / below.name, beside] if given else [beside], below)
-            numba.config.CACHE_DIR = str(place)
-            return place
-    setattr(Dispatcher, "enable_caching", lambda self: None)  # noqa: ARG005, B010  (each process compiles anew)
-    return None
+_SOURCES: Final = ("core/*.py", "*/schema.py", "*/schema/*.py", "*/kernels/*.py")
+"""What kernels may import (see tests/test_layers.py), and so what may be compiled into them."""
 
 
-def _places() -> Iterator[Path]:
+def njit(function: Callable[..., Any] | None = None, *, cache: bool = False, **options: Any) -> Any:
+    """As numba's decorator of this name, but what is kept is compiled anew whenever any source of kernels changed."""
+    if function is None:
+        return functools.partial(njit, cache=cache, **options)
+    dispatcher = numba.njit(**options)(function)
+    if cache:
+        dispatcher._cache = _KernelCache(function)  # noqa: SLF001  (as numba's enable_caching does)
+    return dispatcher
+
+
+@functools.cache
+def source_digest() -> bytes:
+    """Digest of all sources that a kernel can be made of, as this process found them when it defined the first."""
+    digest = hashlib.sha256(usedforsecurity=False)
+    for path in sorted(path for pattern in _SOURCES for path in PACKAGE.glob(pattern)):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(PACKAGE)} {len(content)} ".encode())
+        digest.update(content)
+    return digest.digest()
+
+
+@functools.cache
+def _places(sources: Path) -> tuple[tuple[Path, ...], Path | None]:
+    """Directories in which kernels of a directory of sources may be, and the one where new ones go, if any can."""
+    beside = sources / "__pycache__"
+    below = _CacheLocator.get_suitable_cache_subpath(str(sources / "__init__.py"))
+    usual = Path(numba.config.CACHE_DIR, below) if numba.config.CACHE_DIR else beside
+    if _is_writable(usual):
+        return (usual,), usual
+    own = next((place / below for place in _own_places() if _is_private(place)), None)
+    return (usual, beside, *([own] if own else [])), own
+
+
+def _own_places() -> Iterator[Path]:
     """Directories that may serve, best first: a home is often the same on all nodes of a cluster."""
     yield Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ztfmatch"
     try:
@@ -80,12 +102,67 @@ def _is_private(place: Path) -> bool:
     return mine and bool(kept) and above.st_uid in (0, os.geteuid()) and _is_writable(place)
 
 
-def _copy(sources: list[Path], below: Path) -> None:
-    """Copy kernels that are compiled already to a directory that is not there yet, all at once."""
-    held = {file.name: file for source in reversed(sources) for file in source.glob("*.nb[ci]")}
-    if not held or below.exists():
-        return
-    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=below.parent) as beside:
-        for name, file in held.items():
-            shutil.copyfile(file, Path(beside, name))
-        Path(beside).replace(below)  # fails where another process was first
+class _Locator:
+    """Tells numba where a kernel is kept, and what it was made of."""
+
+    def __init__(self, function: Any) -> None:
+        self._py_file, self._lineno = inspect.getfile(function), function.__code__.co_firstlineno  # numba reads these
+        self.places, self.writable = _places(Path(self._py_file).parent)
+
+    def get_cache_path(self) -> str:
+        return str(self.writable or os.devnull)
+
+    def ensure_cache_path(self) -> None:
+        if self.writable:
+            self.writable.mkdir(exist_ok=True)
+
+    def get_source_stamp(self) -> bytes:
+        return source_digest()
+
+    def get_disambiguator(self) -> str:
+        return str(self._lineno)
+
+
+class _Files:
+    """Files of one kernel: read from any place, written to the one that can be."""
+
+    def __init__(self, locator: _Locator, name: str) -> None:
+        files = {place: IndexDataCacheFile(str(place), name, source_digest()) for place in locator.places}
+        self._files, self._written = list(files.values()), locator.writable and files[locator.writable]
+
+    def load(self, key: Any) -> Any:
+        """What is kept under a key of numba's, None if there is nothing."""
+        for file in self._files:
+            with contextlib.suppress(OSError):  # as where a directory is not there, or is a file
+                if (kept := file.load(key)) is not None:
+                    return kept
+        return None
+
+    def save(self, key: Any, kept: Any) -> None:
+        """Keep it, if it can be kept anywhere."""
+        if self._written:
+            self._written.save(key, kept)
+
+    def flush(self) -> None:
+        """Forget what is kept."""
+        if self._written:
+            self._written.flush()
+
+
+class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]  # numba is not typed
+    """numba's, with the locator of ours whatever its settings say."""
+
+    def __init__(self, function: Any) -> None:
+        self._locator, self._lineno = _Locator(function), function.__code__.co_firstlineno
+        module = Path(inspect.getfile(function)).stem
+        self._filename_base = self.get_filename_base(f"{module}.{function.__qualname__}", sys.abiflags)
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of one function, with the files of ours."""
+
+    _impl_class = _Implementation
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = _Files(self._impl.locator, self._impl.filename_base)

@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import forkserver
 from typing import Final
 
@@ -27,20 +27,21 @@ def start() -> str:
     if not sys.platform.startswith("linux"):
         return "spawn"
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    with _environment(_ONE_THREAD):
+    with kept_environment(_ONE_THREAD):
+        os.environ.update(_ONE_THREAD)
         forkserver.ensure_running()
     return "forkserver"
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def kept_environment(names: Iterable[str]) -> Iterator[None]:
+    """Give some variables of the environment back the values that they had, or none, at the end."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ztfmatch.core.kernels import rows as module
 from ztfmatch.core.kernels.rows import (
     MEASURED,
     compress_rows,
@@ -97,6 +99,13 @@ def test_gather_any_order_equals_numpys_take(records: np.ndarray, data) -> None:
     for name, values in columns.items():
         assert values.dtype == np.dtype(MEASURED[name][1])
         assert values.tobytes() == stored[name][order].tobytes()
+
+
+@pytest.mark.parametrize("function", ["_swap_to_columns", "_gather", "row_digest", "_row_digests"])
+def test_compiled_loops_take_the_columns_in_the_order_of_the_schema(function: str) -> None:
+    """They get them by position: one at another place would be written under another's name."""
+    names = inspect.signature(getattr(module, function).py_func).parameters
+    assert [name for name in names if name not in ("words", "rows", "order")] == list(MEASURED)
 
 
 # Digests

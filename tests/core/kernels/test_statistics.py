@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import fields, replace
 from itertools import groupby
@@ -145,6 +146,12 @@ def test_lightcurve_statistics_names_and_types_are_those_of_the_table():
     assert {name: column.dtype.type for name, column in result.items()} == declared
     assert {c.name for c in STATISTICS.columns if c.nullable} == set(VALUES)
     assert set(COUNTS).isdisjoint(VALUES)
+
+
+def test_compiled_statistics_take_the_epochs_in_the_order_in_which_they_are_given():
+    names = list(inspect.signature(statistics._statistics.py_func).parameters)
+    assert names == [*(field.name for field in fields(Epochs)), "offsets", "counts", "values"]
+    assert list(statistics._DTYPES) == [field.name for field in fields(Epochs)]
 
 
 @pytest.mark.parametrize("n", SIZES[1:])

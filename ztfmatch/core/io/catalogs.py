@@ -14,7 +14,7 @@ from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.fits import FitsTable, read_table
 from ztfmatch.core.io.metadata import Extra
 from ztfmatch.core.io.sources import read_file
-from ztfmatch.core.kernels.rows import first_repeated
+from ztfmatch.core.kernels.rows import MEASURED, first_repeated
 from ztfmatch.core.survey import (
     MAX_NAME_LAG_DAY,
     CatalogName,
@@ -26,18 +26,7 @@ from ztfmatch.core.survey import (
     rcid_of,
 )
 
-_EPOCHAL_COLUMNS: Final = {
-    "sourceid": ">i4",
-    "xpos": ">f4",
-    "ypos": ">f4",
-    "ra": ">f8",
-    "dec": ">f8",
-    "flux": ">f4",
-    "sigflux": ">f4",
-    "chi": ">f4",
-    "sharp": ">f4",
-    "flags": ">i2",
-}
+_EPOCHAL_COLUMNS: Final = {name: np.dtype(kind).newbyteorder(">").str for name, kind in MEASURED.values()}
 _REFERENCE_COLUMNS: Final = {**_EPOCHAL_COLUMNS, "mag": ">f4", "sigmag": ">f4", "snr": ">f4"}
 
 _HEADER_KEYS: Final = {

@@ -49,7 +49,7 @@ def iterate_lightcurves(
     files: Sequence[DataFile],
     columns: Sequence[str],
     rows_in_flight: int = ROWS_IN_FLIGHT,
-    witness: Callable[[Arrays], None] | None = None,
+    on_read: Callable[[Arrays], None] | None = None,
     wanted: Wanted | None = None,
 ) -> Iterator[Lightcurves]:
     """Lightcurves of the objects in detection files, some at a time.
@@ -63,7 +63,7 @@ def iterate_lightcurves(
         Columns wanted; those that the order needs are always there.
     rows_in_flight : int
         Bound of the rows given at a time, about; one object with more epochs is held whole.
-    witness : callable, optional
+    on_read : callable, optional
         Called with the columns of each run of rows as it was read, every row once.
     wanted : Wanted, optional
         Only these objects and epochs; what can have none of them is not read. By default all.
@@ -74,9 +74,9 @@ def iterate_lightcurves(
     for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
         parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
-        if witness is not None:
+        if on_read is not None:
             for part in parts:
-                witness(part)
+                on_read(part)
         if parts:
             yield merge(parts)
 

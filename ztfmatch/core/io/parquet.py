@@ -58,7 +58,7 @@ class DataFile:
 
     @property
     def described(self) -> str:
-        """Path, table, tile and the snapshot that brought it, for people."""
+        """Path, table, tile and the snapshot that added it, for people."""
         where = f", tile {self.tile}" if self.tile else ""
         return f"{self.path} (table {self.table}{where}, snapshot {self.commit})"
 
@@ -119,21 +119,21 @@ class WriteVerifier(Protocol):
         ...
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Ingest some rows."""
+        """See some rows."""
         ...
 
 
-def write_file(to: Destination, data: pa.Table, witness: WriteVerifier | None = None) -> DataFile:
+def write_file(to: Destination, data: pa.Table, verifier: WriteVerifier | None = None) -> DataFile:
     """Write one immutable file of a table and return its manifest row.
 
     Its name ends in its checksum: a task that is run again writes the same bytes to the same place, and other bytes
     never take the place of a file that a snapshot may name.
     """
     encoded = encode(to.table, data)
-    if witness is not None:
+    if verifier is not None:
         decoded = pq.ParquetFile(pa.BufferReader(encoded))
-        for batch in decoded.iter_batches(to.table.row_group_rows, columns=list(witness.columns), use_threads=False):
-            witness.add_batch(batch)
+        for batch in decoded.iter_batches(to.table.row_group_rows, columns=list(verifier.columns), use_threads=False):
+            verifier.add_batch(batch)
     sealed = seal(encoded)
     checksum = hashlib.sha256(usedforsecurity=False)
     for part in sealed.parts:

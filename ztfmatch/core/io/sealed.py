@@ -58,7 +58,7 @@ class Named(Protocol):
 
     @property
     def described(self) -> str:
-        """Path, table, tile and the snapshot that brought it, for people."""
+        """Path, table, tile and the snapshot that added it, for people."""
         ...
 
 

@@ -1,5 +1,1 @@
-"""Pure arrays in, arrays out: sphere, tiling, crossmatch, rows, calibration, statistics. No files, no Dask."""
-
-from ztfmatch.core import kernelcache
-
-kernelcache.choose_cache()
+"""Arrays in, arrays out: no files, no network, no Dask."""

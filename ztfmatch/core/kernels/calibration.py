@@ -9,8 +9,8 @@ from typing import Final
 import erfa
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.elementary import exp, log10_of
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import PALOMAR_GEODETIC

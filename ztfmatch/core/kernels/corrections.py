@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.sky import (
     FIELD_TERM,

@@ -13,17 +13,23 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 Targets = npt.NDArray[np.int32]
 
 NO_SEED: Final = -1
 """Target of a detection without a seed within the radius."""
+_LOST: Final = -2
+"""Less the seed: target of a detection that lost that seed to another."""
 
 _CELLS_PER_SEED: Final = 2.0
+"""More cells leave fewer seeds to compare with, and take more memory to look them up."""
 _MAX_CELLS: Final = 1 << 24
+_REACH_SLACK: Final = 1.0 + 1e-9
+_REACH_FLOOR: Final = 1e-15
+"""How much farther than the radius cells are looked at, relative and at least: more than u and v are rounded."""
 
 
 class SeedGrid(NamedTuple):
@@ -70,14 +76,18 @@ def build_grid(seed_xyz: Floats, radius_arcsec: float) -> SeedGrid:
         raise ValueError(f"match radius {radius_arcsec} arcsec is outside (0, 3600]")
     radius2 = chord2_of_arcsec(radius_arcsec)
     radius = math.sqrt(radius2)
+    # Seeds in the plane, and the rectangle that they fill.
     plane = _plane_of(seed_xyz)
     flat = seed_xyz @ plane.T
     low = flat.min(axis=0) if len(flat) else np.zeros(2)
     extent = (flat.max(axis=0) if len(flat) else np.zeros(2)) - low
     area = float(max(extent[0], radius) * max(extent[1], radius))
+    # Cells of at least a diameter, so that four hold all that is near; larger where seeds are few.
     cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * len(flat), 1.0)))
     cell = max(cell, math.sqrt(area / _MAX_CELLS))
     shape = (int(extent[0] / cell) + 1, int(extent[1] / cell) + 1)
+    # Sorted by cell, row by row, neighbouring cells of a row are one run of seeds; ``start`` says where each begins.
+    # The sort is stable, so that seeds of a cell stay in order.
     cells = ((flat[:, 1] - low[1]) / cell).astype(np.int64) * shape[0]
     cells += ((flat[:, 0] - low[0]) / cell).astype(np.int64)
     order = np.argsort(cells, kind="stable").astype(np.int32)
@@ -93,6 +103,7 @@ def _plane_of(xyz: Floats) -> Floats:
     normal = xyz.mean(axis=0) if len(xyz) else np.array([0.0, 0.0, 1.0])
     length = float(np.linalg.norm(normal))
     normal = normal / length if length > 1e-6 else np.array([0.0, 0.0, 1.0])
+    # Any vector that is not along the normal will do; of the axes the one that is least so is the safest.
     helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
     first = np.cross(normal, helper)
     first /= np.linalg.norm(first)
@@ -129,9 +140,10 @@ def match_exposure(
 @njit(cache=True, nogil=True)
 def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
     """Grid position and squared chord of the nearest seed within the radius; (-1, inf) if none."""
+    # The square around the place in the plane, in cells, which may lie in part or as a whole beyond the grid.
     u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
     v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
-    reach = grid.radius * (1.0 + 1e-9) + 1e-15  # the slack covers the rounding of u and v
+    reach = grid.radius * _REACH_SLACK + _REACH_FLOOR
     columns, rows = grid.shape
     inverse = 1.0 / grid.cell
     u_low, u_high = (u - reach) * inverse, (u + reach) * inverse
@@ -141,6 +153,7 @@ def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
         return best, best2
     first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
     for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
+        # Seeds on the other side of the sky are projected into these cells too: the chord tells them apart.
         for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
             dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
             d2 = dx * dx + dy * dy + dz * dz
@@ -189,7 +202,7 @@ def count_seeds(grid: SeedGrid, xyz: Floats) -> npt.NDArray[np.int32]:
     out = np.zeros(xyz.shape[0], np.int32)
     columns, rows = grid.shape
     inverse = 1.0 / grid.cell
-    reach = grid.radius * (1.0 + 1e-9) + 1e-15
+    reach = grid.radius * _REACH_SLACK + _REACH_FLOOR
     for i in range(xyz.shape[0]):
         x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
         u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
@@ -219,7 +232,7 @@ def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligibl
     n = xyz.shape[0]
     target = np.full(n, NO_SEED, np.int32)
     distance2 = np.empty(n)
-    winner = np.full(grid.row.shape[0], -1, np.int32)
+    winner = np.full(grid.row.shape[0], -1, np.int32)  # of each seed, among the detections so far
     for i in range(n):
         if not eligible[i]:
             continue
@@ -229,14 +242,15 @@ def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligibl
         seed = grid.row[k]
         target[i] = seed
         distance2[i] = d2
+        # Winning is transitive, so that it is enough to compare with the winner so far, in whatever order they come.
         rival = winner[seed]
         if rival < 0:
             winner[seed] = i
         elif _wins(i, rival, distance2, sourceid):
             winner[seed] = i
-            target[rival] = -2 - seed
+            target[rival] = _LOST - seed
         else:
-            target[i] = -2 - seed
+            target[i] = _LOST - seed
     return target
 
 
@@ -271,18 +285,22 @@ def _match_exposures(grid, xyz, exposure, sourceid, exposures):  # type: ignore[
     n, seeds = xyz.shape[0], grid.row.shape[0]
     target = np.full(n, NO_SEED, np.int32)
     distance2 = np.empty(n)
+    # Nearest seed of each, and how many have each seed nearest.
     place = np.zeros(seeds + 1, np.int64)
     for i in range(n):
         k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
         if k >= 0:
             target[i], distance2[i] = grid.row[k], d2
             place[grid.row[k] + 1] += 1
+    # A counting sort by seed brings the detections together that can compete.
     place = np.cumsum(place)
-    rows = np.empty(place[seeds], np.int64)  # by seed
+    rows = np.empty(place[seeds], np.int64)
     for i in range(n):
         if target[i] >= 0:
             rows[place[target[i]]] = i
             place[target[i]] += 1
+    # One winner an exposure is kept, for the seed at hand: what is noted of another seed, of_seed tells, is over. So
+    # memory goes with the exposures, not with exposures times seeds.
     winner = np.empty(exposures, np.int64)
     of_seed = np.full(exposures, -1, np.int32)
     for i in rows:
@@ -293,7 +311,7 @@ def _match_exposures(grid, xyz, exposure, sourceid, exposures):  # type: ignore[
         rival = winner[e]
         if _wins(i, rival, distance2, sourceid):
             winner[e] = i
-            target[rival] = -2 - seed
+            target[rival] = _LOST - seed
         else:
-            target[i] = -2 - seed
+            target[i] = _LOST - seed
     return target

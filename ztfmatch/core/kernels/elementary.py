@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ztfmatch.core.kernelcache import njit
 
 Floats = npt.NDArray[np.float64]
 

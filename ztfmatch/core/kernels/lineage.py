@@ -188,9 +188,11 @@ def _places(before: Generation, flows: Flows) -> Places:
 
 
 def _links_by_epochs(before: Generation, after: Generation, flows: Flows, totals: tuple[Ids, Ids]) -> _Links:
+    # Candidates are all pairs that have any epoch in common.
     both = (flows.old > 0) & (flows.new > 0)
     old, new = np.searchsorted(before.objectid, flows.old[both]), np.searchsorted(after.objectid, flows.new[both])
     shared, of_old, of_new = flows.count[both], totals[0][old], totals[1][new]
+    # An object lives on where half of it is. A part counts that is a fair share of the old and half of the new one.
     lives_on, to_object = shared >= LINKED_FRACTION * of_old, ~after.transient[new]
     part = to_object & (shared >= PART_FRACTION * of_old) & (shared >= LINKED_FRACTION * of_new)
     # Parts are successors only if together, and with the one that has most, they have half of the epochs.
@@ -202,6 +204,7 @@ def _links_by_epochs(before: Generation, after: Generation, flows: Flows, totals
 
 def _links_by_place(before: Generation, after: Generation, free: tuple[Mask, Mask], radius_arcsec: float) -> _Links:
     """Links of objects that have no epochs, and others that are free, each the nearest of the other."""
+    # Mutual nearest neighbours, so that a place has one link at most whichever side it is seen from.
     sides = (before, after), (after, before)
     nearest = [_nearest(of, among, radius_arcsec) for of, among in sides]
     old = np.flatnonzero(free[0] & (nearest[0] >= 0))
@@ -223,13 +226,20 @@ def _nearest(of: Generation, among: Generation, radius_arcsec: float) -> Ids:
 def _kinds(before: Generation, after: Generation, links: _Links, separation: Floats, of_new: Ids) -> Ids:
     """What each link is: between two objects by such links alone, else by all."""
     from_object, to_object = ~before.transient[links.old], ~after.transient[links.new]
+    # Strays that come along make nobody merged: only a link that brings a fair share of the new one's epochs does.
     matters = links.shared >= PART_FRACTION * of_new[links.new]
+    # A link that is the only one of both its ends is told by how far the object went.
     apart = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
     kind = apart.copy()
+    # First as if transients were objects, which settles their links; then links between objects once more, among
+    # themselves: that some epochs went to a transient, or came from one, says nothing of what objects became.
     for chosen in (np.ones(len(kind), bool), from_object & to_object):
         several = _counts(links.old[chosen], before)[links.old] > 1
+        # Any other link that matters: the link itself is counted if it does, and taken off again.
         joined = _counts(links.new[chosen & matters], after)[links.new] - matters > 0
+        # Where both are true the new one has several ancestors, which is what a reader of it must know: merged.
         kind[chosen] = np.where(joined, MERGED, np.where(several, SPLIT, apart))[chosen]
+    # An object that became a transient is split if an object succeeds it as well, and lost if none does.
     succeeded = _counts(links.old[to_object], before)[links.old] > 0
     return np.where(from_object & ~to_object, np.where(succeeded, SPLIT, LOST), kind)
 
@@ -237,11 +247,13 @@ def _kinds(before: Generation, after: Generation, links: _Links, separation: Flo
 def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[tuple[Ids, Ids], Places]) -> Lineage:
     """All links, what is lost and what is new; ``counted`` are the epochs of both sides, and where the old ones are."""
     (epochs_of_old, epochs_of_new), places = counted
+    # Without a link the old ones are lost, and new objects are new; a new transient is told by no row.
     lost = np.setdiff1d(np.arange(len(before.objectid)), links.old)
     fresh = np.setdiff1d(np.flatnonzero(~after.transient), links.new)
     chord2 = ((before.xyz[links.old] - after.xyz[links.new]) ** 2).sum(axis=1)
     separation = arcsec_of_chord2(chord2)
     kind = _kinds(before, after, links, separation, epochs_of_new)
+    # A transient that keeps its id is what it was; its link counted for the kinds of others.
     told = before.objectid[links.old] != after.objectid[links.new]
     links, kind, separation = links.where(told), kind[told], separation[told]
     with np.errstate(invalid="ignore"):

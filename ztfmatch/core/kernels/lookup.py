@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ztfmatch.core.kernelcache import njit
 
 Ids = npt.NDArray[np.int64]
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from ztfmatch.core.kernelcache import njit
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
 
 MAX_BUCKETS: Final = 2048
-PERCENTAGES: Final = (5.0, 10.0, 17.5, 25.0, 32.5, 40.0, 60.0, 67.5, 75.0, 82.5, 90.0, 95.0)
 
 _SIGN_BIT: Final = 0x80000000
 _ALL_BITS: Final = 0xFFFFFFFF
 _INSERTION_LIMIT: Final = 24
 
-jit: Final[Any] = functools.partial(numba.njit, nogil=True, error_model="numpy")
+jit: Final[Any] = functools.partial(njit, nogil=True, error_model="numpy")
 
 
 @jit

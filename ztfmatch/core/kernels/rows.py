@@ -6,29 +6,26 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numba.extending import intrinsic
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.schema import DETECTIONS, sky
 
 Columns = dict[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
 
-MEASURED: Final = {
-    "sourceid": ("sourceid", np.int32),
-    "ra": ("ra", np.float64),
-    "dec": ("dec", np.float64),
-    "xpos": ("xpos", np.float32),
-    "ypos": ("ypos", np.float32),
-    "psfflux": ("flux", np.float32),
-    "psffluxerr": ("sigflux", np.float32),
-    "chi": ("chi", np.float32),
-    "sharp": ("sharp", np.float32),
-    "flags": ("flags", np.int16),
+MEASURED: Final[dict[str, tuple[str, type[np.generic]]]] = {
+    column.name: (column.source.removeprefix("psfcat "), column.type.to_pandas_dtype())
+    for column in (DETECTIONS["sourceid"], *sky.MEASURED)
 }
-"""Column of the store: (column of the catalog, native type). What a detection keeps to the last bit."""
+"""Column of the store: (column of the catalog, native type). What a detection keeps to the last bit.
+
+The compiled loops below name these columns one by one, and get them in this order: a record with fields by name costs
+them their speed. Whoever declares another column adds it to each of them (tests/core/kernels/test_rows.py tells).
+"""
 
 
 ROW: Final = np.dtype([(name, dtype) for name, (_, dtype) in MEASURED.items()])
@@ -95,6 +92,10 @@ def _as_integers(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 def _bswap(_context, word):  # type: ignore[no-untyped-def]
     """Reverse the bytes of an unsigned integer: one machine instruction."""
     return word(word), lambda _, builder, __, arguments: builder.bswap(arguments[0])
+
+
+# A swap turns the bytes of a word around and leaves their meaning alone: all columns are integers in the loops below,
+# since a float that is not a number need not come out of a register as it went in.
 
 
 @njit(cache=True, nogil=True)
@@ -181,23 +182,25 @@ def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def row_digest(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+def row_digest(sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
     """Digest of one row, from the bits of its values as unsigned integers of their sizes."""
+    # Stores keep such digests: what is mixed, and in which order, is part of their format. Columns of 32 bits go in by
+    # twos, since each step costs the same for a word that is half empty.
     half = np.uint64(32)
     state = _mix(np.uint64(0), np.uint64(sourceid) << half | np.uint64(flags))
     state = _mix(state, np.uint64(ra))
     state = _mix(state, np.uint64(dec))
     state = _mix(state, np.uint64(xpos) << half | np.uint64(ypos))
-    state = _mix(state, np.uint64(flux) << half | np.uint64(fluxerr))
+    state = _mix(state, np.uint64(psfflux) << half | np.uint64(psffluxerr))
     return _mix(state, np.uint64(chi) << half | np.uint64(sharp))
 
 
 @njit(cache=True, nogil=True)
-def _row_digests(sourceid, ra, dec, xpos, ypos, flux, fluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
+def _row_digests(sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags):  # type: ignore[no-untyped-def]
     out = np.empty(sourceid.shape[0], np.uint64)
     for i in range(sourceid.shape[0]):
         out[i] = row_digest(
-            sourceid[i], ra[i], dec[i], xpos[i], ypos[i], flux[i], fluxerr[i], chi[i], sharp[i], flags[i]
+            sourceid[i], ra[i], dec[i], xpos[i], ypos[i], psfflux[i], psffluxerr[i], chi[i], sharp[i], flags[i]
         )
     return out
 
@@ -224,6 +227,10 @@ def linked_digest(digests: npt.NDArray[np.uint64], first: Ids, second: Ids) -> n
     return total
 
 
+_RANK_STEPS: Final = 4
+"""Steps of an insertion sort that cost about as much as one rank of :func:`_order_by_rank`."""
+
+
 @njit(cache=True, nogil=True)
 def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks | None = None, ranks: int = 0) -> Ids:
     """Order of rows by group, then time, then tie.
@@ -247,23 +254,27 @@ def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks 
     int64 ndarray, shape (K,)
         Row numbers.
     """
+    # Count the rows of each group; the running sum is where each begins.
     place = np.zeros(groups + 1, np.int64)
     for i in range(group.shape[0]):
         if group[i] >= 0:
             place[group[i] + 1] += 1
     place = np.cumsum(place)
+    # Put each row into the next free place of its group: afterwards place[g] is where group g ends.
     order = np.empty(place[groups], np.int64)
     for i in range(group.shape[0]):
         g = group[i]
         if g >= 0:
             order[place[g]] = i
             place[g] += 1
+    # Bring each group into order. Insertion takes steps in the square of the rows where they come in no order at all;
+    # where that is dearer than a walk over all ranks, one by rank goes before it and leaves it next to nothing to do.
     of_rank = np.full(ranks, -1, np.int64)
     first = 0
     for g in range(groups):
         rows = order[first : place[g]]
         if not _in_order(rows, time, tie):
-            if rank is not None and rows.shape[0] * rows.shape[0] > 4 * ranks:
+            if rank is not None and rows.shape[0] * rows.shape[0] > _RANK_STEPS * ranks:
                 _order_by_rank(rows, rank, of_rank)
             _insertion_sort(rows, time, tie)
         first = place[g]
@@ -286,6 +297,7 @@ def _in_order(rows, time, tie):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _order_by_rank(rows, rank, of_rank):  # type: ignore[no-untyped-def]
     """Order rows by rank, but where two have the same leave them as they are; ``of_rank`` is -1 before and after."""
+    # Each row notes itself at its rank. A rank that is taken belongs to two rows: such a group is left to insertion.
     twice = False
     for i in rows:
         twice |= of_rank[rank[i]] >= 0
@@ -294,6 +306,7 @@ def _order_by_rank(rows, rank, of_rank):  # type: ignore[no-untyped-def]
         for i in rows:
             of_rank[rank[i]] = -1
         return
+    # The ranks in order then name the rows in order.
     k = 0
     for r in range(of_rank.shape[0]):
         if of_rank[r] >= 0:

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-# Numba caches by file: after a change in these two, touch this one.
 from ztfmatch.core.kernels import lightcurve, ranks
-from ztfmatch.core.kernels.ranks import PERCENTAGES, Float64s, Int64s, jit
+from ztfmatch.core.kernels.ranks import Float64s, Int64s, jit
+from ztfmatch.core.schema.statistics import PERCENTILES, STANDARD_DEVIATIONS
 
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
@@ -26,7 +26,7 @@ COUNTS: Final = (
     *("nobs", "nobsrel", "ngoodobs", "ngoodobsrel", "nmedianbufferrange", "npairposslope"),
     *(
         f"n{name}meanbystd_{k}"
-        for k in (1, 3, 5)
+        for k in STANDARD_DEVIATIONS
         for name in ("above", "below", "consecabove", "consecbelow", "consecfrom")
     ),
 )
@@ -38,17 +38,25 @@ VALUES: Final = (
     *("lineartrend", "maxslope", "vonneumannratio"),
     *("chisq", "weightedmagrms", "stetsonj", "stetsonk"),
     *("medmagerr", "minmag", "maxmag", "medianmag", "medianabsdev", "con"),
-    *(f"percentiles_{percentage:04.1f}".replace(".0", "").replace(".", "") for percentage in PERCENTAGES),
+    *(f"percentiles_{suffix}" for suffix, _ in PERCENTILES),
 )
 """Rows of the value output, float32, in the order in which they are computed."""
 
-_FEW: Final = COUNTS.index("nmedianbufferrange")
+# Rows at which blocks begin that one function gives together, in this order.
+_EPOCHS: Final = COUNTS.index("nobs")
+_BUFFER: Final = COUNTS.index("nmedianbufferrange")
+_SLOPES: Final = COUNTS.index("npairposslope")
 _BY_STD: Final = COUNTS.index("nabovemeanbystd_1")
+_MEANS: Final = VALUES.index("astrometricrms")
 _MOMENTS: Final = VALUES.index("magrms")
 _SERIES: Final = VALUES.index("lineartrend")
 _WEIGHTED: Final = VALUES.index("chisq")
 _ORDER: Final = VALUES.index("medmagerr")
-_PERCENTILES: Final = VALUES.index("percentiles_05")
+_PERCENTILES: Final = VALUES.index(f"percentiles_{PERCENTILES[0][0]}")
+
+_PERCENTAGES: Final = tuple(percentage for _, percentage in PERCENTILES)
+_BUFFER_RANGE: Final = 0.1
+"""Part of the amplitude within which of the median points are not counted in nmedianbufferrange."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,7 @@ def _statistics(
     values: Float32s,
 ) -> None:
     """Fill one column of counts and values for each object; scratch arrays are made once."""
+    # Compiled loops over thousands of short lightcurves spend their time on memory if each asks for its own.
     longest = _longest(offsets)
     good = np.empty(longest, np.int64)
     t, m = np.empty(longest, np.float64), np.empty(longest, np.float64)
@@ -168,27 +177,30 @@ def _statistics(
 
     for k in range(len(offsets) - 1):
         count, value = counts[:, k], values[:, k]
+        # The good epochs, dense and in float64: what everything below is made of.
         n = _find_good(mag, magerr, catflags, released, offsets[k], offsets[k + 1], good, count)
         if n == 0:
             _write_undefined(count, value)
             continue
         _gather(hmjd, mag, magerr, good, n, t, m, inverse)
+        # What needs the order in time: means, moments about them, trends, sums weighted by the errors.
         mean, weighted_mean, weight = lightcurve.means(m, inverse, n)
         std, skewness, kurtosis = lightcurve.moments(m, n, mean)
         position_rms = lightcurve.position_rms(ra, dec, good, n)
-        _write(value, 0, (position_rms, lightcurve.mean_uncalibrated(psfflux, good, n), mean, weighted_mean))
+        _write(value, _MEANS, (position_rms, lightcurve.mean_uncalibrated(psfflux, good, n), mean, weighted_mean))
         _write(value, _MOMENTS, (std, skewness, kurtosis))
         _write(value, _SERIES, lightcurve.series(t, m, n, std))
         _write(value, _WEIGHTED, lightcurve.weighted(m, inverse, n, weighted_mean, weight))
 
+        # What needs the order in magnitude: one selection for the median error, one sort for all the rest.
         ranks.load_keys(magerr_bits, good, n, keys)
         median_error = ranks.key_to_float(ranks.select(keys, n, (n - 1) // 2, histogram))
         ranks.load_keys(mag_bits, good, n, keys)
         ranks.keys_to_floats(ranks.sort(keys, spare, n, histogram), n, ordered)
         median = _write_ordered(ordered, m, n, std, median_error, value)
         _write_by_std(ordered, m, n, mean, std, count)
-        count[_FEW] = lightcurve.outside(m, n, median, 0.1 * (ordered[n - 1] - ordered[0]))
-        count[_FEW + 1] = lightcurve.brightenings(t, m, n)
+        count[_BUFFER] = lightcurve.outside(m, n, median, _BUFFER_RANGE * (ordered[n - 1] - ordered[0]))
+        count[_SLOPES] = lightcurve.brightenings(t, m, n)
 
 
 @jit
@@ -213,15 +225,16 @@ def _find_good(
     """List the good epochs, write the four numbers of epochs, return the number of good ones."""
     n, n_released, n_good_released = 0, 0, 0
     for i in range(start, stop):
+        # Written whether it is good or not, and overwritten by the next if it is not: no branch to mispredict.
         is_good = catflags[i] == 0 and math.isfinite(mag[i]) and math.isfinite(magerr[i])
         good[n] = i
         n += is_good
         n_released += released[i]
         n_good_released += is_good and released[i]
-    count[0] = stop - start
-    count[1] = n_released
-    count[2] = n
-    count[3] = n_good_released
+    count[_EPOCHS] = stop - start
+    count[_EPOCHS + 1] = n_released
+    count[_EPOCHS + 2] = n
+    count[_EPOCHS + 3] = n_good_released
     return n
 
 
@@ -247,7 +260,7 @@ def _gather(
 
 @jit
 def _write_undefined(count: Int32s, value: Float32s) -> None:
-    for row in range(_FEW, len(count)):
+    for row in range(_BUFFER, len(count)):
         count[row] = 0
     for row in range(len(value)):
         value[row] = np.nan
@@ -268,19 +281,19 @@ def _write_ordered(ordered: Float64s, m: Float64s, n: int, std: float, median_er
     deviation = ranks.median_deviation(ordered, n, median)
     con = lightcurve.con(m, n, median, 2.0 * std)
     _write(value, _ORDER, (median_error, ordered[0], ordered[n - 1], median, deviation, con))
-    for p in range(len(PERCENTAGES)):
-        value[_PERCENTILES + p] = ranks.percentile(ordered, n, PERCENTAGES[p])
+    for p in range(len(_PERCENTAGES)):
+        value[_PERCENTILES + p] = ranks.percentile(ordered, n, _PERCENTAGES[p])
     return median
 
 
 @jit
 def _write_by_std(ordered: Float64s, m: Float64s, n: int, mean: float, std: float, count: Int32s) -> None:
-    """Write the counts of points beyond 1, 3 and 5 standard deviations."""
+    """Write the counts of points beyond some standard deviations; most lightcurves have none, which extremes tell."""
     farthest = max(ordered[n - 1] - mean, mean - ordered[0])
-    for i in range(3):
-        distance = (2 * i + 1) * std
+    for i in range(len(STANDARD_DEVIATIONS)):
+        distance = STANDARD_DEVIATIONS[i] * std
         results = (0, 0, 0, 0, 0)
         if farthest > distance:
             results = lightcurve.beyond(m, n, mean, distance)
         for j in range(len(results)):
-            count[_BY_STD + 5 * i + j] = results[j]
+            count[_BY_STD + len(results) * i + j] = results[j]

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 Ids = npt.NDArray[np.int64]
@@ -29,6 +29,9 @@ INFLUENCE_RADII: Final = 3.0
 its rivals for them, which are up to two radii away."""
 
 _CELL_SLACK: Final = 1.0 + 1e-6
+"""Cells are larger than the radius by more than coordinates are rounded: nothing near is two cells away."""
+_LEAST_SLOTS: Final = 16
+# Odd factors with many bits, 2^64 over the golden ratio and two of xxHash's: neighbouring cells go to slots far apart.
 _X, _Y, _Z = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 
 
@@ -120,9 +123,11 @@ def _link(xyz: Floats, exposure: Any, edge: Mask, radius2: float, influence2: fl
     away2 = np.empty(n)
     uncertain = np.zeros(n, np.bool_)
     winner = np.full(n, -1, np.int32)
+    # Two grids of cubic cells in a hash table each: of all founders so far, and of all rows so far whose fate is not
+    # certain. Cells are as large as what is asked for is far, so that the 27 around a place hold all that is near.
     radius, influence = np.sqrt(radius2) * _CELL_SLACK, np.sqrt(influence2) * _CELL_SLACK
-    size = 16
-    while size < 2 * n:
+    size = _LEAST_SLOTS
+    while size < 2 * n:  # a power of two, at most half full
         size *= 2
     heads, chain = np.full(size, -1, np.int32), np.full(n, -1, np.int32)
     doubt_heads, doubt_chain = np.full(size, -1, np.int32), np.full(n, -1, np.int32)
@@ -132,15 +137,20 @@ def _link(xyz: Floats, exposure: Any, edge: Mask, radius2: float, influence2: fl
         stop = start
         while stop < n and exposure[stop] == exposure[start]:
             stop += 1
+        # Rows start to stop are one exposure. Each looks for the nearest founder among earlier exposures, and takes
+        # over the doubt of any row within the influence: that one's fate may have decided what founders there are.
         for i in range(start, stop):
             founder[i], away2[i] = _nearest(xyz, i, heads, chain, radius, radius2)
             uncertain[i] = edge[i]
             if doubts > 0 and not edge[i]:
                 uncertain[i] = _nearest(xyz, i, doubt_heads, doubt_chain, influence, influence2)[0] >= 0
+        # Of the rows that have one founder nearest, the nearest wins it. A winner below start is of an earlier
+        # exposure, and so nobody's rival; rows come in order, so that the lower of equally near ones stays.
         for i in range(start, stop):
             f = founder[i]
             if f >= 0 and (winner[f] < start or away2[i] < away2[winner[f]]):
                 winner[f] = i
+        # Who joins nobody is a founder. Both grids are added to only now: rows of one exposure never see each other.
         for i in range(start, stop):
             if founder[i] < 0 or winner[founder[i]] != i:
                 founder[i] = i
@@ -149,6 +159,8 @@ def _link(xyz: Floats, exposure: Any, edge: Mask, radius2: float, influence2: fl
                 doubts += 1
                 _insert(xyz, i, doubt_heads, doubt_chain, influence)
         start = stop
+    # A founder is decided if no doubtful row is so near that it joined it, or would have if its fate were another.
+    # Doubts of exposures after the founder count too, which is why this waits for the end.
     undecided = np.zeros(n, np.bool_)
     if doubts > 0:
         for i in range(n):
@@ -159,6 +171,7 @@ def _link(xyz: Floats, exposure: Any, edge: Mask, radius2: float, influence2: fl
 
 @njit(cache=True, nogil=True)
 def _slot(x: int, y: int, z: int, size: int) -> Any:
+    """Slot of a cell in a hash table; ``size`` is a power of two."""
     mixed = np.uint64(x) * _X ^ np.uint64(y) * _Y ^ np.uint64(z) * _Z
     mixed ^= mixed >> np.uint64(29)
     mixed *= _X
@@ -167,6 +180,7 @@ def _slot(x: int, y: int, z: int, size: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def _insert(xyz: Floats, i: int, heads: Any, chain: Any, cell: float) -> None:
+    """Put a row before those of its slot: ``heads`` has the first of each, ``chain`` the next of each row."""
     at = _slot(
         np.int64(np.floor(xyz[i, 0] / cell)),
         np.int64(np.floor(xyz[i, 1] / cell)),

@@ -144,7 +144,10 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Work
     settings = {**_QUIET, "distributed.worker.multiprocessing-method": method}
     arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
     env = environment()  # the process that workers are forks of may be older than what was set since
+    # Dask sets variables for its workers in the environment of this process, which is the user's, and leaves them set.
+    set_by_dask = (*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID")
     with (
+        prefork.kept_environment(set_by_dask),
         dask.config.set(settings),
         LocalCluster(**arguments, env=env) as cluster,
         Client(cluster) as client,

@@ -37,8 +37,8 @@ def keep_freed_memory() -> bool:
     kept = all(mallopt(option, value) == 1 for option, value in settings)
     if not kept:
         return False
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # for an Arrow that is yet to be imported
-    if "pyarrow" in sys.modules:
+    pool = os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # for an Arrow that is yet to be imported
+    if pool == "system" and "pyarrow" in sys.modules:
         arrow = sys.modules["pyarrow"]
         arrow.set_memory_pool(arrow.system_memory_pool())
     return True

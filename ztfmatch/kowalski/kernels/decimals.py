@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ztfmatch.core.kernelcache import njit
 
 NAN: Final = -(1 << 63)
 POSITIVE_INFINITY: Final = NAN + 1

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.calibration import (
     BAD_EXPOSURE,
     EDGE_CATFLAGS,

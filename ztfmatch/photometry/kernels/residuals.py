@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.corrections import cell_of
 from ztfmatch.core.kernels.sphere import Floats
 
@@ -27,6 +27,15 @@ COLUMNS: Final = ("n", "total", "squares", "stars", "groups", "between", "pairs"
 """Of a bin: detections; sum and sum of squares of their residuals; stars, one that is seen in several cells counting in
 each by its part; groups, the detections of one star; sum over groups of total^2 / n; sum over detections of the number
 of detections that their star has in all bins."""
+_N, _TOTAL, _SQUARES, _STARS, _GROUPS, _BETWEEN, _PAIRS = range(len(COLUMNS))
+
+_FEW_EPOCHS: Final = 0.8
+"""Scatter of n epochs is too small by (n - 0.8) / n in the mean (Croux and Rousseeuw 1992)."""
+_LEAST_EPOCHS: Final = 3
+"""Fewer tell no scatter."""
+_ONE_SIGMA: Final = (0.1587, 0.5, 0.8413)
+"""Quantiles of a normal distribution at -1, 0 and 1 standard deviation."""
+_PART_ROWS: Final = 4096
 
 CLIP_SIGMAS: Final = 4.0
 SCATTER_FLOOR_MAG: Final = 0.005
@@ -108,15 +117,16 @@ def summarise(values: Floats, offsets: Ids) -> Summary:
         count[k] = n
         if n == 0:
             continue
+        # Median, then, in place, median of the distances from it.
         held[:n].sort()
         centre = _median_of_sorted(held, n)
         median[k] = centre
-        if n < 3:
+        if n < _LEAST_EPOCHS:
             continue
         for i in range(n):
             held[i] = abs(held[i] - centre)
         held[:n].sort()
-        scatter[k] = SIGMA_OF_MAD * _median_of_sorted(held, n) * n / (n - 0.8)
+        scatter[k] = SIGMA_OF_MAD * _median_of_sorted(held, n) * n / (n - _FEW_EPOCHS)
     return Summary(count, median, scatter)
 
 
@@ -132,10 +142,12 @@ def group_medians(values: Floats, group: Ids) -> Floats:
     rows = np.flatnonzero((group >= 0) & ~np.isnan(values))
     if not len(rows):
         return out
+    # By group, then value, the median of each group is in the middle of its run.
     rows = rows[np.lexsort((values[rows], group[rows]))]
     names, starts, counts = np.unique(group[rows], return_index=True, return_counts=True)
     ordered = values[rows]
     middle = 0.5 * (ordered[starts + (counts - 1) // 2] + ordered[starts + counts // 2])
+    # Rows without a value of their own have their group's median too, if it has one.
     place = np.minimum(np.searchsorted(names, group), len(names) - 1)
     known = names[place] == group
     out[known] = middle[place[known]]
@@ -155,7 +167,7 @@ def constants(summary: Summary, group: Ids, min_epochs: int) -> Mask:
     min_epochs : int
     """
     usual = group_medians(summary.scatter, np.where(summary.n >= min_epochs, group, -1))
-    error = 4.0 / np.sqrt(2.0 * MAD_EFFICIENCY * np.maximum(summary.n, 1))
+    error = CLIP_SIGMAS / np.sqrt(2.0 * MAD_EFFICIENCY * np.maximum(summary.n, 1))
     return (summary.n >= min_epochs) & (summary.scatter <= usual * (1.0 + error))
 
 
@@ -214,6 +226,7 @@ def add_residuals(
     for k in range(offsets.shape[0] - 1):
         if bin_of[k] < 0:
             continue
+        # The floor keeps the epochs of a star whose scatter came out next to nothing, as that of few epochs may.
         limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG)
         n_seen, n_star, sum_star = 0, 0, 0.0
         for i in range(offsets[k], offsets[k + 1]):
@@ -228,20 +241,23 @@ def add_residuals(
                 n_seen += 1
             ns[cell] += 1.0
             totals[cell] += r
-            table[bin_of[k] * cells + cell, 2] += r * r
+            table[bin_of[k] * cells + cell, _SQUARES] += r * r
             n_star += 1
             sum_star += r
+        # Now that the star's number of epochs is known: its shares, and what tells its scatter within a cell from that
+        # between cells.
         for j in range(n_seen):
             cell = seen[j]
             at = bin_of[k] * cells + cell
-            table[at, 0] += ns[cell]
-            table[at, 1] += totals[cell]
-            table[at, 3] += ns[cell] / n_star
-            table[at, 4] += 1.0
-            table[at, 5] += totals[cell] * totals[cell] / ns[cell]
-            table[at, 6] += ns[cell] * n_star
+            table[at, _N] += ns[cell]
+            table[at, _TOTAL] += totals[cell]
+            table[at, _STARS] += ns[cell] / n_star
+            table[at, _GROUPS] += 1.0
+            table[at, _BETWEEN] += totals[cell] * totals[cell] / ns[cell]
+            table[at, _PAIRS] += ns[cell] * n_star
             ns[cell], totals[cell] = 0.0, 0.0
         if n_star:
+            # The bin in the middle is that of zero; what is beyond either end counts in the last bin there.
             position = int(np.floor(sum_star / n_star / RESIDUAL_STEP_MAG + 0.5)) + RESIDUAL_BINS // 2
             histogram[bin_of[k], min(max(position, 0), RESIDUAL_BINS - 1)] += 1
             added += n_star
@@ -290,10 +306,10 @@ def clipped_sums(histogram: npt.NDArray[np.int32]) -> tuple[Ids, Floats, Floats]
     """
     centres: Floats = np.asarray((np.arange(OFFSET_BINS) - OFFSET_BINS // 2) * OFFSET_STEP_MAG)
     n, total, squares = np.zeros(len(histogram), np.int64), np.zeros(len(histogram)), np.zeros(len(histogram))
-    for start in range(0, len(histogram), 4096):
-        part = slice(start, start + 4096)
+    for start in range(0, len(histogram), _PART_ROWS):  # not all in int64 at once
+        part = slice(start, start + _PART_ROWS)
         counts = histogram[part].astype(np.int64)
-        low, middle, high = (histogram_quantiles(counts, centres, OFFSET_STEP_MAG, q) for q in (0.1587, 0.5, 0.8413))
+        low, middle, high = (histogram_quantiles(counts, centres, OFFSET_STEP_MAG, q) for q in _ONE_SIGMA)
         sigma = np.maximum(0.5 * (high - low), OFFSET_STEP_MAG)
         inside = np.abs(centres - middle[:, None]) <= CLIP_SIGMAS * sigma[:, None]
         counts = np.where(inside, counts, 0)
@@ -316,6 +332,7 @@ def histogram_quantiles(counts: Ids, centres: Floats, step: float, fraction: flo
     running = np.cumsum(counts, axis=1)
     total = running[:, -1]
     wanted = fraction * total
+    # The first bin up to which there are as many as wanted, and how far into it.
     at = np.minimum((running < wanted[:, None]).sum(axis=1), counts.shape[1] - 1)
     rows = np.arange(len(counts))
     held = counts[rows, at]

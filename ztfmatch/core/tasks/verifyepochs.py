@@ -1,0 +1,130 @@
+"""Prove epochs and orphans row by row: what was computed of each is made again from its measured values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.merge import Arrays
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels import calibration
+from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema.ledger import BAD, MATCHFILE
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MATCHFILE_LATE_DAY, Unit
+from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.photometry import Calibration, Photometer
+
+_LEDGER_COLUMNS: Final = (
+    "exposureid", "field", "rcid", "fid", "obsmjd", "exptime", "magzp", "origin", "quality",
+    "errora", "errorb", "errorc", "errord", "corrections",
+)  # fmt: skip
+
+
+@dataclass
+class Findings:
+    """Counts by check: how many rows were looked at, how many were wrong, and the first wrong one."""
+
+    checked: dict[str, int] = field(default_factory=dict)
+    violations: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, check: str, wrong: npt.NDArray[np.bool_], describe: Any) -> None:
+        """Note the outcome of a check on some rows; ``describe(row)`` names the first wrong one."""
+        self.checked[check] = self.checked.get(check, 0) + len(wrong)
+        count = int(np.count_nonzero(wrong))
+        self.violations[check] = self.violations.get(check, 0) + count
+        if count and check not in self.examples:
+            self.examples[check] = describe(int(np.flatnonzero(wrong)[0]))
+
+
+class Ledger:
+    """Ledger columns of the tile's exposures as arrays, with the row of each."""
+
+    def __init__(
+        self, storage: Storage, exposures: Sequence[DataFile], corrections: Sequence[DataFile], tile: Tile
+    ) -> None:
+        columns = exposures_of_tile(storage, tuple(exposures), tile, _LEDGER_COLUMNS).to_pydict()
+        self.exposureid = np.array(columns["exposureid"], np.int64)
+        self._map = build_map(self.exposureid)
+        numbers = {
+            name: np.array([np.nan if v is None else v for v in columns[name]], np.float64)
+            for name in ("obsmjd", "exptime", "magzp", "errora", "errorb", "errorc", "errord")
+        }
+        exptime = np.where(np.isnan(numbers["exptime"]), DEFAULT_EXPTIME_S, numbers["exptime"])
+        self.mid_mjd = numbers["obsmjd"] + 0.5 * exptime / 86400.0
+        self.observer = calibration.observer_vectors(self.mid_mjd) if len(exptime) else np.zeros((0, 3))
+        self.imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
+        # A time that was computed here was rounded; that of an imported epoch is the survey's, computed in its own way.
+        self.late_day = np.where(self.imported, MATCHFILE_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
+        self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
+        keys = ("field", "rcid", "fid")
+        self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
+        sets = read_store_sets(storage, corrections)
+        self.photometer = Photometer(
+            Calibration(
+                [Unit(*values) for values in self.unit.tolist()],
+                numbers["magzp"],
+                np.stack([numbers[f"error{letter}"] for letter in "abcd"], axis=-1),
+                # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
+                [name if name in sets else None for name in columns["corrections"]],
+            ),
+            sets,
+        )
+
+    def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Ledger row of each exposure, -1 where it has none."""
+        return np.asarray(find_rows(self._map, exposureid).astype(np.int64))
+
+
+def check_epochs(
+    columns: Arrays,
+    rows: npt.NDArray[np.int64],
+    ledger: Ledger,
+    units: npt.NDArray[np.int64],
+    findings: Findings,
+) -> Floats:
+    """Ledger row, magnitude, error, flags and time of epochs or orphans; return their unit vectors."""
+    xyz = unit_vectors(columns["ra"], columns["dec"])
+    findings.add("ledger", rows < 0, lambda i: f"{name_of(columns, i)}: no such exposure")
+    if not len(ledger.exposureid):
+        return np.asarray(xyz)
+    # From here a row without an exposure (-1) is compared with the ledger's last: it is wrong already.
+    findings.add("unit", (ledger.unit[rows] != units).any(axis=1), lambda i: name_of(columns, i))
+    light = calibration.light_days(xyz, ledger.observer[rows])
+    late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > ledger.late_day[rows]
+    findings.add("hmjd", late, lambda i: name_of(columns, i))
+    _check_computed(columns, rows, ledger, findings)
+    return np.asarray(xyz)
+
+
+def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, findings: Findings) -> None:
+    """Magnitude, error and flags, of those that were computed here: imported ones are as their file has them."""
+    if ledger.imported.any():
+        here = np.flatnonzero(~ledger.imported[rows])
+        rows, columns = rows[here], {name: values[here] for name, values in columns.items()}
+    made = ledger.photometer.measure(columns, rows)
+    for name, values in made.items():
+        findings.add(
+            name,
+            _differ(values, columns[name]),
+            lambda i, n=name, v=values: f"{name_of(columns, i)}: {columns[n][i]}, expected {v[i]}",
+        )
+    flags = calibration.catalog_flags(columns["flags"], ledger.bad[rows])
+    findings.add("catflags", flags != columns["catflags"], lambda i: name_of(columns, i))
+
+
+def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.asarray((a != b) & ~(np.isnan(a) & np.isnan(b)))
+
+
+def name_of(columns: Arrays, row: int) -> str:
+    """A detection, for people."""
+    return f"source {columns['sourceid'][row]} of exposure {columns['exposureid'][row]}"

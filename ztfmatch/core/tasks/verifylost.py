@@ -1,0 +1,103 @@
+"""Prove that what lost to another detection of its exposure did: the winner is stored, and is nearer.
+
+Loser and winner are in different files: the loser is an orphan, the winner an epoch of the object that both have
+nearest. The losers of a tile's objects are gathered first, from the orphans of the tile and of its neighbours, since a
+detection may lie beyond the edge of its object's tile. Then the tile's lightcurves pass by once, chunk after chunk in
+order of their objects, and the losers of each are compared with the epochs that are there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.merge import Arrays, Lightcurves
+from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.schema import ORPHANS
+from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.seedgrids import Seeds
+from ztfmatch.core.tasks.verifyepochs import Findings, name_of
+
+_COLUMNS = ("ra", "dec", "exposureid", "sourceid", "nearestid")
+
+
+def no_orphans() -> Arrays:
+    """Orphans of a tile that has none."""
+    empty = ORPHANS.schema.empty_table()
+    columns: Arrays = {name: empty[name].to_numpy() for name in _COLUMNS if name != "nearestid"}
+    return {**columns, "nearestid": np.zeros(0, np.int64)}
+
+
+def lost_rows(columns: Arrays) -> Arrays:
+    """Those of some orphans that lost to another detection."""
+    lost = columns["nearestid"] != 0
+    return {name: columns[name][lost] for name in _COLUMNS}
+
+
+class LostPairs:
+    """Detections that lost to another of their exposure: the winner must be there, and nearer."""
+
+    def __init__(self, lost: list[Arrays], seeds: dict[Unit, Seeds]) -> None:
+        rows = {name: np.concatenate([part[name] for part in lost]) for name in lost[0]}
+        own, self._xyz = self._seed_of(rows["nearestid"], seeds)
+        rows = {name: values[own] for name, values in rows.items()}
+        # By the object that they lost, so that those of a chunk of lightcurves are a slice.
+        order = np.lexsort((rows["exposureid"], rows["nearestid"]))
+        self.rows = {name: values[order] for name, values in rows.items()}
+        self._xyz = self._xyz[order]
+        self._distance2 = _chord2(self._xyz, self.rows)
+        self._won = np.zeros(len(order), bool)
+
+    @staticmethod
+    def _seed_of(nearestid: npt.NDArray[np.int64], seeds: dict[Unit, Seeds]) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Which pairs are about seeds of this tile, and where those seeds are."""
+        own = np.zeros(len(nearestid), bool)
+        xyz = np.zeros((len(nearestid), 3))
+        for part in seeds.values():
+            place = np.minimum(np.searchsorted(part.objectid, nearestid), len(part.objectid) - 1)
+            mine = (part.objectid[place] == nearestid) & part.owned[place]
+            own |= mine
+            xyz[mine] = part.xyz[place[mine]]
+        return own, xyz[own]
+
+    def mark_won(self, chunk: Lightcurves) -> None:
+        """Find the winners in some lightcurves and compare distances; ties go to the lower sourceid."""
+        # The pairs about objects of this chunk, and the few epochs of it that are of their exposures.
+        part = slice(*np.searchsorted(self.rows["nearestid"], [chunk.objectid[0], chunk.objectid[-1] + 1]))
+        pairs = {name: values[part] for name, values in self.rows.items()}
+        if not len(pairs["nearestid"]):
+            return
+        exposures = np.unique(pairs["exposureid"])
+        exposure_of = build_map(exposures)
+        group = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
+        exposure = find_rows(exposure_of, chunk.columns["exposureid"])
+        candidates = np.flatnonzero(exposure >= 0)
+        if not candidates.size:
+            return
+        # An object has one epoch of an exposure, so that both as one number name it. A pair whose object is not in this
+        # chunk finds nothing, or the epoch of another object, and does not count.
+        held = build_map(group[candidates] * len(exposures) + exposure[candidates])
+        place = np.minimum(np.searchsorted(chunk.objectid, pairs["nearestid"]), len(chunk.objectid) - 1)
+        wanted = place * len(exposures) + find_rows(exposure_of, pairs["exposureid"])
+        found = find_rows(held, wanted)
+        winner = candidates[found]
+        ours = (found >= 0) & (chunk.objectid[place] == pairs["nearestid"])
+        # Matching decides by the same distance to the seed, and of equal ones by sourceid.
+        distance2 = _chord2(self._xyz[part], {name: chunk.columns[name][winner] for name in ("ra", "dec")})
+        lower = chunk.columns["sourceid"][winner] < pairs["sourceid"]
+        nearer = (distance2 < self._distance2[part]) | ((distance2 == self._distance2[part]) & lower)
+        self._won[part] |= ours & nearer
+
+    def check_all_won(self, findings: Findings) -> None:
+        """Note the pairs whose winner was not found or was not nearer."""
+        findings.add(
+            "nearer-detection",
+            ~self._won,
+            lambda i: f"{name_of(self.rows, i)} lost {self.rows['nearestid'][i]}",
+        )
+
+
+def _chord2(xyz: Floats, columns: Arrays) -> Floats:
+    delta = unit_vectors(columns["ra"], columns["dec"]) - xyz
+    return np.asarray((delta * delta).sum(axis=1))
