@@ -34,7 +34,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.survey import Unit, objectid_range
@@ -189,7 +189,7 @@ class Publishing:
         """Delete what was made."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def check_epochs(self, epochs: int, where: str = "") -> None:
+    def check_epochs(self, epochs: int, region: Region | None = None) -> None:
         """Raise if nothing is left to publish; what was made is deleted.
 
         Raises
@@ -198,10 +198,10 @@ class Publishing:
         """
         if not epochs:
             self.abandon()
-            number = self.snapshot.number
+            where = f" and in {region.name}" if region else ""
             raise ScopeError(
-                f"no epoch of snapshot {number} is in the scope of release {self.scope.release!r}{where}: nothing to "
-                "publish"
+                f"no epoch of snapshot {self.snapshot.number} is in the scope of release "
+                f"{self.scope.release!r}{where}: nothing to publish"
             )
 
     def units(self, region: Region | None = None) -> list[UnitFiles]:
@@ -342,11 +342,6 @@ def give_name(made: Path, output: Path) -> None:
         if isinstance(error, OutputExistsError):
             raise
         raise StorageError(f"cannot rename {made} to {output}: {error.strerror}") from error
-
-
-def outputs_of(results: Sequence[Row]) -> list[Output]:
-    """Files that tasks wrote."""
-    return [Output(**output) for result in results for output in result["outputs"]]
 
 
 def check_snapshot(snapshot: SnapshotFiles) -> None:

@@ -8,6 +8,7 @@ come. Memory follows neither the unit nor its tiles.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from ztfmatch.core.kernels.lookup import find_rows
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import Unit, objectid_range, unit_columns
-from ztfmatch.release.io.outputs import parquet_writer, writing
+from ztfmatch.release.io.outputs import Written, parquet_writer, writing
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.schema import BULK, INDEX_COLUMN, LIGHTCURVE
 from ztfmatch.release.tasks.released import (
@@ -60,37 +61,51 @@ class BulkTask:
     """Only objects in it."""
 
 
-def write_unit(task: BulkTask) -> dict[str, Any]:
-    """Write the unit's file; return ``outputs``, ``objects`` and ``epochs``. Without any there is no file."""
+@dataclass(frozen=True)
+class UnitWritten(Written):
+    """A unit's file, if it has any epochs, and what is in it."""
+
+    objects: int = 0
+    epochs: int = 0
+
+
+def write_unit(task: BulkTask) -> UnitWritten:
+    """Write the unit's file."""
     table, source = _source(task)
     if not table.num_rows or not len(source.exposures.clrcoeff):
-        return {"outputs": [], "objects": 0, "epochs": 0}
+        return UnitWritten()
     parts = (bulk_rows(part, table) for part in released(source, [column.name for column in LIGHTCURVE]))
     filled = (rows for rows in parts if rows.num_rows)
     first = next(filled, None)
     if first is None:
-        return {"outputs": [], "objects": 0, "epochs": 0}
+        return UnitWritten()
     objects = epochs = 0
     with writing(task.out, task.path) as file, parquet_writer(file, BULK, compliant=False) as writer:
         for rows in itertools.chain([first], filled):
             writer.write_table(rows, row_group_size=rows.num_rows)
             objects += rows.num_rows
             epochs += pc.sum(rows["nepochs"]).as_py()
-    return {"outputs": [file.output(task.path, objects).to_json()], "objects": objects, "epochs": epochs}
+    return UnitWritten((file.output(task.path, objects),), objects, epochs)
 
 
-def count_unit(task: BulkTask) -> dict[str, Any]:
-    """Count what the unit's file, and any other product of the same scope, would have; nothing is written.
+@dataclass(frozen=True)
+class UnitCounts:
+    """What a unit has in a scope."""
 
-    Returns
-    -------
-    dict
-        ``active``: objects, with or without epochs; ``objects``: those with; ``programs``: program, its objects and its
-        epochs.
-    """
+    active: int
+    """Objects, with or without epochs."""
+    objects: int
+    """Objects with epochs."""
+    program_objects: dict[int, int]
+    """Objects with an epoch of a program, by program."""
+    program_epochs: dict[int, int]
+
+
+def count_unit(task: BulkTask) -> UnitCounts:
+    """Count what the unit's file, and any other product of the same scope, would have; nothing is written."""
     table, source = _source(task)
     objects = 0
-    programs: dict[int, list[int]] = {}
+    program_objects, program_epochs = Counter[int](), Counter[int]()
     for part in released(source, []) if table.num_rows and len(source.exposures.clrcoeff) else ():
         counts = np.diff(part.lightcurves.offsets)
         objects += int((counts > 0).sum())
@@ -98,10 +113,9 @@ def count_unit(task: BulkTask) -> dict[str, Any]:
         row = find_rows(source.exposures.row_of, part.lightcurves.columns["exposureid"])
         for program in np.unique(source.exposures.programid[row]).tolist():
             of_program = owner[source.exposures.programid[row] == program]
-            held = programs.setdefault(program, [0, 0])
-            held[0] += len(np.unique(of_program))  # a part has whole lightcurves
-            held[1] += len(of_program)
-    return {"active": table.num_rows, "objects": objects, "programs": [[p, *held] for p, held in programs.items()]}
+            program_objects[program] += len(np.unique(of_program))  # a part has whole lightcurves
+            program_epochs[program] += len(of_program)
+    return UnitCounts(table.num_rows, objects, dict(program_objects), dict(program_epochs))
 
 
 def _source(task: BulkTask) -> tuple[pa.Table, Source]:

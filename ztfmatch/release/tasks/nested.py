@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import hpgeom
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.merge import Lightcurves
-from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import unit_columns
+from ztfmatch.release.io.hats import healpix_pixels
 from ztfmatch.release.kernels.rounding import rounded
 from ztfmatch.release.schema import HEALPIX_COLUMN, LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_LIGHTCURVES
 from ztfmatch.release.tasks.bulk import list_array
 from ztfmatch.release.tasks.released import Released, Source, released
-
-_NSIDE = 1 << 29
-
-
-def healpix_29(ra: Floats, dec: Floats) -> npt.NDArray[np.int64]:
-    """HEALPix pixel of order 29, NESTED, of positions in degrees, shape (N,)."""
-    if not len(ra):
-        return np.zeros(0, np.int64)
-    return np.asarray(hpgeom.angle_to_pixel(_NSIDE, ra, dec), np.int64)
 
 
 def nested_rows(source: Source, objects: pa.Table, magerr_bits: int) -> Iterator[pa.Table]:
@@ -40,7 +30,7 @@ def nested_rows(source: Source, objects: pa.Table, magerr_bits: int) -> Iterator
         Significant bits that are kept of magerr.
     """
     ra, dec = objects["ra"].to_numpy(), objects["dec"].to_numpy()
-    healpix = healpix_29(ra, dec)
+    healpix = healpix_pixels(ra, dec)
     for part in released(source, [column.name for column in LIGHTCURVE]):
         seen = np.diff(part.lightcurves.offsets) > 0
         if seen.any():
