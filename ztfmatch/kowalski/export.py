@@ -182,13 +182,14 @@ def _require_same(place: Storage, manifest: Manifest, span: Span, compression: s
 
 def _run(request: Request, span: Span, runner: Runner) -> Manifest:
     """Run all tasks, then write the manifest; what finished tasks wrote is used again by a rerun."""
-    output, files = request.output, []
+    output = request.output
+    files: list[LinesFile] = []
     work = plan_export(request)
     runner.check_memory({task.key: projected_bytes(task) for one in work for task in one.tasks if _is_large(task)})
     ids = [_operation_id(request, span, one.title) for one in work]
     for one, operation_id in zip(work, ids, strict=True):
         results = runner.run(Job(one.title, one.function, one.tasks, operation_id, output))
-        files += [LinesFile(**file) for result in results for file in result["files"]]
+        files += [file for result in results for file in result.files]
     files.sort(key=lambda file: (ACTIONS.index(file.action), COLLECTIONS.index(file.collection), file.path))
     manifest = Manifest(
         span, request.after.commit.time, ztfmatch.__version__, request.form.compression, tuple(files)

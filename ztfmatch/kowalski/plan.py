@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,14 +13,14 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE, OBJECTS
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function
 from ztfmatch.kowalski import schema as form
 from ztfmatch.kowalski.changes import LedgerChanges, changed_references, ledger_changes
-from ztfmatch.kowalski.io.jsonlines import MOST_BYTES, LinesForm
+from ztfmatch.kowalski.io.jsonlines import MOST_BYTES, LinesForm, LinesWritten
 from ztfmatch.kowalski.tasks.exposures import (
     ExposuresTask,
     IdsTask,
@@ -65,7 +66,7 @@ class Work:
     """Tasks of one kind."""
 
     title: str
-    function: Function[Any]
+    function: Function[LinesWritten]
     tasks: Sequence[Any]
 
 
@@ -107,7 +108,7 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
     exposures = tuple(after.of_table(EXPOSURES.name))
     gone = [
         IdsTask(f"{number:06d}", request.output, form.EXPOSURES, ids, request.form)
-        for number, ids in enumerate(_runs(ledger.gone, _IDS_PER_TASK))
+        for number, ids in enumerate(chunks(ledger.gone, _IDS_PER_TASK))
     ]
     links = [file for file in before.files.not_in(after.files) if file.table == LINEAGE.name]
     new_links = [file for file in after.files.not_in(before.files) if file.table == LINEAGE.name]
@@ -127,27 +128,19 @@ def _may_hold(scope: Scope, unit: Unit) -> bool:
 
 def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Unit]) -> dict[Tile, Changes]:
     """What changed in each tile that has detections and is touched, in order of the sky."""
-    new: dict[Tile, list[int]] = {}
-    changed: dict[Tile, list[int]] = {}
-    units: dict[Tile, set[Unit]] = {}
-    touched: dict[Tile, set[Unit]] = {}
-    for rows, into in ((ledger.new, new), (ledger.changed, changed)):
+    found = new, changed, units, touched = [defaultdict[Tile, set[Any]](set) for _ in range(4)]
+    for rows, exposures in ((ledger.new, new), (ledger.changed, changed)):
         for row in rows:
             for tile in _tiles(after, row):
-                into.setdefault(tile, []).append(row["exposureid"])
-                touched.setdefault(tile, set()).add(unit_of(row))
+                exposures[tile].add(row["exposureid"])
+                touched[tile].add(unit_of(row))
     references = newest_references(after)
     for unit in whole & references.keys():
         for tile in _tiles(after, references[unit]):
-            units.setdefault(tile, set()).add(unit)
-            touched.setdefault(tile, set()).add(unit)
+            units[tile].add(unit)
+            touched[tile].add(unit)
     return {
-        tile: Changes(
-            tuple(sorted(new.get(tile, ()))),
-            tuple(sorted(changed.get(tile, ()))),
-            tuple(sorted(units.get(tile, ()))),
-            tuple(sorted(touched[tile])),
-        )
+        tile: Changes(*(tuple(sorted(of[tile])) for of in found))
         for tile in after.tiles_with(DETECTIONS.name)
         if tile in touched
     }
@@ -250,7 +243,3 @@ def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
         run.append(file)
     if run:
         yield tuple(run)
-
-
-def _runs(ids: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
-    return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))

@@ -20,7 +20,7 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, statistics_of
-from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, RowsBuilder
+from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, LinesWritten, RowsBuilder
 from ztfmatch.kowalski.kernels.decimals import degrees_text, hours_text, rounded_cells
 from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, interquartile_range, source_ids
 from ztfmatch.kowalski.kernels.jsontext import Rows, Texts, write_documents
@@ -86,8 +86,8 @@ class SourcesTask:
     """Write objects with new epochs whole, too."""
 
 
-def export_sources(task: SourcesTask) -> dict[str, Any]:
-    """Write the documents; return ``files``, as the export's manifest has them."""
+def export_sources(task: SourcesTask) -> LinesWritten:
+    """Write the documents of the tile's objects."""
     objects = _Objects(task)
     exposures = Exposures(task.storage, task.exposures, task.tile, task.scope, task.changes)
     part = f"N{task.tile.order:02d}-{task.tile.npix:08d}"
@@ -95,7 +95,7 @@ def export_sources(task: SourcesTask) -> dict[str, Any]:
     for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCHS, ROWS_IN_FLIGHT):
         for batch in _batches(_chosen(chunk, exposures, task.changes)):
             _write(batch, objects, exposures, task, writers)
-    return {"files": [file.to_json() for writer in writers.values() for file in writer.close()]}
+    return LinesWritten(tuple(file for writer in writers.values() for file in writer.close().files))
 
 
 class Exposures:
@@ -321,9 +321,7 @@ def _source_rows(objects: Arrays, statistics: Arrays) -> Rows:
     _add_statistics(rows, statistics)
     for name in REFERENCE:
         rows.rounded(name, objects[name], SOURCE_DECIMALS)
-    for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
-        rows.integers(name, values)
-    rows.integers("rc", rcid)
+    rows.units(field, rcid, fid)
     _add_coordinates(rows, objects["ra"], objects["dec"])
     return rows.documents(',"data":[', "]}\n")
 
