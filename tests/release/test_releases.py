@@ -269,7 +269,7 @@ def test_publish_with_corrections_of_private_epochs_is_refused_unless_allowed(tm
     snapshot.publish_bulk(tmp_path / "uncorrected", scope)
     assert json.loads((tmp_path / "uncorrected" / "release.json").read_text())["corrections"] == []
     store.correct(tmp_path / "set")
-    snapshot, part = store.snapshot(), Part("all", cone_region(150.0, 2.0, 5.0))
+    snapshot, part = store.snapshot(), Part("all", cone_region(150.0, 2.0, "5deg"))
     for publish, *more in ((snapshot.publish_hats,), (snapshot.publish_objects,), (snapshot.publish_bulk,),
                            (snapshot.publish_tar, part)):  # fmt: skip
         with pytest.raises(ScopeError, match="derived from epochs of program 3, which the release does not show"):
@@ -301,7 +301,7 @@ def test_publish_a_part_whose_dates_leave_out_a_program_has_the_corrections_of_i
     store.calibrate(CalibrateInputs(tmp_path / "survey" / "ps1.parquet", tmp_path / "set"), ENOUGH)
     store.correct(tmp_path / "set")
     scope = ReleaseScope("both", (Window(PUBLIC), Window(PRIVATE, 58520.0)))
-    part = Part("early", cone_region(150.0, 2.0, 5.0), until=58519.0)
+    part = Part("early", cone_region(150.0, 2.0, "5deg"), until=58519.0)
     assert store.snapshot().publish_tar(tmp_path / "out.tar", scope, part).epochs > 300
 
 
