@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.records import decode, encode
@@ -107,20 +105,20 @@ def read_manifest(export: Storage) -> Manifest | None:
         raw = decode(content)
         if raw["format"] != _FORMAT or raw["version"] != _VERSION:
             raise ValueError(f"format {raw['format']!r}, version {raw['version']}; expected {_FORMAT!r}, {_VERSION}")
-        manifest = msgspec.convert({**raw, "span": raw}, Manifest)
-        for file in manifest.files:
-            _check(file)
-        return manifest
+        span = Span(raw["store"], raw["since"], raw["snapshot"], raw["scope"], raw["whole"])
+        files = tuple(_checked(LinesFile(**file)) for file in raw["files"])
+        return Manifest(span, raw["time"], raw["ztfmatch"], raw["compression"], files)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInputError(f"{export.root}/{MANIFEST} is damaged: {error}; export it again") from None
 
 
-def _check(file: LinesFile) -> None:
-    """It must be in the export, for a collection that loads know: exports may come from elsewhere."""
+def _checked(file: LinesFile) -> LinesFile:
+    """A file of the export itself, for a collection that loads know: exports may come from elsewhere."""
     if file.collection not in COLLECTIONS or file.action not in ACTIONS:
         raise ValueError(f"{file.path!r} is to {file.action} {file.collection}")
     if "/" in file.path or not file.path.endswith(tuple(f".jsonl{suffix}" for suffix in SUFFIXES.values())):
         raise ValueError(f"{file.path!r} is no file of an export")
+    return file
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def read_cursor(path: Path) -> Cursor | None:
         raw = decode(content)
         if raw["format"] != _CURSOR_FORMAT or raw["version"] != _VERSION:
             raise ValueError(f"format {raw['format']!r}, version {raw['version']}")
-        return msgspec.convert(raw, Cursor)
+        return Cursor(raw["store"], raw["snapshot"], raw["commit"], raw["scope"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
 
