@@ -128,7 +128,7 @@ class Cursor:
     store: str
     snapshot: int
     commit: str
-    """Digest of the snapshot's record: a store brought back from a copy may have another of that number."""
+    """Digest of the snapshot's record: a store restored from a copy may have another with that number."""
     scope: dict[str, Any]
 
     def write(self, path: Path) -> None:

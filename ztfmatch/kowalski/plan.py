@@ -60,6 +60,10 @@ class Request:
     form: LinesForm
     whole: bool = False
 
+    def common(self, key: str) -> tuple[str, Storage, Storage, Scope, LinesForm]:
+        """The first fields of a task."""
+        return key, self.after.storage, self.output, self.scope, self.form
+
 
 @dataclass(frozen=True)
 class Work:
@@ -107,7 +111,7 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
     changes = _changes_by_tile(after, ledger, whole)
     exposures = tuple(after.of_table(EXPOSURES.name))
     gone = [
-        IdsTask(f"{number:06d}", request.output, form.EXPOSURES, ids, request.form)
+        IdsTask(*request.common(f"{number:06d}"), form.EXPOSURES, ids)
         for number, ids in enumerate(chunks(ledger.gone, _IDS_PER_TASK))
     ]
     links = [file for file in before.files.not_in(after.files) if file.table == LINEAGE.name]
@@ -157,15 +161,11 @@ def _sources(request: Request, tile: Tile, exposures: tuple[DataFile, ...], chan
         ranges = [objectid_range(unit) for unit in changes.touched]
         detections = [file for file in detections if file.holds_id(ranges)]
     return SourcesTask(
-        f"sources-N{tile.order}-{tile.npix}",
-        after.storage,
-        request.output,
+        *request.common(f"sources-N{tile.order}-{tile.npix}"),
         tile,
         tuple(after.of_tile(OBJECTS.name, tile)),
         tuple(detections),
         exposures,
-        request.scope,
-        request.form,
         changes,
         request.whole,
     )
@@ -181,15 +181,10 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
     parts = _parts(request.after)
     return [
         RemovedTask(
-            f"N{part.tile.order:02d}-{part.tile.npix:08d}",
-            before.storage,
-            request.output,
-            part.tile,
+            *request.common(f"N{part.tile.order:02d}-{part.tile.npix:08d}"),
             tuple(sorted(by_tile[part.tile])),
             part,
             tuple(parts[_overlapping(parts, part.tile)]),
-            request.scope,
-            request.form,
         )
         for part in _parts(before)
         if part.tile in by_tile
@@ -213,12 +208,8 @@ def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
 
 
 def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
-    after = request.after
-    files = [file for file in after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
-    return [
-        ExposuresTask(f"{number:06d}", after.storage, request.output, part, request.scope, request.form, ids)
-        for number, part in enumerate(_files(files))
-    ]
+    files = [file for file in request.after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
+    return [ExposuresTask(*request.common(f"{number:06d}"), part, ids) for number, part in enumerate(_files(files))]
 
 
 def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
@@ -226,11 +217,7 @@ def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
 
 
 def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[LineageTask]:
-    storage = request.after.storage
-    return [
-        LineageTask(f"{number:06d}", storage, request.output, part, request.scope, request.form, action)
-        for number, part in enumerate(_files(files))
-    ]
+    return [LineageTask(*request.common(f"{number:06d}"), part, action) for number, part in enumerate(_files(files))]
 
 
 def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:

@@ -52,7 +52,7 @@ class Measurement:
     ps1: Ps1Catalog
     config: CalibrateConfig
     after_commit: int = -1
-    """Only exposures that later commits took in."""
+    """Only exposures that later commits ingested."""
 
 
 def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner) -> Residuals:

@@ -85,13 +85,8 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
     tasks = [
         BulkTask(
             f"bulk-{files.unit}",
-            publishing.snapshot.storage,
-            files.unit,
-            files.objects,
-            files.detections,
-            publishing.ledger,
-            publishing.scope,
-            publishing.out,
+            publishing.inputs,
+            files,
             f"{directory}/{bulk_path(files.unit, publishing.scope.release)}",
             region,
         )
@@ -102,8 +97,8 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
 
 
 def _projected_bytes(task: BulkTask) -> int:
-    objects = sum(file.rows for file in task.objects)
-    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
+    objects = sum(file.rows for file in task.files.objects)
+    in_flight = min(sum(file.rows for file in task.files.detections), ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight
 
 

@@ -149,15 +149,12 @@ def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.
     name = f"ztf_{publishing.scope.release}_{'lc' if content == tasks.LIGHTCURVES else 'objects'}-hats"
     identity = "objectid" if content == tasks.LIGHTCURVES else "oid"
     return tasks.Catalog(
-        content,
-        publishing.snapshot.storage,
-        publishing.ledger,
-        publishing.scope,
-        publishing.out,
-        name,
-        f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
-        f"{name}_index_{identity}",
-        config.magerr_bits,
+        **vars(publishing.inputs),
+        content=content,
+        name=name,
+        margin=f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
+        index=f"{name}_index_{identity}",
+        magerr_bits=config.magerr_bits,
     )
 
 
@@ -241,12 +238,8 @@ def _sky(
         "hats_estsize": sum(output.size for output in written) // 1024,
         **_common(publishing),
     }
-    tiles = [hats.tile_of_file(output.path) for output in written]
-    return [
-        *hats.write_both_properties(catalog.out, directory, properties),
-        hats.write_partition_info(catalog.out, directory, tiles),
-        *hats.write_dataset_metadata(catalog.out, directory, catalog.table.schema, [output.path for output in written]),
-    ]
+    partitions = [(hats.tile_of_file(output.path), output.path) for output in written]
+    return hats.write_catalog(catalog.out, directory, properties, catalog.table.schema, partitions)
 
 
 def _primary(

@@ -41,7 +41,7 @@ from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
-from ztfmatch.release.tasks.released import LEDGER_COLUMNS, in_scope
+from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Product, UnitFiles, in_scope
 
 MANIFEST_FILE: Final = "release.json"
 CHECKSUM_FILE: Final = "sha256sums.txt"
@@ -113,6 +113,11 @@ class Publishing:
         """Files of the ledger that may have exposures in scope."""
         return tuple(self.snapshot.of_table(EXPOSURES.name))
 
+    @property
+    def inputs(self) -> Product:
+        """What tasks need to know of it."""
+        return Product(self.snapshot.storage, self.ledger, self.scope, self.out)
+
     def begin(self, dry_run: bool = False) -> None:
         """Check what can be checked before any work, and make the directory unless nothing is to be written.
 
@@ -145,7 +150,7 @@ class Publishing:
         return any(in_scope(rows, self.scope).any() for rows in files)
 
     def _check_corrections(self) -> None:
-        """Raise if private epochs would be told by corrected magnitudes."""
+        """Raise if corrected magnitudes would reveal private epochs."""
         for name, corrections in self.corrections.items():
             private = corrections.told_by(self.scope.programs | self.public)
             if private and not self.scope.private_corrections:
@@ -282,15 +287,6 @@ class Publishing:
             self.product, str(self.output), self.snapshot.number, self.scope.release, len(outputs),
             counts["objects"], counts["epochs"], sum(output.size for output in outputs), self.watch.seconds,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class UnitFiles:
-    """Where the objects and detections of a unit are."""
-
-    unit: Unit
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
 
 
 def manifest_text(record: dict[str, Any]) -> bytes:

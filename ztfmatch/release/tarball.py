@@ -45,7 +45,7 @@ class Part:
 
 
 def sector_part(number: int, region: Region | None, since: float | None, until: float | None) -> Part:
-    """Footprint and dates of a TESS sector, as told, else as known.
+    """Footprint and dates of a TESS sector: those given, else the scheduled ones.
 
     Raises
     ------

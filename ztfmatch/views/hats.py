@@ -17,7 +17,6 @@ from ztfmatch.core.io.localfiles import partial_of
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
@@ -123,12 +122,8 @@ def _object_files(snapshot: SnapshotFiles, out: Storage, written: Sequence[Outpu
         **hats.healpix_properties(),
         **hats.provenance_properties(snapshot.commit),
     }
-    files = [output.path for output in written]
-    return [
-        *hats.write_both_properties(out, OBJECT_CATALOG, about),
-        hats.write_partition_info(out, OBJECT_CATALOG, [hats.tile_of_file(path) for path in files]),
-        *hats.write_dataset_metadata(out, OBJECT_CATALOG, VIEWED_OBJECTS.schema, files),
-    ]
+    partitions = [(hats.tile_of_file(output.path), output.path) for output in written]
+    return hats.write_catalog(out, OBJECT_CATALOG, about, VIEWED_OBJECTS.schema, partitions)
 
 
 def _detection_files(snapshot: SnapshotFiles, out: Storage, files: Sequence[DataFile]) -> list[Output]:
@@ -139,9 +134,5 @@ def _detection_files(snapshot: SnapshotFiles, out: Storage, files: Sequence[Data
         **hats.spatial_properties(("ra", "dec"), suffix="/"),
         **hats.provenance_properties(snapshot.commit),
     }
-    tiles: set[Tile] = {file.tile for file in files if file.tile is not None}
-    return [
-        *hats.write_both_properties(out, DETECTION_CATALOG, about),
-        hats.write_partition_info(out, DETECTION_CATALOG, tiles),
-        *hats.write_dataset_metadata(out, DETECTION_CATALOG, DETECTIONS.schema, [_link_path(file) for file in files]),
-    ]
+    partitions = [(file.tile, _link_path(file)) for file in files if file.tile is not None]
+    return hats.write_catalog(out, DETECTION_CATALOG, about, DETECTIONS.schema, partitions)

@@ -15,7 +15,7 @@ from ztfmatch.core.io.parquet import DataFile, in_ranges, iterate_batches, read_
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
-from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, LinesWritten, RowsBuilder, binary_text
+from ztfmatch.kowalski.io.jsonlines import LinesWriter, LinesWritten, RowsBuilder, binary_text
 from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, source_ids
 from ztfmatch.kowalski.kernels.jsontext import NO_ROWS, Rows, write_documents
 from ztfmatch.kowalski.schema import (
@@ -32,7 +32,7 @@ from ztfmatch.kowalski.schema import (
     UPSERT,
 )
 from ztfmatch.kowalski.tasks.scope import Scope
-from ztfmatch.kowalski.tasks.sources import Exposures
+from ztfmatch.kowalski.tasks.sources import Exposures, LinesTask
 
 _BATCH_ROWS: Final = 10_000
 _LINKED: Final = {"old": "objectid", "new": "newobjectid"}
@@ -43,15 +43,10 @@ _OF_DETECTIONS: Final = ("nshared", "fractionold", "fractionnew")
 
 
 @dataclass(frozen=True)
-class ExposuresTask:
+class ExposuresTask(LinesTask):
     """Some files of the ledger."""
 
-    key: str
-    storage: Storage
-    output: Storage
     files: tuple[DataFile, ...]
-    scope: Scope
-    form: LinesForm
     ids: tuple[int, ...] | None = None
     """Exposures to write; None for all."""
 
@@ -116,19 +111,13 @@ def _exposure_rows(ledger: pa.Table) -> Rows:
 
 
 @dataclass(frozen=True)
-class RemovedTask:
+class RemovedTask(LinesTask):
     """Objects of some units in a tile of the older snapshot."""
 
-    key: str
-    storage: Storage
-    output: Storage
-    tile: Tile
     units: tuple[Unit, ...]
     before: SnapshotPart
     after: tuple[SnapshotPart, ...]
     """Of the tiles of the newer snapshot that cover it."""
-    scope: Scope
-    form: LinesForm
 
 
 @dataclass(frozen=True)
@@ -166,14 +155,11 @@ def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
 
 
 @dataclass(frozen=True)
-class IdsTask:
+class IdsTask(LinesTask):
     """Documents of a collection to be removed."""
 
-    key: str
-    output: Storage
     collection: str
     ids: tuple[int, ...]
-    form: LinesForm
 
 
 def export_ids(task: IdsTask) -> LinesWritten:
@@ -193,15 +179,10 @@ def _id_rows(ids: Ids) -> Rows:
 
 
 @dataclass(frozen=True)
-class LineageTask:
+class LineageTask(LinesTask):
     """Some files of the lineage."""
 
-    key: str
-    storage: Storage
-    output: Storage
     files: tuple[DataFile, ...]
-    scope: Scope
-    form: LinesForm
     action: str = UPSERT
 
 
@@ -231,7 +212,7 @@ def _ids(lineage: pa.Table, name: str) -> Ids:
 def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
     """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid.
 
-    Where epochs are limited, nothing is said of transients nor of numbers of epochs: they are of all programs.
+    Where epochs are limited, transients and numbers of epochs are left out: they are of all programs.
     """
     ids = {name: _ids(lineage, name) for name in _LINKED}
     limited = task.scope.limits_epochs

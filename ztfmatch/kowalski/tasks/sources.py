@@ -14,7 +14,7 @@ from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, in_ranges, read_rows
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
@@ -66,20 +66,26 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class SourcesTask:
-    """One tile."""
+class LinesTask:
+    """What every task needs that writes lines."""
 
     key: str
     storage: Storage
     """Of the store."""
     output: Storage
+    scope: Scope
+    form: LinesForm
+
+
+@dataclass(frozen=True)
+class SourcesTask(LinesTask):
+    """One tile."""
+
     tile: Tile
     objects: tuple[DataFile, ...]
     detections: tuple[DataFile, ...]
     exposures: tuple[DataFile, ...]
     """The ledger."""
-    scope: Scope
-    form: LinesForm
     changes: Changes | None = None
     """None for all."""
     whole: bool = False
@@ -181,12 +187,11 @@ class _Objects:
 
     def of(self, objectid: Ids) -> Arrays:
         """Columns of some objects, all of which must be there."""
-        known = self._columns["objectid"]
-        place = np.minimum(np.searchsorted(known, objectid), max(len(known) - 1, 0))
-        if not len(known) or (known[place] != objectid).any():
-            missing = objectid[known[place] != objectid][0] if len(known) else objectid[0]
+        rows = find_sorted(self._columns["objectid"], objectid)
+        if (rows < 0).any():
+            missing = objectid[rows < 0][0]
             raise StoreDamagedError(f"there are epochs of {missing}, which is no active object of their tile")
-        return {name: values[place] for name, values in self._columns.items()}
+        return {name: values[rows] for name, values in self._columns.items()}
 
 
 @dataclass(frozen=True)
@@ -224,11 +229,8 @@ def _kept(chunk: Lightcurves, rows: npt.NDArray[np.int32], keep: Mask, whole: Ma
     """Some epochs of lightcurves; objects that have none are left out."""
     if keep.all():
         return _Chosen(chunk, rows, whole)
-    ends = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
-    left = np.diff(ends) > 0
-    columns = {name: values[keep] for name, values in chunk.columns.items()}
-    offsets = np.concatenate([[0], ends[1:][left]]).astype(np.int64)
-    return _Chosen(Lightcurves(chunk.objectid[left], offsets, columns), rows[keep], whole[left])
+    curves, left = chunk.of_epochs(keep)
+    return _Chosen(curves, rows[keep], whole[left])
 
 
 def _batches(chosen: _Chosen) -> Iterator[_Chosen]:
@@ -237,10 +239,8 @@ def _batches(chosen: _Chosen) -> Iterator[_Chosen]:
     while start < len(chosen.curves.objectid):
         stop = int(np.searchsorted(offsets, offsets[start] + _EPOCHS_PER_BATCH, side="right")) - 1
         stop = max(stop, start + 1)
-        low, high = offsets[start], offsets[stop]
-        columns = {name: values[low:high] for name, values in chosen.curves.columns.items()}
-        curves = Lightcurves(chosen.curves.objectid[start:stop], offsets[start : stop + 1] - low, columns)
-        yield _Chosen(curves, chosen.exposure[low:high], chosen.whole[start:stop])
+        exposure = chosen.exposure[offsets[start] : offsets[stop]]
+        yield _Chosen(chosen.curves.part(start, stop), exposure, chosen.whole[start:stop])
         start = stop
 
 

@@ -23,7 +23,7 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import light_days, observer_vectors
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.statistics import Epochs, lightcurve_statistics
 from ztfmatch.core.kernels.tiling import Tile
@@ -153,7 +153,7 @@ class _Exposures:
 
 
 class _Extras:
-    """What matchfiles said of the unit's imported epochs beside the columns of the store."""
+    """Values of the unit's imported epochs that only their matchfiles had."""
 
     def __init__(self, rows: pa.Table, exposures: _Exposures) -> None:
         columns: Arrays = {name: rows[name].to_numpy() for name in IMPORTED.names if name != "sid"}
@@ -165,11 +165,8 @@ class _Extras:
 
     def find(self, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> tuple[Any, Any]:
         """Which rows of an exposure are imported, and their rows here."""
-        if not len(self._keys):
-            return np.zeros(len(exposure), bool), np.zeros(0, np.int64)
-        wanted = _keys(exposure, sourceid)
-        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        known = self._keys[place] == wanted
+        place = find_sorted(self._keys, _keys(exposure, sourceid))
+        known = place >= 0
         return known, place[known]
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -282,7 +279,7 @@ def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, 
 
 
 def _transient_columns(stored: Arrays, sigma: npt.NDArray[np.float32]) -> Arrays:
-    """What only ``transientdata`` has, of epochs that no matchfile told of."""
+    """Columns that only ``transientdata`` has, of epochs that were not imported."""
     x, y, z = unit_vectors(stored["ra"], stored["dec"]).T
     snr = (stored["psfflux"] / stored["psffluxerr"]).astype(np.float32)
     number = stored["sourceid"].astype(np.uint64)

@@ -208,11 +208,11 @@ class _Inspection:
 
     def _listed(self, row: npt.NDArray[np.void]) -> Row:
         """What ``exposures`` says of one; ``fracday`` is None where it is no time near the start."""
-        said = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
-        about = {ours: _known(said[theirs]) for ours, theirs in layout.LEDGER.items()}
+        values = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
+        about = {ours: _known(values[theirs]) for ours, theirs in layout.LEDGER.items()}
         if about["exptime"] is not None and not 0.0 < about["exptime"] <= _LONGEST_S:
             about["exptime"] = None
-        return {**about, "obsmjd": said["obsmjd"], "programid": said["programid"], "fracday": _fracday(said)}
+        return {**about, "obsmjd": values["obsmjd"], "programid": values["programid"], "fracday": _fracday(values)}
 
 
 def _cap(file: Matchfile, seeds: Columns) -> tuple[Floats | None, float]:
@@ -304,10 +304,10 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fracday(said: Row) -> int | None:
-    fracday = int(said["fracday"])
+def _fracday(values: Row) -> int | None:
+    fracday = int(values["fracday"])
     try:
-        lag = said["obsmjd"] - mjd_of_fracday(fracday)
+        lag = values["obsmjd"] - mjd_of_fracday(fracday)
     except (ValueError, OverflowError):
         return None
     return fracday if 10**13 <= fracday < 10**14 and abs(lag) <= MAX_NAME_LAG_DAY else None

@@ -18,7 +18,7 @@ from ztfmatch.core.io.parquet import DataFile, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
 from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
@@ -135,19 +135,11 @@ def _of_programs(chunks: Iterator[Lightcurves], ledger: TileLedger, rows: int) -
     held: list[Lightcurves] = []
     for chunk in chunks:
         exposure = find_rows(ledger.map, chunk.columns["exposureid"])
-        held.append(_kept(chunk, (exposure >= 0) & ledger.wanted[exposure]))
+        held.append(chunk.of_epochs((exposure >= 0) & ledger.wanted[exposure])[0])
         *full, rest = _portions(_joined(held), rows)
         yield from full
         held = [rest]
     yield from (part for part in held if len(part.objectid))
-
-
-def _kept(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
-    """Some of the epochs, and the objects that have any of them."""
-    edges = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
-    some = np.diff(edges) > 0
-    columns = {name: values[keep] for name, values in chunk.columns.items()}
-    return Lightcurves(chunk.objectid[some], np.concatenate([[0], edges[1:][some]]), columns)
 
 
 def _joined(parts: Sequence[Lightcurves]) -> Lightcurves:
@@ -162,16 +154,9 @@ def _portions(curves: Lightcurves, rows: int) -> Iterator[Lightcurves]:
     """Lightcurves in portions of at least so many rows, and last those, perhaps none, that make no whole one."""
     first, n = 0, len(curves.objectid)
     while (last := int(np.searchsorted(curves.offsets, curves.offsets[first] + rows))) <= n:
-        yield _slice(curves, first, last)
+        yield curves.part(first, last)
         first = last
-    yield _slice(curves, first, n)
-
-
-def _slice(curves: Lightcurves, first: int, last: int) -> Lightcurves:
-    """Objects ``first`` to ``last``, without the latter."""
-    start, stop = curves.offsets[first], curves.offsets[last]
-    columns = {name: values[start:stop] for name, values in curves.columns.items()}
-    return Lightcurves(curves.objectid[first:last], curves.offsets[first : last + 1] - start, columns)
+    yield curves.part(first, n)
 
 
 class TileObjects:
@@ -197,10 +182,8 @@ class TileObjects:
     def references(self, objectid: Ids, max_error: float) -> tuple[Floats, Floats]:
         """PS1 magnitude in the object's filter and colour of its colour term; NaN where they cannot be used."""
         mag, colour = np.full(len(objectid), np.nan), np.full(len(objectid), np.nan)
-        place = np.minimum(np.searchsorted(self.objectid, objectid), max(len(self.objectid) - 1, 0))
-        source = np.full(len(objectid), -1, np.int64)
-        if len(self.objectid):
-            source = np.where(self.objectid[place] == objectid, self.source[place], -1)
+        place = find_sorted(self.objectid, objectid)
+        source = np.append(self.source, -1)[place]  # -1 finds the last
         band = (objectid // 10**11 % 10 - 1).astype(np.int64)
         rows = np.flatnonzero(source >= 0)
         if len(rows):

@@ -121,7 +121,7 @@ class _Chosen:
 
 
 class _Builder:
-    """Takes in lightcurves in order of objectid, unit after unit."""
+    """Adds up lightcurves, which come in order of objectid, so unit after unit."""
 
     def __init__(self, task: ReportTask, ledger: TileLedger) -> None:
         self._task, self._ledger = task, ledger
@@ -131,7 +131,7 @@ class _Builder:
         self._sums = [_Sums(self.bins) for _ in range(2 if task.corrected else 1)]
 
     def add(self, chunk: Lightcurves, objects: TileObjects) -> None:
-        """Take in complete lightcurves."""
+        """Add complete lightcurves."""
         config = self._task.config
         self.detections += len(chunk.columns["exposureid"])
         exposure, mag = usable_magnitudes(chunk, self._ledger, config)
@@ -186,7 +186,7 @@ class _Sums:
         self._errors = np.zeros((_FILTERS, RMS_MAG_BINS, 2))
 
     def add(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> int:
-        """Ingest lightcurves; return the number of epochs that came into the maps."""
+        """Add lightcurves; return the number of epochs in the maps."""
         counts = np.diff(chunk.offsets)
         residual = mag - np.repeat(summary.median, counts) if chosen.shift is None else mag + chosen.shift
         relative = summarise(residual, chunk.offsets)

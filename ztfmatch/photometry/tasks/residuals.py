@@ -71,7 +71,7 @@ class ResidualTask(TileInputs):
     """One tile."""
 
     after_commit: int = -1
-    """Only exposures that later commits took in."""
+    """Only exposures that later commits ingested."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def measure_tile(task: ResidualTask) -> TileResiduals:
 
 
 class _Builder:
-    """Takes in lightcurves in order of objectid, unit after unit."""
+    """Adds up lightcurves, which come in order of objectid, so unit after unit."""
 
     def __init__(self, task: ResidualTask, ledger: TileLedger, objects: TileObjects) -> None:
         self._task, self._ledger, self._objects = task, ledger, objects
@@ -126,7 +126,7 @@ class _Builder:
         self._channels: dict[tuple[int, int], _ChannelParts] = {}
 
     def add(self, chunk: Lightcurves) -> None:
-        """Take in complete lightcurves."""
+        """Add complete lightcurves."""
         config = self._task.config
         self.detections += len(chunk.columns["exposureid"])
         exposure, mag = usable_magnitudes(chunk, self._ledger, config)

@@ -77,6 +77,31 @@ def write_properties(storage: Storage, path: str, properties: Mapping[str, Any])
     return write_bytes(storage, path, "\n".join(["#HATS", *lines, ""]).encode())
 
 
+def write_catalog(
+    storage: Storage,
+    catalog: str,
+    properties: Mapping[str, Any],
+    schema: pa.Schema,
+    partitions: Sequence[tuple[Tile, str]],
+) -> list[Output]:
+    """Write what stands at the root of a catalog on the sky, and its dataset's metadata.
+
+    Parameters
+    ----------
+    storage : Storage
+    catalog : str
+    properties : mapping
+    schema : pyarrow.Schema
+    partitions : sequence of (Tile, str)
+        Every file and its tile, which may have several; in the order of the metadata.
+    """
+    return [
+        *write_both_properties(storage, catalog, properties),
+        write_partition_info(storage, catalog, {tile for tile, _ in partitions}),
+        *write_dataset_metadata(storage, catalog, schema, [path for _, path in partitions]),
+    ]
+
+
 def write_both_properties(storage: Storage, catalog: str, properties: Mapping[str, Any]) -> list[Output]:
     """Write a catalog's properties under their present name, and under the one that older readers know."""
     names = ("hats.properties", "properties")

@@ -28,13 +28,19 @@ from ztfmatch.core.survey import objectid_range, unit_of_objectid
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, Written, write_table
-from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.kernels.alignment import Alignment, Limits, Piece, in_ring, pieces_of_tile
 from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
 from ztfmatch.release.tasks.nested import nested_rows
 from ztfmatch.release.tasks.objects import OBJECT_COLUMNS, object_rows
 from ztfmatch.release.tasks.partition import Partitioner, fine_of
-from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Source, exposures_in_scope, objects_in_scope, released
+from ztfmatch.release.tasks.released import (
+    LEDGER_COLUMNS,
+    Product,
+    Source,
+    exposures_in_scope,
+    objects_in_scope,
+    released,
+)
 
 LIGHTCURVES: Final = "lightcurves"
 OBJECTS: Final = "objects"
@@ -60,16 +66,11 @@ class TileSource:
 
 
 @dataclass(frozen=True)
-class Catalog:
-    """What is published, from what, and where to."""
+class Catalog(Product):
+    """A HATS catalog to be made."""
 
     content: str
     """LIGHTCURVES or OBJECTS."""
-    storage: Storage
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    scope: ReleaseScope
-    out: Storage
     name: str
     """Directory of the primary catalog."""
     margin: str
