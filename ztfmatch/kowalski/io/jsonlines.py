@@ -195,7 +195,7 @@ class LinesWriter:
         self._documents = self._epochs = self._bytes = 0
 
     def add(self, lines: npt.NDArray[np.uint8], documents: int, epochs: int = 0) -> None:
-        """Ingest some lines; what they hold of a file is compressed at once."""
+        """Add some lines; they are compressed at once."""
         frame = self._form.compress(lines)
         full = self._documents + documents > self._form.documents or self._bytes + len(frame) > MOST_BYTES
         if self._documents and full:

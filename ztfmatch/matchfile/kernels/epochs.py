@@ -249,7 +249,7 @@ class ExposureTally:
         self._append(expid, np.full(len(expid), np.nan), near)
 
     def add(self, rows: Records) -> Fault | None:
-        """Ingest some rows; give the first that is not of the time that its exposure says, if any."""
+        """Count some rows; return the first whose time is not that of its exposure, if any."""
         xyz = unit_vectors(np.ascontiguousarray(rows["ra"]), np.ascontiguousarray(rows["dec"]))
         place, times = self._places(rows), (self._mid, self._observer)
         reach2, row, late = _tally(rows, rows.view(_WORDS), xyz, place, self.rows, *times, self._centre)

@@ -48,7 +48,7 @@ class Partitioner:
         self._bytes = self._spills = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Ingest some rows."""
+        """Add some rows."""
         index = self._alignment.index_of_fine(fine_of(rows))
         for i in np.unique(index).tolist():
             if i < 0:
