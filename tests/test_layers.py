@@ -37,8 +37,7 @@ SIBLINGS = {
 }
 """Rooms, and the siblings whose front they may import."""
 
-SHARED_INSIDES = {"views": {"release.io.hats", "release.io.outputs", "release.schema", "release.tasks.nested",
-                            "release.tasks.partition"}}  # fmt: skip
+SHARED_INSIDES = {"views": {"release.io.hats", "release.io.outputs", "release.schema"}}
 """Modules behind a sibling's front that a room may import: a view of HATS is written as a release of HATS is."""
 
 DASK = {"dask", "distributed", "dask_jobqueue"}

@@ -339,7 +339,7 @@ def test_load_of_a_full_export_into_foreign_documents_is_refused(
     history: tuple[ztfmatch.Store, Path], database: Database, tag: str
 ) -> None:
     database.handle[f"ZTF_sources_{tag}"].insert_one({"_id": 1})
-    with pytest.raises(ConfigError, match=r"has documents that no export brought: .* choose another --tag"):
+    with pytest.raises(ConfigError, match=r"has documents that no export wrote: .* choose another --tag"):
         load_exports(str(history[1]), database, tag)
 
 

@@ -24,13 +24,13 @@ from ztfmatch.core.io.metadata import read_error_models
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import AppendConfig
-from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry import calibrate as operation
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, RESIDUAL_STEP_MAG, histogram_quantiles
 from ztfmatch.photometry.report import ReportInputs
-from ztfmatch.photometry.residuals import Measurement, measure_residuals
+from ztfmatch.photometry.report.measure import What, measure
+from ztfmatch.photometry.tasks.report import AFTER, BEFORE
 from ztfmatch.simulate import SimulationConfig, simulate
 from ztfmatch.simulate.systematics import ChannelSystematics, model_error
 
@@ -204,22 +204,19 @@ def test_correct_constants_stay_constant_and_variables_keep_their_amplitude(
     assert np.median(np.abs(variable.now - variable.was)) < 0.0005
 
 
-def test_measure_residuals_as_stored_shows_what_correct_did(survey: Survey, applied: ztfmatch.Store) -> None:
-    width = {}
+def test_measure_of_corrected_store_shows_what_correct_did(survey: Survey, applied: ztfmatch.Store) -> None:
     ps1 = open_ps1(survey.sky / "truth" / "ps1.parquet")
-    for store in (survey.store, applied):
-        snapshot = open_snapshot(store.storage)
-        got = measure_residuals(snapshot, Measurement(ps1, CalibrateConfig(), as_stored=True), runner())
-        sums = got.channel(16, 2)
-        assert {unit.field for unit in sums.units} == {679, 680}
-        counts = sums.stars[4:20].sum(axis=0)[None]
-        centres = (np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG
+    sums = measure(open_snapshot(applied.storage), What(ps1, CalibrateConfig()), runner())
+    assert {unit.field for unit in sums.units} == {679, 680}
+    centres = (np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG
+    width, offset = {}, {}
+    for phase, stars in enumerate(sums.stars[16, 2]):
+        counts = stars[4:20].sum(axis=0)[None]
         low, high = (float(histogram_quantiles(counts, centres, RESIDUAL_STEP_MAG, q)[0]) for q in (0.16, 0.84))
-        clear(store.storage, got.operation_id)
-        width[store.path] = 0.5 * (high - low), abs(sums.sums.total.sum() / sums.sums.n.sum())
-    (was, offset), (now, level) = width.values()
-    assert now < 0.007 < was
-    assert level < 0.001 < offset
+        n, total, _ = sums.maps[16, 2][phase].sum(axis=0)
+        width[phase], offset[phase] = 0.5 * (high - low), abs(total / n)
+    assert width[AFTER] < 0.007 < width[BEFORE]
+    assert offset[AFTER] < 0.001 < offset[BEFORE]
 
 
 def test_calibrate_residual_zero_points_are_those_of_a_plain_median(survey: Survey, applied: ztfmatch.Store) -> None:
@@ -280,8 +277,8 @@ def test_calibrate_channel_with_few_stars_gets_no_invented_terms(tmp_path: Path)
     few = SimulationConfig(seed=4, fields=(679,), rcids=(29,), filters=(2,), n_exposures=12, stars_per_quadrant=1500)
     sky, store = build(tmp_path, few)
     (channel,) = store.calibrate(CalibrateInputs(sky / "truth" / "ps1.parquet", tmp_path / "set")).channels
-    assert 0 < channel["stars"] < 150
-    assert channel["cells_valid"] < 0.2 * channel["cells"]
+    assert 0 < channel.stars < 150
+    assert channel.cells_valid < 0.2 * channel.cells
     store.correct(tmp_path / "set")
     rows = store.snapshot().table("detections", ["mag", "corrflags"]).to_pandas()
     flags = rows.corrflags[rows.mag.notna()].to_numpy()

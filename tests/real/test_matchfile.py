@@ -140,7 +140,7 @@ def test_export_of_the_imported_matchfile_is_that_matchfile(
 ) -> None:
     report = store.snapshot().export_matchfiles(tmp_path)
     (written,) = report.files
-    assert written["path"] == str(tmp_path / path.name)
+    assert written.path == str(tmp_path / path.name)
     got = read_matchfile(tmp_path / path.name)
     assert {name: rows.dtype for name, rows in got.items()} == {name: rows.dtype for name, rows in real.items()}
     assert got["sourcedata"].tobytes() == real["sourcedata"].tobytes()

@@ -399,7 +399,7 @@ def test_publish_resumes_what_a_failure_left(
     snapshot.publish_hats(tmp_path / "whole", SCOPE, SMALL)
     original, done = hats.write_partitions, []
 
-    def failing(task: hats.WriteTask) -> dict[str, object]:
+    def failing(task: hats.WriteTask) -> hats.PartitionsWritten:
         done.append(task.key)
         if len(done) == 3:
             raise OSError(28, "No space left on device")
@@ -723,7 +723,7 @@ def test_publish_target_that_appears_meanwhile_is_left_alone(
 ) -> None:
     place = tmp_path / "bulk"
 
-    def appearing(task: bulk.BulkTask) -> dict[str, object]:
+    def appearing(task: bulk.BulkTask) -> bulk.UnitWritten:
         place.mkdir(exist_ok=True)
         return original(task)
 

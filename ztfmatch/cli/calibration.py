@@ -133,9 +133,8 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
     used = ", ".join(str(number) if number else "none that is known" for number in report.programs)
     emit(report, as_json, [line, f"Programs of the epochs used: {used}."])
     if not as_json and report.channels:
-        names = list(report.channels[0])
-        print_table([name.replace("_", " ") for name in names],
-                    [[_shown(row[name]) for name in names] for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
+        print_table([name.replace("_", " ") for name in vars(report.channels[0])],
+                    [list(map(_shown, vars(row).values())) for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
         if len(report.channels) > _CHANNELS_SHOWN:
             click.echo(f"and {len(report.channels) - _CHANNELS_SHOWN} more: --json lists all")
 

@@ -135,7 +135,7 @@ def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int 
     emit(report, as_json, [_written(file) for file in report.files])
 
 
-def _written(file: dict[str, Any]) -> str:
+def _written(file: Any) -> str:
     nouns = {"sources": "source", "sourcedata": "epoch", "exposures": "exposure", "transients": "transient"}
-    rows = ", ".join(counted(file[name], noun) for name, noun in nouns.items())
-    return f"{file['path']}: {rows}; {size_text(file['size'])}"
+    rows = ", ".join(counted(getattr(file, name), noun) for name, noun in nouns.items())
+    return f"{file.path}: {rows}; {size_text(file.size)}"

@@ -1,6 +1,6 @@
 """What changed between two snapshots, as the ledger and the references tell it.
 
-Data files tell nothing: compaction writes them anew without changing what they say.
+Data files cannot tell it: compaction rewrites them without changing their content.
 """
 
 from __future__ import annotations

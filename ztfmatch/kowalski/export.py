@@ -1,4 +1,4 @@
-"""Export a snapshot, or what changed since another, as files that Kowalski's MongoDB takes in."""
+"""Export a snapshot, or what changed since another, as files for Kowalski's MongoDB."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
 
 
 def _require_directory(cursor: Path | None, output: str) -> None:
-    """A cursor beside the exports may be the first thing there; elsewhere a wrong path is told before the work."""
+    """A cursor beside the exports may be the first file there; elsewhere a wrong path is refused before any work."""
     parent = None if cursor is None else cursor.absolute().parent
     if parent is not None and not parent.is_dir() and parent != Path(output).absolute():
         raise ConfigError(f"the directory of the cursor {cursor} does not exist")
@@ -153,7 +153,7 @@ def _since(after: SnapshotFiles, config: KowalskiConfig, scope: dict[str, Any]) 
     if _digest_of(_open_before(after.storage, cursor.snapshot)) != cursor.commit:
         raise ConfigError(
             f"{config.cursor}: snapshot {cursor.snapshot} of {after.storage.root} is not the one that was exported: "
-            f"the store was brought back from an older copy. {_OFFER}"
+            f"the store was restored from an older copy. {_OFFER}"
         )
     return cursor.snapshot
 
@@ -167,7 +167,7 @@ def _open_before(storage: Storage, number: int) -> SnapshotFiles:
     try:
         return open_snapshot(storage, number)
     except SnapshotNotFoundError as error:
-        raise SnapshotNotFoundError(f"{error}, so that what changed since then cannot be told. {_OFFER}") from None
+        raise SnapshotNotFoundError(f"{error}, so what changed since then is unknown. {_OFFER}") from None
 
 
 def _require_same(place: Storage, manifest: Manifest, span: Span, compression: str) -> None:
@@ -182,13 +182,14 @@ def _require_same(place: Storage, manifest: Manifest, span: Span, compression: s
 
 def _run(request: Request, span: Span, runner: Runner) -> Manifest:
     """Run all tasks, then write the manifest; what finished tasks wrote is used again by a rerun."""
-    output, files = request.output, []
+    output = request.output
+    files: list[LinesFile] = []
     work = plan_export(request)
     runner.check_memory({task.key: projected_bytes(task) for one in work for task in one.tasks if _is_large(task)})
     ids = [_operation_id(request, span, one.title) for one in work]
     for one, operation_id in zip(work, ids, strict=True):
         results = runner.run(Job(one.title, one.function, one.tasks, operation_id, output))
-        files += [LinesFile(**file) for result in results for file in result["files"]]
+        files += [file for result in results for file in result.files]
     files.sort(key=lambda file: (ACTIONS.index(file.action), COLLECTIONS.index(file.collection), file.path))
     manifest = Manifest(
         span, request.after.commit.time, ztfmatch.__version__, request.form.compression, tuple(files)

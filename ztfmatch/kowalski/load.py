@@ -195,8 +195,8 @@ class _Loader:
         for name in map(self._named, (SOURCES, EXPOSURES)):
             if self._database.attempt(name, self._database.handle[name].estimated_document_count):
                 raise ConfigError(
-                    f"{name} has documents that no export brought: a full export needs empty collections, so that none "
-                    "stays that should not; choose another --tag"
+                    f"{name} has documents that no export wrote: a full export needs empty collections, so that no "
+                    "stale ones stay; choose another --tag"
                 )
         newest = [export for export in full if export.manifest.span.name == full[-1].manifest.span.name]
         if len(newest) > 1:

@@ -86,7 +86,7 @@ class Manifest:
                 "compression": self.compression,
                 "counts": {f"{of} {action}": self.count(of, action) for of, action in counts},
                 "epochs": self.epochs,
-                "files": [file.to_json() for file in self.files],
+                "files": [asdict(file) for file in self.files],
             }
         )
 
@@ -136,7 +136,7 @@ class Cursor:
     store: str
     snapshot: int
     commit: str
-    """Digest of the snapshot's record: a store brought back from a copy may have another of that number."""
+    """Digest of the snapshot's record: a store restored from a copy may have another with that number."""
     scope: dict[str, Any]
 
     def write(self, path: Path) -> None:

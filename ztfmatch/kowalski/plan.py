@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,14 +13,14 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE, OBJECTS
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function
 from ztfmatch.kowalski import schema as form
 from ztfmatch.kowalski.changes import LedgerChanges, changed_references, ledger_changes
-from ztfmatch.kowalski.io.jsonlines import MOST_BYTES, LinesForm
+from ztfmatch.kowalski.io.jsonlines import MOST_BYTES, LinesForm, LinesWritten
 from ztfmatch.kowalski.tasks.exposures import (
     ExposuresTask,
     IdsTask,
@@ -59,13 +60,17 @@ class Request:
     form: LinesForm
     whole: bool = False
 
+    def common(self, key: str) -> tuple[str, Storage, Storage, Scope, LinesForm]:
+        """The first fields of a task."""
+        return key, self.after.storage, self.output, self.scope, self.form
+
 
 @dataclass(frozen=True)
 class Work:
     """Tasks of one kind."""
 
     title: str
-    function: Function[Any]
+    function: Function[LinesWritten]
     tasks: Sequence[Any]
 
 
@@ -106,8 +111,8 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
     changes = _changes_by_tile(after, ledger, whole)
     exposures = tuple(after.of_table(EXPOSURES.name))
     gone = [
-        IdsTask(f"{number:06d}", request.output, form.EXPOSURES, ids, request.form)
-        for number, ids in enumerate(_runs(ledger.gone, _IDS_PER_TASK))
+        IdsTask(*request.common(f"{number:06d}"), form.EXPOSURES, ids)
+        for number, ids in enumerate(chunks(ledger.gone, _IDS_PER_TASK))
     ]
     links = [file for file in before.files.not_in(after.files) if file.table == LINEAGE.name]
     new_links = [file for file in after.files.not_in(before.files) if file.table == LINEAGE.name]
@@ -127,27 +132,19 @@ def _may_hold(scope: Scope, unit: Unit) -> bool:
 
 def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Unit]) -> dict[Tile, Changes]:
     """What changed in each tile that has detections and is touched, in order of the sky."""
-    new: dict[Tile, list[int]] = {}
-    changed: dict[Tile, list[int]] = {}
-    units: dict[Tile, set[Unit]] = {}
-    touched: dict[Tile, set[Unit]] = {}
-    for rows, into in ((ledger.new, new), (ledger.changed, changed)):
+    found = new, changed, units, touched = [defaultdict[Tile, set[Any]](set) for _ in range(4)]
+    for rows, exposures in ((ledger.new, new), (ledger.changed, changed)):
         for row in rows:
             for tile in _tiles(after, row):
-                into.setdefault(tile, []).append(row["exposureid"])
-                touched.setdefault(tile, set()).add(unit_of(row))
+                exposures[tile].add(row["exposureid"])
+                touched[tile].add(unit_of(row))
     references = newest_references(after)
     for unit in whole & references.keys():
         for tile in _tiles(after, references[unit]):
-            units.setdefault(tile, set()).add(unit)
-            touched.setdefault(tile, set()).add(unit)
+            units[tile].add(unit)
+            touched[tile].add(unit)
     return {
-        tile: Changes(
-            tuple(sorted(new.get(tile, ()))),
-            tuple(sorted(changed.get(tile, ()))),
-            tuple(sorted(units.get(tile, ()))),
-            tuple(sorted(touched[tile])),
-        )
+        tile: Changes(*(tuple(sorted(of[tile])) for of in found))
         for tile in after.tiles_with(DETECTIONS.name)
         if tile in touched
     }
@@ -164,15 +161,11 @@ def _sources(request: Request, tile: Tile, exposures: tuple[DataFile, ...], chan
         ranges = [objectid_range(unit) for unit in changes.touched]
         detections = [file for file in detections if file.holds_id(ranges)]
     return SourcesTask(
-        f"sources-N{tile.order}-{tile.npix}",
-        after.storage,
-        request.output,
+        *request.common(f"sources-N{tile.order}-{tile.npix}"),
         tile,
         tuple(after.of_tile(OBJECTS.name, tile)),
         tuple(detections),
         exposures,
-        request.scope,
-        request.form,
         changes,
         request.whole,
     )
@@ -188,15 +181,10 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
     parts = _parts(request.after)
     return [
         RemovedTask(
-            f"N{part.tile.order:02d}-{part.tile.npix:08d}",
-            before.storage,
-            request.output,
-            part.tile,
+            *request.common(f"N{part.tile.order:02d}-{part.tile.npix:08d}"),
             tuple(sorted(by_tile[part.tile])),
             part,
             tuple(parts[_overlapping(parts, part.tile)]),
-            request.scope,
-            request.form,
         )
         for part in _parts(before)
         if part.tile in by_tile
@@ -220,12 +208,8 @@ def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
 
 
 def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
-    after = request.after
-    files = [file for file in after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
-    return [
-        ExposuresTask(f"{number:06d}", after.storage, request.output, part, request.scope, request.form, ids)
-        for number, part in enumerate(_files(files))
-    ]
+    files = [file for file in request.after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
+    return [ExposuresTask(*request.common(f"{number:06d}"), part, ids) for number, part in enumerate(_files(files))]
 
 
 def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
@@ -233,11 +217,7 @@ def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
 
 
 def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[LineageTask]:
-    storage = request.after.storage
-    return [
-        LineageTask(f"{number:06d}", storage, request.output, part, request.scope, request.form, action)
-        for number, part in enumerate(_files(files))
-    ]
+    return [LineageTask(*request.common(f"{number:06d}"), part, action) for number, part in enumerate(_files(files))]
 
 
 def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
@@ -250,7 +230,3 @@ def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
         run.append(file)
     if run:
         yield tuple(run)
-
-
-def _runs(ids: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
-    return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))

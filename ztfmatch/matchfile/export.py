@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import remove_leftovers
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
 from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_objectid
@@ -21,6 +21,7 @@ from ztfmatch.matchfile.tasks.export import (
     BYTES_PER_EPOCH_IN_FLIGHT,
     BYTES_PER_IMPORTED,
     BYTES_PER_ORPHAN,
+    ExportedMatchfile,
     ExportTask,
     export_unit,
 )
@@ -64,8 +65,7 @@ class ExportReport:
 
     store: str
     snapshot: int
-    files: list[dict[str, Any]]
-    """Unit, path, size and the rows of each table."""
+    files: list[ExportedMatchfile]
 
 
 def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, runner: Runner) -> ExportReport:
@@ -96,7 +96,7 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
         raise ConfigError(f"{snapshot.storage.root} has no unit of {units}; it has {some}")
     if len(chosen) > 1 and not output.is_dir():
         raise ConfigError(f"{len(chosen)} units are of {units}: {output} must be a directory that is there")
-    by_unit: dict[Unit, list[dict[str, Any]]] = {unit: [] for unit in chosen}
+    by_unit: dict[Unit, list[Row]] = {unit: [] for unit in chosen}
     for row in (*references, *exposures):
         if unit_of(row) in by_unit:
             by_unit[unit_of(row)].append(row)
@@ -117,12 +117,12 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     return ExportReport(snapshot.storage.root, snapshot.number, files)
 
 
-def _tiles(snapshot: SnapshotFiles, rows: Sequence[dict[str, Any]]) -> tuple[Tile, ...]:
+def _tiles(snapshot: SnapshotFiles, rows: Sequence[Row]) -> tuple[Tile, ...]:
     footprints = {(row["ra"], row["dec"], row["radius"]): row for row in rows if row["ra"] is not None}
     return tuple(sorted({t for row in footprints.values() for t in tiles_of_footprint(snapshot.tiling, row)}))
 
 
-def _projected_bytes(snapshot: SnapshotFiles, task: ExportTask, rows: Sequence[dict[str, Any]]) -> int:
+def _projected_bytes(snapshot: SnapshotFiles, task: ExportTask, rows: Sequence[Row]) -> int:
     """Peak memory of the worker that writes a unit."""
     orphans, epochs = (sum(int(row.get(name, 0)) for row in rows) for name in ("norphans", "nmatched"))
     ids = [objectid_range(task.unit)]

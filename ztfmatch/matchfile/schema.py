@@ -85,29 +85,17 @@ ERROR_MODEL: Final = {"errora": "A", "errorb": "B", "errorc": "C", "errord": "D"
 """Attributes of ``sourcedata``, by the columns of ``matchfiles`` and of the ledger."""
 
 LEDGER: Final = {
-    "airmass": "airmass",
-    "clrcoeff": "clrcoeff",
-    "clrcounc": "clrcounc",
-    "clrmed": "clrmed",
-    "clrrms": "clrrms",
+    **{
+        name: name
+        for name in (
+            *("airmass", "clrcoeff", "clrcounc", "clrmed", "clrrms", "exptime", "gmedian", "infobits", "ipac_pub_date"),
+            *("magzp", "magzprms", "magzpunc", "nsources", "nstars", "ntransients", "obshjd", "pcolor", "programpi"),
+            *("zpclrcov", "zpmed"),
+        )
+    },
     "seeing": "diq",
-    "exptime": "exptime",
-    "gmedian": "gmedian",
-    "infobits": "infobits",
-    "ipac_pub_date": "ipac_pub_date",
     "maglimit": "limitmag",
-    "magzp": "magzp",
-    "magzprms": "magzprms",
-    "magzpunc": "magzpunc",
     "nmatches": "nps1matches",
-    "nsources": "nsources",
-    "nstars": "nstars",
-    "ntransients": "ntransients",
-    "obshjd": "obshjd",
-    "pcolor": "pcolor",
-    "programpi": "programpi",
-    "zpclrcov": "zpclrcov",
-    "zpmed": "zpmed",
 }
 """Columns of the ledger that hold what ``exposures`` of a matchfile says, by their names there."""
 

@@ -9,17 +9,16 @@ from typing import Any, Final
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_corrections, write_corrections
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
-from ztfmatch.photometry.tables import correction_tables, error_model_files
-from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task
+from ztfmatch.photometry.tables import ChannelReport, correction_tables, error_model_files
+from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task, read_fit
 
 _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
 """Settings that an update must share with what it updates."""
@@ -35,8 +34,7 @@ class CalibrateReport:
     output: str
     corrections: str
     """Name of the set."""
-    channels: list[Row]
-    """By readout channel and filter: range of the magnitude term, cells and units with a value, stars ..."""
+    channels: list[ChannelReport]
     programs: list[int]
     """Whose epochs they are derived from; 0 for exposures of no known program."""
     error_models: int
@@ -92,7 +90,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     snapshot = open_snapshot(storage)
     old = None if inputs.update is None else _older(snapshot, inputs.update, config)
     since = -1 if old is None else int(old.about["snapshot"])
-    residuals = measure_residuals(snapshot, Measurement(catalog, config, False, since), runner)
+    residuals = measure_residuals(snapshot, Measurement(catalog, config, since), runner)
     if not residuals.used:
         clear(storage, residuals.operation_id)
         raise ConfigError(f"{inputs.update}: no usable exposure came into {storage.root} since snapshot {since}")
@@ -100,7 +98,10 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     tasks = _fit_tasks(residuals, config, operation_id, old)
     runner.check_memory({task.key: _projected_bytes(config) for task in tasks})
     results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
-    fits = {(task.rcid, task.fid): read_arrays(storage, r["path"]) for task, r in zip(tasks, results, strict=True)}
+    fits = {
+        (task.rcid, task.fid): read_fit(storage, result.kept[0].path)
+        for task, result in zip(tasks, results, strict=True)
+    }
     tables, channels = correction_tables(residuals, fits, config, old)
     counts = {"detections": residuals.detections, "used": residuals.used, "stars": residuals.stars}
     programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
@@ -196,7 +197,7 @@ def _about(
     }
 
 
-def summary_of(channels: Sequence[Row]) -> dict[str, int]:
+def summary_of(channels: Sequence[ChannelReport]) -> dict[str, int]:
     """Sums over the channels of a report, for people."""
     names = ("cells", "cells_valid", "units", "units_valid")
-    return {name: sum(row[name] for row in channels) for name in names}
+    return {name: sum(getattr(channel, name) for channel in channels) for name in names}

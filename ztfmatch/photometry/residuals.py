@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
-from ztfmatch.photometry.tasks.comparison import TileInputs
+from ztfmatch.photometry.tasks.comparison import Compared, TileInputs
 from ztfmatch.photometry.tasks.residuals import (
     BYTES_OF_ACCUMULATORS,
     BYTES_PER_EXPOSURE,
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
     ROWS_IN_FLIGHT,
-    ChannelSums,
     ResidualTask,
     measure_tile,
-    read_channel,
 )
 
 Channel = tuple[int, int]
@@ -32,7 +29,7 @@ Channel = tuple[int, int]
 
 @dataclass(frozen=True)
 class Residuals:
-    """Where the sums of a snapshot are, in the store's staging area; :meth:`channel` reads those of one channel."""
+    """Where the sums of a snapshot are, in the store's staging area."""
 
     snapshot: SnapshotFiles
     operation_id: str
@@ -47,10 +44,6 @@ class Residuals:
     programs: tuple[int, ...]
     """Of the exposures that count; 0 of those of no known program."""
 
-    def channel(self, rcid: int, fid: int) -> ChannelSums:
-        """Sums of one channel over all tiles."""
-        return read_channel(self.snapshot.storage, self.files[rcid, fid])
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -58,10 +51,8 @@ class Measurement:
 
     ps1: Ps1Catalog
     config: CalibrateConfig
-    as_stored: bool = False
-    """Whether magnitudes are taken as they are stored; else without corrections."""
     after_commit: int = -1
-    """Only exposures that later commits took in."""
+    """Only exposures that later commits ingested."""
 
 
 def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner) -> Residuals:
@@ -88,19 +79,19 @@ def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner
         raise
     files: dict[Channel, list[str]] = {}
     for result in results:
-        for part in result["channels"]:
-            files.setdefault((part["rcid"], part["fid"]), []).append(part["path"])
-    detections, used, stars = (sum(result[name] for result in results) for name in ("detections", "used", "stars"))
+        for channel, file in zip(result.channels, result.kept[:-1], strict=True):
+            files.setdefault(channel, []).append(file.path)
+    total = total_of(results)
     return Residuals(
         snapshot,
         operation_id,
         {channel: tuple(paths) for channel, paths in sorted(files.items())},
-        tuple(result["offsets"] for result in results),
+        tuple(result.kept[-1].path for result in results),
         len(tasks),
-        detections,
-        used,
-        stars,
-        tuple(sorted({number for result in results for number in result["programs"]})),
+        total.detections,
+        total.used,
+        total.stars,
+        tuple(sorted({number for result in results for number in result.programs})),
     )
 
 
@@ -110,7 +101,7 @@ def _operation_id(snapshot: SnapshotFiles, what: Measurement) -> str:
 
 def _tasks(snapshot: SnapshotFiles, what: Measurement, operation_id: str) -> list[ResidualTask]:
     return [
-        ResidualTask(**vars(inputs), as_stored=what.as_stored, after_commit=what.after_commit)
+        ResidualTask(**vars(inputs), after_commit=what.after_commit)
         for inputs in tile_inputs(snapshot, "residuals", operation_id, what.ps1, what.config)
     ]
 
@@ -141,8 +132,14 @@ def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:
     return base + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_EXPOSURE * exposures
 
 
+def total_of(results: Sequence[Compared]) -> Compared:
+    """Sums over all tiles."""
+    columns = zip(*((r.detections, r.used, r.stars, r.ps1) for r in results), strict=True)
+    return Compared(*map(sum, columns)) if results else Compared(0, 0, 0, 0)
+
+
 def check_compared(
-    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, results: Sequence[Row], since: int = -1
+    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, results: Sequence[Compared], since: int = -1
 ) -> None:
     """Say why nothing could be compared with PS1, where nothing was.
 
@@ -151,8 +148,8 @@ def check_compared(
     snapshot : SnapshotFiles
     ps1 : Ps1Catalog
     config : CalibrateConfig
-    results : sequence of Row
-        Of all tiles: ``ps1`` sources, objects that have ``stars``, detections ``used``.
+    results : sequence of Compared
+        Of all tiles.
     since : int
         Commit after which exposures count; where it is not -1 there may be none.
 
@@ -160,21 +157,21 @@ def check_compared(
     ------
     MetadataError
     """
-    total: dict[str, Any] = {name: sum(result[name] for result in results) for name in ("ps1", "stars", "used")}
+    total = total_of(results)
     where = f"the sky of {snapshot.storage.root}"
     if not results:
         raise MetadataError(f"{snapshot.storage.root}: has no detections to compare with PS1; append catalogs first")
-    if not total["ps1"]:
+    if not total.ps1:
         raise MetadataError(f"{ps1.path}: covers none of {where}")
-    if not total["stars"]:
+    if not total.stars:
         raise MetadataError(
-            f"{ps1.path}: none of its {total['ps1']} sources in {where} is an isolated star within "
+            f"{ps1.path}: none of its {total.ps1} sources in {where} is an isolated star within "
             f"{config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
         )
-    if not total["used"] and since < 0:
+    if not total.used and since < 0:
         of = f" of programs {', '.join(map(str, config.programs))}" if config.programs else ""
         raise MetadataError(
-            f"{ps1.path}: no detection{of} passes the cuts ({total['stars']} objects have a star): PS1 magnitudes "
+            f"{ps1.path}: no detection{of} passes the cuts ({total.stars} objects have a star): PS1 magnitudes "
             f"{config.bright} to {config.faint} in g, r, i and at least {config.min_epochs} clean "
             f"epochs of exposures with CLRCOEFF are needed"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,39 +17,35 @@ from ztfmatch.core.io.corrections import Channel, CorrectionFiles
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.photometry.kernels.fit import ChannelFit
+from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import COLUMNS
 from ztfmatch.photometry.residuals import Residuals
-from ztfmatch.photometry.tasks.calibrate import ERROR_COLUMNS
-
-Arrays = dict[str, npt.NDArray[Any]]
+from ztfmatch.photometry.tasks.calibrate import ERROR_COLUMNS, ChannelResult, Fitted
 
 RMS_RANGE_MAG: Final = (13.5, 17.5)
 """Magnitudes over which the scatter of stars is reported."""
 
 
 def correction_tables(
-    residuals: Residuals, fits: Mapping[Channel, Arrays], config: CalibrateConfig, old: CorrectionFiles | None
-) -> tuple[dict[str, pa.Table], list[Row]]:
+    residuals: Residuals, fits: Mapping[Channel, ChannelResult], config: CalibrateConfig, old: CorrectionFiles | None
+) -> tuple[dict[str, pa.Table], list[ChannelReport]]:
     """Tables by name, and one row a channel for people."""
     exposures = _exposures(residuals)
     noise = _zero_point_noise(residuals, exposures)
-    fitted = {channel: arrays for channel, arrays in fits.items() if "map" in arrays}
+    fitted = {channel: result.fitted for channel, result in fits.items() if result.fitted is not None}
     tables = {
-        "magnitude": _stacked(_magnitude_rows(*item) for item in fitted.items()),
-        "position": _stacked(_position_rows(*item, config) for item in fitted.items()),
-        "field": _stacked(_field_rows(*item, noise) for item in fitted.items()),
-        "errormodel": _stacked(_error_rows(*item) for item in fits.items()),
+        "magnitude": pa.concat_tables(_magnitude_rows(channel, of.fit) for channel, of in fitted.items()),
+        "position": pa.concat_tables(_position_rows(channel, of.fit, config) for channel, of in fitted.items()),
+        "field": pa.concat_tables(_field_rows(channel, of, noise) for channel, of in fitted.items()),
+        "errormodel": pa.concat_tables(_error_rows(channel, of.errors) for channel, of in fits.items()),
         "exposures": exposures,
-        "sums": _stacked(_sum_rows(*item, config) for item in fitted.items()),
+        "sums": pa.concat_tables(_sum_rows(channel, of.sums) for channel, of in fitted.items()),
     }
     if old is not None:
         tables["errormodel"] = _newer(tables["errormodel"], old.tables["errormodel"], ("field", "rcid", "fid"))
         tables["exposures"] = _newer(exposures, old.tables["exposures"], ("exposureid",))
-    return tables, [_report_row(*item, config) for item in fitted.items()]
-
-
-def _stacked(parts: Any) -> pa.Table:
-    return pa.concat_tables(list(parts))
+    return tables, [_report_of(channel, of.fit, config) for channel, of in fitted.items()]
 
 
 def _channel(channel: Channel, n: int) -> dict[str, pa.Array]:
@@ -61,58 +58,56 @@ def _nullable(values: Any) -> pa.Array:
     return pa.array(numbers, pa.float64(), mask=np.isnan(numbers))
 
 
-def _magnitude_rows(channel: Channel, fit: Arrays) -> pa.Table:
+def _magnitude_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
     names = ("bright", "faint", "slope", "curvature", "slope_error", "curvature_error", "covariance")
-    numbers = {name: _nullable(fit[name]) for name in names}
-    counts = {"stars": pa.array([int(fit["map_stars"].sum())]), "detections": pa.array([int(fit["map_n"].sum())])}
-    steps = {"step": _nullable(fit["steps"][0]), "rim_step": _nullable(fit["steps"][1])}
+    numbers = {name: _nullable(getattr(fit, name)) for name in names}
+    counts = {"stars": pa.array([int(fit.map_stars.sum())]), "detections": pa.array([int(fit.map_n.sum())])}
+    steps = {"step": _nullable(fit.steps[0]), "rim_step": _nullable(fit.steps[1])}
     return pa.table({**_channel(channel, 1), **numbers, **counts, **steps})
 
 
-def _position_rows(channel: Channel, fit: Arrays, config: CalibrateConfig) -> pa.Table:
-    n = len(fit["map"])
+def _position_rows(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> pa.Table:
+    n = len(fit.map)
     row, column = np.divmod(np.arange(n), config.cells_x)
     return pa.table(
         {
             **_channel(channel, n),
             "column": pa.array(column, pa.int16()),
             "row": pa.array(row, pa.int16()),
-            "value": _nullable(fit["map"]),
-            "error": _nullable(fit["map_error"]),
-            "stars": pa.array(fit["map_stars"].astype(np.int64)),
-            "detections": pa.array(fit["map_n"].astype(np.int64)),
+            "value": _nullable(fit.map),
+            "error": _nullable(fit.map_error),
+            "stars": pa.array(fit.map_stars.astype(np.int64)),
+            "detections": pa.array(fit.map_n.astype(np.int64)),
         }
     )
 
 
-def _field_rows(channel: Channel, fit: Arrays, noise: Mapping[Unit, float]) -> pa.Table:
+def _field_rows(channel: Channel, fitted: Fitted, noise: Mapping[Unit, float]) -> pa.Table:
     """Offsets; their errors have the noise of the exposures' zero points, which all stars share, added."""
-    units = [Unit(field, *channel) for field in fit["field"].tolist()]
+    fit, units = fitted.fit, [Unit(field, *channel) for field in fitted.field.tolist()]
     shared = np.array([noise.get(unit, 0.0) for unit in units])
     return pa.table(
         {
-            "field": pa.array(fit["field"], pa.int16()),
+            "field": pa.array(fitted.field, pa.int16()),
             **_channel(channel, len(units)),
-            "value": _nullable(fit["offset"]) if units else pa.nulls(0, pa.float64()),
-            "error": pa.array(np.hypot(fit["offset_error"], shared), pa.float64()),
-            "stars": pa.array(fit["offset_stars"].astype(np.int64)),
-            "detections": pa.array(fit["offset_n"].astype(np.int64)),
+            "value": _nullable(fit.offset) if units else pa.nulls(0, pa.float64()),
+            "error": pa.array(np.hypot(fit.offset_error, shared), pa.float64()),
+            "stars": pa.array(fit.offset_stars.astype(np.int64)),
+            "detections": pa.array(fit.offset_n.astype(np.int64)),
         }
     )
 
 
-def _error_rows(channel: Channel, fit: Arrays) -> pa.Table:
-    rows = fit["errors"]
+def _error_rows(channel: Channel, rows: npt.NDArray[np.float64]) -> pa.Table:
     numbers = {name: pa.array(rows[:, 1 + i], pa.float64()) for i, name in enumerate(ERROR_COLUMNS)}
     numbers["lightcurves"] = numbers["lightcurves"].cast(pa.int64())
     return pa.table({"field": pa.array(rows[:, 0].astype(np.int16)), **_channel(channel, len(rows)), **numbers})
 
 
-def _sum_rows(channel: Channel, fit: Arrays, config: CalibrateConfig) -> pa.Table:
-    magnitude, cell = np.divmod(fit["sums_bin"], config.cells_x * config.cells_y)
-    sums = {name: pa.array(fit[f"sums_{name}"], pa.float64()) for name in COLUMNS}
-    place = {"magnitude": pa.array(magnitude, pa.int16()), "cell": pa.array(cell, pa.int32())}
-    return pa.table({**_channel(channel, len(cell)), **place, **sums})
+def _sum_rows(channel: Channel, sums: BinSums) -> pa.Table:
+    place = {"magnitude": pa.array(sums.magnitude, pa.int16()), "cell": pa.array(sums.cell, pa.int32())}
+    values = {name: pa.array(getattr(sums, name), pa.float64()) for name in COLUMNS}
+    return pa.table({**_channel(channel, len(sums.cell)), **place, **values})
 
 
 def _exposures(residuals: Residuals) -> pa.Table:
@@ -157,22 +152,41 @@ def _newer(fresh: pa.Table, old: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     return pa.concat_tables([kept.cast(fresh.schema), fresh]).sort_by([(key, "ascending") for key in keys])
 
 
-def _report_row(channel: Channel, fit: Arrays, config: CalibrateConfig) -> Row:
+@dataclass(frozen=True)
+class ChannelReport:
+    """What was derived for a readout channel and filter, for people."""
+
+    rcid: int
+    filter: str
+    bright: float | None
+    faint: float | None
+    """Range of the magnitude term."""
+    cells: int
+    cells_valid: int
+    units: int
+    units_valid: int
+    stars: int
+    detections: int
+    star_scatter: float | None
+    """Of the magnitudes of RMS_RANGE_MAG, mag."""
+
+
+def _report_of(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> ChannelReport:
     centres = config.bright + (np.arange(config.magnitude_bins) + 0.5) * config.magnitude_step
     inside = (centres > RMS_RANGE_MAG[0]) & (centres < RMS_RANGE_MAG[1])
-    return {
-        "rcid": channel[0],
-        "filter": FILTER_CODES[channel[1]],
-        "bright": _known(fit["bright"]),
-        "faint": _known(fit["faint"]),
-        "cells": len(fit["map"]),
-        "cells_valid": int(np.isfinite(fit["map"]).sum()),
-        "units": len(fit["offset"]),
-        "units_valid": int(np.isfinite(fit["offset"]).sum()),
-        "stars": int(fit["map_stars"].sum()),
-        "detections": int(fit["map_n"].sum()),
-        "star_scatter": float(np.median(fit["star_scatter"][inside])) if inside.any() else None,
-    }
+    return ChannelReport(
+        channel[0],
+        FILTER_CODES[channel[1]],
+        _known(fit.bright),
+        _known(fit.faint),
+        len(fit.map),
+        int(np.isfinite(fit.map).sum()),
+        len(fit.offset),
+        int(np.isfinite(fit.offset).sum()),
+        int(fit.map_stars.sum()),
+        int(fit.map_n.sum()),
+        float(np.median(fit.star_scatter[inside])) if inside.any() else None,
+    )
 
 
 def _known(value: Any) -> float | None:

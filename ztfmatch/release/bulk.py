@@ -11,9 +11,9 @@ from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.survey import FILTER_CODES, Unit
-from ztfmatch.release.io.outputs import Output, write_bytes
+from ztfmatch.release.io.outputs import Output, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
-from ztfmatch.release.publication import Publishing, PublishReport, outputs_of
+from ztfmatch.release.publication import Publishing, PublishReport
 from ztfmatch.release.schema import BULK
 from ztfmatch.release.tasks.bulk import BulkTask, write_unit
 from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
@@ -48,17 +48,35 @@ def publish_bulk(snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, run
     """
     publishing = Publishing(snapshot, scope, output, "bulk")
     publishing.begin()
-    results = publishing.run(runner, "bulk files", write_unit, bulk_tasks(publishing, runner))
-    written = outputs_of(results)
-    counts = {name: sum(result[name] for result in results) for name in ("objects", "epochs")}
-    publishing.check_epochs(counts["epochs"])
-    directory = bulk_directory(scope.release)
-    sums = md5_list(written, f"{directory}/")
-    extra = [
-        write_bytes(publishing.out, f"{directory}/{CHECKSUMS}", sums),
-        write_bytes(publishing.out, f"{directory}/{README}", _readme(scope, counts, len(written)).encode()),
+    written, counts = write_lightcurves(publishing, runner)
+    readme = _readme(scope, counts, len(written))
+    return publishing.finish([*written, *write_beside(publishing, written, readme)], counts)
+
+
+def write_lightcurves(
+    publishing: Publishing, runner: Runner, region: Region | None = None
+) -> tuple[list[Output], dict[str, int]]:
+    """Files of the units that the scope allows, with objects of a region alone, and what is in them.
+
+    Raises
+    ------
+    ScopeError
+        If there are no epochs.
+    JobFailedError
+    """
+    results = publishing.run(runner, "lightcurves", write_unit, bulk_tasks(publishing, runner, region))
+    counts = {"objects": sum(r.objects for r in results), "epochs": sum(r.epochs for r in results)}
+    publishing.check_epochs(counts["epochs"], region)
+    return outputs_of(results), counts
+
+
+def write_beside(publishing: Publishing, written: Sequence[Output], readme: str) -> list[Output]:
+    """Write what stands beside the files of units: a text about them, and their MD5 sums."""
+    directory = bulk_directory(publishing.scope.release)
+    return [
+        write_bytes(publishing.out, f"{directory}/{README}", readme.encode()),
+        write_bytes(publishing.out, f"{directory}/{CHECKSUMS}", _md5_list(written, f"{directory}/")),
     ]
-    return publishing.finish([*written, *extra], counts)
 
 
 def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = None) -> list[BulkTask]:
@@ -67,13 +85,8 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
     tasks = [
         BulkTask(
             f"bulk-{files.unit}",
-            publishing.snapshot.storage,
-            files.unit,
-            files.objects,
-            files.detections,
-            publishing.ledger,
-            publishing.scope,
-            publishing.out,
+            publishing.inputs,
+            files,
             f"{directory}/{bulk_path(files.unit, publishing.scope.release)}",
             region,
         )
@@ -84,22 +97,32 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
 
 
 def _projected_bytes(task: BulkTask) -> int:
-    objects = sum(file.rows for file in task.objects)
-    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
+    objects = sum(file.rows for file in task.files.objects)
+    in_flight = min(sum(file.rows for file in task.files.detections), ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight
 
 
-def md5_list(outputs: Sequence[Output], below: str) -> bytes:
+def _md5_list(outputs: Sequence[Output], below: str) -> bytes:
     """Lines ``<md5>  ./<path>`` of files below a directory, as ``md5sum -c`` takes them."""
     ordered = sorted(outputs, key=lambda output: output.path)
     return "".join(f"{output.md5}  ./{output.path.removeprefix(below)}\n" for output in ordered).encode()
 
 
-def columns_text() -> str:
-    """Explanation of the columns of a bulk file."""
+def files_text(release: str) -> str:
+    """How the files of units are named, for a README."""
+    return f"<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_{release}.parquet"
+
+
+def rows_text() -> str:
+    """What is in a file of a unit, and how it is checked, for a README."""
     width = max(len(column.name) for column in BULK.columns)
-    lines = [f"  {c.name:<{width}}  {c.type!s:<13} {c.unit:<4} {c.description}" for c in BULK.columns]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [f"  {c.name:<{width}}  {c.type!s:<13} {c.unit:<4} {c.description}".rstrip() for c in BULK.columns]
+    columns = "\n".join(lines)
+    return f"""One row is an object; rows are sorted by objectid, epochs by time. Columns:
+{columns}
+
+{CHECKSUMS} has the MD5 sum of each file: md5sum -c {CHECKSUMS}
+"""
 
 
 def _readme(scope: ReleaseScope, counts: dict[str, int], files: int) -> str:
@@ -107,11 +130,7 @@ def _readme(scope: ReleaseScope, counts: dict[str, int], files: int) -> str:
 {scope.description}
 
 {files} Parquet files, one for each field, filter, CCD and quadrant:
-  <0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_{scope.release}.parquet
+  {files_text(scope.release)}
   0 for fields below 1000, 1 for those from 1000 on.
 {counts["objects"]} objects that have at least one epoch in the release, {counts["epochs"]} epochs.
-One row is an object; rows are sorted by objectid, epochs by time. Columns:
-{columns_text()}
-
-{CHECKSUMS} has the MD5 sum of each file: md5sum -c {CHECKSUMS}
-"""
+{rows_text()}"""

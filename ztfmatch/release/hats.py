@@ -6,6 +6,7 @@ margin of each partition and the index. The last step gathers footers into the d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,21 +14,19 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-import ztfmatch
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output
+from ztfmatch.release.io.outputs import Output, Written, outputs_of
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.kernels.alignment import MAX_PARTITION_ORDER, Limits
 from ztfmatch.release.kernels.rounding import SIGNIFICANT_BITS
-from ztfmatch.release.publication import Publishing, PublishReport, outputs_of
+from ztfmatch.release.publication import Publishing, PublishReport
 from ztfmatch.release.schema import INDEX, MAGERR_BITS
 from ztfmatch.release.tasks import hats as tasks
 from ztfmatch.release.tasks.partition import HELD_BYTES
@@ -124,12 +123,12 @@ def _publish(
     plan = plan_partitions(sources, counted, config.limits)
     publishing.check_epochs(plan.rows)
     outputs = _write(publishing, catalog, plan, counted, runner)
-    counts = {"objects": plan.rows, "epochs": sum(result["epochs"] for result in counted)}
+    counts = {"objects": plan.rows, "epochs": sum(result.epochs for result in counted)}
     return publishing.finish(outputs, counts | {"partitions": len(plan.partitions)})
 
 
 def _write(
-    publishing: Publishing, catalog: tasks.Catalog, plan: Plan, counted: Sequence[Row], runner: Runner
+    publishing: Publishing, catalog: tasks.Catalog, plan: Plan, counted: Sequence[tasks.TileCounts], runner: Runner
 ) -> list[Output]:
     """Write the primary catalog, then its margin and index, then what describes them."""
     tasks.write_alignment(catalog.out, [piece.tile for piece in plan.partitions])
@@ -150,15 +149,12 @@ def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.
     name = f"ztf_{publishing.scope.release}_{'lc' if content == tasks.LIGHTCURVES else 'objects'}-hats"
     identity = "objectid" if content == tasks.LIGHTCURVES else "oid"
     return tasks.Catalog(
-        content,
-        publishing.snapshot.storage,
-        publishing.ledger,
-        publishing.scope,
-        publishing.out,
-        name,
-        f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
-        f"{name}_index_{identity}",
-        config.magerr_bits,
+        **vars(publishing.inputs),
+        content=content,
+        name=name,
+        margin=f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
+        index=f"{name}_index_{identity}",
+        magerr_bits=config.magerr_bits,
     )
 
 
@@ -203,9 +199,9 @@ def _projected_bytes(task: tasks.WriteTask, plan: Plan) -> int:
     )
 
 
-def _margin_tasks(catalog: tasks.Catalog, written: Sequence[Row]) -> list[tasks.MarginTask]:
+def _margin_tasks(catalog: tasks.Catalog, written: Sequence[tasks.PartitionsWritten]) -> list[tasks.MarginTask]:
     alignment = tasks.read_alignment(catalog.out)
-    reached = {Tile(*pair) for result in written for pair in result["margins"]}
+    reached = {tile for result in written for tile in result.margins}
     found: list[tasks.MarginTask] = []
     for tile in sorted(reached, key=lambda tile: tile.fine_range):
         sources = tuple(t for t in alignment.neighbours(tile) if _is_there(catalog, tasks.margin_piece(tile, t)))
@@ -223,8 +219,7 @@ def _common(publishing: Publishing) -> dict[str, Any]:
     return {
         "obs_title": f"ZTF {scope.release}",
         "obs_description": scope.description or f"Zwicky Transient Facility, release {scope.release}",
-        "prov_progenitor": f"ztfmatch store {publishing.snapshot.commit.store}, snapshot {publishing.snapshot.number}",
-        **hats.builder_properties(ztfmatch.__version__, publishing.snapshot.commit.time),
+        **hats.provenance_properties(publishing.snapshot.commit),
     }
 
 
@@ -243,27 +238,24 @@ def _sky(
         "hats_estsize": sum(output.size for output in written) // 1024,
         **_common(publishing),
     }
-    tiles = [hats.tile_of_file(output.path) for output in written]
-    return [
-        *hats.write_both_properties(catalog.out, directory, properties),
-        hats.write_partition_info(catalog.out, directory, tiles),
-        *hats.write_dataset_metadata(catalog.out, directory, catalog.table.schema, [output.path for output in written]),
-    ]
+    partitions = [(hats.tile_of_file(output.path), output.path) for output in written]
+    return hats.write_catalog(catalog.out, directory, properties, catalog.table.schema, partitions)
 
 
-def _primary(publishing: Publishing, catalog: tasks.Catalog, plan: Plan, written: Sequence[Row]) -> list[Output]:
+def _primary(
+    publishing: Publishing, catalog: tasks.Catalog, plan: Plan, written: Sequence[tasks.PartitionsWritten]
+) -> list[Output]:
     files = {hats.tile_of_file(output.path): output for output in outputs_of(written)}
     ordered = [files[piece.tile] for piece in plan.partitions]
-    skymap: dict[int, int] = {}
+    skymap = Counter[int]()
     for result in written:
-        for pixel, count in result["skymap"]:
-            skymap[pixel] = skymap.get(pixel, 0) + count
+        skymap.update(result.skymap)
     about = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
     described = _sky(publishing, catalog, catalog.name, ordered, about)
     return [*ordered, *described, hats.write_skymap(catalog.out, catalog.name, skymap)]
 
 
-def _margin(publishing: Publishing, catalog: tasks.Catalog, margins: Sequence[Row]) -> list[Output]:
+def _margin(publishing: Publishing, catalog: tasks.Catalog, margins: Sequence[Written]) -> list[Output]:
     written = outputs_of(margins)
     if not written:
         return []
@@ -275,7 +267,7 @@ def _margin(publishing: Publishing, catalog: tasks.Catalog, margins: Sequence[Ro
     return [*written, *_sky(publishing, catalog, catalog.margin, written, about)]
 
 
-def _index(publishing: Publishing, catalog: tasks.Catalog, index: Sequence[Row], rows: int) -> list[Output]:
+def _index(publishing: Publishing, catalog: tasks.Catalog, index: Sequence[Written], rows: int) -> list[Output]:
     written = outputs_of(index)
     properties = {
         "obs_collection": catalog.index,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import Row
 from ztfmatch.release.kernels.alignment import Limits, Piece, joined
 from ztfmatch.release.tasks import hats as tasks
 
@@ -59,10 +59,10 @@ class Plan:
         ]
 
 
-def plan_partitions(sources: Sequence[tasks.TileSource], counted: Sequence[Row], limits: Limits) -> Plan:
+def plan_partitions(sources: Sequence[tasks.TileSource], counted: Sequence[tasks.TileCounts], limits: Limits) -> Plan:
     """Partitions from what the tiles have, and the groups: each tile is read once."""
-    pieces = [Piece(Tile(k, n), rows, size) for result in counted for k, n, rows, size in result["pieces"]]
-    filled = [source for source, result in zip(sources, counted, strict=True) if result["pieces"]]
+    pieces = [piece for result in counted for piece in result.pieces]
+    filled = [source for source, result in zip(sources, counted, strict=True) if result.pieces]
     partitions = joined(pieces, limits)
     starts = [source.tile.fine_range[0] for source in filled]
     groups: list[Group] = []
@@ -80,13 +80,15 @@ def plan_partitions(sources: Sequence[tasks.TileSource], counted: Sequence[Row],
 
 
 def index_tasks(
-    catalog: tasks.Catalog, write_tasks: Sequence[tasks.WriteTask], written: Sequence[Row], counted: Sequence[Row]
+    catalog: tasks.Catalog,
+    write_tasks: Sequence[tasks.WriteTask],
+    written: Sequence[tasks.PartitionsWritten],
+    counted: Sequence[tasks.TileCounts],
 ) -> list[tasks.IndexTask]:
     """Ranges of whole units with about so many objects each, and the tasks that have some of them."""
-    units: dict[int, int] = {}
+    units = Counter[int]()
     for result in counted:
-        for first, rows in result["units"].items():
-            units[int(first)] = units.get(int(first), 0) + rows
+        units.update(result.units)
     edges: list[int] = []
     held = 0
     for first in sorted(units):
@@ -95,7 +97,7 @@ def index_tasks(
             held = 0
         held += units[first]
     ranges = [(low, high - 1) for low, high in zip(edges, [*edges[1:], 1 << 62], strict=True)]
-    keys = [(task.key, result["ids"]) for task, result in zip(write_tasks, written, strict=True)]
+    keys = [(task.key, result.ids) for task, result in zip(write_tasks, written, strict=True)]
     return [
         tasks.IndexTask(
             f"index-{number:05d}",

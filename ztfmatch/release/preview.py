@@ -66,16 +66,15 @@ def preview_release(
     results = runner.run(Job("counting", count_unit, bulk_tasks(publishing, runner, region), publishing.operation_id))
     objects, epochs = Counter[int](), Counter[int]()
     for result in results:
-        for program, its_objects, its_epochs in result["programs"]:
-            objects[program] += its_objects
-            epochs[program] += its_epochs
-    publishing.check_epochs(epochs.total(), "" if region is None else f" and in {region.name}")
+        objects.update(result.program_objects)
+        epochs.update(result.program_epochs)
+    publishing.check_epochs(epochs.total(), region)
     return ReleasePreview(
         scope.release,
         snapshot.number,
         "the whole sky" if region is None else region.name,
-        sum(result["active"] for result in results),
-        sum(result["objects"] for result in results),
+        sum(result.active for result in results),
+        sum(result.objects for result in results),
         epochs.total(),
         [
             ProgramCount(n, PROGRAM_NAMES.get(n, ""), objects[n], epochs[n])

@@ -34,14 +34,14 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
-from ztfmatch.release.tasks.released import LEDGER_COLUMNS, in_scope
+from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Product, UnitFiles, in_scope
 
 MANIFEST_FILE: Final = "release.json"
 CHECKSUM_FILE: Final = "sha256sums.txt"
@@ -113,6 +113,11 @@ class Publishing:
         """Files of the ledger that may have exposures in scope."""
         return tuple(self.snapshot.of_table(EXPOSURES.name))
 
+    @property
+    def inputs(self) -> Product:
+        """What tasks need to know of it."""
+        return Product(self.snapshot.storage, self.ledger, self.scope, self.out)
+
     def begin(self, dry_run: bool = False) -> None:
         """Check what can be checked before any work, and make the directory unless nothing is to be written.
 
@@ -145,7 +150,7 @@ class Publishing:
         return any(in_scope(rows, self.scope).any() for rows in files)
 
     def _check_corrections(self) -> None:
-        """Raise if private epochs would be told by corrected magnitudes."""
+        """Raise if corrected magnitudes would reveal private epochs."""
         for name, corrections in self.corrections.items():
             private = corrections.told_by(self.scope.programs | self.public)
             if private and not self.scope.private_corrections:
@@ -189,7 +194,7 @@ class Publishing:
         """Delete what was made."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def check_epochs(self, epochs: int, where: str = "") -> None:
+    def check_epochs(self, epochs: int, region: Region | None = None) -> None:
         """Raise if nothing is left to publish; what was made is deleted.
 
         Raises
@@ -198,10 +203,10 @@ class Publishing:
         """
         if not epochs:
             self.abandon()
-            number = self.snapshot.number
+            where = f" and in {region.name}" if region else ""
             raise ScopeError(
-                f"no epoch of snapshot {number} is in the scope of release {self.scope.release!r}{where}: nothing to "
-                "publish"
+                f"no epoch of snapshot {self.snapshot.number} is in the scope of release "
+                f"{self.scope.release!r}{where}: nothing to publish"
             )
 
     def units(self, region: Region | None = None) -> list[UnitFiles]:
@@ -284,15 +289,6 @@ class Publishing:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class UnitFiles:
-    """Where the objects and detections of a unit are."""
-
-    unit: Unit
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-
-
 def manifest_text(record: dict[str, Any]) -> bytes:
     """Bytes of a manifest."""
     return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
@@ -342,11 +338,6 @@ def give_name(made: Path, output: Path) -> None:
         if isinstance(error, OutputExistsError):
             raise
         raise StorageError(f"cannot rename {made} to {output}: {error.strerror}") from error
-
-
-def outputs_of(results: Sequence[Row]) -> list[Output]:
-    """Files that tasks wrote."""
-    return [Output(**output) for result in results for output in result["outputs"]]
 
 
 def check_snapshot(snapshot: SnapshotFiles) -> None:

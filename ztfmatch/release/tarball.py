@@ -15,19 +15,11 @@ from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.runner import Runner
-from ztfmatch.release.bulk import CHECKSUMS, README, bulk_directory, bulk_tasks, columns_text, md5_list
+from ztfmatch.release.bulk import bulk_directory, files_text, rows_text, write_beside, write_lightcurves
 from ztfmatch.release.io.outputs import HashedFile, Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
-from ztfmatch.release.publication import (
-    MANIFEST_FILE,
-    Publishing,
-    PublishReport,
-    give_name,
-    manifest_text,
-    outputs_of,
-)
+from ztfmatch.release.publication import MANIFEST_FILE, Publishing, PublishReport, give_name, manifest_text
 from ztfmatch.release.sectors import sector_dates, sector_region
-from ztfmatch.release.tasks.bulk import write_unit
 
 _BUILT_AS: Final = "product.tar"
 _COPIED_BYTES: Final = 1 << 20
@@ -53,7 +45,7 @@ class Part:
 
 
 def sector_part(number: int, region: Region | None, since: float | None, until: float | None) -> Part:
-    """Footprint and dates of a TESS sector, as told, else as known.
+    """Footprint and dates of a TESS sector: those given, else the scheduled ones.
 
     Raises
     ------
@@ -84,11 +76,8 @@ def publish_tar(
     settings |= {"since": part.since, "until": part.until}
     publishing = Publishing(snapshot, scope, output, "tar", settings, public)
     publishing.begin()
-    tasks = bulk_tasks(publishing, runner, part.region)
-    results = publishing.run(runner, "lightcurves", write_unit, tasks)
-    counts = {name: sum(result[name] for result in results) for name in ("objects", "epochs")}
-    publishing.check_epochs(counts["epochs"], f" and in {part.region.name}")
-    return _finish(publishing, part, outputs_of(results), counts)
+    written, counts = write_lightcurves(publishing, runner, part.region)
+    return _finish(publishing, part, written, counts)
 
 
 def _digest(region: Region) -> str:
@@ -98,13 +87,9 @@ def _digest(region: Region) -> str:
 def _finish(publishing: Publishing, part: Part, written: Sequence[Output], counts: dict[str, int]) -> PublishReport:
     directory = bulk_directory(publishing.scope.release)
     record = {**publishing.provenance(), "counts": counts, "files": len(written)}
-    readme = _readme(publishing, part, counts, len(written))
-    described = [
-        write_bytes(publishing.out, f"{directory}/{README}", readme.encode()),
-        write_bytes(publishing.out, f"{directory}/{MANIFEST_FILE}", manifest_text(record)),
-        write_bytes(publishing.out, f"{directory}/{CHECKSUMS}", md5_list(written, f"{directory}/")),
-    ]
-    ordered = [*described, *sorted(written, key=lambda output: output.path)]
+    readme, sums = write_beside(publishing, written, _readme(publishing, part, counts, len(written)))
+    about = write_bytes(publishing.out, f"{directory}/{MANIFEST_FILE}", manifest_text(record))
+    ordered = [readme, about, sums, *sorted(written, key=lambda output: output.path)]
     made = _write_tar(publishing, [output.path for output in ordered])
     give_name(publishing.partial / _BUILT_AS, publishing.output)  # the directory goes with what else is left
     report = publishing.report(ordered, counts)
@@ -150,11 +135,7 @@ Region: {part.region.name}
 Dates of exposures: {_dates(part)}
 
 {files} Parquet files, one for each field, filter, CCD and quadrant that has something there:
-  <0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_{scope.release}.parquet
+  {files_text(scope.release)}
 {counts["objects"]} objects with at least one epoch there and then, {counts["epochs"]} epochs.
-One row is an object; rows are sorted by objectid, epochs by time. Columns:
-{columns_text()}
-
-{CHECKSUMS} has the MD5 sum of each file: md5sum -c {CHECKSUMS}
-{MANIFEST_FILE} says of what snapshot, scope and dates this was made.
+{rows_text()}{MANIFEST_FILE} says of what snapshot, scope and dates this was made.
 """

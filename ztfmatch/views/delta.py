@@ -168,7 +168,7 @@ def _commit(snapshot: SnapshotFiles, view: Storage, table: Table, entries: list[
     actions: list[dict[str, Any]] = [] if log.versions else [deltalog.protocol_action()]
     metadata = deltalog.table_metadata(table, snapshot.commit.store, moment_ms)
     redefined = log.metadata != metadata | {"createdTime": log.metadata.get("createdTime")}
-    if redefined:  # as in a view that another version of ztfmatch made: its files are told of anew, too
+    if redefined:  # as in a view that another version of ztfmatch made: its files are listed anew, too
         actions.append({"metaData": metadata})
     actions += [deltalog.remove_action(path, moment_ms) for path in log.live if path not in wanted]
     actions += [

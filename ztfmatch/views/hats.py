@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import ztfmatch
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import partial_of
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output
-from ztfmatch.release.publication import check_place, outputs_of, publish
+from ztfmatch.release.io.outputs import Output, outputs_of
+from ztfmatch.release.publication import check_place, publish
 from ztfmatch.views.delta import local_root
 from ztfmatch.views.io.links import link
 from ztfmatch.views.tasks.hats import VIEWED_OBJECTS, ViewTask, write_viewed_objects
@@ -115,13 +113,6 @@ def _link_path(file: DataFile) -> str:
     return f"{hats.pixel_directory(DETECTION_CATALOG, file.tile)}/{file.path.rsplit('/', 1)[-1]}"
 
 
-def _about(snapshot: SnapshotFiles) -> dict[str, Any]:
-    return {
-        "prov_progenitor": f"ztfmatch store {snapshot.commit.store}, snapshot {snapshot.number}",
-        **hats.builder_properties(ztfmatch.__version__, snapshot.commit.time),
-    }
-
-
 def _object_files(snapshot: SnapshotFiles, out: Storage, written: Sequence[Output]) -> list[Output]:
     about = {
         "obs_collection": OBJECT_CATALOG,
@@ -129,14 +120,10 @@ def _object_files(snapshot: SnapshotFiles, out: Storage, written: Sequence[Outpu
         "hats_nrows": sum(output.rows for output in written),
         **hats.spatial_properties(("ra", "dec")),
         **hats.healpix_properties(),
-        **_about(snapshot),
+        **hats.provenance_properties(snapshot.commit),
     }
-    files = [output.path for output in written]
-    return [
-        *hats.write_both_properties(out, OBJECT_CATALOG, about),
-        hats.write_partition_info(out, OBJECT_CATALOG, [hats.tile_of_file(path) for path in files]),
-        *hats.write_dataset_metadata(out, OBJECT_CATALOG, VIEWED_OBJECTS.schema, files),
-    ]
+    partitions = [(hats.tile_of_file(output.path), output.path) for output in written]
+    return hats.write_catalog(out, OBJECT_CATALOG, about, VIEWED_OBJECTS.schema, partitions)
 
 
 def _detection_files(snapshot: SnapshotFiles, out: Storage, files: Sequence[DataFile]) -> list[Output]:
@@ -145,11 +132,7 @@ def _detection_files(snapshot: SnapshotFiles, out: Storage, files: Sequence[Data
         "dataproduct_type": "source",
         "hats_nrows": sum(file.rows for file in files),
         **hats.spatial_properties(("ra", "dec"), suffix="/"),
-        **_about(snapshot),
+        **hats.provenance_properties(snapshot.commit),
     }
-    tiles: set[Tile] = {file.tile for file in files if file.tile is not None}
-    return [
-        *hats.write_both_properties(out, DETECTION_CATALOG, about),
-        hats.write_partition_info(out, DETECTION_CATALOG, tiles),
-        *hats.write_dataset_metadata(out, DETECTION_CATALOG, DETECTIONS.schema, [_link_path(file) for file in files]),
-    ]
+    partitions = [(file.tile, _link_path(file)) for file in files if file.tile is not None]
+    return hats.write_catalog(out, DETECTION_CATALOG, about, DETECTIONS.schema, partitions)

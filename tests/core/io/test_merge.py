@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.core.io import merge
-from ztfmatch.core.io.merge import iterate_lightcurves
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
@@ -132,3 +132,20 @@ def test_iterate_lightcurves_of_a_range_gives_its_objects_and_reads_no_other_row
     assert found == {n: count for n, count in every.items() if ids[0] <= n <= ids[1] and count}
     assert read
     assert all(ids[0] - 8 < objectid < ids[1] + 8 for objectid in read)
+
+
+CURVES = Lightcurves(
+    np.array([3, 5, 8], np.int64), np.array([0, 2, 2, 5], np.int64), {"mag": np.array([1.0, 2.0, 3.0, 4.0, 5.0])}
+)
+
+
+def test_part_of_lightcurves_has_their_epochs_alone() -> None:
+    part = CURVES.part(1, 3)
+    assert (part.objectid.tolist(), part.offsets.tolist()) == ([5, 8], [0, 0, 3])
+    assert part.columns["mag"].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_of_epochs_leaves_out_objects_without_any() -> None:
+    kept, left = CURVES.of_epochs(np.array([False, False, True, False, True]))
+    assert (kept.objectid.tolist(), kept.offsets.tolist(), left.tolist()) == ([8], [0, 2], [False, False, True])
+    assert kept.columns["mag"].tolist() == [3.0, 5.0]

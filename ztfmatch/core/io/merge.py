@@ -43,6 +43,19 @@ class Lightcurves:
     columns: Arrays
     """Epochs; null floats are NaN."""
 
+    def part(self, first: int, stop: int) -> Lightcurves:
+        """Objects from one to before another."""
+        low, high = self.offsets[first], self.offsets[stop]
+        columns = {name: values[low:high] for name, values in self.columns.items()}
+        return Lightcurves(self.objectid[first:stop], self.offsets[first : stop + 1] - low, columns)
+
+    def of_epochs(self, keep: npt.NDArray[np.bool_]) -> tuple[Lightcurves, npt.NDArray[np.bool_]]:
+        """Some of the epochs, with the objects that have any; and which objects these are, shape (N,)."""
+        edges = np.concatenate([[0], np.cumsum(keep)])[self.offsets]
+        left = np.diff(edges) > 0
+        columns = {name: values[keep] for name, values in self.columns.items()}
+        return Lightcurves(self.objectid[left], np.concatenate([[0], edges[1:][left]]), columns), left
+
 
 def iterate_lightcurves(
     storage: Storage,

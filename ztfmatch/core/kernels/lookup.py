@@ -1,8 +1,8 @@
-"""Find the row of an id among few ids, for very many rows: a small open-addressing hash table."""
+"""Find the row of an id among others: by a small open-addressing hash table, for very many rows, or by bisection."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,3 +60,11 @@ def find_rows(table: IdMap, ids: Ids) -> npt.NDArray[np.int32]:
             at = (at + 1) & mask
         out[i] = table.rows[at]
     return out
+
+
+def find_sorted(known: npt.NDArray[Any], values: npt.NDArray[Any]) -> Ids:
+    """Row of each value in ascending ones without repeats, or -1 where there is none, shape (N,)."""
+    if not len(known):
+        return np.full(len(values), -1)
+    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[place] == values, place, -1)

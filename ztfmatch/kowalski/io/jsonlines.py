@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -98,6 +98,12 @@ class RowsBuilder:
         """The rows, as they are nested in documents."""
         return self._rows("}")
 
+    def units(self, field: Column, rcid: Column, fid: Column) -> None:
+        """Filter, field, CCD, quadrant and readout channel."""
+        for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
+            self.integers(name, values)
+        self.integers("rc", rcid)
+
     def documents(self, opening: str = "", closing: str = "}\n") -> Rows:
         """The rows as lines; what is nested in them comes between the two literals."""
         return self._rows(opening, closing)
@@ -160,9 +166,12 @@ class LinesFile:
     bytes: int
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class LinesWritten:
+    """Files that a task wrote."""
+
+    files: tuple[LinesFile, ...]
 
 
 class LinesWriter:
@@ -186,7 +195,7 @@ class LinesWriter:
         self._documents = self._epochs = self._bytes = 0
 
     def add(self, lines: npt.NDArray[np.uint8], documents: int, epochs: int = 0) -> None:
-        """Ingest some lines; what they hold of a file is compressed at once."""
+        """Add some lines; they are compressed at once."""
         frame = self._form.compress(lines)
         full = self._documents + documents > self._form.documents or self._bytes + len(frame) > MOST_BYTES
         if self._documents and full:
@@ -196,11 +205,11 @@ class LinesWriter:
         self._documents += documents
         self._epochs += epochs
 
-    def close(self) -> list[LinesFile]:
+    def close(self) -> LinesWritten:
         """All files written."""
         if self._documents:
             self._finish()
-        return self.files
+        return LinesWritten(tuple(self.files))
 
     def _finish(self) -> None:
         path = f"{self._stem}-{len(self.files):04d}.jsonl{SUFFIXES[self._form.compression]}"

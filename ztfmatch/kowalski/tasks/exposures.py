@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from ztfmatch.core.io.parquet import DataFile, in_ranges, iterate_batches, read_
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
-from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, RowsBuilder, binary_text
+from ztfmatch.kowalski.io.jsonlines import LinesWriter, LinesWritten, RowsBuilder, binary_text
 from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, source_ids
 from ztfmatch.kowalski.kernels.jsontext import NO_ROWS, Rows, write_documents
 from ztfmatch.kowalski.schema import (
@@ -31,7 +32,7 @@ from ztfmatch.kowalski.schema import (
     UPSERT,
 )
 from ztfmatch.kowalski.tasks.scope import Scope
-from ztfmatch.kowalski.tasks.sources import Exposures
+from ztfmatch.kowalski.tasks.sources import Exposures, LinesTask
 
 _BATCH_ROWS: Final = 10_000
 _LINKED: Final = {"old": "objectid", "new": "newobjectid"}
@@ -41,39 +42,43 @@ _OF_DETECTIONS: Final = ("nshared", "fractionold", "fractionnew")
 """Columns of the lineage that count detections of all programs."""
 
 
-def _write_lines(writer: LinesWriter, documents: Rows) -> None:
-    count = documents.cells.shape[1]
-    writer.add(write_documents(documents, NO_ROWS, np.zeros(count + 1, np.int64)), count)
-
-
 @dataclass(frozen=True)
-class ExposuresTask:
+class ExposuresTask(LinesTask):
     """Some files of the ledger."""
 
-    key: str
-    storage: Storage
-    output: Storage
     files: tuple[DataFile, ...]
-    scope: Scope
-    form: LinesForm
     ids: tuple[int, ...] | None = None
     """Exposures to write; None for all."""
 
 
-def export_exposures(task: ExposuresTask) -> dict[str, Any]:
-    """Write documents of exposures in the scope; return ``files``."""
-    writer = LinesWriter(task.output, EXPOSURES, UPSERT, task.key, task.form)
+def export_exposures(task: ExposuresTask) -> LinesWritten:
+    """Write documents of exposures in the scope."""
     wanted = None if task.ids is None else np.array(task.ids, np.int64)
     names = list(dict.fromkeys([*EXPOSURE_COLUMNS, *SCOPE_COLUMNS]))
-    for file in task.files:
-        for batch in iterate_batches(task.storage, file, names, _BATCH_ROWS):
-            rows = pa.Table.from_batches([batch])
-            keep = task.scope.mask(rows)
-            if wanted is not None:
-                keep &= np.isin(rows["exposureid"].to_numpy(), wanted)
-            if keep.any():
-                _write_lines(writer, _exposure_rows(rows.filter(pa.array(keep))))
-    return {"files": [file.to_json() for file in writer.close()]}
+
+    def documents(rows: pa.Table) -> Rows:
+        keep = task.scope.mask(rows)
+        if wanted is not None:
+            keep &= np.isin(rows["exposureid"].to_numpy(), wanted)
+        return _exposure_rows(rows.filter(pa.array(keep)))
+
+    writer = LinesWriter(task.output, EXPOSURES, UPSERT, task.key, task.form)
+    return _written(writer, (documents(rows) for rows in _batches(task.storage, task.files, names)))
+
+
+def _batches(storage: Storage, files: Sequence[DataFile], names: Sequence[str]) -> Iterator[pa.Table]:
+    """Rows of files, some at a time."""
+    for file in files:
+        for batch in iterate_batches(storage, file, names, _BATCH_ROWS):
+            yield pa.Table.from_batches([batch])
+
+
+def _written(writer: LinesWriter, parts: Iterable[Rows]) -> LinesWritten:
+    """Write documents without nested rows."""
+    for documents in parts:
+        if count := documents.cells.shape[1]:
+            writer.add(write_documents(documents, NO_ROWS, np.zeros(count + 1, np.int64)), count)
+    return writer.close()
 
 
 def ids_of_exposures(ledger: pa.Table) -> Ids:
@@ -101,26 +106,18 @@ def _exposure_rows(ledger: pa.Table) -> Rows:
         rows.ready(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
     units = [Unit(*unit) for unit in zip(field.tolist(), rcid.tolist(), fid.tolist(), strict=True)]
     rows.ready("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
-    for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
-        rows.integers(name, values)
-    rows.integers("rc", rcid)
-    return rows.documents("}\n", "")
+    rows.units(field, rcid, fid)
+    return rows.documents()
 
 
 @dataclass(frozen=True)
-class RemovedTask:
+class RemovedTask(LinesTask):
     """Objects of some units in a tile of the older snapshot."""
 
-    key: str
-    storage: Storage
-    output: Storage
-    tile: Tile
     units: tuple[Unit, ...]
     before: SnapshotPart
     after: tuple[SnapshotPart, ...]
     """Of the tiles of the newer snapshot that cover it."""
-    scope: Scope
-    form: LinesForm
 
 
 @dataclass(frozen=True)
@@ -132,14 +129,12 @@ class SnapshotPart:
     exposures: tuple[DataFile, ...]
 
 
-def export_removed(task: RemovedTask) -> dict[str, Any]:
+def export_removed(task: RemovedTask) -> LinesWritten:
     """Write the numbers of objects that had a document in the older snapshot and have none in the newer."""
     gone = _with_document(task, task.before)
     for part in task.after:
         gone = np.setdiff1d(gone, _with_document(task, part), assume_unique=True)
-    writer = LinesWriter(task.output, SOURCES, REMOVE, task.key, task.form)
-    _write_ids(writer, source_ids(gone))
-    return {"files": [file.to_json() for file in writer.close()]}
+    return _removed(LinesWriter(task.output, SOURCES, REMOVE, task.key, task.form), source_ids(gone))
 
 
 def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
@@ -160,53 +155,43 @@ def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
 
 
 @dataclass(frozen=True)
-class IdsTask:
+class IdsTask(LinesTask):
     """Documents of a collection to be removed."""
 
-    key: str
-    output: Storage
     collection: str
     ids: tuple[int, ...]
-    form: LinesForm
 
 
-def export_ids(task: IdsTask) -> dict[str, Any]:
-    """Write the numbers of documents to be removed; return ``files``."""
+def export_ids(task: IdsTask) -> LinesWritten:
+    """Write the numbers of documents to be removed."""
     writer = LinesWriter(task.output, task.collection, REMOVE, task.key, task.form)
-    _write_ids(writer, np.array(task.ids, np.int64))
-    return {"files": [file.to_json() for file in writer.close()]}
+    return _removed(writer, np.array(task.ids, np.int64))
 
 
-def _write_ids(writer: LinesWriter, ids: Ids) -> None:
-    for start in range(0, len(ids), _BATCH_ROWS):
-        rows = RowsBuilder()
-        rows.integers("_id", ids[start : start + _BATCH_ROWS])
-        _write_lines(writer, rows.documents("}\n", ""))
+def _removed(writer: LinesWriter, ids: Ids) -> LinesWritten:
+    return _written(writer, (_id_rows(ids[at : at + _BATCH_ROWS]) for at in range(0, len(ids), _BATCH_ROWS)))
+
+
+def _id_rows(ids: Ids) -> Rows:
+    rows = RowsBuilder()
+    rows.integers("_id", ids)
+    return rows.documents()
 
 
 @dataclass(frozen=True)
-class LineageTask:
+class LineageTask(LinesTask):
     """Some files of the lineage."""
 
-    key: str
-    storage: Storage
-    output: Storage
     files: tuple[DataFile, ...]
-    scope: Scope
-    form: LinesForm
     action: str = UPSERT
 
 
-def export_lineage(task: LineageTask) -> dict[str, Any]:
-    """Write the links between old and new documents, or the numbers of those that are no more; return ``files``."""
+def export_lineage(task: LineageTask) -> LinesWritten:
+    """Write the links between old and new documents, or the numbers of those that are no more."""
     writer = LinesWriter(task.output, LINEAGE, task.action, task.key, task.form)
-    for file in task.files:
-        for batch in iterate_batches(task.storage, file, _LINEAGE_COLUMNS, _BATCH_ROWS):
-            rows = pa.Table.from_batches([batch])
-            keep = _links_in_scope(rows, task.scope)
-            if keep.any():
-                _write_lines(writer, _lineage_rows(rows.filter(pa.array(keep)), task))
-    return {"files": [file.to_json() for file in writer.close()]}
+    batches = _batches(task.storage, task.files, _LINEAGE_COLUMNS)
+    kept = (rows.filter(pa.array(_links_in_scope(rows, task.scope))) for rows in batches)
+    return _written(writer, (_lineage_rows(rows, task) for rows in kept))
 
 
 def _links_in_scope(lineage: pa.Table, scope: Scope) -> npt.NDArray[np.bool_]:
@@ -227,7 +212,7 @@ def _ids(lineage: pa.Table, name: str) -> Ids:
 def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
     """Links, with ``_id`` of objects; a transient has no document, and is named by its transientid.
 
-    Where epochs are limited, nothing is said of transients nor of numbers of epochs: they are of all programs.
+    Where epochs are limited, transients and numbers of epochs are left out: they are of all programs.
     """
     ids = {name: _ids(lineage, name) for name in _LINKED}
     limited = task.scope.limits_epochs
@@ -238,7 +223,7 @@ def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
     pairs = zip(ids["old"].tolist(), ids["new"].tolist(), strict=True)
     rows.ready("_id", [f'"{old}-{new}"'.encode() for old, new in pairs])
     if task.action == REMOVE:
-        return rows.documents("}\n", "")
+        return rows.documents()
     for name, linked in ids.items():
         transient = linked > MAX_OBJECTID
         rows.integers(name, source_ids(np.where(transient, 0, linked)), transient | (linked == 0))
@@ -253,4 +238,4 @@ def _lineage_rows(lineage: pa.Table, task: LineageTask) -> Rows:
         else:
             missing = column.is_null().to_numpy() | (to_transient & limited)
             rows.rounded(name, column.to_numpy(), SOURCE_DECIMALS, missing)
-    return rows.documents("}\n", "")
+    return rows.documents()

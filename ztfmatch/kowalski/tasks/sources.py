@@ -14,13 +14,13 @@ from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, in_ranges, read_rows
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, statistics_of
-from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, RowsBuilder
+from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, LinesWritten, RowsBuilder
 from ztfmatch.kowalski.kernels.decimals import degrees_text, hours_text, rounded_cells
 from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, interquartile_range, source_ids
 from ztfmatch.kowalski.kernels.jsontext import Rows, Texts, write_documents
@@ -66,28 +66,34 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class SourcesTask:
-    """One tile."""
+class LinesTask:
+    """What every task needs that writes lines."""
 
     key: str
     storage: Storage
     """Of the store."""
     output: Storage
+    scope: Scope
+    form: LinesForm
+
+
+@dataclass(frozen=True)
+class SourcesTask(LinesTask):
+    """One tile."""
+
     tile: Tile
     objects: tuple[DataFile, ...]
     detections: tuple[DataFile, ...]
     exposures: tuple[DataFile, ...]
     """The ledger."""
-    scope: Scope
-    form: LinesForm
     changes: Changes | None = None
     """None for all."""
     whole: bool = False
     """Write objects with new epochs whole, too."""
 
 
-def export_sources(task: SourcesTask) -> dict[str, Any]:
-    """Write the documents; return ``files``, as the export's manifest has them."""
+def export_sources(task: SourcesTask) -> LinesWritten:
+    """Write the documents of the tile's objects."""
     objects = _Objects(task)
     exposures = Exposures(task.storage, task.exposures, task.tile, task.scope, task.changes)
     part = f"N{task.tile.order:02d}-{task.tile.npix:08d}"
@@ -95,7 +101,7 @@ def export_sources(task: SourcesTask) -> dict[str, Any]:
     for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCHS, ROWS_IN_FLIGHT):
         for batch in _batches(_chosen(chunk, exposures, task.changes)):
             _write(batch, objects, exposures, task, writers)
-    return {"files": [file.to_json() for writer in writers.values() for file in writer.close()]}
+    return LinesWritten(tuple(file for writer in writers.values() for file in writer.close().files))
 
 
 class Exposures:
@@ -181,12 +187,11 @@ class _Objects:
 
     def of(self, objectid: Ids) -> Arrays:
         """Columns of some objects, all of which must be there."""
-        known = self._columns["objectid"]
-        place = np.minimum(np.searchsorted(known, objectid), max(len(known) - 1, 0))
-        if not len(known) or (known[place] != objectid).any():
-            missing = objectid[known[place] != objectid][0] if len(known) else objectid[0]
+        rows = find_sorted(self._columns["objectid"], objectid)
+        if (rows < 0).any():
+            missing = objectid[rows < 0][0]
             raise StoreDamagedError(f"there are epochs of {missing}, which is no active object of their tile")
-        return {name: values[place] for name, values in self._columns.items()}
+        return {name: values[rows] for name, values in self._columns.items()}
 
 
 @dataclass(frozen=True)
@@ -224,11 +229,8 @@ def _kept(chunk: Lightcurves, rows: npt.NDArray[np.int32], keep: Mask, whole: Ma
     """Some epochs of lightcurves; objects that have none are left out."""
     if keep.all():
         return _Chosen(chunk, rows, whole)
-    ends = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
-    left = np.diff(ends) > 0
-    columns = {name: values[keep] for name, values in chunk.columns.items()}
-    offsets = np.concatenate([[0], ends[1:][left]]).astype(np.int64)
-    return _Chosen(Lightcurves(chunk.objectid[left], offsets, columns), rows[keep], whole[left])
+    curves, left = chunk.of_epochs(keep)
+    return _Chosen(curves, rows[keep], whole[left])
 
 
 def _batches(chosen: _Chosen) -> Iterator[_Chosen]:
@@ -237,10 +239,8 @@ def _batches(chosen: _Chosen) -> Iterator[_Chosen]:
     while start < len(chosen.curves.objectid):
         stop = int(np.searchsorted(offsets, offsets[start] + _EPOCHS_PER_BATCH, side="right")) - 1
         stop = max(stop, start + 1)
-        low, high = offsets[start], offsets[stop]
-        columns = {name: values[low:high] for name, values in chosen.curves.columns.items()}
-        curves = Lightcurves(chosen.curves.objectid[start:stop], offsets[start : stop + 1] - low, columns)
-        yield _Chosen(curves, chosen.exposure[low:high], chosen.whole[start:stop])
+        exposure = chosen.exposure[offsets[start] : offsets[stop]]
+        yield _Chosen(chosen.curves.part(start, stop), exposure, chosen.whole[start:stop])
         start = stop
 
 
@@ -321,9 +321,7 @@ def _source_rows(objects: Arrays, statistics: Arrays) -> Rows:
     _add_statistics(rows, statistics)
     for name in REFERENCE:
         rows.rounded(name, objects[name], SOURCE_DECIMALS)
-    for name, values in (("filter", fid), ("field", field), ("ccd", rcid // 4 + 1), ("quad", rcid % 4 + 1)):
-        rows.integers(name, values)
-    rows.integers("rc", rcid)
+    rows.units(field, rcid, fid)
     _add_coordinates(rows, objects["ra"], objects["dec"])
     return rows.documents(',"data":[', "]}\n")
 

@@ -84,18 +84,18 @@ def open_hdf5(source: str) -> Iterator[Any]:
 
 def _refusal(source: str, error: Exception) -> CatalogError:
     """What HDF5 means."""
-    said = " ".join(str(error).split())
-    if lock := _LOCK.search(said):
+    message = " ".join(str(error).split())
+    if lock := _LOCK.search(message):
         return _locked(int(lock[1]))
-    if _UNCLOSED in said:
+    if _UNCLOSED in message:
         return CatalogError(
             "locked", "the program that writes it has not closed it; if none does, 'h5clear -s' takes its mark away"
         )
-    if cut := _CUT.search(said):
+    if cut := _CUT.search(message):
         return CatalogError("truncated", f"it ends after {cut[1]} of {cut[2]} bytes: copy it again")
-    if _FOREIGN in said:
+    if _FOREIGN in message:
         return CatalogError("not-hdf5", f"no HDF5 file: it begins with {_beginning(source)!r}")
-    if (system := _SYSTEM.search(said)) or (isinstance(error, OSError) and error.errno):
+    if (system := _SYSTEM.search(message)) or (isinstance(error, OSError) and error.errno):
         number = int(system[1]) if system else error.errno  # type: ignore[attr-defined]
         return CatalogError("unreadable", f"cannot be read: {os.strerror(number)}")
     return _damaged(error)
@@ -124,8 +124,8 @@ def _beginning(source: str) -> bytes:
 
 
 def _damaged(error: Exception) -> CatalogError:
-    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return CatalogError("damaged", f"not a whole HDF5 file: {said}")
+    message = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return CatalogError("damaged", f"not a whole HDF5 file: {message}")
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ class Matchfile:
             self._table(name)
         if self.nepochs + self.ntransientepochs >= 2**31:
             raise CatalogError(
-                "too-large", f"{self.nepochs + self.ntransientepochs} epochs; at most 2^31 - 1 can be told"
+                "too-large", f"{self.nepochs + self.ntransientepochs} epochs; at most 2^31 - 1 can be numbered"
             )
 
     def _table(self, name: str) -> Table:

@@ -165,7 +165,7 @@ def _set(node: Any, name: str, value: Any) -> None:
 class _Sink(io.RawIOBase):
     """A file for HDF5 to write to that keeps an error until it is asked for.
 
-    HDF5 that is told of one crashes at the end of the process, when it tries again to write what it still holds.
+    If HDF5 sees one, it crashes at the end of the process, when it tries again to write what it still holds.
     """
 
     def __init__(self, path: Path, name: Path) -> None:

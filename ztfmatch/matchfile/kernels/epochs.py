@@ -75,7 +75,7 @@ TAKEN: Final = {
 
 
 class Intake(NamedTuple):
-    """Exposures to take in, and ids of theirs, shape (E,) each."""
+    """Exposures to ingest, and their ids, shape (E,) each."""
 
     exposureid: Ids
     mid_mjd: Floats
@@ -233,7 +233,7 @@ class ExposureTally:
         self._map = build_map(self.rows["expid"])
 
     def _places(self, rows: Records) -> Places:
-        """Rows of the exposures in the tally, which takes in those that are new."""
+        """Rows of the exposures in the tally, to which new ones are appended."""
         expid = rows["expid"].astype(np.int64)
         place: Places = find_rows(self._map, expid)
         if (place < 0).any():
@@ -249,7 +249,7 @@ class ExposureTally:
         self._append(expid, np.full(len(expid), np.nan), near)
 
     def add(self, rows: Records) -> Fault | None:
-        """Ingest some rows; give the first that is not of the time that its exposure says, if any."""
+        """Count some rows; return the first whose time is not that of its exposure, if any."""
         xyz = unit_vectors(np.ascontiguousarray(rows["ra"]), np.ascontiguousarray(rows["dec"]))
         place, times = self._places(rows), (self._mid, self._observer)
         reach2, row, late = _tally(rows, rows.view(_WORDS), xyz, place, self.rows, *times, self._centre)

@@ -7,6 +7,7 @@ the lightcurves in flight.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import light_days, observer_vectors
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.statistics import Epochs, lightcurve_statistics
 from ztfmatch.core.kernels.tiling import Tile
@@ -71,8 +72,22 @@ class ExportTask:
     path: str
 
 
-def export_unit(task: ExportTask) -> dict[str, Any]:
-    """Write the file; return ``unit``, ``path``, ``size`` and the rows of each of its tables."""
+@dataclass(frozen=True)
+class ExportedMatchfile:
+    """A matchfile that was written, and the rows of its tables."""
+
+    unit: str
+    path: str
+    size: int
+    exposures: int
+    sources: int
+    sourcedata: int
+    transients: int
+    transientdata: int
+
+
+def export_unit(task: ExportTask) -> ExportedMatchfile:
+    """Write the file."""
     snapshot = open_snapshot(task.storage, task.snapshot)
     unit = _Unit(snapshot, task.unit, task.tiles)
     path = Path(task.path)
@@ -81,24 +96,32 @@ def export_unit(task: ExportTask) -> dict[str, Any]:
         file.add("exposures", unit.exposures.rows())
         _write_sources(unit, file)
         _write_transients(unit, file)
-    return {"unit": str(task.unit), "path": task.path, "size": path.stat().st_size, **file.rows}
+    return ExportedMatchfile(str(task.unit), task.path, path.stat().st_size, **file.rows)
 
 
 class _Exposures:
     """The unit's rows of the ledger, by time."""
 
-    def __init__(self, unit: Unit, ledger: list[Row]) -> None:
+    def __init__(self, unit: Unit, ledger: pa.Table) -> None:
         self._unit = unit
-        self._ledger = sorted(ledger, key=lambda row: (row["obsmjd"], row["exposureid"]))
-        self._map = build_map(np.array([row["exposureid"] for row in self._ledger], np.int64))
-        obsmjd = np.array([row["obsmjd"] for row in self._ledger], np.float64)
-        exptime = [DEFAULT_EXPTIME_S if row["exptime"] is None else row["exptime"] for row in self._ledger]
-        self.mid_mjd = kernel.mid_exposure(obsmjd, np.array(exptime, np.float64))
-        expids = [expid_of_mjd(row["obsmjd"]) if row["expid"] is None else row["expid"] for row in self._ledger]
-        self.expid = np.array(expids, np.uint32)
-        self.programid = np.array([row["programid"] or 0 for row in self._ledger], np.int16).view(np.uint16)
-        self.errors = next(({n: row[n] for n in layout.ERROR_MODEL} for row in self._ledger[::-1]), {})
-        self.maglimit = [row["maglimit"] for row in self._ledger if row["maglimit"] is not None]
+        self._ledger = ledger.sort_by([("obsmjd", "ascending"), ("exposureid", "ascending")]).combine_chunks()
+        self._map = build_map(self._known("exposureid"))
+        obsmjd = self._known("obsmjd")
+        self.mid_mjd = kernel.mid_exposure(obsmjd, self._known("exptime", DEFAULT_EXPTIME_S).astype(np.float64))
+        expids = zip(obsmjd.tolist(), self._ledger["expid"].to_pylist(), strict=True)
+        self.expid = np.array([expid_of_mjd(mjd) if expid is None else expid for mjd, expid in expids], np.uint32)
+        self.programid = self._known("programid", 0).astype(np.int16).view(np.uint16)
+
+    def _known(self, name: str, missing: Any = None) -> npt.NDArray[Any]:
+        """A column, with a value in place of nulls."""
+        column = self._ledger[name]
+        return np.asarray((column if missing is None else column.fill_null(missing)).to_numpy())
+
+    def attributes(self) -> Row:
+        """What they say of the file: the newest one's error model, the median limit."""
+        limits = self._ledger["maglimit"].drop_null().to_numpy()
+        newest = self._ledger.select(list(layout.ERROR_MODEL)).slice(max(len(self._ledger) - 1, 0)).to_pylist()
+        return {"globalmaglimit": float(np.median(limits)) if len(limits) else None, **(newest[0] if newest else {})}
 
     def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Row of each exposure."""
@@ -108,38 +131,29 @@ class _Exposures:
         """Rows of the matchfile's table; what is not known is NaN, 0 or empty."""
         rows = np.zeros(len(self._ledger), layout.EXPOSURES)
         for ours, theirs in layout.LEDGER.items():
-            missing: Any = np.nan if layout.EXPOSURES[theirs].kind == "f" else b""
-            missing = 0 if layout.EXPOSURES[theirs].kind in "iu" else missing
-            rows[theirs] = [_plain(row[ours], missing) for row in self._ledger]
-        rows["expid"], rows["programid"] = self.expid, self.programid
-        rows["obsmjd"] = [row["obsmjd"] for row in self._ledger]
-        rows["fracday"] = [0 if is_stand_in(row["fracday"]) else row["fracday"] for row in self._ledger]
+            kind = layout.EXPOSURES[theirs].kind
+            if kind == "S":
+                rows[theirs] = [(text or "").encode("latin-1", "replace") for text in self._ledger[ours].to_pylist()]
+            else:
+                rows[theirs] = self._known(ours, np.nan if kind == "f" else 0)
+        rows["expid"], rows["programid"], rows["obsmjd"] = self.expid, self.programid, self._known("obsmjd")
+        rows["fracday"] = [0 if is_stand_in(fracday) else fracday for fracday in self._known("fracday").tolist()]
         rows["fieldid"], rows["rcid"], rows["filterid"] = self._unit.field, self._unit.rcid, self._unit.fid
         unknown = np.isnan(rows["obshjd"])
         rows["obshjd"][unknown] = self._start_hjd()[unknown]
         for ours, theirs in (("nmatched", "nsources"), ("norphans", "ntransients"), ("nrows", "nstars")):
-            counted = [row[ours] if row[theirs] is None else row[theirs] for row in self._ledger]
-            rows[theirs] = counted
+            rows[theirs] = pc.coalesce(self._ledger[theirs].cast(pa.int64()), self._ledger[ours]).to_numpy()
         return rows
 
     def _start_hjd(self) -> npt.NDArray[np.float64]:
         """Heliocentric JD of each exposure's start, at the centre of its footprint; NaN where it has none."""
-        places = [(np.nan, np.nan) if row["ra"] is None else (row["ra"], row["dec"]) for row in self._ledger]
-        obsmjd = np.array([row["obsmjd"] for row in self._ledger], np.float64)
-        if not places:
-            return obsmjd
-        light = light_days(unit_vectors(*np.ascontiguousarray(np.array(places).T)), observer_vectors(obsmjd))
-        return np.asarray(kernel.hjd_of_hmjd(obsmjd + light))
-
-
-def _plain(value: Any, missing: Any) -> Any:
-    if value is None:
-        return missing
-    return value.encode("latin-1", "replace") if isinstance(value, str) else value
+        xyz = unit_vectors(self._known("ra", np.nan), self._known("dec", np.nan))
+        obsmjd = self._known("obsmjd")
+        return np.asarray(kernel.hjd_of_hmjd(obsmjd + light_days(xyz, observer_vectors(obsmjd))))
 
 
 class _Extras:
-    """What matchfiles said of the unit's imported epochs beside the columns of the store."""
+    """Values of the unit's imported epochs that only their matchfiles had."""
 
     def __init__(self, rows: pa.Table, exposures: _Exposures) -> None:
         columns: Arrays = {name: rows[name].to_numpy() for name in IMPORTED.names if name != "sid"}
@@ -151,11 +165,8 @@ class _Extras:
 
     def find(self, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> tuple[Any, Any]:
         """Which rows of an exposure are imported, and their rows here."""
-        if not len(self._keys):
-            return np.zeros(len(exposure), bool), np.zeros(0, np.int64)
-        wanted = _keys(exposure, sourceid)
-        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        known = self._keys[place] == wanted
+        place = find_sorted(self._keys, _keys(exposure, sourceid))
+        known = place >= 0
         return known, place[known]
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -172,7 +183,10 @@ class _Unit:
     def __init__(self, snapshot: SnapshotFiles, unit: Unit, tiles: tuple[Tile, ...]) -> None:
         self.snapshot, self.unit, self.tiles = snapshot, unit, tiles
         self.ids = objectid_range(unit)
-        self.exposures = _Exposures(unit, self._of_unit(EXPOSURES.name))
+        ledger = read_rows(snapshot.storage, snapshot.of_table(EXPOSURES.name), EXPOSURES.names,
+                           [(unit.field, unit.field)], "field")  # fmt: skip
+        ledger = EXPOSURES.schema.empty_table() if ledger is None else ledger
+        self.exposures = _Exposures(unit, self._of_unit(ledger))
         rows = read_rows(snapshot.storage, snapshot.of_table(IMPORTED.name), IMPORTED.names, [self.ids])
         self.extras = _Extras(IMPORTED.schema.empty_table() if rows is None else rows, self.exposures)
 
@@ -180,13 +194,11 @@ class _Unit:
         """Files of its tiles."""
         return [file for tile in self.tiles for file in self.snapshot.of_tile(table, tile)]
 
-    def _of_unit(self, table: str) -> list[Row]:
-        field = self.unit.field
-        rows = read_rows(
-            self.snapshot.storage, self.snapshot.of_table(table), EXPOSURES.names, [(field, field)], "field"
-        )
-        mine = [] if rows is None else rows.to_pylist()
-        return [row for row in mine if (row["rcid"], row["fid"]) == (self.unit.rcid, self.unit.fid)]
+    def _of_unit(self, rows: pa.Table) -> pa.Table:
+        """Those of the unit."""
+        unit = self.unit
+        mine = [pc.equal(rows[name], getattr(unit, name)) for name in ("field", "rcid", "fid")]
+        return rows.filter(functools.reduce(pc.and_, mine))
 
     def objects(self) -> pa.Table:
         """Active objects, by objectid."""
@@ -196,18 +208,17 @@ class _Unit:
 
     def attributes(self) -> Row:
         """Of the matchfile that was imported last, else what the store knows, by the columns of ``matchfiles``."""
-        for row in sorted(self._rows(MATCHFILES.name), key=lambda row: -row["commit"]):
-            return row
-        reference: Row = max(self._rows(REFERENCES.name), key=lambda row: row["generation"], default={})
-        limit = float(np.median(self.exposures.maglimit)) if self.exposures.maglimit else None
-        known = {"rfid": reference.get("rfid"), "referencezp": reference.get("magzp"), "globalmaglimit": limit}
+        if imported := self._newest(MATCHFILES.name, "commit"):
+            return imported
+        reference = self._newest(REFERENCES.name, "generation")
         when = self.snapshot.commit.time.replace("T", " ").replace("Z", "")
-        return {**known, "datetimematched": when, **self.exposures.errors}
+        known = {"rfid": reference.get("rfid"), "referencezp": reference.get("magzp"), "datetimematched": when}
+        return known | self.exposures.attributes()
 
-    def _rows(self, table: str) -> list[Row]:
-        rows = self.snapshot.read(table).to_pylist()
-        mine = (self.unit.field, self.unit.rcid, self.unit.fid)
-        return [row for row in rows if (row["field"], row["rcid"], row["fid"]) == mine]
+    def _newest(self, table: str, by: str) -> Row:
+        """The unit's last row of a table; empty without any."""
+        rows: list[Row] = self._of_unit(self.snapshot.read(table)).to_pylist()
+        return max(rows, key=lambda row: row[by], default={})
 
 
 def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
@@ -268,7 +279,7 @@ def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, 
 
 
 def _transient_columns(stored: Arrays, sigma: npt.NDArray[np.float32]) -> Arrays:
-    """What only ``transientdata`` has, of epochs that no matchfile told of."""
+    """Columns that only ``transientdata`` has, of epochs that were not imported."""
     x, y, z = unit_vectors(stored["ra"], stored["dec"]).T
     snr = (stored["psfflux"] / stored["psffluxerr"]).astype(np.float32)
     number = stored["sourceid"].astype(np.uint64)

@@ -109,6 +109,30 @@ def _check_storable(table: Table, rows: list[Row]) -> None:
             raise CatalogError("layout", f"{column.name}: {reason}; expected {column.type}") from None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the rows of an exposure say, in the order of kernel.TALLY; nothing where it has none."""
+
+    expid: int
+    nrows: int = 0
+    nrejectednan: int = 0
+    nrejectedrange: int = 0
+    nbad: int = 0
+    nedge: int = 0
+    digest: int = 0
+    firstmjd: float = math.inf
+    lastmjd: float = -math.inf
+    firstprogram: int | None = None
+    lastprogram: int | None = None
+
+    @property
+    def quality(self) -> str:
+        """As catflags tell it: at the edge they do not."""
+        if self.nbad:
+            return BAD
+        return GOOD if self.nrows > self.nedge else UNKNOWN
+
+
 class _Inspection:
     """What is learnt from the small tables and one pass over the epochs."""
 
@@ -155,52 +179,52 @@ class _Inspection:
         """Rows of ``exposures`` without unit, file and what the match adds: of those with rows, and of those listed."""
         models = {name: self._file.attributes[name] for name in layout.ERROR_MODEL}
         footprint = self._footprint()
-        rows = [self._row(dict(zip(kernel.TALLY.names or (), row, strict=True))) for row in self._tally.tolist()]
-        silent = set(self._known) - {row["expid"] for row in rows}
-        rows += [self._row({**_NOTHING, "expid": expid}) for expid in sorted(silent)]
+        seen = [_Seen(*row) for row in self._tally.tolist()]
+        silent = set(self._known) - {one.expid for one in seen}
+        rows = [self._row(one) for one in (*seen, *map(_Seen, sorted(silent)))]
         _check_keys(rows)
         return [{**row, **models, **(footprint if row["nrows"] > row["nrejected"] else _NOWHERE)} for row in rows]
 
-    def _row(self, seen: Row) -> Row:
-        listed = self._known.get(seen["expid"])
+    def _row(self, seen: _Seen) -> Row:
+        listed = self._known.get(seen.expid)
         if listed is not None:
             about = self._listed(listed)
         else:
-            if not kernel.FIRST_MJD <= seen["firstmjd"] <= kernel.LAST_MJD:
-                raise CatalogError("times", f"exposure {seen['expid']} is not listed, and none of its rows has a time")
-            obsmjd = float(kernel.start_of(np.array(seen["firstmjd"]), DEFAULT_EXPTIME_S))
-            about = {"obsmjd": obsmjd, "programid": seen["firstprogram"], "fracday": None}
-        programs = {about["programid"], seen["firstprogram"], seen["lastprogram"]} - {None}
+            if not kernel.FIRST_MJD <= seen.firstmjd <= kernel.LAST_MJD:
+                raise CatalogError("times", f"exposure {seen.expid} is not listed, and none of its rows has a time")
+            obsmjd = float(kernel.start_of(np.array(seen.firstmjd), DEFAULT_EXPTIME_S))
+            about = {"obsmjd": obsmjd, "programid": seen.firstprogram, "fracday": None}
+        programs = {about["programid"], seen.firstprogram, seen.lastprogram} - {None}
         if len(programs) > 1:
-            raise CatalogError("contradiction", f"exposure {seen['expid']} has programids {sorted(programs)}")
-        if seen["lastmjd"] is not None and seen["lastmjd"] - seen["firstmjd"] > MATCHFILE_LATE_DAY:
-            times = f"mjd {seen['firstmjd']} and {seen['lastmjd']}"
-            raise CatalogError("contradiction", f"exposure {seen['expid']} has {times}; expected one time")
+            raise CatalogError("contradiction", f"exposure {seen.expid} has programids {sorted(programs)}")
+        if seen.lastmjd - seen.firstmjd > MATCHFILE_LATE_DAY:
+            times = f"mjd {seen.firstmjd} and {seen.lastmjd}"
+            raise CatalogError("contradiction", f"exposure {seen.expid} has {times}; expected one time")
         fracday = about.pop("fracday")
         about |= _program(about["programid"])
         if fracday is None:
-            fracday = fracday_of_expid(seen["expid"])
+            fracday = fracday_of_expid(seen.expid)
         return {
             **about,
             "exposureid": exposureid_of(fracday, self._file.unit.rcid),
             "fracday": fracday,
-            "expid": seen["expid"],
+            "expid": seen.expid,
             "origin": MATCHFILE,
-            "quality": _quality(seen),
-            "nrows": seen["nrows"],
-            "nrejected": seen["nrejectednan"] + seen["nrejectedrange"],
-            "nrejectednan": seen["nrejectednan"],
-            "nrejectedrange": seen["nrejectedrange"],
-            "digest": seen["digest"],
+            "quality": seen.quality,
+            "nrows": seen.nrows,
+            "nrejected": seen.nrejectednan + seen.nrejectedrange,
+            "nrejectednan": seen.nrejectednan,
+            "nrejectedrange": seen.nrejectedrange,
+            "digest": seen.digest,
         }
 
     def _listed(self, row: npt.NDArray[np.void]) -> Row:
         """What ``exposures`` says of one; ``fracday`` is None where it is no time near the start."""
-        said = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
-        about = {ours: _known(said[theirs]) for ours, theirs in layout.LEDGER.items()}
+        values = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
+        about = {ours: _known(values[theirs]) for ours, theirs in layout.LEDGER.items()}
         if about["exptime"] is not None and not 0.0 < about["exptime"] <= _LONGEST_S:
             about["exptime"] = None
-        return {**about, "obsmjd": said["obsmjd"], "programid": said["programid"], "fracday": _fracday(said)}
+        return {**about, "obsmjd": values["obsmjd"], "programid": values["programid"], "fracday": _fracday(values)}
 
 
 def _cap(file: Matchfile, seeds: Columns) -> tuple[Floats | None, float]:
@@ -226,10 +250,6 @@ def _late(batch: Batch, fault: kernel.Fault) -> str:
 
 
 _NOWHERE: Final = {"ra": None, "dec": None, "radius": None}
-_NOTHING: Final = {
-    "nrows": 0, "nrejectednan": 0, "nrejectedrange": 0, "nbad": 0, "nedge": 0, "digest": 0,
-    "firstmjd": None, "lastmjd": None, "firstprogram": None, "lastprogram": None,
-}  # fmt: skip
 
 
 def exptimes(exposures: npt.NDArray[np.void]) -> Floats:
@@ -296,16 +316,10 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fracday(said: Row) -> int | None:
-    fracday = int(said["fracday"])
+def _fracday(values: Row) -> int | None:
+    fracday = int(values["fracday"])
     try:
-        lag = said["obsmjd"] - mjd_of_fracday(fracday)
+        lag = values["obsmjd"] - mjd_of_fracday(fracday)
     except (ValueError, OverflowError):
         return None
     return fracday if 10**13 <= fracday < 10**14 and abs(lag) <= MAX_NAME_LAG_DAY else None
-
-
-def _quality(seen: Row) -> str:
-    if seen["nbad"]:
-        return BAD
-    return GOOD if seen["nrows"] > seen["nedge"] else UNKNOWN

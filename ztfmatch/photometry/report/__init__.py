@@ -33,7 +33,7 @@ class ReportInputs:
     output: Path
     """Directory to be made."""
     ps1: Path | None = None
-    """Without it the report tells what can be told of lightcurves alone."""
+    """Without it the report has only what lightcurves alone can tell."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
 
@@ -133,7 +133,7 @@ def _numbers(snapshot: SnapshotFiles, sums: Sums, found: Exposures) -> str:
 
 
 def _plain_rows(rows: list[Row]) -> list[Row]:
-    """Rows without NaN, which JSON has not."""
+    """Rows with None in place of NaN, which JSON lacks."""
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 

@@ -47,7 +47,7 @@ class Exposures:
         return int(self.by_quality.sum())
 
     def add(self, rows: pa.Table) -> None:
-        """Take in rows of the ledger."""
+        """Add rows of the ledger."""
         fid = rows["fid"].to_numpy() - 1
         quality = pc.index_in(rows["quality"].cast(pa.string()), pa.array(QUALITIES)).to_numpy()
         days, place = np.unique(np.floor(rows["obsmjd"].to_numpy()).astype(np.int64), return_inverse=True)

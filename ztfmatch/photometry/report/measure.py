@@ -15,18 +15,20 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import Bins
-from ztfmatch.photometry.residuals import check_compared, tile_inputs
+from ztfmatch.photometry.residuals import check_compared, tile_inputs, total_of
+from ztfmatch.photometry.tasks.comparison import bins_of
 from ztfmatch.photometry.tasks.report import (
     BYTES_PER_ROW_IN_FLIGHT,
     ROWS_IN_FLIGHT,
     ReportTask,
+    TileSums,
     bytes_of_sums,
     sum_tile,
 )
@@ -122,24 +124,21 @@ def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
     return WORKER_BASE_BYTES + bytes_of_sums(task.config) + BYTES_PER_OBJECT * objects + in_flight + exposures
 
 
-def _folded(storage: Storage, what: What, results: Sequence[Row]) -> Sums:
+def _folded(storage: Storage, what: What, results: Sequence[TileSums]) -> Sums:
     """Sums of all tiles, read one after the other."""
-    config = what.config
-    bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
     by_key: dict[str, dict[Any, npt.NDArray[Any]]] = {name: {} for name in ("maps", "stars", "unitsums")}
     whole: dict[str, Any] = dict.fromkeys(("epochs", "scatter", "errors"), 0)
     for result in results:
-        held = read_arrays(storage, result["path"])
+        held = read_arrays(storage, result.kept[0].path)
         channels = [(rcid, fid) for rcid, fid in held["channels"].tolist()]
         _add(by_key["maps"], channels, held["maps"])
         _add(by_key["stars"], channels, held["stars"])
         _add(by_key["unitsums"], [Unit(*unit) for unit in held["units"].tolist()], held["unitsums"])
         whole = {name: sums + held[name] for name, sums in whole.items()}
     maps, stars, units = (dict(sorted(sums.items())) for sums in by_key.values())
-    detections, used, compared = (sum(result[name] for result in results) for name in ("detections", "used", "stars"))
-    against_ps1 = what.ps1 is not None
-    return Sums(bins, maps, stars, units, **whole, against_ps1=against_ps1,
-                detections=detections, used=used, compared=compared)  # fmt: skip
+    total = total_of(results)
+    return Sums(bins_of(what.config), maps, stars, units, **whole, against_ps1=what.ps1 is not None,
+                detections=total.detections, used=total.used, compared=total.stars)  # fmt: skip
 
 
 def _add(sums: dict[Any, npt.NDArray[Any]], keys: Iterable[Any], values: npt.NDArray[Any]) -> None:

@@ -38,7 +38,7 @@ _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, and what is to be said of it."""
+    """A picture and its caption."""
 
     png: bytes
     title: str

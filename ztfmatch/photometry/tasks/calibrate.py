@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,22 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.config import CalibrateConfig
-from ztfmatch.core.io import paths
-from ztfmatch.core.io.arrays import encode_arrays
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.survey import Unit
-from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.errorfit import fit_error_model
 from ztfmatch.photometry.kernels.fit import ChannelFit, FitSettings, fit_channel
 from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
 from ztfmatch.photometry.kernels.residuals import COLUMNS, Bins
-from ztfmatch.photometry.tasks.residuals import ChannelSums, joined, read_channel
+from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
+from ztfmatch.photometry.tasks.residuals import ChannelSums, bin_sums, joined, read_channel
 
 BYTES_PER_PARAMETER_SQUARED: Final = 60
 """Peak memory of a fit over the square of its number of parameters."""
 
-_OLD: Final = ("field", "sums")
+Arrays = dict[str, npt.NDArray[Any]]
+
 ERROR_COLUMNS: Final = ("a", "b", "c", "d", "lightcurves", "bright", "faint", "rms")
 
 
@@ -45,31 +45,65 @@ class FitTask:
     """Directory of an older set of corrections that newer data are added to."""
 
 
-def fit_task(task: FitTask) -> dict[str, Any]:
-    """Fit; return the ``path`` of the results' arrays, and the numbers of ``stars`` and ``detections``."""
-    config = task.config
-    bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
-    new = read_channel(task.storage, task.files) if task.files else ChannelSums((), bins, _no_sums(), _none(), {})
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted to the sums of a channel."""
+
+    fit: ChannelFit
+    field: npt.NDArray[np.int64]
+    """Of each unit."""
+    sums: BinSums
+    """Sums over all units, their offsets taken off: what a later update needs of these data."""
+
+
+@dataclass(frozen=True)
+class ChannelResult:
+    """What is known of a channel."""
+
+    errors: npt.NDArray[np.float64]
+    """Error models: field, and ERROR_COLUMNS, of each unit that has one."""
+    fitted: Fitted | None
+    """None without sums."""
+
+
+@dataclass(frozen=True)
+class FitKept:
+    """Where the result of a channel is; see :func:`read_fit`."""
+
+    kept: tuple[KeptFile]
+
+
+def fit_task(task: FitTask) -> FitKept:
+    """Fit, and keep the result."""
+    config, bins = task.config, bins_of(task.config)
+    new = read_channel(task.storage, task.files, bins)
     units, sums, known = new.units, new.sums, None
     if task.update is not None:
         units, sums, known = _with_old(task, new)
-    arrays: dict[str, npt.NDArray[Any]] = {"errors": _error_models(new)}
+    arrays: Arrays = {"errors": _error_models(new)}
     if len(sums.n):
         settings = FitSettings(config.min_stars, config.min_cell_stars, config.max_error)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known)
-        arrays |= _arrays(fit, units) | _kept_sums(sums, fit, bins)
-    path = paths.staged_array(task.operation_id, task.key)
-    kept = [keep(task.storage, path, encode_arrays(arrays))]
-    return {"path": path, "kept": kept, "stars": int(sums.stars.sum()), "detections": int(sums.n.sum())}
+        arrays["field"] = np.array([unit.field for unit in units], np.int64)
+        arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, bins))
+    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
 
-def _no_sums() -> BinSums:
-    place, values = np.zeros(0, np.int64), np.zeros(0)
-    return BinSums(place, place, place, *(values for _ in COLUMNS))
+def _prefixed(prefix: str, values: Any) -> Arrays:
+    return {f"{prefix}{name}": np.asarray(value) for name, value in vars(values).items()}
 
 
-def _none() -> npt.NDArray[np.int64]:
-    return np.zeros((0, 0), np.int64)
+def read_fit(storage: Storage, path: str) -> ChannelResult:
+    """What :func:`fit_task` kept."""
+    held = read_arrays(storage, path)
+    if "field" not in held:
+        return ChannelResult(held["errors"], None)
+    fit, sums = ChannelFit(**_of_prefix("fit_", held)), BinSums(**_of_prefix("sums_", held))
+    return ChannelResult(held["errors"], Fitted(fit, held["field"], sums))
+
+
+def _of_prefix(prefix: str, arrays: Arrays) -> dict[str, Any]:
+    return {name.removeprefix(prefix): values[()] for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def _with_old(task: FitTask, new: ChannelSums) -> tuple[tuple[Unit, ...], BinSums, KnownOffsets]:
@@ -114,17 +148,14 @@ def _error_models(new: ChannelSums) -> npt.NDArray[np.float64]:
     return np.array(rows, np.float64).reshape(-1, 1 + len(ERROR_COLUMNS))
 
 
-def _arrays(fit: ChannelFit, units: tuple[Unit, ...]) -> dict[str, npt.NDArray[Any]]:
-    """The fit's values; those by unit without the one that stands for an older set."""
-    arrays = {field.name: np.asarray(getattr(fit, field.name)) for field in fields(ChannelFit)}
-    for name in ("offset", "offset_error", "offset_stars", "offset_n", "raw_offset"):
-        arrays[name] = arrays[name][: len(units)]
-    return arrays | {"field": np.array([unit.field for unit in units], np.int64)}
+def _of_units(fit: ChannelFit, units: int) -> ChannelFit:
+    """The fit without the offset of what stands for an older set, the last."""
+    names = ("offset", "offset_error", "offset_stars", "offset_n", "raw_offset")
+    return replace(fit, **{name: getattr(fit, name)[:units] for name in names})
 
 
-def _kept_sums(sums: BinSums, fit: ChannelFit, bins: Bins) -> dict[str, npt.NDArray[Any]]:
-    """Sums over all units, their offsets taken off: what a later update needs of these data."""
+def _level_sums(sums: BinSums, fit: ChannelFit, bins: Bins) -> BinSums:
+    """Sums over all units, their offsets taken off."""
     level = sums.less(fit.raw_offset[sums.unit])
-    names, place = np.unique(sums.magnitude * bins.nx * bins.ny + sums.cell, return_inverse=True)
-    kept = {f"sums_{name}": np.bincount(place, getattr(level, name), len(names)) for name in COLUMNS}
-    return {"sums_bin": names, **kept}
+    rows = sums.magnitude * bins.nx * bins.ny + sums.cell
+    return bin_sums(rows, np.stack([getattr(level, name) for name in COLUMNS], axis=-1), bins)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
 from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
-from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Summary, group_medians
+from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, group_medians
 
 EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
 """Of detections that are compared."""
@@ -66,6 +69,33 @@ class TileInputs:
     operation_id: str
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What of a tile was compared."""
+
+    detections: int
+    """Detections read."""
+    used: int
+    """Detections that count."""
+    stars: int
+    """Objects with a PS1 star."""
+    ps1: int
+    """PS1 sources in the tile."""
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """Arrays that a task left for others of its operation."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, storage: Storage, operation_id: str, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> KeptFile:
+        """Write arrays."""
+        return cls(**keep(storage, paths.staged_array(operation_id, name), encode_arrays(arrays)))
+
+
 class TileLedger:
     """What the ledger says of the tile's exposures; shape (E,) each."""
 
@@ -83,9 +113,9 @@ class TileLedger:
         """Whether they are of the programs asked for."""
 
     @property
-    def programs(self) -> list[int]:
+    def programs(self) -> tuple[int, ...]:
         """Programs of exposures that count, ascending; NO_PROGRAM of those of no known one."""
-        return [int(number) for number in np.unique(self.programid[self.counts & self.wanted])]
+        return tuple(np.unique(self.programid[self.counts & self.wanted]).tolist())
 
 
 def compared_lightcurves(
@@ -105,19 +135,11 @@ def _of_programs(chunks: Iterator[Lightcurves], ledger: TileLedger, rows: int) -
     held: list[Lightcurves] = []
     for chunk in chunks:
         exposure = find_rows(ledger.map, chunk.columns["exposureid"])
-        held.append(_kept(chunk, (exposure >= 0) & ledger.wanted[exposure]))
+        held.append(chunk.of_epochs((exposure >= 0) & ledger.wanted[exposure])[0])
         *full, rest = _portions(_joined(held), rows)
         yield from full
         held = [rest]
     yield from (part for part in held if len(part.objectid))
-
-
-def _kept(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
-    """Some of the epochs, and the objects that have any of them."""
-    edges = np.concatenate([[0], np.cumsum(keep)])[chunk.offsets]
-    some = np.diff(edges) > 0
-    columns = {name: values[keep] for name, values in chunk.columns.items()}
-    return Lightcurves(chunk.objectid[some], np.concatenate([[0], edges[1:][some]]), columns)
 
 
 def _joined(parts: Sequence[Lightcurves]) -> Lightcurves:
@@ -132,16 +154,9 @@ def _portions(curves: Lightcurves, rows: int) -> Iterator[Lightcurves]:
     """Lightcurves in portions of at least so many rows, and last those, perhaps none, that make no whole one."""
     first, n = 0, len(curves.objectid)
     while (last := int(np.searchsorted(curves.offsets, curves.offsets[first] + rows))) <= n:
-        yield _slice(curves, first, last)
+        yield curves.part(first, last)
         first = last
-    yield _slice(curves, first, n)
-
-
-def _slice(curves: Lightcurves, first: int, last: int) -> Lightcurves:
-    """Objects ``first`` to ``last``, without the latter."""
-    start, stop = curves.offsets[first], curves.offsets[last]
-    columns = {name: values[start:stop] for name, values in curves.columns.items()}
-    return Lightcurves(curves.objectid[first:last], curves.offsets[first : last + 1] - start, columns)
+    yield curves.part(first, n)
 
 
 class TileObjects:
@@ -167,10 +182,8 @@ class TileObjects:
     def references(self, objectid: Ids, max_error: float) -> tuple[Floats, Floats]:
         """PS1 magnitude in the object's filter and colour of its colour term; NaN where they cannot be used."""
         mag, colour = np.full(len(objectid), np.nan), np.full(len(objectid), np.nan)
-        place = np.minimum(np.searchsorted(self.objectid, objectid), max(len(self.objectid) - 1, 0))
-        source = np.full(len(objectid), -1, np.int64)
-        if len(self.objectid):
-            source = np.where(self.objectid[place] == objectid, self.source[place], -1)
+        place = find_sorted(self.objectid, objectid)
+        source = np.append(self.source, -1)[place]  # -1 finds the last
         band = (objectid // 10**11 % 10 - 1).astype(np.int64)
         rows = np.flatnonzero(source >= 0)
         if len(rows):
@@ -194,19 +207,19 @@ def _matched(ps1: Ps1Stars, xyz: Floats, config: CalibrateConfig) -> Ids:
     return np.where(found, nearest, -1).astype(np.int64)
 
 
-def usable_magnitudes(
-    chunk: Lightcurves, ledger: TileLedger, config: CalibrateConfig, as_stored: bool
-) -> tuple[Ids, Floats]:
-    """Exposure of each epoch, and its magnitude, as stored or without corrections; NaN where it does not count."""
+def usable_magnitudes(chunk: Lightcurves, ledger: TileLedger, config: CalibrateConfig) -> tuple[Ids, Floats]:
+    """Exposure of each epoch, and its magnitude without corrections; NaN where it does not count."""
     columns = chunk.columns
     exposure = find_rows(ledger.map, columns["exposureid"]).astype(np.int64)
     flux, error = columns["psfflux"], columns["psffluxerr"]
     good = (columns["catflags"] == 0) & (exposure >= 0) & (flux >= config.min_snr * error) & (error > 0)
     good &= ledger.counts[exposure]
-    wide = columns["mag"].astype(np.float64)
-    if not as_stored:
-        wide = unrounded_magnitudes(flux, ledger.magzp[exposure])
-    return exposure, np.where(good, wide, np.nan)
+    return exposure, np.where(good, unrounded_magnitudes(flux, ledger.magzp[exposure]), np.nan)
+
+
+def bins_of(config: CalibrateConfig) -> Bins:
+    """Bins of magnitude and cells that a configuration asks for."""
+    return Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
 
 
 def bins_of_stars(unit: Ids, summary: Summary, relative: Summary, config: CalibrateConfig) -> Ids:

@@ -14,12 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.config import CalibrateConfig
-from ztfmatch.core.io import paths
-from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
-from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.residuals import (
     COLUMNS,
     OFFSET_BINS,
@@ -37,9 +34,12 @@ from ztfmatch.photometry.kernels.residuals import (
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
     UNIT_DIGITS,
+    Compared,
+    KeptFile,
     TileInputs,
     TileLedger,
     TileObjects,
+    bins_of,
     bins_of_stars,
     brightness_groups,
     compared_lightcurves,
@@ -88,24 +88,22 @@ class ReportTask(TileInputs):
     """Whether any exposure has corrections, so that there is something after them."""
 
 
-def sum_tile(task: ReportTask) -> dict[str, Any]:
-    """Add up what a report needs of a tile.
+@dataclass(frozen=True)
+class TileSums(Compared):
+    """Where the sums of a tile are."""
 
-    Returns
-    -------
-    dict
-        ``path`` of the sums, which are ``kept``; ``detections`` read; ``used`` in the maps; ``ps1``: sources of PS1 in
-        the tile; ``stars``: objects with a usable one.
-    """
+    kept: tuple[KeptFile]
+
+
+def sum_tile(task: ReportTask) -> TileSums:
+    """Add up what a report needs of a tile."""
     objects, ledger = TileObjects(task), TileLedger(task)
     builder = _Builder(task, ledger)
     for chunk in compared_lightcurves(task, ledger, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
         builder.add(chunk, objects)
-    path = paths.staged_array(task.operation_id, task.key)
-    kept = [keep(task.storage, path, encode_arrays(builder.arrays()))]
+    kept = KeptFile.of(task.storage, task.operation_id, task.key, builder.arrays())
     stars = int((objects.source >= 0).sum())
-    counts = {"detections": builder.detections, "used": builder.used, "ps1": objects.n_ps1, "stars": stars}
-    return {"path": path, "kept": kept, **counts}
+    return TileSums(builder.detections, builder.used, stars, objects.n_ps1, (kept,))
 
 
 @dataclass(frozen=True)
@@ -123,20 +121,20 @@ class _Chosen:
 
 
 class _Builder:
-    """Takes in lightcurves in order of objectid, unit after unit."""
+    """Adds up lightcurves, which come in order of objectid, so unit after unit."""
 
     def __init__(self, task: ReportTask, ledger: TileLedger) -> None:
         self._task, self._ledger = task, ledger
         config = task.config
-        self.bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
+        self.bins = bins_of(config)
         self.detections = self.used = 0
         self._sums = [_Sums(self.bins) for _ in range(2 if task.corrected else 1)]
 
     def add(self, chunk: Lightcurves, objects: TileObjects) -> None:
-        """Take in complete lightcurves."""
+        """Add complete lightcurves."""
         config = self._task.config
         self.detections += len(chunk.columns["exposureid"])
-        exposure, mag = usable_magnitudes(chunk, self._ledger, config, as_stored=False)
+        exposure, mag = usable_magnitudes(chunk, self._ledger, config)
         summary = summarise(mag, chunk.offsets)
         chosen = self._choose(chunk, exposure, (mag, summary), objects)
         self.used += self._sums[BEFORE].add(chunk, chosen, mag, summary)
@@ -188,7 +186,7 @@ class _Sums:
         self._errors = np.zeros((_FILTERS, RMS_MAG_BINS, 2))
 
     def add(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> int:
-        """Ingest lightcurves; return the number of epochs that came into the maps."""
+        """Add lightcurves; return the number of epochs in the maps."""
         counts = np.diff(chunk.offsets)
         residual = mag - np.repeat(summary.median, counts) if chosen.shift is None else mag + chosen.shift
         relative = summarise(residual, chunk.offsets)

@@ -13,13 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io import paths
-from ztfmatch.core.io.arrays import encode_arrays, read_arrays
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import Unit, unit_of_objectid
-from ztfmatch.core.tasks.staging import keep
 from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
@@ -41,9 +39,12 @@ from ztfmatch.photometry.kernels.residuals import (
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
     UNIT_DIGITS,
+    Compared,
+    KeptFile,
     TileInputs,
     TileLedger,
     TileObjects,
+    bins_of,
     bins_of_stars,
     brightness_groups,
     compared_lightcurves,
@@ -69,10 +70,8 @@ Ids = npt.NDArray[np.int64]
 class ResidualTask(TileInputs):
     """One tile."""
 
-    as_stored: bool = False
-    """Whether to take magnitudes as they are stored, corrected or not; else without corrections."""
     after_commit: int = -1
-    """Only exposures that later commits took in."""
+    """Only exposures that later commits ingested."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,6 @@ class ChannelSums:
     """Sums of one channel over any tiles and units."""
 
     units: tuple[Unit, ...]
-    bins: Bins
     sums: BinSums
     """Relative to PS1, over units, bins of magnitude and cells."""
     stars: Ids
@@ -89,40 +87,37 @@ class ChannelSums:
     """Histogram of the scatter of constant lightcurves by unit, shape (SCATTER_MAG_BINS, SCATTER_BINS)."""
 
 
-def measure_tile(task: ResidualTask) -> dict[str, Any]:
-    """Add up the residuals of a tile.
+@dataclass(frozen=True)
+class TileResiduals(Compared):
+    """What a tile's residuals add up to, and where the sums are."""
 
-    Returns
-    -------
-    dict
-        ``channels``: rcid, fid and path of each file of sums; ``offsets``: path of the exposures' file; ``kept``: all
-        of these; ``detections`` read; ``used`` relative to PS1; ``stars``: objects with a usable PS1 star; ``ps1``:
-        sources of PS1 in the tile; ``programs`` of the exposures that count.
-    """
+    channels: tuple[tuple[int, int], ...]
+    """Readout channel and filter of each file of sums."""
+    kept: tuple[KeptFile, ...]
+    """The files of sums, then that of the exposures' residual zero points."""
+    programs: tuple[int, ...]
+    """Of the exposures that count."""
+
+
+def measure_tile(task: ResidualTask) -> TileResiduals:
+    """Add up the residuals of a tile."""
     ledger, objects = TileLedger(task, task.after_commit), TileObjects(task)
     builder = _Builder(task, ledger, objects)
     for chunk in compared_lightcurves(task, ledger, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
         builder.add(chunk)
-    channels, offsets = builder.write(), _write_offsets(task, ledger, builder.offsets)
-    return {
-        "channels": channels,
-        "offsets": offsets["path"],
-        "kept": [*channels, offsets],
-        "detections": builder.detections,
-        "used": builder.used,
-        "stars": int((objects.source >= 0).sum()),
-        "ps1": objects.n_ps1,
-        "programs": ledger.programs,
-    }
+    channels = builder.write()
+    kept = (*channels.values(), _write_offsets(task, ledger, builder.offsets))
+    stars = int((objects.source >= 0).sum())
+    return TileResiduals(builder.detections, builder.used, stars, objects.n_ps1, tuple(channels), kept, ledger.programs)
 
 
 class _Builder:
-    """Takes in lightcurves in order of objectid, unit after unit."""
+    """Adds up lightcurves, which come in order of objectid, so unit after unit."""
 
     def __init__(self, task: ResidualTask, ledger: TileLedger, objects: TileObjects) -> None:
         self._task, self._ledger, self._objects = task, ledger, objects
         config = task.config
-        self.bins = Bins(config.bright, config.magnitude_step, config.magnitude_bins, config.cells_x, config.cells_y)
+        self.bins = bins_of(config)
         self.offsets = np.zeros((len(ledger.exposureid), OFFSET_BINS), np.int32)
         self.detections = self.used = 0
         self._unit: int | None = None
@@ -131,10 +126,10 @@ class _Builder:
         self._channels: dict[tuple[int, int], _ChannelParts] = {}
 
     def add(self, chunk: Lightcurves) -> None:
-        """Take in complete lightcurves."""
+        """Add complete lightcurves."""
         config = self._task.config
         self.detections += len(chunk.columns["exposureid"])
-        exposure, mag = usable_magnitudes(chunk, self._ledger, config, self._task.as_stored)
+        exposure, mag = usable_magnitudes(chunk, self._ledger, config)
         counts = np.diff(chunk.offsets)
         summary = summarise(mag, chunk.offsets)
         reference, colour = self._objects.references(chunk.objectid, config.max_ps1_error)
@@ -184,14 +179,14 @@ class _Builder:
         self._table[rows] = 0.0
         self._scatter[:] = 0
 
-    def write(self) -> list[dict[str, Any]]:
-        """Write the sums of each channel; return where, and what."""
+    def write(self) -> dict[tuple[int, int], KeptFile]:
+        """Write the sums of each channel."""
         self._flush()
-        written = []
-        for (rcid, fid), parts in sorted(self._channels.items()):
-            path = paths.staged_array(self._task.operation_id, f"{self._task.key}-{rcid:02d}-{fid}")
-            written.append({"rcid": rcid, "fid": fid, **keep(self._task.storage, path, encode_arrays(parts.arrays()))})
-        return written
+        task = self._task
+        return {
+            (rcid, fid): KeptFile.of(task.storage, task.operation_id, f"{task.key}-{rcid:02d}-{fid}", parts.arrays())
+            for (rcid, fid), parts in sorted(self._channels.items())
+        }
 
 
 class _ChannelParts:
@@ -217,7 +212,6 @@ class _ChannelParts:
         star = np.flatnonzero(self.stars)
         return {
             "units": np.array([(u.field, u.rcid, u.fid) for u in self._units], np.int64),
-            "bins": np.array(self._bins, np.float64),
             "unit": np.repeat(np.arange(len(lengths)), lengths),
             "row": np.concatenate(self._rows),
             "values": np.concatenate(self._values),
@@ -226,20 +220,17 @@ class _ChannelParts:
         }
 
 
-def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> dict[str, str]:
+def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> KeptFile:
     n, total, squares = clipped_sums(histogram)
     rows = np.flatnonzero(n)
-    path = paths.staged_array(task.operation_id, f"{task.key}-exposures")
     kept = {"exposureid": ledger.exposureid[rows], "n": n[rows], "total": total[rows], "squares": squares[rows]}
-    return keep(task.storage, path, encode_arrays(kept))
+    return KeptFile.of(task.storage, task.operation_id, f"{task.key}-exposures", kept)
 
 
-def read_channel(storage: Storage, files: Sequence[str]) -> ChannelSums:
-    """Sums of a channel from the files that tasks left, at least one."""
+def read_channel(storage: Storage, files: Sequence[str], bins: Bins) -> ChannelSums:
+    """Sums of a channel from the files that tasks left."""
     held = [read_arrays(storage, path) for path in files]
     units = sorted({Unit(*values) for arrays in held for values in arrays["units"].tolist()})
-    first = held[0]["bins"].tolist()
-    bins = Bins(first[0], first[1], int(first[2]), int(first[3]), int(first[4]))
     stars = np.zeros(bins.levels * RESIDUAL_BINS, np.int64)
     scatter = {unit: np.zeros(SCATTER_MAG_BINS * SCATTER_BINS, np.int64) for unit in units}
     rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(COLUMNS)))]
@@ -254,7 +245,6 @@ def read_channel(storage: Storage, files: Sequence[str]) -> ChannelSums:
         values.append(arrays["values"])
     return ChannelSums(
         tuple(units),
-        bins,
         bin_sums(np.concatenate(rows), np.concatenate(values), bins),
         stars.reshape(bins.levels, RESIDUAL_BINS),
         {unit: counts.reshape(SCATTER_MAG_BINS, SCATTER_BINS) for unit, counts in scatter.items()},

@@ -10,12 +10,16 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import hpgeom
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import ztfmatch
+from ztfmatch.core.io.log import Commit
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.schema import HEALPIX_COLUMN
@@ -25,6 +29,19 @@ HEALPIX_ORDER: Final = 29
 VERSION: Final = "v1.0"
 _RELEASE_DATE: Final = "2025-08-22"
 _DATASET: Final = "dataset"
+
+
+def healpix_pixels(ra: Floats, dec: Floats) -> npt.NDArray[np.int64]:
+    """HEALPix pixel of HEALPIX_ORDER, NESTED, of positions in degrees, shape (N,)."""
+    if not len(ra):
+        return np.zeros(0, np.int64)
+    return np.asarray(hpgeom.angle_to_pixel(1 << HEALPIX_ORDER, ra, dec), np.int64)
+
+
+def in_order(rows: pa.Table, sorted_by: Sequence[str]) -> pa.Table:
+    """Rows sorted by columns of integers."""
+    keys = [rows[name].to_numpy() for name in reversed(sorted_by)]
+    return rows.combine_chunks().take(pa.array(np.lexsort(keys)))
 
 
 def pixel_file(catalog: str, tile: Tile) -> str:
@@ -60,6 +77,31 @@ def write_properties(storage: Storage, path: str, properties: Mapping[str, Any])
     return write_bytes(storage, path, "\n".join(["#HATS", *lines, ""]).encode())
 
 
+def write_catalog(
+    storage: Storage,
+    catalog: str,
+    properties: Mapping[str, Any],
+    schema: pa.Schema,
+    partitions: Sequence[tuple[Tile, str]],
+) -> list[Output]:
+    """Write what stands at the root of a catalog on the sky, and its dataset's metadata.
+
+    Parameters
+    ----------
+    storage : Storage
+    catalog : str
+    properties : mapping
+    schema : pyarrow.Schema
+    partitions : sequence of (Tile, str)
+        Every file and its tile, which may have several; in the order of the metadata.
+    """
+    return [
+        *write_both_properties(storage, catalog, properties),
+        write_partition_info(storage, catalog, {tile for tile, _ in partitions}),
+        *write_dataset_metadata(storage, catalog, schema, [path for _, path in partitions]),
+    ]
+
+
 def write_both_properties(storage: Storage, catalog: str, properties: Mapping[str, Any]) -> list[Output]:
     """Write a catalog's properties under their present name, and under the one that older readers know."""
     names = ("hats.properties", "properties")
@@ -71,11 +113,12 @@ def _text(value: Any) -> str:
     return " ".join(text.split()).replace("\\", "\\\\")
 
 
-def builder_properties(version: str, created: str) -> dict[str, Any]:
-    """What every catalog says of how it was made."""
+def provenance_properties(commit: Commit) -> dict[str, Any]:
+    """What every catalog says of what it was made from, and how."""
     return {
-        "hats_builder": f"ztfmatch v{version}",
-        "hats_creation_date": created,
+        "prov_progenitor": f"ztfmatch store {commit.store}, snapshot {commit.number}",
+        "hats_builder": f"ztfmatch v{ztfmatch.__version__}",
+        "hats_creation_date": commit.time,
         "hats_release_date": _RELEASE_DATE,
         "hats_version": VERSION,
     }
@@ -119,10 +162,10 @@ def write_skymap(storage: Storage, catalog: str, counts: Mapping[int, int]) -> O
     return write_bytes(storage, f"{catalog}/skymap.fits", sink.getvalue())
 
 
-def skymap_counts(healpix: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+def skymap_counts(healpix: npt.NDArray[np.int64]) -> dict[int, int]:
     """Pixels of SKYMAP_ORDER of some rows, by their pixel of HEALPIX_ORDER, and how many each has."""
     pixels, counts = np.unique(healpix >> 2 * (HEALPIX_ORDER - SKYMAP_ORDER), return_counts=True)
-    return list(zip(pixels.tolist(), counts.tolist(), strict=True))
+    return dict(zip(pixels.tolist(), counts.tolist(), strict=True))
 
 
 def write_dataset_metadata(storage: Storage, catalog: str, schema: pa.Schema, paths: Sequence[str]) -> list[Output]:

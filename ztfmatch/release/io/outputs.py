@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import io
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
@@ -35,9 +35,17 @@ class Output:
     sha256: str
     md5: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Written:
+    """Files of a product that a task wrote."""
+
+    outputs: tuple[Output, ...] = ()
+
+
+def outputs_of(results: Iterable[Written]) -> list[Output]:
+    """Files that tasks wrote."""
+    return [output for result in results for output in result.outputs]
 
 
 class HashedFile(io.RawIOBase):

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, margin_ring
 
 MAX_PARTITION_ORDER: Final = FINE_ORDER - 1
@@ -127,7 +128,4 @@ class Alignment:
 
 def in_ring(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
     """Whether each fine pixel is in the ring around a tile, which holds all within MARGIN_ARCSEC of it, shape (N,)."""
-    ring = margin_ring(tile)
-    place = np.minimum(np.searchsorted(ring, fine), len(ring) - 1)
-    inside: npt.NDArray[np.bool_] = ring[place] == fine
-    return inside
+    return find_sorted(margin_ring(tile), fine) >= 0

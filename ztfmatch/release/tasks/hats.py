@@ -8,9 +8,10 @@ which the index is made.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +27,20 @@ from ztfmatch.core.schema import Table
 from ztfmatch.core.survey import objectid_range, unit_of_objectid
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output, write_table
-from ztfmatch.release.io.scope import ReleaseScope
-from ztfmatch.release.kernels.alignment import Alignment, Limits, in_ring, pieces_of_tile
+from ztfmatch.release.io.outputs import Output, Written, write_table
+from ztfmatch.release.kernels.alignment import Alignment, Limits, Piece, in_ring, pieces_of_tile
 from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
 from ztfmatch.release.tasks.nested import nested_rows
 from ztfmatch.release.tasks.objects import OBJECT_COLUMNS, object_rows
-from ztfmatch.release.tasks.partition import Partitioner, fine_of, in_order
-from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Source, exposures_in_scope, objects_in_scope, released
+from ztfmatch.release.tasks.partition import Partitioner, fine_of
+from ztfmatch.release.tasks.released import (
+    LEDGER_COLUMNS,
+    Product,
+    Source,
+    exposures_in_scope,
+    objects_in_scope,
+    released,
+)
 
 LIGHTCURVES: Final = "lightcurves"
 OBJECTS: Final = "objects"
@@ -59,16 +66,11 @@ class TileSource:
 
 
 @dataclass(frozen=True)
-class Catalog:
-    """What is published, from what, and where to."""
+class Catalog(Product):
+    """A HATS catalog to be made."""
 
     content: str
     """LIGHTCURVES or OBJECTS."""
-    storage: Storage
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    scope: ReleaseScope
-    out: Storage
     name: str
     """Directory of the primary catalog."""
     margin: str
@@ -98,15 +100,18 @@ class CountTask:
     limits: Limits
 
 
-def count_tile(task: CountTask) -> dict[str, Any]:
-    """Count what a tile has in scope.
+@dataclass(frozen=True)
+class TileCounts:
+    """What a tile has in scope."""
 
-    Returns
-    -------
-    dict
-        ``pieces``: order, pixel, rows and bytes of each; ``units``: rows by the smallest objectid of their unit;
-        ``epochs``; ``outputs``: none.
-    """
+    pieces: tuple[Piece, ...]
+    units: dict[int, int]
+    """Rows by the smallest objectid of their unit."""
+    epochs: int
+
+
+def count_tile(task: CountTask) -> TileCounts:
+    """Count what a tile has in scope."""
     catalog = task.catalog
     objects, source = _open(catalog, task.source, _POSITION)
     epochs = _epochs(source, objects.num_rows) if catalog.content == LIGHTCURVES else np.zeros(0, np.int64)
@@ -117,12 +122,7 @@ def count_tile(task: CountTask) -> dict[str, Any]:
         size = np.full(objects.num_rows, BYTES_PER_OBJECT_ROW)
     fine = fine_pixels(objects["ra"].to_numpy(), objects["dec"].to_numpy()) if objects.num_rows else size
     pieces = pieces_of_tile(task.source.tile, fine, size, task.limits)
-    return {
-        "pieces": [[piece.tile.order, piece.tile.npix, piece.rows, piece.size] for piece in pieces],
-        "units": _rows_by_unit(objects["objectid"].to_numpy()),
-        "epochs": int(epochs.sum()),
-        "outputs": [],
-    }
+    return TileCounts(tuple(pieces), _rows_by_unit(objects["objectid"].to_numpy()), int(epochs.sum()))
 
 
 def _open(catalog: Catalog, tile: TileSource, columns: Sequence[str]) -> tuple[pa.Table, Source]:
@@ -142,11 +142,11 @@ def _epochs(source: Source, objects: int) -> npt.NDArray[np.int64]:
     return epochs
 
 
-def _rows_by_unit(objectid: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Number of objects by the smallest objectid of their unit, as text: the result is kept as JSON."""
+def _rows_by_unit(objectid: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Number of objects by the smallest objectid of their unit."""
     heads, counts = np.unique(objectid // 10**8, return_counts=True)
     firsts = (objectid_range(unit_of_objectid(head * 10**8))[0] for head in heads.tolist())
-    return dict(zip(map(str, firsts), counts.tolist(), strict=True))
+    return dict(zip(firsts, counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -162,16 +162,21 @@ class WriteTask:
     """Number of the first row of each target among all rows, from 0."""
 
 
-def write_partitions(task: WriteTask) -> dict[str, Any]:
-    """Write the partitions of a task, and what the margins and the index are made of.
+@dataclass(frozen=True)
+class PartitionsWritten(Written):
+    """Partitions, and what the margins and the index are made of."""
 
-    Returns
-    -------
-    dict
-        ``outputs``; ``kept``: pieces of margins and index; ``partitions``: order and pixel of each; ``margins``: order
-        and pixel of partitions that get a file for their margin; ``skymap``: pixels and rows; ``ids``: smallest and
-        largest objectid.
-    """
+    kept: tuple[Output, ...] = ()
+    """Pieces of margins and of the index."""
+    margins: tuple[Tile, ...] = ()
+    """Partitions for whose margins there are pieces."""
+    skymap: dict[int, int] = field(default_factory=dict)
+    """Rows by pixel of the sky map."""
+    ids: IdRange = (0, 0)
+
+
+def write_partitions(task: WriteTask) -> PartitionsWritten:
+    """Write the partitions of a task, and what the margins and the index are made of."""
     catalog = task.catalog
     alignment = read_alignment(catalog.out)
     partitioner = Partitioner(task.targets, Storage.at(f"{catalog.out.root}/{STAGING}spill/{task.key}"))
@@ -182,7 +187,7 @@ def write_partitions(task: WriteTask) -> dict[str, Any]:
     outputs: list[Output] = []
     kept: list[Output] = []
     margins: set[Tile] = set()
-    skymap: dict[int, int] = {}
+    skymap = Counter[int]()
     index = []
     for tile, placed in partitioner.partitions(catalog.table.sorted_by):
         rows = _numbered(catalog, placed, first_row[tile])
@@ -190,20 +195,14 @@ def write_partitions(task: WriteTask) -> dict[str, Any]:
         borders = _write_border(catalog, alignment, tile, rows)
         margins |= borders.keys()
         kept += borders.values()
-        for pixel, count in hats.skymap_counts(rows[HEALPIX_COLUMN].to_numpy()):
-            skymap[pixel] = skymap.get(pixel, 0) + count
+        skymap.update(hats.skymap_counts(rows[HEALPIX_COLUMN].to_numpy()))
         index.append(_index_rows(rows[catalog.id_column], tile))
-    located = in_order(pa.concat_tables(index), ["objectid"]) if index else INDEX.schema.empty_table()
+    located = hats.in_order(pa.concat_tables(index), ["objectid"]) if index else INDEX.schema.empty_table()
     kept.append(write_table(catalog.out, index_piece(task.key), INDEX, located))
     ids = pc.min_max(located["objectid"]).as_py()
-    return {
-        "outputs": [output.to_json() for output in outputs],
-        "kept": [output.to_json() for output in kept],
-        "partitions": [[tile.order, tile.npix] for tile in task.targets],
-        "margins": sorted([tile.order, tile.npix] for tile in margins),
-        "skymap": sorted(skymap.items()),
-        "ids": [ids["min"], ids["max"]],
-    }
+    return PartitionsWritten(
+        tuple(outputs), tuple(kept), tuple(sorted(margins)), dict(skymap), (ids["min"], ids["max"])
+    )
 
 
 def _content(catalog: Catalog, tile: TileSource) -> Iterator[pa.Table]:
@@ -286,13 +285,12 @@ class MarginTask:
     sources: tuple[Tile, ...]
 
 
-def write_margin(task: MarginTask) -> dict[str, Any]:
-    """Write the margin of a partition, sorted; return ``outputs`` and ``rows``."""
+def write_margin(task: MarginTask) -> Written:
+    """Write the margin of a partition, sorted."""
     catalog = task.catalog
     parts = [_read(catalog, margin_piece(task.tile, source)) for source in task.sources]
-    rows = in_order(pa.concat_tables(parts), catalog.table.sorted_by)
-    output = _write(catalog, hats.pixel_file(catalog.margin, task.tile), rows)
-    return {"outputs": [output.to_json()], "rows": rows.num_rows}
+    rows = hats.in_order(pa.concat_tables(parts), catalog.table.sorted_by)
+    return Written((_write(catalog, hats.pixel_file(catalog.margin, task.tile), rows),))
 
 
 def _read(catalog: Catalog, path: str) -> pa.Table:
@@ -312,8 +310,8 @@ class IndexTask:
     """Keys of the tasks that have some of them."""
 
 
-def write_index(task: IndexTask) -> dict[str, Any]:
-    """Write a part of the index; return ``outputs``."""
+def write_index(task: IndexTask) -> Written:
+    """Write a part of the index."""
     catalog = task.catalog
     low, high = task.ids
     parts = []
@@ -321,6 +319,5 @@ def write_index(task: IndexTask) -> dict[str, Any]:
         rows = pq.ParquetFile(f"{catalog.out.local_root}/{index_piece(key)}").read(use_threads=False)
         first, last = np.searchsorted(rows["objectid"].to_numpy(), [low, high + 1])
         parts.append(rows.slice(first, last - first))
-    rows = in_order(pa.concat_tables(parts), ["objectid"]).rename_columns([catalog.id_column, "Norder", "Npix"])
-    output = write_table(catalog.out, hats.index_file(catalog.index, task.number), INDEX, rows)
-    return {"outputs": [output.to_json()]}
+    rows = hats.in_order(pa.concat_tables(parts), ["objectid"]).rename_columns([catalog.id_column, "Norder", "Npix"])
+    return Written((write_table(catalog.out, hats.index_file(catalog.index, task.number), INDEX, rows),))

@@ -15,9 +15,9 @@ from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
 from ztfmatch.core.survey import FILTER_CODES, unit_columns
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
+from ztfmatch.release.io.hats import healpix_pixels
 from ztfmatch.release.kernels.htm import HTM_DEPTH, htm_index
 from ztfmatch.release.schema import HEALPIX_COLUMN, RELEASED_OBJECTS
-from ztfmatch.release.tasks.nested import healpix_29
 from ztfmatch.release.tasks.released import Source, released
 
 _REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
@@ -62,7 +62,7 @@ def _described(objects: pa.Table) -> dict[str, Any]:
     xyz = unit_vectors(ra, dec)
     codes = pa.array(fid - 1, pa.int8())
     return {
-        HEALPIX_COLUMN: healpix_29(ra, dec),
+        HEALPIX_COLUMN: healpix_pixels(ra, dec),
         "cntr": np.zeros(len(ra), np.int64),
         "oid": objectid,
         "ra": ra,

@@ -12,13 +12,14 @@ import pyarrow as pa
 from ztfmatch.core.errors import StorageError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile
+from ztfmatch.release.io.hats import HEALPIX_ORDER, in_order
 from ztfmatch.release.kernels.alignment import Alignment
 from ztfmatch.release.schema import HEALPIX_COLUMN
 
 HELD_BYTES: Final = 320 << 20
 """Rows are held in memory up to so many bytes; then they go to files, one for each partition."""
 
-_TO_FINE: Final = 2 * (29 - FINE_ORDER)
+_TO_FINE: Final = 2 * (HEALPIX_ORDER - FINE_ORDER)
 
 
 def fine_of(rows: pa.Table) -> Pixels:
@@ -47,7 +48,7 @@ class Partitioner:
         self._bytes = self._spills = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Ingest some rows."""
+        """Add some rows."""
         index = self._alignment.index_of_fine(fine_of(rows))
         for i in np.unique(index).tolist():
             if i < 0:
@@ -91,9 +92,3 @@ class Partitioner:
 def _read(path: Path) -> pa.Table:
     with pa.OSFile(str(path), "rb") as file:
         return pa.ipc.open_file(file).read_all()
-
-
-def in_order(rows: pa.Table, sorted_by: Sequence[str]) -> pa.Table:
-    """Rows sorted by columns of integers."""
-    keys = [rows[name].to_numpy() for name in reversed(sorted_by)]
-    return rows.combine_chunks().take(pa.array(np.lexsort(keys)))

@@ -15,11 +15,11 @@ from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.ledger import GOOD
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import unit_columns
+from ztfmatch.core.survey import Unit, unit_columns
 from ztfmatch.release.io.scope import Quality, ReleaseScope
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -37,6 +37,27 @@ RELEASED_COLUMNS: Final = ("hmjd", "mag", "magerr", "catflags")
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 320
 """Peak memory by rows in flight: as read, as merged, and what is kept of them."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a product is made from, and where."""
+
+    storage: Storage
+    """Of the store."""
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    scope: ReleaseScope
+    out: Storage
+
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """Where the objects and detections of a unit are: files of the tiles that it touches."""
+
+    unit: Unit
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,12 @@ class Released:
     ngoodobs: npt.NDArray[np.int64]
     """Number of good ones; only if the columns that tell were asked for."""
 
+    def with_epochs(self) -> tuple[Lightcurves, npt.NDArray[np.int64]]:
+        """Lightcurves that have epochs in scope, and the row of each object in the table of objects."""
+        curves, seen = self.lightcurves, np.diff(self.lightcurves.offsets) > 0
+        offsets = np.concatenate([curves.offsets[:1], curves.offsets[1:][seen]])
+        return Lightcurves(curves.objectid[seen], offsets, curves.columns), self.row[seen]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -128,7 +155,7 @@ def released(source: Source, columns: Sequence[str], rows_in_flight: int = ROWS_
 
 def _released(source: Source, chunk: Lightcurves, wanted: Sequence[str]) -> Released:
     counts = np.diff(chunk.offsets)
-    row = _rows_of(source.objectid, chunk.objectid)
+    row = find_sorted(source.objectid, chunk.objectid)
     known = row >= 0
     exposure = find_rows(source.exposures.row_of, chunk.columns["exposureid"])
     keep = (exposure >= 0) & np.repeat(known, counts) & epochs_in_scope(chunk.columns, source.scope.quality)
@@ -158,14 +185,6 @@ def _good_counts(chunk: Lightcurves) -> npt.NDArray[np.int64]:
     columns = chunk.columns
     good = (columns["catflags"] == 0) & np.isfinite(columns["mag"]) & np.isfinite(columns["magerr"])
     return np.diff(np.concatenate([[0], np.cumsum(good)])[chunk.offsets])
-
-
-def _rows_of(known: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Row of each id in ascending ids, or -1."""
-    if not len(known):
-        return np.full(len(ids), -1)
-    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    return np.where(known[place] == ids, place, -1)
 
 
 def objects_in_scope(

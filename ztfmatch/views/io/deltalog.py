@@ -68,7 +68,7 @@ def log_path(table: str, version: int) -> str:
 
 @dataclass(frozen=True)
 class LogState:
-    """What a table's log comes to."""
+    """State of a table after the last version in its log."""
 
     versions: int
     live: tuple[str, ...]
@@ -78,7 +78,7 @@ class LogState:
 
 
 def read_log(storage: Storage, table: str) -> LogState:
-    """What the versions of a table come to."""
+    """State of a table after its last version."""
     names = sorted(path for path, _ in storage.list(f"{table}/_delta_log/") if path.endswith(".json"))
     live: dict[str, None] = {}
     metadata: dict[str, Any] = {}
@@ -107,8 +107,8 @@ def bounded_columns(table: Table) -> list[str]:
 def table_metadata(table: Table, store: str, moment_ms: int) -> dict[str, Any]:
     """Schema with the documentation of every column, and which columns have bounds.
 
-    Readers must be told of these: deltalake believes the first 32 columns of a table to have bounds unless it is told
-    others, and of one that has none it takes them for null, so that a filter on it finds nothing in any file.
+    Readers need the list: by default deltalake assumes that the first 32 columns have bounds, and takes missing ones
+    for null, so that a filter on such a column finds nothing in any file.
     """
     bounded = bounded_columns(table)
     skipping = (
@@ -140,7 +140,7 @@ def _documented(field: pa.Field) -> dict[str, str]:
 
 
 def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True) -> dict[str, Any]:
-    """A file that comes, or is told of anew, with what prunes it: rows, bounds of its ids and times."""
+    """A file that is added, or listed anew, with what readers prune by: rows, bounds of its ids and times."""
     file = entry.file
     known = bounded_columns(table)
     stats = {
@@ -163,7 +163,7 @@ def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True)
 
 
 def remove_action(path: str, moment_ms: int) -> dict[str, Any]:
-    """A file that goes."""
+    """A file that is removed."""
     return {"remove": {"path": path, "deletionTimestamp": moment_ms, "dataChange": True}}
 
 
