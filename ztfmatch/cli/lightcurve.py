@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.angles import CONE
-from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
+from ztfmatch.cli.common import Command, open_store
+from ztfmatch.cli.options import cone_option, json_option, plot_option, snapshot_option
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 from ztfmatch.core.errors import ConfigError
 
@@ -31,16 +31,11 @@ _SHOWN = (
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object or transient; may be given more than once.")
-@click.option(
-    "--cone",
-    type=CONE,
-    metavar="RA DEC RADIUS",
-    help="All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.",
-)
+@cone_option("All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.")
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@snapshot_option
 @row_options
-@click.option("--plot", type=OutputFile(), help="Draw the lightcurves to this file (.png, .pdf, .svg).")
+@plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")

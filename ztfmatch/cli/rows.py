@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import AnyCommand, OutputFile, counted, print_table
+from ztfmatch.cli.common import counted, print_table
+from ztfmatch.cli.options import options
+from ztfmatch.cli.paramtypes import OutputFile
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _MOST_COLUMNS = 12
@@ -15,18 +17,13 @@ _MOST_COLUMNS = 12
 _ABREAST = 4
 
 
-def row_options(command: AnyCommand) -> AnyCommand:
-    """Add --format, as ``form``, and --output."""
-    command = click.option(
-        "--output", type=OutputFile(), help="File to write to (.csv, .json, .parquet), instead of the terminal."
-    )(command)
-    return click.option(
-        "--format",
-        "-f",
-        "form",
-        type=click.Choice(_FORMATS),
-        help="How to write the rows; by default as the name of --output ends, or a table.",
-    )(command)
+row_options = options(
+    click.option("--format", "-f", "form", type=click.Choice(_FORMATS),
+                 help="How to write the rows; by default as the name of --output ends, or a table."),
+    click.option("--output", type=OutputFile(),
+                 help="File to write to (.csv, .json, .parquet), instead of the terminal."),
+)  # fmt: skip
+"""How to write rows; the command gets ``form`` and ``output``."""
 
 
 def chosen_format(form: str | None, output: Path | None, as_json: bool) -> str:

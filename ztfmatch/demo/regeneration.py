@@ -87,7 +87,7 @@ class RegenerationReport:
 
 
 def run_regeneration(
-    directory: Path, seed: int, resources: Resources, progress: Progress, say: Say
+    directory: Path, seed: int, resources: Resources | None, progress: Progress, say: Say
 ) -> RegenerationReport:
     """Simulate, match to a bad reference, regenerate it, match again, plot.
 

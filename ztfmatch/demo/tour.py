@@ -46,7 +46,7 @@ class DemoReport:
     """What to look at and try next."""
 
 
-def run_demo(directory: Path, seed: int, resources: Resources, progress: Progress, say: Say) -> DemoReport:
+def run_demo(directory: Path, seed: int, resources: Resources | None, progress: Progress, say: Say) -> DemoReport:
     """Simulate, build, verify, plot.
 
     Parameters

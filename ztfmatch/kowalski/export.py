@@ -17,6 +17,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
 from ztfmatch.kowalski.manifest import (
@@ -81,7 +82,7 @@ class KowalskiConfig:
 
 
 @dataclass(frozen=True)
-class KowalskiReport:
+class KowalskiReport(Shown):
     """What an export wrote."""
 
     store: str

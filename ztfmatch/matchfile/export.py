@@ -15,6 +15,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_objectid
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.tasks.export import (
@@ -59,7 +60,7 @@ def _unit_of(objectid: int) -> Unit:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Shown):
     """What an export wrote."""
 
     store: str

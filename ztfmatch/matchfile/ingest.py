@@ -30,6 +30,7 @@ from ztfmatch.core.operations.quarantine import check_any_usable, quarantine_cha
 from ztfmatch.core.operations.references import refusal
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.matchfile.io.hdf5 import h5py
@@ -85,7 +86,7 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(Shown):
     """What an import did."""
 
     store: str

@@ -15,6 +15,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
@@ -27,7 +28,7 @@ _FIELDS_OF_SURVEY: Final = 1_800
 
 
 @dataclass(frozen=True)
-class CalibrateReport:
+class CalibrateReport(Shown):
     """What was derived."""
 
     store: str

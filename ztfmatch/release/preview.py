@@ -9,6 +9,7 @@ from pathlib import Path
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import PROGRAM_NAMES
 from ztfmatch.release.bulk import bulk_tasks
 from ztfmatch.release.io.scope import ReleaseScope
@@ -29,7 +30,7 @@ class ProgramCount:
 
 
 @dataclass(frozen=True)
-class ReleasePreview:
+class ReleasePreview(Shown):
     """What a release would have."""
 
     release: str

@@ -37,6 +37,7 @@ from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
@@ -49,7 +50,7 @@ _STAGED_UNDER: Final = "publish"
 
 
 @dataclass(frozen=True)
-class PublishReport:
+class PublishReport(Shown):
     """What was published."""
 
     product: str

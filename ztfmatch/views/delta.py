@@ -27,6 +27,7 @@ from ztfmatch.core.operations.common import Stopwatch, unit_of
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import objectid_range
 from ztfmatch.release.publication import check_place, give_name
 from ztfmatch.views.io import deltalog
@@ -37,7 +38,7 @@ VIEW_FILE: Final = "view.json"
 
 
 @dataclass(frozen=True)
-class DeltaReport:
+class DeltaReport(Shown):
     """What a view has."""
 
     output: str

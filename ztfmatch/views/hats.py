@@ -22,6 +22,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output
 from ztfmatch.release.publication import check_place, outputs_of, publish
@@ -35,7 +36,7 @@ _BYTES_PER_OBJECT: Final = 500
 
 
 @dataclass(frozen=True)
-class HatsViewReport:
+class HatsViewReport(Shown):
     """What a view has."""
 
     output: str

@@ -35,6 +35,7 @@ from ztfmatch.core.operations.quarantine import check_any_usable
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_tile
 from ztfmatch.core.tasks.staging import clear
@@ -90,7 +91,7 @@ class AppendConfig:
 
 
 @dataclass(frozen=True)
-class AppendReport:
+class AppendReport(Shown):
     """What an append did."""
 
     store: str

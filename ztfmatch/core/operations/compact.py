@@ -17,6 +17,7 @@ from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
 from ztfmatch.core.tasks.ledger import CompactLedgerTask, compact_ledger
 from ztfmatch.core.tasks.staging import clear
@@ -32,7 +33,7 @@ _DATED: Final = (ORPHANS.name, *_TRANSIENTS)
 
 
 @dataclass(frozen=True)
-class CompactReport:
+class CompactReport(Shown):
     """What a compaction did, or would do."""
 
     store: str

@@ -28,6 +28,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.corrections import Applied, register_set
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
     BYTES_PER_ROW,
@@ -41,7 +42,7 @@ from ztfmatch.core.tasks.staging import clear
 
 
 @dataclass(frozen=True)
-class CorrectReport:
+class CorrectReport(Shown):
     """What was corrected."""
 
     store: str

@@ -13,6 +13,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 
@@ -47,7 +48,7 @@ def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, Tile | None]]:
 
 
 @dataclass(frozen=True)
-class RollbackReport:
+class RollbackReport(Shown):
     """What a rollback did, or would do."""
 
     store: str

@@ -27,12 +27,13 @@ from ztfmatch.core.operations.quarantine import check_any_usable
 from ztfmatch.core.operations.references import inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import QUARANTINE, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 from ztfmatch.core.tasks.staging import clear
 
 
 @dataclass(frozen=True)
-class InitReport:
+class InitReport(Shown):
     """What an init did."""
 
     store: str

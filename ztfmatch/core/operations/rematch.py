@@ -39,6 +39,7 @@ from ztfmatch.core.operations.transients import projected_bytes as grouping_byte
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import recount
 from ztfmatch.core.tasks.lineage import trace_unit
@@ -103,7 +104,7 @@ class UnitReport:
 
 
 @dataclass(frozen=True)
-class RematchReport:
+class RematchReport(Shown):
     """What a rematch did, or would do."""
 
     store: str

@@ -13,6 +13,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.statistics import (
     BYTES_PER_OBJECT,
@@ -25,7 +26,7 @@ _INPUTS: Final = (OBJECTS.name, DETECTIONS.name)
 
 
 @dataclass(frozen=True)
-class StatisticsReport:
+class StatisticsReport(Shown):
     """What a statistics run did."""
 
     store: str

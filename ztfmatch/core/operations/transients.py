@@ -13,6 +13,7 @@ from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.transients import BYTES_PER_ROW, ROWS_PER_PASS, TransientTask, group_orphans
 
@@ -23,7 +24,7 @@ FilesOf = Callable[[Tile], Sequence[DataFile]]
 
 
 @dataclass(frozen=True)
-class TransientsReport:
+class TransientsReport(Shown):
     """What the grouping of orphans did."""
 
     store: str

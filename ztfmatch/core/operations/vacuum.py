@@ -13,10 +13,11 @@ from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.shown import Shown
 
 
 @dataclass(frozen=True)
-class VacuumReport:
+class VacuumReport(Shown):
     """What a vacuum deleted, or would delete."""
 
     store: str

@@ -21,6 +21,7 @@ from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
 from ztfmatch.core.tasks.verifytransients import TransientFiles
 
@@ -81,7 +82,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Shown):
     """Outcome of all checks."""
 
     store: str

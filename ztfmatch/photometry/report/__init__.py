@@ -15,6 +15,7 @@ from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, Stopwatch
 from ztfmatch.core.runner import Runner
+from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import Sums, What, measure
@@ -39,7 +40,7 @@ class ReportInputs:
 
 
 @dataclass(frozen=True)
-class ReportSummary:
+class ReportSummary(Shown):
     """What a report found."""
 
     store: str
