@@ -105,7 +105,7 @@ def _with_resources(command: Any) -> Any:
         from ztfmatch.core import prefork
         from ztfmatch.core.clusters import read_profile
 
-        resources = Resources(workers, scheduler, cluster, memory, wait_s=wait)
+        resources = Resources(workers, scheduler, cluster, memory_bytes=memory, wait_s=wait)
         resources.validate()
         if workers and cluster in (None, "local"):
             prefork.start()  # it gets ready while this process imports the rest

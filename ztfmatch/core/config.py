@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from ztfmatch.core.errors import ConfigError
@@ -107,6 +107,7 @@ class Resources:
     workers: int = 0
     scheduler: str | None = None
     cluster: str | None = None
+    _: KW_ONLY
     memory_bytes: int = 2 * GIBIBYTE
     retries: int = 2
     wait_s: float | None = None
@@ -260,6 +261,7 @@ class CalibrateConfig:
     bright: float = 12.5
     faint: float = 19.25
     magnitude_step: float = 0.25
+    _: KW_ONLY
     cells_x: int = 30
     cells_y: int = 30
     min_epochs: int = 5

@@ -7,11 +7,19 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-_ROWS: Final = 10
+_ROWS: Final = 20
 """Most rows of a nested table, and most values of a list, that are shown."""
 
-_Grid = tuple[str, list[str], list[list[str]]]
-"""A nested table: its title, headings and cells."""
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """A nested table."""
+
+    title: str
+    rows: list[list[str]]
+    """Headings, and what is below them."""
+    is_number: list[bool]
+    """Of each column: numbers go to the right."""
 
 
 class Shown:
@@ -36,21 +44,27 @@ def as_text(title: str, fields: Mapping[str, Any]) -> str:
     values, grids = _divided(fields)
     width = max(map(len, values), default=0)
     lines = [title, *(f"  {name:<{width}}  {text}".rstrip() for name, text in values.items())]
-    for name, headings, rows in grids:
-        columns = [[headings[i], *(row[i] for row in rows)] for i in range(len(headings))]
-        widths = [max(map(len, column)) for column in columns]
-        lines += ["", f"  {name}"]
-        lines += ["    " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in (headings, *rows)]
+    for grid in grids:
+        widths = [max(map(len, column)) for column in zip(*grid.rows, strict=True)]
+        columns = [(">" if right else "<", width) for right, width in zip(grid.is_number, widths, strict=True)]
+        lines += ["", f"  {grid.title}"]
+        for row in grid.rows:
+            cells = [f"{cell:{side}{width}}" for cell, (side, width) in zip(row, columns, strict=True)]
+            lines.append(f"    {'  '.join(cells)}".rstrip())
     return "\n".join(lines)
 
 
 def as_html(title: str, fields: Mapping[str, Any]) -> str:
     """Fields as an HTML table, with nested tables below."""
     values, grids = _divided(fields)
-    rows = [_row([name], "th") + _row([text], "td") for name, text in values.items()]
-    parts = [f"<strong>{html.escape(title)}</strong>", _table(rows)]
-    for name, headings, cells in grids:
-        parts += [f"<em>{html.escape(name)}</em>", _table([_row(headings, "th"), *(_row(row, "td") for row in cells)])]
+    parts = [f"<strong>{html.escape(title)}</strong>"]
+    parts.append(_table([_cell("th", name) + _cell("td", text) for name, text in values.items()]))
+    for grid in grids:
+        tags = ["th", *["td"] * (len(grid.rows) - 1)]
+        rows = [
+            "".join(map(_cell, [tag] * len(row), row, grid.is_number)) for tag, row in zip(tags, grid.rows, strict=True)
+        ]
+        parts += [f"<em>{html.escape(grid.title)}</em>", _table(rows)]
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -58,8 +72,8 @@ def _table(rows: Sequence[str]) -> str:
     return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def _row(cells: Sequence[str], tag: str) -> str:
-    return "".join(f'<{tag} style="text-align: left">{html.escape(cell)}</{tag}>' for cell in cells)
+def _cell(tag: str, text: str, right: bool = False) -> str:
+    return f'<{tag} style="text-align: {"right" if right else "left"}">{html.escape(text)}</{tag}>'
 
 
 def _divided(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[_Grid]]:
@@ -84,7 +98,9 @@ def _as_row(item: Any) -> Mapping[str, Any] | None:
 def _grid(title: str, rows: Sequence[Mapping[str, Any]]) -> _Grid:
     title += f" (the first {_ROWS} of {len(rows):,})" if len(rows) > _ROWS else ""
     names = list(rows[0])
-    return title, list(map(_words, names)), [[_text(name, row.get(name)) for name in names] for row in rows[:_ROWS]]
+    cells = [[_text(name, row.get(name)) for name in names] for row in rows[:_ROWS]]
+    is_number = [all(type(row.get(name)) in (int, float) for row in rows[:_ROWS]) for name in names]
+    return _Grid(title, [list(map(_words, names)), *cells], is_number)
 
 
 def _text(name: str, value: Any) -> str:

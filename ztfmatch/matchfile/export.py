@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class UnitFilter:
     field: int | None = None
     fid: int | None = None
     ccdid: int | None = None
+    _: KW_ONLY
     qid: int | None = None
     objectid: int | None = None
     """The unit of this object."""

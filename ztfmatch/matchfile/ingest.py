@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, Final
 
 from ztfmatch.core.config import StoreConfig
@@ -68,6 +68,7 @@ class ImportConfig:
     create: StoreConfig | None = None
     strict: bool = False
     rows_per_task: int = ROWS_PER_IMPORT
+    _: KW_ONLY
     note: str | None = None
     fail_if_empty: bool = False
     """Fail if the places hold no matchfiles."""
@@ -85,7 +86,7 @@ class ImportConfig:
             self.create.validate()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImportReport(Shown):
     """What an import did."""
 
@@ -160,23 +161,23 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     if work.files or any(_quarantine(snapshot, work)):
         done = _match_and_commit(_plan(storage, snapshot, work, config), work, told, runner)
     return ImportReport(
-        storage.root,
-        done.snapshot,
-        done.committed,
-        len(sources),
-        len(work.files),
-        work.known,
-        work.refused,
-        done.objects,
-        sum(len(file.exposures) for file in work.files),
-        work.known_exposures,
-        done.matched,
-        done.orphans,
-        sum(row["nrejected"] for file in work.files for row in file.exposures),
-        done.moved,
-        done.bytes,
-        watch.seconds,
-        notices,
+        store=storage.root,
+        snapshot=done.snapshot,
+        committed=done.committed,
+        files=len(sources),
+        imported=len(work.files),
+        known=work.known,
+        quarantined=work.refused,
+        objects=done.objects,
+        exposures=sum(len(file.exposures) for file in work.files),
+        known_exposures=work.known_exposures,
+        matched=done.matched,
+        orphans=done.orphans,
+        rejected=sum(row["nrejected"] for file in work.files for row in file.exposures),
+        moved=done.moved,
+        bytes=done.bytes,
+        seconds=watch.seconds,
+        warnings=notices,
     )
 
 

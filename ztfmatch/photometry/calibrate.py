@@ -27,7 +27,7 @@ _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", 
 _FIELDS_OF_SURVEY: Final = 1_800
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrateReport(Shown):
     """What was derived."""
 
@@ -111,19 +111,19 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     for staged in (operation_id, residuals.operation_id):
         clear(storage, staged)
     return CalibrateReport(
-        storage.root,
-        snapshot.number,
-        str(inputs.output),
-        digest,
-        channels,
-        programs,
-        tables["errormodel"].num_rows,
-        tables["exposures"].num_rows,
-        residuals.detections,
-        residuals.used,
-        residuals.stars,
-        residuals.tiles,
-        watch.seconds,
+        store=storage.root,
+        snapshot=snapshot.number,
+        output=str(inputs.output),
+        corrections=digest,
+        channels=channels,
+        programs=programs,
+        error_models=tables["errormodel"].num_rows,
+        exposures=tables["exposures"].num_rows,
+        detections=residuals.detections,
+        used=residuals.used,
+        stars=residuals.stars,
+        tiles=residuals.tiles,
+        seconds=watch.seconds,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,6 +27,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS, Table
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
@@ -80,6 +81,7 @@ class Query:
     select: Kind = "objects"
     where: str | None = None
     epochs: str | None = None
+    _: KW_ONLY
     cone: areas.Circle | None = None
     box: tuple[float, float, float, float] | None = None
     polygon: tuple[float, ...] | None = None
@@ -154,7 +156,7 @@ class _ObjectSieve:
         return kept if self.condition is None else kept & self.condition.mask(rows)
 
 
-class Answer:
+class Answer(Shown):
     """The rows that a query asks for, found as they are taken.
 
     ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.
@@ -179,6 +181,9 @@ class Answer:
         epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
         self.schema = _schema(query)
+
+    def _fields(self) -> dict[str, Any]:
+        return {"select": self._select, "snapshot": self.snapshot, "columns": self.schema.names}
 
     def __iter__(self) -> Iterator[pa.Table]:
         stale = set(stale_tiles(self._snapshot)) if self._needs_statistics else set()

@@ -7,7 +7,7 @@ margin of each partition and the index. The last step gathers footers into the d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ class HatsConfig:
     partition_bytes: int = 160_000_000
     partition_rows: int = 1_000_000
     min_order: int = 2
+    _: KW_ONLY
     magerr_bits: int = MAGERR_BITS
 
     def validate(self) -> None:

@@ -29,7 +29,7 @@ class ProgramCount:
     epochs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReleasePreview(Shown):
     """What a release would have."""
 
@@ -72,16 +72,16 @@ def preview_release(
             epochs[program] += its_epochs
     publishing.check_epochs(epochs.total(), "" if region is None else f" and in {region.name}")
     return ReleasePreview(
-        scope.release,
-        snapshot.number,
-        "the whole sky" if region is None else region.name,
-        sum(result["active"] for result in results),
-        sum(result["objects"] for result in results),
-        epochs.total(),
-        [
+        release=scope.release,
+        snapshot=snapshot.number,
+        region="the whole sky" if region is None else region.name,
+        active=sum(result["active"] for result in results),
+        objects=sum(result["objects"] for result in results),
+        epochs=epochs.total(),
+        programs=[
             ProgramCount(n, PROGRAM_NAMES.get(n, ""), objects[n], epochs[n])
             for n in sorted({w.programid for w in scope.windows})
         ],
-        snapshot.rows(DETECTIONS.name),
-        publishing.watch.seconds,
+        snapshot_epochs=snapshot.rows(DETECTIONS.name),
+        seconds=publishing.watch.seconds,
     )

@@ -49,7 +49,7 @@ CHECKSUM_FILE: Final = "sha256sums.txt"
 _STAGED_UNDER: Final = "publish"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishReport(Shown):
     """What was published."""
 
@@ -280,9 +280,16 @@ class Publishing:
     def report(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
         """What was published."""
         return PublishReport(
-            self.product, str(self.output), self.snapshot.number, self.scope.release, len(outputs),
-            counts["objects"], counts["epochs"], sum(output.size for output in outputs), self.watch.seconds,
-        )  # fmt: skip
+            product=self.product,
+            output=str(self.output),
+            snapshot=self.snapshot.number,
+            release=self.scope.release,
+            files=len(outputs),
+            objects=counts["objects"],
+            epochs=counts["epochs"],
+            bytes=sum(output.size for output in outputs),
+            seconds=self.watch.seconds,
+        )
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from ztfmatch.views.io.links import link
 VIEW_FILE: Final = "view.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeltaReport(Shown):
     """What a view has."""
 
@@ -122,7 +122,15 @@ def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watc
             changed.append(table.name)
     record = {"store": snapshot.commit.store, "snapshot": snapshot.number}
     view.put(VIEW_FILE, json.dumps(record).encode())
-    return DeltaReport(str(output), snapshot.number, counts, changed, copied, len(stale), watch.seconds)
+    return DeltaReport(
+        output=str(output),
+        snapshot=snapshot.number,
+        tables=counts,
+        changed=changed,
+        copied=copied,
+        stale_statistics=len(stale),
+        seconds=watch.seconds,
+    )
 
 
 def _retired_units(snapshot: SnapshotFiles) -> list[IdRange]:

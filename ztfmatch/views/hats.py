@@ -35,7 +35,7 @@ DETECTION_CATALOG: Final = "detections"
 _BYTES_PER_OBJECT: Final = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HatsViewReport(Shown):
     """What a view has."""
 
@@ -79,9 +79,15 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     directories = {_link_path(file).rsplit("/", 1)[0] for file in files}
     publish(out, output, [*(file.path for file in (*written, *made)), *directories])
     return HatsViewReport(
-        str(output), snapshot.number, len(written), sum(o.rows for o in written), sum(f.rows for f in files),
-        len(files), sum(o.size for o in (*written, *made)), watch.seconds,
-    )  # fmt: skip
+        output=str(output),
+        snapshot=snapshot.number,
+        partitions=len(written),
+        objects=sum(o.rows for o in written),
+        detections=sum(f.rows for f in files),
+        linked=len(files),
+        bytes=sum(o.size for o in (*written, *made)),
+        seconds=watch.seconds,
+    )
 
 
 def _check_layout(snapshot: SnapshotFiles, files: Sequence[DataFile]) -> None:

@@ -6,7 +6,7 @@ Nothing that is stored is rewritten, and no stored detection is read: the cost f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +72,7 @@ class AppendConfig:
     exposures: Path | None = None
     error_models: tuple[Path, ...] = ()
     zp_thresholds: Path | None = None
+    _: KW_ONLY
     quality_rule: Path | None = None
     corrections: Path | None = None
     strict: bool = False
@@ -90,7 +91,7 @@ class AppendConfig:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AppendReport(Shown):
     """What an append did."""
 
@@ -168,22 +169,22 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         taken, plan = _Inspected(found, refused, ledger), _Plan(config, list(catalogs), watch.started, applied)
         commit, counts, committed = _match_and_commit(snapshot, taken, work, plan, runner)
     return AppendReport(
-        storage.root,
-        commit.number,
-        committed,
-        len(sources),
-        len(ledger),
-        work.known,
-        work.quarantined,
-        sum(row["nrows"] for row in ledger),
-        counts.matched,
-        counts.orphans,
-        sum(row["nrejected"] for row in ledger),
-        sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
-        counts.tiles,
-        counts.bytes,
-        watch.seconds,
-        notices + of_orphans(counts.matched, counts.orphans, snapshot.config.radius_arcsec),
+        store=storage.root,
+        snapshot=commit.number,
+        committed=committed,
+        catalogs=len(sources),
+        exposures=len(ledger),
+        known=work.known,
+        quarantined=work.quarantined,
+        rows=sum(row["nrows"] for row in ledger),
+        matched=counts.matched,
+        orphans=counts.orphans,
+        rejected=sum(row["nrejected"] for row in ledger),
+        without_reference=sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
+        tiles=counts.tiles,
+        bytes=counts.bytes,
+        seconds=watch.seconds,
+        warnings=notices + of_orphans(counts.matched, counts.orphans, snapshot.config.radius_arcsec),
     )
 
 

@@ -32,7 +32,7 @@ _DATED: Final = (ORPHANS.name, *_TRANSIENTS)
 """Tables whose files keep the number of the commit that their content is of."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompactReport(Shown):
     """What a compaction did, or would do."""
 
@@ -90,17 +90,17 @@ def compact(
         commit = _commit(snapshot, change, set(plan.tiles))
         clear(storage, operation_id)
     return CompactReport(
-        storage.root,
-        commit.number,
-        commit is not snapshot.commit,
-        [str(tile) for tile in plan.tiles],
-        [str(tile) for tile in plan.split],
-        len(plan.ledger_files),
-        len(before),
-        len(added),
-        sum(file.size for file in before),
-        sum(file.size for file in added),
-        watch.seconds,
+        store=storage.root,
+        snapshot=commit.number,
+        committed=commit is not snapshot.commit,
+        tiles=[str(tile) for tile in plan.tiles],
+        split=[str(tile) for tile in plan.split],
+        ledger_files=len(plan.ledger_files),
+        files_before=len(before),
+        files_after=len(added),
+        bytes_before=sum(file.size for file in before),
+        bytes_after=sum(file.size for file in added),
+        seconds=watch.seconds,
     )
 
 

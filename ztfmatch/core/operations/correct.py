@@ -41,7 +41,7 @@ from ztfmatch.core.tasks.correct import (
 from ztfmatch.core.tasks.staging import clear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CorrectReport(Shown):
     """What was corrected."""
 
@@ -235,17 +235,17 @@ class _Work:
         added = [] if change is None else change.added
         tiled = [file for file in added if file.tile is not None]
         return CorrectReport(
-            self.storage.root,
-            after.number,
-            change is not None,
-            self._name,
-            self.applies(before),
-            self._total(before, "exposures"),
-            self._total(before, "changed") if change is not None else 0,
-            sum(file.rows for file in tiled),
-            len({file.tile for file in tiled}),
-            sum(file.size for file in added),
-            watch.seconds,
+            store=self.storage.root,
+            snapshot=after.number,
+            committed=change is not None,
+            corrections=self._name,
+            applies=self.applies(before),
+            exposures=self._total(before, "exposures"),
+            changed=self._total(before, "changed") if change is not None else 0,
+            rows=sum(file.rows for file in tiled),
+            tiles=len({file.tile for file in tiled}),
+            bytes=sum(file.size for file in added),
+            seconds=watch.seconds,
         )
 
 

@@ -32,7 +32,7 @@ from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 from ztfmatch.core.tasks.staging import clear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InitReport(Shown):
     """What an init did."""
 
@@ -116,9 +116,17 @@ def init_store(
     commit = log.commit(storage, None, change)
     clear(storage, operation_id)
     return InitReport(
-        storage.root, commit.number, False, len(rows), objects, len(tiling.tiles), sum(f.size for f in files),
-        refused, watch.seconds, notices,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=commit.number,
+        already_done=False,
+        references=len(rows),
+        objects=objects,
+        tiles=len(tiling.tiles),
+        bytes=sum(f.size for f in files),
+        quarantined=refused,
+        seconds=watch.seconds,
+        warnings=notices,
+    )
 
 
 def _arguments(references: Sequence[str], config: StoreConfig) -> dict[str, Any]:
@@ -135,9 +143,17 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
         raise StoreExistsError(f"{storage.root} is a store already, made of other references: choose another place")
     counts, tiling = first.counts, log.read_tiling(storage, first.tiling)
     return InitReport(
-        storage.root, 0, True, counts["references"], counts["objects"], len(tiling.tiles),
-        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds, notices,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=0,
+        already_done=True,
+        references=counts["references"],
+        objects=counts["objects"],
+        tiles=len(tiling.tiles),
+        bytes=sum(f.size for f in log.read_manifests(storage, first.manifests)),
+        quarantined=[],
+        seconds=watch.seconds,
+        warnings=notices,
+    )
 
 
 def tiling_of(references: Sequence[Row], config: StoreConfig) -> Tiling:

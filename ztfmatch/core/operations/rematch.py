@@ -103,7 +103,7 @@ class UnitReport:
     """Old ones that are objects now."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RematchReport(Shown):
     """What a rematch did, or would do."""
 
@@ -176,19 +176,19 @@ def rematch(
         done = _commit(plan, work, tables, _Told(list(references), config, watch.started))
     clear(storage, operation_id)
     return RematchReport(
-        storage.root,
-        done.snapshot,
-        done.committed,
-        work.units,
-        known,
-        quarantined,
-        len(plan.exposures),
-        sum(matched for matched, _ in work.counts.values()),
-        sum(orphans for _, orphans in work.counts.values()),
-        len(plan.tiles),
-        done.bytes,
-        watch.seconds,
-        notices,
+        store=storage.root,
+        snapshot=done.snapshot,
+        committed=done.committed,
+        units=work.units,
+        known=known,
+        quarantined=quarantined,
+        exposures=len(plan.exposures),
+        matched=sum(matched for matched, _ in work.counts.values()),
+        orphans=sum(orphans for _, orphans in work.counts.values()),
+        tiles=len(plan.tiles),
+        bytes=done.bytes,
+        seconds=watch.seconds,
+        warnings=notices,
     )
 
 

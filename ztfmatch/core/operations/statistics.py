@@ -25,7 +25,7 @@ from ztfmatch.core.tasks.statistics import (
 _INPUTS: Final = (OBJECTS.name, DETECTIONS.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StatisticsReport(Shown):
     """What a statistics run did."""
 
@@ -54,7 +54,16 @@ def update_statistics(storage: Storage, runner: Runner, note: str | None = None)
     snapshot = open_snapshot(storage)
     stale = stale_tiles(snapshot)
     if not stale:
-        return StatisticsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, watch.seconds)
+        return StatisticsReport(
+            store=storage.root,
+            snapshot=snapshot.number,
+            committed=False,
+            tiles=0,
+            objects=0,
+            epochs=0,
+            bytes=0,
+            seconds=watch.seconds,
+        )
     operation_id = OperationId("statistics", snapshot.number, [str(tile) for tile in stale]).value
     tasks = [_task(snapshot, tile, operation_id) for tile in stale]
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
@@ -66,7 +75,15 @@ def update_statistics(storage: Storage, runner: Runner, note: str | None = None)
     commit = log.commit(storage, snapshot.commit, change)
     clear(storage, operation_id)
     size = sum(file.size for file in added)
-    return StatisticsReport(storage.root, commit.number, True, len(stale), **counts, bytes=size, seconds=watch.seconds)
+    return StatisticsReport(
+        store=storage.root,
+        snapshot=commit.number,
+        committed=True,
+        tiles=len(stale),
+        **counts,
+        bytes=size,
+        seconds=watch.seconds,
+    )
 
 
 def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:

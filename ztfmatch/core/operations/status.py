@@ -38,7 +38,7 @@ class TableStatus:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Status(Shown):
     """What a store holds."""
 

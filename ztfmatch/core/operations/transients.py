@@ -23,7 +23,7 @@ TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
 FilesOf = Callable[[Tile], Sequence[DataFile]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransientsReport(Shown):
     """What the grouping of orphans did."""
 
@@ -54,7 +54,17 @@ def update_transients(storage: Storage, runner: Runner, note: str | None = None)
     snapshot = open_snapshot(storage)
     stale = ungrouped_tiles(snapshot)
     if not stale:
-        return TransientsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, 0, watch.seconds)
+        return TransientsReport(
+            store=storage.root,
+            snapshot=snapshot.number,
+            committed=False,
+            tiles=0,
+            transients=0,
+            detections=0,
+            undecided=0,
+            bytes=0,
+            seconds=watch.seconds,
+        )
     operation_id = OperationId("transients", snapshot.number, [str(tile) for tile in stale]).value
     tasks = transient_tasks(snapshot, stale, lambda tile: snapshot.of_tile(ORPHANS.name, tile), operation_id)
     runner.check_memory({task.key: projected_bytes(task) for task in tasks})
@@ -67,7 +77,15 @@ def update_transients(storage: Storage, runner: Runner, note: str | None = None)
     commit = log.commit(storage, snapshot.commit, change)
     clear(storage, operation_id)
     size = sum(file.size for file in added)
-    return TransientsReport(storage.root, commit.number, True, len(stale), **counts, bytes=size, seconds=watch.seconds)
+    return TransientsReport(
+        store=storage.root,
+        snapshot=commit.number,
+        committed=True,
+        tiles=len(stale),
+        **counts,
+        bytes=size,
+        seconds=watch.seconds,
+    )
 
 
 def ungrouped_tiles(snapshot: SnapshotFiles) -> list[Tile]:

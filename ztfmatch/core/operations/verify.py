@@ -81,7 +81,7 @@ class CheckResult:
         return self.violations == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VerifyReport(Shown):
     """Outcome of all checks."""
 
@@ -126,15 +126,15 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         _check_rows(snapshot, operation_id, runner, found)
     checks = found.results()
     return VerifyReport(
-        storage.root,
-        snapshot.number,
-        all(check.passed for check in checks),
-        snapshot.rows(EXPOSURES.name),
-        snapshot.rows(DETECTIONS.name),
-        snapshot.rows(ORPHANS.name),
-        checks,
-        damaged,
-        watch.seconds,
+        store=storage.root,
+        snapshot=snapshot.number,
+        passed=all(check.passed for check in checks),
+        exposures=snapshot.rows(EXPOSURES.name),
+        detections=snapshot.rows(DETECTIONS.name),
+        orphans=snapshot.rows(ORPHANS.name),
+        checks=checks,
+        damaged=damaged,
+        seconds=watch.seconds,
     )
 
 
