@@ -20,7 +20,7 @@ from ztfmatch.core.runner import open_runner
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.shown import Shown
 from ztfmatch.query import lightcurves
-from ztfmatch.query.area import Circle, radius_of
+from ztfmatch.query.area import Circle, Cone, radius_of
 
 if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
     import pyarrow.dataset as ds
@@ -248,4 +248,4 @@ def _selection(objectid: Ids | None, cone: Circle | None) -> lightcurves.Selecti
     if cone is None:
         return lightcurves.Selection(ids)
     ra, dec, radius = cone
-    return lightcurves.Selection(ids, lightcurves.Cone(ra, dec, radius_of(radius, "arcsec")))
+    return lightcurves.Selection(ids, Cone(ra, dec, radius_of(radius, "arcsec")))
