@@ -45,7 +45,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     store = make_survey(place, seeds_per_tile=4000)
     bad = place / "ztf_20190201250000_000679_zr_c05_o_q1_psfcat.fits"
     bad.write_bytes(b"SIMPLE")
-    store.append([str(bad)])
+    store.append([str(bad), str(place / "sky" / "catalogs")])  # of bad ones alone nothing is committed
     matchfile = write_matchfile(place, make_content(exposures=20))
     import_matchfiles(store.path, str(matchfile))
     units = {Unit(*row) for row in zip(*(store.snapshot().table("references")[key].to_pylist()

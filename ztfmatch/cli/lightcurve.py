@@ -11,7 +11,7 @@ import click
 
 from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import cone_option, json_option, plot_option, snapshot_option
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.cli.rows import chosen_format, is_transient, refuse_unknown, row_options, write_rows
 from ztfmatch.core.errors import ConfigError
 
 _SHOWN = (
@@ -73,7 +73,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     if plot is not None:
         _draw(opened.lightcurves(**select) if statistics else rows, plot, _title(cone, transients), period)
     if plot is None or output is not None or form != "table":
-        rows = _headed(rows) if (all(map(_is_transient, objectid)) if objectid else transients) else rows
+        rows = _headed(rows) if (all(map(is_transient, objectid)) if objectid else transients) else rows
         write_rows(rows, form, output, list(rows.schema.names) if statistics else [*rows.schema.names[:1], *_SHOWN])
     if not rows.num_rows:
         kind = ("transient" if transients else "object") if statistics else "epoch"
@@ -98,16 +98,10 @@ def _title(cone: tuple[float, float, str] | None, transients: bool) -> str | Non
 def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
     """Objects with their statistics; transients where only such are asked for."""
     ids = select.get("objectid")
-    kinds = {_is_transient(number) for number in ids or ()}
+    kinds = {is_transient(number) for number in ids or ()}
     if kinds == {True, False}:
         raise ConfigError("the statistics of objects and of transients have other columns: ask for one kind")
     return snapshot.transients(ids) if kinds == {True} else snapshot.sources(**select)
-
-
-def _is_transient(number: int) -> bool:
-    from ztfmatch.core.survey import MAX_OBJECTID
-
-    return number > MAX_OBJECTID
 
 
 def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
@@ -115,8 +109,8 @@ def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) ->
     from ztfmatch.core.schema.sky import RETIRED
     from ztfmatch.query.lineage import describe
 
-    transients = [number for number in objectids if _is_transient(number)]
-    objects = [number for number in objectids if not _is_transient(number)]
+    transients = [number for number in objectids if is_transient(number)]
+    objects = [number for number in objectids if not is_transient(number)]
     rows = snapshot.objects(objectid=objects).select(["objectid", "status"]).to_pylist() if objects else []
     retired = [row["objectid"] for row in rows if row["status"] == RETIRED]
     retired += sorted(set(transients) - set(snapshot.transients(transients)["transientid"].to_pylist()))
@@ -136,12 +130,7 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None
     key = "objectid" if "objectid" in rows.column_names else "transientid"
     missing = set(objectids) - set(rows[key].to_pylist())
     missing -= set(snapshot.lineage(objectid=missing)["objectid"].to_pylist()) if missing else set()
-    objects = {number for number in missing if not _is_transient(number)}
-    if objects:
-        missing -= set(snapshot.objects(objectid=objects)["objectid"].to_pylist())
-    if missing:
-        named = ", ".join(str(objectid) for objectid in sorted(missing))
-        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
+    refuse_unknown(missing, snapshot)
 
 
 def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:

@@ -29,8 +29,7 @@ from ztfmatch.cli.options import (
     snapshot_option,
     strict_option,
 )
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.cli.rows import chosen_format, refuse_unknown, row_options, write_rows
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -126,11 +125,8 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
 
 def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
     """Refuse an objectid that is no object's; one that no rematch has touched is one."""
-    missing = set(objectids) - set(rows["objectid"].to_pylist()) - set(rows["newobjectid"].to_pylist())
-    missing -= set(snapshot.objects(objectid=missing)["objectid"].to_pylist()) if missing else set()
-    if missing:
-        named = ", ".join(str(objectid) for objectid in sorted(missing))
-        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
+    linked = {*rows["objectid"].to_pylist(), *rows["newobjectid"].to_pylist()}
+    refuse_unknown(set(objectids) - linked, snapshot)
 
 
 def _draw(changes: Any, path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.common import counted, print_table
 from ztfmatch.cli.options import options
 from ztfmatch.cli.paramtypes import OutputFile
+from ztfmatch.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ztfmatch.api import Snapshot
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _MOST_COLUMNS = 12
@@ -59,6 +63,22 @@ def write_rows(rows: Any, form: str, output: Path | None, shown: list[str]) -> N
         print_table(shown, tables.as_rows(rows, shown))
     if output is not None:
         click.echo(f"wrote {counted(rows.num_rows, 'row')} to {output}", err=True)
+
+
+def is_transient(number: int) -> bool:
+    """Whether an id is a transient's."""
+    from ztfmatch.core.survey import MAX_OBJECTID
+
+    return number > MAX_OBJECTID
+
+
+def refuse_unknown(ids: set[int], snapshot: Snapshot) -> None:
+    """Refuse ids of which some are no object's."""
+    objects = {number for number in ids if not is_transient(number)}
+    missing = ids - (set(snapshot.objects(objectid=objects)["objectid"].to_pylist()) if objects else set())
+    if missing:
+        named = ", ".join(map(str, sorted(missing)))
+        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
 
 
 def _print_abreast(rows: list[list[str]], names: list[str]) -> None:
