@@ -11,41 +11,51 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "TABLES",
-    "AppendConfig",
-    "CompactConfig",
-    "Query",
-    "Resources",
-    "Snapshot",
-    "Store",
-    "StoreConfig",
-    "ZtfmatchError",
-    "init_store",
-    "open_store",
-    "read_scope",
-]
-
 _HOMES = {
-    "TABLES": "ztfmatch.core.schema",
-    "AppendConfig": "ztfmatch.core.operations.append",
-    "CompactConfig": "ztfmatch.core.config",
-    "Query": "ztfmatch.query.search",
-    "Resources": "ztfmatch.core.config",
-    "StoreConfig": "ztfmatch.core.config",
-    "ZtfmatchError": "ztfmatch.core.errors",
-    "read_scope": "ztfmatch.release.io.scope",
+    "api": "Snapshot Store import_matchfiles init_store open_store",
+    "core.config": "CalibrateConfig CompactConfig Resources StoreConfig",
+    "core.errors": "BadInputError BucketNotFoundError CatalogError CommitConflictError ConfigError CorrectionsError "
+    "JobFailedError MemoryBudgetError MetadataError OutputExistsError ScopeError ServiceError SnapshotNotFoundError "
+    "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError ZtfmatchError",
+    "core.io.log": "Commit",
+    "core.operations.append": "AppendConfig AppendReport",
+    "core.operations.compact": "CompactReport",
+    "core.operations.correct": "CorrectReport",
+    "core.operations.history": "Difference RollbackReport",
+    "core.operations.rematch": "RematchConfig RematchReport",
+    "core.operations.statistics": "StatisticsReport",
+    "core.operations.status": "Status",
+    "core.operations.transients": "TransientsReport",
+    "core.operations.vacuum": "VacuumReport",
+    "core.operations.verify": "VerifyReport",
+    "core.schema": "TABLES",
+    "kowalski.export": "KowalskiConfig KowalskiReport",
+    "matchfile.export": "ExportReport UnitFilter",
+    "matchfile.ingest": "ImportConfig ImportReport",
+    "photometry.calibrate": "CalibrateInputs CalibrateReport",
+    "photometry.report": "ReportInputs ReportSummary",
+    "query.area": "cone_region moc_region polygon_region",
+    "query.regeneration": "Regeneration",
+    "query.search": "Answer Query",
+    "release": "HatsConfig Part PublishReport ReleasePreview",
+    "release.io.scope": "ReleaseScope read_scope",
+    "views": "DeltaReport HatsViewReport",
 }
+"""Public names by the module that has them."""
+
+_HOME_OF = {name: f"ztfmatch.{home}" for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names when first asked for, so that workers and the command line start quickly."""
-    if name not in __all__:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'ztfmatch' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES.get(name, "ztfmatch.api")), name)
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return [*__all__, "__version__"]

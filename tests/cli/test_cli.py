@@ -25,7 +25,8 @@ from commandtree import leaves
 import ztfmatch
 from ztfmatch import plot
 from ztfmatch.cli import main
-from ztfmatch.cli.common import Size, counted, size_text
+from ztfmatch.cli.common import counted, size_text
+from ztfmatch.cli.paramtypes import Size
 from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.operations.append import AppendReport
 from ztfmatch.core.operations.init import InitReport

@@ -21,10 +21,9 @@ from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.kernels.region import Cap
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.survey import Unit
-from ztfmatch.query.area import cone_region, polygon_region
+from ztfmatch.query.area import Cone, cone_region, polygon_region
 from ztfmatch.query.astropytable import astropy_table
 from ztfmatch.query.io.idlist import read_objectids
-from ztfmatch.query.lightcurves import Cone
 
 PLACES = [(0.0, 0.0), (0.0, 89.5), (180.0, -30.0), (45.0, 41.8)]
 """Over RA 0, over the pole, and across borders of HEALPix tiles."""

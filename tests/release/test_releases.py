@@ -328,13 +328,13 @@ def test_publish_again_gives_the_same_bytes_by_workers_too(
         place, resources = tmp_path / name, ztfmatch.Resources(workers)
         place.mkdir()
         if product == "hats":
-            snapshot.publish_hats(place / "out", SCOPE, SMALL, resources)
+            snapshot.publish_hats(place / "out", SCOPE, SMALL, resources=resources)
         elif product == "objects":
-            snapshot.publish_objects(place / "out", SCOPE, SMALL, resources)
+            snapshot.publish_objects(place / "out", SCOPE, SMALL, resources=resources)
         elif product == "bulk":
-            snapshot.publish_bulk(place / "out", SCOPE, resources)
+            snapshot.publish_bulk(place / "out", SCOPE, resources=resources)
         else:
-            snapshot.publish_tar(place / "out.tar", SCOPE, part, resources)
+            snapshot.publish_tar(place / "out.tar", SCOPE, part, resources=resources)
         assert hidden(place) == []
     assert digests(tmp_path / "once") == digests(tmp_path / "again")
 
@@ -408,11 +408,11 @@ def test_publish_resumes_what_a_failure_left(
     monkeypatch.setattr(hats, "write_partitions", failing)
     resources = ztfmatch.Resources(retries=0)
     with pytest.raises(JobFailedError, match=r"1 of .* tasks failed .*No space left on device"):
-        snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources)
+        snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources=resources)
     assert not (tmp_path / "hats").exists()
     assert len(hidden(tmp_path)) == 1
     failed, tasks = done[2], len(done)
-    snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources)
+    snapshot.publish_hats(tmp_path / "hats", SCOPE, SMALL, resources=resources)
     assert done[tasks:] == [failed]
     assert hidden(tmp_path) == []
     assert digests(tmp_path / "hats") == digests(tmp_path / "whole")

@@ -5,31 +5,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import (
-    AnyCommand,
-    Command,
-    OutputPlace,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    print_table,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import CalibrateConfig, Resources
+from ztfmatch.cli.common import Command, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.options import note_option, options, run_options
+from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.core.config import CalibrateConfig
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Option, Runs
 
 _CHANNELS_SHOWN = 40
-_PLACE = click.Path(path_type=Path)
-
-
-def _default(name: str) -> Any:
-    return getattr(CalibrateConfig, name)
 
 
 def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -50,26 +38,26 @@ columns_option = click.option(
 )
 
 
-def cut_options(command: AnyCommand) -> AnyCommand:
-    """Add the options that say which detections count, and how they are binned."""
-    shared: dict[str, Any] = {"show_default": True}
-    options = [
-        click.option("--bright", type=float, default=_default("bright"), help="Brightest magnitude used.", **shared),
-        click.option("--faint", type=float, default=_default("faint"), help="Faintest magnitude used.", **shared),
-        click.option("--cells", type=int, default=_default("cells_x"), help="Cells of a map along x and y.", **shared),
-        click.option(
-            "--min-epochs", type=int, default=_default("min_epochs"), help="Fewest of a lightcurve.", **shared
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _setting(name: str, said: str, option: str | None = None, metavar: str | None = None) -> Option:
+    """Option of a number in CalibrateConfig."""
+    default = getattr(CalibrateConfig, name)
+    option = option or f"--{name.replace('_', '-')}"
+    return click.option(option, type=type(default), default=default, show_default=True, metavar=metavar, help=said)
+
+
+cut_options = options(
+    _setting("bright", "Brightest magnitude used."),
+    _setting("faint", "Faintest magnitude used."),
+    _setting("cells_x", "Cells of a map along x and y.", "--cells"),
+    _setting("min_epochs", "Fewest of a lightcurve."),
+)
+"""Which detections count, and how they are binned."""
 
 
 @click.command(cls=Command)
 @click.argument("store")
 @click.option(
-    "--ps1", required=True, type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
+    "--ps1", required=True, type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
 )
 @click.option(
     "--output",
@@ -79,7 +67,7 @@ def cut_options(command: AnyCommand) -> AnyCommand:
     metavar="DIR",
     help="Where the corrections go; made new.",
 )
-@click.option("--update", type=_PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
+@click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @columns_option
 @click.option(
     "--program",
@@ -89,19 +77,11 @@ def cut_options(command: AnyCommand) -> AnyCommand:
     help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
 )
 @cut_options
-@click.option(
-    "--min-stars",
-    type=int,
-    default=_default("min_stars"),
-    show_default=True,
-    help="Fewest of a unit, and of a bin of magnitude and its neighbours.",
-)
-@click.option("--max-error", type=float, default=_default("max_error"), show_default=True, metavar="MAG",
-              help="Largest of a cell or an offset that is applied.")  # fmt: skip
-@resource_options
-@json_option
+@_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
+@_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
+@run_options
 def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns: dict[str, str], cells: int,
-              programs: tuple[str, ...], resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+              programs: tuple[str, ...], running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Derive photometric corrections of a STORE from PS1.
 
     Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
@@ -120,9 +100,9 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
 
     asked = tuple(sorted({int(number) for number in programs})) or None
     config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, **cuts)
-    with progress_bar(as_json) as progress:
+    with running as how:
         inputs = CalibrateInputs(ps1, output, update, columns)
-        report = open_store(store).calibrate(inputs, config, resources, progress)
+        report = open_store(store).calibrate(inputs, config, **how)
     total = summary_of(report.channels)
     line = (
         f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
@@ -145,14 +125,13 @@ def _shown(value: Any) -> Any:
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.argument("corrections", required=False, type=_PLACE)
+@click.argument("corrections", required=False, type=PLACE)
 @click.option(
     "--none", "take_off", is_flag=True, help="Take corrections off: magnitudes as they were, to the last bit."
 )
-@click.option("--note", help="Kept in the history.")
-@resource_options
-@json_option
-def correct(store: str, corrections: Path | None, take_off: bool, note: str | None, resources: Resources,
+@note_option
+@run_options
+def correct(store: str, corrections: Path | None, take_off: bool, note: str | None, running: Runs,
             as_json: bool) -> None:  # fmt: skip
     """Apply CORRECTIONS to all magnitudes of a STORE.
 
@@ -167,8 +146,8 @@ def correct(store: str, corrections: Path | None, take_off: bool, note: str | No
     """
     if (corrections is None) != take_off:
         raise click.UsageError("give either CORRECTIONS or --none")
-    with progress_bar(as_json) as progress:
-        report = open_store(store).correct(corrections, resources, progress, note)
+    with running as how:
+        report = open_store(store).correct(corrections, note=note, **how)
     if not report.applies:
         line = f"Nothing applied: corrections {report.corrections} have no unit of this store."
     elif not report.committed:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import json
 import logging
-import os
-import re
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,12 +31,8 @@ if TYPE_CHECKING:
     from ztfmatch.api import Store
     from ztfmatch.core.operations.notices import Notice
 
-AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
-
 _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, StoreDamagedError, StorageError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 SHOWN_BAD_FILES = 20
 
@@ -154,154 +146,11 @@ def _standing(store: str | None) -> str:
     return f"snapshot {numbers[-1]} of {store} stands" if numbers else f"{store} has no snapshot yet"
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """A number of bytes, as in 2GiB or 800MB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes of the text."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
-        try:
-            if match is None:
-                raise ValueError
-            return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
-        except ValueError:
-            self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
-
-
-class Duration(click.ParamType[float]):
-    """A time in seconds, as in 45s, 10m, 2h or 1d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds of the text."""
-        from ztfmatch.core.clusters import duration_seconds
-
-        try:
-            return float(value) if isinstance(value, int | float) else duration_seconds(str(value))
-        except ZtfmatchError as error:
-            self.fail(f"{error}.", param, ctx)
-
-
-class OutputFile(click.Path):
-    """A file to write, in a directory that is there: a wrong path is told before the work, not after."""
-
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, writable=True, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Path of the file."""
-        path = Path(str(super().convert(value, param, ctx)))
-        if not path.parent.is_dir():
-            self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
-        return path
-
-
-class OutputPlace(click.Path):
-    """A file or directory to make, or a URL: it is told before the work if it cannot be there."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What click.Path makes of it."""
-        from ztfmatch.core.io.urls import is_url
-
-        made = super().convert(value, param, ctx)
-        if is_url(str(value)):
-            return made
-        place = Path(str(made)).expanduser().absolute()
-        there = next(path for path in place.parents if path.exists())
-        if not there.is_dir():
-            self.fail(f"'{place}' cannot be made: '{there}' is not a directory.", param, ctx)
-        if not place.exists() and not os.access(there, os.W_OK):
-            self.fail(f"'{place}' cannot be made: '{there}' may not be written to.", param, ctx)
-        return made
-
-
-def json_option(command: AnyCommand) -> AnyCommand:
-    """Add --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines.")(command)
-
-
-def resource_options(command: AnyCommand) -> AnyCommand:
-    """Add the options that say where tasks run; the command gets one ``resources``."""
-
-    @functools.wraps(command)
-    def gather(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
-               **rest: Any) -> Any:  # fmt: skip
-        from ztfmatch.core import prefork
-        from ztfmatch.core.clusters import read_profile
-        from ztfmatch.core.config import Resources
-
-        resources = Resources(workers, scheduler, cluster, memory, wait_s=wait)
-        resources.validate()
-        if workers and cluster in (None, "local"):
-            prefork.start()  # it gets ready while this process imports the rest
-        if cluster is not None:
-            read_profile(cluster)
-        return command(*args, resources=resources, **rest)
-
-    options = [
-        click.option("--workers", "-w", type=click.IntRange(0), default=0,
-                     help="Worker processes to start for this command, or the profile's number with --cluster. "
-                     "Without either it works in this process alone."),
-        click.option("--scheduler", metavar="ADDRESS",
-                     help="Use the workers of the Dask scheduler that runs there, such as tcp://host:8786."),
-        click.option("--cluster", metavar="PROFILE",
-                     help="Start the workers of a profile: local, slurm (needs pip install 'ztfmatch[slurm]'), or the "
-                     "path of a TOML file."),
-        click.option("--memory", type=Size(), default="2GiB", show_default=True,
-                     help="Memory budget of a worker; a task that would need more is refused before the start."),
-        click.option("--wait", type=Duration(), metavar="TIME",
-                     help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
-                     "of --cluster says."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        gather = option(gather)
-    return gather  # type: ignore[return-value]
-
-
 def open_store(place: str) -> Store:
     """Open a store; the interface is imported only then, so that help comes at once."""
     from ztfmatch import api
 
     return api.open_store(place)
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Progress on a terminal; nothing where nobody looks."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda what, done, total: None  # noqa: ARG005
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        running: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in running:
-                running[what] = bars.add_task(what, total=total)
-            bars.update(running[what], completed=done, total=total)
-
-        yield show
 
 
 def as_plain(value: Any) -> Any:
@@ -355,14 +204,6 @@ def warning_lines(warnings: Sequence[Notice]) -> list[str]:
         lines += [f"  {file}" for file in warning.files[:SHOWN_BAD_FILES]]
         lines += [f"  ... and {more:,} more"] if more > 0 else []
     return lines
-
-
-def polygon_numbers(text: str) -> tuple[float, ...]:
-    """Numbers of an option --polygon."""
-    try:
-        return tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
 
 
 def counted(number: int, noun: str) -> str:

@@ -5,30 +5,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.angles import Radius
-from ztfmatch.cli.common import (
-    Command,
-    OutputPlace,
-    bad_files,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    progress_bar,
-    resource_options,
-    size_text,
-    warning_lines,
+from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
+from ztfmatch.cli.options import (
+    fail_if_empty_option,
+    note_option,
+    run_options,
+    snapshot_option,
+    store_config_options,
+    strict_option,
 )
-from ztfmatch.core.config import Resources, StoreConfig
+from ztfmatch.cli.paramtypes import OutputPlace
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.core.config import StoreConfig
 
 
 @click.group("import")
 def import_() -> None:
-    """Take other formats into a store."""
+    """Ingest other formats into a store."""
 
 
 @click.group("export")
@@ -40,34 +39,20 @@ def export() -> None:
 @click.argument("store", type=OutputPlace())
 @click.argument("files", nargs=-1, required=True)
 @click.option("--create", is_flag=True, help="Make the store if there is none.")
-@click.option(
-    "--radius",
-    type=Radius(),
-    default=StoreConfig.radius_arcsec,
-    show_default=True,
-    help="Match radius of a store that is made, in arcsec.",
-)
-@click.option(
-    "--seeds-per-tile",
-    type=int,
-    default=StoreConfig.seeds_per_tile,
-    show_default=True,
-    help="A HEALPix tile with more seeds is split, in a store that is made.",
-)
-@click.option("--strict", is_flag=True, help="Fail if a matchfile cannot be used, instead of quarantining it.")
-@click.option("--fail-if-empty", is_flag=True, help="Fail if there are no matchfiles, instead of saying so.")
-@click.option("--note", help="Kept in the history.")
-@resource_options
-@json_option
-def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: float, seeds_per_tile: int,
-                     strict: bool, fail_if_empty: bool, note: str | None, resources: Resources,
+@store_config_options(", with --create")
+@strict_option("a matchfile cannot be used, instead of quarantining it")
+@fail_if_empty_option("matchfiles")
+@note_option
+@run_options
+def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_config: StoreConfig,
+                     strict: bool, fail_if_empty: bool, note: str | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
-    """Take the survey's matchfiles into a STORE.
+    """Ingest the survey's matchfiles into a STORE.
 
     FILES are *_match.pytable files, directories or globs on local disks; they need ztfmatch[matchfile]. Sources become
     objects with the objectids that IRSA gave them, their epochs detections with every value as it is there, transients
-    orphans. Of a unit that the store has objects of, the epochs are matched to those. Done again with the same files
-    it changes nothing; exposures that the store has are passed over.
+    orphans. Of a unit that the store has objects of, the epochs are matched to those. Run again with the same files
+    it changes nothing; exposures that are in the store are skipped.
 
     \b
     Examples:
@@ -77,10 +62,10 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     from ztfmatch import api
     from ztfmatch.matchfile.ingest import ImportConfig
 
-    new = StoreConfig(radius, seeds_per_tile) if create else None
-    config = ImportConfig(new, strict, note=note, fail_if_empty=fail_if_empty)
-    with progress_bar(as_json) as progress:
-        _, report = api.import_matchfiles(store, files, config, resources, progress)
+    new = store_config if create else None
+    config = ImportConfig(create=new, strict=strict, note=note, fail_if_empty=fail_if_empty)
+    with running as how:
+        _, report = api.import_matchfiles(store, files, config, **how)
     taken = f"{counted(report.imported, 'matchfile')}, {counted(report.objects, 'object')}"
     rows = f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected"
     size = f"{size_text(report.bytes)}, {report.seconds:.1f} s"
@@ -90,7 +75,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     if not report.files:
         lines = [f"No matchfiles in {', '.join(files)}; the store stays at snapshot {report.snapshot}."]
     if report.known_exposures:
-        lines.append(f"Passed over: {counted(report.known_exposures, 'exposure')} that the store has.")
+        lines.append(f"Skipped: {counted(report.known_exposures, 'exposure')} already in the store.")
     if report.moved:
         lines.append(f"Not of the object that the file has them of: {counted(report.moved, 'epoch')}.")
     emit(report, as_json, [*lines, *warning_lines(report.warnings), *bad_files(report.quarantined)])
@@ -110,11 +95,10 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, radius: f
     default=Path(),
     help="File to write, or a directory that is there (by default this one): files get the survey's names in it.",
 )
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@resource_options
-@json_option
+@snapshot_option
+@run_options
 def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int | None, qid: int | None,
-                     objectid: int | None, output: Path, snapshot: int | None, resources: Resources,
+                     objectid: int | None, output: Path, snapshot: int | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
     """Write units of a STORE as the survey's matchfiles.
 
@@ -129,9 +113,9 @@ def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int 
     """
     from ztfmatch.matchfile.export import UnitFilter
 
-    units = UnitFilter(field, fid, ccdid, qid, objectid)
-    with progress_bar(as_json) as progress:
-        report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, resources, progress)
+    units = UnitFilter(field=field, fid=fid, ccdid=ccdid, qid=qid, objectid=objectid)
+    with running as how:
+        report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, **how)
     emit(report, as_json, [_written(file) for file in report.files])
 
 

@@ -11,34 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import (
-    Command,
-    OutputPlace,
-    as_plain,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import Resources
+from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
+from ztfmatch.cli.options import json_option, options, run_options
+from ztfmatch.cli.paramtypes import FILE, OutputPlace
+from ztfmatch.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
     from ztfmatch.kowalski.export import KowalskiReport
     from ztfmatch.kowalski.load import LoadReport
 
-_URI_FILE = click.option(
-    "--mongo-uri-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI.",
-)
-_TAG = click.option(
-    "--tag",
-    default="ztfmatch",
-    show_default=True,
-    help="Ends the names of the collections: ZTF_sources_TAG, ZTF_exposures_TAG, ZTF_lineage_TAG.",
+_database_options = options(
+    click.option(
+        "--mongo-uri-file",
+        type=FILE,
+        help="File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI.",
+    ),
+    click.option(
+        "--tag",
+        default="ztfmatch",
+        show_default=True,
+        help="Ends the names of the collections: ZTF_sources_TAG, ZTF_exposures_TAG, ZTF_lineage_TAG.",
+    ),
 )
 
 
@@ -72,13 +66,11 @@ _TAG = click.option(
     "--documents-per-file", type=click.IntRange(1), default=20_000, show_default=True, help="About so many at most."
 )
 @click.option("--load", is_flag=True, help="Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
-@_URI_FILE
-@_TAG
-@resource_options
-@json_option
+@_database_options
+@run_options
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
              whole: bool, compression: str, documents_per_file: int, load: bool, mongo_uri_file: Path | None, tag: str,
-             resources: Resources, as_json: bool) -> None:  # fmt: skip
+             running: Runs, as_json: bool) -> None:  # fmt: skip
     """Write the documents of a STORE for Kowalski.
 
     One directory below OUT for each export: JSON Lines with the sources, exposures and lineage as Kowalski's MongoDB
@@ -96,10 +88,10 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     from ztfmatch.kowalski.tasks.scope import Scope
 
     form = LinesForm(compression, documents_per_file)
-    config = KowalskiConfig(since, cursor, full, Scope.parse(limits), whole, form)
-    with _database(mongo_uri_file, load) as database, progress_bar(as_json) as progress:
-        report = open_store(store).export_kowalski(output, config, resources, progress)
-        loaded = _load(output, database, tag, progress) if load else None
+    config = KowalskiConfig(since=since, cursor=cursor, full=full, scope=Scope.parse(limits), whole=whole, form=form)
+    with _database(mongo_uri_file, load) as database, running as how:
+        report = open_store(store).export_kowalski(output, config, **how)
+        loaded = _load(output, database, tag, how["progress"]) if load else None
     for name, private in report.private_corrections.items():
         said = f"magnitudes have corrections {name}, derived from epochs of {private}, which are not exported"
         click.echo(f"ztfmatch: {said} ('ztfmatch calibrate --program')", err=True)
@@ -115,8 +107,7 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
 @click.command(cls=Command)
 @click.argument("exports")
-@_URI_FILE
-@_TAG
+@_database_options
 @json_option
 def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
     """Load EXPORTS into Kowalski's MongoDB.

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.angles import CONE
-from ztfmatch.cli.common import Command, OutputFile, json_option, open_store
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.cli.common import Command, open_store
+from ztfmatch.cli.options import cone_option, json_option, plot_option, snapshot_option
+from ztfmatch.cli.rows import chosen_format, is_transient, refuse_unknown, row_options, write_rows
 from ztfmatch.core.errors import ConfigError
 
 _SHOWN = (
@@ -31,16 +31,11 @@ _SHOWN = (
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object or transient; may be given more than once.")
-@click.option(
-    "--cone",
-    type=CONE,
-    metavar="RA DEC RADIUS",
-    help="All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.",
-)
+@cone_option("All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.")
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@snapshot_option
 @row_options
-@click.option("--plot", type=OutputFile(), help="Draw the lightcurves to this file (.png, .pdf, .svg).")
+@plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
@@ -78,7 +73,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     if plot is not None:
         _draw(opened.lightcurves(**select) if statistics else rows, plot, _title(cone, transients), period)
     if plot is None or output is not None or form != "table":
-        rows = _headed(rows) if (all(map(_is_transient, objectid)) if objectid else transients) else rows
+        rows = _headed(rows) if (all(map(is_transient, objectid)) if objectid else transients) else rows
         write_rows(rows, form, output, list(rows.schema.names) if statistics else [*rows.schema.names[:1], *_SHOWN])
     if not rows.num_rows:
         kind = ("transient" if transients else "object") if statistics else "epoch"
@@ -103,16 +98,10 @@ def _title(cone: tuple[float, float, str] | None, transients: bool) -> str | Non
 def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
     """Objects with their statistics; transients where only such are asked for."""
     ids = select.get("objectid")
-    kinds = {_is_transient(number) for number in ids or ()}
+    kinds = {is_transient(number) for number in ids or ()}
     if kinds == {True, False}:
         raise ConfigError("the statistics of objects and of transients have other columns: ask for one kind")
     return snapshot.transients(ids) if kinds == {True} else snapshot.sources(**select)
-
-
-def _is_transient(number: int) -> bool:
-    from ztfmatch.core.survey import MAX_OBJECTID
-
-    return number > MAX_OBJECTID
 
 
 def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) -> tuple[int, ...]:
@@ -120,8 +109,8 @@ def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) ->
     from ztfmatch.core.schema.sky import RETIRED
     from ztfmatch.query.lineage import describe
 
-    transients = [number for number in objectids if _is_transient(number)]
-    objects = [number for number in objectids if not _is_transient(number)]
+    transients = [number for number in objectids if is_transient(number)]
+    objects = [number for number in objectids if not is_transient(number)]
     rows = snapshot.objects(objectid=objects).select(["objectid", "status"]).to_pylist() if objects else []
     retired = [row["objectid"] for row in rows if row["status"] == RETIRED]
     retired += sorted(set(transients) - set(snapshot.transients(transients)["transientid"].to_pylist()))
@@ -141,12 +130,7 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None
     key = "objectid" if "objectid" in rows.column_names else "transientid"
     missing = set(objectids) - set(rows[key].to_pylist())
     missing -= set(snapshot.lineage(objectid=missing)["objectid"].to_pylist()) if missing else set()
-    objects = {number for number in missing if not _is_transient(number)}
-    if objects:
-        missing -= set(snapshot.objects(objectid=objects)["objectid"].to_pylist())
-    if missing:
-        named = ", ".join(str(objectid) for objectid in sorted(missing))
-        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
+    refuse_unknown(missing, snapshot)
 
 
 def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:

@@ -4,23 +4,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ztfmatch.cli.common import (
-    Command,
-    as_plain,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    print_table,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig, Resources
+from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.options import dry_run_option, json_option, note_option, run_options
+from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig
 
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
 
 
 @click.command(cls=Command)
@@ -39,13 +32,12 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
     show_default=True,
     help="Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
-@click.option("--note", help="Kept in the history.")
-@_DRY_RUN
-@resource_options
-@json_option
+@note_option
+@dry_run_option()
+@run_options
 def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None, dry_run: bool,
-            resources: Resources, as_json: bool) -> None:  # fmt: skip
-    """Bring the small files of a STORE's tiles into few sorted ones.
+            running: Runs, as_json: bool) -> None:  # fmt: skip
+    """Merge the small files of a STORE's tiles into few sorted ones.
 
     Statistics of these tiles are made anew in the same pass, and a tile that outgrew its budget is split into four.
     Content stays as it is: what is written is decoded again and compared before the commit. Safe while others read and
@@ -56,8 +48,8 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None
       ztfmatch compact survey.store --workers 8
     """
     config = CompactConfig(min_files, max_rows_per_tile)
-    with progress_bar(as_json) as progress:
-        report = open_store(store).compact(config, resources, progress, dry_run, note)
+    with running as how:
+        report = open_store(store).compact(config, dry_run=dry_run, note=note, **how)
     what = f"{counted(len(report.tiles), 'tile')} with {counted(report.files_before - report.ledger_files, 'file')}"
     what += f" and {counted(report.ledger_files, 'file')} of the ledger" if report.ledger_files else ""
     split = f", {len(report.split)} of them split" if report.split else ""
@@ -127,8 +119,8 @@ def diff(store: str, before: int, after: int, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("store")
 @click.argument("snapshot", type=click.IntRange(0))
-@click.option("--note", help="Kept in the history.")
-@_DRY_RUN
+@note_option
+@dry_run_option()
 @json_option
 def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json: bool) -> None:
     """Make an older SNAPSHOT of a STORE the newest again.
@@ -140,7 +132,7 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
     Example:
       ztfmatch rollback survey.store 11 --note "night 2019-01-07 was processed with the wrong flats"
     """
-    report = open_store(store).rollback(snapshot, dry_run, note)
+    report = open_store(store).rollback(snapshot, dry_run=dry_run, note=note)
     if report.committed:
         line = f"Snapshot {report.snapshot} has the state of snapshot {snapshot} again."
     elif report.differences:
@@ -161,7 +153,7 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
     show_default=True,
     help="Spare unnamed files younger than this: a running job may be about to commit them.",
 )
-@_DRY_RUN
+@dry_run_option()
 @json_option
 def vacuum(store: str, keep: int, grace_hours: float, dry_run: bool, as_json: bool) -> None:
     """Delete the files that no retained snapshot of a STORE names.
@@ -172,7 +164,7 @@ def vacuum(store: str, keep: int, grace_hours: float, dry_run: bool, as_json: bo
     Example:
       ztfmatch vacuum survey.store --keep 10 --dry-run
     """
-    report = open_store(store).vacuum(keep, grace_hours, dry_run)
+    report = open_store(store).vacuum(keep, grace_hours=grace_hours, dry_run=dry_run)
     spared = f"; {counted(report.spared, 'young file')} spared" if report.spared else ""
     line = (
         f"{'Deleted' if report.deleted else 'Would delete'} {counted(report.files, 'file')}, "

@@ -4,55 +4,29 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.angles import CONE
-from ztfmatch.cli.common import (
-    AnyCommand,
-    Command,
-    InOrder,
-    OutputPlace,
-    Size,
-    counted,
-    emit,
-    json_option,
-    open_store,
+from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
+from ztfmatch.cli.options import (
+    cone_option,
+    dry_run_option,
+    moc_option,
+    options,
     polygon_numbers,
-    progress_bar,
-    resource_options,
-    size_text,
+    polygon_option,
+    run_options,
 )
-from ztfmatch.core.config import Resources
+from ztfmatch.cli.paramtypes import FILE, PRODUCT, Date, Size
 
 if TYPE_CHECKING:
-    from ztfmatch.release import HatsConfig, PublishReport
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
-
-
-class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """An instant: an MJD, or a date with or without a time, UTC."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """MJD of the text."""
-        if isinstance(value, float):
-            return value
-        from ztfmatch.release.io.scope import mjd_of
-
-        try:
-            plain: Any = float(value) if value.replace(".", "", 1).isdigit() else datetime.datetime.fromisoformat(value)
-            return mjd_of(plain, 0.0) or 0.0
-        except ValueError:
-            self.fail(f"{value!r} is no date; expected something like 2018-11-15, or an MJD", param, ctx)
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
 
 
 @click.group(cls=InOrder)
@@ -72,53 +46,93 @@ def publish() -> None:
     """
 
 
-def release_options(command: AnyCommand) -> AnyCommand:
-    """Add STORE, OUTPUT and what all products take; the command gets ``snapshot``, ``scope`` and ``resources``."""
+@dataclass(frozen=True)
+class _Product:
+    """What a command makes: a method of a snapshot, and what it gets beside output and scope."""
+
+    make: Callable[..., PublishReport]
+    arguments: tuple[Any, ...] = ()
+    part: Part | None = None
+    """Part of the sky and of time that it is restricted to."""
+
+
+def _published(command: Callable[..., _Product]) -> Any:
+    """Make the product that a command names, or with --dry-run count what it would have."""
 
     @functools.wraps(command)
-    def gather(*args: Any, store: str, number: int | None, release: Path, allow: bool, **rest: Any) -> Any:
+    def run(*, store: str, output: str, number: int | None, release: Path, allow: bool, dry_run: bool, running: Runs,
+            as_json: bool, **rest: Any) -> None:  # fmt: skip
         from ztfmatch.release.io.scope import read_scope
 
         scope = read_scope(release)
         scope = replace(scope, private_corrections=True) if allow else scope
-        return command(*args, snapshot=open_store(store).snapshot(number), scope=scope, **rest)
+        snapshot = open_store(store).snapshot(number)
+        product = command(**rest)
+        with running as how:
+            if dry_run:
+                preview = snapshot.preview_release(output, scope, product.part, **how)
+            else:
+                report = product.make(snapshot, output, scope, *product.arguments, **how)
+        if dry_run:
+            _show_preview(preview, as_json)
+        else:
+            _show(report, as_json)
 
-    decorators = [
-        click.argument("store"),
-        click.argument("output", type=_OUTPUT),
-        click.option("--dry-run", is_flag=True, help="Only count objects and epochs by program; nothing is written."),
-        click.option("--release", required=True, type=_FILE, metavar="FILE", help="Scope of the release, a TOML file."),
-        click.option(
-            "--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."
-        ),
-        click.option(
-            "--allow-private-corrections",
-            "allow",
-            is_flag=True,
-            help="Publish magnitudes even if their corrections were derived from epochs of programs out of scope.",
-        ),
-    ]
-    gather = resource_options(json_option(gather))
-    for decorator in reversed(decorators):
-        gather = decorator(gather)
-    return gather  # type: ignore[return-value]
+    return run
 
 
-def layout_options(command: AnyCommand) -> AnyCommand:
-    """Add how large partitions are; the command gets ``layout``."""
-
+def _with_layout(command: Any) -> Any:
     @functools.wraps(command)
-    def gather(*args: Any, partition_size: int, partition_rows: int, magerr_bits: int = 24, **rest: Any) -> Any:
+    def run(*args: Any, partition_size: int, partition_rows: int, magerr_bits: int = 24, **rest: Any) -> Any:
         from ztfmatch.release import HatsConfig
 
         layout = HatsConfig(partition_size, partition_rows, magerr_bits=magerr_bits)
         return command(*args, layout=layout, **rest)
 
-    size = click.option("--partition-size", type=Size(), default="160MB", show_default=True,
-                        help="Most bytes of a partition in memory.")  # fmt: skip
-    rows = click.option("--partition-rows", type=click.IntRange(1), default=1_000_000, show_default=True,
-                        help="Most rows of a partition.")  # fmt: skip
-    return size(rows(gather))  # type: ignore[return-value]
+    return run
+
+
+def _with_region(command: Any) -> Any:
+    @functools.wraps(command)
+    def run(*args: Any, cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None,
+            **rest: Any) -> Any:  # fmt: skip
+        return command(*args, region=_region(cone, polygon_numbers(polygon), moc), **rest)
+
+    return run
+
+
+release_options = options(
+    click.argument("store"),
+    click.argument("output", type=PRODUCT),
+    dry_run_option("Only count objects and epochs by program; nothing is written."),
+    click.option("--release", required=True, type=FILE, metavar="FILE", help="Scope of the release, a TOML file."),
+    click.option("--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."),
+    click.option("--allow-private-corrections", "allow", is_flag=True,
+                 help="Publish magnitudes even if their corrections were derived from epochs of programs out of "
+                 "scope."),
+    run_options,
+    _published,
+)  # fmt: skip
+"""STORE, OUTPUT and what all products take. The command gets none of it: it names the product."""
+
+layout_options = options(
+    click.option("--partition-size", type=Size(), default="160MB", show_default=True,
+                 help="Most bytes of a partition in memory."),
+    click.option("--partition-rows", type=click.IntRange(1), default=1_000_000, show_default=True,
+                 help="Most rows of a partition."),
+    _with_layout,
+)  # fmt: skip
+"""How large partitions are; the command gets ``layout``."""
+
+region_options = options(
+    cone_option("Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
+    polygon_option,
+    moc_option,
+    click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
+    click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
+    _with_region,
+)
+"""A part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
 
 
 @publish.command("hats", cls=Command)
@@ -131,8 +145,7 @@ def layout_options(command: AnyCommand) -> AnyCommand:
     show_default=True,
     help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
-                 resources: Resources, as_json: bool) -> None:  # fmt: skip
+def publish_hats(layout: HatsConfig) -> _Product:
     """Write lightcurves as a HATS collection, which LSDB opens.
 
     One row an object with its lightcurve nested, in partitions of like size, with margin cache, index of objectids and
@@ -142,17 +155,15 @@ def publish_hats(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry
     Example:
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
     """
-    if dry_run:
-        return _preview(snapshot, scope, output, None, resources, as_json)
-    with progress_bar(as_json) as progress:
-        return _show(snapshot.publish_hats(output, scope, layout, resources, progress), as_json)
+    from ztfmatch.api import Snapshot
+
+    return _Product(Snapshot.publish_hats, (layout,))
 
 
 @publish.command("objects", cls=Command)
 @release_options
 @layout_options
-def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, dry_run: bool,
-                    resources: Resources, as_json: bool) -> None:  # fmt: skip
+def publish_objects(layout: HatsConfig) -> _Product:
     """Write the object source database: every object with the statistics of its released epochs.
 
     A HATS collection with the columns of IRSA's objects table; its files are plain Parquet. nobs and ngoodobs count
@@ -162,15 +173,14 @@ def publish_objects(snapshot: Any, scope: Any, output: str, layout: HatsConfig, 
     Example:
       ztfmatch publish objects survey.store dr2-objects --release dr2.toml
     """
-    if dry_run:
-        return _preview(snapshot, scope, output, None, resources, as_json)
-    with progress_bar(as_json) as progress:
-        return _show(snapshot.publish_objects(output, scope, layout, resources, progress), as_json)
+    from ztfmatch.api import Snapshot
+
+    return _Product(Snapshot.publish_objects, (layout,))
 
 
 @publish.command("bulk", cls=Command)
 @release_options
-def publish_bulk(snapshot: Any, scope: Any, output: str, dry_run: bool, resources: Resources, as_json: bool) -> None:
+def publish_bulk() -> _Product:
     """Write one Parquet file a field, filter and quadrant, as IRSA's bulk downloads.
 
     Files OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet, with a list of MD5
@@ -180,35 +190,12 @@ def publish_bulk(snapshot: Any, scope: Any, output: str, dry_run: bool, resource
     Example:
       ztfmatch publish bulk survey.store dr2-files --release dr2.toml --workers 8
     """
-    if dry_run:
-        return _preview(snapshot, scope, output, None, resources, as_json)
-    with progress_bar(as_json) as progress:
-        return _show(snapshot.publish_bulk(output, scope, resources, progress), as_json)
+    from ztfmatch.api import Snapshot
+
+    return _Product(Snapshot.publish_bulk)
 
 
-def region_options(command: AnyCommand) -> AnyCommand:
-    """Add ways to name a part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
-
-    @functools.wraps(command)
-    def gather(*args: Any, cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None,
-               **rest: Any) -> Any:  # fmt: skip
-        return command(*args, region=_region(cone, polygon, moc), **rest)
-
-    options = [
-        click.option("--cone", type=CONE, metavar="RA DEC RADIUS",
-                     help="Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
-        click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."),
-        click.option("--moc", type=_FILE, metavar="FILE",
-                     help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped."),
-        click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
-        click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        gather = option(gather)
-    return gather  # type: ignore[return-value]
-
-
-def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None) -> Any:
+def _region(cone: tuple[float, float, str] | None, polygon: tuple[float, ...] | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
     from ztfmatch.query import area
 
@@ -218,7 +205,7 @@ def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Pat
     if cone is not None:
         return area.cone_region(*cone)
     if polygon is not None:
-        return area.polygon_region(polygon_numbers(polygon))
+        return area.polygon_region(polygon)
     return None if moc is None else area.moc_region(moc)
 
 
@@ -232,8 +219,7 @@ def _region(cone: tuple[float, float, str] | None, polygon: str | None, moc: Pat
     help="Sector of TESS. Its footprint comes from tess-point (pip install 'ztfmatch[publish]') and its dates from the "
     "mission's schedule, unless a region, --since and --until are given.",
 )
-def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: Any, since: float | None,
-                 until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
+def publish_tess(sector: int, region: Any, since: float | None, until: float | None) -> _Product:
     """Write the lightcurves in a TESS sector's footprint and dates as one tar file.
 
     \b
@@ -241,42 +227,35 @@ def publish_tess(snapshot: Any, scope: Any, output: str, sector: int, region: An
       ztfmatch publish tess survey.store s0014.tar --release dr2.toml --sector 14
       ztfmatch publish tess survey.store s0099.tar --release dr2.toml --sector 99 --moc s0099.fits --since 2026-01-10
     """
-    from ztfmatch.release.tarball import sector_part
+    from ztfmatch.api import Snapshot
+    from ztfmatch.release import sector_part
 
     part = sector_part(sector, region, since, until)
-    if dry_run:
-        return _preview(snapshot, scope, output, part, resources, as_json)
-    with progress_bar(as_json) as progress:
-        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+    return _Product(Snapshot.publish_tar, (part,), part)
 
 
 @publish.command("tar", cls=Command)
 @release_options
 @region_options
 @click.option("--label", default="region", show_default=True, help="Added to the release's label in file names.")
-def publish_tar(snapshot: Any, scope: Any, output: str, label: str, region: Any, since: float | None,
-                until: float | None, dry_run: bool, resources: Resources, as_json: bool) -> None:  # fmt: skip
+def publish_tar(label: str, region: Any, since: float | None, until: float | None) -> _Product:
     """Write the lightcurves of a region of the sky as one tar file.
 
     \b
     Example:
       ztfmatch publish tar survey.store kepler.tar --release dr2.toml --cone 290.7 44.5 8deg --label kepler
     """
-    from ztfmatch.release.tarball import Part
+    from ztfmatch.api import Snapshot
+    from ztfmatch.release import Part
 
     if region is None:
         raise click.UsageError("give a region: --cone, --polygon or --moc.")
     part = Part(label, region, since, until)
-    if dry_run:
-        return _preview(snapshot, scope, output, part, resources, as_json)
-    with progress_bar(as_json) as progress:
-        return _show(snapshot.publish_tar(output, scope, part, resources, progress), as_json)
+    return _Product(Snapshot.publish_tar, (part,), part)
 
 
-def _preview(snapshot: Any, scope: Any, output: str, part: Any, resources: Resources, as_json: bool) -> None:
+def _show_preview(made: ReleasePreview, as_json: bool) -> None:
     """Say what a product would have of each program."""
-    with progress_bar(as_json) as progress:
-        made = snapshot.preview_release(output, scope, part, resources, progress)
     headline = (
         f"Release {made.release} of snapshot {made.snapshot} would have, of {made.region}, "
         f"{counted(made.objects, 'object')} with {made.epochs:,} of all {counted(made.snapshot_epochs, 'epoch')}; "

@@ -9,11 +9,18 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.angles import CONE
-from ztfmatch.cli.common import Command, counted, json_option, open_store, polygon_numbers
+from ztfmatch.cli.common import Command, counted, open_store
+from ztfmatch.cli.options import (
+    cone_option,
+    json_option,
+    moc_option,
+    polygon_numbers,
+    polygon_option,
+    snapshot_option,
+)
+from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NAMED = 5
 _SHOWN = {
     "objects": ("objectid", "fid", "ra", "dec", "refmag", "refmagerr"),
@@ -33,12 +40,7 @@ _SHOWN = {
 )
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
-@click.option(
-    "--cone",
-    type=CONE,
-    metavar="RA DEC RADIUS",
-    help="Circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin, 120arcsec.",
-)
+@cone_option("Circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin, 120arcsec.")
 @click.option(
     "--box",
     type=float,
@@ -46,10 +48,10 @@ _SHOWN = {
     metavar="WEST EAST SOUTH NORTH",
     help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
 )
-@click.option("--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles.")
-@click.option("--moc", type=_FILE, help="Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.")
+@polygon_option
+@moc_option
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
-@click.option("--objectids", type=_FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
+@click.option("--objectids", type=FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
 @click.option(
     "--status",
     type=click.Choice(("active", "retired", "any")),
@@ -58,7 +60,7 @@ _SHOWN = {
 )
 @click.option("--columns", metavar="NAME,NAME", help="Columns wanted; all by default, some on the terminal.")
 @click.option("--limit", type=click.IntRange(1), help="Most rows to give.")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
+@snapshot_option
 @row_options
 @json_option
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, float, str] | None,
@@ -84,16 +86,16 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     form = chosen_format(form, output, as_json)
     wanted = [name.strip() for name in columns.split(",")] if columns is not None else None
     asked = Query(
-        select,  # type: ignore[arg-type]
-        where,
-        epochs,
-        cone,
-        box or None,  # type: ignore[arg-type]
-        None if polygon is None else polygon_numbers(polygon),
-        moc,
-        _ids(objectid, objectids),
-        wanted,
-        status,  # type: ignore[arg-type]
+        select=select,  # type: ignore[arg-type]
+        where=where,
+        epochs=epochs,
+        cone=cone,
+        box=box or None,  # type: ignore[arg-type]
+        polygon=polygon_numbers(polygon),
+        moc=moc,
+        objectids=_ids(objectid, objectids),
+        columns=wanted,
+        status=status,  # type: ignore[arg-type]
     )
     answer = open_store(store).snapshot(snapshot).query(asked)
     rows = _write(answer, form, output, limit, wanted or list(_SHOWN[select]))

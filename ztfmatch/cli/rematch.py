@@ -5,48 +5,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.common import (
     Command,
-    OutputFile,
     bad_files,
     counted,
     emit,
-    json_option,
     open_store,
     print_table,
-    progress_bar,
-    resource_options,
     size_text,
     warning_lines,
 )
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
-from ztfmatch.core.config import Resources
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.cli.options import (
+    dry_run_option,
+    json_option,
+    note_option,
+    plot_option,
+    references_option,
+    run_options,
+    snapshot_option,
+    strict_option,
+)
+from ztfmatch.cli.rows import chosen_format, refuse_unknown, row_options, write_rows
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
 
 _UNITS_SHOWN = 40
 
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option(
-    "--references",
-    "-r",
-    multiple=True,
-    required=True,
-    metavar="PLACE",
-    help="New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.",
-)
-@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, instead of quarantining it.")
-@click.option("--note", help="Kept in the history.")
-@click.option("--dry-run", is_flag=True, help="Only find out what would become of objects and epochs.")
-@resource_options
-@json_option
+@references_option("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
+@strict_option("a reference cannot be used, instead of quarantining it")
+@note_option
+@dry_run_option("Only find out what would become of objects and epochs.")
+@run_options
 def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | None, dry_run: bool,
-            resources: Resources, as_json: bool) -> None:  # fmt: skip
+            running: Runs, as_json: bool) -> None:  # fmt: skip
     """Match the epochs of a STORE again, to new references.
 
     Every detection and orphan of the units that have a new reference is matched to its seeds, in one commit; no
@@ -64,8 +63,9 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
     from ztfmatch.core.operations.rematch import RematchConfig
     from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 
-    with progress_bar(as_json) as progress:
-        report = open_store(store).rematch(references, RematchConfig(strict, note=note), resources, progress, dry_run)
+    with running as how:
+        config = RematchConfig(strict=strict, note=note)
+        report = open_store(store).rematch(references, config, dry_run=dry_run, **how)
     what = (
         f"{counted(len(report.units), 'unit')} in {counted(report.tiles, 'tile')}, "
         f"{counted(report.exposures, 'exposure')} = {report.matched:,} matched + {report.orphans:,} orphans"
@@ -90,8 +90,8 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", "-o", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@click.option("--plot", type=OutputFile(), help="Draw retired objects before and after to this .png, .pdf or .svg.")
+@snapshot_option
+@plot_option("Draw retired objects before and after to this .png, .pdf or .svg.")
 @row_options
 @json_option
 def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, form: str | None,
@@ -125,11 +125,8 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
 
 def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
     """Refuse an objectid that is no object's; one that no rematch has touched is one."""
-    missing = set(objectids) - set(rows["objectid"].to_pylist()) - set(rows["newobjectid"].to_pylist())
-    missing -= set(snapshot.objects(objectid=missing)["objectid"].to_pylist()) if missing else set()
-    if missing:
-        named = ", ".join(str(objectid) for objectid in sorted(missing))
-        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
+    linked = {*rows["objectid"].to_pylist(), *rows["newobjectid"].to_pylist()}
+    refuse_unknown(set(objectids) - linked, snapshot)
 
 
 def _draw(changes: Any, path: Path) -> None:

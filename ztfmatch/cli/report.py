@@ -5,26 +5,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.calibration import columns_option, cut_options
-from ztfmatch.cli.common import (
-    Command,
-    OutputPlace,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    print_table,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import CalibrateConfig, Resources
+from ztfmatch.cli.common import Command, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.options import run_options, snapshot_option
+from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.core.config import CalibrateConfig
 
-_PLACE = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
 
 
 @click.command(cls=Command)
@@ -37,14 +29,13 @@ _PLACE = click.Path(path_type=Path)
     metavar="DIR",
     help="Where the report goes; made new.",
 )
-@click.option("--ps1", type=_PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
+@click.option("--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
 @columns_option
 @cut_options
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@resource_options
-@json_option
+@snapshot_option
+@run_options
 def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], snapshot: int | None,
-           cells: int, resources: Resources, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+           cells: int, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Show how good the magnitudes of a STORE are.
 
     Writes a page of HTML that needs no network and no other file, with pictures without and with corrections:
@@ -62,9 +53,9 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
     if columns and ps1 is None:
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
     config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
-    with progress_bar(as_json) as progress:
+    with running as how:
         inputs = ReportInputs(output, ps1, columns)
-        done = open_store(store).report(inputs, config, resources, progress, snapshot)
+        done = open_store(store).report(inputs, config, snapshot=snapshot, **how)
     against = f"relative to PS1, {counted(done.stars, 'object')} with a PS1 star" if done.against_ps1 else "without PS1"
     line = (
         f"{done.page}: snapshot {done.snapshot}, {against}, {done.used:,} of {done.detections:,} detections; "

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import AnyCommand, OutputFile, counted, print_table
+from ztfmatch.cli.common import counted, print_table
+from ztfmatch.cli.options import options
+from ztfmatch.cli.paramtypes import OutputFile
+from ztfmatch.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ztfmatch.api import Snapshot
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _MOST_COLUMNS = 12
@@ -15,18 +21,13 @@ _MOST_COLUMNS = 12
 _ABREAST = 4
 
 
-def row_options(command: AnyCommand) -> AnyCommand:
-    """Add --format, as ``form``, and --output."""
-    command = click.option(
-        "--output", type=OutputFile(), help="File to write to (.csv, .json, .parquet), instead of the terminal."
-    )(command)
-    return click.option(
-        "--format",
-        "-f",
-        "form",
-        type=click.Choice(_FORMATS),
-        help="How to write the rows; by default as the name of --output ends, or a table.",
-    )(command)
+row_options = options(
+    click.option("--format", "-f", "form", type=click.Choice(_FORMATS),
+                 help="How to write the rows; by default as the name of --output ends, or a table."),
+    click.option("--output", type=OutputFile(),
+                 help="File to write to (.csv, .json, .parquet), instead of the terminal."),
+)  # fmt: skip
+"""How to write rows; the command gets ``form`` and ``output``."""
 
 
 def chosen_format(form: str | None, output: Path | None, as_json: bool) -> str:
@@ -62,6 +63,22 @@ def write_rows(rows: Any, form: str, output: Path | None, shown: list[str]) -> N
         print_table(shown, tables.as_rows(rows, shown))
     if output is not None:
         click.echo(f"wrote {counted(rows.num_rows, 'row')} to {output}", err=True)
+
+
+def is_transient(number: int) -> bool:
+    """Whether an id is a transient's."""
+    from ztfmatch.core.survey import MAX_OBJECTID
+
+    return number > MAX_OBJECTID
+
+
+def refuse_unknown(ids: set[int], snapshot: Snapshot) -> None:
+    """Refuse ids of which some are no object's."""
+    objects = {number for number in ids if not is_transient(number)}
+    missing = ids - (set(snapshot.objects(objectid=objects)["objectid"].to_pylist()) if objects else set())
+    if missing:
+        named = ", ".join(map(str, sorted(missing)))
+        raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
 
 
 def _print_abreast(rows: list[list[str]], names: list[str]) -> None:

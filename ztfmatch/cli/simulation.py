@@ -5,21 +5,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import (
-    Command,
-    OutputPlace,
-    counted,
-    emit,
-    json_option,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import Resources
+from ztfmatch.cli.common import Command, counted, emit, size_text
+from ztfmatch.cli.options import json_option, run_options
+from ztfmatch.cli.paramtypes import FILE, OutputPlace
+from ztfmatch.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
 
 
 @click.command(cls=Command)
@@ -71,7 +67,7 @@ from ztfmatch.core.config import Resources
 )
 @click.option(
     "--reference",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="A real refpsfcat as the sky; it sets field, channel and filter.",
 )
 @click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
@@ -135,9 +131,8 @@ def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
 @click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
-@resource_options
-@json_option
-def demo(directory: Path, seed: int, regenerate: bool, resources: Resources, as_json: bool) -> None:
+@run_options
+def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 
     Everything goes to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or of an earlier demo.
@@ -150,6 +145,6 @@ def demo(directory: Path, seed: int, regenerate: bool, resources: Resources, as_
     from ztfmatch.demo import run_demo, run_regeneration
 
     run = run_regeneration if regenerate else run_demo
-    with progress_bar(as_json) as progress:
-        report = run(directory, seed, resources, progress, (lambda _: None) if as_json else click.echo)
+    with running as how:
+        report = run(directory, seed, how["resources"], how["progress"], (lambda _: None) if as_json else click.echo)
     emit(report, as_json, report.guide)

@@ -10,66 +10,53 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.angles import Radius
 from ztfmatch.cli.common import (
     SHOWN_BAD_FILES,
     Command,
-    OutputFile,
-    OutputPlace,
     as_plain,
     bad_files,
     counted,
     emit,
-    json_option,
     open_store,
     print_table,
-    progress_bar,
-    resource_options,
     size_text,
     warning_lines,
 )
-from ztfmatch.core.config import ROWS_PER_TASK, Resources, StoreConfig
+from ztfmatch.cli.options import (
+    fail_if_empty_option,
+    json_option,
+    note_option,
+    plot_option,
+    references_option,
+    run_options,
+    snapshot_option,
+    store_config_options,
+    strict_option,
+)
+from ztfmatch.cli.paramtypes import FILE, OutputPlace
+from ztfmatch.core.config import ROWS_PER_TASK, StoreConfig
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
+    from ztfmatch.cli.options import Runs
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_UNITS = 5
 
 
 @click.command(cls=Command)
 @click.argument("store", type=OutputPlace())
-@click.option(
-    "--references",
-    "-r",
-    multiple=True,
-    required=True,
-    metavar="PLACE",
-    help="Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. May be given more than once.",
+@references_option(
+    "Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. May be given more than once."
 )
-@click.option(
-    "--radius",
-    type=Radius(),
-    default=StoreConfig.radius_arcsec,
-    show_default=True,
-    help="Match radius in arcsec, inclusive; fixed for the life of the store.",
-)
-@click.option(
-    "--seeds-per-tile",
-    type=int,
-    default=StoreConfig.seeds_per_tile,
-    show_default=True,
-    help="A HEALPix tile with more seeds is split.",
-)
-@click.option("--strict", is_flag=True, help="Fail if a reference cannot be used, or is misnamed.")
-@resource_options
-@json_option
-def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile: int, strict: bool,
-         resources: Resources, as_json: bool) -> None:  # fmt: skip
-    """Make a STORE of reference PSF catalogs (refpsfcat FITS).
+@store_config_options()
+@strict_option("a reference cannot be used, or is misnamed")
+@run_options
+def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, running: Runs,
+         as_json: bool) -> None:  # fmt: skip
+    """Make a STORE from reference PSF catalogs (refpsfcat FITS).
 
     Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed.
-    Done again with the same references it changes nothing.
+    Run again with the same references it changes nothing.
 
     \b
     Example:
@@ -77,9 +64,8 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     """
     from ztfmatch import api
 
-    config = StoreConfig(radius, seeds_per_tile)
-    with progress_bar(as_json) as progress:
-        _, report = api.create(store, references, config, resources, progress, strict)
+    with running as how:
+        _, report = api.create(store, references, store_config, strict=strict, **how)
     done = "The store was made of these references before; nothing to do." if report.already_done else "Store made."
     headline = (
         f"{done} {counted(report.objects, 'object')} of {counted(report.references, 'reference')} in "
@@ -93,25 +79,25 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
 @click.argument("catalogs", nargs=-1, required=True)
 @click.option(
     "--exposures",
-    type=_FILE,
+    type=FILE,
     help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or "
     "Parquet.",
 )
 @click.option(
     "--error-model",
     "error_models",
-    type=_FILE,
+    type=FILE,
     multiple=True,
     help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
 )
 @click.option(
     "--zp-thresholds",
-    type=_FILE,
+    type=FILE,
     help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.",
 )
 @click.option(
     "--quality-rule",
-    type=_FILE,
+    type=FILE,
     help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.",
 )
 @click.option(
@@ -119,13 +105,11 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Photometric corrections that 'calibrate' made; by default those that the store has.",
 )
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Fail if a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has "
-    "nothing for these catalogs; instead of quarantining it, or of a warning.",
+@strict_option(
+    "a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has nothing for "
+    "these catalogs; instead of quarantining it, or of a warning"
 )
-@click.option("--fail-if-empty", is_flag=True, help="Fail if there are no catalogs, instead of saying so.")
+@fail_if_empty_option("catalogs")
 @click.option(
     "--rows-per-task",
     type=click.IntRange(1),
@@ -133,18 +117,17 @@ def init(store: str, references: tuple[str, ...], radius: float, seeds_per_tile:
     show_default=True,
     help="Catalog rows that one task takes.",
 )
-@click.option("--note", help="Kept in the history.")
-@resource_options
-@json_option
-def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json: bool, **options: object) -> None:
-    """Take epochal catalogs into a STORE.
+@note_option
+@run_options
+def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, **options: object) -> None:
+    """Ingest epochal catalogs into a STORE.
 
     CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
     (a file, a prefix, a glob). They may be gzipped.
 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
-    and all of it is committed at once. Catalogs that are in the store already are passed over; those that cannot
-    be used are quarantined with the reason, and the others go in.
+    and all of it is committed at once. Catalogs that are in the store already are skipped; those that cannot be
+    used are quarantined with the reason, and the others are ingested.
 
     \b
     Examples:
@@ -155,8 +138,8 @@ def append(store: str, catalogs: tuple[str, ...], resources: Resources, as_json:
     from ztfmatch.core.operations.append import AppendConfig
 
     config = AppendConfig(**options)  # type: ignore[arg-type]
-    with progress_bar(as_json) as progress:
-        report = open_store(store).append(catalogs, config, resources, progress)
+    with running as how:
+        report = open_store(store).append(catalogs, config, **how)
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
         f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
@@ -183,10 +166,9 @@ def _lacking(units: list[str]) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--note", help="Kept in the history.")
-@resource_options
-@json_option
-def statistics(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
+@note_option
+@run_options
+def statistics(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Compute the statistics of the lightcurves that changed.
 
     All columns of the matchfile's sources table, for every object of the STORE; 'ztfmatch schema statistics' has
@@ -196,8 +178,8 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
     Example:
       ztfmatch statistics survey.store --workers 8
     """
-    with progress_bar(as_json) as progress:
-        report = open_store(store).update_statistics(resources, progress, note)
+    with running as how:
+        report = open_store(store).update_statistics(note=note, **how)
     lines = [
         f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
         f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
@@ -208,10 +190,9 @@ def statistics(store: str, note: str | None, resources: Resources, as_json: bool
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--note", help="Kept in the history.")
-@resource_options
-@json_option
-def transients(store: str, note: str | None, resources: Resources, as_json: bool) -> None:
+@note_option
+@run_options
+def transients(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Group the orphans of a STORE into transients.
 
     A transient is made of detections of a unit that are no object's and recur at a place: linked over exposures within
@@ -224,8 +205,8 @@ def transients(store: str, note: str | None, resources: Resources, as_json: bool
       ztfmatch transients survey.store --workers 8
       ztfmatch lightcurve survey.store --transients --cone 247.45455 32.95796 60
     """
-    with progress_bar(as_json) as progress:
-        report = open_store(store).update_transients(resources, progress, note)
+    with running as how:
+        report = open_store(store).update_transients(note=note, **how)
     lines = [
         f"Snapshot {report.snapshot}: {counted(report.transients, 'transient')} of "
         f"{counted(report.detections, 'detection')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
@@ -244,10 +225,9 @@ def _changed_meanwhile(tiles: int) -> list[str]:
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum too.")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@resource_options
-@json_option
-def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, as_json: bool) -> None:
+@snapshot_option
+@run_options
+def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json: bool) -> None:
     """Prove the invariants on what a STORE holds.
 
     Makes every match, magnitude, time and digest again from the stored rows and compares: nothing lost, nothing
@@ -257,8 +237,8 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
     Example:
       ztfmatch verify survey.store --deep --workers 8
     """
-    with progress_bar(as_json) as progress:
-        report = open_store(store).verify(deep, resources, progress, snapshot)
+    with running as how:
+        report = open_store(store).verify(deep, snapshot=snapshot, **how)
     if as_json:
         emit(report, True, [])
     else:
@@ -281,8 +261,8 @@ def verify(store: str, deep: bool, snapshot: int | None, resources: Resources, a
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-@click.option("--plot", type=OutputFile(), help="Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
+@snapshot_option
+@plot_option("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
 @json_option
 def status(store: str, snapshot: int | None, plot: Path | None, as_json: bool) -> None:
     """Say what is in a STORE.

@@ -4,24 +4,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ztfmatch.cli.common import (
-    AnyCommand,
-    Command,
-    InOrder,
-    OutputPlace,
-    counted,
-    emit,
-    json_option,
-    open_store,
-    progress_bar,
-    resource_options,
-    size_text,
-)
-from ztfmatch.core.config import Resources
+from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
+from ztfmatch.cli.options import json_option, run_options, snapshot_option
+from ztfmatch.cli.paramtypes import PRODUCT
 
-_OUTPUT = OutputPlace()  # text: a Path would make s3:/ of a URL
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
 
 
 @click.group(cls=InOrder)
@@ -35,15 +27,10 @@ def view() -> None:
     """
 
 
-def _snapshot_option(command: AnyCommand) -> AnyCommand:
-    option = click.option("--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default.")
-    return option(command)
-
-
 @view.command("delta", cls=Command)
 @click.argument("store")
-@click.argument("output", type=_OUTPUT)
-@_snapshot_option
+@click.argument("output", type=PRODUCT)
+@snapshot_option
 @json_option
 def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
     """Write Delta logs over a snapshot's files, one table each, for Delta's readers.
@@ -67,11 +54,10 @@ def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> 
 
 @view.command("hats", cls=Command)
 @click.argument("store")
-@click.argument("output", type=_OUTPUT)
-@_snapshot_option
-@resource_options
-@json_option
-def view_hats(store: str, output: str, snapshot: int | None, resources: Resources, as_json: bool) -> None:
+@click.argument("output", type=PRODUCT)
+@snapshot_option
+@run_options
+def view_hats(store: str, output: str, snapshot: int | None, running: Runs, as_json: bool) -> None:
     """Show a compacted snapshot to LSDB: objects, and links to its detections.
 
     Two HATS catalogs with the store's tiles as partitions; joined by objectid they give lightcurves. A view is of one
@@ -81,8 +67,8 @@ def view_hats(store: str, output: str, snapshot: int | None, resources: Resource
     Example:
       ztfmatch view hats survey.store survey.hats
     """
-    with progress_bar(as_json) as progress:
-        report = open_store(store).snapshot(snapshot).view_hats(output, resources, progress)
+    with running as how:
+        report = open_store(store).snapshot(snapshot).view_hats(output, **how)
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.objects, 'object')}, {counted(report.detections, 'detection')} "
         f"in {counted(report.partitions, 'partition')}; {counted(report.linked, 'file')} linked, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -112,6 +112,7 @@ class Resources:
     workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
     scheduler: str | None = None
     cluster: str | None = None
+    _: KW_ONLY
     memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
     retries: Annotated[int, Meta(ge=0, description="0 or more")] = 2
     wait_s: _Positive | None = None
@@ -255,6 +256,7 @@ class CalibrateConfig:
     bright: float = 12.5
     faint: float = 19.25
     magnitude_step: Annotated[float, Meta(gt=0.0, le=1.0, description="above 0, at most 1")] = 0.25
+    _: KW_ONLY
     cells_x: _Cells = 30
     cells_y: _Cells = 30
     min_epochs: Annotated[int, Meta(ge=3, description="at least 3")] = 5

@@ -23,7 +23,8 @@ from ztfmatch.core.survey import Unit
 from ztfmatch.demo.cases import Cases, find_cases
 from ztfmatch.demo.common import Say, clear_directory, must_pass
 from ztfmatch.plot import Story, plot_regenerations
-from ztfmatch.query.lightcurves import Cone, Selection, find_objects
+from ztfmatch.query.area import Cone
+from ztfmatch.query.lightcurves import Selection, find_objects
 from ztfmatch.query.lineage import describe, lineage_table
 from ztfmatch.query.regeneration import regeneration_of
 from ztfmatch.query.transients import find_transients
@@ -87,7 +88,7 @@ class RegenerationReport:
 
 
 def run_regeneration(
-    directory: Path, seed: int, resources: Resources, progress: Progress, say: Say
+    directory: Path, seed: int, resources: Resources | None, progress: Progress, say: Say
 ) -> RegenerationReport:
     """Simulate, match to a bad reference, regenerate it, match again, plot.
 

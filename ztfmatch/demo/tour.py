@@ -21,7 +21,8 @@ from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.runner import Progress, open_runner
 from ztfmatch.demo.common import Say, clear_directory, must_pass
 from ztfmatch.plot import PlotOptions, plot_lightcurves
-from ztfmatch.query.lightcurves import Cone, Selection, lightcurve_table
+from ztfmatch.query.area import Cone
+from ztfmatch.query.lightcurves import Selection, lightcurve_table
 from ztfmatch.simulate import SimulationConfig, simulate
 
 _CONE_ARCSEC: Final = 2.0
@@ -46,7 +47,7 @@ class DemoReport:
     """What to look at and try next."""
 
 
-def run_demo(directory: Path, seed: int, resources: Resources, progress: Progress, say: Say) -> DemoReport:
+def run_demo(directory: Path, seed: int, resources: Resources | None, progress: Progress, say: Say) -> DemoReport:
     """Simulate, build, verify, plot.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
 from ztfmatch.kowalski.manifest import (
@@ -61,6 +62,7 @@ class KowalskiConfig:
     since: int | None = None
     cursor: Path | None = None
     full: bool = False
+    _: KW_ONLY
     scope: Scope = field(default_factory=Scope)
     whole: bool = False
     form: LinesForm = field(default_factory=LinesForm)
@@ -80,8 +82,8 @@ class KowalskiConfig:
             raise ConfigError(f"documents per file {self.form.documents} must be at least 1")
 
 
-@dataclass(frozen=True)
-class KowalskiReport:
+@dataclass(frozen=True, kw_only=True)
+class KowalskiReport(Shown):
     """What an export wrote."""
 
     store: str
@@ -233,18 +235,18 @@ def _report(
     counts = {name: {action: manifest.count(name, action) for action in ACTIONS} for name in COLLECTIONS}
     span = manifest.span
     return KowalskiReport(
-        after.storage.root,
-        place.root,
-        span.since,
-        span.snapshot,
-        written,
-        counts,
-        manifest.epochs,
-        len(manifest.files),
-        manifest.size,
-        _unfinished(place),
-        watch.seconds,
-        _private_corrections(after, scope),
+        store=after.storage.root,
+        export=place.root,
+        since=span.since,
+        snapshot=span.snapshot,
+        written=written,
+        counts=counts,
+        epochs=manifest.epochs,
+        files=len(manifest.files),
+        bytes=manifest.size,
+        unfinished=_unfinished(place),
+        seconds=watch.seconds,
+        private_corrections=_private_corrections(after, scope),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_objectid
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.tasks.export import (
@@ -37,6 +38,7 @@ class UnitFilter:
     field: int | None = None
     fid: int | None = None
     ccdid: int | None = None
+    _: KW_ONLY
     qid: int | None = None
     objectid: int | None = None
     """The unit of this object."""
@@ -60,7 +62,7 @@ def _unit_of(objectid: int) -> Unit:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Shown):
     """What an export wrote."""
 
     store: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, Final
 
 from ztfmatch.core.config import StoreConfig
@@ -29,6 +29,7 @@ from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, ref
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.io.reader import PATTERN
@@ -60,6 +61,7 @@ class ImportConfig:
     create: StoreConfig | None = None
     strict: bool = False
     rows_per_task: int = ROWS_PER_IMPORT
+    _: KW_ONLY
     note: str | None = None
     fail_if_empty: bool = False
     """Fail if the places hold no matchfiles."""
@@ -77,8 +79,8 @@ class ImportConfig:
             self.create.validate()
 
 
-@dataclass(frozen=True)
-class ImportReport:
+@dataclass(frozen=True, kw_only=True)
+class ImportReport(Shown):
     """What an import did."""
 
     store: str
@@ -157,23 +159,23 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     )
     counts = Counter({} if committed.change is None else committed.change.counts)
     return ImportReport(
-        storage.root,
-        committed.number,
-        committed.done,
-        len(sources),
-        len(work.files),
-        work.known,
-        work.refused,
-        counts["objects"],
-        sum(len(file.exposures) for file in work.files),
-        work.known_exposures,
-        counts["detections"],
-        counts["orphans"],
-        sum(row["nrejected"] for file in work.files for row in file.exposures),
-        counts["moved"],
-        committed.size,
-        watch.seconds,
-        notices,
+        store=storage.root,
+        snapshot=committed.number,
+        committed=committed.done,
+        files=len(sources),
+        imported=len(work.files),
+        known=work.known,
+        quarantined=work.refused,
+        objects=counts["objects"],
+        exposures=sum(len(file.exposures) for file in work.files),
+        known_exposures=work.known_exposures,
+        matched=counts["detections"],
+        orphans=counts["orphans"],
+        rejected=sum(row["nrejected"] for file in work.files for row in file.exposures),
+        moved=counts["moved"],
+        bytes=committed.size,
+        seconds=watch.seconds,
+        warnings=notices,
     )
 
 

@@ -14,6 +14,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
@@ -25,8 +26,8 @@ _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", 
 _FIELDS_OF_SURVEY: Final = 1_800
 
 
-@dataclass(frozen=True)
-class CalibrateReport:
+@dataclass(frozen=True, kw_only=True)
+class CalibrateReport(Shown):
     """What was derived."""
 
     store: str
@@ -111,19 +112,19 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     for staged in (operation_id, residuals.operation_id):
         clear(storage, staged)
     return CalibrateReport(
-        storage.root,
-        snapshot.number,
-        str(inputs.output),
-        digest,
-        channels,
-        programs,
-        tables["errormodel"].num_rows,
-        tables["exposures"].num_rows,
-        residuals.detections,
-        residuals.used,
-        residuals.stars,
-        residuals.tiles,
-        watch.seconds,
+        store=storage.root,
+        snapshot=snapshot.number,
+        output=str(inputs.output),
+        corrections=digest,
+        channels=channels,
+        programs=programs,
+        error_models=tables["errormodel"].num_rows,
+        exposures=tables["exposures"].num_rows,
+        detections=residuals.detections,
+        used=residuals.used,
+        stars=residuals.stars,
+        tiles=residuals.tiles,
+        seconds=watch.seconds,
     )
 
 

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
-from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, unit_vector
+from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.query.io.moc import ORDER, read_moc
 
@@ -57,12 +57,10 @@ class _Shape:
     def tiles(self, tiling: Tiling) -> list[Tile]:
         """Tiles that it touches, and perhaps some that it does not."""
         (shape,) = self.region.shapes
-        if isinstance(shape, Cap):
-            return tiling.touched_by_cap(unit_vector(shape.ra, shape.dec), math.radians(shape.radius_deg))
         if isinstance(shape, Polygon):
             ra, dec = np.array(shape.vertices, np.float64).T
             return tiling.touched_by_cap(*enclosing_cap(unit_vector(ra, dec)))
-        starts, stops = np.array(shape.ranges, np.int64).T
+        starts, stops = np.array(cast("PixelSet", shape).ranges, np.int64).T
         return [tile for tile in tiling.tiles if _overlaps(tile, starts, stops)]
 
 
@@ -71,6 +69,41 @@ def _overlaps(tile: Tile, starts: Any, stops: Any) -> bool:
     first, stop = tile.npix << shift, (tile.npix + 1) << shift
     place = int(np.searchsorted(stops, first, side="right"))
     return place < len(starts) and bool(starts[place] < stop)
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A circle on the sky: centre in degrees, ICRS; the border belongs to it."""
+
+    ra: float
+    dec: float
+    radius_arcsec: float
+
+    def __post_init__(self) -> None:
+        check_position(self.ra, self.dec)
+
+    @property
+    def centre(self) -> Floats:
+        """Unit vector, shape (3,)."""
+        return unit_vector(self.ra % 360.0, self.dec)
+
+    def contains(self, ra: Floats, dec: Floats) -> Mask:
+        """Whether each position in degrees is inside, shape (N,): vectors are made of those near its declination."""
+        inside: Mask = np.abs(dec - self.dec) * 3600.0 <= self.radius_arcsec + 1e-3
+        inside[inside] = self._chord2(ra[inside], dec[inside]) <= chord2_of_arcsec(self.radius_arcsec)
+        return inside
+
+    def separation(self, ra: Floats, dec: Floats) -> Floats:
+        """Arcsec from the centre, shape (N,)."""
+        return arcsec_of_chord2(self._chord2(ra, dec))
+
+    def _chord2(self, ra: Floats, dec: Floats) -> Floats:
+        chord2: Floats = ((unit_vector(ra, dec) - self.centre) ** 2).sum(axis=1)
+        return chord2
+
+    def tiles(self, tiling: Tiling) -> list[Tile]:
+        """Tiles that it touches, and perhaps some that it does not."""
+        return tiling.touched_by_cap(self.centre, math.radians(self.radius_arcsec / 3600.0))
 
 
 @dataclass(frozen=True)
@@ -164,17 +197,14 @@ def radius_of(given: float | str, unit: str, bare: str | None = "arcsec") -> flo
 def cone_region(ra: float, dec: float, radius: str) -> Region:
     """Circle on the sky: centre in degrees, radius with its unit, such as ``8deg``; the border belongs to it.
 
-    What leaves a store hangs on it, so that the unit has to be said.
+    It decides what leaves a store, so that the unit has to be given.
 
     Raises
     ------
     ConfigError
         If a number is out of range, as from all that follow.
     """
-    return _cap(ra, dec, radius_of(radius, "deg", bare=None))
-
-
-def _cap(ra: float, dec: float, radius_deg: float) -> Region:
+    radius_deg = radius_of(radius, "deg", bare=None)
     check_position(ra, dec)
     check_radius(radius_deg, _HALF_CIRCLE_DEG, "deg")
     return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
@@ -205,7 +235,7 @@ def cone_area(ra: float, dec: float, radius: float | str) -> Area:
     """Circle: centre in degrees (ICRS), radius in arcsec or with its unit, inclusive."""
     radius_arcsec = radius_of(radius, "arcsec")
     check_radius(radius_arcsec, _HALF_CIRCLE_DEG * 3600.0, "arcsec")
-    return _Shape(_cap(ra, dec, radius_arcsec / 3600.0))
+    return Cone(ra, dec, radius_arcsec)
 
 
 def box_area(west: float, east: float, south: float, north: float) -> Area:

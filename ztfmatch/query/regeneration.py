@@ -14,6 +14,7 @@ from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema.lineage import LOST
+from ztfmatch.core.shown import Shown
 from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table
 from ztfmatch.query.lineage import lineage_table
 
@@ -21,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Regeneration:
+class Regeneration(Shown):
     """The epochs of a retired object and of the one that took its place."""
 
     old: dict[str, Any]
@@ -38,6 +39,11 @@ class Regeneration:
     """Which of them were epochs of the old object, shape (N,)."""
     now: Mask
     """Which are epochs of the new one."""
+
+    def _fields(self) -> dict[str, Any]:
+        ids = {"old objectid": self.old["objectid"], "new objectid": None if self.new is None else self.new["objectid"]}
+        epochs = {"epochs": len(self.was), "kept": self.kept, "regained": self.regained, "given up": self.given_up}
+        return {**ids, "kind": self.kind, **epochs}
 
     @property
     def kept(self) -> int:

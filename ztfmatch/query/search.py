@@ -9,30 +9,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
-from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.io.scan import Wanted, is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS, Table
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
 from ztfmatch.query import area as areas
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
-from ztfmatch.query.lightcurves import LEDGER_COLUMNS, tiles_of_ids, with_exposures
+from ztfmatch.query.finder import Finder, Ids
+from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 
 Kind = Literal["objects", "statistics", "lightcurves"]
 KINDS: Final = ("objects", "statistics", "lightcurves")
@@ -44,9 +45,6 @@ Status = Literal["active", "retired", "any"]
 STATUSES: Final = (ACTIVE, RETIRED, "any")
 
 _KEYS: Final = frozenset(DETECTIONS.sorted_by)
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ class Query:
     select: Kind = "objects"
     where: str | None = None
     epochs: str | None = None
+    _: KW_ONLY
     cone: areas.Circle | None = None
     box: tuple[float, float, float, float] | None = None
     polygon: tuple[float, ...] | None = None
@@ -121,40 +120,7 @@ EPOCH_FIELDS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class _ObjectSieve:
-    """Lets through the objects of a status in an area that meet a condition on their own columns."""
-
-    status: str | None
-    area: areas.Area | None
-    condition: Condition | None
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """Columns that decide."""
-        own = frozenset([*(["status"] if self.status else []), *(["ra", "dec"] if self.area else [])])
-        return own if self.condition is None else own | self.condition.columns
-
-    @property
-    def bounded(self) -> frozenset[str]:
-        """Columns whose bounds tell something."""
-        return frozenset() if self.condition is None else self.condition.bounded
-
-    def may_hold(self, bounds: pa.Table) -> Mask:
-        """Whether rows within bounds can be wanted."""
-        return np.ones(bounds.num_rows, bool) if self.condition is None else self.condition.may_hold(bounds)
-
-    def mask(self, rows: pa.Table) -> Mask:
-        """Whether each row is wanted."""
-        kept = np.ones(rows.num_rows, bool)
-        if self.status is not None:
-            kept &= pc.equal(rows["status"], self.status).to_numpy()
-        if self.area is not None:
-            kept[kept] = self.area.contains(rows["ra"].to_numpy()[kept], rows["dec"].to_numpy()[kept])
-        return kept if self.condition is None else kept & self.condition.mask(rows)
-
-
-class Answer:
+class Answer(Shown):
     """The rows that a query asks for, found as they are taken.
 
     ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.
@@ -166,13 +132,11 @@ class Answer:
         if query.status not in (None, *STATUSES):
             raise ConfigError(f"status {query.status!r}; expected one of {', '.join(STATUSES)}")
         self._snapshot, self._select = snapshot, query.select
-        self._ids = None if query.objectids is None else _distinct(query.objectids)
-        status = query.status or (ACTIVE if self._ids is None else "any")
-        self._status = None if status == "any" else status
-        self._area = query.area
-        where = _condition(query.where, SOURCE_FIELDS, "where")
+        ids = None if query.objectids is None else _distinct(query.objectids)
+        status = query.status or (ACTIVE if ids is None else "any")
+        area, where = query.area, _condition(query.where, SOURCE_FIELDS, "where")
         of_objects, rest = _divided(where, OBJECTS.names)
-        self._sieve = _ObjectSieve(self._status, self._area, of_objects)
+        self._finder = Finder(snapshot, ids, area, None if status == "any" else status, of_objects)
         self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
         if query.epochs is not None and query.select != "lightcurves":
             raise ConfigError(f"a condition on epochs needs select 'lightcurves', not {query.select!r}")
@@ -180,9 +144,12 @@ class Answer:
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
         self.schema = _schema(query)
 
+    def _fields(self) -> dict[str, Any]:
+        return {"select": self._select, "snapshot": self.snapshot, "columns": self.schema.names}
+
     def __iter__(self) -> Iterator[pa.Table]:
         stale = set(stale_tiles(self._snapshot)) if self._needs_statistics else set()
-        for tile in self._tiles():
+        for tile in self._finder.tiles():
             objects = self._objects(tile, tile in stale)
             if not objects.num_rows:
                 continue
@@ -198,17 +165,20 @@ class Answer:
 
     def states(self) -> dict[int, str | None]:
         """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
-        ids = np.zeros(0, np.int64) if self._ids is None else self._ids
+        ids = self._finder.ids
+        if ids is None:
+            return {}
         found: dict[int, str | None] = dict.fromkeys(ids.tolist())
-        for tile in tiles_of_ids(self._snapshot, ids):
-            rows = self._scan(OBJECTS, tile, ["objectid", "status"], Wanted(ids))
+        named = Finder(self._snapshot, ids)
+        for tile in named.tiles():
+            rows = named.objects(tile, ["objectid", "status"])
             found |= dict(zip(rows["objectid"].to_pylist(), rows["status"].to_pylist(), strict=True))
         return found
 
     @property
     def _asked(self) -> set[str]:
         """Columns of objects and statistics that are needed beside those that sieves look at."""
-        asked = {"objectid"} if self._status == ACTIVE else {"objectid", "status"}
+        asked = {"objectid"} if self._finder.status == ACTIVE else {"objectid", "status"}
         asked |= set() if self._select == "lightcurves" else set(self.schema.names)
         return asked | (set() if self._of_both is None else self._of_both.columns)
 
@@ -216,27 +186,10 @@ class Answer:
     def _needs_statistics(self) -> bool:
         return self._of_statistics is not None or not self._asked <= set(OBJECTS.names)
 
-    def _tiles(self) -> list[Tile]:
-        """Tiles that can hold any of the objects, in order of the sky."""
-        tiles = self._snapshot.tiles_with(OBJECTS.name)
-        wanted = None if self._area is None else set(self._area.tiles(self._snapshot.tiling))
-        if self._ids is not None:
-            of_ids = set(tiles_of_ids(self._snapshot, self._ids))
-            wanted = of_ids if wanted is None else wanted & of_ids
-        return [tile for tile in tiles if wanted is None or tile in wanted]
-
-    def _scan(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
-        """Wanted rows of a tile, in the order of the table."""
-        files = self._snapshot.of_tile(table.name, tile)
-        rows = scan(self._snapshot.storage, files, columns, wanted)
-        rows = table.schema.empty_table().select(list(columns)) if rows is None else rows
-        keys = [(name, "ascending") for name in table.sorted_by if name in columns]
-        return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
-
     def _objects(self, tile: Tile, stale: bool) -> pa.Table:
         """Objects of the tile that are asked for, by objectid, with what columns the query needs."""
         names = [name for name in OBJECTS.names if name in self._asked]
-        rows = self._scan(OBJECTS, tile, names, Wanted(self._ids, self._sieve))
+        rows = self._finder.objects(tile, names)
         if not rows.num_rows or not self._needs_statistics:
             return rows
         statistics = self._statistics(tile, rows, stale)
@@ -257,8 +210,8 @@ class Answer:
         ids = objects["objectid"].to_numpy()
         if stale:
             return self._computed(tile, ids).select(names)
-        rows = self._scan(STATISTICS, tile, names, Wanted(ids, self._of_statistics))
-        if self._status == ACTIVE:
+        rows = self._finder.rows(STATISTICS, tile, names, Wanted(ids, self._of_statistics))
+        if self._finder.status == ACTIVE:
             return rows
         retired = ids[pc.equal(objects["status"], RETIRED).to_numpy()]
         return pa.concat_tables([rows, self._computed(None, retired).select(names).cast(rows.schema)]).sort_by(
@@ -292,7 +245,7 @@ class Answer:
         """Epochs of some of the tile's objects, by objectid and time, some at a time."""
         wanted = Wanted(ids, self._of_detections)
         if len(ids) <= _FEW:
-            yield self._scan(DETECTIONS, tile, columns, wanted)
+            yield self._finder.rows(DETECTIONS, tile, columns, wanted)
             return
         files = self._snapshot.of_tile(DETECTIONS.name, tile)
         for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, wanted=wanted):

@@ -12,12 +12,12 @@ import pyarrow as pa
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import tiles_of_footprint
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import MAX_OBJECTID, founder_of_transientid, transientid_of
-from ztfmatch.query.lightcurves import Cone, Selection, tiles_of_cone, with_exposures
+from ztfmatch.query.area import Cone
+from ztfmatch.query.lightcurves import Selection, with_exposures, with_separation
 
 _FOOTPRINT: Final = ("exposureid", "ra", "dec", "radius")
 
@@ -57,13 +57,10 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
 
 
 def _in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
-    files = [file for tile in tiles_of_cone(snapshot, cone) for file in snapshot.of_tile(TRANSIENTS.name, tile)]
-    rows = _read(snapshot, files)
-    xyz = unit_vector(rows["ra"].to_numpy(), rows["dec"].to_numpy())
-    separation = arcsec_of_chord2(((xyz - cone.centre) ** 2).sum(axis=1))
-    field = pa.field("separation", pa.float64(), metadata={"unit": "arcsec"})
-    rows = rows.append_column(field, pa.array(separation))
-    return rows.filter(pa.array(separation <= cone.radius_arcsec))
+    tiles = cone.tiles(snapshot.tiling)
+    rows = _read(snapshot, [file for tile in tiles for file in snapshot.of_tile(TRANSIENTS.name, tile)])
+    inside = cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    return with_separation(rows.filter(pa.array(inside)), cone)
 
 
 def transient_epochs(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
@@ -88,7 +85,7 @@ def _tiles(snapshot: SnapshotFiles, found: pa.Table) -> list[Tile]:
     """Tiles that hold the transients."""
     tiles: set[Tile] = set()
     for ra, dec in zip(found["ra"].to_pylist(), found["dec"].to_pylist(), strict=True):
-        tiles.update(tiles_of_cone(snapshot, Cone(ra, dec, 1e-3)))
+        tiles.update(Cone(ra, dec, 1e-3).tiles(snapshot.tiling))
     return sorted(tiles)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,7 @@ class HatsConfig:
     partition_bytes: int = 160_000_000
     partition_rows: int = 1_000_000
     min_order: int = 2
+    _: KW_ONLY
     magerr_bits: int = MAGERR_BITS
 
     def validate(self) -> None:

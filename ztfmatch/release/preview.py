@@ -9,6 +9,7 @@ from pathlib import Path
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import PROGRAM_NAMES
 from ztfmatch.release.bulk import bulk_tasks
 from ztfmatch.release.io.scope import ReleaseScope
@@ -28,8 +29,8 @@ class ProgramCount:
     epochs: int
 
 
-@dataclass(frozen=True)
-class ReleasePreview:
+@dataclass(frozen=True, kw_only=True)
+class ReleasePreview(Shown):
     """What a release would have."""
 
     release: str
@@ -70,16 +71,16 @@ def preview_release(
         epochs.update(result.program_epochs)
     publishing.check_epochs(epochs.total(), region)
     return ReleasePreview(
-        scope.release,
-        snapshot.number,
-        "the whole sky" if region is None else region.name,
-        sum(result.active for result in results),
-        sum(result.objects for result in results),
-        epochs.total(),
-        [
+        release=scope.release,
+        snapshot=snapshot.number,
+        region="the whole sky" if region is None else region.name,
+        active=sum(result.active for result in results),
+        objects=sum(result.objects for result in results),
+        epochs=epochs.total(),
+        programs=[
             ProgramCount(n, PROGRAM_NAMES.get(n, ""), objects[n], epochs[n])
             for n in sorted({w.programid for w in scope.windows})
         ],
-        snapshot.rows(DETECTIONS.name),
-        publishing.watch.seconds,
+        snapshot_epochs=snapshot.rows(DETECTIONS.name),
+        seconds=publishing.watch.seconds,
     )

@@ -37,6 +37,7 @@ from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
@@ -48,8 +49,8 @@ CHECKSUM_FILE: Final = "sha256sums.txt"
 _STAGED_UNDER: Final = "publish"
 
 
-@dataclass(frozen=True)
-class PublishReport:
+@dataclass(frozen=True, kw_only=True)
+class PublishReport(Shown):
     """What was published."""
 
     product: str
@@ -284,9 +285,16 @@ class Publishing:
     def report(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
         """What was published."""
         return PublishReport(
-            self.product, str(self.output), self.snapshot.number, self.scope.release, len(outputs),
-            counts["objects"], counts["epochs"], sum(output.size for output in outputs), self.watch.seconds,
-        )  # fmt: skip
+            product=self.product,
+            output=str(self.output),
+            snapshot=self.snapshot.number,
+            release=self.scope.release,
+            files=len(outputs),
+            objects=counts["objects"],
+            epochs=counts["epochs"],
+            bytes=sum(output.size for output in outputs),
+            seconds=self.watch.seconds,
+        )
 
 
 def manifest_text(record: dict[str, Any]) -> bytes:

@@ -27,6 +27,7 @@ from ztfmatch.core.operations.common import Stopwatch, unit_of
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import objectid_range
 from ztfmatch.release.publication import check_place, give_name
 from ztfmatch.views.io import deltalog
@@ -36,8 +37,8 @@ from ztfmatch.views.io.links import link
 VIEW_FILE: Final = "view.json"
 
 
-@dataclass(frozen=True)
-class DeltaReport:
+@dataclass(frozen=True, kw_only=True)
+class DeltaReport(Shown):
     """What a view has."""
 
     output: str
@@ -121,7 +122,15 @@ def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watc
             changed.append(table.name)
     record = {"store": snapshot.commit.store, "snapshot": snapshot.number}
     view.put(VIEW_FILE, json.dumps(record).encode())
-    return DeltaReport(str(output), snapshot.number, counts, changed, copied, len(stale), watch.seconds)
+    return DeltaReport(
+        output=str(output),
+        snapshot=snapshot.number,
+        tables=counts,
+        changed=changed,
+        copied=copied,
+        stale_statistics=len(stale),
+        seconds=watch.seconds,
+    )
 
 
 def _retired_units(snapshot: SnapshotFiles) -> list[IdRange]:

@@ -20,6 +20,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, outputs_of
 from ztfmatch.release.publication import check_place, publish
@@ -32,8 +33,8 @@ DETECTION_CATALOG: Final = "detections"
 _BYTES_PER_OBJECT: Final = 500
 
 
-@dataclass(frozen=True)
-class HatsViewReport:
+@dataclass(frozen=True, kw_only=True)
+class HatsViewReport(Shown):
     """What a view has."""
 
     output: str
@@ -76,9 +77,15 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     directories = {_link_path(file).rsplit("/", 1)[0] for file in files}
     publish(out, output, [*(file.path for file in (*written, *made)), *directories])
     return HatsViewReport(
-        str(output), snapshot.number, len(written), sum(o.rows for o in written), sum(f.rows for f in files),
-        len(files), sum(o.size for o in (*written, *made)), watch.seconds,
-    )  # fmt: skip
+        output=str(output),
+        snapshot=snapshot.number,
+        partitions=len(written),
+        objects=sum(o.rows for o in written),
+        detections=sum(f.rows for f in files),
+        linked=len(files),
+        bytes=sum(o.size for o in (*written, *made)),
+        seconds=watch.seconds,
+    )
 
 
 def _check_layout(snapshot: SnapshotFiles, files: Sequence[DataFile]) -> None:

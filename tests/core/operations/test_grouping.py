@@ -199,7 +199,7 @@ def test_transients_of_a_simulation_are_the_sources_that_no_reference_holds(tmp_
     assert store.verify(deep=True).passed
     again = ztfmatch.init_store(with_dask.path, str(tmp_path / "sky" / "references"))
     again.append(str(tmp_path / "sky" / "catalogs"))
-    again.update_transients(ztfmatch.Resources(2))
+    again.update_transients(resources=ztfmatch.Resources(2))
     assert groups_of(again.storage) == groups_of(store.storage)
 
 

@@ -169,10 +169,10 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(sky: Path, place: Path, resources: Resources) -> list[tuple[str, str, str]]:
     """Build a store in small tasks; return table, path and checksum of every file."""
     config = ztfmatch.StoreConfig(seeds_per_tile=700)
-    store = ztfmatch.init_store(place, str(sky / "references"), config, resources)
+    store = ztfmatch.init_store(place, str(sky / "references"), config, resources=resources)
     append = AppendConfig(exposures=sky / "exposures.csv", rows_per_task=3000)
-    store.append(str(sky / "catalogs"), append, resources)
-    store.update_statistics(resources)
+    store.append(str(sky / "catalogs"), append, resources=resources)
+    store.update_statistics(resources=resources)
     assert store.verify(deep=True, resources=resources).passed
     return sorted((file.table, file.path, file.sha256) for file in open_snapshot(store.storage).files)
 

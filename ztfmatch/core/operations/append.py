@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_tile
 from ztfmatch.core.tasks.results import Matched
@@ -76,6 +77,7 @@ class AppendConfig:
     exposures: Path | None = None
     error_models: tuple[Path, ...] = ()
     zp_thresholds: Path | None = None
+    _: KW_ONLY
     quality_rule: Path | None = None
     corrections: Path | None = None
     strict: bool = False
@@ -94,8 +96,8 @@ class AppendConfig:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
 
 
-@dataclass(frozen=True)
-class AppendReport:
+@dataclass(frozen=True, kw_only=True)
+class AppendReport(Shown):
     """What an append did."""
 
     store: str
@@ -171,22 +173,22 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     counts = {} if committed.change is None else committed.change.counts
     matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
     return AppendReport(
-        storage.root,
-        committed.number,
-        committed.done,
-        len(sources),
-        len(ledger),
-        work.known,
-        work.quarantined,
-        sum(row["nrows"] for row in ledger),
-        matched,
-        orphans,
-        sum(row["nrejected"] for row in ledger),
-        sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
-        committed.tiles,
-        committed.size,
-        watch.seconds,
-        notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
+        store=storage.root,
+        snapshot=committed.number,
+        committed=committed.done,
+        catalogs=len(sources),
+        exposures=len(ledger),
+        known=work.known,
+        quarantined=work.quarantined,
+        rows=sum(row["nrows"] for row in ledger),
+        matched=matched,
+        orphans=orphans,
+        rejected=sum(row["nrejected"] for row in ledger),
+        without_reference=sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
+        tiles=committed.tiles,
+        bytes=committed.size,
+        seconds=watch.seconds,
+        warnings=notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
     )
 
 

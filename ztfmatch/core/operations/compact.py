@@ -17,6 +17,7 @@ from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
 from ztfmatch.core.tasks.ledger import CompactLedgerTask, compact_ledger
 
@@ -30,8 +31,8 @@ _DATED: Final = (ORPHANS.name, *_TRANSIENTS)
 """Tables whose files keep the number of the commit that their content is of."""
 
 
-@dataclass(frozen=True)
-class CompactReport:
+@dataclass(frozen=True, kw_only=True)
+class CompactReport(Shown):
     """What a compaction did, or would do."""
 
     store: str
@@ -89,17 +90,17 @@ def compact(
             lambda head: _refusal(snapshot, head, change, plan),
         )
     return CompactReport(
-        storage.root,
-        committed.number,
-        committed.done,
-        [str(tile) for tile in plan.tiles],
-        [str(tile) for tile in plan.split],
-        len(plan.ledger_files),
-        len(before),
-        len(added),
-        sum(file.size for file in before),
-        sum(file.size for file in added),
-        watch.seconds,
+        store=storage.root,
+        snapshot=committed.number,
+        committed=committed.done,
+        tiles=[str(tile) for tile in plan.tiles],
+        split=[str(tile) for tile in plan.split],
+        ledger_files=len(plan.ledger_files),
+        files_before=len(before),
+        files_after=len(added),
+        bytes_before=sum(file.size for file in before),
+        bytes_after=sum(file.size for file in added),
+        seconds=watch.seconds,
     )
 
 

@@ -27,6 +27,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.corrections import Applied, register_set
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
     BYTES_PER_ROW,
@@ -39,8 +40,8 @@ from ztfmatch.core.tasks.correct import (
 )
 
 
-@dataclass(frozen=True)
-class CorrectReport:
+@dataclass(frozen=True, kw_only=True)
+class CorrectReport(Shown):
     """What was corrected."""
 
     store: str
@@ -230,17 +231,17 @@ class _Work:
         head = committed.head
         added = [] if committed.change is None else committed.change.added
         return CorrectReport(
-            self.storage.root,
-            committed.number,
-            committed.done,
-            self._name,
-            self.applies(head),
-            self._exposures(head),
-            self._changed(head) if committed.done else 0,
-            sum(file.rows for file in added if file.tile is not None),
-            committed.tiles,
-            committed.size,
-            watch.seconds,
+            store=self.storage.root,
+            snapshot=committed.number,
+            committed=committed.done,
+            corrections=self._name,
+            applies=self.applies(head),
+            exposures=self._exposures(head),
+            changed=self._changed(head) if committed.done else 0,
+            rows=sum(file.rows for file in added if file.tile is not None),
+            tiles=committed.tiles,
+            bytes=committed.size,
+            seconds=watch.seconds,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -13,6 +13,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 
@@ -46,8 +47,8 @@ def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, Tile | None]]:
     return Counter({(name, tile): of.rows for name, tile, of in held})
 
 
-@dataclass(frozen=True)
-class RollbackReport:
+@dataclass(frozen=True, kw_only=True)
+class RollbackReport(Shown):
     """What a rollback did, or would do."""
 
     store: str
@@ -75,8 +76,16 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
     target = open_snapshot(storage, number)
     same = (target.commit.manifests, target.commit.tiling) == (head.commit.manifests, head.commit.tiling)
     differences = [] if same else compare(storage, head.number, number)
+    report = RollbackReport(
+        store=storage.root,
+        snapshot=head.number,
+        restored=number,
+        committed=False,
+        differences=differences,
+        seconds=watch.seconds,
+    )
     if same or dry_run:
-        return RollbackReport(storage.root, head.number, number, False, differences, watch.seconds)
+        return report
     operation_id = OperationId("rollback", head.number, [number]).value
     counts = {
         "files_removed": sum(d.files_removed for d in differences),
@@ -85,7 +94,7 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
     change = log.Change("rollback", operation_id, {"snapshot": number}, counts, [], started=watch.started, note=note)
     with _held(storage, operation_id, number):
         commit = log.restore(storage, head.commit, target.commit, change)
-    return RollbackReport(storage.root, commit.number, number, True, differences, watch.seconds)
+    return replace(report, snapshot=commit.number, committed=True, seconds=watch.seconds)
 
 
 @contextlib.contextmanager

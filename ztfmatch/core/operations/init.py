@@ -27,11 +27,12 @@ from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import QUARANTINE, REFERENCES
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
 
-@dataclass(frozen=True)
-class InitReport:
+@dataclass(frozen=True, kw_only=True)
+class InitReport(Shown):
     """What an init did."""
 
     store: str
@@ -103,9 +104,17 @@ def init_store(
     )
     committed = commit_on_top(before_first(storage, config), lambda _: change, lambda _: "made the store")
     return InitReport(
-        storage.root, committed.number, False, len(rows), objects, len(tiling.tiles), committed.size,
-        refused, watch.seconds, notices,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=committed.number,
+        already_done=False,
+        references=len(rows),
+        objects=objects,
+        tiles=len(tiling.tiles),
+        bytes=committed.size,
+        quarantined=refused,
+        seconds=watch.seconds,
+        warnings=notices,
+    )
 
 
 def _only(row: Row, names: Sequence[str]) -> Row:
@@ -118,9 +127,17 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
         raise StoreExistsError(f"{storage.root} is a store already, made of other references: choose another place")
     counts, tiling = first.counts, log.read_tiling(storage, first.tiling)
     return InitReport(
-        storage.root, 0, True, counts["references"], counts["objects"], len(tiling.tiles),
-        sum(f.size for f in log.read_manifests(storage, first.manifests)), [], watch.seconds, notices,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=0,
+        already_done=True,
+        references=counts["references"],
+        objects=counts["objects"],
+        tiles=len(tiling.tiles),
+        bytes=sum(f.size for f in log.read_manifests(storage, first.manifests)),
+        quarantined=[],
+        seconds=watch.seconds,
+        warnings=notices,
+    )
 
 
 def tiling_of(references: Sequence[Row], config: StoreConfig) -> Tiling:

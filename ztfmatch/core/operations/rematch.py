@@ -50,6 +50,7 @@ from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import recount
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
@@ -113,8 +114,8 @@ class UnitReport:
     """Old ones that are objects now."""
 
 
-@dataclass(frozen=True)
-class RematchReport:
+@dataclass(frozen=True, kw_only=True)
+class RematchReport(Shown):
     """What a rematch did, or would do."""
 
     store: str
@@ -184,19 +185,19 @@ def rematch(
         )
     clear(storage, operation_id)
     return RematchReport(
-        storage.root,
-        committed.number,
-        committed.done,
-        work.units,
-        known,
-        quarantined,
-        len(plan.exposures),
-        sum(matched for matched, _ in work.counts.values()),
-        sum(orphans for _, orphans in work.counts.values()),
-        len(plan.tiles),
-        committed.size,
-        watch.seconds,
-        notices,
+        store=storage.root,
+        snapshot=committed.number,
+        committed=committed.done,
+        units=work.units,
+        known=known,
+        quarantined=quarantined,
+        exposures=len(plan.exposures),
+        matched=sum(matched for matched, _ in work.counts.values()),
+        orphans=sum(orphans for _, orphans in work.counts.values()),
+        tiles=len(plan.tiles),
+        bytes=committed.size,
+        seconds=watch.seconds,
+        warnings=notices,
     )
 
 

@@ -15,6 +15,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.derived import Derivation, Pass
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.statistics import (
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -25,8 +26,8 @@ from ztfmatch.core.tasks.statistics import (
 _INPUTS: Final = (OBJECTS.name, DETECTIONS.name)
 
 
-@dataclass(frozen=True)
-class StatisticsReport:
+@dataclass(frozen=True, kw_only=True)
+class StatisticsReport(Shown):
     """What a statistics run did."""
 
     store: str
@@ -59,15 +60,31 @@ def update_statistics(storage: Storage, runner: Runner, note: str | None = None)
     snapshot = open_snapshot(storage)
     stale = stale_tiles(snapshot)
     if not stale:
-        return StatisticsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, 0, watch.seconds)
+        return StatisticsReport(
+            store=storage.root,
+            snapshot=snapshot.number,
+            committed=False,
+            tiles=0,
+            changed=0,
+            objects=0,
+            epochs=0,
+            bytes=0,
+            seconds=watch.seconds,
+        )
     operation_id = OperationId("statistics", snapshot.number, [str(tile) for tile in stale]).value
     tasks = {tile: _task(snapshot, tile, operation_id) for tile in stale}
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks.values()})
     done = Pass(_STATISTICS, snapshot, tasks, operation_id, runner).commit(watch, note)
     return StatisticsReport(
-        storage.root, done.committed.number, done.committed.done, done.tiles, done.changed,
-        **done.counts, bytes=done.committed.size, seconds=watch.seconds,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=done.committed.number,
+        committed=done.committed.done,
+        tiles=done.tiles,
+        changed=done.changed,
+        **done.counts,
+        bytes=done.committed.size,
+        seconds=watch.seconds,
+    )
 
 
 def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:

@@ -24,6 +24,7 @@ from ztfmatch.core.schema import (
     TABLES,
     TRANSIENTS,
 )
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES
 
 
@@ -37,8 +38,8 @@ class TableStatus:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Status:
+@dataclass(frozen=True, kw_only=True)
+class Status(Shown):
     """What a store holds."""
 
     store: str
@@ -97,10 +98,15 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         statistics=_state(snapshot, STATISTICS.name, stale_tiles),
         transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles),
         quarantined=snapshot.rows(QUARANTINE.name),
-        tables=[
-            TableStatus(name, snapshot.rows(name), len(snapshot.of_table(name)), snapshot.size(name)) for name in TABLES
-        ],
+        tables=table_status(snapshot),
     )
+
+
+def table_status(snapshot: SnapshotFiles) -> list[TableStatus]:
+    """Size of every table, as the manifest has it: no file is read."""
+    return [
+        TableStatus(name, snapshot.rows(name), len(snapshot.of_table(name)), snapshot.size(name)) for name in TABLES
+    ]
 
 
 def _counts(table: pa.Table, column: str) -> dict[Any, int]:

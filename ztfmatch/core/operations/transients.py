@@ -14,6 +14,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.derived import Derivation, Pass
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.transients import BYTES_PER_ROW, ROWS_PER_PASS, TransientTask, group_orphans
 
 TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
@@ -22,8 +23,8 @@ TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
 FilesOf = Callable[[Tile], Sequence[DataFile]]
 
 
-@dataclass(frozen=True)
-class TransientsReport:
+@dataclass(frozen=True, kw_only=True)
+class TransientsReport(Shown):
     """What the grouping of orphans did."""
 
     store: str
@@ -58,15 +59,32 @@ def update_transients(storage: Storage, runner: Runner, note: str | None = None)
     snapshot = open_snapshot(storage)
     stale = ungrouped_tiles(snapshot)
     if not stale:
-        return TransientsReport(storage.root, snapshot.number, False, 0, 0, 0, 0, 0, 0, watch.seconds)
+        return TransientsReport(
+            store=storage.root,
+            snapshot=snapshot.number,
+            committed=False,
+            tiles=0,
+            changed=0,
+            transients=0,
+            detections=0,
+            undecided=0,
+            bytes=0,
+            seconds=watch.seconds,
+        )
     operation_id = OperationId("transients", snapshot.number, [str(tile) for tile in stale]).value
     tasks = transient_tasks(snapshot, stale, lambda tile: snapshot.of_tile(ORPHANS.name, tile), operation_id)
     runner.check_memory({task.key: projected_bytes(task) for task in tasks})
     done = Pass(_TRANSIENTS, snapshot, dict(zip(stale, tasks, strict=True)), operation_id, runner).commit(watch, note)
     return TransientsReport(
-        storage.root, done.committed.number, done.committed.done, done.tiles, done.changed,
-        **done.counts, bytes=done.committed.size, seconds=watch.seconds,
-    )  # fmt: skip
+        store=storage.root,
+        snapshot=done.committed.number,
+        committed=done.committed.done,
+        tiles=done.tiles,
+        changed=done.changed,
+        **done.counts,
+        bytes=done.committed.size,
+        seconds=watch.seconds,
+    )
 
 
 def ungrouped_tiles(snapshot: SnapshotFiles) -> list[Tile]:

@@ -13,10 +13,11 @@ from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.shown import Shown
 
 
-@dataclass(frozen=True)
-class VacuumReport:
+@dataclass(frozen=True, kw_only=True)
+class VacuumReport(Shown):
     """What a vacuum deleted, or would delete."""
 
     store: str
@@ -74,14 +75,14 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     if not dry_run:
         storage.delete(found.doomed)
     return VacuumReport(
-        storage.root,
-        oldest,
-        head.number,
-        not dry_run,
-        len(found.doomed),
-        found.size,
-        found.spared,
-        watch.seconds,
+        store=storage.root,
+        oldest=oldest,
+        newest=head.number,
+        deleted=not dry_run,
+        files=len(found.doomed),
+        bytes=found.size,
+        spared=found.spared,
+        seconds=watch.seconds,
     )
 
 

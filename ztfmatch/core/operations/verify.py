@@ -21,6 +21,7 @@ from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
 from ztfmatch.core.tasks.verifytransients import TransientFiles
 
@@ -80,8 +81,8 @@ class CheckResult:
         return self.violations == 0
 
 
-@dataclass(frozen=True)
-class VerifyReport:
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport(Shown):
     """Outcome of all checks."""
 
     store: str
@@ -125,15 +126,15 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         _check_rows(snapshot, operation_id, runner, found)
     checks = found.results()
     return VerifyReport(
-        storage.root,
-        snapshot.number,
-        all(check.passed for check in checks),
-        snapshot.rows(EXPOSURES.name),
-        snapshot.rows(DETECTIONS.name),
-        snapshot.rows(ORPHANS.name),
-        checks,
-        damaged,
-        watch.seconds,
+        store=storage.root,
+        snapshot=snapshot.number,
+        passed=all(check.passed for check in checks),
+        exposures=snapshot.rows(EXPOSURES.name),
+        detections=snapshot.rows(DETECTIONS.name),
+        orphans=snapshot.rows(ORPHANS.name),
+        checks=checks,
+        damaged=damaged,
+        seconds=watch.seconds,
     )
 
 

@@ -36,8 +36,8 @@ _KEEP_JOBS_S: Final = 15.0
 
 
 @contextlib.contextmanager
-def open_runner(resources: Resources, progress: Progress = no_progress) -> Iterator[Runner]:
-    """Runner for the resources; a cluster that it started is stopped at the end.
+def open_runner(resources: Resources | None = None, progress: Progress = no_progress) -> Iterator[Runner]:
+    """Runner for the resources, by default a plain loop; a cluster that it started is stopped at the end.
 
     Raises
     ------
@@ -46,6 +46,7 @@ def open_runner(resources: Resources, progress: Progress = no_progress) -> Itera
     ServiceError
         If no scheduler or no worker answers.
     """
+    resources = resources or Resources()
     resources.validate()
     with contextlib.ExitStack() as stack:
         executor = _executor(resources, stack)

@@ -15,6 +15,7 @@ from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, Stopwatch
 from ztfmatch.core.runner import Runner
+from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import Sums, What, measure
@@ -38,8 +39,8 @@ class ReportInputs:
     """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
 
 
-@dataclass(frozen=True)
-class ReportSummary:
+@dataclass(frozen=True, kw_only=True)
+class ReportSummary(Shown):
     """What a report found."""
 
     store: str
@@ -95,18 +96,18 @@ def make_report(
     files = {PAGE: text, NUMBERS: _numbers(snapshot, sums, found)}
     write_directory(inputs.output, {name: content.encode() for name, content in files.items()})
     return ReportSummary(
-        snapshot.storage.root,
-        snapshot.number,
-        str(inputs.output / PAGE),
-        sums.against_ps1,
-        sorted(name for name in found.corrections if name is not None),
-        _plain_rows(filter_rows(sums)),
-        plain(found),
-        sums.detections,
-        sums.used,
-        sums.compared,
-        len(text.encode()),
-        watch.seconds,
+        store=snapshot.storage.root,
+        snapshot=snapshot.number,
+        page=str(inputs.output / PAGE),
+        against_ps1=sums.against_ps1,
+        corrections=sorted(name for name in found.corrections if name is not None),
+        figures=_plain_rows(filter_rows(sums)),
+        exposures=plain(found),
+        detections=sums.detections,
+        used=sums.used,
+        stars=sums.compared,
+        bytes=len(text.encode()),
+        seconds=watch.seconds,
     )
 
 

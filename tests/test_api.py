@@ -1,0 +1,135 @@
+"""The public interface: complete, keyword-only where it is long, and readable."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from helpers import append, epochal_file, make_store, reference_file, rows_at
+
+import ztfmatch
+from ztfmatch import api
+from ztfmatch.api import running, snapshot, store
+from ztfmatch.core import errors
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.runner import no_progress
+
+ALIASES = {"Circle", "Ids", "Place", "Progress", "Running"}
+"""Names of plain values: numbers, texts, paths and functions."""
+OTHERS = {"Any", "Callable", "Expression", "Dataset", "Iterable", "None", "Sequence", "Table", "Unpack"} | {
+    "bool", "dict", "ds", "float", "int", "list", "pa", "str", "tuple"
+}  # fmt: skip
+"""Names in annotations that are not ours."""
+
+FUNCTIONS = [getattr(ztfmatch, name) for name in ("open_store", "init_store", "import_matchfiles")]
+"""Public functions beside the methods."""
+
+
+def members(cls: type) -> Iterator[Callable[..., Any]]:
+    """Public methods and properties of a class, as functions."""
+    for name, member in vars(cls).items():
+        if not name.startswith("_"):
+            function = getattr(member, "fget", None) or getattr(member, "func", None) or member
+            if inspect.isfunction(function):
+                yield function
+
+
+def names_in(function: Callable[..., Any]) -> set[str]:
+    """Names in the annotations of a function, as they are written."""
+    return set(re.findall(r"\w+", " ".join(map(str, function.__annotations__.values()))))
+
+
+@pytest.mark.parametrize(
+    "function", [*members(api.Store), *members(api.Snapshot), *FUNCTIONS], ids=lambda f: f.__name__
+)
+def test_all_has_every_class_that_a_method_takes_or_gives(function: Callable[..., Any]) -> None:
+    assert names_in(function) - ALIASES - OTHERS - {"log"} <= set(ztfmatch.__all__)
+
+
+def test_names_in_of_a_method_that_gives_an_unlisted_class_has_it() -> None:
+    """Else the test above could not fail."""
+    assert {"Store", "ImportReport", "Running"} <= names_in(api.import_matchfiles)
+    assert "InitReport" in names_in(api.create)
+    assert {"Status", "Answer", "Query"} <= {name for one in members(api.Snapshot) for name in names_in(one)}
+
+
+def test_all_has_every_error() -> None:
+    ours = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    assert ours <= set(ztfmatch.__all__)
+
+
+def test_all_names_what_there_is() -> None:
+    assert {name for name in ztfmatch.__all__ if getattr(ztfmatch, name, None) is None} == set()
+    assert set(ztfmatch.__all__) <= set(dir(ztfmatch))
+    assert "os" not in dir(ztfmatch)
+
+
+def public_dataclasses() -> list[type]:
+    return [value for name in ztfmatch.__all__ if dataclasses.is_dataclass(value := getattr(ztfmatch, name))]
+
+
+@pytest.mark.parametrize("cls", [c for c in public_dataclasses() if c.__name__.endswith(("Config", "Report", "Query"))])
+def test_configs_and_reports_take_at_most_three_values_by_place(cls: type) -> None:
+    assert len([field for field in dataclasses.fields(cls) if field.init and not field.kw_only]) <= 3
+
+
+@pytest.mark.parametrize("module", [store, snapshot])
+def test_methods_that_run_tasks_show_their_keywords(module: ModuleType) -> None:
+    functions = [f for cls in (api.Store, api.Snapshot) for f in members(cls) if f.__module__ == module.__name__]
+    runs = [one for one in functions if "running" in one.__annotations__]
+    assert len(runs) > 5
+    for one in runs:
+        parameters = inspect.signature(one).parameters
+        assert list(parameters)[-2:] == list(running.Running.__annotations__)
+        assert parameters["progress"].default is no_progress
+        assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def test_keyword_that_no_method_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'worker'"):
+        ztfmatch.init_store(tmp_path / "store", "nowhere", worker=2)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
+    place = tmp_path_factory.mktemp("<survey>")
+    rows = rows_at([10.0, 10.1], [5.0, 5.1])
+    storage = make_store(place / "store", [reference_file(place, rows)])
+    append(storage, [epochal_file(place, rows)])
+    return ztfmatch.open_store(place / "store")
+
+
+def test_store_repr_reads_nothing_and_notebook_has_the_newest_commits(opened: ztfmatch.Store, tmp_path: Path) -> None:
+    assert repr(opened) == f"Store\n  path  {opened.path}"
+    page = opened._repr_html_()
+    assert page.index(">append<") < page.index(">init<")
+    assert "&lt;survey&gt;" in page
+    assert "<survey>" not in page
+    gone = api.Store(Storage.at(tmp_path / "gone"))
+    assert "gone" in repr(gone)
+    assert "gone" in gone._repr_html_()
+
+
+def test_snapshot_and_status_repr_have_the_figures(opened: ztfmatch.Store) -> None:
+    at = opened.snapshot()
+    text, page = repr(at), at._repr_html_()
+    for word in ("Snapshot", "append", "detections", opened.path):
+        assert word in text
+    assert re.search(r"^    detections +2 +1 ", text, re.MULTILINE)
+    assert ">detections</td>" in page
+    assert re.search(r"^  detections +2$", repr(at.status), re.MULTILINE)
+
+
+def test_answer_and_report_repr_are_read_without_their_rows(opened: ztfmatch.Store) -> None:
+    answer = opened.snapshot().query(ztfmatch.Query("objects", "fid == 1", columns=["objectid", "ra"]))
+    assert repr(answer).splitlines()[0] == "Answer"
+    assert re.search(r"^  columns +objectid, ra$", repr(answer), re.MULTILINE)
+    report = opened.update_statistics()
+    assert re.search(r"^  committed +yes$", repr(report), re.MULTILINE)
+    assert "<td" in report._repr_html_()

@@ -1,0 +1,251 @@
+"""A snapshot of a store: tables, questions, and products made of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import pyarrow as pa
+
+from ztfmatch.api.running import Ids, Place, Running, ids_of, runs_tasks
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import is_url
+from ztfmatch.core.operations.status import Status, status_of, table_status
+from ztfmatch.core.runner import open_runner
+from ztfmatch.core.schema import TABLES, Table
+from ztfmatch.core.shown import Shown
+from ztfmatch.query import lightcurves
+from ztfmatch.query.area import Circle, Cone, radius_of
+
+if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
+    import pyarrow.dataset as ds
+
+    from ztfmatch.matchfile.export import ExportReport, UnitFilter
+    from ztfmatch.query.search import Answer, Query
+    from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
+    from ztfmatch.release.io.scope import ReleaseScope
+    from ztfmatch.views import DeltaReport, HatsViewReport
+
+
+@dataclass(frozen=True)
+class Snapshot(Shown):
+    """One committed state of a store; later commits do not change it.
+
+    All methods return Arrow tables, which pandas (``to_pandas``), Polars (``from_arrow``) and astropy
+    (``Table.from_pandas``) read. Units and descriptions are in ``table.schema.field(name).metadata``.
+    """
+
+    files: SnapshotFiles
+
+    def _fields(self) -> dict[str, Any]:
+        commit = self.files.commit
+        about = {name: getattr(commit, name) for name in ("operation", "time", "note")}
+        return {"store": self.files.storage.root, "snapshot": self.number, **about, "tables": table_status(self.files)}
+
+    @property
+    def number(self) -> int:
+        """Number of the snapshot."""
+        return self.files.number
+
+    @functools.cached_property
+    def status(self) -> Status:
+        """What it holds, in figures."""
+        return status_of(self.files)
+
+    def table(
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        filter: ds.Expression | None = None,  # noqa: A002
+    ) -> pa.Table:
+        """Rows of a table, whole or filtered, in memory.
+
+        Parameters
+        ----------
+        name : str
+            One of ``ztfmatch.TABLES``.
+        columns : sequence of str, optional
+            Columns to read; all by default.
+        filter : pyarrow.dataset.Expression, optional
+            For instance ``pyarrow.dataset.field("catflags") == 0``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such table or column.
+        """
+        known = _table(name).names
+        for column in columns or ():
+            if column not in known:
+                raise ConfigError(f"table {name} has no column {column!r}; it has {', '.join(known)}")
+        return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=filter)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too.
+
+        Whatever is read is verified, as by all readers; tools that read :meth:`paths` skip that.
+        """
+        import pyarrow.dataset as ds
+
+        schema = _table(name).schema
+        if not self.files.of_table(name):
+            return ds.dataset(schema.empty_table())
+        return self.files.dataset(name)
+
+    def paths(self, name: str) -> list[str]:
+        """Live Parquet files of a table, for tools that read a list of files."""
+        _table(name)
+        return [f"{self.files.storage.root}/{file.path}" for file in self.files.of_table(name)]
+
+    def objects(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Objects by objectid, or active ones in a cone.
+
+        Of a cone, here and below, right ascension and declination are in degrees (ICRS); the radius is in arcsec, or a
+        text with its unit: ``2deg``, ``3arcmin``, ``120arcsec``.
+        """
+        return lightcurves.find_objects(self.files, _selection(objectid, cone))
+
+    def lightcurves(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Epochs of objects by objectid or in a cone, one row an epoch.
+
+        Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
+        are included: ``catflags == 0`` selects the clean ones. The objectids may include transientids.
+        """
+        from ztfmatch.query.transients import divided, transient_epochs
+
+        objects, transients = divided(_selection(objectid, cone))
+        parts = [] if objects is None else [lightcurves.lightcurve_table(self.files, objects)]
+        return pa.concat_tables(parts + ([] if transients is None else [transient_epochs(self.files, transients)]))
+
+    def transients(self, transientid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Transients by id or in a cone, with their statistics.
+
+        They are made of the orphans that the last ``update_transients`` or rematch knew.
+        """
+        from ztfmatch.query.transients import find_transients
+
+        return find_transients(self.files, _selection(transientid, cone))
+
+    def lineage(self, objectid: Ids | None = None) -> pa.Table:
+        """What became of all objects when references were regenerated, or of some, forward and back."""
+        from ztfmatch.query.lineage import lineage_table
+
+        return lineage_table(self.files, None if objectid is None else ids_of(objectid))
+
+    def successors(self, objectid: Ids) -> pa.Table:
+        """How the lines of some retired objects end: lineage rows that lead to an active object or to none."""
+        from ztfmatch.query.lineage import successors
+
+        return successors(self.files, ids_of(objectid))
+
+    def statistics(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Statistics of objects, computed now from their epochs, one row an object."""
+        return lightcurves.fresh_statistics(self.files, _selection(objectid, cone))
+
+    def sources(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
+        return lightcurves.source_table(self.files, _selection(objectid, cone))
+
+    def query(self, query: Query) -> Answer:
+        """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
+        from ztfmatch.query.search import Answer
+
+        return Answer(self.files, query)
+
+    @runs_tasks
+    def export_matchfiles(
+        self, output: Place, units: UnitFilter | None = None, **running: Unpack[Running]
+    ) -> ExportReport:
+        """Write units as matchfiles; see :func:`ztfmatch.matchfile.export.export_matchfiles`."""
+        from ztfmatch.matchfile import export
+
+        with open_runner(**running) as runner:
+            return export.export_matchfiles(self.files, Path(output), units or export.UnitFilter(), runner)
+
+    @runs_tasks
+    def publish_hats(
+        self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
+    ) -> PublishReport:
+        """Write lightcurves as a HATS collection; see :func:`ztfmatch.release.publish_hats`."""
+        from ztfmatch.release import publish_hats
+
+        with open_runner(**running) as runner:
+            return publish_hats(self.files, scope, _directory(output), runner, config)
+
+    @runs_tasks
+    def publish_objects(
+        self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
+    ) -> PublishReport:
+        """Write objects with statistics; see :func:`ztfmatch.release.publish_objects`."""
+        from ztfmatch.release import publish_objects
+
+        with open_runner(**running) as runner:
+            return publish_objects(self.files, scope, _directory(output), runner, config)
+
+    @runs_tasks
+    def publish_bulk(self, output: Place, scope: ReleaseScope, **running: Unpack[Running]) -> PublishReport:
+        """Write lightcurves as one file a unit; see :func:`ztfmatch.release.publish_bulk`."""
+        from ztfmatch.release import publish_bulk
+
+        with open_runner(**running) as runner:
+            return publish_bulk(self.files, scope, _directory(output), runner)
+
+    @runs_tasks
+    def publish_tar(self, output: Place, scope: ReleaseScope, part: Part, **running: Unpack[Running]) -> PublishReport:
+        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.release.publish_tar`."""
+        from ztfmatch.release import publish_tar
+
+        with open_runner(**running) as runner:
+            return publish_tar(self.files, scope, _directory(output), runner, part)
+
+    @runs_tasks
+    def preview_release(
+        self, output: Place, scope: ReleaseScope, part: Part | None = None, **running: Unpack[Running]
+    ) -> ReleasePreview:
+        """Count by program what a product would contain, and write nothing.
+
+        See :func:`ztfmatch.release.preview_release`.
+        """
+        from ztfmatch.release import preview_release
+
+        with open_runner(**running) as runner:
+            return preview_release(self.files, scope, _directory(output), runner, part)
+
+    def view_delta(self, output: Place) -> DeltaReport:
+        """Show it as Delta tables over its own files; see :func:`ztfmatch.views.view_delta`."""
+        from ztfmatch.views import view_delta
+
+        return view_delta(self.files, _directory(output))
+
+    @runs_tasks
+    def view_hats(self, output: Place, **running: Unpack[Running]) -> HatsViewReport:
+        """Show it to LSDB over its own files; see :func:`ztfmatch.views.view_hats`."""
+        from ztfmatch.views import view_hats
+
+        with open_runner(**running) as runner:
+            return view_hats(self.files, _directory(output), runner)
+
+
+def _directory(output: Place) -> Path:
+    if is_url(os.fspath(output)):
+        raise ConfigError(f"{output}: products are made in a local directory; copy them to where they are to be")
+    return Path(output).expanduser().absolute()
+
+
+def _table(name: str) -> Table:
+    if name not in TABLES:
+        raise ConfigError(f"no table {name!r}; there are: {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def _selection(objectid: Ids | None, cone: Circle | None) -> lightcurves.Selection:
+    ids = None if objectid is None else ids_of(objectid)
+    if cone is None:
+        return lightcurves.Selection(ids)
+    ra, dec, radius = cone
+    return lightcurves.Selection(ids, Cone(ra, dec, radius_of(radius, "arcsec")))

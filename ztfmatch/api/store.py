@@ -1,0 +1,267 @@
+"""A store: what fills, checks and changes it; how one is made and opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from ztfmatch.api.running import Ids, Place, Running, ids_of, places_of, runs_tasks
+from ztfmatch.api.snapshot import Snapshot
+from ztfmatch.core.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
+from ztfmatch.core.errors import ZtfmatchError
+from ztfmatch.core.io import log, storefile
+from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.staged import staged_beside
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.runner import open_runner
+from ztfmatch.core.shown import Shown, as_html
+
+if TYPE_CHECKING:  # what only some calls need is imported by them
+    from ztfmatch.core.operations.append import AppendConfig, AppendReport
+    from ztfmatch.core.operations.compact import CompactReport
+    from ztfmatch.core.operations.correct import CorrectReport
+    from ztfmatch.core.operations.history import Difference, RollbackReport
+    from ztfmatch.core.operations.init import InitReport
+    from ztfmatch.core.operations.rematch import RematchConfig, RematchReport
+    from ztfmatch.core.operations.statistics import StatisticsReport
+    from ztfmatch.core.operations.transients import TransientsReport
+    from ztfmatch.core.operations.vacuum import VacuumReport
+    from ztfmatch.core.operations.verify import VerifyReport
+    from ztfmatch.kowalski.export import KowalskiConfig, KowalskiReport
+    from ztfmatch.matchfile.ingest import ImportConfig, ImportReport
+    from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport
+    from ztfmatch.photometry.report import ReportInputs, ReportSummary
+    from ztfmatch.query.regeneration import Regeneration
+
+_COMMITS_SHOWN: Final = 10
+"""Newest commits that a notebook shows of a store."""
+
+
+@dataclass(frozen=True)
+class Store(Shown):
+    """A lightcurve store."""
+
+    storage: Storage
+
+    def _fields(self) -> dict[str, Any]:
+        return {"path": self.path}  # no more: a debugger that shows a store must not wait for its storage
+
+    def _repr_html_(self) -> str:
+        try:
+            numbers = log.commit_numbers(self.storage)[: -_COMMITS_SHOWN - 1 : -1]
+            commits = [log.read_commit(self.storage, number) for number in numbers]
+        except (ZtfmatchError, OSError) as error:
+            return as_html("Store", {**self._fields(), "error": str(error)})
+        names = ("number", "time", "operation", "counts", "note")
+        history = [{name: getattr(commit, name) for name in names} for commit in commits]
+        return as_html("Store", {**self._fields(), "newest snapshots": history})
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.storage.root
+
+    def snapshot(self, number: int | None = None) -> Snapshot:
+        """Open the newest snapshot, or one by number."""
+        return Snapshot(open_snapshot(self.storage, number))
+
+    def commits(self) -> list[log.Commit]:
+        """The log, oldest first."""
+        return [log.read_commit(self.storage, number) for number in log.commit_numbers(self.storage)]
+
+    @runs_tasks
+    def append(
+        self, catalogs: str | Sequence[str], config: AppendConfig | None = None, **running: Unpack[Running]
+    ) -> AppendReport:
+        """Ingest epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
+        from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+
+        with open_runner(**running) as runner:
+            return append_catalogs(self.storage, places_of(catalogs), config or AppendConfig(), runner)
+
+    @runs_tasks
+    def rematch(
+        self,
+        references: str | Sequence[str],
+        config: RematchConfig | None = None,
+        *,
+        dry_run: bool = False,
+        **running: Unpack[Running],
+    ) -> RematchReport:
+        """Match stored epochs to regenerated references; see :func:`ztfmatch.core.operations.rematch.rematch`."""
+        from ztfmatch.core.operations.rematch import RematchConfig, rematch
+
+        with open_runner(**running) as runner:
+            return rematch(self.storage, places_of(references), config or RematchConfig(), runner, dry_run)
+
+    def regenerations(self, objectid: Ids) -> list[Regeneration]:
+        """Retired objects beside those that took their place, epoch by epoch.
+
+        See :func:`ztfmatch.query.regeneration.regeneration_of`; ``ztfmatch.plot.plot_regenerations`` draws
+        them.
+        """
+        from ztfmatch.query.regeneration import regeneration_of
+
+        return [regeneration_of(self.storage, one) for one in ids_of(objectid)]
+
+    @runs_tasks
+    def calibrate(
+        self, inputs: CalibrateInputs, config: CalibrateConfig | None = None, **running: Unpack[Running]
+    ) -> CalibrateReport:
+        """Derive photometric corrections from PS1; see :func:`ztfmatch.photometry.calibrate.calibrate`."""
+        from ztfmatch.photometry.calibrate import calibrate
+
+        with staged_beside(self.storage, inputs.output) as storage, open_runner(**running) as runner:
+            return calibrate(storage, inputs, config or CalibrateConfig(), runner)
+
+    @runs_tasks
+    def correct(
+        self, corrections: Place | None, *, note: str | None = None, **running: Unpack[Running]
+    ) -> CorrectReport:
+        """Apply photometric corrections, or remove them; see :func:`ztfmatch.core.operations.correct.correct`."""
+        from ztfmatch.core.operations.correct import correct
+
+        place = None if corrections is None else Path(corrections)
+        with open_runner(**running) as runner:
+            return correct(self.storage, place, runner, note)
+
+    @runs_tasks
+    def report(
+        self,
+        inputs: ReportInputs,
+        config: CalibrateConfig | None = None,
+        *,
+        snapshot: int | None = None,
+        **running: Unpack[Running],
+    ) -> ReportSummary:
+        """Write a report on the photometry of a snapshot; see :func:`ztfmatch.photometry.report.make_report`."""
+        from ztfmatch.photometry.report import make_report
+
+        with staged_beside(self.storage, inputs.output) as storage, open_runner(**running) as runner:
+            return make_report(open_snapshot(storage, snapshot), inputs, config or CalibrateConfig(), runner)
+
+    @runs_tasks
+    def update_statistics(self, *, note: str | None = None, **running: Unpack[Running]) -> StatisticsReport:
+        """Compute the statistics of all objects whose lightcurve changed."""
+        from ztfmatch.core.operations.statistics import update_statistics
+
+        with open_runner(**running) as runner:
+            return update_statistics(self.storage, runner, note)
+
+    @runs_tasks
+    def update_transients(self, *, note: str | None = None, **running: Unpack[Running]) -> TransientsReport:
+        """Group the orphans of all tiles that have new ones into transients."""
+        from ztfmatch.core.operations.transients import update_transients
+
+        with open_runner(**running) as runner:
+            return update_transients(self.storage, runner, note)
+
+    @runs_tasks
+    def verify(self, deep: bool = False, *, snapshot: int | None = None, **running: Unpack[Running]) -> VerifyReport:
+        """Prove the invariants on what is stored, in the newest snapshot or one by number."""
+        from ztfmatch.core.operations.verify import verify_store
+
+        with open_runner(**running) as runner:
+            return verify_store(self.storage, runner, deep, snapshot)
+
+    @runs_tasks
+    def compact(
+        self,
+        config: CompactConfig | None = None,
+        *,
+        dry_run: bool = False,
+        note: str | None = None,
+        **running: Unpack[Running],
+    ) -> CompactReport:
+        """Merge small files into few sorted ones; see :func:`ztfmatch.core.operations.compact.compact`."""
+        from ztfmatch.core.operations.compact import compact
+
+        with open_runner(**running) as runner:
+            return compact(self.storage, config or CompactConfig(), runner, dry_run, note)
+
+    @runs_tasks
+    def export_kowalski(
+        self, output: Place, config: KowalskiConfig | None = None, **running: Unpack[Running]
+    ) -> KowalskiReport:
+        """Write documents for Kowalski; see :func:`ztfmatch.kowalski.export.export_kowalski`."""
+        from ztfmatch.kowalski.export import KowalskiConfig, export_kowalski
+
+        with open_runner(**running) as runner:
+            return export_kowalski(self.storage, os.fspath(output), config or KowalskiConfig(), runner)
+
+    def compare(self, before: int, after: int) -> list[Difference]:
+        """What changed from one snapshot to another, by table and tile."""
+        from ztfmatch.core.operations.history import compare
+
+        return compare(self.storage, before, after)
+
+    def rollback(self, snapshot: int, *, dry_run: bool = False, note: str | None = None) -> RollbackReport:
+        """Commit the state of an older snapshot again; nothing is deleted."""
+        from ztfmatch.core.operations.history import rollback
+
+        return rollback(self.storage, snapshot, dry_run, note)
+
+    def vacuum(self, keep: int, *, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
+        """Delete what the newest ``keep`` snapshots do not name; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
+        from ztfmatch.core.operations.vacuum import vacuum
+
+        return vacuum(self.storage, keep, grace_hours, dry_run)
+
+
+def open_store(path: Place) -> Store:
+    """Open a store: a directory, or a URL such as ``s3://bucket/prefix`` (README, "Object stores").
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError
+        If there is none that this version reads.
+    ConfigError
+        If the URL carries a secret, or endpoint and credentials cannot be used.
+    StorageError
+        If the service does not answer.
+    """
+    store = Store(Storage.at(path))
+    storefile.read_config(store.storage)
+    return store
+
+
+@runs_tasks
+def init_store(
+    path: Place, references: str | Sequence[str], config: StoreConfig | None = None, **running: Unpack[Running]
+) -> Store:
+    """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
+    store, _ = create(path, references, config, **running)
+    return store
+
+
+@runs_tasks
+def create(
+    path: Place,
+    references: str | Sequence[str],
+    config: StoreConfig | None = None,
+    *,
+    strict: bool = False,
+    **running: Unpack[Running],
+) -> tuple[Store, InitReport]:
+    """Make a store and report what was done."""
+    from ztfmatch.core.operations.init import init_store as make
+
+    storage = Storage.at(path)
+    with open_runner(**running) as runner:
+        return Store(storage), make(storage, places_of(references), config or StoreConfig(), runner, strict)
+
+
+@runs_tasks
+def import_matchfiles(
+    path: Place, files: str | Sequence[str], config: ImportConfig | None = None, **running: Unpack[Running]
+) -> tuple[Store, ImportReport]:
+    """Ingest matchfiles into a store; see :func:`ztfmatch.matchfile.ingest.import_matchfiles`."""
+    from ztfmatch.matchfile import ingest
+
+    storage = Storage.at(path)
+    with open_runner(**running) as runner:
+        report = ingest.import_matchfiles(storage, places_of(files), config or ingest.ImportConfig(), runner)
+    return Store(storage), report

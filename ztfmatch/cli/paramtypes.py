@@ -1,0 +1,122 @@
+"""Types of option values: bytes, times, dates, radii, and files and places to write to."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ztfmatch.core.errors import ZtfmatchError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A number of bytes, as in 2GiB or 800MB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes of the text."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
+        try:
+            if match is None:
+                raise ValueError
+            return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+        except ValueError:
+            self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
+
+
+class Duration(click.ParamType[float]):
+    """A time in seconds, as in 45s, 10m, 2h or 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of the text."""
+        from ztfmatch.core.clusters import duration_seconds
+
+        try:
+            return float(value) if isinstance(value, int | float) else duration_seconds(str(value))
+        except ZtfmatchError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Radius(click.ParamType[float]):
+    """A radius in arcsec, as in 1.5 or 1.5arcsec."""
+
+    name = "radius"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Arcsec of the text."""
+        from ztfmatch.query.area import radius_of
+
+        try:
+            return radius_of(value, "arcsec")
+        except ZtfmatchError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OutputFile(click.Path):
+    """A file to write, in a directory that exists: a wrong path is refused before the work, not after."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Path of the file."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
+        return path
+
+
+class OutputPlace(click.Path):
+    """A file or directory to make, or a URL: one that cannot be made is refused before the work."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What click.Path makes of it."""
+        from ztfmatch.core.io.urls import is_url
+
+        made = super().convert(value, param, ctx)
+        if is_url(str(value)):
+            return made
+        place = Path(str(made)).expanduser().absolute()
+        there = next(path for path in place.parents if path.exists())
+        if not there.is_dir():
+            self.fail(f"'{place}' cannot be made: '{there}' is not a directory.", param, ctx)
+        if not place.exists() and not os.access(there, os.W_OK):
+            self.fail(f"'{place}' cannot be made: '{there}' may not be written to.", param, ctx)
+        return made
+
+
+class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """An instant: an MJD, or a date with or without a time, UTC."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """MJD of the text."""
+        if isinstance(value, float):
+            return value
+        from ztfmatch.release.io.scope import mjd_of
+
+        try:
+            plain: Any = float(value) if value.replace(".", "", 1).isdigit() else datetime.datetime.fromisoformat(value)
+            return mjd_of(plain, 0.0) or 0.0
+        except ValueError:
+            self.fail(f"{value!r} is no date; expected something like 2018-11-15, or an MJD", param, ctx)
+
+
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+PLACE: Final = click.Path(path_type=Path)
+PRODUCT: Final = OutputPlace()
+"""Text: a Path would make s3:/ of a URL."""
+CONE: Final = (float, float, str)
+"""Types of RA, DEC and RADIUS; the Python interface reads the unit of the last."""

@@ -1,0 +1,144 @@
+"""Find objects of a snapshot, and rows of its tables, tile by tile: the one engine behind all questions.
+
+Of a small cone the positions are kept in memory, so that the next one there reads no objects at all. Everything else is
+left to :mod:`ztfmatch.core.io.scan`, which reads no more than the wanted rows need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.scan import Wanted, scan
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.sphere import unit_vector
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import OBJECTS, REFERENCES, Table
+from ztfmatch.core.survey import unit_of_objectid
+from ztfmatch.query.area import Area, Cone
+from ztfmatch.query.expression import Condition
+
+MAX_CONE_ARCSEC: Final = 10 * 3600.0
+"""Largest cone for which positions are kept."""
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ObjectSieve:
+    """Passes the objects of a status in an area that meet a condition on their own columns."""
+
+    status: str | None = None
+    area: Area | None = None
+    condition: Condition | None = None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns that decide."""
+        own = frozenset([*(["status"] if self.status else []), *(["ra", "dec"] if self.area else [])])
+        return own if self.condition is None else own | self.condition.columns
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """Columns whose bounds tell something."""
+        return frozenset() if self.condition is None else self.condition.bounded
+
+    def may_hold(self, bounds: pa.Table) -> Mask:
+        """Whether rows within bounds can be wanted."""
+        return np.ones(bounds.num_rows, bool) if self.condition is None else self.condition.may_hold(bounds)
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """Whether each row is wanted."""
+        kept = np.ones(rows.num_rows, bool)
+        if self.status is not None:
+            kept &= pc.equal(rows["status"], self.status).to_numpy()
+        if self.area is not None:
+            kept[kept] = self.area.contains(rows["ra"].to_numpy()[kept], rows["dec"].to_numpy()[kept])
+        return kept if self.condition is None else kept & self.condition.mask(rows)
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Objects of a snapshot by objectid, area, status and condition; what is None does not restrict them."""
+
+    snapshot: SnapshotFiles
+    ids: Ids | None = None
+    """Ascending, each once."""
+    area: Area | None = None
+    status: str | None = None
+    condition: Condition | None = None
+
+    def tiles(self) -> list[Tile]:
+        """Tiles that can hold any of the objects, in order of the sky."""
+        if self.area is None and self.ids is None:
+            return self.snapshot.tiles_with(OBJECTS.name)
+        wanted = set(self.snapshot.tiling.tiles if self.area is None else self.area.tiles(self.snapshot.tiling))
+        if self.ids is not None:
+            wanted &= set(tiles_of_ids(self.snapshot, self.ids.tolist()))
+        return sorted(
+            (tile for tile in wanted if self.snapshot.of_tile(OBJECTS.name, tile)), key=lambda tile: tile.fine_range
+        )
+
+    def rows(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+        """Wanted rows of any table in a tile, in the order of the table."""
+        files = self.snapshot.of_tile(table.name, tile)
+        rows = scan(self.snapshot.storage, files, columns, wanted)
+        rows = table.schema.empty_table().select(list(columns)) if rows is None else rows
+        keys = [(name, "ascending") for name in table.sorted_by if name in columns]
+        return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
+
+    def objects(self, tile: Tile, columns: Sequence[str]) -> pa.Table:
+        """The objects in a tile, by objectid."""
+        near = self._near(tile)
+        if near is None:
+            sieve = ObjectSieve(self.status, self.area, self.condition)
+            return self.rows(OBJECTS, tile, columns, Wanted(self.ids, sieve))
+        return self.rows(OBJECTS, tile, columns, Wanted(near, ObjectSieve(condition=self.condition)))
+
+    def objectids(self) -> Iterator[tuple[Tile, Ids]]:
+        """Tiles that have any of the objects, with their objectids, ascending."""
+        for tile in self.tiles():
+            ids = self._near(tile) if self.condition is None else None
+            ids = self.objects(tile, ["objectid"])["objectid"].to_numpy() if ids is None else ids
+            if len(ids):
+                yield tile, ids
+
+    def _near(self, tile: Tile) -> Ids | None:
+        """Objectids in a cone by the kept positions; None where the objects have to be scanned."""
+        if not (isinstance(self.area, Cone) and self.area.radius_arcsec <= MAX_CONE_ARCSEC):
+            return None
+        positions = self.snapshot.object_positions(tile)
+        near = positions.filter(pa.array(self.area.contains(positions["ra"].to_numpy(), positions["dec"].to_numpy())))
+        ids = np.sort(near.filter(pa.array(ObjectSieve(self.status).mask(near)))["objectid"].to_numpy())
+        return ids if self.ids is None else np.intersect1d(ids, self.ids)
+
+
+def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
+    """Tiles that the references of these objects touch.
+
+    Raises
+    ------
+    ConfigError
+        If a number is no objectid.
+    """
+    try:
+        units = {unit_of_objectid(one) for one in {int(one) // 10**8: int(one) for one in ids}.values()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    wanted = {(unit.field, unit.rcid, unit.fid) for unit in units}
+    tiles: set[Tile] = set()
+    columns = ["field", "rcid", "fid", "ra", "dec", "radius"]
+    for row in snapshot.read(REFERENCES.name, columns).to_pylist():
+        if (row["field"], row["rcid"], row["fid"]) in wanted and row["ra"] is not None:
+            centre = unit_vector(row["ra"], row["dec"])
+            tiles.update(snapshot.tiling.touched_by_cap(centre, math.radians(row["radius"])))
+    return sorted(tiles)
