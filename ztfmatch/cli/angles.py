@@ -12,7 +12,7 @@ CONE: Final = (float, float, str)
 """Types of RA, DEC and RADIUS, which the interface to Python understands with its unit."""
 
 
-class Radius(click.ParamType[float]):
+class Radius(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A radius in arcsec, as in 1.5 or 1.5arcsec."""
 
     name = "radius"

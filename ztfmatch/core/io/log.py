@@ -159,7 +159,7 @@ def read_config(storage: Storage) -> StoreConfig:
     try:
         content = json.loads(text)
         ours, version = content["format"] == FORMAT, int(content["version"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _no_store(storage, foreign) from None
     if not ours:
         raise _no_store(storage, foreign)
