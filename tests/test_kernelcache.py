@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 import ztfmatch
 from ztfmatch.core import kernelcache
+
+ROOMS = sorted(path.parent.name for path in Path(ztfmatch.__file__).parent.glob("*/kernels"))
 
 COMPILE = """
 import numba, numpy as np
@@ -27,18 +30,42 @@ def software(tmp_path: Path) -> Path:
     """A copy of the package; whatever it holds, nothing can be put beside its kernels."""
     place = tmp_path / "software"
     shutil.copytree(Path(ztfmatch.__file__).parent, place / "ztfmatch", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "ztfmatch" / "core" / "kernels" / "__pycache__").touch()
+    for room in ROOMS:
+        (place / "ztfmatch" / room / "kernels" / "__pycache__").touch()
     return place
 
 
 def compile_kernel(software: Path, **environment: str) -> list[str]:
+    """The last two words that a new process prints."""
+    return run(software, [sys.executable, "-c", COMPILE], **environment).split("]] ")[1].split()
+
+
+def run(software: Path, command: list[str], **environment: str) -> str:
     """What a new process prints; its home cannot hold a cache either unless it is told so."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
     env = {**clean, "HOME": "/dev/null", "PYTHONPATH": str(software), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    command = [sys.executable, "-c", COMPILE]
     ended = subprocess.run(command, cwd=software, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    return ended.stdout.split("]] ")[1].split()
+    return ended.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_kernels_of_a_room_alone_are_defined_where_nothing_can_be_written(
+    software: Path, tmp_path: Path, room: str
+) -> None:
+    (tmp_path / f"ztfmatch-{os.geteuid()}").touch()
+    names = sorted(path.stem for path in (software / "ztfmatch" / room / "kernels").glob("[a-z]*.py"))
+    code = "".join(f"import ztfmatch.{room}.kernels.{name}\n" for name in names)
+    assert run(software, [sys.executable, "-c", code], TMPDIR=str(tmp_path)) == ""
+
+
+@pytest.mark.slow
+def test_precompile_compiles_every_kernel(tmp_path: Path) -> None:
+    package = Path(ztfmatch.__file__).parent
+    run(package.parent, [sys.executable, "-m", "ztfmatch.precompile"], NUMBA_CACHE_DIR=str(tmp_path))
+    compiled = {re.split(r"[.-]", path.name)[1] for path in tmp_path.rglob("*.nbi")}
+    sources = [path.read_text() for path in package.glob("*/kernels/*.py")]
+    assert compiled == {name for text in sources for name in re.findall(r"cache=True.*\)\n(?:@.*\n)*def (\w+)", text)}
 
 
 def test_choose_cache_read_only_software_and_home_uses_the_temporary_directory(software: Path, tmp_path: Path) -> None:
@@ -69,8 +96,9 @@ def test_choose_cache_variable_that_names_a_directory_is_left_alone(software: Pa
 
 def test_choose_cache_kernels_compiled_at_installation_are_used(software: Path, tmp_path: Path) -> None:
     """As where an administrator compiled them beside the software, which users may only read."""
+    for room in ROOMS:
+        (software / "ztfmatch" / room / "kernels" / "__pycache__").unlink()
     beside = software / "ztfmatch" / "core" / "kernels" / "__pycache__"
-    beside.unlink()
     assert compile_kernel(software, TMPDIR=str(tmp_path))[0] == "None"  # numba's own place: beside the source
     assert list(beside.glob("*.nbi"))
     refuse = (

@@ -6,7 +6,7 @@ container whose software and home are read-only, it refuses to define the kernel
 temporary directory, or not at all.
 
 What is kept is code: a directory is used only if it is this user's and nobody else can write to it. Kernels that
-someone compiled into a directory that may only be read (``python -m ztfmatch.core.tasks.preload`` when the software was
+someone compiled into a directory that may only be read (``python -m ztfmatch.precompile`` when the software was
 installed) are copied from there, since numba itself reads no directory that it cannot write to.
 """
 
@@ -25,10 +25,11 @@ import numba
 from numba.core.caching import _CacheLocator
 from numba.core.dispatcher import Dispatcher
 
-KERNELS: Final = Path(__file__).parent / "kernels"
+_ROOMS: Final = sorted(Path(__file__).parents[1].glob("*/kernels"))
+"""Directories that have kernels: the core's and the capabilities'."""
 
 
-def choose_cache(kernels: Path = KERNELS) -> Path | None:
+def choose_cache() -> Path | None:
     """Tell numba where to keep kernels, before the first is defined, where it would find no place itself.
 
     Returns
@@ -36,13 +37,14 @@ def choose_cache(kernels: Path = KERNELS) -> Path | None:
     Path or None
         The directory, if it is one that numba would not have chosen.
     """
-    given, beside = numba.config.CACHE_DIR, kernels / "__pycache__"
-    if _is_writable(Path(given) if given else beside):
+    given = numba.config.CACHE_DIR
+    if all(map(_is_writable, [Path(given)] if given else [room / "__pycache__" for room in _ROOMS])):
         return None
     for place in _places():
         if _is_private(place):
-            below = place / _CacheLocator.get_suitable_cache_subpath(str(kernels / "__init__.py"))
-            _copy([Path(given) / below.name, beside] if given else [beside], below)
+            for room in _ROOMS:
+                below = place / _CacheLocator.get_suitable_cache_subpath(str(room / "__init__.py"))
+                _copy([*([Path(given) / below.name] if given else []), room / "__pycache__"], below)
             numba.config.CACHE_DIR = str(place)
             return place
     setattr(Dispatcher, "enable_caching", lambda self: None)  # noqa: ARG005, B010  (each process compiles anew)
