@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -218,3 +219,12 @@ def test_njit_shared_temporary_directory_is_trusted_if_it_is_sticky(tmp_path: Pa
     shared.mkdir()
     shared.chmod(0o1777)
     assert kernelcache._is_private(shared / "cache")
+
+
+@pytest.mark.slow
+def test_precompile_compiles_every_kernel(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)}
+    subprocess.run([sys.executable, "-m", "ztfmatch.precompile"], env=environment, check=True, capture_output=True)
+    compiled = {re.split(r"[.-]", path.name)[1] for path in tmp_path.rglob("*.nbi")}
+    sources = [path.read_text() for path in PACKAGE.glob("*/kernels/*.py")]
+    assert compiled == {name for text in sources for name in re.findall(r"cache=True.*\)\n(?:@.*\n)*def (\w+)", text)}

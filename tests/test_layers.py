@@ -17,7 +17,7 @@ import ztfmatch
 
 PACKAGE = Path(ztfmatch.__file__).parent
 
-TOP = ("cli", "__main__"), ("api", "documentation")
+TOP = ("cli", "__main__"), ("precompile",), ("api", "documentation")
 """What may import every room, from the top down."""
 
 LAYERS = (("operations",), ("runner", "clusters", "prefork"), ("tasks",), ("io",), ("kernels",), ("schema",))

@@ -14,6 +14,7 @@ import pytest
 from astropy.coordinates import angular_separation
 
 from ztfmatch.core.errors import MetadataError
+from ztfmatch.photometry.io import ps1
 from ztfmatch.photometry.io.ps1 import Box, Ps1Stars, open_ps1
 
 
@@ -59,6 +60,23 @@ def test_open_ps1_of_a_replaced_file_is_another_catalog(tmp_path: Path) -> None:
     assert open_ps1(path) == first
     write(path, np.array([1.0, 3.0]), np.array([2.0, 2.0]))
     assert open_ps1(path) != first
+
+
+@pytest.mark.parametrize("form", ["directory", "hats"])
+def test_open_ps1_of_linked_directories_reads_them_and_sees_them_replaced(tmp_path: Path, form: str) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    write(real / "part.parquet", np.array([150.2]), np.array([20.1]))
+    catalog, pixel = tmp_path / "catalog", hpgeom.angle_to_pixel(1, 150.2, 20.1)
+    place = catalog / "dataset" / "Norder=0" / "Dir=0" / f"Npix={pixel}" if form == "hats" else catalog
+    place.mkdir(parents=True)
+    (place / "linked").symlink_to(real)
+    (real / "back").symlink_to(catalog)
+    first = open_ps1(catalog)
+    assert first.read(BOX).ra.tolist() == [150.2]
+    write(real / "part.parquet", np.array([150.2, 150.3]), np.array([20.1, 20.2]))
+    assert open_ps1(catalog) != first
+    assert open_ps1(catalog).read(BOX).ra.tolist() == [150.2, 150.3]
 
 
 BOX = Box.around(np.array([150.0, 150.8]), np.array([20.0, 20.6]), 1.0 / 60.0)
@@ -120,6 +138,41 @@ def test_read_sqlite_text_that_is_no_number_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         MetadataError, match=r"ps1.sqlite: column r of table ps1 has the text 'saturated'; expected a n"
     ):
+        open_ps1(path).read(BOX)
+
+
+def with_view(path: Path, select: str) -> Path:
+    """A database whose only table is a view."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE VIEW ps1 AS {select}")
+    return path
+
+
+def test_read_sqlite_view_that_never_ends_is_refused(tmp_path: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    columns = "CAST(i AS REAL) AS ra, 89.0 + i AS dec, 15.0 AS g, 15.0 AS r, 15.0 AS i"
+    path = with_view(tmp_path / "ps1.sqlite", f"{endless} SELECT {columns} FROM n")
+    with pytest.raises(MetadataError, match=r"ps1.sqlite: reading it takes far more steps than a table of its size"):
+        open_ps1(path).read(BOX)
+
+
+def test_read_sqlite_large_table_behind_a_view_without_an_index_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ps1, "_LOOKS", 0)  # what its size alone allows
+    monkeypatch.setattr(ps1, "_STEPS_PER_LOOK", 1000)
+    monkeypatch.setattr(ps1, "_BYTES_PER_LOOK", 10)
+    n = 20_000
+    path = write(tmp_path / "ps1.sqlite", np.full(n, 150.2), np.full(n, 20.1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE VIEW stars AS SELECT * FROM ps1 WHERE g > r ORDER BY i + dec")
+    assert len(open_ps1(path, {"table": "stars"}).read(BOX).ra) == n
+
+
+def test_read_sqlite_view_that_calls_what_may_harm_is_refused(tmp_path: Path) -> None:
+    columns = "seq AS ra, 20.1 AS dec, 15.0 AS g, 15.0 AS r, 15.0 AS i"
+    path = with_view(tmp_path / "ps1.sqlite", f"SELECT {columns} FROM pragma_database_list")
+    with pytest.raises(MetadataError, match="unsafe use of virtual table"):
         open_ps1(path).read(BOX)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.query.io import moc
 from ztfmatch.query.io.moc import ORDER, read_moc
 
 SUFFIXES = {"fits": ".fits", "json": ".json", "ascii": ".txt"}
@@ -21,13 +22,13 @@ def test_read_moc_is_what_mocpy_wrote(tmp_path: Path, form: str, zipped: bool) -
     mocpy = pytest.importorskip("mocpy", reason="mocpy is not installed")
     units = pytest.importorskip("astropy.units")
     angles = {"lon": 359.5 * units.deg, "lat": 12.0 * units.deg, "radius": 3.0 * units.deg}
-    moc = mocpy.MOC.from_cone(**angles, max_depth=9)
-    moc = moc | mocpy.MOC.from_string("3/5 7-9 12/4000000")
+    drawn = mocpy.MOC.from_cone(**angles, max_depth=9)
+    drawn = drawn | mocpy.MOC.from_string("3/5 7-9 12/4000000")
     path = tmp_path / f"moc{SUFFIXES[form]}"
-    moc.save(str(path), format=form)
+    drawn.save(str(path), format=form)
     if zipped:
         path.write_bytes(gzip.compress(path.read_bytes()))
-    assert np.array_equal(read_moc(path), moc.to_depth29_ranges.astype(np.int64))
+    assert np.array_equal(read_moc(path), drawn.to_depth29_ranges.astype(np.int64))
 
 
 def test_read_moc_of_fits_with_unique_numbers_is_those_pixels(tmp_path: Path) -> None:
@@ -69,6 +70,7 @@ def test_read_moc_joins_pixels_that_touch_or_overlap(tmp_path: Path) -> None:
         (gzip.compress(b"3/5", mtime=0)[:-9], "is no MOC"),
         (gzip.compress(b"3/5 and more", mtime=0), "is no MOC: 'and'"),
         (b"{", "is no MOC"),
+        (b'{"1": ' + b"[" * 100_000, "is no MOC"),
         (b"\xff\xfe", "is no MOC"),
         (b"SIMPLE  =", "is no MOC"),
     ],
@@ -78,6 +80,17 @@ def test_read_moc_of_what_is_none_is_refused(tmp_path: Path, content: bytes, sai
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=said):
         read_moc(path)
+
+
+def test_read_moc_that_unpacks_to_more_than_a_map_has_is_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moc, "_MAX_BYTES", 1000)
+    (tmp_path / "moc.txt.gz").write_bytes(gzip.compress(b"3/5" + b" " * 998))
+    with pytest.raises(ConfigError, match="is no MOC: unpacked, it has more than 1000 bytes"):
+        read_moc(tmp_path / "moc.txt.gz")
+    (tmp_path / "moc.txt.gz").write_bytes(gzip.compress(b"3/5" + b" " * 997))
+    assert len(read_moc(tmp_path / "moc.txt.gz")) == 1
 
 
 def test_read_moc_of_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
             self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A time in seconds, as in 45s, 10m, 2h or 1d."""
 
     name = "duration"
@@ -48,7 +48,7 @@ class Duration(click.ParamType[float]):
             self.fail(f"{error}.", param, ctx)
 
 
-class Radius(click.ParamType[float]):
+class Radius(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A radius in arcsec, as in 1.5 or 1.5arcsec."""
 
     name = "radius"

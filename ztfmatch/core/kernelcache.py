@@ -8,8 +8,8 @@ all where it finds no directory to write to, as in a container whose software an
 So kernels are declared with :func:`njit` of this module. What it keeps carries a digest of all sources that a kernel
 can be made of. It is kept beside its source, or in the directory that ``NUMBA_CACHE_DIR`` names; where that cannot be
 written to, below the user's home or the temporary directory; else nowhere. It is read from wherever it is, so that
-kernels that someone compiled into a directory that others may only read (``python -m ztfmatch.core.tasks.preload`` when
-the software was installed) are used.
+kernels that someone compiled into a directory that others may only read (``python -m ztfmatch.precompile`` when the
+software was installed) are used.
 
 What is kept is code: a directory outside the software is used only if it is this user's and nobody else can write to
 it. No setting of numba is changed: those are the user's.

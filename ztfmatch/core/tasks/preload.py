@@ -1,7 +1,8 @@
 """Import to make a process ready for tasks: everything imported, every compiled kernel loaded.
 
 The parent of a local cluster's workers imports this once, before it forks them; so a worker takes its first task as
-fast as any other. On a new installation it is here that kernels are compiled, once for all workers.
+fast as any other. On a new installation it is here that kernels are compiled, once for all workers; those that few
+commands call are compiled when they do, or before by :mod:`ztfmatch.precompile`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ztfmatch.core.tasks.rematch
 import ztfmatch.core.tasks.retire
 import ztfmatch.core.tasks.seeds
 import ztfmatch.core.tasks.verify  # noqa: F401
-from ztfmatch.core.kernels import crossmatch, lookup, rows, sphere, statistics
+from ztfmatch.core.kernels import calibration, crossmatch, lookup, rows, sphere, statistics
 
 
 def load_kernels() -> None:
@@ -36,6 +37,7 @@ def load_kernels() -> None:
     rows.linked_digest(np.zeros(1, np.uint64), one, one)
     rows.order_by_group(np.zeros(1, np.int64), ra, one, 1)
     rows.order_by_group(np.zeros(1, np.int64), ra, one, 1, np.zeros(1, np.int32), 1)
+    calibration.model_errors(np.ones(1, np.float32), np.zeros(4))
     lookup.find_rows(lookup.build_map(one), one)
     single = np.ones(1, np.float32)
     flags, released = np.zeros(1, np.uint16), np.ones(1, bool)

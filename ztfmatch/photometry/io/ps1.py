@@ -9,6 +9,8 @@ the box are opened; a SQLite table wants an index on its declination.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,10 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 """Names by which a column is found, in order of preference, in lower case."""
 
 _FETCH_ROWS: Final = 100_000
+_STEPS_PER_LOOK: Final = 1_000_000
+_LOOKS: Final = 100
+_BYTES_PER_LOOK: Final = 10_000
+"""SQLite's steps: a scan takes some 20 for each row, of some 40 bytes at least; 100 for each byte end no honest one."""
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _PLAUSIBLE_MAG: Final = (5.0, 30.0)
 _MISSING: Final = -999.0
@@ -141,7 +147,11 @@ class Ps1Catalog:
         inside = (dec >= box.dec[0]) & (dec <= box.dec[1]) & across
         wanted = list(dict.fromkeys(names.values()))
         with _clear_errors(self.path):
-            files = self.path if self.partitions is None else ps1hats.files_near(self.partitions, box, self.stamp)
+            files = (
+                _plain_files(self.path, self.stamp)
+                if self.partitions is None
+                else ps1hats.files_near(self.partitions, box, self.stamp)
+            )
             if not files:
                 return _empty(wanted)
             rows: pa.Table = ds.dataset(files, format="parquet").to_table(
@@ -233,9 +243,13 @@ _NUMBERS: Final = (
 
 
 def _stamp(path: Path) -> str:
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in ps1hats.files_below(path)]
     return short_digest(repr(seen).encode())
+
+
+@functools.lru_cache(maxsize=2)
+def _plain_files(path: str, stamp: str) -> list[str]:  # noqa: ARG001  (the stamp tells one state from another)
+    return ps1hats.data_files(Path(path))
 
 
 def _found(path: Path, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -266,11 +280,11 @@ def _head(path: Path) -> bytes:
 def _parquet_schema(path: Path) -> pa.Schema:
     import pyarrow.dataset as ds
 
-    with _clear_errors(str(path)):
-        schema = ds.dataset(str(path), format="parquet").schema
-    if not schema.names:
+    files = ps1hats.data_files(path)
+    if not files:
         raise MetadataError(f"{path}: holds no Parquet file")
-    return schema
+    with _clear_errors(str(path)):
+        return ds.dataset(files, format="parquet").schema
 
 
 def _only_table(path: Path) -> str:
@@ -299,8 +313,21 @@ def _has_text(path: Path, table: str, column: str) -> bool:
 
 @contextlib.contextmanager
 def _connected(path: str) -> Iterator[sqlite3.Connection]:
+    """A database that may be anybody's: what its views call is harmless, and they end."""
+    looks = _LOOKS + Path(path).stat().st_size // _BYTES_PER_LOOK
     with contextlib.closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)) as connection:
-        yield connection
+        connection.execute("PRAGMA trusted_schema = OFF")
+        calls = itertools.count(1)
+        connection.set_progress_handler(lambda: next(calls) > looks, _STEPS_PER_LOOK)
+        try:
+            yield connection
+        except sqlite3.OperationalError:
+            if next(calls) <= looks:
+                raise
+            raise MetadataError(
+                f"{path}: reading it takes far more steps than a table of its size needs; expected a table, or a view "
+                "that joins tables by an index"
+            ) from None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.io.places import Places
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,7 +88,7 @@ def files_near(root: str, place: Place, stamp: str) -> list[str]:
     """
     held = _partitions(root, stamp)
     near = held.paths[place.may_touch(held.ra, held.dec, held.radius)]
-    return [file for path in near.tolist() for file in _files_of(Path(path))]
+    return [file for path in near.tolist() for file in data_files(Path(path))]
 
 
 def first_file(root: str, stamp: str) -> str:
@@ -98,7 +99,7 @@ def first_file(root: str, stamp: str) -> str:
     MetadataError
         If there is none.
     """
-    files = (file for path in _partitions(root, stamp).paths.tolist() for file in _files_of(Path(path)))
+    files = (file for path in _partitions(root, stamp).paths.tolist() for file in data_files(Path(path)))
     found = next(files, None)
     if found is None:
         raise MetadataError(f"{root}: holds no partition (Norder=.../Dir=.../Npix=...) of a HATS catalog")
@@ -133,8 +134,14 @@ def _found(root: Path) -> Iterator[tuple[str, int, int]]:
                 yield str(path), int(level.name.partition("=")[2]), int(match[1])
 
 
-def _files_of(partition: Path) -> list[str]:
-    if partition.is_file():
-        return [str(partition)]
-    files = (path for path in partition.rglob("*") if path.is_file() and not path.name.startswith(("_", ".")))
-    return sorted(map(str, files))
+def data_files(place: Path) -> list[str]:
+    """A file, or those of a directory that have rows: as to Arrow, not those whose name begins with _ or a dot."""
+    files = [(str(path), path.relative_to(place).parts) for path in files_below(place)]
+    return [path for path, parts in files if not any(part.startswith(("_", ".")) for part in parts)]
+
+
+def files_below(place: Path) -> list[Path]:
+    """A file, or all files in a directory and in those that it links to, each once; sorted."""
+    found: set[str] = set()
+    Places(lambda path, _: found.add(path)).look(str(place))
+    return [path for path in map(Path, sorted(found)) if path.is_file()]

@@ -8,6 +8,7 @@ the tests' oracle for files that are as they should be.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import zlib
@@ -24,6 +25,12 @@ ORDER: Final = 29
 Ranges = npt.NDArray[np.int64]
 
 _GZIP: Final = b"\x1f\x8b"
+_MAX_BYTES: Final = 1 << 28
+"""Of an unpacked file: 16 million ranges."""
+_UNREADABLE: Final = (
+    *(EOFError, zlib.error, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError),
+    RecursionError,  # JSON that is nested deeply
+)
 _WORD: Final = re.compile(r"(?:(\d+)/)?(?:(\d+)(?:-(\d+))?)?")
 
 
@@ -40,13 +47,21 @@ def read_moc(path: Path) -> Ranges:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        content = gzip.decompress(content) if content.startswith(_GZIP) else content
+        content = _unpacked(content) if content.startswith(_GZIP) else content
         ranges = _of_fits(content) if content.startswith(b"SIMPLE") else _of_text(content.decode("ascii"))
-    except (EOFError, zlib.error, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"{path} is no MOC: {str(error).splitlines()[0] if str(error) else 'not one'}") from None
     if not len(ranges):
         raise ConfigError(f"{path} is an empty MOC")
     return ranges
+
+
+def _unpacked(content: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        unpacked = stream.read(_MAX_BYTES + 1)
+    if len(unpacked) > _MAX_BYTES:
+        raise ValueError(f"unpacked, it has more than {_MAX_BYTES} bytes")
+    return unpacked
 
 
 def _of_text(text: str) -> Ranges:
@@ -74,7 +89,6 @@ def _of_ascii(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _of_fits(content: bytes) -> Ranges:
-    import io
     import warnings
 
     from astropy.io import fits
