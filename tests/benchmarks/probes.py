@@ -21,11 +21,10 @@ import pandas  # noqa: F401  (pyarrow imports it where it is installed: an impor
 
 import ztfmatch
 from ztfmatch.core.io import log, paths
-from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.parquet import DataFile, read_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-from ztfmatch.query import lightcurves as query
 
 FILES = 200_000
 RADIUS_ARCSEC = 10.0
@@ -125,7 +124,7 @@ def _centres(store: Path) -> tuple[list[float], list[float]]:
         real = [
             file for file in snapshot.files.of_table("objects") if (Path(snapshot.storage.root) / file.path).exists()
         ]
-        objects = query.read_rows(snapshot.storage, real, ["ra", "dec"])
+        objects = read_rows(snapshot.storage, real, ["ra", "dec"])
         assert objects is not None
         chosen = np.random.default_rng(5).choice(objects.num_rows, CONES + 1, replace=False)
         cached.write_text(json.dumps([objects[name].to_numpy()[chosen].tolist() for name in ("ra", "dec")]))

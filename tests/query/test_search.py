@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
@@ -552,3 +553,26 @@ def test_radius_of_a_release_is_in_degrees_to_the_last_bit() -> None:
     (cap,) = cone_region(1.0, 2.0, "90arcmin").shapes
     assert isinstance(cap, Cap)
     assert cap.radius_deg == 1.5
+
+
+def test_cone_of_a_query_finds_what_objects_finds_and_keeps_the_positions(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = snapshot.table("objects", ["objectid", "ra", "dec", "status"]).filter(pc.field("status") == "active")
+    cone = (some["ra"][0].as_py(), some["dec"][0].as_py(), "2arcmin")
+    expected = snapshot.objects(cone=cone)
+    ids, limit = expected["objectid"].to_pylist(), float(pc.mean(expected["refmag"]).as_py())
+    assert ids
+    with monkeypatch.context() as patched:
+        patched.setattr("ztfmatch.core.io.snapshot.read_rows", pytest.fail)
+        assert snapshot.query(Query(cone=cone)).to_arrow()["objectid"].to_pylist() == ids
+    bright = expected.filter(pc.field("refmag") < limit)["objectid"].to_pylist()
+    assert snapshot.query(Query(where=f"refmag < {limit!r}", cone=cone)).to_arrow()["objectid"].to_pylist() == bright
+    named = Query(cone=cone, objectids=[ids[-1], ids[-1] + 5_000_000])
+    assert snapshot.query(named).to_arrow()["objectid"].to_pylist() == ids[-1:]
+
+
+@pytest.mark.parametrize("number", [10**20, 5])
+def test_objects_by_what_is_no_objectid_are_refused(snapshot: Snapshot, number: int) -> None:
+    with pytest.raises(ConfigError, match=r"5 is no objectid|expected integers of at most 64 bits"):
+        snapshot.objects(objectid=number)

@@ -29,14 +29,14 @@ _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def main() -> None:
     """Lightcurve matchfile processor of the Zwicky Transient Facility.
 
-    Takes epochal PSF catalogs, matches every detection to the seeds of its reference catalog, and keeps the
+    Ingests epochal PSF catalogs, matches every detection to the seeds of its reference catalog, and keeps the
     lightcurves in a Parquet store that is appended to night by night.
 
     \b
     Begin with:
       ztfmatch demo                                  simulate, build, verify, plot; a minute
       ztfmatch init STORE --references DIR           make a store
-      ztfmatch append STORE CATALOGS...              take in catalogs
+      ztfmatch append STORE CATALOGS...              ingest catalogs
       ztfmatch lightcurve STORE --cone RA DEC 2      see a lightcurve
 
     Every command has --json for machines. Exit codes: 0 done; 1 something failed: the message says whether a rerun

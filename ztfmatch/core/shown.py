@@ -26,7 +26,8 @@ class Shown:
     """Base of what is shown by its fields: a value a line, and lists of rows as tables below."""
 
     def __init_subclass__(cls) -> None:
-        cls.__repr__ = Shown.__repr__  # type: ignore[method-assign]  # in the class itself, or @dataclass adds its own
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Shown.__repr__  # type: ignore[method-assign]  # in the class itself, or @dataclass adds one
 
     def _fields(self) -> Mapping[str, Any]:
         """What to show, by name."""

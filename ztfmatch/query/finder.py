@@ -122,6 +122,22 @@ class Finder:
         return ids if self.ids is None else np.intersect1d(ids, self.ids)
 
 
+def distinct_ids(objectids: Sequence[int]) -> Ids:
+    """Objectids, ascending, each once.
+
+    Raises
+    ------
+    ConfigError
+        If one is no integer of 64 bits.
+    """
+    ids = np.array(list(objectids))
+    if ids.size and ids.dtype.kind not in "iu":
+        raise ConfigError(
+            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
+        )
+    return np.unique(ids.astype(np.int64))
+
+
 def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
     """Tiles that the references of these objects touch.
 

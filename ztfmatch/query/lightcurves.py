@@ -20,7 +20,7 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, unit_columns
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 from ztfmatch.query.area import Cone, check_radius
-from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids
+from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids, distinct_ids
 
 LEDGER_COLUMNS: Final = (
     "expid",
@@ -52,7 +52,7 @@ class Selection:
         """What finds the objects in a snapshot."""
         if self.cone is not None:
             return Finder(snapshot, area=self.cone, status=ACTIVE)
-        return Finder(snapshot, np.unique(np.array(self.objectids, np.int64)))
+        return Finder(snapshot, distinct_ids(self.objectids or ()))
 
 
 def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:

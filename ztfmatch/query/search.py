@@ -32,7 +32,7 @@ from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
 from ztfmatch.query import area as areas
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
-from ztfmatch.query.finder import Finder, Ids
+from ztfmatch.query.finder import Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 
 Kind = Literal["objects", "statistics", "lightcurves"]
@@ -132,7 +132,7 @@ class Answer(Shown):
         if query.status not in (None, *STATUSES):
             raise ConfigError(f"status {query.status!r}; expected one of {', '.join(STATUSES)}")
         self._snapshot, self._select = snapshot, query.select
-        ids = None if query.objectids is None else _distinct(query.objectids)
+        ids = None if query.objectids is None else distinct_ids(query.objectids)
         status = query.status or (ACTIVE if ids is None else "any")
         area, where = query.area, _condition(query.where, SOURCE_FIELDS, "where")
         of_objects, rest = _divided(where, OBJECTS.names)
@@ -287,16 +287,6 @@ def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Con
 def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Condition | None, Condition | None]:
     """What of a condition needs but these columns, and the rest."""
     return (None, None) if condition is None else condition.divided(names)
-
-
-def _distinct(objectids: Sequence[int]) -> Ids:
-    """Objectids, ascending, each once."""
-    ids = np.array(list(objectids))
-    if ids.size and ids.dtype.kind not in "iu":
-        raise ConfigError(
-            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
-        )
-    return np.unique(ids.astype(np.int64))
 
 
 def _schema(query: Query) -> pa.Schema:

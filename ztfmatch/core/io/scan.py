@@ -179,7 +179,8 @@ def _bounds_table(table: Table, known: dict[str, list[tuple[Any, Any]]], names: 
     """``min_x`` and ``max_x`` of each column; those of a unit follow from the objectids, which begin with it."""
     unknown = [(None, None)] * rows
     known = {name: known.get(name, unknown) for name in {*names, _ID}}
-    known |= {name: bounds for name, bounds in _unit_bounds(known[_ID]).items() if name in names}
+    if not set(_UNIT).isdisjoint(names):
+        known |= {name: bounds for name, bounds in _unit_bounds(known[_ID]).items() if name in names}
     columns = {}
     for name in sorted(names):
         for side, prefix in enumerate(("min", "max")):
