@@ -212,7 +212,7 @@ class Store(Shown):
 
 
 def open_store(path: Place) -> Store:
-    """Open a store: a directory, or a URL such as ``s3://bucket/prefix`` (README, "Object stores").
+    """Open a store: a directory, or a URL such as ``s3://bucket/prefix`` (see the guide on object stores).
 
     Raises
     ------
