@@ -603,3 +603,12 @@ class TestParts:
     @pytest.mark.parametrize(("number", "text"), [(0, "0 tiles"), (1, "1 tile"), (2000, "2,000 tiles")])
     def test_counted_agrees_in_number(self, number: int, text: str) -> None:
         assert counted(number, "tile") == text
+
+
+@pytest.mark.parametrize("name", ["note", "strict", "dry_run", "fail_if_empty", "as_json", "workers", "memory", "wait",
+                                  "references", "radius", "seeds_per_tile", "polygon", "moc"])  # fmt: skip
+def test_option_of_several_commands_is_the_same_in_all(name: str) -> None:
+    found = [param for command in leaves().values() for param in command.params if param.name == name]
+    facts = {(tuple(one.opts), type(one.type), one.default, one.multiple, one.required) for one in found}
+    assert len(found) > 1
+    assert len(facts) == 1
