@@ -40,6 +40,7 @@ from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.runner import Job, LoopExecutor, Runner
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
 
 OTHER = Unit(501, 63, 1)
@@ -342,8 +343,11 @@ def test_correct_rerun_after_a_failed_commit_repeats_no_task(
         patched.setattr(log, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             apply(store, sky / "set")
-    monkeypatch.setattr(correct_operation, "correct_tile", lambda _: pytest.fail("a task was run again"))
-    correct_operation.correct_tile.__name__ = "correct_tile"
+
+    def correct_tile(_: Any) -> Replaced:
+        pytest.fail("a task was run again")
+
+    monkeypatch.setattr(correct_operation, "correct_tile", correct_tile)
     assert apply(store, sky / "set").committed
     assert_corrected(store, {UNIT, OTHER})
 

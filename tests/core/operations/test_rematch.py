@@ -436,7 +436,7 @@ def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
     assert [(row["code"], row["filename"]) for row in caught.value.refused] == [("generations", path.name)]
     assert store.commits()[-1].number == 10
     assert store.snapshot().table("detections")["objectid"].to_pylist() == [500206190000000, 500206190000001]
-    with pytest.raises(BadInputError, match=r"--strict: 1 bad references; .* is at generation 9, the last"):
+    with pytest.raises(BadInputError, match=r"--strict: 1 bad reference catalogs; .* is at generation 9, the last"):
         store.rematch(str(path), RematchConfig(strict=True))
 
 
@@ -468,7 +468,7 @@ def test_reference_with_a_sourceid_twice_is_refused_and_changes_nothing(sky: Pat
     assert content(store) == before
     assert len(store.rematch([str(spoilt), *map(str, (sky / "references").rglob("*.fits"))]).quarantined) == 1
     assert content(store) == before
-    with pytest.raises(BadInputError, match=f"--strict: 1 bad references; .*{original.name}.*sourceid 3"):
+    with pytest.raises(BadInputError, match=f"--strict: 1 bad reference catalogs; .*{original.name}.*sourceid 3"):
         store.rematch(str(spoilt), RematchConfig(strict=True))
 
 

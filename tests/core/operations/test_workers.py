@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 TILES = ("match-N0-0-0000", "match-N0-1-0000")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scripted:
     """The matching of a tile, but what the script says of a task, try after try: ok, fail, or the number to kill."""
 
