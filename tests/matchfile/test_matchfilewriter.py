@@ -137,7 +137,7 @@ from pathlib import Path
 import numpy as np
 from ztfmatch.core.errors import StorageError
 from ztfmatch.matchfile.io.writer import writing_matchfile
-from ztfmatch.core.schema import matchfile as layout
+from ztfmatch.matchfile import schema as layout
 from ztfmatch.core.survey import Unit
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
