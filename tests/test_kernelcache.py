@@ -162,6 +162,14 @@ def test_njit_nothing_can_be_written_compiles_without_keeping(read_only: Path, t
     assert all(call_kernel(read_only, TMPDIR=str(tmp_path))[3] > 0 for _ in range(2))
 
 
+def test_njit_place_that_is_lost_later_compiles_without_keeping(software: Path) -> None:
+    lose = (
+        "import pathlib, shutil\nplace = pathlib.Path(kernels.__file__).parent / '__pycache__'\n"
+        "shutil.rmtree(place)\nplace.touch()\n"
+    )
+    assert call_kernel(software, SPHERE.replace("result =", f"{lose}result ="))[3] > 0
+
+
 def test_njit_prefers_the_home(read_only: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     place = call_kernel(read_only, HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path))[2]

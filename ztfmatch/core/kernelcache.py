@@ -113,8 +113,7 @@ class _Locator:
         return str(self.writable or os.devnull)
 
     def ensure_cache_path(self) -> None:
-        if self.writable:
-            self.writable.mkdir(exist_ok=True)
+        """Nothing: numba asks before it keeps a kernel, whether any place was found or not."""
 
     def get_source_stamp(self) -> bytes:
         return source_digest()
@@ -127,26 +126,28 @@ class _Files:
     """Files of one kernel: read from any place, written to the one that can be."""
 
     def __init__(self, locator: _Locator, name: str) -> None:
-        files = {place: IndexDataCacheFile(str(place), name, source_digest()) for place in locator.places}
-        self._files, self._written = list(files.values()), locator.writable and files[locator.writable]
+        self._files = {place: IndexDataCacheFile(str(place), name, source_digest()) for place in locator.places}
+        self._place = locator.writable
 
     def load(self, key: Any) -> Any:
         """What is kept under a key of numba's, None if there is nothing."""
-        for file in self._files:
+        for file in self._files.values():
             with contextlib.suppress(OSError):  # as where a directory is not there, or is a file
                 if (kept := file.load(key)) is not None:
                     return kept
         return None
 
     def save(self, key: Any, kept: Any) -> None:
-        """Keep it, if it can be kept anywhere."""
-        if self._written:
-            self._written.save(key, kept)
+        """Keep it, if it can be kept anywhere: a full disk is no reason not to compute."""
+        if self._place:
+            with contextlib.suppress(OSError):
+                self._place.mkdir(exist_ok=True)
+                self._files[self._place].save(key, kept)
 
     def flush(self) -> None:
         """Forget what is kept."""
-        if self._written:
-            self._written.flush()
+        if self._place:
+            self._files[self._place].flush()
 
 
 class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]  # numba is not typed

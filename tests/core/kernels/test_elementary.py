@@ -24,7 +24,7 @@ def test_log10_any_is_within_two_units_of_the_last_place(x: float) -> None:
         assert ulps(log10(x), Decimal(x).log10()) < 2.0
 
 
-@given(st.floats(-700.0, 709.0))
+@given(st.floats(-700.0, 709.0, exclude_max=True))
 def test_exp_any_is_within_two_units_of_the_last_place(x: float) -> None:
     with localcontext(prec=40):
         assert ulps(exp(x), Decimal(x).exp()) < 2.0
