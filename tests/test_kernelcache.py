@@ -60,6 +60,7 @@ def test_kernels_of_a_room_alone_are_defined_where_nothing_can_be_written(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_precompile_compiles_every_kernel(tmp_path: Path) -> None:
     package = Path(ztfmatch.__file__).parent
     run(package.parent, [sys.executable, "-m", "ztfmatch.precompile"], NUMBA_CACHE_DIR=str(tmp_path))

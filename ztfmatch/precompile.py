@@ -1,7 +1,7 @@
 """Compile every kernel, once for all: ``python -m ztfmatch.precompile``.
 
-Which types a kernel is compiled for depends on who calls it, so each operation and product that has kernels is run, on a
-sky of a few stars in a temporary directory. What numba keeps of them is where :mod:`ztfmatch.core.kernelcache` says.
+Which types a kernel is compiled for depends on its callers, so each operation and product that has kernels is run, on a
+sky of a few stars in a temporary directory. numba keeps them where :mod:`ztfmatch.core.kernelcache` says.
 """
 
 from __future__ import annotations
