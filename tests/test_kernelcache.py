@@ -230,6 +230,7 @@ def test_njit_shared_temporary_directory_is_trusted_if_it_is_sticky(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_precompile_compiles_every_kernel(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)}
     subprocess.run([sys.executable, "-m", "ztfmatch.precompile"], env=environment, check=True, capture_output=True)

@@ -2,10 +2,9 @@
 
     python tests/benchmarks/exits.py RUNS query STORE --select lightcurves --format csv
 
-A thread that reads on while Python ends can abort the process after all of its output (exit code 134, here -6), once in
-some dozens of runs of a busy machine. Each run is a fork of one process that has imported everything, takes the command
-in, and ends as Python ends; so that a run is a fraction of a second, and thousands can be had. Put another version's
-tree first in PYTHONPATH to compare.
+A thread that reads on while Python ends can abort the process after all of its output (exit code 134, here -6), now and
+then on a busy machine. Each run is a fork of one process that has imported everything, and ends as Python ends: a third
+of a second of one core, so that thousands can be had. To compare another version, put its tree first in PYTHONPATH.
 """
 
 from __future__ import annotations

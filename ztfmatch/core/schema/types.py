@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy.typing as npt
 import pyarrow as pa
 
 
@@ -42,6 +43,11 @@ class Column:
         """Arrow field with unit, description and source as metadata."""
         metadata = {"unit": self.unit, "description": self.description, "source": self.source}
         return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+def numpy_type(kind: pa.DataType) -> npt.DTypeLike:
+    """NumPy's type for numbers of a column; Arrow's own ``to_pandas_dtype`` needs pandas in some releases."""
+    return pa.array([], kind).to_numpy(zero_copy_only=False).dtype  # type: ignore[no-any-return]
 
 
 def struct_of_lists(columns: Sequence[Column]) -> pa.DataType:

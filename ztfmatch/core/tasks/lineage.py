@@ -19,6 +19,7 @@ from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, objectid_range
 from ztfmatch.core.tasks.rematch import Freed, read_flows
 from ztfmatch.core.tasks.results import Written
@@ -166,7 +167,7 @@ def _places(lineage: Lineage) -> Iterator[tuple[str, npt.NDArray[np.int32]]]:
 def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
     """Columns that say of which unit rows are."""
     for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
-        yield np.full(n, value, LINEAGE[name].type.to_pandas_dtype())
+        yield np.full(n, value, numpy_type(LINEAGE[name].type))
 
 
 def _counts(lineage: Lineage, flows: Flows) -> tuple[dict[str, int], int, int, int]:

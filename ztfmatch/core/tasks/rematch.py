@@ -30,6 +30,7 @@ from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
+from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.fates import Fates
 from ztfmatch.core.tasks.results import Matched
@@ -121,7 +122,7 @@ def _stored(task: RematchTask) -> RowBuffer:
 
     ``was`` is the objectid that it is an epoch of, the transientid of a transient's detection, 0 of an orphan alone.
     """
-    kinds = {column.name: column.type.to_pandas_dtype() for column in (*EPOCH, *MEASURED)}
+    kinds = {column.name: numpy_type(column.type) for column in (*EPOCH, *MEASURED)}
     buffer = RowBuffer({**kinds, "was": np.int64}, sum(e.rows for e in task.exposures))
     links = _Links(task)
     for columns, exposure in _parts(task):

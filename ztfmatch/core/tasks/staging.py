@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
+import inspect
 import typing
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -50,21 +50,22 @@ def run_staged(function: Function[Result], task: Task, storage: Storage | None, 
 
 
 def _staged(storage: Storage, path: str, function: Function[Result]) -> Result | None:
+    kind = _result_type(function)
     try:
         staged = decode(storage.read(path), dict)
         written = [file for name in ("files", "outputs", "kept") for file in staged.get(name, ())]
         if not all(_as_written(storage, file["path"], file["sha256"]) for file in written):
             return None
-        result: Result = msgspec.convert(staged, _result_type(function), str_keys=True)
+        result: Result = msgspec.convert(staged, kind, str_keys=True)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return result
 
 
-@functools.cache
 def _result_type(function: Function[Result]) -> Any:
-    """What a task function says that it returns."""
-    return typing.get_type_hints(function).get("return", Any)
+    """What a task function, or an object that is called as one, says that it returns."""
+    said = function if inspect.isroutine(function) else type(function).__call__
+    return typing.get_type_hints(said).get("return", Any)
 
 
 def _as_written(storage: Storage, path: str, sha256: str) -> bool:

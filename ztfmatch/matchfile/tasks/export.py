@@ -39,6 +39,7 @@ from ztfmatch.core.schema import (
 )
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
 from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
+from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, expid_of_mjd, is_stand_in, objectid_range
 from ztfmatch.core.tasks.statistics import PUBLIC_PROGRAM
 from ztfmatch.matchfile import schema as layout
@@ -313,7 +314,7 @@ def _write_transients(unit: _Unit, file: MatchfileWriter) -> None:
 
 
 def _orphans(unit: _Unit) -> Arrays:
-    parts = [{name: np.zeros(0, ORPHANS[name].type.to_pandas_dtype()) for name in _KEPT}]
+    parts = [{name: np.zeros(0, numpy_type(ORPHANS[name].type)) for name in _KEPT}]
     names = ["field", "rcid", "fid", *_KEPT]
     for file in unit.files(ORPHANS.name):
         for batch in iterate_batches(unit.snapshot.storage, file, names, _BATCH_ROWS):

@@ -22,6 +22,7 @@ from ztfmatch.core.io.parquet import read_rows, table_from_columns
 from ztfmatch.core.kernels.lookup import find_rows
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import objectid_range, unit_columns
 from ztfmatch.release.io.outputs import Written, parquet_writer, writing
 from ztfmatch.release.schema import BULK, INDEX_COLUMN, LIGHTCURVE
@@ -161,5 +162,5 @@ def list_array(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64], kind: p
     """
     missing = np.isnan(values) if values.dtype.kind == "f" else None
     mask = missing if missing is not None and missing.any() else None
-    elements = pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind, mask=mask)
+    elements = pa.array(values.astype(numpy_type(kind), copy=False), kind, mask=mask)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), elements)
