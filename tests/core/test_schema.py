@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from ztfmatch.core.io.log import FORMAT_VERSION
+from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels import rows
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES, sky
 from ztfmatch.core.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM

@@ -8,7 +8,7 @@ import pytest
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import CommitConflictError
-from ztfmatch.core.io import log, paths
+from ztfmatch.core.io import log, paths, storefile
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -28,7 +28,7 @@ def change(storage: Storage, name: str, operation_id: str, first: bool = False) 
 @pytest.fixture
 def empty(tmp_path: Path) -> SnapshotFiles:
     storage = Storage.at(tmp_path / "s")
-    log.create_store(storage, StoreConfig())
+    storefile.create_store(storage, StoreConfig())
     storage.put(paths.staged_result(OURS, "task"), b"{}")
     return before_first(storage, StoreConfig())
 

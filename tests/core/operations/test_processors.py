@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import corrected
+import processor_store
 import pytest
 from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]
     __cpu_dispatch__ as dispatched,
@@ -68,7 +69,7 @@ def test_kernels_are_equal_to_the_bit_on_an_older_processor() -> None:
 
 def digests(sky: Path, place: Path, environment: dict[str, str]) -> dict[str, str]:
     """What a process in this environment makes."""
-    command = [sys.executable, str(Path(__file__).with_name("processor_store.py")), str(sky), str(place)]
+    command = [sys.executable, str(Path(processor_store.__file__)), str(sky), str(place)]
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=900
     )

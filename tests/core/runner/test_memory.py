@@ -170,7 +170,7 @@ def test_memory_of_the_largest_import_and_export_of_a_matchfile_is_below_its_pro
     made = ztfmatch.init_store(tmp_path / "made", reference)
     made.append(str(unit / "catalogs"))
     (written,) = made.snapshot().export_matchfiles(tmp_path / "first.pytable").files
-    assert written["sourcedata"] > 1_800_000
+    assert written.sourcedata > 1_800_000
     store = ztfmatch.init_store(tmp_path / "store", reference)
     config = ImportConfig(rows_per_task=10**7)
     files = [str(tmp_path / "first.pytable")]

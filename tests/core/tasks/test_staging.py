@@ -116,7 +116,7 @@ def test_run_staged_without_storage_computes_each_time(task: Asked) -> None:
 def test_run_staged_record_of_another_shape_is_computed_anew(change: Callable[[Any], Any], task: Asked) -> None:
     """As one that another version of the program staged for the same operation."""
     first, path = run(answer, task), paths.staged_result(OPERATION, task.key)
-    record = decode(task.storage.read(path))
+    record = decode(task.storage.read(path), dict)
     change(record)
     task.storage.put(path, encode(record))
     assert repr(run(answer, task)) == repr(first)

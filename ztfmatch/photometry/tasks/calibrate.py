@@ -74,7 +74,14 @@ class FitKept:
 
 
 def fit_task(task: FitTask) -> FitKept:
-    """Fit, and keep the result."""
+    """Fit, and keep the result: the same to the bit in any process, since LAPACK's last digits follow its threads."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _fit(task)
+
+
+def _fit(task: FitTask) -> FitKept:
     config, bins = task.config, bins_of(task.config)
     new = read_channel(task.storage, task.files, bins)
     units, sums, known = new.units, new.sums, None
