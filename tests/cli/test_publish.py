@@ -110,7 +110,7 @@ def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(tmp_path: Pat
         (("hats", "--release", "{scope}", "--snapshot", 99), "no snapshot 99"),
         (("bulk", "--release", "{empty}"), "the scope is empty"),
         (("bulk", "--release", "{backwards}"), "the window of program 1 ends before it starts"),
-        (("bulk", "--release", "{unknown}"), "id in [[programs]] is 7; expected one of 1 (public), 2 (partnership), 3 (Caltech)"),
+        (("bulk", "--release", "{unknown}"), "id in [[programs]] is 7; expected one of 1 (public)"),
         (("hats", "--release", "{late}"), "no exposure of snapshot 2 is in the scope of release 'late'"),
         (("hats", "--release", "{scope}", "--partition-size", "0"), "partition size 0 bytes is outside 1..32000000000"),
         (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
