@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,23 @@ def test_command_that_is_interrupted_before_there_is_a_snapshot_says_so(scene: S
     assert f'"message": "{line}", "exit": 143' in result.stdout
 
 
+@pytest.fixture
+def default_handlers() -> Iterator[dict[int, object]]:
+    """Python's own handlers, as a command finds them; what another test imported may have set its own."""
+    defaults = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    handlers = {**defaults, signal.SIGINT: signal.default_int_handler}
+    before = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    yield handlers
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
 @pytest.mark.parametrize(("name", "code"), CODES)
-def test_interruptible_signal_raises_and_handlers_are_as_before(name: str, code: int) -> None:
+def test_interruptible_signal_raises_and_handlers_are_as_before(
+    name: str, code: int, default_handlers: dict[int, object]
+) -> None:
     signum = signal.Signals[name]
-    before = signal.getsignal(signum)
+    before = default_handlers[signum]
     with pytest.raises(Interrupted) as caught, interruptible():
         signal.raise_signal(signum)
     assert (caught.value.name, caught.value.exit_code) == (name, code)
