@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema import DETECTIONS, sky
+from ztfmatch.core.schema.types import numpy_type
 
 Columns = dict[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
@@ -18,7 +19,7 @@ Ids = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
 
 MEASURED: Final[dict[str, tuple[str, type[np.generic]]]] = {
-    column.name: (column.source.removeprefix("psfcat "), column.type.to_pandas_dtype())
+    column.name: (column.source.removeprefix("psfcat "), np.dtype(numpy_type(column.type)).type)
     for column in (DETECTIONS["sourceid"], *sky.MEASURED)
 }
 """Column of the store: (column of the catalog, native type). What a detection keeps to the last bit.
