@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,8 @@ from ztfmatch.core.schema import TABLES
 if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
 
+_SNAPSHOTS_KEPT: Final = 4
+"""A worker is asked for one, or two where changes between snapshots are exported; operations may share it."""
 _TILES_KEPT: Final = 16
 _LEDGER_KEPT: Final = 4096
 """A night of a field is some hundred rows."""
@@ -29,11 +31,19 @@ _LEDGER_KEPT: Final = 4096
 
 @dataclass(frozen=True)
 class SnapshotFiles:
-    """The files of one snapshot; it never changes, whatever is committed later."""
+    """The files of one snapshot; it never changes, whatever is committed later.
+
+    Cheap to pickle: a task holds it, and asks it for its tile's files where it runs. A process opens each that it is
+    sent once, however many tasks hold it.
+    """
 
     storage: Storage
     config: StoreConfig
     commit: log.Commit
+
+    def __reduce__(self) -> tuple[Callable[..., SnapshotFiles], tuple[Storage, StoreConfig, str, int]]:
+        """Pickle which snapshot it is, not the files that it lists nor what has been read of them."""
+        return _opened, (self.storage, self.config, self.commit.store, self.number)
 
     @property
     def number(self) -> int:
@@ -147,6 +157,30 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
         raise SnapshotNotFoundError(
             f"{storage.root} has no snapshot {number}; the newest is {max(numbers, default=-1)}"
         )
+    return _of_commit(storage, config, number)
+
+
+def _of_commit(storage: Storage, config: StoreConfig, number: int) -> SnapshotFiles:
     entry = log.read_commit(storage, number)
     log.check_store(storage, entry)
     return SnapshotFiles(storage, config, entry)
+
+
+@functools.lru_cache(_SNAPSHOTS_KEPT)
+def _opened(storage: Storage, config: StoreConfig, store: str, number: int) -> SnapshotFiles:
+    """Snapshot that another process sent, which opened it before.
+
+    Raises
+    ------
+    StoreDamagedError
+        If this process finds another store at that place.
+    """
+    if number < 0:
+        return before_first(storage, config)
+    found = _of_commit(storage, config, number)
+    if found.commit.store != store:
+        raise StoreDamagedError(
+            f"{storage.root} is not the store that this task is of: its place must be the same for every worker, and "
+            f"no other store be made there while tasks run"
+        )
+    return found
