@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from ztfmatch.core.kernels.tiling import Tile, Tiling, whole_sky
 
 
 def file(name: str) -> DataFile:
-    return DataFile("detections", 1, 7, name, 1, 10, 1, None, None, 58300.25, "ab" * 32, 0, 99, "cd" * 8)
+    return DataFile(*paths.place_of(name), name, 1, 10, 1, None, None, 58300.25, "ab" * 32, 0, 99, "cd" * 8)
 
 
 def change(storage: Storage, *names: str, operation_id: str = "f" * 32, **more: Any) -> log.Change:
@@ -46,7 +47,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def first(storage: Storage) -> log.Commit:
-    return log.commit(storage, None, change(storage, "data/a", tiling=whole_sky(), operation_id="0" * 32))
+    return log.commit(storage, None, change(storage, "data/t/a", tiling=whole_sky(), operation_id="0" * 32))
 
 
 def live(storage: Storage, number: int | None = None) -> set[str]:
@@ -60,21 +61,21 @@ def live(storage: Storage, number: int | None = None) -> set[str]:
 
 
 def test_commit_is_read_back_as_it_was_made(storage: Storage, first: log.Commit) -> None:
-    second = log.commit(storage, first, change(storage, "data/b", note="why"))
+    second = log.commit(storage, first, change(storage, "data/t/b", note="why"))
     assert log.commit_numbers(storage) == [0, 1]
     assert log.read_commit(storage, 0) == first
     assert log.read_commit(storage, 1) == second
     assert (second.number, second.parent, second.operation, second.note) == (1, 0, "append", "why")
     assert second.tiling == first.tiling
     assert log.read_tiling(storage, second.tiling) == whole_sky()
-    assert live(storage) == {"data/a", "data/b"}
+    assert live(storage) == {"data/t/a", "data/t/b"}
 
 
 def test_commit_files_come_back_to_the_last_field(storage: Storage, first: log.Commit) -> None:
-    odd = DataFile("exposures", -1, -1, "data/x", 2**40, 2**41, -(2**62), 2**62, 0.1, 1e300, "", 1, 2**40, "")
+    odd = DataFile("exposures", -1, -1, "data/exposures/x", 2**40, 2**41, -(2**62), 2**62, 0.1, 1e300, "", 1, 2**40, "")
     storage.put(odd.path, b"")
     log.commit(storage, first, log.Change("append", "e" * 32, {}, {}, [odd]))
-    assert [f for f in open_snapshot(storage).files if f.path == "data/x"] == [odd]
+    assert [f for f in open_snapshot(storage).files if f.path == odd.path] == [odd]
     assert odd.tile is None
 
 
@@ -90,15 +91,15 @@ def test_commit_that_cannot_be_forced_to_disk_says_that_it_stands(
         rf"snapshot 1 was committed and stands, .* \(cannot force files to disk in {storage.root}: Input/output error"
     )
     with pytest.raises(StorageError, match=told):
-        log.commit(storage, first, change(storage, "data/b"))
+        log.commit(storage, first, change(storage, "data/t/b"))
     monkeypatch.undo()
-    assert live(storage) == {"data/a", "data/b"}
+    assert live(storage) == {"data/t/a", "data/t/b"}
 
 
 def test_commit_that_cannot_be_written_does_not_claim_to_stand(
     storage: Storage, first: log.Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = change(storage, "data/b")
+    made = change(storage, "data/t/b")
 
     def refused(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -114,7 +115,7 @@ def test_commit_of_which_nothing_more_is_heard_says_so(
 ) -> None:
     storage = Storage.at(f"{s3_bucket}/store")
     storefile.create_store(storage, StoreConfig())
-    made = change(storage, "data/a", tiling=whole_sky())
+    made = change(storage, "data/t/a", tiling=whole_sky())
     s3_faults.follow(lambda request: Fault.DROP_AFTER if "/commits/" in request.path else Fault.NONE)
     with pytest.raises(StorageError, match="whether snapshot 0 was committed is not known: see 'ztfmatch history'"):
         log.commit(storage, None, made)
@@ -123,54 +124,62 @@ def test_commit_of_which_nothing_more_is_heard_says_so(
 
 
 def test_commit_older_snapshots_stay_as_they_were(storage: Storage, first: log.Commit) -> None:
-    second = log.commit(storage, first, change(storage, "data/b", operation_id="1" * 32))
-    log.commit(storage, second, change(storage, "data/c", operation_id="2" * 32, removed=frozenset(["data/a"])))
-    assert [live(storage, number) for number in range(3)] == [{"data/a"}, {"data/a", "data/b"}, {"data/b", "data/c"}]
+    second = log.commit(storage, first, change(storage, "data/t/b", operation_id="1" * 32))
+    log.commit(
+        storage,
+        second,
+        change(storage, "data/t/c", operation_id="2" * 32, removed=frozenset(["data/t/a"])),
+    )
+    assert [live(storage, number) for number in range(3)] == [
+        {"data/t/a"},
+        {"data/t/a", "data/t/b"},
+        {"data/t/b", "data/t/c"},
+    ]
 
 
 def test_commit_new_tiling_is_that_of_its_snapshot_and_its_children(storage: Storage, first: log.Commit) -> None:
     finer = Tiling((*Tile(0, 0).children(), *(Tile(0, n) for n in range(1, 12))))
-    second = log.commit(storage, first, change(storage, "data/b", operation_id="1" * 32, tiling=finer))
-    log.commit(storage, second, change(storage, "data/c", operation_id="2" * 32))
+    second = log.commit(storage, first, change(storage, "data/t/b", operation_id="1" * 32, tiling=finer))
+    log.commit(storage, second, change(storage, "data/t/c", operation_id="2" * 32))
     assert [open_snapshot(storage, n).tiling for n in range(3)] == [whole_sky(), finer, finer]
 
 
 def test_commit_first_without_tiling_raises(storage: Storage) -> None:
     with pytest.raises(ValueError, match="the first commit needs a tiling"):
-        log.commit(storage, None, change(storage, "data/a"))
+        log.commit(storage, None, change(storage, "data/t/a"))
 
 
 def test_commit_second_writer_on_the_same_parent_loses_and_is_not_seen(storage: Storage, first: log.Commit) -> None:
-    log.commit(storage, first, change(storage, "data/b", operation_id="1" * 32))
+    log.commit(storage, first, change(storage, "data/t/b", operation_id="1" * 32))
     with pytest.raises(
         CommitConflictError, match="another writer committed snapshot 1 meanwhile; nothing of this append"
     ):
-        log.commit(storage, first, change(storage, "data/c", operation_id="2" * 32))
+        log.commit(storage, first, change(storage, "data/t/c", operation_id="2" * 32))
     assert log.commit_numbers(storage) == [0, 1]
-    assert live(storage) == {"data/a", "data/b"}
+    assert live(storage) == {"data/t/a", "data/t/b"}
 
 
 def test_commit_very_same_operation_twice_is_one_commit(storage: Storage, first: log.Commit) -> None:
     """Two runs of one operation write files of the same names; so does one whose reply was lost, and tries again."""
-    one = log.commit(storage, first, change(storage, "data/b"))
-    assert log.commit(storage, first, change(storage, "data/b")) == one
+    one = log.commit(storage, first, change(storage, "data/t/b"))
+    assert log.commit(storage, first, change(storage, "data/t/b")) == one
     assert log.commit_numbers(storage) == [0, 1]
-    assert live(storage) == {"data/a", "data/b"}
+    assert live(storage) == {"data/t/a", "data/t/b"}
 
 
 def test_commit_same_operation_on_other_files_loses_and_leaves_the_winners_snapshot(
     storage: Storage, first: log.Commit
 ) -> None:
-    log.commit(storage, first, change(storage, "data/b"))
+    log.commit(storage, first, change(storage, "data/t/b"))
     with pytest.raises(CommitConflictError):
-        log.commit(storage, first, change(storage, "data/c", "data/d"))
-    assert live(storage) == {"data/a", "data/b"}
+        log.commit(storage, first, change(storage, "data/t/c", "data/t/d"))
+    assert live(storage) == {"data/t/a", "data/t/b"}
 
 
 def test_commit_same_operation_on_other_files_loses(storage: Storage, first: log.Commit) -> None:
-    log.commit(storage, first, change(storage, "data/b"))
+    log.commit(storage, first, change(storage, "data/t/b"))
     with pytest.raises(CommitConflictError):
-        log.commit(storage, first, change(storage, "data/c", "data/d"))
+        log.commit(storage, first, change(storage, "data/t/c", "data/t/d"))
     assert log.commit_numbers(storage) == [0, 1]
 
 
@@ -195,10 +204,10 @@ class Mortal(Storage):
         object.__setattr__(self, "lives", self.lives - 1)
         return self.lives < 0
 
-    def put(self, path: str, data: Any) -> None:
+    def put(self, path: str, *parts: Any) -> None:
         dead = self._spend()
         if not dead or self.after:
-            super().put(path, data)
+            super().put(path, *parts)
         if dead:
             raise _Dies
 
@@ -216,19 +225,19 @@ def test_commit_killed_at_any_write_shows_all_or_nothing_and_can_be_run_again(
     storage: Storage, first: log.Commit, lives: int, after: bool
 ) -> None:
     tiling = Tiling((*Tile(0, 0).children(), *(Tile(0, n) for n in range(1, 12))))
-    wanted = change(storage, "data/b", tiling=tiling, removed=frozenset(["data/a"]))
+    wanted = change(storage, "data/t/b", tiling=tiling, removed=frozenset(["data/t/a"]))
     try:
         log.commit(Mortal.of(storage, lives, after), first, wanted)
     except _Dies:
         survived = log.commit_numbers(storage) == [0, 1]
         assert survived == (after and lives == 2)
-        assert live(storage) == ({"data/b"} if survived else {"data/a"})
-        assert live(storage, 0) == {"data/a"}
+        assert live(storage) == ({"data/t/b"} if survived else {"data/t/a"})
+        assert live(storage, 0) == {"data/t/a"}
         if not survived:
             log.commit(storage, first, wanted)
     else:
         assert lives == 3
-    assert live(storage) == {"data/b"}
+    assert live(storage) == {"data/t/b"}
     assert open_snapshot(storage).tiling == tiling
 
 
@@ -238,15 +247,15 @@ def test_commit_storage_that_refuses_is_an_error_and_shows_nothing(
     def full(*_: Any) -> None:
         raise StorageError("cannot write: no space left on device")
 
-    wanted = change(storage, "data/b")
+    wanted = change(storage, "data/t/b")
     monkeypatch.setattr(Storage, "put", full)
     with pytest.raises(StorageError, match="no space"):
         log.commit(storage, first, wanted)
-    assert live(storage) == {"data/a"}
+    assert live(storage) == {"data/t/a"}
 
 
 def test_commit_of_a_file_that_is_not_there_raises_before_it_is_seen(storage: Storage, first: log.Commit) -> None:
-    ghost = log.Change("append", "3" * 32, {}, {}, [file("data/never-written")])
+    ghost = log.Change("append", "3" * 32, {}, {}, [file("data/t/never-written")])
     with pytest.raises(OSError, match="never-written"):
         log.commit(storage, first, ghost)
     assert log.commit_numbers(storage) == [0]
@@ -262,7 +271,7 @@ def test_commit_any_history_of_manifests_gives_the_right_files(tmp_path_factory,
     storefile.create_store(storage, StoreConfig())
     parent, expected, states = None, set(), []
     for number, (added, picks) in enumerate(history):
-        names = [f"data/{number}-{i}" for i in range(added)]
+        names = [f"data/t/{number}-{i}" for i in range(added)]
         removed = {sorted(expected)[pick % len(expected)] for pick in picks if expected}
         tiling = whole_sky() if parent is None else None
         wanted = change(storage, *names, operation_id=f"{number:032x}", removed=frozenset(removed), tiling=tiling)
@@ -270,24 +279,67 @@ def test_commit_any_history_of_manifests_gives_the_right_files(tmp_path_factory,
         expected = (expected - removed) | set(names)
         states.append(set(expected))
         assert live(storage) == expected
-        assert sum(part.files for part in parent.manifests) == len(expected)
+        assert sum(part.files - part.removed for part in parent.manifests) == len(expected)
+        assert all(one.rows > 2 * two.rows for one, two in itertools.pairwise(parent.manifests))
+        assert not parent.manifests or not parent.manifests[0].removed
     assert [live(storage, number) for number in range(len(states))] == states
 
 
 def test_commit_many_appends_keep_few_manifests_and_write_little(storage: Storage, first: log.Commit) -> None:
     parent, written = first, 0
     for number in range(1, 101):
-        parent = log.commit(storage, parent, change(storage, f"data/n{number}", operation_id=f"{number:032x}"))
+        parent = log.commit(storage, parent, change(storage, f"data/t/n{number}", operation_id=f"{number:032x}"))
         written += parent.manifests[-1].files
         assert len(parent.manifests) <= 8
     assert len(live(storage)) == 101
     assert written < 101 * 12
 
 
+def test_commit_that_replaces_files_writes_what_changed(storage: Storage, first: log.Commit) -> None:
+    """As statistics do every night: of a long list some files are others."""
+    names = [f"data/t/n{number}" for number in range(2000)]
+    parent = log.commit(storage, first, change(storage, *names))
+    whole, written = parent.manifests[0].rows, 0
+    for number in range(1, 41):
+        old, new = names[number], f"data/t/r{number}"
+        made = change(storage, new, operation_id=f"{number:032x}", removed=frozenset([old]))
+        parent = log.commit(storage, parent, made)
+        written += parent.manifests[-1].rows
+        names[number] = new
+    assert live(storage) == {"data/t/a", *names}
+    assert parent.manifests[0].rows == whole
+    assert written < 2 * 40 * 8
+    assert sum(part.removed for part in parent.manifests) == 40
+
+
+def test_commit_that_removes_most_files_leaves_no_trace_of_them(storage: Storage, first: log.Commit) -> None:
+    names = [f"data/t/n{number}" for number in range(100)]
+    parent = log.commit(storage, first, change(storage, *names))
+    parent = log.commit(storage, parent, change(storage, "data/t/b", removed=frozenset(names)))
+    assert [(part.files, part.removed) for part in parent.manifests] == [(2, 0)]
+    parent = log.commit(storage, parent, change(storage, removed=frozenset(live(storage))))
+    assert parent.manifests == ()
+    assert live(storage) == set()
+
+
+def test_commit_a_file_that_was_removed_may_come_again(storage: Storage, first: log.Commit) -> None:
+    names = [f"data/t/n{number}" for number in range(20)]
+    parent = log.commit(storage, first, change(storage, *names))
+    for number, removed in enumerate([frozenset(["data/t/a"]), frozenset(), frozenset(["data/t/a"])]):
+        again = [] if removed else ["data/t/a"]
+        parent = log.commit(storage, parent, change(storage, *again, operation_id=f"{number:032x}", removed=removed))
+        assert live(storage) == {*names, *again}
+
+
+def test_commit_removing_what_is_no_file_of_the_store_raises(storage: Storage, first: log.Commit) -> None:
+    with pytest.raises(ValueError, match="'data/a' is no data file's path"):
+        log.commit(storage, first, change(storage, "data/t/b", removed=frozenset(["data/a"])))
+
+
 def test_commit_adding_nothing_keeps_the_manifests(storage: Storage, first: log.Commit) -> None:
     second = log.commit(storage, first, log.Change("noop", "9" * 32, {}, {}, []))
     assert second.manifests == first.manifests
-    assert live(storage) == {"data/a"}
+    assert live(storage) == {"data/t/a"}
 
 
 # What is damaged
@@ -356,7 +408,7 @@ def test_read_manifests_missing_or_altered_raises_damaged(
     storage.delete([name])
     if content is not None:
         storage.put(name, content)
-    with pytest.raises(StoreDamagedError, match=f"{name} in .* is missing or damaged"):
+    with pytest.raises(StoreDamagedError, match=rf"{name} \(a manifest\) is (damaged|missing from)"):
         _ = open_snapshot(storage).files
 
 

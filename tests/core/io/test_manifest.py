@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io import log, manifest, manifestpart, paths
 from ztfmatch.core.io.manifest import FileList, TileFiles
-from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.parquet import DataFile, OpenFile
+from ztfmatch.core.io.sealed import seal
+from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import TABLES
 
@@ -25,7 +35,7 @@ def data_file(
         table,
         order,
         npix,
-        f"data/{number}",
+        paths.data_file(table, tile, commit, f"{number}"),
         rows,
         10 * rows,
         *(ids or (None, None)),
@@ -59,20 +69,84 @@ def depth(files: list[DataFile]) -> int:
     return max(sum(low <= number <= high for low, high in ranges) for number in range(10))
 
 
-@given(file_lists(), st.sampled_from(sorted(TABLES)), st.sampled_from(TILES[1:]))
-def test_file_list_answers_as_a_loop_over_the_files_does(files: list[DataFile], table: str, tile: Tile) -> None:
-    listed = FileList.of(files)
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[list[DataFile], set[str]]]:
+    """What commits add and remove."""
+    files = draw(file_lists())
+    cuts = sorted(draw(st.lists(st.integers(0, len(files)), max_size=4)))
+    there: set[str] = set()
+    history = []
+    for low, high in itertools.pairwise([0, *cuts, len(files)]):
+        removed = draw(st.sets(st.sampled_from(sorted(there)))) if there else set()
+        history.append((files[low:high], removed))
+        there = (there - removed) | {file.path for file in files[low:high]}
+    return history
+
+
+def of_history(history: list[tuple[list[DataFile], set[str]]], place: Path | None, merged: list[int]) -> FileList:
+    """List of parts, some merged with the next; in files of a store if there is a place for them."""
+    parts = [manifestpart.part_of(added, sorted(removed)) for added, removed in history]
+    for number in merged:
+        if number + 1 < len(parts):
+            both = FileList(parts[number : number + 2]).merged(last=number == 0)
+            table = pa.concat_tables([manifestpart.SCHEMA.empty_table(), *both])
+            parts[number : number + 2] = [in_memory(table)]
+    return FileList(parts) if place is None else stored(parts, Storage.at(place))
+
+
+def in_memory(table: pa.Table) -> manifestpart.Part:
+    keys = table["key"].to_numpy()
+    assert (np.diff(keys) >= 0).all()
+    removes = any(table["removed"].to_pylist())
+    return manifestpart.Part(keys[:1], keys[-1:], removes, lambda _, names: table.select(names))
+
+
+def stored(parts: list[manifestpart.Part], storage: Storage) -> FileList:
+    """The parts, written and opened again."""
+    entries = []
+    for number, part in enumerate(parts):
+        made = manifestpart.encode([part.rows(manifestpart.EVERYTHING, manifestpart.SCHEMA.names)])
+        identity = f"{number:010d}-{made.sealed.seal}"
+        storage.put(paths.manifest(identity), *made.sealed.parts)
+        entries.append(log.ManifestPart(identity, made.files, made.removed, made.sealed.size, made.sealed.tail))
+    return log.read_manifests(storage, entries)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_groups() -> Iterator[None]:
+    """So that a list of thirty files has many row groups and blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifestpart, "ROWS_PER_GROUP", 3)
+        patch.setattr(manifest, "_BLOCKS_AT_ONCE", 2)
+        patch.setattr(manifest, "_BLOCKS_KEPT", 2)
+        yield
+
+
+@settings(max_examples=30)
+@given(histories(), st.lists(st.integers(0, 3), max_size=2), st.sampled_from(sorted(TABLES)), st.booleans())
+def test_file_list_answers_as_a_loop_over_the_files_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    history: list[tuple[list[DataFile], set[str]]],
+    merged: list[int],
+    table: str,
+    on_disk: bool,
+) -> None:
+    listed = of_history(history, tmp_path_factory.mktemp("list") if on_disk else None, merged)
+    files: list[DataFile] = []
+    for added, removed in history:
+        files = [file for file in files if file.path not in removed] + added
     of_table = [file for file in files if file.table == table]
     assert len(listed) == len(files)
-    assert list(listed) == files
+    assert sorted(listed, key=str) == sorted(files, key=str)
+    assert list(listed) == sorted(listed, key=lambda file: (list(TABLES).index(file.table), file.order, file.npix))
     assert sorted(listed.of_table(table), key=str) == sorted(of_table, key=str)
     assert sorted(listed.paths()) == sorted(file.path for file in files)
     assert sorted(listed.paths(table)) == sorted(file.path for file in of_table)
+    assert listed.count(table) == len(of_table)
     assert listed.total(table, "size") == sum(file.size for file in of_table)
-    expected = sorted(
-        (file for file in of_table if file.tile == tile), key=lambda file: (file.min_hmjd or 0.0, file.path)
-    )
-    assert listed.of_tile(table, tile) == expected
+    for tile in TILES[1:]:
+        of_tile = (file for file in of_table if file.tile == tile)
+        assert listed.of_tile(table, tile) == sorted(of_tile, key=lambda file: (file.min_hmjd or 0.0, file.path))
     assert listed.by_tile(table) == {
         key: TileFiles(len(held), sum(file.rows for file in held), max(file.commit for file in held), depth(held))
         for key in {file.tile for file in of_table}
@@ -80,19 +154,14 @@ def test_file_list_answers_as_a_loop_over_the_files_does(files: list[DataFile], 
     }
 
 
-@given(file_lists())
-def test_file_list_encoded_and_decoded_is_the_same(files: list[DataFile]) -> None:
-    assert list(FileList.decode(FileList.of(files).encode().to_pybytes())) == files
-
-
-@given(file_lists(), st.sets(st.integers(0, 40)))
-def test_file_list_without_and_not_in_leave_out_just_these(files: list[DataFile], numbers: set[int]) -> None:
-    gone = {f"data/{number}" for number in numbers}
-    kept = [file for file in files if file.path not in gone]
-    listed = FileList.of(files)
-    assert list(listed.without(gone)) == kept
-    assert list(listed.not_in(FileList.of([replace(file, rows=0) for file in files if file.path in gone]))) == kept
-    assert list(FileList.joined([listed.without(gone), listed])) == kept + files
+@settings(max_examples=30)
+@given(histories(), histories())
+def test_file_list_not_in_another(
+    one: list[tuple[list[DataFile], set[str]]], two: list[tuple[list[DataFile], set[str]]]
+) -> None:
+    lists = [of_history(history, None, []) for history in (one, two)]
+    there = set(lists[1].paths())
+    assert list(lists[0].not_in(lists[1])) == [file for file in lists[0] if file.path not in there]
 
 
 def test_file_list_of_an_unknown_table_is_empty() -> None:
@@ -103,16 +172,48 @@ def test_file_list_of_an_unknown_table_is_empty() -> None:
     assert listed.total("lineage", "rows") == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a manifest"])
-def test_file_list_decode_of_something_else_raises(content: bytes) -> None:
-    with pytest.raises((OSError, ValueError)):
-        FileList.decode(content)
+def test_file_list_of_one_tile_reads_few_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [data_file(n, "detections", Tile(5, n // 4), 1, n) for n in range(4000)]
+    removed = [file.path for file in files if file.npix % 50 == 7]
+    listed = stored([manifestpart.part_of(files), manifestpart.part_of([], removed)], Storage.at(tmp_path))
+    read: list[int] = []
+    monkeypatch.setattr(OpenFile, "read", counting(OpenFile.read, read))
+    assert sorted(listed.of_tile("detections", Tile(5, 508)), key=str) == files[4 * 508 : 4 * 508 + 4]
+    assert listed.of_tile("detections", Tile(5, 507)) == []
+    assert 0 < sum(read) < 12
+
+
+def counting(original: Callable[..., pa.Table], read: list[int]) -> Callable[..., pa.Table]:
+    def counted(self: OpenFile, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
+        read.append(len(groups))
+        return original(self, groups, columns, threads)
+
+    return counted
+
+
+def test_file_list_sweeps_read_each_row_group_twice_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [data_file(n, "detections", Tile(5, n // 4), 1, n) for n in range(3000)]
+    listed = stored([manifestpart.part_of(files[::2]), manifestpart.part_of(files[1::2])], Storage.at(tmp_path))
+    read: list[int] = []
+    monkeypatch.setattr(OpenFile, "read", counting(OpenFile.read, read))
+    assert listed.total("detections", "rows") == 3000
+    assert 1000 <= sum(read) <= 2000
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "data/../../secret", "manifests/x", "data/a/.."])
-def test_file_list_decode_of_files_outside_of_the_data_is_refused(path: str) -> None:
+def test_file_list_of_files_outside_of_the_data_is_refused(tmp_path: Path, path: str) -> None:
     """A store may come from elsewhere."""
     good = data_file(1, "objects", None, 3, 0)
-    content = FileList.of([good, replace(good, path=path)]).encode().to_pybytes()
-    with pytest.raises(ValueError, match=f"it names '{path}'; expected files in data/"):
-        FileList.decode(content)
+    listed = stored([manifestpart.part_of([good, replace(good, path=path)])], Storage.at(tmp_path))
+    with pytest.raises(StoreDamagedError, match=f"it names '{path}'; expected files in data/"):
+        listed.paths()
+
+
+def test_file_list_of_another_table_of_parquet_is_refused(tmp_path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"path": ["data/objects/x"]}), sink)
+    sealed = seal(sink.getvalue())
+    storage, part = Storage.at(tmp_path), log.ManifestPart(f"0-{sealed.seal}", 1, 0, sealed.size, sealed.tail)
+    storage.put(part.path, *sealed.parts)
+    with pytest.raises(StoreDamagedError, match="its columns are not those of a manifest"):
+        log.read_manifests(storage, [part])

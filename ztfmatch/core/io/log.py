@@ -2,8 +2,9 @@
 
 A commit is a small JSON object whose name is its number; to create it where none of that name is is the only step
 that changes what readers see. It names the manifests (lists of live files) and the tiling of its snapshot. A commit
-that only adds files adds one small manifest to its parent's; small ones are merged as they gather, so the cost of a
-commit follows what is new.
+adds one small manifest, of the files that it adds and removes, to its parent's. Small ones are merged as they gather,
+so that each is more than twice as long as the next newer: the cost of a commit follows what changes, and that of
+finding the files of a tile the logarithm of their number.
 """
 
 from __future__ import annotations
@@ -12,26 +13,54 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-import pyarrow as pa
+from typing import Any, Final
 
 import ztfmatch
 from ztfmatch.core.errors import CommitConflictError, StorageError, StoreDamagedError
 from ztfmatch.core.io import paths, storefile
 from ztfmatch.core.io.manifest import FileList
+from ztfmatch.core.io.manifestpart import encode as encode_part
+from ztfmatch.core.io.manifestpart import open_part, part_of
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 
+_GROWTH: Final = 2
+"""A manifest is merged into the new one unless it is longer than so many times that."""
+
 
 @dataclass(frozen=True)
 class ManifestPart:
-    """One manifest and how many files it lists."""
+    """One manifest, and how many files it adds to those before it, and removes of them."""
 
     id: str
     files: int
+    removed: int
+    size: int
+    """Bytes of the manifest."""
+    tail: int
+    """Bytes of its tail, see :mod:`ztfmatch.core.io.sealed`."""
+
+    @property
+    def rows(self) -> int:
+        """Length of the manifest."""
+        return self.files + self.removed
+
+    @property
+    def path(self) -> str:
+        """Where it is in the store."""
+        return paths.manifest(self.id)
+
+    @property
+    def seal(self) -> str:
+        """Digest of its tail, which its name ends in."""
+        return self.id.rsplit("-", 1)[-1]
+
+    @property
+    def described(self) -> str:
+        """What it is, for people."""
+        return f"{self.path} (a manifest)"
 
 
 @dataclass(frozen=True)
@@ -134,23 +163,14 @@ def retain_from(storage: Storage, oldest: int) -> None:
 
 
 def read_manifests(storage: Storage, parts: Iterable[ManifestPart]) -> FileList:
-    """Live files of some manifests.
+    """Live files of some manifests, the oldest first.
 
     Raises
     ------
     StoreDamagedError
-        If one is missing or not what was written.
+        If one is missing or not what was written; also when the files are asked for.
     """
-    return FileList.joined(_read_manifest(storage, part) for part in parts)
-
-
-def _read_manifest(storage: Storage, part: ManifestPart) -> FileList:
-    try:
-        return FileList.decode(_read_named_by_content(storage, paths.manifest(part.id), part.id))
-    except (pa.ArrowException, ValueError) as error:
-        raise StoreDamagedError(
-            f"{paths.manifest(part.id)} in {storage.root} is missing or damaged: {error}"
-        ) from error
+    return FileList([open_part(storage, part, part.removed > 0) for part in parts])
 
 
 def read_tiling(storage: Storage, identity: str) -> Tiling:
@@ -255,22 +275,20 @@ def _created(storage: Storage, path: str, record: bytes) -> bool:
 
 def _write_manifests(storage: Storage, parent: Commit | None, change: Change, prefix: str) -> tuple[ManifestPart, ...]:
     """Manifests of the new snapshot: the parent's that stay as they are, and one new."""
-    kept = list(parent.manifests) if parent else []
-    files = FileList.of(change.added)
-    if change.removed:
-        files = FileList.joined([read_manifests(storage, kept).without(change.removed), files])
-        kept = []
-    while kept and kept[-1].files <= 2 * len(files):
-        files = FileList.joined([read_manifests(storage, [kept.pop()]), files])
-    if not len(files):
+    before = () if parent is None else parent.manifests
+    kept, rows = list(before), len(change.added) + len(change.removed)
+    while rows and kept and kept[-1].rows <= _GROWTH * rows:
+        rows += kept.pop().rows
+    merged = [open_part(storage, part, part.removed > 0) for part in before[len(kept) :]]
+    new = encode_part(FileList([*merged, part_of(change.added, change.removed)]).merged(last=not kept))
+    if not new.files + new.removed:
         return tuple(kept)
-    content = files.encode()
-    identity = _named_by_content(prefix, content)
-    storage.put(paths.manifest(identity), content)
-    return (*kept, ManifestPart(identity, len(files)))
+    part = ManifestPart(f"{prefix}-{new.sealed.seal}", new.files, new.removed, new.sealed.size, new.sealed.tail)
+    storage.put(part.path, *new.sealed.parts)
+    return (*kept, part)
 
 
-def _named_by_content(prefix: str, content: bytes | pa.Buffer) -> str:
+def _named_by_content(prefix: str, content: bytes) -> str:
     """Name of an object that no other content can have, so that a writer who loses replaces nothing of the winner's."""
     return f"{prefix}-{short_digest(content)}"
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.sealed import Run, SealedFile, Tail, seal
+from ztfmatch.core.io.sealed import Named, Run, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import TABLES, Encoding, Table
@@ -208,7 +208,7 @@ def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Ar
 
 
 class OpenFile:
-    """A live file, open to be read; all of its bytes are verified as they are read.
+    """A sealed file, open to be read; all of its bytes are verified as they are read.
 
     Arrow decodes in the thread that asks, or in threads of ours that are joined before the answer is given, never in
     its own: one of those may free what it read, which is Python's, only when the answer is long there, and where
@@ -217,7 +217,8 @@ class OpenFile:
     Parameters
     ----------
     storage : Storage
-    file : DataFile
+    file : Named
+        A live file, or a manifest.
     tail : Tail, optional
         Where it is known, it isn't read again.
 
@@ -227,7 +228,7 @@ class OpenFile:
         Also from every read, if it is missing or no longer the file that was written.
     """
 
-    def __init__(self, storage: Storage, file: DataFile, tail: Tail | None = None) -> None:
+    def __init__(self, storage: Storage, file: Named, tail: Tail | None = None) -> None:
         self._storage, self._file, self._tail = storage, file, tail or Tail(storage, file)
 
     @property

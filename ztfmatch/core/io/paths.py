@@ -46,6 +46,20 @@ def data_file(table: str, tile: Tile | None, commit_number: int, part: str) -> s
     return f"{DATA}{table}/Norder={tile.order}/Dir={directory}/Npix={tile.npix}/{name}"
 
 
+def place_of(path: str) -> tuple[str, int, int]:
+    """Table, order and pixel of a data file's path; order and pixel are -1 in a table that is not divided over the sky.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    match = re.fullmatch(rf"{DATA}([^/]+)/(?:Norder=(\d+)/Dir=\d+/Npix=(\d+)/)?[^/]+", path)
+    if match is None:
+        raise ValueError(f"{path!r} is no data file's path; expected one below {DATA} and the name of its table")
+    return match[1], int(match[2] or -1), int(match[3] or -1)
+
+
 def made_for(path: str) -> tuple[int, str] | None:
     """Number of the snapshot that a manifest or data file was written for, and how its operation's id begins."""
     match = re.match(r"(\d{10})-([0-9a-f]{12})", path.rsplit("/", 1)[-1])

@@ -24,7 +24,7 @@ from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.storage import Storage
 
 FORMAT: Final = "ztfmatch-store"
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,7 @@ def status_of(snapshot: SnapshotFiles) -> Status:
 
 def table_status(snapshot: SnapshotFiles) -> list[TableStatus]:
     """Size of every table, as the manifest has it: no file is read."""
-    return [
-        TableStatus(name, snapshot.rows(name), len(snapshot.of_table(name)), snapshot.size(name)) for name in TABLES
-    ]
+    return [TableStatus(name, snapshot.rows(name), snapshot.files.count(name), snapshot.size(name)) for name in TABLES]
 
 
 def _counts(table: pa.Table, column: str) -> dict[Any, int]:
@@ -117,7 +115,7 @@ def _counts(table: pa.Table, column: str) -> dict[Any, int]:
 
 def _state(snapshot: SnapshotFiles, table: str, find_stale: Callable[[SnapshotFiles], list[Tile]]) -> str:
     """Whether a table that is made of others is up to date with them."""
-    if not snapshot.of_table(table):
+    if not snapshot.files.count(table):
         return "none"
     stale = len(find_stale(snapshot))
     return f"{stale} tiles are stale" if stale else "up to date"

@@ -125,10 +125,11 @@ def _held(storage: Storage, numbers: Iterable[int]) -> set[str]:
 def _named(storage: Storage, numbers: Iterable[int]) -> set[str]:
     """Every object that some snapshots need."""
     named: set[str] = set()
+    read = set()
     for number in numbers:
         commit = log.read_commit(storage, number)
-        manifests = {paths.manifest(part.id) for part in commit.manifests}
-        if not manifests <= named:
+        if commit.manifests not in read:
             named.update(log.read_manifests(storage, commit.manifests).paths())
-        named.update(manifests | {paths.tiling(commit.tiling)})
+            read.add(commit.manifests)
+        named.update([*(part.path for part in commit.manifests), paths.tiling(commit.tiling)])
     return named
