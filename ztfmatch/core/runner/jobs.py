@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol
 
 from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.tasks.staging import Function, Result, Task, run_staged
+from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, tasks finished, and their number."""
@@ -50,15 +50,6 @@ class Job(Generic[Result]):
     operation_id: str
     storage: Storage | None = None
     reads: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Result]):
-    """Result of one task, or the error of its last try."""
-
-    key: str
-    result: Result | None
-    error: BaseException | None = None
 
 
 class Executor(Protocol):
@@ -154,10 +145,8 @@ class LoopExecutor:
             yield self._try(job, task)
 
     def _try(self, job: Job[Result], task: Task) -> Outcome[Result]:
-        for attempt in range(self.retries + 1):
-            try:
-                return Outcome(task.key, run_staged(job.function, task, job.storage, job.operation_id))
-            except Exception as error:  # noqa: BLE001  (collected, chained and raised by Runner.run)
-                if attempt == self.retries:
-                    return Outcome(task.key, None, error)
-        raise AssertionError("unreachable")
+        for _ in range(self.retries):
+            outcome = attempt(job.function, task, job.storage, job.operation_id)
+            if outcome.error is None:
+                return outcome
+        return attempt(job.function, task, job.storage, job.operation_id)

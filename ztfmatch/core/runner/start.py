@@ -29,6 +29,8 @@ _QUIET: Final = {
     "distributed.admin.tick.interval": "500ms",
 }
 """Dask looks at itself fifty times a second by default; on a laptop the workers need the cores."""
+_ONE_BY_ONE: Final = {"distributed.scheduler.worker-saturation": 1.0}
+"""No call waits on a worker behind another, so that where a worker is killed it is known by which."""
 _QUIET_WORKERS: Final = "ztfmatch.core.tasks.quiet"
 _GREETING_S: Final = 20.0
 """Longest wait for the first word of a scheduler that is said to run."""
@@ -142,7 +144,7 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Work
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {**_QUIET, "distributed.worker.multiprocessing-method": method}
+    settings = {**_QUIET, **_ONE_BY_ONE, "distributed.worker.multiprocessing-method": method}
     arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
     env = environment()  # the process that workers are forks of may be older than what was set since
     # Dask sets variables for its workers in the environment of this process, which is the user's, and leaves them set.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import time
 import typing
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +31,27 @@ Result = TypeVar("Result")
 
 Function = Callable[[Any], Result]
 """A task function: top-level, idempotent. It returns plain values, or a dataclass of them that its annotation names."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """Result of one task, or the error of its last try, and how long that took."""
+
+    key: str
+    result: Result | None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+
+def attempt(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Outcome[Result]:
+    """What came of one try of a task, as :func:`run_staged` does it."""
+    started = time.perf_counter()
+    result, failure = None, None
+    try:
+        result = run_staged(function, task, storage, operation_id)
+    except Exception as error:  # noqa: BLE001  (collected, chained and raised by the runner)
+        failure = error
+    return Outcome(task.key, result, failure, time.perf_counter() - started)
 
 
 def run_staged(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Result:
