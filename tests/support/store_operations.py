@@ -24,9 +24,10 @@ from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.history import rollback
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
-from ztfmatch.core.operations.statistics import update_statistics
+from ztfmatch.core.operations.statistics import StatisticsReport, update_statistics
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.vacuum import vacuum
+from ztfmatch.core.runner import Runner
 from ztfmatch.core.survey import Unit
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
 
@@ -109,6 +110,11 @@ class Import:
 
 
 Operation = Append | Compact | Correct | Import | Rematch | Rollback | Statistics | Transients | Vacuum
+
+
+def all_statistics(storage: Storage, runner: Runner) -> StatisticsReport:
+    """Compute every statistic that is stale."""
+    return update_statistics(storage, runner, 0.0)
 
 
 def _unit(reference: tuple[Unit, str]) -> Unit:
@@ -228,7 +234,7 @@ def _run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     if isinstance(operation, Rollback):
         return rollback(storage, operation.target(bench.model))
     if isinstance(operation, Statistics):
-        return update_statistics(storage, runner())
+        return all_statistics(storage, runner())
     if isinstance(operation, Transients):
         return update_transients(storage, runner())
     return vacuum(storage, operation.keep, operation.grace_hours)

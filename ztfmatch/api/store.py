@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from ztfmatch.api.running import Ids, Place, Running, ids_of, places_of, runs_tasks
 from ztfmatch.api.snapshot import Snapshot
-from ztfmatch.core.config import VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
+from ztfmatch.core.config import MIN_NEW_PERCENT, VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ZtfmatchError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import open_snapshot
@@ -144,12 +144,17 @@ class Store(Shown):
             return make_report(open_snapshot(storage, snapshot), inputs, config or CalibrateConfig(), runner)
 
     @runs_tasks
-    def update_statistics(self, *, note: str | None = None, **running: Unpack[Running]) -> StatisticsReport:
-        """Compute the statistics of all objects whose lightcurve changed."""
+    def update_statistics(
+        self, min_new_percent: float = MIN_NEW_PERCENT, *, note: str | None = None, **running: Unpack[Running]
+    ) -> StatisticsReport:
+        """Compute the statistics of the objects with new epochs, in tiles whose epochs have grown by so many percent.
+
+        See :func:`ztfmatch.core.operations.statistics.update_statistics`; with 0 none are out of date after it.
+        """
         from ztfmatch.core.operations.statistics import update_statistics
 
         with open_runner(**running) as runner:
-            return update_statistics(self.storage, runner, note)
+            return update_statistics(self.storage, runner, min_new_percent, note)
 
     @runs_tasks
     def update_transients(self, *, note: str | None = None, **running: Unpack[Running]) -> TransientsReport:

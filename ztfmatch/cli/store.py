@@ -34,7 +34,7 @@ from ztfmatch.cli.options import (
     strict_option,
 )
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
-from ztfmatch.core.config import ROWS_PER_TASK, StoreConfig
+from ztfmatch.core.config import MIN_NEW_PERCENT, ROWS_PER_TASK, StoreConfig
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
@@ -166,26 +166,41 @@ def _lacking(units: list[str]) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
+@click.option(
+    "--min-new",
+    type=click.FloatRange(0),
+    default=MIN_NEW_PERCENT,
+    show_default=True,
+    metavar="PERCENT",
+    help="Tiles whose epochs have grown by less wait; 0 leaves none out of date.",
+)
 @note_option
 @run_options
-def statistics(store: str, note: str | None, running: Runs, as_json: bool) -> None:
+def statistics(store: str, min_new: float, note: str | None, running: Runs, as_json: bool) -> None:
     """Compute the statistics of the lightcurves that changed.
 
     All columns of the matchfile's sources table, for every object of the STORE; 'ztfmatch schema statistics' has
-    every formula.
+    every formula. Of a tile those objects are computed that have new epochs. A tile waits until its epochs have grown
+    by --min-new, so that a nightly run does not read all lightcurves for one epoch each: 'ztfmatch status' tells how
+    old statistics are, and queries compute those that are out of date anew.
 
     \b
-    Example:
+    Examples:
       ztfmatch statistics survey.store --workers 8
+      ztfmatch statistics survey.store --workers 8 --min-new 0
     """
     with running as how:
-        report = open_store(store).update_statistics(note=note, **how)
-    lines = [
-        f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
-        f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
-        if report.committed else f"All statistics are up to date; the store stays at snapshot {report.snapshot}."
-    ]  # fmt: skip
-    emit(report, as_json, lines + _changed_meanwhile(report.changed))
+        report = open_store(store).update_statistics(min_new, note=note, **how)
+    if report.committed:
+        headline = (
+            f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
+            f"{counted(report.epochs, 'epoch')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
+        )
+    else:
+        found = "No statistics are due" if report.waiting else "All statistics are up to date"
+        headline = f"{found}; the store stays at snapshot {report.snapshot}."
+    waiting = [f"{counted(report.waiting, 'tile')} with less than {min_new:g} % new epochs wait (--min-new)."]
+    emit(report, as_json, [headline, *(waiting if report.waiting else []), *_changed_meanwhile(report.changed)])
 
 
 @click.command(cls=Command)
@@ -197,7 +212,7 @@ def transients(store: str, note: str | None, running: Runs, as_json: bool) -> No
 
     A transient is made of detections of a unit that are no object's and recur at a place: linked over exposures within
     the match radius. One whose detections lie within the radius of a seed, and lost to a nearer one, is beside that
-    object. Only tiles with new orphans are worked on; a transient keeps its id whatever is appended.
+    object. Only units with new orphans are worked on; a transient keeps its id whatever is appended.
     'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
 
     \b

@@ -35,6 +35,10 @@ ROWS_PER_FILE: Final = 1_000_000
 SAME_ARCSEC: Final = 0.1
 """Objects of two generations that are linked one to one are the same if they are no farther apart, else they moved."""
 
+MIN_NEW_PERCENT: Final = 10.0
+"""By default statistics are computed where the epochs of a tile have grown by so much: each epoch is then read some ten
+times over the years, however many nights there are."""
+
 VACUUM_GRACE_HOURS: Final = 24.0
 """Files that no snapshot names are spared by a vacuum for so long, by default."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.history import rollback
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.statistics import stale_tiles, update_statistics
@@ -180,12 +181,27 @@ def test_pass_while_references_of_some_tiles_are_matched_again_commits_the_other
     assert_as_of_the_newest(kind, storage, tmp_path / "again")
 
 
-def test_statistics_while_all_tiles_change_stop(storage: Storage, tmp_path: Path) -> None:
+@KINDS
+def test_pass_while_a_rollback_takes_all_back_stops(kind: Kind, storage: Storage, tmp_path: Path) -> None:
     append(storage, night(tmp_path, 0, UNIT, OTHER))
-    with pytest.raises(CommitConflictError, match=r"changed all tiles of these statistics \(snapshot 2, append\)"):
-        passed(STATISTICS, storage, lambda: append(storage, night(tmp_path, 1, UNIT, OTHER)))
-    assert open_snapshot(storage).number == 2
-    assert not open_snapshot(storage).of_table("statistics")
+    append(storage, night(tmp_path, 1, UNIT, OTHER))
+    update_statistics(storage, runner())
+    update_transients(storage, runner())
+    append(storage, night(tmp_path, 2, UNIT, OTHER))
+    text = rf"changed all tiles of these {kind.table} \(snapshot 6, rollback\)"
+    with pytest.raises(CommitConflictError, match=text):
+        passed(kind, storage, lambda: rollback(storage, 2))
+    assert open_snapshot(storage).number == 6
+
+
+def test_statistics_while_all_tiles_get_epochs_are_those_of_before(storage: Storage, tmp_path: Path) -> None:
+    append(storage, night(tmp_path, 0, UNIT, OTHER))
+    report = passed(STATISTICS, storage, lambda: append(storage, night(tmp_path, 1, UNIT, OTHER)))
+    assert (report.committed, report.objects, report.epochs, report.changed) == (True, 12, 12, report.tiles)
+    of_before = rows(storage, STATISTICS, set())
+    assert {row["nobs"] for row in of_before} == {1}
+    assert update_statistics(storage, runner()).changed == 0
+    assert {row["nobs"] for row in rows(storage, STATISTICS, set())} == {2}
 
 
 def test_transients_while_orphans_are_added_to_all_tiles_are_those_of_before(storage: Storage, tmp_path: Path) -> None:
@@ -260,3 +276,47 @@ def test_rematch_beside_tiles_with_orphans_to_be_grouped_groups_these_too(tmp_pa
     assert rematch(storage, [str(new)], RematchConfig(), runner()).committed
     assert groups_of(storage) == expected_groups(storage)
     assert verify_store(storage, runner(), deep=True).passed
+
+
+@KINDS
+def test_pass_after_one_was_killed_and_others_committed_elsewhere_repeats_no_tile(
+    kind: Kind, storage: Storage, tmp_path: Path
+) -> None:
+    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
+    first, second = Recorded(stop_after=len(kind.stale(open_snapshot(storage))) - 1), Recorded()
+    with pytest.raises(KeyboardInterrupt):
+        kind.update(storage, Runner(first, 2 << 30))
+    append(storage, night(tmp_path, 2, UNIT))
+    report = kind.update(storage, Runner(second, 2 << 30))
+    elsewhere = set(first.computed).difference(tiles_near(UNIT, storage, kind))
+    assert elsewhere
+    assert elsewhere.isdisjoint(second.computed)
+    assert report.tiles == len(second.tiles) == len(second.computed) + len(elsewhere)
+    assert_as_of_the_newest(kind, storage, tmp_path / "again")
+
+
+def tiles_near(unit: Unit, storage: Storage, kind: Kind) -> set[Tile]:
+    """Tiles that depend on rows of a unit."""
+    tiling = open_snapshot(storage).tiling
+    there = tiles_of(unit, storage, kind)
+    return there if kind is STATISTICS else {near for tile in there for near in neighbours(tiling, tile)}
+
+
+@dataclass
+class Recorded:
+    """A loop that says which tiles it was asked for and which it computed; it may be killed after some."""
+
+    stop_after: int | None = None
+    tiles: list[Tile] = field(default_factory=list)
+    computed: list[Tile] = field(default_factory=list)
+
+    def outcomes(self, job: Job) -> Iterator[Any]:
+        def function(task: Any) -> Any:
+            if len(self.computed) == self.stop_after:
+                raise KeyboardInterrupt
+            self.computed.append(task.tile)
+            return job.function(task)
+
+        function.__annotations__ = {"return": typing.get_type_hints(job.function)["return"]}
+        self.tiles += [task.tile for task in job.tasks]
+        yield from LoopExecutor().outcomes(replace(job, function=function))

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from scripted_storage import Killed, ScriptedStorage, Trouble
 from small_survey import EXPOSURES, FILED, SmallSurvey, make_survey
-from store_checks import check_content, check_files, check_history, check_statistics, check_transients, named_files
+from store_checks import (
+    check_content,
+    check_equals_full,
+    check_files,
+    check_history,
+    check_statistics,
+    check_transients,
+    named_files,
+)
 from store_model import Model, State
 from store_operations import (
     PLACES,
@@ -33,6 +41,7 @@ from store_operations import (
     Statistics,
     Transients,
     Vacuum,
+    all_statistics,
     appends,
     beside_others,
     contenders,
@@ -48,9 +57,9 @@ from store_operations import (
 from ztfmatch.core.errors import CommitConflictError, JobFailedError, SnapshotNotFoundError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import open_snapshot
-from ztfmatch.core.io.storage import StorageError
+from ztfmatch.core.io.storage import Storage, StorageError
 from ztfmatch.core.operations.statistics import stale_tiles
-from ztfmatch.core.operations.transients import ungrouped_tiles
+from ztfmatch.core.operations.transients import ungrouped_tiles, update_transients
 
 EXAMPLES = int(os.environ.get("ZTFMATCH_STATEFUL_EXAMPLES", "400"))
 """Histories of the slow test."""
@@ -191,7 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(operation, Transients):
             return isinstance(other, Append | Statistics | Transients)
         if isinstance(operation, Statistics):
-            return isinstance(other, Statistics | Transients)
+            return isinstance(other, Append | Statistics | Transients)
         return isinstance(operation, Append | Rematch) and isinstance(other, Statistics)
 
     def _finish(self, operation: Operation, storage: ScriptedStorage) -> None:
@@ -227,10 +236,17 @@ class StoreMachine(RuleBasedStateMachine):
         if report.committed:
             self._commit(operation, state)
         assert report.snapshot == self.model.newest
-        if isinstance(operation, Statistics):
-            assert len(stale_tiles(open_snapshot(self.storage))) == report.changed
-        if isinstance(operation, Transients):
-            assert len(ungrouped_tiles(open_snapshot(self.storage))) == report.changed
+        if isinstance(operation, Statistics | Transients):
+            self._check_derived(operation, report)
+
+    def _check_derived(self, operation: Statistics | Transients, report: Any) -> None:
+        of_statistics = isinstance(operation, Statistics)
+        stale = (stale_tiles if of_statistics else ungrouped_tiles)(open_snapshot(self.storage))
+        assert len(stale) == report.changed
+        if report.committed and not stale:
+            tables = ("statistics",) if of_statistics else ("transients", "transientdata")
+            update = all_statistics if of_statistics else update_transients
+            check_equals_full(Storage.at(self.storage.root), update, tables)
 
     def _check_append(self, operation: Append, report: Any) -> None:
         expected = self.model.append(self.bench.catalogs(operation), operation.corrections)

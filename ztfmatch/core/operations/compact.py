@@ -236,16 +236,17 @@ def _content(change: log.Change, snapshot: SnapshotFiles, plan: _Plan) -> frozen
 def _on_top(head: SnapshotFiles, change: log.Change, plan: _Plan) -> log.Change:
     """The change as it must be on a newer snapshot.
 
-    Statistics keep the number of the commit that did not come about where a tile has new objects or detections: they
-    are older than these, so the tile is stale.
+    Where a tile has new objects or detections, its statistics are of the snapshot that was compacted: older than these,
+    so the tile is stale.
     """
     derived = (OBJECTS.name, DETECTIONS.name)
     stale = {tile for tile in plan.tiles if not paths_of(head, [tile], derived) <= change.removed}
-    added = [
-        file
-        if file.table in _DATED or (file.table == STATISTICS.name and file.tile in stale)
-        else replace(file, commit=head.number + 1)
-        for file in change.added
-    ]
+
+    def number(file: DataFile) -> int:
+        if file.table == STATISTICS.name and file.tile in stale:
+            return file.commit - 1
+        return file.commit if file.table in _DATED else head.number + 1
+
+    added = [replace(file, commit=number(file)) for file in change.added]
     live = change.removed.intersection(head.files.paths())
     return replace(change, added=added, removed=live | paths_of(head, plan.tiles, (STATISTICS.name,)))

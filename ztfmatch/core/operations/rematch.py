@@ -269,7 +269,7 @@ def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
 
     tiles = regrouped_tiles(plan)
     tasks = transient_tasks(plan.snapshot, tiles, orphans_of, plan.operation_id)
-    runner.check_memory({task.key: grouping_bytes(task) for task in tasks})
+    runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
     work.files += files
     work.removed |= paths_of(plan.snapshot, tiles, TRANSIENT_TABLES)

@@ -197,7 +197,7 @@ def regrouped_tiles(plan: RematchPlan) -> list[Tile]:
     snapshot = plan.snapshot
     tiles = {near for tile in plan.tiles for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
-    return sorted(with_neighbours(snapshot.tiling, tiles, stale), key=lambda tile: tile.fine_range)
+    return sorted(with_neighbours(snapshot, tiles, stale), key=lambda tile: tile.fine_range)
 
 
 def lineage_tasks(

@@ -1,20 +1,22 @@
-"""Compute the statistics of every object whose lightcurve changed, and commit them."""
+"""Compute the statistics of the lightcurves that changed, where enough has changed, and commit them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from ztfmatch.core.config import MIN_NEW_PERCENT
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
-from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
-from ztfmatch.core.operations.derived import Derivation, Pass
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.derived import Derivation, bring_up_to_date
 from ztfmatch.core.runner import Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.statistics import (
     BYTES_PER_OBJECT,
@@ -22,8 +24,6 @@ from ztfmatch.core.tasks.statistics import (
     StatisticsTask,
     compute_statistics,
 )
-
-_INPUTS: Final = (OBJECTS.name, DETECTIONS.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,103 +33,98 @@ class StatisticsReport(Shown):
     store: str
     snapshot: int
     committed: bool
-    """False if all statistics were up to date."""
+    """False if no statistics were due."""
     tiles: int
     changed: int
-    """Tiles that others changed meanwhile: their statistics are stale, run it again."""
+    """Tiles that others changed meanwhile: their statistics are due, run it again."""
+    waiting: int
+    """Tiles with fewer new epochs than were asked for: their statistics stay those of an earlier snapshot."""
     objects: int
+    """Whose lightcurve changed in these tiles; the rows of the others stay as they are."""
     epochs: int
+    """Of these objects."""
     bytes: int
     seconds: float
 
 
-def update_statistics(storage: Storage, runner: Runner, note: str | None = None) -> StatisticsReport:
-    """Compute the statistics of the tiles that changed since theirs were made.
+def update_statistics(
+    storage: Storage, runner: Runner, min_new_percent: float = MIN_NEW_PERCENT, note: str | None = None
+) -> StatisticsReport:
+    """Compute the statistics of the objects that have new epochs, in the tiles that have enough of them.
 
-    What others commit meanwhile takes nothing from the other tiles: those whose objects and detections are the same in
-    the newest snapshot are committed on top of it.
+    What others commit meanwhile takes nothing from it. Tiles that they only added to get the statistics of before, and
+    stay stale; those where they replaced what was there are left as they are.
+
+    Parameters
+    ----------
+    storage : Storage
+    runner : Runner
+    min_new_percent : float
+        Tiles whose epochs have grown by less since their statistics were computed wait; 0 leaves none stale.
+    note : str, optional
 
     Raises
     ------
+    ConfigError
+        If the percentage is negative or no number.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
         If others changed all of these tiles meanwhile.
     """
+    if not 0.0 <= min_new_percent < math.inf:
+        raise ConfigError(f"min_new_percent {min_new_percent} must be 0 or a positive number of percent")
     watch = Stopwatch()
-    snapshot = open_snapshot(storage)
-    stale = stale_tiles(snapshot)
-    if not stale:
-        return StatisticsReport(
-            store=storage.root,
-            snapshot=snapshot.number,
-            committed=False,
-            tiles=0,
-            changed=0,
-            objects=0,
-            epochs=0,
-            bytes=0,
-            seconds=watch.seconds,
-        )
-    operation_id = OperationId("statistics", snapshot.number, [str(tile) for tile in stale]).value
-    tasks = {tile: _task(snapshot, tile, operation_id) for tile in stale}
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks.values()})
-    done = Pass(_STATISTICS, snapshot, tasks, operation_id, runner).commit(watch, note)
-    return StatisticsReport(
-        store=storage.root,
-        snapshot=done.committed.number,
-        committed=done.committed.done,
-        tiles=done.tiles,
-        changed=done.changed,
-        **done.counts,
-        bytes=done.committed.size,
-        seconds=watch.seconds,
-    )
+
+    def due(snapshot: SnapshotFiles) -> list[Tile]:
+        stale = stale_tiles(snapshot)
+        if not min_new_percent:
+            return stale
+        return [tile for tile, percent in new_percent(snapshot, stale).items() if percent >= min_new_percent]
+
+    told = Told({"min_new_percent": min_new_percent}, watch.started, note)
+    done = bring_up_to_date(_STATISTICS, storage, runner, told, due)
+    head = open_snapshot(storage)
+    waiting = len(set(stale_tiles(head)).difference(due(head))) if min_new_percent else 0
+    return StatisticsReport(**done.fields(watch), waiting=waiting)
 
 
 def stale_tiles(snapshot: SnapshotFiles) -> list[Tile]:
     """Tiles whose objects or detections are newer than their statistics."""
-    computed = snapshot.files.by_tile(STATISTICS.name)
-    newest: dict[Tile, int] = {}
-    for name in _INPUTS:
-        for tile, held in snapshot.files.by_tile(name).items():
-            if tile is not None:
-                newest[tile] = max(newest.get(tile, -1), held.newest)
-    stale = [tile for tile, last in newest.items() if tile not in computed or last > computed[tile].newest]
-    return sorted(stale, key=lambda tile: tile.fine_range)
+    return _STATISTICS.stale(snapshot)
 
 
-def _holding(snapshot: SnapshotFiles, head: SnapshotFiles, tiles: Sequence[Tile]) -> dict[Tile, int]:
-    """Tiles with the same objects and detections in a newer snapshot, whose statistics nobody else computed."""
-    stale = set(stale_tiles(head))
-    same = (tile for tile in tiles if tile in stale and _inputs(head, tile) == _inputs(snapshot, tile))
-    return dict.fromkeys(same, head.number + 1)
+def new_percent(snapshot: SnapshotFiles, tiles: Iterable[Tile]) -> dict[Tile, float]:
+    """By how much the epochs of tiles have grown since their statistics were computed, in percent.
+
+    Infinite where none were computed, and where objects changed.
+    """
+    grown: dict[Tile, float] = {}
+    for tile in tiles:
+        known = min((file.commit for file in snapshot.of_tile(STATISTICS.name, tile)), default=-1)
+        epochs = [(file.rows, file.commit > known) for file in snapshot.of_tile(DETECTIONS.name, tile)]
+        new, old = (sum(rows for rows, is_new in epochs if is_new is wanted) for wanted in (True, False))
+        others = known < 0 or any(file.commit > known for file in snapshot.of_tile(OBJECTS.name, tile))
+        grown[tile] = math.inf if others or not old else 100.0 * new / old
+    return grown
 
 
-def _inputs(snapshot: SnapshotFiles, tile: Tile) -> list[list[DataFile]]:
-    return [snapshot.of_tile(name, tile) for name in _INPUTS]
+def _itself(_: SnapshotFiles, tile: Tile) -> list[Tile]:
+    return [tile]
+
+
+def _projected_bytes(rows: dict[str, int]) -> int:
+    in_flight = min(rows[DETECTIONS.name], ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * rows[OBJECTS.name] + BYTES_PER_ROW_IN_FLIGHT * in_flight
 
 
 _STATISTICS: Final = Derivation(
-    "statistics", (STATISTICS.name,), compute_statistics, ("objects", "epochs"), stale_tiles, _holding
+    "statistics",
+    (OBJECTS.name, DETECTIONS.name),
+    (STATISTICS.name,),
+    _itself,
+    compute_statistics,
+    StatisticsTask,
+    _projected_bytes,
+    ("objects", "epochs"),
 )
-
-
-def _task(snapshot: SnapshotFiles, tile: Tile, operation_id: str) -> StatisticsTask:
-    return StatisticsTask(
-        f"statistics-N{tile.order}-{tile.npix}",
-        snapshot.storage,
-        tile,
-        tuple(snapshot.of_tile(OBJECTS.name, tile)),
-        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-        tuple(snapshot.of_table(EXPOSURES.name)),
-        snapshot.number,
-        snapshot.number + 1,
-        operation_id[:12],
-    )
-
-
-def _projected_bytes(task: StatisticsTask) -> int:
-    objects = sum(file.rows for file in task.objects)
-    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.statistics import stale_tiles
+from ztfmatch.core.operations.statistics import new_percent, stale_tiles
 from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.schema import (
     DETECTIONS,
@@ -62,9 +64,9 @@ class Status(Shown):
     objects: int
     bytes_per_detection: float | None
     statistics: str
-    """``none``, ``up to date``, or how many tiles are stale."""
+    """``none``, ``up to date``, or how many tiles are stale, and how old theirs are."""
     transients: str
-    """The same."""
+    """``none``, ``up to date``, or how many tiles are stale."""
     quarantined: int
     tables: list[TableStatus]
 
@@ -95,8 +97,8 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         rejected=pc.sum(ledger["nrejected"]).as_py() or 0,
         objects=snapshot.rows(OBJECTS.name),
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
-        statistics=_state(snapshot, STATISTICS.name, stale_tiles),
-        transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles),
+        statistics=_state(snapshot, STATISTICS.name, stale := stale_tiles(snapshot)) + _age(snapshot, stale),
+        transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles(snapshot)),
         quarantined=snapshot.rows(QUARANTINE.name),
         tables=table_status(snapshot),
     )
@@ -113,9 +115,19 @@ def _counts(table: pa.Table, column: str) -> dict[Any, int]:
     return {item["values"]: item["counts"] for item in sorted(counted.to_pylist(), key=lambda item: item["values"])}
 
 
-def _state(snapshot: SnapshotFiles, table: str, find_stale: Callable[[SnapshotFiles], list[Tile]]) -> str:
+def _state(snapshot: SnapshotFiles, table: str, stale: Sequence[Tile]) -> str:
     """Whether a table that is made of others is up to date with them."""
     if not snapshot.files.count(table):
         return "none"
-    stale = len(find_stale(snapshot))
-    return f"{stale} tiles are stale" if stale else "up to date"
+    return f"{len(stale)} tiles are stale" if stale else "up to date"
+
+
+def _age(snapshot: SnapshotFiles, stale: Sequence[Tile]) -> str:
+    """By how much tiles have grown since their statistics were computed, and when the oldest of these were."""
+    commits = [file.commit for tile in stale for file in snapshot.of_tile(STATISTICS.name, tile)]
+    if not commits:
+        return ""
+    oldest = log.read_commit(snapshot.storage, min(commits))
+    grown = [percent for percent in new_percent(snapshot, stale).values() if math.isfinite(percent)]
+    by = f" by up to {max(grown):.1f} % new epochs" if grown else ""
+    return f"{by}; the oldest are of snapshot {oldest.number} ({oldest.time})"

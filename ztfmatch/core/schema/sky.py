@@ -29,12 +29,15 @@ ALL_TERMS: Final = MAGNITUDE_TERM | POSITION_TERM | FIELD_TERM
 """Bits of corrflags."""
 
 
-def unit_columns(source: str) -> tuple[Column, ...]:
+def unit_columns(source: str, bounds: bool = False) -> tuple[Column, ...]:
     """Columns that say of which unit a row is."""
-    return (
-        Column("field", pa.int16(), "", "Field number", source, encoding=Encoding.DICTIONARY),
-        Column("rcid", pa.int8(), "", "Readout channel, 0..63", source, encoding=Encoding.DICTIONARY),
-        Column("fid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", source, encoding=Encoding.DICTIONARY),
+    return tuple(
+        Column(name, kind, "", description, source, encoding=Encoding.DICTIONARY, bounds=bounds)
+        for name, kind, description in (
+            ("field", pa.int16(), "Field number"),
+            ("rcid", pa.int8(), "Readout channel, 0..63"),
+            ("fid", pa.int8(), "Filter: 1 = g, 2 = r, 3 = i"),
+        )
     )
 
 
@@ -226,7 +229,7 @@ ORPHANS: Final = Table(
     "Detections that have no object, with the reason.",
     ("field", "rcid", "fid", "hmjd", "exposureid", "sourceid"),
     (
-        *unit_columns("psfcat header"),
+        *unit_columns("psfcat header", bounds=True),
         Column(
             "reason",
             _LABEL,
@@ -248,4 +251,6 @@ ORPHANS: Final = Table(
         *EPOCH,
         *MEASURED,
     ),
+    row_group_rows=16_384,
 )
+"""Row groups are of few units: grouping reads those of the units that have new ones. It costs a byte a row."""

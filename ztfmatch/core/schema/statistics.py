@@ -9,6 +9,11 @@ Conventions, which every description relies on:
 - "Above" means a larger magnitude, that is fainter.
 - Magnitudes are float32; sums are made in float64 and rounded once, to float32.
 - Pairs of epochs with the same hmjd have no slope and are skipped where a slope is asked for.
+- A row is of one snapshot, whole. From new epochs and the row alone only nobs, nobsrel, ngoodobs, ngoodobsrel, minmag
+  and maxmag could be carried forward to the last bit. Medians, percentiles and what is counted from them need all
+  magnitudes in order; means and trends need float64 sums in order of time, which a row has not, and nights may come
+  late; moments and runs are about a mean that moves with each epoch. So an object with new epochs is computed from all
+  of its epochs, and the row of another stays as it is.
 
 The definitions are those of the ZSDS document 3.2 (2018) and of the PTF Objects table, mostly after Richards
 et al. 2011 (ApJ 733, 10). Where the document leaves a choice, or the survey's files (2020) depart from it,
@@ -96,7 +101,7 @@ _KEYS: Final = (
         "snapshot",
         pa.int64(),
         "",
-        "The snapshot it was computed from",
+        "The snapshot it was computed from; of a tile that is up to date no epoch has come since",
         "store",
         encoding=Encoding.DICTIONARY,
     ),

@@ -1,7 +1,8 @@
-"""Statistics of all objects of one tile."""
+"""Statistics of the objects of one tile: computed where the lightcurve changed, else as they were."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,15 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
-from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import STATISTICS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
+from ztfmatch.core.tasks.tile import TileTask
 
 EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
 """Detection columns that the statistics are made of."""
@@ -27,46 +29,66 @@ EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra",
 PUBLIC_PROGRAM: Final = 1
 """Epochs of this program count as released in the store; a release has its own scope."""
 
-BYTES_PER_OBJECT: Final = 500
+BYTES_PER_OBJECT: Final = 900
 BYTES_PER_ROW_IN_FLIGHT: Final = 300
 
 Arrays = dict[str, npt.NDArray[Any]]
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class StatisticsTask:
-    """One tile."""
+class StatisticsTask(TileTask):
+    """One tile of the snapshot from which the statistics are computed."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    snapshot: int
-    """From which the statistics are computed."""
-    commit: int
     part: str
 
 
 @dataclass(frozen=True)
 class WrittenStatistics(Written):
-    """Statistics of a tile."""
+    """Statistics of a tile; a file of them even if it has no active objects."""
 
     objects: int
+    """Computed."""
     epochs: int
+    """Of these."""
 
 
 def compute_statistics(task: StatisticsTask) -> WrittenStatistics:
-    """Write the statistics of the tile's active objects."""
-    builder = StatisticsBuilder(active_objectids(task.storage, task.objects), released_exposures_of_tile(task))
-    for chunk in iterate_lightcurves(task.storage, task.detections, EPOCH_COLUMNS):
+    """Write the statistics of the tile's active objects.
+
+    Only objects that have new epochs, or no row yet, are computed, and only what may hold epochs of theirs is read. The
+    rows of the others stay as they are: all epochs of an object decide on its row, and nothing else.
+    """
+    active = active_objectids(task.storage, task.files(OBJECTS))
+    kept = _rows_that_hold(task, active)
+    anew = np.setdiff1d(active, kept["objectid"].to_numpy(), assume_unique=True)
+    rows, epochs = _computed(task, anew, all_objects=len(anew) == len(active)) if len(anew) else (kept.slice(0, 0), 0)
+    both = pa.concat_tables([kept, rows])
+    ordered = both.take(pa.array(np.argsort(both["objectid"].to_numpy(), kind="stable")))
+    file = write_file(Destination(task.storage, STATISTICS, task.tile, task.commit, task.part), ordered)
+    return WrittenStatistics([file], len(anew), epochs)
+
+
+def _rows_that_hold(task: StatisticsTask, active: Ids) -> pa.Table:
+    """Statistics that the tile has of active objects without newer epochs."""
+    files = task.files(STATISTICS)
+    known = min((file.commit for file in files), default=-1)
+    newer = [file for file in task.files(DETECTIONS) if file.commit > known] if files else []
+    changed = [np.unique(read_file_rows(task.storage, file, ["objectid"])["objectid"].to_numpy()) for file in newer]
+    unchanged = np.setdiff1d(active, np.concatenate([np.zeros(0, np.int64), *changed]))
+    rows = scan(task.storage, files, STATISTICS.names, Wanted(unchanged))
+    return STATISTICS.schema.empty_table() if rows is None else rows.cast(STATISTICS.schema)
+
+
+def _computed(task: StatisticsTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:
+    """Statistics of some objects, and the number of their epochs."""
+    columns = ("exposureid", "programid")
+    ledger = exposures_of_tile(task.storage, task.snapshot.of_table(EXPOSURES.name), task.tile, columns)
+    builder = StatisticsBuilder(objectid, released_exposures(ledger))
+    wanted = Wanted() if all_objects else Wanted(objectid)
+    for chunk in iterate_lightcurves(task.storage, task.files(DETECTIONS), EPOCH_COLUMNS, wanted=wanted):
         builder.add(chunk)
-    to = Destination(task.storage, STATISTICS, task.tile, task.commit, task.part)
-    objects = len(builder.objectid)
-    files = [write_file(to, builder.table(task.snapshot))] if objects else []
-    return WrittenStatistics(files, objects, builder.epochs)
+    return builder.table(task.snapshot.number), builder.epochs
 
 
 class StatisticsBuilder:
@@ -80,7 +102,7 @@ class StatisticsBuilder:
         Exposures whose epochs count as released.
     """
 
-    def __init__(self, objectid: npt.NDArray[np.int64], public: IdMap) -> None:
+    def __init__(self, objectid: Ids, public: IdMap) -> None:
         self.objectid = objectid
         self.epochs = 0
         self._public = public
@@ -105,13 +127,7 @@ class StatisticsBuilder:
         )
 
 
-def released_exposures_of_tile(task: StatisticsTask) -> IdMap:
-    """Exposures of the tile whose epochs count as released."""
-    columns = ("exposureid", "programid")
-    return released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, columns))
-
-
-def active_objectids(storage: Storage, files: tuple[DataFile, ...]) -> npt.NDArray[np.int64]:
+def active_objectids(storage: Storage, files: Sequence[DataFile]) -> Ids:
     """Objectids of the active objects of some files, ascending."""
     table = read_rows(storage, files, ["objectid", "status"])
     if table is None:

@@ -22,22 +22,24 @@ from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
     Footer,
+    OpenFile,
+    read_file_rows,
     read_footer,
-    read_row_group,
     table_from_columns,
     write_file,
 )
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
-from ztfmatch.core.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_reach, in_tile
+from ztfmatch.core.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_reach, in_tile, neighbours
 from ztfmatch.core.kernels.transients import Groups, link_detections, most_frequent
-from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, N_RCID, transientid_of
 from ztfmatch.core.tasks.ledger import exposures_of_tiles
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, released_exposures, statistics_of
+from ztfmatch.core.tasks.tile import TileTask
 
 ROWS_PER_PASS: Final = 2_000_000
 """Orphans that are held at a time, unless one unit has more."""
@@ -45,31 +47,39 @@ ROWS_PER_PASS: Final = 2_000_000
 BYTES_PER_ROW: Final = 400
 """Peak memory of a task per orphan that it holds; tests compare it with what is measured."""
 
+BYTES_PER_TRANSIENT: Final = 900
+BYTES_PER_LINK: Final = 80
+"""The same per row that the tile has already."""
+
 _UNIT: Final = ("field", "rcid", "fid")
 _LEDGER: Final = ("exposureid", "commit", "obsmjd", "programid")
 _COLUMNS: Final = tuple(dict.fromkeys((*_UNIT, "nearestid", "sourceid", *EPOCH_COLUMNS)))
+
+_CODE_BITS: Final = 32
+"""More than the number of a unit has."""
 
 Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TransientTask:
-    """One tile."""
+class TransientTask(TileTask):
+    """One tile of the snapshot from which the orphans are."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    near: tuple[Tile, ...]
-    """The tile and its neighbours."""
-    orphans: tuple[DataFile, ...]
-    """Of all these."""
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    radius_arcsec: float
-    snapshot: int
-    """From which the orphans are."""
-    commit: int
     part: str
+    orphans: tuple[DataFile, ...] | None = None
+    """Of the tile and its neighbours, where they are to be others than those of the snapshot."""
+
+    @property
+    def near(self) -> list[Tile]:
+        """The tile and its neighbours."""
+        return neighbours(self.snapshot.tiling, self.tile)
+
+    @property
+    def orphan_files(self) -> Sequence[DataFile]:
+        """Of all these."""
+        if self.orphans is not None:
+            return self.orphans
+        return [file for tile in self.near for file in self.snapshot.of_tile(ORPHANS.name, tile)]
 
 
 @dataclass(frozen=True)
@@ -77,33 +87,97 @@ class WrittenTransients(Written):
     """Transients of a tile; a file of them even if there are none."""
 
     transients: int
+    """Grouped; those of units without new orphans stay as they are."""
     detections: int
+    """Of these."""
     undecided: int
     """Groups left out, since they may go on beyond the tile's reach."""
 
 
 def group_orphans(task: TransientTask) -> WrittenTransients:
-    """Write the tile's transients and the links to their detections."""
+    """Write the tile's transients and the links to their detections.
+
+    Only units with new orphans in reach are grouped; the transients of the others stay as they are: the orphans of a
+    unit decide on its transients, and nothing else. Without any such unit the files stay, too.
+    """
+    anew = _Wanted.of(task)
+    if anew.codes is not None and not len(anew.codes):
+        return WrittenTransients([*task.files(TRANSIENTS), *task.files(TRANSIENTDATA)], 0, 0, 0)
+    kept, links = _rows_that_hold(task, anew)
     ledger = _Ledger(task)
     parts, undecided = [_no_transients()], 0
-    for orphans in _units(task):
+    for orphans in _units(task, anew):
         found = _Unit(task, orphans, ledger)
         parts.append(found.own())
         undecided += found.undecided()
-    epochs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    epochs = _ordered(epochs)
+    epochs = _ordered({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     curves = _lightcurves(epochs)
-    files = [write_file(_to(task, TRANSIENTS), _transients(task, curves, ledger.public))]
-    if len(epochs["transientid"]):
-        files.append(write_file(_to(task, TRANSIENTDATA), table_from_columns(TRANSIENTDATA, epochs)))
+    rows = _by_id(kept, _transients(task, curves, ledger.public))
+    links = _by_id(links, table_from_columns(TRANSIENTDATA, epochs))
+    files = [write_file(_to(task, TRANSIENTS), rows)]
+    if links.num_rows:
+        files.append(write_file(_to(task, TRANSIENTDATA), links))
     return WrittenTransients(files, len(curves.objectid), len(epochs["transientid"]), undecided)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Units that are to be grouped; None for all."""
+
+    codes: Ids | None
+
+    @classmethod
+    def of(cls, task: TransientTask) -> _Wanted:
+        """Those that have, in reach of the tile, orphans that its transients do not know."""
+        known = min((file.commit for file in task.files(TRANSIENTS)), default=-1)
+        if task.orphans is not None or known < 0:
+            return cls(None)
+        found = [np.zeros(0, np.int64)]
+        for file in task.orphan_files:
+            if file.commit > known:
+                rows = read_file_rows(task.storage, file, [*_UNIT, "reason", "ra", "dec"])
+                columns = numpy_columns(rows.drop_columns(["reason"]))
+                found.append(np.unique(_unit_codes(columns)[_is_judged(rows) & _within(task, file, columns)]))
+        return cls(np.unique(np.concatenate(found)))
+
+    def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
+        """Whether each unit is wanted, shape (N,)."""
+        return np.ones(len(codes), bool) if self.codes is None else is_among(codes, self.codes)
+
+    def may_be_in(self, footer: Footer, group: int) -> bool:
+        """Whether a row group can have rows of such units."""
+        if self.codes is None:
+            return True
+        columns = footer.tail.metadata.schema.names
+        row_group = footer.tail.metadata.row_group(group)
+        kept = np.ones(len(self.codes), bool)
+        for name, values in zip(_UNIT, _unit_of(self.codes), strict=True):
+            bounds = row_group.column(columns.index(name)).statistics
+            if bounds is not None and bounds.has_min_max:
+                kept &= (values >= bounds.min) & (values <= bounds.max)
+        return bool(kept.any())
+
+
+def _rows_that_hold(task: TransientTask, anew: _Wanted) -> tuple[pa.Table, pa.Table]:
+    """Transients of units that are not grouped anew, and their links."""
+    rows, links = (
+        table.schema.empty_table() if anew.codes is None else task.read(table) for table in (TRANSIENTS, TRANSIENTDATA)
+    )
+    rows = rows.filter(pa.array(~anew.has(_unit_codes(numpy_columns(rows.select(_UNIT))))))
+    return rows, links.filter(pa.array(is_among(links["transientid"].to_numpy(), rows["transientid"].to_numpy())))
+
+
+def _by_id(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Rows of both by transient, each one's in the order in which they are."""
+    rows = pa.concat_tables([first, second])
+    return rows.take(pa.array(np.argsort(rows["transientid"].to_numpy(), kind="stable")))
 
 
 class _Ledger:
     """What has to be known of the exposures: their order, and which are public."""
 
     def __init__(self, task: TransientTask) -> None:
-        rows = exposures_of_tiles(task.storage, task.exposures, task.near, _LEDGER)
+        rows = exposures_of_tiles(task.storage, task.snapshot.of_table(EXPOSURES.name), task.near, _LEDGER)
         keys = [rows[name].to_numpy() for name in ("exposureid", "obsmjd", "commit")]
         order = np.lexsort(keys)
         self._row_of = build_map(keys[0][order])
@@ -114,9 +188,9 @@ class _Ledger:
         return np.asarray(find_rows(self._row_of, exposureid))
 
 
-def _units(task: TransientTask) -> Iterator[Arrays]:
+def _units(task: TransientTask, wanted: _Wanted) -> Iterator[Arrays]:
     """Orphans of units with a reference within the tile's reach, unit after unit."""
-    index = _Index(task)
+    index = _Index(task, wanted)
     for units in index.passes():
         columns = index.read(units)
         code = _unit_codes(columns)
@@ -127,21 +201,43 @@ def _units(task: TransientTask) -> Iterator[Arrays]:
                 yield {name: values[order[first:stop]] for name, values in columns.items()}
 
 
-class _Index:
-    """Where the orphans of each unit are: files are sorted by unit, so a row group holds few of them."""
+@dataclass(frozen=True)
+class _Held:
+    """What a file has of the wanted units: each unit of each row group."""
 
-    def __init__(self, task: TransientTask) -> None:
+    file: DataFile
+    footer: Footer
+    group: Ids
+    code: Ids
+
+    def groups(self, units: Ids) -> list[int]:
+        """Row groups that have rows of some units."""
+        return [int(group) for group in np.unique(self.group[is_among(self.code, units)])]
+
+
+class _Index:
+    """Where the orphans of each wanted unit are: files are sorted by unit, so a row group holds few of them."""
+
+    def __init__(self, task: TransientTask, wanted: _Wanted) -> None:
         self._task = task
-        self._groups: list[tuple[DataFile, Footer, int, Ids]] = []
+        self._files: list[_Held] = []
         self._rows: dict[int, int] = {}
-        for file in task.orphans:
+        for file in task.orphan_files:
             footer = read_footer(task.storage, file)
-            for number in range(len(footer.groups)):
-                rows = read_row_group(task.storage, file, footer, number, [*_UNIT, "reason"])
-                codes, counts = np.unique(_unit_codes(numpy_columns(_judged(rows))), return_counts=True)
-                self._groups.append((file, footer, number, codes))
-                for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                    self._rows[code] = self._rows.get(code, 0) + count
+            groups = [group for group in range(len(footer.groups)) if wanted.may_be_in(footer, group)]
+            if groups:
+                self._add(file, footer, groups, wanted)
+
+    def _add(self, file: DataFile, footer: Footer, groups: Sequence[int], wanted: _Wanted) -> None:
+        rows = OpenFile(self._task.storage, file, footer.tail).read(groups, [*_UNIT, "reason"])
+        group = np.repeat(np.array(groups, np.int64), [footer.groups[number].rows for number in groups])
+        code = _unit_codes(numpy_columns(rows.select(_UNIT)))
+        ours = wanted.has(code) & _is_judged(rows)
+        codes, counts = np.unique(code[ours], return_counts=True)
+        for unit, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            self._rows[unit] = self._rows.get(unit, 0) + count
+        pairs = np.unique(group[ours] << _CODE_BITS | code[ours])
+        self._files.append(_Held(file, footer, pairs >> _CODE_BITS, pairs & (1 << _CODE_BITS) - 1))
 
     def passes(self) -> Iterator[list[int]]:
         """Units, ascending, so many at a time that ROWS_PER_PASS holds their rows."""
@@ -159,32 +255,40 @@ class _Index:
     def read(self, units: Sequence[int]) -> Arrays:
         """Rows of some units, in reach."""
         wanted = np.array(units, np.int64)
-        parts = [
-            self._read_group(file, footer, number, wanted)
-            for file, footer, number, codes in self._groups
-            if np.isin(codes, wanted).any()
-        ]
+        parts = [self._read(held, groups, wanted) for held in self._files if (groups := held.groups(wanted))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _read_group(self, file: DataFile, footer: Footer, number: int, units: Ids) -> Arrays:
-        rows = _judged(read_row_group(self._task.storage, file, footer, number, [*_COLUMNS, "reason"]))
+    def _read(self, held: _Held, groups: Sequence[int], units: Ids) -> Arrays:
+        rows = OpenFile(self._task.storage, held.file, held.footer.tail).read(groups, [*_COLUMNS, "reason"])
+        ours = _is_judged(rows) & is_among(_unit_codes(numpy_columns(rows.select(_UNIT))), units)
+        rows = rows.drop_columns(["reason"]).filter(pa.array(ours))
         nearest = rows["nearestid"].fill_null(0).to_numpy()
         columns = numpy_columns(rows.drop_columns(["nearestid"])) | {"nearestid": nearest}
-        keep = np.isin(_unit_codes(columns), units)
-        if file.tile != self._task.tile:
-            keep &= in_reach(fine_pixels(columns["ra"], columns["dec"]), self._task.tile)
-        return {name: values[keep] for name, values in columns.items()}
+        within = _within(self._task, held.file, columns)
+        return columns if within.all() else {name: values[within] for name, values in columns.items()}
 
 
-def _judged(rows: pa.Table) -> pa.Table:
-    """Orphans that no reference is awaited for, without the reason: no seed is near, or another was nearer to it."""
-    return rows.filter(pc.not_equal(rows["reason"], NO_REFERENCE)).drop_columns(["reason"])
+def _within(task: TransientTask, file: DataFile, columns: Arrays) -> npt.NDArray[np.bool_]:
+    """Whether rows of a file are within the tile's reach."""
+    if file.tile == task.tile:
+        return np.ones(len(columns["ra"]), bool)
+    return in_reach(fine_pixels(columns["ra"], columns["dec"]), task.tile)
+
+
+def _is_judged(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether no reference is awaited for orphans: no seed is near, or another was nearer to it, shape (N,)."""
+    return np.asarray(pc.not_equal(rows["reason"], NO_REFERENCE).to_numpy())
 
 
 def _unit_codes(columns: Arrays) -> Ids:
     """One number for each unit, ascending by field, readout channel, filter."""
     field, rcid, fid = (columns[name].astype(np.int64) for name in _UNIT)
     return (field * N_RCID + rcid) * 4 + fid
+
+
+def _unit_of(code: Ids) -> tuple[Ids, Ids, Ids]:
+    """Field, readout channel and filter of such numbers."""
+    return code // 4 // N_RCID, code // 4 % N_RCID, code % 4
 
 
 class _Unit:
@@ -203,7 +307,7 @@ class _Unit:
         self._xyz = unit_vectors(self._columns["ra"], self._columns["dec"])
         self._fine = fine_pixels(self._columns["ra"], self._columns["dec"])
         edge = at_edge_of_reach(self._fine, task.tile)
-        self.groups: Groups = link_detections(self._xyz, exposure[order], edge, task.radius_arcsec)
+        self.groups: Groups = link_detections(self._xyz, exposure[order], edge, task.snapshot.config.radius_arcsec)
 
     def undecided(self) -> int:
         """Groups left out that a detection of this tile founded."""
@@ -261,7 +365,7 @@ def _transients(task: TransientTask, curves: Lightcurves, public: IdMap) -> pa.T
     """One row a transient, with its statistics."""
     first, last = curves.offsets[:-1], curves.offsets[1:] - 1
     columns: dict[str, Any] = {name: curves.columns[name][first] for name in _UNIT}
-    columns |= {"transientid": curves.objectid, "snapshot": np.full(len(first), task.snapshot)}
+    columns |= {"transientid": curves.objectid, "snapshot": np.full(len(first), task.snapshot.number)}
     transient = np.repeat(np.arange(len(first)), np.diff(curves.offsets))
     beside, lost = most_frequent(transient, curves.columns["nearestid"], len(first))
     columns |= {"besideid": pa.array(beside, mask=beside == 0), "nbeside": lost.astype(np.int32)}

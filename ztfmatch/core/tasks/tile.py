@@ -1,0 +1,45 @@
+"""What most tasks are of: one tile of a snapshot, whose files are looked up where the task runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import Table
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """One tile; small to send, whatever the number of its files."""
+
+    key: str
+    snapshot: SnapshotFiles
+    tile: Tile
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    @property
+    def commit(self) -> int:
+        """Number of the snapshot to be."""
+        return self.snapshot.number + 1
+
+    def files(self, table: Table) -> list[DataFile]:
+        """Files that the tile has of a table."""
+        return self.snapshot.of_tile(table.name, self.tile)
+
+    def rows(self, table: Table) -> int:
+        """Rows that the tile has of a table."""
+        return sum(file.rows for file in self.files(table))
+
+    def read(self, table: Table) -> pa.Table:
+        """All rows that the tile has of a table."""
+        rows = read_rows(self.storage, self.files(table), table.names)
+        return table.schema.empty_table() if rows is None else rows.cast(table.schema)
