@@ -100,7 +100,20 @@ class TestProfiles:
             ('kind = "slurm"\nworkers = 0', "workers is 0; expected at least 1"),
             ('kind = "slurm"\nworkers_per_job = 0', "workers_per_job is 0; expected at least 1"),
             ('kind = "slurm"\nmemory_headroom = 0.5', "memory_headroom is 0.5; expected at least 1"),
-            ('kind = "slurm"\nwait = "0m"', "wait is '0m'; expected more than nothing"),
+            ('kind = "slurm"\nwait = "0m"', "wait is '0m'; expected at least 1s"),
+            ('kind = "slurm"\nlifetime = "0m"', "lifetime is '0m'; expected at least 1s"),
+            ('kind = "slurm"\nworker_silence = "5s"', "worker_silence is '5s'; expected at least 10s"),
+            ('kind = "slurm"\ncertificate_lifetime = "1h"', "certificate_lifetime 1h is shorter than wait 12h"),
+            ('kind = "slurm"\nsecurity = "ssl"', "security is 'ssl'; expected one of tls, none"),
+            ('kind = "slurm"\nscheduler_port = 65536', "scheduler_port is 65536; expected 0 (a free port) to 65535"),
+            ('kind = "slurm"\nworker_ports = "40000"', "worker_ports is '40000'; expected first:last"),
+            (
+                'kind = "slurm"\nworker_ports = "40000:40003"',
+                "'40000:40003'; expected at least 8 ports from 1 to 65535",
+            ),
+            ('kind = "slurm"\ninterface = "ib0"\nhost = "n1"', "interface 'ib0' and host 'n1': expected one of them"),
+            ('kind = "slurm"\nretries = -1', "retries is -1; expected 0 or more"),
+            ('kind = "local"\ndashboard = ":8787"', "dashboard is ':8787'; expected host:port, such as 127.0.0.1:8787"),
             ('kind = "slurm"\nwait = "forever"', "wait is 'forever'; expected a whole number"),
             ('kind = "slurm"\nwalltime = "1h"', "walltime is '1h'; expected hours:minutes:seconds"),
             ('kind = "slurm"\nlifetime = "soon"', "lifetime is 'soon'; expected a whole number with"),
@@ -216,8 +229,7 @@ class TestSlurm:
         profile = written(tmp_path, 'kind = "slurm"\ninterface = "no0"\n')
         result = call(*scene.append, "--cluster", profile)
         assert result.exit_code == 2
-        assert f"cluster {profile} does not start: " in result.stderr
-        assert "'no0' is not a valid network interface" in result.stderr
+        assert "ztfmatch: interface: 'no0' is not a valid network interface" in result.stderr
 
 
 def site(place: Path) -> str:

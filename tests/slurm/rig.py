@@ -121,7 +121,7 @@ def _until(condition: object, timeout_s: float, complaint: object) -> None:
         time.sleep(0.1)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports that nobody uses, of the system's own choice, so that two rigs do not meet."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
@@ -133,7 +133,7 @@ def _free_ports(number: int) -> list[int]:
 def _configure(place: Path) -> None:
     for name in ("state", "log", "run", "spool/n1", "spool/n2"):
         (place / name).mkdir(parents=True)
-    ports = dict(zip(("CONTROLLER_PORT", "NODE1_PORT", "NODE2_PORT"), map(str, _free_ports(3)), strict=True))
+    ports = dict(zip(("CONTROLLER_PORT", "NODE1_PORT", "NODE2_PORT"), map(str, free_ports(3)), strict=True))
     text = Path(__file__).with_name("slurm.conf.in").read_text()
     for name, value in {"DIR": str(place), "HOST": socket.gethostname(), **ports}.items():
         text = text.replace(f"@{name}@", value)

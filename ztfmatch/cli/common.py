@@ -110,11 +110,14 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str = ""
 def _told() -> Iterator[None]:
     """A block in which what there is to say of the work goes to the terminal, a line each."""
     logger, handler = logging.getLogger("ztfmatch"), _Lines()
+    before = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class _Lines(logging.Handler):

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
@@ -24,11 +24,27 @@ _DURATION: Final = r"^(\d+)([smhd])\Z"
 _DURATION_WORDS: Final = "a whole number with s, m, h or d, such as 55m"
 _WALLTIME: Final = r"^(?:(\d+)-)?(\d+):(\d\d):(\d\d)\Z"
 _WALLTIME_WORDS: Final = "hours:minutes:seconds, such as 01:00:00 or 1-12:00:00"
+_HOST_PORT: Final = r"^(?:[^:\s]+:\d{1,5})?\Z"
+_HOST_PORT_WORDS: Final = "host:port, such as 127.0.0.1:8787, or nothing"
+_PORTS: Final = r"^(?:\d{1,5}:\d{1,5})?\Z"
+_PORTS_WORDS: Final = "first:last, such as 40000:40099, or nothing"
 
 _AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
 _Headroom = Annotated[float, Meta(ge=1.0, description="at least 1.0")]
 _Duration = Annotated[str, Meta(pattern=_DURATION, description=_DURATION_WORDS)]
 _Walltime = Annotated[str, Meta(pattern=_WALLTIME, description=_WALLTIME_WORDS)]
+_Security = Annotated[Literal["tls", "none"], Meta(description="tls or none")]
+_Dashboard = Annotated[str, Meta(pattern=_HOST_PORT, description=_HOST_PORT_WORDS)]
+_Port = Annotated[int, Meta(ge=0, le=65535, description="0 (a free port) to 65535")]
+_Ports = Annotated[str, Meta(pattern=_PORTS, description=_PORTS_WORDS)]
+
+LOOPBACK: Final = "127.0.0.1"
+WORKER_PROGRAM: Final = "ztfmatch.core.runner.slurmworker"
+_NO_DASHBOARD: Final = f"{LOOPBACK}:0"
+"""Where Dask's web server, which nothing turns off, bothers nobody."""
+_LAST_PORT: Final = 65535
+_LEAST_SILENCE_S: Final = 10
+"""Workers of a large cluster speak every few seconds."""
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -45,14 +61,17 @@ class LocalProfile:
         Whether Dask watches the memory of a worker.
     memory_headroom : float
         A worker's memory limit over its budget.
+    security : {"tls", "none"}
+        How scheduler and workers speak; "none" is without encryption.
     dashboard : str
-        Address of the dashboard; empty for one at a free port.
+        Address of the dashboard; empty for none.
     """
 
     workers: Annotated[int, Meta(ge=0, description="0 (one a core) or more")]
     memory_limit: bool
     memory_headroom: _Headroom
-    dashboard: str
+    security: _Security
+    dashboard: _Dashboard
 
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
         """Keyword arguments of ``distributed.LocalCluster``."""
@@ -61,7 +80,8 @@ class LocalProfile:
             "threads_per_worker": 1,
             "processes": True,
             "memory_limit": int(memory_bytes * self.memory_headroom) if self.memory_limit else None,
-            "dashboard_address": self.dashboard or ":0",
+            "host": LOOPBACK,
+            "dashboard_address": self.dashboard or _NO_DASHBOARD,
         }
 
 
@@ -83,12 +103,27 @@ class SlurmProfile:
         When a worker leaves of itself, such as ``55m``.
     job_extra_directives, job_directives_skip, job_script_prologue : list of str
         Lines of the job script to add, to leave out, and to run before the worker.
-    local_directory, log_directory, interface, python : str
+    local_directory, log_directory, python : str
         Empty for Dask's own.
+    security : {"tls", "none"}
+        How scheduler and workers speak; "none" is without encryption.
+    certificates, certificate_lifetime : str
+        Directory, seen by all nodes, for the certificates of a run; how long they are good.
+    interface, host : str
+        Network interface of scheduler and workers, or address of the scheduler alone; empty for the one that leads out.
+    scheduler_port : int
+    worker_ports : str
+        Range of the ports of the workers of a node; empty for free ones.
     dashboard : str
-        Address of the scheduler's dashboard; empty for one at a free port.
+        Address of the scheduler's dashboard; empty for none.
+    fsync : {"writer", "commit"}
+        Who forces files to disk: the worker that writes them, or only the process that commits.
+    retries : int
+        How often a failed task is tried again.
     wait : str
         Longest time without any worker, in the queue too.
+    worker_silence, scheduler_wait : str
+        After so long without a word a worker is given up, and without a scheduler a worker leaves.
     """
 
     workers: _AtLeastOne
@@ -106,15 +141,35 @@ class SlurmProfile:
     job_script_prologue: list[str]
     local_directory: str
     log_directory: str
-    interface: str
     python: str
-    dashboard: str
+    security: _Security
+    certificates: str
+    certificate_lifetime: _Duration
+    interface: str
+    host: str
+    scheduler_port: _Port
+    worker_ports: _Ports
+    dashboard: _Dashboard
+    fsync: Annotated[Literal["writer", "commit"], Meta(description="writer or commit")]
+    retries: Annotated[int, Meta(ge=0, description="0 or more")]
     wait: _Duration
+    worker_silence: _Duration
+    scheduler_wait: _Duration
 
     def __post_init__(self) -> None:
-        """Check that a job is waited for, and that workers leave before it ends."""
-        if not duration_seconds(self.wait):
-            raise ConfigError(f"wait is {self.wait!r}; expected more than nothing")
+        """Check that a job is waited for, that workers leave before it ends, and that times and ports can be."""
+        self._check_times()
+        self._check_network()
+
+    def _check_times(self) -> None:
+        for name, least in (("lifetime", 1), ("wait", 1), ("scheduler_wait", 1), ("worker_silence", _LEAST_SILENCE_S)):
+            if duration_seconds(getattr(self, name)) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected at least {least}s")
+        if duration_seconds(self.certificate_lifetime) < duration_seconds(self.wait):
+            raise ConfigError(
+                f"certificate_lifetime {self.certificate_lifetime} is shorter than wait {self.wait}: workers that come "
+                "out of the queue late could not join"
+            )
         walltime = walltime_seconds(self.walltime)
         leaving = duration_seconds(self.lifetime) + duration_seconds(self.lifetime_stagger)
         if leaving >= walltime:
@@ -122,6 +177,17 @@ class SlurmProfile:
                 f"lifetime {self.lifetime} and lifetime_stagger {self.lifetime_stagger} are together not shorter than "
                 f"walltime {self.walltime}: SLURM would end workers in the middle of a task"
             )
+
+    def _check_network(self) -> None:
+        if self.interface and self.host:
+            raise ConfigError(f"interface {self.interface!r} and host {self.host!r}: expected one of them")
+        if self.worker_ports:
+            first, last = map(int, self.worker_ports.split(":"))
+            if not 0 < first <= last <= _LAST_PORT or last - first + 1 < 2 * self.workers_per_job:
+                raise ConfigError(
+                    f"worker_ports is {self.worker_ports!r}; expected at least {2 * self.workers_per_job} ports from 1 "
+                    f"to {_LAST_PORT}, two for each of the {self.workers_per_job} workers of a job"
+                )
 
     def jobs(self, workers: int) -> int:
         """How many jobs hold so many workers; of 0 the profile's own number."""
@@ -134,6 +200,7 @@ class SlurmProfile:
         """Keyword arguments of ``dask_jobqueue.SLURMCluster``; a job is no larger than the workers asked for."""
         per_job = self._per_job(workers)
         limit = [] if self.memory_limit else ["--memory-limit", "0"]
+        ports = ["--worker-port", self.worker_ports, "--nanny-port", self.worker_ports] if self.worker_ports else []
         return {
             "cores": per_job,
             "processes": per_job,
@@ -142,7 +209,12 @@ class SlurmProfile:
             "account": self.account or None,
             "walltime": self.walltime,
             "job_name": self.job_name,
-            "worker_extra_args": ["--lifetime", self.lifetime, "--lifetime-stagger", self.lifetime_stagger, *limit],
+            "worker_command": WORKER_PROGRAM,
+            "worker_extra_args": [
+                *("--nworkers", str(per_job), "--nanny", "--no-dashboard", "--dashboard-address", _NO_DASHBOARD),
+                *("--lifetime", self.lifetime, "--lifetime-stagger", self.lifetime_stagger, *ports, *limit),
+            ],
+            "death_timeout": duration_seconds(self.scheduler_wait),
             "job_extra_directives": self.job_extra_directives,
             "job_directives_skip": self.job_directives_skip,
             "job_script_prologue": self.job_script_prologue,
@@ -150,7 +222,10 @@ class SlurmProfile:
             "log_directory": self.log_directory or None,
             "interface": self.interface or None,
             "python": self.python or None,
-            "scheduler_options": {"dashboard_address": self.dashboard or ":0"},
+            "scheduler_options": {
+                "port": self.scheduler_port,
+                "dashboard_address": self.dashboard or _NO_DASHBOARD,
+            },
         }
 
 

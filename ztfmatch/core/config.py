@@ -43,6 +43,9 @@ VACUUM_GRACE_HOURS: Final = 24.0
 """Files that no snapshot names are spared by a vacuum for so long, by default."""
 
 
+RETRIES: Final = 2
+"""How often a failed task is tried again, by default."""
+
 WORKER_WAIT_S: Final = 600.0
 """Longest time without any worker before a command gives up, by default."""
 
@@ -107,8 +110,8 @@ class Resources:
         Name of a cluster profile (``local``, ``slurm``) or the path of a TOML file, started for the job.
     memory_bytes : int
         Budget of one worker.
-    retries : int
-        How often a failed task is tried again.
+    retries : int or None
+        How often a failed task is tried again; by default RETRIES, or the profile's.
     wait_s : float or None
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     """
@@ -118,7 +121,7 @@ class Resources:
     cluster: str | None = None
     _: KW_ONLY
     memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
-    retries: Annotated[int, Meta(ge=0, description="0 or more")] = 2
+    retries: Annotated[int, Meta(ge=0, description="0 or more")] | None = None
     wait_s: _Positive | None = None
 
     def validate(self) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,14 +26,32 @@ from obstore.store import LocalStore
 from ztfmatch.core.errors import StorageError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.client import environment, if_absent_of
+from ztfmatch.core.io.paths import STAGING
 from ztfmatch.core.io.remote import Bytes, Entry, Remote, connect
 from ztfmatch.core.io.urls import check_text, is_url, parse_url
 
-__all__ = ["Entry", "Storage", "StorageError", "is_url"]
+__all__ = ["Entry", "Storage", "StorageError", "forced_writes", "is_url"]
 
 _PROBE_IN_BUCKET: Final = "staging/probe-"
 _TRIED: Final[set[tuple[object, ...]]] = set()
 """Places, and how they are reached, that refused a second writer when this process tried."""
+
+
+_FORCED: Final[ContextVar[bool]] = ContextVar("forced", default=False)
+
+
+@contextlib.contextmanager
+def forced_writes(forced: bool = True) -> Iterator[None]:
+    """A block in which what is written to a local disk is on disk when it is written.
+
+    For a process on another machine than the one that commits, whose :meth:`Storage.sync` cannot reach the memory of
+    this one. Where one machine does both, to sync once is quicker.
+    """
+    token = _FORCED.set(forced)
+    try:
+        yield
+    finally:
+        _FORCED.reset(token)
 
 
 @dataclass(frozen=True)
@@ -132,14 +151,16 @@ class Storage:
     def put(self, path: str, *parts: Bytes) -> None:
         """Write an object of some parts, replacing one of the same name; :meth:`sync` makes it durable.
 
-        A record at the top of a place (``retained.json`` ...), which readers find by its name alone, is so at once:
-        after a power cut there is the old or the new one, whole.
+        Within :func:`forced_writes` it is so at once, but for what is staged. So is a record at the top of a place
+        (``retained.json`` ...), which readers find by its name alone: after a power cut there is the old or the new
+        one, whole.
         """
         if (local := self.local_root) is None:
             self._remote.put(path, parts[0] if len(parts) == 1 else b"".join(parts))
             return
         with _failures(f"cannot write {path} in {self.root}"):
-            durable = path.endswith(".json") and "/" not in path
+            record = path.endswith(".json") and "/" not in path
+            durable = record or (_FORCED.get() and not path.startswith(STAGING))
             localfiles.replace(local / path, *(memoryview(part).cast("B") for part in parts), durable=durable)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
@@ -192,7 +213,10 @@ class Storage:
             raise StorageError(_unsafe(self))
 
     def sync(self, paths: Sequence[str]) -> None:
-        """Force local files to disk, so that a commit never names what a power cut took away."""
+        """Force local files to disk, so that a commit never names what a power cut took away.
+
+        What another machine wrote lies in that one's memory, which this does not reach: see :func:`forced_writes`.
+        """
         if (local := self.local_root) is None:
             return
         places = {local / path for path in paths}

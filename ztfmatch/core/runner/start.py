@@ -7,6 +7,8 @@ import contextlib
 import logging
 import shutil
 import signal
+import ssl
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +16,18 @@ from typing import Any, Final
 
 from ztfmatch.core import prefork
 from ztfmatch.core.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile
-from ztfmatch.core.config import WORKER_WAIT_S, Resources
+from ztfmatch.core.config import RETRIES, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
+from ztfmatch.core.runner.certificates import Credentials, credentials_for_run
 from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Progress, Runner, no_progress
+from ztfmatch.core.runner.network import check_free, dashboard_settings, scheduler_host
 from ztfmatch.core.runner.slurmjobs import JobKeeper, refusal
 from ztfmatch.core.runner.workers import Workers
 from ztfmatch.core.tasks.quiet import is_news
+
+logger = logging.getLogger("ztfmatch")
 
 _QUIET: Final = {
     "distributed.worker.profile.enabled": False,
@@ -35,6 +41,8 @@ _QUIET_WORKERS: Final = "ztfmatch.core.tasks.quiet"
 _GREETING_S: Final = 20.0
 """Longest wait for the first word of a scheduler that is said to run."""
 _KEEP_JOBS_S: Final = 15.0
+_LOCAL_LIFETIME_S: Final = 30 * 86_400.0
+_OPEN: Final = 'security = "none": whoever reaches %s, or a port of a worker, can run code as you'
 
 
 @contextlib.contextmanager
@@ -57,13 +65,13 @@ def open_runner(resources: Resources | None = None, progress: Progress = no_prog
 
 def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
     if resources.scheduler is None and resources.cluster is None and resources.workers == 0:
-        return LoopExecutor(resources.retries)
+        return LoopExecutor(_retries(resources))
     if resources.scheduler is None and resources.cluster in (None, "local"):
         prefork.start()
     for name in ("distributed.client", "distributed.nanny"):
-        logger = logging.getLogger(name)
-        logger.addFilter(is_news)
-        stack.callback(logger.removeFilter, is_news)
+        of_dask = logging.getLogger(name)
+        of_dask.addFilter(is_news)
+        stack.callback(of_dask.removeFilter, is_news)
     if resources.scheduler is not None:
         workers = stack.enter_context(_running_scheduler(resources.scheduler, resources.wait_s or WORKER_WAIT_S))
     else:
@@ -72,7 +80,15 @@ def _executor(resources: Resources, stack: contextlib.ExitStack) -> Executor:
         except RuntimeError as error:
             raise ConfigError(f"cluster {resources.cluster or 'local'} does not start: {error}") from error
     workers.await_first()
-    return DaskExecutor(workers.client, resources.retries, workers)
+    return DaskExecutor(workers.client, _retries(resources), workers)
+
+
+def _retries(resources: Resources) -> int:
+    """How often a failed task is tried again: as asked for, as the profile has it, or as usual."""
+    if resources.retries is not None:
+        return resources.retries
+    profile = None if resources.cluster is None else read_profile(resources.cluster)
+    return profile.retries if isinstance(profile, SlurmProfile) else RETRIES
 
 
 @contextlib.contextmanager
@@ -123,11 +139,21 @@ def _greet(address: str, wait_s: float) -> None:
     except TimeoutError:
         raise ServiceError(f"no Dask scheduler answers at {address} within {wait_s:g} s") from None
     except OSError as error:
-        raise ServiceError(f"no Dask scheduler answers at {address}: {error}") from error
+        raise _unreached(address, error) from error
     except ValueError as error:
         raise ConfigError(f"--scheduler {address}: {error}; expected an address such as tcp://host:8786") from error
     except Exception as error:
         raise ServiceError(f"what answers at {address} is no Dask scheduler: {error}") from error
+
+
+def _unreached(address: str, error: OSError) -> ConfigError | ServiceError:
+    """The error for what went wrong on the way to a scheduler."""
+    if isinstance(error.__cause__, ssl.SSLError):
+        why = getattr(error.__cause__, "verify_message", "") or error.__cause__.reason
+        return ConfigError(f"--scheduler {address}: its certificates and those of Dask's configuration disagree: {why}")
+    reset = address.startswith("tcp://") and "reset" in str(error)
+    hint = f"; one with certificates is at {address.replace('tcp', 'tls', 1)}" if reset else ""
+    return ServiceError(f"no Dask scheduler answers at {address}: {error}{hint}")
 
 
 def start_cluster(resources: Resources) -> contextlib.AbstractContextManager[Workers]:
@@ -144,7 +170,10 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Work
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {**_QUIET, **_ONE_BY_ONE, "distributed.worker.multiprocessing-method": method}
+    settings = {
+        **(_QUIET | _ONE_BY_ONE | dashboard_settings(profile.dashboard)),
+        "distributed.worker.multiprocessing-method": method,
+    }
     arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
     env = environment()  # the process that workers are forks of may be older than what was set since
     # Dask sets variables for its workers in the environment of this process, which is the user's, and leaves them set.
@@ -152,10 +181,26 @@ def _local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Work
     with (
         prefork.kept_environment(set_by_dask),
         dask.config.set(settings),
-        LocalCluster(**arguments, env=env) as cluster,
+        _credentials(profile.security, tempfile.gettempdir(), _LOCAL_LIFETIME_S) as credentials,
+        LocalCluster(**arguments, **_spoken(credentials), env=env) as cluster,
         Client(cluster) as client,
     ):
         yield Workers(client, "the cluster on this machine", resources.wait_s or WORKER_WAIT_S, elsewhere=False)
+
+
+@contextlib.contextmanager
+def _credentials(security: str, place: str, lifetime_s: float) -> Iterator[Credentials | None]:
+    """Certificates of the run, where there are to be any."""
+    if security == "none":
+        yield None
+        return
+    with credentials_for_run(place, lifetime_s) as credentials:
+        yield credentials
+
+
+def _spoken(credentials: Credentials | None) -> dict[str, Any]:
+    """Keywords of a cluster of Dask that say how its processes speak; without any, as Dask's configuration says."""
+    return {} if credentials is None else {"protocol": "tls://", "security": credentials.security}
 
 
 @contextlib.contextmanager
@@ -163,17 +208,34 @@ def _slurm_cluster(profile: SlurmProfile, resources: Resources) -> Iterator[Work
     cluster_class = slurm_cluster_class()
     if shutil.which("sbatch") is None:
         raise ConfigError("--cluster slurm submits its jobs with sbatch, which is not on this machine's PATH")
+    import dask
     from distributed import Client
 
     stop, wait_s = threading.Event(), resources.wait_s or duration_seconds(profile.wait)
-    with cluster_class(**profile.arguments(resources.workers, resources.memory_bytes)) as cluster:
+    lifetime_s, settings = duration_seconds(profile.certificate_lifetime), _ONE_BY_ONE | dashboard_settings(profile.dashboard)
+    settings["distributed.scheduler.worker-ttl"] = profile.worker_silence
+    arguments = profile.arguments(resources.workers, resources.memory_bytes)
+    arguments["scheduler_options"]["host"] = host = scheduler_host(profile)
+    check_free(host, profile.scheduler_port, "scheduler_port")
+    with (
+        dask.config.set(settings),
+        _credentials(profile.security, profile.certificates, lifetime_s) as credentials,
+        cluster_class(**arguments, **_spoken(credentials)) as cluster,
+    ):
+        if cluster.scheduler_address.startswith("tcp:"):
+            logger.warning(_OPEN, cluster.scheduler_address)
         keeper = JobKeeper(cluster, profile.jobs(resources.workers), min(_KEEP_JOBS_S, wait_s / 10.0))
         keeper.check()
         thread = threading.Thread(target=keeper.run, args=(stop,), daemon=True)
         thread.start()
+
+        def trouble() -> Exception | None:
+            return keeper.trouble() or (None if credentials is None else credentials.expired())
+
         try:
             with Client(cluster) as client:
-                yield Workers(client, "the cluster of SLURM jobs", wait_s, news=keeper.news, trouble=keeper.trouble)
+                place, forced = "the cluster of SLURM jobs", profile.fsync == "writer"
+                yield Workers(client, place, wait_s, forced=forced, news=keeper.news, trouble=trouble)
         finally:
             stop.set()
             thread.join()

@@ -54,6 +54,8 @@ class Workers:
         Longest time without any.
     elsewhere : bool
         Whether they may be of another installation, or on machines that see other files.
+    forced : bool
+        Whether those on other machines force what they write to disk.
     news : callable
         What is known of those that are to come.
     trouble : callable
@@ -64,6 +66,7 @@ class Workers:
     place: str = "the Dask scheduler"
     wait_s: float = WORKER_WAIT_S
     elsewhere: bool = True
+    forced: bool = True
     news: Callable[[], str] = nothing_known
     trouble: Callable[[], Exception | None] = no_trouble
     _threads: int = 0
@@ -187,7 +190,7 @@ def agreed(
     if store is not None and store.local_root is not None and (store.local_root / paths.STORE_FILE).is_file():
         seen.append(str(store.local_root / paths.STORE_FILE))
     with _token(storage, operation_id) as token:
-        agreement = Agreement.here([Sight.of(path) for path in (*seen, *token)])
+        agreement = Agreement.here([Sight.of(path) for path in (*seen, *token)], workers.forced)
         workers.agree(agreement)
         yield agreement
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic
 import ztfmatch
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import corrections, storefile
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.storage import Storage, forced_writes
 from ztfmatch.core.tasks.heap import keep_freed_memory
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
@@ -78,11 +78,13 @@ class Agreement:
 
     versions: tuple[tuple[str, Any], ...]
     sights: tuple[Sight, ...] = ()
+    forced: bool = False
+    """Whether the worker forces what it writes to disk, as the planner cannot do that for another machine."""
 
     @classmethod
-    def here(cls, sights: Sequence[Sight] = ()) -> Agreement:
+    def here(cls, sights: Sequence[Sight] = (), forced: bool = False) -> Agreement:
         """As this process has it."""
-        return cls(tuple(versions().items()), tuple(sights))
+        return cls(tuple(versions().items()), tuple(sights), forced)
 
     def fault(self) -> str:
         """In what the process where this is called does not agree; empty if in nothing."""
@@ -126,10 +128,11 @@ class Call(Generic[Result]):
         keep_freed_memory()
         done: list[Outcome[Result]] = []
         started = time.monotonic()
-        for task in self.tasks:
-            if done and time.monotonic() - started > CALL_S:
-                break
-            done.append(_portable(attempt(self.function, task, self.storage, self.operation_id)))
+        with forced_writes(self.agreement.forced):
+            for task in self.tasks:
+                if done and time.monotonic() - started > CALL_S:
+                    break
+                done.append(_portable(attempt(self.function, task, self.storage, self.operation_id)))
         return done
 
 

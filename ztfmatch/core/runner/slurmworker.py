@@ -1,0 +1,37 @@
+"""What runs in a SLURM job: Dask's own worker program, on no other network interface than the scheduler's.
+
+``python -m ztfmatch.core.runner.slurmworker ADDRESS OPTIONS...``; without --host or --interface Dask would listen on
+every interface of the node.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def arguments(given: Sequence[str]) -> list[str]:
+    """Arguments of ``dask worker``, with the address by which this node reaches the scheduler if none is named.
+
+    Raises
+    ------
+    OSError
+        If the scheduler's address is none.
+    """
+    from distributed.comm import get_address_host
+    from distributed.utils import get_ip
+
+    if {"--host", "--interface"} & set(given):
+        return list(given)
+    return [*given, "--host", get_ip(get_address_host(given[0]))]
+
+
+def main() -> None:
+    """Run it."""
+    from distributed.cli.dask_worker import main as dask_worker
+
+    dask_worker(arguments(sys.argv[1:]), prog_name="ztfmatch worker")
+
+
+if __name__ == "__main__":
+    main()
