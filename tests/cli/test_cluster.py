@@ -20,8 +20,8 @@ from ztfmatch.core.clusters import LocalProfile, SlurmProfile, duration_seconds,
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.runner import start
-from ztfmatch.core.runner.slurmjobs import JobKeeper
-from ztfmatch.core.runner.start import slurm_cluster_class
+from ztfmatch.core.runner.slurm import slurm_cluster_class
+from ztfmatch.core.runner.slurmjobs import Elastic, JobKeeper
 
 GIB = 1 << 30
 EXAMPLES = sorted((PROJECT / "cluster").glob("*.toml"))
@@ -46,7 +46,7 @@ class TestProfiles:
     @pytest.mark.parametrize("kind", clusters.PROFILES)
     def test_start_cluster_starts_the_kind_that_is_named(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in clusters.PROFILES:
-            monkeypatch.setattr(start, f"_{name}_cluster", lambda profile, _, name=name: (name, type(profile)))
+            monkeypatch.setattr(start, f"{name}_cluster", lambda profile, _, name=name: (name, type(profile)))
         assert start.start_cluster(Resources(cluster=kind)) == (kind, clusters._KINDS[kind])
 
     def test_local_is_one_process_a_core(self) -> None:
@@ -101,6 +101,8 @@ class TestProfiles:
             ('kind = "slurm"\nworkers_per_job = 0', "workers_per_job is 0; expected at least 1"),
             ('kind = "slurm"\nmemory_headroom = 0.5', "memory_headroom is 0.5; expected at least 1"),
             ('kind = "slurm"\nwait = "0m"', "wait is '0m'; expected at least 1s"),
+            ('kind = "slurm"\nminimum = 2', "minimum is 2; expected 0 without elastic"),
+            ('kind = "slurm"\nelastic = true\nminimum = 9', "minimum is 9; expected at most workers, 8"),
             ('kind = "slurm"\nlifetime = "0m"', "lifetime is '0m'; expected at least 1s"),
             ('kind = "slurm"\nworker_silence = "5s"', "worker_silence is '5s'; expected at least 10s"),
             ('kind = "slurm"\ncertificate_lifetime = "1h"', "certificate_lifetime 1h is shorter than wait 12h"),
@@ -186,8 +188,8 @@ class TestSlurm:
     def test_slurm_s_library_leaves_sigint_as_it_was(self) -> None:
         """Its import makes SIGINT an exit with success."""
         code = (
-            "import signal; kept = signal.getsignal(signal.SIGINT); from ztfmatch.core.runner import start;"
-            "start.slurm_cluster_class(); assert signal.getsignal(signal.SIGINT) is kept"
+            "import signal; kept = signal.getsignal(signal.SIGINT); from ztfmatch.core.runner import slurm;"
+            "slurm.slurm_cluster_class(); assert signal.getsignal(signal.SIGINT) is kept"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
@@ -225,6 +227,51 @@ class TestSlurm:
             keeper.check()
             assert len(jobs(slurm)) == 2
 
+    def test_elastic_jobs_come_with_tasks_and_go_with_them(self, slurm: Path, tmp_path: Path) -> None:
+        """No more than the tasks need, and none that is at work goes."""
+        cluster_class = slurm_cluster_class()
+        with cluster_class(**read_profile(site(tmp_path)).arguments(8, GIB)) as cluster, Client(cluster) as client:
+            keeper = JobKeeper(cluster, 4, elastic=Elastic(per_job=2, minimum=0, idle_s=0.0))
+            keeper.check()
+            assert not (slurm / "submitted").exists()
+            keeper.want(3)
+            assert keeper.wake.is_set()
+            keeper.check()
+            assert len(jobs(slurm)) == 2
+            client.wait_for_workers(4, timeout=60)
+            hold = client.submit(_held, str(tmp_path / "end"), pure=False)
+            while not any(client.processing().values()):
+                pass
+            keeper.want(0)
+            keeper.check()
+            assert len(cluster.worker_spec) == 1
+            assert hold.status == "pending"
+            (tmp_path / "end").touch()
+            assert hold.result(60) == "held"
+            del hold
+            keeper.check()
+            assert len(cluster.worker_spec) == 0
+            assert len(jobs(slurm)) == 2
+
+    def test_elastic_jobs_stay_while_the_lull_is_short(self, slurm: Path, tmp_path: Path) -> None:
+        cluster_class = slurm_cluster_class()
+        with cluster_class(**read_profile(site(tmp_path)).arguments(2, GIB)) as cluster:
+            keeper = JobKeeper(cluster, 1, elastic=Elastic(per_job=2, minimum=0, idle_s=3600.0))
+            for tasks, expected in ((5, 1), (0, 1), (5, 1)):
+                keeper.want(tasks)
+                keeper.check()
+                assert len(cluster.worker_spec) == expected
+            assert len(jobs(slurm)) == 1
+
+    def test_append_with_elastic_workers_does_the_same(self, scene: Scene, slurm: Path, tmp_path: Path) -> None:
+        where = tmp_path / "store"
+        assert call("init", where, "--references", scene.sky / "references").exit_code == 0
+        profile = Path(site(tmp_path))
+        profile.write_text(profile.read_text() + f'elastic = true\ncertificates = "{tmp_path}"\n')
+        taken = report("append", where, *scene.append[2:], "--cluster", profile, "--workers", 2)
+        expected = report("status", scene.store)
+        assert (taken["matched"], taken["orphans"]) == (expected["detections"], expected["orphans"])
+
     def test_cluster_that_does_not_start_is_one_line(self, scene: Scene, slurm: Path, tmp_path: Path) -> None:
         profile = written(tmp_path, 'kind = "slurm"\ninterface = "no0"\n')
         result = call(*scene.append, "--cluster", profile)
@@ -239,6 +286,13 @@ def site(place: Path) -> str:
 def jobs(place: Path) -> list[int]:
     """Process groups of the jobs submitted so far."""
     return [int(line) for line in (place / "submitted").read_text().split()]
+
+
+def _held(until: str) -> str:
+    """A task that ends when a file is there."""
+    while not Path(until).exists():
+        pass
+    return "held"
 
 
 SBATCH = """#!/bin/sh

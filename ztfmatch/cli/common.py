@@ -121,6 +121,10 @@ def _told() -> Iterator[None]:
 
 
 class _Lines(logging.Handler):
+    def filter(self, record: logging.LogRecord) -> bool:
+        """What becomes of each task is for others."""
+        return not hasattr(record, "task")
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
         click.echo(f"ztfmatch: {record.getMessage()}", err=True)

@@ -14,7 +14,7 @@ import click
 from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
 from ztfmatch.cli.options import json_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
-from ztfmatch.cli.progress import progress_bar
+from ztfmatch.cli.progress import progress_shown
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -120,7 +120,7 @@ def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> 
     Example:
       ztfmatch load exports --tag 20260101
     """
-    with _database(mongo_uri_file) as database, progress_bar(as_json) as progress:
+    with _database(mongo_uri_file) as database, progress_shown(as_json) as progress:
         report = _load(exports, database, tag, progress)
     emit(report, as_json, [_described_load(report)])
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ztfmatch.cli.paramtypes import CONE, FILE, Duration, OutputFile, Radius, Size
-from ztfmatch.cli.progress import progress_bar
+from ztfmatch.cli.progress import progress_shown
+from ztfmatch.cli.tasklog import logged
 from ztfmatch.core.config import Resources, StoreConfig
 
 if TYPE_CHECKING:
@@ -101,24 +103,27 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
 def _with_resources(command: Any) -> Any:
     @functools.wraps(command)
     def run(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
-            as_json: bool, **rest: Any) -> Any:  # fmt: skip
+            as_json: bool, quiet: bool, log_file: Path | None, log_level: str, performance_report: Path | None,
+            **rest: Any) -> Any:  # fmt: skip
         from ztfmatch.core import prefork
         from ztfmatch.core.clusters import read_profile
 
-        resources = Resources(workers, scheduler, cluster, memory_bytes=memory, wait_s=wait)
+        report = None if performance_report is None else str(performance_report)
+        resources = Resources(workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report)
         resources.validate()
         if workers and cluster in (None, "local"):
             prefork.start()  # it gets ready while this process imports the rest
         if cluster is not None:
             read_profile(cluster)
-        return command(*args, running=_running(resources, as_json), as_json=as_json, **rest)
+        with logged(log_file, log_level):
+            return command(*args, running=_running(resources, quiet), as_json=as_json, **rest)
 
     return run
 
 
 @contextmanager
 def _running(resources: Resources, quiet: bool) -> Iterator[Running]:
-    with progress_bar(quiet) as progress:
+    with progress_shown(quiet) as progress:
         yield {"resources": resources, "progress": progress}
 
 
@@ -136,6 +141,13 @@ run_options: Final = options(
     click.option("--wait", type=Duration(), metavar="TIME",
                  help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
                  "of --cluster says."),
+    click.option("--quiet", "-q", is_flag=True, help="No progress; only warnings and errors."),
+    click.option("--log-file", type=OutputFile(), metavar="FILE",
+                 help="Append a line of JSON for each task (key, seconds, peak memory, worker, outcome) and message."),
+    click.option("--log-level", type=click.Choice(["info", "warning", "error"]), default="info", show_default=True,
+                 help="What goes to --log-file: with error only what failed."),
+    click.option("--performance-report", type=OutputFile(), metavar="FILE",
+                 help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
     json_option,
     _with_resources,
 )  # fmt: skip

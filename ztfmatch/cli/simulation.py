@@ -12,7 +12,7 @@ import click
 from ztfmatch.cli.common import Command, counted, emit, size_text
 from ztfmatch.cli.options import json_option, run_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
-from ztfmatch.cli.progress import progress_bar
+from ztfmatch.cli.progress import progress_shown
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -99,7 +99,7 @@ def simulate(
         truth=not no_truth,
         **options,
     )
-    with progress_bar(as_json) as progress:
+    with progress_shown(as_json) as progress:
         summary = run(directory, config, lambda done, total: progress("simulating", done, total))
     made = (
         f"{counted(summary.catalogs, 'catalog')} with {summary.rows:,} rows and "

@@ -278,8 +278,11 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
 @click.argument("store")
 @snapshot_option
 @plot_option("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
+@click.option(
+    "--watch", is_flag=True, help="Say how far the operations are that run on it, again and again to their end."
+)
 @json_option
-def status(store: str, snapshot: int | None, plot: Path | None, as_json: bool) -> None:
+def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_json: bool) -> None:
     """Say what is in a STORE.
 
     Its size, times and tables, how many exposures are good, and whether the statistics are up to date. With --plot, a
@@ -290,7 +293,13 @@ def status(store: str, snapshot: int | None, plot: Path | None, as_json: bool) -
       ztfmatch status survey.store
       ztfmatch status survey.store --json | jq .detections
       ztfmatch status survey.store --plot coverage.png
+      ztfmatch status survey.store --watch
     """
+    if watch:
+        from ztfmatch.cli.watching import watch_operations
+
+        watch_operations(store, as_json)
+        return
     opened = open_store(store).snapshot(snapshot)
     if plot is not None:
         _draw(opened, plot)

@@ -93,6 +93,12 @@ class SlurmProfile:
     ----------
     workers, workers_per_job : int
         Processes, and how many of them share a job; one core each.
+    elastic : bool
+        Whether workers come with tasks and go with them, instead of staying from the start to the end.
+    minimum : int
+        Elastic workers that stay without tasks.
+    idle : str
+        How long there must be too few tasks before an elastic worker goes.
     partition, account, walltime, job_name : str
         Of sbatch.
     memory_headroom : float
@@ -128,6 +134,9 @@ class SlurmProfile:
 
     workers: _AtLeastOne
     workers_per_job: _AtLeastOne
+    elastic: bool
+    minimum: Annotated[int, Meta(ge=0, description="0 or more")]
+    idle: _Duration
     partition: str
     account: str
     walltime: _Walltime
@@ -158,6 +167,9 @@ class SlurmProfile:
 
     def __post_init__(self) -> None:
         """Check that a job is waited for, that workers leave before it ends, and that times and ports can be."""
+        if self.minimum > (self.workers if self.elastic else 0):
+            most = f"at most workers, {self.workers}" if self.elastic else "0 without elastic"
+            raise ConfigError(f"minimum is {self.minimum}; expected {most}")
         self._check_times()
         self._check_network()
 
@@ -191,14 +203,15 @@ class SlurmProfile:
 
     def jobs(self, workers: int) -> int:
         """How many jobs hold so many workers; of 0 the profile's own number."""
-        return -(-(workers or self.workers) // self._per_job(workers))
+        return -(-(workers or self.workers) // self.per_job(workers))
 
-    def _per_job(self, workers: int) -> int:
+    def per_job(self, workers: int) -> int:
+        """How many workers a job holds: no more than asked for."""
         return min(self.workers_per_job, workers or self.workers)
 
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
         """Keyword arguments of ``dask_jobqueue.SLURMCluster``; a job is no larger than the workers asked for."""
-        per_job = self._per_job(workers)
+        per_job = self.per_job(workers)
         limit = [] if self.memory_limit else ["--memory-limit", "0"]
         ports = ["--worker-port", self.worker_ports, "--nanny-port", self.worker_ports] if self.worker_ports else []
         return {

@@ -114,6 +114,8 @@ class Resources:
         How often a failed task is tried again; by default RETRIES, or the profile's.
     wait_s : float or None
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
+    performance_report : str or None
+        File of HTML with what Dask's workers did, to write at the end.
     """
 
     workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
@@ -123,6 +125,7 @@ class Resources:
     memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
     retries: Annotated[int, Meta(ge=0, description="0 or more")] | None = None
     wait_s: _Positive | None = None
+    performance_report: str | None = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.
@@ -136,6 +139,8 @@ class Resources:
             raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
         if self.scheduler and self.workers:
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
+        if self.performance_report and not (self.workers or self.scheduler or self.cluster):
+            raise ConfigError("--performance-report is of Dask's workers: give --workers, --cluster or --scheduler")
 
 
 @dataclass(frozen=True)

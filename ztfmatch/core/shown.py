@@ -124,3 +124,11 @@ def _text(name: str, value: Any) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: ``45 s``, ``10 min``, ``12 h``."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size or seconds == size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

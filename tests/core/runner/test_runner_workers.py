@@ -24,7 +24,8 @@ from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError, JobFailedError, ServiceError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import DaskExecutor, Job, Runner, open_runner
-from ztfmatch.core.runner.workers import Workers, agreed, duration_text
+from ztfmatch.core.runner.workers import Workers, agreed
+from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, differences, versions
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

@@ -13,6 +13,7 @@ COMMITS: Final = "commits/"
 STAGING: Final = "staging/"
 DATA: Final = "data/"
 MANIFESTS: Final = "manifests/"
+_HEARTBEAT: Final = "running.heartbeat"
 
 
 def commit(number: int) -> str:
@@ -90,6 +91,16 @@ def number_held(path: str) -> int | None:
     """Snapshot that a path made by :func:`held_snapshot` names; None for anything else."""
     number = path.rsplit("/", 1)[-1].removeprefix("snapshot-")
     return int(number) if path.endswith(f"/snapshot-{number}") and number.isdigit() else None
+
+
+def heartbeat(operation_id: str) -> str:
+    """How far an operation is, while it runs."""
+    return f"{STAGING}{operation_id}/{_HEARTBEAT}"
+
+
+def is_heartbeat(path: str) -> bool:
+    """Whether a path was made by :func:`heartbeat`."""
+    return path.startswith(STAGING) and path.endswith(f"/{_HEARTBEAT}")
 
 
 def staging_of(operation_id: str) -> str:

@@ -63,6 +63,21 @@ class Credentials:
 
 
 @contextlib.contextmanager
+def credentials_for(security: str, place: str, lifetime_s: float) -> Iterator[Credentials | None]:
+    """Certificates of a run, if it is to have any: see :func:`credentials_for_run`."""
+    if security == "none":
+        yield None
+        return
+    with credentials_for_run(place, lifetime_s) as made:
+        yield made
+
+
+def spoken(credentials: Credentials | None) -> dict[str, Any]:
+    """Keywords of a cluster of Dask that say how its processes speak; without any, as Dask's configuration says."""
+    return {} if credentials is None else {"protocol": "tls://", "security": credentials.security}
+
+
+@contextlib.contextmanager
 def credentials_for_run(place: str, lifetime_s: float) -> Iterator[Credentials]:
     """Make the certificates of a run, and remove them at its end.
 

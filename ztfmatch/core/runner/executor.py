@@ -59,12 +59,19 @@ class DaskExecutor:
         if not job.tasks:
             return
         workers = self.workers or Workers(self.client)
+        workers.want(len(job.tasks))
         try:
             with agreed(workers, job.storage, job.operation_id, job.tasks, job.reads) as agreement:
-                yield from self._outcomes(job, workers, agreement)
+                for left, outcome in zip(
+                    itertools.count(len(job.tasks) - 1, -1), self._outcomes(job, workers, agreement)
+                ):
+                    workers.want(left)
+                    yield outcome
         except (CancelledError, CommClosedError, TimeoutError) as error:
             address = self.client.scheduler.address if self.client.scheduler else "its address"
             raise JobFailedError(f"{job.title}: the Dask scheduler at {address} is lost{after(job)}") from error
+        finally:
+            workers.want(0)
 
     def _outcomes(self, job: Job[Result], workers: Workers, agreement: Agreement) -> Iterator[Outcome[Result]]:
         from distributed import as_completed

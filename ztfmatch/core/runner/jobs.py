@@ -9,12 +9,13 @@ from typing import Any, Final, Generic, Protocol
 
 from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.runner.heartbeat import Beat, beating
+from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, tasks finished, and their number."""
 
-_NAMED_FAILURES: Final = 5
 _FOR_GOOD: Final = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
     errno.ELOOP,
@@ -80,12 +81,16 @@ class Runner:
         results: dict[str, Any] = {}
         failures: list[Outcome[Result]] = []
         self.progress(job.title, 0, total)
-        for done, outcome in enumerate(self.executor.outcomes(job), 1):
-            if outcome.error is not None:
-                failures.append(outcome)
-            else:
-                results[outcome.key] = outcome.result
-            self.progress(job.title, done, total)
+        beat = Beat(job.operation_id, job.title, total)
+        with beating(beat, job.storage):
+            for done, outcome in enumerate(self.executor.outcomes(job), 1):
+                if outcome.error is not None:
+                    failures.append(outcome)
+                else:
+                    results[outcome.key] = outcome.result
+                beat.done, beat.failed = done, len(failures)
+                tell(job.title, outcome)
+                self.progress(job.title, done, total)
         if failures:
             raise _job_error(job, failures) from failures[0].error
         return [results[task.key] for task in job.tasks]
@@ -113,11 +118,9 @@ class Runner:
 
 
 def _job_error(job: Job[Result], failures: list[Outcome[Result]]) -> JobFailedError:
-    named = "; ".join(f"{f.key}: {type(f.error).__name__}: {f.error}" for f in failures[:_NAMED_FAILURES])
-    more = f"; and {len(failures) - _NAMED_FAILURES} more" if len(failures) > _NAMED_FAILURES else ""
     said = after(job, all(_is_for_good(f.error) for f in failures))
     return JobFailedError(
-        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{said}. {named}{more}"
+        f"{job.title}: {len(failures)} of {len(job.tasks)} tasks failed after retries{said}. {reasons(failures)}"
     )
 
 

@@ -12,6 +12,8 @@ from ztfmatch.core.errors import ConfigError, ServiceError
 
 logger = logging.getLogger("ztfmatch")
 
+ONE_BY_ONE: Final[dict[str, Any]] = {"distributed.scheduler.worker-saturation": 1.0}
+"""No call waits on a worker behind another, so that where a worker is killed it is known by which."""
 _NO_ROUTES: Final[dict[str, list[str]]] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

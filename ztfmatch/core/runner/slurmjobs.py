@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,23 @@ def refusal(error: Exception) -> str:
     return " ".join(said.split())
 
 
+@dataclass(frozen=True)
+class Elastic:
+    """How the number of jobs follows the work.
+
+    Parameters
+    ----------
+    per_job, minimum : int
+        Workers of a job, and those that are kept without any task.
+    idle_s : float
+        How long there must be too many before one goes.
+    """
+
+    per_job: int
+    minimum: int
+    idle_s: float
+
+
 @dataclass
 class JobKeeper:
     """Keeps so many jobs of a cluster of dask-jobqueue, which itself never replaces one whose workers have left.
@@ -71,13 +89,20 @@ class JobKeeper:
     cluster : dask_jobqueue.SLURMCluster
         Its jobs have a ``refusal``: what sbatch said, or nothing.
     jobs : int
+        Most of them.
     every_s : float
         How often they are looked after.
+    elastic : Elastic or None
+        How their number follows the work; None for always as many.
     """
 
     cluster: Any
     jobs: int
     every_s: float = 15.0
+    elastic: Elastic | None = None
+    wake: threading.Event = field(default_factory=threading.Event)
+    _tasks: int = 0
+    _less_since: float | None = None
     _seen: set[str] = field(default_factory=set)
     _absent: set[str] = field(default_factory=set)
     _fruitless: int = 0
@@ -87,8 +112,31 @@ class JobKeeper:
 
     def run(self, stop: threading.Event) -> None:
         """Check every while until stopped, or until no worker will come."""
-        while not stop.wait(self.every_s) and self._trouble is None:
-            self.check()
+        while not stop.is_set() and self._trouble is None:
+            if self.wake.wait(self.every_s):
+                self.wake.clear()
+            if not stop.is_set():
+                self.check()
+
+    def want(self, tasks: int) -> None:
+        """Take the number of tasks that are left."""
+        more, self._tasks = tasks > self._tasks, tasks
+        if more and self.elastic is not None:
+            self.wake.set()
+
+    def _wanted(self) -> int:
+        """How many jobs there should be; fewer than there are only when that has lasted."""
+        if self.elastic is None:
+            return self.jobs
+        least = max(self._tasks, self.elastic.minimum)
+        wanted, there = min(self.jobs, -(-least // self.elastic.per_job)), len(self.cluster.worker_spec)
+        if wanted >= there:
+            self._less_since = None
+            return wanted
+        now = time.monotonic()
+        if self._less_since is None:
+            self._less_since = now
+        return wanted if now - self._less_since >= self.elastic.idle_s else there
 
     def trouble(self) -> Exception | None:
         """Why no worker will come, if so."""
@@ -112,19 +160,31 @@ class JobKeeper:
             told = f"{self._fruitless} SLURM jobs ended before a worker came, the last: {self._last}"
             self._trouble = ConfigError(f"{told}: see the profile's python and job_script_prologue")
             return
-        refused = self.cluster.sync(self._replace, left | ended.keys())
-        if refused and not self._seen and len(refused) == self.jobs:
+        wanted = self._wanted()
+        refused = self.cluster.sync(self._replace, left | ended.keys(), wanted)
+        if refused and not self._seen and len(refused) == wanted:
             self._trouble = _refused(refused[0])
         elif refused:
             self._last = f"sbatch refuses: {refused[0]}"
 
+    def _members(self) -> dict[str, set[str]]:
+        """Names of the workers of each job."""
+        return {
+            str(name): {f"{name}{suffix}" for suffix in spec.get("group", [""])}
+            for name, spec in self.cluster.worker_spec.items()
+        }
+
+    def _idle(self, number: int, but: set[str]) -> set[str]:
+        """As many jobs, or as there are, whose workers have nothing to do, those without any worker first."""
+        workers = {str(worker.name): worker for worker in self.cluster.scheduler.workers.values()}
+        here = {job: [workers[name] for name in names if name in workers] for job, names in self._members().items()}
+        free = [job for job, them in here.items() if job not in but and not any(one.processing for one in them)]
+        return set(sorted(free, key=lambda job: len(here[job]))[: max(0, number)])
+
     async def _look(self) -> tuple[set[str], dict[str, str]]:
         """Names of the jobs whose workers have left; of those that never had one the job ids by name."""
         here = {str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()}
-        members = {
-            name: {f"{name}{suffix}" for suffix in spec.get("group", [""])}
-            for name, spec in self.cluster.worker_spec.items()
-        }
+        members = self._members()
         alive = {name for name, workers in members.items() if workers & here}
         if alive:
             self._fruitless, self._last = 0, ""
@@ -137,11 +197,17 @@ class JobKeeper:
         left |= {name for name, job in self.cluster.workers.items() if job.refusal}
         return left, {name: job for name, job in jobs.items() if job is not None and name not in left}
 
-    async def _replace(self, names: set[str]) -> list[str]:
-        """Give up some jobs, submit what is missing; what sbatch said where it refused."""
-        if names:
-            await self.cluster.scale_down(names)
-        self.cluster.scale(jobs=self.jobs)
+    async def _replace(self, names: set[str], wanted: int) -> list[str]:
+        """Give up some jobs, and idle ones that are too many, submit what is missing; what sbatch said in refusal."""
+        idle = self._idle(len(self.cluster.worker_spec) - len(names) - wanted, names)
+        if idle:
+            members = self._members()
+            await self.cluster.scheduler.retire_workers(names=[name for job in idle for name in members[job]])
+            self._seen -= idle
+        if names | idle:
+            await self.cluster.scale_down(names | idle)
+        if len(self.cluster.worker_spec) < wanted:
+            self.cluster.scale(jobs=wanted)
         await self.cluster
         return [job.refusal for job in self.cluster.workers.values() if job.refusal]
 

@@ -18,6 +18,7 @@ from ztfmatch.core.config import WORKER_WAIT_S
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.storage import Storage, is_url
+from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, versions
 from ztfmatch.core.tasks.staging import Task
 
@@ -41,6 +42,10 @@ def no_trouble() -> Exception | None:
     return None
 
 
+def no_demand(tasks: int) -> None:
+    """Their number does not follow the work."""
+
+
 @dataclass
 class Workers:
     """Workers of a client.
@@ -60,6 +65,10 @@ class Workers:
         What is known of those that are to come.
     trouble : callable
         The error to raise where none will come.
+    want : callable
+        Told how many tasks are left.
+    on_demand : bool
+        Whether none comes before there are tasks.
     """
 
     client: Any
@@ -69,6 +78,8 @@ class Workers:
     forced: bool = True
     news: Callable[[], str] = nothing_known
     trouble: Callable[[], Exception | None] = no_trouble
+    want: Callable[[int], None] = no_demand
+    on_demand: bool = False
     _threads: int = 0
     _answers: bool = True
     _asked: float = -math.inf
@@ -115,14 +126,14 @@ class Workers:
         return False
 
     def await_first(self) -> None:
-        """Wait until there is a worker.
+        """Wait until there is a worker, unless they come with the tasks.
 
         Raises
         ------
         ServiceError
             If none comes for too long, or the scheduler is lost.
         """
-        while not self._checked():
+        while not self.on_demand and not self._checked():
             time.sleep(_POLL_S)
 
     def _checked(self) -> bool:
@@ -209,11 +220,3 @@ def _token(storage: Storage | None, operation_id: str) -> Iterator[list[str]]:
     finally:
         with contextlib.suppress(OSError):
             storage.delete([path])
-
-
-def duration_text(seconds: float) -> str:
-    """A duration for people: ``45 s``, ``10 min``, ``12 h``."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size or seconds == size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

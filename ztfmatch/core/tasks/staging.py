@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import os
+import resource
+import sys
 import time
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -27,6 +30,8 @@ class Task(Protocol):
         ...
 
 
+_MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
 Result = TypeVar("Result")
 
 Function = Callable[[Any], Result]
@@ -35,12 +40,16 @@ Function = Callable[[Any], Result]
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """Result of one task, or the error of its last try, and how long that took."""
+    """Result of one task, or the error of its last try; how long that took, and where it was."""
 
     key: str
     result: Result | None
     error: BaseException | None = None
     seconds: float = 0.0
+    peak_bytes: int = 0
+    """Most memory of its process so far."""
+    worker: str = ""
+    """Machine and process."""
 
 
 def attempt(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Outcome[Result]:
@@ -51,7 +60,9 @@ def attempt(function: Function[Result], task: Task, storage: Storage | None, ope
         result = run_staged(function, task, storage, operation_id)
     except Exception as error:  # noqa: BLE001  (collected, chained and raised by the runner)
         failure = error
-    return Outcome(task.key, result, failure, time.perf_counter() - started)
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+    where = f"{os.uname().nodename}:{os.getpid()}"
+    return Outcome(task.key, result, failure, time.perf_counter() - started, peak_bytes, where)
 
 
 def run_staged(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Result:

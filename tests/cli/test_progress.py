@@ -1,0 +1,190 @@
+"""What is seen of a running command: lines where nobody looks, a record of each task, and another shell's view."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+
+import click
+import pytest
+from commandline import Scene, call
+
+from ztfmatch.cli import progress, watching
+from ztfmatch.cli.progress import how_far, progress_shown
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
+from ztfmatch.core.runner.heartbeat import Beat, beating, beats
+from ztfmatch.core.runner.telling import reasons, tell
+from ztfmatch.core.tasks.staging import Outcome
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "failed", "text"),
+    [
+        ((0, 18_400), 0.0, 0, "matching: 0 of 18,400"),
+        ((1_204, 18_400), 100.0, 2, "matching: 1,204 of 18,400, 2 failed, 12/s, 23.8 min left"),
+        ((3, 10), 90.0, 0, "matching: 3 of 10, 30 s each, 3.5 min left"),
+        ((10, 10), 5.0, 0, "matching: 10 of 10, 2/s"),
+    ],
+)
+def test_how_far_says_rate_and_rest(done: tuple[int, int], seconds: float, failed: int, text: str) -> None:
+    assert how_far("matching", done, seconds, failed) == text
+    assert len(f"2026-01-31T23:59:00Z {text}") <= 100
+
+
+def test_progress_off_a_terminal_is_a_line_every_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while one long task runs, and with the summary at the end."""
+    said = threading.Event()
+    echo = click.echo
+
+    def heard(message: str, err: bool = False) -> None:
+        echo(message, err=err)
+        said.set()
+
+    monkeypatch.setattr(progress, "LINE_S", 0.01)
+    monkeypatch.setattr(click, "echo", heard)
+    with progress_shown(quiet=False) as show:
+        show("matching", 1, 3)
+        tell("matching", Outcome("tile-7", None, ValueError("no"), 12.3, 300 << 20, "node1:5"))
+        assert said.wait(20)
+    lines = capsys.readouterr().err.splitlines()
+    first, end = lines[0], lines[-2:]
+    assert first[:4].isdigit()
+    assert " matching: 1 of 3, 1 failed, " in first
+    assert end == ["1 tasks, 1 failed; most memory of a process 300 MiB; slowest:", "    12.3 s  matching tile-7"]
+
+
+def test_progress_quiet_and_short_runs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (True, False):
+        with progress_shown(quiet) as show:
+            show("matching", 0, 3)
+            show("matching", 3, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_log_file_has_a_line_of_json_for_each_task(scene: Scene, tmp_path: Path) -> None:
+    log, where = tmp_path / "log.jsonl", tmp_path / "store"
+    init = ("init", where, "--references", scene.sky / "references", "--log-file", log)
+    assert call(*init).exit_code == 0
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    tasks = [record for record in records if record["event"] == "task"]
+    assert tasks
+    for task in tasks:
+        assert task["outcome"] == "done"
+        assert task["level"] == "info"
+        assert task["peak_memory_bytes"] > 1 << 20
+        assert task["seconds"] >= 0.0
+        assert ":" in task["worker"]
+        assert task.keys() == {
+            "time",
+            "level",
+            "event",
+            "job",
+            "key",
+            "outcome",
+            "seconds",
+            "peak_memory_bytes",
+            "worker",
+        }
+
+
+def test_log_level_error_has_what_failed_alone(tmp_path: Path) -> None:
+    from ztfmatch.cli.tasklog import logged, tallied
+
+    log = tmp_path / "log.jsonl"
+    with logged(log, "error"), tallied():
+        tell("matching", Outcome("good", 1))
+        tell("matching", Outcome("bad", None, OSError("disk full")))
+        logging.getLogger("ztfmatch").warning("waiting")
+    (record,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (record["key"], record["outcome"], record["error"]) == ("bad", "failed", "OSError: disk full")
+
+
+def test_log_file_that_cannot_be_written_is_refused(scene: Scene, tmp_path: Path) -> None:
+    result = call("init", tmp_path / "s", "--references", scene.sky / "references", "--log-file", tmp_path)
+    assert result.exit_code == 2
+    assert "is a directory" in result.stderr
+
+
+def test_performance_report_is_dask_s(scene: Scene, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    path, init = tmp_path / "report.html", ("init", tmp_path / "s", "--references", scene.sky / "references")
+    assert call(*init, "--performance-report", path).exit_code == 2
+    assert call(*init, "--workers", 1, "--performance-report", path).exit_code == 0
+    assert "<html" in path.read_text()
+
+
+def test_reasons_groups_errors_that_differ_in_names_and_numbers() -> None:
+    many = [Outcome(f"tile-{i}", None, OSError(f"cannot write /store/data/{i}.parquet: 28")) for i in range(30)]
+    other = Outcome("tile-99", None, ValueError("bad flux"))
+    assert reasons([other, *many]) == (
+        "tile-0 and 29 like it: OSError: cannot write /store/data/0.parquet: 28; tile-99: ValueError: bad flux"
+    )
+
+
+def test_reasons_names_the_most_frequent_and_counts_the_rest() -> None:
+    failures = [Outcome(f"t{i}{j}", None, ValueError("abcdefgh"[i])) for i in range(8) for j in range(8 - i)]
+    said = reasons(failures)
+    assert said.startswith("t00 and 7 like it: ValueError: a; t10 and 6 like it: ValueError: b; ")
+    assert said.endswith("; and 6 for 3 other reasons")
+
+
+class TestBeats:
+    def test_record_is_there_while_tasks_run_and_gone_after(self, tmp_path: Path) -> None:
+        storage, beat = Storage.at(tmp_path), Beat("op", "matching", 10, done=4, started=time.time() - 20.0)
+        with beating(beat, storage, every_s=0.01):
+            while not (found := beats(storage)):
+                pass
+            assert (found[0].title, found[0].done, found[0].total) == ("matching", 4, 10)
+        assert beats(storage) == []
+
+    def test_short_job_has_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        puts: list[str] = []
+        monkeypatch.setattr(Storage, "put", lambda _, path, *__: puts.append(path))
+        with beating(Beat("op", "matching", 1), Storage.at(tmp_path)):
+            pass
+        assert puts == []
+
+    def test_watch_says_how_far_running_and_killed_operations_are(
+        self, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        storage, now = Storage.at(scene.store), time.time()
+        running = Beat("running", "matching", 100, 50, 1, now - 100.0, now, "node1:5")
+        killed = Beat("killed", "statistics", 100, 10, 0, now - 1000.0, now - 900.0, "node2:6")
+        monkeypatch.setattr(watching.time, "sleep", lambda _: heartbeat_ends(storage, running))
+        for beat in (running, killed):
+            storage.put(heartbeat.paths.heartbeat(beat.operation_id), heartbeat.encode(heartbeat.asdict(beat)))
+        result = call("status", scene.store, "--watch")
+        storage.delete([heartbeat.paths.heartbeat("killed")])
+        lines = result.stdout.splitlines()
+        assert lines[0].startswith("statistics: 10 of 100, 0.1/s, 15 min left; node2:6, silent for 15 min: killed")
+        assert lines[1].startswith("matching: 50 of 100, 1 failed, 0.5/s, 100 s left; node1:5, ")
+        assert lines[2].startswith("statistics: ")
+        assert len(lines) == 3
+        assert call("status", scene.store, "--watch").stdout.startswith("No operation runs")
+
+    def test_runner_counts_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Beat] = []
+        monkeypatch.setattr(
+            "ztfmatch.core.runner.jobs.beating", lambda beat, _: (seen.append(beat), beating(beat, None))[1]
+        )
+        Runner(LoopExecutor(), 1 << 30).run(Job("test", doubled, [Numbered(1), Numbered(2)], "op"))
+        assert [(beat.done, beat.total, beat.failed) for beat in seen] == [(2, 2, 0)]
+
+
+def heartbeat_ends(storage: Storage, beat: Beat) -> None:
+    storage.delete([heartbeat.paths.heartbeat(beat.operation_id)])
+
+
+class Numbered:
+    def __init__(self, number: int) -> None:
+        self.number, self.key = number, f"task-{number}"
+
+
+def doubled(task: Numbered) -> dict[str, int]:
+    return {"number": 2 * task.number}
