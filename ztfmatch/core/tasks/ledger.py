@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
@@ -26,26 +27,32 @@ _UNPACKED: Final = pa.schema(
 """The ledger without dictionaries: equal values in dictionaries of another order are not equal to Arrow."""
 
 
-def exposures_of_tile(storage: Storage, ledger: Sequence[DataFile], tile: Tile, columns: Sequence[str]) -> pa.Table:
+def exposures_of_tile(snapshot: SnapshotFiles, tile: Tile, columns: Sequence[str]) -> pa.Table:
     """Ledger rows of the exposures whose footprint may touch a tile.
 
     Memory follows the exposures of the tile and the largest ledger file, not the survey.
     """
-    return exposures_of_tiles(storage, ledger, [tile], columns)
+    return exposures_of_tiles(snapshot, [tile], columns)
 
 
-def exposures_of_tiles(
-    storage: Storage, ledger: Sequence[DataFile], tiles: Sequence[Tile], columns: Sequence[str]
-) -> pa.Table:
+def exposures_of_tiles(snapshot: SnapshotFiles, tiles: Sequence[Tile], columns: Sequence[str]) -> pa.Table:
     """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
     wanted = list(dict.fromkeys([*columns, *_FOOTPRINT]))
     parts = [EXPOSURES.schema.empty_table().select(list(columns))]
-    for file in ledger:
-        rows = read_file_rows(storage, file, wanted)
+    for file in snapshot.of_table(EXPOSURES.name):
+        rows = read_file_rows(snapshot.storage, file, wanted)
         ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in _FOOTPRINT)
         touching = np.any([caps_touch_tile(tile, ra, dec, radius) for tile in tiles], axis=0)
         parts.append(rows.filter(pa.array(touching)).select(list(columns)).cast(parts[0].schema))
     return pa.concat_tables(parts)
+
+
+def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns: Sequence[str]) -> pa.Table:
+    """Ledger rows of some fields; of each file only the row groups that hold any."""
+    ranges = [(field, field) for field in sorted(set(fields))]
+    ledger = snapshot.of_table(EXPOSURES.name)
+    rows = read_rows(snapshot.storage, ledger, columns, ranges, "field")
+    return EXPOSURES.schema.empty_table().select(list(columns)) if rows is None else rows
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class SeedSource:
 
     storage: Storage
     tile: Tile
-    objects: tuple[DataFile, ...]
+    objects: Sequence[DataFile]
     """Object files of the tile and its neighbours."""
     radius_arcsec: float
 
