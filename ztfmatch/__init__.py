@@ -16,7 +16,8 @@ _HOMES = {
     "core.config": "CalibrateConfig CompactConfig Resources StoreConfig",
     "core.errors": "BadInputError BucketNotFoundError CatalogError CommitConflictError ConfigError CorrectionsError "
     "JobFailedError MemoryBudgetError MetadataError OutputExistsError ScopeError ServiceError SnapshotNotFoundError "
-    "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError ZtfmatchError",
+    "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError "
+    "WorkDividedError ZtfmatchError",
     "core.io.log": "Commit",
     "core.operations.append": "AppendConfig AppendReport",
     "core.operations.compact": "CompactReport",

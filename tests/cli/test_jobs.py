@@ -14,6 +14,9 @@ from commandline import PROJECT, Scene, report
 SCRIPTS = sorted((PROJECT / "jobs").glob("*.sh"))
 
 
+OF_UNITS = ("plan", "array", "finish")
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that is this ztfmatch, whatever is installed."""
@@ -47,8 +50,8 @@ def directives(script: Path) -> Iterator[str]:
 
 
 def test_there_is_one_script_an_operation() -> None:
-    names = ["append", "compact", "export", "init", "statistics", "transients", "vacuum", "verify"]
-    assert [script.stem for script in SCRIPTS] == names
+    of_stores = ["append", "compact", "export", "init", "nightly", "statistics", "transients", "vacuum", "verify"]
+    assert [script.stem for script in SCRIPTS] == sorted([*of_stores, *OF_UNITS])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -67,10 +70,11 @@ def test_script_is_valid_sh_and_a_valid_batch_job(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_script_without_store_exits_2_and_names_the_variable(script: Path, spy: Path) -> None:
+def test_script_without_its_place_exits_2_and_names_the_variable(script: Path, spy: Path) -> None:
     run = submit(script.stem, "x", ZTFMATCH=spy)
     assert run.returncode == 2
-    assert run.stderr.startswith(f"{script.name}: set ZTFMATCH_STORE to the store")
+    variable = "UNITS to the directory" if script.stem in OF_UNITS else "STORE to the store"
+    assert run.stderr.startswith(f"{script.name}: set ZTFMATCH_{variable}")
     assert len(run.stderr.splitlines()) == 1
     assert run.stdout == ""
 
@@ -92,6 +96,13 @@ def test_append_without_catalogs_exits_2(spy: Path) -> None:
     run = submit("append", ZTFMATCH=spy, ZTFMATCH_STORE="s")
     assert (run.returncode, run.stdout) == (2, "")
     assert "name the catalogs" in run.stderr
+
+
+def test_nightly_passes_its_configuration_on(spy: Path) -> None:
+    run = submit("nightly", "a b", ZTFMATCH=spy, ZTFMATCH_STORE="s", ZTFMATCH_NIGHTLY="n.toml", ZTFMATCH_WORKERS=2)
+    expected = ["nightly", "s", "--workers", "2", "--memory", "2GiB", "--config", "n.toml", "a b"]
+    assert run.stdout.splitlines() == expected
+    assert submit("nightly", ZTFMATCH=spy, ZTFMATCH_STORE="s").returncode == 2
 
 
 def test_export_without_its_directory_exits_2(spy: Path) -> None:
@@ -160,6 +171,32 @@ def test_append_with_workers_does_the_same_as_without(scene: Scene, program: Pat
     assert (taken.returncode, taken.stderr) == (0, "")
     expected, got = report("status", scene.store), report("status", tmp_path / "store")
     assert [got[name] for name in ("detections", "orphans")] == [expected[name] for name in ("detections", "orphans")]
+
+
+def test_plan_passes_the_command_on(spy: Path) -> None:
+    run = submit("plan", "append", "my store", "a b", "--note", "x", ZTFMATCH=spy, ZTFMATCH_UNITS="my units",
+                 ZTFMATCH_WORKERS=3)  # fmt: skip
+    expected = ["append", "my store", "a b", "--note", "x", "--units", "my units", "--workers", "3", "--memory", "2GiB"]
+    assert run.stdout.splitlines() == expected
+
+
+def test_plan_without_a_command_exits_2(spy: Path) -> None:
+    run = submit("plan", ZTFMATCH=spy, ZTFMATCH_UNITS="u")
+    assert (run.returncode, "give the command and its arguments" in run.stderr) == (2, True)
+
+
+def test_array_does_its_part(spy: Path) -> None:
+    array = {"SLURM_ARRAY_TASK_MIN": 0, "SLURM_ARRAY_TASK_MAX": 7, "SLURM_ARRAY_TASK_COUNT": 8}
+    run = submit("array", ZTFMATCH=spy, ZTFMATCH_UNITS="u", SLURM_ARRAY_TASK_ID=5, **array)
+    assert run.stdout.splitlines() == ["work", "u", "--share", "5/8", "--workers", "0", "--memory", "2GiB"]
+    assert submit("array", ZTFMATCH=spy, ZTFMATCH_UNITS="u").stdout.splitlines()[3] == "0/1"
+
+
+def test_array_of_some_numbers_alone_exits_2(spy: Path) -> None:
+    """Their parts would be those of another array."""
+    array = {"SLURM_ARRAY_TASK_MIN": 3, "SLURM_ARRAY_TASK_MAX": 3, "SLURM_ARRAY_TASK_COUNT": 1}
+    run = submit("array", ZTFMATCH=spy, ZTFMATCH_UNITS="u", SLURM_ARRAY_TASK_ID=3, **array)
+    assert (run.returncode, "give all jobs of the array" in run.stderr) == (2, True)
 
 
 def test_failure_of_the_program_is_the_script_s(program: Path, tmp_path: Path) -> None:

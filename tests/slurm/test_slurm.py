@@ -5,60 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import rig as slurm_rig
-from faults import Judge, Sky, append_rest, copy, init, make_sky
+from faults import Judge
 from rig import Rig
+from slurmscene import JOBS, SMALL, Scene
 
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
-
-PROJECT = Path(__file__).parents[2]
-JOBS = PROJECT / "jobs"
-SMALL = ("--cpus-per-task=1", "--mem-per-cpu=1000")
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing()),
 ]
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with slurm_rig.running() as started:
-        yield started
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A store with objects alone, the catalogs for it, and what it is to become."""
-
-    sky: Sky
-    before: Path
-    content: dict[str, str]
-    program: Path
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    place = tmp_path_factory.mktemp("scene")
-    sky = make_sky(place)
-    init(place / "before", sky)
-    append_rest(copy(place / "before", place / "undisturbed"), sky)
-    program = place / "ztfmatch"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ztfmatch "$@"\n')
-    program.chmod(0o755)
-    return Scene(sky, place / "before", Judge().content(place / "undisturbed"), program)
-
-
-@pytest.fixture
-def store(scene: Scene, tmp_path: Path) -> Path:
-    return copy(scene.before, tmp_path / "store")
 
 
 def profile(place: Path, *lines: str) -> Path:

@@ -13,12 +13,14 @@ from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
+from ztfmatch.cli.nightly import nightly
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
+from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -52,6 +54,7 @@ for _command in (
     *(calibrate, correct, report),
     *(compact, history, diff, rollback, vacuum),
     *(publish, view),
+    *(nightly, work, finish),
     *(schema, simulate, demo),
 ):
     main.add_command(_command)

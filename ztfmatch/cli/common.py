@@ -8,7 +8,7 @@ import json
 import logging
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ztfmatch.core.errors import (
     ServiceError,
     StorageError,
     StoreDamagedError,
+    WorkDividedError,
     ZtfmatchError,
 )
 from ztfmatch.core.io.urls import check_text
@@ -35,6 +36,9 @@ _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, S
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 SHOWN_BAD_FILES = 20
+
+GIVEN = "ztfmatch.given"
+"""Key of a context's ``meta``: the words after the program's name."""
 
 _NEVER_WRAPPED = 100_000
 """Width of a table that goes to a file or a pipe: one row a line."""
@@ -60,17 +64,29 @@ class Command(click.Command):
         """Run it."""
         try:
             keep_freed_memory()
-            with interruptible(), _told():
+            with interruptible(), _told(), _dividing(ctx):
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
             _end(ctx, error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT))
+        except WorkDividedError as ended:
+            emit(ended.facts, ctx.params.get("as_json", False), [str(ended)])
         except ZtfmatchError as error:
             _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
+
+
+def _dividing(ctx: click.Context) -> AbstractContextManager[None]:
+    """A block in which a command whose work is divided (--units) is noted, and what it finds."""
+    place = ctx.params.get("units")
+    if place is None:
+        return nullcontext()
+    from ztfmatch.cli.units import dividing
+
+    return dividing(ctx, place)
 
 
 def _check_texts(values: Iterable[Any]) -> None:
@@ -84,6 +100,11 @@ def _check_texts(values: Iterable[Any]) -> None:
 
 class InOrder(click.Group):
     """Lists its commands in the order in which they were added, which is that of the work."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep what was given for who repeats it elsewhere."""
+        ctx.meta.setdefault(GIVEN, tuple(args))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what interrupts before it begins has the same exit code as later."""
@@ -110,6 +131,9 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str = ""
 def _told() -> Iterator[None]:
     """A block in which what there is to say of the work goes to the terminal, a line each."""
     logger, handler = logging.getLogger("ztfmatch"), _Lines()
+    if any(isinstance(other, _Lines) for other in logger.handlers):
+        yield  # a command that runs another
+        return
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

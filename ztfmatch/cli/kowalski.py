@@ -98,11 +98,11 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     if as_json:
         emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
         return
-    click.echo(_described(report))
+    click.echo(described_export(report))
     if report.unfinished:
         click.echo(f"Interrupted earlier, to be deleted if no job writes them: {', '.join(report.unfinished)}.")
     if loaded is not None:
-        click.echo(_described_load(loaded))
+        click.echo(described_load(loaded))
 
 
 @click.command(cls=Command)
@@ -122,7 +122,7 @@ def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> 
     """
     with _database(mongo_uri_file) as database, progress_shown(as_json) as progress:
         report = _load(exports, database, tag, progress)
-    emit(report, as_json, [_described_load(report)])
+    emit(report, as_json, [described_load(report)])
 
 
 @contextmanager
@@ -144,7 +144,8 @@ def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
     return load_exports(exports, database, tag, progress)
 
 
-def _described(report: KowalskiReport) -> str:
+def described_export(report: KowalskiReport) -> str:
+    """What to say of an export."""
     of = f"snapshot {report.snapshot}" + ("" if report.since is None else f" since {report.since}")
     if report.since == report.snapshot:
         return f"Nothing to export: the store is at snapshot {report.snapshot} still."
@@ -162,7 +163,8 @@ def _described(report: KowalskiReport) -> str:
     )
 
 
-def _described_load(report: LoadReport) -> str:
+def described_load(report: LoadReport) -> str:
+    """What to say of a load."""
     if not report.exports:
         return f"Nothing to load: the collections of {report.tag} hold snapshot {report.snapshot}."
     repeated = f", {counted(report.retries, 'request')} repeated" if report.retries else ""

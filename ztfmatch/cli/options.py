@@ -50,9 +50,55 @@ def plot_option(said: str) -> Option:
     return click.option("--plot", type=OutputFile(), help=said)
 
 
+def _lists(name: str, missing: str) -> Option:
+    """Add --from-file, whose lines are places beside those given as ``name``; there ``-`` is the standard input."""
+
+    def gather(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(*args: Any, from_file: tuple[str, ...], **rest: Any) -> Any:
+            given = tuple(place for one in rest[name] for place in (listed("-") if one == "-" else [one]))
+            listed_places = tuple(place for path in from_file for place in listed(path))
+            if not (rest[name] or from_file):
+                raise click.UsageError(f"Missing {missing}, or --from-file.")
+            rest[name] = given + listed_places
+            return command(*args, **rest)
+
+        return run
+
+    return options(
+        click.option("--from-file", multiple=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+                     metavar="LIST", help="Take places from the lines of a file, too; - is the standard input."),
+        gather,
+    )  # fmt: skip
+
+
+def listed(path: str) -> list[str]:
+    """Lines of a file, or of the standard input (``-``), that are not empty."""
+    from ztfmatch.core.io.noted import noted
+
+    def read() -> list[str]:
+        with click.open_file(path, encoding="utf-8") as lines:
+            return [line for line in lines.read().splitlines() if line.strip()]
+
+    try:
+        return noted(f"lines of {path}", list[str], read)
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--from-file {path} is no text; expected a place a line.") from None
+
+
+catalogs_argument: Final = options(
+    click.argument("catalogs", nargs=-1),
+    _lists("catalogs", "argument 'CATALOGS...'"),
+)
+"""CATALOGS, as places, and files that list such."""
+
+
 def references_option(said: str) -> Option:
-    """Add --references."""
-    return click.option("--references", "-r", multiple=True, required=True, metavar="PLACE", help=said)
+    """Add --references, and files that list such."""
+    return options(
+        click.option("--references", "-r", multiple=True, metavar="PLACE", help=said),
+        _lists("references", "option '--references'"),
+    )
 
 
 def cone_option(said: str) -> Option:
@@ -104,19 +150,22 @@ def _with_resources(command: Any) -> Any:
     @functools.wraps(command)
     def run(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
             as_json: bool, quiet: bool, log_file: Path | None, log_level: str, performance_report: Path | None,
-            **rest: Any) -> Any:  # fmt: skip
+            units: str | None = None, **rest: Any) -> Any:  # fmt: skip
         from ztfmatch.core import prefork
         from ztfmatch.core.clusters import read_profile
 
         report = None if performance_report is None else str(performance_report)
-        resources = Resources(workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report)
+        resources = Resources(
+            workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report, units=units
+        )
         resources.validate()
         if workers and cluster in (None, "local"):
             prefork.start()  # it gets ready while this process imports the rest
         if cluster is not None:
             read_profile(cluster)
         with logged(log_file, log_level):
-            return command(*args, running=_running(resources, quiet), as_json=as_json, **rest)
+            running = _running(click.get_current_context().obj or resources, quiet)
+            return command(*args, running=running, as_json=as_json, **rest)
 
     return run
 
@@ -127,7 +176,7 @@ def _running(resources: Resources, quiet: bool) -> Iterator[Running]:
         yield {"resources": resources, "progress": progress}
 
 
-run_options: Final = options(
+worker_options: Final = options(
     click.option("--workers", "-w", type=click.IntRange(0), default=0,
                  help="Worker processes to start for this command, or the profile's number with --cluster. "
                  "Without either it works in this process alone."),
@@ -152,3 +201,11 @@ run_options: Final = options(
     _with_resources,
 )  # fmt: skip
 """Where tasks run, and --json; the command gets ``running`` and ``as_json``."""
+
+run_options: Final = options(
+    click.option("--units", metavar="DIR",
+                 help="Divide the work into units in DIR instead of doing it: 'ztfmatch work DIR' does them, 'ztfmatch "
+                 "finish DIR' ends the command."),
+    worker_options,
+)  # fmt: skip
+"""The same of a command whose work can be divided."""

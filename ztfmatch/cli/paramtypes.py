@@ -48,6 +48,39 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
             self.fail(f"{error}.", param, ctx)
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """Numbers from 0 and ranges of them, as batch systems write arrays: 3,17-20."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """All of them."""
+        if isinstance(value, tuple):
+            return value
+        numbers: list[int] = []
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part)
+            if match is None or int(match[2] or match[1]) < int(match[1]):
+                self.fail(f"{value!r} are no numbers; expected something like 7, 3-17 or 0,4-6.", param, ctx)
+            numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+        return tuple(numbers)
+
+
+class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """One of so many parts, as in 0/8."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Number of the part, from 0, and how many there are."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value))
+        if match is None or not int(match[1]) < int(match[2]):
+            self.fail(f"{value!r} is no part; expected one of 0/N to N-1/N.", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class Radius(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A radius in arcsec, as in 1.5 or 1.5arcsec."""
 

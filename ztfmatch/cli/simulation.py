@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import json_option, run_options
+from ztfmatch.cli.options import json_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 
@@ -131,7 +131,7 @@ def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
 @click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
-@run_options
+@worker_options
 def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 

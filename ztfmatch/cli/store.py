@@ -23,6 +23,7 @@ from ztfmatch.cli.common import (
     warning_lines,
 )
 from ztfmatch.cli.options import (
+    catalogs_argument,
     fail_if_empty_option,
     json_option,
     note_option,
@@ -39,6 +40,9 @@ from ztfmatch.core.config import MIN_NEW_PERCENT, ROWS_PER_TASK, StoreConfig
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
     from ztfmatch.cli.options import Runs
+    from ztfmatch.core.operations.append import AppendReport
+    from ztfmatch.core.operations.statistics import StatisticsReport
+    from ztfmatch.core.operations.transients import TransientsReport
 
 _SHOWN_UNITS = 5
 
@@ -76,7 +80,7 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.argument("catalogs", nargs=-1, required=True)
+@catalogs_argument
 @click.option(
     "--exposures",
     type=FILE,
@@ -123,7 +127,7 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
     """Ingest epochal catalogs into a STORE.
 
     CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
-    (a file, a prefix, a glob). They may be gzipped.
+    (a file, a prefix, a glob). They may be gzipped. - takes them from the standard input, one a line.
 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
     and all of it is committed at once. Catalogs that are in the store already are skipped; those that cannot be
@@ -133,6 +137,7 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
     Examples:
       ztfmatch append survey.store /data/ztf/sci/2019/0107 --workers 8
       ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
+      find /data/ztf/sci -newer last -name '*_psfcat.fits' | ztfmatch append survey.store -
       ztfmatch append s3://lightcurves/survey.store s3://ztf/sci/2019/0107/
     """
     from ztfmatch.core.operations.append import AppendConfig
@@ -140,6 +145,11 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
     config = AppendConfig(**options)  # type: ignore[arg-type]
     with running as how:
         report = open_store(store).append(catalogs, config, **how)
+    emit(report, as_json, append_lines(report, catalogs))
+
+
+def append_lines(report: AppendReport, catalogs: tuple[str, ...]) -> list[str]:
+    """What to say of an append."""
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
         f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
@@ -149,11 +159,13 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
     )
     known = [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
     notes = [*known, *_lacking(report.without_reference), *warning_lines(report.warnings)]
-    emit(report, as_json, [headline, *notes, *bad_files(report.quarantined)])
+    return [headline, *notes, *bad_files(report.quarantined)]
 
 
 def _nothing(found: int, places: tuple[str, ...]) -> str:
-    return f"Nothing new in {counted(found, 'catalog')}" if found else f"No catalogs in {', '.join(places)}"
+    if found:
+        return f"Nothing new in {counted(found, 'catalog')}"
+    return f"No catalogs in {', '.join(places) or 'the list'}"
 
 
 def _lacking(units: list[str]) -> list[str]:
@@ -191,6 +203,11 @@ def statistics(store: str, min_new: float, note: str | None, running: Runs, as_j
     """
     with running as how:
         report = open_store(store).update_statistics(min_new, note=note, **how)
+    emit(report, as_json, statistics_lines(report, min_new))
+
+
+def statistics_lines(report: StatisticsReport, min_new: float) -> list[str]:
+    """What to say of statistics."""
     if report.committed:
         headline = (
             f"Snapshot {report.snapshot}: statistics of {counted(report.objects, 'object')} from "
@@ -200,7 +217,7 @@ def statistics(store: str, min_new: float, note: str | None, running: Runs, as_j
         found = "No statistics are due" if report.waiting else "All statistics are up to date"
         headline = f"{found}; the store stays at snapshot {report.snapshot}."
     waiting = [f"{counted(report.waiting, 'tile')} with less than {min_new:g} % new epochs wait (--min-new)."]
-    emit(report, as_json, [headline, *(waiting if report.waiting else []), *_changed_meanwhile(report.changed)])
+    return [headline, *(waiting if report.waiting else []), *_changed_meanwhile(report.changed)]
 
 
 @click.command(cls=Command)
@@ -222,6 +239,11 @@ def transients(store: str, note: str | None, running: Runs, as_json: bool) -> No
     """
     with running as how:
         report = open_store(store).update_transients(note=note, **how)
+    emit(report, as_json, transients_lines(report))
+
+
+def transients_lines(report: TransientsReport) -> list[str]:
+    """What to say of transients."""
     lines = [
         f"Snapshot {report.snapshot}: {counted(report.transients, 'transient')} of "
         f"{counted(report.detections, 'detection')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
@@ -229,7 +251,7 @@ def transients(store: str, note: str | None, running: Runs, as_json: bool) -> No
     ]  # fmt: skip
     if report.undecided:
         lines.append(f"Left out, since their detections go on beyond the reach of a tile: {report.undecided:,} groups.")
-    emit(report, as_json, lines + _changed_meanwhile(report.changed))
+    return lines + _changed_meanwhile(report.changed)
 
 
 def _changed_meanwhile(tiles: int) -> list[str]:

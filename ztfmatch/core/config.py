@@ -112,6 +112,9 @@ class Resources:
         Budget of one worker.
     retries : int or None
         How often a failed task is tried again; by default RETRIES, or the profile's.
+    units : str or None
+        Directory in which the work is divided into units, instead of being done; the same again finishes it when they
+        are done (:mod:`ztfmatch.core.runner.units`).
     wait_s : float or None
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     performance_report : str or None
@@ -126,6 +129,7 @@ class Resources:
     retries: Annotated[int, Meta(ge=0, description="0 or more")] | None = None
     wait_s: _Positive | None = None
     performance_report: str | None = None
+    units: str | None = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.

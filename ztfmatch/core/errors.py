@@ -118,5 +118,20 @@ class MemoryBudgetError(ZtfmatchError, MemoryError):
     """A task's projected memory is above the budget."""
 
 
+class WorkDividedError(ZtfmatchError):
+    """No failure: an operation ends here since others go on, or did already.
+
+    Parameters
+    ----------
+    message : str
+    facts : dict
+        The same for machines.
+    """
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
 class JobFailedError(ZtfmatchError, RuntimeError):
     """Tasks failed after their retries; nothing was committed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,18 +189,18 @@ def _run(request: Request, span: Span, runner: Runner) -> Manifest:
     files: list[LinesFile] = []
     work = plan_export(request)
     runner.check_memory({task.key: projected_bytes(task) for one in work for task in one.tasks if _is_large(task)})
-    ids = [_operation_id(request, span, one.title) for one in work]
-    for one, operation_id in zip(work, ids, strict=True):
-        results = runner.run(Job(one.title, one.function, one.tasks, operation_id, output))
-        files += [file for result in results for file in result.files]
+    jobs = [Job(one.title, one.function, one.tasks, _operation_id(request, span, one.title), output) for one in work]
+    for i, job in enumerate(jobs, 1):
+        others = partial(tuple, jobs[i:])
+        files += [file for result in runner.run(replace(job, ahead=others)) for file in result.files]
     files.sort(key=lambda file: (ACTIONS.index(file.action), COLLECTIONS.index(file.collection), file.path))
     manifest = Manifest(
         span, request.after.commit.time, ztfmatch.__version__, request.form.compression, tuple(files)
     )  # fmt: skip
     output.sync([file.path for file in files])
     output.put(MANIFEST, manifest.encode())
-    for operation_id in ids:
-        clear(output, operation_id)
+    for job in jobs:
+        clear(output, job.operation_id)
     _tidy(output)
     return manifest
 

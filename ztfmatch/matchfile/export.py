@@ -105,7 +105,8 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     tasks = [
         ExportTask(
             f"export-{unit}",
-            snapshot,
+            snapshot.storage,
+            snapshot.number,
             unit,
             _tiles(snapshot, rows),
             str(output / matchfile_name(unit) if output.is_dir() else output),

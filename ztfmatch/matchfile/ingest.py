@@ -203,7 +203,9 @@ def _looked(places: Sequence[str], config: ImportConfig, snapshot: SnapshotFiles
 
 def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[InspectedMatchfile], list[Row]]:
     tasks = [InspectMatchfile(f"inspect-{i:06d}", source) for i, source in enumerate(sources)]
-    results = runner.run(Job("reading matchfiles", inspect_matchfile, tasks, "inspect", reads=sources[:1]))
+    results = runner.run(
+        Job("reading matchfiles", inspect_matchfile, tasks, "inspect", reads=sources[:1], preparing=True)
+    )
     return [file for result in results for file in result.found], [row for r in results for row in r.quarantined]
 
 
@@ -235,7 +237,7 @@ def _run(plan: ImportPlan, config: ImportConfig, runner: Runner) -> _Results:
     if not plan.files:
         return _Results([], [])
     storage, operation_id = plan.storage, plan.operation_id
-    written = runner.run(Job("objects", write_sources, sources_tasks(plan), operation_id, storage))
+    written = runner.run(Job("objects", write_sources, sources_tasks(plan), operation_id, storage, preparing=True))
     tasks = import_tasks(plan, files_of(written), config.rows_per_task)
     runner.check_memory({task.key: projected_bytes(task) for task in tasks})
     return _Results(written, runner.run(Job("epochs", import_epochs, tasks, operation_id, storage)))

@@ -36,7 +36,7 @@ from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
@@ -110,14 +110,14 @@ class Publishing:
         return Storage.at(self.partial)
 
     @property
-    def ledger(self) -> list[DataFile]:
+    def ledger(self) -> tuple[DataFile, ...]:
         """Files of the ledger that may have exposures in scope."""
-        return self.snapshot.of_table(EXPOSURES.name)
+        return tuple(self.snapshot.of_table(EXPOSURES.name))
 
     @property
     def inputs(self) -> Product:
         """What tasks need to know of it."""
-        return Product(self.snapshot, self.scope, self.out)
+        return Product(self.snapshot.storage, self.ledger, self.scope, self.out)
 
     def begin(self, dry_run: bool = False) -> None:
         """Check what can be checked before any work, and make the directory unless nothing is to be written.
@@ -171,7 +171,9 @@ class Publishing:
             named |= set(rows["corrections"].filter(pa.array(in_scope(rows, self.scope))).unique().to_pylist())
         return {name: one for name, one in sorted(read_store_sets(storage, held).items()) if name in named}
 
-    def run(self, runner: Runner, title: str, function: Function[Result], tasks: Sequence[Task]) -> list[Result]:
+    def run(
+        self, runner: Runner, title: str, function: Function[Result], tasks: Sequence[Task], preparing: bool = False
+    ) -> list[Result]:
         """Results of tasks, which are kept until the product is finished.
 
         Raises
@@ -182,7 +184,7 @@ class Publishing:
             If that is because a vacuum took the snapshot away.
         """
         try:
-            return runner.run(Job(title, function, tasks, _STAGED_UNDER, self.out))
+            return runner.run(Job(title, function, tasks, _STAGED_UNDER, self.out, preparing=preparing))
         except JobFailedError:
             try:
                 check_snapshot(self.snapshot)
@@ -226,8 +228,15 @@ class Publishing:
                 continue
             if region is None or region.may_touch(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"])):
                 tiles.setdefault(unit_of(row), set()).update(tiles_of_footprint(tiling, row))
-        ordered = sorted(tiles, key=objectid_range)
-        return [UnitFiles(self.snapshot, unit, tuple(sorted(tiles[unit]))) for unit in ordered]
+        return [self._files_of(unit, sorted(tiles[unit])) for unit in sorted(tiles, key=objectid_range)]
+
+    def _files_of(self, unit: Unit, tiles: Sequence[Any]) -> UnitFiles:
+        ids = [objectid_range(unit)]
+        objects, detections = (
+            tuple(f for tile in tiles for f in self.snapshot.of_tile(name, tile) if f.holds_id(ids))
+            for name in (OBJECTS.name, DETECTIONS.name)
+        )
+        return UnitFiles(unit, objects, detections)
 
     def finish(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
         """Write manifest and checksums, and give the product its name.

@@ -15,6 +15,12 @@ DATA: Final = "data/"
 MANIFESTS: Final = "manifests/"
 _HEARTBEAT: Final = "running.heartbeat"
 
+PLAN_FILE: Final = "plan.json"
+"""Of a directory of units of work, with the next two."""
+COMMAND_FILE: Final = "command.json"
+FINISHED_FILE: Final = "finished.json"
+UNITS: Final = "units/"
+
 
 def commit(number: int) -> str:
     """Commit record."""
@@ -82,11 +88,6 @@ def staged_array(operation_id: str, name: str) -> str:
     return f"{STAGING}{operation_id}/{name}.npz"
 
 
-def staged_files(operation_id: str, digest: str) -> str:
-    """A list of files that an operation has written, kept as long."""
-    return f"{STAGING}{operation_id}/files-{digest}"
-
-
 def held_snapshot(operation_id: str, number: int) -> str:
     """Says that an operation is about to name the files of an older snapshot again."""
     return f"{STAGING}{operation_id}/snapshot-{number:010d}"
@@ -111,3 +112,8 @@ def is_heartbeat(path: str) -> bool:
 def staging_of(operation_id: str) -> str:
     """All that is staged for one operation."""
     return f"{STAGING}{operation_id}/"
+
+
+def units_file(name: str) -> str:
+    """Part of a plan that is divided into units of work."""
+    return f"{UNITS}{name}.msgpack"

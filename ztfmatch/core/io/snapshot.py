@@ -14,11 +14,11 @@ from ztfmatch.core.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
+from ztfmatch.core.io.noted import noted
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import TABLES
-from ztfmatch.core.survey import Unit
 
 if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
@@ -83,12 +83,6 @@ class SnapshotFiles:
         return self.files.total(table, "size")
 
     @functools.cached_property
-    def units_with_reference(self) -> frozenset[Unit]:
-        """Units that have seeds."""
-        rows = self.read("references", ["field", "rcid", "fid"]).to_pydict()
-        return frozenset(Unit(*unit) for unit in zip(*rows.values(), strict=True))
-
-    @functools.cached_property
     def _positions(self) -> dict[Tile, pa.Table]:
         return {}
 
@@ -138,6 +132,23 @@ def before_first(storage: Storage, config: StoreConfig) -> SnapshotFiles:
     return SnapshotFiles(storage, config, log.Commit(-1, None, "", "", {}, {}, (), "", "", 0.0, ""))
 
 
+def _newest(storage: Storage) -> int:
+    numbers = log.commit_numbers(storage)
+    if not numbers:
+        raise StoreDamagedError(f"{storage.root} has no snapshot yet: its 'init' did not finish; run it again")
+    return numbers[-1]
+
+
+def newest_name(storage: Storage) -> str:
+    """Name under which the number of the newest snapshot is noted."""
+    return f"newest snapshot of {storage.root}"
+
+
+def newest_snapshot(storage: Storage) -> SnapshotFiles:
+    """Open the newest snapshot there is now, whatever was noted."""
+    return open_snapshot(storage, _newest(storage))
+
+
 def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     """Open the newest snapshot, or one by number.
 
@@ -152,10 +163,7 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     """
     config = storefile.read_config(storage)
     if number is None:
-        numbers = log.commit_numbers(storage)
-        if not numbers:
-            raise StoreDamagedError(f"{storage.root} has no snapshot yet: its 'init' did not finish; run it again")
-        number = numbers[-1]
+        number = noted(newest_name(storage), int, lambda: _newest(storage))
     elif number < (oldest := log.oldest_retained(storage)):
         raise SnapshotNotFoundError(
             f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"

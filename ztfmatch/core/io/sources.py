@@ -8,13 +8,14 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ztfmatch.core.errors import CatalogError, ConfigError
 from ztfmatch.core.io.fits import FITS_MAGIC
+from ztfmatch.core.io.noted import noted
 from ztfmatch.core.io.places import Places, is_misnamed, is_named
 from ztfmatch.core.io.remote import Remote, connect
 from ztfmatch.core.io.urls import is_url, parse_url
@@ -52,7 +53,7 @@ class Found:
         return f"{what} not named as such"
 
 
-def find(places: Iterable[str], pattern: str) -> Found:
+def find(places: Sequence[str], pattern: str) -> Found:
     """Find catalogs.
 
     Parameters
@@ -71,6 +72,10 @@ def find(places: Iterable[str], pattern: str) -> Found:
     StorageError
         If a directory cannot be listed, or an object store does not answer.
     """
+    return noted(f"{pattern} in {' '.join(places)}", Found, lambda: _find(places, pattern))
+
+
+def _find(places: Sequence[str], pattern: str) -> Found:
     files: set[str] = set()
     misnamed: set[str] = set()
 
@@ -92,7 +97,7 @@ def find(places: Iterable[str], pattern: str) -> Found:
     return Found(sorted(files), what, sorted(near))
 
 
-def expand(places: Iterable[str], pattern: str) -> list[str]:
+def expand(places: Sequence[str], pattern: str) -> list[str]:
     """Only the files of :func:`find`."""
     return find(places, pattern).files
 

@@ -30,7 +30,7 @@ from ztfmatch.core.io.paths import STAGING
 from ztfmatch.core.io.remote import Bytes, Entry, Remote, connect
 from ztfmatch.core.io.urls import check_text, is_url, parse_url
 
-__all__ = ["Entry", "Storage", "StorageError", "forced_writes", "is_url"]
+__all__ = ["Entry", "Storage", "StorageError", "forced_writes", "is_url", "writes_are_forced"]
 
 _PROBE_IN_BUCKET: Final = "staging/probe-"
 _TRIED: Final[set[tuple[object, ...]]] = set()
@@ -52,6 +52,11 @@ def forced_writes(forced: bool = True) -> Iterator[None]:
         yield
     finally:
         _FORCED.reset(token)
+
+
+def writes_are_forced() -> bool:
+    """Whether this is within :func:`forced_writes`."""
+    return _FORCED.get()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,8 +24,20 @@ _FARTHEST_DEG: Final = 80.0
 """A polygon is looked at in the plane tangent at its centre, which a hemisphere does not fit into."""
 
 
+class Shape(ABC):
+    """Some part of the sky."""
+
+    @abstractmethod
+    def contains(self, xyz: Floats) -> Mask:
+        """Whether each unit vector is inside, shape (N,)."""
+
+    @abstractmethod
+    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
+        """Whether a cap may reach into it."""
+
+
 @dataclass(frozen=True)
-class Cap:
+class Cap(Shape):
     """All within a radius of a position, in degrees, ICRS; the border belongs to it."""
 
     ra: float
@@ -43,7 +56,7 @@ class Cap:
 
 
 @dataclass(frozen=True)
-class Polygon:
+class Polygon(Shape):
     """What is inside a closed line of great-circle arcs that does not cross itself, smaller than a hemisphere.
 
     Parameters
@@ -120,7 +133,7 @@ def _inside(points: tuple[Floats, Floats], corners: tuple[Floats, Floats]) -> Ma
 
 
 @dataclass(frozen=True)
-class PixelSet:
+class PixelSet(Shape):
     """HEALPix pixels of order 29, NESTED, as ranges: what a MOC is.
 
     Parameters
@@ -155,7 +168,7 @@ class PixelSet:
 class Region:
     """All that is in any of some shapes."""
 
-    shapes: tuple[Cap | Polygon | PixelSet, ...]
+    shapes: tuple[Shape, ...]
     name: str = field(default="region", compare=False)
     """For people."""
 

@@ -28,6 +28,7 @@ from ztfmatch.core.operations.common import (
     chunks,
     files_of,
     same_files,
+    told_places,
     unit_of,
     write_rows,
 )
@@ -168,7 +169,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     ledger = [_completed(row, auxiliary, applied) for row in work.new]
     matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
     results = matching.run(runner)
-    told = Told({"catalogs": list(catalogs), **_plain(config)}, watch.started, config.note)
+    told = Told({"catalogs": told_places(catalogs), **_plain(config)}, watch.started, config.note)
     committed = commit_on_top(snapshot, lambda head: matching.change(head, results, told), matching.refusal)
     counts = {} if committed.change is None else committed.change.counts
     matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
@@ -195,7 +196,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
 def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
     tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
     reads = [catalog.source for catalog in inputs[:1]]
-    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads))
+    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads, preparing=True))
     return [row for result in results for row in result.usable], [row for r in results for row in r.quarantined]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
-from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
 from ztfmatch.core.tasks.staging import clear
 
 Build = Callable[[SnapshotFiles], log.Change | None]
@@ -74,7 +74,7 @@ def commit_on_top(snapshot: SnapshotFiles, build: Build, still_valid: StillValid
         try:
             log.commit(head.storage, None if head.number < 0 else head.commit, change)
         except CommitConflictError:
-            head, tried = open_snapshot(head.storage), change
+            head, tried = newest_snapshot(head.storage), change
             _check(head, still_valid(head), change.operation)
             continue
         clear(head.storage, change.operation_id)

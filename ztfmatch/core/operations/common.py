@@ -25,6 +25,8 @@ from ztfmatch.core.tasks.results import Written
 Row = dict[str, Any]
 Item = TypeVar("Item")
 
+_PLACES_TOLD: Final = 20
+
 WORKER_BASE_BYTES: Final = 450 << 20
 """Memory of a worker that does nothing: the interpreter, the libraries, compiled kernels."""
 
@@ -63,6 +65,12 @@ class Told:
     arguments: dict[str, Any]
     started: float
     note: str | None
+
+
+def told_places(places: Sequence[str]) -> list[str]:
+    """Places as the history keeps them: every reader of the store reads it."""
+    more = len(places) - _PLACES_TOLD
+    return list(places) if more <= 0 else [*places[:_PLACES_TOLD], f"and {more} more"]
 
 
 def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:

@@ -20,6 +20,7 @@ from ztfmatch.core.operations.common import (
     Stopwatch,
     files_of,
     tiles_of_footprint,
+    told_places,
     write_rows,
 )
 from ztfmatch.core.operations.notices import Notice
@@ -96,7 +97,7 @@ def init_store(
     change = log.Change(
         "init",
         operation_id,
-        {"references": list(references), **asdict(config)},
+        {"references": told_places(references), **asdict(config)},
         {"references": len(rows), "objects": objects, "quarantined": len(refused)},
         files,
         tiling=tiling,

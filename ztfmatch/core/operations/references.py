@@ -42,7 +42,9 @@ def inspect_all(sources: Sequence[str], runner: Runner) -> tuple[list[Row], list
         InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
         for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
     ]
-    results = runner.run(Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1]))
+    results = runner.run(
+        Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
+    )
     quarantined = [row for result in results for row in result.quarantined]
     by_unit: dict[Unit, Row] = {}
     for row in sorted((row for result in results for row in result.usable), key=lambda row: row["source"]):

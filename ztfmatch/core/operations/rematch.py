@@ -14,8 +14,8 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -25,6 +25,7 @@ from ztfmatch.core.operations.common import (
     files_of,
     paths_of,
     same_files,
+    told_places,
     unit_of,
     write_rows,
 )
@@ -176,7 +177,11 @@ def rematch(
     committed = Committed(snapshot, None)
     if not dry_run:
         tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
-        arguments = {"references": list(references), "strict": config.strict, "rows_per_task": config.rows_per_task}
+        arguments = {
+            "references": told_places(references),
+            "strict": config.strict,
+            "rows_per_task": config.rows_per_task,
+        }
         told = Told(arguments, watch.started, config.note)
         committed = commit_on_top(
             snapshot,
@@ -239,11 +244,13 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     storage, operation_id = plan.snapshot.storage, plan.operation_id
     matching = rematch_tasks(plan, config.rows_per_task, write)
     runner.check_memory({task.key: projected_bytes(task) for task in matching})
-    matched = runner.run(Job("matching again", rematch_tile, matching, operation_id, storage))
+    retiring = Job("retiring objects", retire_tile, retire_tasks(plan) if write else (), operation_id, storage)
+    again = Job("matching again", rematch_tile, matching, operation_id, storage, ahead=lambda: [retiring])
+    matched = runner.run(again)
     work = _Work([], conserved(plan.exposures, matched), files_of(matched), frozenset())
     regrouped: list[DataFile] = []
     if write:
-        retired = runner.run(Job("retiring objects", retire_tile, retire_tasks(plan), operation_id, storage))
+        retired = runner.run(retiring)
         ledger = runner.run(Job("ledger", recount, recount_tasks(plan, work.counts), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result.removed)
@@ -258,10 +265,17 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
 
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     """Group the orphans that there will be into transients; returns the files of these."""
-    orphans = [file for file in work.files if file.table == ORPHANS.name]
+    orphans: dict[Tile | None, list[DataFile]] = {}
+    for file in work.files:
+        if file.table == ORPHANS.name:
+            orphans.setdefault(file.tile, []).append(file)
+
+    def orphans_of(tile: Tile) -> list[DataFile]:
+        stay = [file for file in plan.snapshot.of_tile(ORPHANS.name, tile) if file.path not in work.removed]
+        return stay + orphans.get(tile, [])
+
     tiles = regrouped_tiles(plan)
-    staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
-    tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id)
+    tasks = transient_tasks(plan.snapshot, tiles, orphans_of, plan.operation_id)
     runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
     work.files += files

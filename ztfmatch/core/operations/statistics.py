@@ -10,7 +10,7 @@ from typing import Final
 from ztfmatch.core.config import MIN_NEW_PERCENT
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
-from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
@@ -84,7 +84,7 @@ def update_statistics(
 
     told = Told({"min_new_percent": min_new_percent}, watch.started, note)
     done = bring_up_to_date(_STATISTICS, storage, runner, told, due)
-    head = open_snapshot(storage)
+    head = newest_snapshot(storage)
     waiting = len(set(stale_tiles(head)).difference(due(head))) if min_new_percent else 0
     return StatisticsReport(**done.fields(watch), waiting=waiting)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,17 @@ import pyarrow as pa
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTS
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
+from ztfmatch.core.tasks.verifytransients import TransientFiles
 
 CHECKS: Final = {
     "order": "rows of each detection file are in order, each once",
@@ -142,7 +145,8 @@ def _check_files(snapshot: SnapshotFiles, operation_id: str, runner: Runner, fou
         ChecksumTask(f"checksums-{i}", snapshot.storage, group)
         for i, group in enumerate(chunks(list(snapshot.files), _FILES_PER_TASK))
     ]
-    results = runner.run(Job("checksums", verify_checksums, tasks, operation_id))
+    job = Job("checksums", verify_checksums, tasks, operation_id, ahead=lambda: [_verifying(snapshot, operation_id)])
+    results = runner.run(job)
     found.add(results)
     return damaged + [text for result in results for text in result["damaged"]]
 
@@ -180,8 +184,12 @@ def _check_newest(snapshot: SnapshotFiles, found: _Found) -> None:
     found.note("newest", len(made), len(later), example if later else None)
 
 
+def _verifying(snapshot: SnapshotFiles, operation_id: str) -> Job[dict[str, Any]]:
+    return Job("verifying", verify_tile, _tasks(snapshot), operation_id)
+
+
 def _check_rows(snapshot: SnapshotFiles, operation_id: str, runner: Runner, found: _Found) -> None:
-    results = runner.run(Job("verifying", verify_tile, _tasks(snapshot), operation_id))
+    results = runner.run(_verifying(snapshot, operation_id))
     found.add(results)
     ledger = snapshot.read(EXPOSURES.name, _LEDGER_COLUMNS)
     _check_exposures(ledger, results, found)
@@ -223,8 +231,38 @@ class _Found:
 
 
 def _tasks(snapshot: SnapshotFiles) -> list[VerifyTask]:
+    units = tuple(sorted({unit_of(row) for row in snapshot.read("references", ["field", "rcid", "fid"]).to_pylist()}))
     tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name)
-    return [VerifyTask(f"verify-N{tile.order}-{tile.npix}", snapshot, tile) for tile in tiles]
+    return [_task(snapshot, tile, units) for tile in tiles]
+
+
+def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> VerifyTask:
+    def near(table: str, own: bool) -> tuple[DataFile, ...]:
+        tiles = neighbours(snapshot.tiling, tile)
+        return tuple(file for other in (tiles if own else tiles[1:]) for file in snapshot.of_tile(table, other))
+
+    return VerifyTask(
+        f"verify-N{tile.order}-{tile.npix}",
+        snapshot.storage,
+        tile,
+        near(OBJECTS.name, own=True),
+        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
+        tuple(snapshot.of_tile(ORPHANS.name, tile)),
+        near(ORPHANS.name, own=False),
+        TransientFiles(
+            snapshot.storage,
+            tile,
+            tuple(snapshot.of_tile(TRANSIENTS.name, tile)),
+            tuple(snapshot.of_tile(TRANSIENTDATA.name, tile)),
+            near(TRANSIENTDATA.name, own=False),
+            near(ORPHANS.name, own=True),
+            snapshot.config.radius_arcsec,
+        ),
+        tuple(snapshot.of_table("exposures")),
+        tuple(snapshot.of_table(CORRECTIONS.name)),
+        units,
+        snapshot.config.radius_arcsec,
+    )
 
 
 def _check_exposures(ledger: pa.Table, results: list[Row], found: _Found) -> None:

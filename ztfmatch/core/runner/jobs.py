@@ -43,6 +43,10 @@ class Job(Generic[Result]):
         Where; None stages nothing.
     reads : sequence of str
         Paths or URLs of files, beside the storage's, that every worker must see: of many of a kind one does.
+    preparing : bool
+        Whether its results decide what else is to be done: it is never divided into units of work.
+    ahead : callable
+        Gives jobs that follow and need none of its results, so that units of work can be theirs, too.
     """
 
     title: str
@@ -51,6 +55,8 @@ class Job(Generic[Result]):
     operation_id: str
     storage: Storage | None = None
     reads: Sequence[str] = ()
+    preparing: bool = False
+    ahead: Callable[[], Sequence[Job[Any]]] = tuple
 
 
 class Executor(Protocol):

@@ -21,6 +21,7 @@ from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Progress, Runner, no_progress
 from ztfmatch.core.runner.network import ONE_BY_ONE, dashboard_settings
 from ztfmatch.core.runner.slurm import slurm_cluster
+from ztfmatch.core.runner.units import divided
 from ztfmatch.core.runner.workers import Workers
 from ztfmatch.core.tasks.quiet import is_news
 
@@ -54,6 +55,8 @@ def open_runner(resources: Resources | None = None, progress: Progress = no_prog
         executor = _executor(resources, stack, progress)
         if resources.performance_report is not None:
             stack.enter_context(_reported(resources.performance_report))
+        if resources.units is not None:
+            executor = stack.enter_context(divided(resources.units, executor))
         yield Runner(executor, resources.memory_bytes, progress)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ztfmatch.core.config import WORKER_WAIT_S
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.storage import Storage, is_url
+from ztfmatch.core.io.storage import Storage, is_url, writes_are_forced
 from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, versions
 from ztfmatch.core.tasks.staging import Task
@@ -194,16 +194,21 @@ def agreed(
         If a worker does not agree.
     """
     if not workers.elsewhere:
-        yield Agreement.here()
+        yield Agreement.here(forced=writes_are_forced())
         return
+    with _token(storage, operation_id) as token:
+        agreement = Agreement.here([Sight.of(path) for path in (*seen_by_all(tasks, reads), *token)], workers.forced)
+        workers.agree(agreement)
+        yield agreement
+
+
+def seen_by_all(tasks: Sequence[Task], reads: Sequence[str]) -> list[str]:
+    """Local files that whoever does some tasks must see: the record of their store, and what they read beside it."""
     seen = [path for path in reads if not is_url(path)]
     store = getattr(tasks[0], "storage", None)
     if store is not None and store.local_root is not None and (store.local_root / paths.STORE_FILE).is_file():
         seen.append(str(store.local_root / paths.STORE_FILE))
-    with _token(storage, operation_id) as token:
-        agreement = Agreement.here([Sight.of(path) for path in (*seen, *token)], workers.forced)
-        workers.agree(agreement)
-        yield agreement
+    return seen
 
 
 @contextlib.contextmanager

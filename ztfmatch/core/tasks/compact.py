@@ -22,27 +22,41 @@ from ztfmatch.core.io.parquet import (
     table_from_columns,
     write_file,
 )
+from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
-from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS, Table
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
-from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures_of_tile
-from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 
 _ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
 """With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
+_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
 BYTES_PER_ROW_IN_FLIGHT: Final = 900
 BYTES_PER_OBJECT: Final = 900
 
 
 @dataclass(frozen=True)
-class CompactTask(TileTask):
+class CompactTask:
     """One tile."""
 
+    key: str
+    storage: Storage
+    tile: Tile
     targets: tuple[Tile, ...]
     """The tile itself, or its four children."""
+    objects: tuple[DataFile, ...]
+    detections: tuple[DataFile, ...]
+    orphans: tuple[DataFile, ...]
+    transients: tuple[DataFile, ...]
+    """Of ``transients`` and ``transientdata``, if the tile is divided; else they stay as they are."""
+    exposures: tuple[DataFile, ...]
+    """The ledger."""
+    snapshot: int
+    commit: int
     part: str
 
 
@@ -120,7 +134,7 @@ def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[
 
 
 def _write_objects(task: CompactTask) -> list[DataFile]:
-    table = read_rows(task.storage, task.files(OBJECTS), OBJECTS.names)
+    table = read_rows(task.storage, task.objects, OBJECTS.names)
     if table is None:
         return []
     table = table.sort_by("objectid")
@@ -132,12 +146,10 @@ def _write_objects(task: CompactTask) -> list[DataFile]:
 def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     """Detections by target tile, and the statistics of the objects in the same pass."""
     owner = _owners(task)
-    public = released_exposures_of_tile(task)
+    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
     writers = [_TargetWriter(task, tile, check.written) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
-    for chunk in iterate_lightcurves(
-        task.storage, task.files(DETECTIONS), DETECTIONS.names, ROWS_PER_FILE, check.read.add
-    ):
+    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, check.read.add):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
             part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
@@ -147,7 +159,7 @@ def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     files = [file for writer in writers for file in writer.close()]
     for tile, builder in zip(task.targets, builders, strict=True):
         if len(builder.objectid):
-            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot.number)))
+            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot)))
     return files
 
 
@@ -162,7 +174,7 @@ class _Owners:
 
 
 def _owners(task: CompactTask) -> _Owners:
-    table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
+    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
     table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     ids = table["objectid"].to_numpy()
@@ -215,7 +227,7 @@ def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
             if rows.num_rows:
                 written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows), check.written))
                 numbers[i] += 1
-    return _as_of(task.files(ORPHANS), written)
+    return _as_of(task.orphans, written)
 
 
 def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataFile]:
@@ -224,14 +236,14 @@ def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataF
 
 
 def _write_transients(task: CompactTask) -> list[DataFile]:
-    """Transients and links divided among the targets, of which each gets a file of transients.
-
-    Of a tile that is not divided they stay as they are.
-    """
-    sources = [] if len(task.targets) == 1 else [*task.files(TRANSIENTS), *task.files(TRANSIENTDATA)]
-    if not sources:
+    """Transients and links divided among the targets, of which each gets a file of transients."""
+    if not task.transients:
         return []
-    rows, links = (task.read(table) for table in (TRANSIENTS, TRANSIENTDATA))
+    of = {name: [file for file in task.transients if file.table == name] for name in _TRANSIENT_TABLES}
+    rows, links = (
+        (TABLES[name].schema.empty_table() if read is None else read).cast(TABLES[name].schema)
+        for name, read in ((name, read_rows(task.storage, of[name], TABLES[name].names)) for name in _TRANSIENT_TABLES)
+    )
     target = _target_of(task, rows["ra"].to_numpy(), rows["dec"].to_numpy())
     files = []
     for i, tile in enumerate(task.targets):
@@ -240,13 +252,13 @@ def _write_transients(task: CompactTask) -> list[DataFile]:
         mine = links.filter(pc.is_in(links["transientid"], own["transientid"].combine_chunks()))
         if mine.num_rows:
             files.append(write_file(_to(task, TRANSIENTDATA, tile, 0), mine))
-    return _as_of(sources, files)
+    return _as_of(task.transients, files)
 
 
 def _orphan_groups(task: CompactTask, read: _Content) -> Iterator[pa.Table]:
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
     held: list[pa.Table] = []
-    for file in task.files(ORPHANS):
+    for file in task.orphans:
         for batch in iterate_batches(task.storage, file, ORPHANS.names, ROWS_PER_FILE):
             read.add_batch(batch)
             if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:

@@ -35,7 +35,7 @@ class SeedSource:
 
     storage: Storage
     tile: Tile
-    objects: Sequence[DataFile]
+    objects: tuple[DataFile, ...]
     """Object files of the tile and its neighbours."""
     radius_arcsec: float
 

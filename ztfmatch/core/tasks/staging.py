@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.records import decode, encode
 from ztfmatch.core.io.storage import Storage
@@ -114,6 +115,23 @@ def keep(storage: Storage, path: str, content: bytes) -> dict[str, str]:
     """Leave a file for other tasks of the operation; what is returned belongs to the result's ``kept``."""
     storage.put(path, content)
     return {"path": path, "sha256": _sha256(content)}
+
+
+def read_kept(storage: Storage, path: str, sha256: str) -> bytes:
+    """Content of a file that :func:`keep` wrote.
+
+    Raises
+    ------
+    StoreDamagedError
+        If it is gone, or another.
+    """
+    try:
+        content = storage.read(path)
+    except FileNotFoundError:
+        raise StoreDamagedError(f"{storage.root}/{path} is gone") from None
+    if _sha256(content) != sha256:
+        raise StoreDamagedError(f"{storage.root}/{path} is not what was written")
+    return content
 
 
 def clear(storage: Storage, operation_id: str) -> None:

@@ -33,12 +33,12 @@ class TransientFiles:
 
     storage: Storage
     tile: Tile
-    transients: Sequence[DataFile]
-    links: Sequence[DataFile]
+    transients: tuple[DataFile, ...]
+    links: tuple[DataFile, ...]
     """Of the tile."""
-    links_near: Sequence[DataFile]
+    links_near: tuple[DataFile, ...]
     """Of its neighbours: no detection may be in both."""
-    orphans: Sequence[DataFile]
+    orphans: tuple[DataFile, ...]
     """Of the tile and its neighbours."""
     radius_arcsec: float
 

@@ -1,0 +1,205 @@
+"""What is done to a store every night: append, statistics, transients, export, in that order.
+
+Each step is the operation of that name and resumes as it does: a night that stopped anywhere is run again as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ztfmatch.core.config import MIN_NEW_PERCENT, ROWS_PER_TASK
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.storage import Storage, is_url
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.settings import checked, read_toml
+
+_WHAT: Final = "nightly configuration"
+
+
+@dataclass(frozen=True)
+class AppendSettings:
+    """Options of ``append``; paths are relative to the directory of the configuration."""
+
+    exposures: str | None = None
+    error_models: tuple[str, ...] = ()
+    zp_thresholds: str | None = None
+    quality_rule: str | None = None
+    corrections: str | None = None
+    strict: bool = False
+    fail_if_empty: bool = False
+    rows_per_task: int = ROWS_PER_TASK
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Options of ``export kowalski``, with its output and, where it is loaded, those of ``load``."""
+
+    output: str
+    cursor: str | None = None
+    """By default cursor.json in the output."""
+    filter: tuple[str, ...] = ()
+    whole: bool = False
+    compression: str = "zstd"
+    documents_per_file: int = 20_000
+    load: bool = False
+    tag: str = "ztfmatch"
+    mongo_uri_file: str | None = None
+
+
+@dataclass(frozen=True)
+class NightConfig:
+    """What a night is.
+
+    Parameters
+    ----------
+    append : AppendSettings
+    statistics, transients : bool
+        Whether these are brought up to date.
+    min_new : float
+        Statistics of a tile wait until its epochs have grown by so many percent.
+    export : ExportSettings, optional
+        None exports nothing.
+    note : str, optional
+        Kept in the history of each step.
+    """
+
+    append: AppendSettings = AppendSettings()
+    statistics: bool = True
+    transients: bool = True
+    min_new: float = MIN_NEW_PERCENT
+    export: ExportSettings | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class NightStep:
+    """A step that is done."""
+
+    step: str
+    report: Any
+    """Of the operation."""
+
+
+def read_night(path: Path) -> NightConfig:
+    """Read the TOML file of a night, and check it.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or a key is unknown or a value not as it must be.
+    """
+    config = checked(read_toml(path, _WHAT), NightConfig, place=f"{_WHAT} {path}: ")
+    there = path.absolute().parent
+    return NightConfig(
+        _placed(config.append, there, "exposures", "error_models", "zp_thresholds", "quality_rule", "corrections"),
+        config.statistics,
+        config.transients,
+        config.min_new,
+        None if config.export is None else _placed(config.export, there, "output", "cursor", "mongo_uri_file"),
+        config.note,
+    )
+
+
+def _placed(settings: Any, there: Path, *names: str) -> Any:
+    """Settings with paths that no working directory changes."""
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(placed, value))
+        return value if value is None or is_url(value) else str(there / value)
+
+    return type(settings)(**(vars(settings) | {name: placed(getattr(settings, name)) for name in names}))
+
+
+def run_night(
+    storage: Storage, catalogs: Sequence[str], config: NightConfig, runner: Runner, tell: Callable[[str], None]
+) -> Iterator[NightStep]:
+    """Do the steps, each as the next is asked for.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of an existing store.
+    catalogs : sequence of str
+        Files, directories or globs.
+    config : NightConfig
+    runner : Runner
+    tell : callable
+        Is told what there is to say of a database.
+
+    Raises
+    ------
+    As the operations; what was committed before stays, and the same night again goes on from there.
+    """
+    from ztfmatch.core.operations.append import append_catalogs
+    from ztfmatch.core.operations.statistics import update_statistics
+    from ztfmatch.core.operations.transients import update_transients
+
+    with _database(config.export, tell) as database:
+        yield NightStep("append", append_catalogs(storage, catalogs, _append_config(config), runner))
+        if config.statistics:
+            yield NightStep("statistics", update_statistics(storage, runner, config.min_new, config.note))
+        if config.transients:
+            yield NightStep("transients", update_transients(storage, runner, config.note))
+        if config.export is not None:
+            yield NightStep("export", _export(storage, config.export, runner))
+        if config.export is not None and database is not None:
+            from ztfmatch.kowalski.load import load_exports
+
+            loaded = load_exports(config.export.output, database, config.export.tag, runner.progress)
+            yield NightStep("load", loaded)
+
+
+def _append_config(config: NightConfig) -> Any:
+    from ztfmatch.core.operations.append import AppendConfig
+
+    given = config.append
+    paths = {
+        name: None if (value := getattr(given, name)) is None else Path(value)
+        for name in ("exposures", "zp_thresholds", "quality_rule", "corrections")
+    }
+    return AppendConfig(
+        **paths,
+        error_models=tuple(map(Path, given.error_models)),
+        strict=given.strict,
+        fail_if_empty=given.fail_if_empty,
+        rows_per_task=given.rows_per_task,
+        note=config.note,
+    )
+
+
+def _export(storage: Storage, export: ExportSettings, runner: Runner) -> Any:
+    from ztfmatch.kowalski.export import KowalskiConfig, export_kowalski
+    from ztfmatch.kowalski.io.jsonlines import LinesForm
+    from ztfmatch.kowalski.tasks.scope import Scope
+
+    cursor = export.cursor
+    if cursor is None:
+        if is_url(export.output):
+            raise ConfigError(f"[export] output {export.output} is a URL: give the cursor a local path")
+        cursor = os.path.join(export.output, "cursor.json")  # noqa: PTH118  (text, as the output is)
+    form = LinesForm(export.compression, export.documents_per_file)
+    scope = Scope.parse(export.filter)
+    return export_kowalski(
+        storage, export.output, KowalskiConfig(cursor=Path(cursor), scope=scope, whole=export.whole, form=form), runner
+    )
+
+
+@contextlib.contextmanager
+def _database(export: ExportSettings | None, tell: Callable[[str], None]) -> Iterator[Any]:
+    """The database that is loaded into, looked for before any work; None if there is none."""
+    if export is None or not export.load:
+        yield None
+        return
+    from ztfmatch.kowalski.io.mongo import connect, read_uri
+
+    uri_file = None if export.mongo_uri_file is None else Path(export.mongo_uri_file)
+    with contextlib.closing(connect(read_uri(uri_file))) as database:
+        database.tell = tell
+        database.greet()
+        yield database

@@ -1,0 +1,162 @@
+"""Commands of work that is divided into units: do some, finish it."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ztfmatch.cli.common import GIVEN, Command, counted, emit
+from ztfmatch.cli.options import worker_options
+from ztfmatch.cli.paramtypes import Numbers, Share
+from ztfmatch.core.errors import ConfigError, WorkDividedError
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.records import decode, encode
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.core.io.storage import Storage
+
+_FINISHED = {"finished": True}
+
+
+@contextmanager
+def dividing(ctx: click.Context, place: str) -> Iterator[None]:
+    """A block in which a command whose work is divided finds again what it found when it was."""
+    from ztfmatch.core.io.noted import noting
+    from ztfmatch.core.runner.units import Units
+
+    if ctx.obj is None:  # else it is repeated to be finished
+        begin(place, ctx.meta[GIVEN])
+    with noting(Units.at(place).notes()):
+        yield
+
+
+def begin(place: str, given: Sequence[str]) -> None:
+    """Keep what the command is, for ``finish``; a command whose units are written ends here.
+
+    Raises
+    ------
+    ConfigError
+        If the units of another command are there.
+    WorkDividedError
+        If those of this one are.
+    """
+    from ztfmatch.core.io.storage import Storage
+    from ztfmatch.core.runner.units import Units, planned
+
+    storage = Storage.at(place)
+    command = {"words": [word for word in given if word != "--json"], "directory": str(Path.cwd())}
+    before = _record(storage, paths.COMMAND_FILE)
+    if before not in (None, command):
+        raise ConfigError(f"{storage.root} holds units of another command: {before}. Choose another directory")
+    _end_if_finished(storage)
+    units = Units(storage)
+    if units.is_planned:
+        raise planned(units)
+    storage.put(paths.COMMAND_FILE, encode(command))
+
+
+def _record(storage: Storage, path: str) -> dict[str, object] | None:
+    try:
+        return decode(storage.read(path), dict)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{storage.root}/{path} is no record of a command: {error}") from None
+
+
+def _end_if_finished(storage: Storage) -> None:
+    if _record(storage, paths.FINISHED_FILE) is not None:
+        raise WorkDividedError(f"The work in {storage.root} was finished before; nothing to do.", dict(_FINISHED))
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR")
+@click.option("--unit", "-u", type=Numbers(), metavar="NUMBERS", help="Units to do, from 0, such as 7, 3-17 or 0,4-6.")
+@click.option("--share", type=Share(), metavar="I/N", help="Do the I-th of N parts of all units, I from 0.")
+@click.option("--count", is_flag=True, help="Only say how many units there are, and which are not done.")
+@worker_options
+def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | None, count: bool, running: Runs,
+         as_json: bool) -> None:  # fmt: skip
+    """Do some of the units of work in DIR.
+
+    A command with --units DIR writes them; when all are done 'ztfmatch finish DIR' ends it. Units may be done in any
+    order, on any machine that sees DIR and the store, at once and again and again.
+
+    \b
+    Examples:
+      ztfmatch append survey.store /data/ztf/sci/2019/0107 --units night
+      ztfmatch work night --unit $SLURM_ARRAY_TASK_ID
+      ztfmatch work night --share $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+      ztfmatch finish night
+    """
+    from ztfmatch.core.runner import open_runner
+    from ztfmatch.core.runner.units import Units, ranges_text
+
+    if sum(chosen is not None for chosen in (unit, share, count or None)) != 1:
+        raise click.UsageError("Give one of --unit, --share and --count.")
+    units = Units.at(directory)
+    _end_if_finished(units.storage)
+    if count:
+        missing = units.missing()
+        left = f", not done: {ranges_text(missing)}" if missing else ", all done"
+        facts = {"units": units.plan.units, "missing": missing}
+        emit(facts, as_json, [f"{counted(units.plan.units, 'unit')}{left if units.plan.units else ''}"])
+        return
+    numbers = units.share(*share) if share is not None else unit or ()
+    with running as how, open_runner(**how) as runner:
+        report = units.work(numbers, runner)
+    done = f"units {ranges_text(sorted(set(numbers)))}" if numbers else "no unit"
+    emit(report, as_json, [f"Done: {done} of {report.of} in {report.directory}."])
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR")
+@worker_options
+@click.pass_context
+def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> None:
+    """Finish the command whose units of work are in DIR.
+
+    Checks what the units made, does what little follows, and commits. If some are not done it ends with exit code 1
+    and names them. Finished twice it says so, with exit code 0.
+
+    \b
+    Example:
+      ztfmatch finish night
+    """
+    from ztfmatch.core.runner.units import Units
+
+    units = Units.at(directory)
+    _end_if_finished(units.storage)
+    assert units.plan is not None
+    command = _record(units.storage, paths.COMMAND_FILE)
+    if command is None:
+        raise ConfigError(f"{units.storage.root} does not say which command its units are of")
+    words, place = (command[name] for name in ("words", "directory"))
+    os.chdir(str(place))
+    with running as how:
+        resources = replace(how["resources"], units=units.storage.root)  # type: ignore[type-var]
+    code = _repeat(ctx, [str(word) for word in words], resources, as_json)  # type: ignore[attr-defined]
+    if code == 0:
+        units.storage.put(paths.FINISHED_FILE, encode(_FINISHED))
+    ctx.exit(code)
+
+
+def _repeat(ctx: click.Context, words: list[str], resources: object, as_json: bool) -> int:
+    """Run a command again with other resources; its exit code."""
+    at = words.index("--") if "--" in words else len(words)
+    args = [*words[:at], *(["--json"] if as_json else []), *words[at:]]
+    root = ctx.find_root()
+    try:
+        code = root.command.main(args, root.info_name, standalone_mode=False, obj=resources)
+    except SystemExit as end:
+        code = end.code
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,52 @@
+"""What an operation found out when it was planned, and must find the same where another process finishes it later.
+
+The newest snapshot, the catalogs of a directory: others commit, and files arrive, while units of work are done. Where
+nobody notes anything, whoever asks looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+Found = TypeVar("Found")
+
+_NOTES: Final[ContextVar[dict[str, Any] | None]] = ContextVar("notes", default=None)
+
+
+def noted(name: str, kind: type[Found], find: Callable[[], Found]) -> Found:
+    """What ``find`` gives, or gave when the operation was planned.
+
+    Parameters
+    ----------
+    name : str
+        Of what is asked for, and where.
+    kind : type
+        Plain, or a dataclass of plain values.
+    find : callable
+    """
+    notes = _NOTES.get()
+    if notes is None:
+        return find()
+    if name not in notes:
+        notes[name] = msgspec.to_builtins(find())
+    return msgspec.convert(notes[name], kind)
+
+
+@contextlib.contextmanager
+def noting(notes: dict[str, Any]) -> Iterator[None]:
+    """A block in which what is found is noted, and what is noted is not looked for."""
+    token = _NOTES.set(notes)
+    try:
+        yield
+    finally:
+        _NOTES.reset(token)
+
+
+def notes() -> dict[str, Any] | None:
+    """All notes; None where nobody notes anything."""
+    return _NOTES.get()
