@@ -14,6 +14,8 @@ from commandline import Scene, call
 
 from ztfmatch.cli import progress, watching
 from ztfmatch.cli.progress import how_far, progress_shown
+from ztfmatch.cli.tasklog import logged, tallied
+from ztfmatch.core.config import STARTING
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
 from ztfmatch.core.runner.heartbeat import Beat, beating, beats
@@ -59,6 +61,16 @@ def test_progress_off_a_terminal_is_a_line_every_while(
     assert end == ["1 tasks, 1 failed; most memory of a process 300 MiB; slowest:", "    12.3 s  matching tile-7"]
 
 
+def test_line_leaves_the_wait_for_workers_to_those_who_wait() -> None:
+    with tallied() as tally:
+        current = progress._Current(tally)
+        assert current.line() == ""
+        current.show(STARTING, 0, 1)
+        assert current.line() == ""
+        current.show("matching", 0, 1)
+        assert current.line().endswith(" matching: 0 of 1")
+
+
 def test_progress_quiet_and_short_runs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (True, False):
         with progress_shown(quiet) as show:
@@ -94,8 +106,6 @@ def test_log_file_has_a_line_of_json_for_each_task(scene: Scene, tmp_path: Path)
 
 
 def test_log_level_error_has_what_failed_alone(tmp_path: Path) -> None:
-    from ztfmatch.cli.tasklog import logged, tallied
-
     log = tmp_path / "log.jsonl"
     with logged(log, "error"), tallied():
         tell("matching", Outcome("good", 1))
@@ -162,7 +172,9 @@ class TestBeats:
         result = call("status", scene.store, "--watch")
         storage.delete([heartbeat.paths.heartbeat("killed")])
         lines = result.stdout.splitlines()
-        assert lines[0].startswith("statistics: 10 of 100, 0.1/s, 15 min left; node2:6, silent for 15 min: killed")
+        assert lines[0].startswith(
+            "statistics: 10 of 100, 0.1/s, 15 min left; node2:6, silent for 15 min: it was killed"
+        )
         assert lines[1].startswith("matching: 50 of 100, 1 failed, 0.5/s, 100 s left; node1:5, ")
         assert lines[2].startswith("statistics: ")
         assert len(lines) == 3

@@ -21,7 +21,7 @@ from rig import Rig
 
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ServiceError
-from ztfmatch.core.runner import start_cluster
+from ztfmatch.core.runner import Job, open_runner, start_cluster
 from ztfmatch.core.runner.certificates import credentials_for_run
 
 pytestmark = [
@@ -155,3 +155,29 @@ def test_second_command_with_the_same_port_is_told(mark: str, tmp_path: Path) ->
         start_cluster(given),
     ):
         pass
+
+
+@dataclass(frozen=True)
+class Named:
+    """A task that does nothing."""
+
+    key: str
+
+
+def named(task: Named) -> dict[str, Any]:
+    return {"key": task.key}
+
+
+@quiet
+def test_elastic_jobs_are_there_while_there_are_tasks(
+    rig: Rig, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None before, and none after a while."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")  # for the task
+    given = resources(tmp_path, "elastic = true", 'idle = "1s"', 'job_name = "elastic"')
+    with open_runner(given) as runner:
+        assert rig.queued() == []
+        done = runner.run(Job("test", named, [Named(f"task-{i}") for i in range(4)], "elastic"))
+        assert [result["key"] for result in done] == ["task-0", "task-1", "task-2", "task-3"]
+        while any(job.startswith("elastic ") for job in rig.queued()):
+            pass

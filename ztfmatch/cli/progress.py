@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from ztfmatch.cli.tasklog import Tally, tallied
+from ztfmatch.core.config import STARTING
 from ztfmatch.core.shown import duration_text
 
 Show = Callable[[str, int, int], None]
@@ -99,8 +100,8 @@ class _Current:
         self._what, self._done, self._total = what, done, total
 
     def line(self) -> str:
-        """How far it is; empty before it has begun."""
-        if not self._what:
+        """How far it is; empty before it has begun, and while it waits for workers, of which those who wait tell."""
+        if self._what in ("", STARTING):
             return ""
         return progress_line(self._what, (self._done, self._total), time.monotonic() - self._since, self._tally.failed)
 

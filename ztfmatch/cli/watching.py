@@ -41,5 +41,5 @@ def beat_line(beat: Beat, now: float) -> str:
 
     far = how_far(beat.title, (beat.done, beat.total), beat.written - beat.started, beat.failed)
     ago = duration_text(round(max(0.0, now - beat.written)))
-    end = f"silent for {ago}: killed, or not at its tasks" if now - beat.written >= SILENT_S else f"{ago} ago"
+    end = f"silent for {ago}: it was killed" if now - beat.written >= SILENT_S else f"{ago} ago"
     return f"{far}; {beat.process}, {end}"

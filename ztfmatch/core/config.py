@@ -43,6 +43,9 @@ VACUUM_GRACE_HOURS: Final = 24.0
 """Files that no snapshot names are spared by a vacuum for so long, by default."""
 
 
+STARTING: Final = "starting workers"
+"""What progress calls the time until there is a worker."""
+
 RETRIES: Final = 2
 """How often a failed task is tried again, by default."""
 

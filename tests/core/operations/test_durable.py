@@ -118,9 +118,9 @@ def named(store: Path, number: int) -> list[Path]:
     return [store / path for path in (*files, *(f"manifests/{part.id}.parquet" for part in new))]
 
 
-def check(store: Path, found: Trace) -> None:
-    files = named(store, 1)
-    assert len(files) > 3
+def check(store: Path, found: Trace, number: int = 1) -> None:
+    files = named(store, number)
+    assert files
     assert [path for path in files if str(path) not in found.forced] == []
     directories = localfiles.directories_of(set(files), store)
     assert [path for path in directories if str(path) not in found.forced or str(path) in found.renamed_in] == []
@@ -130,6 +130,8 @@ def check(store: Path, found: Trace) -> None:
 def test_commit_comes_after_its_files_are_on_disk(store: Path, sky: Sky) -> None:
     found = trace(store, 1, ["-m", "ztfmatch", "append", str(store), *sky.catalogs])
     check(store, found)
+    found = trace(store, 2, ["-m", "ztfmatch", "statistics", str(store)])
+    check(store, found, 2)
 
 
 @traced

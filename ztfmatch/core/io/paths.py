@@ -13,7 +13,7 @@ COMMITS: Final = "commits/"
 STAGING: Final = "staging/"
 DATA: Final = "data/"
 MANIFESTS: Final = "manifests/"
-_HEARTBEAT: Final = "running.heartbeat"
+HEARTBEATS: Final = "staging/running/"
 
 PLAN_FILE: Final = "plan.json"
 """Of a directory of units of work, with the next two."""
@@ -100,13 +100,8 @@ def number_held(path: str) -> int | None:
 
 
 def heartbeat(operation_id: str) -> str:
-    """How far an operation is, while it runs."""
-    return f"{STAGING}{operation_id}/{_HEARTBEAT}"
-
-
-def is_heartbeat(path: str) -> bool:
-    """Whether a path was made by :func:`heartbeat`."""
-    return path.startswith(STAGING) and path.endswith(f"/{_HEARTBEAT}")
+    """How far an operation is, while it runs; apart from what it stages, so that all of them are soon listed."""
+    return f"{HEARTBEATS}{operation_id}"
 
 
 def staging_of(operation_id: str) -> str:

@@ -1,7 +1,7 @@
 """How far a running job is, for another process that asks: a small record beside what it stages.
 
-It is written every few seconds while tasks run, so a short job has none; with what is staged it goes at the commit. One
-that is not written any more is of a command that was killed, or waits for something else than tasks.
+It is written every few seconds while tasks run, so a short job has none, and goes when they have ended. One that is not
+written any more is of a command that was killed; a vacuum takes it away with what that one staged.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ def beating(beat: Beat, storage: Storage | None, every_s: float = EVERY_S) -> It
 def beats(storage: Storage) -> list[Beat]:
     """What is known of the jobs that run on a store, or were killed as they did, in order of their start."""
     found = []
-    for path, _ in storage.list(paths.STAGING):
-        if paths.is_heartbeat(path):
-            with contextlib.suppress(FileNotFoundError, ValueError):  # it goes, or is written, at this moment
-                found.append(decode(storage.read(path), Beat))
+    for path, _ in storage.list(paths.HEARTBEATS):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # it goes, or is written, at this moment
+            found.append(decode(storage.read(path), Beat))
     return sorted(found, key=lambda beat: beat.started)

@@ -13,7 +13,7 @@ from typing import Final
 
 from ztfmatch.core import prefork
 from ztfmatch.core.clusters import LocalProfile, SlurmProfile, read_profile
-from ztfmatch.core.config import RETRIES, WORKER_WAIT_S, Resources
+from ztfmatch.core.config import RETRIES, STARTING, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
 from ztfmatch.core.runner.certificates import credentials_for, spoken
@@ -32,7 +32,6 @@ _QUIET: Final = {
 }
 """Dask looks at itself fifty times a second by default; on a laptop the workers need the cores."""
 _QUIET_WORKERS: Final = "ztfmatch.core.tasks.quiet"
-_STARTING: Final = "starting workers"
 _GREETING_S: Final = 20.0
 """Longest wait for the first word of a scheduler that is said to run."""
 _LOCAL_LIFETIME_S: Final = 30 * 86_400.0
@@ -89,9 +88,9 @@ def _executor(resources: Resources, stack: contextlib.ExitStack, progress: Progr
             workers = stack.enter_context(start_cluster(resources))
         except RuntimeError as error:
             raise ConfigError(f"cluster {resources.cluster or 'local'} does not start: {error}") from error
-    progress(_STARTING, 0, 1)
+    progress(STARTING, 0, 1)
     workers.await_first()
-    progress(_STARTING, 1, 1)
+    progress(STARTING, 1, 1)
     return DaskExecutor(workers.client, _retries(resources), workers)
 
 
