@@ -209,7 +209,7 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
             "imports ztfmatch.core.kernels.sphere, which is above it",
         ),
         ("ztfmatch.core.config", "from ztfmatch.core.kernels.tiling import Tile", "which is above it"),
-        ("ztfmatch.core.io.x", "def f():\n    from ztfmatch.core.tasks.match import match_tile", "which is above it"),
+        ("ztfmatch.core.io.x", "def f():\n    from ztfmatch.core.tasks.match import match_group", "which is above it"),
         ("ztfmatch.core.tasks.x", "from ztfmatch.core.runner import Job", "which is above it"),
         ("ztfmatch.core.runner", "from ztfmatch.core.operations import append", "which is above it"),
         ("ztfmatch.core.operations.x", "import importlib\nimportlib.import_module('ztfmatch.plot')", "may not enter"),

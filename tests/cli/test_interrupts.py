@@ -20,16 +20,16 @@ CODES = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 _ENDS_ITSELF = """
 import os, signal, sys
 import ztfmatch.core.tasks.match
-from ztfmatch.core.tasks.match import match_tile as real
+from ztfmatch.core.tasks.match import match_group as real
 
-def match_tile(task):
+def match_group(task):
     os.kill({pid}, signal.{name})
     signal.pause()
 
 if __name__ == "__main__":
     import ending
     import ztfmatch.core.operations.append
-    ztfmatch.core.operations.append.match_tile = ending.match_tile
+    ztfmatch.core.operations.append.match_group = ending.match_group
     os.environ["ENDED"] = str(os.getpid())
     from ztfmatch.cli import main
     main(sys.argv[1:])

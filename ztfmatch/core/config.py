@@ -27,7 +27,7 @@ MIN_RADIUS_ARCSEC: Final = 0.1
 GIBIBYTE: Final = 1 << 30
 
 ROWS_PER_TASK: Final = 800_000
-"""Catalog rows that one matching task takes by default."""
+"""Rows in its area that one matching task takes by default."""
 
 ROWS_PER_FILE: Final = 1_000_000
 """Rows, about, of a file of detections or orphans that is not bounded by what a task takes."""

@@ -60,6 +60,7 @@ PLACES = {
     "three base pixels": (0.0, POLAR_CAP),
     "four base pixels": (45.0, 0.0),
     "base pixel border": (90.0, 66.4),
+    "four groups": (59.0625, 38.68218745),
     "plain": (150.1, 30.2),
 }
 
@@ -144,26 +145,32 @@ def assert_files_sorted(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
-def test_append_anywhere_equals_brute_force_whatever_the_tiling(tmp_path: Path, place: tuple[float, float]) -> None:
+def test_append_anywhere_equals_brute_force_whatever_the_tiling_and_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[float, float]
+) -> None:
+    """Tiles alone, tiles of a group whose borders cross the scene, and groups whose borders do."""
     scene = write_scene(tmp_path, place)
     fate = brute_force(scene.references, scene.catalogs)
     assert len({reason for reason, _ in fate.orphans.values()}) == 2
     contents = []
-    for name, settings_ in {
-        "one": {},
-        "many": {"seeds_per_tile": 12},
-        "coarse": {"seeds_per_tile": 60, "max_order": 4},
-    }.items():
+    for name, settings_, rows_per_task, group_order in (
+        ("one", {}, 10**6, 4),
+        ("many", {"seeds_per_tile": 12}, 10**6, 4),
+        ("coarse", {"seeds_per_tile": 60, "max_order": 4}, 200, 4),
+        ("small groups", {"seeds_per_tile": 12}, 200, 7),
+        ("one catalog a task", {"seeds_per_tile": 12}, 1, 4),
+    ):
+        monkeypatch.setattr("ztfmatch.core.kernels.coverage.MAX_GROUP_ORDER", group_order)
         storage = make_store(tmp_path / name, scene.references, **settings_)
-        report = append(storage, scene.catalogs)
+        report = append(storage, scene.catalogs, rows_per_task=rows_per_task)
         assert fate_in(storage) == fate
         assert (report.matched, report.orphans) == (len(fate.matched), len(fate.orphans))
         assert_conserved(storage)
         assert_files_sorted(storage)
         contents.append(sky_content(storage))
     assert len(open_snapshot(Storage.at(tmp_path / "many")).tiles_with("detections")) > 4
-    assert_same(contents[0], contents[1])
-    assert_same(contents[0], contents[2])
+    for content in contents[1:]:
+        assert_same(contents[0], content)
 
 
 @pytest.fixture(scope="module")
@@ -607,15 +614,15 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> list[int]:
     """Make the numbered calls of the match task fail; return the list of calls, which grows."""
     import ztfmatch.core.operations.append as module
 
-    real, made = module.match_tile, []
+    real, made = module.match_group, []
 
-    def match_tile(task: Any) -> Matched:
+    def match_group(task: Any) -> Matched:
         made.append(len(made) + 1)
         if made[-1] in calls:
             raise OSError(f"scripted failure of call {made[-1]}")
         return real(task)
 
-    monkeypatch.setattr(module, "match_tile", match_tile)
+    monkeypatch.setattr(module, "match_group", match_group)
     return made
 
 
@@ -625,12 +632,12 @@ def test_append_failed_task_commits_nothing_and_a_rerun_repeats_only_it(
     storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=100)
     calls = fail_on(monkeypatch, {3})
     with pytest.raises(JobFailedError, match="scripted failure of call 3") as caught:
-        append(storage, scene.catalogs)
+        append(storage, scene.catalogs, rows_per_task=300)
     assert "nothing was committed; a rerun resumes" in str(caught.value)
     assert commit_numbers(storage) == [0]
     assert table(storage, "detections").num_rows == 0
     first = len(calls)
-    append(storage, scene.catalogs)
+    append(storage, scene.catalogs, rows_per_task=300)
     assert first > 4
     assert len(calls) == first + 1
     assert_same(sky_content(storage), expected)
@@ -644,11 +651,11 @@ def test_append_failed_then_rerun_after_its_files_were_taken_away_is_right(
     storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=100)
     fail_on(monkeypatch, {3})
     with pytest.raises(JobFailedError):
-        append(storage, scene.catalogs)
+        append(storage, scene.catalogs, rows_per_task=300)
     assert list(storage.list("staging/"))
     for table_of_append in ("detections", "orphans"):
         storage.delete([path for path, _ in storage.list(f"data/{table_of_append}")])
-    append(storage, scene.catalogs)
+    append(storage, scene.catalogs, rows_per_task=300)
     assert_same(sky_content(storage), expected)
 
 

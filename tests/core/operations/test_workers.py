@@ -17,7 +17,7 @@ from faults import Judge, Sky, append_rest, command, copy, init, make_sky
 
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage, StorageError
-from ztfmatch.core.tasks.match import match_tile
+from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -31,7 +31,7 @@ class Scripted:
 
     place: str
     script: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
-    function: Callable[[Any], Matched] = match_tile
+    function: Callable[[Any], Matched] = match_group
     __name__ = "scripted"
 
     def __call__(self, task: Any) -> Matched:
@@ -84,7 +84,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
 
     def make(script: dict[str, tuple[str | int, ...]]) -> Scripted:
         made = Scripted(str(tmp_path), script)
-        monkeypatch.setattr("ztfmatch.core.operations.append.match_tile", made)
+        monkeypatch.setattr("ztfmatch.core.operations.append.match_group", made)
         return made
 
     return make
@@ -212,10 +212,10 @@ _ASSASSIN = """
 import os, signal
 import ztfmatch.core.tasks.match
 
-def match_tile(task):
+def match_group(task):
     os.kill({scheduler}, signal.SIGKILL)
 
-ztfmatch.core.tasks.match.match_tile = match_tile
+ztfmatch.core.tasks.match.match_group = match_group
 """
 """Loaded by a worker: there the task of that name is another."""
 

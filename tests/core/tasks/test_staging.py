@@ -180,4 +180,4 @@ def test_result_type_of_every_task_function_can_be_told(function: Callable[[Any]
 
 
 def test_task_functions_are_found() -> None:
-    assert {"match_tile", "verify_tile", "compact_tile"} <= {function.__name__ for function in task_functions()}
+    assert {"match_group", "verify_tile", "compact_tile"} <= {function.__name__ for function in task_functions()}

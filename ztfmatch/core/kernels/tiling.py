@@ -26,7 +26,8 @@ FINE_ORDER: Final = 13
 REACH_ORDER: Final = 11
 """Order of the pixels that make the reach around a tile, much wider than the margin; no tile is smaller."""
 
-_CAP_ORDER: Final = 7
+CAP_ORDER: Final = 7
+"""Order of the pixels by which it is told what a cap touches; they are 27 arcmin wide."""
 
 
 @dataclass(frozen=True, order=True)
@@ -83,16 +84,32 @@ class Tiling:
         radius_rad : float
             Radians.
         """
-        if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
-            return list(self.tiles)
-        nside = 1 << _CAP_ORDER
-        coarse = hpgeom.query_circle_vec(nside, centre, radius_rad, inclusive=True, fact=4)
-        shift = 2 * (FINE_ORDER - _CAP_ORDER)
-        coarse = np.sort(coarse.astype(np.int64))
-        first = self.index_of_fine(coarse << shift)
-        last = self.index_of_fine(((coarse + 1) << shift) - 1)
-        rows = {row for low, high in zip(first.tolist(), last.tolist(), strict=True) for row in range(low, high + 1)}
-        return [self.tiles[row] for row in sorted(rows)]
+        rows = self.overlapping(cap_pixels(centre, radius_rad), CAP_ORDER)
+        return [self.tiles[row] for row in rows.tolist()]
+
+    def overlapping(self, pixels: Pixels, order: int) -> Pixels:
+        """Rows in ``tiles`` of those that pixels of an order have a part of, ascending."""
+        shift = 2 * (FINE_ORDER - order)
+        first, last = (self.index_of_fine(edge) for edge in (pixels << shift, ((pixels + 1) << shift) - 1))
+        wide = np.flatnonzero(last > first)
+        more = [np.arange(low, high + 1) for low, high in zip(first[wide].tolist(), last[wide].tolist(), strict=True)]
+        return np.unique(np.concatenate([first, *more]))
+
+
+def cap_pixels(centre: Floats, radius_rad: float) -> Pixels:
+    """Pixels of CAP_ORDER that a cap touches, and perhaps a few that it does not.
+
+    Parameters
+    ----------
+    centre : float64 ndarray, shape (3,)
+        Unit vector.
+    radius_rad : float
+        Radians.
+    """
+    if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
+        return np.arange(12 << 2 * CAP_ORDER)
+    pixels = hpgeom.query_circle_vec(1 << CAP_ORDER, centre, radius_rad, inclusive=True, fact=4)
+    return np.asarray(pixels.astype(np.int64))
 
 
 def whole_sky() -> Tiling:

@@ -1,4 +1,4 @@
-"""Ingest epochal catalogs: inspect, sort out what is known or bad, match tile by tile, commit.
+"""Ingest epochal catalogs: inspect, sort out what is known or bad, match group by group of tiles, commit.
 
 Nothing that is stored is rewritten, and no stored detection is read: the cost follows the new catalogs.
 """
@@ -43,7 +43,7 @@ from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
-from ztfmatch.core.tasks.match import match_tile
+from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
 
 _CATALOGS_PER_INSPECTION: Final = 32
@@ -70,7 +70,7 @@ class AppendConfig:
     fail_if_empty : bool
         Fail if the places hold no catalogs, as a night without any does.
     rows_per_task : int
-        Largest number of catalog rows that one task takes.
+        Largest number of rows that one task takes in its area of the sky.
     note : str, optional
         Kept in the history.
     """
@@ -185,7 +185,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
         matched=matched,
         orphans=orphans,
         rejected=sum(row["nrejected"] for row in ledger),
-        without_reference=sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot)),
+        without_reference=sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot).keys()),
         tiles=committed.tiles,
         bytes=committed.size,
         seconds=watch.seconds,
@@ -251,7 +251,7 @@ class _Matching:
         sets = () if self.applied is None else (self.applied.file,)
         tasks = match_tasks(self.snapshot, self.taken.ledger, self.config.rows_per_task, self.operation_id, sets)
         runner.check_memory({task.key: projected_bytes(task) for task in tasks})
-        return runner.run(Job("matching", match_tile, tasks, self.operation_id, self.snapshot.storage))
+        return runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
 
     def _sorted_on(self, head: SnapshotFiles) -> Sorted:
         if head is self.snapshot:

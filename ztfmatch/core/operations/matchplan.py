@@ -1,27 +1,29 @@
-"""Divide the matching of new exposures into tasks: one for each tile and batch of exposures."""
+"""Divide the matching of new exposures into tasks: one for each group of tiles and batch of exposures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.calibration import observer_vectors
-from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.kernels.coverage import Coverage, Members
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, footprint_pixels, unit_of
 from ztfmatch.core.schema import OBJECTS, REFERENCES
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
-from ztfmatch.core.tasks.match import BYTES_PER_ROW, ExposureInput, MatchTask
+from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, ExposureInput, MatchTask
 
 
-def units_with_reference(snapshot: SnapshotFiles) -> set[str]:
-    """Names of the units that have seeds."""
-    table = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
-    return {str(unit_of(row)) for row in table.to_pylist()}
+def units_with_reference(snapshot: SnapshotFiles) -> dict[str, int]:
+    """Seeds of the units that have a reference, by the units' names."""
+    table = snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "nseeds"])
+    return {str(unit_of(row)): row["nseeds"] for row in table.to_pylist()}
 
 
 def match_tasks(
@@ -31,7 +33,7 @@ def match_tasks(
     operation_id: str,
     corrections: tuple[DataFile, ...] = (),
 ) -> list[MatchTask]:
-    """One task for each tile and batch of exposures.
+    """Tasks for groups of neighbouring tiles and batches of exposures.
 
     Parameters
     ----------
@@ -43,44 +45,70 @@ def match_tasks(
     corrections : tuple of DataFile
         The sets that the exposures name.
     """
-    exposures = _exposure_inputs(snapshot, ledger)
-    by_tile: dict[Tile, list[ExposureInput]] = {}
-    for row, exposure in zip(ledger, exposures, strict=True):
-        touched = [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
-        for tile in touched:
-            by_tile.setdefault(tile, []).append(exposure if len(touched) == 1 else replace(exposure, straddles=True))
+    rows = [row for row in ledger if row["ra"] is not None]
+    if not rows:
+        return []
+    seeds = units_with_reference(snapshot)
+    exposures, rows = _in_order(_exposure_inputs(seeds.keys(), rows), rows)
+    cover = _coverage(snapshot, rows)
+    members = cover.members(rows_per_task)
+    groups = np.bincount(np.concatenate([one.exposure for one in members]))
     tasks = []
-    for tile, members in sorted(by_tile.items()):
-        objects = tuple(f for near in neighbours(snapshot.tiling, tile) for f in snapshot.of_tile(OBJECTS.name, near))
-        for i, batch in enumerate(_batches(members, rows_per_task)):
-            key, part = f"match-N{tile.order}-{tile.npix}-{i:04d}", f"{operation_id[:12]}-{i:04d}"
-            radius = snapshot.config.radius_arcsec
-            commit = snapshot.number + 1
-            tasks.append(MatchTask(key, snapshot.storage, tile, batch, objects, radius, commit, part, corrections))
+    for one in members:
+        for i, batch in enumerate(_batches(one, cover.rows, rows_per_task)):
+            tiles = list(cover.tiles(one.group, batch))
+            objects = tuple(file for tile, _ in tiles for file in snapshot.of_tile(OBJECTS.name, tile))
+            units = {str(exposures[e].unit) for e in batch}
+            tasks.append(
+                MatchTask(
+                    f"match-N{one.group.order}-{one.group.npix}-{i:04d}",
+                    snapshot.storage,
+                    one.group,
+                    tuple(tile for tile, inside in tiles if inside),
+                    tuple(exposures[e] if groups[e] == 1 else replace(exposures[e], straddles=True) for e in batch),
+                    objects,
+                    min(sum(file.rows for file in objects), sum(seeds.get(unit, 0) for unit in units)),
+                    snapshot.config.radius_arcsec,
+                    snapshot.number + 1,
+                    f"{operation_id[:12]}-{i:04d}",
+                    corrections,
+                )
+            )
     return tasks
 
 
-def _batches(members: list[ExposureInput], rows_per_task: int) -> list[tuple[ExposureInput, ...]]:
-    """Split exposures into batches of about equal rows, none above the limit unless one catalog is."""
-    ordered = sorted(members, key=lambda e: (e.unit.field, e.unit.fid, e.unit.rcid, e.mid_mjd, e.exposureid))
-    total = sum(e.nrows for e in ordered)
-    share = total / max(math.ceil(total / rows_per_task), 1)
-    batches: list[list[ExposureInput]] = [[]]
-    held, passed = 0, 0
-    for exposure in ordered:
-        if held and (held + exposure.nrows > rows_per_task or passed + exposure.nrows / 2 > share * len(batches)):
-            batches.append([])
-            held = 0
-        batches[-1].append(exposure)
-        held += exposure.nrows
-        passed += exposure.nrows
-    return [tuple(batch) for batch in batches if batch]
+def _in_order(exposures: list[ExposureInput], rows: list[Row]) -> tuple[list[ExposureInput], list[Row]]:
+    """By unit, then time, as tasks have them."""
+    keys = [(e.unit.field, e.unit.fid, e.unit.rcid, e.mid_mjd, e.exposureid) for e in exposures]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return [exposures[i] for i in order], [rows[i] for i in order]
 
 
-def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[ExposureInput]:
-    if not ledger:
-        return []
-    known = units_with_reference(snapshot)
+def _coverage(snapshot: SnapshotFiles, rows: list[Row]) -> Coverage:
+    pixels = [footprint_pixels(row) for row in rows]
+    counts = np.array([len(found) for found in pixels], np.int64)
+    return Coverage(snapshot.tiling, np.concatenate(pixels), counts, np.array([row["nrows"] for row in rows], np.int64))
+
+
+def _batches(members: Members, rows: npt.NDArray[np.int64], rows_per_task: int) -> list[npt.NDArray[np.int64]]:
+    """Split the exposures of a group into batches of about equal size, none above the limit unless one catalog is.
+
+    A batch has at most ``rows_per_task`` rows in the group, and its catalogs twice that: they are read as a whole.
+    """
+    size = np.maximum(members.rows, 0.5 * rows[members.exposure]) / rows_per_task
+    share = float(size.sum()) / max(math.ceil(size.sum()), 1)
+    starts = [0]
+    held = passed = 0.0
+    for i, one in enumerate(size.tolist()):
+        if held and (held + one > 1.0 or passed + 0.5 * one > share * len(starts)):
+            starts.append(i)
+            held = 0.0
+        held += one
+        passed += one
+    return np.split(members.exposure, starts[1:])
+
+
+def _exposure_inputs(known: Collection[str], ledger: list[Row]) -> list[ExposureInput]:
     mid = np.array(
         [r["obsmjd"] + 0.5 * (DEFAULT_EXPTIME_S if r["exptime"] is None else r["exptime"]) / 86400.0 for r in ledger]
     )
@@ -108,5 +136,4 @@ def _exposure_inputs(snapshot: SnapshotFiles, ledger: list[Row]) -> list[Exposur
 def projected_bytes(task: MatchTask) -> int:
     """Peak memory of the worker that runs the task."""
     rows = sum(exposure.nrows for exposure in task.exposures)
-    seeds = sum(file.rows for file in task.objects)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * seeds
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + BYTES_PER_SEED * task.seeds

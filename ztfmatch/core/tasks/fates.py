@@ -1,15 +1,17 @@
-"""What becomes of detections in one tile: matched to its seeds, or orphans of its own; and the rows written for it.
+"""What becomes of detections in a tile, or in a group of them: matched to its seeds, or orphans of its own.
 
 A tile decides alone. It considers its own detections and those of the margin around it, against its own seeds and
 those of the margin: all that can take part in the fate of a detection or a seed of its own (a seed within a radius
 of the detection, that seed's other detections, and their seeds, up to three radii away). It writes a matched
 detection if the seed is its own, an orphan if the detection is. So each row is written by exactly one tile, and the
-result does not depend on the tiling.
+result does not depend on the tiling. Detections and seeds from farther away change nothing.
+
+A group of tiles decides as one tile of all its area would. What it writes goes to the tile of the seed or the orphan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,15 +21,15 @@ import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
-from ztfmatch.core.kernels.crossmatch import match_exposure, match_exposures
+from ztfmatch.core.kernels.crossmatch import Targets, match_exposure, match_exposures
 from ztfmatch.core.kernels.rows import order_by_group
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels
 from ztfmatch.core.schema import DETECTIONS, ORPHANS
 from ztfmatch.core.schema.sky import ORPHAN_REASONS
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.results import ExposureCounts
-from ztfmatch.core.tasks.seedgrids import Seeds
+from ztfmatch.core.tasks.seedgrids import MARGIN, Seeds
 
 _NO_SEED, _NEARER, _NO_REFERENCE = range(len(ORPHAN_REASONS))
 
@@ -70,50 +72,64 @@ class Positions:
 
 
 class Fates:
-    """What becomes of the rows of some exposures in one tile.
+    """What becomes of the rows of some exposures in a group of tiles.
 
     Parameters
     ----------
-    tile : Tile
+    tiles : sequence of Tile
+        In order of their first fine pixels; those of a group may leave gaps.
     exposures : sequence of Exposed
         Ordered by unit, then time.
     seeds : mapping of Unit to Seeds
-        Those of the tile and its margin.
+        Those of the tiles and their margin.
     rows : int
         Most rows to decide on.
 
     Attributes
     ----------
-    tile : Tile
     exposure : int32 ndarray
         Row of the exposure in ``exposures``.
     sourceid : int32 ndarray
     hmjd : float64 ndarray
         To be filled in by the caller.
     group : int64 ndarray
-        Row of the object in ``objectid``; negative for rows that are no epoch of this tile's objects.
+        Row of the object in ``objectid``; negative for rows that are no epoch of these tiles' objects.
     reason : int8 ndarray
-        Reason of an orphan of this tile; negative for other rows.
+        Reason of an orphan of these tiles; negative for other rows.
     nearest : int64 ndarray
         Objectid that an orphan lost to; 0 for none.
     objectid : int64 ndarray
-        Objects of the tile and its margin, unit after unit, ascending.
+        Objects of the margin, then of tile after tile, ascending in each.
     """
 
-    def __init__(self, tile: Tile, exposures: Sequence[Exposed], seeds: Mapping[Unit, Seeds], rows: int) -> None:
-        self.tile, self._exposures, self._seeds = tile, exposures, seeds
+    def __init__(
+        self, tiles: Sequence[Tile], exposures: Sequence[Exposed], seeds: Mapping[Unit, Seeds], rows: int
+    ) -> None:
+        self._tiles, self._exposures, self._seeds = tiles, exposures, seeds
+        self._edges = np.array([tile.fine_range for tile in tiles], np.int64).reshape(-1, 2)
         self.exposure = np.empty(rows, np.int32)
         self.sourceid = np.empty(rows, np.int32)
         self.hmjd = np.empty(rows)
         self.group = np.full(rows, -1, np.int64)
         self.reason = np.full(rows, -1, np.int8)
         self.nearest = np.zeros(rows, np.int64)
-        self.objectid = np.concatenate([np.zeros(0, np.int64), *(seeds[unit].objectid for unit in seeds)])
-        starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
-        self._first_group = dict(zip(seeds, starts, strict=False))
+        self._orphan_tile = np.zeros(rows, np.int16)
+        # Seeds come unit after unit, and so ascending: a stable sort by tile keeps that in each.
+        tile = np.concatenate([np.zeros(0, np.int16), *(found.tile for found in seeds.values())])
+        order = np.argsort(tile, kind="stable")
+        self.objectid = np.concatenate([np.zeros(0, np.int64), *(found.objectid for found in seeds.values())])[order]
+        self._first_object = np.searchsorted(tile[order], np.arange(len(tiles) + 1))
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        place[tile == MARGIN] = -1
+        ends = np.cumsum([len(found.tile) for found in seeds.values()])
+        # One more at the end of each, for those that have no seed.
+        self._place = {
+            unit: np.append(part, -1) for unit, part in zip(seeds, np.split(place, ends)[: len(seeds)], strict=True)
+        }
 
     def decide(self, number: int, rows: slice, at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
-        """Decide on all rows that an exposure has in the tile and its margin.
+        """Decide on all rows that an exposure has in the tiles and their margin.
 
         Parameters
         ----------
@@ -126,13 +142,12 @@ class Fates:
         """
         exposure = self._exposures[number]
         self.exposure[rows], self.sourceid[rows] = number, sourceid
-        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if exposure.straddles else np.ones(len(at.ra), bool)
         seeds = self._seeds.get(exposure.unit)
         target = None if seeds is None else match_exposure(seeds.grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
-        self._note(rows, exposure, own, target)
+        self._note(rows, exposure, at, target)
 
     def decide_all(self, exposure: npt.NDArray[np.int32], at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
-        """Decide on all rows that all exposures have in the tile and its margin, in whatever order they are.
+        """Decide on all rows that all exposures have in the tiles and their margin, in whatever order they are.
 
         Parameters
         ----------
@@ -142,8 +157,6 @@ class Fates:
         sourceid : int32 ndarray, shape (rows,)
         """
         self.exposure[:], self.sourceid[:] = exposure, sourceid
-        straddle = any(one.straddles for one in self._exposures)
-        own = in_tile(fine_pixels(at.ra, at.dec), self.tile) if straddle else np.ones(len(at.ra), bool)
         units = {one.unit: one for one in self._exposures}
         for unit, one in units.items():
             rows: slice | Rows = slice(None)
@@ -153,27 +166,40 @@ class Fates:
             if seeds is not None:
                 of_unit = (at.xyz[rows], exposure[rows], sourceid[rows])
                 target = match_exposures(seeds.grid, *of_unit, len(self._exposures))
-            self._note(rows, one, own[rows], target)
+            self._note(rows, one, Positions(at.ra[rows], at.dec[rows], at.xyz[rows]), target)
 
-    def _note(
-        self, rows: slice | Rows, exposure: Exposed, own: npt.NDArray[np.bool_], target: npt.NDArray[np.int32] | None
-    ) -> None:
+    def _note(self, rows: slice | Rows, exposure: Exposed, at: Positions, target: Targets | None) -> None:
         """Keep what was decided on rows of exposures like one; ``target`` is None where there are no seeds."""
         if target is None:
-            self.reason[rows] = np.where(own, _NO_SEED if exposure.has_reference else _NO_REFERENCE, -1)
-            return
-        seeds = self._seeds[exposure.unit]
-        hit = np.append(seeds.owned, False)[np.maximum(target, -1)]
-        self.group[rows] = np.where(hit, self._first_group[exposure.unit] + target, -1)
-        lost = np.flatnonzero(target < TARGET_NONE)
-        nearest = np.zeros(len(target), np.int64)
-        nearest[lost] = seeds.objectid[-2 - target[lost]]
-        self.nearest[rows] = nearest
-        self.reason[rows] = np.where(own & (target < 0), np.where(target == TARGET_NONE, _NO_SEED, _NEARER), -1)
+            free = np.arange(len(at.ra))
+            why = np.full(len(free), _NO_SEED if exposure.has_reference else _NO_REFERENCE)
+        else:
+            seeds = self._seeds[exposure.unit]
+            self.group[rows] = self._place[exposure.unit][np.maximum(target, TARGET_NONE)]
+            nearest = np.zeros(len(target), np.int64)
+            lost = np.flatnonzero(target < TARGET_NONE)
+            nearest[lost] = seeds.objectid[-2 - target[lost]]
+            self.nearest[rows] = nearest
+            free = np.flatnonzero(target < 0)
+            why = np.where(target[free] == TARGET_NONE, _NO_SEED, _NEARER)
+        # Only who has no seed needs a pixel: a matched row goes to the tile of its seed.
+        tile = self._tile_at(at.ra[free], at.dec[free], exposure.straddles)
+        reason, orphan_tile = np.full(len(at.ra), -1, np.int8), np.zeros(len(at.ra), np.int16)
+        reason[free], orphan_tile[free] = np.where(tile == MARGIN, -1, why), tile
+        self.reason[rows], self._orphan_tile[rows] = reason, orphan_tile
+
+    def _tile_at(self, ra: Floats, dec: Floats, straddles: bool) -> npt.NDArray[np.int16]:
+        """Number of the tile that holds each position; MARGIN where none of these does."""
+        if not straddles and len(self._tiles) == 1:
+            return np.zeros(len(ra), np.int16)
+        fine = fine_pixels(ra, dec)
+        tile = np.searchsorted(self._edges[:, 0], fine, side="right") - 1
+        # Before the first is -1, which is MARGIN, and not after the last.
+        return np.where(fine < self._edges[tile, 1], tile, MARGIN).astype(np.int16)
 
     def trim(self, rows: int) -> None:
         """Keep only so many rows: the others were not needed."""
-        for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest"):
+        for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest", "_orphan_tile"):
             setattr(self, name, getattr(self, name)[:rows])
 
     def counts(self) -> ExposureCounts:
@@ -196,16 +222,30 @@ class Fates:
         return self._exposureids[self.exposure]
 
     def epochs(self) -> Rows:
-        """Rows that are epochs of the tile's objects, by objectid, time, exposureid."""
+        """Rows that are epochs of the tiles' objects, by tile, objectid, time, exposureid."""
         exposures = (self.exposure, len(self._exposures))
         return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), *exposures))
 
     def orphans(self) -> Rows:
-        """Rows that are orphans of the tile, by unit, time, exposureid, sourceid."""
+        """Rows that are orphans of the tiles, by tile, unit, time, exposureid, sourceid."""
         rows = np.flatnonzero(self.reason >= 0)
         exposureid = self._exposureids[self.exposure[rows]]
-        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1])
+        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1], self._orphan_tile[rows])
         return rows[np.lexsort(keys)]
+
+    def epochs_by_tile(self) -> Iterator[tuple[Tile, Rows]]:
+        """:meth:`epochs` of each tile that has any."""
+        rows = self.epochs()
+        return self._by_tile(rows, np.searchsorted(self.group[rows], self._first_object))
+
+    def orphans_by_tile(self) -> Iterator[tuple[Tile, Rows]]:
+        """:meth:`orphans` of each tile that has any."""
+        rows = self.orphans()
+        return self._by_tile(rows, np.searchsorted(self._orphan_tile[rows], np.arange(len(self._tiles) + 1)))
+
+    def _by_tile(self, rows: Rows, edges: Rows) -> Iterator[tuple[Tile, Rows]]:
+        for number in np.flatnonzero(np.diff(edges)).tolist():
+            yield self._tiles[number], rows[edges[number] : edges[number + 1]]
 
     def _units(self, rows: Rows) -> npt.NDArray[np.int16]:
         """Field, rcid and fid of some rows, shape (K, 3)."""

@@ -1,7 +1,11 @@
-"""Match the detections of a batch of exposures to the seeds of one tile and write its new rows."""
+"""Match the detections of a batch of exposures to the seeds of a group of neighbouring tiles and write their new rows.
+
+Each catalog is read once for all tiles of the group, and so are the seeds of each unit.
+"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,20 +17,24 @@ from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.parquet import DataFile, Destination
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels import calibration
+from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.rows import MEASURED, ROW, compress_rows, decode_into, digest, gather
 from ztfmatch.core.kernels.rows import Rows as MeasuredRows
-from ztfmatch.core.kernels.sphere import unit_vectors
-from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, Table
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.fates import Fates, Positions
 from ztfmatch.core.tasks.inspect import usable_columns
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.results import Matched
-from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds
+from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds_of_group
 
 BYTES_PER_ROW: Final = 420
 """Peak memory of a match task per row of its catalogs; tests compare it with what is measured."""
+
+BYTES_PER_SEED: Final = 200
+"""The same per seed of its units."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class ExposureInput:
     unit: Unit
     has_reference: bool
     straddles: bool
-    """Whether its footprint touches other tiles too."""
+    """Whether its footprint touches other groups too."""
     mid_mjd: float
     observer: tuple[float, float, float]
     """Telescope relative to the Sun, light days."""
@@ -53,14 +61,19 @@ class ExposureInput:
 
 @dataclass(frozen=True)
 class MatchTask:
-    """One tile and a batch of exposures, ordered by unit, then time."""
+    """A group of tiles and a batch of exposures, ordered by unit, then time."""
 
     key: str
     storage: Storage
-    tile: Tile
+    group: Tile
+    """The pixel that the tiles make up, with others that the exposures do not touch."""
+    tiles: tuple[Tile, ...]
+    """In order of the sky."""
     exposures: tuple[ExposureInput, ...]
     objects: tuple[DataFile, ...]
-    """Object files of the tile and its neighbours."""
+    """Object files of the tiles and their neighbours."""
+    seeds: int
+    """Most of them that its units can have there."""
     radius_arcsec: float
     commit: int
     part: str
@@ -68,38 +81,39 @@ class MatchTask:
     """The sets that the exposures name."""
 
 
-def match_tile(task: MatchTask) -> Matched:
+def match_group(task: MatchTask) -> Matched:
     """Match, write, count."""
     measured, fates = _matched(task)
-    files = []
-    if len(epochs := fates.epochs()):
-        files.append(fates.write_epochs(_to(task, DETECTIONS), epochs, _columns(task, measured, fates, epochs)))
-    if len(orphans := fates.orphans()):
-        files.append(fates.write_orphans(_to(task, ORPHANS), orphans, _columns(task, measured, fates, orphans)))
+    columns = functools.partial(_columns, task, measured, fates, _photometer(task))
+    files = [
+        fates.write_epochs(_to(task, DETECTIONS, tile), rows, columns(rows)) for tile, rows in fates.epochs_by_tile()
+    ]
+    files += [
+        fates.write_orphans(_to(task, ORPHANS, tile), rows, columns(rows)) for tile, rows in fates.orphans_by_tile()
+    ]
     return Matched(files, fates.counts())
 
 
 def _matched(task: MatchTask) -> tuple[MeasuredRows, Fates]:
-    """Measured rows of the tile and its margin, exposure after exposure, and what becomes of them."""
-    source = SeedSource(task.storage, task.tile, task.objects, task.radius_arcsec)
-    seeds = read_seeds(source, {exposure.unit for exposure in task.exposures if exposure.has_reference})
+    """Measured rows of the tiles and what is near them, exposure after exposure, and what becomes of them."""
+    source = SeedSource(task.storage, task.group, task.objects, task.radius_arcsec)
+    units = {exposure.unit for exposure in task.exposures if exposure.has_reference}
+    seeds, planes = read_seeds_of_group(source, task.tiles, units), planes_around(task.group)
     most = sum(exposure.nrows for exposure in task.exposures)
-    measured, fates = np.empty(most, ROW), Fates(task.tile, task.exposures, seeds, most)
+    measured, fates = np.empty(most, ROW), Fates(task.tiles, task.exposures, seeds, most)
     start = 0
     for number, exposure in enumerate(task.exposures):
-        stop = _load(task.tile, exposure, measured, start)
+        stop, at = _load(exposure, planes, measured, start)
         rows = slice(start, stop)
-        ra, dec, sourceid = (np.ascontiguousarray(measured[rows][name]) for name in ("ra", "dec", "sourceid"))
-        xyz = unit_vectors(ra, dec)
-        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), xyz)
-        fates.decide(number, rows, Positions(ra, dec, xyz), sourceid)
+        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), at.xyz)
+        fates.decide(number, rows, at, np.ascontiguousarray(measured["sourceid"][rows]))
         start = stop
     fates.trim(start)
     return measured[:start], fates
 
 
-def _load(tile: Tile, exposure: ExposureInput, rows: MeasuredRows, start: int) -> int:
-    """Decode the usable rows of an exposure that lie in the tile or its margin; return the row after the last."""
+def _load(exposure: ExposureInput, planes: Floats, rows: MeasuredRows, start: int) -> tuple[int, Positions]:
+    """Decode the usable rows of an exposure that may be near the group; return the row after the last, and where."""
     stop = decode_into(rows, start, reread_records(exposure.source, exposure.nrows))
     mine = rows[start:stop]
     usable, _, _ = usable_columns({name: mine[name] for name in MEASURED})
@@ -107,14 +121,16 @@ def _load(tile: Tile, exposure: ExposureInput, rows: MeasuredRows, start: int) -
         raise changed(exposure.source)
     if usable is not None:
         stop = compress_rows(rows, slice(start, stop), usable)
-    if exposure.straddles:
-        fine = fine_pixels(rows["ra"][start:stop], rows["dec"][start:stop])
-        stop = compress_rows(rows, slice(start, stop), in_tile_or_margin(fine, tile))
-    return stop
+    ra, dec = (np.ascontiguousarray(rows[name][start:stop]) for name in ("ra", "dec"))
+    xyz = unit_vectors(ra, dec)
+    if exposure.straddles and not (near := inside(planes, xyz)).all():
+        stop = compress_rows(rows, slice(start, stop), near)
+        ra, dec, xyz = ra[near], dec[near], xyz[near]
+    return stop, Positions(ra, dec, xyz)
 
 
 def _columns(
-    task: MatchTask, measured: MeasuredRows, fates: Fates, rows: npt.NDArray[np.int64]
+    task: MatchTask, measured: MeasuredRows, fates: Fates, photometer: Photometer, rows: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[Any]]:
     """Measured and calibrated columns of some rows, in that order."""
     exposure = fates.exposure[rows]
@@ -122,7 +138,7 @@ def _columns(
     bad = np.array([e.bad for e in task.exposures])
     columns["exposureid"] = np.array([e.exposureid for e in task.exposures], np.int64)[exposure]
     columns["hmjd"] = fates.hmjd[rows]
-    columns |= _photometer(task).measure(columns, exposure)
+    columns |= photometer.measure(columns, exposure)
     columns["catflags"] = calibration.catalog_flags(columns["flags"], bad[exposure])
     return columns
 
@@ -137,5 +153,5 @@ def _photometer(task: MatchTask) -> Photometer:
     return Photometer(known, read_store_sets(task.storage, task.corrections))
 
 
-def _to(task: MatchTask, table: Table) -> Destination:
-    return Destination(task.storage, table, task.tile, task.commit, task.part)
+def _to(task: MatchTask, table: Table, tile: Tile) -> Destination:
+    return Destination(task.storage, table, tile, task.commit, task.part)

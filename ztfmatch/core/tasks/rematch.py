@@ -99,7 +99,7 @@ def rematch_tile(task: RematchTask) -> MatchedAgain:
         task.radius_arcsec,
     )  # fmt: skip
     stored = _stored(task)
-    fates = Fates(task.tile, task.exposures, seeds, stored.rows)
+    fates = Fates((task.tile,), task.exposures, seeds, stored.rows)
     decide_all(stored, fates)
     epochs, orphans = fates.epochs(), fates.orphans()
     was = stored["was"]

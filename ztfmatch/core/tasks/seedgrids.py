@@ -1,21 +1,28 @@
-"""Seeds of a tile and its margin, unit by unit, ready to match against."""
+"""Seeds of a tile, or of a group of tiles, and its margin, unit by unit, ready to match against."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import SeedGrid, build_grid
+from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, objectid_range
+
+MARGIN: Final = -1
+"""In place of a tile's number."""
+
+_COLUMNS: Final = ("objectid", "ra", "dec", "status")
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,15 @@ class Seeds:
     """Active seeds of one unit in a tile and its margin, ascending by objectid."""
 
     objectid: npt.NDArray[np.int64]
-    owned: npt.NDArray[np.bool_]
-    """Whether the seed belongs to the tile itself."""
+    tile: npt.NDArray[np.int16]
+    """Number of the tile that the seed belongs to; MARGIN for those around."""
     xyz: Floats
     grid: SeedGrid
+
+    @property
+    def owned(self) -> npt.NDArray[np.bool_]:
+        """Whether the seed belongs to a tile itself."""
+        return np.asarray(self.tile != MARGIN)
 
 
 @dataclass(frozen=True)
@@ -35,18 +47,19 @@ class SeedSource:
 
     storage: Storage
     tile: Tile
-    objects: tuple[DataFile, ...]
+    """Or the pixel that a group of tiles makes up."""
+    objects: Sequence[DataFile]
     """Object files of the tile and its neighbours."""
     radius_arcsec: float
 
 
 def read_seeds(source: SeedSource, units: Iterable[Unit]) -> dict[Unit, Seeds]:
     """Active seeds of some units in a tile and its margin, in order of objectid; units without any are absent."""
-    ordered = sorted(units, key=objectid_range)
+    ordered = list(units)
     ranges: list[IdRange] = [objectid_range(unit) for unit in ordered]
     if not ranges:
         return {}
-    table = read_rows(source.storage, source.objects, ["objectid", "ra", "dec", "status"], ranges)
+    table = read_rows(source.storage, source.objects, _COLUMNS, ranges)
     if table is None:
         return {}
     active = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
@@ -68,21 +81,62 @@ def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_ar
     """Those of the seeds that lie in a tile and its margin, in order of objectid; units without any are absent."""
     fine = fine_pixels(seeds.ra, seeds.dec)
     near = in_tile_or_margin(fine, tile)
-    owned = in_tile(fine[near], tile)
+    owner = np.where(in_tile(fine[near], tile), 0, MARGIN).astype(np.int16)
     xyz = unit_vectors(seeds.ra[near], seeds.dec[near])
-    ordered = sorted(units, key=objectid_range)
-    return dict(_split_units(ordered, seeds.objectid[near], xyz, owned, radius_arcsec))
+    return dict(_split_units(units, seeds.objectid[near], xyz, owner, radius_arcsec))
+
+
+def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterable[Unit]) -> dict[Unit, Seeds]:
+    """Active seeds of some units in a group of tiles and its margin, by the tiles of their files.
+
+    Parameters
+    ----------
+    source : SeedSource
+        Its tile is the pixel that the tiles make up.
+    tiles : sequence of Tile
+        In whose order the seeds' tiles are numbered.
+    units : iterable of Unit
+        Those without any seeds are absent from what is returned.
+    """
+    ordered = list(units)
+    ranges = [objectid_range(unit) for unit in ordered]
+    numbers: dict[Tile | None, int] = {tile: number for number, tile in enumerate(tiles)}
+    planes = planes_around(source.tile)
+    parts = [
+        _seeds_of_file(source.storage, file, ranges, numbers.get(file.tile, MARGIN), planes)
+        for file in source.objects
+        if file.holds_id(ranges)
+    ]
+    if not parts:
+        return {}
+    ids, xyz, owner = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    # Files are ascending and mostly of other units than each other: a merge sort finds long runs.
+    order = np.argsort(ids, kind="stable")
+    return dict(_split_units(ordered, ids[order], xyz[order], owner[order], source.radius_arcsec))
+
+
+def _seeds_of_file(
+    storage: Storage, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats
+) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int16]]:
+    table = read_file_rows(storage, file, _COLUMNS, ranges)
+    active = table.filter(pc.equal(table["status"], ACTIVE))
+    ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
+    xyz = unit_vectors(ra, dec)
+    if number == MARGIN:
+        near = inside(planes, xyz)
+        ids, xyz = ids[near], xyz[near]
+    return ids, xyz, np.full(len(ids), number, np.int16)
 
 
 def _split_units(
-    units: Sequence[Unit],
+    units: Iterable[Unit],
     ids: npt.NDArray[np.int64],
     xyz: Floats,
-    owned: npt.NDArray[np.bool_],
+    tile: npt.NDArray[np.int16],
     radius_arcsec: float,
 ) -> Iterator[tuple[Unit, Seeds]]:
-    for unit in units:
+    for unit in sorted(units, key=objectid_range):
         low, high = objectid_range(unit)
         part = slice(*np.searchsorted(ids, [low, high + 1]))
         if part.start < part.stop:
-            yield unit, Seeds(ids[part], owned[part], xyz[part], build_grid(xyz[part], radius_arcsec))
+            yield unit, Seeds(ids[part], tile[part], xyz[part], build_grid(xyz[part], radius_arcsec))

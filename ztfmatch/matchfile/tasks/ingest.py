@@ -146,9 +146,9 @@ def import_epochs(task: ImportTask) -> ImportedEpochs:
     for number, part in enumerate(task.tiles):
         near = None if fine is None else np.flatnonzero(in_tile_or_margin(fine, part.tile))
         seeds = read_seeds(SeedSource(task.storage, part.tile, part.objects, task.radius_arcsec), {task.file.unit})
-        fates = Fates(part.tile, task.exposures, seeds, rows.rows if near is None else len(near))
+        fates = Fates((part.tile,), task.exposures, seeds, rows.rows if near is None else len(near))
         decide_all(rows, fates, near)
-        files += _write(task, f"{task.part}-{number}", rows, near, fates)
+        files += _write(task, number, rows, near, fates)
         counts += fates.counts()
         moved += _moved(rows, near, fates)
     files += _write_imported(task, rows, transients)
@@ -187,13 +187,15 @@ def _of_transients(records: Records, first_row: int, exposure: npt.NDArray[np.in
     return {"row": first_row + taken, **{name: records[name][taken] for name in _OF_TRANSIENT}}
 
 
-def _write(task: ImportTask, part: str, rows: RowBuffer, near: Rows | None, fates: Fates) -> Iterator[DataFile]:
-    """Write epochs and orphans of a tile, which considered all rows or those ``near``."""
+def _write(task: ImportTask, tile: int, rows: RowBuffer, near: Rows | None, fates: Fates) -> Iterator[DataFile]:
+    """Write epochs and orphans of a tile, given by its number, which considered all rows or those ``near``."""
     for number, chosen in enumerate(pieces(fates.epochs())):
-        to = Destination(task.storage, DETECTIONS, fates.tile, task.commit, f"{part}-{number:04d}")
+        to = Destination(
+            task.storage, DETECTIONS, task.tiles[tile].tile, task.commit, f"{task.part}-{tile}-{number:04d}"
+        )
         yield fates.write_epochs(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
     for number, chosen in enumerate(pieces(fates.orphans())):
-        to = Destination(task.storage, ORPHANS, fates.tile, task.commit, f"{part}-{number:04d}")
+        to = Destination(task.storage, ORPHANS, task.tiles[tile].tile, task.commit, f"{task.part}-{tile}-{number:04d}")
         yield fates.write_orphans(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
 
 
