@@ -309,7 +309,16 @@ def read_file_rows(
     wanted = [*columns, *([key] if key and key not in columns else [])]
     groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
     table = parquet.read(groups, wanted, threads)
-    return table.take(pa.array(np.flatnonzero(in_ranges(table[key].to_numpy(), ranges)))).select(list(columns))
+    return _within(table, str(key), ranges, TABLES[file.table].sorted_by[0] == key).select(list(columns))
+
+
+def _within(table: pa.Table, key: str, ranges: Sequence[IdRange], ordered: bool) -> pa.Table:
+    """Rows whose key lies in any of the ranges; slices of what is sorted by it, which copies nothing."""
+    keys = table[key].to_numpy()
+    if not ordered:
+        return table.take(pa.array(np.flatnonzero(in_ranges(keys, ranges))))
+    edges = np.searchsorted(keys, np.add(sorted(ranges), (0, 1))).tolist()
+    return pa.concat_tables([table.slice(0, 0), *(table.slice(low, high - low) for low, high in edges if low < high)])
 
 
 def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:

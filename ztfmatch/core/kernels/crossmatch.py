@@ -78,24 +78,42 @@ def build_grid(seed_xyz: Floats, radius_arcsec: float) -> SeedGrid:
     radius = math.sqrt(radius2)
     # Seeds in the plane, and the rectangle that they fill.
     plane = _plane_of(seed_xyz)
-    flat = seed_xyz @ plane.T
-    low = flat.min(axis=0) if len(flat) else np.zeros(2)
-    extent = (flat.max(axis=0) if len(flat) else np.zeros(2)) - low
+    flat = plane @ seed_xyz.T
+    low = flat.min(axis=1) if len(seed_xyz) else np.zeros(2)
+    extent = (flat.max(axis=1) if len(seed_xyz) else np.zeros(2)) - low
     area = float(max(extent[0], radius) * max(extent[1], radius))
     # Cells of at least a diameter, so that four hold all that is near; larger where seeds are few.
-    cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * len(flat), 1.0)))
+    cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * len(seed_xyz), 1.0)))
     cell = max(cell, math.sqrt(area / _MAX_CELLS))
     shape = (int(extent[0] / cell) + 1, int(extent[1] / cell) + 1)
-    # Sorted by cell, row by row, neighbouring cells of a row are one run of seeds; ``start`` says where each begins.
-    # The sort is stable, so that seeds of a cell stay in order.
-    cells = ((flat[:, 1] - low[1]) / cell).astype(np.int64) * shape[0]
-    cells += ((flat[:, 0] - low[0]) / cell).astype(np.int64)
-    order = np.argsort(cells, kind="stable").astype(np.int32)
-    counts = np.bincount(cells, minlength=shape[0] * shape[1])
-    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    origin: tuple[float, float] = tuple(low.tolist())
+    start, order, xyz = _lay(seed_xyz, flat, origin, cell, shape)
     across, along = (tuple(vector) for vector in plane.tolist())
-    xyz = np.ascontiguousarray(seed_xyz[order])
-    return SeedGrid(across, along, tuple(low.tolist()), cell, shape, start, order, xyz, radius, radius2)
+    return SeedGrid(across, along, origin, cell, shape, start, order, xyz, radius, radius2)
+
+
+@njit(cache=True, nogil=True)
+def _lay(xyz, flat, origin, cell, shape):  # type: ignore[no-untyped-def]
+    """Sort seeds by cell, row by row, and within a cell as they come: a counting sort.
+
+    Neighbouring cells of a row are one run of seeds; ``start`` says where each begins.
+    """
+    seeds = xyz.shape[0]
+    start = np.zeros(shape[0] * shape[1] + 1, np.int32)
+    cells = np.empty(seeds, np.int32)
+    for i in range(seeds):
+        cells[i] = int((flat[1, i] - origin[1]) / cell) * shape[0] + int((flat[0, i] - origin[0]) / cell)
+        start[cells[i] + 1] += 1
+    for c in range(1, start.shape[0]):
+        start[c] += start[c - 1]
+    place = start.copy()
+    order, laid = np.empty(seeds, np.int32), np.empty((seeds, 3))
+    for i in range(seeds):
+        k = place[cells[i]]
+        place[cells[i]] += 1
+        order[k] = i
+        laid[k, 0], laid[k, 1], laid[k, 2] = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+    return start, order, laid
 
 
 def _plane_of(xyz: Floats) -> Floats:

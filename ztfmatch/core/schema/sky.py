@@ -107,6 +107,8 @@ OBJECTS: Final = Table(
             encoding=Encoding.DICTIONARY,
         ),
     ),
+    # A quarter of others': an append reads the seeds of its units, of which a tile has some thousands each.
+    row_group_rows=32_768,
 )
 
 MEASURED: Final = (

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
@@ -98,34 +99,63 @@ def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterab
     units : iterable of Unit
         Those without any seeds are absent from what is returned.
     """
-    ordered = list(units)
+    ordered = sorted(units, key=objectid_range)
     ranges = [objectid_range(unit) for unit in ordered]
     numbers: dict[Tile | None, int] = {tile: number for number, tile in enumerate(tiles)}
     planes = planes_around(source.tile)
-    parts = [
-        _seeds_of_file(source.storage, file, ranges, numbers.get(file.tile, MARGIN), planes)
-        for file in source.objects
-        if file.holds_id(ranges)
-    ]
-    if not parts:
-        return {}
-    ids, xyz, owner = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    # Files are ascending and mostly of other units than each other: a merge sort finds long runs.
-    order = np.argsort(ids, kind="stable")
-    return dict(_split_units(ordered, ids[order], xyz[order], owner[order], source.radius_arcsec))
+    parts: dict[Unit, list[_Part]] = {unit: [] for unit in ordered}
+    for file in source.objects:
+        if ranges and file.holds_id(ranges):
+            found = _seeds_of_file(source.storage, file, ranges, numbers.get(file.tile, MARGIN), planes)
+            edges = np.searchsorted(found.objectid, np.add(ranges, (0, 1))).tolist()
+            for unit, (low, high) in zip(ordered, edges, strict=True):
+                if low < high:
+                    parts[unit].append(found.between(low, high))
+    return {unit: _joined(of_unit, source.radius_arcsec) for unit, of_unit in parts.items() if of_unit}
 
 
-def _seeds_of_file(
-    storage: Storage, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats
-) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int16]]:
-    table = read_file_rows(storage, file, _COLUMNS, ranges)
-    active = table.filter(pc.equal(table["status"], ACTIVE))
-    ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
+@dataclass(frozen=True)
+class _Part:
+    """Seeds of one file, ascending by objectid."""
+
+    objectid: npt.NDArray[np.int64]
+    xyz: Floats
+    tile: int
+
+    def between(self, low: int, high: int) -> _Part:
+        """Some consecutive ones."""
+        return _Part(self.objectid[low:high], self.xyz[low:high], self.tile)
+
+
+def _seeds_of_file(storage: Storage, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats) -> _Part:
+    """Active seeds of some units, ascending, and perhaps of others between them."""
+    table = read_file_rows(storage, file, _COLUMNS, [(ranges[0][0], ranges[-1][1])])
+    ids, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
+    if (active := _active(table["status"])) is not None:
+        ids, ra, dec = ids[active], ra[active], dec[active]
     xyz = unit_vectors(ra, dec)
     if number == MARGIN:
         near = inside(planes, xyz)
         ids, xyz = ids[near], xyz[near]
-    return ids, xyz, np.full(len(ids), number, np.int16)
+    return _Part(ids, xyz, number)
+
+
+def _active(status: pa.ChunkedArray) -> npt.NDArray[np.bool_] | None:
+    """Which objects are active; None if all are, as before any reference was replaced."""
+    labels = {label for chunk in status.chunks for label in chunk.dictionary.to_pylist()}
+    if labels <= {ACTIVE}:
+        return None
+    return np.asarray(pc.equal(status, ACTIVE).to_numpy())
+
+
+def _joined(parts: Sequence[_Part], radius_arcsec: float) -> Seeds:
+    """Seeds of a unit from the files of several tiles."""
+    ids, xyz = (np.concatenate(columns) for columns in zip(*((part.objectid, part.xyz) for part in parts), strict=True))
+    tile = np.repeat(np.array([part.tile for part in parts], np.int16), [len(part.objectid) for part in parts])
+    if len(parts) > 1:
+        order = np.argsort(ids, kind="stable")  # merges runs
+        ids, xyz, tile = ids[order], xyz[order], tile[order]
+    return Seeds(ids, tile, xyz, build_grid(xyz, radius_arcsec))
 
 
 def _split_units(
