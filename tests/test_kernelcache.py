@@ -237,3 +237,33 @@ def test_precompile_compiles_every_kernel(tmp_path: Path) -> None:
     compiled = {re.split(r"[.-]", path.name)[1] for path in tmp_path.rglob("*.nbi")}
     sources = [path.read_text() for path in PACKAGE.glob("*/kernels/*.py")]
     assert compiled == {name for text in sources for name in re.findall(r"cache=True.*\)\n(?:@.*\n)*def (\w+)", text)}
+
+
+def test_njit_what_is_kept_runs_without_what_compiles(software: Path) -> None:
+    """Most of a second: numba's implementations of everything, and SciPy where that is installed."""
+    code = f"import sys\nimport numpy as np\n{SPHERE}\nprint(result.tolist(), 'numba.np.arraymath' in sys.modules)"
+    command = [sys.executable, "-B", "-c", code]
+    ended = [subprocess.run(command, cwd=software, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [one.stdout.split("]] ")[1].strip() for one in ended] == ["True", "False"]
+    assert ended[0].stdout.split("]]")[0] == ended[1].stdout.split("]]")[0]
+
+
+MATCHING = """
+import sys
+import numpy as np
+from ztfmatch.core.kernels import crossmatch, rows, sphere
+xyz, one = sphere.unit_vectors(np.zeros(1), np.zeros(1)), np.zeros(1, np.int64)
+grid = crossmatch.build_grid(xyz, 1.5)
+crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32), np.ones(1, bool))
+records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
+rows.take_near(records, np.empty((0, 4)), np.empty(1, rows.ROW))
+rows.order_by_group(one, np.zeros(1), one, 1, np.zeros(1, np.int32), 1)
+print("numba.np.arraymath" in sys.modules)
+"""
+
+
+def test_kernels_of_matching_run_without_what_compiles() -> None:
+    """A call of NumPy's in one of them, such as cumsum, would bring it all back."""
+    command = [sys.executable, "-c", MATCHING]
+    ended = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert ended[1].strip() == "False"

@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.core.runtime import rtsys
 
 PACKAGE: Final = Path(__file__).parents[1]
 
@@ -167,3 +168,14 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def __init__(self, function: Any) -> None:
         super().__init__(function)
         self._cache_file = _Files(self._impl.locator, self._impl.filename_base)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What is kept, or None.
+
+        numba makes all ready to compile first: it imports the implementations of everything that it knows, and SciPy
+        where that is installed, which takes most of a second. To run what is compiled its runtime is enough; where
+        something must be compiled, the compiler makes the rest ready itself.
+        """
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)

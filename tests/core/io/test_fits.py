@@ -283,3 +283,18 @@ def test_read_table_damaged_anywhere_gives_rows_or_a_catalog_error(junk: bytes, 
     except CatalogError as error:
         code = error.code
     assert code in (None, "empty", "not-fits", "truncated", "layout", "contradiction")
+
+
+def test_read_table_layouts_alike_but_for_a_column_are_told_apart() -> None:
+    """What is kept of a layout is not taken for another's, nor a number of rows for that of the file before."""
+    for forms, width in ((["J", "E"], 8), (["E", "J"], 8), (["J", "E"], 8)):
+        for rows in (3, 1, 2):
+            data = primary() + extension(width, rows, forms) + bytes(BLOCK)
+            assert read_table(data).records.shape == (rows,)
+            assert_same_as_astropy(data)
+
+
+def test_read_table_number_of_rows_given_twice_must_be_one() -> None:
+    assert len(read_table(primary() + extension(8, 2, ["J", "E"], "NAXIS2  = 2") + bytes(BLOCK)).records) == 2
+    with pytest.raises(CatalogError, match="NAXIS2 is both 2 and 3"):
+        read_table(primary() + extension(8, 2, ["J", "E"], "NAXIS2  = 3") + bytes(BLOCK))

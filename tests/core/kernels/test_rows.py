@@ -25,8 +25,10 @@ from ztfmatch.core.kernels.rows import (
     order_by_group,
     position_faults,
     row_digests,
+    take_near,
 )
 from ztfmatch.core.kernels.rows import ROW as STORED
+from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.simulate.fitsout import ROW
 
 
@@ -54,6 +56,34 @@ def test_decode_real_reference_equals_astropy(data_dir: Path) -> None:
     columns = decode(np.array(table).view(np.ndarray))
     for name, (source, _) in MEASURED.items():
         np.testing.assert_array_equal(columns[name], table[source])
+
+
+@given(rows, st.integers(0, 2**32), st.booleans())
+def test_take_near_takes_usable_rows_on_the_inner_side_and_digests_all_usable_ones(
+    records: np.ndarray, seed: int, half: bool
+) -> None:
+    """Against the functions that do one step each; positions are of all kinds, most of them good."""
+    rng = np.random.default_rng(seed)
+    good = rng.random(len(records)) < 0.7
+    records["ra"][good], records["dec"][good] = rng.uniform(0, 360, good.sum()), rng.uniform(-90, 90, good.sum())
+    planes = np.array([[0.6, 0.8, 0.0, 0.1]]) if half else np.empty((0, 4))
+    columns = decode(records)
+    not_finite, outside = position_faults(columns["ra"], columns["dec"])
+    usable = ~(not_finite | outside)
+    where = np.flatnonzero(usable)
+    xyz = unit_vectors(columns["ra"][where], columns["dec"][where])
+    if half:
+        near = xyz[:, 0] * 0.6 + xyz[:, 1] * 0.8 + xyz[:, 2] * 0.0 >= 0.1
+        where, xyz = where[near], xyz[near]
+    into = np.empty(len(records) + 3, STORED)
+    taken = take_near(records, planes, into)
+    assert taken.rows == len(where)
+    assert taken.digest == digest(columns, usable)
+    for name in MEASURED:
+        assert np.ascontiguousarray(into[name][: taken.rows]).tobytes() == columns[name][where].tobytes()
+    assert taken.ra.tobytes() == columns["ra"][where].tobytes()
+    assert taken.dec.tobytes() == columns["dec"][where].tobytes()
+    np.testing.assert_array_equal(taken.xyz, xyz)
 
 
 @given(rows, rows)

@@ -7,7 +7,7 @@ in the tests is astropy, which needs some ten milliseconds where this needs half
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ztfmatch.core.errors import CatalogError
 BLOCK: Final = 2880
 FITS_MAGIC: Final = b"SIMPLE  ="
 _CARD: Final = 80
+_ROWS_CARD: Final = "NAXIS2  = "
 _MAX_HEADER_BLOCKS: Final = 64
 _FORMATS: Final = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
@@ -28,13 +29,26 @@ class Header(Mapping[str, Any]):
 
     Parameters
     ----------
-    cards : sequence of (str, str)
-        Key of each card, and the text behind its ``= ``.
+    text : str
+        Its cards, without END.
     """
 
-    def __init__(self, cards: Sequence[tuple[str, str]]) -> None:
-        self._cards = dict(cards)
-        self._repeated = cards if len(self._cards) < len(cards) else ()
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @functools.cached_property
+    def _cards(self) -> dict[str, str]:
+        return dict(self._all_cards)
+
+    @functools.cached_property
+    def _all_cards(self) -> list[tuple[str, str]]:
+        """Key of each card, and the text behind its ``= ``."""
+        text = self.text
+        return [
+            (text[at : at + 8].rstrip(), text[at + 10 : at + _CARD])
+            for at in range(0, len(text), _CARD)
+            if text[at + 8 : at + 10] == "= "
+        ]
 
     def __getitem__(self, key: str) -> Any:
         """Value of a key.
@@ -47,7 +61,7 @@ class Header(Mapping[str, Any]):
             With code ``contradiction`` if it is there twice with different values: FITS does not say which counts.
         """
         value = _parse_value(self._cards[key])
-        for name, text in self._repeated:
+        for name, text in self._all_cards if len(self._cards) < len(self._all_cards) else ():
             if name == key and (first := _parse_value(text)) != value:
                 raise CatalogError("contradiction", f"{key} is both {first!r} and {value!r} in one header")
         return value
@@ -93,10 +107,7 @@ def read_table(data: bytes) -> FitsTable:
     if primary.get("NAXIS", 0) != 0:
         raise CatalogError("layout", f"the primary HDU has NAXIS = {primary['NAXIS']!r}; expected a header only")
     extension, offset = _read_header(data, offset, "table")
-    if extension.get("ZTABLE") is True:
-        raise CatalogError("compressed", "it is a tile-compressed table (fpack -table); unpack it with funpack first")
-    dtype = _row_type(extension)
-    rows = extension["NAXIS2"]
+    dtype, rows = _layout(extension)
     held = len(data) - offset
     if rows * dtype.itemsize > held:
         raise CatalogError(
@@ -115,7 +126,7 @@ def _read_header(data: bytes, offset: int, name: str) -> tuple[Header, int]:
             raise CatalogError("truncated", f"the file ends within its {name} header, at byte {len(data)}")
         end += BLOCK
         if (mark := _find_end(block)) >= 0:
-            return Header(_split_cards(data[offset : end - BLOCK + mark])), end
+            return Header(_ascii(data[offset : end - BLOCK + mark])), end
     raise CatalogError("not-fits", f"the {name} header has no END card in {_MAX_HEADER_BLOCKS} blocks")
 
 
@@ -126,16 +137,11 @@ def _find_end(block: bytes) -> int:
     return at
 
 
-def _split_cards(cards: bytes) -> list[tuple[str, str]]:
+def _ascii(cards: bytes) -> str:
     try:
-        text = cards.decode("ascii")
+        return cards.decode("ascii")
     except UnicodeDecodeError as error:
         raise CatalogError("not-fits", f"the header is not ASCII: byte {cards[error.start]:#x}") from None
-    return [
-        (text[at : at + 8].rstrip(), text[at + 10 : at + _CARD])
-        for at in range(0, len(text), _CARD)
-        if text[at + 8 : at + 10] == "= "
-    ]
 
 
 def _parse_value(text: str) -> Any:
@@ -166,11 +172,28 @@ def _parse_string(text: str) -> str:
     return text[1 : end if end >= 0 else None].replace("''", "'").rstrip()
 
 
-def _row_type(header: Header) -> np.dtype[np.void]:
+def _layout(header: Header) -> tuple[np.dtype[np.void], int]:
+    """Row layout and number of rows of a BINTABLE header; headers that differ in that number alone are parsed once."""
+    at = header.text.find(_ROWS_CARD)
+    if at < 0 or at % _CARD or header.text.find(_ROWS_CARD, at + 1) >= 0:
+        dtype, rows = _row_type.__wrapped__(header.text), header.get("NAXIS2")
+    else:
+        dtype = _row_type(header.text[:at] + header.text[at + _CARD :])
+        rows = _parse_value(header.text[at + len(_ROWS_CARD) : at + _CARD])
+    if not isinstance(rows, int) or rows < 0:
+        raise CatalogError("layout", f"NAXIS2 is {rows!r}; expected a whole number")
+    return dtype, rows
+
+
+@functools.lru_cache(maxsize=64)
+def _row_type(text: str) -> np.dtype[np.void]:
     """Row layout of a BINTABLE header, checked against NAXIS1."""
+    header = Header(text)
+    if header.get("ZTABLE") is True:
+        raise CatalogError("compressed", "it is a tile-compressed table (fpack -table); unpack it with funpack first")
     if header.get("XTENSION") != "BINTABLE":
         raise CatalogError("layout", f"the first extension is {header.get('XTENSION')!r}; expected 'BINTABLE'")
-    for key in ("NAXIS1", "NAXIS2", "TFIELDS"):
+    for key in ("NAXIS1", "TFIELDS"):
         if not isinstance(header.get(key), int) or header[key] < 0:
             raise CatalogError("layout", f"{key} is {header.get(key)!r}; expected a whole number")
     names, formats = [], []
@@ -185,7 +208,6 @@ def _row_type(header: Header) -> np.dtype[np.void]:
     return _checked_dtype(tuple(names), tuple(formats), header["NAXIS1"])
 
 
-@functools.lru_cache(maxsize=64)
 def _checked_dtype(names: tuple[str, ...], formats: tuple[str, ...], width: int) -> np.dtype[np.void]:
     if len(set(names)) != len(names):
         raise CatalogError("layout", f"column names repeat: {', '.join(map(repr, names))}")

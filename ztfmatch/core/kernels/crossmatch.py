@@ -117,8 +117,8 @@ def _lay(xyz, flat, origin, cell, shape):  # type: ignore[no-untyped-def]
 
 
 def _plane_of(xyz: Floats) -> Floats:
-    """Two orthonormal vectors orthogonal to the mean direction, shape (2, 3)."""
-    normal = xyz.mean(axis=0) if len(xyz) else np.array([0.0, 0.0, 1.0])
+    """Two orthonormal vectors orthogonal to the mean direction of some, shape (2, 3)."""
+    normal = xyz[:: max(len(xyz) // 256, 1)].mean(axis=0) if len(xyz) else np.array([0.0, 0.0, 1.0])
     length = float(np.linalg.norm(normal))
     normal = normal / length if length > 1e-6 else np.array([0.0, 0.0, 1.0])
     # Any vector that is not along the normal will do; of the axes the one that is least so is the safest.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 from numba.extending import intrinsic
 
 from ztfmatch.core.kernelcache import njit
-from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.kernels.reach import inside
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import DETECTIONS, sky
 from ztfmatch.core.schema.types import numpy_type
 
@@ -129,6 +131,76 @@ def _swap_to_rows(words, rows):  # type: ignore[no-untyped-def]
         out.chi = _bswap(row.chi)
         out.sharp = _bswap(row.sharp)
         out.flags = _bswap(row.flags)
+
+
+@intrinsic
+def _as_double(_context, word):  # type: ignore[no-untyped-def]
+    """Read the bits of a word as a float64."""
+
+    def cast(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.float64(word), cast
+
+
+class Taken(NamedTuple):
+    """What was taken of a catalog; made by :func:`take_near`."""
+
+    rows: int
+    digest: int
+    """Of all rows that can be used, near or not, as :func:`digest` gives it."""
+    ra: Floats
+    """Of the rows taken, degrees, shape (rows,)."""
+    dec: Floats
+    xyz: Floats
+    """The same as unit vectors, shape (rows, 3)."""
+
+
+def take_near(records: npt.NDArray[np.void], planes: Floats, rows: Rows) -> Taken:
+    """Take in the rows of a catalog that can be used and lie on the inner side of planes.
+
+    Parameters
+    ----------
+    records : structured ndarray, shape (N,)
+        Big-endian, with at least the columns of MEASURED.
+    planes : float64 ndarray, shape (K, 4)
+        From :func:`ztfmatch.core.kernels.reach.planes_around`; without any all rows are near.
+    rows : structured ndarray of ROW, shape (N,) or longer
+        Where they go, in order; the places after them are written to, too.
+    """
+    n = len(records)
+    ra, dec, usable = np.empty(n), np.empty(n), np.empty(n, bool)
+    kept, total, xyz = _take_near(_as_integers(records), planes, rows.view(_INTEGER_ROW), ra, dec, usable)
+    return Taken(kept, int(total), ra[:kept], dec[:kept], xyz[:kept])
+
+
+@njit(cache=True, nogil=True)
+def _take_near(words, planes, rows, ra, dec, usable):  # type: ignore[no-untyped-def]
+    total = np.uint64(0)
+    for i in range(words.shape[0]):
+        row, out = words[i], rows[i]
+        sourceid, flags = _bswap(row.sourceid), _bswap(row.flags)
+        ra_bits, dec_bits, xpos, ypos = _bswap(row.ra), _bswap(row.dec), _bswap(row.xpos), _bswap(row.ypos)
+        psfflux, psffluxerr = _bswap(row.psfflux), _bswap(row.psffluxerr)
+        chi, sharp = _bswap(row.chi), _bswap(row.sharp)
+        ra[i], dec[i] = _as_double(ra_bits), _as_double(dec_bits)
+        # As position_faults has it; a comparison with what is not a number is false.
+        usable[i] = (ra[i] >= 0.0) & (ra[i] <= 360.0) & (abs(dec[i]) <= 90.0)
+        if usable[i]:
+            total += row_digest(sourceid, ra_bits, dec_bits, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags)
+        out.sourceid, out.ra, out.dec, out.xpos, out.ypos = sourceid, ra_bits, dec_bits, xpos, ypos
+        out.psfflux, out.psffluxerr, out.chi, out.sharp, out.flags = psfflux, psffluxerr, chi, sharp, flags
+    xyz = unit_vectors(ra, dec)
+    near = inside(planes, xyz)
+    kept = 0
+    for i in range(words.shape[0]):
+        if usable[i] and near[i]:
+            if kept < i:
+                rows[kept] = rows[i]
+                ra[kept], dec[kept] = ra[i], dec[i]
+                xyz[kept, 0], xyz[kept, 1], xyz[kept, 2] = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+            kept += 1
+    return kept, total, xyz
 
 
 @njit(cache=True, nogil=True)
@@ -260,7 +332,8 @@ def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks 
     for i in range(group.shape[0]):
         if group[i] >= 0:
             place[group[i] + 1] += 1
-    place = np.cumsum(place)
+    for g in range(groups):  # a sum of NumPy's would have every process import all that numba has of arrays
+        place[g + 1] += place[g]
     # Put each row into the next free place of its group: afterwards place[g] is where group g ends.
     order = np.empty(place[groups], np.int64)
     for i in range(group.shape[0]):
@@ -273,6 +346,9 @@ def order_by_group(group: Ids, time: Floats, tie: Ids, groups: int, rank: Ranks 
     of_rank = np.full(ranks, -1, np.int64)
     first = 0
     for g in range(groups):
+        if place[g] - first < 2:
+            first = place[g]
+            continue
         rows = order[first : place[g]]
         if not _in_order(rows, time, tie):
             if rank is not None and rows.shape[0] * rows.shape[0] > _RANK_STEPS * ranks:

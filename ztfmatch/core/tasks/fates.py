@@ -99,7 +99,7 @@ class Fates:
     nearest : int64 ndarray
         Objectid that an orphan lost to; 0 for none.
     objectid : int64 ndarray
-        Objects of the margin, then of tile after tile, ascending in each.
+        Objects of the tiles and their margin, unit after unit, ascending.
     """
 
     def __init__(
@@ -113,20 +113,10 @@ class Fates:
         self.group = np.full(rows, -1, np.int64)
         self.reason = np.full(rows, -1, np.int8)
         self.nearest = np.zeros(rows, np.int64)
-        self._orphan_tile = np.zeros(rows, np.int16)
-        # Seeds come unit after unit, and so ascending: a stable sort by tile keeps that in each.
-        tile = np.concatenate([np.zeros(0, np.int16), *(found.tile for found in seeds.values())])
-        order = np.argsort(tile, kind="stable")
-        self.objectid = np.concatenate([np.zeros(0, np.int64), *(found.objectid for found in seeds.values())])[order]
-        self._first_object = np.searchsorted(tile[order], np.arange(len(tiles) + 1))
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        place[tile == MARGIN] = -1
-        ends = np.cumsum([len(found.tile) for found in seeds.values()])
-        # One more at the end of each, for those that have no seed.
-        self._place = {
-            unit: np.append(part, -1) for unit, part in zip(seeds, np.split(place, ends)[: len(seeds)], strict=True)
-        }
+        self._tile = np.full(rows, MARGIN, np.int16)
+        self.objectid = np.concatenate([np.zeros(0, np.int64), *(found.objectid for found in seeds.values())])
+        starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
+        self._first_group = dict(zip(seeds, starts, strict=False))
 
     def decide(self, number: int, rows: slice, at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
         """Decide on all rows that an exposure has in the tiles and their margin.
@@ -175,7 +165,10 @@ class Fates:
             why = np.full(len(free), _NO_SEED if exposure.has_reference else _NO_REFERENCE)
         else:
             seeds = self._seeds[exposure.unit]
-            self.group[rows] = self._place[exposure.unit][np.maximum(target, TARGET_NONE)]
+            # One more at the end, for those that have no seed.
+            tile = np.append(seeds.tile, MARGIN).astype(np.int16)[np.maximum(target, TARGET_NONE)]
+            self.group[rows] = np.where(tile == MARGIN, -1, self._first_group[exposure.unit] + target)
+            self._tile[rows] = tile
             nearest = np.zeros(len(target), np.int64)
             lost = np.flatnonzero(target < TARGET_NONE)
             nearest[lost] = seeds.objectid[-2 - target[lost]]
@@ -184,9 +177,9 @@ class Fates:
             why = np.where(target[free] == TARGET_NONE, _NO_SEED, _NEARER)
         # Only who has no seed needs a pixel: a matched row goes to the tile of its seed.
         tile = self._tile_at(at.ra[free], at.dec[free], exposure.straddles)
-        reason, orphan_tile = np.full(len(at.ra), -1, np.int8), np.zeros(len(at.ra), np.int16)
-        reason[free], orphan_tile[free] = np.where(tile == MARGIN, -1, why), tile
-        self.reason[rows], self._orphan_tile[rows] = reason, orphan_tile
+        mine = tile != MARGIN
+        places = free[mine] + (rows.start or 0) if isinstance(rows, slice) else rows[free[mine]]
+        self.reason[places], self._tile[places] = why[mine], tile[mine]
 
     def _tile_at(self, ra: Floats, dec: Floats, straddles: bool) -> npt.NDArray[np.int16]:
         """Number of the tile that holds each position; MARGIN where none of these does."""
@@ -199,7 +192,7 @@ class Fates:
 
     def trim(self, rows: int) -> None:
         """Keep only so many rows: the others were not needed."""
-        for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest", "_orphan_tile"):
+        for name in ("exposure", "sourceid", "hmjd", "group", "reason", "nearest", "_tile"):
             setattr(self, name, getattr(self, name)[:rows])
 
     def counts(self) -> ExposureCounts:
@@ -224,26 +217,26 @@ class Fates:
     def epochs(self) -> Rows:
         """Rows that are epochs of the tiles' objects, by tile, objectid, time, exposureid."""
         exposures = (self.exposure, len(self._exposures))
-        return np.asarray(order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), *exposures))
+        rows = order_by_group(self.group, self.hmjd, self.exposureid, len(self.objectid), *exposures)
+        return np.asarray(rows if len(self._tiles) == 1 else rows[np.argsort(self._tile[rows], kind="stable")])
 
     def orphans(self) -> Rows:
         """Rows that are orphans of the tiles, by tile, unit, time, exposureid, sourceid."""
         rows = np.flatnonzero(self.reason >= 0)
         exposureid = self._exposureids[self.exposure[rows]]
-        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1], self._orphan_tile[rows])
+        keys = (self.sourceid[rows], exposureid, self.hmjd[rows], *self._units(rows).T[::-1], self._tile[rows])
         return rows[np.lexsort(keys)]
 
     def epochs_by_tile(self) -> Iterator[tuple[Tile, Rows]]:
         """:meth:`epochs` of each tile that has any."""
-        rows = self.epochs()
-        return self._by_tile(rows, np.searchsorted(self.group[rows], self._first_object))
+        return self._by_tile(self.epochs())
 
     def orphans_by_tile(self) -> Iterator[tuple[Tile, Rows]]:
         """:meth:`orphans` of each tile that has any."""
-        rows = self.orphans()
-        return self._by_tile(rows, np.searchsorted(self._orphan_tile[rows], np.arange(len(self._tiles) + 1)))
+        return self._by_tile(self.orphans())
 
-    def _by_tile(self, rows: Rows, edges: Rows) -> Iterator[tuple[Tile, Rows]]:
+    def _by_tile(self, rows: Rows) -> Iterator[tuple[Tile, Rows]]:
+        edges = np.searchsorted(self._tile[rows], np.arange(len(self._tiles) + 1))
         for number in np.flatnonzero(np.diff(edges)).tolist():
             yield self._tiles[number], rows[edges[number] : edges[number + 1]]
 

@@ -17,15 +17,13 @@ from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.parquet import DataFile, Destination
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels import calibration
-from ztfmatch.core.kernels.reach import inside, planes_around
-from ztfmatch.core.kernels.rows import MEASURED, ROW, compress_rows, decode_into, digest, gather
+from ztfmatch.core.kernels.reach import planes_around
+from ztfmatch.core.kernels.rows import ROW, gather, take_near
 from ztfmatch.core.kernels.rows import Rows as MeasuredRows
-from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, Table
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.fates import Fates, Positions
-from ztfmatch.core.tasks.inspect import usable_columns
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds_of_group
@@ -103,30 +101,16 @@ def _matched(task: MatchTask) -> tuple[MeasuredRows, Fates]:
     measured, fates = np.empty(most, ROW), Fates(task.tiles, task.exposures, seeds, most)
     start = 0
     for number, exposure in enumerate(task.exposures):
-        stop, at = _load(exposure, planes, measured, start)
-        rows = slice(start, stop)
-        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), at.xyz)
+        taken = take_near(reread_records(exposure.source, exposure.nrows), planes, measured[start:])
+        if taken.digest != exposure.digest:
+            raise changed(exposure.source)
+        rows = slice(start, start + taken.rows)
+        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), taken.xyz)
+        at = Positions(taken.ra, taken.dec, taken.xyz)
         fates.decide(number, rows, at, np.ascontiguousarray(measured["sourceid"][rows]))
-        start = stop
+        start = rows.stop
     fates.trim(start)
     return measured[:start], fates
-
-
-def _load(exposure: ExposureInput, planes: Floats, rows: MeasuredRows, start: int) -> tuple[int, Positions]:
-    """Decode the usable rows of an exposure that may be near the group; return the row after the last, and where."""
-    stop = decode_into(rows, start, reread_records(exposure.source, exposure.nrows))
-    mine = rows[start:stop]
-    usable, _, _ = usable_columns({name: mine[name] for name in MEASURED})
-    if digest({name: mine[name] for name in MEASURED}, usable) != exposure.digest:
-        raise changed(exposure.source)
-    if usable is not None:
-        stop = compress_rows(rows, slice(start, stop), usable)
-    ra, dec = (np.ascontiguousarray(rows[name][start:stop]) for name in ("ra", "dec"))
-    xyz = unit_vectors(ra, dec)
-    if exposure.straddles and not (near := inside(planes, xyz)).all():
-        stop = compress_rows(rows, slice(start, stop), near)
-        ra, dec, xyz = ra[near], dec[near], xyz[near]
-    return stop, Positions(ra, dec, xyz)
 
 
 def _columns(
