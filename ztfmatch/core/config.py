@@ -26,7 +26,7 @@ MIN_RADIUS_ARCSEC: Final = 0.1
 
 GIBIBYTE: Final = 1 << 30
 
-ROWS_PER_TASK: Final = 800_000
+ROWS_PER_TASK: Final = 2_000_000
 """Rows in its area that one matching task takes by default."""
 
 ROWS_PER_FILE: Final = 1_000_000

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,14 +38,19 @@ from helpers import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, CommitConflictError, JobFailedError
 from ztfmatch.core.io.log import commit_numbers
-from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.manifest import FileList
+from ztfmatch.core.io.snapshot import before_first, open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import whole_sky
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.matchplan import match_tasks
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.matchplan import read_part
 from ztfmatch.core.tasks.results import Matched
 from ztfmatch.simulate import SimulationConfig, simulate
 from ztfmatch.simulate.fitsout import ROW
@@ -642,6 +648,44 @@ def test_append_failed_task_commits_nothing_and_a_rerun_repeats_only_it(
     assert len(calls) == first + 1
     assert_same(sky_content(storage), expected)
     assert list(storage.list("staging/")) == []
+
+
+def test_append_tasks_of_many_tiles_and_exposures_are_small(
+    scene: Scene, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ztfmatch.core.operations.append as module
+
+    storage = make_store(tmp_path / "s", scene.references, seeds_per_tile=1)
+    real, sizes = module.match_group, []
+
+    def match_group(task: Any) -> Matched:
+        sizes.append(len(pickle.dumps(task)))
+        return real(pickle.loads(pickle.dumps(task)))
+
+    monkeypatch.setattr(module, "match_group", match_group)
+    append(storage, scene.catalogs)
+    assert len(open_snapshot(storage).tiles_with("objects")) > 4
+    assert max(sizes) < 4_000
+    assert_same(sky_content(storage), expected)
+
+
+def test_append_of_very_many_exposures_is_divided_so_that_tasks_stay_small() -> None:
+    ledger = [
+        {**dict.fromkeys(("exptime", "errora", "errorb", "errorc", "errord", "corrections")), "exposureid": 10**14 + i,
+         "source": f"/data/2019/0107/{i // 7:06d}/ztf_2019010{i:07d}_000679_zg_c05_o_q1_psfcat.fits", "nrows": 100,
+         "digest": (i * 0x9E3779B97F4A7C15) % 2**64, "field": 679, "rcid": 16, "fid": 1, "ra": 150.0, "dec": 30.0,
+         "radius": 0.6, "obsmjd": 58000.0 + 1.2345678 * i, "magzp": 26.0 + 0.0123 * (i % 77), "quality": "good"}
+        for i in range(1000)
+    ]  # fmt: skip
+    snapshot = before_first(Storage("/nowhere"), StoreConfig())
+    vars(snapshot).update(tiling=whole_sky(), files=FileList.of([]))
+    tasks = match_tasks(snapshot, ledger, 10**6, "0" * 32)
+    planned = [read_part(task.plan) for task in tasks]
+    assert [exposure.exposureid for one in planned for exposure in one.exposures] == [
+        row["exposureid"] for row in ledger
+    ]
+    assert len(tasks) == 4
+    assert max(len(pickle.dumps(task)) for task in tasks) < 16_000
 
 
 def test_append_failed_then_rerun_after_its_files_were_taken_away_is_right(

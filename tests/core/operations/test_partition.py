@@ -24,11 +24,11 @@ FAR = """
 import functools, os
 import ztfmatch.core.tasks.match
 
-there, matched = {place!r}, ztfmatch.core.tasks.match.match_tile
+there, matched = {place!r}, ztfmatch.core.tasks.match.match_group
 matched = getattr(matched, "__wrapped__", matched)  # Dask loads this again and again
 
 @functools.wraps(matched)
-def match_tile(task):
+def match_group(task):
     open(there + "/began", "w").close()
     while not os.path.exists(there + "/cut"):
         pass
@@ -36,7 +36,7 @@ def match_tile(task):
     open(there + "/wrote", "w").close()
     return result
 
-ztfmatch.core.tasks.match.match_tile = match_tile
+ztfmatch.core.tasks.match.match_group = match_group
 """
 """Loaded by the worker that is cut off: it begins a task, is cut off, and works on, as it does not know."""
 

@@ -15,7 +15,7 @@ from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.tasks.coding import decode_task, encode_task, function_of, name_of, shared_fields
 from ztfmatch.core.tasks.ledger import recount
-from ztfmatch.core.tasks.match import match_tile
+from ztfmatch.core.tasks.match import match_group
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -69,7 +69,7 @@ def test_shared_fields_are_those_of_one_value() -> None:
     assert shared_fields(some) == ("storage", "tile", "numbers", "region")
 
 
-@pytest.mark.parametrize("function", [match_tile, recount])
+@pytest.mark.parametrize("function", [match_group, recount])
 def test_function_of_finds_tasks_by_name(function: object) -> None:
     assert function_of(name_of(function)) is function  # type: ignore[arg-type]
 
@@ -82,9 +82,9 @@ def test_function_of_finds_tasks_by_name(function: object) -> None:
         "ztfmatch.core.tasks.staging:run_staged",
         "ztfmatch.core.tasks.staging:clear",
         "ztfmatch.core.tasks.match:_matched",
-        "ztfmatch.core.tasks.nowhere:match_tile",
+        "ztfmatch.core.tasks.nowhere:match_group",
         "ztfmatch.core.operations.vacuum:vacuum",
-        "ztfmatch.core.tasks..match:match_tile",
+        "ztfmatch.core.tasks..match:match_group",
         "",
     ],
 )
@@ -96,4 +96,4 @@ def test_function_of_another_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x80", b"cos\nsystem\n(S'true'\ntR.", b"\x81\xa3key\x01"])
 def test_bytes_of_something_else_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        decode_task(match_tile, content)
+        decode_task(match_group, content)

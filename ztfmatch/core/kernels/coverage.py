@@ -1,4 +1,4 @@
-"""Which exposures touch which groups of neighbouring tiles, from the caps around their detections.
+"""Which footprints touch which groups of neighbouring tiles.
 
 A group is a HEALPix pixel: a tile, or a coarser pixel with all tiles within. The larger it is, the fewer catalogs lie
 in two, and are read twice; so a group is divided only while it holds more rows than a task takes, and no further than
@@ -7,6 +7,8 @@ to MAX_GROUP_ORDER: beyond that what it holds is divided by unit and time.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +23,11 @@ MAX_GROUP_ORDER: Final = 4
 """Pixels of 3.7 degrees: a quadrant of 0.86 degrees falls into 1.5 of them, into 2.2 of the next order, 3.7 of the one
 after. At most CAP_ORDER."""
 
+_TOGETHER_RAD: Final = math.radians(0.1)
+"""Exposures of a unit share a cap that is so much larger at most; pointings scatter by some arcsec."""
+
+_ROUNDING_RAD: Final = 1e-9
+
 _FINE_BITS: Final = 2 * (FINE_ORDER - CAP_ORDER)
 _ORDER_BITS: Final = 40
 
@@ -29,28 +36,28 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Members:
-    """Exposures that touch a group."""
+    """Footprints that touch a group."""
 
     group: Tile
-    exposure: Rows
+    footprint: Rows
     """Their numbers, ascending, shape (M,)."""
-    rows: Floats
-    """How many rows of each lie in the group, by the areas; shape (M,)."""
+    share: Floats
+    """Part of the area of each that lies in the group, shape (M,)."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Pixels of CAP_ORDER that exposures touch.
+    """Pixels of CAP_ORDER that footprints touch.
 
     Parameters
     ----------
     tiling : Tiling
     pixels : int64 ndarray, shape (P,)
-        Those of the first exposure, then of the second ...
-    counts : int64 ndarray, shape (E,)
-        How many each exposure has.
-    rows : int64 ndarray, shape (E,)
-        Rows of each exposure, which are taken to be spread evenly over its pixels.
+        Those of the first footprint, then of the second ...
+    counts : int64 ndarray, shape (F,)
+        How many each footprint has.
+    rows : int64 ndarray, shape (F,)
+        Rows of each footprint, which are taken to be spread evenly over its pixels.
     """
 
     tiling: Tiling
@@ -60,15 +67,15 @@ class Coverage:
 
     def members(self, rows_per_task: int) -> list[Members]:
         """Groups in order of the sky, and what touches each."""
-        exposure = np.repeat(np.arange(len(self.counts)), self.counts)
+        footprint = np.repeat(np.arange(len(self.counts)), self.counts)
         keys, group = np.unique(self._group_keys(rows_per_task), return_inverse=True)
-        pairs, at = np.unique(group * len(self.counts) + exposure, return_inverse=True)
-        rows = np.bincount(at, (self.rows / self.counts)[exposure]).astype(np.float64)
-        of_group, exposure = np.divmod(pairs, len(self.counts))
+        pairs, at = np.unique(group * len(self.counts) + footprint, return_inverse=True)
+        of_group, footprint = np.divmod(pairs, len(self.counts))
+        share = np.bincount(at) / self.counts[footprint]
         edges = np.searchsorted(of_group, np.arange(len(keys) + 1)).tolist()
         made = [
-            Members(Tile(*divmod(key, 1 << _ORDER_BITS)), exposure[low:high], rows[low:high])
-            for key, low, high in zip(keys.tolist(), edges, edges[1:], strict=False)
+            Members(Tile(*divmod(key, 1 << _ORDER_BITS)), footprint[low:high], share[low:high])
+            for key, (low, high) in zip(keys.tolist(), itertools.pairwise(edges), strict=True)
         ]
         return sorted(made, key=lambda one: one.group.fine_range)
 
@@ -81,16 +88,16 @@ class Coverage:
         order = np.minimum(_orders_at(coarse, fine), _orders_at(self.tiling, fine))
         return np.asarray(((order << _ORDER_BITS) + (pixels >> 2 * (CAP_ORDER - order)))[at])
 
-    def tiles(self, group: Tile, exposures: Rows) -> Iterator[tuple[Tile, bool]]:
-        """Tiles in a group and its margin that some exposures touch, and whether each is in the group.
+    def tiles(self, group: Tile, footprints: Rows) -> Iterator[tuple[Tile, bool]]:
+        """Tiles in a group and its margin that some footprints touch, and whether each is in the group.
 
         Parameters
         ----------
         group : Tile
-        exposures : int64 ndarray
+        footprints : int64 ndarray
         """
-        starts = (np.cumsum(self.counts) - self.counts)[exposures]
-        counts = self.counts[exposures]
+        starts = (np.cumsum(self.counts) - self.counts)[footprints]
+        counts = self.counts[footprints]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         pixels = np.unique(self.pixels[np.repeat(starts, counts) + within])
         touched = self.tiling.overlapping(pixels, CAP_ORDER)
@@ -108,3 +115,34 @@ def _orders_at(tiling: Tiling, fine: Pixels) -> Rows:
     """Order of the tile that holds each fine pixel."""
     orders = np.array([tile.order for tile in tiling.tiles])
     return np.asarray(orders[tiling.index_of_fine(fine)])
+
+
+def shared_caps(unit: Rows, xyz: Floats, radius: Floats) -> tuple[Rows, Floats, Floats]:
+    """Caps that hold the caps of exposures: one for all of a unit that are about at the same place.
+
+    Parameters
+    ----------
+    unit : int64 ndarray, shape (E,)
+        Ascending.
+    xyz : float64 ndarray, shape (E, 3)
+        Centres, unit vectors.
+    radius : float64 ndarray, shape (E,)
+        Radians.
+
+    Returns
+    -------
+    footprint : int64 ndarray, shape (E,)
+        Number of the cap that holds that of each exposure, ascending where all of a unit share one.
+    xyz, radius : float64 ndarray, shape (F, 3), (F,)
+    """
+    first = np.flatnonzero(np.diff(unit, prepend=unit[0] - 1))
+    leader = np.repeat(first, np.diff(np.append(first, len(unit))))
+    apart = 2.0 * np.arcsin(np.minimum(0.5 * np.linalg.norm(xyz - xyz[leader], axis=1), 1.0))
+    extent = apart + radius + _ROUNDING_RAD
+    alone = np.flatnonzero(extent > radius[leader] + _TOGETHER_RAD)
+    leader[alone] = alone
+    extent[alone] = radius[alone]
+    leaders, footprint = np.unique(leader, return_inverse=True)
+    largest = radius[leaders].copy()
+    np.maximum.at(largest, footprint, extent)
+    return footprint, xyz[leaders], largest

@@ -17,7 +17,7 @@ from ztfmatch.core.io.parquet import DataFile, Destination, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.kernels.tiling import CAP_ORDER, Pixels, Tile, Tiling, cap_pixels
+from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import Table
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.results import Written
@@ -113,9 +113,6 @@ def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
 
     A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
     """
-    return [tiling.tiles[i] for i in tiling.overlapping(footprint_pixels(row), CAP_ORDER).tolist()]
-
-
-def footprint_pixels(row: Row) -> Pixels:
-    """Pixels of CAP_ORDER that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of."""
-    return cap_pixels(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0))
+    return tiling.touched_by_cap(
+        unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)
+    )

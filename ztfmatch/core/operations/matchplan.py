@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.calibration import observer_vectors
-from ztfmatch.core.kernels.coverage import Coverage, Members
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, footprint_pixels, unit_of
-from ztfmatch.core.schema import OBJECTS, REFERENCES
+from ztfmatch.core.kernels.coverage import Coverage, Members, shared_caps
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
+from ztfmatch.core.kernels.tiling import cap_pixels
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, unit_of
+from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.schema.ledger import BAD
+from ztfmatch.core.schema.ledger import EXPOSURES as LEDGER
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
-from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, ExposureInput, MatchTask
+from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, MatchTask
+from ztfmatch.core.tasks.matchplan import EXPOSURES, encode_part
+
+Rows = npt.NDArray[np.int64]
+
+_MOST_EXPOSURES: Final = 256
+"""Of a task: some 50 bytes each."""
+
+_COLUMNS: Final = (
+    *("exposureid", "source", "digest", "nrows", "field", "rcid", "fid", "ra", "dec", "radius", "obsmjd", "exptime"),
+    *("magzp", "quality", "errora", "errorb", "errorc", "errord", "corrections"),
+)
+"""Of the ledger, that matching needs."""
 
 
 def units_with_reference(snapshot: SnapshotFiles) -> dict[str, int]:
@@ -45,95 +63,142 @@ def match_tasks(
     corrections : tuple of DataFile
         The sets that the exposures name.
     """
-    rows = [row for row in ledger if row["ra"] is not None]
-    if not rows:
+    found = [row for row in ledger if row["ra"] is not None]
+    if not found:
         return []
-    seeds = units_with_reference(snapshot)
-    exposures, rows = _in_order(_exposure_inputs(seeds.keys(), rows), rows)
-    cover = _coverage(snapshot, rows)
-    members = cover.members(rows_per_task)
-    groups = np.bincount(np.concatenate([one.exposure for one in members]))
-    tasks = []
-    for one in members:
-        for i, batch in enumerate(_batches(one, cover.rows, rows_per_task)):
-            tiles = list(cover.tiles(one.group, batch))
-            objects = tuple(file for tile, _ in tiles for file in snapshot.of_tile(OBJECTS.name, tile))
-            units = {str(exposures[e].unit) for e in batch}
-            tasks.append(
-                MatchTask(
-                    f"match-N{one.group.order}-{one.group.npix}-{i:04d}",
-                    snapshot.storage,
-                    one.group,
-                    tuple(tile for tile, inside in tiles if inside),
-                    tuple(exposures[e] if groups[e] == 1 else replace(exposures[e], straddles=True) for e in batch),
-                    objects,
-                    min(sum(file.rows for file in objects), sum(seeds.get(unit, 0) for unit in units)),
-                    snapshot.config.radius_arcsec,
-                    snapshot.number + 1,
-                    f"{operation_id[:12]}-{i:04d}",
-                    corrections,
-                )
-            )
-    return tasks
-
-
-def _in_order(exposures: list[ExposureInput], rows: list[Row]) -> tuple[list[ExposureInput], list[Row]]:
-    """By unit, then time, as tasks have them."""
-    keys = [(e.unit.field, e.unit.fid, e.unit.rcid, e.mid_mjd, e.exposureid) for e in exposures]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return [exposures[i] for i in order], [rows[i] for i in order]
-
-
-def _coverage(snapshot: SnapshotFiles, rows: list[Row]) -> Coverage:
-    pixels = [footprint_pixels(row) for row in rows]
-    counts = np.array([len(found) for found in pixels], np.int64)
-    return Coverage(snapshot.tiling, np.concatenate(pixels), counts, np.array([row["nrows"] for row in rows], np.int64))
-
-
-def _batches(members: Members, rows: npt.NDArray[np.int64], rows_per_task: int) -> list[npt.NDArray[np.int64]]:
-    """Split the exposures of a group into batches of about equal size, none above the limit unless one catalog is.
-
-    A batch has at most ``rows_per_task`` rows in the group, and its catalogs twice that: they are read as a whole.
-    """
-    size = np.maximum(members.rows, 0.5 * rows[members.exposure]) / rows_per_task
-    share = float(size.sum()) / max(math.ceil(size.sum()), 1)
-    starts = [0]
-    held = passed = 0.0
-    for i, one in enumerate(size.tolist()):
-        if held and (held + one > 1.0 or passed + 0.5 * one > share * len(starts)):
-            starts.append(i)
-            held = 0.0
-        held += one
-        passed += one
-    return np.split(members.exposure, starts[1:])
-
-
-def _exposure_inputs(known: Collection[str], ledger: list[Row]) -> list[ExposureInput]:
-    mid = np.array(
-        [r["obsmjd"] + 0.5 * (DEFAULT_EXPTIME_S if r["exptime"] is None else r["exptime"]) / 86400.0 for r in ledger]
-    )
-    observers = observer_vectors(mid)
+    columns = {name: [row[name] for row in found] for name in _COLUMNS}
+    rows = pa.Table.from_pydict(columns, schema=pa.schema([LEDGER.schema.field(name) for name in _COLUMNS]))
+    plan = _Plan.of(snapshot, _in_order(rows), rows_per_task)
     return [
-        ExposureInput(
-            row["exposureid"],
-            row["source"],
-            row["digest"],
-            row["nrows"],
-            unit_of(row),
-            str(unit_of(row)) in known,
-            False,
-            float(mid[i]),
-            tuple(observers[i].tolist()),
-            row["magzp"],
-            row["quality"] == BAD,
-            None if row["errora"] is None else (row["errora"], row["errorb"], row["errorc"], row["errord"]),
-            row["corrections"],
+        MatchTask(
+            f"match-N{one.group.order}-{one.group.npix}-{i:04d}",
+            snapshot,
+            one.group,
+            plan.encode(one, batch),
+            int(plan.rows[batch].sum()),
+            plan.seeds(batch),
+            f"{operation_id[:12]}-{i:04d}",
+            corrections,
         )
-        for i, row in enumerate(ledger)
+        for one in plan.members
+        for i, batch in enumerate(plan.batches(one))
     ]
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """By unit, then time, as tasks have them."""
+    assumed = pc.fill_null(rows["exptime"], DEFAULT_EXPTIME_S)
+    mid = pc.add(rows["obsmjd"], pc.divide(pc.multiply(assumed, 0.5), 86400.0))
+    keys = ("field", "fid", "rcid", "mid_mjd", "exposureid")
+    return rows.append_column("mid_mjd", mid).sort_by([(key, "ascending") for key in keys]).combine_chunks()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """New exposures, in order, and where they lie."""
+
+    exposures: pa.Table
+    """Columns of EXPOSURES; all are said to straddle."""
+    rows: Rows
+    """Of each exposure, shape (E,)."""
+    unit: Rows
+    """Number of the unit of each, ascending."""
+    unit_seeds: Rows
+    """Seeds of each unit."""
+    footprint: Rows
+    """Of each exposure."""
+    cover: Coverage
+    members: list[Members]
+    rows_per_task: int
+
+    @classmethod
+    def of(cls, snapshot: SnapshotFiles, rows: pa.Table, rows_per_task: int) -> _Plan:
+        """Plan of rows that :func:`_in_order` gave."""
+        names, unit = _units(rows)
+        known = units_with_reference(snapshot)
+        xyz = unit_vector(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+        radius = np.radians(rows["radius"].to_numpy()) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+        footprint, centres, radii = shared_caps(unit, xyz, radius)
+        pixels = [cap_pixels(centre, size) for centre, size in zip(centres, radii.tolist(), strict=True)]
+        nrows = rows["nrows"].to_numpy()
+        cover = Coverage(
+            snapshot.tiling,
+            np.concatenate(pixels),
+            np.array([len(found) for found in pixels], np.int64),
+            np.bincount(footprint, nrows).astype(np.int64),
+        )
+        has_reference = np.array([name in known for name in names])[unit]
+        seeds = np.array([known.get(name, 0) for name in names], np.int64)
+        exposures = _exposures(rows, has_reference)
+        members = cover.members(rows_per_task)
+        return cls(exposures, nrows, unit, seeds, footprint, cover, members, rows_per_task)
+
+    def batches(self, members: Members) -> Iterator[Rows]:
+        """Split the exposures of a group into batches of about equal size, none above the limit unless one catalog is.
+
+        A batch has at most ``rows_per_task`` rows in the group, and its catalogs twice that: they are read as a whole.
+        Seeds count too, by the memory that they take; and exposures, by the bytes that a task is told of each.
+        """
+        share = np.zeros(len(self.cover.counts))
+        share[members.footprint] = members.share
+        exposures = np.flatnonzero(share[self.footprint])
+        seeds = np.where(np.diff(self.unit[exposures], prepend=-1), self.unit_seeds[self.unit[exposures]], 0)
+        taken = self.rows[exposures] + seeds * (BYTES_PER_SEED / BYTES_PER_ROW)
+        size = np.maximum(share[self.footprint[exposures]], 0.5) * taken / self.rows_per_task
+        each = float(size.sum()) / max(math.ceil(size.sum()), 1)
+        starts = [0]
+        held = passed = 0.0
+        for i, one in enumerate(size.tolist()):
+            full = held + one > 1.0 or passed + 0.5 * one > each * len(starts) or i - starts[-1] == _MOST_EXPOSURES
+            if held and full:
+                starts.append(i)
+                held = 0.0
+            held += one
+            passed += one
+        yield from np.split(exposures, starts[1:])
+
+    def seeds(self, batch: Rows) -> int:
+        """Seeds of the units of some exposures."""
+        return int(self.unit_seeds[np.unique(self.unit[batch])].sum())
+
+    def encode(self, members: Members, batch: Rows) -> bytes:
+        """What the task of a batch is told."""
+        footprints = np.unique(self.footprint[batch])
+        whole = np.zeros(len(self.cover.counts), bool)
+        whole[members.footprint] = members.share == 1.0
+        exposures = self.exposures.take(pa.array(batch))
+        straddles = pa.array(~whole[self.footprint[batch]])
+        at = exposures.schema.get_field_index("straddles")
+        return encode_part(
+            exposures.set_column(at, EXPOSURES.field(at), straddles), self.cover.tiles(members.group, footprints)
+        )
+
+
+def _units(rows: pa.Table) -> tuple[list[str], Rows]:
+    """Names of the units of rows in their order, and the number of each row's."""
+    columns = np.stack([rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")])
+    first = np.flatnonzero(np.any(np.diff(columns, axis=1, prepend=-1), axis=0))
+    names = [
+        str(unit_of(dict(zip(("field", "rcid", "fid"), unit, strict=True)))) for unit in columns[:, first].T.tolist()
+    ]
+    return names, np.repeat(np.arange(len(first)), np.diff(np.append(first, columns.shape[1])))
+
+
+def _exposures(rows: pa.Table, has_reference: npt.NDArray[np.bool_]) -> pa.Table:
+    """Columns of EXPOSURES."""
+    errors = np.stack([rows[name].to_numpy() for name in ("errora", "errorb", "errorc", "errord")], axis=-1)
+    made: Mapping[str, Any] = {
+        "has_reference": pa.array(has_reference),
+        "straddles": pa.array(np.ones(len(rows), bool)),
+        "bad": pc.fill_null(pc.equal(rows["quality"], BAD), False),
+        "error_model": pa.FixedSizeListArray.from_arrays(
+            pa.array(errors.ravel()), 4, mask=pc.is_null(rows["errora"]).combine_chunks()
+        ),
+    }
+    columns = [made[field.name] if field.name in made else rows[field.name].cast(field.type) for field in EXPOSURES]
+    return pa.Table.from_arrays(columns, schema=EXPOSURES)
 
 
 def projected_bytes(task: MatchTask) -> int:
     """Peak memory of the worker that runs the task."""
-    rows = sum(exposure.nrows for exposure in task.exposures)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + BYTES_PER_SEED * task.seeds
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * task.rows + BYTES_PER_SEED * task.seeds
