@@ -50,7 +50,7 @@ from ztfmatch.matchfile.kernels import rows as legacy
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 
-BYTES_PER_EPOCH_IN_FLIGHT: Final = 400
+BYTES_PER_EPOCH_IN_FLIGHT: Final = 500
 BYTES_PER_IMPORTED: Final = 60
 BYTES_PER_ORPHAN: Final = 500
 
