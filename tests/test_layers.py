@@ -30,6 +30,7 @@ SIBLINGS = {
     "matchfile": set(),
     "photometry": {"plot"},
     "plot": {"query"},
+    "references": {"photometry", "plot"},
     "query": set(),
     "release": set(),
     "simulate": set(),
@@ -37,8 +38,12 @@ SIBLINGS = {
 }
 """Rooms, and the siblings whose front they may import."""
 
-SHARED_INSIDES = {"views": {"release.io.hats", "release.io.outputs", "release.schema"}}
-"""Modules behind a sibling's front that a room may import: a view of HATS is written as a release of HATS is."""
+SHARED_INSIDES = {
+    "references": {"photometry.io.ps1"},
+    "views": {"release.io.hats", "release.io.outputs", "release.schema"},
+}
+"""Modules behind a sibling's front that a room may import: a view of HATS is written as a release of HATS is,
+and references are compared with PS1 as lightcurves are."""
 
 DASK = {"dask", "distributed", "dask_jobqueue"}
 SCIENCE = {"numpy", "pyarrow", "numba", "healpy", "astropy", "erfa", "scipy", "pandas", "obstore"}

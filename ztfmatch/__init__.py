@@ -38,6 +38,8 @@ _HOMES = {
     "query.area": "cone_region moc_region polygon_region",
     "query.regeneration": "Regeneration",
     "query.search": "Answer Query",
+    "references.audit": "AuditInputs AuditReport",
+    "references.schema.settings": "ReferenceSettings",
     "release": "HatsConfig Part PublishReport ReleasePreview",
     "release.io.scope": "ReleaseScope read_scope",
     "views": "DeltaReport HatsViewReport",

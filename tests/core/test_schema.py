@@ -12,7 +12,7 @@ from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES, sky
 from ztfmatch.core.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
 from ztfmatch.core.schema.statistics import PERCENTILES
 
-FORMATS = {4: "7130296ec83cdfeb"}
+FORMATS = {4: "7130296ec83cdfeb", 5: "f2c6c44ded7fb0cf"}
 """Version of the store's format: digest of the tables that stores of it have.
 
 Another column, or one of another type, is another format: add a line here, and its version in ztfmatch/core/io/log.py.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport
     from ztfmatch.photometry.report import ReportInputs, ReportSummary
     from ztfmatch.query.regeneration import Regeneration
+    from ztfmatch.references.audit import AuditInputs, AuditReport
+    from ztfmatch.references.schema.settings import ReferenceSettings
 
 _COMMITS_SHOWN: Final = 10
 """Newest commits that a notebook shows of a store."""
@@ -96,6 +98,23 @@ class Store(Shown):
 
         with open_runner(**running) as runner:
             return rematch(self.storage, places_of(references), config or RematchConfig(), runner, dry_run)
+
+    @runs_tasks
+    def audit_references(
+        self,
+        inputs: AuditInputs | None = None,
+        settings: ReferenceSettings | None = None,
+        *,
+        snapshot: int | None = None,
+        **running: Unpack[Running],
+    ) -> AuditReport:
+        """Say which references are suspect; see :func:`ztfmatch.references.audit.audit_store`."""
+        from ztfmatch.references.audit import AuditInputs, audit_store
+        from ztfmatch.references.schema.settings import ReferenceSettings
+
+        at = open_snapshot(self.storage, snapshot)
+        with open_runner(**running) as runner:
+            return audit_store(at, inputs or AuditInputs(), settings or ReferenceSettings(), runner)
 
     def regenerations(self, objectid: Ids) -> list[Regeneration]:
         """Retired objects beside those that took their place, epoch by epoch.

@@ -16,6 +16,7 @@ from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.nightly import nightly
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
+from ztfmatch.cli.references import references
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
@@ -49,7 +50,7 @@ def main() -> None:
 export.add_command(kowalski)
 for _command in (
     *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
-    *(rematch, lineage),
+    *(references, rematch, lineage),
     *(import_, export, load),
     *(calibrate, correct, report),
     *(compact, history, diff, rollback, vacuum),

@@ -90,6 +90,7 @@ class ReferenceCatalog:
 
     unit: Unit
     magzp: float
+    clrcoeff: float | None
     rfid: int | None
     infobits: int | None
     records: npt.NDArray[np.void]
@@ -192,7 +193,8 @@ def read_reference(source: str) -> ReferenceCatalog:
     unit = _identify(header, name)
     magzp = _number(header, "MAGZP", None)
     rfid, infobits = _optional(header, "RFID", int, None), _optional(header, "INFOBITS", int, None)
-    return ReferenceCatalog(unit, magzp, rfid, infobits, table.records, file)
+    clrcoeff = _optional(header, "CLRCOEFF", float, None)
+    return ReferenceCatalog(unit, magzp, clrcoeff, rfid, infobits, table.records, file)
 
 
 def reread_records(source: str, rows: int) -> npt.NDArray[np.void]:

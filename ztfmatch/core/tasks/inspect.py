@@ -144,6 +144,7 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
         **_unit_columns(catalog),
         "rfid": catalog.rfid,
         "magzp": catalog.magzp,
+        "clrcoeff": catalog.clrcoeff,
         "infobits": catalog.infobits,
         **_footprint(columns, None),
         "nseeds": ids.size,

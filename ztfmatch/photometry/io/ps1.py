@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
+from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
 from ztfmatch.photometry.io import ps1hats
-
-Floats = npt.NDArray[np.float64]
 
 BANDS: Final = "gri"
 REQUIRED: Final = ("ra", "dec", *BANDS)
@@ -99,6 +99,15 @@ class Ps1Stars:
     """Their errors; NaN where the catalog gives none; shape (3, N)."""
     star: npt.NDArray[np.bool_]
     """Whether the source is a good star."""
+
+    def nearest(self, xyz: Floats, match_arcsec: float, isolation_arcsec: float) -> npt.NDArray[np.int64]:
+        """Star at each position, unit vectors of shape (N, 3), alone within the isolation radius; -1 for none."""
+        grid = build_grid(unit_vectors(self.ra, self.dec), isolation_arcsec)
+        nearest, chord2 = nearest_seeds(grid, xyz)
+        found = (nearest >= 0) & (chord2 <= chord2_of_arcsec(match_arcsec))
+        found &= count_seeds(grid, xyz) == 1
+        found &= self.star[np.maximum(nearest, 0)]
+        return np.where(found, nearest, -1).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,14 @@ from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
-from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
-from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.staging import keep
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, group_medians
 
 EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
@@ -177,7 +176,8 @@ class TileObjects:
         self.ps1 = task.ps1.read(Box.around(ra, dec, _MARGIN_DEG))
         self.n_ps1 = len(self.ps1.ra)
         if self.n_ps1:
-            self.source = _matched(self.ps1, unit_vectors(ra, dec), task.config)
+            xyz = unit_vectors(ra, dec)
+            self.source = self.ps1.nearest(xyz, task.config.match_arcsec, task.config.isolation_arcsec)
 
     def references(self, objectid: Ids, max_error: float) -> tuple[Floats, Floats]:
         """PS1 magnitude in the object's filter and colour of its colour term; NaN where they cannot be used."""
@@ -195,16 +195,6 @@ class TileObjects:
             colour[rows] = self.ps1.mag[first, at] - self.ps1.mag[first + 1, at]
             mag[np.isnan(colour)] = np.nan
         return mag, colour
-
-
-def _matched(ps1: Ps1Stars, xyz: Floats, config: CalibrateConfig) -> Ids:
-    """PS1 star of each object, alone within the isolation radius; -1 for none."""
-    grid = build_grid(unit_vectors(ps1.ra, ps1.dec), config.isolation_arcsec)
-    nearest, chord2 = nearest_seeds(grid, xyz)
-    found = (nearest >= 0) & (chord2 <= chord2_of_arcsec(config.match_arcsec))
-    found &= count_seeds(grid, xyz) == 1
-    found &= ps1.star[np.maximum(nearest, 0)]
-    return np.where(found, nearest, -1).astype(np.int64)
 
 
 def usable_magnitudes(chunk: Lightcurves, ledger: TileLedger, config: CalibrateConfig) -> tuple[Ids, Floats]:

@@ -1,0 +1,227 @@
+"""What makes a reference suspect, an image good, and a plan: one TOML file, whose defaults are the survey's."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+from msgspec import Meta
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.settings import checked, read_toml
+
+_Positive = Annotated[float, Meta(gt=0.0, description="above 0")]
+_Part = Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")]
+_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ByFilter(Generic[T]):
+    """A setting that each filter has of its own."""
+
+    g: T
+    r: T
+    i: T
+
+    def of(self, fid: int) -> T:
+        """That of a filter id, 1 to 3."""
+        return (self.g, self.r, self.i)[fid - 1]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Largest scatter and span of the differences from PS1 over a quadrant, mag, inclusive."""
+
+    rms: _Positive
+    delta: _Positive
+
+
+@dataclass(frozen=True)
+class FlatOverride:
+    """Limits of some fields in one filter."""
+
+    fields: tuple[int, ...]
+    filter: Annotated[str, Meta(pattern="^[gri]$", description="g, r or i")]
+    rms: _Positive
+    delta: _Positive
+
+
+@dataclass(frozen=True)
+class FlatnessSettings:
+    """How flatness is measured, and what is flat.
+
+    Parameters
+    ----------
+    bright, faint : float
+        Magnitudes of the sources that count, inclusive.
+    min_bin : int
+        Fewest PS1 matches of each of the nine bins; with fewer it is unknown.
+    match_arcsec, isolation_arcsec : float
+        A source counts if a PS1 star is within the one, and no other PS1 source within the other.
+    max_ps1_error : float
+        Largest error of a PS1 magnitude, of the bands that are used, mag.
+    limits : ByFilter
+    overrides : tuple of FlatOverride
+        Limits of fields where sources are so crowded that others are to be used.
+    """
+
+    bright: float = 13.5
+    faint: float = 18.5
+    min_bin: Annotated[int, Meta(ge=2, description="at least 2")] = 10
+    match_arcsec: _Positive = 1.0
+    isolation_arcsec: _Positive = 3.0
+    max_ps1_error: _Positive = 0.05
+    limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
+    overrides: tuple[FlatOverride, ...] = ()
+
+    def limits_of(self, field: int, fid: int) -> tuple[float, float]:
+        """Largest RMS and Delta of a field in a filter."""
+        code = "gri"[fid - 1]
+        own = (one for one in self.overrides if one.filter == code and field in one.fields)
+        found = next(own, None) or self.limits.of(fid)
+        return found.rms, found.delta
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What is wrong with a reference.
+
+    Parameters
+    ----------
+    shallow : float
+        A reference is shallow if its limiting magnitude (signal to noise 5) is brighter.
+    confused : float
+        A reference is confused if half of its sources have a neighbour within so many arcsec.
+    """
+
+    shallow: float = 21.2
+    confused: _Positive = 5.0
+
+
+@dataclass(frozen=True)
+class LightcurveSettings:
+    """What lightcurves say against a reference.
+
+    Parameters
+    ----------
+    min_exposures : int
+        Fewest good exposures of a unit; with fewer it is unknown.
+    margin_pix : float
+        Seeds nearer to the edge of the quadrant are not judged by how often they are seen: dithers miss them.
+    spurious_seen : float
+        A seed is spurious if it is seen in a smaller part of the good exposures.
+    missing_seen : float
+        A transient is a missing seed if it is seen in a larger part.
+    won_seen : float
+        A transient whose part is not smaller would be an object of a new reference: its epochs are won.
+    min_epochs : int
+        Fewest epochs of a lightcurve whose medians count.
+    max_spurious, max_missing : float
+        Largest parts of the judged seeds in a reference that is not suspect.
+    max_offset : float
+        Largest offset of seeds from the median positions of their epochs in any bin, arcsec.
+    limits : ByFilter
+        Of the differences between reference magnitude and the lightcurve's median.
+    """
+
+    min_exposures: _AtLeastOne = 5
+    margin_pix: Annotated[float, Meta(ge=0.0, le=1000.0, description="0 to 1000")] = 160.0
+    spurious_seen: _Part = 0.1
+    missing_seen: _Part = 0.5
+    won_seen: _Part = 0.1
+    min_epochs: _AtLeastOne = 3
+    max_spurious: _Part = 0.05
+    max_missing: _Part = 0.05
+    max_offset: _Positive = 0.3
+    limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
+
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SelectSettings:
+    """What an image of a reference must be; all bounds inclusive.
+
+    Parameters
+    ----------
+    fwhm : ByFilter
+        Of the image, arcsec.
+    status : int
+    bad_infobits : tuple of int
+        Bits none of which may be set.
+    magzp, clrcoeff : ByFilter
+    maglimit : ByFilter
+        Least limiting magnitude.
+    median, rms : ByFilter
+        Largest global median and robust RMS of the pixels, DN.
+    first_night : date
+        UTC.
+    nmin : int
+        Fewest images of a reference.
+    nmax : int
+        Most; those of smallest FWHM are taken.
+    without : tuple of str
+        Criteria that are not applied.
+    """
+
+    fwhm: ByFilter[Range] = ByFilter((1.7, 5.0), (1.7, 5.0), (1.7, 4.5))
+    status: int = 1
+    bad_infobits: tuple[int, ...] = (25, 26, 27, 28, 29, 30, 31)
+    magzp: ByFilter[Range] = ByFilter((25.3, 26.5), (25.3, 26.5), (25.25, 25.85))
+    clrcoeff: ByFilter[Range] = ByFilter((-0.20, 0.15), (-0.05, 0.22), (0.05, 0.30))
+    maglimit: ByFilter[float] = ByFilter(19.0, 19.0, 18.0)
+    median: ByFilter[float] = ByFilter(1900.0, 1600.0, 1200.0)
+    rms: ByFilter[float] = ByFilter(100.0, 100.0, 80.0)
+    first_night: datetime.date = datetime.date(2018, 2, 5)
+    nmin: _AtLeastOne = 15
+    nmax: _AtLeastOne = 40
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What is to be made of a selection.
+
+    Parameters
+    ----------
+    nmax : int
+        Most images of a new reference.
+    deeper : float
+        A reference that is not suspect is deepened if the new one would be deeper by at least so many magnitudes.
+    """
+
+    nmax: _AtLeastOne = 50
+    deeper: _Positive = 0.25
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """All settings of references."""
+
+    flatness: FlatnessSettings = FlatnessSettings()
+    audit: AuditSettings = AuditSettings()
+    lightcurves: LightcurveSettings = LightcurveSettings()
+    select: SelectSettings = SelectSettings()
+    plan: PlanSettings = PlanSettings()
+
+
+NO_TOML: Final[dict[str, Any]] = {}
+
+
+def read_settings(path: Path | None = None) -> ReferenceSettings:
+    """Settings of a TOML file, the defaults where it says nothing.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, has an unknown key, or a value that is not as it must be.
+    """
+    if path is None:
+        return ReferenceSettings()
+    table = read_toml(path, "settings of references", ConfigError)
+    return checked(table, ReferenceSettings, ConfigError, f"settings of references {path}: ")

@@ -1,0 +1,119 @@
+"""Audit the references of one field and readout channel, all filters together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from ztfmatch.core.errors import CatalogError
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.tasks.inspect import Row, quarantine_row
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
+from ztfmatch.references.kernels.flatness import Flatness, Ints, flatness
+from ztfmatch.references.schema.settings import ReferenceSettings
+from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
+from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_file, seeds_of_store
+
+_MARGIN_DEG: Final = 1.0 / 60.0
+_CROWDED_ARCSEC: Final = 3.0
+
+
+@dataclass(frozen=True)
+class AuditTask:
+    """References of the same place on the sky."""
+
+    key: str
+    references: tuple[str | StoredReference, ...]
+    """Paths of catalogs, or what a store has."""
+    ps1: Ps1Catalog | None
+    settings: ReferenceSettings
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What was found."""
+
+    rows: list[Row] = field(default_factory=list)
+    """Of the table ``audit``, without flags and rank."""
+    refused: list[Row] = field(default_factory=list)
+    """Rows as the quarantine has them, of catalogs that cannot be used."""
+
+
+def audit_references(task: AuditTask) -> Audited:
+    """Measure references; what is wrong with them is decided by who has all rows."""
+    found = Audited()
+    seeds = list(_read(task, found.refused))
+    stars = _stars_near(seeds, task.ps1)
+    for one in seeds:
+        row = catalog_row(one)
+        if stars is not None:
+            row |= ps1_row(one, stars, task.settings)
+        found.rows.append(row)
+    return found
+
+
+def _read(task: AuditTask, refused: list[Row]) -> Iterator[Seeds]:
+    for reference in task.references:
+        if isinstance(reference, StoredReference):
+            yield seeds_of_store(reference)
+            continue
+        try:
+            yield seeds_of_file(reference)
+        except CatalogError as error:
+            refused.append(quarantine_row(reference, error))
+
+
+def _stars_near(seeds: list[Seeds], ps1: Ps1Catalog | None) -> Ps1Stars | None:
+    """PS1 sources around all seeds; None if there is no PS1, or nothing to compare with it."""
+    ra, dec = (np.concatenate([np.zeros(0), *(getattr(one, name) for one in seeds)]) for name in ("ra", "dec"))
+    return ps1.read(Box.around(ra, dec, _MARGIN_DEG)) if ps1 is not None and len(ra) else None
+
+
+def catalog_row(seeds: Seeds) -> Row:
+    """What the catalog alone tells: identity, depth, confusion."""
+    distance = neighbour_distances(seeds.xyz) if len(seeds.ra) > 1 else np.full(len(seeds.ra), np.inf)
+    unit = seeds.unit
+    return {
+        "field": unit.field,
+        "rcid": unit.rcid,
+        "fid": unit.fid,
+        "generation": seeds.generation,
+        "nsources": len(seeds.ra),
+        "neighbour": _known(np.median(distance)) if len(distance) else None,
+        "crowded": float(np.mean(distance <= _CROWDED_ARCSEC)) if len(distance) else None,
+        "depth": _known(limit_of_errors(seeds.mag, seeds.error)),
+        "turnover": _known(turnover(seeds.mag)),
+    }
+
+
+def ps1_row(seeds: Seeds, stars: Ps1Stars, settings: ReferenceSettings) -> Row:
+    """What PS1 tells."""
+    star = stars_at(stars, seeds.xyz, settings.flatness)
+    ps1, colour = magnitudes_of(stars, star, seeds.unit.fid, settings.flatness)
+    difference = differences(seeds.mag + seeds.clrcoeff * colour, ps1, settings.flatness)
+    got = flatness_row(difference, seeds.bins, settings.flatness.min_bin)
+    names = {"n": "nflat", "nbin": "nbin", "bins": "bins", "delta": "delta", "rms": "rms", "offset": "offset"}
+    return {"nps1": int((star >= 0).sum()), **{name: got[key] for key, name in names.items()}}
+
+
+def flatness_row(difference: Floats, bins: Ints, min_bin: int) -> Row:
+    """Flatness of one reference as plain values: n, nbin, bins, delta, rms, offset."""
+    flat: Flatness = flatness(difference, bins, np.zeros(len(bins), np.int64), 1, min_bin)
+    return {
+        "n": int(flat.counts.sum()),
+        "nbin": flat.counts[0].tolist(),
+        "bins": [_known(value) for value in flat.cells[0]],
+        "delta": _known(flat.delta[0]),
+        "rms": _known(flat.rms[0]),
+        "offset": _known(flat.median[0]),
+    }
+
+
+def _known(value: Any) -> float | None:
+    """A finite number, or None."""
+    return float(value) if math.isfinite(value) else None

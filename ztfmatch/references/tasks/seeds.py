@@ -1,0 +1,98 @@
+"""Seeds of a reference, from its file or from a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.catalogs import read_reference
+from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.rows import decode
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
+from ztfmatch.references.kernels.flatness import Ints, bin_of, pixels_of
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of one reference, shape (N,) each."""
+
+    unit: Unit
+    generation: int | None
+    clrcoeff: float
+    """0 where it is not known."""
+    objectid: Ints
+    """In a store ascending; 0, 1, 2 ... of a file."""
+    ra: Floats
+    dec: Floats
+    mag: Floats
+    """Calibrated, without colour term; NaN where there is none."""
+    error: Floats
+
+    @cached_property
+    def xyz(self) -> Floats:
+        """Unit vectors, shape (N, 3)."""
+        xyz: Floats = unit_vectors(self.ra, self.dec)
+        return xyz
+
+    @cached_property
+    def pixels(self) -> tuple[Floats, Floats]:
+        """Pixels x and y on the quadrant, shape (N,) each."""
+        return pixels_of(self.xyz, self.unit.field, self.unit.rcid)
+
+    @cached_property
+    def bins(self) -> Ints:
+        """Bin of the quadrant of each, shape (N,)."""
+        return bin_of(*self.pixels)
+
+
+@dataclass(frozen=True)
+class StoredReference:
+    """A reference of a store."""
+
+    storage: Storage
+    unit: Unit
+    generation: int
+    clrcoeff: float | None
+    objects: tuple[DataFile, ...]
+    """That may hold its seeds."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its objectids, both inclusive."""
+        base = objectid_base(self.unit, self.generation)
+        return base, base + MAX_SOURCEID
+
+
+def seeds_of_file(source: str) -> Seeds:
+    """Seeds of a reference catalog.
+
+    Raises
+    ------
+    CatalogError
+        If it cannot be used.
+    """
+    catalog = read_reference(source)
+    columns = decode(catalog.records)
+    mag, error = (np.array(catalog.records[name], np.float64) for name in ("mag", "sigmag"))
+    good = np.isfinite(columns["ra"]) & np.isfinite(columns["dec"]) & (np.abs(columns["dec"]) <= 90.0)
+    ra, dec = columns["ra"][good], columns["dec"][good]
+    number = np.arange(len(ra), dtype=np.int64)
+    return Seeds(catalog.unit, None, catalog.clrcoeff or 0.0, number, ra, dec, catalog.magzp + mag[good], error[good])
+
+
+def seeds_of_store(reference: StoredReference) -> Seeds:
+    """Active seeds of a reference, by objectid."""
+    names = ["objectid", "ra", "dec", "refmag", "refmagerr", "status"]
+    rows = read_rows(reference.storage, reference.objects, names, [reference.span])
+    empty = np.zeros(0)
+    if rows is None:
+        return Seeds(reference.unit, reference.generation, 0.0, np.zeros(0, np.int64), empty, empty, empty, empty)
+    rows = rows.filter(pc.equal(rows["status"], ACTIVE)).sort_by("objectid")
+    values = [np.array(rows[name].to_numpy(), np.float64) for name in ("ra", "dec", "refmag", "refmagerr")]
+    return Seeds(reference.unit, reference.generation, reference.clrcoeff or 0.0, rows["objectid"].to_numpy(), *values)
