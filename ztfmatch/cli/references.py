@@ -49,22 +49,30 @@ def references() -> None:
 )  # fmt: skip
 @ps1_option
 @columns_option
+@click.option(
+    "--against",
+    type=click.Choice(["ps1", "lightcurves", "both"]),
+    help="What seeds are compared with; by default with all that is given.",
+)
 @settings_option
 @click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of listing it.")
 @snapshot_option
 @row_options
 @run_options
 def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], settings: Path | None,
-          strict: bool, snapshot: int | None, form: str | None, output: Path | None, running: Runs,
+          against: Any, strict: bool, snapshot: int | None, form: str | None, output: Path | None, running: Runs,
           as_json: bool) -> None:  # fmt: skip
     """Say which references are suspect.
 
     Of each reference it is measured how much PS1's magnitudes differ from its own over a grid of 3 x 3 bins, how deep
-    it is and how crowded. A row a reference; of a table for people the first to be mended.
+    it is and how crowded; of a store also what its lightcurves say: seeds that exposures do not see, sources that have
+    no seed, offsets of positions and magnitudes, and the epochs that a new reference would win. A row a reference; of
+    a table for people the first to be mended.
 
     \b
     Examples:
       ztfmatch references audit survey.store --ps1 ps1.parquet --output audit.parquet --workers 8
+      ztfmatch references audit survey.store --against lightcurves
       ztfmatch references audit --references /data/ztf/ref --ps1 ps1.parquet --output audit.parquet
     """
     from ztfmatch.references.audit import AuditInputs, audit_files
@@ -73,7 +81,7 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
     if (store is None) == (not places):
         raise click.UsageError("give either a STORE or --references")
     form = chosen_format(form, output, as_json)
-    inputs, limits = AuditInputs(ps1, columns), read_settings(settings)
+    inputs, limits = AuditInputs(ps1, columns, against), read_settings(settings)
     with running as how:
         if store is not None:
             report = open_store(store).audit_references(inputs, limits, snapshot=snapshot, **how)
@@ -87,7 +95,7 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
         f"{counted(report.references, 'reference')}: {report.suspect:,} suspect, {report.shallow:,} shallow, "
         f"{report.confused:,} confused, {report.unknown:,} unknown; {report.seconds:.1f} s."
     )
-    for text in [line, *bad_files(report.refused)]:
+    for text in [line, *(f"Note: {note}." for note in report.notes), *bad_files(report.refused)]:
         click.echo(text, err=form != "table" or output is not None)
 
 

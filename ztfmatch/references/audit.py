@@ -10,28 +10,31 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 from ztfmatch.core.errors import BadInputError, ConfigError, MetadataError
+from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, Stopwatch, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, Stopwatch
 from ztfmatch.core.operations.references import find_references
+from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import OBJECTS, REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
-from ztfmatch.photometry.io.ps1 import open_ps1
+from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.judge import judged
 from ztfmatch.references.schema import AUDIT
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.audit import Audited, AuditTask, audit_references
 from ztfmatch.references.tasks.seeds import StoredReference
+from ztfmatch.references.units import UnitLedger, active_references, is_grouped, stored_curves, stored_reference
 
 BYTES_PER_SEED: Final = 400
 """Of a reference, and of the PS1 sources beside it."""
+
+BYTES_PER_ROW_IN_FLIGHT: Final = 300
 
 _ROWS_OF_A_FILE: Final = 300_000
 """Taken for a catalog that was not read yet."""
 
 Against = Literal["ps1", "lightcurves", "both"]
-Reference = str | StoredReference
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,28 @@ class AuditInputs:
         As ``calibrate`` takes it.
     columns : mapping of str to str
         Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`.
+    against : str, optional
+        ``ps1``, ``lightcurves`` of a store, or ``both``. By default what is there.
     """
 
     ps1: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    against: Against | None = None
+
+    def __post_init__(self) -> None:
+        if self.ps1 is None and self.against in ("ps1", "both"):
+            raise ConfigError(f"against {self.against} needs a PS1 catalog")
+        if self.columns and self.ps1 is None:
+            raise ConfigError("names of PS1 columns are given, but no PS1 catalog")
+
+    @property
+    def with_lightcurves(self) -> bool:
+        """Whether a store's lightcurves are asked."""
+        return self.against != "ps1"
+
+    def open_ps1(self) -> Ps1Catalog | None:
+        """The PS1 catalog, unless it is not to be asked."""
+        return None if self.ps1 is None or self.against == "lightcurves" else open_ps1(self.ps1, self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +84,8 @@ class AuditReport(Shown):
     """By filter."""
     refused: list[Row]
     """Catalogs that cannot be used, as the quarantine has them."""
+    notes: list[str]
+    """What the audit could not see."""
     seconds: float
     table: pa.Table
     """One row a reference, see :data:`ztfmatch.references.schema.AUDIT`."""
@@ -97,14 +120,18 @@ def audit_files(
     """
     watch = Stopwatch()
     sources, _ = find_references(places, strict)
-    by_place: dict[Any, list[Reference]] = {}
+    if inputs.against in ("lightcurves", "both"):
+        raise ConfigError("catalogs alone have no lightcurves: audit a store, or against ps1")
+    by_place: dict[Any, list[str]] = {}
     for source in sources:
         by_place.setdefault(_place_of(source), []).append(source)
-    done = _run(list(by_place.values()), inputs, settings, runner)
+    ps1 = inputs.open_ps1()
+    tasks = [AuditTask(f"audit-{i:06d}", tuple(group), ps1, settings) for i, group in enumerate(by_place.values())]
+    done = _run(tasks, inputs, runner)
     refused = [row for one in done for row in one.refused]
     if refused and (strict or len(refused) == len(sources)):
         raise BadInputError(f"{refused[0]['source']} cannot be used: {refused[0]['reason']}", refused)
-    return _report(done, settings, watch)
+    return _report(done, settings, watch, [])
 
 
 def audit_store(
@@ -120,27 +147,24 @@ def audit_store(
         If PS1 cannot be read, or has no star of any reference.
     """
     watch = Stopwatch()
-    by_place: dict[Any, list[Reference]] = {}
+    by_place: dict[Any, list[StoredReference]] = {}
     for row in active_references(snapshot):
-        by_place.setdefault((row["field"], row["rcid"]), []).append(_stored(snapshot, row))
-    return _report(_run(list(by_place.values()), inputs, settings, runner), settings, watch)
+        by_place.setdefault((row["field"], row["rcid"]), []).append(stored_reference(snapshot, row))
+    ps1 = inputs.open_ps1()
+    ledger = UnitLedger(snapshot) if inputs.with_lightcurves else None
+    tasks = []
+    for number, group in enumerate(by_place.values()):
+        curves = () if ledger is None else tuple(stored_curves(snapshot, one, ledger) for one in group)
+        tasks.append(AuditTask(f"audit-{number:06d}", tuple(group), ps1, settings, curves))
+    notes = _notes(snapshot) if inputs.with_lightcurves else []
+    return _report(_run(tasks, inputs, runner), settings, watch, notes)
 
 
-def active_references(snapshot: SnapshotFiles) -> list[Row]:
-    """The newest reference of each unit, by field, readout channel and filter."""
-    newest: dict[Any, Row] = {}
-    for row in snapshot.read(REFERENCES.name).to_pylist():
-        key = row["field"], row["rcid"], row["fid"]
-        if key not in newest or row["generation"] > newest[key]["generation"]:
-            newest[key] = row
-    return [newest[key] for key in sorted(newest)]
-
-
-def _stored(snapshot: SnapshotFiles, row: Row) -> StoredReference:
-    tiles = [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
-    reference = StoredReference(snapshot.storage, unit_of(row), row["generation"], row["clrcoeff"], ())
-    files = [f for tile in tiles for f in snapshot.of_tile(OBJECTS.name, tile) if f.holds_id([reference.span])]
-    return StoredReference(snapshot.storage, reference.unit, reference.generation, reference.clrcoeff, tuple(files))
+def _notes(snapshot: SnapshotFiles) -> list[str]:
+    if not is_grouped(snapshot):
+        return ["no orphans are grouped, so missing seeds are not known: run 'ztfmatch transients'"]
+    stale = len(ungrouped_tiles(snapshot))
+    return [f"orphans of {stale} tiles are not grouped yet: run 'ztfmatch transients'"] if stale else []
 
 
 def _place_of(source: str) -> Any:
@@ -152,19 +176,12 @@ def _place_of(source: str) -> Any:
     return source if name is None else (name.unit.field, name.unit.rcid)
 
 
-def _run(
-    groups: Sequence[Sequence[Reference]], inputs: AuditInputs, settings: ReferenceSettings, runner: Runner
-) -> list[Audited]:
-    """Measure groups of references, each of one place on the sky."""
-    if inputs.columns and inputs.ps1 is None:
-        raise ConfigError("names of PS1 columns are given, but no PS1 catalog")
-    ps1 = None if inputs.ps1 is None else open_ps1(inputs.ps1, inputs.columns)
-    tasks = [AuditTask(f"audit-{i:06d}", tuple(group), ps1, settings) for i, group in enumerate(groups)]
+def _run(tasks: Sequence[AuditTask], inputs: AuditInputs, runner: Runner) -> list[Audited]:
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
     reads = [str(inputs.ps1)] if inputs.ps1 is not None else []
     done = runner.run(Job("auditing references", audit_references, tasks, "audit", reads=reads))
-    rows = [row for one in done for row in one.rows]
-    if ps1 is not None and rows and not any(row.get("nps1") for row in rows):
+    rows = [row for one in done for row in one.rows if "nps1" in row]
+    if rows and not any(row["nps1"] for row in rows):
         raise MetadataError(
             f"{inputs.ps1}: has no star at any seed of the {len(rows)} references; is it of this part of the sky?"
         )
@@ -176,10 +193,12 @@ def _projected_bytes(task: AuditTask) -> int:
         sum(file.rows for file in one.objects) if isinstance(one, StoredReference) else _ROWS_OF_A_FILE
         for one in task.references
     )
-    return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds
+    epochs = max((sum(file.rows for file in one.detections) for one in task.curves), default=0)
+    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight
 
 
-def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwatch) -> AuditReport:
+def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwatch, notes: list[str]) -> AuditReport:
     rows = judged([row for one in done for row in one.rows], settings)
     refused = [row for one in done for row in one.refused]
     table = pa.Table.from_pylist(rows, schema=AUDIT.schema)
@@ -190,6 +209,7 @@ def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwat
         **counts,
         figures=[row for row in figures if row["references"]],
         refused=refused,
+        notes=notes,
         seconds=watch.seconds,
         table=table,
     )

@@ -52,12 +52,12 @@ def _lightcurve_ratios(row: Row, settings: ReferenceSettings, confused: bool) ->
     limits = settings.lightcurves
     if (row.get("nexposures") or 0) < limits.min_exposures or min(row["nlcbin"]) < settings.flatness.min_bin:
         return None
-    flat, judged_seeds = limits.limits.of(row["fid"]), max(row["njudged"], 1)
+    flat, missing = limits.limits.of(row["fid"]), row["nmissing"] or 0
     parts: list[tuple[Any, float]] = [
         (row["lcdelta"], flat.delta),
         (row["seedoffset"], limits.max_offset),
-        (row["nspurious"] / judged_seeds, limits.max_spurious),
-        ((row["nmissing"] or 0) / judged_seeds, limits.max_missing),
+        (row["nspurious"] / max(row["njudged"], 1), limits.max_spurious),
+        (missing / max(row["nseen"] + missing, 1), limits.max_missing),
     ]
     parts += [] if confused else [(row["lcrms"], flat.rms)]
     return [value / limit if limit else float(value > 0) * 2.0 for value, limit in parts if value is not None]

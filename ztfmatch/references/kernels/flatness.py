@@ -119,3 +119,20 @@ def _flatness(values: Floats, starts: Ints, min_bin: int) -> tuple[Floats, Float
         if counting >= 2:
             delta[g] = high - low
     return delta, rms, middle, cells
+
+
+@njit(cache=True, nogil=True)
+def medians_of_runs(values: Floats, offsets: Ints) -> Floats:
+    """Median of each run of values, shape (R,); NaN of an empty one.
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+    offsets : int64 ndarray, shape (R + 1,)
+        First value of each run, and one past the last.
+    """
+    medians = np.full(offsets.shape[0] - 1, np.nan)
+    for k in range(medians.shape[0]):
+        if offsets[k + 1] > offsets[k]:
+            medians[k] = np.median(values[offsets[k] : offsets[k + 1]])
+    return medians

@@ -120,8 +120,10 @@ class LightcurveSettings:
         A transient whose part is not smaller would be an object of a new reference: its epochs are won.
     min_epochs : int
         Fewest epochs of a lightcurve whose medians count.
-    max_spurious, max_missing : float
-        Largest parts of the judged seeds in a reference that is not suspect.
+    max_spurious : float
+        Largest part of the judged seeds that is spurious in a reference that is not suspect.
+    max_missing : float
+        Largest part of the sources seen so often, with seeds or without, that has none.
     max_offset : float
         Largest offset of seeds from the median positions of their epochs in any bin, arcsec.
     limits : ByFilter

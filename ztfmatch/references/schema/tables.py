@@ -48,6 +48,7 @@ AUDIT: Final = Table(
         _number("nexposures", pa.int32(), "", "Good exposures of the unit in the store; null without lightcurves"),
         _number("njudged", pa.int32(), "", "Seeds that every exposure covers and is deep enough for"),
         _number("nspurious", pa.int32(), "", "of which: seen in too few exposures"),
+        _number("nseen", pa.int32(), "", "Seeds, of any magnitude, seen in so many exposures that they are real"),
         _number("nmissing", pa.int32(), "", "Transients seen in so many exposures that they are missing seeds"),
         _number("nwon", pa.int64(), "", "Epochs of transients that a new reference would make objects"),
         _number("seedoffset", _MAG, "arcsec", "Largest median offset, of the bins, of the median positions from seeds"),

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ztfmatch.core.errors import CatalogError
-from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.tasks.inspect import Row, quarantine_row
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
-from ztfmatch.references.kernels.flatness import Flatness, Ints, flatness
 from ztfmatch.references.schema.settings import ReferenceSettings
+from ztfmatch.references.tasks.lightcurves import StoredCurves, lightcurve_row
 from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
+from ztfmatch.references.tasks.rows import flatness_row, known
 from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_file, seeds_of_store
 
 _MARGIN_DEG: Final = 1.0 / 60.0
@@ -32,6 +31,8 @@ class AuditTask:
     """Paths of catalogs, or what a store has."""
     ps1: Ps1Catalog | None
     settings: ReferenceSettings
+    curves: tuple[StoredCurves, ...] = ()
+    """Of each reference of a store, where lightcurves are to be asked."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ def audit_references(task: AuditTask) -> Audited:
     found = Audited()
     seeds = list(_read(task, found.refused))
     stars = _stars_near(seeds, task.ps1)
-    for one in seeds:
+    for number, one in enumerate(seeds):
         row = catalog_row(one)
         if stars is not None:
             row |= ps1_row(one, stars, task.settings)
+        reference = task.references[number] if task.curves else None
+        if isinstance(reference, StoredReference):
+            row |= lightcurve_row(one, reference, task.curves[number], task.settings)
         found.rows.append(row)
     return found
 
@@ -84,10 +88,10 @@ def catalog_row(seeds: Seeds) -> Row:
         "fid": unit.fid,
         "generation": seeds.generation,
         "nsources": len(seeds.ra),
-        "neighbour": _known(np.median(distance)) if len(distance) else None,
+        "neighbour": known(np.median(distance)) if len(distance) else None,
         "crowded": float(np.mean(distance <= _CROWDED_ARCSEC)) if len(distance) else None,
-        "depth": _known(limit_of_errors(seeds.mag, seeds.error)),
-        "turnover": _known(turnover(seeds.mag)),
+        "depth": known(limit_of_errors(seeds.mag, seeds.error)),
+        "turnover": known(turnover(seeds.mag)),
     }
 
 
@@ -99,21 +103,3 @@ def ps1_row(seeds: Seeds, stars: Ps1Stars, settings: ReferenceSettings) -> Row:
     got = flatness_row(difference, seeds.bins, settings.flatness.min_bin)
     names = {"n": "nflat", "nbin": "nbin", "bins": "bins", "delta": "delta", "rms": "rms", "offset": "offset"}
     return {"nps1": int((star >= 0).sum()), **{name: got[key] for key, name in names.items()}}
-
-
-def flatness_row(difference: Floats, bins: Ints, min_bin: int) -> Row:
-    """Flatness of one reference as plain values: n, nbin, bins, delta, rms, offset."""
-    flat: Flatness = flatness(difference, bins, np.zeros(len(bins), np.int64), 1, min_bin)
-    return {
-        "n": int(flat.counts.sum()),
-        "nbin": flat.counts[0].tolist(),
-        "bins": [_known(value) for value in flat.cells[0]],
-        "delta": _known(flat.delta[0]),
-        "rms": _known(flat.rms[0]),
-        "offset": _known(flat.median[0]),
-    }
-
-
-def _known(value: Any) -> float | None:
-    """A finite number, or None."""
-    return float(value) if math.isfinite(value) else None

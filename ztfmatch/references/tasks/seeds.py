@@ -13,6 +13,7 @@ from ztfmatch.core.io.parquet import DataFile, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.rows import decode
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
 from ztfmatch.references.kernels.flatness import Ints, bin_of, pixels_of
@@ -59,6 +60,8 @@ class StoredReference:
     unit: Unit
     generation: int
     clrcoeff: float | None
+    tiles: tuple[Tile, ...]
+    """That its footprint touches."""
     objects: tuple[DataFile, ...]
     """That may hold its seeds."""
 

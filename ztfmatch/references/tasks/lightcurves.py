@@ -1,0 +1,169 @@
+"""What a store's own lightcurves say of a reference: seeds never seen, sources without a seed, offsets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.scan import Wanted
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
+from ztfmatch.core.tasks.inspect import Row
+from ztfmatch.references.kernels.flatness import Ints, flatness, medians_of_runs
+from ztfmatch.references.schema.settings import LightcurveSettings, ReferenceSettings
+from ztfmatch.references.tasks.rows import flatness_row
+from ztfmatch.references.tasks.seeds import Seeds, StoredReference
+
+_EPOCH: Final = ("ra", "dec", "mag", "catflags")
+_TRANSIENT: Final = ("field", "rcid", "fid", "nobs")
+_STEP_MAG: Final = 0.5
+_FEWEST: Final = 10
+"""Seeds of a step of magnitude from which it is known how often such are seen."""
+
+_MOST_EPOCHS: Final = 0.5
+"""Part of the exposures in which most seeds of a step are seen, where exposures are deep enough."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StoredCurves:
+    """What a store has of a unit beside its seeds."""
+
+    detections: tuple[DataFile, ...]
+    transients: tuple[DataFile, ...] | None
+    """None where orphans were never grouped."""
+    exposureid: Ints
+    """Of the unit's exposures, ascending."""
+    good: Mask
+    """Which are not bad."""
+
+
+@dataclass(frozen=True)
+class _Medians:
+    """Of the good epochs of each seed, shape (N,)."""
+
+    seen: Ints
+    """Good exposures with an epoch."""
+    mag: Floats
+    """Of at least so many clean epochs as count; NaN with fewer."""
+    offset: Floats
+    """East and north of the seed, arcsec, shape (2, N); NaN with too few epochs."""
+
+
+def lightcurve_row(seeds: Seeds, reference: StoredReference, curves: StoredCurves, settings: ReferenceSettings) -> Row:
+    """What lightcurves tell of a reference."""
+    limits = settings.lightcurves
+    medians = _medians(seeds, reference, curves, limits)
+    good = int(curves.good.sum())
+    seen = medians.seen / max(good, 1)
+    judged = _inside(seeds, limits) & (seeds.mag < _complete_to(seeds.mag, seen, _inside(seeds, limits)))
+    compared = (seeds.mag >= settings.flatness.bright) & (seeds.mag <= settings.flatness.faint)
+    difference = np.where(compared, medians.mag - seeds.mag, np.nan)
+    flat = flatness_row(difference, seeds.bins, settings.flatness.min_bin)
+    names = {"nlc": "n", "nlcbin": "nbin", "lcbins": "bins", "lcdelta": "delta", "lcrms": "rms"}
+    return {
+        "nexposures": good,
+        "njudged": int(judged.sum()),
+        "nseen": int((seen > limits.missing_seen).sum()),
+        "nspurious": int((judged & (seen < limits.spurious_seen)).sum()),
+        "seedoffset": _largest_offset(medians.offset, compared, seeds.bins, settings.flatness.min_bin),
+        **{name: flat[key] for name, key in names.items()},
+        **_transients(seeds, reference, curves, limits),
+    }
+
+
+def _medians(seeds: Seeds, reference: StoredReference, curves: StoredCurves, limits: LightcurveSettings) -> _Medians:
+    n = len(seeds.objectid)
+    got = _Medians(np.zeros(n, np.int64), np.full(n, np.nan), np.full((2, n), np.nan))
+    known = build_map(curves.exposureid[curves.good])
+    wanted = Wanted(span=reference.span)
+    for chunk in iterate_lightcurves(reference.storage, curves.detections, _EPOCH, wanted=wanted):
+        seed = find_sorted(seeds.objectid, chunk.objectid)
+        keep = find_rows(known, chunk.columns["exposureid"]) >= 0
+        keep &= np.repeat(seed >= 0, np.diff(chunk.offsets))
+        own, left = chunk.of_epochs(keep)
+        seed = seed[left]
+        counts = np.diff(own.offsets)
+        got.seen[seed] = counts
+        enough = counts >= limits.min_epochs
+        for axis, offsets in enumerate(_offsets(own, seeds, np.repeat(seed, counts))):
+            got.offset[axis, seed] = np.where(enough, medians_of_runs(offsets, own.offsets), np.nan)
+        got.mag[seed] = _median_magnitudes(own, limits.min_epochs)
+    return got
+
+
+def _offsets(curves: Lightcurves, seeds: Seeds, seed: Ints) -> tuple[Floats, Floats]:
+    """East and north of its seed of each epoch, arcsec; right ascension may wrap."""
+    east = (curves.columns["ra"] - seeds.ra[seed] + 180.0) % 360.0 - 180.0
+    north = curves.columns["dec"] - seeds.dec[seed]
+    return 3600.0 * east * np.cos(np.radians(seeds.dec[seed])), 3600.0 * north
+
+
+def _median_magnitudes(curves: Lightcurves, min_epochs: int) -> Floats:
+    clean = (curves.columns["catflags"] == 0) & np.isfinite(curves.columns["mag"])
+    part, left = curves.of_epochs(clean)
+    found = np.full(len(curves.objectid), np.nan)
+    medians = medians_of_runs(part.columns["mag"].astype(np.float64), part.offsets)
+    found[left] = np.where(np.diff(part.offsets) >= min_epochs, medians, np.nan)
+    return found
+
+
+def _inside(seeds: Seeds, limits: LightcurveSettings) -> Mask:
+    """Seeds that are on the image in every exposure, however it was dithered."""
+    x, y = seeds.pixels
+    columns, rows = QUADRANT_SHAPE_PIX
+    margin = limits.margin_pix
+    return np.asarray((x > margin) & (x < columns - margin) & (y > margin) & (y < rows - margin))
+
+
+def _complete_to(mag: Floats, seen: Floats, inside: Mask) -> float:
+    """Magnitude to which exposures see a seed for sure, told by how often seeds of each half magnitude are seen.
+
+    It is the bright end of the faintest step, from bright ones on, of which most seeds are seen in most exposures. So
+    nothing needs to be known of the exposures' limits.
+    """
+    known = np.isfinite(mag) & inside
+    step = np.floor(np.where(known, mag, 0.0) / _STEP_MAG).astype(np.int64)
+    complete = -math.inf
+    for k in np.unique(step[known]).tolist():
+        own = seen[known & (step == k)]
+        if len(own) < _FEWEST:
+            continue
+        if np.median(own) >= _MOST_EPOCHS:
+            complete = k * _STEP_MAG
+        elif complete > -math.inf:
+            break
+    return complete
+
+
+def _largest_offset(offset: Floats, compared: Mask, bins: Ints, min_bin: int) -> float | None:
+    """Largest of the bins' median offsets, arcsec; None if no bin has enough seeds."""
+    group = np.zeros(len(bins), np.int64)
+    east, north = (flatness(np.where(compared, axis, np.nan), bins, group, 1, min_bin) for axis in offset)
+    enough = east.counts[0] >= min_bin
+    return float(np.hypot(east.cells, north.cells)[0][enough].max()) if enough.any() else None
+
+
+def _transients(seeds: Seeds, reference: StoredReference, curves: StoredCurves, limits: LightcurveSettings) -> Row:
+    """Sources without a seed, and their epochs."""
+    if curves.transients is None:
+        return {"nmissing": None, "nwon": None}
+    rows = read_rows(reference.storage, curves.transients, _TRANSIENT)
+    if rows is None:
+        return {"nmissing": 0, "nwon": 0}
+    unit = seeds.unit
+    own = pc.equal(rows["field"], unit.field)
+    own = pc.and_(own, pc.and_(pc.equal(rows["rcid"], unit.rcid), pc.equal(rows["fid"], unit.fid)))
+    nobs = rows.filter(own)["nobs"].to_numpy()
+    exposures = len(curves.exposureid)
+    won = nobs[nobs >= max(limits.won_seen * exposures, limits.min_epochs)]
+    return {"nmissing": int((nobs > limits.missing_seen * exposures).sum()), "nwon": int(won.sum())}
