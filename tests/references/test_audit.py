@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -137,6 +138,17 @@ def test_audit_of_store_is_that_of_its_catalogs(tmp_path: Path) -> None:
     assert of_store.select(exact).equals(of_files.select(exact))
     for name in ("delta", "rms", "offset"):  # refmag of a store is of single precision
         assert of_store[name].to_numpy() == pytest.approx(of_files[name].to_numpy(), abs=2e-6)
+
+
+def test_depth_is_told_beside_that_of_the_images(tmp_path: Path) -> None:
+    write_reference(tmp_path, quadrant(n_side=5))
+    table = pa.table({"field": [500], "rcid": [20], "fid": [2], "nimages": [100], "maglimit": [20.5]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    row = only(audit_files([str(tmp_path)], AuditInputs(images=tmp_path / "images.parquet"), SETTINGS, runner()))
+    assert (row["nimages"], row["predicted"]) == (100, 23.0)
+    pq.write_table(table.drop_columns(["nimages"]), tmp_path / "images.parquet")
+    with pytest.raises(MetadataError, match="has no column nimages"):
+        audit_files([str(tmp_path)], AuditInputs(images=tmp_path / "images.parquet"), SETTINGS, runner())
 
 
 class TestBadInput:

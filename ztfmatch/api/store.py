@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.photometry.report import ReportInputs, ReportSummary
     from ztfmatch.query.regeneration import Regeneration
     from ztfmatch.references.audit import AuditInputs, AuditReport
+    from ztfmatch.references.flatness import FlatnessInputs, FlatnessReport
     from ztfmatch.references.schema.settings import ReferenceSettings
 
 _COMMITS_SHOWN: Final = 10
@@ -115,6 +116,22 @@ class Store(Shown):
         at = open_snapshot(self.storage, snapshot)
         with open_runner(**running) as runner:
             return audit_store(at, inputs or AuditInputs(), settings or ReferenceSettings(), runner)
+
+    @runs_tasks
+    def measure_flatness(
+        self,
+        inputs: FlatnessInputs,
+        settings: ReferenceSettings | None = None,
+        *,
+        note: str | None = None,
+        **running: Unpack[Running],
+    ) -> FlatnessReport:
+        """Keep in the ledger how flat exposures are; see :func:`ztfmatch.references.flatness.update_flatness`."""
+        from ztfmatch.references.flatness import update_flatness
+        from ztfmatch.references.schema.settings import ReferenceSettings
+
+        with open_runner(**running) as runner:
+            return update_flatness(self.storage, inputs, settings or ReferenceSettings(), runner, note)
 
     def regenerations(self, objectid: Ids) -> list[Regeneration]:
         """Retired objects beside those that took their place, epoch by epoch.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.calibration import columns_option
-from ztfmatch.cli.common import Command, InOrder, bad_files, counted, open_store, print_table
-from ztfmatch.cli.options import run_options, snapshot_option
-from ztfmatch.cli.paramtypes import FILE, PLACE
+from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.options import json_option, note_option, options, run_options, snapshot_option
+from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def references() -> None:
     \b
     In this order:
       ztfmatch references audit STORE --ps1 FILE     which are suspect, and which fifty to mend first
+      ztfmatch references flatness STORE --ps1 FILE  keep in the ledger how flat exposures are
+      ztfmatch references select STORE               which images are good enough
+      ztfmatch references plan STORE --audit FILE    what to make of each unit, of which images
     """
 
 
@@ -54,14 +57,20 @@ def references() -> None:
     type=click.Choice(["ps1", "lightcurves", "both"]),
     help="What seeds are compared with; by default with all that is given.",
 )
+@click.option(
+    "--images",
+    type=FILE,
+    metavar="FILE",
+    help="Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.",
+)
 @settings_option
 @click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of listing it.")
 @snapshot_option
 @row_options
 @run_options
-def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], settings: Path | None,
-          against: Any, strict: bool, snapshot: int | None, form: str | None, output: Path | None, running: Runs,
-          as_json: bool) -> None:  # fmt: skip
+def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], against: Any,
+          images: Path | None, settings: Path | None, strict: bool, snapshot: int | None, form: str | None,
+          output: Path | None, running: Runs, as_json: bool) -> None:  # fmt: skip
     """Say which references are suspect.
 
     Of each reference it is measured how much PS1's magnitudes differ from its own over a grid of 3 x 3 bins, how deep
@@ -81,7 +90,7 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
     if (store is None) == (not places):
         raise click.UsageError("give either a STORE or --references")
     form = chosen_format(form, output, as_json)
-    inputs, limits = AuditInputs(ps1, columns, against), read_settings(settings)
+    inputs, limits = AuditInputs(ps1, columns, against, images), read_settings(settings)
     with running as how:
         if store is not None:
             report = open_store(store).audit_references(inputs, limits, snapshot=snapshot, **how)
@@ -121,3 +130,171 @@ def _verdict(row: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> Any:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+
+
+@references.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--ps1", required=True, type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
+)
+@columns_option
+@settings_option
+@note_option
+@run_options
+def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | None, note: str | None, running: Runs,
+             as_json: bool) -> None:  # fmt: skip
+    """Measure how flat the exposures of a STORE are.
+
+    What an audit measures of references, of exposures: differences of their stored detections from PS1 over 3 x 3 bins.
+    In one commit the ledger gets flatdelta, flatrms and nflat of exposures that were not measured before; every
+    morning those of the night. The criterion 'flatness' of 'references select' needs them.
+
+    \b
+    Examples:
+      ztfmatch references flatness survey.store --ps1 ps1.parquet --workers 8
+    """
+    from ztfmatch.references.flatness import FlatnessInputs
+    from ztfmatch.references.schema.settings import read_settings
+
+    limits = read_settings(settings)
+    with running as how:
+        report = open_store(store).measure_flatness(FlatnessInputs(ps1, columns), limits, note=note, **how)
+    if report.committed:
+        line = (
+            f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')} measured, {report.decided:,} with "
+            f"PS1 stars enough in every bin; {size_text(report.bytes)}, {report.seconds:.1f} s."
+        )
+    else:
+        line = f"All exposures with a reference are measured already; the store stays at snapshot {report.snapshot}."
+    emit(report, as_json, [line])
+
+
+images_options = options(
+    click.option("--metadata", type=PLACE, metavar="FILE",
+                 help="Of images, CSV or Parquet: instead of a store, or beside it for what its ledger lacks."),
+    settings_option,
+    click.option("--without", multiple=True, metavar="CRITERION",
+                 help="Leave a criterion out: fwhm, status, infobits, magzp, clrcoeff, maglimit, median, rms, night, "
+                 "flatness. May be given more than once."),
+    click.option("--nmin", type=click.IntRange(1), help="Fewest images of a reference, in place of the settings' 15."),
+)  # fmt: skip
+"""Which images, and what is good; the command gets what :func:`_images` takes."""
+
+
+def _images(store: str | None, metadata: Path | None, settings: Path | None, without: tuple[str, ...],
+            nmin: int | None) -> Any:  # fmt: skip
+    """Source of images, and settings."""
+    from ztfmatch.references.io.images import ImageSource
+    from ztfmatch.references.schema.settings import read_settings
+    from ztfmatch.references.selection import with_limits
+
+    if store is None and metadata is None:
+        raise click.UsageError("give a STORE, or --metadata, or both")
+    read = read_settings(settings)
+    changes: dict[str, Any] = {"without": (*read.select.without, *without)}
+    changes |= {} if nmin is None else {"nmin": nmin}
+    snapshot = None if store is None else open_store(store).snapshot().files
+    return ImageSource(snapshot, metadata), with_limits(read, **changes)
+
+
+@references.command(cls=Command)
+@click.argument("store", required=False)
+@images_options
+@click.option(
+    "--images",
+    type=OutputFile(),
+    metavar="FILE",
+    help="A row an image (.parquet, .csv): its first failing criterion, or its place.",
+)
+@click.option(
+    "--units",
+    type=OutputFile(),
+    metavar="FILE",
+    help="A row a unit (.parquet, .csv): its images by criterion, predicted depth.",
+)
+@json_option
+def select(store: str | None, images: Path | None, units: Path | None, as_json: bool, **which: Any) -> None:
+    """Say which images are good enough for references.
+
+    Every image is held to the criteria of the settings; of those of a unit that meet all of them the sharpest are
+    taken. Images are those of the ledger of a STORE, of a table of metadata, or both.
+
+    \b
+    Examples:
+      ztfmatch references select --metadata images.parquet --images judged.parquet --units units.parquet
+      ztfmatch references select survey.store --metadata pixels.parquet --settings ours.toml
+      ztfmatch references select survey.store --without status --without median --without rms
+    """
+    from ztfmatch.references.selection import select_images
+
+    source, settings = _images(store, **which)
+    selection = select_images(source, settings)
+    for path, table in ((images, selection.image_table), (units, selection.unit_table)):
+        if path is not None:
+            write_rows(table(), chosen_format(None, path, False), path, [])
+    figures = selection.figures()
+    taken = sum(row["selected"] for row in figures)
+    total = sum(row["images"] for row in figures)
+    emit({"figures": figures}, as_json, [f"{taken:,} of {total:,} images selected."])
+    if not as_json:
+        print_table(["", *(row["filter"] for row in figures)],
+                    [[name, *(row[name] for row in figures)] for name in figures[0] if name != "filter"])  # fmt: skip
+
+
+@references.command(cls=Command)
+@click.argument("store", required=False)
+@images_options
+@click.option(
+    "--audit",
+    "audit_file",
+    type=FILE,
+    metavar="FILE",
+    help="What 'references audit' wrote (.parquet): today's references.",
+)
+@click.option("--update", type=FILE, metavar="PLAN", help="Bring this plan up to date with new images alone.")
+@click.option(
+    "--retune",
+    type=OutputFile(),
+    metavar="FILE",
+    help="Loss against each threshold, one at a time, as rows (.parquet, .csv).",
+)
+@click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): a row a unit.")
+@json_option
+def plan(store: str | None, audit_file: Path | None, update: Path | None, retune: Path | None, output: Path | None,
+         as_json: bool, **which: Any) -> None:  # fmt: skip
+    """Say what to make of each unit, of which images, and what criteria cost.
+
+    make: there is no reference, and images enough; wait: too few; regenerate: it is suspect, and images are enough;
+    potentially updatable: too few; deepen: it is good, and a new one would be deeper; keep: all others.
+    With --update, every morning, only units with new images are looked at, and those that became possible are listed.
+
+    \b
+    Examples:
+      ztfmatch references plan --metadata images.parquet --audit audit.parquet --output plan.parquet
+      ztfmatch references plan --metadata images.parquet --audit audit.parquet --retune loss.csv
+      ztfmatch references plan --metadata yesterday.parquet --update plan.parquet --output plan-2.parquet
+    """
+    from ztfmatch.references.planning import plan_references, update_references
+
+    source, settings = _images(store, **which)
+    if update is not None and (audit_file is not None or retune is not None):
+        raise click.UsageError("--update has its references from the plan: give it without --audit and --retune")
+    if update is not None:
+        report, losses, tuned = update_references(update, source, settings), [], None
+    else:
+        report, losses, tuned = plan_references(source, audit_file, settings, retune is not None)
+    for path, table in ((output, report.table), (retune, tuned)):
+        if path is not None:
+            write_rows(table, chosen_format(None, path, False), path, [])
+    line = (
+        f"{counted(report.units, 'unit')}, {counted(report.images, 'image')}; what is to be made wins "
+        f"{report.won:,} epochs; {report.seconds:.1f} s."
+    )
+    told = f"{counted(report.passed_over, 'image')} not newer than the plan passed over: make a new one to count them."
+    shown = {name: value for name, value in vars(report).items() if name not in ("table", "judged")}
+    emit({**shown, "loss": losses}, as_json, [line, *([told] if report.passed_over else [])])
+    tables = () if as_json else ((report.actions, "units"), (losses, "sky coverage"), (report.possible, "possible now"))
+    for rows, title in tables:
+        if rows:
+            cells = [[_cell(value) for value in row.values()] for row in rows]
+            print_table([name.replace("_", " ") for name in rows[0]], cells, title)

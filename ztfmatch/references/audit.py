@@ -19,6 +19,7 @@ from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
+from ztfmatch.references.io.images import images_of_references
 from ztfmatch.references.judge import judged
 from ztfmatch.references.schema import AUDIT
 from ztfmatch.references.schema.settings import ReferenceSettings
@@ -49,11 +50,15 @@ class AuditInputs:
         Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`.
     against : str, optional
         ``ps1``, ``lightcurves`` of a store, or ``both``. By default what is there.
+    images : Path, optional
+        Table (Parquet or CSV) of the images that references are made of, a row a unit: ``field``, ``rcid``, ``fid``,
+        their number ``nimages`` and median ``maglimit``. With it depths are told beside what they should be.
     """
 
     ps1: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     against: Against | None = None
+    images: Path | None = None
 
     def __post_init__(self) -> None:
         if self.ps1 is None and self.against in ("ps1", "both"):
@@ -185,6 +190,11 @@ def _run(tasks: Sequence[AuditTask], inputs: AuditInputs, runner: Runner) -> lis
         raise MetadataError(
             f"{inputs.ps1}: has no star at any seed of the {len(rows)} references; is it of this part of the sky?"
         )
+    if inputs.images is not None:
+        made_of = images_of_references(inputs.images)
+        for one in done:
+            for row in one.rows:
+                row.update(made_of.get((row["field"], row["rcid"], row["fid"]), {}))
     return done
 
 

@@ -46,6 +46,11 @@ def stored_curves(snapshot: SnapshotFiles, reference: StoredReference, ledger: U
     )
 
 
+def detections_since(snapshot: SnapshotFiles, reference: StoredReference, commit: int) -> tuple[DataFile, ...]:
+    """Files that may hold detections of a reference's objects from exposures that a commit or later ones took in."""
+    return tuple(file for file in _files(snapshot, DETECTIONS.name, reference) if file.commit >= commit)
+
+
 def is_grouped(snapshot: SnapshotFiles) -> bool:
     """Whether it is known which orphans recur: they were grouped once, or there are none."""
     return bool(snapshot.of_table(TRANSIENTS.name)) or not snapshot.of_table(ORPHANS.name)

@@ -53,7 +53,7 @@ from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES, TRANSIENTDATA,
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
-from ztfmatch.core.tasks.ledger import recount
+from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
 from ztfmatch.core.tasks.rematch import rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
@@ -251,7 +251,7 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     regrouped: list[DataFile] = []
     if write:
         retired = runner.run(retiring)
-        ledger = runner.run(Job("ledger", recount, recount_tasks(plan, work.counts), operation_id, storage))
+        ledger = runner.run(Job("ledger", revise, recount_tasks(plan, work.counts), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result.removed)
         regrouped = _regroup(plan, work, runner)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
@@ -79,43 +80,43 @@ def compact_ledger(task: CompactLedgerTask) -> Written:
 
 
 @dataclass(frozen=True)
-class RecountTask:
-    """Ledger files some of whose exposures were matched again."""
+class ReviseTask:
+    """Ledger files some of whose exposures get new values in some columns."""
 
     key: str
     storage: Storage
     files: tuple[DataFile, ...]
     exposureid: npt.NDArray[np.int64]
-    """Exposures that were matched again, ascending, shape (N,); not all need to be in these files."""
-    counts: npt.NDArray[np.int64]
-    """Their ``nmatched`` and ``norphans``, shape (N, 2)."""
+    """Exposures with new values, ascending, shape (N,); not all need to be in these files."""
+    values: dict[str, npt.NDArray[Any]]
+    """Their values by column, shape (N,) each; NaN is null."""
     commit: int
     part: str
 
 
-def recount(task: RecountTask) -> Replaced:
-    """Write one file, with the new counts, in place of those that hold any of the exposures."""
+def revise(task: ReviseTask) -> Replaced:
+    """Write one file, with the new values, in place of those that hold any of the exposures."""
     held = [file for file in task.files if _holds_any(task, file)]
     rows = read_rows(task.storage, held, EXPOSURES.names)
     if rows is None:
         return Replaced([], [])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     at, known = _find(task, rows["exposureid"].to_numpy())
-    for i, name in enumerate(("nmatched", "norphans")):
-        values = rows[name].to_numpy().copy()
-        values[known] = task.counts[at[known], i]
-        field = rows.schema.get_field_index(name)
-        rows = rows.set_column(field, rows.schema.field(field), pa.array(values, rows.schema.field(field).type))
+    for name, values in task.values.items():
+        field = rows.schema.field(name)
+        new = pa.array(values[at], from_pandas=True).cast(field.type)
+        column = pc.if_else(pa.array(known), new, rows[name].combine_chunks())
+        rows = rows.set_column(rows.schema.get_field_index(name), field, column)
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
     return Replaced([file], [file.path for file in held])
 
 
-def _holds_any(task: RecountTask, file: DataFile) -> bool:
+def _holds_any(task: ReviseTask, file: DataFile) -> bool:
     ids = read_file_rows(task.storage, file, ["exposureid"])["exposureid"].to_numpy()
     return bool(_find(task, ids)[1].any())
 
 
-def _find(task: RecountTask, exposureid: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _find(task: ReviseTask, exposureid: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Row of each exposure in the task, and whether it is there."""
     at = np.minimum(np.searchsorted(task.exposureid, exposureid), len(task.exposureid) - 1)
     return at, task.exposureid[at] == exposureid

@@ -19,6 +19,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import N_RCID, exposureid_of
+from ztfmatch.references.kernels.depth import combined_limit
 
 ROWS_PER_BATCH: Final = 1_000_000
 
@@ -102,7 +103,7 @@ class ImageSource:
 
     def _of_table(self, needed: Mapping[str, str]) -> Iterator[Columns]:
         assert self.table is not None
-        for batch in _read(self.table, needed, self.table):
+        for batch in _read(self.table, needed):
             yield _keys_of(batch, self.table) | {name: _column(batch[name], name, self.table) for name in needed}
 
     def _of_store(self, needed: Mapping[str, str], after_commit: int) -> Iterator[Columns]:
@@ -131,12 +132,37 @@ class ImageSource:
         held = {name: of for name, of in needed.items() if _found((_NUMBERS | _WHOLE)[name], schema)}
         parts = [
             _keys_of(batch, self.table) | {name: _column(batch[name], name, self.table) for name in held}
-            for batch in _read(self.table, held, self.table)
+            for batch in _read(self.table, held)
         ]
         if not parts:
             return {}
         columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return columns | {"row": build_map(columns["exposureid"])}
+
+
+def images_of_references(path: Path) -> dict[tuple[int, int, int], dict[str, Any]]:
+    """Number of images of references by field, readout channel and filter, and the depth that these make.
+
+    Raises
+    ------
+    MetadataError
+        If it cannot be read, lacks a column, or a number of images is not positive.
+    """
+    names = _names(path)
+    wanted = ("field", "rcid", "fid", "nimages", "maglimit")
+    lacking = [name for name in wanted if name not in names]
+    if lacking:
+        raise MetadataError(f"{path}: has no column {lacking[0]}; expected {', '.join(wanted)}")
+    with _clear_errors(path):
+        table = _dataset(path).to_table(columns=[names[name] for name in wanted]).rename_columns(list(wanted))
+    keys = [_cast(table[name], pa.int64(), name, path) for name in wanted[:4]]
+    if (keys[3] < 1).any():
+        raise MetadataError(f"{path}: nimages is {keys[3].min()}; expected at least 1")
+    predicted = combined_limit(_cast(table["maglimit"], pa.float64(), "maglimit", path), keys[3])
+    return {
+        (f, r, k): {"nimages": n, "predicted": depth if np.isfinite(depth) else None}
+        for f, r, k, n, depth in zip(*(key.tolist() for key in keys), predicted.tolist(), strict=True)
+    }
 
 
 def _completed(

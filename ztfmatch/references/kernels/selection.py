@@ -76,8 +76,8 @@ def _night(images: Columns, settings: ReferenceSettings) -> Mask:
 
 def _flat(images: Columns, settings: ReferenceSettings) -> Mask:
     rms, delta = flat_limits(images["field"], images["fid"], settings)
-    kind = images["flatrms"].dtype
-    return np.asarray((images["flatrms"] <= rms.astype(kind)) & (images["flatdelta"] <= delta.astype(kind)))
+    flat = images["flatrms"] <= rms.astype(images["flatrms"].dtype)
+    return np.asarray(flat & (images["flatdelta"] <= delta.astype(images["flatdelta"].dtype)))
 
 
 def flat_limits(field: Ints, fid: Ints, settings: ReferenceSettings) -> tuple[Floats, Floats]:

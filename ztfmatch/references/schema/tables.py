@@ -69,6 +69,39 @@ AUDIT: Final = Table(
 )  # fmt: skip
 
 
+_LABEL: Final = pa.dictionary(pa.int8(), pa.string())
+
+
+def _planned(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> Column:
+    return Column(name, kind, unit, description, "plan", nullable)
+
+
+PLAN: Final = Table(
+    "plan",
+    "One row per unit that has images or a reference: what is to be made of it.",
+    ("field", "rcid", "fid"),
+    (
+        *unit_columns("metadata")[:3],
+        _planned("action", _LABEL, "", "make, wait, keep, regenerate, potentially updatable or deepen"),
+        _planned("reason", _LABEL, "", "Why"),
+        _planned("nimages", pa.int32(), "", "Images that were judged"),
+        _planned("npassed", pa.int32(), "", "of which: meet every criterion"),
+        _planned("exposures", pa.list_(pa.int64()), "", "The best of these, sharpest first: exposureids"),
+        _planned("fwhm", pa.list_(pa.float32()), "arcsec", "Their FWHM"),
+        _planned("maglimit", pa.list_(pa.float32()), "mag", "Their limits; NaN where that is no criterion"),
+        _planned("predicted", pa.float32(), "mag", "Depth of a reference of them: their median limit and 1.25 log10(N)",
+                 True),
+        _planned("hasreference", pa.bool_(), "", "Whether there is a reference today"),
+        _planned("suspect", pa.bool_(), "", "What the audit says of it; null without one", True),
+        _planned("unknown", pa.bool_(), "", "Whether the audit cannot tell; null without a reference", True),
+        _planned("depth", pa.float32(), "mag", "Its depth; null where it is not known", True),
+        _planned("nwon", pa.int64(), "", "Epochs that a new one would win; null without a reference", True),
+        _planned("rank", pa.int32(), "", "Its rank in the audit; null without a reference", True),
+    ),
+    by_tile=False,
+)  # fmt: skip
+
+
 def without_lists(table: pa.Table) -> pa.Table:
     """A table whose lists are texts with blanks between the values, for CSV."""
     for at, field in enumerate(table.schema):

@@ -18,7 +18,9 @@ from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
 from ztfmatch.references.tasks.rows import flatness_row, known
 from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_file, seeds_of_store
 
-_MARGIN_DEG: Final = 1.0 / 60.0
+MARGIN_DEG: Final = 1.0 / 60.0
+"""How far around seeds PS1 is read."""
+
 _CROWDED_ARCSEC: Final = 3.0
 
 
@@ -75,7 +77,7 @@ def _read(task: AuditTask, refused: list[Row]) -> Iterator[Seeds]:
 def _stars_near(seeds: list[Seeds], ps1: Ps1Catalog | None) -> Ps1Stars | None:
     """PS1 sources around all seeds; None if there is no PS1, or nothing to compare with it."""
     ra, dec = (np.concatenate([np.zeros(0), *(getattr(one, name) for one in seeds)]) for name in ("ra", "dec"))
-    return ps1.read(Box.around(ra, dec, _MARGIN_DEG)) if ps1 is not None and len(ra) else None
+    return ps1.read(Box.around(ra, dec, MARGIN_DEG)) if ps1 is not None and len(ra) else None
 
 
 def catalog_row(seeds: Seeds) -> Row:

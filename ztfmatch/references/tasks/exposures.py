@@ -1,0 +1,128 @@
+"""Flatness of exposures: their stored detections against PS1, of one field and readout channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.merge import iterate_lightcurves
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.scan import Wanted
+from ztfmatch.core.kernels.calibration import unrounded_magnitudes
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.references.kernels.flatness import Flatness, Ints, bin_of, flatness
+from ztfmatch.references.schema.settings import FlatnessSettings
+from ztfmatch.references.tasks.audit import MARGIN_DEG
+from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
+from ztfmatch.references.tasks.rows import known
+from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_store
+
+VALUES_PER_PASS: Final = 5_000_000
+"""Differences held at a time, about: stars times exposures."""
+
+_EPOCH: Final = ("exposureid", "psfflux", "xpos", "ypos", "catflags")
+_BAD_EXPOSURE: Final = np.uint16(1 << 15)
+"""Bit of catflags that says nothing of the detection itself."""
+
+
+@dataclass(frozen=True)
+class UnitExposures:
+    """Exposures of a unit to be measured, shape (E,) each, ascending by exposureid."""
+
+    reference: StoredReference
+    detections: tuple[DataFile, ...]
+    exposureid: Ints
+    magzp: Floats
+    clrcoeff: Floats
+
+
+@dataclass(frozen=True)
+class FlatnessTask:
+    """Units of the same place on the sky."""
+
+    key: str
+    units: tuple[UnitExposures, ...]
+    ps1: Ps1Catalog
+    settings: FlatnessSettings
+
+
+@dataclass(frozen=True)
+class MeasuredExposures:
+    """Flatness of exposures, one value each."""
+
+    exposureid: list[int]
+    delta: list[float | None]
+    rms: list[float | None]
+    n: list[int]
+
+
+def measure_exposures(task: FlatnessTask) -> MeasuredExposures:
+    """Measure exposures; one without any PS1 star has n = 0."""
+    found = MeasuredExposures([], [], [], [])
+    seeds = [seeds_of_store(unit.reference) for unit in task.units]
+    ra, dec = (np.concatenate([getattr(one, name) for one in seeds]) for name in ("ra", "dec"))
+    stars = task.ps1.read(Box.around(ra, dec, MARGIN_DEG)) if len(ra) else None
+    for unit, own in zip(task.units, seeds, strict=True):
+        for part, flat in _measured(unit, own, stars, task.settings):
+            decided = flat.decided(task.settings.min_bin)
+            found.exposureid.extend(unit.exposureid[part].tolist())
+            found.delta.extend(known(value) for value in np.where(decided, flat.delta, np.nan))
+            found.rms.extend(known(value) for value in flat.rms)
+            found.n.extend(flat.counts.sum(axis=1).tolist())
+    return found
+
+
+def _measured(
+    unit: UnitExposures, seeds: Seeds, stars: Ps1Stars | None, settings: FlatnessSettings
+) -> Iterator[tuple[slice, Flatness]]:
+    """Flatness of some exposures of a unit after the others, so many at a time as memory allows."""
+    none = np.zeros(0)
+    star = np.full(len(seeds.ra), -1, np.int64) if stars is None else stars_at(stars, seeds.xyz, settings)
+    ps1, colour = (none, none) if stars is None else magnitudes_of(stars, star, seeds.unit.fid, settings)
+    step = max(VALUES_PER_PASS // max(int((star >= 0).sum()), 1), 1)
+    for first in range(0, len(unit.exposureid), step):
+        part = slice(first, first + step)
+        yield part, _flatness(unit, part, _Stars(seeds.objectid, ps1, colour), settings)
+
+
+@dataclass(frozen=True)
+class _Stars:
+    """What PS1 says of seeds, shape (N,) each; NaN where it says nothing."""
+
+    objectid: Ints
+    ps1: Floats
+    colour: Floats
+
+
+def _flatness(unit: UnitExposures, part: slice, stars: _Stars, settings: FlatnessSettings) -> Flatness:
+    exposureid, magzp, clrcoeff = unit.exposureid[part], unit.magzp[part], unit.clrcoeff[part]
+    row_of = build_map(exposureid)
+    held: list[tuple[Floats, Ints, Ints]] = []
+    if np.isfinite(stars.ps1).any():
+        wanted = Wanted(span=unit.reference.span)
+        for chunk in iterate_lightcurves(unit.reference.storage, unit.detections, _EPOCH, wanted=wanted):
+            seed = np.repeat(find_sorted(stars.objectid, chunk.objectid), np.diff(chunk.offsets))
+            exposure = find_rows(row_of, chunk.columns["exposureid"]).astype(np.int64)
+            keep = (seed >= 0) & (exposure >= 0) & ((chunk.columns["catflags"] & ~_BAD_EXPOSURE) == 0)
+            keep &= np.isfinite(stars.ps1)[seed]
+            seed, exposure = seed[keep], exposure[keep]
+            columns = {name: chunk.columns[name][keep] for name in ("psfflux", "xpos", "ypos")}
+            mag = _magnitudes(columns["psfflux"], magzp[exposure]) + clrcoeff[exposure] * stars.colour[seed]
+            cell = bin_of(columns["xpos"].astype(np.float64), columns["ypos"].astype(np.float64))
+            held.append((differences(mag, stars.ps1[seed], settings), cell, exposure))
+    if not held:
+        held.append((np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    difference, cell, exposure = (np.concatenate(values) for values in zip(*held, strict=True))
+    return flatness(difference, cell, exposure, len(exposureid), settings.min_bin)
+
+
+def _magnitudes(flux: npt.NDArray[np.float32], magzp: Floats) -> Floats:
+    """Magnitudes, NaN where the flux is not positive."""
+    found: Floats = np.where(flux > 0, unrounded_magnitudes(np.where(flux > 0, flux, np.float32(1.0)), magzp), np.nan)
+    return found
