@@ -42,6 +42,7 @@ _HOMES = {
     "references.flatness": "FlatnessInputs FlatnessReport",
     "references.io.images": "ImageSource",
     "references.plan": "PlanReport make_plan update_plan",
+    "references.returned": "ReturnedReport check_returned",
     "references.schema.settings": "ReferenceSettings",
     "references.selection": "Selection select_images",
     "release": "HatsConfig Part PublishReport ReleasePreview",

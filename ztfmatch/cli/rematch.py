@@ -29,9 +29,11 @@ from ztfmatch.cli.options import (
     snapshot_option,
     strict_option,
 )
+from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.rows import chosen_format, refuse_unknown, row_options, write_rows
 
 if TYPE_CHECKING:
+    from ztfmatch.api.running import Running
     from ztfmatch.cli.options import Runs
 
 _UNITS_SHOWN = 40
@@ -41,11 +43,17 @@ _UNITS_SHOWN = 40
 @click.argument("store")
 @references_option("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
 @strict_option("a reference cannot be used, instead of quarantining it")
+@click.option(
+    "--plan",
+    type=FILE,
+    metavar="FILE",
+    help="Take only references that this plan asks for ('references plan'), and say which are less deep.",
+)
 @note_option
 @dry_run_option("Only find out what would become of objects and epochs.")
 @run_options
-def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | None, dry_run: bool,
-            running: Runs, as_json: bool) -> None:  # fmt: skip
+def rematch(store: str, references: tuple[str, ...], strict: bool, plan: Path | None, note: str | None,
+            dry_run: bool, running: Runs, as_json: bool) -> None:  # fmt: skip
     """Match the epochs of a STORE again, to new references.
 
     Every detection and orphan of the units that have a new reference is matched to its seeds, in one commit; no
@@ -64,6 +72,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
     from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 
     with running as how:
+        checked = [] if plan is None else _checked(plan, references, how)
         config = RematchConfig(strict=strict, note=note)
         report = open_store(store).rematch(references, config, dry_run=dry_run, **how)
     what = (
@@ -76,7 +85,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
         line = f"Would match again: {what}."
     else:
         line = f"Nothing to match again: {counted(report.known, 'reference')} known."
-    emit(report, as_json, [line])
+    emit(report, as_json, [*checked, line])
     if not as_json and report.units:
         names = ("unit", "generation", "seeds", *LINEAGE_KINDS, "transients", "epochs", "epochs_moved")
         rows = [[getattr(unit, name) for name in names] for unit in report.units]
@@ -85,6 +94,20 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, note: str | N
             click.echo(f"and {len(rows) - _UNITS_SHOWN} more: --json lists all")
     for line in [] if as_json else [*warning_lines(report.warnings), *bad_files(report.quarantined)]:
         click.echo(line)
+
+
+def _checked(plan: Path, references: tuple[str, ...], how: Running) -> list[str]:
+    """Lines that say how references that came back agree with a plan."""
+    from ztfmatch.core.runner import open_runner
+    from ztfmatch.references.returned import check_returned
+
+    with open_runner(**how) as runner:
+        report = check_returned(plan, references, runner)
+    line = f"All of {counted(report.references, 'reference')} are planned; {report.missing:,} more have not come back."
+    return [
+        line,
+        *(f"  {row['unit']}: depth {row['depth']:.2f}, planned {row['predicted']:.2f}" for row in report.shallower),
+    ]
 
 
 @click.command(cls=Command)

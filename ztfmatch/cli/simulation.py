@@ -66,6 +66,13 @@ if TYPE_CHECKING:
     help="Size of the photometric systematics relative to the real ones.",
 )
 @click.option(
+    "--bad-references",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Part of the references that are suspect; 0.13 is as real.",
+)
+@click.option(
     "--reference",
     type=FILE,
     help="A real refpsfcat as the sky; it sets field, channel and filter.",

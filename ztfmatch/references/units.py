@@ -66,16 +66,18 @@ class UnitLedger:
     """Exposures of a snapshot by unit; the ledger is read once."""
 
     def __init__(self, snapshot: SnapshotFiles) -> None:
-        rows = snapshot.read(EXPOSURES.name, ["exposureid", "field", "rcid", "fid", "quality"])
+        rows = snapshot.read(EXPOSURES.name, ["exposureid", "field", "rcid", "fid", "quality", "obsmjd"])
         field, rcid, fid = (rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
         code, exposureid = unit_codes(field, rcid, fid), rows["exposureid"].to_numpy()
         order = np.lexsort((exposureid, code))
         self._code, self._exposureid = code[order], exposureid[order]
         good = pc.not_equal(rows["quality"].cast("string"), BAD)
         self._good = good.to_numpy()[order]
+        self._obsmjd = rows["obsmjd"].to_numpy()[order]
 
-    def of(self, unit: Unit) -> tuple[Any, Any]:
-        """Exposureids of a unit, ascending, and which of them are not bad."""
+    def of(self, unit: Unit) -> tuple[Any, Any, float]:
+        """Exposureids of a unit, ascending, which of them are not bad, and days from the first to the last."""
         code = unit_codes(*(np.array([value]) for value in (unit.field, unit.rcid, unit.fid)))[0]
         first, last = np.searchsorted(self._code, [code, code + 1])
-        return self._exposureid[first:last], self._good[first:last]
+        obsmjd = self._obsmjd[first:last]
+        return self._exposureid[first:last], self._good[first:last], float(np.ptp(obsmjd)) if last > first else 0.0

@@ -16,6 +16,7 @@ from ztfmatch.core.camera import (
     sky_positions,
 )
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX, Unit
+from ztfmatch.simulate.badreferences import COMPANION_ARCSEC, CROWDED, ReferenceFault
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.exposures import Conditions, Exposure, conditions, depth_limit
 from ztfmatch.simulate.photometry import (
@@ -219,18 +220,54 @@ class UnitSky:
         offset = np.clip(rng.standard_normal((3, n)), -2.0, 2.0) * REFERENCE_SCATTER_ARCSEC * _ARCSEC
         xyz = normalised(stars.xyz + offset / np.sqrt(3.0))
         plane = self.region.pointing.project(xyz)
-        on = on_image(np.stack(self.region.quadrant.to_pixels(plane)))
+        pixels = np.stack(self.region.quadrant.to_pixels(plane))
+        on = on_image(pixels)
         on &= (stars.kind != TRANSIENT) & (rng.random(n) < REFERENCE_COMPLETENESS)
         xy = np.stack(self.region.quadrant.reference_pixels(plane))
+        fault = self.fault if generation == 0 else ReferenceFault()
+        on[on] = fault.keeps(pixels[:, on], self.magnitudes[on])
         held = np.flatnonzero(on)[np.argsort(xy[1, on], kind="stable")]
         sigma = np.interp(self.magnitudes, *_REFERENCE_SIGMA)
         noise = np.clip(rng.standard_normal(n), -2.0, 2.0) * np.minimum(sigma, 0.1)
         mag = self.magnitudes - reference_colour_term(self.fid) * self.colours + noise + self.offset
-        radec = np.stack(sky_positions(xyz[:, held]))
-        rows = fill_rows(xy[:, held], radec, mag[held] - REFERENCE_ZERO_POINT[self.fid], sigma[held])
+        mag += fault.offset(pixels, rng)
+        seeds = _Seeds(xy[:, held], xyz[:, held], mag[held], sigma[held], stars.star_id[held])
+        if fault.kind == CROWDED:
+            seeds = seeds.crowded(rng)
+        radec = np.stack(sky_positions(seeds.xyz))
+        rows = fill_rows(seeds.xy, radec, seeds.mag - REFERENCE_ZERO_POINT[self.fid], seeds.sigma)
         draw_shapes(rng, rows)
         rows["flags"] = rng.random(len(rows)) < 0.003
-        return rows, stars.star_id[held]
+        return rows, seeds.star_id
+
+    @cached_property
+    def fault(self) -> ReferenceFault:
+        """What is wrong with the unit's first reference."""
+        config = self.config
+        return ReferenceFault.draw(config.seed, self.unit, (config.bad_references, config.crowded_references))
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """Seeds before they become rows: reference pixels, positions (3, N), magnitudes, their errors, stars."""
+
+    xy: Floats
+    xyz: Floats
+    mag: Floats
+    sigma: Floats
+    star_id: Ints
+
+    def crowded(self, rng: np.random.Generator) -> _Seeds:
+        """With a fainter companion of no star beside each, in order of y."""
+        n = len(self.mag)
+        away = rng.uniform(*COMPANION_ARCSEC, n) * _ARCSEC
+        aside = np.cross(self.xyz.T, rng.standard_normal((n, 3))).T
+        xyz = normalised(self.xyz + away * normalised(aside))
+        more = _Seeds(self.xy + away / _ARCSEC, xyz, self.mag + 1.0, self.sigma, np.full(n, NO_STAR))
+        names = self.__dataclass_fields__
+        both = {name: np.concatenate([getattr(self, name), getattr(more, name)], axis=-1) for name in names}
+        order = np.argsort(both["xy"][1], kind="stable")
+        return _Seeds(**{name: values[..., order] for name, values in both.items()})
 
 
 def on_image(xy: Floats) -> npt.NDArray[np.bool_]:

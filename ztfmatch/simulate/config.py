@@ -79,6 +79,9 @@ class SimulationConfig:
         Part of the exposures spoilt by cloud or moon.
     nonpositive_fraction : float
         Part of the rows with a flux below zero.
+    bad_references, crowded_references : float
+        Parts of the first references that are suspect (a gradient, a cloud's edge, few images), and so crowded that
+        they are confused. Regenerated ones are good.
     dither_arcsec, rotation_deg : float
         Scatter of the pointing, per axis, and of its position angle.
     systematics : float
@@ -111,6 +114,8 @@ class SimulationConfig:
     spurious_fraction: _Fraction = 0.01
     bad_fraction: _Fraction = 0.1
     nonpositive_fraction: _Fraction = 1e-4
+    bad_references: _Fraction = 0.0
+    crowded_references: _Fraction = 0.0
     dither_arcsec: Annotated[float, Meta(ge=0.0, le=300.0, description="0 to at most 300")] = 40.0
     rotation_deg: Annotated[float, Meta(ge=0.0, le=0.1, description="0 to at most 0.1")] = 0.01
     systematics: _NonNegative = 1.0

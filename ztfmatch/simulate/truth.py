@@ -91,6 +91,15 @@ SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
         "edge_high_y": pa.float64(),
         "field_offset": pa.float64(),
     },
+    "references": {
+        "field": pa.int16(),
+        "rcid": pa.int8(),
+        "fid": pa.int8(),
+        "kind": pa.string(),
+        "suspect": pa.bool_(),
+        "amplitude": pa.float64(),
+        "lost": pa.float64(),
+    },
     "maps": {
         "rcid": pa.int8(),
         "fid": pa.int8(),
@@ -167,6 +176,9 @@ class TruthWriter:
         unit, known = sky.unit, sky.systematics
         values = [unit.field, unit.rcid, unit.fid, *known.bias, *known.edges, sky.offset]
         self._write("systematics", [[value] for value in values])
+        fault = sky.fault
+        said = [unit.field, unit.rcid, unit.fid, fault.kind, fault.suspect, fault.amplitude, fault.lost]
+        self._write("references", [[value] for value in said])
         if (unit.rcid, unit.fid) not in self._known_maps:
             self._known_maps.add((unit.rcid, unit.fid))
             x, y = cell_centres(MAP_CELLS)

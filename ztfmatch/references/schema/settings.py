@@ -117,7 +117,9 @@ class LightcurveSettings:
     missing_seen : float
         A transient is a missing seed if it is seen in a larger part.
     won_seen : float
-        A transient whose part is not smaller would be an object of a new reference: its epochs are won.
+        A transient that is seen twice, in no smaller part, and lasts, would be an object of a new reference.
+    won_chance : float
+        It does not last if its epochs are so close together as chance brings them in a smaller part of cases.
     min_epochs : int
         Fewest epochs of a lightcurve whose medians count.
     max_spurious : float
@@ -135,6 +137,7 @@ class LightcurveSettings:
     spurious_seen: _Part = 0.1
     missing_seen: _Part = 0.5
     won_seen: _Part = 0.1
+    won_chance: _Part = 0.01
     min_epochs: _AtLeastOne = 3
     max_spurious: _Part = 0.05
     max_missing: _Part = 0.05

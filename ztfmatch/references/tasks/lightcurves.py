@@ -23,10 +23,13 @@ from ztfmatch.references.tasks.rows import flatness_row
 from ztfmatch.references.tasks.seeds import Seeds, StoredReference
 
 _EPOCH: Final = ("ra", "dec", "mag", "catflags")
-_TRANSIENT: Final = ("field", "rcid", "fid", "nobs")
+_TRANSIENT: Final = ("field", "rcid", "fid", "nobs", "firsthmjd", "lasthmjd")
 _STEP_MAG: Final = 0.5
 _FEWEST: Final = 10
 """Seeds of a step of magnitude from which it is known how often such are seen."""
+
+_TWICE: Final = 2
+"""A source that a new reference would hold is seen twice at least: single orphans are mostly noise."""
 
 _MOST_EPOCHS: Final = 0.5
 """Part of the exposures in which most seeds of a step are seen, where exposures are deep enough."""
@@ -45,6 +48,8 @@ class StoredCurves:
     """Of the unit's exposures, ascending."""
     good: Mask
     """Which are not bad."""
+    span_day: float
+    """From the first of them to the last."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,15 @@ def _transients(seeds: Seeds, reference: StoredReference, curves: StoredCurves, 
     unit = seeds.unit
     own = pc.equal(rows["field"], unit.field)
     own = pc.and_(own, pc.and_(pc.equal(rows["rcid"], unit.rcid), pc.equal(rows["fid"], unit.fid)))
-    nobs = rows.filter(own)["nobs"].to_numpy()
+    rows = rows.filter(own)
+    nobs, lasting = rows["nobs"].to_numpy(), rows["lasthmjd"].to_numpy() - rows["firsthmjd"].to_numpy()
     exposures = len(curves.exposureid)
-    won = nobs[nobs >= max(limits.won_seen * exposures, limits.min_epochs)]
+    stays = _chance_of_span(nobs, lasting / max(curves.span_day, 1.0)) >= limits.won_chance
+    won = nobs[stays & (nobs >= max(limits.won_seen * exposures, _TWICE))]
     return {"nmissing": int((nobs > limits.missing_seen * exposures).sum()), "nwon": int(won.sum())}
+
+
+def _chance_of_span(n: Ints, part: Floats) -> Floats:
+    """Chance that n times, drawn evenly from a time, lie within a part of it: n p^(n-1) - (n-1) p^n."""
+    chance: Floats = n * np.clip(part, 0.0, 1.0) ** (n - 1) - (n - 1) * np.clip(part, 0.0, 1.0) ** n
+    return chance

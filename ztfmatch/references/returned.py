@@ -1,0 +1,82 @@
+"""Hold the references that come back from an image pipeline to the plan that asked for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.operations.common import Row
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import Unit
+from ztfmatch.references.audit import AuditInputs, audit_files
+from ztfmatch.references.plan import TO_BE_MADE, about_plan
+from ztfmatch.references.planning import read_rows
+from ztfmatch.references.schema.settings import ReferenceSettings
+
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnedReport(Shown):
+    """References that came back, beside what was planned."""
+
+    references: int
+    missing: int
+    """Units of the plan that did not come back."""
+    shallower: list[Row]
+    """References less deep than was predicted: unit, depth, predicted."""
+
+
+def check_returned(
+    plan: Path, references: Sequence[str], runner: Runner, settings: ReferenceSettings | None = None
+) -> ReturnedReport:
+    """Check references against a plan, before they are matched.
+
+    Parameters
+    ----------
+    plan : Path
+        What ``references plan`` wrote.
+    references : sequence of str
+        Files, directories, globs.
+    runner : Runner
+    settings : ReferenceSettings, optional
+        Of which ``plan.deeper`` is how much less deep a reference may be.
+
+    Raises
+    ------
+    MetadataError
+        If it is no plan.
+    BadInputError
+        If a reference is of a unit that the plan does not ask for, or none can be used.
+    """
+    rows = read_rows(plan, "plan")
+    about_plan(rows)
+    settings = settings or ReferenceSettings()
+    names = ["field", "rcid", "fid", "action", "predicted"]
+    planned = {_key(row): row for row in rows.select(names).to_pylist()}
+    came = audit_files(references, AuditInputs(), settings, runner).table.to_pylist()
+    unasked = [row for row in came if planned.get(_key(row), {}).get("action") not in TO_BE_MADE]
+    if unasked:
+        said = ", ".join(f"{Unit(*_key(row))} ({planned.get(_key(row), {}).get('action', 'not in it')})"
+                         for row in unasked[:_NAMED])  # fmt: skip
+        raise BadInputError(
+            f"{plan}: asks for no reference of {len(unasked)} of the {len(came)} units that came back: {said}; "
+            "expected units that are to be made"
+        )
+    asked = pc.sum(pc.is_in(rows["action"].cast("string"), pa.array(TO_BE_MADE))).as_py() or 0
+    shallower = [{"unit": str(Unit(*_key(row))), "depth": row["depth"], "predicted": predicted} for row in came
+                 if (predicted := planned[_key(row)]["predicted"]) is not None
+                 and predicted - (math.inf if row["depth"] is None else row["depth"]) > settings.plan.deeper]  # fmt: skip
+    return ReturnedReport(references=len(came), missing=asked - len(came), shallower=shallower)
+
+
+def _key(row: Row) -> tuple[int, int, int]:
+    return row["field"], row["rcid"], row["fid"]
