@@ -41,6 +41,7 @@ _HOMES = {
     "references.audit": "AuditInputs AuditReport",
     "references.flatness": "FlatnessInputs FlatnessReport",
     "references.io.images": "ImageSource",
+    "references.page": "PageInputs PageReport make_page",
     "references.plan": "PlanReport make_plan update_plan",
     "references.returned": "ReturnedReport check_returned",
     "references.schema.settings": "ReferenceSettings",

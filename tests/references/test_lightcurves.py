@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import append, epochal_file, make_store, rows_at, runner
+from hypothesis import given
+from hypothesis import strategies as st
 from reference_scene import Quadrant, quadrant, write_ps1, write_reference
 from test_flatness import plain_flatness
 
@@ -18,6 +20,7 @@ from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.references.audit import AuditInputs, audit_files, audit_store
 from ztfmatch.references.kernels.flatness import bin_of
 from ztfmatch.references.schema.settings import ReferenceSettings
+from ztfmatch.references.tasks.lightcurves import _chance_of_span
 
 SETTINGS = ReferenceSettings()
 NO_PS1 = AuditInputs()
@@ -87,6 +90,13 @@ def test_sources_without_seed_are_missing_and_their_epochs_are_won(tmp_path: Pat
     row = row_of(scene_store(tmp_path, quadrant(), missing=1.0))
     assert (row["nmissing"], row["nwon"], row["nseen"]) == (MISSING, MISSING * NIGHTS, 1600 - MISSING)
     assert row["suspect"]
+
+
+@given(n=st.integers(2, 6), part=st.floats(0.05, 1.0), seed=st.integers(0, 1000))
+def test_chance_of_span_is_that_of_a_draw(n: int, part: float, seed: int) -> None:
+    times = np.random.default_rng(seed).random((20_000, n))
+    drawn = np.mean(np.ptp(times, axis=1) <= part)
+    assert _chance_of_span(np.array([n]), np.array([part]))[0] == pytest.approx(drawn, abs=0.02)
 
 
 def test_misplaced_seeds_are_told_by_their_offset(tmp_path: Path) -> None:

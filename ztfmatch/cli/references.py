@@ -12,7 +12,7 @@ import click
 from ztfmatch.cli.calibration import columns_option
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, print_table, size_text
 from ztfmatch.cli.options import json_option, note_option, options, run_options, snapshot_option
-from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
+from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile, OutputPlace
 from ztfmatch.cli.rows import chosen_format, row_options, write_rows
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def references() -> None:
       ztfmatch references flatness STORE --ps1 FILE  keep in the ledger how flat exposures are
       ztfmatch references select STORE               which images are good enough
       ztfmatch references plan STORE --audit FILE    what to make of each unit, of which images
+      ztfmatch references page STORE --audit FILE    all of it on one page
     """
 
 
@@ -298,3 +299,47 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
         if rows:
             cells = [[_cell(value) for value in row.values()] for row in rows]
             print_table([name.replace("_", " ") for name in rows[0]], cells, title)
+
+
+@references.command(cls=Command)
+@click.argument("store", required=False)
+@click.option("--audit", "audit_file", type=FILE, required=True, metavar="FILE", help="What 'references audit' wrote.")
+@click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="What 'references plan' wrote.")
+@click.option(
+    "--visits",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Visits from which a unit is counted in the survey's table.",
+)
+@settings_option
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=OutputPlace(path_type=Path),
+    metavar="DIR",
+    help="Where the page goes; made new.",
+)
+@json_option
+def page(store: str | None, audit_file: Path, plan_file: Path | None, visits: int, settings: Path | None, output: Path,
+         as_json: bool) -> None:  # fmt: skip
+    """Show coverage and quality of references on one page.
+
+    A page of HTML that needs nothing but itself: maps of the sky in galactic coordinates, flatness with the thresholds,
+    what is planned, those to be mended first; of a STORE also the survey's summary table.
+
+    \b
+    Examples:
+      ztfmatch references page survey.store --audit audit.parquet --plan plan.parquet --output references-page
+    """
+    from ztfmatch.references.page import PageInputs, make_page
+    from ztfmatch.references.schema.settings import read_settings
+
+    snapshot = None if store is None else open_store(store).snapshot().files
+    report = make_page(PageInputs(output, audit_file, plan_file), read_settings(settings), snapshot, visits)
+    line = (
+        f"{report.page}: {counted(report.references, 'reference')}, {report.suspect:,} suspect; "
+        f"{size_text(report.bytes)}, {report.seconds:.1f} s."
+    )
+    emit(report, as_json, [line])

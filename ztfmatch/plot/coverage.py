@@ -30,6 +30,8 @@ _SIZE_INCH: Final = (11.0, 6.6)
 _IMAGE_SHAPE: Final = (1400, 2800)
 """Rows and columns of what is coloured: finer than the picture, which then shows gaps between CCDs as paler lines."""
 
+_SMALL_IMAGE_SHAPE: Final = (500, 1000)
+
 _UNCOVERED: Final = "#EFEFEF"
 _COLOURS: Final = "viridis"
 """Of even lightness, told apart with colour-deficient vision too."""
@@ -101,10 +103,9 @@ def coverage_figure(coverage: Coverage, options: CoverageOptions = CoverageOptio
     figure = Figure(figsize=_SIZE_INCH, dpi=options.dpi, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _frame(axes)
     norm, extend = _norm(coverage)
-    image = _image(axes, coverage, norm)
-    _graticule(axes)
+    shown = np.where(coverage.counts > 0, coverage.counts, np.nan)
+    image = draw_map(axes, shown, coverage.order, norm)
     _colour_bar(figure, axes, image, extend)
     if options.title is not None:
         figure.suptitle(options.title, fontsize=15, fontweight="bold", color=DARK).set_parse_math(False)
@@ -139,18 +140,30 @@ def _norm(coverage: Coverage) -> tuple[Normalize, Literal["max", "neither"]]:
     return norm, "max" if covered.max() > high else "neither"
 
 
-def _image(axes: Axes, coverage: Coverage, norm: Normalize) -> AxesImage:
-    """Colour every point of the projection by the exposures at its place."""
+def draw_map(
+    axes: Axes, values: Floats, order: int, norm: Normalize, colours: str = _COLOURS, names: bool = True
+) -> AxesImage:
+    """Draw values by HEALPix pixel, shape (12 * 4**order,), NESTED, ICRS, as a map of the sky in galactic coordinates.
+
+    NaN is not drawn. Without ``names`` it is a small map: lines have no names, and the image is coarser.
+    """
+    _frame(axes)
+    image = _image(axes, values, order, (norm, colours), _IMAGE_SHAPE if names else _SMALL_IMAGE_SHAPE)
+    _graticule(axes, names)
+    return image
+
+
+def _image(axes: Axes, values: Floats, order: int, scale: tuple[Normalize, str], shape: tuple[int, int]) -> AxesImage:
+    """Colour every point of the projection by the value at its place."""
     half_x, half_y = HAMMER_HALF_AXES
-    rows, columns = _IMAGE_SHAPE
+    rows, columns = shape
     y, x = np.meshgrid(_centres(half_y, rows), _centres(half_x, columns), indexing="ij")
     lon, lat, inside = from_hammer(-x, y)
-    pixel = hpgeom.angle_to_pixel(2**coverage.order, *from_galactic(lon[inside], lat[inside]))
-    values = np.full(x.shape, np.nan)
-    values[inside] = np.where(coverage.counts[pixel], coverage.counts[pixel], np.nan)
-    cmap = mpl.colormaps[_COLOURS].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
+    shown = np.full(x.shape, np.nan)
+    shown[inside] = values[hpgeom.angle_to_pixel(2**order, *from_galactic(lon[inside], lat[inside]))]
+    cmap = mpl.colormaps[scale[1]].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
     extent = (-half_x, half_x, -half_y, half_y)
-    return axes.imshow(values, extent=extent, origin="lower", norm=norm, cmap=cmap, zorder=2)
+    return axes.imshow(shown, extent=extent, origin="lower", norm=scale[0], cmap=cmap, zorder=2)
 
 
 def _centres(half: float, n: int) -> Floats:
@@ -184,7 +197,7 @@ def _frame(axes: Axes) -> None:
     axes.add_patch(Ellipse(**whole, facecolor="none", edgecolor=GREY, linewidth=1.0, zorder=4))
 
 
-def _graticule(axes: Axes) -> None:
+def _graticule(axes: Axes, names: bool) -> None:
     """Lines of latitude and longitude, the plane, the celestial equator and pole, and their names."""
     along = np.arange(-179.5, 180.0)
     faint: dict[str, Any] = {"color": "#B5B5B5", "linewidth": 0.5, "alpha": 0.8, "zorder": 3}
@@ -193,11 +206,13 @@ def _graticule(axes: Axes) -> None:
     for lon in range(-150, 180, 30):
         axes.plot(*_placed(np.full(360, float(lon)), along / 2.0), **faint)
     plane, equator = (along, np.zeros(360)), to_galactic(along, np.zeros(360))
+    wide = 1.0 if names else 0.5
     for points, dashes in ((_placed(*plane), "-"), (_unbroken(_placed(*equator)), (0.0, (4.0, 3.0)))):
-        axes.plot(*points, color=DARK, linewidth=2.6, zorder=3.1)
-        axes.plot(*points, color="white", linewidth=1.4, linestyle=dashes, zorder=3.2)
-    axes.plot(*_placed(*np.array(_POLE_DEG)[:, None]), "P", color="white", mec=DARK, ms=8, zorder=3.3)
-    _names(axes)
+        axes.plot(*points, color=DARK, linewidth=2.6 * wide, zorder=3.1)
+        axes.plot(*points, color="white", linewidth=1.4 * wide, linestyle=dashes, zorder=3.2)
+    axes.plot(*_placed(*np.array(_POLE_DEG)[:, None]), "P", color="white", mec=DARK, ms=8 * wide, zorder=3.3)
+    if names:
+        _names(axes)
 
 
 def _unbroken(points: Floats) -> Floats:

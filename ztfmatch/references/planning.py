@@ -9,24 +9,29 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.operations.common import Row
+from ztfmatch.core.schema.types import Table
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.loss import coverage_loss, retune
 from ztfmatch.references.plan import Known, PlanReport, make_plan, update_plan
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 
-def read_rows(path: Path, what: str) -> pa.Table:
+def read_rows(path: Path, what: str, table: Table | None = None) -> pa.Table:
     """Rows of a Parquet file.
 
     Raises
     ------
     MetadataError
-        If it is none.
+        If it is none, or has not the columns of a table.
     """
     try:
-        return pq.read_table(path)
+        rows = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise MetadataError(f"{path} is no {what}: {str(error).splitlines()[0]}; expected Parquet") from error
+    lacking = [name for name in (() if table is None else table.names) if name not in rows.column_names]
+    if lacking:
+        raise MetadataError(f"{path} is no {what}: it has no column {lacking[0]}")
+    return rows
 
 
 def plan_references(

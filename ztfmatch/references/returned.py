@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +71,13 @@ def check_returned(
             "expected units that are to be made"
         )
     asked = pc.sum(pc.is_in(rows["action"].cast("string"), pa.array(TO_BE_MADE))).as_py() or 0
-    shallower = [{"unit": str(Unit(*_key(row))), "depth": row["depth"], "predicted": predicted} for row in came
-                 if (predicted := planned[_key(row)]["predicted"]) is not None
-                 and predicted - (math.inf if row["depth"] is None else row["depth"]) > settings.plan.deeper]  # fmt: skip
+    shallower = [
+        {"unit": str(Unit(*_key(row))), "depth": row["depth"], "predicted": predicted}
+        for row in came
+        if (predicted := planned[_key(row)]["predicted"]) is not None
+        and row["depth"] is not None
+        and predicted - row["depth"] > settings.plan.deeper
+    ]
     return ReturnedReport(references=len(came), missing=asked - len(came), shallower=shallower)
 
 
