@@ -85,7 +85,7 @@ def main() -> None:
     night = pq.read_metadata(place / "night.parquet").num_rows
     print(f"{options.images:,} images, {options.units:,} units")
     print(f"{'':<28}{'wall':>10}{'CPU':>10}{'peak':>12}")
-    run("select", ["select", *images, "--images", str(place / "i.parquet"), "--units", str(place / "u.parquet")])
+    run("select", ["select", *images, "--images", str(place / "i.parquet"), "--counts", str(place / "u.parquet")])
     run("plan", ["plan", *images, *audit, *plan])
     run("plan --retune", ["plan", *images, *audit, "--retune", str(place / "loss.csv")])
     update = ["--update", str(place / "plan.parquet"), "--output", str(place / "plan-2.parquet")]

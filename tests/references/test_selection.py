@@ -297,7 +297,7 @@ class TestCommand:
             tmp_path / "m.parquet",
         )
         command = ["references", "select", "--metadata", str(tmp_path / "m.parquet")]
-        files = ["--images", str(tmp_path / "i.parquet"), "--units", str(tmp_path / "u.csv")]
+        files = ["--images", str(tmp_path / "i.parquet"), "--counts", str(tmp_path / "u.csv")]
         done = CliRunner().invoke(main, [*command, *files])
         assert done.exit_code == 0, done.output
         assert "36 of 36 images selected" in done.stdout

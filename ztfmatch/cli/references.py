@@ -208,13 +208,13 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
     help="A row an image (.parquet, .csv): its first failing criterion, or its place.",
 )
 @click.option(
-    "--units",
+    "--counts",
     type=OutputFile(),
     metavar="FILE",
     help="A row a unit (.parquet, .csv): its images by criterion, predicted depth.",
 )
 @json_option
-def select(store: str | None, images: Path | None, units: Path | None, as_json: bool, **which: Any) -> None:
+def select(store: str | None, images: Path | None, counts: Path | None, as_json: bool, **which: Any) -> None:
     """Say which images are good enough for references.
 
     Every image is held to the criteria of the settings; of those of a unit that meet all of them the sharpest are
@@ -222,7 +222,7 @@ def select(store: str | None, images: Path | None, units: Path | None, as_json: 
 
     \b
     Examples:
-      ztfmatch references select --metadata images.parquet --images judged.parquet --units units.parquet
+      ztfmatch references select --metadata images.parquet --images judged.parquet --counts units.parquet
       ztfmatch references select survey.store --metadata pixels.parquet --settings ours.toml
       ztfmatch references select survey.store --without status --without median --without rms
     """
@@ -230,7 +230,7 @@ def select(store: str | None, images: Path | None, units: Path | None, as_json: 
 
     source, settings = _images(store, **which)
     selection = select_images(source, settings)
-    for path, table in ((images, selection.image_table), (units, selection.unit_table)):
+    for path, table in ((images, selection.image_table), (counts, selection.unit_table)):
         if path is not None:
             write_rows(table(), chosen_format(None, path, False), path, [])
     figures = selection.figures()
