@@ -281,7 +281,9 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
     if update is not None and (audit_file is not None or retune is not None):
         raise click.UsageError("--update has its references from the plan: give it without --audit and --retune")
     if update is not None:
-        report, losses, tuned = update_references(update, source, settings), [], None
+        report = update_references(update, source, settings)
+        losses: list[dict[str, Any]] = []
+        tuned = None
     else:
         report, losses, tuned = plan_references(source, audit_file, settings, retune is not None)
     for path, table in ((output, report.table), (retune, tuned)):

@@ -128,7 +128,7 @@ class _Pending:
 
     def of(self, row: Row) -> dict[str, Any]:
         """Columns of a unit's, ascending by exposureid."""
-        code = unit_codes(row["field"], row["rcid"], row["fid"])  # type: ignore[arg-type]
+        code = unit_codes(row["field"], row["rcid"], row["fid"])
         first, last = np.searchsorted(self._code, [code, code + 1])
         return {name: column[first:last] for name, column in self._values.items()}
 

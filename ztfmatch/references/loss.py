@@ -124,5 +124,5 @@ def _thresholds(settings: ReferenceSettings, name: str, column: str, fid: int) -
 def _steps(values: npt.NDArray[Any], current: float) -> list[float]:
     """Values of a threshold, ascending, with the current one."""
     known = values[np.isfinite(values)]
-    ends = np.percentile(known, _SPREAD) if len(known) else np.array([current, current])
-    return sorted({*np.linspace(*ends, STEPS).round(4).tolist(), current})
+    low, high = np.percentile(known, _SPREAD).tolist() if len(known) else (current, current)
+    return sorted({*np.linspace(low, high, STEPS).round(4).tolist(), current})

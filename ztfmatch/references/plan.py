@@ -294,8 +294,8 @@ def _newer(images: Images, through: int) -> tuple[Images, int]:
     new = images.exposureid > through
     code = np.unique(images.code[images.unit[new]])
     unit = np.searchsorted(code, images.code[images.unit[new]]).astype(np.int32)
-    columns = (images.exposureid, images.fwhm, images.maglimit, images.bits)
-    return Images(code, unit, *(values[new] for values in columns), {}), int((~new).sum())
+    held = Images(code, unit, images.exposureid[new], images.fwhm[new], images.maglimit[new], images.bits[new])
+    return held, int((~new).sum())
 
 
 def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.Table:
@@ -304,12 +304,9 @@ def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.T
     at = find_sorted(code, images.code)
     held = plan.take(pa.array(at[at >= 0]))
     old = _images_of(held, images.code, images.code[at >= 0])
-    whole = Images(
-        images.code,
-        *(np.concatenate([getattr(old, name), getattr(images, name)])
-          for name in ("unit", "exposureid", "fwhm", "maglimit", "bits")),
-        {},
-    )  # fmt: skip
+    names = ("unit", "exposureid", "fwhm", "maglimit", "bits")
+    both: dict[str, Any] = {name: np.concatenate([getattr(old, name), getattr(images, name)]) for name in names}
+    whole = Images(images.code, **both)
     chosen = whole.choose(1, settings.plan.nmax)
     rows = np.flatnonzero(at >= 0)
 
@@ -341,9 +338,11 @@ def _images_of(rows: pa.Table, codes: Ints, own: Ints) -> Images:
     lists = rows["exposures"].combine_chunks()
     number = np.diff(lists.offsets.to_numpy()) if len(rows) else np.zeros(0, np.int64)
     unit = np.repeat(np.searchsorted(codes, own), number).astype(np.int32)
-    values = [rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-              for name in ("exposures", "fwhm", "maglimit")]  # fmt: skip
-    return Images(codes, unit, *values, np.zeros(len(unit), np.uint16), {})
+    exposureid, fwhm, maglimit = (
+        rows[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        for name in ("exposures", "fwhm", "maglimit")
+    )
+    return Images(codes, unit, exposureid, fwhm, maglimit, np.zeros(len(unit), np.uint16))
 
 
 def _report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ class Images:
     """NaN where no criterion needs it."""
     bits: Bits
     """Criteria that each fails."""
-    kept: Columns
+    kept: Columns = field(default_factory=dict)
     """Columns that were asked for beside."""
 
     def choose(self, nmin: int, nmax: int) -> Selection:
@@ -85,7 +85,7 @@ class Selection:
     def image_table(self) -> pa.Table:
         """One row an image in the order in which they were read: unit, outcome, place among the selected from 1."""
         images, choice = self.images, self.choice
-        field, rcid, fid = units_of_codes(images.code[images.unit])
+        unit = units_of_codes(images.code[images.unit])
         place = np.zeros(len(images.unit), np.int32)
         first = np.repeat(choice.offsets[:-1], np.diff(choice.offsets))
         place[choice.order] = np.arange(len(choice.order)) - first + 1
@@ -93,7 +93,7 @@ class Selection:
         return pa.table(
             {
                 "exposureid": images.exposureid,
-                **_unit_columns(field, rcid, fid),
+                **_unit_columns(*unit),
                 "fwhm": images.fwhm,
                 "outcome": outcome,
                 "place": pa.array(place, mask=place == 0),

@@ -82,8 +82,7 @@ class ReferenceFault:
         if self.kind == CLOUD_EDGE:
             return np.where(self._along(xy) > 0.0, self.amplitude, 0.0)
         if self.kind == FEW_IMAGES:
-            noise: Floats = self.amplitude * rng.standard_normal(xy.shape[1])
-            return noise
+            return np.asarray(self.amplitude * rng.standard_normal(xy.shape[1]))
         return np.zeros(xy.shape[1])
 
     def keeps(self, xy: Floats, mag: Floats) -> Mask:

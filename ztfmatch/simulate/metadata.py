@@ -124,4 +124,4 @@ def _exposureids(rng: np.random.Generator, unit: Ints, night: Ints, rcid: Ints) 
     starts = np.flatnonzero(first)
     place = np.empty(len(unit), np.int64)
     place[order] = np.arange(len(unit)) - np.repeat(starts, np.diff(np.append(starts, len(unit))))
-    return (calendar * 10**6 + 120_000 + place) * 100 + rcid
+    return np.asarray((calendar * 10**6 + 120_000 + place) * 100 + rcid, np.int64)

@@ -23,7 +23,7 @@ from ztfmatch.references.kernels.depth import combined_limit
 
 ROWS_PER_BATCH: Final = 1_000_000
 
-_NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+_NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "fwhm": ("fwhm", "seeing", "diq"),
     "magzp": ("magzp",),
     "clrcoeff": ("clrcoeff",),
@@ -35,7 +35,7 @@ _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Our name and those of tables, in order of preference; compared in lower case."""
 
-_WHOLE: Final[Mapping[str, tuple[str, ...]]] = {"status": ("status",), "infobits": ("infobits",)}
+_WHOLE: Final[dict[str, tuple[str, ...]]] = {"status": ("status",), "infobits": ("infobits",)}
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "exposureid": ("exposureid",),
     "fracday": ("fracday", "filefracday"),
@@ -241,7 +241,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 def _keys_of(batch: pa.Table, path: Path) -> Columns:
     """Keys of images as int64; exposureid is made of fracday and rcid where it is not there."""
-    keys = {}
+    keys: dict[str, Any] = {}
     for name in (one for one in _KEYS if one in batch.column_names):
         if batch[name].null_count:
             raise MetadataError(f"{path}: column {name} is empty in {batch[name].null_count:,} rows; expected a number")

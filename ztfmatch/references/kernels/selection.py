@@ -33,7 +33,8 @@ def _between(column: str, setting: str) -> Callable[[Columns, ReferenceSettings]
 
     def meets(images: Columns, settings: ReferenceSettings) -> Mask:
         ranges = getattr(settings.select, setting)
-        low, high = (_by_filter(ranges, images, column, lambda pair, end=end: pair[end]) for end in (0, 1))
+        ends = (ByFilter(*(ranges.of(fid)[end] for fid in (1, 2, 3))) for end in (0, 1))
+        low, high = (_by_filter(one, images, column) for one in ends)
         return np.asarray((images[column] >= low) & (images[column] <= high))
 
     return meets
@@ -51,12 +52,10 @@ def _at_least(column: str, setting: str) -> Callable[[Columns, ReferenceSettings
     )
 
 
-def _by_filter(
-    setting: ByFilter[Any], images: Columns, column: str, of: Callable[[Any], float] = lambda value: value
-) -> npt.NDArray[Any]:
+def _by_filter(setting: ByFilter[float], images: Columns, column: str) -> npt.NDArray[Any]:
     """Setting of each image's filter, in the column's own precision: 0.15 of a table of floats is 0.15."""
     kind = np.result_type(images[column].dtype, np.float32)
-    return np.array([of(setting.of(fid)) for fid in (1, 2, 3)]).astype(kind)[images["fid"] - 1]
+    return np.asarray(np.array([setting.g, setting.r, setting.i]).astype(kind)[images["fid"] - 1])
 
 
 def _status(images: Columns, settings: ReferenceSettings) -> Mask:
@@ -147,7 +146,7 @@ class Choice(NamedTuple):
     """Images of each unit that meet every criterion, shape (U,)."""
 
 
-def choose(unit: Ints, fwhm: Floats, exposureid: Ints, bits: Bits, bounds: Sequence[int]) -> Choice:
+def choose(unit: npt.NDArray[Any], fwhm: Floats, exposureid: Ints, bits: Bits, bounds: Sequence[int]) -> Choice:
     """Take the sharpest images of each unit that has enough.
 
     Parameters
