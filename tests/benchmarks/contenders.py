@@ -147,7 +147,7 @@ class Bench:
         store = self.place / "run"
         self._remove(store)
         shutil.copytree(self.finished, store, copy_function=os.link)
-        return self._run("compact", [*self._ztfmatch("compact"), str(store), "--min-files", "2"], self.cpu)
+        return self._run("compact", [*self._ztfmatch("compact"), str(store), "--full", "--min-files", "2"], self.cpu)
 
     def _rematch(self, store: Path) -> Measurement:
         self._remove(store)

@@ -102,7 +102,7 @@ def make_stores(place: Path, stars: int, nights: int) -> dict[str, Path]:
     update_statistics(storage, runner())
     shutil.copytree(place / "new", stores["nightly"])
     (place / "new").rename(place / "being")
-    ztfmatch.open_store(place / "being").compact(CompactConfig(min_files=2))
+    ztfmatch.open_store(place / "being").compact(CompactConfig(min_files=2, full=True))
     (place / "being").rename(stores["compacted"])
     shutil.rmtree(place / "catalogs")
     return stores

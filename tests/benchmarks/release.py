@@ -76,7 +76,7 @@ class ReleaseBench:
             for command in (
                 ["init", new, "--references", str(data / "references")],
                 ["append", new, str(data / "catalogs"), "--exposures", str(data / "exposures.csv")],
-                ["compact", new, "--min-files", "2"],
+                ["compact", new, "--full", "--min-files", "2"],
             ):
                 self._run(command[0], [sys.executable, "-m", "ztfmatch", *command])
             (place / "new").rename(store)

@@ -34,14 +34,14 @@ def test_history_lists_every_snapshot_with_its_note(nights: Scene) -> None:
 
 def test_compact_keeps_detections_and_says_what_it_did(nights: Scene) -> None:
     before = report("status", nights.store)["detections"]
-    rehearsed = report("compact", nights.store, "--min-files", 2, "--dry-run")
+    rehearsed = report("compact", nights.store, "--full", "--min-files", 2, "--dry-run")
     assert (rehearsed["committed"], len(rehearsed["tiles"])) == (False, 1)
-    made = report("compact", nights.store, "--min-files", 2)
+    made = report("compact", nights.store, "--full", "--min-files", 2)
     assert made["committed"]
     assert made["files_after"] < made["files_before"]
     assert report("status", nights.store)["detections"] == before
     assert report("verify", nights.store, "--deep")["passed"]
-    assert "Nothing to compact" in done("compact", nights.store, "--min-files", 2)
+    assert "Nothing to compact" in done("compact", nights.store, "--full", "--min-files", 2)
 
 
 def test_diff_counts_rows_of_the_night(nights: Scene) -> None:
@@ -62,7 +62,7 @@ def test_rollback_then_append_gives_the_night_again(nights: Scene) -> None:
 
 
 def test_vacuum_frees_old_snapshots_and_they_say_so(nights: Scene) -> None:
-    done("compact", nights.store, "--min-files", 2)
+    done("compact", nights.store, "--full", "--min-files", 2)
     for path in nights.store.rglob("*.*"):
         os.utime(path, (path.stat().st_mtime - 2 * 86400,) * 2)
     assert "Would delete" in done("vacuum", nights.store, "--keep", 1, "--dry-run")

@@ -48,7 +48,7 @@ def history_of(store: object, sky: object, table: Path) -> list[Any]:
         report("append", store, f"{sky}/catalogs/**/*_psfcat.fits", "--exposures", table),
         report("statistics", store),
         report("verify", store, "--deep"),
-        report("compact", store, "--min-files", 2),
+        report("compact", store, "--full", "--min-files", 2),
         report("verify", store, "--deep"),
         report("rollback", store, 1),
         report("rollback", store, 4),
@@ -156,7 +156,7 @@ def test_append_and_compact_through_a_bad_network_make_the_undisturbed_store(
     for some in halves(remote_sky):
         done("append", store, *some, "--exposures", table)
     done("statistics", store)
-    assert report("compact", store, "--min-files", 2)["committed"]
+    assert report("compact", store, "--full", "--min-files", 2)["committed"]
     assert report("verify", store, "--deep")["passed"]
     assert set(s3_faults.broken()) == set(NETWORK_FAULTS)
     s3_faults.follow(lambda _: Fault.NONE)

@@ -331,7 +331,7 @@ def test_since_a_snapshot_that_never_was_is_refused(store: ztfmatch.Store, tmp_p
 
 
 def test_compaction_alone_changes_no_document(changing: ztfmatch.Store, tmp_path: Path) -> None:
-    assert changing.compact(CompactConfig(2)).committed
+    assert changing.compact(CompactConfig(2, full=True)).committed
     manifest = json.loads((export(changing, tmp_path / "out", since=2) / "manifest.json").read_text())
     assert (manifest["files"], manifest["snapshot"]) == ([], 3)
 

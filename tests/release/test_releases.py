@@ -739,7 +739,7 @@ def test_publish_target_that_appears_meanwhile_is_left_alone(
 def test_publish_snapshot_that_was_vacuumed_is_told(store: ztfmatch.Store, tmp_path: Path) -> None:
     copy = ztfmatch.open_store(shutil.copytree(store.path, tmp_path / "store"))
     old = copy.snapshot(2)
-    copy.compact(CompactConfig(2))
+    copy.compact(CompactConfig(2, full=True))
     copy.vacuum(keep=1, grace_hours=0.0)
     with pytest.raises(SnapshotNotFoundError, match="snapshot 2 was removed by a vacuum; the oldest is 4"):
         copy.snapshot(2)

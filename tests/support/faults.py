@@ -103,7 +103,7 @@ def append_rest(store: Path, sky: Sky) -> None:
 
 
 def compact_all(store: Path, sky: Sky) -> None:
-    compact(Storage.at(store), CompactConfig(2), runner())
+    compact(Storage.at(store), CompactConfig(2, full=True), runner())
 
 
 def statistics(store: Path, sky: Sky) -> None:

@@ -114,7 +114,7 @@ class Compact:
     max_rows_per_tile: int
 
     def do(self, survey: Survey, storage: Storage) -> None:
-        compact(storage, CompactConfig(2, self.max_rows_per_tile), runner())
+        compact(storage, CompactConfig(2, self.max_rows_per_tile, full=True), runner())
 
 
 @dataclass(frozen=True)

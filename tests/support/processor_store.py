@@ -27,7 +27,7 @@ def make(sky: Path, place: Path) -> ztfmatch.Store:
     store.append(catalogs[1::2], config)
     store.rematch(str(sky / "references_1"))
     store.update_statistics()
-    store.compact(ztfmatch.CompactConfig(min_files=2))
+    store.compact(ztfmatch.CompactConfig(min_files=2, full=True))
     return store
 
 

@@ -50,6 +50,7 @@ class Append:
 class Compact:
     min_files: int
     max_rows_per_tile: int
+    full: bool
     name: str = "compact"
 
 
@@ -138,7 +139,7 @@ rematches = st.builds(
 )
 imports = st.builds(Import, st.sampled_from(sorted(MATCHFILES)), st.sampled_from([25, 1_000_000]))
 corrections = st.builds(Correct, st.sampled_from([None, "early", "early", "late", "late", "foreign"]))
-compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000_000, 100_000_000]))
+compactions = st.builds(Compact, st.integers(2, 4), st.sampled_from([25, 100_000_000, 100_000_000]), st.booleans())
 rollbacks = st.builds(Rollback, st.integers(0, 6))
 statistics = st.builds(Statistics)
 transients = st.builds(Transients)
@@ -230,7 +231,8 @@ def _run(operation: Operation, bench: Bench, storage: Storage) -> Any:
         name = operation.corrections
         return correct(storage, None if name is None else bench.model.survey.corrections(name), runner())
     if isinstance(operation, Compact):
-        return compact(storage, CompactConfig(operation.min_files, operation.max_rows_per_tile), runner())
+        config = CompactConfig(operation.min_files, operation.max_rows_per_tile, full=operation.full)
+        return compact(storage, config, runner())
     if isinstance(operation, Rollback):
         return rollback(storage, operation.target(bench.model))
     if isinstance(operation, Statistics):

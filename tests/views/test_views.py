@@ -133,7 +133,7 @@ def test_delta_view_after_append_rematch_compact_rollback_is_the_snapshot(
     statuses = deltalake.DeltaTable(place / "objects").to_pyarrow_table(columns=["status"])["status"]
     assert set(statuses.to_pylist()) == {"active"}
     assert_viewed(store.snapshot(), place, deltalake)
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     store.snapshot().view_delta(place)
     assert_viewed(store.snapshot(), place, deltalake)
     store.rollback(3)
@@ -180,7 +180,7 @@ def test_delta_view_outlives_a_vacuum(store: ztfmatch.Store, tmp_path: Path, del
     snapshot = store.snapshot()
     rows = snapshot.status.detections
     snapshot.view_delta(tmp_path / "view")
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     store.vacuum(keep=1, grace_hours=0.0)
     assert not Path(snapshot.paths("detections")[0]).exists()
     assert deltalake.DeltaTable(tmp_path / "view" / "detections").to_pyarrow_table().num_rows == rows
@@ -271,7 +271,7 @@ def assert_same_lightcurves(rows: Any, snapshot: ztfmatch.Snapshot) -> None:
 def test_hats_view_serves_a_compacted_snapshot_to_lsdb(
     survey: ztfmatch.Store, store: ztfmatch.Store, tmp_path: Path, lsdb: Any
 ) -> None:
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     compacted = store.snapshot()
     report = compacted.view_hats(tmp_path / "view")
     assert report.linked == len(compacted.paths("detections"))
@@ -286,7 +286,7 @@ def test_hats_view_serves_a_compacted_snapshot_to_lsdb(
         == compacted.objects(cone=(star.ra, star.dec, 120.0))["objectid"].to_pylist()
     )
     store.rematch(references(survey))
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     assert_same_lightcurves(lightcurves_by_lsdb(lsdb, tmp_path / "view"), compacted)
     again = store.snapshot()
     again.view_hats(tmp_path / "again")
@@ -300,7 +300,7 @@ def test_hats_view_serves_a_compacted_snapshot_to_lsdb(
 def test_hats_view_resumed_after_a_power_cut_is_as_if_there_had_been_none(
     store: ztfmatch.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     snapshot = store.snapshot()
     snapshot.view_hats(tmp_path / "whole")
 
@@ -342,7 +342,7 @@ def test_link_where_a_copy_is_replaces_it(tmp_path: Path) -> None:
 
 
 def test_hats_view_of_a_snapshot_that_is_not_compact_is_refused(survey: ztfmatch.Store, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has \d files with the same objects: .*compact --min-files 2"):
+    with pytest.raises(ConfigError, match=r"has \d files with the same objects: .*compact --full --min-files 2"):
         survey.snapshot().view_hats(tmp_path / "view")
     with pytest.raises(ConfigError, match=r"snapshot 0 of .* has no detections to view"):
         survey.snapshot(0).view_hats(tmp_path / "view")

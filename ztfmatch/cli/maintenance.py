@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=click.IntRange(2),
     default=CompactConfig.min_files,
     show_default=True,
-    help="Compact tiles with at least so many files of detections, or of orphans, and a ledger of so many small files.",
+    help="Merge so many runs of like size into one. With --full: write tiles with so many files anew.",
 )
 @click.option(
     "--max-rows-per-tile",
@@ -32,35 +32,39 @@ if TYPE_CHECKING:
     show_default=True,
     help="Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
+@click.option("--full", is_flag=True, help="Write every tile with files enough anew, and its statistics.")
 @note_option
 @dry_run_option()
 @run_options
-def compact(store: str, min_files: int, max_rows_per_tile: int, note: str | None, dry_run: bool,
+def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note: str | None, dry_run: bool,
             running: Runs, as_json: bool) -> None:  # fmt: skip
     """Merge the small files of a STORE's tiles into few sorted ones.
 
-    Statistics of these tiles are made anew in the same pass, and a tile that outgrew its budget is split into four.
-    Content stays as it is: what is written is decoded again and compared before the commit. Safe while others read and
-    append.
+    Files are merged in levels, small ones often and large ones seldom, so that a run writes about what came since the
+    last one, and a tile keeps some ten files of each level; --full brings each tile into one order. A tile that outgrew
+    its budget is split into four. Content stays as it is: what is written is decoded again and compared before the
+    commit. Safe while others read and append.
 
     \b
     Example:
       ztfmatch compact survey.store --workers 8
     """
-    config = CompactConfig(min_files, max_rows_per_tile)
+    config = CompactConfig(min_files, max_rows_per_tile, full=full)
     with running as how:
         report = open_store(store).compact(config, dry_run=dry_run, note=note, **how)
     what = f"{counted(len(report.tiles), 'tile')} with {counted(report.files_before - report.ledger_files, 'file')}"
     what += f" and {counted(report.ledger_files, 'file')} of the ledger" if report.ledger_files else ""
     split = f", {len(report.split)} of them split" if report.split else ""
+    waiting = f" {counted(report.waiting, 'large merge')} left for the next time." if report.waiting else ""
     if report.committed:
         line = (
             f"Snapshot {report.snapshot}: {what}{split} became {counted(report.files_after, 'file')}, "
-            f"{size_text(report.bytes_after)}, {report.seconds:.1f} s."
+            f"{size_text(report.bytes_after)}, {report.seconds:.1f} s.{waiting}"
         )
     else:
         none = "Nothing to compact: no tile has files enough."
-        line = f"Would compact {what}{split}." if report.files_before else none
+        size = size_text(report.bytes_before)
+        line = f"Would compact {what}{split}, {size}.{waiting}" if report.files_before else none
     emit(report, as_json, [line])
 
 

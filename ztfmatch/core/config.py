@@ -219,14 +219,18 @@ class CompactConfig:
     Parameters
     ----------
     min_files : int
-        Tiles with at least so many files of detections, or of orphans, more than their rows fill, or with the same
-        objects (of orphans: exposures) are compacted. So is the ledger, where it has so many small files.
+        So many sorted runs of like size, of a table in a tile, are merged into one; so are small files of the ledger.
+        In full: tiles with at least so many files of detections, or of orphans, more than their rows fill, or with the
+        same objects (of orphans: exposures) are written anew, and so many small files of the ledger.
     max_rows_per_tile : int
         Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
+    full : bool
+        Whether to bring all files of a tile into one order, and make its statistics anew, rather than merge in levels.
     """
 
     min_files: Annotated[int, Meta(ge=2, description="at least 2: one file is compact")] = 8
     max_rows_per_tile: _AtLeastOne = 100_000_000
+    full: bool = False
 
     def validate(self) -> None:
         """Check every setting.

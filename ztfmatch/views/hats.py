@@ -95,7 +95,7 @@ def _check_layout(snapshot: SnapshotFiles, files: Sequence[DataFile]) -> None:
         if held.depth > 1:
             raise ConfigError(
                 f"tile {tile} has {held.depth} files with the same objects: the view serves sorted tiles; "
-                "run 'ztfmatch compact --min-files 2' first"
+                "run 'ztfmatch compact --full --min-files 2' first"
             )
 
 

@@ -59,7 +59,8 @@ def runner(executor: Any = None) -> Runner:
 
 
 def run(store: ztfmatch.Store, min_files: int = 2, executor: Any = None, **options: Any) -> CompactReport:
-    return compact(store.storage, CompactConfig(min_files, **options), runner(executor))
+    """Compact in full, unless something else is asked for."""
+    return compact(store.storage, CompactConfig(min_files, **{"full": True, **options}), runner(executor))
 
 
 def content(store: ztfmatch.Store, number: int | None = None) -> dict[str, pa.Table]:
@@ -97,7 +98,7 @@ def test_compact_twice_does_nothing_the_second_time(store: ztfmatch.Store) -> No
 
 
 def test_compact_dry_run_names_the_tiles_and_changes_nothing(store: ztfmatch.Store) -> None:
-    report = compact(store.storage, CompactConfig(2), runner(), dry_run=True)
+    report = compact(store.storage, CompactConfig(2, full=True), runner(), dry_run=True)
     assert report.tiles
     assert not report.committed
     assert store.snapshot().number == N_APPENDS
@@ -347,7 +348,7 @@ def test_compact_ledger_of_mixed_quality_is_the_same_whatever_the_order_of_its_l
     append(storage, [epochal_file(tmp_path, rows, 0, Unit(1550, 20, 2), NMATCHES=3)])
     append(storage, [epochal_file(tmp_path, rows, 1, Unit(500, 20, 2))])
     before = table(storage, "exposures")
-    assert compact(storage, CompactConfig(2), runner()).ledger_files == 2
+    assert compact(storage, CompactConfig(2, full=True), runner()).ledger_files == 2
     assert table(storage, "exposures").equals(before)
     assert before.sort_by("field")["quality"].to_pylist() == ["good", "bad"]
 

@@ -318,7 +318,9 @@ def test_correct_raced_by_an_append_corrects_its_rows_too(store: Storage, sky: P
 
 def test_correct_raced_by_a_compaction_corrects_what_it_made(store: Storage, sky: Path) -> None:
     corrected.write_set(sky / "set", [UNIT, OTHER])
-    report = correct(store, sky / "set", interrupted("correcting", lambda: compact(store, CompactConfig(2), runner())))
+    report = correct(
+        store, sky / "set", interrupted("correcting", lambda: compact(store, CompactConfig(2, full=True), runner()))
+    )
     assert report.committed
     assert_corrected(store, {UNIT, OTHER})
 

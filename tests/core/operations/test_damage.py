@@ -187,7 +187,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "lightcurve": ("--cone", 90.0, 66.4, 100.0),
     "verify": (),
     "append": ("CATALOGS",),
-    "compact": ("--min-files", 2),
+    "compact": ("--full", "--min-files", 2),
     "statistics": (),
     "transients": (),
     "lineage": (),

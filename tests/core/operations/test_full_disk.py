@@ -23,7 +23,7 @@ from ztfmatch.core.io.storage import Storage
 COMMANDS: dict[str, Callable[[Path, Sky], tuple[object, ...]]] = {
     "init": lambda store, sky: ("init", store, "--references", *sky.references),
     "append": lambda store, sky: ("append", store, *sky.catalogs),
-    "compact": lambda store, sky: ("compact", store, "--min-files", 2),
+    "compact": lambda store, sky: ("compact", store, "--full", "--min-files", 2),
     "statistics": lambda store, sky: ("statistics", store),
     "rollback": lambda store, sky: ("rollback", store, 1),
     "vacuum": lambda store, sky: ("vacuum", store, "--keep", 1, "--grace-hours", 0),

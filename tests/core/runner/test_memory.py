@@ -213,7 +213,7 @@ def test_memory_of_a_calibration_and_of_its_corrections_is_below_the_projection(
     """The files of a compacted store, a million rows each, are corrected one after the other."""
     store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
     store.append(str(unit / "catalogs"))
-    store.compact(CompactConfig(2))
+    store.compact(CompactConfig(2, full=True))
     ps1 = _ps1_of(store, tmp_path / "ps1.parquet")
     inputs = CalibrateInputs(ps1, tmp_path / "never")
     projected = _projected(lambda runner: calibrate(store.storage, inputs, CalibrateConfig(), runner))

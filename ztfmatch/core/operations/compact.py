@@ -1,13 +1,18 @@
-"""Compact: fewer, larger, sorted files, fresh statistics, tiles split that outgrew their budget. Content stays."""
+"""Compact: fewer, larger, sorted files, tiles split that outgrew their budget. Content stays.
+
+By default files are merged in levels (:mod:`ztfmatch.core.tasks.levels`), so that what is written follows what came
+since. In full each tile that has files enough is written anew, with fresh statistics.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from ztfmatch.core.config import ROWS_PER_FILE, CompactConfig
-from ztfmatch.core.io import log
+from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -15,11 +20,19 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
+from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.compact import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, CompactTask, compact_tile
+from ztfmatch.core.tasks.compact import (
+    BYTES_PER_OBJECT,
+    BYTES_PER_ROW_IN_FLIGHT,
+    CompactTask,
+    compact_tile,
+    merge_files,
+)
 from ztfmatch.core.tasks.ledger import CompactLedgerTask, compact_ledger
+from ztfmatch.core.tasks.levels import Rule, runs_due
 
 LEDGER_ROWS: Final = 500_000
 """Most rows of a ledger file that compaction makes."""
@@ -39,9 +52,11 @@ class CompactReport(Shown):
     snapshot: int
     committed: bool
     tiles: list[str]
-    """Tiles written anew."""
+    """Tiles some or all files of which are written anew."""
     split: list[str]
     """Those of them that were divided into four."""
+    waiting: int
+    """Large merges that are due, but left for the next time, so that not too much is written at once."""
     ledger_files: int
     """Files of the ledger that became fewer."""
     files_before: int
@@ -66,12 +81,12 @@ def compact(
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    plan = _Plan(_tiles(snapshot, config), _ledger_groups(snapshot, config))
+    plan = _plan(snapshot, config)
     before = _replaced(snapshot, plan)
     added: list[DataFile] = []
     committed = Committed(snapshot, None)
     if before and not dry_run:
-        operation_id = OperationId("compact", snapshot.number, [asdict(config), [file.path for file in before]]).value
+        operation_id = OperationId("compact", snapshot.number, [asdict(config), list(before)]).value
         added = _run(snapshot, plan, operation_id, runner)
         change = log.Change(
             "compact",
@@ -79,7 +94,7 @@ def compact(
             asdict(config),
             plan.counts | {"files_before": len(before), "files_after": len(added)},
             added,
-            frozenset(file.path for file in before),
+            frozenset(before),
             _split_tiling(snapshot.tiling, plan.tiles) if plan.split else None,
             started=watch.started,
             note=note,
@@ -93,30 +108,46 @@ def compact(
         store=storage.root,
         snapshot=committed.number,
         committed=committed.done,
-        tiles=[str(tile) for tile in plan.tiles],
+        tiles=[str(tile) for tile in plan.touched],
+        waiting=plan.waiting,
         split=[str(tile) for tile in plan.split],
         ledger_files=len(plan.ledger_files),
         files_before=len(before),
         files_after=len(added),
-        bytes_before=sum(file.size for file in before),
+        bytes_before=sum(before.values()),
         bytes_after=sum(file.size for file in added),
         seconds=watch.seconds,
     )
 
 
-def _replaced(snapshot: SnapshotFiles, plan: _Plan) -> list[DataFile]:
-    """Files of a snapshot that a compaction replaces."""
+def _plan(snapshot: SnapshotFiles, config: CompactConfig) -> _Plan:
+    tiles = _tiles(snapshot, config)
+    due = () if config.full else merges_due(snapshot, Rule(config.min_files), tiles)
+    merges, waiting = merges_now(due, sum(snapshot.size(name) for name in _CONTENT))
+    return _Plan(tiles, merges, waiting, _ledger_groups(snapshot, config))
+
+
+def _replaced(snapshot: SnapshotFiles, plan: _Plan) -> dict[str, int]:
+    """Files of a snapshot that a compaction replaces, and their bytes."""
     tiled = ((plan.tiles, _TILED), (plan.split, _TRANSIENTS))
     files = [f for tiles, names in tiled for tile in tiles for name in names for f in snapshot.of_tile(name, tile)]
-    return files + plan.ledger_files
+    sizes = {file.path: file.size for file in files + plan.ledger_files}
+    return sizes | {path: size for merge in plan.merges for path, size in zip(merge.paths, merge.sizes, strict=True)}
 
 
 @dataclass(frozen=True)
 class _Plan:
     tiles: dict[Tile, tuple[Tile, ...]]
     """Tiles to write anew, and what becomes of each: itself, or its children."""
+    merges: list[Merge]
+    waiting: int
+    """Merges left for the next time."""
     ledger: list[tuple[DataFile, ...]]
     """Files of the ledger to be made one."""
+
+    @property
+    def touched(self) -> list[Tile]:
+        return sorted({*self.tiles, *(merge.tile for merge in self.merges)}, key=lambda tile: tile.fine_range)
 
     @property
     def split(self) -> list[Tile]:
@@ -124,7 +155,7 @@ class _Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        return {"tiles": len(self.tiles), "split": len(self.split)}
+        return {"tiles": len(self.touched), "split": len(self.split)}
 
     @property
     def ledger_files(self) -> list[DataFile]:
@@ -133,7 +164,10 @@ class _Plan:
 
 def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner) -> list[DataFile]:
     tasks = [_task(snapshot, tile, targets, operation_id) for tile, targets in plan.tiles.items()]
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    merges = [merge.tasks(snapshot, operation_id[:12]) for merge in plan.merges]
+    of_merges = zip(merges, plan.merges, strict=True)
+    projected = {one.key: WORKER_BASE_BYTES + merge.bytes_in_flight for of, merge in of_merges for one in of}
+    runner.check_memory(projected | {task.key: _projected_bytes(task) for task in tasks})
     ledger = [
         CompactLedgerTask(
             f"ledger-{i:04d}", snapshot.storage, files, snapshot.number + 1, f"{operation_id[:12]}-{i:04d}"
@@ -142,7 +176,13 @@ def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner
     ]
     then = Job("compacting the ledger", compact_ledger, ledger, operation_id, snapshot.storage)
     tiles = Job("compacting", compact_tile, tasks, operation_id, snapshot.storage, ahead=lambda: [then])
-    return files_of(runner.run(tiles)) + files_of(runner.run(then))
+    flat = [task for of in merges for task in of]
+    first = Job("merging", merge_files, flat, operation_id, snapshot.storage, ahead=lambda: [tiles, then])
+    results = iter(runner.run(first))
+    written = [list(itertools.islice(results, len(of))) for of in merges]
+    for merge, of in zip(plan.merges, written, strict=True):
+        merge.check(of)
+    return [*files_of(itertools.chain(*written)), *files_of(runner.run(tiles)), *files_of(runner.run(then))]
 
 
 def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[Tile, ...]]:
@@ -156,7 +196,7 @@ def _tiles(snapshot: SnapshotFiles, config: CompactConfig) -> dict[Tile, tuple[T
         )
         if too_many and tile.order < snapshot.config.max_order:
             plan[tile] = tile.children()
-        elif any(_scattered(table, config) for table in (detections, orphans)):
+        elif config.full and any(_scattered(table, config) for table in (detections, orphans)):
             plan[tile] = (tile,)
     return plan
 
@@ -173,7 +213,11 @@ def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple
     """
     files = sorted(snapshot.of_table(EXPOSURES.name), key=lambda file: (file.min_hmjd or 0.0, file.path))
     small = [file for file in files if file.rows < LEDGER_ROWS // 2]
-    if len(small) < config.min_files:
+    if not config.full:
+        by_rows = sorted(small, key=lambda file: (file.rows, file.path))
+        due = set(by_rows[: runs_due([file.rows for file in by_rows], Rule(config.min_files))])
+        small = [file for file in small if file in due]
+    elif len(small) < config.min_files:
         return []
     groups: list[list[DataFile]] = [[]]
     for file in small:
@@ -220,11 +264,20 @@ def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, p
     transients was added to a tile that is split. Statistics are replaced whoever made them.
     """
     content = _content(change, snapshot, plan)
-    if head.commit.tiling != snapshot.commit.tiling or not content <= set(head.files.paths()):
+    if head.commit.tiling != snapshot.commit.tiling or not content <= _live(head, content):
         return "changed the same tiles"
     if plan.split and not paths_of(head, plan.tiles, _CONTENT) <= content:
         return "added to a tile to be split"
     return None if paths_of(head, plan.split, _TRANSIENTS) <= content else "grouped the orphans of a tile to be split"
+
+
+def _live(head: SnapshotFiles, replaced: Iterable[str]) -> set[str]:
+    """Files of a snapshot in the tables and tiles that some files are of."""
+    places = {paths.place_of(path) for path in replaced}
+    held = (
+        head.of_table(table) if order < 0 else head.of_tile(table, Tile(order, npix)) for table, order, npix in places
+    )
+    return {file.path for files in held for file in files}
 
 
 def _content(change: log.Change, snapshot: SnapshotFiles, plan: _Plan) -> frozenset[str]:
@@ -235,17 +288,18 @@ def _content(change: log.Change, snapshot: SnapshotFiles, plan: _Plan) -> frozen
 def _on_top(head: SnapshotFiles, change: log.Change, plan: _Plan) -> log.Change:
     """The change as it must be on a newer snapshot.
 
-    Where a tile has new objects or detections, its statistics are of the snapshot that was compacted: older than these,
-    so the tile is stale.
+    What was merged keeps the number of what it was made of. Where a tile has new objects or detections, its statistics
+    are of the snapshot that was compacted: older than these, so the tile is stale.
     """
     derived = (OBJECTS.name, DETECTIONS.name)
     stale = {tile for tile in plan.tiles if not paths_of(head, [tile], derived) <= change.removed}
+    merged = {merge.tile for merge in plan.merges}
 
     def number(file: DataFile) -> int:
         if file.table == STATISTICS.name and file.tile in stale:
             return file.commit - 1
-        return file.commit if file.table in _DATED else head.number + 1
+        return file.commit if file.table in _DATED or file.tile in merged else head.number + 1
 
     added = [replace(file, commit=number(file)) for file in change.added]
-    live = change.removed.intersection(head.files.paths())
+    live = change.removed & _live(head, change.removed)
     return replace(change, added=added, removed=live | paths_of(head, plan.tiles, (STATISTICS.name,)))

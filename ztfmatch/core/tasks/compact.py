@@ -1,4 +1,4 @@
-"""Bring the files of one tile into few sorted ones, and divide them among its children if it outgrew its budget."""
+"""Bring files of one tile into few sorted ones, and divide them among its children if it outgrew its budget."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
+    IdRange,
     iterate_batches,
     read_rows,
     table_from_columns,
     write_file,
 )
+from ztfmatch.core.io.scan import Wanted
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
@@ -29,6 +32,7 @@ from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.levels import Rule, merges_of_tile
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 
@@ -60,6 +64,63 @@ class CompactTask:
     part: str
 
 
+@dataclass(frozen=True)
+class MergeTask:
+    """Files of one table of a tile that are due to become one run, or what they have of a range of objects."""
+
+    key: str
+    snapshot: SnapshotFiles
+    tile: Tile
+    table: str
+    rule: Rule
+    number: int
+    """Which of the merges that :func:`~ztfmatch.core.tasks.levels.merges_of_tile` finds due."""
+    span: IdRange | None
+    """Only these objects; None for all rows."""
+    part: str
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    @property
+    def commit(self) -> int:
+        """Number of the snapshot to be."""
+        return self.snapshot.number + 1
+
+
+def merge_files(task: MergeTask) -> Written:
+    """Write files of a table as one run, and compare what a reader will have of it with what was there.
+
+    It keeps the number of the commit that brought the newest of them: no content is new.
+
+    Raises
+    ------
+    StoreDamagedError
+        If what was written is not what was there.
+    """
+    files = merges_of_tile(task.snapshot, task.tile, task.table, task.rule)[task.number]
+    if task.table == OBJECTS.name:
+        rows = read_rows(task.storage, files, OBJECTS.names)
+        whole = OBJECTS.schema.empty_table() if rows is None else rows.sort_by("objectid")
+        return Written(_as_of(files, [write_file(_to(task, OBJECTS, task.tile, 0), whole)]))
+    check = _Check(_Content(TABLES[task.table]), _Content(TABLES[task.table]))
+    if task.table == DETECTIONS.name:
+        writer = _TargetWriter(task, task.tile, check.written)
+        wanted = Wanted(span=task.span)
+        for chunk in iterate_lightcurves(task.storage, files, DETECTIONS.names, ROWS_PER_FILE, check.read.add, wanted):
+            writer.add(chunk)
+        written = writer.close()
+    else:
+        written = [
+            write_file(_to(task, ORPHANS, task.tile, number), _sorted(group), check.written)
+            for number, group in enumerate(_orphan_groups(task.storage, files, check.read))
+        ]
+    check.assert_same(task.tile)
+    return Written(_as_of(files, written))
+
+
 def compact_tile(task: CompactTask) -> Written:
     """Write the tile's rows anew, sorted, and compare what a reader will have of them with what was there.
 
@@ -78,12 +139,7 @@ def compact_tile(task: CompactTask) -> Written:
     files += _write_orphans(task, orphans)
     files += _write_transients(task)
     for check in (detections, orphans):
-        old, new = check.read, check.written
-        if (old.rows, old.digest) != (new.rows, new.digest):
-            raise StoreDamagedError(
-                f"compaction of {old.table.name} in tile {task.tile}: {new.rows} rows of digest {new.digest:x} "
-                f"written; {old.rows} of {old.digest:x} were there"
-            )
+        check.assert_same(task.tile)
     return Written(files)
 
 
@@ -119,8 +175,17 @@ class _Check:
     read: _Content
     written: _Content
 
+    def assert_same(self, tile: Tile) -> None:
+        """Raise unless the one is the other."""
+        old, new = self.read, self.written
+        if (old.rows, old.digest) != (new.rows, new.digest):
+            raise StoreDamagedError(
+                f"compaction of {old.table.name} in tile {tile}: {new.rows} rows of digest {new.digest:x} "
+                f"written; {old.rows} of {old.digest:x} were there"
+            )
 
-def _to(task: CompactTask, table: Table, target: Tile, number: int) -> Destination:
+
+def _to(task: CompactTask | MergeTask, table: Table, target: Tile, number: int) -> Destination:
     return Destination(task.storage, table, target, task.commit, f"{task.part}-{number:04d}")
 
 
@@ -193,7 +258,7 @@ def _lightcurves_of(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcur
 class _TargetWriter:
     """Collects the lightcurves of one target tile and writes a file whenever there are rows enough."""
 
-    def __init__(self, task: CompactTask, tile: Tile, witness: _Content) -> None:
+    def __init__(self, task: CompactTask | MergeTask, tile: Tile, witness: _Content) -> None:
         self._task, self._tile, self._witness = task, tile, witness
         self._held: list[pa.Table] = []
         self._files: list[DataFile] = []
@@ -220,7 +285,7 @@ def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
     """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
     written: list[DataFile] = []
     numbers = [0] * len(task.targets)
-    for table in _orphan_groups(task, check.read):
+    for table in _orphan_groups(task.storage, task.orphans, check.read):
         target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
         for i, tile in enumerate(task.targets):
             rows = table.filter(pa.array(target == i))
@@ -255,11 +320,11 @@ def _write_transients(task: CompactTask) -> list[DataFile]:
     return _as_of(task.transients, files)
 
 
-def _orphan_groups(task: CompactTask, read: _Content) -> Iterator[pa.Table]:
+def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) -> Iterator[pa.Table]:
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
     held: list[pa.Table] = []
-    for file in task.orphans:
-        for batch in iterate_batches(task.storage, file, ORPHANS.names, ROWS_PER_FILE):
+    for file in files:
+        for batch in iterate_batches(storage, file, ORPHANS.names, ROWS_PER_FILE):
             read.add_batch(batch)
             if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
                 yield pa.concat_tables(held)
