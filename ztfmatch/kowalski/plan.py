@@ -15,8 +15,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.rematchplan import newest_references
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE, OBJECTS
-from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE
+from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import Function
 from ztfmatch.kowalski import schema as form
 from ztfmatch.kowalski.changes import LedgerChanges, changed_references, ledger_changes
@@ -60,9 +60,9 @@ class Request:
     form: LinesForm
     whole: bool = False
 
-    def common(self, key: str) -> tuple[str, Storage, Storage, Scope, LinesForm]:
+    def common(self, key: str) -> tuple[str, SnapshotFiles, Storage, Scope, LinesForm]:
         """The first fields of a task."""
-        return key, self.after.storage, self.output, self.scope, self.form
+        return key, self.after, self.output, self.scope, self.form
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def plan_export(request: Request) -> list[Work]:
 
 def projected_bytes(task: SourcesTask) -> int:
     """Peak memory of the worker that runs the task."""
-    objects = sum(file.rows for file in task.objects)
-    rows = sum(file.rows for file in task.detections)
+    objects = sum(file.rows for file in task.objects())
+    rows = sum(file.rows for file in task.detections())
     curves = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT) + BYTES_PER_ROW_CARRIED * min(rows, ROWS_CARRIED)
     return WORKER_BASE_BYTES + BYTES_PER_OBJECT * objects + curves + MOST_BYTES
 
@@ -92,11 +92,10 @@ def projected_bytes(task: SourcesTask) -> int:
 def _full(request: Request) -> list[Work]:
     after = request.after
     tiles = after.tiles_with(DETECTIONS.name)
-    exposures = tuple(after.of_table(EXPOSURES.name))
     return [
         Work("exposures", export_exposures, _exposures(request, None)),
         Work("lineage", export_lineage, _lineage(request, after.of_table(LINEAGE.name), form.UPSERT)),
-        Work("lightcurves", export_sources, [_sources(request, tile, exposures, None) for tile in tiles]),
+        Work("lightcurves", export_sources, [_sources(request, tile, None) for tile in tiles]),
     ]
 
 
@@ -109,7 +108,6 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
         if _may_hold(request.scope, unit)
     }  # fmt: skip
     changes = _changes_by_tile(after, ledger, whole)
-    exposures = tuple(after.of_table(EXPOSURES.name))
     gone = [
         IdsTask(*request.common(f"{number:06d}"), form.EXPOSURES, ids)
         for number, ids in enumerate(chunks(ledger.gone, _IDS_PER_TASK))
@@ -122,7 +120,7 @@ def _increment(request: Request, before: SnapshotFiles) -> list[Work]:
         Work("removed lineage", export_lineage, _lineage(request, links, form.REMOVE)),
         Work("exposures", export_exposures, _exposures(request, ledger.documents)),
         Work("lineage", export_lineage, _lineage(request, new_links, form.UPSERT)),
-        Work("lightcurves", export_sources, [_sources(request, tile, exposures, of) for tile, of in changes.items()]),
+        Work("lightcurves", export_sources, [_sources(request, tile, of) for tile, of in changes.items()]),
     ]
 
 
@@ -154,21 +152,8 @@ def _tiles(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
     return [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
 
 
-def _sources(request: Request, tile: Tile, exposures: tuple[DataFile, ...], changes: Changes | None) -> SourcesTask:
-    after = request.after
-    detections = after.of_tile(DETECTIONS.name, tile)
-    if changes is not None:
-        ranges = [objectid_range(unit) for unit in changes.touched]
-        detections = [file for file in detections if file.holds_id(ranges)]
-    return SourcesTask(
-        *request.common(f"sources-N{tile.order}-{tile.npix}"),
-        tile,
-        tuple(after.of_tile(OBJECTS.name, tile)),
-        tuple(detections),
-        exposures,
-        changes,
-        request.whole,
-    )
+def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTask:
+    return SourcesTask(*request.common(f"sources-N{tile.order}-{tile.npix}"), tile, changes, request.whole)
 
 
 def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[RemovedTask]:
@@ -193,11 +178,7 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
 
 def _parts(snapshot: SnapshotFiles) -> list[SnapshotPart]:
     """What a snapshot has of each tile with detections, in order of the sky."""
-    exposures = tuple(snapshot.of_table(EXPOSURES.name))
-    return [
-        SnapshotPart(tile, tuple(snapshot.of_tile(DETECTIONS.name, tile)), exposures)
-        for tile in snapshot.tiles_with(DETECTIONS.name)
-    ]
+    return [SnapshotPart(snapshot, tile) for tile in snapshot.tiles_with(DETECTIONS.name)]
 
 
 def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:

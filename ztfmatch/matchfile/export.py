@@ -105,8 +105,7 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     tasks = [
         ExportTask(
             f"export-{unit}",
-            snapshot.storage,
-            snapshot.number,
+            snapshot,
             unit,
             _tiles(snapshot, rows),
             str(output / matchfile_name(unit) if output.is_dir() else output),

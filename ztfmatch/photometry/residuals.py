@@ -111,25 +111,13 @@ def tile_inputs(
 ) -> Iterator[TileInputs]:
     """What each tile with detections is compared from, for tasks whose keys begin with a name."""
     for tile in snapshot.tiles_with(DETECTIONS.name):
-        yield TileInputs(
-            f"{name}-N{tile.order}-{tile.npix}",
-            snapshot.storage,
-            tile,
-            tuple(snapshot.of_tile(OBJECTS.name, tile)),
-            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-            tuple(snapshot.of_table(EXPOSURES.name)),
-            ps1,
-            config,
-            operation_id,
-        )
+        yield TileInputs(f"{name}-N{tile.order}-{tile.npix}", snapshot, tile, ps1, config, operation_id)
 
 
 def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:
-    objects = sum(file.rows for file in task.objects)
-    in_flight = min(sum(file.rows for file in task.detections), ROWS_IN_FLIGHT)
-    exposures = min(ledger_rows, sum(file.rows for file in task.detections))
-    base = WORKER_BASE_BYTES + BYTES_OF_ACCUMULATORS + BYTES_PER_OBJECT * objects
-    return base + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_EXPOSURE * exposures
+    rows = task.rows(DETECTIONS)
+    base = WORKER_BASE_BYTES + BYTES_OF_ACCUMULATORS + BYTES_PER_OBJECT * task.rows(OBJECTS)
+    return base + BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT) + BYTES_PER_EXPOSURE * min(ledger_rows, rows)
 
 
 def total_of(results: Sequence[Compared]) -> Compared:

@@ -224,7 +224,7 @@ class Answer(Shown):
         ledger = EXPOSURES.schema.empty_table()
         if tile is not None:
             columns = ("exposureid", "programid")
-            ledger = exposures_of_tile(snapshot.storage, snapshot.of_table(EXPOSURES.name), tile, columns)
+            ledger = exposures_of_tile(snapshot, tile, columns)
         builder = StatisticsBuilder(ids, released_exposures(ledger))
         files = [] if tile is None else snapshot.of_tile(DETECTIONS.name, tile)
         for chunk in iterate_lightcurves(snapshot.storage, files, EPOCH_COLUMNS, wanted=Wanted(ids)):

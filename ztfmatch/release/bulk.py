@@ -10,6 +10,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.release.io.outputs import Output, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
@@ -97,9 +98,8 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
 
 
 def _projected_bytes(task: BulkTask) -> int:
-    objects = sum(file.rows for file in task.files.objects)
-    in_flight = min(sum(file.rows for file in task.files.detections), ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * in_flight
+    in_flight = min(task.files.rows(DETECTIONS), ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * task.files.rows(OBJECTS) + BYTES_PER_ROW_IN_FLIGHT * in_flight
 
 
 def _md5_list(outputs: Sequence[Output], below: str) -> bytes:

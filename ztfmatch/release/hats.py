@@ -17,6 +17,7 @@ import pyarrow as pa
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
@@ -117,11 +118,11 @@ def _publish(
     publishing = Publishing(snapshot, scope, output, f"hats {content}", asdict(config))
     publishing.begin()
     catalog = _catalog(content, publishing, config)
-    sources = _sources(snapshot)
-    count_tasks = _count_tasks(catalog, sources, config)
+    tiles = snapshot.tiles_with(OBJECTS.name)
+    count_tasks = _count_tasks(catalog, tiles, config)
     runner.check_memory({task.key: _counting_bytes(task) for task in count_tasks})
     counted = publishing.run(runner, "counting", tasks.count_tile, count_tasks, preparing=True)
-    plan = plan_partitions(sources, counted, config.limits)
+    plan = plan_partitions(tiles, counted, config.limits)
     publishing.check_epochs(plan.rows)
     outputs = _write(publishing, catalog, plan, counted, runner)
     counts = {"objects": plan.rows, "epochs": sum(result.epochs for result in counted)}
@@ -159,26 +160,12 @@ def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.
     )
 
 
-def _sources(snapshot: SnapshotFiles) -> list[tasks.TileSource]:
-    return [
-        tasks.TileSource(
-            tile,
-            tuple(snapshot.of_tile(OBJECTS.name, tile)),
-            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-        )
-        for tile in snapshot.tiles_with(OBJECTS.name)
-    ]
-
-
-def _count_tasks(
-    catalog: tasks.Catalog, sources: Sequence[tasks.TileSource], config: HatsConfig
-) -> list[tasks.CountTask]:
-    return [tasks.CountTask(f"count-{tile_text(s.tile)}", catalog, s, config.limits) for s in sources]
+def _count_tasks(catalog: tasks.Catalog, tiles: Sequence[Tile], config: HatsConfig) -> list[tasks.CountTask]:
+    return [tasks.CountTask(f"count-{tile_text(tile)}", catalog, tile, config.limits) for tile in tiles]
 
 
 def _counting_bytes(task: tasks.CountTask) -> int:
-    rows = sum(file.rows for file in task.source.detections)
-    objects = sum(file.rows for file in task.source.objects)
+    objects, rows = (task.catalog.rows(table, task.tile) for table in (OBJECTS, DETECTIONS))
     return (
         WORKER_BASE_BYTES
         + _BYTES_PER_OBJECT[tasks.LIGHTCURVES] * objects
@@ -187,8 +174,7 @@ def _counting_bytes(task: tasks.CountTask) -> int:
 
 
 def _projected_bytes(task: tasks.WriteTask, plan: Plan) -> int:
-    objects = max(sum(file.rows for file in source.objects) for source in task.sources)
-    rows = max(sum(file.rows for file in source.detections) for source in task.sources)
+    objects, rows = (max(task.catalog.rows(table, tile) for tile in task.tiles) for table in (OBJECTS, DETECTIONS))
     size = {piece.tile: piece.size for piece in plan.partitions}
     largest, total = max(size[tile] for tile in task.targets), sum(size[tile] for tile in task.targets)
     held = min(total, HELD_BYTES + largest)

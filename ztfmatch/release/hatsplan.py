@@ -24,7 +24,7 @@ def tile_text(tile: Tile) -> str:
 class Group:
     """Tiles that are read and partitions that are written by one task."""
 
-    sources: tuple[tasks.TileSource, ...]
+    tiles: tuple[Tile, ...]
     partitions: tuple[Piece, ...]
 
 
@@ -51,7 +51,7 @@ class Plan:
             tasks.WriteTask(
                 f"write-{tile_text(group.partitions[0].tile)}",
                 catalog,
-                group.sources,
+                group.tiles,
                 tuple(piece.tile for piece in group.partitions),
                 tuple(first[piece.tile] for piece in group.partitions),
             )
@@ -59,23 +59,22 @@ class Plan:
         ]
 
 
-def plan_partitions(sources: Sequence[tasks.TileSource], counted: Sequence[tasks.TileCounts], limits: Limits) -> Plan:
+def plan_partitions(tiles: Sequence[Tile], counted: Sequence[tasks.TileCounts], limits: Limits) -> Plan:
     """Partitions from what the tiles have, and the groups: each tile is read once."""
     pieces = [piece for result in counted for piece in result.pieces]
-    filled = [source for source, result in zip(sources, counted, strict=True) if result.pieces]
+    filled = [tile for tile, result in zip(tiles, counted, strict=True) if result.pieces]
     partitions = joined(pieces, limits)
-    starts = [source.tile.fine_range[0] for source in filled]
+    starts = [tile.fine_range[0] for tile in filled]
     groups: list[Group] = []
     within: dict[Tile, list[Piece]] = {}
     for piece in partitions:
         low, high = piece.tile.fine_range
         covered = filled[bisect.bisect_left(starts, low) : bisect.bisect_left(starts, high)]
-        if covered and covered[0].tile.order >= piece.tile.order:
+        if covered and covered[0].order >= piece.tile.order:
             groups.append(Group(tuple(covered), (piece,)))
         else:
-            within.setdefault(filled[bisect.bisect_right(starts, low) - 1].tile, []).append(piece)
-    by_tile = {source.tile: source for source in filled}
-    groups += [Group((by_tile[tile],), tuple(inside)) for tile, inside in within.items()]
+            within.setdefault(filled[bisect.bisect_right(starts, low) - 1], []).append(piece)
+    groups += [Group((tile,), tuple(inside)) for tile, inside in within.items()]
     return Plan(partitions, sorted(groups, key=lambda group: group.partitions[0].tile.fine_range))
 
 

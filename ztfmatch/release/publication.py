@@ -36,7 +36,7 @@ from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
+from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
@@ -110,14 +110,14 @@ class Publishing:
         return Storage.at(self.partial)
 
     @property
-    def ledger(self) -> tuple[DataFile, ...]:
+    def ledger(self) -> list[DataFile]:
         """Files of the ledger that may have exposures in scope."""
-        return tuple(self.snapshot.of_table(EXPOSURES.name))
+        return self.snapshot.of_table(EXPOSURES.name)
 
     @property
     def inputs(self) -> Product:
         """What tasks need to know of it."""
-        return Product(self.snapshot.storage, self.ledger, self.scope, self.out)
+        return Product(self.snapshot, self.scope, self.out)
 
     def begin(self, dry_run: bool = False) -> None:
         """Check what can be checked before any work, and make the directory unless nothing is to be written.
@@ -228,15 +228,8 @@ class Publishing:
                 continue
             if region is None or region.may_touch(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"])):
                 tiles.setdefault(unit_of(row), set()).update(tiles_of_footprint(tiling, row))
-        return [self._files_of(unit, sorted(tiles[unit])) for unit in sorted(tiles, key=objectid_range)]
-
-    def _files_of(self, unit: Unit, tiles: Sequence[Any]) -> UnitFiles:
-        ids = [objectid_range(unit)]
-        objects, detections = (
-            tuple(f for tile in tiles for f in self.snapshot.of_tile(name, tile) if f.holds_id(ids))
-            for name in (OBJECTS.name, DETECTIONS.name)
-        )
-        return UnitFiles(unit, objects, detections)
+        ordered = sorted(tiles, key=objectid_range)
+        return [UnitFiles(self.snapshot, unit, tuple(sorted(tiles[unit]))) for unit in ordered]
 
     def finish(self, outputs: Sequence[Output], counts: dict[str, int]) -> PublishReport:
         """Write manifest and checksums, and give the product its name.

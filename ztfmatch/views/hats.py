@@ -68,7 +68,7 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     partial.mkdir(exist_ok=True)
     out = Storage.at(partial)
     tasks = _tasks(snapshot, out)
-    projected = {task.key: WORKER_BASE_BYTES + _BYTES_PER_OBJECT * sum(f.rows for f in task.objects) for task in tasks}
+    projected = {task.key: WORKER_BASE_BYTES + _BYTES_PER_OBJECT * task.rows(OBJECTS) for task in tasks}
     runner.check_memory(projected)
     written = outputs_of(runner.run(Job("objects", write_viewed_objects, tasks, "view", out)))
     for file in files:
@@ -101,14 +101,7 @@ def _check_layout(snapshot: SnapshotFiles, files: Sequence[DataFile]) -> None:
 
 def _tasks(snapshot: SnapshotFiles, out: Storage) -> list[ViewTask]:
     return [
-        ViewTask(
-            f"objects-N{tile.order}-{tile.npix}",
-            snapshot.storage,
-            tile,
-            tuple(snapshot.of_tile(OBJECTS.name, tile)),
-            out,
-            OBJECT_CATALOG,
-        )
+        ViewTask(f"objects-N{tile.order}-{tile.npix}", snapshot, tile, out, OBJECT_CATALOG)
         for tile in snapshot.tiles_with(OBJECTS.name)
     ]
 

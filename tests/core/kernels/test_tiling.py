@@ -17,9 +17,11 @@ from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import (
     FINE_ORDER,
     MAX_TILE_ORDER,
+    Boxes,
     Tile,
     Tiling,
     adaptive_tiling,
+    boxes_touch_tile,
     caps_touch_tile,
     fine_pixels,
     in_tile,
@@ -288,6 +290,34 @@ def test_caps_touch_tile_far_caps_and_empty_ones_do_not() -> None:
     far = healpy.vec2ang(-np.array(healpy.pix2vec(32, 4000, nest=True)), lonlat=True)
     ra, dec = np.array([far[0][0], np.nan]), np.array([far[1][0], np.nan])
     assert caps_touch_tile(tile, ra, dec, np.array([1.0, np.nan])).tolist() == [False, False]
+
+
+@settings(max_examples=100)
+@given(
+    tiles,
+    st.sampled_from([0.0, 0.01, 0.6, 30.0]),
+    st.sampled_from([0.0, 0.3, 5.0, 100.0, 360.0]),
+    st.integers(0, 2**32),
+)
+def test_boxes_touch_tile_lets_through_every_box_with_a_cap_that_does(
+    tile: Tile, radius: float, width: float, seed: int
+) -> None:
+    """A centre just within reach of the tile is a corner of each box, which lies away from the tile or about it."""
+    ra, dec = healpy.vec2ang(places_near_borders(tile, radius * 3600.0 + MARGIN_ARCSEC * 0.9999, 4, 6), lonlat=True)
+    assert caps_touch_tile(tile, ra, dec, np.full(len(ra), radius)).all()
+    rng = np.random.default_rng(seed)
+    other_ra, other_dec = (place + width * rng.choice([-1.0, 1.0], len(ra)) for place in (ra, dec))
+    corners = np.clip([ra, other_ra], 0.0, 360.0), np.clip([dec, other_dec], -90.0, 90.0)
+    boxes = Boxes(*np.sort(corners[0], axis=0), *np.sort(corners[1], axis=0), np.full(len(ra), radius))
+    assert boxes_touch_tile(tile, boxes).all()
+
+
+@pytest.mark.parametrize("tile", [Tile(5, 0), Tile(5, 4000), Tile(5, 1023), Tile(5, 12 * 4**5 - 1)])
+def test_boxes_touch_tile_of_a_grid_few_do(tile: Tile) -> None:
+    ra, dec = (edges.ravel() for edges in np.meshgrid(np.arange(0.0, 360.0, 5.0), np.arange(-90.0, 90.0, 5.0)))
+    touched = boxes_touch_tile(tile, Boxes(ra, ra + 5.0, dec, dec + 5.0, np.full(len(ra), 0.6)))
+    polar = 72  # boxes meet at a pole
+    assert 1 <= np.count_nonzero(touched) <= 12 + polar * (tile.npix == 1023)
 
 
 # Budgets

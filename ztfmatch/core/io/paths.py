@@ -88,6 +88,11 @@ def staged_array(operation_id: str, name: str) -> str:
     return f"{STAGING}{operation_id}/{name}.npz"
 
 
+def staged_files(operation_id: str, digest: str) -> str:
+    """A list of files that an operation has written, kept as long."""
+    return f"{STAGING}{operation_id}/files-{digest}"
+
+
 def held_snapshot(operation_id: str, number: int) -> str:
     """Says that an operation is about to name the files of an older snapshot again."""
     return f"{STAGING}{operation_id}/snapshot-{number:010d}"

@@ -19,6 +19,7 @@ from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_row
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.survey import Unit
 
 if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
@@ -81,6 +82,12 @@ class SnapshotFiles:
     def size(self, table: str) -> int:
         """Bytes of a table's files."""
         return self.files.total(table, "size")
+
+    @functools.cached_property
+    def units_with_reference(self) -> frozenset[Unit]:
+        """Units that have seeds."""
+        rows = self.read("references", ["field", "rcid", "fid"]).to_pydict()
+        return frozenset(Unit(*unit) for unit in zip(*rows.values(), strict=True))
 
     @functools.cached_property
     def _positions(self) -> dict[Tile, pa.Table]:

@@ -234,6 +234,35 @@ def neighbours(tiling: Tiling, tile: Tile) -> list[Tile]:
     return [tile, *(tiling.tiles[row] for row in rows)]
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """Ranges of centres of caps, and the largest radius of those in each, in degrees, shape (N,)."""
+
+    min_ra: Floats
+    max_ra: Floats
+    min_dec: Floats
+    max_dec: Floats
+    max_radius: Floats
+
+
+def boxes_touch_tile(tile: Tile, boxes: Boxes) -> npt.NDArray[np.bool_]:
+    """Whether any cap of each box may touch the tile or its margin; some boxes of which none does are let through.
+
+    The distance from the centre of the tile to a box is no less than the difference in declination, and no less than
+    that to the nearer of the two meridians that bound the box, one of which every way into it crosses, unless the
+    centre is between them. A meridian more than 90 degrees away is nearest at a pole.
+    """
+    nside = 1 << tile.order
+    ra, dec = hpgeom.pixel_to_angle(nside, tile.npix)
+    reach = np.radians(boxes.max_radius + hpgeom.max_pixel_radius(nside)) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    beside = np.radians(np.maximum(np.maximum(boxes.min_dec - dec, dec - boxes.max_dec), 0.0))
+    apart = [np.abs((edge - ra + 180.0) % 360.0 - 180.0) for edge in (boxes.min_ra, boxes.max_ra)]
+    nearest = np.radians(np.minimum(np.minimum(*apart), 90.0))
+    across = np.arcsin(np.clip(np.cos(np.radians(dec)) * np.sin(nearest), 0.0, 1.0))
+    outside = (ra < boxes.min_ra) | (ra > boxes.max_ra)
+    return np.asarray(np.maximum(beside, np.where(outside, across, 0.0)) <= reach + 1e-6)
+
+
 def caps_touch_tile(tile: Tile, ra: Floats, dec: Floats, radius: Floats) -> npt.NDArray[np.bool_]:
     """Whether each cap may touch the tile or its margin; a few that do not are let through.
 

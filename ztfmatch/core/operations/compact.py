@@ -231,30 +231,13 @@ def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:
     return Tiling(tuple(part for tile in tiling.tiles for part in plan.get(tile, (tile,))))
 
 
-def _rows(files: Iterable[DataFile]) -> int:
-    return sum(file.rows for file in files)
-
-
 def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operation_id: str) -> CompactTask:
-    return CompactTask(
-        f"compact-N{tile.order}-{tile.npix}",
-        snapshot.storage,
-        tile,
-        targets,
-        tuple(snapshot.of_tile(OBJECTS.name, tile)),
-        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-        tuple(snapshot.of_tile(ORPHANS.name, tile)),
-        tuple(file for name in (_TRANSIENTS if len(targets) > 1 else ()) for file in snapshot.of_tile(name, tile)),
-        tuple(snapshot.of_table(EXPOSURES.name)),
-        snapshot.number,
-        snapshot.number + 1,
-        operation_id[:12],
-    )
+    return CompactTask(f"compact-N{tile.order}-{tile.npix}", snapshot, tile, targets, operation_id[:12])
 
 
 def _projected_bytes(task: CompactTask) -> int:
-    in_flight = min(_rows(task.detections) + _rows(task.orphans), ROWS_PER_FILE)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * _rows(task.objects)
+    in_flight = min(task.rows(DETECTIONS) + task.rows(ORPHANS), ROWS_PER_FILE)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * task.rows(OBJECTS)
 
 
 def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, plan: _Plan) -> str | None:

@@ -8,7 +8,7 @@ nor a rerun repeats any.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,8 +36,12 @@ from ztfmatch.core.tasks.correct import (
     Renamed,
     RenameTask,
     correct_tile,
+    detections_and_orphans,
     rename_corrections,
 )
+
+_Numbered = tuple[int, DataFile]
+"""A file, and its number among what its tile has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +140,14 @@ class _Work:
         self.renamed |= {file.path: result for file, result in zip(ledger, results, strict=True)}
         if not self.applies(head):
             return
-        correcting = [task for tile, files in self._left(head).items() for task in self._tasks(head, tile, files)]
+        spans = self._spans(head)
+        tiles = head.tiles_with(DETECTIONS.name, ORPHANS.name)
+        correcting = [task for tile in tiles for task in self._tasks(head, tile, self._left(head, tile, spans))]
         runner.check_memory({task.key: _projected_bytes(task) for task in correcting})
         done = runner.run(Job("correcting", correct_tile, correcting, self.operation_id, self.storage))
         for task, result in zip(correcting, done, strict=True):
             new = dict(zip(result.removed, result.files, strict=True))
-            self.corrected |= {file.path: new.get(file.path) for file in task.files}
+            self.corrected |= {file.path: new.get(file.path) for file in task.chosen()}
 
     def _of_head(self, head: SnapshotFiles) -> list[Renamed]:
         return [self.renamed[path] for path in head.files.paths(EXPOSURES.name)]
@@ -150,23 +156,21 @@ class _Work:
         """Whether the set has anything for the store; none always applies."""
         return self.applied is None or self._exposures(head) > 0
 
-    def _left(self, head: SnapshotFiles) -> dict[Tile, list[DataFile]]:
-        """Files that can have detections of exposures whose corrections change, and were not looked at yet, by tile."""
-        spans = [
+    def _spans(self, head: SnapshotFiles) -> list[tuple[float, float]]:
+        """Spans of hmjd in which there are detections of exposures whose corrections change."""
+        return [
             (result.first - HMJD_MARGIN_DAY, result.last + HMJD_MARGIN_DAY)
             for result in self._of_head(head)
             if result.first is not None and result.last is not None
         ]
-        left: dict[Tile, list[DataFile]] = {}
-        for table in (DETECTIONS.name, ORPHANS.name):
-            for file in head.of_table(table):
-                if (
-                    file.path not in self.corrected
-                    and file.tile is not None
-                    and any(file.holds_time(*span) for span in spans)
-                ):
-                    left.setdefault(file.tile, []).append(file)
-        return left
+
+    def _left(self, head: SnapshotFiles, tile: Tile, spans: Sequence[tuple[float, float]]) -> list[_Numbered]:
+        """Files of a tile that can have such detections, and were not looked at yet."""
+        return [
+            (number, file)
+            for number, file in enumerate(detections_and_orphans(head, tile))
+            if file.path not in self.corrected and any(file.holds_time(*span) for span in spans)
+        ]
 
     def _rename(self, file: DataFile) -> RenameTask:
         set_file = None if self.applied is None else self.applied.file
@@ -174,15 +178,12 @@ class _Work:
         part = f"{self.operation_id[:12]}-{key}"
         return RenameTask(f"ledger-{key}", self.storage, file, set_file, self.offsets, self.commit, part)
 
-    def _tasks(self, head: SnapshotFiles, tile: Tile, files: Sequence[DataFile]) -> list[CorrectTask]:
+    def _tasks(self, head: SnapshotFiles, tile: Tile, left: Sequence[_Numbered]) -> Iterator[CorrectTask]:
         set_file = None if self.applied is None else self.applied.file
-        ledger = tuple(head.of_table(EXPOSURES.name))
-        tasks = []
-        for group in _groups(files):
-            key = _key(group)
+        for group in _groups(left):
+            key = _key([file for _, file in group])
             name, part = f"correct-N{tile.order}-{tile.npix}-{key}", f"{self.operation_id[:12]}-{key}"
-            tasks.append(CorrectTask(name, self.storage, tile, tuple(group), ledger, set_file, self.commit, part))
-        return tasks
+            yield CorrectTask(name, head, tile, tuple(number for number, _ in group), set_file, part)
 
     def change(self, head: SnapshotFiles, place: Path | None, started: float, note: str | None) -> log.Change | None:
         """What to commit on top of a snapshot; None if there is nothing."""
@@ -245,14 +246,16 @@ class _Work:
         )
 
 
-def _groups(files: Sequence[DataFile]) -> list[list[DataFile]]:
+def _groups(files: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
     """Consecutive files, about as many rows together as a file should have."""
-    groups: list[list[DataFile]] = [[]]
-    for file in files:
-        if groups[-1] and sum(other.rows for other in groups[-1]) + file.rows > ROWS_PER_FILE:
-            groups.append([])
-        groups[-1].append(file)
-    return groups
+    group: list[_Numbered] = []
+    for number, file in files:
+        if group and sum(other.rows for _, other in group) + file.rows > ROWS_PER_FILE:
+            yield group
+            group = []
+        group.append((number, file))
+    if group:
+        yield group
 
 
 def _key(files: Sequence[DataFile]) -> str:
@@ -261,4 +264,4 @@ def _key(files: Sequence[DataFile]) -> str:
 
 
 def _projected_bytes(task: CorrectTask) -> int:
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * max(file.rows for file in task.files)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * max(file.rows for file in task.chosen())

@@ -14,8 +14,8 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -265,17 +265,10 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
 
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     """Group the orphans that there will be into transients; returns the files of these."""
-    orphans: dict[Tile | None, list[DataFile]] = {}
-    for file in work.files:
-        if file.table == ORPHANS.name:
-            orphans.setdefault(file.tile, []).append(file)
-
-    def orphans_of(tile: Tile) -> list[DataFile]:
-        stay = [file for file in plan.snapshot.of_tile(ORPHANS.name, tile) if file.path not in work.removed]
-        return stay + orphans.get(tile, [])
-
+    orphans = [file for file in work.files if file.table == ORPHANS.name]
     tiles = regrouped_tiles(plan)
-    tasks = transient_tasks(plan.snapshot, tiles, orphans_of, plan.operation_id)
+    staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
+    tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id)
     runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
     work.files += files

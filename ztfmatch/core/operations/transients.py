@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
@@ -26,8 +26,6 @@ from ztfmatch.core.tasks.transients import (
 
 TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
 """What the grouping of a tile writes anew."""
-
-FilesOf = Callable[[Tile], Sequence[DataFile]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +80,11 @@ def with_neighbours(snapshot: SnapshotFiles, tiles: Iterable[Tile], among: Itera
 
 
 def transient_tasks(
-    snapshot: SnapshotFiles, tiles: Iterable[Tile], orphans: FilesOf, operation_id: str
+    snapshot: SnapshotFiles, tiles: Iterable[Tile], staged: StagedFiles, operation_id: str
 ) -> list[TransientTask]:
-    """One task a tile, of the orphan files that a tile is said to have."""
+    """One task a tile, of the orphans that there will be."""
     return [
-        TransientTask(
-            f"transients-N{tile.order}-{tile.npix}",
-            snapshot,
-            tile,
-            operation_id[:12],
-            tuple(file for other in _near(snapshot, tile) for file in orphans(other)),
-        )
+        TransientTask(f"transients-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged)
         for tile in tiles
     ]
 

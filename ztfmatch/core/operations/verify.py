@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,14 @@ import pyarrow as pa
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.corrections import read_store_sets
-from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows
-from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, chunks, unit_of
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TRANSIENTS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.verify import ChecksumTask, VerifyTask, verify_checksums, verify_tile
-from ztfmatch.core.tasks.verifytransients import TransientFiles
 
 CHECKS: Final = {
     "order": "rows of each detection file are in order, each once",
@@ -231,38 +228,8 @@ class _Found:
 
 
 def _tasks(snapshot: SnapshotFiles) -> list[VerifyTask]:
-    units = tuple(sorted({unit_of(row) for row in snapshot.read("references", ["field", "rcid", "fid"]).to_pylist()}))
     tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name)
-    return [_task(snapshot, tile, units) for tile in tiles]
-
-
-def _task(snapshot: SnapshotFiles, tile: Tile, units: tuple[Any, ...]) -> VerifyTask:
-    def near(table: str, own: bool) -> tuple[DataFile, ...]:
-        tiles = neighbours(snapshot.tiling, tile)
-        return tuple(file for other in (tiles if own else tiles[1:]) for file in snapshot.of_tile(table, other))
-
-    return VerifyTask(
-        f"verify-N{tile.order}-{tile.npix}",
-        snapshot.storage,
-        tile,
-        near(OBJECTS.name, own=True),
-        tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-        tuple(snapshot.of_tile(ORPHANS.name, tile)),
-        near(ORPHANS.name, own=False),
-        TransientFiles(
-            snapshot.storage,
-            tile,
-            tuple(snapshot.of_tile(TRANSIENTS.name, tile)),
-            tuple(snapshot.of_tile(TRANSIENTDATA.name, tile)),
-            near(TRANSIENTDATA.name, own=False),
-            near(ORPHANS.name, own=True),
-            snapshot.config.radius_arcsec,
-        ),
-        tuple(snapshot.of_table("exposures")),
-        tuple(snapshot.of_table(CORRECTIONS.name)),
-        units,
-        snapshot.config.radius_arcsec,
-    )
+    return [VerifyTask(f"verify-N{tile.order}-{tile.npix}", snapshot, tile) for tile in tiles]
 
 
 def _check_exposures(ledger: pa.Table, results: list[Row], found: _Found) -> None:

@@ -29,9 +29,19 @@ def unit_columns(source: str) -> tuple[Column, ...]:
 
 
 _FOOTPRINT: Final = (
-    Column("ra", pa.float64(), "deg", "Centre of the footprint, ICRS; null without usable rows", "computed", True),
-    Column("dec", pa.float64(), "deg", "Centre of the footprint, ICRS", "computed", True),
-    Column("radius", pa.float64(), "deg", "Radius of the cap that holds every usable row", "computed", True),
+    Column(
+        "ra",
+        pa.float64(),
+        "deg",
+        "Centre of the footprint, ICRS; null without usable rows",
+        "computed",
+        True,
+        bounds=True,
+    ),
+    Column("dec", pa.float64(), "deg", "Centre of the footprint, ICRS", "computed", True, bounds=True),
+    Column(
+        "radius", pa.float64(), "deg", "Radius of the cap that holds every usable row", "computed", True, bounds=True
+    ),
 )
 
 FILE: Final = (
@@ -185,6 +195,7 @@ EXPOSURES: Final = Table(
         COMMIT,
     ),
     by_tile=False,
+    row_group_rows=8192,  # a task reads the exposures about its tile: a footer of smaller ones takes longer than they
 )
 
 REFERENCES: Final = Table(

@@ -24,53 +24,36 @@ from ztfmatch.core.io.parquet import (
     write_file,
 )
 from ztfmatch.core.io.scan import Wanted
-from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.levels import Rule, merges_of_tile
 from ztfmatch.core.tasks.results import Written
-from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
+from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures_of_tile
+from ztfmatch.core.tasks.tile import TileTask
 
 _ROWS_TO_WRITE: Final = 3 * ROWS_PER_FILE // 4
 """With so many rows a file is written: whole lightcurves come in portions of about, not just, ROWS_PER_FILE."""
-_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
 BYTES_PER_ROW_IN_FLIGHT: Final = 900
 BYTES_PER_OBJECT: Final = 900
 
 
 @dataclass(frozen=True)
-class CompactTask:
+class CompactTask(TileTask):
     """One tile."""
 
-    key: str
-    storage: Storage
-    tile: Tile
     targets: tuple[Tile, ...]
     """The tile itself, or its four children."""
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-    orphans: tuple[DataFile, ...]
-    transients: tuple[DataFile, ...]
-    """Of ``transients`` and ``transientdata``, if the tile is divided; else they stay as they are."""
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    snapshot: int
-    commit: int
     part: str
 
 
 @dataclass(frozen=True)
-class MergeTask:
+class MergeTask(TileTask):
     """Files of one table of a tile that are due to become one run, or what they have of a range of objects."""
 
-    key: str
-    snapshot: SnapshotFiles
-    tile: Tile
     table: str
     rule: Rule
     number: int
@@ -78,16 +61,6 @@ class MergeTask:
     span: IdRange | None
     """Only these objects; None for all rows."""
     part: str
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
-
-    @property
-    def commit(self) -> int:
-        """Number of the snapshot to be."""
-        return self.snapshot.number + 1
 
 
 def merge_files(task: MergeTask) -> Written:
@@ -199,7 +172,7 @@ def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[
 
 
 def _write_objects(task: CompactTask) -> list[DataFile]:
-    table = read_rows(task.storage, task.objects, OBJECTS.names)
+    table = read_rows(task.storage, task.files(OBJECTS), OBJECTS.names)
     if table is None:
         return []
     table = table.sort_by("objectid")
@@ -211,10 +184,12 @@ def _write_objects(task: CompactTask) -> list[DataFile]:
 def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     """Detections by target tile, and the statistics of the objects in the same pass."""
     owner = _owners(task)
-    public = released_exposures(exposures_of_tile(task.storage, task.exposures, task.tile, ("exposureid", "programid")))
+    public = released_exposures_of_tile(task)
     writers = [_TargetWriter(task, tile, check.written) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
-    for chunk in iterate_lightcurves(task.storage, task.detections, DETECTIONS.names, ROWS_PER_FILE, check.read.add):
+    for chunk in iterate_lightcurves(
+        task.storage, task.files(DETECTIONS), DETECTIONS.names, ROWS_PER_FILE, check.read.add
+    ):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
             part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
@@ -224,7 +199,7 @@ def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     files = [file for writer in writers for file in writer.close()]
     for tile, builder in zip(task.targets, builders, strict=True):
         if len(builder.objectid):
-            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot)))
+            files.append(write_file(_to(task, STATISTICS, tile, 0), builder.table(task.snapshot.number)))
     return files
 
 
@@ -239,7 +214,7 @@ class _Owners:
 
 
 def _owners(task: CompactTask) -> _Owners:
-    table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
+    table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
     table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     ids = table["objectid"].to_numpy()
@@ -285,14 +260,14 @@ def _write_orphans(task: CompactTask, check: _Check) -> list[DataFile]:
     """Orphans in files of so many rows each, every one sorted; memory does not follow their number."""
     written: list[DataFile] = []
     numbers = [0] * len(task.targets)
-    for table in _orphan_groups(task.storage, task.orphans, check.read):
+    for table in _orphan_groups(task.storage, task.files(ORPHANS), check.read):
         target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
         for i, tile in enumerate(task.targets):
             rows = table.filter(pa.array(target == i))
             if rows.num_rows:
                 written.append(write_file(_to(task, ORPHANS, tile, numbers[i]), _sorted(rows), check.written))
                 numbers[i] += 1
-    return _as_of(task.orphans, written)
+    return _as_of(task.files(ORPHANS), written)
 
 
 def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataFile]:
@@ -301,14 +276,14 @@ def _as_of(sources: Sequence[DataFile], files: Sequence[DataFile]) -> list[DataF
 
 
 def _write_transients(task: CompactTask) -> list[DataFile]:
-    """Transients and links divided among the targets, of which each gets a file of transients."""
-    if not task.transients:
+    """Transients and links divided among the targets, of which each gets a file of transients.
+
+    Of a tile that is not divided they stay as they are.
+    """
+    sources = [] if len(task.targets) == 1 else [*task.files(TRANSIENTS), *task.files(TRANSIENTDATA)]
+    if not sources:
         return []
-    of = {name: [file for file in task.transients if file.table == name] for name in _TRANSIENT_TABLES}
-    rows, links = (
-        (TABLES[name].schema.empty_table() if read is None else read).cast(TABLES[name].schema)
-        for name, read in ((name, read_rows(task.storage, of[name], TABLES[name].names)) for name in _TRANSIENT_TABLES)
-    )
+    rows, links = (task.read(table) for table in (TRANSIENTS, TRANSIENTDATA))
     target = _target_of(task, rows["ra"].to_numpy(), rows["dec"].to_numpy())
     files = []
     for i, tile in enumerate(task.targets):
@@ -317,7 +292,7 @@ def _write_transients(task: CompactTask) -> list[DataFile]:
         mine = links.filter(pc.is_in(links["transientid"], own["transientid"].combine_chunks()))
         if mine.num_rows:
             files.append(write_file(_to(task, TRANSIENTDATA, tile, 0), mine))
-    return _as_of(task.transients, files)
+    return _as_of(sources, files)
 
 
 def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) -> Iterator[pa.Table]:

@@ -15,15 +15,17 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import CorrectionSet, read_store_set
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import EXPOSURES, TABLES
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, TABLES
 from ztfmatch.core.schema.ledger import MATCHFILE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.results import Replaced
+from ztfmatch.core.tasks.tile import TileTask
 
 BYTES_PER_ROW: Final = 330
 """Peak memory of a task per row of its largest file; tests compare it with what is measured."""
@@ -40,19 +42,24 @@ _NEEDED: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos")
 
 
 @dataclass(frozen=True)
-class CorrectTask:
-    """Files of detections and orphans of one tile."""
+class CorrectTask(TileTask):
+    """Some files of detections and orphans of one tile."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    files: tuple[DataFile, ...]
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
+    numbers: tuple[int, ...]
+    """Which of :func:`detections_and_orphans`."""
     corrections: DataFile | None
     """The set; None for uncorrected magnitudes."""
-    commit: int
     part: str
+
+    def chosen(self) -> list[DataFile]:
+        """The files."""
+        files = detections_and_orphans(self.snapshot, self.tile)
+        return [files[number] for number in self.numbers]
+
+
+def detections_and_orphans(snapshot: SnapshotFiles, tile: Tile) -> list[DataFile]:
+    """What a tile has of both tables, always in the same order."""
+    return [*snapshot.of_tile(DETECTIONS.name, tile), *snapshot.of_tile(ORPHANS.name, tile)]
 
 
 def correct_tile(task: CorrectTask) -> Replaced:
@@ -60,7 +67,7 @@ def correct_tile(task: CorrectTask) -> Replaced:
     known = _photometer(task)
     files: list[DataFile] = []
     removed = []
-    for file in task.files:
+    for file in task.chosen():
         rows = read_file_rows(task.storage, file, TABLES[file.table].names)
         made = _corrected(file, rows, known)
         if made is not None:
@@ -81,7 +88,7 @@ class _Known:
 
 
 def _photometer(task: CorrectTask) -> _Known:
-    ledger = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
+    ledger = exposures_of_tile(task.snapshot, task.tile, _LEDGER_COLUMNS)
     columns = ledger.to_pydict()
     units = [Unit(*values) for values in zip(columns["field"], columns["rcid"], columns["fid"], strict=True)]
     corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,13 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.sealed import Tail
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, caps_touch_tile
+from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.results import Replaced, Written
 
 _FOOTPRINT = ("ra", "dec", "radius")
+
+_BOXES_KEPT: Final = 4096
+_FILES_KEPT: Final = 32
+"""Some hundred kB each. Neighbouring tiles, one after the other in a worker, need the same parts of the same files."""
 
 _UNPACKED: Final = pa.schema(
     field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
@@ -27,26 +34,63 @@ _UNPACKED: Final = pa.schema(
 """The ledger without dictionaries: equal values in dictionaries of another order are not equal to Arrow."""
 
 
-def exposures_of_tile(storage: Storage, ledger: Sequence[DataFile], tile: Tile, columns: Sequence[str]) -> pa.Table:
+def exposures_of_tile(snapshot: SnapshotFiles, tile: Tile, columns: Sequence[str]) -> pa.Table:
     """Ledger rows of the exposures whose footprint may touch a tile.
 
-    Memory follows the exposures of the tile and the largest ledger file, not the survey.
+    Of each file only the row groups are read whose bounds say that they may have one; these are remembered for the
+    next tile. So what is read follows the exposures of the tile, not the survey.
     """
-    return exposures_of_tiles(storage, ledger, [tile], columns)
+    return exposures_of_tiles(snapshot, [tile], columns)
 
 
-def exposures_of_tiles(
-    storage: Storage, ledger: Sequence[DataFile], tiles: Sequence[Tile], columns: Sequence[str]
-) -> pa.Table:
+def exposures_of_tiles(snapshot: SnapshotFiles, tiles: Sequence[Tile], columns: Sequence[str]) -> pa.Table:
     """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
-    wanted = list(dict.fromkeys([*columns, *_FOOTPRINT]))
     parts = [EXPOSURES.schema.empty_table().select(list(columns))]
-    for file in ledger:
-        rows = read_file_rows(storage, file, wanted)
+    wanted = tuple(dict.fromkeys([*columns, *_FOOTPRINT]))
+    for file in snapshot.of_table(EXPOSURES.name):
+        boxes = _boxes(snapshot.storage, file)
+        groups = np.flatnonzero(np.any([boxes_touch_tile(tile, boxes) for tile in tiles], axis=0)).tolist()
+        if not groups:
+            continue
+        rows = _row_groups(snapshot.storage, file, tuple(groups), wanted)
         ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in _FOOTPRINT)
         touching = np.any([caps_touch_tile(tile, ra, dec, radius) for tile in tiles], axis=0)
-        parts.append(rows.filter(pa.array(touching)).select(list(columns)).cast(parts[0].schema))
+        if touching.any():
+            parts.append(rows.select(list(columns)).filter(pa.array(touching)).cast(parts[0].schema))
     return pa.concat_tables(parts)
+
+
+@functools.lru_cache(_BOXES_KEPT)
+def _boxes(storage: Storage, file: DataFile) -> Boxes:
+    """Where the footprints of each row group of a ledger file are, as its footer says; anywhere if it does not."""
+    metadata = _tail(storage, file).metadata
+    anywhere = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "radius": (0.0, 180.0)}
+    places = [metadata.schema.names.index(name) for name in anywhere]
+    bounds = np.empty((len(anywhere), 2, metadata.num_row_groups))
+    for i, (place, (low, high)) in enumerate(zip(places, anywhere.values(), strict=True)):
+        for group in range(metadata.num_row_groups):
+            said = metadata.row_group(group).column(place).statistics
+            bounds[i, :, group] = (said.min, said.max) if said is not None and said.has_min_max else (low, high)
+    (min_ra, max_ra), (min_dec, max_dec), (_, max_radius) = bounds
+    return Boxes(min_ra, max_ra, min_dec, max_dec, max_radius)
+
+
+@functools.lru_cache(_FILES_KEPT)
+def _row_groups(storage: Storage, file: DataFile, groups: tuple[int, ...], columns: tuple[str, ...]) -> pa.Table:
+    return OpenFile(storage, file, _tail(storage, file)).read(groups, columns)
+
+
+@functools.lru_cache(_FILES_KEPT)
+def _tail(storage: Storage, file: DataFile) -> Tail:
+    return Tail(storage, file)
+
+
+def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns: Sequence[str]) -> pa.Table:
+    """Ledger rows of some fields; of each file only the row groups that hold any."""
+    ranges = [(field, field) for field in sorted(set(fields))]
+    ledger = snapshot.of_table(EXPOSURES.name)
+    rows = read_rows(snapshot.storage, ledger, columns, ranges, "field")
+    return EXPOSURES.schema.empty_table().select(list(columns)) if rows is None else rows
 
 
 @dataclass(frozen=True)

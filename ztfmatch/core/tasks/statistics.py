@@ -17,7 +17,7 @@ from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
@@ -82,9 +82,7 @@ def _rows_that_hold(task: StatisticsTask, active: Ids) -> pa.Table:
 
 def _computed(task: StatisticsTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:
     """Statistics of some objects, and the number of their epochs."""
-    columns = ("exposureid", "programid")
-    ledger = exposures_of_tile(task.storage, task.snapshot.of_table(EXPOSURES.name), task.tile, columns)
-    builder = StatisticsBuilder(objectid, released_exposures(ledger))
+    builder = StatisticsBuilder(objectid, released_exposures_of_tile(task))
     wanted = Wanted() if all_objects else Wanted(objectid)
     for chunk in iterate_lightcurves(task.storage, task.files(DETECTIONS), EPOCH_COLUMNS, wanted=wanted):
         builder.add(chunk)
@@ -125,6 +123,11 @@ class StatisticsBuilder:
             STATISTICS,
             {"objectid": self.objectid, "snapshot": np.full(len(self.objectid), snapshot), **self._columns},
         )
+
+
+def released_exposures_of_tile(task: TileTask) -> IdMap:
+    """Exposures of the tile whose epochs count as released."""
+    return released_exposures(exposures_of_tile(task.snapshot, task.tile, ("exposureid", "programid")))
 
 
 def active_objectids(storage: Storage, files: Sequence[DataFile]) -> Ids:

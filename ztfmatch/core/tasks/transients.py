@@ -29,11 +29,12 @@ from ztfmatch.core.io.parquet import (
     write_file,
 )
 from ztfmatch.core.io.scan import is_among
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_reach, in_tile, neighbours
 from ztfmatch.core.kernels.transients import Groups, link_detections, most_frequent
-from ztfmatch.core.schema import EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, N_RCID, transientid_of
 from ztfmatch.core.tasks.ledger import exposures_of_tiles
@@ -66,8 +67,8 @@ class TransientTask(TileTask):
     """One tile of the snapshot from which the orphans are."""
 
     part: str
-    orphans: tuple[DataFile, ...] | None = None
-    """Of the tile and its neighbours, where they are to be others than those of the snapshot."""
+    staged: StagedFiles | None = None
+    """Where the orphans are to be others than those of the snapshot."""
 
     @property
     def near(self) -> list[Tile]:
@@ -77,9 +78,8 @@ class TransientTask(TileTask):
     @property
     def orphan_files(self) -> Sequence[DataFile]:
         """Of all these."""
-        if self.orphans is not None:
-            return self.orphans
-        return [file for tile in self.near for file in self.snapshot.of_tile(ORPHANS.name, tile)]
+        files = self.staged or self.snapshot
+        return [file for tile in self.near for file in files.of_tile(ORPHANS.name, tile)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Wanted:
     def of(cls, task: TransientTask) -> _Wanted:
         """Those that have, in reach of the tile, orphans that its transients do not know."""
         known = min((file.commit for file in task.files(TRANSIENTS)), default=-1)
-        if task.orphans is not None or known < 0:
+        if task.staged is not None or known < 0:
             return cls(None)
         found = [np.zeros(0, np.int64)]
         for file in task.orphan_files:
@@ -177,7 +177,7 @@ class _Ledger:
     """What has to be known of the exposures: their order, and which are public."""
 
     def __init__(self, task: TransientTask) -> None:
-        rows = exposures_of_tiles(task.storage, task.snapshot.of_table(EXPOSURES.name), task.near, _LEDGER)
+        rows = exposures_of_tiles(task.snapshot, task.near, _LEDGER)
         keys = [rows[name].to_numpy() for name in ("exposureid", "obsmjd", "commit")]
         order = np.lexsort(keys)
         self._row_of = build_map(keys[0][order])

@@ -23,11 +23,20 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import nearest_seeds
 from ztfmatch.core.kernels.rows import MEASURED, row_digests
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
-from ztfmatch.core.schema import DETECTIONS, ORPHANS, sky
+from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
+from ztfmatch.core.schema import (
+    DETECTIONS,
+    OBJECTS,
+    ORPHANS,
+    TRANSIENTDATA,
+    TRANSIENTS,
+    Table,
+    sky,
+)
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.core.survey import Unit, unit_of_objectid
 from ztfmatch.core.tasks.seedgrids import Seeds, SeedSource, read_seeds
+from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of
 from ztfmatch.core.tasks.verifylost import LostPairs, lost_rows, no_orphans
 from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transients
@@ -40,25 +49,13 @@ _EPOCH_COLUMNS: Final = tuple(column.name for column in (*sky.EPOCH, *sky.MEASUR
 
 
 @dataclass(frozen=True)
-class VerifyTask:
+class VerifyTask(TileTask):
     """One tile."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    objects: tuple[DataFile, ...]
-    """Object files of the tile and its neighbours."""
-    detections: tuple[DataFile, ...]
-    orphans: tuple[DataFile, ...]
-    """Orphan files of the tile."""
-    orphans_near: tuple[DataFile, ...]
-    """Orphan files of its neighbours, which may have lost to detections of this tile."""
-    transients: TransientFiles
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
-    corrections: tuple[DataFile, ...]
-    units_with_reference: tuple[Unit, ...]
-    radius_arcsec: float
+    def near(self, table: Table) -> list[DataFile]:
+        """Files of the tile's neighbours: their orphans may have lost to detections of this tile."""
+        tiles = neighbours(self.snapshot.tiling, self.tile)[1:]
+        return [file for tile in tiles for file in self.snapshot.of_tile(table.name, tile)]
 
 
 @dataclass
@@ -86,23 +83,25 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
         ``checked``, ``violations``, ``examples`` by check; ``exposureid``, ``matched``, ``orphans``, ``digest`` of
         every exposure with rows here; ``objects``: number of active objects by unit.
     """
-    findings, ledger = Findings(), Ledger(task.storage, task.exposures, task.corrections, task.tile)
+    findings, ledger = Findings(), Ledger(task.snapshot, task.tile)
     n = len(ledger.exposureid)
     tally = Tally(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64))
-    seeds = read_seeds(SeedSource(task.storage, task.tile, task.objects, task.radius_arcsec), task.units_with_reference)
+    units = task.snapshot.units_with_reference
+    objects = (*task.files(OBJECTS), *task.near(OBJECTS))
+    seeds = read_seeds(SeedSource(task.storage, task.tile, objects, task.snapshot.config.radius_arcsec), units)
     # Orphans first: they say who lost to whom, and the winners are then looked for as the lightcurves pass.
-    lost = [_check_orphans(task, ledger, seeds, tally, findings)]
-    lost += [lost_rows(columns) for file in task.orphans_near for columns in _batches(task, file)]
+    lost = [_check_orphans(task, ledger, _Referenced(units, seeds), tally, findings)]
+    lost += [lost_rows(columns) for file in task.near(ORPHANS) for columns in _batches(task, file)]
     pairs = LostPairs(lost, seeds)
-    for file in task.detections:
+    for file in task.files(DETECTIONS):
         _check_order(task, file, findings)
-    for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCH_COLUMNS, _ROWS_IN_FLIGHT):
+    for chunk in iterate_lightcurves(task.storage, task.files(DETECTIONS), _EPOCH_COLUMNS, _ROWS_IN_FLIGHT):
         _check_lightcurves(chunk, ledger, seeds, findings)
         rows = ledger.rows_of(chunk.columns["exposureid"])
         tally.add(tally.matched, rows, chunk.columns)
         pairs.mark_won(chunk)
     pairs.check_all_won(findings)
-    findings.add("transients", *wrong_transients(task.transients))
+    findings.add("transients", *wrong_transients(_transient_files(task)))
     # An exposure covers several tiles: whether its rows are complete is told from the sums over all of them.
     seen = np.flatnonzero(tally.matched + tally.orphans)
     return {
@@ -113,6 +112,26 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
         "digest": [int(value) for value in tally.digest[seen]],
         "objects": {str(unit): int(s.owned.sum()) for unit, s in seeds.items()},
     }
+
+
+def _transient_files(task: VerifyTask) -> TransientFiles:
+    return TransientFiles(
+        task.storage,
+        task.tile,
+        task.files(TRANSIENTS),
+        task.files(TRANSIENTDATA),
+        task.near(TRANSIENTDATA),
+        [*task.files(ORPHANS), *task.near(ORPHANS)],
+        task.snapshot.config.radius_arcsec,
+    )
+
+
+@dataclass(frozen=True)
+class _Referenced:
+    """Units with a reference, and the seeds that some of them have in a tile."""
+
+    units: frozenset[Unit]
+    seeds: dict[Unit, Seeds]
 
 
 def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
@@ -148,46 +167,40 @@ def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
 
 
 def _check_orphans(
-    task: VerifyTask, ledger: Ledger, seeds: dict[Unit, Seeds], tally: Tally, findings: Findings
+    task: VerifyTask, ledger: Ledger, referenced: _Referenced, tally: Tally, findings: Findings
 ) -> Arrays:
     """Check the tile's orphans; return those that lost to another detection."""
     lost = [lost_rows(no_orphans())]
-    for file in task.orphans:
+    for file in task.files(ORPHANS):
         for columns in _batches(task, file):
             rows = ledger.rows_of(columns["exposureid"])
             units = np.stack([columns[key].astype(np.int64) for key in ("field", "rcid", "fid")], axis=-1)
             xyz = check_epochs(columns, rows, ledger, units, findings)
             fine = fine_pixels(columns["ra"], columns["dec"])
             findings.add("tile", ~in_tile(fine, task.tile), lambda i, c=columns: name_of(c, i))
-            _check_reasons(task, columns, units, xyz, seeds, findings)
+            _check_reasons(columns, units, xyz, referenced, findings)
             tally.add(tally.orphans, rows, columns)
             lost.append(lost_rows(columns))
     return {name: np.concatenate([part[name] for part in lost]) for name in lost[0]}
 
 
 def _check_reasons(
-    task: VerifyTask,
-    columns: Arrays,
-    units: npt.NDArray[np.int64],
-    xyz: Floats,
-    seeds: dict[Unit, Seeds],
-    findings: Findings,
+    columns: Arrays, units: npt.NDArray[np.int64], xyz: Floats, referenced: _Referenced, findings: Findings
 ) -> None:
     """The reason of each orphan is what its unit's seeds say."""
     # A seed in reach must have been won by another detection, or the row were matched; LostPairs looks for that one.
-    known = set(task.units_with_reference)
     expected = np.full(len(units), NO_SEED, object)
     nearest = np.zeros(len(units), np.int64)
     for values in np.unique(units, axis=0):
         unit = Unit(*values.tolist())
         rows = np.flatnonzero((units == values).all(axis=1))
-        if unit not in known:
+        if unit not in referenced.units:
             expected[rows] = NO_REFERENCE
-        elif unit in seeds:
-            seed, _ = nearest_seeds(seeds[unit].grid, xyz[rows])
+        elif (seeds := referenced.seeds.get(unit)) is not None:
+            seed, _ = nearest_seeds(seeds.grid, xyz[rows])
             hit = rows[seed >= 0]
             expected[hit] = NEARER_DETECTION
-            nearest[hit] = seeds[unit].objectid[seed[seed >= 0]]
+            nearest[hit] = seeds.objectid[seed[seed >= 0]]
     wrong = (columns["reason"] != expected) | (columns["nearestid"] != nearest)
     findings.add("reason", wrong, lambda i: f"{name_of(columns, i)}: {columns['reason'][i]}, expected {expected[i]}")
 

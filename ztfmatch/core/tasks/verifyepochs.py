@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,12 +10,12 @@ import numpy.typing as npt
 
 from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.merge import Arrays
-from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import CORRECTIONS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MATCHFILE_LATE_DAY, Unit
 from ztfmatch.core.tasks.ledger import exposures_of_tile
@@ -48,10 +47,8 @@ class Findings:
 class Ledger:
     """Ledger columns of the tile's exposures as arrays, with the row of each."""
 
-    def __init__(
-        self, storage: Storage, exposures: Sequence[DataFile], corrections: Sequence[DataFile], tile: Tile
-    ) -> None:
-        columns = exposures_of_tile(storage, tuple(exposures), tile, _LEDGER_COLUMNS).to_pydict()
+    def __init__(self, snapshot: SnapshotFiles, tile: Tile) -> None:
+        columns = exposures_of_tile(snapshot, tile, _LEDGER_COLUMNS).to_pydict()
         self.exposureid = np.array(columns["exposureid"], np.int64)
         self._map = build_map(self.exposureid)
         numbers = {
@@ -67,7 +64,7 @@ class Ledger:
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
         keys = ("field", "rcid", "fid")
         self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
-        sets = read_store_sets(storage, corrections)
+        sets = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
         self.photometer = Photometer(
             Calibration(
                 [Unit(*values) for values in self.unit.tolist()],

@@ -33,12 +33,12 @@ class TransientFiles:
 
     storage: Storage
     tile: Tile
-    transients: tuple[DataFile, ...]
-    links: tuple[DataFile, ...]
+    transients: Sequence[DataFile]
+    links: Sequence[DataFile]
     """Of the tile."""
-    links_near: tuple[DataFile, ...]
+    links_near: Sequence[DataFile]
     """Of its neighbours: no detection may be in both."""
-    orphans: tuple[DataFile, ...]
+    orphans: Sequence[DataFile]
     """Of the tile and its neighbours."""
     radius_arcsec: float
 

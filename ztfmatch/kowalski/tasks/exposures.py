@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, in_ranges, iterate_batches, read_footer, read_row_group
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
 from ztfmatch.kowalski.io.jsonlines import LinesWriter, LinesWritten, RowsBuilder, binary_text
 from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, source_ids
@@ -124,9 +126,8 @@ class RemovedTask(LinesTask):
 class SnapshotPart:
     """What a snapshot has of a tile."""
 
+    snapshot: SnapshotFiles
     tile: Tile
-    detections: tuple[DataFile, ...]
-    exposures: tuple[DataFile, ...]
 
 
 def export_removed(task: RemovedTask) -> LinesWritten:
@@ -140,9 +141,9 @@ def export_removed(task: RemovedTask) -> LinesWritten:
 def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
     """Objects of the units with an epoch in the scope, ascending."""
     ranges = [objectid_range(unit) for unit in task.units]
-    exposures = Exposures(task.storage, part.exposures, part.tile, task.scope)
+    exposures = Exposures(part.snapshot, part.tile, task.scope)
     found = [np.zeros(0, np.int64)]
-    for file in part.detections:
+    for file in part.snapshot.of_tile(DETECTIONS.name, part.tile):
         footer = read_footer(task.storage, file)
         for number, group in enumerate(footer.groups):
             if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):

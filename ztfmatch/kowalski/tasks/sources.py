@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, in_ranges, read_rows
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
@@ -70,11 +72,15 @@ class LinesTask:
     """What every task needs that writes lines."""
 
     key: str
-    storage: Storage
-    """Of the store."""
+    snapshot: SnapshotFiles
     output: Storage
     scope: Scope
     form: LinesForm
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
 
 
 @dataclass(frozen=True)
@@ -82,23 +88,31 @@ class SourcesTask(LinesTask):
     """One tile."""
 
     tile: Tile
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
     changes: Changes | None = None
     """None for all."""
     whole: bool = False
     """Write objects with new epochs whole, too."""
 
+    def objects(self) -> list[DataFile]:
+        """Files of the tile's objects."""
+        return self.snapshot.of_tile(OBJECTS.name, self.tile)
+
+    def detections(self) -> list[DataFile]:
+        """Files of the tile's detections, or those of them that can have what changed."""
+        files = self.snapshot.of_tile(DETECTIONS.name, self.tile)
+        if self.changes is None:
+            return files
+        ranges = [objectid_range(unit) for unit in self.changes.touched]
+        return [file for file in files if file.holds_id(ranges)]
+
 
 def export_sources(task: SourcesTask) -> LinesWritten:
     """Write the documents of the tile's objects."""
     objects = _Objects(task)
-    exposures = Exposures(task.storage, task.exposures, task.tile, task.scope, task.changes)
+    exposures = Exposures(task.snapshot, task.tile, task.scope, task.changes)
     part = f"N{task.tile.order:02d}-{task.tile.npix:08d}"
     writers = {action: LinesWriter(task.output, SOURCES, action, part, task.form) for action in (UPSERT, UPDATE)}
-    for chunk in iterate_lightcurves(task.storage, task.detections, _EPOCHS, ROWS_IN_FLIGHT):
+    for chunk in iterate_lightcurves(task.storage, task.detections(), _EPOCHS, ROWS_IN_FLIGHT):
         for batch in _batches(_chosen(chunk, exposures, task.changes)):
             _write(batch, objects, exposures, task, writers)
     return LinesWritten(tuple(file for writer in writers.values() for file in writer.close().files))
@@ -109,8 +123,7 @@ class Exposures:
 
     Parameters
     ----------
-    storage : Storage
-    ledger : tuple of DataFile
+    snapshot : SnapshotFiles
     tile : Tile
     scope : Scope
     changes : Changes, optional
@@ -130,10 +143,8 @@ class Exposures:
         If two exposures have the same number in Kowalski.
     """
 
-    def __init__(
-        self, storage: Storage, ledger: tuple[DataFile, ...], tile: Tile, scope: Scope, changes: Changes | None = None
-    ) -> None:
-        rows = exposures_of_tile(storage, ledger, tile, _LEDGER_COLUMNS)
+    def __init__(self, snapshot: SnapshotFiles, tile: Tile, scope: Scope, changes: Changes | None = None) -> None:
+        rows = exposures_of_tile(snapshot, tile, _LEDGER_COLUMNS)
         self.exported = scope.mask(rows)
         ids = rows["exposureid"].to_numpy()
         self._map = build_map(ids)
@@ -178,7 +189,7 @@ class _Objects:
     """Active objects of a tile by objectid."""
 
     def __init__(self, task: SourcesTask) -> None:
-        rows = read_rows(task.storage, task.objects, [*_OBJECT_COLUMNS, "status"])
+        rows = read_rows(task.storage, task.objects(), [*_OBJECT_COLUMNS, "status"])
         if rows is None:
             self._columns: Arrays = {name: np.zeros(0) for name in _OBJECT_COLUMNS}
             return

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, iterate_batches, read_rows
 from ztfmatch.core.io.scan import Wanted
-from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.calibration import light_days, observer_vectors
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
@@ -41,6 +40,7 @@ from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
 from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, expid_of_mjd, is_stand_in, objectid_range
+from ztfmatch.core.tasks.ledger import exposures_of_fields
 from ztfmatch.core.tasks.statistics import PUBLIC_PROGRAM
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.writer import MatchfileWriter, writing_matchfile
@@ -65,8 +65,7 @@ class ExportTask:
     """One unit and the file to be."""
 
     key: str
-    storage: Storage
-    snapshot: int
+    snapshot: SnapshotFiles
     unit: Unit
     tiles: tuple[Tile, ...]
     """That the unit touches."""
@@ -89,8 +88,7 @@ class ExportedMatchfile:
 
 def export_unit(task: ExportTask) -> ExportedMatchfile:
     """Write the file."""
-    snapshot = open_snapshot(task.storage, task.snapshot)
-    unit = _Unit(snapshot, task.unit, task.tiles)
+    unit = _Unit(task.snapshot, task.unit, task.tiles)
     path = Path(task.path)
     with writing_matchfile(path, task.unit) as file:
         file.describe(unit.attributes())
@@ -184,9 +182,7 @@ class _Unit:
     def __init__(self, snapshot: SnapshotFiles, unit: Unit, tiles: tuple[Tile, ...]) -> None:
         self.snapshot, self.unit, self.tiles = snapshot, unit, tiles
         self.ids = objectid_range(unit)
-        ledger = read_rows(snapshot.storage, snapshot.of_table(EXPOSURES.name), EXPOSURES.names,
-                           [(unit.field, unit.field)], "field")  # fmt: skip
-        ledger = EXPOSURES.schema.empty_table() if ledger is None else ledger
+        ledger = exposures_of_fields(snapshot, [unit.field], EXPOSURES.names)
         self.exposures = _Exposures(unit, self._of_unit(ledger))
         rows = read_rows(snapshot.storage, snapshot.of_table(IMPORTED.name), IMPORTED.names, [self.ids])
         self.extras = _Extras(IMPORTED.schema.empty_table() if rows is None else rows, self.exposures)

@@ -17,7 +17,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, EXPOSURES
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
@@ -117,8 +117,7 @@ def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[Repor
 
 
 def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
-    objects = sum(file.rows for file in task.objects)
-    rows = sum(file.rows for file in task.detections)
+    objects, rows = task.rows(OBJECTS), task.rows(DETECTIONS)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
     exposures = _BYTES_PER_EXPOSURE * min(ledger_rows, rows)
     return WORKER_BASE_BYTES + bytes_of_sums(task.config) + BYTES_PER_OBJECT * objects + in_flight + exposures

@@ -14,16 +14,17 @@ from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.staging import keep
+from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, group_medians
 
@@ -53,16 +54,9 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TileInputs:
+class TileInputs(TileTask):
     """What a tile is compared from."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
     ps1: Ps1Catalog | None
     config: CalibrateConfig
     operation_id: str
@@ -99,7 +93,7 @@ class TileLedger:
     """What the ledger says of the tile's exposures; shape (E,) each."""
 
     def __init__(self, task: TileInputs, after_commit: int = -1) -> None:
-        rows = exposures_of_tile(task.storage, task.exposures, task.tile, _LEDGER_COLUMNS)
+        rows = exposures_of_tile(task.snapshot, task.tile, _LEDGER_COLUMNS)
         self.exposureid = rows["exposureid"].to_numpy()
         self.map = build_map(self.exposureid)
         self.programid = pc.fill_null(rows["programid"], NO_PROGRAM).to_numpy()
@@ -121,7 +115,7 @@ def compared_lightcurves(
     task: TileInputs, ledger: TileLedger, columns: Sequence[str], rows_in_flight: int
 ) -> Iterator[Lightcurves]:
     """Lightcurves of a tile, some at a time; where programs are asked for, of their epochs alone."""
-    chunks = iterate_lightcurves(task.storage, task.detections, columns, rows_in_flight)
+    chunks = iterate_lightcurves(task.storage, task.files(DETECTIONS), columns, rows_in_flight)
     return chunks if task.config.programs is None else _of_programs(chunks, ledger, rows_in_flight)
 
 
@@ -162,7 +156,7 @@ class TileObjects:
     """Active objects of the tile, ascending by objectid, and the PS1 star of each."""
 
     def __init__(self, task: TileInputs) -> None:
-        table = read_rows(task.storage, task.objects, ["objectid", "ra", "dec", "status"])
+        table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
         self.objectid, self.n_ps1 = np.zeros(0, np.int64), 0
         self.source = np.zeros(0, np.int64)
         """Row in ``ps1``; -1 for none that can be used."""

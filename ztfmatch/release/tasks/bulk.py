@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves
-from ztfmatch.core.io.parquet import read_rows, table_from_columns
+from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.lookup import find_rows
 from ztfmatch.core.kernels.region import Region
-from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import objectid_range, unit_columns
+from ztfmatch.core.tasks.ledger import exposures_of_fields
 from ztfmatch.release.io.outputs import Written, parquet_writer, writing
 from ztfmatch.release.schema import BULK, INDEX_COLUMN, LIGHTCURVE
 from ztfmatch.release.tasks.released import (
@@ -114,19 +115,18 @@ def count_unit(task: BulkTask) -> UnitCounts:
 
 def _source(task: BulkTask) -> tuple[pa.Table, Source]:
     product, files, ids = task.product, task.files, objectid_range(task.files.unit)
-    table = objects_in_scope(product.storage, files.objects, product.scope, ["objectid", "ra", "dec"], ids)
+    table = objects_in_scope(product.storage, files.files(OBJECTS), product.scope, ["objectid", "ra", "dec"], ids)
     if task.region is not None:
         table = table.filter(pa.array(task.region.contains(table["ra"].to_numpy(), table["dec"].to_numpy())))
     exposures = _exposures(task)
     objectid = table["objectid"].to_numpy()
-    return table, Source(product.storage, files.detections, product.scope, exposures, objectid, ids)
+    return table, Source(product.storage, files.files(DETECTIONS), product.scope, exposures, objectid, ids)
 
 
 def _exposures(task: BulkTask) -> ScopedExposures:
-    product, field = task.product, task.files.unit.field
-    ledger = read_rows(product.storage, product.exposures, LEDGER_COLUMNS, [(field, field)], "field")
-    empty = EXPOSURES.schema.empty_table().select(list(LEDGER_COLUMNS))
-    return exposures_in_scope(empty if ledger is None else ledger, product.scope)
+    product = task.product
+    ledger = exposures_of_fields(product.snapshot, [task.files.unit.field], LEDGER_COLUMNS)
+    return exposures_in_scope(ledger, product.scope)
 
 
 def bulk_rows(part: Released, objects: pa.Table) -> pa.Table:

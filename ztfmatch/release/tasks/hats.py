@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztfmatch.core.io.parquet import DataFile, IdRange
+from ztfmatch.core.io.parquet import IdRange
 from ztfmatch.core.io.paths import STAGING
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels
-from ztfmatch.core.schema import Table
+from ztfmatch.core.schema import DETECTIONS, Table
+from ztfmatch.core.schema import OBJECTS as SEEDED
 from ztfmatch.core.survey import objectid_range, unit_of_objectid
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
@@ -57,15 +58,6 @@ _POSITION: Final = ("objectid", "ra", "dec")
 
 
 @dataclass(frozen=True)
-class TileSource:
-    """Files of a tile."""
-
-    tile: Tile
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-
-
-@dataclass(frozen=True)
 class Catalog(Product):
     """A HATS catalog to be made."""
 
@@ -89,6 +81,10 @@ class Catalog(Product):
         """Column of objectids."""
         return "objectid" if self.content == LIGHTCURVES else "oid"
 
+    def rows(self, table: Table, tile: Tile) -> int:
+        """Rows of a table that the snapshot has in a tile."""
+        return sum(file.rows for file in self.snapshot.of_tile(table.name, tile))
+
 
 @dataclass(frozen=True)
 class CountTask:
@@ -96,7 +92,7 @@ class CountTask:
 
     key: str
     catalog: Catalog
-    source: TileSource
+    tile: Tile
     limits: Limits
 
 
@@ -113,7 +109,7 @@ class TileCounts:
 def count_tile(task: CountTask) -> TileCounts:
     """Count what a tile has in scope."""
     catalog = task.catalog
-    objects, source = _open(catalog, task.source, _POSITION)
+    objects, source = _open(catalog, task.tile, _POSITION)
     epochs = _epochs(source, objects.num_rows) if catalog.content == LIGHTCURVES else np.zeros(0, np.int64)
     if catalog.content == LIGHTCURVES:
         objects = objects.filter(pa.array(epochs > 0))
@@ -121,17 +117,20 @@ def count_tile(task: CountTask) -> TileCounts:
     else:
         size = np.full(objects.num_rows, BYTES_PER_OBJECT_ROW)
     fine = fine_pixels(objects["ra"].to_numpy(), objects["dec"].to_numpy()) if objects.num_rows else size
-    pieces = pieces_of_tile(task.source.tile, fine, size, task.limits)
+    pieces = pieces_of_tile(task.tile, fine, size, task.limits)
     return TileCounts(tuple(pieces), _rows_by_unit(objects["objectid"].to_numpy()), int(epochs.sum()))
 
 
-def _open(catalog: Catalog, tile: TileSource, columns: Sequence[str]) -> tuple[pa.Table, Source]:
+def _open(catalog: Catalog, tile: Tile, columns: Sequence[str]) -> tuple[pa.Table, Source]:
     """Objects of a tile in scope, and their epochs."""
-    objects = objects_in_scope(catalog.storage, tile.objects, catalog.scope, columns)
-    ledger = exposures_of_tile(catalog.storage, catalog.exposures, tile.tile, LEDGER_COLUMNS)
+    snapshot = catalog.snapshot
+    objects = objects_in_scope(snapshot.storage, snapshot.of_tile(SEEDED.name, tile), catalog.scope, columns)
+    ledger = exposures_of_tile(snapshot, tile, LEDGER_COLUMNS)
     exposures = exposures_in_scope(ledger, catalog.scope)
     objectid = objects["objectid"].to_numpy()
-    return objects, Source(catalog.storage, tile.detections, catalog.scope, exposures, objectid)
+    return objects, Source(
+        snapshot.storage, snapshot.of_tile(DETECTIONS.name, tile), catalog.scope, exposures, objectid
+    )
 
 
 def _epochs(source: Source, objects: int) -> npt.NDArray[np.int64]:
@@ -155,7 +154,7 @@ class WriteTask:
 
     key: str
     catalog: Catalog
-    sources: tuple[TileSource, ...]
+    tiles: tuple[Tile, ...]
     targets: tuple[Tile, ...]
     """In order of the sky."""
     first_row: tuple[int, ...]
@@ -180,8 +179,8 @@ def write_partitions(task: WriteTask) -> PartitionsWritten:
     catalog = task.catalog
     alignment = read_alignment(catalog.out)
     partitioner = Partitioner(task.targets, Storage.at(f"{catalog.out.root}/{STAGING}spill/{task.key}"))
-    for source in task.sources:
-        for rows in _content(catalog, source):
+    for tile in task.tiles:
+        for rows in _content(catalog, tile):
             partitioner.add(rows)
     first_row = dict(zip(task.targets, task.first_row, strict=True))
     outputs: list[Output] = []
@@ -205,7 +204,7 @@ def write_partitions(task: WriteTask) -> PartitionsWritten:
     )
 
 
-def _content(catalog: Catalog, tile: TileSource) -> Iterator[pa.Table]:
+def _content(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
     if catalog.content == LIGHTCURVES:
         objects, source = _open(catalog, tile, _POSITION)
         return nested_rows(source, objects, catalog.magerr_bits)

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_rows
 from ztfmatch.core.io.scan import Wanted
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
-from ztfmatch.core.schema import OBJECTS
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.schema.ledger import GOOD
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import Unit, unit_columns
+from ztfmatch.core.survey import Unit, objectid_range, unit_columns
 from ztfmatch.release.io.scope import Quality, ReleaseScope
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -43,21 +45,33 @@ BYTES_PER_ROW_IN_FLIGHT: Final = 320
 class Product:
     """What a product is made from, and where."""
 
-    storage: Storage
-    """Of the store."""
-    exposures: tuple[DataFile, ...]
-    """The ledger."""
+    snapshot: SnapshotFiles
     scope: ReleaseScope
     out: Storage
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
 
 
 @dataclass(frozen=True)
 class UnitFiles:
     """Where the objects and detections of a unit are: files of the tiles that it touches."""
 
+    snapshot: SnapshotFiles
     unit: Unit
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
+    tiles: tuple[Tile, ...]
+
+    def files(self, table: Table) -> list[DataFile]:
+        """Those that may have something of it."""
+        ids = [objectid_range(self.unit)]
+        files = (file for tile in self.tiles for file in self.snapshot.of_tile(table.name, tile))
+        return [file for file in files if file.holds_id(ids)]
+
+    def rows(self, table: Table) -> int:
+        """Their rows."""
+        return sum(file.rows for file in self.files(table))
 
 
 @dataclass(frozen=True)

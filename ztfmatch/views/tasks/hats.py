@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Written, write_table
 from ztfmatch.release.schema import HEALPIX_COLUMN, RELEASED_OBJECTS
@@ -26,20 +26,16 @@ VIEWED_OBJECTS = Table(
 
 
 @dataclass(frozen=True)
-class ViewTask:
+class ViewTask(TileTask):
     """One tile."""
 
-    key: str
-    storage: Storage
-    tile: Tile
-    objects: tuple[DataFile, ...]
     out: Storage
     catalog: str
 
 
 def write_viewed_objects(task: ViewTask) -> Written:
     """Write the tile's active objects, if it has any."""
-    rows = read_rows(task.storage, task.objects, OBJECTS.names)
+    rows = read_rows(task.storage, task.files(OBJECTS), OBJECTS.names)
     if rows is None:
         return Written()
     rows = rows.cast(OBJECTS.schema)
