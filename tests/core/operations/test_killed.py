@@ -17,7 +17,7 @@ from ztfmatch.core.io import paths
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.verify import _check_newest, _Found
+from ztfmatch.core.operations.verify import Found, _check_newest
 
 LONGER = ("import of a new store",)
 
@@ -104,7 +104,7 @@ def committed_in_vain(store: Path) -> int:
     """How many files verify takes for those of a snapshot whose record was lost: of a killed job there are none."""
     if not commit_numbers(Storage.at(store)):
         return 0
-    found = _Found()
+    found = Found()
     _check_newest(open_snapshot(Storage.at(store)), found)
     return found.results()[0].violations
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ztfmatch
+from ztfmatch.core.errors import JobFailedError, StorageError
 from ztfmatch.core.io.merge import Lightcurves
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations import verify as operation
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.tasks import verify
+from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask
 from ztfmatch.simulate import SimulationConfig, simulate
 
 
@@ -19,7 +24,8 @@ from ztfmatch.simulate import SimulationConfig, simulate
 def store(tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
     place = tmp_path_factory.mktemp("verify")
     simulate(place / "sky", SimulationConfig(n_exposures=2, stars_per_quadrant=50, fields=(679,), rcids=(16,)))
-    store = ztfmatch.init_store(place / "store", str(place / "sky" / "references"))
+    settings = ztfmatch.StoreConfig(seeds_per_tile=20)
+    store = ztfmatch.init_store(place / "store", str(place / "sky" / "references"), settings)
     store.append(str(place / "sky" / "catalogs"))
     return store
 
@@ -30,6 +36,55 @@ def violations(store: ztfmatch.Store) -> int:
 
 def test_verify_of_what_append_wrote_finds_nothing(store: ztfmatch.Store) -> None:
     assert violations(store) == 0
+
+
+@dataclass
+class Counted:
+    """A task function that notes which tasks it does, and fails at some."""
+
+    function: Callable[[Any], VerifiedTile]
+    fails: Callable[[VerifyTask], bool] = lambda task: False
+    done: list[str] = field(default_factory=list)
+
+    def __call__(self, task: VerifyTask) -> VerifiedTile:
+        if self.fails(task):
+            raise RuntimeError("a script says so")
+        self.done.append(task.key)
+        return self.function(task)
+
+
+def test_verify_interrupted_goes_on_and_finished_begins_anew(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Counted(verify.verify_tile)
+    monkeypatch.setattr(operation, "verify_tile", whole)
+    before = store.verify()
+    assert len(whole.done) > 2
+    last = whole.done[-1]
+    broken = Counted(verify.verify_tile, lambda task: task.key == last)
+    monkeypatch.setattr(operation, "verify_tile", broken)
+    with pytest.raises(JobFailedError, match="a rerun resumes"):
+        store.verify()
+    resumed = Counted(verify.verify_tile)
+    monkeypatch.setattr(operation, "verify_tile", resumed)
+    after = store.verify()
+    assert (broken.done, resumed.done) == (whole.done[:-1], [last])
+    assert after.checks == before.checks
+    store.verify()
+    assert resumed.done == [last, *whole.done]
+    assert not list(store.storage.list("staging/"))
+
+
+def test_verify_of_a_store_that_cannot_be_written_to_finds_the_same(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.verify(deep=True)
+
+    def refused(*arguments: Any) -> None:
+        raise StorageError("read-only file system")
+
+    monkeypatch.setattr(Storage, "put", refused)
+    assert store.verify(deep=True).checks == before.checks
 
 
 @pytest.mark.parametrize("name", [column.name for column in (*EPOCH, *MEASURED)])

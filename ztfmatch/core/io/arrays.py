@@ -21,5 +21,10 @@ def encode_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 def read_arrays(storage: Storage, path: str) -> dict[str, npt.NDArray[Any]]:
     """Arrays that :func:`encode_arrays` made bytes of."""
-    with np.load(io.BytesIO(storage.read(path))) as held:
+    return decode_arrays(storage.read(path))
+
+
+def decode_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The same of their bytes."""
+    with np.load(io.BytesIO(content)) as held:
         return dict(held)

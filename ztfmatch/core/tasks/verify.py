@@ -8,15 +8,15 @@ and matched and counted again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.errors import StorageError
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, iterate_batches
 from ztfmatch.core.io.storage import Storage
@@ -34,8 +34,9 @@ from ztfmatch.core.schema import (
     sky,
 )
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
-from ztfmatch.core.survey import Unit, unit_of_objectid
+from ztfmatch.core.survey import Unit, objectid_range, unit_of_objectid
 from ztfmatch.core.tasks.seedgrids import Seeds, SeedSource, read_seeds
+from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of
 from ztfmatch.core.tasks.verifylost import LostPairs, lost_rows, no_orphans
@@ -51,6 +52,9 @@ _EPOCH_COLUMNS: Final = tuple(column.name for column in (*sky.EPOCH, *sky.MEASUR
 @dataclass(frozen=True)
 class VerifyTask(TileTask):
     """One tile."""
+
+    keep: str = ""
+    """Operation under which to stage sums; none where the store cannot be written to."""
 
     def near(self, table: Table) -> list[DataFile]:
         """Files of the tile's neighbours: their orphans may have lost to detections of this tile."""
@@ -74,15 +78,25 @@ class Tally:
         np.add.at(self.digest, rows[known], digests[known])
 
 
-def verify_tile(task: VerifyTask) -> dict[str, Any]:
-    """Check every row of a tile.
+@dataclass(frozen=True)
+class VerifiedTile(Findings):
+    """What was found in a tile, and where the sums are that are compared with the ledger."""
 
-    Returns
-    -------
-    dict
-        ``checked``, ``violations``, ``examples`` by check; ``exposureid``, ``matched``, ``orphans``, ``digest`` of
-        every exposure with rows here; ``objects``: number of active objects by unit.
-    """
+    kept: list[dict[str, str]] = field(default_factory=list)
+    sums: bytes = b""
+    """The sums themselves, where the store cannot be written to."""
+
+    def read_sums(self, storage: Storage) -> Arrays:
+        """Sums by name.
+
+        ``exposureid``, ``matched``, ``orphans``, ``digest`` of every exposure with rows in the tile; ``unit``, as its
+        smallest objectid, and the number of its active ``objects``.
+        """
+        return read_arrays(storage, self.kept[0]["path"]) if self.kept else decode_arrays(self.sums)
+
+
+def verify_tile(task: VerifyTask) -> VerifiedTile:
+    """Check every row of a tile."""
     findings, ledger = Findings(), Ledger(task.snapshot, task.tile)
     n = len(ledger.exposureid)
     tally = Tally(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64))
@@ -102,15 +116,23 @@ def verify_tile(task: VerifyTask) -> dict[str, Any]:
         pairs.mark_won(chunk)
     pairs.check_all_won(findings)
     findings.add("transients", *wrong_transients(_transient_files(task)))
-    # An exposure covers several tiles: whether its rows are complete is told from the sums over all of them.
+    sums = encode_arrays(_sums(ledger, tally, seeds))
+    if not task.keep:
+        return VerifiedTile(**vars(findings), sums=sums)
+    path = paths.staged_array(task.keep, task.key)
+    return VerifiedTile(**vars(findings), kept=[keep(task.storage, path, sums)])
+
+
+def _sums(ledger: Ledger, tally: Tally, seeds: dict[Unit, Seeds]) -> Arrays:
+    """What is compared with the ledger: an exposure covers several tiles, so that only sums over all tell anything."""
     seen = np.flatnonzero(tally.matched + tally.orphans)
     return {
-        **findings.__dict__,
-        "exposureid": ledger.exposureid[seen].tolist(),
-        "matched": tally.matched[seen].tolist(),
-        "orphans": tally.orphans[seen].tolist(),
-        "digest": [int(value) for value in tally.digest[seen]],
-        "objects": {str(unit): int(s.owned.sum()) for unit, s in seeds.items()},
+        "exposureid": ledger.exposureid[seen],
+        "matched": tally.matched[seen],
+        "orphans": tally.orphans[seen],
+        "digest": tally.digest[seen],
+        "unit": np.array([objectid_range(unit)[0] for unit in seeds], np.int64),
+        "objects": np.array([part.owned.sum() for part in seeds.values()], np.int64),
     }
 
 
@@ -244,41 +266,3 @@ def _unit_slices(chunk: Lightcurves) -> Iterator[tuple[Unit, slice]]:
             unit_of_objectid(int(chunk.objectid[first])),
             slice(int(chunk.offsets[first]), int(chunk.offsets[stop])),
         )
-
-
-@dataclass(frozen=True)
-class ChecksumTask:
-    """Files whose bytes are to be compared with their checksums."""
-
-    key: str
-    storage: Storage
-    files: tuple[DataFile, ...]
-
-
-def verify_checksums(task: ChecksumTask) -> dict[str, Any]:
-    """Compare each file's SHA-256 with the manifest's.
-
-    Returns
-    -------
-    dict
-        ``checked``, ``violations``, ``examples`` by check; ``damaged``: what is wrong with each file that is.
-    """
-    findings, damaged = Findings(), []
-    for file in task.files:
-        said = _damage(task.storage, file)
-        findings.add("checksum", np.array([said is not None]), lambda _, text=said: text)
-        damaged += [said] if said is not None else []
-    return {**findings.__dict__, "damaged": damaged}
-
-
-def _damage(storage: Storage, file: DataFile) -> str | None:
-    """What is wrong with the bytes of a file."""
-    try:
-        actual = hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest()
-    except FileNotFoundError:
-        return f"{file.described}: it is missing"
-    except StorageError:
-        raise  # the service failed; that says nothing of the file
-    except OSError as error:
-        return f"{file.described}: {error.strerror or error}"
-    return None if actual == file.sha256 else f"{file.described}: SHA-256 is {actual}, expected {file.sha256}"

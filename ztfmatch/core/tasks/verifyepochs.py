@@ -27,7 +27,7 @@ _LEDGER_COLUMNS: Final = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Findings:
     """Counts by check: how many rows were looked at, how many were wrong, and the first wrong one."""
 
