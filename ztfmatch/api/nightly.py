@@ -159,7 +159,7 @@ def _append_config(config: NightConfig) -> Any:
     from ztfmatch.core.operations.append import AppendConfig
 
     given = config.append
-    paths = {
+    paths: dict[str, Any] = {
         name: None if (value := getattr(given, name)) is None else Path(value)
         for name in ("exposures", "zp_thresholds", "quality_rule", "corrections")
     }

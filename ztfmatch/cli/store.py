@@ -35,7 +35,7 @@ from ztfmatch.cli.options import (
     strict_option,
 )
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
-from ztfmatch.core.config import MIN_NEW_PERCENT, ROWS_PER_TASK, StoreConfig
+from ztfmatch.core.config import CATALOGS_PER_COMMIT, MIN_NEW_PERCENT, ROWS_PER_TASK, StoreConfig
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
@@ -121,6 +121,13 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
     show_default=True,
     help="Rows that one task takes in its area of the sky.",
 )
+@click.option(
+    "--catalogs-per-commit",
+    type=click.IntRange(1),
+    default=CATALOGS_PER_COMMIT,
+    show_default=True,
+    help="Where there are more, groups of fields are committed one after the other.",
+)
 @note_option
 @run_options
 def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, **options: object) -> None:
@@ -132,6 +139,9 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
     Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
     and all of it is committed at once. Catalogs that are in the store already are skipped; those that cannot be
     used are quarantined with the reason, and the others are ingested.
+
+    Of very many catalogs one group of fields is committed after the other, so that memory is bounded and a tile gets
+    few files. Broken off, the same command goes on with the next group.
 
     \b
     Examples:

@@ -29,6 +29,9 @@ GIBIBYTE: Final = 1 << 30
 ROWS_PER_TASK: Final = 2_000_000
 """Rows in its area that one matching task takes by default."""
 
+CATALOGS_PER_COMMIT: Final = 100_000
+"""Catalogs that an append commits together by default; the main process holds some kB of each meanwhile."""
+
 ROWS_PER_FILE: Final = 1_000_000
 """Rows, about, of a file of detections or orphans that is not bounded by what a task takes."""
 

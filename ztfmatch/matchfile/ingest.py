@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, StoreNotFoundError
 from ztfmatch.core.io import log, storefile
@@ -21,7 +23,18 @@ from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.urls import is_url
 from ztfmatch.core.operations.committing import commit_on_top
-from ztfmatch.core.operations.common import OperationId, Row, Stopwatch, Told, files_of, same_files, unit_of, write_rows
+from ztfmatch.core.operations.common import (
+    OperationId,
+    Row,
+    Stopwatch,
+    Told,
+    files_of,
+    same_files,
+    total,
+    unit_of,
+    write_rows,
+    write_table,
+)
 from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.init import tiling_of
 from ztfmatch.core.operations.ledger import KnownExposures, units_since
@@ -30,6 +43,7 @@ from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.inspect import ODD_PROGRAM
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.io.reader import PATTERN
@@ -144,7 +158,8 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     found, refused = _inspect(sources, runner)
     work = sort_out(snapshot, found, refused, len(sources))
     check_usable("matchfiles", len(sources), work.refused, config.strict)
-    notices = misnamed(looked) + odd_programs([row for file in work.files for row in file.exposures])
+    exposures = [row for file in work.files for row in file.exposures]
+    notices = misnamed(looked) + odd_programs([row for row in exposures if ODD_PROGRAM in row], len(exposures))
     refuse(notices, config.strict)
     plan = _plan(snapshot, work, config)
     results = _run(plan, config, runner)
@@ -167,11 +182,11 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
         known=work.known,
         quarantined=work.refused,
         objects=counts["objects"],
-        exposures=sum(len(file.exposures) for file in work.files),
+        exposures=len(exposures),
         known_exposures=work.known_exposures,
         matched=counts["detections"],
         orphans=counts["orphans"],
-        rejected=sum(row["nrejected"] for file in work.files for row in file.exposures),
+        rejected=sum(row["nrejected"] for row in exposures),
         moved=counts["moved"],
         bytes=committed.size,
         seconds=watch.seconds,
@@ -265,19 +280,20 @@ def _refusal(plan: ImportPlan, head: SnapshotFiles) -> str | None:
 def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sorted, told: Told) -> log.Change | None:
     """What to commit on top of a snapshot, or as the first; writes the tables about files."""
     number, part = head.number + 1, plan.operation_id[:12]
-    ledger = with_counts([row for file in plan.files for row in file.exposures], results.epochs, number)
+    rows = [row for file in plan.files for row in file.exposures]
+    ledger = with_counts(pa.Table.from_pylist(rows, schema=EXPOSURES.schema), results.epochs, number)
     files = [replace(file, commit=number) for file in files_of([*results.objects, *results.epochs])]
     files += _write_tables(plan, ledger, number)
-    rows, removed = quarantine_change(head, work.refused, work.accepted)
-    files += write_rows(plan.storage, QUARANTINE, [{"commit": number, **row} for row in rows], number, part)
+    entries, removed = quarantine_change(head, work.refused, work.accepted)
+    files += write_rows(plan.storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
     if not (files or removed):
         return None
     counts = {
         "files": len(plan.files),
         "objects": sum(result.objects for result in results.objects),
-        "exposures": len(ledger),
-        "detections": sum(row["nmatched"] for row in ledger),
-        "orphans": sum(row["norphans"] for row in ledger),
+        "exposures": ledger.num_rows,
+        "detections": total(ledger, "nmatched"),
+        "orphans": total(ledger, "norphans"),
         "moved": sum(result.moved for result in results.epochs),
         "quarantined": len(work.refused),
     }
@@ -287,7 +303,7 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
     )
 
 
-def _write_tables(plan: ImportPlan, ledger: list[Row], number: int) -> list[DataFile]:
+def _write_tables(plan: ImportPlan, ledger: pa.Table, number: int) -> list[DataFile]:
     """Write the tables about files."""
     storage, part = plan.storage, plan.operation_id[:12]
     names = set(REFERENCES.names)
@@ -298,7 +314,7 @@ def _write_tables(plan: ImportPlan, ledger: list[Row], number: int) -> list[Data
     ]
     matchfiles = [{**file.matchfile, "nimported": len(file.exposures), "commit": number} for file in plan.files]
     return [
-        *write_rows(storage, EXPOSURES, ledger, number, part),
+        *write_table(storage, EXPOSURES, ledger, number, part),
         *write_rows(storage, REFERENCES, references, number, part),
         *write_rows(storage, MATCHFILES, matchfiles, number, part),
     ]

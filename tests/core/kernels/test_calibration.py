@@ -17,6 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from ztfmatch.core.kernels.calibration import (
     HMJD_QUANTUM_DAY,
+    VERDICT_BAD,
+    VERDICT_GOOD,
+    VERDICT_OPEN,
     ExposureQuality,
     QualityRule,
     catalog_flags,
@@ -274,14 +277,22 @@ GOOD = {"magzp": 26.0, "magzprms": 0.03, "nmatches": 500, "airmass": 1.0}
         ({"nmatches": None, "airmass": None, "magzprms": 1.0}, True),
     ],
 )
-def test_is_bad_literals(changed: dict[str, float | None], bad: bool | None) -> None:
-    assert RULE.is_bad(0, ExposureQuality(**{**GOOD, **changed})) is bad  # type: ignore[arg-type]
+def test_verdicts_literals(changed: dict[str, float | None], bad: bool | None) -> None:
+    assert is_bad(0, **{**GOOD, **changed}) is bad  # type: ignore[arg-type]
 
 
-def test_is_bad_threshold_is_that_of_the_channel() -> None:
-    at_limit = ExposureQuality(24.85, 0.03, 500, 1.0)
-    assert RULE.is_bad(0, at_limit) is False
-    assert RULE.is_bad(63, at_limit) is True
+def test_verdicts_threshold_is_that_of_the_channel() -> None:
+    assert is_bad(0, 24.85, 0.03, 500, 1.0) is False
+    assert is_bad(63, 24.85, 0.03, 500, 1.0) is True
+
+
+def is_bad(
+    rcid: int, magzp: float, magzprms: float | None, nmatches: float | None, airmass: float | None
+) -> bool | None:
+    """Verdict on one exposure, None where it is open; the same among others."""
+    columns = [np.array([26.0, np.nan if v is None else v]) for v in (magzp, magzprms, nmatches, airmass)]
+    verdict = int(RULE.verdicts(np.array([63, rcid]), ExposureQuality(*columns))[1])
+    return {VERDICT_GOOD: False, VERDICT_BAD: True, VERDICT_OPEN: None}[verdict]
 
 
 @settings(max_examples=300)
@@ -292,11 +303,11 @@ def test_is_bad_threshold_is_that_of_the_channel() -> None:
     st.none() | st.floats(1.0, 3.0),
     st.integers(0, 63),
 )
-def test_is_bad_knowing_more_never_takes_a_verdict_back(magzp, rms, matches, airmass, rcid) -> None:  # type: ignore[no-untyped-def]
+def test_verdicts_knowing_more_never_takes_a_verdict_back(magzp, rms, matches, airmass, rcid) -> None:  # type: ignore[no-untyped-def]
     """The verdict with gaps is what all completions agree on."""
-    verdict = RULE.is_bad(rcid, ExposureQuality(magzp, rms, matches, airmass))
+    verdict = is_bad(rcid, magzp, rms, matches, airmass)
     completions = {
-        RULE.is_bad(rcid, ExposureQuality(magzp, r, m, a))
+        is_bad(rcid, magzp, r, m, a)
         for r in ([rms] if rms is not None else [0.0, 1.0])
         for m in ([matches] if matches is not None else [0, 10**6])
         for a in ([airmass] if airmass is not None else [1.0, 1.5, 2.0, 3.0])

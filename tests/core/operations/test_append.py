@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import EarthLocation, SkyCoord
@@ -49,6 +50,7 @@ from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.matchplan import match_tasks
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.matchplan import read_part
 from ztfmatch.core.tasks.results import Matched
@@ -679,7 +681,7 @@ def test_append_of_very_many_exposures_is_divided_so_that_tasks_stay_small() -> 
     ]  # fmt: skip
     snapshot = before_first(Storage("/nowhere"), StoreConfig())
     vars(snapshot).update(tiling=whole_sky(), files=FileList.of([]))
-    tasks = match_tasks(snapshot, ledger, 10**6, "0" * 32)
+    tasks = match_tasks(snapshot, pa.Table.from_pylist(ledger, schema=EXPOSURES.schema), 10**6, "0" * 32)
     planned = [read_part(task.plan) for task in tasks]
     assert [exposure.exposureid for one in planned for exposure in one.exposures] == [
         row["exposureid"] for row in ledger

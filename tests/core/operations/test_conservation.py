@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.operations.conservation import conserved, with_counts
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.results import ExposureCounts, Matched
 
 LEDGER: list[dict[str, Any]] = [
@@ -31,7 +33,15 @@ def test_conserved_lost_or_doubled_detection_raises(twice: tuple[int, int, int])
         conserved(LEDGER, [result(twice)])
 
 
-def test_with_counts_completes_the_ledger_and_leaves_the_rows_given() -> None:
-    rows = with_counts(LEDGER, [result((7, 8, 1))], 5)
-    assert [(row["nmatched"], row["norphans"], row["commit"]) for row in rows] == [(8, 1, 5), (0, 0, 5)]
-    assert "commit" not in LEDGER[0]
+def test_with_counts_completes_the_ledger_in_its_order() -> None:
+    ledger = pa.Table.from_pylist(LEDGER[::-1])
+    made = with_counts(ledger, [result((7, 5, 0)), result(), result((7, 3, 1), (8, 0, 0))], 5)
+    assert made.schema == EXPOSURES.schema
+    rows = made.select(["exposureid", "nmatched", "norphans", "commit"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(8, 0, 0, 5), (7, 8, 1, 5)]
+
+
+@pytest.mark.parametrize("counts", [(7, 7, 1), (7, 7, 3)])
+def test_with_counts_lost_or_doubled_detection_raises(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(JobFailedError, match=r"a.fits: 10 rows, but 7 matched"):
+        with_counts(pa.Table.from_pylist(LEDGER), [result(counts)], 5)

@@ -79,6 +79,11 @@ class Remote:
         """Bytes of an object."""
         return self._ask("read", path, lambda: int(obstore.head(self._backend, path)["size"]))
 
+    def stamp(self, path: str) -> tuple[int, int]:
+        """Bytes of an object, and when it was written, in nanoseconds."""
+        meta = self._ask("read", path, lambda: obstore.head(self._backend, path))
+        return int(meta["size"]), round(meta["last_modified"].timestamp() * 1e9)
+
     def put(self, path: str, data: Bytes) -> None:
         """Write an object, replacing one of the same name.
 

@@ -7,13 +7,14 @@ import glob
 import gzip
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ztfmatch.core.errors import CatalogError, ConfigError
+from ztfmatch.core.errors import CatalogError, ConfigError, StorageError
 from ztfmatch.core.io.fits import FITS_MAGIC
 from ztfmatch.core.io.noted import noted
 from ztfmatch.core.io.places import Places, is_misnamed, is_named
@@ -155,6 +156,26 @@ def _is_object(bucket: Remote, key: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def stamp(source: str) -> tuple[int, ...]:
+    """What changes with a file's content: size, and times of its last change in nanoseconds; empty if it is not there.
+
+    Raises
+    ------
+    StorageError
+        If an object store does not answer.
+    """
+    try:
+        if is_url(source):
+            url = parse_url(source)
+            return connect(url.root).stamp(url.key)
+        status = os.stat(source)  # noqa: PTH116 (a Path for each of millions)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(frozen=True)

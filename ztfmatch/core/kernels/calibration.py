@@ -210,6 +210,11 @@ def heliocentric_times(mid_mjd: float, observer: Floats, xyz: Floats) -> Floats:
     return np.asarray(np.round(times / HMJD_QUANTUM_DAY) * HMJD_QUANTUM_DAY)
 
 
+VERDICT_GOOD: Final = 0
+VERDICT_BAD: Final = 1
+VERDICT_OPEN: Final = 2
+
+
 @dataclass(frozen=True)
 class QualityRule:
     """When an exposure of one filter is bad (Explanatory Supplement 13.4).
@@ -224,33 +229,28 @@ class QualityRule:
     min_nmatches: int
     thresholds: tuple[float, ...]
 
-    def is_bad(self, rcid: int, quantities: ExposureQuality) -> bool | None:
-        """Whether the exposure is bad; None where a missing input leaves it open.
+    def verdicts(self, rcid: npt.NDArray[np.int8], got: ExposureQuality) -> npt.NDArray[np.int8]:
+        """VERDICT_BAD, VERDICT_GOOD, or VERDICT_OPEN where a missing input leaves it open, of each exposure.
 
         One violated condition decides; to be good all must be known.
+
+        Parameters
+        ----------
+        rcid : int ndarray, shape (N,)
+        got : ExposureQuality
         """
-        checks = (*self._zero_point_checks(rcid, quantities), *self._calibrator_checks(quantities))
-        if any(check is True for check in checks):
-            return True
-        return None if any(check is None for check in checks) else False
-
-    def _zero_point_checks(self, rcid: int, got: ExposureQuality) -> tuple[bool | None, bool | None]:
-        if got.airmass is None:
-            return None, None
         extinction = self.slope * got.airmass
-        return got.magzp > self.upper - extinction, got.magzp < self.thresholds[rcid] - extinction
-
-    def _calibrator_checks(self, got: ExposureQuality) -> tuple[bool | None, bool | None]:
-        rms = None if got.magzprms is None else got.magzprms > self.max_magzprms
-        few = None if got.nmatches is None else got.nmatches < self.min_nmatches
-        return rms, few
+        bad = (got.magzp > self.upper - extinction) | (got.magzp < np.array(self.thresholds)[rcid] - extinction)
+        bad |= (got.magzprms > self.max_magzprms) | (got.nmatches < self.min_nmatches)
+        unknown = np.isnan(got.airmass) | np.isnan(got.magzprms) | np.isnan(got.nmatches)
+        return np.where(bad, VERDICT_BAD, np.where(unknown, VERDICT_OPEN, VERDICT_GOOD)).astype(np.int8)
 
 
 @dataclass(frozen=True)
 class ExposureQuality:
-    """What the quality rule looks at; None where unknown. ``magzp`` in mag for a 30 s exposure."""
+    """What the quality rule looks at, shape (N,) each; NaN where unknown. ``magzp`` in mag for a 30 s exposure."""
 
-    magzp: float
-    magzprms: float | None
-    nmatches: int | None
-    airmass: float | None
+    magzp: Floats
+    magzprms: Floats
+    nmatches: Floats
+    airmass: Floats

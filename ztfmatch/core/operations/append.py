@@ -11,14 +11,15 @@ from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ztfmatch.core.config import ROWS_PER_TASK
+import pyarrow as pa
+
+from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.calibration import ExposureQuality
-from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
+from ztfmatch.core.operations.auxiliary import UNUSED, Auxiliary, table_notices
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -26,27 +27,31 @@ from ztfmatch.core.operations.common import (
     Stopwatch,
     Told,
     chunks,
+    digest_of,
     files_of,
     same_files,
     told_places,
-    unit_of,
+    total,
+    units_of,
     write_rows,
+    write_table,
 )
 from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, units_with_reference
 from ztfmatch.core.operations.notices import Notice, misnamed, of_orphans, of_programs, refuse
+from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
-from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
+from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
+from ztfmatch.core.tasks.staging import clear
 
-_CATALOGS_PER_INSPECTION: Final = 32
+CATALOGS_PER_INSPECTION: Final = 32
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class AppendConfig:
         Largest number of rows that one task takes in its area of the sky.
     note : str, optional
         Kept in the history.
+    catalogs_per_commit : int
+        Where there are more, fields are taken in one group after the other, each with a commit of its own.
     """
 
     exposures: Path | None = None
@@ -85,6 +92,7 @@ class AppendConfig:
     rows_per_task: int = ROWS_PER_TASK
     note: str | None = None
     fail_if_empty: bool = False
+    catalogs_per_commit: int = CATALOGS_PER_COMMIT
 
     def validate(self) -> None:
         """Check every setting.
@@ -95,6 +103,8 @@ class AppendConfig:
         """
         if self.rows_per_task < 1:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
+        if self.catalogs_per_commit < 1:
+            raise ConfigError(f"catalogs per commit {self.catalogs_per_commit} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +137,9 @@ class AppendReport(Shown):
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:
     """Ingest epochal catalogs and commit their detections.
 
+    More catalogs than go into one commit are taken by groups of fields, one after the other. A rerun of one that was
+    broken off does not read again what is committed, or was inspected.
+
     Parameters
     ----------
     storage : Storage
@@ -154,75 +167,117 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     """
     watch = Stopwatch()
     config.validate()
-    snapshot = open_snapshot(storage)
+    open_snapshot(storage)
     places = find(catalogs, EPOCHAL_PATTERN)
-    sources = places.files
-    if not sources and config.fail_if_empty:
+    if not places.files and config.fail_if_empty:
         raise BadInputError(places.none_of(EPOCHAL_PATTERN, catalogs))
-    auxiliary = Auxiliary.read(config)
-    found, refused = _inspect([auxiliary.input(source) for source in sources], runner)
-    work = sort_out(snapshot, found, refused)
-    check_usable("catalogs", len(sources), work.quarantined, config.strict)
-    applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
-    notices = misnamed(places) + table_notices(config, auxiliary, sources, found, applied) + of_programs(work)
-    refuse(notices, config.strict)
-    ledger = [_completed(row, auxiliary, applied) for row in work.new]
-    matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
-    results = matching.run(runner)
     told = Told({"catalogs": told_places(catalogs), **_plain(config)}, watch.started, config.note)
-    committed = commit_on_top(snapshot, lambda head: matching.change(head, results, told), matching.refusal)
-    counts = {} if committed.change is None else committed.change.counts
-    matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
-    return AppendReport(
-        store=storage.root,
-        snapshot=committed.number,
-        committed=committed.done,
-        catalogs=len(sources),
-        exposures=len(ledger),
-        known=work.known,
-        quarantined=work.quarantined,
-        rows=sum(row["nrows"] for row in ledger),
-        matched=matched,
-        orphans=orphans,
-        rejected=sum(row["nrejected"] for row in ledger),
-        without_reference=sorted({str(unit_of(row)) for row in ledger} - units_with_reference(snapshot).keys()),
-        tiles=committed.tiles,
-        bytes=committed.size,
-        seconds=watch.seconds,
-        warnings=notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
+    bulk = _Bulk(storage, config, Auxiliary.read(config), runner, told, len(places.files))
+    notices = misnamed(places)
+    refuse(notices, config.strict)
+    portions = portions_of(places.files, config.catalogs_per_commit)
+    parts = [bulk.append(portion) for portion in portions]
+    clear(storage, INSPECTIONS)
+    if len(parts) > 1:
+        check_usable("catalogs", len(places.files), [row for part in parts for row in part.quarantined], strict=False)
+    return replace(
+        _together(parts), catalogs=len(places.files), seconds=watch.seconds, warnings=notices + _merged(parts)
     )
 
 
-def _inspect(inputs: Sequence[CatalogInput], runner: Runner) -> tuple[list[Row], list[Row]]:
-    tasks = [InspectTask(f"inspect-{i:06d}", group) for i, group in enumerate(chunks(inputs, _CATALOGS_PER_INSPECTION))]
-    reads = [catalog.source for catalog in inputs[:1]]
-    results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "inspect", reads=reads, preparing=True))
-    return [row for result in results for row in result.usable], [row for r in results for row in r.quarantined]
-
-
-def _completed(row: Row, auxiliary: Auxiliary, applied: Applied | None) -> Row:
-    """Ledger row with quality, error model and the name of its corrections."""
-    quality = ExposureQuality(row["magzp"], row["magzprms"], row["nmatches"], row["airmass"])
-    bad = auxiliary.rules[row["fid"]].is_bad(row["rcid"], quality)
-    errors = auxiliary.errors.coefficients.get(unit_of(row), (None,) * 4)
-    return {
-        **row,
-        "corrections": None if applied is None else applied.name_for(unit_of(row)),
-        "quality": UNKNOWN if bad is None else BAD if bad else GOOD,
-        **dict(zip(("errora", "errorb", "errorc", "errord"), errors, strict=True)),
+def _together(parts: Sequence[AppendReport]) -> AppendReport:
+    """The report of the last, with the counts and lists of all added up."""
+    summed = {
+        name: sum((getattr(part, name) for part in parts[1:]), getattr(parts[0], name))
+        for name in ("exposures", "known", "quarantined", "rows", "matched", "orphans", "rejected", "tiles", "bytes")
     }
+    without = sorted({unit for part in parts for unit in part.without_reference})
+    committed = any(part.committed for part in parts)
+    return replace(parts[-1], **summed, without_reference=without, committed=committed)
+
+
+def _merged(parts: Sequence[AppendReport]) -> list[Notice]:
+    """The warnings of all, each once; a table is of no use if it was to none."""
+    notices = [notice for part in parts for notice in part.warnings]
+    return [
+        notice
+        for i, notice in enumerate(notices)
+        if notice not in notices[:i] and (notice.code != UNUSED or notices.count(notice) == len(parts))
+    ]
+
+
+@dataclass(frozen=True)
+class _Bulk:
+    """An append, portion by portion; each is a commit of its own."""
+
+    storage: Storage
+    config: AppendConfig
+    auxiliary: Auxiliary
+    runner: Runner
+    told: Told
+    catalogs: int
+    """Of all portions."""
+
+    def append(self, sources: Sequence[str]) -> AppendReport:
+        """Ingest some catalogs and commit."""
+        config, snapshot = self.config, open_snapshot(self.storage)
+        found, refused = self._inspect(sources)
+        work = sort_out(snapshot, found, refused)
+        check_usable("catalogs", self.catalogs, work.quarantined, config.strict)
+        applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
+        notices = table_notices(config, self.auxiliary, sources, found, applied) + of_programs(work)
+        whole = len(sources) == self.catalogs
+        refuse([notice for notice in notices if whole or notice.code != UNUSED], config.strict)
+        ledger = self.auxiliary.completed(work.new, applied)
+        matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
+        results = matching.run(self.runner)
+        committed = commit_on_top(snapshot, lambda head: matching.change(head, results, self.told), matching.refusal)
+        counts = {} if committed.change is None else committed.change.counts
+        matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
+        units = {str(unit) for unit in units_of(ledger)[0]}
+        return AppendReport(
+            store=self.storage.root,
+            snapshot=committed.number,
+            committed=committed.done,
+            catalogs=len(sources),
+            exposures=ledger.num_rows,
+            known=work.known,
+            quarantined=work.quarantined,
+            rows=total(ledger, "nrows"),
+            matched=matched,
+            orphans=orphans,
+            rejected=total(ledger, "nrejected"),
+            without_reference=sorted(units.difference(units_with_reference(snapshot))),
+            tiles=committed.tiles,
+            bytes=committed.size,
+            seconds=0.0,
+            warnings=notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
+        )
+
+    def _inspect(self, sources: Sequence[str]) -> tuple[pa.Table, list[Row]]:
+        """Rows of FOUND and of the quarantine; what workers found is kept for a rerun, but of few catalogs."""
+        staging = self.storage if len(sources) > CATALOGS_PER_INSPECTION else None
+        tasks = [
+            InspectTask(f"inspect-{i:06d}", tuple(map(self.auxiliary.input, group)), staging)
+            for i, group in enumerate(chunks(sources, CATALOGS_PER_INSPECTION))
+        ]
+        reads = sources[:1]
+        job = Job("reading catalogs", inspect_epochal, tasks, INSPECTIONS, reads=reads, preparing=True)
+        results = self.runner.run(job)
+        found = pa.concat_tables([FOUND.empty_table(), *(result.table for result in results)])
+        return found, [row for result in results for row in result.quarantined]
 
 
 @dataclass(frozen=True)
 class _Inspected:
     """What was found in the catalogs."""
 
-    found: list[Row]
+    found: pa.Table
     refused: list[Row]
     work: Sorted
     """The same, sorted out on the snapshot that was opened."""
-    ledger: list[Row]
-    """Rows of the new exposures, with quality and error model."""
+    ledger: pa.Table
+    """The new exposures, with quality and error model."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +296,7 @@ class _Matching:
         A task's key names a batch by its number only, so what is staged for other batches must not be taken for its
         result.
         """
-        inputs = [self.taken.ledger, self.taken.work.quarantine_rows, self.config.rows_per_task]
+        inputs = [digest_of(self.taken.ledger), self.taken.work.quarantine_rows, self.config.rows_per_task]
         return OperationId("append", self.snapshot.number, inputs).value
 
     def run(self, runner: Runner) -> list[Matched]:
@@ -259,7 +314,7 @@ class _Matching:
         return sort_out(head, self.taken.found, self.taken.refused)
 
     def _is_idle(self, work: Sorted) -> bool:
-        return not (self.taken.ledger or work.changes_quarantine)
+        return not (self.taken.ledger.num_rows or work.changes_quarantine)
 
     def refusal(self, head: SnapshotFiles) -> str | None:
         """Why what was matched does not hold on a newer snapshot."""
@@ -267,8 +322,8 @@ class _Matching:
             return "changed the objects or tiles"
         if not same_files(head, self.snapshot, CORRECTIONS):
             return "changed the store's corrections"
-        new, again = ([row["exposureid"] for row in work.new] for work in (self.taken.work, self._sorted_on(head)))
-        return None if new == again else "ingested some of the same exposures"
+        new, again = (work.new["exposureid"] for work in (self.taken.work, self._sorted_on(head)))
+        return None if new.equals(again) else "ingested some of the same exposures"
 
     def change(self, head: SnapshotFiles, results: list[Matched], told: Told) -> log.Change | None:
         """What to commit on top of a snapshot; writes the ledger's files."""
@@ -277,8 +332,8 @@ class _Matching:
             return None
         rows = with_counts(self.taken.ledger, results, number)
         files = [replace(file, commit=number) for file in files_of(results)]
-        files += write_rows(head.storage, EXPOSURES, rows, number, part)
-        if self.applied is not None and self.applied.new and any(row["corrections"] for row in rows):
+        files += write_table(head.storage, EXPOSURES, rows, number, part)
+        if self.applied is not None and self.applied.new and rows["corrections"].null_count < rows.num_rows:
             files.append(replace(self.applied.file, commit=number))
         refused = [{"commit": number, **row} for row in work.quarantine_rows]
         files += write_rows(head.storage, QUARANTINE, refused, number, part)
@@ -286,9 +341,8 @@ class _Matching:
             "append",
             self.operation_id,
             told.arguments,
-            {"exposures": len(rows), "detections": sum(row["nmatched"] for row in rows),
-             "orphans": sum(row["norphans"] for row in rows), "rejected": sum(row["nrejected"] for row in rows),
-             "quarantined": len(work.quarantined)},
+            {"exposures": rows.num_rows, "detections": total(rows, "nmatched"), "orphans": total(rows, "norphans"),
+             "rejected": total(rows, "nrejected"), "quarantined": len(work.quarantined)},
             files,
             work.removed_files,
             started=told.started,
@@ -298,7 +352,7 @@ class _Matching:
 
 def _plain(config: AppendConfig) -> dict[str, Any]:
     values = asdict(config)
-    values.pop("note"), values.pop("fail_if_empty")
+    del values["note"], values["fail_if_empty"], values["catalogs_per_commit"]
     return {
         name: [str(path) for path in value]
         if isinstance(value, tuple)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import time
@@ -10,7 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.csv
 
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
@@ -19,7 +23,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import Table
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.survey import N_RCID, Unit
 from ztfmatch.core.tasks.results import Written
 
 Row = dict[str, Any]
@@ -96,9 +100,13 @@ def paths_of(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Collection[
 
 def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int, part: str) -> list[DataFile]:
     """Write rows of a table that is not divided over the sky; nothing if there are none."""
-    if not rows:
+    return write_table(storage, table, pa.Table.from_pylist(list(rows), schema=table.schema), commit, part)
+
+
+def write_table(storage: Storage, table: Table, data: pa.Table, commit: int, part: str) -> list[DataFile]:
+    """The same of rows that are Arrow's."""
+    if not data.num_rows:
         return []
-    data = pa.Table.from_pylist(list(rows), schema=table.schema)
     data = data.sort_by([(name, "ascending") for name in table.sorted_by])
     return [write_file(Destination(storage, table, None, commit, part), data)]
 
@@ -106,6 +114,44 @@ def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int,
 def unit_of(row: Row) -> Unit:
     """Unit of a row of the ledger or of the references."""
     return Unit(row["field"], row["rcid"], row["fid"])
+
+
+def total(table: pa.Table, column: str) -> int:
+    """Sum of a column of counts."""
+    return int(np.sum(table[column].to_numpy(), dtype=np.int64))
+
+
+def units_of(table: pa.Table) -> tuple[list[Unit], npt.NDArray[np.int64]]:
+    """The units of some rows of the ledger, each once and in order, and which of them each row is of."""
+    field_, rcid, fid = (table[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
+    codes, which = np.unique((field_ * N_RCID + rcid) * 4 + fid, return_inverse=True)
+    return [Unit(code // 4 // N_RCID, code // 4 % N_RCID, code % 4) for code in codes.tolist()], which
+
+
+def digest_of(table: pa.Table) -> str:
+    """Digest of a table's values, whatever pieces it is made of."""
+    digest = hashlib.sha256(usedforsecurity=False)
+    plain = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    with pa.PythonFile(_Digested(digest), mode="w") as sink:
+        pyarrow.csv.write_csv(pa.table(plain, table.column_names), sink)
+    return digest.hexdigest()
+
+
+class _Digested(io.RawIOBase):
+    """A file of which only the digest is kept."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._digest.update(content)
+        return len(content)
 
 
 def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
 
 from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.operations.common import Row
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.results import Matched
 
 Counts = dict[int, tuple[int, int]]
@@ -33,19 +37,48 @@ def conserved(ledger: Iterable[Row], results: Iterable[Matched]) -> Counts:
             before = counts[exposureid]
             counts[exposureid] = (before[0] + matched, before[1] + orphans)
     for row in rows:
-        n_matched, n_orphans = counts[row["exposureid"]]
-        if n_matched + n_orphans + row["nrejected"] != row["nrows"]:
-            raise JobFailedError(
-                f"{row['source']}: {row['nrows']} rows, but {n_matched} matched + {n_orphans} orphans + "
-                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
-            )
+        _check(row, *counts[row["exposureid"]])
     return counts
 
 
-def with_counts(ledger: Sequence[Row], results: Iterable[Matched], commit: int) -> list[Row]:
-    """Ledger rows of a commit with what became of their detections; raises as :func:`conserved` does."""
-    counts = conserved(ledger, results)
-    return [
-        {**row, **dict(zip(("nmatched", "norphans"), counts[row["exposureid"]], strict=True)), "commit": commit}
-        for row in ledger
-    ]
+def with_counts(ledger: pa.Table, results: Iterable[Matched], commit: int) -> pa.Table:
+    """The ledger of a commit with what became of its detections; raises as :func:`conserved` does.
+
+    Parameters
+    ----------
+    ledger : pa.Table
+        Of the commit's exposures; columns that it lacks are null.
+    results : iterable of Matched
+    commit : int
+    """
+    ids = ledger["exposureid"].to_numpy()
+    order = np.argsort(ids)
+    matched, orphans = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+    for counts in (result.counts for result in results):
+        where = order[np.searchsorted(ids, np.array(counts.exposureid, np.int64), sorter=order)]
+        np.add.at(matched, where, np.array(counts.matched, np.int64))
+        np.add.at(orphans, where, np.array(counts.orphans, np.int64))
+    told = ledger.select(["source", "nrows", "nrejected"])
+    wrong = matched + orphans + told["nrejected"].to_numpy() != told["nrows"].to_numpy()
+    for i in np.flatnonzero(wrong)[:1].tolist():
+        _check(told.slice(i, 1).to_pylist()[0], int(matched[i]), int(orphans[i]))
+    made = {"nmatched": matched, "norphans": orphans, "commit": np.full(len(ids), commit, np.int64)}
+    return pa.table(
+        [
+            pa.array(made[field.name])
+            if field.name in made
+            else ledger[field.name].cast(field.type)
+            if field.name in ledger.column_names
+            else pa.nulls(len(ids), field.type)
+            for field in EXPOSURES.schema
+        ],
+        schema=EXPOSURES.schema,
+    )
+
+
+def _check(row: Row, matched: int, orphans: int) -> None:
+    if matched + orphans + row["nrejected"] != row["nrows"]:
+        raise JobFailedError(
+            f"{row['source']}: {row['nrows']} rows, but {matched} matched + {orphans} orphans + "
+            f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
+        )

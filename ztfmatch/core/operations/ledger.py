@@ -6,20 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import CatalogError
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_file_rows, read_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, unit_of
+from ztfmatch.core.operations.common import Row, unit_of, units_of
 from ztfmatch.core.operations.quarantine import quarantine_change
-from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema import EXPOSURES, QUARANTINE
 from ztfmatch.core.survey import Unit
+
+Mask = npt.NDArray[np.bool_]
 
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
 
+_SLOT: Final = ["field", "rcid", "fid", "obsmjd"]
+_ASKED: Final = pa.schema(EXPOSURES.schema.field(name) for name in ("exposureid", "obsmjd", "field"))
 _COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256"]
 
 
@@ -27,8 +33,8 @@ _COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", 
 class Sorted:
     """Inspected catalogs, sorted out."""
 
-    new: list[Row]
-    """Ledger rows to ingest, in order of exposureid."""
+    new: pa.Table
+    """Those to ingest, as they were found, in order of exposureid."""
     known: int
     other_program: list[str]
     """Sources of those of the known whose program is told now, and is another than before."""
@@ -72,41 +78,72 @@ class _Seen:
         return next((r for r in near if r is not None and abs(r["obsmjd"] - row["obsmjd"]) < SAME_TIME_DAY), None)
 
 
-def sort_out(snapshot: SnapshotFiles, found: Sequence[Row], refused: Sequence[Row]) -> Sorted:
+def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row]) -> Sorted:
     """Tell new exposures from known ones and from duplicates under other names.
+
+    What is plain is told for all catalogs together. Those that share their key or their time with another are looked
+    at one by one, in order of exposureid and source: the first is taken.
 
     Parameters
     ----------
     snapshot : SnapshotFiles
-    found : sequence of Row
-        Ledger rows of usable catalogs.
+    found : pa.Table
+        Usable catalogs, with the columns of FOUND.
     refused : sequence of Row
         Quarantine rows of the others.
     """
-    seen = _Seen(_ledger_near(snapshot, found))
-    new: list[Row] = []
-    known = 0
-    other_program: list[str] = []
-    quarantined = list(refused)
-    for row in sorted(found, key=lambda row: (row["exposureid"], row["source"])):
-        same = seen.same_exposure(row)
-        if same is not None and same["sha256"] == row["sha256"]:
-            known += 1
-            if row["programid"] not in (None, same["programid"]):
-                other_program.append(row["source"])
-        elif same is not None:
-            quarantined.append(
-                _refusal(row, "conflict", f"the exposure is known from {same['filename']}, other content")
-            )
+    found = found.sort_by([("exposureid", "ascending"), ("source", "ascending")])
+    stored = _ledger_near(snapshot, found)
+    where = pc.index_in(found["exposureid"], stored["exposureid"])
+    there = where.is_valid().to_numpy()
+    same = _is_true(pc.equal(found["sha256"], stored["sha256"].take(where)))
+    told = _is_true(pc.is_valid(found["programid"]))
+    other = there & same & told & ~_is_true(pc.equal(found["programid"], stored["programid"].take(where)))
+    doubtful, near = _doubtful(found, stored, there)
+    seen = _Seen(stored.filter(near).to_pylist())
+    new, known, others = ~there, there & same, other
+    refusals: list[Row] = []
+    for i in np.flatnonzero((there & ~same) | doubtful).tolist():
+        row = found.slice(i, 1).to_pylist()[0]
+        first = stored.slice(where[i].as_py(), 1).to_pylist()[0] if there[i] else seen.same_exposure(row)
+        new[i] = False
+        if first is not None and first["sha256"] == row["sha256"]:
+            known[i] = True
+            others[i] = row["programid"] not in (None, first["programid"])
+        elif first is not None:
+            refusals.append(_refusal(row, "conflict", f"the exposure is known from {first['filename']}, other content"))
         elif (twin := seen.same_time(row)) is not None:
-            quarantined.append(
-                _refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name")
-            )
+            refusals.append(_refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name"))
         else:
+            new[i] = True
             seen.add(row)
-            new.append(row)
-    rows, removed = quarantine_change(snapshot, quarantined, found)
-    return Sorted(new, known, other_program, quarantined, rows, removed)
+    quarantined = [*refused, *refusals]
+    names = found.select(["source", "filename"]).to_pylist() if snapshot.of_table(QUARANTINE.name) else []
+    rows, removed = quarantine_change(snapshot, quarantined, names)
+    known_elsewhere = found["source"].filter(pa.array(others)).to_pylist()
+    return Sorted(found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed)
+
+
+def _is_true(values: pa.ChunkedArray) -> Mask:
+    return np.asarray(values.fill_null(False).to_numpy(), np.bool_)
+
+
+def _doubtful(found: pa.Table, stored: pa.Table, there: Mask) -> tuple[Mask, Mask]:
+    """Catalogs, not in the store by their key, that share key or time with another; stored exposures of those times."""
+    ids = found["exposureid"].to_numpy()
+    repeated = np.zeros(len(ids), np.bool_)
+    repeated[1:] |= ids[1:] == ids[:-1]
+    repeated[:-1] |= ids[1:] == ids[:-1]
+    both = pa.concat_tables([found.filter(pa.array(~there)).select(_SLOT), stored.select(_SLOT)])
+    times, (_, unit) = both["obsmjd"].to_numpy(), units_of(both)
+    order = np.lexsort((times, unit))
+    close = (np.diff(unit[order]) == 0) & (np.diff(times[order]) < SAME_TIME_DAY)
+    near = np.zeros(len(times), np.bool_)
+    near[order[1:][close]] = near[order[:-1][close]] = True
+    n_free = int((~there).sum())
+    doubtful = repeated & ~there
+    doubtful[~there] |= near[:n_free]
+    return doubtful, near[n_free:]
 
 
 class KnownExposures:
@@ -120,7 +157,8 @@ class KnownExposures:
     """
 
     def __init__(self, snapshot: SnapshotFiles, rows: Sequence[Row]) -> None:
-        self._seen = _Seen(_ledger_near(snapshot, rows))
+        asked = {name: [row[name] for row in rows] for name in ("exposureid", "obsmjd", "field")}
+        self._seen = _Seen(_ledger_near(snapshot, pa.table(asked, schema=_ASKED)).to_pylist())
 
     def has_any(self, rows: Sequence[Row]) -> bool:
         """Whether the store has any of them, or an exposure of the same key, of another unit."""
@@ -160,22 +198,19 @@ def _refusal(row: Row, code: str, reason: str) -> Row:
     return {"code": code, "reason": reason, **kept}
 
 
-def _ledger_near(snapshot: SnapshotFiles, found: Sequence[Row]) -> list[Row]:
-    """Ledger rows that can be of the same exposures: only files of those nights or keys are read."""
-    if not found:
-        return []
-    times = [row["obsmjd"] for row in found]
-    ids = [row["exposureid"] for row in found]
-    first, last = min(times) - SAME_TIME_DAY, max(times) + SAME_TIME_DAY
-    files = [
-        file
-        for file in snapshot.of_table(EXPOSURES.name)
-        if file.holds_time(first, last) or file.holds_id([(min(ids), max(ids))])
-    ]
-    table = read_rows(snapshot.storage, files, _COLUMNS)
-    if table is None:
-        return []
-    same_time = pc.and_(pc.greater_equal(table["obsmjd"], first), pc.less_equal(table["obsmjd"], last))
-    same_key = pc.is_in(table["exposureid"], pa.array(ids, pa.int64()))
-    rows: list[Row] = table.filter(pc.or_(same_time, same_key)).to_pylist()
-    return rows
+def _ledger_near(snapshot: SnapshotFiles, found: pa.Table) -> pa.Table:
+    """Ledger rows that can be of the same exposures: only files of those nights or keys are read, one at a time."""
+    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
+    if not found.num_rows:
+        return parts[0]
+    (first, last), (low, high) = (pc.min_max(found[name]).as_py().values() for name in ("obsmjd", "exposureid"))
+    first, last = first - SAME_TIME_DAY, last + SAME_TIME_DAY
+    fields = pc.unique(found["field"])
+    for file in snapshot.of_table(EXPOSURES.name):
+        if file.holds_time(first, last) or file.holds_id([(low, high)]):
+            rows = read_file_rows(snapshot.storage, file, _COLUMNS)
+            at_time = pc.and_(pc.greater_equal(rows["obsmjd"], first), pc.less_equal(rows["obsmjd"], last))
+            same_time = pc.and_(at_time, pc.is_in(rows["field"], fields))
+            same_key = pc.is_in(rows["exposureid"], found["exposureid"].combine_chunks())
+            parts.append(rows.filter(pc.or_(same_time, same_key)).select(_COLUMNS))
+    return pa.concat_tables(parts)

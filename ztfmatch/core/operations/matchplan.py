@@ -18,10 +18,9 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.coverage import Coverage, Members, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.tiling import cap_pixels
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, unit_of
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.schema.ledger import BAD
-from ztfmatch.core.schema.ledger import EXPOSURES as LEDGER
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, MatchTask
 from ztfmatch.core.tasks.matchplan import EXPOSURES, encode_part
@@ -46,7 +45,7 @@ def units_with_reference(snapshot: SnapshotFiles) -> dict[str, int]:
 
 def match_tasks(
     snapshot: SnapshotFiles,
-    ledger: list[Row],
+    ledger: pa.Table,
     rows_per_task: int,
     operation_id: str,
     corrections: tuple[DataFile, ...] = (),
@@ -56,18 +55,16 @@ def match_tasks(
     Parameters
     ----------
     snapshot : SnapshotFiles
-    ledger : list of Row
-        New exposures.
+    ledger : pa.Table
+        New exposures, with the ledger's columns.
     rows_per_task : int
     operation_id : str
     corrections : tuple of DataFile
         The sets that the exposures name.
     """
-    found = [row for row in ledger if row["ra"] is not None]
-    if not found:
+    rows = ledger.filter(ledger["ra"].is_valid()).select(_COLUMNS)
+    if not rows.num_rows:
         return []
-    columns = {name: [row[name] for row in found] for name in _COLUMNS}
-    rows = pa.Table.from_pydict(columns, schema=pa.schema([LEDGER.schema.field(name) for name in _COLUMNS]))
     plan = _Plan.of(snapshot, _in_order(rows), rows_per_task)
     return [
         MatchTask(

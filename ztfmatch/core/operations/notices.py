@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pyarrow.compute as pc
+
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.sources import Found
 from ztfmatch.core.operations.common import Row
@@ -41,11 +43,12 @@ def misnamed(found: Found) -> list[Notice]:
 
 def of_programs(work: Sorted) -> list[Notice]:
     """Catalogs whose program is unknown, or is not what the store has."""
-    none = [row["source"] for row in work.new if row["programid"] is None and ODD_PROGRAM not in row]
-    notices = odd_programs(work.new)
+    new, is_odd = work.new, work.new[ODD_PROGRAM].is_valid()
+    none = new.filter(pc.and_not(new["programid"].is_null(), is_odd))["source"].to_pylist()
+    notices = odd_programs(new.filter(is_odd).select(["source", ODD_PROGRAM]).to_pylist(), new.num_rows)
     if none:
         text = "of no program, which neither the header (PROGRMID) nor an exposure table gives: they are in no release"
-        notices.append(Notice("no-program", f"{len(none):,} of {len(work.new):,} new catalogs are {text}", none))
+        notices.append(Notice("no-program", f"{len(none):,} of {new.num_rows:,} new catalogs are {text}", none))
     if work.other_program:
         text = "of another program in the store, which stays: roll back, and append them again, to change it"
         known = f"{len(work.other_program):,} of {work.known:,} known catalogs are"
@@ -53,16 +56,15 @@ def of_programs(work: Sorted) -> list[Notice]:
     return notices
 
 
-def odd_programs(exposures: Sequence[Row]) -> list[Notice]:
-    """Exposures with something in place of a program that is none."""
-    odd = [row for row in exposures if ODD_PROGRAM in row]
+def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
+    """Exposures, of so many new ones, with something in place of a program that is none."""
     if not odd:
         return []
     values = sorted({row[ODD_PROGRAM] for row in odd})
     named = ", ".join(values[:5]) + (" ..." if len(values) > 5 else "")
     text = f"of a program that is none ({named}): it is null in the store, and they are in no release"
     files = sorted({row["source"] for row in odd})
-    return [Notice("odd-program", f"{len(odd):,} of {len(exposures):,} new exposures are {text}", files)]
+    return [Notice("odd-program", f"{len(odd):,} of {new:,} new exposures are {text}", files)]
 
 
 def of_orphans(matched: int, orphans: int, radius_arcsec: float) -> list[Notice]:

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
 
+import ztfmatch
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.catalogs import EpochalCatalog, ReferenceCatalog, read_epochal, read_reference
 from ztfmatch.core.io.metadata import Extra
-from ztfmatch.core.io.sources import read_file
+from ztfmatch.core.io.sources import read_file, stamp
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_faults
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.core.kernels.tiling import fine_pixels
-from ztfmatch.core.schema.ledger import CATALOG
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import MAX_SOURCEID
+from ztfmatch.core.tasks.staging import run_staged
 
 Row = dict[str, Any]
 
 ODD_PROGRAM: Final = "odd_program"
-"""Key of a ledger row, of no column: what a catalog says in place of a program that the ledger holds."""
+"""Beside the ledger's columns: what a catalog says in place of a program that the ledger holds."""
+
+FOUND: Final = pa.schema(
+    [
+        *(EXPOSURES.schema.field(name) for name in (
+            *("exposureid", "fracday", "expid", "field", "rcid", "fid", "ccdid", "qid", "obsmjd", "exptime"),
+            *("programid", "magzp", "magzpunc", "magzprms", "clrcoeff", "clrcounc", "pcolor", "nmatches", "airmass"),
+            *("seeing", "maglimit", "infobits", "ra", "dec", "radius", "nrows", "nrejected", "nrejectednan"),
+            *("nrejectedrange", "digest", "filename", "source", "size", "sha256"),
+        )),
+        pa.field(ODD_PROGRAM, pa.string()),
+    ]
+)  # fmt: skip
+"""Columns of the ledger that an epochal catalog tells, and ODD_PROGRAM."""
+
+INSPECTIONS: Final = "inspections"
+"""Under what inspections are staged, whatever operation they are for."""
 
 _COARSEN_BITS = 4
 """Seeds are counted on pixels two orders above the fine ones."""
@@ -43,20 +67,55 @@ class InspectTask:
 
     key: str
     catalogs: tuple[CatalogInput, ...]
+    staging: Storage | None = None
+    """Where the result is kept for a rerun; None keeps none."""
+
+
+@dataclass(frozen=True)
+class FoundCatalogs:
+    """What epochal catalogs are."""
+
+    usable: bytes
+    """Rows of FOUND, as an Arrow stream."""
+    quarantined: list[Row] = field(default_factory=list)
+    """Rows of the quarantine."""
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows of the usable ones."""
+        return pa.ipc.open_stream(self.usable).read_all()
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What catalogs are."""
+    """What references are."""
 
     usable: list[Row] = field(default_factory=list)
     quarantined: list[Row] = field(default_factory=list)
     """Rows of the quarantine."""
 
 
-def inspect_epochal(task: InspectTask) -> Inspected:
-    """Rows of the ledger without what the match adds, and with ODD_PROGRAM where that is."""
-    return _inspected(task, lambda catalog: _ledger_row(read_epochal(catalog.source, catalog.extra)))
+def inspect_epochal(task: InspectTask) -> FoundCatalogs:
+    """Rows of the ledger without what the match adds.
+
+    Kept under a name made of the catalogs' paths, sizes and times: one that has changed since is read again, and so are
+    those that could not be used, which may be the fault of a disk.
+    """
+    if task.staging is None:
+        return read_catalogs(task)
+    seen = [[catalog.source, stamp(catalog.source), catalog.extra] for catalog in task.catalogs]
+    told = json.dumps([ztfmatch.__version__, FORMAT_VERSION, seen], sort_keys=True)
+    named = replace(task, key=f"inspect-{hashlib.sha256(told.encode()).hexdigest()[:32]}")
+    return run_staged(read_catalogs, named, task.staging, INSPECTIONS, lambda found: not found.quarantined)
+
+
+def read_catalogs(task: InspectTask) -> FoundCatalogs:
+    """Read epochal catalogs, whatever is kept."""
+    found = _inspected(task, lambda catalog: _ledger_row(read_epochal(catalog.source, catalog.extra)))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, FOUND) as writer:
+        writer.write_table(pa.Table.from_pylist(found.usable, schema=FOUND))
+    return FoundCatalogs(sink.getvalue().to_pybytes(), found.quarantined)
 
 
 def inspect_references(task: InspectTask) -> Inspected:
@@ -115,7 +174,6 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
         "magzp": catalog.magzp,
         **catalog.metadata,
         **({} if catalog.odd_program is None else {ODD_PROGRAM: catalog.odd_program}),
-        "origin": CATALOG,
         **_footprint(columns, usable),
         "nrows": len(catalog.records),
         "nrejected": nan + out,

@@ -66,12 +66,23 @@ def attempt(function: Function[Result], task: Task, storage: Storage | None, ope
     return Outcome(task.key, result, failure, time.perf_counter() - started, peak_bytes, where)
 
 
-def run_staged(function: Function[Result], task: Task, storage: Storage | None, operation_id: str) -> Result:
+def is_final(result: Any) -> bool:  # noqa: ARG001
+    """Of most functions every result is worth keeping."""
+    return True
+
+
+def run_staged(
+    function: Function[Result],
+    task: Task,
+    storage: Storage | None,
+    operation_id: str,
+    final: Callable[[Result], bool] = is_final,
+) -> Result:
     """Result of a task: the staged one if an earlier run of the same operation finished it, else computed now.
 
     Without storage (an operation that writes nothing) nothing is staged. What is staged counts only if it is whole,
     and if the files that it names (``files``, ``outputs``, and those that :func:`keep` wrote, ``kept``) have the bytes
-    that were written: a power cut may have taken some.
+    that were written: a power cut may have taken some. A result that is not ``final`` is computed again by a rerun.
     """
     if storage is None:
         return function(task)
@@ -80,7 +91,8 @@ def run_staged(function: Function[Result], task: Task, storage: Storage | None, 
     if staged is not None:
         return staged
     result = function(task)
-    storage.put(path, encode(msgspec.to_builtins(result)))
+    if final(result):
+        storage.put(path, encode(msgspec.to_builtins(result)))
     return result
 
 
