@@ -103,7 +103,7 @@ def _checked(plan: Path, references: tuple[str, ...], how: Running) -> list[str]
 
     with open_runner(**how) as runner:
         report = check_returned(plan, references, runner)
-    line = f"All of {counted(report.references, 'reference')} are planned; {report.missing:,} more have not come back."
+    line = f"{counted(report.references, 'reference')} came back as planned, {report.missing:,} not yet."
     return [
         line,
         *(f"  {row['unit']}: depth {row['depth']:.2f}, planned {row['predicted']:.2f}" for row in report.shallower),
