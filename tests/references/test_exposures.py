@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from click.testing import CliRunner
 from helpers import append, epochal_file, make_store, rows_at, runner, sky_content
@@ -18,9 +20,14 @@ from ztfmatch.core.errors import CommitConflictError, MetadataError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.compact import compact
+from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.references.audit import AuditInputs, audit_store
 from ztfmatch.references.flatness import FlatnessInputs, update_flatness
+from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.flatness import bin_of
+from ztfmatch.references.plan import make_plan, update_plan
 from ztfmatch.references.schema.settings import ReferenceSettings
+from ztfmatch.references.selection import with_limits
 from ztfmatch.references.tasks import exposures
 
 SETTINGS = ReferenceSettings()
@@ -184,3 +191,35 @@ def test_command_measures_and_says_when_all_is_done(scene: Quadrant, tmp_path: P
     assert "1 exposure measured, 1 with PS1 stars enough in every bin" in done.stdout
     assert "measured already" in CliRunner().invoke(main, command).stdout
     assert api.open_store(tmp_path / "store").commits()[-1].operation == "flatness"
+
+
+def test_plan_of_a_store_is_brought_up_to_date_by_what_later_commits_took_in(scene: Quadrant, tmp_path: Path) -> None:
+    """Of a night that came late too, and none twice."""
+    storage, inputs = scene_store(tmp_path, scene, nights=0)
+    append(storage, [night_file(tmp_path, scene, night) for night in (1, 3)])
+    limits = with_limits(
+        SETTINGS, without=("fwhm", "status", "infobits", "maglimit", "median", "rms", "flatness"), nmin=3
+    )
+    audit = audit_store(open_snapshot(storage), AuditInputs(inputs.ps1), SETTINGS, runner()).table
+    beside = tmp_path / "seeing.csv"
+    ids = [(20190201250000 + night * 10**6) * 100 + scene.unit.rcid for night in range(4)]
+    pyarrow.csv.write_csv(
+        pa.table(
+            {"exposureid": ids, "field": [500] * 4, "rcid": [20] * 4, "fid": [2] * 4, "fwhm": [2.0, 1.9, 1.8, 2.1]}
+        ),
+        beside,
+    )
+    plan = make_plan(ImageSource(open_snapshot(storage), beside), audit, limits).table
+    append(storage, [night_file(tmp_path, scene, night) for night in (0, 2)])
+    report = update_plan(plan, ImageSource(open_snapshot(storage), beside), limits)
+    whole = make_plan(ImageSource(open_snapshot(storage), beside), audit, limits).table
+    assert report.table.equals(whole)
+    assert report.table["exposures"].to_pylist() == [[ids[2], ids[1], ids[0], ids[3]]]
+    again = update_plan(report.table, ImageSource(open_snapshot(storage), beside), limits)
+    assert (again.images, again.table.equals(whole)) == (0, True)
+
+
+def test_store_is_whole_after_exposures_were_measured(scene: Quadrant, tmp_path: Path) -> None:
+    storage, inputs = scene_store(tmp_path, scene, nights=2)
+    update_flatness(storage, inputs, SETTINGS, runner())
+    assert verify_store(storage, runner(), True, None).passed

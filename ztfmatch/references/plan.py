@@ -200,7 +200,7 @@ def _lists(chosen: Selection, at: Ints) -> dict[str, pa.Array]:
     columns = {"exposures": images.exposureid, "fwhm": images.fwhm, "maglimit": images.maglimit}
     kinds = {"exposures": pa.int64(), "fwhm": pa.float32(), "maglimit": pa.float32()}
     return {
-        name: pa.ListArray.from_arrays(ends, pa.array(values[order]).cast(kinds[name]))
+        name: pa.ListArray.from_arrays(ends, pa.array(values[order], from_pandas=True).cast(kinds[name]))
         for name, values in columns.items()
     }
 

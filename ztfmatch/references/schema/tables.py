@@ -88,7 +88,7 @@ PLAN: Final = Table(
         _planned("npassed", pa.int32(), "", "of which: meet every criterion"),
         _planned("exposures", pa.list_(pa.int64()), "", "The best of these, sharpest first: exposureids"),
         _planned("fwhm", pa.list_(pa.float32()), "arcsec", "Their FWHM"),
-        _planned("maglimit", pa.list_(pa.float32()), "mag", "Their limits; NaN where that is no criterion"),
+        _planned("maglimit", pa.list_(pa.float32()), "mag", "Their limits; null where that is no criterion"),
         _planned("predicted", pa.float32(), "mag", "Depth of a reference of them: their median limit and 1.25 log10(N)",
                  True),
         _planned("hasreference", pa.bool_(), "", "Whether there is a reference today"),
