@@ -115,6 +115,8 @@ class ImageSource:
             raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
         for file in self.snapshot.of_table(EXPOSURES.name):
+            if file.commit <= after_commit:
+                continue  # no row is of a later commit than its file
             rows = read_file_rows(self.snapshot.storage, file, list(dict.fromkeys(names)))
             rows = rows.filter(pc.greater(rows["commit"], after_commit))
             batch = {name: rows[name].to_numpy().astype(np.int64) for name in ("exposureid", "field", "rcid", "fid")}
