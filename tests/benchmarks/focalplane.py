@@ -132,7 +132,9 @@ class FocalPlane:
     def _ztfmatch(self, tree: Tree, *command: str) -> dict[str, Any]:
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.place / "numba-cache"), "PYTHONPATH": str(tree.root)}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        measured = run([sys.executable, "-m", "ztfmatch", *command], self.place / "log.txt", environment, self.cpu)
+        # Without -P the tree in which this runs would go before that which is to be measured.
+        program = [sys.executable, "-P", "-m", "ztfmatch", *command]
+        measured = run(program, self.place / "log.txt", environment, self.cpu)
         cpu = measured.user_s + measured.system_s
         shown = json.loads(measured.output[measured.output.index("{") :]) if "--json" in command else {"rows": 0}
         return {**measured.to_json(), "cpu_s": cpu, "rows": shown["rows"], "rate": shown["rows"] / cpu}

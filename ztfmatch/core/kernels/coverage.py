@@ -57,7 +57,7 @@ class Coverage:
     counts : int64 ndarray, shape (F,)
         How many each footprint has.
     rows : int64 ndarray, shape (F,)
-        Rows of each footprint, which are taken to be spread evenly over its pixels.
+        Rows of each footprint, or what else a task is measured by, taken to be spread evenly over its pixels.
     """
 
     tiling: Tiling
@@ -96,10 +96,8 @@ class Coverage:
         group : Tile
         footprints : int64 ndarray
         """
-        starts = (np.cumsum(self.counts) - self.counts)[footprints]
-        counts = self.counts[footprints]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        pixels = np.unique(self.pixels[np.repeat(starts, counts) + within])
+        starts = np.cumsum(self.counts) - self.counts
+        pixels = np.unique(self.pixels[runs(starts[footprints], self.counts[footprints])])
         touched = self.tiling.overlapping(pixels, CAP_ORDER)
         start, stop = group.fine_range
         first, last = self.tiling.index_of_fine(np.array([start, stop - 1])).tolist()
@@ -109,6 +107,11 @@ class Coverage:
                 yield self.tiling.tiles[row], True
             elif margin[min(np.searchsorted(margin, row), len(margin) - 1)] == row:
                 yield self.tiling.tiles[row], False
+
+
+def runs(starts: Rows, counts: Rows) -> Rows:
+    """Whole numbers from each start on, as many as its count, one run after the other."""
+    return np.asarray(np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts))
 
 
 def _orders_at(tiling: Tiling, fine: Pixels) -> Rows:

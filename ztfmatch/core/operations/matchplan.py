@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import pyarrow.compute as pc
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.coverage import Coverage, Members, shared_caps
-from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
+from ztfmatch.core.kernels.coverage import Coverage, Members, runs, shared_caps
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
 from ztfmatch.core.kernels.tiling import cap_pixels
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, unit_of
 from ztfmatch.core.schema import REFERENCES
@@ -98,6 +99,8 @@ class _Plan:
     """Columns of EXPOSURES; all are said to straddle."""
     rows: Rows
     """Of each exposure, shape (E,)."""
+    size: Floats
+    """The same, and the seeds of its unit with the first of each: in rows, by the memory that they take."""
     unit: Rows
     """Number of the unit of each, ascending."""
     unit_seeds: Rows
@@ -118,17 +121,28 @@ class _Plan:
         footprint, centres, radii = shared_caps(unit, xyz, radius)
         pixels = [cap_pixels(centre, size) for centre, size in zip(centres, radii.tolist(), strict=True)]
         nrows = rows["nrows"].to_numpy()
+        seeds = np.array([known.get(name, 0) for name in names], np.int64)
+        size = nrows + np.where(np.diff(unit, prepend=-1), seeds[unit], 0) * (BYTES_PER_SEED / BYTES_PER_ROW)
         cover = Coverage(
             snapshot.tiling,
             np.concatenate(pixels),
             np.array([len(found) for found in pixels], np.int64),
-            np.bincount(footprint, nrows).astype(np.int64),
+            np.bincount(footprint, size).astype(np.int64),
         )
         has_reference = np.array([name in known for name in names])[unit]
-        seeds = np.array([known.get(name, 0) for name in names], np.int64)
         exposures = _exposures(rows, has_reference)
         members = cover.members(rows_per_task)
-        return cls(exposures, nrows, unit, seeds, footprint, cover, members, rows_per_task)
+        return cls(exposures, nrows, size, unit, seeds, footprint, cover, members, rows_per_task)
+
+    @functools.cached_property
+    def _by_footprint(self) -> tuple[Rows, Rows, Rows]:
+        """Exposures, one footprint's after the other's; where those of each begin, and their number."""
+        counts = np.bincount(self.footprint, minlength=len(self.cover.counts))
+        return np.argsort(self.footprint, kind="stable"), np.cumsum(counts) - counts, counts
+
+    def _share(self, members: Members, exposures: Rows) -> Floats:
+        """Part of each exposure that lies in a group that it touches."""
+        return np.asarray(members.share[np.searchsorted(members.footprint, self.footprint[exposures])])
 
     def batches(self, members: Members) -> Iterator[Rows]:
         """Split the exposures of a group into batches of about equal size, none above the limit unless one catalog is.
@@ -136,12 +150,9 @@ class _Plan:
         A batch has at most ``rows_per_task`` rows in the group, and its catalogs twice that: they are read as a whole.
         Seeds count too, by the memory that they take; and exposures, by the bytes that a task is told of each.
         """
-        share = np.zeros(len(self.cover.counts))
-        share[members.footprint] = members.share
-        exposures = np.flatnonzero(share[self.footprint])
-        seeds = np.where(np.diff(self.unit[exposures], prepend=-1), self.unit_seeds[self.unit[exposures]], 0)
-        taken = self.rows[exposures] + seeds * (BYTES_PER_SEED / BYTES_PER_ROW)
-        size = np.maximum(share[self.footprint[exposures]], 0.5) * taken / self.rows_per_task
+        order, starts_of, counts = self._by_footprint
+        exposures = np.sort(order[runs(starts_of[members.footprint], counts[members.footprint])])
+        size = np.maximum(self._share(members, exposures), 0.5) * self.size[exposures] / self.rows_per_task
         each = float(size.sum()) / max(math.ceil(size.sum()), 1)
         starts = [0]
         held = passed = 0.0
@@ -161,10 +172,8 @@ class _Plan:
     def encode(self, members: Members, batch: Rows) -> bytes:
         """What the task of a batch is told."""
         footprints = np.unique(self.footprint[batch])
-        whole = np.zeros(len(self.cover.counts), bool)
-        whole[members.footprint] = members.share == 1.0
         exposures = self.exposures.take(pa.array(batch))
-        straddles = pa.array(~whole[self.footprint[batch]])
+        straddles = pa.array(self._share(members, batch) < 1.0)
         at = exposures.schema.get_field_index("straddles")
         return encode_part(
             exposures.set_column(at, EXPOSURES.field(at), straddles), self.cover.tiles(members.group, footprints)
