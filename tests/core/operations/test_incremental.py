@@ -24,6 +24,7 @@ from ztfmatch.core.operations.transients import ungrouped_tiles, update_transien
 from ztfmatch.core.operations.vacuum import vacuum
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks import orphans
 
 OTHER = Unit(501, 21, 2)
 STARS = 6
@@ -152,6 +153,7 @@ def test_transients_read_no_row_group_of_other_units(tmp_path: Path, monkeypatch
         return rows
 
     monkeypatch.setattr(OpenFile, "read", recorded)
+    monkeypatch.setattr(orphans, "_kept", orphans._Kept(0))
     update_transients(storage, runner())
     assert read
     assert set(read) == {UNIT.field}

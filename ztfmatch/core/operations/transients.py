@@ -15,11 +15,11 @@ from ztfmatch.core.operations.derived import Derivation, bring_up_to_date, conne
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.orphans import BYTES_KEPT, ROWS_PER_PASS
 from ztfmatch.core.tasks.transients import (
     BYTES_PER_LINK,
     BYTES_PER_ROW,
     BYTES_PER_TRANSIENT,
-    ROWS_PER_PASS,
     TransientTask,
     group_orphans,
 )
@@ -91,7 +91,7 @@ def transient_tasks(
 
 def projected_bytes(rows: int) -> int:
     """Peak memory of the worker that groups so many orphans."""
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * min(rows, ROWS_PER_PASS)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * min(rows, ROWS_PER_PASS) + BYTES_KEPT
 
 
 def _projected_bytes(rows: dict[str, int]) -> int:

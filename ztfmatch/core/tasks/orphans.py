@@ -1,0 +1,190 @@
+"""Orphans near a tile, unit by unit, to be grouped.
+
+A row of orphans is looked at by its tile and by the tiles around it. A process works on tiles in order of the sky, so
+it keeps what it read last, as it will be looked at: row groups without the orphans that wait for a reference, and with
+the pixel of each row.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
+from ztfmatch.core.io.scan import is_among
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
+from ztfmatch.core.schema.sky import NO_REFERENCE
+from ztfmatch.core.survey import N_RCID
+from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
+
+ROWS_PER_PASS: Final = 2_000_000
+"""Orphans that are held at a time, unless one unit has more."""
+
+ROWS_KEPT: Final = 1_000_000
+"""Orphans that a process keeps for the next tile."""
+
+BYTES_KEPT: Final = 90 * ROWS_KEPT
+
+UNIT: Final = ("field", "rcid", "fid")
+COLUMNS: Final = tuple(dict.fromkeys((*UNIT, "nearestid", "sourceid", *EPOCH_COLUMNS)))
+"""Columns of orphans that are read."""
+
+_FOOTERS_KEPT: Final = 1024
+
+Ids = npt.NDArray[np.int64]
+
+
+class Near(Protocol):
+    """What must be known of a tile."""
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        ...
+
+    @property
+    def tile(self) -> Tile:
+        """The tile."""
+        ...
+
+    @property
+    def orphan_files(self) -> Sequence[DataFile]:
+        """Files of orphans of the tile and its neighbours."""
+        ...
+
+
+@dataclass(frozen=True)
+class Units:
+    """Some units; None for all."""
+
+    codes: Ids | None
+    """Ascending, see :func:`unit_codes`."""
+
+    @classmethod
+    def of_newer(cls, near: Near, known: int) -> Units:
+        """Those with orphans in reach of the tile that came after a commit."""
+        newer = [file for file in near.orphan_files if file.commit > known]
+        found = [np.unique(part["code"]) for file in newer for part in _parts_in_reach(near, file, cls(None))]
+        return cls(np.unique(np.concatenate([np.zeros(0, np.int64), *found])))
+
+    def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
+        """Whether each unit is one of them, shape (N,)."""
+        return np.ones(len(codes), bool) if self.codes is None else is_among(codes, self.codes)
+
+    def groups(self, footer: Footer) -> list[int]:
+        """Row groups that can have rows of them, by what the footer says."""
+        return [group for group in range(len(footer.groups)) if self.codes is None or self._may_be_in(footer, group)]
+
+    def _may_be_in(self, footer: Footer, group: int) -> bool:
+        columns, row_group = footer.tail.metadata.schema.names, footer.tail.metadata.row_group(group)
+        codes = np.zeros(0, np.int64) if self.codes is None else self.codes
+        kept = np.ones(len(codes), bool)
+        for name, values in zip(UNIT, (codes // 4 // N_RCID, codes // 4 % N_RCID, codes % 4), strict=True):
+            bounds = row_group.column(columns.index(name)).statistics
+            if bounds is not None and bounds.has_min_max:
+                kept &= (values >= bounds.min) & (values <= bounds.max)
+        return bool(kept.any())
+
+
+def unit_codes(columns: Arrays) -> Ids:
+    """One number for each unit, ascending by field, readout channel, filter."""
+    field, rcid, fid = (columns[name].astype(np.int64) for name in UNIT)
+    return (field * N_RCID + rcid) * 4 + fid
+
+
+def orphans_by_unit(near: Near, units: Units) -> Iterator[Arrays]:
+    """Orphans of some units within the tile's reach, but for those that wait for a reference, unit after unit.
+
+    Beside COLUMNS there is ``fine``, the fine pixel.
+    """
+    for some in _passes(near, units):
+        parts = [part for file in near.orphan_files for part in _parts_in_reach(near, file, some)]
+        if not parts:
+            continue
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts.clear()
+        code = columns.pop("code")
+        order = np.argsort(code, kind="stable")
+        edges = [0, *(np.flatnonzero(np.diff(code[order])) + 1).tolist(), len(order)]
+        for first, stop in itertools.pairwise(edges):
+            yield {name: values[order[first:stop]] for name, values in columns.items()}
+
+
+def _passes(near: Near, units: Units) -> Iterator[Units]:
+    """Units, so many at a time that ROWS_PER_PASS holds their rows."""
+    footers = [(file, _footer(near.storage, file)) for file in near.orphan_files]
+    groups = [(file, footer, group) for file, footer in footers for group in units.groups(footer)]
+    if sum(footer.groups[group].rows for _, footer, group in groups) <= ROWS_PER_PASS:
+        yield units
+        return
+    rows: dict[int, int] = {}
+    for file, footer, group in groups:
+        codes = unit_codes(numpy_columns(read_row_group(near.storage, file, footer, group, UNIT)))
+        for code, count in zip(*(part.tolist() for part in np.unique(codes, return_counts=True)), strict=True):
+            rows[code] = rows.get(code, 0) + count
+    some: list[int] = []
+    for code in sorted(code for code in rows if units.has(np.array([code]))[0]):
+        if some and sum(rows[other] for other in some) + rows[code] > ROWS_PER_PASS:
+            yield Units(np.array(some, np.int64))
+            some = []
+        some.append(code)
+    yield Units(np.array(some, np.int64))
+
+
+def _parts_in_reach(near: Near, file: DataFile, units: Units) -> Iterator[Arrays]:
+    """Orphans of some units in a file, as far as they are in the tile's reach."""
+    footer = _footer(near.storage, file)
+    for group in units.groups(footer):
+        part = _kept.get((file.sha256, group), functools.partial(_read, near.storage, file, group))
+        wanted = units.has(part["code"])
+        if file.tile != near.tile:
+            wanted[wanted] = in_reach(part["fine"][wanted], near.tile)
+        if wanted.any():
+            yield part if wanted.all() else {name: values[wanted] for name, values in part.items()}
+
+
+def _read(storage: Storage, file: DataFile, group: int) -> Arrays:
+    """Orphans of a row group that no reference is awaited for: no seed is near, or another was nearer to it."""
+    rows = read_row_group(storage, file, _footer(storage, file), group, [*COLUMNS, "reason"])
+    rows = rows.filter(pc.not_equal(rows["reason"], NO_REFERENCE)).drop_columns(["reason"])
+    at = rows.schema.get_field_index("nearestid")
+    rows = rows.set_column(at, "nearestid", rows["nearestid"].fill_null(pa.scalar(0, pa.int64())))
+    columns = numpy_columns(rows)
+    return columns | {"code": unit_codes(columns), "fine": fine_pixels(columns["ra"], columns["dec"])}
+
+
+@functools.lru_cache(_FOOTERS_KEPT)
+def _footer(storage: Storage, file: DataFile) -> Footer:
+    return read_footer(storage, file)
+
+
+class _Kept:
+    """Row groups that were looked at last, up to a number of rows, by the checksum of their file."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._parts: dict[tuple[str, int], Arrays] = {}
+
+    def get(self, key: tuple[str, int], read: Callable[[], Arrays]) -> Arrays:
+        """What is kept under a key, or is read now."""
+        part = self._parts.pop(key, None) or read()
+        self._parts[key] = part  # the last of them
+        held = sum(len(other["code"]) for other in self._parts.values())
+        for oldest in list(self._parts):
+            if held <= self._rows:
+                break
+            held -= len(self._parts.pop(oldest, part)["code"])
+        return part
+
+
+_kept: Final = _Kept(ROWS_KEPT)
