@@ -45,7 +45,7 @@ SHARED_INSIDES = {
 """Modules behind a sibling's front that a room may import: a view of HATS is written as a release of HATS is,
 and references are compared with PS1 as lightcurves are."""
 
-DASK = {"dask", "distributed", "dask_jobqueue"}
+DASK = {"dask", "distributed", "dask_jobqueue", "dask_gateway"}
 SCIENCE = {"numpy", "pyarrow", "numba", "healpy", "astropy", "erfa", "scipy", "pandas", "obstore"}
 FILES = {"io", "os", "pathlib", "shutil", "tempfile", "glob", "fileinput", "pyarrow", "obstore", "importlib"}
 FILE_CALLS = {"open", "fromfile", "tofile", "loadtxt", "savetxt", "genfromtxt", "memmap", "load", "save", "savez"}

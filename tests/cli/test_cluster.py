@@ -89,7 +89,7 @@ class TestProfiles:
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
-            ("", "kind is None; expected one of local, slurm"),
+            ("", "kind is None; expected one of local, slurm, allocation"),
             ('kind = "pbs"', "kind is 'pbs'; expected one of"),
             ("kind = [1]", "kind is"),
             ('kind = "slurm', "not TOML"),
@@ -132,7 +132,9 @@ class TestProfiles:
         assert str(caught.value).startswith(f"cluster profile {path}: ")
 
     def test_unknown_profile_says_what_there_is(self) -> None:
-        with pytest.raises(ConfigError, match="no cluster profile 'pbs': expected local, slurm, or the path of a TOML"):
+        with pytest.raises(
+            ConfigError, match="no cluster profile 'pbs': expected local, slurm, allocation, or the path of a TOML"
+        ):
             read_profile("pbs")
 
     @pytest.mark.parametrize(("text", "seconds"), [("55m", 3300), ("4s", 4), ("2h", 7200), ("1d", 86400)])

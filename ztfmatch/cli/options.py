@@ -159,7 +159,7 @@ def _with_resources(command: Any) -> Any:
             workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report, units=units
         )
         resources.validate()
-        if workers and cluster in (None, "local"):
+        if workers and scheduler is None and cluster in (None, "local"):
             prefork.start()  # it gets ready while this process imports the rest
         if cluster is not None:
             read_profile(cluster)
@@ -181,10 +181,12 @@ worker_options: Final = options(
                  help="Worker processes to start for this command, or the profile's number with --cluster. "
                  "Without either it works in this process alone."),
     click.option("--scheduler", metavar="ADDRESS",
-                 help="Use the workers of the Dask scheduler that runs there, such as tcp://host:8786."),
+                 help="Use the workers of the Dask scheduler that runs there, such as tcp://host:8786, or of a Dask "
+                 "gateway: gateway://HOST starts a cluster of --workers, gateway://HOST/NAME uses one that runs (needs "
+                 "pip install 'ztfmatch[gateway]')."),
     click.option("--cluster", metavar="PROFILE",
-                 help="Start the workers of a profile: local, slurm (needs pip install 'ztfmatch[slurm]'), or the "
-                 "path of a TOML file."),
+                 help="Start the workers of a profile: local, slurm (needs pip install 'ztfmatch[slurm]'), allocation "
+                 "(where srun started the command), or the path of a TOML file."),
     click.option("--memory", type=Size(), default="2GiB", show_default=True,
                  help="Memory budget of a worker; a task that would need more is refused before the start."),
     click.option("--wait", type=Duration(), metavar="TIME",

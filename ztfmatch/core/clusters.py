@@ -18,7 +18,7 @@ from msgspec import Meta
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.settings import checked, read_toml
 
-PROFILES: Final = ("local", "slurm")
+PROFILES: Final = ("local", "slurm", "allocation")
 
 _DURATION: Final = r"^(\d+)([smhd])\Z"
 _DURATION_WORDS: Final = "a whole number with s, m, h or d, such as 55m"
@@ -36,6 +36,8 @@ _Walltime = Annotated[str, Meta(pattern=_WALLTIME, description=_WALLTIME_WORDS)]
 _Security = Annotated[Literal["tls", "none"], Meta(description="tls or none")]
 _Dashboard = Annotated[str, Meta(pattern=_HOST_PORT, description=_HOST_PORT_WORDS)]
 _Port = Annotated[int, Meta(ge=0, le=65535, description="0 (a free port) to 65535")]
+_Fsync = Annotated[Literal["writer", "commit"], Meta(description="writer or commit")]
+_Retries = Annotated[int, Meta(ge=0, description="0 or more")]
 _Ports = Annotated[str, Meta(pattern=_PORTS, description=_PORTS_WORDS)]
 
 LOOPBACK: Final = "127.0.0.1"
@@ -159,8 +161,8 @@ class SlurmProfile:
     scheduler_port: _Port
     worker_ports: _Ports
     dashboard: _Dashboard
-    fsync: Annotated[Literal["writer", "commit"], Meta(description="writer or commit")]
-    retries: Annotated[int, Meta(ge=0, description="0 or more")]
+    fsync: _Fsync
+    retries: _Retries
     wait: _Duration
     worker_silence: _Duration
     scheduler_wait: _Duration
@@ -174,9 +176,7 @@ class SlurmProfile:
         self._check_network()
 
     def _check_times(self) -> None:
-        for name, least in (("lifetime", 1), ("wait", 1), ("scheduler_wait", 1), ("worker_silence", _LEAST_SILENCE_S)):
-            if duration_seconds(getattr(self, name)) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected at least {least}s")
+        _check_least(self, lifetime=1, wait=1, scheduler_wait=1, worker_silence=_LEAST_SILENCE_S)
         if duration_seconds(self.certificate_lifetime) < duration_seconds(self.wait):
             raise ConfigError(
                 f"certificate_lifetime {self.certificate_lifetime} is shorter than wait {self.wait}: workers that come "
@@ -242,10 +242,70 @@ class SlurmProfile:
         }
 
 
-_KINDS: Final[dict[str, type[LocalProfile | SlurmProfile]]] = {"local": LocalProfile, "slurm": SlurmProfile}
+@dataclass(frozen=True)
+class AllocationProfile:
+    """Workers in the tasks of one SLURM job; ztfmatch/data/clusters/allocation.toml explains and sets each.
+
+    Parameters
+    ----------
+    memory_limit : bool
+        Whether Dask watches the memory of a worker.
+    memory_headroom : float
+        A worker's memory limit over its budget.
+    local_directory, certificates, interface, host : str
+        Empty for the default of each.
+    security : {"tls", "none"}
+        How scheduler and workers speak; "none" is without encryption.
+    dashboard : str
+        Address of the scheduler's dashboard; empty for none.
+    fsync : {"writer", "commit"}
+        Who forces files to disk: the worker that writes them, or only the process that commits.
+    retries : int
+        How often a failed task is tried again.
+    wait : str
+        Longest time without any worker.
+    worker_silence, scheduler_wait : str
+        After so long without a word a worker is given up, and without a scheduler a worker leaves.
+    """
+
+    memory_limit: bool
+    memory_headroom: _Headroom
+    local_directory: str
+    security: _Security
+    certificates: str
+    interface: str
+    host: str
+    dashboard: _Dashboard
+    fsync: _Fsync
+    retries: _Retries
+    wait: _Duration
+    worker_silence: _Duration
+    scheduler_wait: _Duration
+
+    def __post_init__(self) -> None:
+        """Check that times and addresses can be."""
+        if self.interface and self.host:
+            raise ConfigError(f"interface {self.interface!r} and host {self.host!r}: expected one of them")
+        _check_least(self, wait=1, scheduler_wait=1, worker_silence=_LEAST_SILENCE_S)
 
 
-def read_profile(name: str) -> LocalProfile | SlurmProfile:
+Profile = LocalProfile | SlurmProfile | AllocationProfile
+
+_KINDS: Final[dict[str, type[Profile]]] = {
+    "local": LocalProfile,
+    "slurm": SlurmProfile,
+    "allocation": AllocationProfile,
+}
+
+
+def _check_least(profile: SlurmProfile | AllocationProfile, **least: int) -> None:
+    """Refuse times that are shorter than so many seconds."""
+    for name, seconds in least.items():
+        if duration_seconds(getattr(profile, name)) < seconds:
+            raise ConfigError(f"{name} is {getattr(profile, name)!r}; expected at least {seconds}s")
+
+
+def read_profile(name: str) -> Profile:
     """Read a profile of this package by name, or a site's by the path of its TOML file, and check it.
 
     Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
@@ -111,9 +111,9 @@ class Resources:
     workers : int
         Processes of a local cluster; 0 runs a plain loop in this process.
     scheduler : str or None
-        Address of a running Dask scheduler, used instead of a local cluster.
+        Address of a running Dask scheduler, or of a Dask gateway (``gateway://``), used instead of a local cluster.
     cluster : str or None
-        Name of a cluster profile (``local``, ``slurm``) or the path of a TOML file, started for the job.
+        Name of a cluster profile (``local``, ``slurm``, ``allocation``) or path of a TOML file, started for the job.
     memory_bytes : int
         Budget of one worker.
     retries : int or None
@@ -125,6 +125,8 @@ class Resources:
         Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
     performance_report : str or None
         File of HTML with what Dask's workers did, to write at the end.
+    client : distributed.Client, optional
+        Of any cluster, whose workers are used; it stays open.
     """
 
     workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
@@ -136,6 +138,7 @@ class Resources:
     wait_s: _Positive | None = None
     performance_report: str | None = None
     units: str | None = None
+    client: Any = None
 
     def validate(self) -> None:
         """Check every setting, and that they do not contradict each other.
@@ -147,9 +150,11 @@ class Resources:
         check(self)
         if self.scheduler and self.cluster:
             raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
-        if self.scheduler and self.workers:
+        if self.client is not None and (self.workers or self.scheduler or self.cluster):
+            raise ConfigError("client has workers of its own: give it without workers, scheduler and cluster")
+        if self.scheduler and self.workers and not self.scheduler.startswith("gateway"):
             raise ConfigError("--scheduler has workers of its own: give it without --workers")
-        if self.performance_report and not (self.workers or self.scheduler or self.cluster):
+        if self.performance_report and not (self.workers or self.scheduler or self.cluster or self.client):
             raise ConfigError("--performance-report is of Dask's workers: give --workers, --cluster or --scheduler")
 
 

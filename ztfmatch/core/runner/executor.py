@@ -79,7 +79,7 @@ class DaskExecutor:
         left = _Left(job, self.retries)
         calls, run = itertools.count(), uuid.uuid4().hex[:12]
         running: dict[str, list[Task]] = {}
-        stream = as_completed()
+        stream = as_completed(loop=self.client.loop)
 
         def submit() -> None:
             window = max(workers.threads(), 1) * _CALLS_IN_FLIGHT_PER_THREAD

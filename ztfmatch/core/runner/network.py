@@ -7,7 +7,7 @@ import logging
 import socket
 from typing import Any, Final
 
-from ztfmatch.core.clusters import SlurmProfile
+from ztfmatch.core.clusters import AllocationProfile, SlurmProfile
 from ztfmatch.core.errors import ConfigError, ServiceError
 
 logger = logging.getLogger("ztfmatch")
@@ -20,7 +20,7 @@ _NO_ROUTES: Final[dict[str, list[str]]] = {
 }
 
 
-def scheduler_host(profile: SlurmProfile) -> str:
+def scheduler_host(profile: SlurmProfile | AllocationProfile) -> str:
     """Address that the scheduler listens on: one alone.
 
     Raises

@@ -9,15 +9,17 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from ztfmatch.core import prefork
-from ztfmatch.core.clusters import LocalProfile, SlurmProfile, read_profile
+from ztfmatch.core.clusters import AllocationProfile, LocalProfile, SlurmProfile, read_profile
 from ztfmatch.core.config import RETRIES, STARTING, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
+from ztfmatch.core.runner.allocation import allocation_cluster
 from ztfmatch.core.runner.certificates import credentials_for, spoken
 from ztfmatch.core.runner.executor import DaskExecutor
+from ztfmatch.core.runner.gateway import gateway_cluster, is_gateway
 from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Progress, Runner, no_progress
 from ztfmatch.core.runner.network import ONE_BY_ONE, dashboard_settings
 from ztfmatch.core.runner.slurm import slurm_cluster
@@ -73,15 +75,20 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _executor(resources: Resources, stack: contextlib.ExitStack, progress: Progress) -> Executor:
-    if resources.scheduler is None and resources.cluster is None and resources.workers == 0:
+    elsewhere = resources.scheduler is not None or resources.client is not None
+    if not elsewhere and resources.cluster is None and resources.workers == 0:
         return LoopExecutor(_retries(resources))
-    if resources.scheduler is None and resources.cluster in (None, "local"):
+    if not elsewhere and resources.cluster in (None, "local"):
         prefork.start()
     for name in ("distributed.client", "distributed.nanny"):
         of_dask = logging.getLogger(name)
         of_dask.addFilter(is_news)
         stack.callback(of_dask.removeFilter, is_news)
-    if resources.scheduler is not None:
+    if resources.client is not None:
+        workers = _of_client(resources.client, resources.wait_s or WORKER_WAIT_S)
+    elif resources.scheduler is not None and is_gateway(resources.scheduler):
+        workers = stack.enter_context(gateway_cluster(resources.scheduler, resources))
+    elif resources.scheduler is not None:
         workers = stack.enter_context(_running_scheduler(resources.scheduler, resources.wait_s or WORKER_WAIT_S))
     else:
         try:
@@ -99,7 +106,14 @@ def _retries(resources: Resources) -> int:
     if resources.retries is not None:
         return resources.retries
     profile = None if resources.cluster is None else read_profile(resources.cluster)
-    return profile.retries if isinstance(profile, SlurmProfile) else RETRIES
+    return profile.retries if isinstance(profile, SlurmProfile | AllocationProfile) else RETRIES
+
+
+def _of_client(client: Any, wait_s: float) -> Workers:
+    """The workers of a client that the caller made, and closes."""
+    if getattr(client, "asynchronous", True):
+        raise ConfigError(f"client {client!r}: expected a distributed.Client that is not asynchronous")
+    return Workers(client, "the Dask client", wait_s)
 
 
 @contextlib.contextmanager
@@ -172,6 +186,8 @@ def start_cluster(resources: Resources) -> contextlib.AbstractContextManager[Wor
     profile = read_profile(resources.cluster or "local")
     if isinstance(profile, SlurmProfile):
         return slurm_cluster(profile, resources)
+    if isinstance(profile, AllocationProfile):
+        return allocation_cluster(profile, resources)
     return local_cluster(profile, resources)
 
 
