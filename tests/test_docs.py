@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -56,13 +57,21 @@ def blocks(text: str) -> Iterator[Block]:
 def commands(text: str) -> list[list[str]]:
     """Words of each ztfmatch command in a shell text, of several in one line too."""
     joined = text.replace("\\\n", " ")
-    words = [shlex.split(part, comments=True) for line in joined.splitlines() for part in re.split(r"&&|\||;", line)]
+    words = [part for line in joined.splitlines() for part in _parts(line)]
     found = []
     for part in words:
         names = [i for i, word in enumerate(part) if word == "ztfmatch" or word.endswith("/ztfmatch")]
         if names and all("=" in word for word in part[: names[0]]):
             found.append(part[names[0] + 1 :])
     return found
+
+
+def _parts(line: str) -> list[list[str]]:
+    """Words of each of the commands of a line, which && ; or | are between."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    between = itertools.groupby(lexer, lambda word: set(word) <= set(";&|") and bool(word))
+    return [list(words) for is_operator, words in between if not is_operator]
 
 
 def complaint(words: list[str]) -> str | None:
