@@ -5,6 +5,7 @@ The matcher is brute force over all pairs of a unit, from files read by astropy:
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,8 +74,9 @@ def reference_file(directory: Path, rows: np.ndarray, unit: Unit = UNIT, name: s
 def epochal_file(
     directory: Path, rows: np.ndarray, night: int = 0, unit: Unit = UNIT, name: str | None = None, **keys: Any
 ) -> Path:
-    """Write an epochal catalog of the 28 nights of February 2019, one a night."""
-    path = Path(directory) / (name or psfcat_name(unit, 20190201250000 + night * 10**6))
+    """Write an epochal catalog of a night, from 2019-02-01 on."""
+    date = datetime.date(2019, 2, 1) + datetime.timedelta(night)
+    path = Path(directory) / (name or psfcat_name(unit, int(f"{date:%Y%m%d}250000")))
     header = {"OBSMJD": 58515.25 + night, "MAGZP": 26.0 + night / 64.0, "MAGZPRMS": 0.03, "NMATCHES": 500}
     header |= {"AIRMASS": 1.2, "EXPTIME": 30.0, "PROGRMID": 1, **identity_keys(unit), **keys}
     write_catalog(path, {key: value for key, value in header.items() if value is not None}, rows)
