@@ -41,13 +41,17 @@ def mended(rig: Rig) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("fate", FATES)
+SLOW = ("requeued", "on a node that goes down")
+"""SLURM begins a job again after two minutes."""
+
+
+@pytest.mark.parametrize("fate", [pytest.param(fate, marks=[pytest.mark.slow] * (fate in SLOW)) for fate in FATES])
 def test_workers_job_that_ends_is_replaced(mended: Rig, scene: Scene, store: Path, tmp_path: Path, fate: str) -> None:
     mark = tmp_path / "mark"
     prologue = f"[ -e {mark} ] || {{ touch {mark}; {FATES[fate]}; }}"
     site = profile(tmp_path, f"job_script_prologue = ['''{prologue}''']")
     with start(mended, scene, *words(scene, store, site)) as main:
-        out, said = main.communicate(timeout=200)
+        out, said = main.communicate(timeout=280)
     assert main.returncode == 0, said
     assert mark.exists()
     assert out.startswith("Snapshot 1: ")
