@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,39 +32,35 @@ pytestmark = [
 
 NIGHTS = int(os.environ.get("ZTFMATCH_EVENING_NIGHTS", "30"))
 SEED = int(os.environ.get("ZTFMATCH_EVENING_SEED", "1"))
-_TRIES = 20
-_KILLS_EVERY_S = 12.0
+_TRIES = 4
+_TRIES_WITH_KILLS = 2
+_LATEST_KILL_S = 30.0
 
 
-@contextmanager
-def killing(rig: Rig) -> Iterator[list[str]]:
-    """A block in which some job of the queue is killed every while; what was killed."""
-    stop, dice, killed = threading.Event(), random.Random(SEED), list[str]()
+class Evening:
+    """Runs things until they succeed, and kills jobs meanwhile."""
 
-    def kill() -> None:
-        while not stop.wait(dice.uniform(0.5, 1.5) * _KILLS_EVERY_S):
-            running = rig.call("squeue", "--noheader", "--states=RUNNING", "--format=%A").split()
-            if running:
-                killed.append(dice.choice(running))
-                rig.call("scancel", "--signal=KILL", "--full", killed[-1])
+    def __init__(self, rig: Rig) -> None:
+        self._rig, self._dice, self.killed = rig, random.Random(SEED), list[str]()
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
+    def until_done(self, run: Callable[[], tuple[int, str]]) -> None:
+        """Do it again, as an operator does, until it succeeds; in the first tries a running job is killed."""
+        said = ""
+        for attempt in range(_TRIES):
+            timer = threading.Timer(self._dice.uniform(1.0, _LATEST_KILL_S), self._kill)
+            if attempt < _TRIES_WITH_KILLS:
+                timer.start()
+            code, said = run()
+            timer.cancel()
+            if code == 0:
+                return
+        raise AssertionError(said)
 
-
-def until_done(run: Callable[[], tuple[int, str]]) -> None:
-    """Do it again, as an operator does, until it succeeds."""
-    said = ""
-    for _ in range(_TRIES):
-        code, said = run()
-        if code == 0:
-            return
-    raise AssertionError(said)
+    def _kill(self) -> None:
+        running = self._rig.call("squeue", "--noheader", "--states=RUNNING", "--format=%A").split()
+        if running:
+            self.killed.append(self._dice.choice(running))
+            self._rig.call("scancel", "--signal=KILL", "--full", self.killed[-1])
 
 
 def by_chain(rig: Rig, program: Path, store: Path, catalog: str, place: Path) -> tuple[int, str]:
@@ -93,13 +88,13 @@ def test_evening_of_nights_with_killed_jobs_makes_equal_stores(rig: Rig, tmp_pat
     stores = {name: copy(tmp_path / "loop", tmp_path / name) for name in ("chain", "allocation")}
     program = program_at(tmp_path / "ztfmatch")
     ways = {"chain": by_chain, "allocation": by_allocation}
-    with killing(rig) as killed:
-        for night, catalog in enumerate(sky.catalogs[:NIGHTS]):
-            append(Storage.at(tmp_path / "loop"), [catalog])
-            for name, store in stores.items():
-                place = tmp_path / f"{name}-{night}"
-                place.mkdir()
-                until_done(lambda way=ways[name], at=store, one=catalog, to=place: way(rig, program, at, one, to))
+    evening = Evening(rig)
+    for night, catalog in enumerate(sky.catalogs[:NIGHTS]):
+        append(Storage.at(tmp_path / "loop"), [catalog])
+        for name, store in stores.items():
+            place = tmp_path / f"{name}-{night}"
+            place.mkdir()
+            evening.until_done(lambda way=ways[name], at=store, one=catalog, to=place: way(rig, program, at, one, to))
     contents = [Judge().content(store) for store in (tmp_path / "loop", *stores.values())]
     assert contents[0] == contents[1] == contents[2]
-    assert killed
+    assert evening.killed
