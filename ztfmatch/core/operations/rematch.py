@@ -255,9 +255,8 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result.removed)
         regrouped = _regroup(plan, work, runner)
-    lineage = runner.run(
-        Job("lineage", trace_unit, lineage_tasks(plan, matching, regrouped, write), operation_id, storage)
-    )
+    tracing = lineage_tasks(plan, matching, StagedFiles.write(plan.snapshot, operation_id, regrouped), write)
+    lineage = runner.run(Job("lineage", trace_unit, tracing, operation_id, storage))
     work.units = _unit_reports(plan, lineage)
     work.files += files_of(lineage)
     return work

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.references import reference_input
 from ztfmatch.core.operations.transients import ungrouped_tiles, with_neighbours
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, REFERENCES, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import EXPOSURES, REFERENCES, TRANSIENTS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
 from ztfmatch.core.tasks.rematch import BYTES_PER_ROW, RematchTask, StoredExposure
@@ -131,57 +132,29 @@ def _task(
 ) -> RematchTask:
     """The task of a tile and the number of a batch, whose rows are of a span of hmjd."""
     tile, number = place
-    snapshot, key = plan.snapshot, f"rematch-N{tile.order}-{tile.npix}-{number:04d}"
+    key = f"rematch-N{tile.order}-{tile.npix}-{number:04d}"
     units = sorted({exposure.unit for exposure in exposures}, key=objectid_range)
-    near = neighbours(snapshot.tiling, tile) if any(exposure.straddles for exposure in exposures) else [tile]
-    holding = (
-        *_holding(snapshot, DETECTIONS.name, near, [objectid_range(unit) for unit in units]),
-        *_holding(snapshot, ORPHANS.name, near, [_range_of(exposures)]),
-    )
     return RematchTask(
         key,
-        snapshot.storage,
+        plan.snapshot,
         tile,
         exposures,
         tuple(plan.references[unit] for unit in units),
-        tuple(file for file in holding if file.holds_time(*span)),
-        tuple(file for other in near for file in snapshot.of_tile(TRANSIENTDATA.name, other)),
-        snapshot.config.radius_arcsec,
-        plan.commit,
+        span,
         f"{plan.operation_id[:12]}-{number:04d}",
         paths.staged_flows(plan.operation_id, key),
         write,
     )
 
 
-def _range_of(exposures: Sequence[StoredExposure]) -> tuple[int, int]:
-    ids = [exposure.exposureid for exposure in exposures]
-    return min(ids), max(ids)
-
-
-def _holding(
-    snapshot: SnapshotFiles, table: str, tiles: Sequence[Tile], ranges: Sequence[tuple[int, int]]
-) -> Iterator[DataFile]:
-    """Files of some tiles that can hold rows of these ids."""
-    for tile in tiles:
-        for file in snapshot.of_tile(table, tile):
-            if file.holds_id(ranges):
-                yield file
-
-
 def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
     """One task a tile."""
-    snapshot = plan.snapshot
     return [
         RetireTask(
             f"retire-N{tile.order}-{tile.npix}",
-            snapshot.storage,
+            plan.snapshot,
             tile,
             tuple(plan.references[unit] for unit in units),
-            tuple(snapshot.of_tile(OBJECTS.name, tile)),
-            tuple(snapshot.of_tile(DETECTIONS.name, tile)),
-            tuple(snapshot.of_tile(ORPHANS.name, tile)),
-            plan.commit,
             plan.operation_id[:12],
         )
         for tile, units in plan.tiles.items()
@@ -201,12 +174,9 @@ def regrouped_tiles(plan: RematchPlan) -> list[Tile]:
 
 
 def lineage_tasks(
-    plan: RematchPlan, matching: Sequence[RematchTask], regrouped: Sequence[DataFile], write: bool
+    plan: RematchPlan, matching: Sequence[RematchTask], regrouped: StagedFiles, write: bool
 ) -> list[LineageTask]:
-    """One task a unit; of its transients to be, those of the tiles that it touches and of their neighbours."""
-    transients: dict[Tile | None, list[DataFile]] = {}
-    for file in regrouped:
-        transients.setdefault(file.tile, []).append(file)
+    """One task a unit; ``regrouped`` has the transients to be."""
     flows: dict[Unit, list[str]] = {}
     for task in matching:
         for reference in task.references:
@@ -215,22 +185,14 @@ def lineage_tasks(
     for tile, units in plan.tiles.items():
         for unit in units:
             tiles.setdefault(unit, []).append(tile)
-    snapshot = plan.snapshot
-    near = {
-        unit: sorted({other for tile in of_unit for other in neighbours(snapshot.tiling, tile)})
-        for unit, of_unit in tiles.items()
-    }
     return [
         LineageTask(
             f"lineage-{unit}",
-            snapshot.storage,
+            plan.snapshot,
             reference,
-            tuple(_holding(snapshot, OBJECTS.name, tiles.get(unit, []), [objectid_range(unit)])),
-            tuple(file for tile in near.get(unit, []) for file in snapshot.of_tile(TRANSIENTS.name, tile)),
-            tuple(file for tile in near.get(unit, []) for file in transients.get(tile, [])),
+            tuple(tiles.get(unit, [])),
+            regrouped,
             tuple(flows.get(unit, [])),
-            snapshot.config.radius_arcsec,
-            plan.commit,
             f"{plan.operation_id[:12]}-{unit}",
             write,
         )

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import NEW, SPLIT, Flows, Generation, Ids, Lineage, add_flows, count_flows, trace
 from ztfmatch.core.kernels.sphere import unit_vectors
-from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.schema.types import numpy_type
@@ -36,22 +39,46 @@ class LineageTask:
     """One unit."""
 
     key: str
-    storage: Storage
+    snapshot: SnapshotFiles
     reference: ReferenceInput
     """The new one."""
-    objects: tuple[DataFile, ...]
-    """Object files, from before, of the tiles that the unit touches."""
-    transients: tuple[DataFile, ...]
-    """Files of ``transients``, from before, of these tiles."""
-    regrouped: tuple[DataFile, ...]
-    """Files of ``transients`` and ``transientdata`` to be; none where nothing is written."""
+    tiles: tuple[Tile, ...]
+    """That the unit touches."""
+    regrouped: StagedFiles
+    """Files of transients to be; none where nothing is written."""
     flows: tuple[str, ...]
     """What the tiles counted."""
-    radius_arcsec: float
-    commit: int
     part: str
     write: bool = True
     """False only counts."""
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    @property
+    def commit(self) -> int:
+        """Number of the snapshot to be."""
+        return self.snapshot.number + 1
+
+    def objects(self) -> list[DataFile]:
+        """Files of objects, from before, of the unit."""
+        ids = [objectid_range(self.reference.unit)]
+        files = (file for tile in self.tiles for file in self.snapshot.of_tile(OBJECTS.name, tile))
+        return [file for file in files if file.holds_id(ids)]
+
+    def near(self) -> list[Tile]:
+        """The tiles and their neighbours: transients of the unit may lie there."""
+        return sorted({other for tile in self.tiles for other in neighbours(self.snapshot.tiling, tile)})
+
+    def before(self, table: Table) -> list[DataFile]:
+        """Files of transients from before."""
+        return [file for tile in self.near() for file in self.snapshot.of_tile(table.name, tile)]
+
+    def after(self, table: Table) -> list[DataFile]:
+        """Files of transients to be."""
+        return [file for tile in self.near() for file in self.regrouped.added(table.name, tile)]
 
 
 @dataclass(frozen=True)
@@ -71,10 +98,10 @@ class Traced(Written):
 
 def trace_unit(task: LineageTask) -> Traced:
     """Write the lineage of a unit."""
-    before = _generation(_active(task), _of_transients(task, task.transients))
-    after = _generation(all_objects(task.reference), _of_transients(task, task.regrouped))
+    before = _generation(_active(task), _of_transients(task, task.before(TRANSIENTS)))
+    after = _generation(all_objects(task.reference), _of_transients(task, task.after(TRANSIENTS)))
     flows = _flows(task, before, after)
-    lineage = trace(before, after, flows, task.radius_arcsec)
+    lineage = trace(before, after, flows, task.snapshot.config.radius_arcsec)
     files = []
     if task.write and len(lineage.old):
         files = [write_file(Destination(task.storage, LINEAGE, None, task.commit, task.part), _table(task, lineage))]
@@ -82,13 +109,12 @@ def trace_unit(task: LineageTask) -> Traced:
 
 
 def _active(task: LineageTask) -> pa.Table:
-    rows = read_rows(task.storage, task.objects, _COLUMNS, [objectid_range(task.reference.unit)])
+    rows = read_rows(task.storage, task.objects(), _COLUMNS, [objectid_range(task.reference.unit)])
     return OBJECTS.schema.empty_table() if rows is None else rows.filter(pc.equal(rows["status"], ACTIVE))
 
 
 def _of_transients(task: LineageTask, files: Sequence[DataFile]) -> pa.Table:
     """Transients of the unit, with the columns of objects."""
-    files = [file for file in files if file.table == TRANSIENTS.name]
     rows = read_rows(task.storage, files, ["transientid", "ra", "dec", "meanmag", *_UNIT])
     if rows is None:
         return OBJECTS.schema.empty_table()
@@ -117,8 +143,7 @@ def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
 def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], freed: Sequence[Freed]) -> list[Flows]:
     """Flows of what became a transient's, and the same taken from what is an orphan alone."""
     before, after = sides
-    files = [file for file in task.regrouped if file.table == TRANSIENTDATA.name]
-    links = read_rows(task.storage, files, TRANSIENTDATA.names)
+    links = read_rows(task.storage, task.after(TRANSIENTDATA), TRANSIENTDATA.names)
     if links is None or not freed:
         return []
     exposureid, sourceid, old = (np.concatenate([getattr(part, name) for part in freed]) for name in vars(freed[0]))

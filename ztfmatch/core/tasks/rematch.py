@@ -27,7 +27,7 @@ from ztfmatch.core.io.parquet import (
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.core.kernels.lookup import build_map, find_rows
-from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile_or_margin
+from ztfmatch.core.kernels.tiling import fine_pixels, in_tile_or_margin, neighbours
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.schema.types import numpy_type
@@ -38,6 +38,7 @@ from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import lay_seeds
 from ztfmatch.core.tasks.seeds import ReferenceInput, seed_positions
 from ztfmatch.core.tasks.staging import keep
+from ztfmatch.core.tasks.tile import TileTask
 
 BYTES_PER_ROW: Final = 240
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
@@ -62,26 +63,33 @@ class StoredExposure:
 
 
 @dataclass(frozen=True)
-class RematchTask:
+class RematchTask(TileTask):
     """One tile and a batch of exposures, ordered by unit, then time."""
 
-    key: str
-    storage: Storage
-    tile: Tile
     exposures: tuple[StoredExposure, ...]
     references: tuple[ReferenceInput, ...]
     """New references of their units."""
-    files: tuple[DataFile, ...]
-    """Of detections and orphans, of the tile and its neighbours."""
-    links: tuple[DataFile, ...]
-    """Of ``transientdata``, of the same tiles."""
-    radius_arcsec: float
-    commit: int
+    span: tuple[float, float]
+    """First and last hmjd that their rows can have."""
     part: str
     flows: str
     """Where to write how many detections went from which old object to which new one, and which are set free."""
     write: bool = True
     """False only counts."""
+
+    def near(self, table: Table) -> list[DataFile]:
+        """Files of the tile, and of its neighbours if any of the exposures reaches into these."""
+        straddling = any(exposure.straddles for exposure in self.exposures)
+        tiles = neighbours(self.snapshot.tiling, self.tile) if straddling else [self.tile]
+        return [file for tile in tiles for file in self.snapshot.of_tile(table.name, tile)]
+
+    def stored(self) -> list[DataFile]:
+        """Files of detections and orphans that can have rows of the exposures."""
+        units = [objectid_range(reference.unit) for reference in self.references]
+        ids = [exposure.exposureid for exposure in self.exposures]
+        detections = [file for file in self.near(DETECTIONS) if file.holds_id(units)]
+        orphans = [file for file in self.near(ORPHANS) if file.holds_id([(min(ids), max(ids))])]
+        return [file for file in (*detections, *orphans) if file.holds_time(*self.span)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def rematch_tile(task: RematchTask) -> MatchedAgain:
     """Match again, write, count."""
     seeds = lay_seeds(
         seed_positions(task.references), [reference.unit for reference in task.references], task.tile,
-        task.radius_arcsec,
+        task.snapshot.config.radius_arcsec,
     )  # fmt: skip
     stored = _stored(task)
     fates = Fates((task.tile,), task.exposures, seeds, stored.rows)
@@ -135,7 +143,7 @@ class _Links:
     """Which orphans of the task's exposures are detections of transients."""
 
     def __init__(self, task: RematchTask) -> None:
-        rows = read_rows(task.storage, task.links, TRANSIENTDATA.names)
+        rows = read_rows(task.storage, task.near(TRANSIENTDATA), TRANSIENTDATA.names)
         columns = numpy_columns(TRANSIENTDATA.schema.empty_table() if rows is None else rows)
         exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
         exposure = find_rows(exposures, columns["exposureid"])
@@ -160,7 +168,7 @@ def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
     """Rows of the task's exposures in its tile and margin, some at a time, with the row of the exposure of each."""
     exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
     units = sorted({exposure.unit for exposure in task.exposures})
-    for file in task.files:
+    for file in task.stored():
         rows = _detections if file.table == DETECTIONS.name else _orphans
         for columns in rows(task.storage, file, units):
             exposure = find_rows(exposures, columns["exposureid"]).astype(np.int32)

@@ -23,29 +23,22 @@ from ztfmatch.core.io.parquet import (
     write_file,
 )
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import OBJECTS, ORPHANS, TABLES, Table
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TABLES, Table
 from ztfmatch.core.schema.sky import RETIRED
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.core.tasks.seeds import ReferenceInput, objects_of_tile
+from ztfmatch.core.tasks.tile import TileTask
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class RetireTask:
+class RetireTask(TileTask):
     """One tile."""
 
-    key: str
-    storage: Storage
-    tile: Tile
     references: tuple[ReferenceInput, ...]
     """The new ones whose units touch the tile."""
-    objects: tuple[DataFile, ...]
-    detections: tuple[DataFile, ...]
-    orphans: tuple[DataFile, ...]
-    commit: int
     part: str
 
 
@@ -59,7 +52,7 @@ def retire_tile(task: RetireTask) -> Replaced:
     """
     units = [reference.unit for reference in task.references]
     files, removed = _objects(task, units)
-    for file in (*task.detections, *task.orphans):
+    for file in (*task.files(DETECTIONS), *task.files(ORPHANS)):
         retired = _retired_rows(task.storage, file, units)
         if retired is None:
             continue
@@ -74,7 +67,7 @@ def retire_tile(task: RetireTask) -> Replaced:
 def _objects(task: RetireTask, units: Sequence[Unit]) -> tuple[list[DataFile], list[str]]:
     """Objects of the units retired, and the new ones beside them and the other units'."""
     ranges = [objectid_range(unit) for unit in units]
-    replaced = [file for file in task.objects if file.holds_id(ranges)]
+    replaced = [file for file in task.files(OBJECTS) if file.holds_id(ranges)]
     parts = [read_file_rows(task.storage, file, OBJECTS.names).cast(OBJECTS.schema) for file in replaced]
     parts = [_retired(rows, in_ranges(rows["objectid"].to_numpy(), ranges)) for rows in parts]
     rows = pa.concat_tables([*parts, objects_of_tile(task.references, task.tile)]).sort_by("objectid")
