@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.rematchplan import RematchPlan
@@ -50,29 +52,27 @@ def revise_tasks(
         Their new values by column of the ledger; NaN is null.
     operation_id : str
     """
-    tasks = []
-    for number, files in enumerate(_groups(snapshot.of_table(EXPOSURES.name), ids)):
-        first, last = np.searchsorted(ids, [min(f.min_id or 0 for f in files), max(f.max_id or 0 for f in files) + 1])
-        part = f"{operation_id[:12]}-{number:05d}"
-        mine = {name: column[first:last] for name, column in values.items()}
-        tasks.append(
-            ReviseTask(
-                f"ledger-{number:05d}", snapshot.storage, files, ids[first:last], mine, snapshot.number + 1, part
-            )
-        )
-    return tasks
+    path = paths.staged_array(operation_id, "values")
+    snapshot.storage.put(path, encode_arrays({"exposureid": ids, **values}))
+    return [
+        ReviseTask(f"ledger-{number:05d}", snapshot, numbers, path, f"{operation_id[:12]}-{number:05d}")
+        for number, numbers in enumerate(_groups(snapshot.of_table(EXPOSURES.name), ids))
+    ]
 
 
-def _groups(ledger: Sequence[DataFile], ids: np.ndarray) -> Iterator[tuple[DataFile, ...]]:
+def _groups(ledger: Sequence[DataFile], ids: np.ndarray) -> Iterator[tuple[int, ...]]:
     """Files that can hold any of the ids, in order of time, in groups of no more rows than one file may get."""
-    group: list[DataFile] = []
-    for file in sorted(ledger, key=lambda file: (file.min_id or 0, file.path)):
+    group: list[int] = []
+    rows = 0
+    for number in sorted(range(len(ledger)), key=lambda number: (ledger[number].min_id or 0, ledger[number].path)):
+        file = ledger[number]
         first, last = np.searchsorted(ids, [file.min_id or 0, (file.max_id or 0) + 1])
         if first == last:
             continue
-        if group and sum(member.rows for member in group) + file.rows > ROWS_PER_RECOUNT:
+        if group and rows + file.rows > ROWS_PER_RECOUNT:
             yield tuple(group)
-            group = []
-        group.append(file)
+            group, rows = [], 0
+        group.append(number)
+        rows += file.rows
     if group:
         yield tuple(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
+from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_rows, write_file
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -20,6 +21,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.results import Replaced, Written
+
+Ids = npt.NDArray[np.int64]
 
 _FOOTPRINT = ("ra", "dec", "radius")
 
@@ -128,39 +131,39 @@ class ReviseTask:
     """Ledger files some of whose exposures get new values in some columns."""
 
     key: str
-    storage: Storage
-    files: tuple[DataFile, ...]
-    exposureid: npt.NDArray[np.int64]
-    """Exposures with new values, ascending, shape (N,); not all need to be in these files."""
-    values: dict[str, npt.NDArray[Any]]
-    """Their values by column, shape (N,) each; NaN is null."""
-    commit: int
+    snapshot: SnapshotFiles
+    numbers: tuple[int, ...]
+    """Which files of the snapshot's ledger."""
+    values: str
+    """Staged arrays: ``exposureid`` of all exposures with new values, ascending, and these by column; NaN is null."""
     part: str
 
 
 def revise(task: ReviseTask) -> Replaced:
     """Write one file, with the new values, in place of those that hold any of the exposures."""
-    held = [file for file in task.files if _holds_any(task, file)]
-    rows = read_rows(task.storage, held, EXPOSURES.names)
+    storage, ledger = task.snapshot.storage, task.snapshot.of_table(EXPOSURES.name)
+    columns = read_arrays(storage, task.values)
+    ids = columns.pop("exposureid")
+    held = [ledger[number] for number in task.numbers if _holds_any(storage, ledger[number], ids)]
+    rows = read_rows(storage, held, EXPOSURES.names)
     if rows is None:
         return Replaced([], [])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
-    at, known = _find(task, rows["exposureid"].to_numpy())
-    for name, values in task.values.items():
+    at, known = _find(ids, rows["exposureid"].to_numpy())
+    for name, values in columns.items():
         field = rows.schema.field(name)
         new = pa.array(values[at], from_pandas=True).cast(field.type)
         column = pc.if_else(pa.array(known), new, rows[name].combine_chunks())
         rows = rows.set_column(rows.schema.get_field_index(name), field, column)
-    file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
+    file = write_file(Destination(storage, EXPOSURES, None, task.snapshot.number + 1, task.part), rows)
     return Replaced([file], [file.path for file in held])
 
 
-def _holds_any(task: ReviseTask, file: DataFile) -> bool:
-    ids = read_file_rows(task.storage, file, ["exposureid"])["exposureid"].to_numpy()
-    return bool(_find(task, ids)[1].any())
+def _holds_any(storage: Storage, file: DataFile, exposureid: Ids) -> bool:
+    return bool(_find(exposureid, read_file_rows(storage, file, ["exposureid"])["exposureid"].to_numpy())[1].any())
 
 
-def _find(task: ReviseTask, exposureid: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Row of each exposure in the task, and whether it is there."""
-    at = np.minimum(np.searchsorted(task.exposureid, exposureid), len(task.exposureid) - 1)
-    return at, task.exposureid[at] == exposureid
+def _find(among: Ids, exposureid: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """Place of each exposure among others, ascending, and whether it is there."""
+    at = np.minimum(np.searchsorted(among, exposureid), len(among) - 1)
+    return at, among[at] == exposureid
