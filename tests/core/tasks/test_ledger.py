@@ -103,3 +103,8 @@ def test_exposures_of_fields_are_those_of_the_fields(tmp_path: Path) -> None:
     wanted = rows["field"].to_pylist()[::1500]
     expected = [i for f, i in zip(*rows.to_pydict().values(), strict=True) if f in wanted]
     assert sorted(exposures_of_fields(snapshot, wanted, COLUMNS)["exposureid"].to_pylist()) == sorted(expected)
+
+
+def test_exposures_of_no_fields_are_none(tmp_path: Path) -> None:
+    snapshot = store_of_ledgers(tmp_path / "s", [survey_rows(100, 58300.0, 1)])
+    assert exposures_of_fields(snapshot, [], COLUMNS).num_rows == 0
