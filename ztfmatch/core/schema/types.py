@@ -67,8 +67,10 @@ class Table:
     """False for the tables about files, which are not divided over the sky."""
     row_group_rows: int = 131_072
     """Rows of a row group, and of its one page in each column. By default 2^17, so that every byte plane of a
-    byte-stream split column fills whole zstd blocks and has an entropy table of its own: smaller pages mix the planes,
-    which costs two bytes a detection."""
+    byte-stream split column fills whole zstd blocks and has an entropy table of its own: smaller pages mix the planes.
+    Where few rows of many are read a smaller row group is worth that. Smaller pages in a large row group cost as many
+    bytes and, with a page index, serve DuckDB and Polars as well, but not Arrow, which reads the store and leaves no
+    page out (``tests/benchmarks/pages.py``)."""
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
