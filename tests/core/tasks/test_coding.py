@@ -69,7 +69,7 @@ def test_shared_fields_are_those_of_one_value() -> None:
     assert shared_fields(some) == ("storage", "tile", "numbers", "region")
 
 
-@pytest.mark.parametrize("function", [match_group, recount])
+@pytest.mark.parametrize("function", [match_group, compact_ledger])
 def test_function_of_finds_tasks_by_name(function: object) -> None:
     assert function_of(name_of(function)) is function  # type: ignore[arg-type]
 

@@ -205,7 +205,8 @@ def agreed(
 def seen_by_all(tasks: Sequence[Task], reads: Sequence[str]) -> list[str]:
     """Local files that whoever does some tasks must see: the record of their store, and what they read beside it."""
     seen = [path for path in reads if not is_url(path)]
-    store = getattr(tasks[0], "storage", None)
+    of = getattr(tasks[0], "snapshot", tasks[0])
+    store = getattr(of if hasattr(of, "storage") else tasks[0], "storage", None)
     if store is not None and store.local_root is not None and (store.local_root / paths.STORE_FILE).is_file():
         seen.append(str(store.local_root / paths.STORE_FILE))
     return seen
