@@ -195,6 +195,14 @@ def test_plan_of_the_same_command_is_not_made_twice(store: Path, planned: Path) 
     assert files_in(planned) == before
 
 
+def test_append_of_several_commits_is_not_divided(sky: Sky, store: Path, tmp_path: Path) -> None:
+    words = ("append", store, *sky.catalogs[:2], "--catalogs-per-commit", 1, "--units", tmp_path / "units")
+    result = call(*words)
+    assert result.exit_code == 2
+    assert "--units: 2 catalogs are more than the 1 of --catalogs-per-commit" in result.stderr
+    assert commit_numbers(Storage.at(store)) == [0]
+
+
 def test_plan_of_another_command_in_its_place_is_refused(store: Path, planned: Path) -> None:
     result = call("statistics", store, "--units", planned)
     assert (result.exit_code, "holds units of another command" in result.stderr) == (2, True)

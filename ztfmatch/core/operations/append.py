@@ -16,6 +16,7 @@ import pyarrow as pa
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import log
+from ztfmatch.core.io.noted import notes
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
@@ -152,7 +153,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     Raises
     ------
     ConfigError
-        If a place is not there.
+        If a place is not there, or units of work are to be of more than one commit.
     BadInputError
         If none of the catalogs can be used, or ``strict`` and one is bad or there is something to warn of; if there is
         none, and ``fail_if_empty``.
@@ -176,6 +177,11 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     notices = misnamed(places)
     refuse(notices, config.strict)
     portions = portions_of(places.files, config.catalogs_per_commit)
+    if len(portions) > 1 and notes() is not None:
+        raise ConfigError(
+            f"--units: {len(places.files):,} catalogs are more than the {config.catalogs_per_commit:,} of "
+            "--catalogs-per-commit, and units are those of one commit: give fewer, or allow more"
+        )
     parts = [bulk.append(portion) for portion in portions]
     clear(storage, INSPECTIONS)
     if len(parts) > 1:
