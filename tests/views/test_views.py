@@ -178,11 +178,11 @@ def test_delta_view_of_an_earlier_version_is_told_anew_of_its_columns_and_bounds
 
 def test_delta_view_outlives_a_vacuum(store: ztfmatch.Store, tmp_path: Path, deltalake: Any) -> None:
     snapshot = store.snapshot()
-    rows = snapshot.status.detections
+    rows, stored = snapshot.status.detections, Path(snapshot.paths("detections")[0])
     snapshot.view_delta(tmp_path / "view")
     store.compact(CompactConfig(2, full=True))
     store.vacuum(keep=1, grace_hours=0.0)
-    assert not Path(snapshot.paths("detections")[0]).exists()
+    assert not stored.exists()
     assert deltalake.DeltaTable(tmp_path / "view" / "detections").to_pyarrow_table().num_rows == rows
 
 
