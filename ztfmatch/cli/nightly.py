@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.option("--config", "path", type=FILE, metavar="FILE", help="TOML that says how; jobs/nightly.toml explains it.")
 @worker_options
 def nightly(store: str, catalogs: tuple[str, ...], path: Path | None, running: Runs, as_json: bool) -> None:
-    """Do all that a night needs: append, statistics, transients, export.
+    """Ingest a night and do all that follows it.
 
-    In that order; the first that fails ends the night with its exit code. What was committed until then stays, and the
-    same command again goes on from there.
+    That is append, statistics, transients and export, in that order; the first that fails ends the night with its exit
+    code. What was committed until then stays, and the same command again goes on from there.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ ps1_option = click.option(
 
 @click.group(cls=InOrder)
 def references() -> None:
-    """Find bad references, choose better images, plan their regeneration.
+    """Find bad references, choose images, plan new ones.
 
     \b
     In this order:

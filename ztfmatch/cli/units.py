@@ -93,10 +93,9 @@ def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | 
 
     \b
     Examples:
-      ztfmatch append survey.store /data/ztf/sci/2019/0107 --units night
       ztfmatch work night --unit $SLURM_ARRAY_TASK_ID
       ztfmatch work night --share $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
-      ztfmatch finish night
+      ztfmatch work night --count
     """
     from ztfmatch.core.runner import open_runner
     from ztfmatch.core.runner.units import Units, ranges_text

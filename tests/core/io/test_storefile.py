@@ -67,7 +67,7 @@ def test_create_store_writes_the_bytes_that_it_always_wrote(storage: Storage) ->
     identity = json.loads(content)["id"]
     assert len(identity) == 32
     assert content.decode() == (
-        f'{{\n "format": "ztfmatch-store",\n "version": 4,\n "survey": "ZTF",\n "id": "{identity}",\n'
+        f'{{\n "format": "ztfmatch-store",\n "version": 5,\n "survey": "ZTF",\n "id": "{identity}",\n'
         ' "radius_arcsec": 1.5,\n "seeds_per_tile": 500000,\n "max_order": 11\n}'
     )
 

@@ -48,7 +48,7 @@ from ztfmatch.photometry.tasks.comparison import (
 )
 
 ROWS_IN_FLIGHT: Final = 1_000_000
-BYTES_PER_ROW_IN_FLIGHT: Final = 500
+BYTES_PER_ROW_IN_FLIGHT: Final = 350
 BEFORE, AFTER = 0, 1
 """Rows of every array of sums: magnitudes without corrections, and as they are stored."""
 
