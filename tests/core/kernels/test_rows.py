@@ -15,9 +15,7 @@ from hypothesis.extra import numpy as hnp
 from ztfmatch.core.kernels import rows as module
 from ztfmatch.core.kernels.rows import (
     MEASURED,
-    compress_rows,
     decode,
-    decode_into,
     digest,
     first_repeated,
     gather,
@@ -86,36 +84,11 @@ def test_take_near_takes_usable_rows_on_the_inner_side_and_digests_all_usable_on
     np.testing.assert_array_equal(taken.xyz, xyz)
 
 
-@given(rows, rows)
-def test_decode_into_fills_from_its_row_and_touches_no_other(first: np.ndarray, second: np.ndarray) -> None:
-    total = len(first) + len(second)
-    stored = np.full((total + 1) * STORED.itemsize, 7, np.uint8).view(STORED)
-    middle = decode_into(stored, 0, first)
-    end = decode_into(stored, middle, second)
-    assert (middle, end) == (len(first), total)
-    for name, (source, _) in MEASURED.items():
-        assert stored[name][:middle].tobytes() == first[source].byteswap().tobytes()
-        assert stored[name][middle:end].tobytes() == second[source].byteswap().tobytes()
-    assert set(stored[end:].tobytes()) == {7}
-
-
 def decoded_rows(records: np.ndarray) -> np.ndarray:
     stored = np.empty(len(records), STORED)
-    assert decode_into(stored, 0, records) == len(records)
+    for name, (source, _) in MEASURED.items():
+        stored[name] = records[source].byteswap().view(stored[name].dtype)
     return stored
-
-
-@settings(max_examples=100)
-@given(rows, st.data())
-def test_compress_rows_keeps_order_within_the_range_and_leaves_what_is_before(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
-    stored = decoded_rows(records)
-    start = data.draw(st.integers(0, len(records)))
-    keep = data.draw(hnp.arrays(bool, len(records) - start))
-    before = stored.copy()
-    stop = compress_rows(stored, slice(start, len(records)), keep)
-    assert stop == start + keep.sum()
-    assert stored[:start].tobytes() == before[:start].tobytes()
-    assert stored[start:stop].tobytes() == before[start:][keep].tobytes()
 
 
 @settings(max_examples=100)

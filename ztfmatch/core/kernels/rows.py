@@ -45,29 +45,6 @@ def decode(records: npt.NDArray[np.void]) -> Columns:
     return columns
 
 
-def decode_into(rows: Rows, start: int, records: npt.NDArray[np.void]) -> int:
-    """Write big-endian records as native rows from ``start``; return the row after the last.
-
-    Parameters
-    ----------
-    rows : structured ndarray of ROW
-        Written to.
-    start : int
-    records : structured ndarray, shape (N,)
-        With at least the columns of MEASURED.
-    """
-    stop = start + len(records)
-    _swap_to_rows(_as_integers(records), rows[start:stop].view(_INTEGER_ROW))
-    return stop
-
-
-def compress_rows(rows: Rows, part: slice, keep: Mask) -> int:
-    """Move the rows to keep to the front of a range of rows; return the row after the last of them."""
-    stop: int = part.start + int(keep.sum())
-    rows[part.start : stop] = rows[part][keep]
-    return stop
-
-
 def gather(rows: Rows, order: npt.NDArray[np.int64]) -> Columns:
     """Columns of some rows, in an order; each row is fetched from memory once."""
     columns: Columns = {name: np.empty(len(order), dtype) for name, (_, dtype) in MEASURED.items()}
@@ -117,22 +94,6 @@ def _swap_to_columns(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, 
         flags[i] = _bswap(row.flags)
 
 
-@njit(cache=True, nogil=True)
-def _swap_to_rows(words, rows):  # type: ignore[no-untyped-def]
-    for i in range(words.shape[0]):
-        row, out = words[i], rows[i]
-        out.sourceid = _bswap(row.sourceid)
-        out.ra = _bswap(row.ra)
-        out.dec = _bswap(row.dec)
-        out.xpos = _bswap(row.xpos)
-        out.ypos = _bswap(row.ypos)
-        out.psfflux = _bswap(row.psfflux)
-        out.psffluxerr = _bswap(row.psffluxerr)
-        out.chi = _bswap(row.chi)
-        out.sharp = _bswap(row.sharp)
-        out.flags = _bswap(row.flags)
-
-
 @intrinsic
 def _as_double(_context, word):  # type: ignore[no-untyped-def]
     """Read the bits of a word as a float64."""
@@ -157,7 +118,7 @@ class Taken(NamedTuple):
 
 
 def take_near(records: npt.NDArray[np.void], planes: Floats, rows: Rows) -> Taken:
-    """Take in the rows of a catalog that can be used and lie on the inner side of planes.
+    """Decode the rows of a catalog that can be used and lie on the inner side of planes.
 
     Parameters
     ----------

@@ -54,11 +54,6 @@ class Beat:
         """Tasks a second."""
         return self.done / max(self.written - self.started, 1e-9)
 
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that the rest will take at this rate; None where there is none yet."""
-        return (self.total - self.done) / self.rate if self.done else None
-
 
 @contextlib.contextmanager
 def beating(beat: Beat, storage: Storage | None, every_s: float = EVERY_S) -> Iterator[None]:

@@ -17,7 +17,8 @@ import ztfmatch.core.tasks.rematch
 import ztfmatch.core.tasks.retire
 import ztfmatch.core.tasks.seeds
 import ztfmatch.core.tasks.verify  # noqa: F401
-from ztfmatch.core.kernels import calibration, crossmatch, lookup, rows, sphere, statistics
+from ztfmatch.core.kernels import calibration, crossmatch, lookup, reach, rows, sphere, statistics
+from ztfmatch.core.kernels.tiling import Tile
 
 
 def load_kernels() -> None:
@@ -30,7 +31,7 @@ def load_kernels() -> None:
     crossmatch.nearest_seeds(grid, xyz)
     records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
     native = np.empty(1, rows.ROW)
-    rows.decode_into(native, 0, records)
+    rows.take_near(records, reach.planes_around(Tile(0, 0)), native)
     rows.digest(rows.decode(records))
     rows.digest({name: native[name] for name in rows.MEASURED})
     rows.gather(native, np.zeros(1, np.int64))
