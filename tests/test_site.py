@@ -38,6 +38,11 @@ class Site:
         """HTML of a page."""
         return (self.place / f"{name}.html").read_text()
 
+    def complaint(self) -> str:
+        """Output of the build, and what notebooks wrote to their standard error."""
+        pages = "".join(page.read_text() for page in self.place.glob("tutorials/*.html"))
+        return "\n".join([self.output, *re.findall(r'<div class="output stderr.*?</div>', pages, re.DOTALL)])
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
@@ -51,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 def test_site_builds_without_a_warning(site: Site) -> None:
     """A notebook that fails, or writes to its standard error, is one; so is a cross reference that leads nowhere."""
-    assert site.exit_code == 0, site.output
+    assert site.exit_code == 0, site.complaint()
 
 
 @each_notebook
