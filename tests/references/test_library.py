@@ -47,7 +47,7 @@ def test_suspects_of_a_library_are_found_by_ps1(tmp_path: Path) -> None:
         bad_references=SUSPECT, crowded_references=0.05, seed=4,
     )  # fmt: skip
     simulator = Simulator(config)
-    with TruthWriter(tmp_path / "truth", config.seed) as writer:
+    with TruthWriter(tmp_path / "truth", config) as writer:
         previous = None
         for sky in simulator.units():
             if sky.region is not previous:

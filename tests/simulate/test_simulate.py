@@ -786,6 +786,24 @@ def test_truth_systematics_equal_what_the_maps_say(tiny: Path) -> None:
     assert maps["offset"][mine] == pytest.approx(one.position(*cell_centres(32)), abs=1e-6)
 
 
+def test_unsteady_systematics_change_nothing_else_and_are_in_the_truth(tmp_path: Path) -> None:
+    """A step, a drift, a colour term and clouds move magnitudes by what the truth says, and nothing else."""
+    steady = SimulationConfig(
+        fields=(679,), rcids=(16,), filters=(2,), n_exposures=6, stars_per_quadrant=300, spurious_fraction=0.0
+    )
+    changed = replace(steady, flat_step=1.0, flat_drift=0.01, colour_bias=0.05, cloudy_fraction=0.5)
+    for name, config in (("steady", steady), ("changed", changed)):
+        simulate(tmp_path / name, config)
+    was, now = (truth(tmp_path / name, "detections") for name in ("steady", "changed"))
+    np.testing.assert_array_equal(was["star_id"], now["star_id"])
+    more = now["systematic"] - was["systematic"]
+    assert 0.001 < np.std(more) < 0.05
+    files = [sorted((tmp_path / name / "catalogs").rglob("*.fits")) for name in ("steady", "changed")]
+    mags = [np.concatenate([fits.getdata(path, 1)["mag"] for path in paths]) for paths in files]
+    bright = was["true_mag"] < 18
+    assert np.corrcoef((mags[1] - mags[0])[bright], more[bright])[0, 1] > 0.9
+
+
 def test_systematics_scale_zero_turns_them_off(tmp_path: Path) -> None:
     config = SimulationConfig(
         fields=(679,), rcids=(16,), filters=(1,), n_exposures=1, stars_per_quadrant=200, systematics=0.0

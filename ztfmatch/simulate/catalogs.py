@@ -28,6 +28,7 @@ from ztfmatch.simulate.photometry import (
 from ztfmatch.simulate.sky import Region
 from ztfmatch.simulate.stars import Stars
 from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, model_error
+from ztfmatch.simulate.unsteady import Unsteady
 from ztfmatch.simulate.variability import CONSTANT, TRANSIENT, Variation, magnitude_change
 
 Floats = npt.NDArray[np.float64]
@@ -62,7 +63,7 @@ class Catalog:
     """Rows of one catalog and, for each, the truth; all of length N.
 
     ``star_id`` is ``NO_STAR`` for spurious rows; ``kind`` indexes ``DETECTED_KINDS``; ``true_mag`` is PS1's
-    at the time, NaN for spurious rows; ``systematic`` the sum of the three systematics.
+    at the time, NaN for spurious rows; ``systematic`` the sum of all systematics.
     """
 
     rows: Rows
@@ -127,6 +128,11 @@ class UnitSky:
         return ChannelSystematics.draw(self.config.seed, self.region.rcid, self.fid, self.config.systematics)
 
     @cached_property
+    def unsteady(self) -> Unsteady:
+        """What of the channel's systematics changes with time, colour and exposure."""
+        return Unsteady(self.config, self.region.rcid, self.fid)
+
+    @cached_property
     def offset(self) -> float:
         """Zero-point offset of the unit, mag."""
         return field_offset(self.config.seed, self.unit, self.config.systematics)
@@ -183,6 +189,7 @@ class UnitSky:
         on = on_image(xy)
         seen, mag, xyz, xy, noise = seen[on], mag[on], xyz[:, on], xy[:, on], noise[on]
         systematic = self.systematics.magnitude(mag) + self.systematics.position(xy[0], xy[1]) + self.offset
+        systematic += self.unsteady.total(xy[0], xy[1], self.colours[seen], (exposure.mid_mjd, exposure.fracday))
         measured = mag - state.clrcoeff * self.colours[seen] + systematic + noise * model_error(mag, self.fid)
         kind = (stars.kind[seen] == TRANSIENT).astype(np.int8)
         return _Sources(xy, xyz, stars.star_id[seen], kind, mag, systematic, measured)

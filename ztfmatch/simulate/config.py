@@ -86,6 +86,17 @@ class SimulationConfig:
         Scatter of the pointing, per axis, and of its position angle.
     systematics : float
         Size of the three photometric systematics relative to the real ones; 0 turns them off.
+    flat_step : float
+        Size of a second map that is added to the position map from half-way in time on, relative to a real map.
+    flat_drift : float
+        Of a pattern that grows linearly and with the seasons, mag a year (root mean square over the quadrant).
+    colour_bias : float
+        Coefficient of a bias with the square of the colour, beside a fifth of it linear, by channel; mag/mag^2.
+    cloudy_fraction, cloud_gradient : float
+        Part of the exposures that have a gradient, channel by channel, and its largest size from the middle of the
+        quadrant to an edge, mag.
+    ps1_outliers : float
+        Part of the PS1 stars that are off by 0.1 to 1 mag, which nothing tells.
     full_headers : bool
         Whether catalogs also hold the keys that the survey keeps only in its exposure table.
     truth : bool
@@ -119,6 +130,12 @@ class SimulationConfig:
     dither_arcsec: Annotated[float, Meta(ge=0.0, le=300.0, description="0 to at most 300")] = 40.0
     rotation_deg: Annotated[float, Meta(ge=0.0, le=0.1, description="0 to at most 0.1")] = 0.01
     systematics: _NonNegative = 1.0
+    flat_step: _NonNegative = 0.0
+    flat_drift: _NonNegative = 0.0
+    colour_bias: _NonNegative = 0.0
+    cloudy_fraction: _Fraction = 0.0
+    cloud_gradient: _NonNegative = 0.03
+    ps1_outliers: _Fraction = 0.005
     full_headers: bool = False
     truth: bool = True
     reference: Path | None = None

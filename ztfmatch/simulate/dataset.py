@@ -132,7 +132,7 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
     with ExitStack() as stack:
         path = directory / "exposures.csv"
         table = stack.enter_context(path.open("w", newline="", encoding="ascii"))
-        truth = stack.enter_context(TruthWriter(directory / "truth", config.seed)) if config.truth else None
+        truth = stack.enter_context(TruthWriter(directory / "truth", config)) if config.truth else None
         summary = _Run(directory, simulator, table, truth, progress).write()
     about["summary"] = asdict(summary)
     (directory / "simulation.json").write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
@@ -243,7 +243,7 @@ def regenerate_references(directory: Path, config: SimulationConfig, generation:
     simulator = Simulator(config)
     root = Path(directory) / f"references_{generation}"
     done = 0
-    with TruthWriter(Path(directory) / f"truth_{generation}", config.seed, ("seeds",)) as truth:
+    with TruthWriter(Path(directory) / f"truth_{generation}", config, ("seeds",)) as truth:
         for sky in simulator.units():
             write_reference(root, simulator, sky, generation, truth)
             done += 1

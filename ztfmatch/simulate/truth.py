@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.survey import exposureid_of
 from ztfmatch.simulate.catalogs import DETECTED_KINDS, Catalog, UnitSky
+from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.exposures import Conditions, Exposure
 from ztfmatch.simulate.sky import Region
 from ztfmatch.simulate.stars import Stars
@@ -112,8 +113,8 @@ SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
 
 _PS1_LIMIT_MAG: Final = 22.5
 _TAG_PS1: Final = 501
-_PS1_GALAXIES, _PS1_BAD, _PS1_MISSING = 0.03, 0.005, 0.01
-"""Parts of the PS1 sources that are galaxies and bad stars, and of their magnitudes that are missing."""
+_PS1_GALAXIES, _PS1_MISSING = 0.03, 0.01
+"""Parts of the PS1 sources that are galaxies, and of their magnitudes that are missing."""
 
 
 def schema(table: str) -> pa.Schema:
@@ -128,15 +129,15 @@ class TruthWriter:
     ----------
     directory : Path
         Made if absent.
-    seed : int
-        Of the simulation, for the noise of the PS1 table.
+    config : SimulationConfig
+        Of the simulation: its seed, and what PS1 has of outliers.
     tables : tuple of str
         Those to write.
     """
 
-    def __init__(self, directory: Path, seed: int, tables: tuple[str, ...] = tuple(SCHEMAS)) -> None:
+    def __init__(self, directory: Path, config: SimulationConfig, tables: tuple[str, ...] = tuple(SCHEMAS)) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._seed = seed
+        self._seed, self._outliers = config.seed, config.ps1_outliers
         self._writers = {
             table: pq.ParquetWriter(directory / f"{table}.parquet", schema(table), compression="zstd")
             for table in tables
@@ -169,7 +170,7 @@ class TruthWriter:
         rest = [stars.g, stars.r, stars.i, _names(stars.kind, KINDS), stars.period, stars.amplitude]
         self._write("stars", [*positions, *rest, stars.epoch, stars.shape])
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, _TAG_PS1, region.field, region.rcid]))
-        self._write("ps1", _ps1(rng, stars))
+        self._write("ps1", _ps1(rng, stars, self._outliers))
 
     def unit(self, sky: UnitSky) -> None:
         """Systematics of a unit."""
@@ -229,7 +230,7 @@ def _names(index: npt.NDArray[np.int8], names: tuple[str, ...]) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(index, pa.int8()), pa.array(names))
 
 
-def _ps1(rng: np.random.Generator, stars: Stars) -> list[Any]:
+def _ps1(rng: np.random.Generator, stars: Stars, outliers: float) -> list[Any]:
     """Draw what PS1 measured: stars to g = 22.5, at rest, without transients.
 
     Some are no good references: galaxies, told by ``star``, whose PSF magnitudes are off; stars that were caught
@@ -243,7 +244,7 @@ def _ps1(rng: np.random.Generator, stars: Stars) -> list[Any]:
     for mag in (held.g, held.r, held.i):
         error = 0.003 + 0.0025 * 10.0 ** (0.3 * (np.maximum(mag, 17.0) - 18.0))
         bands.append((mag + error * rng.standard_normal(n), error))
-    galaxy, bad = rng.random(n) < _PS1_GALAXIES, rng.random(n) < _PS1_BAD
+    galaxy, bad = rng.random(n) < _PS1_GALAXIES, rng.random(n) < outliers
     off[galaxy] = rng.uniform(0.05, 0.5, int(galaxy.sum()))
     off[bad] = rng.uniform(0.1, 1.0, int(bad.sum())) * rng.choice([-1.0, 1.0], int(bad.sum()))
     for measured, error in bands:

@@ -1,0 +1,159 @@
+"""What corrections leave: ``python tests/benchmarks/systematics.py --workdir DIR``; see README.md beside this.
+
+For each sky, simulated with its truth: four fifths of the exposures are stored and calibrated, then all are, and
+corrected. What is left of the true systematics of bright constants is printed for the exposures that were fitted and
+for those that were held out: the value that 68 % of the detections lie within, so a robust root mean square.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+import ztfmatch
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.photometry.calibrate import CalibrateInputs
+from ztfmatch.simulate import SimulationConfig, simulate
+
+BRIGHT = (13.5, 17.5)
+HELD = 5
+"""Every so many exposures one is held out."""
+
+SKY = SimulationConfig(
+    seed=11, fields=(679,), rcids=(16,), filters=(2,), n_exposures=80, stars_per_quadrant=20_000, epoch_depth=0.15,
+    n_nights=365, bad_fraction=0.0,
+)  # fmt: skip
+SKIES = {
+    "constant": SKY,
+    "step": replace(SKY, flat_step=1.0),
+    "drift": replace(SKY, flat_drift=0.010, n_nights=730),
+    "colour": replace(SKY, colour_bias=0.06),
+    "few": replace(SKY, n_exposures=10, stars_per_quadrant=4_000),
+    "clouds": replace(SKY, cloudy_fraction=0.2),
+    "variables": replace(SKY, variable_fraction=0.3),
+    "outliers": replace(SKY, ps1_outliers=0.05),
+}
+AIMS = {"constant": 1.0, "step": 1.5, "drift": 1.5, "colour": 2.0, "few": 2.5, "clouds": 2.0, "variables": 1.7,
+        "outliers": 1.7}  # fmt: skip
+
+HEADS = ("before", "fitted", "held out", "aim", "median", "repeat", "pull", "CPU s")
+
+
+@dataclass(frozen=True)
+class Left:
+    """Of one sky, mag."""
+
+    before: float
+    fitted: float
+    held: float
+    median: float
+    """Of what is left of the fitted."""
+    repeat: float
+    """Scatter of bright constants in their lightcurves over what the noise alone gives."""
+    pull: float
+    """Robust width of the error of bright constants over magerr."""
+    seconds: float
+    """CPU time of calibrate."""
+
+
+def within(values: np.ndarray | pd.Series) -> float:
+    """Value that 68 % lie within."""
+    return float(np.percentile(np.abs(values), 68.27))
+
+
+def robust_width(values: np.ndarray | pd.Series) -> float:
+    """Half the distance of the 16th and 84th percentile."""
+    low, high = np.percentile(values, [15.865, 84.135])
+    return float(0.5 * (high - low))
+
+
+def make(place: Path, config: SimulationConfig) -> tuple[list[str], list[str]]:
+    """The sky, once; its catalogs, fitted and held out."""
+    sky = place / "sky"
+    if not (sky / "simulation.json").exists():
+        simulate(sky, config)
+    catalogs = sorted(map(str, (sky / "catalogs").rglob("*.fits")), key=lambda path: Path(path).name)
+    return [c for i, c in enumerate(catalogs) if i % HELD != 2], [c for i, c in enumerate(catalogs) if i % HELD == 2]
+
+
+def left(place: Path, config: SimulationConfig, cuts: CalibrateConfig) -> Left:
+    """Calibrate, correct, compare with the truth."""
+    fitted, held = make(place, config)
+    exposures = AppendConfig(exposures=place / "sky" / "exposures.csv")
+    store = place / "store"
+    if not store.exists():
+        ztfmatch.init_store(store, str(place / "sky" / "references")).append(fitted, exposures)
+    work, corrections = place / "work", place / "set"
+    for old in (work, corrections):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(store, work)
+    opened = ztfmatch.open_store(work)
+    ps1 = place / "sky" / "truth" / "ps1.parquet"
+    start = time.process_time()
+    opened.calibrate(CalibrateInputs(ps1, corrections), cuts)
+    seconds = time.process_time() - start
+    opened.correct(corrections)
+    opened.append(held, exposures)
+    return compared(opened, place / "sky", held, seconds)
+
+
+def compared(store: ztfmatch.Store, sky: Path, held: Sequence[str], seconds: float) -> Left:
+    """What is left of the truth."""
+    names = ["objectid", "exposureid", "sourceid", "psfflux", "mag", "magerr", "catflags", "corrflags"]
+    rows = store.snapshot().table("detections", names).to_pandas()
+    truth = {name: pq.read_table(sky / "truth" / f"{name}.parquet").to_pandas()
+             for name in ("detections", "exposures", "stars")}  # fmt: skip
+    rows = rows.merge(truth["detections"], on=["exposureid", "sourceid"])
+    rows = rows.merge(truth["exposures"][["exposureid", "clrcoeff", "magzp", "fracday"]], on="exposureid")
+    stars = truth["stars"][["star_id", "g", "r", "kind"]].rename(columns={"kind": "variability"})
+    rows = rows.merge(stars, on="star_id")
+    rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(*BRIGHT)]
+    taken = rows.magzp - 2.5 * np.log10(rows.psfflux) - rows.mag
+    off = rows.systematic - taken
+    out = {int(Path(path).name.split("_")[1]) for path in held}
+    mine = rows.fracday.isin(out)
+    error = rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag
+    return Left(within(rows.systematic), within(off[~mine]), within(off[mine]), float(off[~mine].median()),
+                _repeat(rows, error, off), robust_width(error / rows.magerr), seconds)  # fmt: skip
+
+
+def _repeat(rows: pd.DataFrame, error: pd.Series, off: pd.Series) -> float:
+    """Median scatter of lightcurves with what is left of the systematics, over that without."""
+    both = pd.DataFrame({"objectid": rows.objectid, "now": error, "free": error - off})
+    scatter = both.groupby("objectid").agg(n=("now", "size"), now=("now", "std"), free=("free", "std"))
+    scatter = scatter[scatter.n >= 5]
+    return float(scatter.now.median() / scatter.free.median())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--skies", nargs="+", choices=list(SKIES), default=list(SKIES))
+    parser.add_argument("--seed", type=int, default=SKY.seed)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    print(f"{'mmag':<12}" + "".join(f"{word:>9}" for word in HEADS))
+    found = {}
+    for name in options.skies:
+        place = options.workdir / f"{name}-{options.seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        got = found[name] = left(place, replace(SKIES[name], seed=options.seed), CalibrateConfig())
+        print(f"{name:<12}{1e3 * got.before:>9.2f}{1e3 * got.fitted:>9.2f}{1e3 * got.held:>9.2f}{AIMS[name]:>9.1f}"
+              f"{1e3 * got.median:>9.2f}{got.repeat:>9.3f}{got.pull:>9.3f}{got.seconds:>9.1f}", flush=True)  # fmt: skip
+    if options.json:
+        options.json.write_text(json.dumps({name: vars(got) for name, got in found.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
