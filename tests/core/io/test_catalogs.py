@@ -286,17 +286,6 @@ def test_read_epochal_program_of_the_table_is_as_it_has_it_or_null(
     assert (got.metadata["programid"], got.odd_program) == expected
 
 
-@pytest.mark.parametrize(("column", "number"), [("sourceid", 1), ("flags", 13)])
-def test_read_epochal_masked_integer_raises(tmp_path: Path, column: str, number: int) -> None:
-    """FITS tables say by TNULL which value of an integer column stands for none."""
-    rows = rows_at([1, 2, 3], [4, 5, 6], **{column: [1, 999, 3]})
-    plain = written(tmp_path, NAME, header(), rows)
-    assert len(read_epochal(in_table_header(plain, {f"TNULL{number}": -5})).records) == 3
-    error = refusal(read_epochal, in_table_header(written(tmp_path, NAME, header(), rows), {f"TNULL{number}": 999}))
-    assert error.code == "layout"
-    assert str(error) == f"{column} of row 2 is undefined (TNULL{number} = 999)"
-
-
 # The exposure table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner, table
 
 from ztfmatch.core.config import StoreConfig
@@ -84,6 +86,15 @@ def a_reference(path: Path) -> None:
     reference_file(path.parent, ROWS, name=path.name)
 
 
+def altered(path: Path) -> None:
+    """One byte of one row is another than when its checksum was made."""
+    with fits.open(io.BytesIO(whole(path))) as hdus:
+        hdus.writeto(path, checksum=True, overwrite=True)
+    data = bytearray(path.read_bytes())
+    data[-2880 + 30] ^= 1
+    path.write_bytes(data)
+
+
 NAXIS2 = b"NAXIS2  =                    3"
 BAD: dict[str, tuple[Spoil, str, str]] = {
     "empty": (contents(b""), "empty", "0 bytes"),
@@ -104,6 +115,7 @@ BAD: dict[str, tuple[Spoil, str, str]] = {
     "other type": (replaced(b"TFORM4  = '1D", b"TFORM4  = '1K"), "layout", "column 'ra' is >i8; expected >f8"),
     "image": (replaced(b"'BINTABLE'", b"'IMAGE   '"), "layout", "'IMAGE'; expected 'BINTABLE'"),
     "sourceid twice": (rows(sourceid=[1, 2, 1]), "layout", "sourceid 1 occurs more than once"),
+    "altered": (altered, "damaged", "DATASUM of the table HDU is "),
     "not ASCII": (replaced(b"MAGZP ", b"MAG\xffP "), "not-fits", "not ASCII"),
     "no MAGZP": (keys(MAGZP=None), "layout", "no MAGZP"),
     "MAGZP is NaN": (replaced(b"              26.0625", b"                  NAN"), "layout", "no MAGZP"),
@@ -329,7 +341,7 @@ BAD_REFERENCES: dict[str, tuple[Spoil, str]] = {
         lambda path: (reference_file(path.parent, rows_at([10.0, np.nan], [20.0, 20.0]), OTHER), None)[1], "positions",
     ),
     "position off the sky": (
-        lambda path: (reference_file(path.parent, rows_at([10.0, 400.0], [20.0, 20.0]), OTHER), None)[1], "positions",
+        lambda path: (reference_file(path.parent, rows_at([10.0, 10.0], [20.0, 90.5]), OTHER), None)[1], "positions",
     ),
     "sourceid twice": (
         lambda path: (

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.fits import FitsTable, read_table
+from ztfmatch.core.io.fitscolumns import Rows, survey_rows
+from ztfmatch.core.io.fitssums import check_sums
 from ztfmatch.core.io.metadata import Extra
 from ztfmatch.core.io.sources import read_file
 from ztfmatch.core.kernels.rows import MEASURED, first_repeated
@@ -77,6 +79,10 @@ class EpochalCatalog:
     file: FileIdentity
     odd_program: str | None = None
     """What was said in place of a program, if it is none that the ledger holds."""
+    undefined: int = 0
+    """Rows whose number or flags are masked (TNULL); their ra is NaN in ``records``."""
+    wrapped: int = 0
+    """Right ascensions below 0 or above 360 degrees that were brought between."""
 
     @property
     def exposureid(self) -> int:
@@ -95,6 +101,8 @@ class ReferenceCatalog:
     infobits: int | None
     records: npt.NDArray[np.void]
     file: FileIdentity
+    wrapped: int = 0
+    """Right ascensions below 0 or above 360 degrees that were brought between."""
 
 
 def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> EpochalCatalog:
@@ -112,7 +120,7 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
     CatalogError
         If the file cannot be used; the code says why in a word.
     """
-    table, file = _read(source, _EPOCHAL_COLUMNS)
+    table, rows, file = _read(source, _EPOCHAL_COLUMNS)
     header = _merged_header(table)
     name = _parse_name(file.filename)
     if ("OBSMJD" not in header and "RFID" in header) or (name is not None and name.fracday is None):
@@ -126,7 +134,8 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
     fracday = _fracday(name, obsmjd)
     metadata = {column: _optional(header, key, kind, known.get(column)) for column, (key, kind) in _HEADER_KEYS.items()}
     metadata["programid"], odd = _program(header.get("PROGRMID"), known.get("programid"))
-    return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, table.records, file, odd)
+    undefined = 0 if rows.undefined is None else int(rows.undefined.sum())
+    return EpochalCatalog(unit, fracday, obsmjd, magzp, metadata, rows.records, file, odd, undefined, rows.wrapped)
 
 
 def _program(said: Any, tabled: Any) -> tuple[int | None, str | None]:
@@ -185,7 +194,8 @@ def read_reference(source: str) -> ReferenceCatalog:
     CatalogError
         If the file cannot be used; the code says why in a word.
     """
-    table, file = _read(source, _REFERENCE_COLUMNS)
+    table, rows, file = _read(source, _REFERENCE_COLUMNS)
+    _check_defined(rows)
     header = _merged_header(table)
     name = _parse_name(file.filename)
     if "OBSMJD" in header or (name is not None and name.fracday is not None):
@@ -194,10 +204,10 @@ def read_reference(source: str) -> ReferenceCatalog:
     magzp = _number(header, "MAGZP", None)
     rfid, infobits = _optional(header, "RFID", int, None), _optional(header, "INFOBITS", int, None)
     clrcoeff = _optional(header, "CLRCOEFF", float, None)
-    return ReferenceCatalog(unit, magzp, clrcoeff, rfid, infobits, table.records, file)
+    return ReferenceCatalog(unit, magzp, clrcoeff, rfid, infobits, rows.records, file, rows.wrapped)
 
 
-def reread_records(source: str, rows: int) -> npt.NDArray[np.void]:
+def reread_records(source: str, rows: int, reference: bool = False) -> npt.NDArray[np.void]:
     """Rows of a catalog that was checked before; the caller compares their digest with what was found then.
 
     Raises
@@ -206,7 +216,8 @@ def reread_records(source: str, rows: int) -> npt.NDArray[np.void]:
         With code ``changed`` if it cannot be the same file.
     """
     try:
-        records = read_table(read_file(source, checksum=False).data).records
+        table = read_table(read_file(source, checksum=False).data)
+        records = survey_rows(table, _REFERENCE_COLUMNS if reference else _EPOCHAL_COLUMNS).records
     except CatalogError as error:
         raise changed(source) from error
     if len(records) != rows:
@@ -219,35 +230,22 @@ def changed(source: str) -> CatalogError:
     return CatalogError("changed", f"{source}: its content changed while it was ingested; run again")
 
 
-def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, FileIdentity]:
+def _read(source: str, required: dict[str, str]) -> tuple[FitsTable, Rows, FileIdentity]:
     content = read_file(source)
     table = read_table(content.data)
-    _check_columns(table.records, required)
-    _check_defined(table)
-    if (twice := first_repeated(table.records["sourceid"])) is not None:
+    check_sums(content.data, table)
+    rows = survey_rows(table, required)
+    numbers = rows.records["sourceid"]
+    if (twice := first_repeated(numbers if rows.undefined is None else numbers[~rows.undefined])) is not None:
         raise CatalogError("layout", f"sourceid {twice} occurs more than once; expected each once")
-    return table, FileIdentity(source, content.size, content.sha256)
+    return table, rows, FileIdentity(source, content.size, content.sha256)
 
 
-def _check_columns(records: npt.NDArray[np.void], required: dict[str, str]) -> None:
-    fields: dict[str, Any] = dict(records.dtype.fields or {})
-    for name, form in required.items():
-        if name not in fields:
-            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(map(repr, fields)) or 'none'}")
-        if fields[name][0] != np.dtype(form):
-            raise CatalogError("layout", f"column {name!r} is {fields[name][0].str}; expected {form}")
-
-
-def _check_defined(table: FitsTable) -> None:
-    """Refuse rows whose number or flags are masked: TNULL is the value that stands for none."""
-    for i, name in enumerate(table.records.dtype.names or (), 1):
-        if f"TNULL{i}" in table.extension and name in ("sourceid", "flags"):
-            null = table.extension[f"TNULL{i}"]
-            undefined = table.records[name] == null
-            if np.any(undefined):
-                raise CatalogError(
-                    "layout", f"{name} of row {int(np.argmax(undefined)) + 1} is undefined (TNULL{i} = {null!r})"
-                )
+def _check_defined(rows: Rows) -> None:
+    """Refuse a reference with rows that are masked: every seed needs a number."""
+    if rows.undefined is not None:
+        row = int(np.argmax(rows.undefined)) + 1
+        raise CatalogError("layout", f"sourceid or flags of row {row} are undefined (TNULL); every seed needs them")
 
 
 def _merged_header(table: FitsTable) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CHECKS: Final = {
     "objects": "the active objects of each unit are as many as its reference has seeds",
     "newest": "no file that was committed is of a later snapshot than the newest, whose record would be lost",
     "log": "every snapshot has its record, whole and of this store (with --deep)",
+    "catalogs": "catalogs that are where they were have the checksums of their headers, where any (with --deep)",
     "checksum": "every file has the bytes that were written (with --deep)",
 }
 """What each check proves."""

@@ -23,7 +23,7 @@ from ztfmatch.core.operations.common import (
     told_places,
     write_rows,
 )
-from ztfmatch.core.operations.notices import Notice
+from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
@@ -79,6 +79,7 @@ def init_store(
     storefile.check_free(storage)
     sources, notices = find_references(references, strict)
     found, quarantined = inspect_all(sources, runner)
+    notices += wrapped_positions(found)
     check_usable("reference catalogs", len(sources), quarantined, strict)
     operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
     storefile.create_store(storage, config)

@@ -11,7 +11,7 @@ from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.sources import Found
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.ledger import Sorted
-from ztfmatch.core.tasks.inspect import ODD_PROGRAM
+from ztfmatch.core.tasks.inspect import ODD_PROGRAM, WRAPPED
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,20 @@ def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
     text = f"of a program that is none ({named}): it is null in the store, and they are in no release"
     files = sorted({row["source"] for row in odd})
     return [Notice("odd-program", f"{len(odd):,} of {new:,} new exposures are {text}", files)]
+
+
+def of_positions(work: Sorted) -> list[Notice]:
+    """New catalogs with right ascensions below 0 or above 360 degrees."""
+    return wrapped_positions(work.new.select(["source", WRAPPED]).filter(pc.greater(work.new[WRAPPED], 0)).to_pylist())
+
+
+def wrapped_positions(rows: Sequence[Row]) -> list[Notice]:
+    """Catalogs, of epochs or references, with such."""
+    files = {row["source"]: row[WRAPPED] for row in rows if row[WRAPPED]}
+    if not files:
+        return []
+    text = "right ascensions below 0 or above 360 degrees, which are stored between"
+    return [Notice("wrapped", f"{sum(files.values()):,} rows of {len(files):,} catalogs have {text}", [*files])]
 
 
 def of_orphans(matched: int, orphans: int, radius_arcsec: float) -> list[Notice]:

@@ -31,7 +31,7 @@ from ztfmatch.core.operations.common import (
 )
 from ztfmatch.core.operations.conservation import Counts, conserved
 from ztfmatch.core.operations.ledger import units_since
-from ztfmatch.core.operations.notices import Notice
+from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
 from ztfmatch.core.operations.references import find_references, inspect_all, refusal
@@ -168,6 +168,7 @@ def rematch(
     snapshot = open_snapshot(storage)
     sources, notices = find_references(references, config.strict)
     found, quarantined = inspect_all(sources, runner)
+    notices += wrapped_positions(found)
     rows, known, refused = _sort_out(snapshot, found)
     quarantined += refused
     check_usable("reference catalogs", len(sources), quarantined, config.strict)

@@ -15,11 +15,13 @@ from ztfmatch.core.operations.verifysums import check_sums
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TABLES, TRANSIENTS
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.catalogsums import CatalogSumTask, compare_catalogs
 from ztfmatch.core.tasks.checksums import ChecksumTask, compare_checksums
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask, verify_tile
 
 _FILES_PER_TASK: Final = 16
+_CATALOGS_PER_TASK: Final = 512
 _NAMED: Final = 3
 
 
@@ -50,7 +52,8 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
     storage : Storage
     runner : Runner
     deep : bool
-        Whether to compare the bytes of every file with its checksum too.
+        Whether to compare the bytes of every file with its checksum too, and those of the catalogs that are still
+        where they were ingested from with the checksums in their headers.
     number : int, optional
         Snapshot; the newest by default.
 
@@ -67,6 +70,9 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
     found = Found()
     damaged = _check_files(snapshot, operation_id, runner, found) if deep else []
     _check_newest(snapshot, found)
+    if deep and not damaged:
+        tasks, staging = _catalog_tasks(snapshot), _staging(storage, operation_id)
+        found.add(runner.run(Job("catalogs", compare_catalogs, tasks, operation_id, staging)))
     if not damaged:
         _check_rows(snapshot, operation_id, runner, found)
     clear(storage, operation_id)
@@ -114,6 +120,15 @@ def _checksum_tasks(snapshot: SnapshotFiles) -> list[ChecksumTask]:
             for first in range(0, count, _FILES_PER_TASK)
         ]
     return tasks
+
+
+def _catalog_tasks(snapshot: SnapshotFiles) -> list[CatalogSumTask]:
+    """Some for each file of the ledger."""
+    return [
+        CatalogSumTask(f"catalogs-{number:06d}-{first:08d}", snapshot, number, first, first + _CATALOGS_PER_TASK)
+        for number, file in enumerate(snapshot.of_table(EXPOSURES.name))
+        for first in range(0, file.rows, _CATALOGS_PER_TASK)
+    ]
 
 
 def _check_log(snapshot: SnapshotFiles, found: Found) -> list[str]:

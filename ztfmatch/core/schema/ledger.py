@@ -181,7 +181,13 @@ EXPOSURES: Final = Table(
         Column("nrows", pa.int64(), "", "Rows of the catalog: nmatched + norphans + nrejected", "NAXIS2"),
         Column("nmatched", pa.int64(), "", "Rows that became epochs", "match"),
         Column("norphans", pa.int64(), "", "Rows that became orphans", "match"),
-        Column("nrejected", pa.int64(), "", "Rows that could not be used, all reasons", "validation"),
+        Column(
+            "nrejected",
+            pa.int64(),
+            "",
+            "Rows that could not be used: those below, and of masked number or flags",
+            "validation",
+        ),
         Column("nrejectednan", pa.int64(), "", "of which: position not finite", "validation"),
         Column("nrejectedrange", pa.int64(), "", "of which: position outside 0..360, -90..90", "validation"),
         Column(

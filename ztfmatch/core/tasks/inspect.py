@@ -33,6 +33,9 @@ Row = dict[str, Any]
 ODD_PROGRAM: Final = "odd_program"
 """Beside the ledger's columns: what a catalog says in place of a program that the ledger holds."""
 
+WRAPPED: Final = "wrapped"
+"""The same: right ascensions that were outside 0 to 360 degrees, by a turn."""
+
 FOUND: Final = pa.schema(
     [
         *(EXPOSURES.schema.field(name) for name in (
@@ -42,9 +45,10 @@ FOUND: Final = pa.schema(
             *("nrejectedrange", "digest", "filename", "source", "size", "sha256"),
         )),
         pa.field(ODD_PROGRAM, pa.string()),
+        pa.field(WRAPPED, pa.int64()),
     ]
 )  # fmt: skip
-"""Columns of the ledger that an epochal catalog tells, and ODD_PROGRAM."""
+"""Columns of the ledger that an epochal catalog tells, ODD_PROGRAM and WRAPPED."""
 
 INSPECTIONS: Final = "inspections"
 """Under what inspections are staged, whatever operation they are for."""
@@ -177,8 +181,9 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
         **_footprint(columns, usable),
         "nrows": len(catalog.records),
         "nrejected": nan + out,
-        "nrejectednan": nan,
+        "nrejectednan": nan - catalog.undefined,
         "nrejectedrange": out,
+        WRAPPED: catalog.wrapped,
         "digest": digest(columns, usable),
         **_file_columns(catalog),
     }
@@ -206,6 +211,7 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
         "infobits": catalog.infobits,
         **_footprint(columns, None),
         "nseeds": ids.size,
+        WRAPPED: catalog.wrapped,
         "digest": digest(columns),
         **_file_columns(catalog),
         "pixels": (pixels << _COARSEN_BITS).tolist(),

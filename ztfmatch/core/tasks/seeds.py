@@ -82,7 +82,7 @@ def _positions_of(reference: ReferenceInput) -> tuple[npt.NDArray[np.int64], Flo
 
 
 def _records(reference: ReferenceInput) -> npt.NDArray[np.void]:
-    records = reread_records(reference.source, reference.nrows)
+    records = reread_records(reference.source, reference.nrows, reference=True)
     if digest(decode(records)) != reference.digest:
         raise changed(reference.source)
     return records
