@@ -93,7 +93,7 @@ class TestProfiles:
             ('kind = "pbs"', "kind is 'pbs'; expected one of"),
             ("kind = [1]", "kind is"),
             ('kind = "slurm', "not TOML"),
-            ('kind = "slurm"\nqueue = "cpu"', "unknown key 'queue'; there are: workers, workers_per_job"),
+            ('kind = "slurm"\nqueue = "cpu"', "unknown key 'queue'; there are: memory_limit, memory_headroom"),
             ('kind = "slurm"\nworkers = "8"', "workers is '8'; expected a whole number, at least 1"),
             ('kind = "slurm"\nworkers = true', "workers is True; expected a whole number"),
             ('kind = "slurm"\njob_extra_directives = [1]', "job_extra_directives[0] is 1; expected text"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ FATES = {
     "requeued": f"scontrol requeue $SLURM_JOB_ID; {HANG}",
     "killed": "kill -KILL $$",
     "out of memory": EAT,
+    "on a node that is drained": "scontrol update nodename=$SLURMD_NODENAME state=drain reason=test; kill -KILL $$",
     "on a node that goes down": f"scontrol update nodename=$SLURMD_NODENAME state=down reason=test; {HANG}",
 }
 """What the first job of workers does in place of its work."""
@@ -36,7 +38,7 @@ FATES = {
 def mended(rig: Rig) -> Rig:
     """With both nodes, whatever the test before did to them."""
     for node in ("n1", "n2"):
-        if "DOWN" in rig.call("scontrol", "--oneliner", "show", "node", node):
+        if re.search("DOWN|DRAIN", rig.call("scontrol", "--oneliner", "show", "node", node)):
             rig.call("scontrol", "update", f"nodename={node}", "state=resume")
     return rig
 
@@ -83,3 +85,15 @@ def test_job_that_runs_out_of_time_changes_nothing_and_a_rerun_goes_on(
     job = rig.submit(JOBS / "append.sh", *scene.sky.catalogs, options=SMALL, **hanging | {"ZTFMATCH": scene.program})
     assert rig.ended(job, 120).exit_code == 0
     assert Judge().content(store) == scene.content
+
+
+def test_run_whose_certificates_end_is_told(mended: Rig, scene: Scene, store: Path, tmp_path: Path) -> None:
+    """No job can be had until then, and none that comes later could join."""
+    brief = ("certificate_lifetime = '2s'", "wait = '1s'", "job_extra_directives = ['--begin=now+3600']")
+    with start(mended, scene, *words(scene, store, profile(tmp_path, *brief), "--wait", "60s")) as main:
+        _, said = main.communicate(timeout=90)
+    assert main.returncode == 2, said
+    assert said.count("\n") == 1
+    assert "certificate" in said
+    assert commit_numbers(Storage.at(store)) == [0]
+    assert mended.queued() == []

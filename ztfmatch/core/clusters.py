@@ -87,8 +87,65 @@ class LocalProfile:
         }
 
 
-@dataclass(frozen=True)
-class SlurmProfile:
+@dataclass(frozen=True, kw_only=True)
+class _OnNodes:
+    """What is set of workers that SLURM puts on nodes, whoever asks for these.
+
+    Parameters
+    ----------
+    memory_limit : bool
+        Whether Dask watches the memory of a worker.
+    memory_headroom : float
+        Memory that is asked for, or a worker's limit, over its budget.
+    local_directory : str
+        For what workers spill; empty for Dask's own.
+    security : {"tls", "none"}
+        How scheduler and workers speak; "none" is without encryption.
+    certificates : str
+        Directory, seen by all nodes, for the certificates of a run.
+    interface, host : str
+        Network interface of scheduler and workers, or address of the scheduler alone; empty for the one that leads out.
+    dashboard : str
+        Address of the scheduler's dashboard; empty for none.
+    fsync : {"writer", "commit"}
+        Who forces files to disk: the worker that writes them, or only the process that commits.
+    retries : int
+        How often a failed task is tried again.
+    wait : str
+        Longest time without any worker, in the queue too.
+    worker_silence, scheduler_wait : str
+        After so long without a word a worker is given up, and without a scheduler a worker leaves.
+    """
+
+    memory_limit: bool
+    memory_headroom: _Headroom
+    local_directory: str
+    security: _Security
+    certificates: str
+    interface: str
+    host: str
+    dashboard: _Dashboard
+    fsync: _Fsync
+    retries: _Retries
+    wait: _Duration
+    worker_silence: _Duration
+    scheduler_wait: _Duration
+
+    def __post_init__(self) -> None:
+        """Check that times and addresses can be."""
+        if self.interface and self.host:
+            raise ConfigError(f"interface {self.interface!r} and host {self.host!r}: expected one of them")
+        self._check_least(wait=1, scheduler_wait=1, worker_silence=_LEAST_SILENCE_S)
+
+    def _check_least(self, **least: int) -> None:
+        """Refuse times that are shorter than so many seconds."""
+        for name, seconds in least.items():
+            if duration_seconds(getattr(self, name)) < seconds:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected at least {seconds}s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmProfile(_OnNodes):
     """Workers in SLURM jobs; ztfmatch/data/clusters/slurm.toml explains and sets each.
 
     Parameters
@@ -103,35 +160,17 @@ class SlurmProfile:
         How long there must be too few tasks before an elastic worker goes.
     partition, account, walltime, job_name : str
         Of sbatch.
-    memory_headroom : float
-        A job's memory over the budgets of its workers.
-    memory_limit : bool
-        Whether Dask watches the memory of a worker.
     lifetime, lifetime_stagger : str
         When a worker leaves of itself, such as ``55m``.
     job_extra_directives, job_directives_skip, job_script_prologue : list of str
         Lines of the job script to add, to leave out, and to run before the worker.
-    local_directory, log_directory, python : str
+    log_directory, python : str
         Empty for Dask's own.
-    security : {"tls", "none"}
-        How scheduler and workers speak; "none" is without encryption.
-    certificates, certificate_lifetime : str
-        Directory, seen by all nodes, for the certificates of a run; how long they are good.
-    interface, host : str
-        Network interface of scheduler and workers, or address of the scheduler alone; empty for the one that leads out.
+    certificate_lifetime : str
+        How long the certificates of a run are good.
     scheduler_port : int
     worker_ports : str
         Range of the ports of the workers of a node; empty for free ones.
-    dashboard : str
-        Address of the scheduler's dashboard; empty for none.
-    fsync : {"writer", "commit"}
-        Who forces files to disk: the worker that writes them, or only the process that commits.
-    retries : int
-        How often a failed task is tried again.
-    wait : str
-        Longest time without any worker, in the queue too.
-    worker_silence, scheduler_wait : str
-        After so long without a word a worker is given up, and without a scheduler a worker leaves.
     """
 
     workers: _AtLeastOne
@@ -143,32 +182,20 @@ class SlurmProfile:
     account: str
     walltime: _Walltime
     job_name: str
-    memory_headroom: _Headroom
-    memory_limit: bool
     lifetime: _Duration
     lifetime_stagger: _Duration
     job_extra_directives: list[str]
     job_directives_skip: list[str]
     job_script_prologue: list[str]
-    local_directory: str
     log_directory: str
     python: str
-    security: _Security
-    certificates: str
     certificate_lifetime: _Duration
-    interface: str
-    host: str
     scheduler_port: _Port
     worker_ports: _Ports
-    dashboard: _Dashboard
-    fsync: _Fsync
-    retries: _Retries
-    wait: _Duration
-    worker_silence: _Duration
-    scheduler_wait: _Duration
 
     def __post_init__(self) -> None:
         """Check that a job is waited for, that workers leave before it ends, and that times and ports can be."""
+        super().__post_init__()
         if self.minimum > (self.workers if self.elastic else 0):
             most = f"at most workers, {self.workers}" if self.elastic else "0 without elastic"
             raise ConfigError(f"minimum is {self.minimum}; expected {most}")
@@ -176,7 +203,7 @@ class SlurmProfile:
         self._check_network()
 
     def _check_times(self) -> None:
-        _check_least(self, lifetime=1, wait=1, scheduler_wait=1, worker_silence=_LEAST_SILENCE_S)
+        self._check_least(lifetime=1)
         if duration_seconds(self.certificate_lifetime) < duration_seconds(self.wait):
             raise ConfigError(
                 f"certificate_lifetime {self.certificate_lifetime} is shorter than wait {self.wait}: workers that come "
@@ -191,8 +218,6 @@ class SlurmProfile:
             )
 
     def _check_network(self) -> None:
-        if self.interface and self.host:
-            raise ConfigError(f"interface {self.interface!r} and host {self.host!r}: expected one of them")
         if self.worker_ports:
             first, last = map(int, self.worker_ports.split(":"))
             if not 0 < first <= last <= _LAST_PORT or last - first + 1 < 2 * self.workers_per_job:
@@ -242,51 +267,9 @@ class SlurmProfile:
         }
 
 
-@dataclass(frozen=True)
-class AllocationProfile:
-    """Workers in the tasks of one SLURM job; ztfmatch/data/clusters/allocation.toml explains and sets each.
-
-    Parameters
-    ----------
-    memory_limit : bool
-        Whether Dask watches the memory of a worker.
-    memory_headroom : float
-        A worker's memory limit over its budget.
-    local_directory, certificates, interface, host : str
-        Empty for the default of each.
-    security : {"tls", "none"}
-        How scheduler and workers speak; "none" is without encryption.
-    dashboard : str
-        Address of the scheduler's dashboard; empty for none.
-    fsync : {"writer", "commit"}
-        Who forces files to disk: the worker that writes them, or only the process that commits.
-    retries : int
-        How often a failed task is tried again.
-    wait : str
-        Longest time without any worker.
-    worker_silence, scheduler_wait : str
-        After so long without a word a worker is given up, and without a scheduler a worker leaves.
-    """
-
-    memory_limit: bool
-    memory_headroom: _Headroom
-    local_directory: str
-    security: _Security
-    certificates: str
-    interface: str
-    host: str
-    dashboard: _Dashboard
-    fsync: _Fsync
-    retries: _Retries
-    wait: _Duration
-    worker_silence: _Duration
-    scheduler_wait: _Duration
-
-    def __post_init__(self) -> None:
-        """Check that times and addresses can be."""
-        if self.interface and self.host:
-            raise ConfigError(f"interface {self.interface!r} and host {self.host!r}: expected one of them")
-        _check_least(self, wait=1, scheduler_wait=1, worker_silence=_LEAST_SILENCE_S)
+@dataclass(frozen=True, kw_only=True)
+class AllocationProfile(_OnNodes):
+    """Workers in the tasks of one SLURM job; ztfmatch/data/clusters/allocation.toml explains and sets each."""
 
 
 Profile = LocalProfile | SlurmProfile | AllocationProfile
@@ -296,13 +279,6 @@ _KINDS: Final[dict[str, type[Profile]]] = {
     "slurm": SlurmProfile,
     "allocation": AllocationProfile,
 }
-
-
-def _check_least(profile: SlurmProfile | AllocationProfile, **least: int) -> None:
-    """Refuse times that are shorter than so many seconds."""
-    for name, seconds in least.items():
-        if duration_seconds(getattr(profile, name)) < seconds:
-            raise ConfigError(f"{name} is {getattr(profile, name)!r}; expected at least {seconds}s")
 
 
 def read_profile(name: str) -> Profile:
