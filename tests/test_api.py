@@ -27,7 +27,7 @@ OTHERS = {"Any", "Callable", "Expression", "Dataset", "Iterable", "None", "Seque
 }  # fmt: skip
 """Names in annotations that are not ours."""
 
-FUNCTIONS = [getattr(ztfmatch, name) for name in ("open_store", "init_store", "import_matchfiles")]
+FUNCTIONS = [getattr(ztfmatch, name) for name in ("open_store", "init_store", "import_matchfiles", "check_catalogs")]
 """Public functions beside the methods."""
 
 

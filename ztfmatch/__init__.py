@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "api": "Snapshot Store import_matchfiles init_store open_store",
+    "api.catalogs": "check_catalogs",
     "core.config": "CalibrateConfig CompactConfig Resources StoreConfig",
     "core.errors": "BadInputError BucketNotFoundError CatalogError CommitConflictError ConfigError CorrectionsError "
     "JobFailedError MemoryBudgetError MetadataError OutputExistsError ScopeError ServiceError SnapshotNotFoundError "
@@ -20,6 +21,7 @@ _HOMES = {
     "WorkDividedError ZtfmatchError",
     "core.io.log": "Commit",
     "core.operations.append": "AppendConfig AppendReport",
+    "core.operations.catalogcheck": "CheckReport CheckedCatalog",
     "core.operations.compact": "CompactReport",
     "core.operations.correct": "CorrectReport",
     "core.operations.history": "Difference RollbackReport",

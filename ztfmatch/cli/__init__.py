@@ -8,6 +8,7 @@ import click
 
 import ztfmatch
 from ztfmatch.cli.calibration import calibrate, correct
+from ztfmatch.cli.catalog import catalog
 from ztfmatch.cli.common import InOrder
 from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
@@ -49,7 +50,7 @@ def main() -> None:
 
 export.add_command(kowalski)
 for _command in (
-    *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine),
+    *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine, catalog),
     *(references, rematch, lineage),
     *(import_, export, load),
     *(calibrate, correct, report),

@@ -1,0 +1,79 @@
+"""Group catalog: look at catalogs before they are ingested."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ztfmatch.cli.common import Command, counted, emit, print_table, warning_lines
+from ztfmatch.cli.options import catalogs_argument, worker_options
+from ztfmatch.cli.paramtypes import FILE
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.core.operations.catalogcheck import CheckReport
+
+
+@click.group("catalog")
+def catalog() -> None:
+    """Look at catalogs before they are ingested."""
+
+
+@catalog.command("check", cls=Command)
+@catalogs_argument
+@click.option("--store", metavar="STORE", help="Compare with this store: which are known, which have no reference.")
+@click.option("--exposures", type=FILE, help="Metadata that headers lack, as 'append' takes them.")
+@worker_options
+def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, running: Runs, as_json: bool) -> None:
+    """Say what an append would say of CATALOGS.
+
+    CATALOGS are files, directories or globs, as 'append' takes them; files named *_refpsfcat.fits are read as 'init'
+    reads them. Each is read as a whole: header, checksums, columns, positions, numbers. A line each says 'new', 'known'
+    (in --store already, or given twice), 'reference', or the code that it would be quarantined with; the reasons
+    follow. Nothing is written. Exit code 1 if any would be quarantined.
+
+    \b
+    Examples:
+      ztfmatch catalog check night/*_psfcat.fits
+      ztfmatch catalog check /data/ztf/sci/2019/0107 --store survey.store --json
+    """
+    from ztfmatch.api.catalogs import check_catalogs
+    from ztfmatch.core.operations.append import AppendConfig
+
+    with running as how:
+        report = check_catalogs(catalogs, store, AppendConfig(exposures), **how)
+    if as_json:
+        emit(report, True, [])
+    else:
+        _print(report)
+    sys.exit(1 if report.refused else 0)
+
+
+def _print(report: CheckReport) -> None:
+    rows = [
+        (
+            one.verdict,
+            Path(one.source).name,
+            one.unit or "-",
+            "-" if one.rows is None else one.rows,
+            "-" if one.rejected is None else one.rejected,
+            "-" if one.programid is None else one.programid,
+        )
+        for one in report.catalogs
+    ]
+    if rows:
+        print_table(["verdict", "catalog", "unit", "rows", "rejected", "program"], rows)
+    for one in report.catalogs:
+        if one.reason is not None:
+            click.echo(f"{one.source}\n  {one.verdict}: {one.reason}")
+    lacking = sorted({one.unit for one in report.catalogs if one.has_reference is False and one.unit is not None})
+    if lacking:
+        click.echo(f"No reference in the store, so that all rows would be orphans: {', '.join(lacking)}")
+    for line in warning_lines(report.warnings):
+        click.echo(line)
+    click.echo(f"{counted(len(report.catalogs), 'catalog')}: {report.usable:,} usable, {report.refused:,} refused.")
