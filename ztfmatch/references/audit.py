@@ -16,6 +16,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, Stopwatch
 from ztfmatch.core.operations.references import find_references
 from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -24,8 +25,9 @@ from ztfmatch.references.judge import judged
 from ztfmatch.references.schema import AUDIT
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.audit import Audited, AuditTask, audit_references
-from ztfmatch.references.tasks.seeds import StoredReference
-from ztfmatch.references.units import UnitLedger, active_references, is_grouped, stored_curves, stored_reference
+from ztfmatch.references.tasks.lightcurves import is_grouped
+from ztfmatch.references.tasks.stored import StoredReference
+from ztfmatch.references.units import active_references
 
 BYTES_PER_SEED: Final = 400
 """Of a reference, and of the PS1 sources beside it."""
@@ -152,16 +154,12 @@ def audit_store(
         If PS1 cannot be read, or has no star of any reference.
     """
     watch = Stopwatch()
-    by_place: dict[Any, list[StoredReference]] = {}
-    for row in active_references(snapshot):
-        by_place.setdefault((row["field"], row["rcid"]), []).append(stored_reference(snapshot, row))
-    ps1 = inputs.open_ps1()
-    ledger = UnitLedger(snapshot) if inputs.with_lightcurves else None
-    tasks = []
-    for number, group in enumerate(by_place.values()):
-        curves = () if ledger is None else tuple(stored_curves(snapshot, one, ledger) for one in group)
-        tasks.append(AuditTask(f"audit-{number:06d}", tuple(group), ps1, settings, curves))
-    notes = _notes(snapshot) if inputs.with_lightcurves else []
+    ps1, curves = inputs.open_ps1(), inputs.with_lightcurves
+    tasks = [
+        AuditTask(f"audit-{number:06d}-{rcid:02d}", tuple(group), ps1, settings, curves)
+        for (number, rcid), group in active_references(snapshot).items()
+    ]
+    notes = _notes(snapshot) if curves else []
     return _report(_run(tasks, inputs, runner), settings, watch, notes)
 
 
@@ -199,11 +197,13 @@ def _run(tasks: Sequence[AuditTask], inputs: AuditInputs, runner: Runner) -> lis
 
 
 def _projected_bytes(task: AuditTask) -> int:
-    seeds = sum(
-        sum(file.rows for file in one.objects) if isinstance(one, StoredReference) else _ROWS_OF_A_FILE
-        for one in task.references
-    )
-    epochs = max((sum(file.rows for file in one.detections) for one in task.curves), default=0)
+    seeds = epochs = 0
+    for one in task.references:
+        if isinstance(one, StoredReference):
+            seeds += one.rows(OBJECTS.name)
+            epochs = max(epochs, one.rows(DETECTIONS.name) if task.with_lightcurves else 0)
+        else:
+            seeds += _ROWS_OF_A_FILE
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight
 

@@ -8,37 +8,38 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.committing import commit_on_top
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Row, Stopwatch, files_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.schema.ledger import CATALOG
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.audit import BYTES_PER_ROW_IN_FLIGHT, BYTES_PER_SEED
 from ztfmatch.references.kernels.flatness import Ints
-from ztfmatch.references.kernels.selection import unit_codes
+from ztfmatch.references.kernels.selection import unit_codes, units_of_codes
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.exposures import (
+    DECIDING,
     VALUES_PER_PASS,
     FlatnessTask,
     MeasuredExposures,
-    UnitExposures,
     measure_exposures,
+    unmeasured,
 )
-from ztfmatch.references.units import active_references, detections_since, stored_reference
+from ztfmatch.references.units import active_references
 
 OPERATION: Final = "flatness"
-_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "magzp", "clrcoeff", "origin", "nflat", "commit"]
+_UNIT: Final = ("field", "rcid", "fid")
 _BYTES_PER_VALUE: Final = 40
 
 
@@ -82,9 +83,8 @@ def update_flatness(
     watch = Stopwatch()
     ps1 = open_ps1(inputs.ps1, inputs.columns)
     snapshot = open_snapshot(storage)
-    pending = _Pending(snapshot)
     operation_id = OperationId(OPERATION, snapshot.number, [ps1.stamp, repr(settings.flatness)]).value
-    tasks = list(_tasks(snapshot, pending, ps1, settings))
+    tasks = _tasks(snapshot, ps1, settings)
     if not tasks:
         return _report(snapshot, None, [], watch)
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
@@ -110,46 +110,25 @@ def update_flatness(
     return _report(committed.head, committed.size, done, watch)
 
 
-class _Pending:
-    """Exposures not measured yet, by unit."""
-
-    def __init__(self, snapshot: SnapshotFiles) -> None:
-        rows = snapshot.read(EXPOSURES.name, _COLUMNS)
-        own = pc.and_(pc.is_null(rows["nflat"]), pc.equal(rows["origin"].cast("string"), CATALOG))
-        rows = rows.filter(pc.and_(own, pc.is_valid(rows["magzp"])))
-        values = {
-            name: rows[name].to_numpy()
-            for name in ("exposureid", "field", "rcid", "fid", "magzp", "clrcoeff", "commit")
-        }
-        code = unit_codes(*(values[name].astype(np.int64) for name in ("field", "rcid", "fid")))
-        order = np.lexsort((values["exposureid"], code))
-        self._code = code[order]
-        self._values = {name: column[order] for name, column in values.items()}
-
-    def of(self, row: Row) -> dict[str, Any]:
-        """Columns of a unit's, ascending by exposureid."""
-        code = unit_codes(row["field"], row["rcid"], row["fid"])
-        first, last = np.searchsorted(self._code, [code, code + 1])
-        return {name: column[first:last] for name, column in self._values.items()}
+def _tasks(snapshot: SnapshotFiles, ps1: Ps1Catalog, settings: ReferenceSettings) -> list[FlatnessTask]:
+    """One task a field and readout channel that has any exposure to be measured."""
+    pending, tasks = _pending_units(snapshot), []
+    for (number, rcid), group in active_references(snapshot).items():
+        own = tuple(one for one in group if one.unit in pending)
+        if own:
+            tasks.append(FlatnessTask(f"flatness-{number:06d}-{rcid:02d}", own, ps1, settings.flatness))
+    return tasks
 
 
-def _tasks(
-    snapshot: SnapshotFiles, pending: _Pending, ps1: Ps1Catalog, settings: ReferenceSettings
-) -> list[FlatnessTask]:
-    """One task a field and readout channel that has any."""
-    by_place: dict[tuple[int, int], list[UnitExposures]] = {}
-    for row in active_references(snapshot):
-        columns = pending.of(row)
-        if len(columns["exposureid"]):
-            reference = stored_reference(snapshot, row)
-            detections = detections_since(snapshot, reference, int(columns["commit"].min()))
-            magzp, clrcoeff = (columns[name].astype(np.float64) for name in ("magzp", "clrcoeff"))
-            unit = UnitExposures(reference, detections, columns["exposureid"], magzp, clrcoeff)
-            by_place.setdefault((row["field"], row["rcid"]), []).append(unit)
-    return [
-        FlatnessTask(f"flatness-{field:06d}-{rcid:02d}", tuple(units), ps1, settings.flatness)
-        for (field, rcid), units in by_place.items()
-    ]
+def _pending_units(snapshot: SnapshotFiles) -> frozenset[Unit]:
+    """Units of exposures to be measured; one file of the ledger is held at a time."""
+    found: set[int] = set()
+    for file in snapshot.of_table(EXPOSURES.name):
+        rows = unmeasured(read_file_rows(snapshot.storage, file, [*_UNIT, *DECIDING]))
+        code = unit_codes(*(rows[name].to_numpy().astype(np.int64) for name in _UNIT))
+        found.update(np.unique(code).tolist())
+    columns = units_of_codes(np.array(sorted(found), np.int64))
+    return frozenset(Unit(*unit) for unit in zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _columns(done: list[MeasuredExposures]) -> tuple[Ints, dict[str, Any]]:
@@ -162,8 +141,8 @@ def _columns(done: list[MeasuredExposures]) -> tuple[Ints, dict[str, Any]]:
 
 
 def _projected_bytes(task: FlatnessTask) -> int:
-    seeds = sum(sum(file.rows for file in unit.reference.objects) for unit in task.units)
-    epochs = max(sum(file.rows for file in unit.detections) for unit in task.units)
+    seeds = sum(reference.rows(OBJECTS.name) for reference in task.references)
+    epochs = max(reference.rows(DETECTIONS.name) for reference in task.references)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight + _BYTES_PER_VALUE * min(epochs, VALUES_PER_PASS)
 

@@ -22,7 +22,7 @@ from ztfmatch.references.plan import ACTIONS
 from ztfmatch.references.planning import read_rows
 from ztfmatch.references.schema import AUDIT, PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
-from ztfmatch.references.units import active_references
+from ztfmatch.references.units import newest_references
 
 PAGE: Final = "index.html"
 VISITS: Final = 20
@@ -104,24 +104,26 @@ def _page(
 def _summary(snapshot: SnapshotFiles, visits: int) -> Section:
     """The survey in figures, by filter."""
     rows = snapshot.read(EXPOSURES.name, ["fracday", "field", "rcid", "fid", "nmatched", "norphans", "size"])
-    references = active_references(snapshot)
-    table = [_summary_row(rows.filter(pc.equal(rows["fid"], fid)), [r for r in references if r["fid"] == fid], visits)
-             for fid in FILTER_CODES]  # fmt: skip
+    references = newest_references(snapshot, ["nseeds"])
+    table = []
+    for fid in FILTER_CODES:
+        own, of_filter = (part.filter(pc.equal(part["fid"], fid)) for part in (rows, references))
+        table.append(_summary_row(own, of_filter, visits))
     headings = ["filter", *table[0]]
     grid = Grid(headings, [[FILTER_CODES[k + 1], *row.values()] for k, row in enumerate(table)])
     return Section("The survey", "What the store has. Bytes are those of the epochal catalogs.", [grid])
 
 
-def _summary_row(rows: pa.Table, references: list[Row], visits: int) -> Row:
+def _summary_row(rows: pa.Table, references: pa.Table, visits: int) -> Row:
     by_unit = rows.group_by(["field", "rcid"]).aggregate([("fid", "count")])
     detections = (pc.sum(rows["nmatched"]).as_py() or 0) + (pc.sum(rows["norphans"]).as_py() or 0)
     return {
         "exposures": pc.count_distinct(rows["fracday"]).as_py(),
         "catalogs": rows.num_rows,
-        "units with a reference": len(references),
+        "units with a reference": references.num_rows,
         f"units with {visits} visits": pc.sum(pc.greater_equal(by_unit["fid_count"], visits)).as_py() or 0,
         "detections": detections,
-        "seeds": sum(row["nseeds"] for row in references),
+        "seeds": pc.sum(references["nseeds"]).as_py() or 0,
         "bytes": pc.sum(rows["size"]).as_py() or 0,
     }
 

@@ -13,10 +13,11 @@ from ztfmatch.core.tasks.inspect import Row, quarantine_row
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
 from ztfmatch.references.schema.settings import ReferenceSettings
-from ztfmatch.references.tasks.lightcurves import StoredCurves, lightcurve_row
+from ztfmatch.references.tasks.lightcurves import lightcurve_row
 from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
 from ztfmatch.references.tasks.rows import flatness_row, known
-from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_file, seeds_of_store
+from ztfmatch.references.tasks.seeds import Seeds, seeds_of_file, seeds_of_store
+from ztfmatch.references.tasks.stored import StoredReference
 
 MARGIN_DEG: Final = 1.0 / 60.0
 """How far around seeds PS1 is read."""
@@ -33,8 +34,8 @@ class AuditTask:
     """Paths of catalogs, or what a store has."""
     ps1: Ps1Catalog | None
     settings: ReferenceSettings
-    curves: tuple[StoredCurves, ...] = ()
-    """Of each reference of a store, where lightcurves are to be asked."""
+    with_lightcurves: bool = False
+    """Whether those of a store are asked."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def audit_references(task: AuditTask) -> Audited:
         row = catalog_row(one)
         if stars is not None:
             row |= ps1_row(one, stars, task.settings)
-        reference = task.references[number] if task.curves else None
+        reference = task.references[number] if task.with_lightcurves else None
         if isinstance(reference, StoredReference):
-            row |= lightcurve_row(one, reference, task.curves[number], task.settings)
+            row |= lightcurve_row(one, reference, task.settings)
         found.rows.append(row)
     return found
 

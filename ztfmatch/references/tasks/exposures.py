@@ -8,23 +8,30 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.schema import DETECTIONS
+from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.flatness import Flatness, Ints, bin_of, flatness
 from ztfmatch.references.schema.settings import FlatnessSettings
 from ztfmatch.references.tasks.audit import MARGIN_DEG
 from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
 from ztfmatch.references.tasks.rows import known
-from ztfmatch.references.tasks.seeds import Seeds, StoredReference, seeds_of_store
+from ztfmatch.references.tasks.seeds import Seeds, seeds_of_store
+from ztfmatch.references.tasks.stored import StoredReference
 
 VALUES_PER_PASS: Final = 5_000_000
 """Differences held at a time, about: stars times exposures."""
+
+DECIDING: Final = ("nflat", "origin", "magzp")
+"""Columns of the ledger that tell which exposures are to be measured."""
 
 _EPOCH: Final = ("exposureid", "psfflux", "xpos", "ypos", "catflags")
 _BAD_EXPOSURE: Final = np.uint16(1 << 15)
@@ -32,22 +39,11 @@ _BAD_EXPOSURE: Final = np.uint16(1 << 15)
 
 
 @dataclass(frozen=True)
-class UnitExposures:
-    """Exposures of a unit to be measured, shape (E,) each, ascending by exposureid."""
-
-    reference: StoredReference
-    detections: tuple[DataFile, ...]
-    exposureid: Ints
-    magzp: Floats
-    clrcoeff: Floats
-
-
-@dataclass(frozen=True)
 class FlatnessTask:
-    """Units of the same place on the sky."""
+    """References of the same place on the sky, whose exposures are to be measured."""
 
     key: str
-    units: tuple[UnitExposures, ...]
+    references: tuple[StoredReference, ...]
     ps1: Ps1Catalog
     settings: FlatnessSettings
 
@@ -62,24 +58,49 @@ class MeasuredExposures:
     n: list[int]
 
 
+def unmeasured(rows: pa.Table) -> pa.Table:
+    """Ledger rows of exposures taken from catalogs that were not measured yet; needs :data:`DECIDING`."""
+    own = pc.and_(pc.is_null(rows["nflat"]), pc.equal(rows["origin"].cast("string"), CATALOG))
+    return rows.filter(pc.and_(own, pc.is_valid(rows["magzp"])))
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Exposures of a unit to be measured, shape (E,) each, ascending by exposureid."""
+
+    reference: StoredReference
+    exposureid: Ints
+    magzp: Floats
+    clrcoeff: Floats
+    commit: int
+    """The first that took any of them in."""
+
+
 def measure_exposures(task: FlatnessTask) -> MeasuredExposures:
     """Measure exposures; one without any PS1 star has n = 0."""
     found = MeasuredExposures([], [], [], [])
-    seeds = [seeds_of_store(unit.reference) for unit in task.units]
+    seeds = [seeds_of_store(reference) for reference in task.references]
     ra, dec = (np.concatenate([getattr(one, name) for one in seeds]) for name in ("ra", "dec"))
     stars = task.ps1.read(Box.around(ra, dec, MARGIN_DEG)) if len(ra) else None
-    for unit, own in zip(task.units, seeds, strict=True):
-        for part, flat in _measured(unit, own, stars, task.settings):
+    for reference, own in zip(task.references, seeds, strict=True):
+        pending = _pending(reference)
+        for part, flat in _measured(pending, own, stars, task.settings):
             decided = flat.decided(task.settings.min_bin)
-            found.exposureid.extend(unit.exposureid[part].tolist())
+            found.exposureid.extend(pending.exposureid[part].tolist())
             found.delta.extend(known(value) for value in np.where(decided, flat.delta, np.nan))
             found.rms.extend(known(value) for value in flat.rms)
             found.n.extend(flat.counts.sum(axis=1).tolist())
     return found
 
 
+def _pending(reference: StoredReference) -> _Pending:
+    rows = unmeasured(reference.exposures([*DECIDING, "clrcoeff", "commit"]))
+    magzp, clrcoeff = (rows[name].to_numpy().astype(np.float64) for name in ("magzp", "clrcoeff"))
+    return _Pending(reference, rows["exposureid"].to_numpy(), magzp, clrcoeff, pc.min(rows["commit"]).as_py() or 0)
+
+
 def _measured(
-    unit: UnitExposures, seeds: Seeds, stars: Ps1Stars | None, settings: FlatnessSettings
+    unit: _Pending, seeds: Seeds, stars: Ps1Stars | None, settings: FlatnessSettings
 ) -> Iterator[tuple[slice, Flatness]]:
     """Flatness of some exposures of a unit after the others, so many at a time as memory allows."""
     none = np.zeros(0)
@@ -100,13 +121,14 @@ class _Stars:
     colour: Floats
 
 
-def _flatness(unit: UnitExposures, part: slice, stars: _Stars, settings: FlatnessSettings) -> Flatness:
+def _flatness(unit: _Pending, part: slice, stars: _Stars, settings: FlatnessSettings) -> Flatness:
     exposureid, magzp, clrcoeff = unit.exposureid[part], unit.magzp[part], unit.clrcoeff[part]
     row_of = build_map(exposureid)
     held: list[tuple[Floats, Ints, Ints]] = []
     if np.isfinite(stars.ps1).any():
         wanted = Wanted(span=unit.reference.span)
-        for chunk in iterate_lightcurves(unit.reference.storage, unit.detections, _EPOCH, wanted=wanted):
+        files = [file for file in unit.reference.files(DETECTIONS.name) if file.commit >= unit.commit]
+        for chunk in iterate_lightcurves(unit.reference.storage, files, _EPOCH, wanted=wanted):
             seed = np.repeat(find_sorted(stars.objectid, chunk.objectid), np.diff(chunk.offsets))
             exposure = find_rows(row_of, chunk.columns["exposureid"]).astype(np.int64)
             keep = (seed >= 0) & (exposure >= 0) & ((chunk.columns["catflags"] & ~_BAD_EXPOSURE) == 0)

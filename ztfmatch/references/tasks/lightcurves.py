@@ -11,16 +11,20 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.scan import Wanted
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTS
+from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.core.tasks.inspect import Row
 from ztfmatch.references.kernels.flatness import Ints, flatness, medians_of_runs
 from ztfmatch.references.schema.settings import LightcurveSettings, ReferenceSettings
 from ztfmatch.references.tasks.rows import flatness_row
-from ztfmatch.references.tasks.seeds import Seeds, StoredReference
+from ztfmatch.references.tasks.seeds import Seeds
+from ztfmatch.references.tasks.stored import StoredReference
 
 _EPOCH: Final = ("ra", "dec", "mag", "catflags")
 _TRANSIENT: Final = ("field", "rcid", "fid", "nobs", "firsthmjd", "lasthmjd")
@@ -38,14 +42,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class StoredCurves:
-    """What a store has of a unit beside its seeds."""
+class _Exposures:
+    """Of a unit, shape (E,) each."""
 
-    detections: tuple[DataFile, ...]
-    transients: tuple[DataFile, ...] | None
-    """None where orphans were never grouped."""
     exposureid: Ints
-    """Of the unit's exposures, ascending."""
+    """Ascending."""
     good: Mask
     """Which are not bad."""
     span_day: float
@@ -64,11 +65,11 @@ class _Medians:
     """East and north of the seed, arcsec, shape (2, N); NaN with too few epochs."""
 
 
-def lightcurve_row(seeds: Seeds, reference: StoredReference, curves: StoredCurves, settings: ReferenceSettings) -> Row:
+def lightcurve_row(seeds: Seeds, reference: StoredReference, settings: ReferenceSettings) -> Row:
     """What lightcurves tell of a reference."""
-    limits = settings.lightcurves
-    medians = _medians(seeds, reference, curves, limits)
-    good = int(curves.good.sum())
+    limits, exposures = settings.lightcurves, _exposures(reference)
+    medians = _medians(seeds, reference, exposures.exposureid[exposures.good], limits)
+    good = int(exposures.good.sum())
     seen = medians.seen / max(good, 1)
     judged = _inside(seeds, limits) & (seeds.mag < _complete_to(seeds.mag, seen, _inside(seeds, limits)))
     compared = (seeds.mag >= settings.flatness.bright) & (seeds.mag <= settings.flatness.faint)
@@ -82,16 +83,26 @@ def lightcurve_row(seeds: Seeds, reference: StoredReference, curves: StoredCurve
         "nspurious": int((judged & (seen < limits.spurious_seen)).sum()),
         "seedoffset": _largest_offset(medians.offset, compared, seeds.bins, settings.flatness.min_bin),
         **{name: flat[key] for name, key in names.items()},
-        **_transients(seeds, reference, curves, limits),
+        **_transients(reference, exposures, limits),
     }
 
 
-def _medians(seeds: Seeds, reference: StoredReference, curves: StoredCurves, limits: LightcurveSettings) -> _Medians:
+def _exposures(reference: StoredReference) -> _Exposures:
+    rows = reference.exposures(["quality", "obsmjd"])
+    good = pc.not_equal(rows["quality"].cast("string"), BAD).to_numpy()
+    return _Exposures(
+        rows["exposureid"].to_numpy(), good, float(np.ptp(rows["obsmjd"].to_numpy())) if len(good) else 0.0
+    )
+
+
+def _medians(seeds: Seeds, reference: StoredReference, good: Ints, limits: LightcurveSettings) -> _Medians:
+    """Of epochs in good exposures."""
     n = len(seeds.objectid)
     got = _Medians(np.zeros(n, np.int64), np.full(n, np.nan), np.full((2, n), np.nan))
-    known = build_map(curves.exposureid[curves.good])
+    known = build_map(good)
     wanted = Wanted(span=reference.span)
-    for chunk in iterate_lightcurves(reference.storage, curves.detections, _EPOCH, wanted=wanted):
+    files = reference.files(DETECTIONS.name)
+    for chunk in iterate_lightcurves(reference.storage, files, _EPOCH, wanted=wanted):
         seed = find_sorted(seeds.objectid, chunk.objectid)
         keep = find_rows(known, chunk.columns["exposureid"]) >= 0
         keep &= np.repeat(seed >= 0, np.diff(chunk.offsets))
@@ -158,22 +169,28 @@ def _largest_offset(offset: Floats, compared: Mask, bins: Ints, min_bin: int) ->
     return float(np.hypot(east.cells, north.cells)[0][enough].max()) if enough.any() else None
 
 
-def _transients(seeds: Seeds, reference: StoredReference, curves: StoredCurves, limits: LightcurveSettings) -> Row:
-    """Sources without a seed, and their epochs."""
-    if curves.transients is None:
+def is_grouped(snapshot: SnapshotFiles) -> bool:
+    """Whether it is known which orphans recur: they were grouped once, or there are none."""
+    return bool(snapshot.of_table(TRANSIENTS.name)) or not snapshot.of_table(ORPHANS.name)
+
+
+def _transients(reference: StoredReference, exposures: _Exposures, limits: LightcurveSettings) -> Row:
+    """Sources without a seed, and their epochs; None where orphans were never grouped."""
+    if not is_grouped(reference.snapshot):
         return {"nmissing": None, "nwon": None}
-    rows = read_rows(reference.storage, curves.transients, _TRANSIENT)
+    files = [file for tile in reference.tiles for file in reference.snapshot.of_tile(TRANSIENTS.name, tile)]
+    rows = read_rows(reference.storage, files, _TRANSIENT)
     if rows is None:
         return {"nmissing": 0, "nwon": 0}
-    unit = seeds.unit
+    unit = reference.unit
     own = pc.equal(rows["field"], unit.field)
     own = pc.and_(own, pc.and_(pc.equal(rows["rcid"], unit.rcid), pc.equal(rows["fid"], unit.fid)))
     rows = rows.filter(own)
     nobs, lasting = rows["nobs"].to_numpy(), rows["lasthmjd"].to_numpy() - rows["firsthmjd"].to_numpy()
-    exposures = len(curves.exposureid)
-    stays = _chance_of_span(nobs, lasting / max(curves.span_day, 1.0)) >= limits.won_chance
-    won = nobs[stays & (nobs >= max(limits.won_seen * exposures, _TWICE))]
-    return {"nmissing": int((nobs > limits.missing_seen * exposures).sum()), "nwon": int(won.sum())}
+    number = len(exposures.exposureid)
+    stays = _chance_of_span(nobs, lasting / max(exposures.span_day, 1.0)) >= limits.won_chance
+    won = nobs[stays & (nobs >= max(limits.won_seen * number, _TWICE))]
+    return {"nmissing": int((nobs > limits.missing_seen * number).sum()), "nwon": int(won.sum())}
 
 
 def _chance_of_span(n: Ints, part: Floats) -> Floats:

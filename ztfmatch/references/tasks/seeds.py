@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.catalogs import read_reference
-from ztfmatch.core.io.parquet import DataFile, read_rows
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.kernels.rows import decode
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
+from ztfmatch.core.survey import Unit
 from ztfmatch.references.kernels.flatness import Ints, bin_of, pixels_of
+from ztfmatch.references.tasks.stored import StoredReference
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,6 @@ class Seeds:
         return bin_of(*self.pixels)
 
 
-@dataclass(frozen=True)
-class StoredReference:
-    """A reference of a store."""
-
-    storage: Storage
-    unit: Unit
-    generation: int
-    clrcoeff: float | None
-    tiles: tuple[Tile, ...]
-    """That its footprint touches."""
-    objects: tuple[DataFile, ...]
-    """That may hold its seeds."""
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Its objectids, both inclusive."""
-        base = objectid_base(self.unit, self.generation)
-        return base, base + MAX_SOURCEID
-
-
 def seeds_of_file(source: str) -> Seeds:
     """Seeds of a reference catalog.
 
@@ -92,7 +72,7 @@ def seeds_of_file(source: str) -> Seeds:
 def seeds_of_store(reference: StoredReference) -> Seeds:
     """Active seeds of a reference, by objectid."""
     names = ["objectid", "ra", "dec", "refmag", "refmagerr", "status"]
-    rows = read_rows(reference.storage, reference.objects, names, [reference.span])
+    rows = read_rows(reference.storage, reference.files(OBJECTS.name), names, [reference.span])
     empty = np.zeros(0)
     if rows is None:
         return Seeds(reference.unit, reference.generation, 0.0, np.zeros(0, np.int64), empty, empty, empty, empty)

@@ -1,0 +1,55 @@
+"""A reference of a snapshot, whose files and exposures are looked up where it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
+from ztfmatch.core.tasks.ledger import exposures_of_fields
+
+
+@dataclass(frozen=True)
+class StoredReference:
+    """The reference of a unit in a snapshot."""
+
+    snapshot: SnapshotFiles
+    unit: Unit
+    generation: int
+    clrcoeff: float | None
+    tiles: tuple[Tile, ...]
+    """That its footprint touches."""
+
+    @property
+    def storage(self) -> Storage:
+        """Where its files are."""
+        return self.snapshot.storage
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its objectids, both inclusive."""
+        base = objectid_base(self.unit, self.generation)
+        return base, base + MAX_SOURCEID
+
+    def files(self, table: str) -> tuple[DataFile, ...]:
+        """Files of a table of its tiles that may hold rows of its objects."""
+        span = [self.span]
+        return tuple(file for tile in self.tiles for file in self.snapshot.of_tile(table, tile) if file.holds_id(span))
+
+    def rows(self, table: str) -> int:
+        """Of those files."""
+        return sum(file.rows for file in self.files(table))
+
+    def exposures(self, columns: Sequence[str]) -> pa.Table:
+        """Ledger rows of its unit, ascending by exposureid, which is the first column."""
+        names = ["exposureid", *columns]
+        rows = exposures_of_fields(self.snapshot, [self.unit.field], [*names, "rcid", "fid"])
+        own = pc.and_(pc.equal(rows["rcid"], self.unit.rcid), pc.equal(rows["fid"], self.unit.fid))
+        return rows.filter(own).select(names).sort_by("exposureid")
