@@ -224,9 +224,10 @@ class TestLightcurve:
         assert [epoch for epoch in around if epoch["objectid"] == star["objectid"]] == by_id
 
     def test_table_has_a_line_for_each_epoch(self, scene: Scene, star: dict[str, Any]) -> None:
-        lines = done("lightcurve", scene.store, "-o", star["objectid"]).splitlines()
-        assert lines[0].split()[:4] == ["objectid", "fid", "hmjd", "mag"]
-        assert len(lines) == 1 + len(report("lightcurve", scene.store, "-o", star["objectid"]))
+        lines = done("lightcurve", scene.store, "--objectid", star["objectid"]).splitlines()
+        assert lines[0].split()[:4] == ["objectid", "filter", "hmjd", "mag"]
+        assert lines[1].split()[:3] == ["day", "mag", "mag"]
+        assert len(lines) == 2 + len(report("lightcurve", scene.store, "--objectid", star["objectid"]))
 
     def test_formats_hold_the_same_rows(self, scene: Scene, star: dict[str, Any], tmp_path: Path) -> None:
         select = ("lightcurve", scene.store, "--objectid", star["objectid"])
@@ -252,7 +253,7 @@ class TestLightcurve:
         self, scene: Scene, star: dict[str, Any], tmp_path: Path, suffix: str
     ) -> None:
         picture = tmp_path / f"star.{suffix}"
-        done_with = call("lightcurve", scene.store, "-o", star["objectid"], "--plot", picture, "--period", 0.5)
+        done_with = call("lightcurve", scene.store, "--objectid", star["objectid"], "--plot", picture, "--period", 0.5)
         assert (done_with.exit_code, done_with.stdout) == (0, "")
         assert f"wrote {picture}" in done_with.stderr
         start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix]
@@ -265,7 +266,7 @@ class TestLightcurve:
         monkeypatch.setattr(plot, "plot_lightcurves", lambda epochs, path, options: drawn.append(options))
         place = (star["ra"], round(star["dec"], 3), 2.5)
         done("lightcurve", scene.store, "--cone", *place, "--plot", tmp_path / "star.png")
-        done("lightcurve", scene.store, "-o", star["objectid"], "--plot", tmp_path / "star.png", "--period", 2)
+        done("lightcurve", scene.store, "--objectid", star["objectid"], "--plot", tmp_path / "star.png", "--period", 2)
         asked = f"Objects within 2.5 arcsec of RA {place[0]:.5f}  Dec {place[1]:+.5f}"
         assert [(options.title, options.period) for options in drawn] == [(asked, None), (None, 2.0)]
 
@@ -273,7 +274,7 @@ class TestLightcurve:
         assert report("transients", copied.store)["transients"] > 0
         (row, *_) = ztfmatch.open_store(copied.store).snapshot().table("transients").to_pylist()
         for select in (("--cone", row["ra"], row["dec"], 2, "--transients"), ("--objectid", row["transientid"])):
-            assert done("lightcurve", copied.store, *select).split()[:2] == ["transientid", "fid"]
+            assert done("lightcurve", copied.store, *select).split()[:2] == ["transientid", "filter"]
             epochs = report("lightcurve", copied.store, *select)
             assert {epoch["transientid"] for epoch in epochs} == {row["transientid"]}
         empty = call("lightcurve", copied.store, "--cone", 10, 10, 2, "--transients", "--statistics")
@@ -297,7 +298,7 @@ class TestLightcurve:
 
     @pytest.mark.parametrize("unknown", [679205100005000, 679105109999999])
     def test_unknown_objectid_is_named(self, scene: Scene, star: dict[str, Any], unknown: int) -> None:
-        line = failure("lightcurve", scene.store, "-o", star["objectid"], "-o", unknown, code=2)
+        line = failure("lightcurve", scene.store, "--objectid", star["objectid"], "--objectid", unknown, code=2)
         assert f"has no object {unknown} in snapshot 2" in line
         assert str(star["objectid"]) not in line
 
@@ -308,7 +309,7 @@ class TestLightcurve:
             (("--cone", 10, 100, 2), "declination 100.0 is outside -90..90"),
             (("--cone", 700, 10, 2), "right ascension 700.0 is outside"),
             (("--cone", 10, 10, 0), "radius 0.0 arcsec is outside"),
-            (("--cone", 10, 10, "11deg"), "radius 39600.0 arcsec is outside (0, 36000]"),
+            (("--cone", 10, 10, "11deg", "--statistics"), "radius 39600.0 arcsec is outside (0, 36000]"),
             (
                 ("--cone", 10, 10, "2min"),
                 "radius '2min' is no angle; expected something like 2deg, 3arcmin or 120arcsec",

@@ -89,9 +89,9 @@ CASES: dict[str, tuple[int, Callable[[Places], Words], str]] = {
     "init of nothing": (2, lambda p: ("init", p.place / "new", "-r", p.empty), "no *_refpsfcat.fits in"),
     "import of nothing, new": (
         2, lambda p: ("import", "matchfile", p.place / "new", p.empty, "--create"), "no store was made"),
-    "unknown object, epochs": (2, lambda p: ("lightcurve", p.store, "-o", UNKNOWN), f"has no object {UNKNOWN}"),
+    "unknown object, epochs": (2, lambda p: ("lightcurve", p.store, "--objectid", UNKNOWN), f"has no object {UNKNOWN}"),
     "unknown object, query": (2, lambda p: ("query", p.store, "--objectid", UNKNOWN), f"has no object {UNKNOWN}"),
-    "unknown object, lineage": (2, lambda p: ("lineage", p.store, "-o", UNKNOWN), f"has no object {UNKNOWN}"),
+    "unknown object, lineage": (2, lambda p: ("lineage", p.store, "--objectid", UNKNOWN), f"has no object {UNKNOWN}"),
     "unknown unit": (2, lambda p: ("export", "matchfile", p.store, "--field", 1), "has no unit of field 1"),
     "release of nothing": (
         2, lambda p: ("publish", "bulk", p.store, p.place / "bulk", "--release", p.release), "nothing to publish"),

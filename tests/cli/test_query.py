@@ -48,7 +48,7 @@ def test_query_as_json_csv_and_parquet_has_the_same_rows(
 
 def test_query_prints_a_table_of_the_columns_and_rows_asked_for(scene: Scene, rows: list[dict[str, Any]]) -> None:
     asked = ("query", scene.store, "--select", "statistics", "--where", WHERE, "--limit", 3)
-    assert done(*asked).split()[:5] == ["objectid", "fid", "ra", "dec", "medianmag"]
+    assert done(*asked).split()[:5] == ["objectid", "filter", "ra", "dec", "medianmag"]
     lines = done(*asked, "--columns", "nobs, objectid").splitlines()
     assert lines[0].split() == ["nobs", "objectid"]
     assert [int(line.split()[1].replace(",", "")) for line in lines[1:]] == [row["objectid"] for row in rows[:3]]
@@ -90,7 +90,7 @@ def test_query_of_lightcurves_of_a_list_of_ids(scene: Scene, tmp_path: Path, row
         (("--objectid", 10**20), "expected integers of at most 64 bits"),
         (("--status", "lost"), "'lost' is not one of 'active', 'retired', 'any'"),
         (("--snapshot", 99), "has no snapshot 99; the newest is 2"),
-        (("--output", "x.ecsv"), "--output needs a name that ends in .csv, .json or .parquet"),
+        (("--output", "x.txt"), "--output needs a name that ends in .csv, .json, .parquet"),
         (("--output", "nowhere/x.csv"), "directory 'nowhere' does not exist"),
     ],
 )
@@ -158,7 +158,7 @@ def test_query_that_fails_leaves_what_was_there(
         raise OSError(errno.EIO, "the disk is gone")
 
     monkeypatch.setattr("ztfmatch.query.search.Answer._lightcurves", broken)
-    result = call("query", scene.store, "--select", "lightcurves", "--output", output)
+    result = call("query", scene.store, "--select", "lightcurves", "--output", output, "--overwrite")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the disk is gone" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
 from ztfmatch.cli.options import note_option, options, run_options
 from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CalibrateConfig
 
 if TYPE_CHECKING:

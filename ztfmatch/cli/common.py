@@ -40,10 +40,6 @@ SHOWN_BAD_FILES = 20
 GIVEN = "ztfmatch.given"
 """Key of a context's ``meta``: the words after the program's name."""
 
-_NEVER_WRAPPED = 100_000
-"""Width of a table that goes to a file or a pipe: one row a line."""
-
-
 _OBJECT_STORES = """Object stores: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint and credentials of S3
 come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from a
 profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true allows an endpoint
@@ -196,25 +192,6 @@ def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
         return
     for line in lines:
         click.echo(line)
-
-
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print rows in columns, numbers to the right; on a terminal as wide as it is, else one row a line."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for i, heading in enumerate(headings):
-        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _NEVER_WRAPPED
-    with console.capture() as capture:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def bad_files(rows: list[dict[str, object]]) -> list[str]:

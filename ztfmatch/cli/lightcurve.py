@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,27 @@ import click
 
 from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import cone_option, json_option, plot_option, snapshot_option
-from ztfmatch.cli.rows import chosen_format, is_transient, refuse_unknown, row_options, write_rows
-from ztfmatch.core.errors import ConfigError
-
-_SHOWN = (
-    "fid",
-    "hmjd",
-    "mag",
-    "magerr",
-    "catflags",
-    "clrcoeff",
-    "programid",
-    "expid",
-    "ra",
-    "dec",
+from ztfmatch.cli.rows import (
+    COUNTING_S,
+    People,
+    RowOutput,
+    columns_option,
+    is_transient,
+    listed_columns,
+    refuse_unknown,
+    row_options,
+    some_columns,
 )
+from ztfmatch.core.errors import ConfigError
 
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--objectid", "-o", type=int, multiple=True, help="Object or transient; may be given more than once.")
+@click.option("--objectid", type=int, multiple=True, help="Object or transient; may be given more than once.")
 @cone_option("All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.")
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @snapshot_option
+@columns_option
 @row_options
 @plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
@@ -41,8 +40,8 @@ _SHOWN = (
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, str] | None, transients: bool,
-               snapshot: int | None, form: str | None, output: Path | None, plot: Path | None, period: float | None,
-               statistics: bool, follow: bool, as_json: bool) -> None:  # fmt: skip
+               snapshot: int | None, columns: str | None, to: RowOutput, plot: Path | None, period: float | None,
+               statistics: bool, follow: bool, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Show lightcurves of a STORE.
 
     Select objects by --objectid or --cone. All epochs are given, flagged ones too: catflags = 0 are the clean ones.
@@ -62,22 +61,46 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
     if transients and not cone:
         raise click.UsageError("--transients is about a --cone; of one that is known give the id with --objectid.")
-    form = chosen_format(form, output, as_json)
     opened = open_store(store).snapshot(snapshot)
     objectid = _told_of_retired(opened, objectid, follow) if objectid else objectid
     if cone and transients:
         objectid = tuple(opened.transients(cone=cone)["transientid"].to_pylist())
     select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
-    rows = _statistics(opened, select) if statistics else opened.lightcurves(**select)
-    _require_known(objectid, opened, rows)
+    _require_known(objectid, opened)
     if plot is not None:
-        _draw(opened.lightcurves(**select) if statistics else rows, plot, _title(cone, transients), period)
-    if plot is None or output is not None or form != "table":
-        rows = _headed(rows) if (all(map(is_transient, objectid)) if objectid else transients) else rows
-        write_rows(rows, form, output, list(rows.schema.names) if statistics else [*rows.schema.names[:1], *_SHOWN])
-    if not rows.num_rows:
+        _draw(opened.lightcurves(**select), plot, _title(cone, transients), period)
+        if to.is_table:
+            return
+    of_transients = all(map(is_transient, objectid)) if objectid else transients
+    wanted = listed_columns(columns)
+    if statistics:
+        found = _statistics(opened, select)
+        number = _write(to, found, People("transients" if of_transients else "statistics", wanted, side=True))
+    elif transients or any(map(is_transient, objectid)):
+        found = opened.lightcurves(**select)
+        number = _write(to, _headed(found) if of_transients else found, People("lightcurves", wanted))
+    else:
+        number = _write_epochs(to, opened, select, wanted)
+    if not number:
         kind = ("transient" if transients else "object") if statistics else "epoch"
         click.echo(f"ztfmatch: no {kind} found", err=True)
+
+
+def _write(to: RowOutput, rows: Any, people: People) -> int:
+    """Write rows of a table."""
+    rows = rows if people.columns is None else some_columns(rows, people.columns)
+    return to.write([rows], rows.schema, replace(people, total=lambda: (rows.num_rows, True)))
+
+
+def _write_epochs(to: RowOutput, snapshot: Any, select: dict[str, Any], columns: list[str] | None) -> int:
+    """Write epochs of objects as they are found; of few they are in order over tiles, too."""
+    from ztfmatch.query.search import Query
+    from ztfmatch.query.tables import in_order
+
+    asked = {"objectids": select["objectid"]} if "objectid" in select else select
+    answer = snapshot.query(Query("lightcurves", columns=columns, **asked))
+    people = People("lightcurves", columns, lambda: answer.count(COUNTING_S))
+    return to.write(in_order(answer, ("objectid", "hmjd")), answer.schema, people)
 
 
 def _headed(rows: Any) -> Any:
@@ -125,12 +148,12 @@ def _told_of_retired(snapshot: Any, objectids: tuple[int, ...], follow: bool) ->
     return tuple(dict.fromkeys([*(i for i in objectids if i not in retired), *heirs])) or objectids
 
 
-def _require_known(objectids: tuple[int, ...], snapshot: Any, rows: Any) -> None:
-    """Refuse an objectid that is no object's; an object without epochs is one."""
-    key = "objectid" if "objectid" in rows.column_names else "transientid"
-    missing = set(objectids) - set(rows[key].to_pylist())
+def _require_known(objectids: tuple[int, ...], snapshot: Any) -> None:
+    """Refuse an objectid that is no object's; an object without epochs is one, and a transient that became one."""
+    missing = {number for number in objectids if is_transient(number)}
+    missing -= set(snapshot.transients(missing)["transientid"].to_pylist()) if missing else set()
     missing -= set(snapshot.lineage(objectid=missing)["objectid"].to_pylist()) if missing else set()
-    refuse_unknown(missing, snapshot)
+    refuse_unknown(missing | {number for number in objectids if not is_transient(number)}, snapshot)
 
 
 def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:

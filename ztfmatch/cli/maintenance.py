@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
 from ztfmatch.cli.options import dry_run_option, json_option, note_option, run_options
+from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig
 
 if TYPE_CHECKING:

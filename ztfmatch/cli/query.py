@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, open_store
+from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import (
     cone_option,
     json_option,
@@ -19,21 +19,17 @@ from ztfmatch.cli.options import (
     snapshot_option,
 )
 from ztfmatch.cli.paramtypes import FILE
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.cli.rows import COUNTING_S, People, RowOutput, columns_option, listed_columns, row_options
 
 _NAMED = 5
-_SHOWN = {
-    "objects": ("objectid", "fid", "ra", "dec", "refmag", "refmagerr"),
-    "statistics": ("objectid", "fid", "ra", "dec", "medianmag", "magrms", "chisq", "nobs", "ngoodobs"),
-    "lightcurves": ("objectid", "fid", "hmjd", "mag", "magerr", "catflags", "programid", "expid"),
-}
+_KINDS = ("objects", "statistics", "lightcurves")
 
 
 @click.command(cls=Command)
 @click.argument("store")
 @click.option(
     "--select",
-    type=click.Choice(tuple(_SHOWN)),
+    type=click.Choice(_KINDS),
     default="objects",
     show_default=True,
     help="Rows wanted: objects, objects with their statistics, or epochs.",
@@ -58,15 +54,14 @@ _SHOWN = {
     help="Of which objects: active (default), retired when their reference was regenerated, or any (default where "
     "objectids are given).",
 )
-@click.option("--columns", metavar="NAME,NAME", help="Columns wanted; all by default, some on the terminal.")
-@click.option("--limit", type=click.IntRange(1), help="Most rows to give.")
+@columns_option
 @snapshot_option
 @row_options
 @json_option
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, float, str] | None,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
-          objectids: Path | None, status: str | None, columns: str | None, limit: int | None, snapshot: int | None,
-          form: str | None, output: Path | None, as_json: bool) -> None:  # fmt: skip
+          objectids: Path | None, status: str | None, columns: str | None, snapshot: int | None,
+          to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Find objects of a STORE by place, list and condition.
 
     Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
@@ -83,8 +78,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     """
     from ztfmatch.query.search import Query
 
-    form = chosen_format(form, output, as_json)
-    wanted = [name.strip() for name in columns.split(",")] if columns is not None else None
+    wanted = listed_columns(columns)
     asked = Query(
         select=select,  # type: ignore[arg-type]
         where=where,
@@ -98,7 +92,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         status=status,  # type: ignore[arg-type]
     )
     answer = open_store(store).snapshot(snapshot).query(asked)
-    rows = _write(answer, form, output, limit, wanted or list(_SHOWN[select]))
+    rows = to.write(answer, answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))
     if not rows:
         click.echo("ztfmatch: nothing found", err=True)
     if objectid or objectids:
@@ -129,22 +123,3 @@ def _ids(objectid: tuple[int, ...], objectids: Path | None) -> tuple[int, ...] |
     from ztfmatch.query.io.idlist import read_objectids
 
     return (*objectid, *read_objectids(objectids).tolist())
-
-
-def _write(answer: Any, form: str, output: Path | None, limit: int | None, shown: list[str]) -> int:
-    """Write the rows of an answer, or the first of them; the number written."""
-    from ztfmatch.query import tables
-
-    some = answer if limit is None else tables.first_rows(answer, limit)
-    if form == "parquet" and output is not None:
-        rows = tables.stream_parquet(some, answer.schema, output)
-    elif form == "csv":
-        with tables.binary_output(output) as stream:
-            rows = tables.stream_csv(some, answer.schema, stream)
-    else:
-        table = tables.joined(some, answer.schema)
-        write_rows(table, form, output, shown)
-        return int(table.num_rows)
-    if output is not None:
-        click.echo(f"wrote {counted(rows, 'row')} to {output}", err=True)
-    return rows

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.calibration import columns_option
-from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, print_table, size_text
+from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text
 from ztfmatch.cli.options import json_option, note_option, options, run_options, snapshot_option
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile, OutputPlace
-from ztfmatch.cli.rows import chosen_format, row_options, write_rows
+from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
+from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
 
 _SHOWN = 50
+_WITH_LISTS = ("json", "parquet", "arrow")
 _AUDIT_COLUMNS = (
     *("rank", "field", "rcid", "fid", "nsources", "delta", "rms", "depth", "lcdelta", "nmissing", "nwon", "verdict"),
 )
@@ -70,8 +72,8 @@ def references() -> None:
 @row_options
 @run_options
 def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], against: Any,
-          images: Path | None, settings: Path | None, strict: bool, snapshot: int | None, form: str | None,
-          output: Path | None, running: Runs, as_json: bool) -> None:  # fmt: skip
+          images: Path | None, settings: Path | None, strict: bool, snapshot: int | None, to: RowOutput,
+          running: Runs, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Say which references are suspect.
 
     Of each reference it is measured how much PS1's magnitudes differ from its own over a grid of 3 x 3 bins, how deep
@@ -90,7 +92,6 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
 
     if (store is None) == (not places):
         raise click.UsageError("give either a STORE or --references")
-    form = chosen_format(form, output, as_json)
     inputs, limits = AuditInputs(ps1, columns, against, images), read_settings(settings)
     with running as how:
         if store is not None:
@@ -100,21 +101,22 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
 
             with open_runner(**how) as runner:
                 report = audit_files(places, inputs, limits, runner, strict)
-    _write(report.table, form, output)
+    _write(report.table, to)
     line = (
         f"{counted(report.references, 'reference')}: {report.suspect:,} suspect, {report.shallow:,} shallow, "
         f"{report.confused:,} confused, {report.unknown:,} unknown; {report.seconds:.1f} s."
     )
     for text in [line, *(f"Note: {note}." for note in report.notes), *bad_files(report.refused)]:
-        click.echo(text, err=form != "table" or output is not None)
+        click.echo(text, err=not to.is_table)
 
 
-def _write(table: Any, form: str, output: Path | None) -> None:
+def _write(table: Any, to: RowOutput) -> None:
     """An audit as rows; for people the first in rank."""
-    if form != "table":
+    if not to.is_table:
         from ztfmatch.references.schema import without_lists
 
-        write_rows(without_lists(table) if form == "csv" else table, form, output, [])
+        table = without_lists(table) if to.form not in _WITH_LISTS else table
+        to.write([table], table.schema, People("audit"))
         return
     rows = table.sort_by("rank").slice(0, _SHOWN).to_pylist()
     if rows:
@@ -232,7 +234,7 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
     selection = select_images(source, settings)
     for path, table in ((images, selection.image_table), (counts, selection.unit_table)):
         if path is not None:
-            write_rows(table(), chosen_format(None, path, False), path, [])
+            write_file(table(), path)
     figures = selection.figures()
     taken = sum(row["selected"] for row in figures)
     total = sum(row["images"] for row in figures)
@@ -288,7 +290,7 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
         report, losses, tuned = plan_references(source, audit_file, settings, retune is not None)
     for path, table in ((output, report.table), (retune, tuned)):
         if path is not None:
-            write_rows(table, chosen_format(None, path, False), path, [])
+            write_file(table, path)
     line = (
         f"{counted(report.units, 'unit')}, {counted(report.images, 'image')}; what is to be made wins "
         f"{report.won:,} epochs; {report.seconds:.1f} s."

@@ -15,7 +15,6 @@ from ztfmatch.cli.common import (
     counted,
     emit,
     open_store,
-    print_table,
     size_text,
     warning_lines,
 )
@@ -30,7 +29,16 @@ from ztfmatch.cli.options import (
     strict_option,
 )
 from ztfmatch.cli.paramtypes import FILE
-from ztfmatch.cli.rows import chosen_format, refuse_unknown, row_options, write_rows
+from ztfmatch.cli.rows import (
+    People,
+    RowOutput,
+    columns_option,
+    listed_columns,
+    refuse_unknown,
+    row_options,
+    some_columns,
+)
+from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.api.running import Running
@@ -112,13 +120,14 @@ def _checked(plan: Path, references: tuple[str, ...], how: Running) -> list[str]
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--objectid", "-o", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
+@click.option("--objectid", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
 @snapshot_option
 @plot_option("Draw retired objects before and after to this .png, .pdf or .svg.")
+@columns_option
 @row_options
 @json_option
-def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, form: str | None,
-            output: Path | None, as_json: bool) -> None:  # fmt: skip
+def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, columns: str | None,
+            to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Say what became of retired objects of a STORE.
 
     One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
@@ -134,14 +143,15 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
     """
     if plot is not None and not objectid:
         raise click.UsageError("--plot draws retired objects: name them with --objectid.")
-    form = chosen_format(form, output, as_json)
     opened = open_store(store)
     at = opened.snapshot(snapshot)
     rows = at.lineage(objectid or None)
     _require_known(objectid, at, rows)
     if plot is not None:
         _draw(opened.regenerations(objectid), plot)
-    write_rows(rows, form, output, list(rows.schema.names))
+    wanted = listed_columns(columns)
+    rows = rows if wanted is None else some_columns(rows, wanted)
+    to.write([rows], rows.schema, People("lineage", wanted, lambda: (rows.num_rows, True), side=True))
     if not rows.num_rows:
         click.echo("ztfmatch: no lineage found: no reference of these units was regenerated", err=True)
 

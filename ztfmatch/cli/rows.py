@@ -1,68 +1,208 @@
-"""How commands give rows: as a table, CSV, JSON or Parquet, on the terminal or in a file."""
+"""How commands give rows: as a table for people, or in a format, on the terminal or in a file."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ztfmatch.cli.common import counted, print_table
+from ztfmatch.cli.common import counted
 from ztfmatch.cli.options import options
 from ztfmatch.cli.paramtypes import OutputFile
+from ztfmatch.cli.terminal import terminal_width
 from ztfmatch.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
 
-_FORMATS = ("table", "csv", "json", "parquet")
-_MOST_COLUMNS = 12
-"""A table of more columns is printed on its side."""
-_ABREAST = 4
+_FORMATS: Final = ("table", "csv", "json", "parquet", "arrow", "ecsv", "fits", "votable")
+_TERMINAL_ROWS: Final = 40
+_ON_THEIR_SIDE: Final = 4
+"""So many rows of very many columns are printed with a line for each column."""
+_AT_ONCE: Final = 10_000
+
+COUNTING_S: Final = 2.0
+"""How long the rows that are not shown are counted."""
+
+Total = Callable[[], tuple[int, bool]]
+"""Gives how many rows there are, and whether those are all or there may be more."""
+
+
+@dataclass(frozen=True)
+class People:
+    """How rows are shown to people."""
+
+    kind: str
+    columns: Sequence[str] | None = None
+    """Those asked for; by default the first of their kind, as many as there is room for."""
+    total: Total | None = None
+    side: bool = False
+    """Whether few rows are given with all their columns, a line for each."""
+
+
+@dataclass(frozen=True)
+class RowOutput:
+    """Where rows go, and how."""
+
+    form: str
+    path: Path | None = None
+    limit: int | None = None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table for people."""
+        return self.form == "table"
+
+    def write(self, rows: Iterable[Any], schema: Any, people: People) -> int:
+        """Write Arrow tables of a schema; the number of rows."""
+        from ztfmatch.query import formats
+        from ztfmatch.query.tables import first_rows
+
+        some = rows if self.limit is None else first_rows(rows, self.limit)
+        if not self.is_table:
+            number = formats.write_rows(some, schema, self.form, self.path)
+        elif (width := terminal_width()) is None:
+            number = _print_all(some, schema, people)
+        else:
+            number = _print_first(some, schema, people, (width, self.limit or _TERMINAL_ROWS))
+        if self.path is not None:
+            click.echo(f"wrote {counted(number, 'row')} to {self.path}", err=True)
+        return number
+
+
+def _gathered(command: Any) -> Any:
+    @functools.wraps(command)
+    def run(*args: Any, form: str | None, output: Path | None, overwrite: bool, limit: int | None, **rest: Any) -> Any:
+        chosen = chosen_format(form, output, rest.get("as_json", False))
+        if output is not None and output.is_file() and not overwrite:
+            raise click.UsageError(f"{output} is there already: give --overwrite to replace it, or another name.")
+        return command(*args, to=RowOutput(chosen, output, limit), **rest)
+
+    return run
 
 
 row_options = options(
     click.option("--format", "-f", "form", type=click.Choice(_FORMATS),
                  help="How to write the rows; by default as the name of --output ends, or a table."),
-    click.option("--output", type=OutputFile(),
-                 help="File to write to (.csv, .json, .parquet), instead of the terminal."),
+    click.option("--output", "-o", type=OutputFile(),
+                 help="File to write to, instead of the terminal: .csv, .json, .parquet, .arrow, .ecsv, .fits or .xml "
+                 "(VOTable)."),
+    click.option("--overwrite", is_flag=True, help="Replace a file that is there."),
+    click.option("--limit", type=click.IntRange(1), help="Most rows to give; 40 on a terminal, all elsewhere."),
+    _gathered,
 )  # fmt: skip
-"""How to write rows; the command gets ``form`` and ``output``."""
+"""How to write rows; the command gets ``to``, a :class:`RowOutput`."""
 
 
 def chosen_format(form: str | None, output: Path | None, as_json: bool) -> str:
     """How to write, of what was asked for."""
+    from ztfmatch.query.formats import FILES_ONLY, SUFFIXES
+
     if as_json and form not in (None, "json"):
         raise click.UsageError(f"--json and --format {form} contradict each other.")
-    suffix = output.suffix[1:].lower() if output is not None else "table"
+    suffix = SUFFIXES.get(output.suffix.lower(), "") if output is not None else "table"
     chosen = "json" if as_json else form or suffix
     if output is not None and chosen not in _FORMATS[1:]:
         raise click.UsageError(
-            "--output needs a name that ends in .csv, .json or .parquet, or --format with one of them."
+            f"--output needs a name that ends in {', '.join(SUFFIXES)}, or --format with the format."
         )
-    if chosen == "parquet" and output is None:
-        raise click.UsageError("--format parquet needs --output FILE.")
+    if chosen in FILES_ONLY and output is None:
+        raise click.UsageError(f"--format {chosen} needs --output FILE.")
     return chosen
 
 
-def write_rows(rows: Any, form: str, output: Path | None, shown: list[str]) -> None:
-    """Write rows; a table for people has the columns shown, the other forms have all."""
-    from ztfmatch.query import tables
+def listed_columns(text: str | None) -> list[str] | None:
+    """Names of --columns."""
+    return None if text is None else [name.strip() for name in text.split(",")]
 
-    if form == "parquet" and output is not None:
-        tables.write_parquet(rows, output)
-    elif form == "csv":
-        with tables.binary_output(output) as stream:
-            tables.write_csv(rows, stream)
-    elif form == "json":
-        with tables.binary_output(output) as stream:
-            stream.write(tables.as_json_text(rows).encode() + b"\n")
-    elif len(shown) > _MOST_COLUMNS:
-        _print_abreast(tables.as_rows(rows, shown), shown)
-    elif rows.num_rows:
-        print_table(shown, tables.as_rows(rows, shown))
-    if output is not None:
-        click.echo(f"wrote {counted(rows.num_rows, 'row')} to {output}", err=True)
+
+def some_columns(rows: Any, names: Sequence[str]) -> Any:
+    """Some columns of a table."""
+    for name in names:
+        if name not in rows.schema.names:
+            raise ConfigError(f"no column {name!r}; there are {', '.join(rows.schema.names)}")
+    return rows.select(list(names))
+
+
+columns_option = click.option(
+    "--columns",
+    metavar="NAME,NAME",
+    help="Columns wanted; by default all, or in a table those for which there is room.",
+)
+
+
+def _print_all(rows: Iterable[Any], schema: Any, people: People) -> int:
+    """Print rows as they come, a line each, in columns as wide as those of the first need."""
+    from ztfmatch.query.text import Layout, blocks, names_for_people
+
+    layout, number = None, 0
+    for table in _pieces(rows):
+        if layout is None:
+            if people.side and table.num_rows <= _ON_THEIR_SIDE:
+                _print(blocks(table, schema.names, None))
+                return int(table.num_rows)
+            layout = Layout.of(table, people.columns or names_for_people(people.kind, schema, all_of_them=False))
+            _print(layout.head())
+        _print(layout.lines(table))
+        number += table.num_rows
+    return number
+
+
+def _print_first(rows: Iterable[Any], schema: Any, people: People, room: tuple[int, int]) -> int:
+    """Print the first rows on a terminal, and say what more there is; the number printed."""
+    from ztfmatch.query.tables import first_rows, joined
+    from ztfmatch.query.text import Layout, blocks, names_for_people
+
+    width, most = room
+    table = joined(first_rows(rows, most), schema)
+    if not table.num_rows:
+        return 0
+    names = people.columns or names_for_people(people.kind, schema, all_of_them=True)
+    layout = Layout.of(table, names, None if people.columns else width)
+    if (people.side and table.num_rows <= _ON_THEIR_SIDE) or layout.width > width:
+        _print(blocks(table, list(people.columns or schema.names), width))
+        left_out = 0
+    else:
+        for line in layout.head():
+            click.secho(line, bold=True)
+        _print(layout.lines(table))
+        left_out = len(names) - len(layout.columns)
+    if said := _more(table.num_rows, most, left_out, people.total):
+        click.echo(said, err=True)
+    return int(table.num_rows)
+
+
+def _more(shown: int, most: int, columns: int, total: Total | None) -> str:
+    """What there is beside the rows and columns that are shown, and how to get it."""
+    number, all_of_them = total() if total is not None and shown == most else (shown, True)
+    said, ways = [], []
+    if number > shown or not all_of_them:
+        said, ways = [f"{'' if all_of_them else 'more than '}{number - shown:,} more rows"], ["--limit"]
+    if columns:
+        said.append(f"{counted(columns, 'more column')}")
+        ways.append("--columns")
+    return f"and {', '.join(said)}: {', '.join([*ways, '--output'])}" if said else ""
+
+
+def _pieces(rows: Iterable[Any]) -> Iterator[Any]:
+    """Tables of few enough rows to be made into text at once."""
+    for table in rows:
+        for start in range(0, table.num_rows, _AT_ONCE):
+            yield table.slice(start, _AT_ONCE)
+
+
+def _print(lines: Iterable[str]) -> None:
+    if text := "\n".join(lines):
+        click.echo(text)
+
+
+def write_file(table: Any, path: Path) -> None:
+    """Write a table to a file, as its name ends."""
+    RowOutput(chosen_format(None, path, False), path).write([table], table.schema, People(""))
 
 
 def is_transient(number: int) -> bool:
@@ -79,11 +219,3 @@ def refuse_unknown(ids: set[int], snapshot: Snapshot) -> None:
     if missing:
         named = ", ".join(map(str, sorted(missing)))
         raise ConfigError(f"{snapshot.files.storage.root} has no object {named} in snapshot {snapshot.number}")
-
-
-def _print_abreast(rows: list[list[str]], names: list[str]) -> None:
-    """Print rows as columns, some beside each other."""
-    for start in range(0, len(rows), _ABREAST):
-        first, *others = zip(names, *rows[start : start + _ABREAST], strict=True)
-        print_table(first, others)
-        click.echo()

@@ -18,7 +18,6 @@ from ztfmatch.cli.common import (
     counted,
     emit,
     open_store,
-    print_table,
     size_text,
     warning_lines,
 )
@@ -35,6 +34,7 @@ from ztfmatch.cli.options import (
     strict_option,
 )
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
+from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, MIN_NEW_PERCENT, ROWS_PER_TASK, StoreConfig
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, Final
 
 import numpy as np
@@ -41,3 +42,15 @@ def _values(column: pa.ChunkedArray) -> Any:
     if pa.types.is_string(kind):
         return np.array(column.fill_null("").to_pylist(), str)
     return column.fill_null(0).to_numpy() if column.null_count else column.to_numpy()
+
+
+def file_bytes(rows: pa.Table, form: str) -> bytes:
+    """A file of astropy's: ``fits``, ``votable`` (its binary form) or ``ascii.ecsv``."""
+    table = astropy_table(rows)
+    if form == "ascii.ecsv":
+        text = io.StringIO()
+        table.write(text, format=form)
+        return text.getvalue().encode()
+    stream = io.BytesIO()
+    table.write(stream, format=form, **({"tabledata_format": "binary2"} if form == "votable" else {}))
+    return stream.getvalue()

@@ -7,6 +7,8 @@ wanted, and the latter only where :mod:`ztfmatch.core.io.scan` finds a row that 
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -131,7 +133,7 @@ class Answer(Shown):
             raise ConfigError(f"select {query.select!r}; expected one of {', '.join(KINDS)}")
         if query.status not in (None, *STATUSES):
             raise ConfigError(f"status {query.status!r}; expected one of {', '.join(STATUSES)}")
-        self._snapshot, self._select = snapshot, query.select
+        self._snapshot, self._query, self._select = snapshot, query, query.select
         ids = None if query.objectids is None else distinct_ids(query.objectids)
         status = query.status or (ACTIVE if ids is None else "any")
         area, where = query.area, _condition(query.where, SOURCE_FIELDS, "where")
@@ -162,6 +164,19 @@ class Answer(Shown):
     def snapshot(self) -> int:
         """Number of the snapshot that is asked."""
         return self._snapshot.number
+
+    def count(self, most_s: float = math.inf) -> tuple[int, bool]:
+        """Number of rows, and whether those are all: counting ends after so many seconds, or soon after."""
+        only = Answer(self._snapshot, replace(self._query, columns=("objectid",)))
+        started, number = time.monotonic(), 0
+        for table in only:
+            number += table.num_rows
+            if time.monotonic() - started > most_s:
+                return number, False
+        return number, True
+
+    def __len__(self) -> int:
+        return self.count()[0]
 
     def states(self) -> dict[int, str | None]:
         """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,7 +16,7 @@ import pyarrow.parquet as pq
 from ztfmatch.core.errors import ConfigError, StorageError
 from ztfmatch.core.io.localfiles import whole
 
-_DECIMALS = {"hmjd": 6, "mag": 4, "magerr": 4, "clrcoeff": 4, "ra": 7, "dec": 7}
+_HELD_ROWS: Final = 100_000
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -63,6 +61,23 @@ def first_rows(tables: Iterable[pa.Table], limit: int) -> Iterator[pa.Table]:
             return
 
 
+def in_order(tables: Iterable[pa.Table], keys: Sequence[str]) -> Iterator[pa.Table]:
+    """Tables in the order of some columns where they are few and small; else as they come."""
+    rest = iter(tables)
+    held: list[pa.Table] = []
+    rows = 0
+    for table in rest:
+        held.append(table)
+        rows += table.num_rows
+        if rows > _HELD_ROWS:
+            break
+    else:
+        if len(held) > 1 and set(keys) <= set(held[0].schema.names):
+            held = [pa.concat_tables(held).sort_by([(key, "ascending") for key in keys])]
+    yield from held
+    yield from rest
+
+
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """One table of many."""
     return pa.concat_tables([schema.empty_table(), *tables])
@@ -79,38 +94,6 @@ def _beside(path: Path) -> Iterator[Path]:
         if str(part) not in str(error):
             raise
         raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
-
-
-def write_csv(table: pa.Table, stream: BinaryIO) -> None:
-    """CSV with a header; nulls are empty."""
-    plain = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    pyarrow.csv.write_csv(table.cast(pa.schema(plain)), stream)
-
-
-def as_json_text(table: pa.Table) -> str:
-    """A JSON list of rows; what is not finite is null."""
-    rows = [{name: _finite(value) for name, value in row.items()} for row in table.to_pylist()]
-    return json.dumps(rows, indent=None if len(rows) > 1000 else 1)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def as_rows(table: pa.Table, columns: Sequence[str]) -> list[list[str]]:
-    """Rows as text, with as many decimals as mean something."""
-    data = table.select(list(columns)).to_pydict()
-    texts = [[_text(name, value) for value in data[name]] for name in columns]
-    return [list(row) for row in zip(*texts, strict=True)]
-
-
-def _text(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{_DECIMALS.get(name, 6)}f}" if isinstance(value, float) else str(value)
 
 
 @contextlib.contextmanager
