@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import Command, counted, emit, print_table, warning_lines
+from ztfmatch.cli.common import Command, counted, emit, warning_lines
 from ztfmatch.cli.options import catalogs_argument, worker_options
 from ztfmatch.cli.paramtypes import FILE
+from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
