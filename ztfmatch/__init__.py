@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "api": "Snapshot Store import_matchfiles init_store open_store",
     "api.catalogs": "check_catalogs",
+    "api.planning": "forecast",
     "core.config": "CalibrateConfig CompactConfig Resources StoreConfig",
     "core.errors": "BadInputError BucketNotFoundError CatalogError CommitConflictError ConfigError CorrectionsError "
     "JobFailedError MemoryBudgetError MetadataError OutputExistsError ScopeError ServiceError SnapshotNotFoundError "
@@ -24,6 +25,7 @@ _HOMES = {
     "core.operations.catalogcheck": "CheckReport CheckedCatalog",
     "core.operations.compact": "CompactReport",
     "core.operations.correct": "CorrectReport",
+    "core.operations.forecast": "Forecast",
     "core.operations.history": "Difference RollbackReport",
     "core.operations.rematch": "RematchConfig RematchReport",
     "core.operations.statistics": "StatisticsReport",

@@ -15,6 +15,7 @@ from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.nightly import nightly
+from ztfmatch.cli.plan import plan
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
@@ -56,7 +57,7 @@ for _command in (
     *(calibrate, correct, report),
     *(compact, history, diff, rollback, vacuum),
     *(publish, view),
-    *(nightly, work, finish),
+    *(plan, nightly, work, finish),
     *(schema, simulate, demo),
 ):
     main.add_command(_command)

@@ -31,6 +31,12 @@ from ztfmatch.core.survey import (
 _EPOCHAL_COLUMNS: Final = {name: np.dtype(kind).newbyteorder(">").str for name, kind in MEASURED.values()}
 _REFERENCE_COLUMNS: Final = {**_EPOCHAL_COLUMNS, "mag": ">f4", "sigmag": ">f4", "snr": ">f4"}
 
+ROW_BYTES: Final = sum(np.dtype(kind).itemsize for kind in _REFERENCE_COLUMNS.values())
+"""Of a row of the survey's catalogs, which have these columns, epochal ones too."""
+
+HEADER_BYTES: Final = 10_400
+"""Of the survey's catalogs, about, with what fills their last block."""
+
 _HEADER_KEYS: Final = {
     "expid": ("EXPID", int),
     "exptime": ("EXPTIME", float),

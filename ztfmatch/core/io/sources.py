@@ -87,15 +87,33 @@ def _find(places: Sequence[str], pattern: str) -> Found:
         elif is_misnamed(name, pattern):
             misnamed.add(path)
 
-    local = Places(sort_out)
-    for place in places:
-        if is_url(place):
-            _look_remote(place, pattern, sort_out)
-        else:
-            local.look(place.removeprefix("file://"))
+    look_for(places, pattern, sort_out)
     what = "catalog" if pattern in (EPOCHAL_PATTERN, REFERENCE_PATTERN) else "matchfile"
     near = [path for path in misnamed - files if is_url(path) or not Path(path).is_dir()]
     return Found(sorted(files), what, sorted(near))
+
+
+def look_for(places: Iterable[str], pattern: str, found: Callable[[str, bool], None]) -> None:
+    """Tell of all that is at some places, one after the other, as it is found.
+
+    Parameters
+    ----------
+    places, pattern
+        As :func:`find`; of an object store the pattern decides what a glob names.
+    found : callable
+        Called with each path or URL, once for each place that leads to it, and whether it was named, itself or by a
+        glob; else it is one in a directory, of any name.
+
+    Raises
+    ------
+    As :func:`find`.
+    """
+    local = Places(found)
+    for place in places:
+        if is_url(place):
+            _look_remote(place, pattern, found)
+        else:
+            local.look(place.removeprefix("file://"))
 
 
 def expand(places: Sequence[str], pattern: str) -> list[str]:

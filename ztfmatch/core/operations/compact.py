@@ -81,7 +81,7 @@ def compact(
     watch = Stopwatch()
     config.validate()
     snapshot = open_snapshot(storage)
-    plan = _plan(snapshot, config)
+    plan = plan_compaction(snapshot, config)
     before = _replaced(snapshot, plan)
     added: list[DataFile] = []
     committed = Committed(snapshot, None)
@@ -120,14 +120,15 @@ def compact(
     )
 
 
-def _plan(snapshot: SnapshotFiles, config: CompactConfig) -> _Plan:
+def plan_compaction(snapshot: SnapshotFiles, config: CompactConfig) -> CompactPlan:
+    """What is due in a snapshot."""
     tiles = _tiles(snapshot, config)
     due = () if config.full else merges_due(snapshot, Rule(config.min_files), tiles)
     merges, waiting = merges_now(due, sum(snapshot.size(name) for name in _CONTENT))
-    return _Plan(tiles, merges, waiting, _ledger_groups(snapshot, config))
+    return CompactPlan(tiles, merges, waiting, _ledger_groups(snapshot, config))
 
 
-def _replaced(snapshot: SnapshotFiles, plan: _Plan) -> dict[str, int]:
+def _replaced(snapshot: SnapshotFiles, plan: CompactPlan) -> dict[str, int]:
     """Files of a snapshot that a compaction replaces, and their bytes."""
     tiled = ((plan.tiles, _TILED), (plan.split, _TRANSIENTS))
     files = [f for tiles, names in tiled for tile in tiles for name in names for f in snapshot.of_tile(name, tile)]
@@ -136,7 +137,9 @@ def _replaced(snapshot: SnapshotFiles, plan: _Plan) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class CompactPlan:
+    """Files to become fewer."""
+
     tiles: dict[Tile, tuple[Tile, ...]]
     """Tiles to write anew, and what becomes of each: itself, or its children."""
     merges: list[Merge]
@@ -147,22 +150,26 @@ class _Plan:
 
     @property
     def touched(self) -> list[Tile]:
+        """Tiles some files of which are written anew."""
         return sorted({*self.tiles, *(merge.tile for merge in self.merges)}, key=lambda tile: tile.fine_range)
 
     @property
     def split(self) -> list[Tile]:
+        """Tiles that are divided."""
         return [tile for tile, targets in self.tiles.items() if len(targets) > 1]
 
     @property
     def counts(self) -> dict[str, int]:
+        """What the history tells."""
         return {"tiles": len(self.touched), "split": len(self.split)}
 
     @property
     def ledger_files(self) -> list[DataFile]:
+        """Files of the ledger that become fewer."""
         return [file for group in self.ledger for file in group]
 
 
-def _run(snapshot: SnapshotFiles, plan: _Plan, operation_id: str, runner: Runner) -> list[DataFile]:
+def _run(snapshot: SnapshotFiles, plan: CompactPlan, operation_id: str, runner: Runner) -> list[DataFile]:
     tasks = [_task(snapshot, tile, targets, operation_id) for tile, targets in plan.tiles.items()]
     merges = [merge.tasks(snapshot, operation_id[:12]) for merge in plan.merges]
     of_merges = zip(merges, plan.merges, strict=True)
@@ -236,11 +243,15 @@ def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operat
 
 
 def _projected_bytes(task: CompactTask) -> int:
-    in_flight = min(task.rows(DETECTIONS) + task.rows(ORPHANS), ROWS_PER_FILE)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * in_flight + BYTES_PER_OBJECT * task.rows(OBJECTS)
+    return WORKER_BASE_BYTES + bytes_of_tile(*(task.rows(table) for table in (OBJECTS, DETECTIONS, ORPHANS)))
 
 
-def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, plan: _Plan) -> str | None:
+def bytes_of_tile(objects: int, detections: int, orphans: int) -> int:
+    """Memory that it takes to write a tile of so many rows anew, beside the worker's own."""
+    return BYTES_PER_ROW_IN_FLIGHT * min(detections + orphans, ROWS_PER_FILE) + BYTES_PER_OBJECT * objects
+
+
+def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, plan: CompactPlan) -> str | None:
     """Why a compaction does not fit on a newer snapshot.
 
     It fits if all files of detections, objects and orphans that were compacted are live, and none of these nor of
@@ -263,12 +274,12 @@ def _live(head: SnapshotFiles, replaced: Iterable[str]) -> set[str]:
     return {file.path for files in held for file in files}
 
 
-def _content(change: log.Change, snapshot: SnapshotFiles, plan: _Plan) -> frozenset[str]:
+def _content(change: log.Change, snapshot: SnapshotFiles, plan: CompactPlan) -> frozenset[str]:
     """Files that are replaced, but for statistics."""
     return change.removed - paths_of(snapshot, plan.tiles, (STATISTICS.name,))
 
 
-def _on_top(head: SnapshotFiles, change: log.Change, plan: _Plan) -> log.Change:
+def _on_top(head: SnapshotFiles, change: log.Change, plan: CompactPlan) -> log.Change:
     """The change as it must be on a newer snapshot.
 
     What was merged keeps the number of what it was made of. Where a tile has new objects or detections, its statistics

@@ -28,7 +28,7 @@ from ztfmatch.core.tasks.matchplan import EXPOSURES, encode_part
 
 Rows = npt.NDArray[np.int64]
 
-_MOST_EXPOSURES: Final = 256
+MOST_EXPOSURES: Final = 256
 """Of a task: some 50 bytes each."""
 
 _COLUMNS: Final = (
@@ -157,7 +157,7 @@ class _Plan:
         starts = [0]
         held = passed = 0.0
         for i, one in enumerate(size.tolist()):
-            full = held + one > 1.0 or passed + 0.5 * one > each * len(starts) or i - starts[-1] == _MOST_EXPOSURES
+            full = held + one > 1.0 or passed + 0.5 * one > each * len(starts) or i - starts[-1] == MOST_EXPOSURES
             if held and full:
                 starts.append(i)
                 held = 0.0

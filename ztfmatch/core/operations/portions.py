@@ -33,12 +33,25 @@ def portions_of(sources: Sequence[str], most: int) -> list[Sequence[str]]:
         return [sources]
     field, fracday = names_of(sources)
     order = np.lexsort((fracday, field))
-    field = field[order]
+    sizes = np.diff(np.flatnonzero(np.diff(field[order], prepend=-2)), append=len(order))
+    return [[sources[i] for i in part] for part in np.split(order, starts_of(sizes, most)[1:])]
+
+
+def starts_of(sizes: npt.NDArray[np.int64], most: int) -> list[int]:
+    """Where portions begin among the catalogs of fields, one field after the other.
+
+    Parameters
+    ----------
+    sizes : int64 ndarray
+        Catalogs of each field, in order.
+    most : int
+        Of a portion.
+    """
     starts = [0]
-    ends = np.append(np.flatnonzero(np.diff(field)) + 1, len(field)).tolist()
+    ends = np.cumsum(sizes).tolist()
     for first, end in zip([0, *ends[:-1]], ends, strict=True):
         if end - starts[-1] > most and first > starts[-1]:
             starts.append(first)
         while end - starts[-1] > most:
             starts.append(starts[-1] + most)
-    return [[sources[i] for i in part] for part in np.split(order, starts[1:])]
+    return starts

@@ -113,7 +113,8 @@ def _itself(_: SnapshotFiles, tile: Tile) -> list[Tile]:
     return [tile]
 
 
-def _projected_bytes(rows: dict[str, int]) -> int:
+def projected_bytes(rows: dict[str, int]) -> int:
+    """Peak memory of the worker that computes a tile, by its rows of objects and detections."""
     in_flight = min(rows[DETECTIONS.name], ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + BYTES_PER_OBJECT * rows[OBJECTS.name] + BYTES_PER_ROW_IN_FLIGHT * in_flight
 
@@ -125,6 +126,6 @@ _STATISTICS: Final = Derivation(
     _itself,
     compute_statistics,
     StatisticsTask,
-    _projected_bytes,
+    projected_bytes,
     ("objects", "epochs"),
 )

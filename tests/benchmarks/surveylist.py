@@ -1,0 +1,148 @@
+"""Plan the first year of the survey: ``python tests/benchmarks/surveylist.py --workdir W --json FILE``.
+
+A store that has nothing but 102,000 references, as dense as the sky is, and their tiles; and the names of 10.6 million
+catalogs that are not there, written to the standard input of ``ztfmatch plan append``. Printed are the CPU and wall
+seconds of that process, its peak memory, and its forecast; then the same of ``plan init`` with the names of the
+references.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from measure import run
+
+from ztfmatch.core import camera
+from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.io import log, storefile
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.sphere import lonlats_of
+from ztfmatch.core.operations.common import write_table
+from ztfmatch.core.operations.forecastappend import tiling_of_units
+from ztfmatch.core.operations.forecastunits import Units, by_geometry
+from ztfmatch.core.operations.listing import unit_code, unit_of_code
+from ztfmatch.core.schema import REFERENCES
+from ztfmatch.core.survey import psfcat_name, refpsfcat_name
+
+SEEDS = 4.5e9
+CATALOGS = 10_600_000
+UNITS = 102_000
+_POLE = np.radians(192.85948), np.radians(27.12825)
+"""Of the Galaxy."""
+
+
+def units(number: int = UNITS) -> Units:
+    """Units of the northern fields, in g and r and of some in i; twenty times denser in the galactic plane."""
+    north = sorted(field for field, (_, dec) in camera.field_grid().items() if field < 1000 and dec > -31.0)
+    pairs = [(field, fid) for fid in (1, 2, 3) for field in north][: number // 64]
+    field, fid = (np.repeat(np.array(values), 64) for values in zip(*pairs, strict=True))
+    found = by_geometry(np.sort(unit_code(field, np.tile(np.arange(64), len(pairs)), fid)), 0)
+    ra, dec = np.radians(np.stack(lonlats_of(found.xyz)))
+    pole_ra, pole_dec = _POLE
+    sin_b = np.sin(dec) * np.sin(pole_dec) + np.cos(dec) * np.cos(pole_dec) * np.cos(ra - pole_ra)
+    density = 1.0 + 19.0 * np.exp(-np.abs(np.degrees(np.arcsin(sin_b))) / 6.0)
+    seeds = (density * (SEEDS * len(found.code) / UNITS / density.sum())).astype(np.int64)
+    return Units(found.code, seeds, found.has_reference, found.xyz, found.radius)
+
+
+def make_store(place: Path, found: Units) -> None:
+    """The store."""
+    storage = Storage.at(place)
+    storefile.create_store(storage, StoreConfig())
+    ra, dec = lonlats_of(found.xyz)
+    code = found.code
+    known = {
+        "field": code // 256, "rcid": code // 4 % 64, "fid": code % 4, "ccdid": code // 16 % 16 + 1,
+        "qid": code // 4 % 4 + 1, "ra": ra, "dec": dec, "radius": np.degrees(found.radius), "nseeds": found.seeds,
+    }  # fmt: skip
+    rows = pa.table(
+        [_column(field, known.get(field.name), len(code)) for field in REFERENCES.schema], schema=REFERENCES.schema
+    )
+    files = write_table(storage, REFERENCES, rows, 0, "0" * 12)
+    tiling = tiling_of_units(found, StoreConfig())
+    log.commit(
+        storage, None, log.Change("init", "0" * 32, {}, {"objects": int(found.seeds.sum())}, files, tiling=tiling)
+    )
+
+
+def _column(field: pa.Field, values: Any, number: int) -> pa.Array:
+    if values is None and field.nullable:
+        return pa.nulls(number, field.type)
+    if values is None and pa.types.is_string(field.type):
+        return pa.array([""] * number, field.type)
+    return pa.array(np.zeros(number) if values is None else values).cast(field.type)
+
+
+def catalogs(found: Units, number: int) -> Iterator[str]:
+    """Names of so many catalogs, night after night, as a survey writes them."""
+    exposures = -(-number // len(found.code))
+    named = [unit_of_code(code) for code in found.code.tolist()]
+    for i in range(exposures):
+        for at, unit in enumerate(named[: number - i * len(named)]):
+            fracday = (20180101 + i % 28 + 100 * (i // 28)) * 10**6 + at // 64 * 400
+            day, fraction = divmod(fracday, 10**6)
+            yield f"/data/ztf/sci/2018/{day % 10**4:04d}/{fraction:06d}/{psfcat_name(unit, fracday)}"
+
+
+def references(found: Units) -> Iterator[str]:
+    """Names of the references."""
+    for code in found.code.tolist():
+        unit = unit_of_code(code)
+        yield f"/data/ztf/ref/{unit.field:06d}/{refpsfcat_name(unit)}"
+
+
+def _write(names: Iterator[str], pipe: Path) -> None:
+    with pipe.open("w") as lines, contextlib.suppress(BrokenPipeError):
+        lines.writelines(f"{name}\n" for name in names)
+
+
+def measure(command: list[str], names: Iterator[str], place: Path) -> dict[str, Any]:
+    """Run a command with names in a pipe, as a list."""
+    pipe = place / "names"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    threading.Thread(target=_write, args=(names, pipe), daemon=True).start()
+    words = [sys.executable, "-m", "ztfmatch", *command, "--from-file", str(pipe), "--json"]
+    measured = run(words, place / "log.txt", os.environ)
+    told = json.loads(measured.output[measured.output.index("{") :])
+    return {"wall_s": measured.wall_s, "cpu_s": measured.user_s + measured.system_s, "peak_mib": measured.main_rss_mib,
+            "forecast": told}  # fmt: skip
+
+
+def main() -> None:
+    """Make, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--catalogs", type=int, default=CATALOGS)
+    parser.add_argument("--units", type=int, default=UNITS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found, store = units(options.units), options.workdir / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    make_store(store, found)
+    results = {}
+    for name, names in (("append", catalogs(found, options.catalogs)), ("init", references(found))):
+        results[name] = got = measure(["plan", name, str(store)], names, options.workdir)
+        print(f"{name}: {got['wall_s']:.0f} s, {got['cpu_s']:.0f} CPU s, {got['peak_mib']:.0f} MiB", flush=True)
+        told = got["forecast"]
+        print(f"  {told['what']}: {told['tasks']:,} tasks, {told['commits']} commits, {told['files']:,} files, "
+              f"{told['core_hours']:.1f} core-hours, a worker {told['memory_bytes'] / 2**30:.2f} GiB, "
+              f"main {told['main_memory_bytes'] / 2**30:.2f} GiB")  # fmt: skip
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

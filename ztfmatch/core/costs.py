@@ -1,0 +1,81 @@
+"""What the steps of each operation cost, as measured: the constants that ``ztfmatch plan`` adds up.
+
+Each names the benchmark that measures it; there is no other place for them. They are CPU seconds of one core of the
+machine that docs/explanation/benchmarks.md tells of, which is shared with others: on another all are larger or smaller
+by about the same factor, which a store's own history tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of a step."""
+
+    name: str
+    seconds: float
+    per: str
+    benchmark: str
+    """Script in tests/benchmarks that measures it."""
+
+
+INSPECTED_ROW: Final = Cost("catalogs inspected", 0.17e-6, "row", "focalplane.py")
+MATCHED_ROW: Final = Cost("detections matched and written", 0.72e-6, "row", "focalplane.py")
+PASSED_ROW: Final = Cost("detections read that belong to another group of tiles", 0.06e-6, "row", "focalplane.py")
+LAID_SEED: Final = Cost("seeds read and laid out", 0.33e-6, "seed", "focalplane.py")
+MATCHING: Final = Cost("a task of matching", 0.03, "task", "focalplane.py")
+REFERENCE_SEED: Final = Cost("seeds of references inspected", 0.25e-6, "seed", "run.py")
+REREAD_SEED: Final = Cost("seeds of references read for a tile", 0.12e-6, "seed", "run.py")
+WRITTEN_OBJECT: Final = Cost("objects made and written", 0.5e-6, "object", "run.py")
+EPOCH: Final = Cost("epochs of statistics", 0.18e-6, "epoch", "run.py")
+OBJECT: Final = Cost("objects of statistics", 0.6e-6, "object", "run.py")
+ORPHAN: Final = Cost("orphans grouped", 0.5e-6, "orphan", "derived.py")
+MERGED_ROW: Final = Cost("rows merged", 0.5e-6, "row", "run.py")
+REMATCHED_ROW: Final = Cost("detections matched again", 0.77e-6, "row", "focalplane.py")
+RETIRED_ROW: Final = Cost("rows of other units written anew by a rematch", 0.3e-6, "row", "run.py")
+VERIFIED_ROW: Final = Cost("rows verified", 0.53e-6, "row", "run.py")
+VERIFIED_OBJECT: Final = Cost("objects verified", 0.3e-6, "object", "run.py")
+CHECKED_BYTE: Final = Cost("bytes compared with their checksum", 0.6e-9, "byte", "run.py")
+TRACED_SEED: Final = Cost("objects whose lineage is traced", 0.8e-6, "object", "run.py")
+PUBLISHED_EPOCH: Final = Cost("epochs published as HATS", 0.56e-6, "epoch", "release.py")
+PUBLISHED_OBJECT: Final = Cost("objects published as HATS", 1.0e-6, "object", "release.py")
+TILE_TASK: Final = Cost("a task of a tile", 0.02, "task", "run.py")
+
+STARTED: Final = Cost("a command started and ended, by the main process", 1.5, "command", "focalplane.py")
+SENT_TASK: Final = Cost("a task sent to a worker, by the main process", 0.5e-3, "task", "tasks.py")
+PLANNED_CATALOG: Final = Cost("a catalog planned, by the main process", 0.03e-3, "catalog", "planning.py")
+COMMITTED_FILE: Final = Cost("a file committed, by the main process", 0.05e-3, "file", "manifests.py")
+
+MAIN_BYTES: Final = 200 << 20
+"""Of the main process, whatever it plans."""
+MAIN_BYTES_PER_LISTED: Final = 300
+"""Of each catalog of a list (planning.py)."""
+MAIN_BYTES_PER_CATALOG: Final = 3_000
+"""Of each catalog of a commit (planning.py)."""
+MAIN_BYTES_PER_REMATCHED: Final = 4_000
+"""Of each exposure of a rematch."""
+MAIN_BYTES_PER_REFERENCE: Final = 40_000
+"""Of each reference of an init."""
+
+STORED_ROW_BYTES: Final = 33.4
+"""Of a detection in the store (run.py)."""
+STORED_OBJECT_BYTES: Final = 40.0
+"""Of an object in the store (run.py)."""
+STATISTICS_BYTES: Final = 150.0
+"""Of the statistics of an object in the store (run.py)."""
+PUBLISHED_EPOCH_BYTES: Final = 5.0
+"""Of an epoch in a HATS catalog (release.py)."""
+PUBLISHED_OBJECT_BYTES: Final = 60.0
+"""Of an object in a HATS catalog, beside its epochs (run.py)."""
+SEED_BYTES: Final = 18.0
+"""Read of an object to match with it (focalplane.py)."""
+LEDGER_ROW_BYTES: Final = 150.0
+"""Of an exposure in the store."""
+SURVEY_ROWS_PER_SEED: Final = 0.39
+"""Detections of a catalog for each seed of its unit, over the survey: 183 billion in 10.6 million catalogs, 4.5 billion
+seeds of 102,000 units."""
+SURVEY_SEEDS: Final = 44_000
+"""Of a unit of the survey, in the mean."""

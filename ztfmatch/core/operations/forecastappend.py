@@ -1,0 +1,274 @@
+"""What an append or an init will take, by the names of its catalogs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core import costs
+from ztfmatch.core.config import MARGIN_ARCSEC, StoreConfig
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.catalogs import ROW_BYTES
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
+from ztfmatch.core.kernels.coverage import Coverage, Members
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats
+from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive_tiling
+from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION, AppendConfig
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
+from ztfmatch.core.operations.forecast import Draft, JobForecast
+from ztfmatch.core.operations.forecastunits import (
+    Units,
+    by_geometry,
+    known_units,
+    ledger_by_unit,
+    rows_of_catalogs,
+)
+from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
+from ztfmatch.core.operations.matchplan import MOST_EXPOSURES
+from ztfmatch.core.operations.portions import starts_of
+from ztfmatch.core.survey import N_RCID
+from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED
+
+_MARGIN_RAD: Final = MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+_INSPECTION_BYTES: Final = 250 << 20
+_BYTES_PER_TILE_REFERENCE: Final = 150
+
+
+def forecast_append(snapshot: SnapshotFiles, places: Iterable[str], config: AppendConfig) -> Draft:
+    """What an append of the catalogs of some places will take; none of them is opened.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    places : iterable of str
+        Files, directories or globs; of files that are named as catalogs only the names are looked at, and the sizes
+        of some.
+    config : AppendConfig
+
+    Raises
+    ------
+    ConfigError
+        If there is no catalog.
+    """
+    listing = list_catalogs(places, EPOCHAL_PATTERN)
+    if not listing.catalogs:
+        raise ConfigError(f"no {EPOCHAL_PATTERN} in these places")
+    units = known_units(snapshot, listing.units)
+    rows, how = rows_of_catalogs(units, ledger_by_unit(snapshot), listing)
+    number = listing.counts[units.code] * np.float64(listing.catalogs / max(listing.catalogs - listing.unnamed, 1))
+    portions = list(commits_of(units.code // (N_RCID * 4), number, config.catalogs_per_commit))
+    matched = [_matching(snapshot.tiling, _Given(units, number, rows).of(*portion), config) for portion in portions]
+    total = float((number * rows).sum())
+    matching = JobForecast.of(
+        "matching", np.concatenate([one.seconds for one in matched]),
+        (sum(one.read for one in matched), total * costs.STORED_ROW_BYTES, sum(one.files for one in matched)),
+        max(one.memory for one in matched),
+    )  # fmt: skip
+    without = int((~units.has_reference).sum())
+    return Draft(
+        "append",
+        f"{listing.catalogs:,} catalogs of {len(units.code):,} units, {total:,.0f} rows",
+        total,
+        [_inspection(listing.catalogs, total), matching],
+        main_s=listing.catalogs * costs.PLANNED_CATALOG.seconds,
+        main_bytes=listing.catalogs * costs.MAIN_BYTES_PER_LISTED
+        + min(listing.catalogs, config.catalogs_per_commit) * costs.MAIN_BYTES_PER_CATALOG,
+        main_written=listing.catalogs * costs.LEDGER_ROW_BYTES,
+        commits=len(portions),
+        assumed=[
+            how,
+            "no catalog is in the store already, and all can be used",
+            *([f"{listing.unnamed:,} catalogs whose names tell no unit are as the others"] if listing.unnamed else []),
+            *([f"{without:,} units without a reference lie where the camera puts them"] if without else []),
+        ],
+        used=(costs.INSPECTED_ROW, costs.MATCHED_ROW, costs.PASSED_ROW, costs.LAID_SEED, costs.MATCHING,
+              costs.PLANNED_CATALOG),
+    )  # fmt: skip
+
+
+def _inspection(catalogs: int, rows: float) -> JobForecast:
+    tasks = -(-catalogs // CATALOGS_PER_INSPECTION)
+    each = np.full(tasks, rows * costs.INSPECTED_ROW.seconds / tasks)
+    return JobForecast.of("reading catalogs", each, (rows * ROW_BYTES, 0, 0), _INSPECTION_BYTES)
+
+
+def commits_of(field: Codes, number: Floats, most: int) -> Iterator[tuple[Codes, Floats]]:
+    """Units of each commit, and which part of their catalogs, as :func:`~.portions.portions_of` divides them.
+
+    Parameters
+    ----------
+    field, number : ndarray, shape (U,)
+        Of each unit, ascending, and its catalogs.
+    most : int
+        Catalogs of a commit.
+    """
+    _, which = np.unique(field, return_inverse=True)
+    held = np.bincount(which, weights=number).astype(np.int64)
+    ends = np.cumsum(held)
+    starts = starts_of(held, most) if ends[-1] > most else [0]
+    for low, high in itertools.pairwise([*starts, int(ends[-1])]):
+        part = np.clip(np.minimum(ends, high) - np.maximum(ends - held, low), 0, None) / held
+        chosen = np.flatnonzero(part[which])
+        yield chosen, part[which][chosen]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Units with catalogs; arrays of shape (U,)."""
+
+    units: Units
+    number: Floats
+    """Catalogs of each."""
+    rows: Floats
+    """Of a catalog of each."""
+
+    def of(self, chosen: Codes, part: Floats) -> _Given:
+        """A part of the catalogs of some of them."""
+        return _Given(self.units.of(chosen), self.number[chosen] * part, self.rows[chosen])
+
+    @property
+    def all_rows(self) -> Floats:
+        return self.number * self.rows
+
+    @property
+    def seed_rows(self) -> Floats:
+        """Seeds of each, in rows by the memory that they take."""
+        return np.asarray(self.units.seeds * (BYTES_PER_SEED / BYTES_PER_ROW), np.float64)
+
+
+@dataclass(frozen=True)
+class _Matching:
+    seconds: Floats
+    """Of each task."""
+    read: float
+    files: float
+    memory: float
+
+
+def _matching(tiling: Tiling, given: _Given, config: AppendConfig) -> _Matching:
+    """Tasks of a commit, as :func:`~.matchplan.match_tasks` divides them, from sums over units."""
+    pixels = given.units.pixels(_MARGIN_RAD)
+    counts = np.array([len(found) for found in pixels], np.int64)
+    size = given.all_rows + given.seed_rows
+    cover = Coverage(tiling, np.concatenate(pixels), counts, size.astype(np.int64))
+    touched = _tiles_touched(tiling, cover)
+    groups = [_group(tiling, given, one, touched, config.rows_per_task) for one in cover.members(config.rows_per_task)]
+    seconds = np.concatenate([np.full(group.batches, group.seconds / group.batches) for group in groups])
+    largest = max(group.rows_of_batch for group in groups)
+    seeds = max(group.seeds for group in groups)
+    memory = WORKER_BASE_BYTES + BYTES_PER_ROW * largest + BYTES_PER_SEED * seeds
+    return _Matching(seconds, sum(group.read for group in groups), sum(group.files for group in groups), memory)
+
+
+def _tiles_touched(tiling: Tiling, cover: Coverage) -> Floats:
+    """How many tiles each footprint touches."""
+    shift = 2 * (FINE_ORDER - CAP_ORDER)
+    first, last = (tiling.index_of_fine(edge) for edge in (cover.pixels << shift, ((cover.pixels + 1) << shift) - 1))
+    footprint = np.repeat(np.arange(len(cover.counts)), cover.counts)
+    pairs, at = np.unique(footprint * len(tiling.tiles) + first, return_index=True)
+    weight = (last - first + 1)[at]
+    return np.bincount(pairs // len(tiling.tiles), weights=weight, minlength=len(cover.counts)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Group:
+    batches: int
+    seconds: float
+    read: float
+    files: float
+    rows_of_batch: float
+    seeds: float
+    """Of the units of a batch."""
+
+
+def _group(tiling: Tiling, given: _Given, members: Members, touched: Floats, rows_per_task: int) -> _Group:
+    """What the tasks of a group of tiles take together."""
+    at, share = members.footprint, members.share
+    rows, seeds = given.all_rows[at], given.units.seeds[at]
+    size = np.maximum(share, 0.5) * (rows + given.seed_rows[at])
+    number = given.number[at].sum()
+    batches = max(math.ceil(size.sum() / rows_per_task), math.ceil(number / MOST_EXPOSURES), 1)
+    own = float((share * rows).sum())
+    passed, laid = float(rows.sum()) - own, float((share * seeds).sum())
+    seconds = (
+        batches * costs.MATCHING.seconds
+        + own * costs.MATCHED_ROW.seconds
+        + passed * costs.PASSED_ROW.seconds
+        + laid * costs.LAID_SEED.seconds
+    )
+    start, stop = members.group.fine_range
+    tiles = int(np.diff(tiling.index_of_fine(np.array([start, stop - 1])))[0]) + 1
+    of_units = np.maximum(share * touched[at], 1.0) * np.ceil(size / rows_per_task)
+    files = 2.0 * min(batches * tiles, float(of_units.sum()))
+    read = ROW_BYTES * float(rows.sum()) + costs.SEED_BYTES * laid
+    largest = max(float(rows.sum()) / batches, float(given.rows[at].max()))
+    return _Group(batches, seconds, read, files, largest, min(float(seeds.sum()), 2.0 * float(seeds.sum()) / batches))
+
+
+def forecast_init(references: Sequence[str] | Iterable[str], config: StoreConfig) -> Draft:
+    """What an init of the references of some places will take; none of them is opened.
+
+    Raises
+    ------
+    ConfigError
+        If there is no reference.
+    """
+    listing = list_catalogs(references, REFERENCE_PATTERN)
+    if not listing.catalogs:
+        raise ConfigError(f"no {REFERENCE_PATTERN} in these places")
+    sampled = listing.sampled_rows()
+    seeds = round(sum(sampled.values()) / len(sampled)) if sampled else costs.SURVEY_SEEDS
+    units = by_geometry(listing.units, seeds)
+    total = float(seeds * listing.catalogs)
+    tiling = tiling_of_units(units, config)
+    how = f"as {len(sampled):,} of them by their size" if sampled else "as over the survey"
+    return Draft(
+        "init",
+        f"{listing.catalogs:,} references, {total:,.0f} seeds",
+        total,
+        [_reading_references(listing, total), _objects(tiling, units, seeds)],
+        main_bytes=listing.catalogs * costs.MAIN_BYTES_PER_REFERENCE,
+        main_written=listing.catalogs * costs.LEDGER_ROW_BYTES,
+        assumed=[f"a reference has {seeds:,} seeds, {how}, and lies where the camera puts its unit"],
+        used=(costs.REFERENCE_SEED, costs.REREAD_SEED, costs.WRITTEN_OBJECT, costs.TILE_TASK),
+    )
+
+
+def _reading_references(listing: Listing, seeds: float) -> JobForecast:
+    tasks = -(-listing.catalogs // CATALOGS_PER_INSPECTION)
+    each = np.full(tasks, seeds * costs.REFERENCE_SEED.seconds / tasks)
+    return JobForecast.of("reading references", each, (seeds * ROW_BYTES, 0, 0), _INSPECTION_BYTES)
+
+
+def tiling_of_units(units: Units, config: StoreConfig) -> Tiling:
+    """Tiles, with the seeds of each unit spread evenly over the pixels that it touches."""
+    pixels = units.pixels(0.0)
+    weight = np.repeat(units.seeds / [len(found) for found in pixels], [len(found) for found in pixels])
+    unique, at = np.unique(np.concatenate(pixels), return_inverse=True)
+    held = np.bincount(at, weights=weight).astype(np.int64)
+    order = min(CAP_ORDER, config.max_order)
+    return adaptive_tiling(unique << 2 * (FINE_ORDER - CAP_ORDER), held, config.seeds_per_tile, order)
+
+
+def _objects(tiling: Tiling, units: Units, seeds: int) -> JobForecast:
+    """One task a tile that any reference touches: it reads all references that do."""
+    references = np.zeros(len(tiling.tiles), np.int64)
+    for found in units.pixels(_MARGIN_RAD):
+        references[tiling.overlapping(found, CAP_ORDER)] += 1
+    references = references[references > 0]
+    read = float(references.sum()) * seeds
+    objects = float(len(units.code)) * seeds
+    each = (
+        references * (seeds * costs.REREAD_SEED.seconds)
+        + objects / max(len(references), 1) * costs.WRITTEN_OBJECT.seconds
+        + costs.TILE_TASK.seconds
+    )
+    memory = WORKER_BASE_BYTES + float(references.max(initial=0)) * seeds * _BYTES_PER_TILE_REFERENCE
+    io = (read * ROW_BYTES, objects * costs.STORED_OBJECT_BYTES, float(len(references)))
+    return JobForecast.of("objects", each, io, memory)

@@ -1,0 +1,144 @@
+"""What is known of units before their catalogs are read: where they lie, their seeds, and rows of a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from ztfmatch.core import camera, costs
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.parquet import read_file_rows
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.tiling import Pixels, cap_pixels
+from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of, unit_code, unit_of_code
+from ztfmatch.core.schema import EXPOSURES, REFERENCES
+
+_COLUMNS: Final = ("field", "rcid", "fid", "generation", "nseeds", "ra", "dec", "radius")
+_QUADRANT_RAD: Final = np.radians(0.63)
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units, in order of their numbers; arrays of shape (U,)."""
+
+    code: Codes
+    seeds: Codes
+    has_reference: np.ndarray
+    xyz: Floats
+    """Centres, unit vectors, shape (U, 3)."""
+    radius: Floats
+    """Radians."""
+
+    def of(self, chosen: np.ndarray) -> Units:
+        """Some of them."""
+        return Units(*(values[chosen] for values in vars(self).values()))
+
+    def pixels(self, margin_rad: float) -> list[Pixels]:
+        """Pixels of CAP_ORDER that each touches, with a margin."""
+        return [
+            cap_pixels(xyz, radius) for xyz, radius in zip(self.xyz, (self.radius + margin_rad).tolist(), strict=True)
+        ]
+
+
+def references_of(snapshot: SnapshotFiles) -> Units:
+    """Units of a store's references, by the newest of each."""
+    rows = snapshot.read(REFERENCES.name, _COLUMNS).sort_by("generation")
+    code = unit_code(*(rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")))
+    newest, at = np.unique(code[::-1], return_index=True)
+    rows = rows.take(pa.array(len(code) - 1 - at))
+    ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "radius"))
+    here = np.isfinite(ra)
+    return Units(
+        newest,
+        rows["nseeds"].to_numpy().astype(np.int64),
+        np.ones(len(newest), bool),
+        unit_vectors(np.where(here, ra, 0.0), np.where(here, dec, 0.0)),
+        np.radians(np.where(here, radius, 0.0)),
+    )
+
+
+def by_geometry(codes: Codes, seeds: int) -> Units:
+    """Units of which nothing is known but their numbers: they lie where the camera puts them."""
+    xyz = np.stack([_centre(int(code)) for code in codes]) if len(codes) else np.zeros((0, 3))
+    radius = np.full(len(codes), _QUADRANT_RAD)
+    return Units(codes, np.full(len(codes), seeds), np.zeros(len(codes), bool), xyz, radius)
+
+
+def _centre(code: int) -> Floats:
+    unit = unit_of_code(code)
+    try:
+        pointing = camera.Pointing(*camera.field_centre(unit.field))
+    except ConfigError:
+        return np.array([0.0, 0.0, 1.0])
+    east, north = camera.quadrant_corners(unit.rcid).mean(axis=0)
+    return np.asarray(pointing.deproject(camera.Plane(np.array([east]), np.array([north])))[:, 0])
+
+
+def known_units(snapshot: SnapshotFiles, codes: Codes) -> Units:
+    """Some units of a store; those without a reference by the camera's geometry."""
+    stored = references_of(snapshot)
+    there = np.isin(codes, stored.code)
+    other = by_geometry(codes[~there], 0)
+    mine = stored.of(np.isin(stored.code, codes))
+    both = Units(*(np.concatenate(pair) for pair in zip(vars(mine).values(), vars(other).values(), strict=True)))
+    return both.of(np.argsort(both.code, kind="stable"))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a store has of each unit; arrays of shape (CODES,)."""
+
+    exposures: Codes
+    rows: Codes
+
+
+def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
+    """Exposures and rows of each unit, read a file at a time."""
+    exposures, rows = np.zeros(CODES, np.int64), np.zeros(CODES, np.int64)
+    for file in snapshot.of_table(EXPOSURES.name):
+        table = read_file_rows(snapshot.storage, file, ["field", "rcid", "fid", "nrows"])
+        field, rcid, fid, nrows = (column.to_numpy().astype(np.int64) for column in table.columns)
+        code = unit_code(field, rcid, fid)
+        exposures += np.bincount(code, minlength=CODES)
+        rows += np.bincount(code, weights=nrows, minlength=CODES).astype(np.int64)
+    return Ledger(exposures, rows)
+
+
+def rows_of_catalogs(units: Units, ledger: Ledger, listing: Listing) -> tuple[Floats, str]:
+    """Rows that a catalog of each unit has, and how that is known.
+
+    By the exposures of the unit that the store has; else in proportion to its seeds, as some of the catalogs are that
+    are here, or as over the survey.
+    """
+    sampled = listing.sampled_rows()
+    factor, how = costs.SURVEY_ROWS_PER_SEED, "rows of a catalog: 0.39 of the seeds of its unit, as over the survey"
+    each = factor * np.where(units.seeds > 0, units.seeds, costs.SURVEY_SEEDS)
+    if sampled:
+        ratio = _of_sample(sampled, units, each)
+        each, how = (
+            each * ratio,
+            f"rows of a catalog: in proportion to seeds, as {len(sampled):,} of them by their size",
+        )
+    before = ledger.exposures[units.code]
+    if before.any():
+        known = before > 0
+        each[known] = ledger.rows[units.code][known] / before[known]
+        if known.all():
+            how = "rows of a catalog: as those of its unit in the store"
+        else:
+            how += f"; as in the store where it has some ({int(known.sum()):,} of {len(known):,} units)"
+    return each, how
+
+
+def _of_sample(sampled: Mapping[str, int], units: Units, each: Floats) -> float:
+    """Rows of sampled catalogs, by what was expected of them."""
+    codes = codes_of(pa.array(list(sampled), pa.string()))
+    at = np.minimum(np.searchsorted(units.code, codes), max(len(units.code) - 1, 0))
+    known = (codes >= 0) & (units.code[at] == codes) if len(units.code) else codes > CODES
+    expected = np.where(known, each[at] if len(each) else 0.0, costs.SURVEY_ROWS_PER_SEED * costs.SURVEY_SEEDS)
+    return float(sum(sampled.values()) / expected.sum())
