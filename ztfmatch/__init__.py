@@ -27,6 +27,7 @@ _HOMES = {
     "core.operations.correct": "CorrectReport",
     "core.operations.forecast": "Forecast",
     "core.operations.history": "Difference RollbackReport",
+    "core.operations.link": "LinkReport",
     "core.operations.rematch": "RematchConfig RematchReport",
     "core.operations.statistics": "StatisticsReport",
     "core.operations.status": "Status",

@@ -34,6 +34,7 @@ CASES = {
     "append": Case("append {store} {catalogs} --rows-per-task 3", (init, append_first)),
     "statistics": Case("statistics {store}"),
     "transients": Case("transients {store}"),
+    "link": Case("link {store}"),
     "rematch": Case("rematch {store} --references {regenerated}"),
     "correct": Case("correct {store} {corrections}", (init, append_first, append_rest, statistics)),
     "compact": Case("compact {store} --min-files 2"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.core.operations.correct import CorrectReport
     from ztfmatch.core.operations.history import Difference, RollbackReport
     from ztfmatch.core.operations.init import InitReport
+    from ztfmatch.core.operations.link import LinkReport
     from ztfmatch.core.operations.rematch import RematchConfig, RematchReport
     from ztfmatch.core.operations.statistics import StatisticsReport
     from ztfmatch.core.operations.transients import TransientsReport
@@ -199,6 +200,14 @@ class Store(Shown):
 
         with open_runner(**running) as runner:
             return update_transients(self.storage, runner, note)
+
+    @runs_tasks
+    def link_stars(self, *, note: str | None = None, **running: Unpack[Running]) -> LinkReport:
+        """Link objects of different units that are one source into stars; see :mod:`ztfmatch.core.operations.link`."""
+        from ztfmatch.core.operations.link import link_stars
+
+        with open_runner(**running) as runner:
+            return link_stars(self.storage, runner, note)
 
     @runs_tasks
     def verify(self, deep: bool = False, *, snapshot: int | None = None, **running: Unpack[Running]) -> VerifyReport:

@@ -22,6 +22,7 @@ from ztfmatch.cli.references import references
 from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
+from ztfmatch.cli.stars import link
 from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
 from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
@@ -51,7 +52,7 @@ def main() -> None:
 
 export.add_command(kowalski)
 for _command in (
-    *(init, append, statistics, transients, verify, status, lightcurve, query, quarantine, catalog),
+    *(init, append, statistics, transients, link, verify, status, lightcurve, query, quarantine, catalog),
     *(references, rematch, lineage),
     *(import_, export, load),
     *(calibrate, correct, report),

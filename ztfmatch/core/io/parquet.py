@@ -84,11 +84,10 @@ class DataFile:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+_IDS: Final = ("objectid", "transientid", "legacyid", "starid", "exposureid")
+
 ID_COLUMN: Final = {
-    name: next(
-        (column for column in ("objectid", "transientid", "legacyid", "exposureid") if column in table.names), None
-    )
-    for name, table in TABLES.items()
+    name: next((column for column in _IDS if column in table.names), None) for name, table in TABLES.items()
 }
 """Column whose bounds the manifest keeps as min_id and max_id."""
 

@@ -23,6 +23,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.compact import (
     BYTES_PER_OBJECT,
@@ -40,7 +41,9 @@ LEDGER_ROWS: Final = 500_000
 _CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
 _TILED: Final = (*_CONTENT, STATISTICS.name)
 _TRANSIENTS: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
-_DATED: Final = (ORPHANS.name, *_TRANSIENTS)
+_DIVIDED: Final = (*_TRANSIENTS, *LINK_TABLES)
+"""Tables that are written anew where a tile is divided."""
+_DATED: Final = (OBJECTS.name, ORPHANS.name, *_DIVIDED)
 """Tables whose files keep the number of the commit that their content is of."""
 
 
@@ -130,7 +133,7 @@ def plan_compaction(snapshot: SnapshotFiles, config: CompactConfig) -> CompactPl
 
 def _replaced(snapshot: SnapshotFiles, plan: CompactPlan) -> dict[str, int]:
     """Files of a snapshot that a compaction replaces, and their bytes."""
-    tiled = ((plan.tiles, _TILED), (plan.split, _TRANSIENTS))
+    tiled = ((plan.tiles, _TILED), (plan.split, _DIVIDED))
     files = [f for tiles, names in tiled for tile in tiles for name in names for f in snapshot.of_tile(name, tile)]
     sizes = {file.path: file.size for file in files + plan.ledger_files}
     return sizes | {path: size for merge in plan.merges for path, size in zip(merge.paths, merge.sizes, strict=True)}
@@ -255,14 +258,16 @@ def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, p
     """Why a compaction does not fit on a newer snapshot.
 
     It fits if all files of detections, objects and orphans that were compacted are live, and none of these nor of
-    transients was added to a tile that is split. Statistics are replaced whoever made them.
+    transients or stars was added to a tile that is split. Statistics are replaced whoever made them.
     """
     content = _content(change, snapshot, plan)
     if head.commit.tiling != snapshot.commit.tiling or not content <= _live(head, content):
         return "changed the same tiles"
     if plan.split and not paths_of(head, plan.tiles, _CONTENT) <= content:
         return "added to a tile to be split"
-    return None if paths_of(head, plan.split, _TRANSIENTS) <= content else "grouped the orphans of a tile to be split"
+    if not paths_of(head, plan.split, _TRANSIENTS) <= content:
+        return "grouped the orphans of a tile to be split"
+    return None if paths_of(head, plan.split, LINK_TABLES) <= content else "linked the objects of a tile to be split"
 
 
 def _live(head: SnapshotFiles, replaced: Iterable[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import ztfmatch
 from ztfmatch.core.io import log
@@ -23,6 +23,8 @@ from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.staging import Function, Task
 
 R = TypeVar("R", bound=Written)
+
+OWN: Final = "own"
 
 TilesOf = Callable[[SnapshotFiles], list[Tile]]
 Near = Callable[[SnapshotFiles, Tile], list[Tile]]
@@ -48,7 +50,8 @@ class Derivation(Generic[R]):
     task: Callable[[str, SnapshotFiles, Tile, str], Task]
     """Makes a task of its key, the snapshot, the tile, and what tells its files from those of other operations."""
     projected_bytes: Callable[[dict[str, int]], int]
-    """Peak memory of a task, by the rows that the tiles near have of each input, and the tile of each derived table."""
+    """Peak memory of a task, by the rows that the tiles near have of each input, and the tile itself of each derived
+    table and, under ``OWN``, of the first input."""
     counts: tuple[str, ...]
     """Names of what results count."""
 
@@ -190,6 +193,7 @@ class _Plan(Generic[R]):
         state = OperationId(kind.name, None, [inputs, own]).value[:12]
         task = kind.task(f"{kind.name}-N{tile.order}-{tile.npix}-{state}", snapshot, tile, kind.operation_id[:12])
         rows = {name: _rows(self._held[name], near) for name in kind.inputs}
+        rows[OWN] = _rows(self._held[kind.inputs[0]], [tile])
         return task, kind.projected_bytes(rows | {name: _rows(self._held[name], [tile]) for name in kind.tables})
 
     def _state(self, name: str, tile: Tile) -> list[Any]:

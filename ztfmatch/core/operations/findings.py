@@ -27,6 +27,7 @@ CHECKS: Final = {
     "digest": "for each exposure, the stored measured values are the catalog's, to the last bit",
     "exposures-once": "no exposure is in the ledger twice",
     "transients": "a transient is of orphans of its unit, one an exposure, about the one that it is named after",
+    "stars": "an active object is of one star, the one that the objects near say (not where they are newer)",
     "objects": "the active objects of each unit are as many as its reference has seeds",
     "newest": "no file that was committed is of a later snapshot than the newest, whose record would be lost",
     "log": "every snapshot has its record, whole and of this store (with --deep)",

@@ -31,6 +31,8 @@ from ztfmatch.core.operations.common import (
 )
 from ztfmatch.core.operations.conservation import Counts, conserved
 from ztfmatch.core.operations.ledger import units_since
+from ztfmatch.core.operations.link import link_tasks, relinked_tiles
+from ztfmatch.core.operations.link import projected_bytes as linking_bytes
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
@@ -49,12 +51,14 @@ from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import ORPHANS, QUARANTINE, REFERENCES, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import MEMBERS, OBJECTS, ORPHANS, QUARANTINE, REFERENCES, STARS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
+from ztfmatch.core.tasks.link import link_tile
 from ztfmatch.core.tasks.rematch import rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
 from ztfmatch.core.tasks.staging import clear
@@ -260,6 +264,8 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     lineage = runner.run(Job("lineage", trace_unit, tracing, operation_id, storage))
     work.units = _unit_reports(plan, lineage)
     work.files += files_of(lineage)
+    if write:
+        _relink(plan, work, runner)
     return work
 
 
@@ -274,6 +280,22 @@ def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     work.files += files
     work.removed |= paths_of(plan.snapshot, tiles, TRANSIENT_TABLES)
     return files
+
+
+def _relink(plan: RematchPlan, work: _Work, runner: Runner) -> None:
+    """Link the objects that there will be into stars, where those of the snapshot are."""
+    before = plan.snapshot
+    tiles = relinked_tiles(before, plan.tiles)
+    if not tiles:
+        return
+    staged = StagedFiles.write(before, plan.operation_id, work.files, work.removed)
+    tasks = link_tasks(before, tiles, staged, plan.operation_id)
+    rows = {tile: sum(file.rows for file in staged.of_tile(OBJECTS.name, tile)) for task in tasks for tile in task.near}
+    runner.check_memory(
+        {task.key: linking_bytes(rows[task.tile], sum(rows[tile] for tile in task.near)) for task in tasks}
+    )
+    work.files += files_of(runner.run(Job("stars", link_tile, tasks, plan.operation_id, before.storage)))
+    work.removed |= paths_of(before, tiles, LINK_TABLES)
 
 
 def _unit_reports(plan: RematchPlan, lineage: Sequence[Traced]) -> list[UnitReport]:
@@ -315,23 +337,26 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
 
 
 def _commit_of(file: DataFile, plan: RematchPlan, head: SnapshotFiles) -> int:
-    """Number of the commit to be; of transients that do not know of all orphans of ``head`` that of their snapshot."""
-    if file.table in TRANSIENT_TABLES and head is not plan.snapshot:
-        return plan.snapshot.number
-    return head.number + 1
+    """Number of the commit to be; of transients or stars that do not know all that ``head`` has, of their snapshot."""
+    if head is plan.snapshot:
+        return head.number + 1
+    unaware = file.table in LINK_TABLES and not same_files(head, plan.snapshot, OBJECTS)
+    return plan.snapshot.number if unaware or file.table in TRANSIENT_TABLES else head.number + 1
 
 
 def _refusal(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables) -> str | None:
     """Why the work does not hold on a newer snapshot.
 
-    It does if all files that it replaces are live, and nobody changed the references of these units or any transients,
-    or ingested exposures of these units.
+    It does if all files that it replaces are live, and nobody changed the references of these units or any transients
+    or stars, or ingested exposures of these units.
     """
     before = plan.snapshot
     if head.commit.tiling != before.commit.tiling or not work.removed <= set(head.files.paths()):
         return "changed the tiles, or files that would be replaced"
     if not same_files(head, before, TRANSIENTS, TRANSIENTDATA):
         return "changed the transients"
+    if not same_files(head, before, STARS, MEMBERS):
+        return "changed the stars"
     units = {unit_of(row) for row in tables.found}
     if _generations(head, units) != _generations(before, units):
         return "changed the references of these units"

@@ -13,7 +13,7 @@ from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.operations.findings import CheckResult, Found
 from ztfmatch.core.operations.verifysums import check_sums
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, TABLES, TRANSIENTS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STARS, TABLES, TRANSIENTS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.catalogsums import CatalogSumTask, compare_catalogs
 from ztfmatch.core.tasks.checksums import ChecksumTask, compare_checksums
@@ -171,7 +171,7 @@ def _check_newest(snapshot: SnapshotFiles, found: Found) -> None:
 
 
 def _verifying(snapshot: SnapshotFiles, operation_id: str) -> Job[VerifiedTile]:
-    tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name)
+    tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name, STARS.name)
     staging = _staging(snapshot.storage, operation_id)
     keep = operation_id if staging else ""
     tasks = [VerifyTask(f"verify-N{tile.order}-{tile.npix}", snapshot, tile, keep) for tile in tiles]

@@ -12,6 +12,7 @@ from ztfmatch.core.schema.imported import IMPORTED, MATCHFILES
 from ztfmatch.core.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.core.schema.lineage import LINEAGE
 from ztfmatch.core.schema.sky import DETECTIONS, OBJECTS, ORPHANS
+from ztfmatch.core.schema.stars import MEMBERS, STARLINEAGE, STARS
 from ztfmatch.core.schema.statistics import STATISTICS
 from ztfmatch.core.schema.transients import TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.types import Column, Encoding, Table
@@ -21,6 +22,7 @@ TABLES: Final = {
     for table in (
         *(EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS),
         *(TRANSIENTS, TRANSIENTDATA, LINEAGE, CORRECTIONS, MATCHFILES, IMPORTED),
+        *(STARS, MEMBERS, STARLINEAGE),
     )
 }
 
@@ -31,10 +33,13 @@ __all__ = [
     "IMPORTED",
     "LINEAGE",
     "MATCHFILES",
+    "MEMBERS",
     "OBJECTS",
     "ORPHANS",
     "QUARANTINE",
     "REFERENCES",
+    "STARLINEAGE",
+    "STARS",
     "STATISTICS",
     "TABLES",
     "TRANSIENTDATA",

@@ -27,8 +27,21 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
+from ztfmatch.core.kernels.starids import positions_of_starids
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
-from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, STATISTICS, TABLES, TRANSIENTDATA, TRANSIENTS, Table
+from ztfmatch.core.schema import (
+    DETECTIONS,
+    MEMBERS,
+    OBJECTS,
+    ORPHANS,
+    STARLINEAGE,
+    STARS,
+    STATISTICS,
+    TABLES,
+    TRANSIENTDATA,
+    TRANSIENTS,
+    Table,
+)
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.levels import Rule, merges_of_tile
 from ztfmatch.core.tasks.results import Written
@@ -97,9 +110,9 @@ def merge_files(task: MergeTask) -> Written:
 def compact_tile(task: CompactTask) -> Written:
     """Write the tile's rows anew, sorted, and compare what a reader will have of them with what was there.
 
-    Files of objects, detections, orphans and statistics replace all that the tile had; those of transients too where it
-    is divided. Orphans and transients keep the number of the commit that brought the newest of them, so that these stay
-    up to date with those.
+    Files of objects, detections, orphans and statistics replace all that the tile had; those of transients and
+    stars too where it is divided. Objects, orphans, transients and stars keep the number of the commit that brought the
+    newest of them, so that the latter stay up to date with the former.
 
     Raises
     ------
@@ -111,6 +124,7 @@ def compact_tile(task: CompactTask) -> Written:
     files += _write_detections(task, detections)
     files += _write_orphans(task, orphans)
     files += _write_transients(task)
+    files += _write_stars(task)
     for check in (detections, orphans):
         check.assert_same(task.tile)
     return Written(files)
@@ -178,7 +192,8 @@ def _write_objects(task: CompactTask) -> list[DataFile]:
     table = table.sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     parts = [(tile, table.filter(pa.array(target == i))) for i, tile in enumerate(task.targets)]
-    return [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
+    written = [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
+    return _as_of(task.files(OBJECTS), written)
 
 
 def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
@@ -293,6 +308,32 @@ def _write_transients(task: CompactTask) -> list[DataFile]:
         if mine.num_rows:
             files.append(write_file(_to(task, TRANSIENTDATA, tile, 0), mine))
     return _as_of(sources, files)
+
+
+def _write_stars(task: CompactTask) -> list[DataFile]:
+    """Stars, members and the lineage of stars divided among the targets, of which each gets a file of stars.
+
+    Of a tile that is not divided they stay as they are.
+    """
+    if len(task.targets) == 1 or not task.files(STARS):
+        return []
+    stars, members, lineage = (task.read(table) for table in (STARS, MEMBERS, STARLINEAGE))
+    objects = task.read(OBJECTS).select(["objectid", "ra", "dec"]).sort_by("objectid")
+    at = np.searchsorted(objects["objectid"].to_numpy(), members["objectid"].to_numpy())
+    newest = pc.coalesce(lineage["newstarid"], lineage["starid"]).to_numpy()
+    target = {
+        STARS: _target_of(task, stars["ra"].to_numpy(), stars["dec"].to_numpy()),
+        MEMBERS: _target_of(task, objects["ra"].to_numpy()[at], objects["dec"].to_numpy()[at]),
+        # A name tells where the star was found, which may be beyond the border that it lies at.
+        STARLINEAGE: np.maximum(_target_of(task, *positions_of_starids(newest)), 0),
+    }
+    files = []
+    for (table, of), rows in zip(target.items(), (stars, members, lineage), strict=True):
+        for i, tile in enumerate(task.targets):
+            own = rows.filter(pa.array(of == i))
+            if own.num_rows or table is STARS:
+                files.append(write_file(_to(task, table, tile, 0), own))
+    return _as_of(task.files(STARS), files)
 
 
 def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) -> Iterator[pa.Table]:

@@ -40,6 +40,7 @@ from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of
 from ztfmatch.core.tasks.verifylost import LostPairs, lost_rows, no_orphans
+from ztfmatch.core.tasks.verifystars import wrong_stars
 from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transients
 
 _BATCH_ROWS: Final = 262_144
@@ -116,6 +117,8 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
         pairs.mark_won(chunk)
     pairs.check_all_won(findings)
     findings.add("transients", *wrong_transients(_transient_files(task)))
+    if (stars := wrong_stars(task)) is not None:
+        findings.add("stars", *stars)
     sums = encode_arrays(_sums(ledger, tally, seeds))
     if not task.keep:
         return VerifiedTile(**vars(findings), sums=sums)

@@ -1,0 +1,259 @@
+"""Stars of stores against the definition computed over the whole sky, and their ids through what happens to a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pytest
+from helpers import ARCSEC, append, epochal_file, make_store, reference_file, rows_at, runner
+from star_oracle import error_of, stars_of
+
+from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.starids import name_of_star, places_of
+from ztfmatch.core.operations.compact import compact
+from ztfmatch.core.operations.history import rollback
+from ztfmatch.core.operations.link import link_stars, unlinked_tiles
+from ztfmatch.core.operations.rematch import RematchConfig, rematch
+from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.core.survey import Unit
+
+UNITS = [Unit(field, rcid, fid) for field, rcid in ((500, 20), (501, 3), (502, 60)) for fid in (1, 2)]
+
+
+def members(storage: Storage) -> dict[int, int]:
+    """Starid of each object."""
+    rows = open_snapshot(storage).read("members")
+    assert len(rows) == len(set(rows["objectid"].to_pylist()))
+    return dict(zip(rows["objectid"].to_pylist(), rows["starid"].to_pylist(), strict=True))
+
+
+def grouped(of: dict[int, int]) -> set[frozenset[int]]:
+    stars: dict[int, set[int]] = {}
+    for objectid, starid in of.items():
+        stars.setdefault(starid, set()).add(objectid)
+    return {frozenset(ids) for ids in stars.values()}
+
+
+def expected(storage: Storage) -> set[frozenset[int]]:
+    """By the definition, of all active objects."""
+    rows = [row for row in open_snapshot(storage).read("objects").to_pylist() if row["status"] == "active"]
+    ra, dec = (np.array([row[name] for row in rows]) for name in ("ra", "dec"))
+    unit = [row["objectid"] // 10**8 for row in rows]
+    error = np.array([error_of(row["refsnr"]) for row in rows])
+    return stars_of([row["objectid"] for row in rows], unit, ra, dec, error)
+
+
+def assert_proved(storage: Storage) -> None:
+    report = verify_store(storage, runner())
+    assert [check for check in report.checks if not check.passed] == []
+    assert next(check.checked for check in report.checks if check.check == "stars") > 0
+
+
+@dataclass
+class Sky:
+    """Crowded patches at the poles, RA 0 and the corners of tiles, each seen by all units."""
+
+    ra: np.ndarray
+    dec: np.ndarray
+
+    @classmethod
+    def draw(cls, seed: int, place: tuple[float, float], n: int = 40) -> Sky:
+        rng = np.random.default_rng(seed)
+        spread = 12.0 * ARCSEC
+        if abs(place[1]) > 89.0:
+            away, angle = spread * np.sqrt(rng.uniform(0, 1, n)), rng.uniform(0, 360, n)
+            return cls(angle, np.sign(place[1]) * (90.0 - away))
+        ra = place[0] + rng.uniform(-spread, spread, n) / np.cos(np.radians(place[1]))
+        return cls(ra % 360.0, place[1] + rng.uniform(-spread, spread, n))
+
+    def seeds(self, seed: int, keep: float = 0.85, scatter: float = 0.15) -> np.ndarray:
+        """What a reference has of it."""
+        rng = np.random.default_rng(seed)
+        kept = np.flatnonzero(rng.uniform(0, 1, len(self.ra)) < keep)
+        dec = self.dec[kept] + rng.normal(0, scatter, len(kept)) * ARCSEC
+        ra = self.ra[kept] + rng.normal(0, scatter, len(kept)) * ARCSEC / np.cos(np.radians(self.dec[kept]))
+        dec = np.clip(dec, -90.0, 90.0)
+        return rows_at(ra % 360.0, dec, snr=rng.uniform(4, 100, len(kept)).astype(np.float32))
+
+
+def references(place: Path, sky: Sky) -> list[Path]:
+    place.mkdir(exist_ok=True)
+    return [reference_file(place, sky.seeds(i), unit) for i, unit in enumerate(UNITS)]
+
+
+def corner(order: int, npix: int) -> tuple[float, float]:
+    """One of the four corners of a tile, degrees."""
+    ra, dec = healpy.vec2ang(healpy.boundaries(1 << order, npix, nest=True)[:, 0], lonlat=True)
+    return float(ra[0]), float(dec[0])
+
+
+PLACES = [(0.0, 90.0), (77.0, -90.0), (0.0, 12.0), corner(0, 4), corner(1, 7), corner(11, 12345678)]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_stars_are_those_of_the_definition_whatever_the_tiles_and_order(
+    place: tuple[float, float], tmp_path: Path
+) -> None:
+    files = references(tmp_path / "references", Sky.draw(3, place))
+    stores = [
+        make_store(tmp_path / "small", files, seeds_per_tile=20),
+        make_store(tmp_path / "other", files[::-1], seeds_per_tile=70),
+        make_store(tmp_path / "whole", files, max_order=0),
+    ]
+    for storage in stores:
+        link_stars(storage, runner())
+        assert unlinked_tiles(open_snapshot(storage)) == []
+    found = [members(storage) for storage in stores]
+    assert found[0] == found[1] == found[2]
+    assert grouped(found[0]) == expected(stores[0])
+    if place != (0.0, 12.0):  # which is no corner
+        assert len(open_snapshot(stores[0]).tiles_with("members")) > 1
+    for storage in stores[:2]:
+        assert_proved(storage)
+    rows = [open_snapshot(storage).read("stars").sort_by("starid") for storage in stores]
+    assert rows[0].equals(rows[1])
+    assert rows[0].equals(rows[2])
+    assert set(rows[0]["starid"].to_pylist()) == set(found[0].values())
+    tolerance = places_of(rows[0]["ra"].to_numpy(), rows[0]["dec"].to_numpy()) // 100
+    assert tolerance.tolist() == (rows[0]["starid"].to_numpy() // 100).tolist()
+
+
+def test_a_store_that_is_linked_stays_as_it_is(tmp_path: Path) -> None:
+    storage = make_store(tmp_path / "store", references(tmp_path / "references", Sky.draw(1, (0.0, 12.0))))
+    first = link_stars(storage, runner())
+    assert (first.snapshot, first.committed, first.lost) == (1, True, 0)
+    assert first.new == first.stars
+    assert first.members == open_snapshot(storage).rows("objects")
+    again = link_stars(storage, runner())
+    assert (again.snapshot, again.committed) == (1, False)
+
+
+def test_nights_change_no_star(tmp_path: Path) -> None:
+    sky = Sky.draw(1, (30.0, 12.0))
+    storage = make_store(tmp_path / "store", references(tmp_path / "references", sky))
+    link_stars(storage, runner())
+    before = members(storage)
+    append(storage, [epochal_file(tmp_path, sky.seeds(5), 0, UNITS[0])])
+    assert link_stars(storage, runner()).committed is False
+    assert members(storage) == before
+    assert_proved(storage)
+
+
+class TestRematch:
+    def scene(self, tmp_path: Path) -> tuple[Storage, Sky]:
+        sky = Sky.draw(1, corner(11, 12345678))
+        storage = make_store(tmp_path / "store", references(tmp_path / "references", sky), seeds_per_tile=40)
+        link_stars(storage, runner())
+        append(storage, [epochal_file(tmp_path, sky.seeds(50 + i), i, UNITS[i % 6]) for i in range(12)])
+        return storage, sky
+
+    def regenerate(self, storage: Storage, sky: Sky, place: Path, seed: int) -> None:
+        rows = sky.seeds(seed)
+        place.mkdir()
+        rematch(storage, [str(reference_file(place, rows, UNITS[seed % 6]))], RematchConfig(), runner())
+
+    def test_stars_follow_the_new_objects(self, tmp_path: Path) -> None:
+        storage, sky = self.scene(tmp_path)
+        for seed in (900, 906):
+            self.regenerate(storage, sky, tmp_path / str(seed), seed)
+            assert unlinked_tiles(open_snapshot(storage)) == []
+            assert grouped(members(storage)) == expected(storage)
+            assert_proved(storage)
+            assert link_stars(storage, runner()).committed is False
+
+    def test_ids_are_those_of_the_stars_before(self, tmp_path: Path) -> None:
+        """Ids that are new are of no star before, and are told; of those that are gone the lineage says why."""
+        storage, sky = self.scene(tmp_path)
+        before = members(storage)
+        self.regenerate(storage, sky, tmp_path / "new", 900)
+        after = members(storage)
+        rows = open_snapshot(storage).read("starlineage").to_pylist()
+        fresh = set(after.values()) - set(before.values())
+        gone = set(before.values()) - set(after.values())
+        assert fresh <= {row["newstarid"] for row in rows} - {row["starid"] for row in rows}
+        assert gone == {row["starid"] for row in rows} - {None} - set(after.values())
+        assert {row["kind"] for row in rows} <= {"split", "merged", "new", "lost"}
+        kept = [starid for objectid, starid in before.items() if after.get(objectid) == starid]
+        assert len(kept) > 0.8 * sum(objectid in after for objectid in before)
+
+    def test_a_store_that_was_never_linked_stays_so(self, tmp_path: Path) -> None:
+        sky = Sky.draw(1, (30.0, 12.0))
+        storage = make_store(tmp_path / "store", references(tmp_path / "references", sky))
+        self.regenerate(storage, sky, tmp_path / "new", 900)
+        assert open_snapshot(storage).rows("members") == 0
+
+
+def test_an_id_stays_with_most_of_the_epochs(tmp_path: Path) -> None:
+    """Three objects of a star, whose third moves away with its epochs: they are fewer or more than the others' two."""
+    for nights, keeps in ((1, "others"), (5, "moved")):
+        place = tmp_path / keeps
+        place.mkdir()
+        first = [reference_file(place, rows_at(10.0, 20.0), unit) for unit in UNITS[:3]]
+        storage = make_store(place / "store", first)
+        link_stars(storage, runner())
+        (starid,) = set(members(storage).values())
+        at = rows_at(10.0, 20.0 + 1.0 * ARCSEC)
+        append(storage, [epochal_file(place, rows_at(10.0, 20.0), i, UNITS[i % 2]) for i in range(4)])
+        append(storage, [epochal_file(place, at, 10 + i, UNITS[2]) for i in range(nights)])
+        (place / "new").mkdir()
+        new = reference_file(place / "new", rows_at(10.0, 20.0 + 1.2 * ARCSEC), UNITS[2])
+        rematch(storage, [str(new)], RematchConfig(), runner())
+        after = members(storage)
+        others, moved = after[min(after)], after[max(after)]
+        assert len(after) == 3
+        assert starid == (others if keeps == "others" else moved)
+        assert others != moved
+        rows = open_snapshot(storage).read("starlineage").to_pylist()
+        assert {(row["starid"], row["newstarid"], row["kind"], row["nepochs"]) for row in rows} == {
+            (starid, others, "split", 4),
+            (starid, moved, "split", nights),
+        }
+        assert_proved(storage)
+
+
+def test_an_id_is_never_used_again(tmp_path: Path) -> None:
+    """A star is lost, and another comes to the same place: it has the next number."""
+    far = rows_at([10.0, 10.0], [20.0, 20.1])
+    storage = make_store(tmp_path / "store", [reference_file(tmp_path, far, UNITS[0])])
+    link_stars(storage, runner())
+    before = set(members(storage).values())
+    for step, rows in enumerate((rows_at(10.0, 20.1), far)):
+        place = tmp_path / str(step)
+        place.mkdir()
+        rematch(storage, [str(reference_file(place, rows, UNITS[0]))], RematchConfig(), runner())
+    after = set(members(storage).values())
+    (gone,), (fresh,) = before - after, after - before
+    assert fresh == gone + 1
+    assert name_of_star(fresh) == f"{name_of_star(gone)}_2"
+    assert_proved(storage)
+
+
+def test_compaction_divides_stars_and_changes_none(tmp_path: Path) -> None:
+    sky = Sky.draw(1, corner(11, 12345678))
+    storage = make_store(tmp_path / "store", references(tmp_path / "references", sky), seeds_per_tile=1000)
+    append(storage, [epochal_file(tmp_path, sky.seeds(5), 0, UNITS[0])])
+    link_stars(storage, runner())
+    content = {name: open_snapshot(storage).read(name) for name in ("stars", "members")}
+    while compact(storage, CompactConfig(max_rows_per_tile=20, full=True), runner()).split:
+        snapshot = open_snapshot(storage)
+        assert unlinked_tiles(snapshot) == []
+        for name, rows in content.items():
+            assert snapshot.read(name).sort_by(rows.column_names[0]).equals(rows.sort_by(rows.column_names[0]))
+        assert_proved(storage)
+    assert len(open_snapshot(storage).tiles_with("stars")) > 10
+
+
+def test_rollback_brings_back_the_stars(tmp_path: Path) -> None:
+    storage, sky = TestRematch().scene(tmp_path)
+    before, number = members(storage), open_snapshot(storage).number
+    TestRematch().regenerate(storage, sky, tmp_path / "new", 900)
+    assert members(storage) != before
+    rollback(storage, number)
+    assert members(storage) == before
+    assert unlinked_tiles(open_snapshot(storage)) == []
+    assert_proved(storage)

@@ -1,0 +1,106 @@
+"""Link objects of different units into stars: the tiles whose objects changed, and commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date, connected
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.schema import OBJECTS, STARS
+from ztfmatch.core.schema.stars import LINK_TABLES
+from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, LinkTask, link_tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkReport(Shown):
+    """What linking did."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    """False if all stars were up to date."""
+    tiles: int
+    changed: int
+    """Tiles that others changed meanwhile: their stars are out of date, run it again."""
+    stars: int
+    members: int
+    """Objects of these."""
+    new: int
+    """Stars that got an id."""
+    split: int
+    merged: int
+    lost: int
+    """Former stars that became several, became one with others, or are no more."""
+    bytes: int
+    seconds: float
+
+
+def link_stars(storage: Storage, runner: Runner, note: str | None = None) -> LinkReport:
+    """Link the objects of the tiles whose objects changed since they were linked into stars.
+
+    What a star is tells :mod:`ztfmatch.core.kernels.starlinks`, which keeps its id
+    :mod:`ztfmatch.core.kernels.starheirs`.
+
+    Raises
+    ------
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If others changed the objects or stars of all of these tiles meanwhile.
+    """
+    watch = Stopwatch()
+    done = bring_up_to_date(_LINKS, storage, runner, Told({}, watch.started, note))
+    return LinkReport(**done.fields(watch))
+
+
+def unlinked_tiles(snapshot: SnapshotFiles) -> list[Tile]:
+    """Tiles that have, themselves or next to them, objects which are newer than their stars."""
+    return _LINKS.stale(snapshot)
+
+
+def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
+    """Tiles whose stars objects of some tiles may have a part in, and stale ones beside them; none of a store without.
+
+    A star that lies at the border of a tile that stays as it was would else have a member that the next has too.
+    """
+    if not snapshot.files.count(STARS.name):
+        return []
+    tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
+    stale = (tile for tile in unlinked_tiles(snapshot) if snapshot.of_tile(STARS.name, tile))
+    return sorted(connected(_near, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
+
+
+def link_tasks(
+    snapshot: SnapshotFiles, tiles: Iterable[Tile], staged: StagedFiles, operation_id: str
+) -> list[LinkTask]:
+    """One task a tile, of the objects that there will be."""
+    return [LinkTask(f"link-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged) for tile in tiles]
+
+
+def projected_bytes(own: int, near: int) -> int:
+    """Peak memory of the worker that links so many objects, of so many near."""
+    return WORKER_BASE_BYTES + BYTES_PER_OBJECT * own + BYTES_PER_OBJECT_NEAR * near
+
+
+def _near(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
+    return neighbours(snapshot.tiling, tile)
+
+
+_LINKS: Final = Derivation(
+    "link",
+    (OBJECTS.name,),
+    LINK_TABLES,
+    _near,
+    link_tile,
+    LinkTask,
+    lambda rows: projected_bytes(rows[OWN], rows[OBJECTS.name]),
+    ("stars", "members", "new", "split", "merged", "lost"),
+)

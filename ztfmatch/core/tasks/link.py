@@ -1,0 +1,258 @@
+"""Link the objects of one tile, and of its surroundings, into stars; write those that are the tile's own.
+
+A star belongs to the tile that holds its position, a member to that of its object. What decides on either lies within
+some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20 (:mod:`ztfmatch.core.kernels.starheirs`);
+the tile looks at all objects within its reach, which is wider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.stagedfiles import StagedFiles
+from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, lonlats_of, unit_vectors
+from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
+from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
+from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
+from ztfmatch.core.kernels.tiling import Pixels, Tile, fine_pixels, in_reach, in_tile, neighbours
+from ztfmatch.core.schema import LINEAGE, MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.tasks.results import Written
+from ztfmatch.core.tasks.tile import TileTask
+
+BYTES_PER_OBJECT: Final = 420
+"""Peak memory of a task per object of its tile; tests compare it with what is measured."""
+BYTES_PER_OBJECT_NEAR: Final = 60
+"""The same per object of a neighbouring tile, of which those in reach stay."""
+
+_COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
+_BANDS: Final = {"g": 1, "r": 2, "i": 3}
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LinkTask(TileTask):
+    """One tile of the snapshot whose objects are linked."""
+
+    part: str
+    staged: StagedFiles | None = None
+    """Where the objects are to be others than those of the snapshot."""
+
+    @property
+    def near(self) -> list[Tile]:
+        """The tile and its neighbours."""
+        return neighbours(self.snapshot.tiling, self.tile)
+
+    def now(self, table: Table) -> list[DataFile]:
+        """Files near, as they are to be."""
+        files = self.staged or self.snapshot
+        return [file for tile in self.near for file in files.of_tile(table.name, tile)]
+
+    def before(self, table: Table) -> list[DataFile]:
+        """Files near, of the snapshot."""
+        return [file for tile in self.near for file in self.snapshot.of_tile(table.name, tile)]
+
+    def lineage_files(self) -> list[DataFile]:
+        """Of all objects, those retired just now too."""
+        added = [] if self.staged is None else self.staged.added_of_table(LINEAGE.name)
+        return [*self.snapshot.of_table(LINEAGE.name), *added]
+
+
+@dataclass(frozen=True)
+class WrittenStars(Written):
+    """Stars of a tile; a file of them even if there are none."""
+
+    stars: int
+    members: int
+    new: int
+    """Stars that have an id of their own for the first time."""
+    split: int
+    merged: int
+    lost: int
+    """Former stars of which this became."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Stars of the active objects in reach of a tile."""
+
+    objectid: Ids
+    """Ascending, shape (N,)."""
+    fine: Pixels
+    """Fine pixel of each object, shape (N,)."""
+    retired: Ids
+    """Objects near that are no longer active, ascending."""
+    stars: Stars
+    positions: Positions
+    ra: Floats
+    dec: Floats
+    """Of the stars, shape (S,)."""
+
+    @property
+    def first(self) -> Ids:
+        """Lowest objectid of each star, shape (S,)."""
+        return self.objectid[self.stars.row[self.stars.offsets[:-1]]]
+
+
+def link_tile(task: LinkTask) -> WrittenStars:
+    """Write the tile's stars and members, and what became of former stars."""
+    from ztfmatch.core.tasks.starnames import former_stars
+
+    linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
+    former = former_stars(task, linked)
+    starid = _starids(task, linked, former.kept, former.used)
+    own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
+    lineage = _lineage(task, former, starid, own)
+    files = [write_file(_to(task, STARS), rows_of_stars(linked, starid, own))]
+    for table, rows in ((MEMBERS, rows_of_members(linked, starid, task.tile)), (STARLINEAGE, lineage)):
+        if rows.num_rows:
+            files.append(write_file(_to(task, table), rows))
+    counts = {name: _number(lineage, task.snapshot.number, name) for name in ("split", "merged", "lost")}
+    new = int((own & (former.kept == 0)).sum())
+    members = sum(file.rows for file in files if file.table == MEMBERS.name)
+    return WrittenStars(files, files[0].rows, members, new, **counts)
+
+
+def linked_objects(storage: Any, tile: Tile, files: list[DataFile]) -> Linked:
+    """Link the active objects in reach of a tile, of files of it and its neighbours."""
+    parts = [_in_reach(rows, tile) for rows in _tables(storage, files)]
+    objectid, ra, dec, snr, fine, retired = (np.concatenate(values) for values in zip(_NOTHING, *parts, strict=True))
+    order = np.argsort(objectid, kind="stable")
+    objectid, ra, dec = objectid[order], ra[order], dec[order]
+    error = position_errors(snr[order])
+    xyz = unit_vectors(ra, dec)
+    stars = link_objects(xyz, _unit_numbers(objectid), error)
+    positions = star_positions(xyz, error, stars)
+    return Linked(objectid, fine[order], np.sort(retired), stars, positions, *lonlats_of(positions.xyz))
+
+
+_NOTHING: Final = tuple(np.zeros(0, kind) for kind in (np.int64, float, float, np.float32, np.int64, np.int64))
+
+
+def _tables(storage: Any, files: list[DataFile]) -> Iterator[pa.Table]:
+    for file in files:
+        rows = read_rows(storage, [file], _COLUMNS)
+        if rows is not None:
+            yield rows
+
+
+def _in_reach(rows: pa.Table, tile: Tile) -> tuple[npt.NDArray[Any], ...]:
+    """``objectid``, ``ra``, ``dec``, ``refsnr``, fine pixel of active objects in reach; objectids of the retired."""
+    active = pc.equal(rows["status"], ACTIVE).to_numpy()
+    objectid, ra, dec, snr = (rows[name].to_numpy() for name in _COLUMNS[:4])
+    fine = fine_pixels(ra, dec)
+    kept = active & in_reach(fine, tile)
+    return objectid[kept], ra[kept], dec[kept], snr[kept], fine[kept], objectid[~active]
+
+
+def _unit_numbers(objectid: Ids) -> npt.NDArray[np.int32]:
+    """Number of each object's unit among those there are; objectids are ascending."""
+    head = objectid // 10**8
+    return np.cumsum(np.diff(head, prepend=head[:1]) != 0).astype(np.int32)
+
+
+def _starids(task: LinkTask, linked: Linked, kept: Ids, used: Ids) -> Ids:
+    """Starid of each star: the one that it keeps, or a new one."""
+    starid = kept.copy()
+    new = np.flatnonzero(kept == 0)
+    try:
+        starid[new] = new_starids(places_of(linked.ra[new], linked.dec[new]), linked.first[new], used)
+    except OverflowError as error:
+        raise BadInputError(f"tile {task.tile}: {error}") from None
+    return starid
+
+
+def rows_of_stars(linked: Linked, starid: Ids, own: Mask) -> pa.Table:
+    """Rows of the tile's stars."""
+    stars, positions = linked.stars, linked.positions
+    size = np.diff(stars.offsets)
+    fields, bands = _counts(linked)
+    scatter = np.where(size > 1, positions.scatter_arcsec, np.nan)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "starid": starid,
+        "ra": linked.ra,
+        "dec": linked.dec,
+        "poserr": positions.error_arcsec.astype(np.float32),
+        "posscatter": scatter.astype(np.float32),
+        "nobjects": size.astype(np.int16),
+        "nfields": fields,
+        **{f"nobjects_{band}": bands[fid] for band, fid in _BANDS.items()},
+        "crowded": stars.crowded,
+    }
+    rows = np.flatnonzero(own)
+    rows = rows[np.argsort(starid[rows], kind="stable")]
+    return table_from_columns(STARS, {name: values[rows] for name, values in columns.items()})
+
+
+def _counts(linked: Linked) -> tuple[npt.NDArray[np.int16], dict[int, npt.NDArray[np.int16]]]:
+    """Number of fields, and of objects in each filter, of each star."""
+    stars = linked.stars
+    ids = linked.objectid[stars.row]
+    star = stars.star[stars.row]
+    field, fid = ids // 10**12, ids // 10**11 % 10
+    # Rows of a star are in order of objectid, and so of field.
+    begins = np.ones(len(ids), bool)
+    begins[1:] = (field[1:] != field[:-1]) | (star[1:] != star[:-1])
+    number = len(stars.offsets) - 1
+    bands = {of: np.bincount(star[fid == of], minlength=number).astype(np.int16) for of in _BANDS.values()}
+    return np.bincount(star[begins], minlength=number).astype(np.int16), bands
+
+
+def rows_of_members(linked: Linked, starid: Ids, tile: Tile) -> pa.Table:
+    """Rows of the tile's objects."""
+    rows = np.flatnonzero(in_tile(linked.fine, tile))
+    columns = {
+        "objectid": linked.objectid[rows],
+        "starid": starid[linked.stars.star[rows]],
+        "separation": arcsec_of_chord2(linked.positions.chord2[rows]).astype(np.float32),
+    }
+    return table_from_columns(MEMBERS, columns)
+
+
+def _lineage(task: LinkTask, former: Any, starid: Ids, own: Mask) -> pa.Table:
+    """What became of former stars, now and before: rows of the tile."""
+    legacy = former.legacy
+    kind = legacy.kinds()
+    changed = np.flatnonzero((kind != SAME) & own[legacy.new])
+    lost = former.lost[in_tile(fine_pixels(*positions_of_starids(former.lost)), task.tile)]
+    new = starid[own & former.unheralded] if task.files(STARS) else starid[:0]
+    epochs = np.where(former.counted, legacy.epochs, -1)[changed]
+    nothing, zero = np.zeros(len(new), np.int64), np.zeros(len(lost) + len(new), np.int64)
+    was = np.concatenate([legacy.old[changed], lost, nothing])
+    now = np.concatenate([starid[legacy.new[changed]], np.zeros(len(lost), np.int64), new])
+    kinds = np.concatenate([kind[changed], np.full(len(lost), LOST), np.full(len(new), NEW)]).astype(np.int8)
+    shared = np.concatenate([epochs, zero - 1])
+    rows = table_from_columns(
+        STARLINEAGE,
+        {
+            "starid": pa.array(was, mask=was == 0),
+            "newstarid": pa.array(now, mask=now == 0),
+            "kind": pa.DictionaryArray.from_arrays(pa.array(kinds), pa.array(KINDS)),
+            "nobjects": np.concatenate([legacy.objects[changed], zero]).astype(np.int16),
+            "nepochs": pa.array(shared, mask=shared < 0),
+            "snapshot": np.full(len(was), task.snapshot.number),
+        },
+    )
+    both = pa.concat_tables([task.read(STARLINEAGE), rows]).unify_dictionaries()
+    return both.sort_by([(name, "ascending") for name in ("starid", "newstarid", "snapshot")])
+
+
+def _number(lineage: pa.Table, snapshot: int, kind: str) -> int:
+    """Former stars of which something became just now."""
+    mine = pc.and_(pc.equal(lineage["snapshot"], snapshot), pc.equal(lineage["kind"].cast(pa.string()), kind))
+    return len(lineage.filter(mine)["starid"].unique())
+
+
+def _to(task: LinkTask, table: Table) -> Destination:
+    return Destination(task.storage, table, task.tile, task.commit, task.part)

@@ -1,0 +1,136 @@
+"""Former stars near a tile: what they leave to the stars that there are now, and which of these keep their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.starheirs import Legacy
+from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE
+from ztfmatch.core.survey import MAX_OBJECTID
+
+if TYPE_CHECKING:
+    from ztfmatch.core.tasks.link import Linked, LinkTask
+
+_GENERATION: Final = 10**7
+"""Objectids of a generation of a unit have all digits before the last seven in common."""
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Former:
+    """What there was."""
+
+    kept: Ids
+    """Starid that each star keeps, 0 for none, shape (S,)."""
+    legacy: Legacy
+    counted: npt.NDArray[np.bool_]
+    """Whether the epochs of each pair of ``legacy`` were counted: something depended on them."""
+    lost: Ids
+    """Former stars of which there is nothing."""
+    unheralded: npt.NDArray[np.bool_]
+    """Stars to which no former one left anything, shape (S,)."""
+    used: Ids
+    """Starids that there are or were."""
+
+
+def former_stars(task: LinkTask, linked: Linked) -> Former:
+    """Find what former stars leave to the stars of a task."""
+    stars = len(linked.ra)
+    objectid, starid = _members(task)
+    at = find_sorted(linked.objectid, objectid)
+    here = np.flatnonzero(at >= 0)
+    gone = np.flatnonzero(is_among(objectid, linked.retired)) if len(objectid) else here[:0]
+    old, new, shared = _successors(task, objectid[gone], linked.retired)
+    at_new = find_sorted(linked.objectid, new)
+    ids = np.concatenate([objectid[here], np.zeros(int((at_new >= 0).sum()), np.int64)])
+    of = np.concatenate([starid[here], starid[np.searchsorted(objectid, old[at_new >= 0])]])
+    to = linked.stars.star[np.concatenate([at[here], at_new[at_new >= 0]])].astype(np.int64)
+    epochs = np.concatenate([np.zeros(len(here), np.int64), shared[at_new >= 0]])
+    legacy = Legacy.of(of, to, epochs)
+    contested = legacy.contested()
+    if contested.any():  # the rest is clear without reading lightcurves
+        needed = is_among(of, np.unique(legacy.old[contested])) & (ids > 0)
+        epochs[needed] = _epochs(task, ids[needed])
+        legacy = Legacy.of(of, to, epochs)
+    lost = np.setdiff1d(starid[gone], legacy.old)
+    kept = legacy.heirs(linked.first) if stars else np.zeros(0, np.int64)
+    unheralded = np.ones(stars, bool)
+    unheralded[legacy.new] = False
+    return Former(kept, legacy, contested, lost, unheralded, np.concatenate([starid, _ended(task)]))
+
+
+def _members(task: LinkTask) -> tuple[Ids, Ids]:
+    """Objectids near that were of a star, ascending, and the starid of each."""
+    rows = read_rows(task.storage, task.before(MEMBERS), ["objectid", "starid"])
+    if rows is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    objectid, starid = rows["objectid"].to_numpy(), rows["starid"].to_numpy()
+    order = np.argsort(objectid, kind="stable")
+    return objectid[order], starid[order]
+
+
+def _ended(task: LinkTask) -> Ids:
+    """Starids near that the lineage of stars tells of."""
+    rows = read_rows(task.storage, task.before(STARLINEAGE), ["starid", "newstarid"])
+    if rows is None:
+        return np.zeros(0, np.int64)
+    return np.concatenate([rows[name].drop_null().to_numpy() for name in ("starid", "newstarid")])
+
+
+def _successors(task: LinkTask, objectid: Ids, retired: Ids) -> tuple[Ids, Ids, Ids]:
+    """Active objects that retired ones became, one row a pair, with the epochs that the two share.
+
+    Over several generations, of what an object shares with its successor the part counts that this passes on.
+    """
+    pairs = [(objectid[:0],) * 3]
+    root, last, shared = objectid, objectid, np.full(len(objectid), np.iinfo(np.int64).max)
+    while len(last):
+        old, new, passed = _links(task, np.unique(last))
+        order = np.argsort(old, kind="stable")
+        old, new, passed = old[order], new[order], passed[order]
+        low, high = np.searchsorted(old, last), np.searchsorted(old, last, "right")
+        row = np.concatenate([np.arange(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)] or [low[:0]])
+        root, shared = np.repeat(root, high - low), np.minimum(np.repeat(shared, high - low), passed[row])
+        last = new[row]
+        pairs.append((root, last, shared))
+        on = is_among(last, retired)
+        root, last, shared = root[on], last[on], shared[on]
+    return tuple(np.concatenate(values) for values in zip(*pairs, strict=True))  # type: ignore[return-value]
+
+
+def _links(task: LinkTask, objectid: Ids) -> tuple[Ids, Ids, Ids]:
+    """Rows of the lineage from some objects to others: both, and the epochs shared."""
+    generations = np.unique(objectid // _GENERATION)
+    ranges = [(head * _GENERATION, (head + 1) * _GENERATION - 1) for head in generations.tolist()]
+    files = task.lineage_files()
+    rows = read_rows(task.storage, files, ["objectid", "newobjectid", "nshared"], ranges) if files else None
+    if rows is None:
+        return objectid[:0], objectid[:0], objectid[:0]
+    old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
+    mine = is_among(old, objectid) & (new > 0) & (new <= MAX_OBJECTID)
+    return old[mine], new[mine], rows["nshared"].to_numpy().astype(np.int64)[mine]
+
+
+def _epochs(task: LinkTask, objectid: Ids) -> Ids:
+    """Number of epochs of each of some objects."""
+    ids = np.unique(objectid)
+    counts = np.zeros(len(ids), np.int64)
+    for rows in _detections(task, ids):
+        counts += np.bincount(np.searchsorted(ids, rows), minlength=len(ids))
+    return counts[np.searchsorted(ids, objectid)]
+
+
+def _detections(task: LinkTask, ids: Ids) -> Iterator[Ids]:
+    for file in task.now(DETECTIONS):
+        rows = scan(task.storage, [file], ["objectid"], Wanted(ids))
+        if rows is not None:
+            yield rows["objectid"].to_numpy()

@@ -1,0 +1,87 @@
+"""Prove what is stored of the stars of one tile, from the stored objects alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.scan import is_among
+from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
+from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
+from ztfmatch.core.tasks.link import Linked, linked_objects, rows_of_members, rows_of_stars
+from ztfmatch.core.tasks.tile import TileTask
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
+    """Objects and stars of a tile that are not linked as the objects near say; None if its stars are not of these.
+
+    Every active object must have one row in ``members``, two of them the same starid if and only if they are one star;
+    and the stars must have the positions and counts that these give.
+
+    Returns
+    -------
+    wrong : bool ndarray, shape (N,)
+        For each object of the tile, then each of its stars, those that should be there and those that are.
+    describe : callable
+        What is wrong with a row.
+    """
+    near = neighbours(task.snapshot.tiling, task.tile)
+    objects = [file for tile in near for file in task.snapshot.of_tile(OBJECTS.name, tile)]
+    known = min((file.commit for file in task.files(STARS)), default=-1)
+    if any(file.commit > known for file in objects):
+        return None
+    linked = linked_objects(task.storage, task.tile, objects)
+    starid = _starids(task, linked)
+    own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
+    parts = [
+        _differing(task.read(MEMBERS), rows_of_members(linked, starid, task.tile), "objectid"),
+        _differing(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
+    ]
+    names = [f"{table.name} of {one}" for table, (ids, _) in zip((MEMBERS, STARS), parts, strict=True) for one in ids]
+    return np.concatenate([wrong for _, wrong in parts]), lambda i: f"{names[i]}: not as its objects say"
+
+
+def _starids(task: TileTask, linked: Linked) -> Ids:
+    """Starid of each star by its first member; 0 where members disagree, or another star near has the same."""
+    near = neighbours(task.snapshot.tiling, task.tile)
+    files = [file for tile in near for file in task.snapshot.of_tile(MEMBERS.name, tile)]
+    rows = read_rows(task.storage, files, ["objectid", "starid"])
+    rows = (MEMBERS.schema.empty_table() if rows is None else rows).sort_by("objectid")
+    at = find_sorted(rows["objectid"].to_numpy(), linked.objectid)
+    of_object = np.where(at >= 0, np.append(rows["starid"].to_numpy(), 0)[at], 0)
+    ordered = of_object[linked.stars.row]
+    starid = ordered[linked.stars.offsets[:-1]].copy()
+    star = linked.stars.star[linked.stars.row]
+    starid[star[ordered != starid[star]]] = 0
+    _, inverse, counts = np.unique(starid, return_inverse=True, return_counts=True)
+    starid[counts[inverse] > 1] = 0
+    return starid
+
+
+def _differing(stored: pa.Table, expected: pa.Table, key: str) -> tuple[Ids, Mask]:
+    """Ids of rows that are in either; whether there is other than one row of each in both, with the same values."""
+    ids = np.union1d(stored[key].to_numpy(), expected[key].to_numpy())
+    wrong = np.zeros(len(ids), bool)
+    for rows in (stored, expected):
+        wrong |= np.bincount(np.searchsorted(ids, rows[key].to_numpy()), minlength=len(ids)) != 1
+    stored, expected = (_in_order(rows, key, ids[~wrong]) for rows in (stored, expected))
+    same = np.ones(stored.num_rows, bool)
+    for name in stored.column_names:
+        one, other = (rows[name].to_numpy(zero_copy_only=False) for rows in (stored, expected))
+        same &= (one == other) | ((one != one) & (other != other))  # NaN stands for null
+    wrong[~wrong] = ~same
+    return ids, wrong
+
+
+def _in_order(rows: pa.Table, key: str, ids: Ids) -> pa.Table:
+    """Rows of some ids, ascending; each is there once."""
+    order = np.argsort(rows[key].to_numpy(), kind="stable")
+    return rows.take(pa.array(order[is_among(rows[key].to_numpy()[order], ids)]))
