@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from reference_scene import Quadrant, quadrant, write_ps1, write_reference
 from test_flatness import plain_flatness
 
+from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.transients import update_transients
+from ztfmatch.core.runner import open_runner
 from ztfmatch.references.audit import AuditInputs, audit_files, audit_store
 from ztfmatch.references.kernels.flatness import bin_of
 from ztfmatch.references.schema.settings import ReferenceSettings
@@ -69,6 +71,16 @@ def test_metrics_are_those_of_plain_numpy(tmp_path: Path) -> None:
     assert (row["nlc"], row["nexposures"], row["nmissing"], row["nwon"]) == (1600, NIGHTS, 0, 0)
     assert row["nlcbin"] == np.bincount(bin_of(scene.x, scene.y)).tolist()
     assert (row["suspect_lightcurves"], row["suspect_ps1"], row["suspect"]) == (True, None, True)
+
+
+def test_workers_find_the_same(tmp_path: Path) -> None:
+    scene = quadrant(tilt=0.08)
+    storage = scene_store(tmp_path, scene)
+    inputs = AuditInputs(write_ps1(tmp_path / "ps1.parquet", scene))
+    with open_runner(Resources(workers=1)) as workers:
+        found = audit_store(open_snapshot(storage), inputs, SETTINGS, workers)
+    assert found.table.equals(audit_store(open_snapshot(storage), inputs, SETTINGS, runner()).table)
+    assert found.suspect == 1
 
 
 def test_good_reference_is_not_suspect(tmp_path: Path) -> None:

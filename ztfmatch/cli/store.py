@@ -119,7 +119,7 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
     type=click.IntRange(1),
     default=ROWS_PER_TASK,
     show_default=True,
-    help="Rows that one task takes in its area of the sky.",
+    help="Rows that one task reads in its area of the sky.",
 )
 @click.option(
     "--catalogs-per-commit",

@@ -76,11 +76,11 @@ class AppendConfig:
     fail_if_empty : bool
         Fail if the places hold no catalogs, as a night without any does.
     rows_per_task : int
-        Largest number of rows that one task takes in its area of the sky.
+        Largest number of rows that one task reads in its area of the sky.
     note : str, optional
         Kept in the history.
     catalogs_per_commit : int
-        Where there are more, fields are taken in one group after the other, each with a commit of its own.
+        Where there are more, fields are ingested group by group, each group with a commit of its own.
     """
 
     exposures: Path | None = None
@@ -138,7 +138,7 @@ class AppendReport(Shown):
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:
     """Ingest epochal catalogs and commit their detections.
 
-    More catalogs than go into one commit are taken by groups of fields, one after the other. A rerun of one that was
+    More catalogs than go into one commit are ingested by groups of fields, one after the other. A rerun of one that was
     broken off does not read again what is committed, or was inspected.
 
     Parameters
@@ -292,7 +292,7 @@ class _Matching:
     """New exposures on the snapshot on which they are matched."""
 
     snapshot: SnapshotFiles
-    taken: _Inspected
+    inspected: _Inspected
     applied: Applied | None
     config: AppendConfig
 
@@ -303,25 +303,25 @@ class _Matching:
         A task's key names a batch by its number only, so what is staged for other batches must not be taken for its
         result.
         """
-        inputs = [digest_of(self.taken.ledger), self.taken.work.quarantine_rows, self.config.rows_per_task]
+        inputs = [digest_of(self.inspected.ledger), self.inspected.work.quarantine_rows, self.config.rows_per_task]
         return OperationId("append", self.snapshot.number, inputs).value
 
     def run(self, runner: Runner) -> list[Matched]:
         """Match."""
-        if self._is_idle(self.taken.work):
+        if self._is_idle(self.inspected.work):
             return []
         sets = () if self.applied is None else (self.applied.file,)
-        tasks = match_tasks(self.snapshot, self.taken.ledger, self.config.rows_per_task, self.operation_id, sets)
+        tasks = match_tasks(self.snapshot, self.inspected.ledger, self.config.rows_per_task, self.operation_id, sets)
         runner.check_memory({task.key: projected_bytes(task) for task in tasks})
         return runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
 
     def _sorted_on(self, head: SnapshotFiles) -> Sorted:
         if head is self.snapshot:
-            return self.taken.work
-        return sort_out(head, self.taken.found, self.taken.refused)
+            return self.inspected.work
+        return sort_out(head, self.inspected.found, self.inspected.refused)
 
     def _is_idle(self, work: Sorted) -> bool:
-        return not (self.taken.ledger.num_rows or work.changes_quarantine)
+        return not (self.inspected.ledger.num_rows or work.changes_quarantine)
 
     def refusal(self, head: SnapshotFiles) -> str | None:
         """Why what was matched does not hold on a newer snapshot."""
@@ -329,7 +329,7 @@ class _Matching:
             return "changed the objects or tiles"
         if not same_files(head, self.snapshot, CORRECTIONS):
             return "changed the store's corrections"
-        new, again = (work.new["exposureid"] for work in (self.taken.work, self._sorted_on(head)))
+        new, again = (work.new["exposureid"] for work in (self.inspected.work, self._sorted_on(head)))
         return None if new.equals(again) else "ingested some of the same exposures"
 
     def change(self, head: SnapshotFiles, results: list[Matched], told: Told) -> log.Change | None:
@@ -337,7 +337,7 @@ class _Matching:
         work, number, part = self._sorted_on(head), head.number + 1, self.operation_id[:12]
         if self._is_idle(work):
             return None
-        rows = with_counts(self.taken.ledger, results, number)
+        rows = with_counts(self.inspected.ledger, results, number)
         files = [replace(file, commit=number) for file in files_of(results)]
         files += write_table(head.storage, EXPOSURES, rows, number, part)
         if self.applied is not None and self.applied.new and rows["corrections"].null_count < rows.num_rows:

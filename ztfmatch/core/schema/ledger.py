@@ -51,7 +51,7 @@ FILE: Final = (
     Column("sha256", pa.string(), "", "Checksum of its content, hexadecimal", "computed"),
 )
 
-COMMIT: Final = Column("commit", pa.int64(), "", "The commit that took it in", "store")
+COMMIT: Final = Column("commit", pa.int64(), "", "The commit that ingested it", "store")
 
 
 def _of_matchfiles(name: str, kind: pa.DataType, unit: str, description: str) -> Column:

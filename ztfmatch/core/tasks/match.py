@@ -79,12 +79,12 @@ def _matched(task: MatchTask, planned: Planned) -> tuple[MeasuredRows, Fates]:
     measured, fates = np.empty(task.rows, ROW), Fates(planned.tiles, exposures, seeds, task.rows)
     start = 0
     for number, exposure in enumerate(exposures):
-        taken = take_near(reread_records(exposure.source, exposure.nrows), planes, measured[start:])
-        if taken.digest != exposure.digest:
+        near = take_near(reread_records(exposure.source, exposure.nrows), planes, measured[start:])
+        if near.digest != exposure.digest:
             raise changed(exposure.source)
-        rows = slice(start, start + taken.rows)
-        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), taken.xyz)
-        at = Positions(taken.ra, taken.dec, taken.xyz)
+        rows = slice(start, start + near.rows)
+        fates.hmjd[rows] = calibration.heliocentric_times(exposure.mid_mjd, np.array(exposure.observer), near.xyz)
+        at = Positions(near.ra, near.dec, near.xyz)
         fates.decide(number, rows, at, np.ascontiguousarray(measured["sourceid"][rows]))
         start = rows.stop
     fates.trim(start)

@@ -73,7 +73,7 @@ class _Pending:
     magzp: Floats
     clrcoeff: Floats
     commit: int
-    """The first that took any of them in."""
+    """The first that ingested any of them."""
 
 
 def measure_exposures(task: FlatnessTask) -> MeasuredExposures:
