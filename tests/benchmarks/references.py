@@ -1,10 +1,11 @@
-"""How long the selection and the plan of a survey take, whole processes on one core: prints a table.
+"""How long audit, selection and plan of a survey's references take, whole processes on one core: prints a table.
 
     python tests/benchmarks/references.py --workdir /scratch/bench/references [--images 10600000] [--units 122000]
 
 Makes, once, metadata of so many images, an audit of the units in which 13 % are suspect, and the images of one more
-night. Then: select, plan, plan with --retune, and the update of the plan with that night. Peak memory is that of the
-process.
+night; and a sky of 12 references of 18,800 seeds with 20 exposures each. Then: audit of these references, audit and
+flatness of their store, with what they would take of the survey; select, plan, plan with --retune, and the update of
+the plan with that night. Peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import ztfmatch
 from ztfmatch.references.schema import AUDIT
+from ztfmatch.simulate import SimulationConfig, simulate
 from ztfmatch.simulate.metadata import MetadataConfig, simulate_metadata
 
 SUSPECT = 0.13
+RCIDS, EXPOSURES = (0, 21, 42, 63), 20
+SURVEY_REFERENCES, SURVEY_CATALOGS = 122_000, 10_600_000
 
 
 def make(place: Path, images: int, units: int) -> None:
@@ -55,8 +60,40 @@ def make(place: Path, images: int, units: int) -> None:
     pq.write_table(pa.table(columns, schema=AUDIT.schema), place / "audit.parquet")
 
 
-def run(name: str, words: list[str]) -> None:
-    """Run a command and print seconds and peak memory."""
+def make_sky(place: Path) -> None:
+    """References as dense as real ones, and their store."""
+    sky, store = place / "sky", str(place / "store")
+    simulate(sky, SimulationConfig(fields=(679,), rcids=RCIDS, n_exposures=EXPOSURES, stars_per_quadrant=18_800,
+                                   filters=(1, 2, 3), bad_references=SUSPECT))  # fmt: skip
+    made = ztfmatch.init_store(store, str(sky / "references"))
+    made.append([str(sky / "catalogs")], ztfmatch.AppendConfig(exposures=sky / "exposures.csv"))
+    made.update_transients()
+
+
+def measure_sky(place: Path) -> None:
+    """Audit and flatness, and what they would take of the survey."""
+    if not (place / "store").exists():
+        make_sky(place)
+    ps1, store = ["--ps1", str(place / "sky" / "truth" / "ps1.parquet")], str(place / "store")
+    units, catalogs = 3 * len(RCIDS), ["--references", str(place / "sky" / "references")]
+    for name, words, number, survey in (
+        (
+            "audit of catalogs",
+            ["audit", *catalogs, *ps1],
+            units,
+            SURVEY_REFERENCES,
+        ),
+        ("audit of a store", ["audit", store, *ps1], units, SURVEY_REFERENCES),
+        ("flatness", ["flatness", store, *ps1], EXPOSURES * units, SURVEY_CATALOGS),
+    ):
+        if name == "flatness":
+            ztfmatch.open_store(store).rollback(2)
+        cpu_s = run(f"{name} ({number})", words)
+        print(f"{'':<28}the survey's {survey:,}: {cpu_s / number * survey / 3600:.0f} core-hours")
+
+
+def run(name: str, words: list[str]) -> float:
+    """Run a command and print seconds and peak memory; its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     command = [sys.executable, "-m", "ztfmatch", "references", *words]
@@ -68,6 +105,7 @@ def run(name: str, words: list[str]) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{name:<28}{time.perf_counter() - start:8.1f} s{cpu:8.1f} s{used.ru_maxrss / 2**20:8.2f} GiB")
+    return cpu
 
 
 def main() -> None:
@@ -79,12 +117,13 @@ def main() -> None:
     place = options.workdir / f"{options.images}-{options.units}"
     if not (place / "audit.parquet").exists():
         make(place, options.images, options.units)
+    print(f"{'':<28}{'wall':>10}{'CPU':>10}{'peak':>12}")
+    measure_sky(options.workdir)
+    print(f"{options.images:,} images, {options.units:,} units")
     images = ["--metadata", str(place / "images.parquet")]
     audit = ["--audit", str(place / "audit.parquet")]
     plan = ["--output", str(place / "plan.parquet")]
     night = pq.read_metadata(place / "night.parquet").num_rows
-    print(f"{options.images:,} images, {options.units:,} units")
-    print(f"{'':<28}{'wall':>10}{'CPU':>10}{'peak':>12}")
     run("select", ["select", *images, "--images", str(place / "i.parquet"), "--counts", str(place / "u.parquet")])
     run("plan", ["plan", *images, *audit, *plan])
     run("plan --retune", ["plan", *images, *audit, "--retune", str(place / "loss.csv")])
