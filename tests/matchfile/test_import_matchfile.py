@@ -263,7 +263,7 @@ def test_import_of_a_cut_matchfile_is_refused_in_one_line(tmp_path: Path, share:
     done = command("import", "matchfile", tmp_path / "store", file, "--create")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert f"none of 1 matchfiles can be used, nothing was committed. {file}: {reason}" in done.stderr
+    assert f"none of 1 matchfiles can be used, nothing was ingested. {file}: {reason}" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

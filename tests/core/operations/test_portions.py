@@ -129,3 +129,13 @@ def test_append_by_portions_of_which_none_can_be_used_is_an_error(storage: Stora
 def test_append_catalogs_per_commit_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="catalogs per commit 0 must be at least 1"):
         AppendConfig(catalogs_per_commit=0).validate()
+
+
+def test_append_by_portions_that_fails_says_what_is_committed(
+    storage: Storage, catalogs: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(BadInputError, match="--strict: 1 bad catalogs; "):
+        append(storage, catalogs, catalogs_per_commit=5, strict=True)
+    assert commit_numbers(storage) == [0, 1]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("1 of 3 groups of fields are committed, the last as snapshot 1;")

@@ -6,6 +6,7 @@ Nothing that is stored is rewritten, and no stored detection is read: the cost f
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
-from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.errors import BadInputError, ConfigError, ZtfmatchError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.noted import notes
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -51,6 +52,8 @@ from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect
 from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.staging import clear
+
+logger = logging.getLogger("ztfmatch")
 
 CATALOGS_PER_INSPECTION: Final = 32
 
@@ -182,13 +185,28 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
             f"--units: {len(places.files):,} catalogs are more than the {config.catalogs_per_commit:,} of "
             "--catalogs-per-commit, and units are those of one commit: give fewer, or allow more"
         )
-    parts = [bulk.append(portion) for portion in portions]
+    parts = _in_turn(bulk, portions)
     clear(storage, INSPECTIONS)
     if len(parts) > 1:
         check_usable("catalogs", len(places.files), [row for part in parts for row in part.quarantined], strict=False)
     return replace(
         _together(parts), catalogs=len(places.files), seconds=watch.seconds, warnings=notices + _merged(parts)
     )
+
+
+def _in_turn(bulk: _Bulk, portions: Sequence[Sequence[str]]) -> list[AppendReport]:
+    parts: list[AppendReport] = []
+    try:
+        for portion in portions:
+            parts.append(bulk.append(portion))  # noqa: PERF401  # what a failure left is told
+    except ZtfmatchError:
+        if parts:
+            logger.warning(
+                "%d of %d groups of fields are committed, the last as snapshot %d; a rerun goes on with the others",
+                len(parts), len(portions), parts[-1].snapshot,
+            )  # fmt: skip
+        raise
+    return parts
 
 
 def _together(parts: Sequence[AppendReport]) -> AppendReport:

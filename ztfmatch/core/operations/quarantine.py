@@ -42,7 +42,7 @@ def check_usable(noun: str, files: int, refused: Sequence[Row], strict: bool) ->
         return
     named = "; ".join(f"{row['source']}: {row['code']}: {row['reason']}" for row in refused[:_NAMED])
     more = f"; and {len(refused) - _NAMED:,} more" if len(refused) > _NAMED else ""
-    raise BadInputError(f"none of {files:,} {noun} can be used, nothing was committed. {named}{more}", refused)
+    raise BadInputError(f"none of {files:,} {noun} can be used, nothing was ingested. {named}{more}", refused)
 
 
 def quarantine_change(
