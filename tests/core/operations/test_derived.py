@@ -181,6 +181,32 @@ def test_pass_while_references_of_some_tiles_are_matched_again_commits_the_other
     assert_as_of_the_newest(kind, storage, tmp_path / "again")
 
 
+@dataclass
+class Overtaken:
+    """Does something else once, after the first task, whose result is staged."""
+
+    meanwhile: Callable[[], Any]
+
+    def outcomes(self, job: Job) -> Iterator[Any]:
+        for number, outcome in enumerate(LoopExecutor().outcomes(job)):
+            if number == 0:
+                self.meanwhile()
+            yield outcome
+
+
+@KINDS
+@pytest.mark.parametrize("executor", [Interrupted, Overtaken])
+def test_pass_that_the_same_one_overtakes_is_committed_once(
+    kind: Kind, executor: Callable[..., Any], storage: Storage, tmp_path: Path
+) -> None:
+    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
+    report = kind.update(storage, Runner(executor(lambda: kind.update(storage, runner())), 2 << 30))
+    assert (report.snapshot, report.changed, log.commit_numbers(storage)) == (2, 0, [0, 1, 2])
+    assert verify_store(storage, runner(), deep=True).passed
+    assert list(storage.list("staging/")) == []
+    assert_as_of_the_newest(kind, storage, tmp_path / "again")
+
+
 @KINDS
 def test_pass_while_a_rollback_takes_all_back_stops(kind: Kind, storage: Storage, tmp_path: Path) -> None:
     append(storage, night(tmp_path, 0, UNIT, OTHER))
