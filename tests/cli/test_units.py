@@ -284,3 +284,13 @@ def test_metadata_that_has_changed_since_the_plan_is_told(sky: Sky, store: Path,
     assert result.exit_code == 1
     assert "what is to be done is not what was planned" in result.stderr
     assert commit_numbers(Storage.at(store)) == [0]
+
+
+def test_plan_whose_snapshot_a_vacuum_removed_is_told(store: Path, planned: Path) -> None:
+    done("statistics", store)
+    done("vacuum", store, "--keep", 1, "--grace-hours", 0)
+    for words in (("work", planned, "--unit", "0"), ("finish", planned)):
+        ended = call(*words)
+        assert ended.exit_code == 2
+        assert f"{store}: snapshot 0 was removed by a vacuum; the oldest is 1" in ended.stderr
+    assert commit_numbers(Storage.at(store)) == [1]

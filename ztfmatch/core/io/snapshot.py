@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from ztfmatch.core.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
-from ztfmatch.core.io.noted import noted
+from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
@@ -24,6 +24,7 @@ from ztfmatch.core.survey import Unit
 if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
 
+_NEWEST_OF: Final = "newest snapshot of "
 _SNAPSHOTS_KEPT: Final = 4
 """A worker is asked for one, or two where changes between snapshots are exported; operations may share it."""
 _TILES_KEPT: Final = 16
@@ -148,7 +149,19 @@ def _newest(storage: Storage) -> int:
 
 def newest_name(storage: Storage) -> str:
     """Name under which the number of the newest snapshot is noted."""
-    return f"newest snapshot of {storage.root}"
+    return f"{_NEWEST_OF}{storage.root}"
+
+
+def check_noted_snapshots(noted: Mapping[str, Any]) -> None:
+    """Refuse work that was planned on a snapshot which a vacuum removed since.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+    """
+    for name, number in noted.items():
+        if name.startswith(_NEWEST_OF):
+            _check_retained(Storage.at(name.removeprefix(_NEWEST_OF)), number)
 
 
 def newest_snapshot(storage: Storage) -> SnapshotFiles:
@@ -171,15 +184,23 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     config = storefile.read_config(storage)
     if number is None:
         number = noted(newest_name(storage), int, lambda: _newest(storage))
-    elif number < (oldest := log.oldest_retained(storage)):
-        raise SnapshotNotFoundError(
-            f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"
-        )
-    elif number not in (numbers := log.commit_numbers(storage)):
+        if notes() is not None:
+            _check_retained(storage, number)
+        return _of_commit(storage, config, number)
+    _check_retained(storage, number)
+    if number not in (numbers := log.commit_numbers(storage)):
         raise SnapshotNotFoundError(
             f"{storage.root} has no snapshot {number}; the newest is {max(numbers, default=-1)}"
         )
     return _of_commit(storage, config, number)
+
+
+def _check_retained(storage: Storage, number: int) -> None:
+    oldest = log.oldest_retained(storage)
+    if number < oldest:
+        raise SnapshotNotFoundError(
+            f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"
+        )
 
 
 def _of_commit(storage: Storage, config: StoreConfig, number: int) -> SnapshotFiles:

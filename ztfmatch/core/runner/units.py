@@ -23,7 +23,7 @@ from ztfmatch.core.errors import ConfigError, JobFailedError, StoreDamagedError,
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.noted import notes, noting
 from ztfmatch.core.io.records import decode, encode, short_digest
-from ztfmatch.core.io.snapshot import newest_name
+from ztfmatch.core.io.snapshot import check_noted_snapshots, newest_name
 from ztfmatch.core.io.storage import Storage, forced_writes
 from ztfmatch.core.runner.jobs import Executor, Job, Runner
 from ztfmatch.core.runner.workers import seen_by_all
@@ -219,7 +219,10 @@ class Units:
             As :meth:`jobs`.
         JobFailedError
             If a unit failed after its retries; the others are done.
+        SnapshotNotFoundError
+            If a vacuum removed the snapshot that they are planned on.
         """
+        check_noted_snapshots(self.notes())
         with forced_writes():  # who commits may be on another machine
             for job in self.jobs(sorted(set(numbers))):
                 runner.run(job)
