@@ -293,4 +293,4 @@ def test_plan_whose_snapshot_a_vacuum_removed_is_told(store: Path, planned: Path
         ended = call(*words)
         assert ended.exit_code == 2
         assert f"{store}: snapshot 0 was removed by a vacuum; the oldest is 1" in ended.stderr
-    assert commit_numbers(Storage.at(store)) == [1]
+    assert commit_numbers(Storage.at(store)) == [0, 1]
