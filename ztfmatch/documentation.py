@@ -59,6 +59,7 @@ def as_json(table: Table) -> dict[str, Any]:
             "type": type_text(column).rstrip("?"),
             "nullable": column.nullable,
             "unit": column.unit,
+            "ucd": column.ucd,
             "description": column.description,
             "source": column.source,
         }
@@ -75,10 +76,10 @@ def as_json(table: Table) -> dict[str, Any]:
 def as_markdown(table: Table) -> str:
     """A table as a Markdown section; a question mark after a type means that it may be null."""
     rows = [
-        f"| `{c.name}` | {type_text(c)} | {c.unit} | {_escaped(c.description)} | {_escaped(c.source)} |"
+        f"| `{c.name}` | {type_text(c)} | {c.unit} | {c.ucd} | {_escaped(c.description)} | {_escaped(c.source)} |"
         for c in table.columns
     ]
-    head = ["| column | type | unit | description | source |", "|---|---|---|---|---|"]
+    head = ["| column | type | unit | UCD | description | source |", "|---|---|---|---|---|---|"]
     return "\n".join(
         [
             f"## {table.name}\n",

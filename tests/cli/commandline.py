@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from ztfmatch.cli import main
 
 PROJECT = Path(__file__).parents[2]
-SMALL = ("--fields", "679", "--rcids", "16", "--filters", "zg", "--exposures", "4", "--stars", "200")
+SMALL = ("--fields", "679", "--rcids", "16", "--filter", "zg", "--visits", "4", "--stars", "200")
 
 
 def call(*arguments: object) -> Result:

@@ -124,7 +124,7 @@ class TestReports:
         assert ztfmatch.open_store(tmp_path / "new").commits()[-1].note == "first"
 
     def test_append_without_reference_names_the_unit(self, scene: Scene, tmp_path: Path) -> None:
-        done("simulate", tmp_path / "other", *SMALL, "--rcids", 29, "--exposures", 1, "--stars", 20)
+        done("simulate", tmp_path / "other", *SMALL, "--rcids", 29, "--visits", 1, "--stars", 20)
         done("init", tmp_path / "store", "--references", scene.sky / "references")
         text = done("append", tmp_path / "store", tmp_path / "other" / "catalogs")
         assert "No reference yet, so that all rows are orphans: 1 unit, " in text
@@ -464,7 +464,7 @@ class TestFailures:
         "arguments",
         [(), ("nonsense",), ("append",), ("append", "x"), ("status",), ("status", "x", "--nonsense"),
          ("append", "x", "y", "--workers", "-1"), ("append", "x", "y", "--memory", "much"),
-         ("append", "x", "y", "--exposures", "nowhere.csv"), ("simulate", "x", "--filters", "zz"),
+         ("append", "x", "y", "--exposures", "nowhere.csv"), ("simulate", "x", "--filter", "zz"),
          ("simulate", "x", "--fields", "a"), ("simulate", "x", "--stars", "0")],
     )  # fmt: skip
     def test_wrong_usage_exits_2(self, arguments: tuple[str, ...]) -> None:

@@ -63,9 +63,9 @@ def test_export_of_some_programs_says_whose_epochs_its_corrections_are_derived_f
     inputs = CalibrateInputs(tmp_path / "survey" / "ps1.parquet", tmp_path / "set")
     name = store.calibrate(inputs, ENOUGH).corrections
     store.correct(tmp_path / "set")
-    public = call("export", "kowalski", store.path, tmp_path / "public", "--filter", "program=1")
+    public = call("export", "kowalski", store.path, tmp_path / "public", "--only", "program=1")
     assert f"magnitudes have corrections {name}, derived from epochs of program 3, which are not" in public.stderr
-    assert call("export", "kowalski", store.path, tmp_path / "both", "--filter", "program=1,3").stderr == ""
+    assert call("export", "kowalski", store.path, tmp_path / "both", "--only", "program=1,3").stderr == ""
     assert report("export", "kowalski", store.path, tmp_path / "all")["private_corrections"] == {}
 
 
@@ -79,7 +79,7 @@ def test_load_takes_the_uri_of_a_file(scene: Scene, tmp_path: Path, server: tupl
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--filter", "program=9"], "'9' is not a number from 1 to 3"), (["--since", "77"], "has no snapshot 77"),
+    [(["--only", "program=9"], "'9' is not a number from 1 to 3"), (["--since", "77"], "has no snapshot 77"),
      (["--since", "1", "--full"], "give one of them"), (["--load"], "set ZTFMATCH_MONGO_URI, or give")],
 )  # fmt: skip
 def test_wrong_command_exits_2_with_one_line_and_writes_nothing(

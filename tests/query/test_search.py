@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at, r
 import ztfmatch
 from ztfmatch import Query
 from ztfmatch.api import Snapshot, Store
-from ztfmatch.core.errors import ConfigError, MetadataError
+from ztfmatch.core.errors import ConfigError, MetadataError, OutputExistsError
 from ztfmatch.core.kernels.region import Cap
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.survey import Unit
@@ -275,7 +276,7 @@ def test_answer_as_astropy_table_is_written_and_read_again(
     cone = (0.0, 0.0, 3600.0)
     if what in ("objects", "statistics", "lightcurves"):
         answer = snapshot.query(Query(what, cone=cone))
-        rows, table = answer.to_arrow(), answer.to_astropy()
+        rows, table = answer.to_arrow(), answer.to_astropy(times=False)
     else:
         rows = snapshot.sources(cone=cone) if what == "sources" else made_up(what)
         table = astropy_table(rows)
@@ -576,3 +577,34 @@ def test_cone_of_a_query_finds_what_objects_finds_and_keeps_the_positions(
 def test_objects_by_what_is_no_objectid_are_refused(snapshot: Snapshot, number: int) -> None:
     with pytest.raises(ConfigError, match=r"5 is no objectid|expected integers of at most 64 bits"):
         snapshot.objects(objectid=number)
+
+
+def test_answer_is_written_as_its_name_says_and_never_over_another(snapshot: Snapshot, tmp_path: Path) -> None:
+    answer = snapshot.query(Query(where="refmag < 19"))
+    assert answer.write(tmp_path / "x.csv") == len(answer) == answer.to_arrow().num_rows
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        answer.write(tmp_path / "x.csv")
+    assert answer.write(tmp_path / "x.csv", overwrite=True) == len(answer)
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.csv"):
+        answer.write(tmp_path / "x.doc")
+
+
+@pytest.mark.parametrize("select", ["objects", "statistics", "lightcurves"])
+def test_count_is_that_of_the_rows(snapshot: Snapshot, select: Any) -> None:
+    answer = snapshot.query(Query(select, columns=["dec"], where="refmag < 19 and nobs > 2"))
+    assert answer.count() == (answer.to_arrow().num_rows, True)
+    few, all_of_them = answer.count(most_s=-1.0)
+    assert 0 < few < len(answer)
+    assert not all_of_them
+
+
+def test_filters_are_known_by_all_their_names(snapshot: Snapshot) -> None:
+    every = snapshot.query(Query(columns=["objectid"])).to_arrow()
+    for name in ("r", "zr", 2, "2"):
+        assert snapshot.query(Query(columns=["objectid"], filters=[name])).to_arrow() == every
+    assert len(snapshot.query(Query(filters=["g", "i"], where="refmag < 19"))) == 0
+    bright = Query(where="refmag < 19")
+    assert len(snapshot.query(replace(bright, filters="r"))) == len(snapshot.query(bright)) > 0
+    for wrong in (["R"], [4], []):
+        with pytest.raises(ConfigError, match="filter"):
+            snapshot.query(Query(filters=wrong))

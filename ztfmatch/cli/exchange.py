@@ -12,6 +12,7 @@ import click
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
 from ztfmatch.cli.options import (
     fail_if_empty_option,
+    filter_option,
     note_option,
     run_options,
     snapshot_option,
@@ -84,7 +85,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
 @export.command("matchfile", cls=Command)
 @click.argument("store")
 @click.option("--field", type=int, help="Only this field.")
-@click.option("--fid", type=click.IntRange(1, 3), help="Only this filter: 1 = g, 2 = r, 3 = i.")
+@filter_option("Only this filter: g, r or i (zg or 1 do as well).")
 @click.option("--ccd", "ccdid", type=click.IntRange(1, 16), help="Only this CCD.")
 @click.option("--quad", "qid", type=click.IntRange(1, 4), help="Only this quadrant of the CCD.")
 @click.option("--objectid", type=int, help="The unit of this object.")
@@ -97,7 +98,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
 )
 @snapshot_option
 @run_options
-def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int | None, qid: int | None,
+def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | None, ccdid: int | None, qid: int | None,
                      objectid: int | None, output: Path, snapshot: int | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
     """Write units of a STORE as the survey's matchfiles.
@@ -108,12 +109,14 @@ def export_matchfile(store: str, field: int | None, fid: int | None, ccdid: int 
 
     \b
     Examples:
-      ztfmatch export matchfile survey.store --field 679 --fid 2 --ccd 5 --quad 1 -o match.pytable
+      ztfmatch export matchfile survey.store --field 679 --filter r --ccd 5 --quad 1 -o match.pytable
       ztfmatch export matchfile survey.store --field 679 -o matchfiles/ --workers 8
     """
     from ztfmatch.matchfile.export import UnitFilter
 
-    units = UnitFilter(field=field, fid=fid, ccdid=ccdid, qid=qid, objectid=objectid)
+    if filters is not None and len(filters) > 1:
+        raise click.UsageError("--filter: give one filter, or none for all.")
+    units = UnitFilter(field=field, fid=filters[0] if filters else None, ccdid=ccdid, qid=qid, objectid=objectid)
     with running as how:
         report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, **how)
     emit(report, as_json, [_written(file) for file in report.files])

@@ -47,7 +47,7 @@ _database_options = options(
 )
 @click.option("--full", is_flag=True, help="Export all, whatever the cursor says, and begin the cursor anew.")
 @click.option(
-    "--filter",
+    "--only",
     "limits",
     multiple=True,
     metavar="NAME=VALUE,...",
@@ -81,7 +81,7 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     Examples:
       ztfmatch export kowalski survey.store exports --cursor exports/cursor.json --workers 8
       ztfmatch export kowalski survey.store exports --since 12 --whole --compression gzip
-      ztfmatch export kowalski survey.store partners --cursor partners.json --filter program=1,2 --load
+      ztfmatch export kowalski survey.store partners --cursor partners.json --only program=1,2 --load
     """
     from ztfmatch.kowalski.export import KowalskiConfig
     from ztfmatch.kowalski.io.jsonlines import LinesForm

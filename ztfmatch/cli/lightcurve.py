@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ztfmatch.cli.common import Command, open_store
-from ztfmatch.cli.options import cone_option, json_option, plot_option, snapshot_option
+from ztfmatch.cli.options import cone_option, filter_option, json_option, plot_option, snapshot_option
 from ztfmatch.cli.rows import (
     COUNTING_S,
     People,
@@ -32,6 +32,7 @@ from ztfmatch.core.errors import ConfigError
 @cone_option("All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.")
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @snapshot_option
+@filter_option()
 @columns_option
 @row_options
 @plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
@@ -40,8 +41,9 @@ from ztfmatch.core.errors import ConfigError
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, str] | None, transients: bool,
-               snapshot: int | None, columns: str | None, to: RowOutput, plot: Path | None, period: float | None,
-               statistics: bool, follow: bool, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
+               snapshot: int | None, filters: tuple[int, ...] | None, columns: str | None, to: RowOutput,
+               plot: Path | None, period: float | None, statistics: bool, follow: bool,
+               as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Show lightcurves of a STORE.
 
     Select objects by --objectid or --cone. All epochs are given, flagged ones too: catflags = 0 are the clean ones.
@@ -68,22 +70,30 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
     select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
     _require_known(objectid, opened)
     if plot is not None:
-        _draw(opened.lightcurves(**select), plot, _title(cone, transients), period)
+        _draw(_in_filters(opened.lightcurves(**select), filters), plot, _title(cone, transients), period)
         if to.is_table:
             return
     of_transients = all(map(is_transient, objectid)) if objectid else transients
     wanted = listed_columns(columns)
     if statistics:
-        found = _statistics(opened, select)
+        found = _in_filters(_statistics(opened, select), filters)
         number = _write(to, found, People("transients" if of_transients else "statistics", wanted, side=True))
     elif transients or any(map(is_transient, objectid)):
-        found = opened.lightcurves(**select)
+        found = _in_filters(opened.lightcurves(**select), filters)
         number = _write(to, _headed(found) if of_transients else found, People("lightcurves", wanted))
     else:
-        number = _write_epochs(to, opened, select, wanted)
+        number = _write_epochs(to, opened, {**select, "filters": filters}, wanted)
     if not number:
         kind = ("transient" if transients else "object") if statistics else "epoch"
         click.echo(f"ztfmatch: no {kind} found", err=True)
+
+
+def _in_filters(rows: Any, filters: tuple[int, ...] | None) -> Any:
+    """Rows that are of some filters."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows if filters is None else rows.filter(pc.is_in(rows["fid"], pa.array(filters, rows["fid"].type)))
 
 
 def _write(to: RowOutput, rows: Any, people: People) -> int:
@@ -97,7 +107,7 @@ def _write_epochs(to: RowOutput, snapshot: Any, select: dict[str, Any], columns:
     from ztfmatch.query.search import Query
     from ztfmatch.query.tables import in_order
 
-    asked = {"objectids": select["objectid"]} if "objectid" in select else select
+    asked = {"objectids" if name == "objectid" else name: value for name, value in select.items()}
     answer = snapshot.query(Query("lightcurves", columns=columns, **asked))
     people = People("lightcurves", columns, lambda: answer.count(COUNTING_S))
     return to.write(in_order(answer, ("objectid", "hmjd")), answer.schema, people)

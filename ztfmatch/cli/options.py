@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ztfmatch.cli.paramtypes import CONE, FILE, Duration, OutputFile, Radius, Size
+from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, OutputFile, Radius, Size
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.tasklog import logged
 from ztfmatch.core.config import Resources, StoreConfig
@@ -104,6 +104,11 @@ def references_option(said: str) -> Option:
 def cone_option(said: str) -> Option:
     """Add --cone."""
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
+
+
+def filter_option(said: str = "Only these filters: g, r, i (zg or 1 do as well), with commas.", **more: Any) -> Option:
+    """Add --filter, which means the same in every command; the command gets ids of filters as ``filters``."""
+    return click.option("--filter", "filters", type=Filters(), metavar="g,r,i", help=said, **more)
 
 
 def store_config_options(of: str = "") -> Option:

@@ -66,6 +66,23 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic since click
         return tuple(numbers)
 
 
+class Filters(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """Filters by any of their names, with commas: g, zg or 1."""
+
+    name = "filters"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Their ids."""
+        from ztfmatch.core.survey import FILTER_NAMES
+
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        if not set(words) <= set(FILTER_NAMES):
+            self.fail(f"{value!r}: expected some of g, r, i (or zg, zr, zi, or 1, 2, 3) with commas.", param, ctx)
+        return tuple(dict.fromkeys(FILTER_NAMES[word] for word in words))
+
+
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """One of so many parts, as in 0/8."""
 

@@ -12,6 +12,7 @@ import click
 from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import (
     cone_option,
+    filter_option,
     json_option,
     moc_option,
     polygon_numbers,
@@ -54,14 +55,15 @@ _KINDS = ("objects", "statistics", "lightcurves")
     help="Of which objects: active (default), retired when their reference was regenerated, or any (default where "
     "objectids are given).",
 )
+@filter_option()
 @columns_option
 @snapshot_option
 @row_options
 @json_option
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, float, str] | None,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
-          objectids: Path | None, status: str | None, columns: str | None, snapshot: int | None,
-          to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
+          objectids: Path | None, status: str | None, filters: tuple[int, ...] | None, columns: str | None,
+          snapshot: int | None, to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Find objects of a STORE by place, list and condition.
 
     Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
@@ -90,6 +92,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         objectids=_ids(objectid, objectids),
         columns=wanted,
         status=status,  # type: ignore[arg-type]
+        filters=filters,
     )
     answer = open_store(store).snapshot(snapshot).query(asked)
     rows = to.write(answer, answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import json_option, worker_options
+from ztfmatch.cli.options import filter_option, json_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 )
 @click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
 @click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
-@click.option("--filters", default="zg,zr", show_default=True, help="Of zg, zr, zi, with commas.")
+@filter_option("Filters: some of g, r, i (zg or 1 do as well), with commas.", default="g,r", show_default=True)
 @click.option(
-    "--exposures",
+    "--visits",
     "n_exposures",
     type=click.IntRange(1),
     default=30,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 @click.option("--no-truth", is_flag=True, help="Do not write the truth.")
 @json_option
 def simulate(
-    directory: Path, fields: str, rcids: str, filters: str, no_truth: bool, as_json: bool, **options: Any
+    directory: Path, fields: str, rcids: str, filters: tuple[int, ...], no_truth: bool, as_json: bool, **options: Any
 ) -> None:
     """Make a simulated data set in DIRECTORY.
 
@@ -91,18 +91,18 @@ def simulate(
 
     \b
     Example:
-      ztfmatch simulate sky --fields 679 --exposures 50
+      ztfmatch simulate sky --fields 679 --visits 50
       ztfmatch init sky.store --references sky/references
       ztfmatch append sky.store sky/catalogs --exposures sky/exposures.csv
     """
-    from ztfmatch.core.survey import FILTER_IDS, N_RCID
+    from ztfmatch.core.survey import N_RCID
     from ztfmatch.simulate import SimulationConfig
     from ztfmatch.simulate import simulate as run
 
     config = SimulationConfig(
         fields=_numbers("--fields", fields),
         rcids=tuple(range(N_RCID)) if rcids == "all" else _numbers("--rcids", rcids),
-        filters=_filters(filters, FILTER_IDS),
+        filters=filters,
         truth=not no_truth,
         **options,
     )
@@ -125,13 +125,6 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise click.UsageError(f"{option} {text!r}: expected whole numbers with commas.") from None
-
-
-def _filters(text: str, known: dict[str, int]) -> tuple[int, ...]:
-    try:
-        return tuple(known[word.strip()] for word in text.split(","))
-    except KeyError:
-        raise click.UsageError(f"--filters {text!r}: expected some of {', '.join(known)} with commas.") from None
 
 
 @click.command(cls=Command)

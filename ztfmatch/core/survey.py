@@ -14,6 +14,13 @@ FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 
 FILTER_IDS: Final = {code: fid for fid, code in FILTER_CODES.items()}
 
+FILTER_NAMES: Final = {
+    **FILTER_IDS,
+    **{code[1:]: fid for fid, code in FILTER_CODES.items()},
+    **{str(fid): fid for fid in FILTER_CODES},
+}
+"""Filter id by what people call a filter: zg, g or 1."""
+
 PROGRAM_NAMES: Final = {1: "public", 2: "partnership", 3: "Caltech"}
 """Observing programs by programid."""
 

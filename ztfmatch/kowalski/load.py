@@ -226,7 +226,7 @@ class _Loader:
             raise ConfigError(
                 f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; of the newer "
                 f"exports ({', '.join(e.manifest.span.name for e in newer[:5])}) none goes on from there: export "
-                f"--since {state.snapshot} with the same --filter, or load a full export under another --tag"
+                f"--since {state.snapshot} with the same --only, or load a full export under another --tag"
             )
         self._check_scope(exports, state)
         return None

@@ -179,5 +179,5 @@ def check_cursor(path: Path, cursor: Cursor, store: str, root: str, scope: dict[
     if cursor.scope != scope:
         raise ConfigError(
             f"{path} is the cursor of exports of {json_text(cursor.scope)}; asked for {json_text(scope)}: give the "
-            "same --filter, or --full for a full export that begins it anew"
+            "same --only, or --full for a full export that begins it anew"
         )

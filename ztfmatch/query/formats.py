@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.query import tables
 
 SUFFIXES: Final = {
@@ -35,6 +36,19 @@ FILES_ONLY: Final = frozenset({"parquet", "arrow", "fits"})
 """Formats that are no text."""
 
 _ASTROPY: Final = {"ecsv": "ascii.ecsv", "fits": "fits", "votable": "votable"}
+
+
+def format_of(path: Path) -> str:
+    """Format that a file's name says.
+
+    Raises
+    ------
+    ConfigError
+    """
+    form = SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise ConfigError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    return form
 
 
 def write_rows(rows: Iterable[pa.Table], schema: pa.Schema, form: str, path: Path | None) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.scan import Wanted, is_among
@@ -29,7 +29,7 @@ from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import unit_columns
+from ztfmatch.core.survey import FILTER_NAMES, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
 from ztfmatch.query import area as areas
@@ -72,6 +72,8 @@ class Query:
     objectids : sequence of int, optional
     columns : sequence of str, optional
         Columns wanted; all by default.
+    filters : sequence of str or int, optional
+        Only objects in these: ``g``, ``zg`` or 1, and so on.
     status : str, optional
         Of which objects: ``active``, ``retired`` (a newer reference replaced theirs; they have no epochs any more) or
         ``any``. By default those that are active; where objectids are given, any.
@@ -88,6 +90,7 @@ class Query:
     objectids: Sequence[int] | None = None
     columns: Sequence[str] | None = None
     status: Status | None = None
+    filters: Sequence[str | int] | None = None
 
     @property
     def area(self) -> areas.Area | None:
@@ -137,7 +140,7 @@ class Answer(Shown):
         ids = None if query.objectids is None else distinct_ids(query.objectids)
         status = query.status or (ACTIVE if ids is None else "any")
         area, where = query.area, _condition(query.where, SOURCE_FIELDS, "where")
-        of_objects, rest = _divided(where, OBJECTS.names)
+        of_objects, rest = _divided(_in_filters(where, query.filters), OBJECTS.names)
         self._finder = Finder(snapshot, ids, area, None if status == "any" else status, of_objects)
         self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
         if query.epochs is not None and query.select != "lightcurves":
@@ -282,14 +285,38 @@ class Answer(Shown):
 
         return polars.from_arrow(self.to_arrow())
 
-    def to_astropy(self) -> Any:
-        """As an astropy table, with units and descriptions; nulls are masked."""
+    def to_astropy(self, times: bool = True) -> Any:
+        """As an astropy table, with units, descriptions and UCDs; nulls are masked.
+
+        Columns of MJD are :class:`astropy.time.Time`, that of hmjd heliocentric; with ``times=False`` they are numbers.
+        """
         from ztfmatch.query.astropytable import astropy_table
 
-        return astropy_table(self.to_arrow())
+        return astropy_table(self.to_arrow(), times)
+
+    def write(self, path: Path | str, overwrite: bool = False) -> int:
+        """Write a file in the format that its name says; return the number of rows.
+
+        ``.csv``, ``.json``, ``.parquet`` and ``.arrow`` in memory of one tile; ``.ecsv``, ``.fits`` and ``.xml``
+        (VOTable) in memory of all rows.
+
+        Raises
+        ------
+        ConfigError
+            If the name says no format.
+        OutputExistsError
+            If it is there and is not to be overwritten.
+        """
+        from ztfmatch.query.formats import format_of, write_rows
+
+        path = Path(path)
+        form = format_of(path)
+        if path.is_file() and not overwrite:
+            raise OutputExistsError(f"{path} is there already: give overwrite=True to replace it, or another name")
+        return write_rows(self, self.schema, form, path)
 
     def write_parquet(self, path: Path | str) -> int:
-        """Write a Parquet file in memory of one tile; return the number of rows."""
+        """Write a Parquet file in memory of one tile, whatever its name; return the number of rows."""
         from ztfmatch.query.tables import stream_parquet
 
         return stream_parquet(self, self.schema, Path(path))
@@ -297,6 +324,32 @@ class Answer(Shown):
 
 def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Condition | None:
     return None if text is None else parse_condition(text, kinds_of(fields), option)
+
+
+def _in_filters(where: Condition | None, filters: Sequence[str | int] | None) -> Condition | None:
+    """A condition that objects are in some filters, too."""
+    if filters is None:
+        return where
+    fids = fids_of(filters)
+    among = _condition(f"fid in [{', '.join(map(str, fids))}]", SOURCE_FIELDS, "filters")
+    return among if where is None or among is None else Condition((*among.parts, *where.parts))
+
+
+def fids_of(filters: Sequence[str | int]) -> list[int]:
+    """Ids of filters by their names.
+
+    Raises
+    ------
+    ConfigError
+        If one is no filter's.
+    """
+    names = [str(name) for name in ([filters] if isinstance(filters, str) else filters)]
+    for name in names:
+        if name not in FILTER_NAMES:
+            raise ConfigError(f"filter {name!r}; expected one of {', '.join(FILTER_NAMES)}")
+    if not names:
+        raise ConfigError("no filter is given; expected some of g, r, i")
+    return sorted({FILTER_NAMES[name] for name in names})
 
 
 def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Condition | None, Condition | None]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import ConfigError, StorageError
 from ztfmatch.core.io.localfiles import whole
+from ztfmatch.core.schema.voparquet import with_votable
 
 _HELD_ROWS: Final = 100_000
 
@@ -34,10 +35,10 @@ def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     """
     if path.is_fifo():
         raise ConfigError(f"{path} is a pipe, into which Parquet cannot be written: ask for CSV, or give a file")
-    with _beside(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+    with _beside(path) as part, pq.ParquetWriter(part, with_votable(schema), compression="zstd") as writer:
         rows = 0
         for table in tables:
-            writer.write_table(table)
+            writer.write_table(table.cast(writer.schema))
             rows += table.num_rows
     return rows
 

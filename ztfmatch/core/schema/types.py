@@ -10,6 +10,8 @@ from enum import Enum
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.schema.ucds import ucd_of
+
 
 class Encoding(Enum):
     """How a column is laid out in Parquet, chosen by measurement (see tests/benchmarks)."""
@@ -39,9 +41,15 @@ class Column:
     zstd_level: int = 3
     """Lower where a higher one takes much longer and saves next to nothing."""
 
+    @property
+    def ucd(self) -> str:
+        """What it is in words of the Virtual Observatory; empty where none say it."""
+        return ucd_of(self.name)
+
     def field(self) -> pa.Field:
-        """Arrow field with unit, description and source as metadata."""
+        """Arrow field with unit, description, source and, where there is one, UCD as metadata."""
         metadata = {"unit": self.unit, "description": self.description, "source": self.source}
+        metadata |= {"ucd": self.ucd} if self.ucd else {}
         return pa.field(self.name, self.type, self.nullable, metadata)
 
 

@@ -13,10 +13,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
-from ztfmatch.core.survey import FILTER_CODES, FILTER_IDS
-
-_FILTER_NAMES = {**FILTER_IDS, **{code[1:]: fid for code, fid in FILTER_IDS.items()}}
-"""Fid by name: zg, g ..."""
+from ztfmatch.core.survey import FILTER_NAMES
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,10 @@ class Scope:
             name, equals, values = term.partition("=")
             known = _TERMS.get(name.strip())
             if known is None or not equals:
-                raise ConfigError(f"--filter {term!r}: expected NAME=VALUE,... with a name of {', '.join(_TERMS)}")
+                raise ConfigError(f"--only {term!r}: expected NAME=VALUE,... with a name of {', '.join(_TERMS)}")
             attribute, convert = known
             if attribute in given:
-                raise ConfigError(f"--filter {term!r}: {name} is given twice; put its values into one, as {name}=A,B")
+                raise ConfigError(f"--only {term!r}: {name} is given twice; put its values into one, as {name}=A,B")
             given[attribute] = tuple(sorted({convert(term, value.strip()) for value in values.split(",")}))
         return cls(**given)
 
@@ -92,7 +89,7 @@ def json_text(limits: dict[str, Any]) -> str:
 def _number(low: int, high: int) -> Any:
     def convert(term: str, value: str) -> int:
         if not (value.isdigit() and low <= int(value) <= high):
-            raise ConfigError(f"--filter {term!r}: {value!r} is not a number from {low} to {high}")
+            raise ConfigError(f"--only {term!r}: {value!r} is not a number from {low} to {high}")
         return int(value)
 
     return convert
@@ -101,7 +98,7 @@ def _number(low: int, high: int) -> Any:
 def _among(names: dict[str, Any]) -> Any:
     def convert(term: str, value: str) -> Any:
         if value not in names:
-            raise ConfigError(f"--filter {term!r}: {value!r} is none of {', '.join(names)}")
+            raise ConfigError(f"--only {term!r}: {value!r} is none of {', '.join(names)}")
         return names[value]
 
     return convert
@@ -109,7 +106,7 @@ def _among(names: dict[str, Any]) -> Any:
 
 _TERMS = {
     "field": ("fields", _number(1, 9999)),
-    "filter": ("filters", _among(_FILTER_NAMES | {str(fid): fid for fid in FILTER_CODES})),
+    "filter": ("filters", _among(FILTER_NAMES)),
     "program": ("programs", _number(1, 3)),
     "quality": ("qualities", _among({name: name for name in (GOOD, BAD, UNKNOWN)})),
 }

@@ -21,6 +21,7 @@ from ztfmatch.core.io.log import Commit
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema.voparquet import with_votable
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.schema import HEALPIX_COLUMN
 
@@ -174,7 +175,7 @@ def write_dataset_metadata(storage: Storage, catalog: str, schema: pa.Schema, pa
     if root is None:
         raise ValueError(f"{storage.root} is no local directory")
     sink = pa.BufferOutputStream()
-    pq.write_metadata(schema, sink)
+    pq.write_metadata(with_votable(schema), sink)
     common = sink.getvalue()
     gathered = pq.read_metadata(pa.BufferReader(common))
     for path in paths:
