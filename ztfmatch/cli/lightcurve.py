@@ -90,10 +90,9 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
 
 def _in_filters(rows: Any, filters: tuple[int, ...] | None) -> Any:
     """Rows that are of some filters."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from ztfmatch.query.tables import of_filters
 
-    return rows if filters is None else rows.filter(pc.is_in(rows["fid"], pa.array(filters, rows["fid"].type)))
+    return rows if filters is None else of_filters(rows, filters)
 
 
 def _write(to: RowOutput, rows: Any, people: People) -> int:

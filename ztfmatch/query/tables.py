@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -77,6 +78,11 @@ def in_order(tables: Iterable[pa.Table], keys: Sequence[str]) -> Iterator[pa.Tab
             held = [pa.concat_tables(held).sort_by([(key, "ascending") for key in keys])]
     yield from held
     yield from rest
+
+
+def of_filters(table: pa.Table, fids: Sequence[int]) -> pa.Table:
+    """Rows that are of some filters."""
+    return table.filter(pc.is_in(table["fid"], pa.array(fids, table["fid"].type)))
 
 
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
