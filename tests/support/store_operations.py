@@ -122,6 +122,7 @@ def _unit(reference: tuple[Unit, str]) -> Unit:
     return reference[0]
 
 
+_REFERENCES = [(unit, name) for unit in UNITS for name in REFERENCES if unit not in LATER or name != FIRST]
 _catalogs = st.tuples(st.integers(0, len(EXPOSURES) - 1), st.sampled_from(PLACES))
 appends = st.builds(
     Append,
@@ -131,10 +132,7 @@ appends = st.builds(
 )
 rematches = st.builds(
     Rematch,
-    st.lists(st.tuples(st.sampled_from(UNITS), st.sampled_from(REFERENCES)), min_size=1, max_size=3, unique_by=_unit)
-    .map(lambda references: [(unit, name) for unit, name in references if unit not in LATER or name != FIRST])
-    .filter(bool)
-    .map(tuple),
+    st.lists(st.sampled_from(_REFERENCES), min_size=1, max_size=3, unique_by=_unit).map(tuple),
     st.sampled_from([25, 1_000_000]),
 )
 imports = st.builds(Import, st.sampled_from(sorted(MATCHFILES)), st.sampled_from([25, 1_000_000]))
