@@ -219,7 +219,7 @@ def _detections(rng: np.random.Generator, seeds: _Seeds) -> np.ndarray:
     rows = rows_at(*_sky(x, y), flux=rng.uniform(-20.0, 4000.0, n), sigflux=rng.uniform(1.0, 30.0, n))
     rows["xpos"], rows["ypos"] = rng.uniform(0.6, 3072.4, n), rng.uniform(0.6, 3080.4, n)
     rows["flags"] = rng.choice([0, 0, 0, 2, 4, -1], n)
-    rows["ra"][-2:] = [np.nan, 400.0]
+    rows["ra"][-2:] = [np.nan, 800.0]
     return rows[rng.permutation(n)]
 
 
