@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypedDict, TypeVar
 
 from ztfmatch.core.config import Resources
+from ztfmatch.core.io.packed import Packed
 from ztfmatch.core.runner import Progress, no_progress
 
 AnyMethod = TypeVar("AnyMethod", bound=Callable[..., Any])
@@ -37,8 +38,10 @@ def runs_tasks(method: AnyMethod) -> AnyMethod:
     return method
 
 
-def places_of(given: str | Sequence[str]) -> list[str]:
+def places_of(given: str | Sequence[str]) -> Sequence[str]:
     """Places as texts, from one or several."""
+    if isinstance(given, Packed):
+        return given
     return [given] if isinstance(given, str) else [os.fspath(place) for place in given]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     Runs = AbstractContextManager[Running]
     """A block in which tasks run: gives the keywords that say where, and shows their progress."""
+
+_MANY: Final = 1 << 17
+"""Of places; they are packed."""
 
 Option = Callable[[Any], Any]
 """What adds an option, or several, to a command."""
@@ -56,11 +60,11 @@ def _lists(name: str, missing: str) -> Option:
     def gather(command: Any) -> Any:
         @functools.wraps(command)
         def run(*args: Any, from_file: tuple[str, ...], **rest: Any) -> Any:
-            given = tuple(place for one in rest[name] for place in (listed("-") if one == "-" else [one]))
-            listed_places = tuple(place for path in from_file for place in listed(path))
             if not (rest[name] or from_file):
                 raise click.UsageError(f"Missing {missing}, or --from-file.")
-            rest[name] = given + listed_places
+            parts = [listed("-") if one == "-" else [one] for one in rest[name]] + [listed(path) for path in from_file]
+            every = _texts(itertools.chain.from_iterable(parts))
+            rest[name] = tuple(every) if isinstance(every, list) else every
             return command(*args, **rest)
 
         return run
@@ -72,18 +76,38 @@ def _lists(name: str, missing: str) -> Option:
     )  # fmt: skip
 
 
-def listed(path: str) -> list[str]:
-    """Lines of a file, or of the standard input (``-``), that are not empty."""
-    from ztfmatch.core.io.noted import noted
+def lines_of(path: str) -> Iterator[str]:
+    """Lines of a file, or of the standard input (``-``), that are not empty, as they are read.
 
-    def read() -> list[str]:
-        with click.open_file(path, encoding="utf-8") as lines:
-            return [line for line in lines.read().splitlines() if line.strip()]
-
+    Raises
+    ------
+    click.UsageError
+        If it is no text.
+    """
     try:
-        return noted(f"lines of {path}", list[str], read)
+        with click.open_file(path, encoding="utf-8") as lines:
+            yield from (place for line in lines if (place := line.rstrip("\n")).strip())
     except UnicodeDecodeError:
         raise click.UsageError(f"--from-file {path} is no text; expected a place a line.") from None
+
+
+def listed(path: str) -> Sequence[str]:
+    """The same, once and for all: as they were noted where work was divided."""
+    from ztfmatch.core.io.noted import noted, notes
+
+    if notes() is not None:
+        return noted(f"lines of {path}", list[str], lambda: list(lines_of(path)))
+    return _texts(lines_of(path))
+
+
+def _texts(texts: Iterator[str]) -> Sequence[str]:
+    """A list; where they are very many a packed one."""
+    few = list(itertools.islice(texts, _MANY))
+    if len(few) < _MANY:
+        return few
+    from ztfmatch.core.io.packed import Packed
+
+    return Packed(itertools.chain(few, texts))
 
 
 catalogs_argument: Final = options(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import json_option
+from ztfmatch.cli.options import json_option, lines_of
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.shown import duration_text
 
@@ -68,21 +68,12 @@ def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[s
 
     if operation in OF_CATALOGS and not (places or from_file):
         raise click.UsageError(f"Missing argument 'PLACES...', or --from-file: the catalogs of this {operation}.")
-    every = itertools.chain(places, *map(_lines, from_file)) if from_file else places
+    every = itertools.chain(places, *map(lines_of, from_file)) if from_file else places
     found = forecast(operation, store, every, workers=workers or WORKERS)
     if as_json:
         emit(as_machine(found), True, [])
     else:
         _show(found)
-
-
-def _lines(path: str) -> Iterator[str]:
-    """Lines of a file that are not empty, one at a time: there may be millions."""
-    try:
-        with click.open_file(path, encoding="utf-8") as lines:
-            yield from (place for line in lines if (place := line.rstrip("\r\n")).strip())
-    except UnicodeDecodeError:
-        raise click.UsageError(f"--from-file {path} is no text; expected a place a line.") from None
 
 
 def _show(found: Forecast) -> None:

@@ -43,7 +43,7 @@ from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.inspect import ODD_PROGRAM
+from ztfmatch.core.tasks.inspect import GRID, ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.io.reader import PATTERN
@@ -233,7 +233,7 @@ def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> Import
     operation_id = OperationId("import", None if is_new else snapshot.number, inputs).value
     if is_new:
         storefile.create_store(storage, snapshot.config)
-        tiling = tiling_of([file.reference for file in work.files], snapshot.config)
+        tiling = tiling_of((read_grid(file.reference[GRID]) for file in work.files), snapshot.config)
     else:
         tiling = snapshot.tiling
     return ImportPlan(snapshot, tiling, work.files, operation_id)

@@ -42,7 +42,7 @@ def test_portions_of_hold_each_catalog_once_and_no_field_in_two_where_it_fits(
 
 def test_portions_of_a_large_field_are_in_order_of_time() -> None:
     names = [psfcat_name(Unit(7, 3, 1), 20190101000000 + n) for n in (5, 3, 4, 1, 2)]
-    assert portions_of(names, 2) == [sorted(names)[:2], sorted(names)[2:4], sorted(names)[4:]]
+    assert [list(one) for one in portions_of(names, 2)] == [sorted(names)[:2], sorted(names)[2:4], sorted(names)[4:]]
 
 
 def test_portions_of_few_are_one_and_as_given() -> None:

@@ -10,13 +10,14 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ztfmatch.core.errors import CatalogError, ConfigError, StorageError
 from ztfmatch.core.io.fits import FITS_MAGIC
-from ztfmatch.core.io.noted import noted
+from ztfmatch.core.io.noted import noted, notes
+from ztfmatch.core.io.packed import Sorting
 from ztfmatch.core.io.places import Places, is_misnamed, is_named
 from ztfmatch.core.io.remote import Remote, connect
 from ztfmatch.core.io.urls import is_url, parse_url
@@ -35,8 +36,8 @@ _UNPACKED_AT_ONCE: Final = 1 << 20
 class Found:
     """Catalogs at some places."""
 
-    files: list[str]
-    """Absolute paths and URLs, sorted, each once."""
+    files: Sequence[str]
+    """Absolute paths and URLs, sorted, each once; packed where they are very many."""
     what: str
     """``catalog`` or ``matchfile``."""
     misnamed: list[str]
@@ -73,12 +74,14 @@ def find(places: Sequence[str], pattern: str) -> Found:
     StorageError
         If a directory cannot be listed, or an object store does not answer.
     """
-    return noted(f"{pattern} in {' '.join(places)}", Found, lambda: _find(places, pattern))
+    if notes() is None:
+        return _find(places, pattern)
+    name = f"{pattern} in {' '.join(places)}"
+    return noted(name, Found, lambda: replace(found := _find(places, pattern), files=list(found.files)))
 
 
 def _find(places: Sequence[str], pattern: str) -> Found:
-    files: set[str] = set()
-    misnamed: set[str] = set()
+    files, misnamed = Sorting(), set[str]()
 
     def sort_out(path: str, named: bool) -> None:
         name = path.rsplit("/", 1)[-1]
@@ -89,8 +92,11 @@ def _find(places: Sequence[str], pattern: str) -> Found:
 
     look_for(places, pattern, sort_out)
     what = "catalog" if pattern in (EPOCHAL_PATTERN, REFERENCE_PATTERN) else "matchfile"
-    near = [path for path in misnamed - files if is_url(path) or not Path(path).is_dir()]
-    return Found(sorted(files), what, sorted(near))
+    taken = files.texts()
+    if misnamed:
+        misnamed.difference_update(taken)
+    near = [path for path in misnamed if is_url(path) or not Path(path).is_dir()]
+    return Found(taken, what, sorted(near))
 
 
 def look_for(places: Iterable[str], pattern: str, found: Callable[[str, bool], None]) -> None:
@@ -116,7 +122,7 @@ def look_for(places: Iterable[str], pattern: str, found: Callable[[str, bool], N
             local.look(place.removeprefix("file://"))
 
 
-def expand(places: Sequence[str], pattern: str) -> list[str]:
+def expand(places: Sequence[str], pattern: str) -> Sequence[str]:
     """Only the files of :func:`find`."""
     return find(places, pattern).files
 

@@ -198,7 +198,7 @@ def _in_turn(bulk: _Bulk, portions: Sequence[Sequence[str]]) -> list[AppendRepor
     parts: list[AppendReport] = []
     try:
         for portion in portions:
-            parts.append(bulk.append(portion))  # noqa: PERF401  # what a failure left is told
+            parts.append(bulk.append(list(portion)))  # noqa: PERF401  # what a failure left is told
     except ZtfmatchError:
         if parts:
             logger.warning(

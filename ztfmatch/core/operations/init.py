@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, Tiling, adaptive_tiling
+from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, Tiling, adaptive_tiling
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -22,6 +25,7 @@ from ztfmatch.core.operations.common import (
     tiles_of_footprint,
     told_places,
     write_rows,
+    write_table,
 )
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable
@@ -29,7 +33,12 @@ from ztfmatch.core.operations.references import find_references, inspect_all, re
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import QUARANTINE, REFERENCES
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.inspect import GRID, GRID_ORDER, read_grid
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
+
+_BLOCK_BITS: Final = 12
+"""Seeds are added up on blocks of so many bits of the numbers of pixels: of what is not covered none is made."""
+_ROWS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,25 +90,25 @@ def init_store(
     found, quarantined = inspect_all(sources, runner)
     notices += wrapped_positions(found)
     check_usable("reference catalogs", len(sources), quarantined, strict)
-    operation_id = OperationId("init", None, [asdict(config), [row["sha256"] for row in found]]).value
+    operation_id = OperationId("init", None, [asdict(config), found["sha256"].to_pylist()]).value
     storefile.create_store(storage, config)
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch, notices)
-    tiling = tiling_of(found, config)
+    tiling = tiling_of((read_grid(grid.as_py()) for grid in found[GRID]), config)
+    found = found.drop_columns(GRID)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
-    rows = [{**_only(row, REFERENCES.names), "generation": 0, "commit": 0} for row in found]
     refused = [{**row, "commit": 0} for row in quarantined]
     files = files_of(results)
-    files += write_rows(storage, REFERENCES, rows, 0, operation_id[:12])
+    files += write_table(storage, REFERENCES, _first_generation(found), 0, operation_id[:12])
     files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
     objects = sum(result.objects for result in results)
     change = log.Change(
         "init",
         operation_id,
         {"references": told_places(references), **asdict(config)},
-        {"references": len(rows), "objects": objects, "quarantined": len(refused)},
+        {"references": found.num_rows, "objects": objects, "quarantined": len(refused)},
         files,
         tiling=tiling,
         started=watch.started,
@@ -109,7 +118,7 @@ def init_store(
         store=storage.root,
         snapshot=committed.number,
         already_done=False,
-        references=len(rows),
+        references=found.num_rows,
         objects=objects,
         tiles=len(tiling.tiles),
         bytes=committed.size,
@@ -119,8 +128,12 @@ def init_store(
     )
 
 
-def _only(row: Row, names: Sequence[str]) -> Row:
-    return {name: row[name] for name in names if name in row}
+def _first_generation(found: pa.Table) -> pa.Table:
+    """Rows of ``references``, of references that were found."""
+    none = pa.array(np.zeros(found.num_rows, np.int8))
+    made = {"generation": none, "commit": none.cast(REFERENCES.schema.field("commit").type)}
+    columns = [made[name] if name in made else found[name] for name in REFERENCES.names]
+    return pa.table(columns, schema=REFERENCES.schema)
 
 
 def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices: list[Notice]) -> InitReport:
@@ -142,18 +155,43 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
     )
 
 
-def tiling_of(references: Sequence[Row], config: StoreConfig) -> Tiling:
-    """Tiles for the seeds of some references, whose rows have ``pixels`` and ``counts``."""
-    pixels = np.concatenate([np.array(row["pixels"], np.int64) for row in references])
-    counts = np.concatenate([np.array(row["counts"], np.int64) for row in references])
-    unique, where = np.unique(pixels, return_inverse=True)
-    total = np.bincount(where, weights=counts, minlength=len(unique)).astype(np.int64)
-    return adaptive_tiling(unique, total, config.seeds_per_tile, config.max_order)
+def tiling_of(grids: Iterable[tuple[Pixels, Pixels]], config: StoreConfig) -> Tiling:
+    """Tiles for the seeds of some references.
+
+    Parameters
+    ----------
+    grids : iterable of (int64 ndarray, int64 ndarray)
+        Of each, the pixels of GRID_ORDER with seeds, ascending, and their number in each. They are added up as they
+        come, in as much memory as the sky has pixels of that order.
+    config : StoreConfig
+    """
+    held: dict[int, Pixels] = {}
+    for pixels, counts in grids:
+        blocks, starts = np.unique(pixels >> _BLOCK_BITS, return_index=True)
+        parts = zip(np.split(pixels, starts[1:]), np.split(counts, starts[1:]), strict=True)
+        for block, (at, number) in zip(blocks.tolist(), parts, strict=False):  # without seeds there is one part
+            if block not in held:
+                held[block] = np.zeros(1 << _BLOCK_BITS, np.uint32)
+            held[block][at & (len(held[block]) - 1)] += number.astype(np.uint32)
+    return Tiling(tuple(tile for base in range(12) for tile in _tiles_within(Tile(0, base), held, config)))
 
 
-def _tasks(storage: Storage, references: Sequence[Row], tiling: Tiling, operation_id: str) -> list[SeedTask]:
+def _tiles_within(base: Tile, held: dict[int, Pixels], config: StoreConfig) -> list[Tile]:
+    """Tiles of a base pixel: those of the others are not divided, since nothing is told of them."""
+    shift = 2 * GRID_ORDER - _BLOCK_BITS
+    blocks = sorted(block for block in held if block >> shift == base.npix)
+    filled = [np.flatnonzero(held[block]) for block in blocks]
+    none = np.zeros(0, np.int64)
+    pixels = np.concatenate([none, *((block << _BLOCK_BITS) + at for block, at in zip(blocks, filled, strict=True))])
+    counts = np.concatenate([none, *(held[block][at] for block, at in zip(blocks, filled, strict=True))])
+    fine = pixels << 2 * (FINE_ORDER - GRID_ORDER)
+    tiling = adaptive_tiling(fine, counts.astype(np.int64), config.seeds_per_tile, config.max_order)
+    return [tile for tile in tiling.tiles if tile.npix >> 2 * tile.order == base.npix]
+
+
+def _tasks(storage: Storage, found: pa.Table, tiling: Tiling, operation_id: str) -> list[SeedTask]:
     by_tile: dict[Tile, list[ReferenceInput]] = {}
-    for row in references:
+    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in found.to_batches(_ROWS_AT_ONCE)):
         if row["ra"] is None:
             continue
         entry = reference_input(row, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
@@ -69,12 +70,13 @@ def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
 
 def of_positions(work: Sorted) -> list[Notice]:
     """New catalogs with right ascensions below 0 or above 360 degrees."""
-    return wrapped_positions(work.new.select(["source", WRAPPED]).filter(pc.greater(work.new[WRAPPED], 0)).to_pylist())
+    return wrapped_positions(work.new)
 
 
-def wrapped_positions(rows: Sequence[Row]) -> list[Notice]:
+def wrapped_positions(found: pa.Table) -> list[Notice]:
     """Catalogs, of epochs or references, with such."""
-    files = {row["source"]: row[WRAPPED] for row in rows if row[WRAPPED]}
+    rows = found.select(["source", WRAPPED]).filter(pc.greater(found[WRAPPED], 0))
+    files = dict(zip(*rows.to_pydict().values(), strict=True))
     if not files:
         return []
     text = "right ascensions below 0 or above 360 degrees, which are stored between"

@@ -23,8 +23,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_faults
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
-from ztfmatch.core.kernels.tiling import fine_pixels
-from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, fine_pixels
+from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.survey import MAX_SOURCEID
 from ztfmatch.core.tasks.staging import run_staged
 
@@ -50,11 +50,23 @@ FOUND: Final = pa.schema(
 )  # fmt: skip
 """Columns of the ledger that an epochal catalog tells, ODD_PROGRAM and WRAPPED."""
 
+GRID: Final = "grid"
+"""Beside the references' columns: their seeds on a coarse grid, see :func:`read_grid`."""
+
+FOUND_REFERENCES: Final = pa.schema(
+    [
+        *(column for column in REFERENCES.schema if column.name not in ("generation", "commit")),
+        pa.field(WRAPPED, pa.int64()),
+        pa.field(GRID, pa.binary()),
+    ]
+)
+"""Columns of ``references`` that a reference tells, WRAPPED and GRID."""
+
 INSPECTIONS: Final = "inspections"
 """Under what inspections are staged, whatever operation they are for."""
 
-_COARSEN_BITS = 4
-"""Seeds are counted on pixels two orders above the fine ones."""
+GRID_ORDER: Final = FINE_ORDER - 2
+"""HEALPix order of the pixels on which seeds are counted."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +89,10 @@ class InspectTask:
 
 @dataclass(frozen=True)
 class FoundCatalogs:
-    """What epochal catalogs are."""
+    """What catalogs are, epochal ones or references."""
 
     usable: bytes
-    """Rows of FOUND, as an Arrow stream."""
+    """Rows of FOUND or FOUND_REFERENCES, as an Arrow stream."""
     quarantined: list[Row] = field(default_factory=list)
     """Rows of the quarantine."""
 
@@ -88,15 +100,6 @@ class FoundCatalogs:
     def table(self) -> pa.Table:
         """The rows of the usable ones."""
         return pa.ipc.open_stream(self.usable).read_all()
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What references are."""
-
-    usable: list[Row] = field(default_factory=list)
-    quarantined: list[Row] = field(default_factory=list)
-    """Rows of the quarantine."""
 
 
 def inspect_epochal(task: InspectTask) -> FoundCatalogs:
@@ -115,26 +118,47 @@ def inspect_epochal(task: InspectTask) -> FoundCatalogs:
 
 def read_catalogs(task: InspectTask) -> FoundCatalogs:
     """Read epochal catalogs, whatever is kept."""
-    found = _inspected(task, lambda catalog: _ledger_row(read_epochal(catalog.source, catalog.extra)))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, FOUND) as writer:
-        writer.write_table(pa.Table.from_pylist(found.usable, schema=FOUND))
-    return FoundCatalogs(sink.getvalue().to_pybytes(), found.quarantined)
+    return _inspected(task, FOUND, lambda catalog: _ledger_row(read_epochal(catalog.source, catalog.extra)))
 
 
-def inspect_references(task: InspectTask) -> Inspected:
-    """Rows of ``references`` without generation and commit, plus ``pixels`` and ``counts``: seeds on a coarse grid."""
-    return _inspected(task, lambda catalog: _reference_row(read_reference(catalog.source)))
+def inspect_references(task: InspectTask) -> FoundCatalogs:
+    """Rows of ``references`` without generation and commit, and the seeds of each on a coarse grid."""
+    return _inspected(task, FOUND_REFERENCES, lambda catalog: _reference_row(read_reference(catalog.source)))
 
 
-def _inspected(task: InspectTask, row_of: Callable[[CatalogInput], Row]) -> Inspected:
-    found = Inspected()
+def _inspected(task: InspectTask, schema: pa.Schema, row_of: Callable[[CatalogInput], Row]) -> FoundCatalogs:
+    usable, quarantined = list[Row](), list[Row]()
     for catalog in task.catalogs:
         try:
-            found.usable.append(row_of(catalog))
+            usable.append(row_of(catalog))
         except CatalogError as error:
-            found.quarantined.append(quarantine_row(catalog.source, error))
-    return found
+            quarantined.append(quarantine_row(catalog.source, error))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(pa.Table.from_pylist(usable, schema=schema))
+    return FoundCatalogs(sink.getvalue().to_pybytes(), quarantined)
+
+
+def grid_of(fine: Pixels) -> bytes:
+    """How many seeds each pixel of GRID_ORDER has, in a byte or two for each pixel.
+
+    Parameters
+    ----------
+    fine : int64 ndarray, shape (N,)
+        Fine pixel of each seed.
+    """
+    pixels, counts = np.unique(fine >> 2 * (FINE_ORDER - GRID_ORDER), return_counts=True)
+    plain = np.concatenate([np.diff(pixels, prepend=0), counts]).astype("<u4").tobytes()
+    packed: bytes = pa.compress(plain, "zstd", asbytes=True)
+    return len(pixels).to_bytes(8, "little") + packed
+
+
+def read_grid(grid: bytes) -> tuple[Pixels, Pixels]:
+    """Pixels of GRID_ORDER that have seeds, ascending, and their number in each."""
+    number = int.from_bytes(grid[:8], "little")
+    plain = pa.decompress(grid[8:], 8 * number, "zstd", asbytes=True)
+    steps, counts = np.frombuffer(plain, "<u4").astype(np.int64).reshape(2, number)
+    return np.cumsum(steps), counts
 
 
 def quarantine_row(source: str, error: CatalogError) -> Row:
@@ -201,8 +225,6 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
             f"{nan} positions are not finite and {out} are out of range, first that of sourceid {ids[row]}: "
             f"ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
         )
-    fine = fine_pixels(columns["ra"], columns["dec"])
-    pixels, counts = np.unique(fine >> _COARSEN_BITS, return_counts=True)
     return {
         **_unit_columns(catalog),
         "rfid": catalog.rfid,
@@ -214,8 +236,7 @@ def _reference_row(catalog: ReferenceCatalog) -> Row:
         WRAPPED: catalog.wrapped,
         "digest": digest(columns),
         **_file_columns(catalog),
-        "pixels": (pixels << _COARSEN_BITS).tolist(),
-        "counts": counts.tolist(),
+        GRID: grid_of(fine_pixels(columns["ra"], columns["dec"])),
     }
 
 

@@ -26,14 +26,13 @@ from ztfmatch.core.survey import (
     fracday_of_expid,
     mjd_of_fracday,
 )
-from ztfmatch.core.tasks.inspect import ODD_PROGRAM
+from ztfmatch.core.tasks.inspect import GRID, ODD_PROGRAM, grid_of
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.reader import Batch, Matchfile, Stamp, checksum, open_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
 
 Row = dict[str, Any]
 
-_COARSEN_BITS: Final = 4
 _LONGEST_S: Final = 3600.0
 
 
@@ -51,7 +50,7 @@ class InspectedMatchfile:
 
     matchfile: Row
     reference: Row
-    """With ``pixels`` and ``counts``, the sources on a coarse grid."""
+    """With the sources on a coarse grid."""
     exposures: list[Row]
     stamp: Stamp
 
@@ -162,8 +161,6 @@ class _Inspection:
 
     def reference(self) -> Row:
         """Row of ``references`` without unit, file and commit."""
-        fine = fine_pixels(self._seeds["ra"], self._seeds["dec"])
-        pixels, counts = np.unique(fine >> _COARSEN_BITS, return_counts=True)
         return {
             "rfid": self._file.attributes["rfid"],
             "magzp": self._file.attributes["referencezp"],
@@ -171,8 +168,7 @@ class _Inspection:
             **self._footprint(),
             "nseeds": len(self._file.sources),
             "digest": digest(self._seeds),
-            "pixels": (pixels << _COARSEN_BITS).tolist(),
-            "counts": counts.tolist(),
+            GRID: grid_of(fine_pixels(self._seeds["ra"], self._seeds["dec"])),
         }
 
     def exposures(self) -> list[Row]:

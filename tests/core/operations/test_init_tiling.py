@@ -1,0 +1,36 @@
+"""The tiling of references whose seeds are added up by blocks, against one of all seeds at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.kernels.tiling import FINE_ORDER, adaptive_tiling
+from ztfmatch.core.operations.init import tiling_of
+from ztfmatch.core.tasks.inspect import GRID_ORDER, grid_of, read_grid
+
+SHIFT = 2 * (FINE_ORDER - GRID_ORDER)
+SKY = 12 << 2 * FINE_ORDER
+near = st.builds(
+    lambda start, steps: [(start + step) % SKY for step in steps],
+    st.integers(0, SKY - 1),
+    st.lists(st.integers(0, 400), max_size=60),
+)
+"""Seeds of a reference: some at one place, many in the same pixel."""
+
+
+@given(st.lists(near, max_size=6), st.integers(1, 12), st.integers(0, 11))
+def test_tiling_of_is_that_of_all_seeds_at_once(references: list[list[int]], budget: int, order: int) -> None:
+    grids = [read_grid(grid_of(np.array(seeds, np.int64))) for seeds in references]
+    every = np.array([seed for seeds in references for seed in seeds], np.int64)
+    pixels, counts = np.unique(every >> SHIFT, return_counts=True)
+    expected = adaptive_tiling(pixels << SHIFT, counts, budget, order)
+    assert tiling_of(iter(grids), StoreConfig(seeds_per_tile=budget, max_order=order)) == expected
+
+
+@given(near)
+def test_read_grid_has_what_grid_of_was_given(seeds: list[int]) -> None:
+    pixels, counts = read_grid(grid_of(np.array(seeds, np.int64)))
+    assert np.repeat(pixels, counts).tolist() == sorted(seed >> SHIFT for seed in seeds)
