@@ -9,7 +9,7 @@ from commandline import Scene, call, done, report
 
 
 def test_plan_of_append_tells_jobs_wall_times_and_what_it_assumes(scene: Scene) -> None:
-    text = done("plan", "append", scene.store, scene.sky / "catalogs", "-w", 3)
+    text = done("plan", "append", scene.store, scene.sky / "catalogs", "--on", 3)
     lines = text.splitlines()
     assert lines[0].startswith("append: 4 catalogs of 1 units, ")
     assert any(line.startswith("matching") for line in lines)
@@ -22,7 +22,7 @@ def test_plan_of_append_tells_jobs_wall_times_and_what_it_assumes(scene: Scene) 
 def test_plan_takes_a_list_of_names_that_are_not_there(scene: Scene, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"/x/ztf_20190101{i:06d}_000679_zg_c05_o_q1_psfcat.fits" for i in range(50)) + "\n\n")
-    told = report("plan", "append", scene.store, "--from-file", names, "-w", 1, "-w", 9)
+    told = report("plan", "append", scene.store, "--from-file", names, "--on", 1, "--on", 9)
     assert told["what"].startswith("50 catalogs")
     assert [one["workers"] for one in told["wall"]] == [1, 9]
     assert told["jobs"][0] == told["jobs"][0] | {"job": "reading catalogs", "tasks": 2, "longest_over_mean": 1.0}

@@ -36,17 +36,17 @@ _UNEVEN = 2.0
     help="Take places from the lines of a file, too; - is the standard input.",
 )
 @click.option(
-    "--workers",
-    "-w",
+    "--on",
+    "workers",
     type=click.IntRange(1),
     multiple=True,
     metavar="NUMBER",
-    help="Tell the wall time for so many workers; may be given more than once, by default 1, 8, 64 and 512.",
+    help="Tell the wall time on so many workers; may be given more than once, by default 1, 8, 64 and 512.",
 )
 @json_option
 def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], workers: tuple[int, ...],
          as_json: bool) -> None:  # fmt: skip
-    """Say what an OPERATION on a STORE will take, before anything runs.
+    """Say what an OPERATION on a STORE will take, beforehand.
 
     Tasks, bytes, files, memory, core-hours, and the wall time for numbers of workers; beside it how fast the same
     operation was on this store before. PLACES are the catalogs to append, or the references of an init or a rematch:
@@ -58,7 +58,7 @@ def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[s
 
     \b
     Examples:
-      ztfmatch plan append survey.store /data/ztf/sci/2019/0107 --workers 16
+      ztfmatch plan append survey.store /data/ztf/sci/2019/0107 --on 16
       ztfmatch plan append survey.store --from-file first_year.txt --json
       ztfmatch plan init survey.store /data/ztf/ref
       ztfmatch plan compact survey.store
