@@ -76,7 +76,7 @@ IMPORTED: Final = Table(
             "",
             "Its number among the rows that the matchfile has of its exposure, from 0; unique there",
             "matchfile",
-            encoding=Encoding.SPLIT,
+            encoding=Encoding.DELTA,
         ),
         Column(
             "row",
@@ -107,7 +107,7 @@ IMPORTED: Final = Table(
         _of_transient("psfmag", pa.float32(), "mag", "PSF-fit magnitude"),
         _of_transient("psfmagerr", pa.float32(), "mag", "Its error"),
         _of_transient("snr", pa.float32(), "", "Flux over its error"),
-        Column("sid", pa.uint64(), "", "Number of the source", _TRANSIENT, True, Encoding.SPLIT),
+        Column("sid", pa.uint64(), "", "Number of the source", _TRANSIENT, True, Encoding.PLAIN),
         _of_transient("x", pa.float64(), "", "Unit vector"),
         _of_transient("y", pa.float64(), "", "Unit vector"),
         _of_transient("z", pa.float64(), "", "Unit vector"),

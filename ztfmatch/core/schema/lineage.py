@@ -42,7 +42,7 @@ LINEAGE: Final = Table(
             f"The object of the newer generation; for '{LOST}' the transient that has half of its epochs, or null",
             "rematch",
             nullable=True,
-            encoding=Encoding.SPLIT,
+            encoding=Encoding.DELTA,
         ),
         Column(
             "kind",

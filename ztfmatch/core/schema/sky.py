@@ -154,7 +154,7 @@ EPOCH: Final = (
         "",
         "Source number in the epochal catalog; unique in its exposure",
         "psfcat sourceid",
-        encoding=Encoding.SPLIT,
+        encoding=Encoding.DELTA,
     ),
     Column(
         "hmjd",

@@ -42,7 +42,7 @@ MEMBERS: Final = Table(
     ("objectid",),
     (
         Column("objectid", pa.int64(), "", "The object", "objects", encoding=Encoding.DELTA, bounds=True),
-        Column("starid", pa.int64(), "", "Its star", "link", encoding=Encoding.SPLIT),
+        Column("starid", pa.int64(), "", "Its star", "link", encoding=Encoding.DELTA),
         Column("separation", pa.float32(), "arcsec", "From the position of the star", "link", encoding=Encoding.SPLIT),
     ),
     row_group_rows=32_768,

@@ -49,6 +49,6 @@ TRANSIENTDATA: Final = Table(
         _ID,
         Column("exposureid", pa.int64(), "", "Exposure of the detection", "transients", encoding=Encoding.DICTIONARY),
         Column("sourceid", pa.int32(), "", "Source number in the epochal catalog", "transients",
-               encoding=Encoding.SPLIT),
+               encoding=Encoding.DELTA),
     ),
 )  # fmt: skip

@@ -19,9 +19,9 @@ class Encoding(Enum):
     DICTIONARY = "dictionary"
     """Few distinct values, or values written with few decimals."""
     SPLIT = "byte-stream split"
-    """Full-precision numbers: bytes of like significance together, then compressed."""
+    """Full-precision floats: bytes of like significance together, then compressed. DuckDB 1 reads no integers so."""
     DELTA = "delta"
-    """Sorted integers."""
+    """Integers: differences of neighbours, in as few bits as a block of them needs."""
     PLAIN = "plain"
 
 
