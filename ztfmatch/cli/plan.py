@@ -37,14 +37,13 @@ _UNEVEN = 2.0
 )
 @click.option(
     "--on",
-    "workers",
     type=click.IntRange(1),
     multiple=True,
     metavar="NUMBER",
     help="Tell the wall time on so many workers; may be given more than once, by default 1, 8, 64 and 512.",
 )
 @json_option
-def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], workers: tuple[int, ...],
+def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], on: tuple[int, ...],
          as_json: bool) -> None:  # fmt: skip
     """Say what an OPERATION on a STORE will take, beforehand.
 
@@ -69,7 +68,7 @@ def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[s
     if operation in OF_CATALOGS and not (places or from_file):
         raise click.UsageError(f"Missing argument 'PLACES...', or --from-file: the catalogs of this {operation}.")
     every = itertools.chain(places, *map(lines_of, from_file)) if from_file else places
-    found = forecast(operation, store, every, workers=workers or WORKERS)
+    found = forecast(operation, store, every, workers=on or WORKERS)
     if as_json:
         emit(as_machine(found), True, [])
     else:
