@@ -286,7 +286,8 @@ class TestLightcurve:
     def test_empty_cone_is_no_error(self, scene: Scene) -> None:
         result = call("lightcurve", scene.store, "--cone", 10, 10, 2, "--json")
         assert (result.exit_code, result.stdout) == (0, "[]\n")
-        assert result.stderr == "ztfmatch: no epoch found\n"
+        near = "there is no object within half a degree, and no exposure covers the place"
+        assert result.stderr == f"ztfmatch: no epoch found; {near}\n"
 
     def test_object_without_epochs_is_no_error(self, scene: Scene) -> None:
         snapshot = ztfmatch.open_store(scene.store).snapshot()
@@ -326,8 +327,8 @@ class TestLightcurve:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
-            ((), "Give either --objectid or --cone"),
-            (("--objectid", 5, "--cone", 1, 1, 1), "Give either --objectid or --cone"),
+            ((), "Give either --objectid, or --cone"),
+            (("--objectid", 5, "--cone", 1, 1, 1), "Give either --objectid, or --cone"),
             (("--objectid", "x"), "'x' is not a valid integer"),
             (("--cone", 1, 1), "requires 3 arguments"),
             (("--objectid", 5, "--period", 1), "give it with --plot"),

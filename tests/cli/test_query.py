@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from commandline import Scene, call, done
 
@@ -234,3 +235,35 @@ def test_query_of_a_retired_objectid_says_that_it_is(copied: Scene, star: dict[s
     told = call("query", copied.store, "--objectid", old, "--select", "lightcurves").stderr.splitlines()
     assert told[0] == "ztfmatch: nothing found"
     assert told[1] == f"ztfmatch: retired, without epochs: {old}; 'ztfmatch lineage' says what became of them"
+
+
+def test_query_of_positions_names_those_without_an_object(scene: Scene, tmp_path: Path) -> None:
+    (row,) = json.loads(done("query", scene.store, "--limit", 1, "--json"))
+    (tmp_path / "stars.csv").write_text(f"name,ra,dec\nmine,{row['ra']},{row['dec']}\nnone,10,10\n")
+    result = call("query", scene.store, "--positions", tmp_path / "stars.csv", "--radius", "1arcsec", "--json")
+    (found,) = json.loads(result.stdout)
+    assert (found["id"], found["objectid"]) == ("mine", row["objectid"])
+    assert found["separation"] < 1e-6
+    assert result.stderr == "ztfmatch: nothing within 1arcsec of none\n"
+    table = done("query", scene.store, "--positions", tmp_path / "stars.csv", "--radius", 1).splitlines()
+    assert table[0].split()[:4] == ["id", "separation", "objectid", "filter"]
+
+
+def test_query_by_sexagesimal_place_and_by_name(scene: Scene, tmp_path: Path) -> None:
+    (row,) = json.loads(done("query", scene.store, "--limit", 1, "--json"))
+    place = SkyCoord(row["ra"], row["dec"], unit="deg")
+    degrees = done("query", scene.store, "--cone", row["ra"], row["dec"], 5)
+    assert done("query", scene.store, "--cone", *place.to_string("hmsdms", precision=4).split(), "5arcsec") == degrees
+    assert done("query", scene.store, "--cone", *place.to_string("hmsdms", sep=":", precision=4).split(), 5) == degrees
+    (tmp_path / "names.csv").write_text(f"name,ra,dec\nMy Star,{row['ra']},{row['dec']}\n")
+    assert done("query", scene.store, "--name", "my star", 5, "--names", tmp_path / "names.csv") == degrees
+    result = call("query", scene.store, "--name", "other", 5)
+    assert result.exit_code == 2
+    assert "give a table of names with --names FILE" in result.stderr
+
+
+def test_query_of_an_empty_cone_tells_the_nearest_object_and_the_exposures(scene: Scene) -> None:
+    (row,) = json.loads(done("query", scene.store, "--limit", 1, "--json"))
+    said = call("query", scene.store, "--cone", row["ra"], row["dec"] + 0.001, 0.1).stderr
+    assert said.startswith("ztfmatch: nothing found; the nearest is ")
+    assert said.endswith("; exposures of the place: 4 in g\n")

@@ -20,13 +20,15 @@ from ztfmatch.core.runner import open_runner
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.shown import Shown
 from ztfmatch.query import lightcurves
-from ztfmatch.query.area import Circle, Cone, radius_of
+from ztfmatch.query.area import Circle, cone_of
 
 if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.dataset alone brings pandas with it
     import pyarrow.dataset as ds
 
     from ztfmatch.matchfile.export import ExportReport, UnitFilter
-    from ztfmatch.query.search import Answer, Query
+    from ztfmatch.query.near import Near
+    from ztfmatch.query.question import Query
+    from ztfmatch.query.search import Answer
     from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
     from ztfmatch.release.io.scope import ReleaseScope
     from ztfmatch.views import DeltaReport, HatsViewReport
@@ -105,8 +107,9 @@ class Snapshot(Shown):
     def objects(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
         """Objects by objectid, or active ones in a cone.
 
-        Of a cone, here and below, right ascension and declination are in degrees (ICRS); the radius is in arcsec, or a
-        text with its unit: ``2deg``, ``3arcmin``, ``120arcsec``.
+        A cone, here and below, is (right ascension, declination, radius) or (SkyCoord, radius). Numbers are degrees
+        (ICRS), and arcsec for the radius; texts may be sexagesimal, or have a unit: ``2deg``, ``3arcmin``;
+        quantities of astropy do as well.
         """
         return lightcurves.find_objects(self.files, _selection(objectid, cone))
 
@@ -150,6 +153,18 @@ class Snapshot(Shown):
     def sources(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
         """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
         return lightcurves.source_table(self.files, _selection(objectid, cone))
+
+    def near(self, place: Any) -> Near:
+        """The nearest object to a place, and how often it was exposed: where a cone is empty, why.
+
+        Parameters
+        ----------
+        place : (ra, dec) or SkyCoord
+        """
+        from ztfmatch.query.near import near
+
+        cone = cone_of((place, 0.0) if hasattr(place, "icrs") else (*place[:2], 0.0))
+        return near(self.files, cone.ra, cone.dec)
 
     def query(self, query: Query) -> Answer:
         """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
@@ -247,5 +262,4 @@ def _selection(objectid: Ids | None, cone: Circle | None) -> lightcurves.Selecti
     ids = None if objectid is None else ids_of(objectid)
     if cone is None:
         return lightcurves.Selection(ids)
-    ra, dec, radius = cone
-    return lightcurves.Selection(ids, Cone(ra, dec, radius_of(radius, "arcsec")))
+    return lightcurves.Selection(ids, cone_of(cone))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ztfmatch.cli.common import Command, open_store
-from ztfmatch.cli.options import cone_option, filter_option, json_option, plot_option, snapshot_option
+from ztfmatch.cli.options import filter_option, json_option, place_options, plot_option, snapshot_option
 from ztfmatch.cli.rows import (
     COUNTING_S,
     People,
@@ -29,7 +29,9 @@ from ztfmatch.core.errors import ConfigError
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", type=int, multiple=True, help="Object or transient; may be given more than once.")
-@cone_option("All objects in a circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin.")
+@place_options(
+    "All objects in a circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit."
+)
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @snapshot_option
 @filter_option()
@@ -40,7 +42,7 @@ from ztfmatch.core.errors import ConfigError
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
-def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, str] | None, transients: bool,
+def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, transients: bool,
                snapshot: int | None, filters: tuple[int, ...] | None, columns: str | None, to: RowOutput,
                plot: Path | None, period: float | None, statistics: bool, follow: bool,
                as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
@@ -58,7 +60,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 60 --transients --statistics
     """
     if bool(objectid) == bool(cone):
-        raise click.UsageError("Give either --objectid or --cone RA DEC RADIUS.")
+        raise click.UsageError("Give either --objectid, or --cone RA DEC RADIUS, or --name NAME RADIUS.")
     if period is not None and plot is None:
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
     if transients and not cone:
@@ -85,7 +87,8 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[float, float, 
         number = _write_epochs(to, opened, {**select, "filters": filters}, wanted)
     if not number:
         kind = ("transient" if transients else "object") if statistics else "epoch"
-        click.echo(f"ztfmatch: no {kind} found", err=True)
+        around = f"; {opened.near(cone)}" if cone and not transients and filters is None else ""
+        click.echo(f"ztfmatch: no {kind} found{around}", err=True)
 
 
 def _in_filters(rows: Any, filters: tuple[int, ...] | None) -> Any:
@@ -103,7 +106,7 @@ def _write(to: RowOutput, rows: Any, people: People) -> int:
 
 def _write_epochs(to: RowOutput, snapshot: Any, select: dict[str, Any], columns: list[str] | None) -> int:
     """Write epochs of objects as they are found; of few they are in order over tiles, too."""
-    from ztfmatch.query.search import Query
+    from ztfmatch.query.question import Query
     from ztfmatch.query.tables import in_order
 
     asked = {"objectids" if name == "objectid" else name: value for name, value in select.items()}
@@ -117,13 +120,13 @@ def _headed(rows: Any) -> Any:
     return rows.rename_columns(["transientid" if name == "objectid" else name for name in rows.column_names])
 
 
-def _title(cone: tuple[float, float, str] | None, transients: bool) -> str | None:
+def _title(cone: tuple[str, str, str] | None, transients: bool) -> str | None:
     """What was asked for, to head a picture; objects that were named do it themselves."""
-    from ztfmatch.query.area import radius_of
+    from ztfmatch.query.kernels.angles import circle_of
 
     if not cone:
         return None
-    ra, dec, radius = cone[0], cone[1], radius_of(cone[2], "arcsec")
+    ra, dec, radius = circle_of(cone)
     return f"{'Transients' if transients else 'Objects'} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
 
 

@@ -130,6 +130,34 @@ def cone_option(said: str) -> Option:
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
 
 
+def place_options(said: str) -> Option:
+    """Add --cone, or --name with a table of --names in its place; the command gets ``cone``."""
+
+    def gather(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(*args: Any, name: tuple[str, str] | None, names: Path | None, **rest: Any) -> Any:
+            if name is not None and rest["cone"] is not None:
+                raise click.UsageError("--cone and --name contradict each other: give one of them.")
+            if name is not None:
+                from ztfmatch.query.io.names import resolve_name
+
+                ra, dec = resolve_name(name[0], names)
+                rest["cone"] = (repr(ra), repr(dec), name[1])
+            return command(*args, **rest)
+
+        return run
+
+    return options(
+        cone_option(said),
+        click.option("--name", type=(str, str), metavar="NAME RADIUS",
+                     help="Circle about a name: one of --names, or one that says its position (J162819.90+325717.3)."),
+        click.option("--names", type=FILE, metavar="FILE", envvar="ZTFMATCH_NAMES",
+                     help="Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by the "
+                     "environment's ZTFMATCH_NAMES."),
+        gather,
+    )  # fmt: skip
+
+
 def filter_option(said: str = "Only these filters: g, r, i (zg or 1 do as well), with commas.", **more: Any) -> Option:
     """Add --filter, which means the same in every command; the command gets ids of filters as ``filters``."""
     return click.option("--filter", "filters", type=Filters(), metavar="g,r,i", help=said, **more)

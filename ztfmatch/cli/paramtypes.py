@@ -105,7 +105,7 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Arcsec of the text."""
-        from ztfmatch.query.area import radius_of
+        from ztfmatch.query.kernels.angles import radius_of
 
         try:
             return radius_of(value, "arcsec")
@@ -168,5 +168,5 @@ FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 PLACE: Final = click.Path(path_type=Path)
 PRODUCT: Final = OutputPlace()
 """Text: a Path would make s3:/ of a URL."""
-CONE: Final = (float, float, str)
-"""Types of RA, DEC and RADIUS; the Python interface reads the unit of the last."""
+CONE: Final = (str, str, str)
+"""Types of RA, DEC and RADIUS; the Python interface reads what people may write."""

@@ -94,7 +94,7 @@ def _with_layout(command: Any) -> Any:
 
 def _with_region(command: Any) -> Any:
     @functools.wraps(command)
-    def run(*args: Any, cone: tuple[float, float, str] | None, polygon: str | None, moc: Path | None,
+    def run(*args: Any, cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | None,
             **rest: Any) -> Any:  # fmt: skip
         return command(*args, region=_region(cone, polygon_numbers(polygon), moc), **rest)
 
@@ -195,7 +195,7 @@ def publish_bulk() -> _Product:
     return _Product(Snapshot.publish_bulk)
 
 
-def _region(cone: tuple[float, float, str] | None, polygon: tuple[float, ...] | None, moc: Path | None) -> Any:
+def _region(cone: tuple[str, str, str] | None, polygon: tuple[float, ...] | None, moc: Path | None) -> Any:
     """The region that was named, None where none was."""
     from ztfmatch.query import area
 

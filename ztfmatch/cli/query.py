@@ -11,10 +11,10 @@ import click
 
 from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import (
-    cone_option,
     filter_option,
     json_option,
     moc_option,
+    place_options,
     polygon_numbers,
     polygon_option,
     snapshot_option,
@@ -37,7 +37,18 @@ _KINDS = ("objects", "statistics", "lightcurves")
 )
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
-@cone_option("Circle: centre in degrees (ICRS), radius in arcsec, or with its unit: 2deg, 3arcmin, 120arcsec.")
+@place_options(
+    "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit (2deg, 3arcmin)."
+)
+@click.option(
+    "--positions",
+    type=FILE,
+    metavar="FILE",
+    help="Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id.",
+)
+@click.option(
+    "--radius", default="2arcsec", show_default=True, help="Of the circles about --positions: arcsec, or with its unit."
+)
 @click.option(
     "--box",
     type=float,
@@ -60,7 +71,8 @@ _KINDS = ("objects", "statistics", "lightcurves")
 @snapshot_option
 @row_options
 @json_option
-def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[float, float, str] | None,
+def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[str, str, str] | None,
+          positions: Path | None, radius: str,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
           objectids: Path | None, status: str | None, filters: tuple[int, ...] | None, columns: str | None,
           snapshot: int | None, to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
@@ -76,9 +88,10 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     Examples:
       ztfmatch query survey.store --where "magrms > 0.1 and nobs > 50" --select statistics
       ztfmatch query survey.store --box 359 1 -5 5 --where "refmag < 18" --output bright.parquet
+      ztfmatch query survey.store --positions stars.csv --radius 1.5 --output matched.parquet
       ztfmatch query survey.store --select lightcurves --objectids mine.csv --epochs "catflags == 0" -f csv
     """
-    from ztfmatch.query.search import Query
+    from ztfmatch.query.question import Query
 
     wanted = listed_columns(columns)
     asked = Query(
@@ -86,6 +99,8 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         where=where,
         epochs=epochs,
         cone=cone,
+        positions=positions,
+        radius=radius,
         box=box or None,  # type: ignore[arg-type]
         polygon=polygon_numbers(polygon),
         moc=moc,
@@ -94,10 +109,14 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         status=status,  # type: ignore[arg-type]
         filters=filters,
     )
-    answer = open_store(store).snapshot(snapshot).query(asked)
+    snap = open_store(store).snapshot(snapshot)
+    answer = snap.query(asked)
     rows = to.write(answer, answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))
     if not rows:
-        click.echo("ztfmatch: nothing found", err=True)
+        only_place = cone is not None and where is None and status is None and filters is None
+        click.echo(f"ztfmatch: nothing found{f'; {snap.near(cone)}' if only_place else ''}", err=True)
+    elif missed := answer.without_match() if to.limit is None else []:
+        click.echo(f"ztfmatch: nothing within {radius} of {_named(missed)}", err=True)
     if objectid or objectids:
         _tell(answer, store, select)
 
@@ -114,7 +133,7 @@ def _tell(answer: Any, store: str, select: str) -> None:
         click.get_current_context().exit(2)  # the rows of the others are given: no error in JSON after them
 
 
-def _named(numbers: list[int]) -> str:
+def _named(numbers: list[Any]) -> str:
     """The first of some objectids, and how many more there are."""
     more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
     return ", ".join(map(str, numbers[:_NAMED])) + more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.query.io.moc import ORDER, read_moc
+from ztfmatch.query.kernels.angles import Angle, circle_of, dec_degrees, ra_degrees, radius_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -25,11 +25,9 @@ _WIDEST_DEG: Final = 90.0
 _POLE_DEG: Final = 90.0
 _SLACK: Final = 1.01
 
-_ARCSEC: Final = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0}
-_ANGLE: Final = re.compile(r"\s*([-+0-9.eE]+|nan|inf)\s*(deg|arcmin|arcsec)?\s*")
-
-Circle = tuple[float, float, float | str]
-"""Right ascension and declination in degrees (ICRS); radius in arcsec, or a text with its unit such as ``3arcmin``."""
+Circle = tuple[Angle, Angle, Angle] | tuple[Any, Angle]
+"""Right ascension and declination (ICRS; numbers are degrees, texts may be sexagesimal) and radius (numbers are arcsec,
+texts have a unit such as ``3arcmin``), or a SkyCoord and a radius. Quantities and angles of astropy do for each."""
 
 
 class Area(Protocol):
@@ -166,36 +164,8 @@ def check_radius(radius: float, most: float, unit: str) -> None:
         raise ConfigError(f"radius {radius} {unit} is outside (0, {most:.0f}]")
 
 
-def radius_of(given: float | str, unit: str, bare: str | None = "arcsec") -> float:
-    """A radius in a unit, from a number or a text such as ``2deg``, ``3arcmin`` or ``120arcsec``.
-
-    Parameters
-    ----------
-    given : float or str
-    unit : str
-        Of the result: ``deg``, ``arcmin`` or ``arcsec``.
-    bare : str or None
-        Unit of what is given without one; None refuses that.
-
-    Raises
-    ------
-    ConfigError
-        If it is no angle, or has no unit and should.
-    """
-    expected = "expected something like 2deg, 3arcmin or 120arcsec"
-    match = _ANGLE.fullmatch(str(given))
-    try:
-        number = float(match[1] if match else "")
-    except ValueError:
-        raise ConfigError(f"radius {given!r} is no angle; {expected}") from None
-    of = (match[2] if match else None) or bare
-    if of is None:
-        raise ConfigError(f"radius {given} has no unit; {expected}")
-    return number * (_ARCSEC[of] / _ARCSEC[unit])
-
-
-def cone_region(ra: float, dec: float, radius: str) -> Region:
-    """Circle on the sky: centre in degrees, radius with its unit, such as ``8deg``; the border belongs to it.
+def cone_region(ra: Angle, dec: Angle, radius: Angle) -> Region:
+    """Circle on the sky: centre in degrees or sexagesimal, radius with its unit (``8deg``); the border belongs to it.
 
     It decides what leaves a store, so that the unit has to be given.
 
@@ -205,6 +175,7 @@ def cone_region(ra: float, dec: float, radius: str) -> Region:
         If a number is out of range, as from all that follow.
     """
     radius_deg = radius_of(radius, "deg", bare=None)
+    ra, dec = ra_degrees(ra), dec_degrees(dec)
     check_position(ra, dec)
     check_radius(radius_deg, _HALF_CIRCLE_DEG, "deg")
     return Region((Cap(ra % 360.0, dec, radius_deg),), f"{radius_deg:g} degrees around RA {ra:g}, Dec {dec:g}")
@@ -231,11 +202,16 @@ def moc_region(path: Path) -> Region:
     return Region((PixelSet(ranges),), f"the coverage map {path.name}")
 
 
-def cone_area(ra: float, dec: float, radius: float | str) -> Area:
-    """Circle: centre in degrees (ICRS), radius in arcsec or with its unit, inclusive."""
-    radius_arcsec = radius_of(radius, "arcsec")
-    check_radius(radius_arcsec, _HALF_CIRCLE_DEG * 3600.0, "arcsec")
-    return Cone(ra, dec, radius_arcsec)
+def cone_of(given: Circle) -> Cone:
+    """Circle as people give it, of any size."""
+    return Cone(*circle_of(given))
+
+
+def cone_area(given: Circle) -> Area:
+    """Circle as people give it, inclusive, of no more than the whole sky."""
+    cone = cone_of(given)
+    check_radius(cone.radius_arcsec, _HALF_CIRCLE_DEG * 3600.0, "arcsec")
+    return cone
 
 
 def box_area(west: float, east: float, south: float, north: float) -> Area:

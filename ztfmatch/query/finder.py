@@ -25,6 +25,7 @@ from ztfmatch.core.schema import OBJECTS, REFERENCES, Table
 from ztfmatch.core.survey import unit_of_objectid
 from ztfmatch.query.area import Area, Cone
 from ztfmatch.query.expression import Condition
+from ztfmatch.query.positions import Spots
 
 MAX_CONE_ARCSEC: Final = 10 * 3600.0
 """Largest cone for which positions are kept."""
@@ -100,9 +101,13 @@ class Finder:
         """The objects in a tile, by objectid."""
         near = self._near(tile)
         if near is None:
-            sieve = ObjectSieve(self.status, self.area, self.condition)
+            sieve = ObjectSieve(self.status, self._area_in(tile), self.condition)
             return self.rows(OBJECTS, tile, columns, Wanted(self.ids, sieve))
         return self.rows(OBJECTS, tile, columns, Wanted(near, ObjectSieve(condition=self.condition)))
+
+    def _area_in(self, tile: Tile) -> Area | None:
+        """What of the area can touch a tile."""
+        return self.area.of_tile(self.snapshot.tiling, tile) if isinstance(self.area, Spots) else self.area
 
     def objectids(self) -> Iterator[tuple[Tile, Ids]]:
         """Tiles that have any of the objects, with their objectids, ascending."""

@@ -11,9 +11,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -29,88 +29,19 @@ from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_NAMES, unit_columns
+from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
-from ztfmatch.query import area as areas
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
 from ztfmatch.query.finder import Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
-
-Kind = Literal["objects", "statistics", "lightcurves"]
-KINDS: Final = ("objects", "statistics", "lightcurves")
+from ztfmatch.query.positions import SEPARATION, Spots
+from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of
 
 _FEW: Final = 1000
 """Lightcurves that are read by their ids; of more the whole files of a tile are read."""
 
-Status = Literal["active", "retired", "any"]
-STATUSES: Final = (ACTIVE, RETIRED, "any")
-
 _KEYS: Final = frozenset(DETECTIONS.sorted_by)
-
-
-@dataclass(frozen=True)
-class Query:
-    """What is asked: rows of the objects that meet all that is given.
-
-    Parameters
-    ----------
-    select : str
-        ``objects``: their columns; ``statistics``: those and the statistics; ``lightcurves``: their epochs.
-    where : str, optional
-        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``.
-    epochs : str, optional
-        Condition on the epochs of lightcurves, such as ``"catflags == 0"``.
-    cone : (ra, dec, radius), optional
-        Degrees (ICRS) and arcsec, or a text with its unit such as ``"3arcmin"``.
-    box : (west, east, south, north), optional
-        Degrees; west > east goes over RA 0.
-    polygon : (ra, dec, ra, dec, ...), optional
-        Vertices in degrees, joined by great circles.
-    moc : path, optional
-        Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.
-    objectids : sequence of int, optional
-    columns : sequence of str, optional
-        Columns wanted; all by default.
-    filters : sequence of str or int, optional
-        Only objects in these: ``g``, ``zg`` or 1, and so on.
-    status : str, optional
-        Of which objects: ``active``, ``retired`` (a newer reference replaced theirs; they have no epochs any more) or
-        ``any``. By default those that are active; where objectids are given, any.
-    """
-
-    select: Kind = "objects"
-    where: str | None = None
-    epochs: str | None = None
-    _: KW_ONLY
-    cone: areas.Circle | None = None
-    box: tuple[float, float, float, float] | None = None
-    polygon: tuple[float, ...] | None = None
-    moc: Path | str | None = None
-    objectids: Sequence[int] | None = None
-    columns: Sequence[str] | None = None
-    status: Status | None = None
-    filters: Sequence[str | int] | None = None
-
-    @property
-    def area(self) -> areas.Area | None:
-        """Part of the sky that is asked for; None for all of it.
-
-        Raises
-        ------
-        ConfigError
-            If several are given, or one cannot be.
-        """
-        given = [name for name in ("cone", "box", "polygon", "moc") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} contradict each other: give one of them")
-        if self.cone is not None:
-            return areas.cone_area(*self.cone)
-        if self.box is not None:
-            return areas.box_area(*self.box)
-        if self.polygon is not None:
-            return areas.polygon_area(self.polygon)
-        return None if self.moc is None else areas.moc_area(Path(self.moc))
 
 
 SOURCE_FIELDS: Final = (*OBJECTS.schema, *(field for field in STATISTICS.schema if field.name != "objectid"))
@@ -139,7 +70,9 @@ class Answer(Shown):
         self._snapshot, self._query, self._select = snapshot, query, query.select
         ids = None if query.objectids is None else distinct_ids(query.objectids)
         status = query.status or (ACTIVE if ids is None else "any")
-        area, where = query.area, _condition(query.where, SOURCE_FIELDS, "where")
+        area = query.area
+        self._spots = area if isinstance(area, Spots) else None
+        where = _condition(query.where, SOURCE_FIELDS, "where")
         of_objects, rest = _divided(_in_filters(where, query.filters), OBJECTS.names)
         self._finder = Finder(snapshot, ids, area, None if status == "any" else status, of_objects)
         self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
@@ -147,7 +80,8 @@ class Answer(Shown):
             raise ConfigError(f"a condition on epochs needs select 'lightcurves', not {query.select!r}")
         epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
-        self.schema = _schema(query)
+        self._own = _schema(query)
+        self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
     def _fields(self) -> dict[str, Any]:
         return {"select": self._select, "snapshot": self.snapshot, "columns": self.schema.names}
@@ -158,10 +92,13 @@ class Answer(Shown):
             objects = self._objects(tile, tile in stale)
             if not objects.num_rows:
                 continue
-            if self._select != "lightcurves":
-                yield objects.select(self.schema.names).cast(self.schema)
-            else:
-                yield from self._lightcurves(tile, objects["objectid"].to_numpy())
+            links = None if self._spots is None else self._spots.of_tile(self._snapshot.tiling, tile).links(objects)
+            parts = (
+                self._lightcurves(tile, objects["objectid"].to_numpy()) if self._select == "lightcurves" else [objects]
+            )
+            for rows in parts:
+                near = rows if self._spots is None or links is None else self._spots.joined(rows, links)
+                yield near.select(self.schema.names).cast(self.schema)
 
     @property
     def snapshot(self) -> int:
@@ -181,6 +118,10 @@ class Answer(Shown):
     def __len__(self) -> int:
         return self.count()[0]
 
+    def without_match(self) -> list[Any]:
+        """Ids of positions that nothing was found near, once all rows have been taken."""
+        return [] if self._spots is None else self._spots.without_match()
+
     def states(self) -> dict[int, str | None]:
         """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
         ids = self._finder.ids
@@ -197,7 +138,8 @@ class Answer(Shown):
     def _asked(self) -> set[str]:
         """Columns of objects and statistics that are needed beside those that sieves look at."""
         asked = {"objectid"} if self._finder.status == ACTIVE else {"objectid", "status"}
-        asked |= set() if self._select == "lightcurves" else set(self.schema.names)
+        asked |= set() if self._select == "lightcurves" else set(self._own.names)
+        asked |= set() if self._spots is None else {"ra", "dec"}
         return asked | (set() if self._of_both is None else self._of_both.columns)
 
     @property
@@ -251,13 +193,13 @@ class Answer(Shown):
         return rows if self._of_statistics is None else self._of_statistics.rows(rows)
 
     def _lightcurves(self, tile: Tile, ids: Ids) -> Iterator[pa.Table]:
-        asked = {*self.schema.names, *(() if self._of_epochs is None else self._of_epochs.columns)}
+        asked = {*self._own.names, *(() if self._of_epochs is None else self._of_epochs.columns)}
         ledger = [name for name in LEDGER_COLUMNS if name in asked]
         for epochs in self._epochs_of(tile, ids, [name for name in DETECTIONS.names if name in asked | _KEYS]):
             rows = with_exposures(self._snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()), ledger)
             rows = rows if self._of_epochs is None else self._of_epochs.rows(rows)
             if rows.num_rows:
-                yield rows.select(self.schema.names).cast(self.schema)
+                yield rows
 
     def _epochs_of(self, tile: Tile, ids: Ids, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Epochs of some of the tile's objects, by objectid and time, some at a time."""
@@ -333,23 +275,6 @@ def _in_filters(where: Condition | None, filters: Sequence[str | int] | None) ->
     fids = fids_of(filters)
     among = _condition(f"fid in [{', '.join(map(str, fids))}]", SOURCE_FIELDS, "filters")
     return among if where is None or among is None else Condition((*among.parts, *where.parts))
-
-
-def fids_of(filters: Sequence[str | int]) -> list[int]:
-    """Ids of filters by their names.
-
-    Raises
-    ------
-    ConfigError
-        If one is no filter's.
-    """
-    names = [str(name) for name in ([filters] if isinstance(filters, str) else filters)]
-    for name in names:
-        if name not in FILTER_NAMES:
-            raise ConfigError(f"filter {name!r}; expected one of {', '.join(FILTER_NAMES)}")
-    if not names:
-        raise ConfigError("no filter is given; expected some of g, r, i")
-    return sorted({FILTER_NAMES[name] for name in names})
 
 
 def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Condition | None, Condition | None]:

@@ -105,7 +105,8 @@ def names_for_people(kind: str, schema: pa.Schema, all_of_them: bool) -> list[st
     """Columns of rows of a kind, the most wanted first; all, or those alone."""
     known = [*schema.names, *([_FILTER] if "fid" in schema.names else [])]
     first = [name for name in FIRST.get(kind, ()) if name in known] or list(schema.names)
-    first = first if schema.names[0] in first else [schema.names[0], *first]
+    leading = dict.fromkeys(("id", "separation", schema.names[0]))
+    first = [*(name for name in leading if name in known and name not in first), *first]
     rest = [name for name in schema.names if name not in first and not (name == "fid" and _FILTER in first)]
     return [*first, *rest] if all_of_them else first
 

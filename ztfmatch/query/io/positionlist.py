@@ -1,0 +1,133 @@
+"""Read lists of positions: CSV, Parquet, or what astropy reads, with columns of right ascension and declination."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import ConfigError, MetadataError
+from ztfmatch.query.kernels.angles import dec_degrees, ra_degrees
+
+Floats = npt.NDArray[np.float64]
+
+_RA: Final = ("ra", "raj2000", "_raj2000", "ra_deg", "ra_icrs", "ra_j2000")
+_DEC: Final = ("dec", "dej2000", "_dej2000", "dec_deg", "de_icrs", "dec_j2000", "decj2000", "decl", "de")
+_ID: Final = ("id", "name", "objectid", "source_id", "object_id", "oid", "star", "target")
+_ROW: Final = "row"
+_ASTROPY: Final = {".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits", ".xml": "votable", ".vot": "votable"}
+
+
+@dataclass(frozen=True)
+class PositionList:
+    """Positions in degrees, ICRS, and the id of each."""
+
+    ids: pa.Array
+    ra: Floats
+    """Shape (N,)."""
+    dec: Floats
+    """Shape (N,)."""
+
+
+def position_list(given: Any) -> PositionList:
+    """Positions of a file, a table, or a SkyCoord.
+
+    Parameters
+    ----------
+    given : path, SkyCoord, or table
+        A path of .csv, .parquet, .ecsv, .fits or .xml (VOTable). A table is of Arrow, pandas, Polars or astropy, or a
+        mapping of columns: ``ra`` and ``dec`` (or names such as RAJ2000) in degrees or sexagesimal, and perhaps ``id``,
+        ``name``, ``source_id`` and the like; without such a column, and of a SkyCoord, ids are rows, from 0.
+
+    Raises
+    ------
+    MetadataError
+        If a file cannot be read.
+    ConfigError
+        If columns lack, or a position is none.
+    """
+    if isinstance(given, PositionList):
+        return given
+    if isinstance(given, str | Path):
+        return read_positions(Path(given))
+    if hasattr(given, "icrs"):
+        place = given.icrs.reshape(-1)
+        columns = {"ra": np.asarray(place.ra.deg, np.float64), "dec": np.asarray(place.dec.deg, np.float64)}
+        return _of_columns(columns, "positions")
+    names = next((getattr(given, key) for key in ("column_names", "colnames", "columns") if hasattr(given, key)), given)
+    return _of_columns({str(name): given[name] for name in names}, "positions")
+
+
+def read_positions(path: Path, names: Sequence[str] = _ID) -> PositionList:
+    """Positions of a file; ids are of the first column of some names that it has."""
+    return _of_columns(_read(path), str(path), names)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Columns of a file."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _ASTROPY:
+            from astropy.table import Table
+
+            table = Table.read(path, format=_ASTROPY[suffix])
+            table.convert_bytestring_to_unicode()
+            return {name: table[name] for name in table.colnames}
+        read = pq.read_table(path) if suffix in (".parquet", ".pq") else pyarrow.csv.read_csv(path)
+    except FileNotFoundError:
+        raise MetadataError(f"{path}: no such file") from None
+    except (pa.ArrowException, ValueError, OSError, TypeError) as error:
+        said = str(error).splitlines()[0]
+        kinds = "CSV, Parquet, ECSV, FITS, VOTable"
+        raise MetadataError(f"{path}: expected a table of positions ({kinds}); {said}") from None
+    return {name: read[name] for name in read.column_names}
+
+
+def _of_columns(columns: Mapping[str, Any], where: str, id_names: Sequence[str] = _ID) -> PositionList:
+    ra, dec = (_named(columns, names, where) for names in (_RA, _DEC))
+    at = _degrees(columns[ra], ra_degrees, where), _degrees(columns[dec], dec_degrees, where)
+    known = _match(columns, id_names)
+    ids = pa.array(np.arange(len(at[0]))) if known is None else _ids(columns[known])
+    return PositionList(ids, *at)
+
+
+def _match(columns: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def _named(columns: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    found = _match(columns, names)
+    if found is None:
+        raise ConfigError(f"{where}: no column {names[0]!r}, nor {', '.join(names[1:])}; it has {', '.join(columns)}")
+    return found
+
+
+def _ids(column: Any) -> pa.Array:
+    """Ids of any type, as Arrow has them."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pa.Array):
+        return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return pa.array(np.asarray(column).tolist())
+
+
+def _degrees(column: Any, convert: Any, where: str) -> Floats:
+    """Degrees of a column of numbers or sexagesimal texts."""
+    try:
+        numbers = np.asarray(column).astype(np.float64)
+    except (TypeError, ValueError):
+        return np.array([convert(str(text)) for text in np.asarray(column).tolist()], np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise ConfigError(f"{where}: row {bad[0]} (from 0) has no position")
+    for value in (numbers.min(), numbers.max()) if len(numbers) else ():
+        convert(value)
+    return numbers
