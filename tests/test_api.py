@@ -133,3 +133,20 @@ def test_answer_and_report_repr_are_read_without_their_rows(opened: ztfmatch.Sto
     report = opened.update_statistics()
     assert re.search(r"^  committed +yes$", repr(report), re.MULTILINE)
     assert "<td" in report._repr_html_()
+
+
+def test_answer_has_a_length_and_shows_its_first_rows(opened: ztfmatch.Store) -> None:
+    answer = opened.snapshot().query(ztfmatch.Query("objects"))
+    assert (len(answer), bool(answer), answer.head(1).num_rows) == (2, True, 1)
+    assert sum(table.num_rows for table in answer) == 2
+    lines = str(answer).splitlines()
+    assert lines[0].split()[:4] == ["objectid", "filter", "ra", "dec"]
+    assert (len(lines), lines[-1]) == (2 + 2 + 1, "2 rows; 15 columns")
+    page = answer._repr_html_()
+    for row in answer.to_arrow().to_pylist():
+        assert f">{row['objectid']}</td>" in page
+    assert ">2 rows</td>" in page
+    none = opened.snapshot().query(ztfmatch.Query(where="refmag < 0"))
+    assert (len(none), bool(none)) == (0, False)
+    assert "0 rows" in str(none)
+    assert "0 rows" in none._repr_html_()

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.errors import ConfigError, OutputExistsError
+from ztfmatch.core.errors import ConfigError, OutputExistsError, ZtfmatchError
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.scan import Wanted, is_among
@@ -28,7 +28,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
-from ztfmatch.core.shown import Shown
+from ztfmatch.core.shown import Shown, as_html
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
@@ -37,9 +37,13 @@ from ztfmatch.query.finder import Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 from ztfmatch.query.positions import SEPARATION, Spots
 from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of
+from ztfmatch.query.tables import first_rows, joined, stream_parquet
+from ztfmatch.query.text import Layout, names_for_people, texts_of
 
 _FEW: Final = 1000
 """Lightcurves that are read by their ids; of more the whole files of a tile are read."""
+
+_COUNTING_S: Final = 1.0
 
 _KEYS: Final = frozenset(DETECTIONS.sorted_by)
 
@@ -60,6 +64,7 @@ class Answer(Shown):
     """The rows that a query asks for, found as they are taken.
 
     ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.
+    ``len`` is the number of rows; ``print`` and a notebook show the first of them.
     """
 
     def __init__(self, snapshot: SnapshotFiles, query: Query) -> None:
@@ -81,6 +86,7 @@ class Answer(Shown):
         epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
         self._own = _schema(query)
+        self._length: int | None = None
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
     def _fields(self) -> dict[str, Any]:
@@ -116,7 +122,44 @@ class Answer(Shown):
         return number, True
 
     def __len__(self) -> int:
-        return self.count()[0]
+        """Number of rows; they are counted once, by reading as little as that takes."""
+        if self._length is None:
+            self._length = self.count()[0]
+        return self._length
+
+    def __bool__(self) -> bool:
+        """Whether there is any row."""
+        return any(table.num_rows for table in iter(self))
+
+    def head(self, rows: int = 10) -> pa.Table:
+        """The first rows, for which no more is read than they take."""
+        return joined(first_rows(iter(self), rows), self.schema)
+
+    def __str__(self) -> str:
+        """The first rows as text, and how many there are."""
+        some = self.head()
+        layout = Layout.of(some, names_for_people(self._select, self.schema, all_of_them=False))
+        return "\n".join([*layout.head(), *layout.lines(some), f"{self._counted()}; {len(self.schema)} columns"])
+
+    def _repr_html_(self) -> str:
+        """Columns, number of rows and the first of them."""
+        try:
+            some = self.head()
+            names = names_for_people(self._select, self.schema, all_of_them=False)
+            texts = {name: texts_of(some, name) for name in names}
+            first = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+            about = {**self._fields(), "rows": self._counted(), "first rows": first}
+        except (ZtfmatchError, OSError) as error:
+            about = {**self._fields(), "error": str(error)}
+        return as_html("Answer", about)
+
+    def _counted(self) -> str:
+        """Number of rows, as far as a second tells."""
+        if self._length is not None:
+            return f"{self._length:,} rows"
+        number, all_of_them = self.count(_COUNTING_S)
+        self._length = number if all_of_them else None
+        return f"{number:,} rows" if all_of_them else f"more than {number:,} rows"
 
     def without_match(self) -> list[Any]:
         """Ids of positions that nothing was found near, once all rows have been taken."""
@@ -214,7 +257,7 @@ class Answer(Shown):
     def to_arrow(self) -> pa.Table:
         """All rows, by objectid and time, in memory."""
         keys = [name for name in DETECTIONS.sorted_by if name in self.schema.names]
-        rows = pa.concat_tables([self.schema.empty_table(), *self])
+        rows = joined(iter(self), self.schema)
         return rows.sort_by([(name, "ascending") for name in keys]) if keys else rows
 
     def to_pandas(self) -> Any:
@@ -255,13 +298,11 @@ class Answer(Shown):
         form = format_of(path)
         if path.is_file() and not overwrite:
             raise OutputExistsError(f"{path} is there already: give overwrite=True to replace it, or another name")
-        return write_rows(self, self.schema, form, path)
+        return write_rows(iter(self), self.schema, form, path)
 
     def write_parquet(self, path: Path | str) -> int:
         """Write a Parquet file in memory of one tile, whatever its name; return the number of rows."""
-        from ztfmatch.query.tables import stream_parquet
-
-        return stream_parquet(self, self.schema, Path(path))
+        return stream_parquet(iter(self), self.schema, Path(path))
 
 
 def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Condition | None:

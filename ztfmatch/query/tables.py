@@ -87,7 +87,7 @@ def of_filters(table: pa.Table, fids: Sequence[int]) -> pa.Table:
 
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """One table of many."""
-    return pa.concat_tables([schema.empty_table(), *tables])
+    return pa.concat_tables([schema.empty_table(), *iter(tables)])
 
 
 @contextlib.contextmanager
