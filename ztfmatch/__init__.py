@@ -21,7 +21,8 @@ _HOMES = {
     "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError "
     "WorkDividedError ZtfmatchError",
     "core.io.log": "Commit",
-    "core.operations.append": "AppendConfig AppendReport",
+    "core.operations.append": "AppendConfig",
+    "core.operations.appendreport": "AppendReport",
     "core.operations.catalogcheck": "CheckReport CheckedCatalog",
     "core.operations.compact": "CompactReport",
     "core.operations.correct": "CorrectReport",

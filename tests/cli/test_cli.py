@@ -28,7 +28,7 @@ from ztfmatch.cli import main
 from ztfmatch.cli.common import counted, size_text
 from ztfmatch.cli.paramtypes import Size
 from ztfmatch.core.io.storefile import FORMAT_VERSION
-from ztfmatch.core.operations.append import AppendReport
+from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.operations.init import InitReport
 from ztfmatch.core.operations.statistics import StatisticsReport
 from ztfmatch.core.operations.status import Status

@@ -61,6 +61,8 @@ class Sky:
     """Of another unit, with transients."""
     corrections: str
     """Of the unit."""
+    reprocessed: list[str]
+    """The first catalog anew, with other values and one row less."""
 
 
 def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
@@ -87,7 +89,11 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     corrected.write_set(place / "corrections", [UNIT], exposures={2019020125000020: (0.01, 0.02, 5)})
     references = [str(reference_file(place, reference))]
     files = [references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)]]
-    return Sky(*files, corrections=str(place / "corrections"))
+    (place / "reprocessed").mkdir()
+    anew = seen[0][1:].copy()
+    anew["flux"] += 77.0
+    reprocessed = [str(epochal_file(place / "reprocessed", anew, 0))]
+    return Sky(*files, corrections=str(place / "corrections"), reprocessed=reprocessed)
 
 
 def init(store: Path, sky: Sky) -> None:
@@ -100,6 +106,10 @@ def append_first(store: Path, sky: Sky) -> None:
 
 def append_rest(store: Path, sky: Sky) -> None:
     append(Storage.at(store), sky.catalogs)
+
+
+def replace_first(store: Path, sky: Sky) -> None:
+    append(Storage.at(store), sky.reprocessed, replace=True)
 
 
 def compact_all(store: Path, sky: Sky) -> None:
@@ -138,6 +148,7 @@ Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
     "append": (append_rest, [init, append_first]),
+    "replace": (replace_first, [init, append_rest, transients, statistics]),
     "rematch": (match_again, [init, append_first, append_rest]),
     "import": (import_legacy, [init, append_first]),
     "import of a new store": (import_legacy, []),

@@ -19,7 +19,8 @@ from astropy.io import fits
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, AppendReport, append_catalogs
+from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.runner import LoopExecutor, Runner
 from ztfmatch.core.survey import Unit, psfcat_name, refpsfcat_name

@@ -20,7 +20,8 @@ from ztfmatch.core.runner import open_runner
 from ztfmatch.core.shown import Shown, as_html
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
-    from ztfmatch.core.operations.append import AppendConfig, AppendReport
+    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.operations.appendreport import AppendReport
     from ztfmatch.core.operations.compact import CompactReport
     from ztfmatch.core.operations.correct import CorrectReport
     from ztfmatch.core.operations.history import Difference, RollbackReport

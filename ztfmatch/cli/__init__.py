@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 import ztfmatch
+from ztfmatch.cli.append import append
 from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.catalog import catalog
 from ztfmatch.cli.common import InOrder
@@ -23,7 +24,7 @@ from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.stars import link
-from ztfmatch.cli.store import append, init, quarantine, schema, statistics, status, transients, verify
+from ztfmatch.cli.store import init, quarantine, schema, statistics, status, transients, verify
 from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli.append import append_lines
 from ztfmatch.cli.common import Command, as_plain, emit
 from ztfmatch.cli.kowalski import described_export, described_load
 from ztfmatch.cli.options import catalogs_argument, worker_options
 from ztfmatch.cli.paramtypes import FILE
-from ztfmatch.cli.store import append_lines, statistics_lines, transients_lines
+from ztfmatch.cli.store import statistics_lines, transients_lines
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ def write_scene(directory: Path, place: tuple[float, float], catalogs: int = 2, 
             at_y = np.concatenate([y[seen] + jitter[1], y[blend] + near[1], stray[1]])
             rows = rows_at(*around(place, at_x, at_y))
             rows["flags"] = rng.choice([0, 2, 2048, 2050, 4, -1], len(rows))
-            rows["ra"][::97] = [np.nan, np.inf, 360.5, -0.5, 5.0, np.nan, 1e9, 7.0][: len(rows[::97])]
+            rows["ra"][::97] = [np.nan, np.inf, 720.5, -360.5, 5.0, np.nan, 1e9, 7.0][: len(rows[::97])]
             epochal.append(epochal_file(directory, ordered(rows), 14 * (unit is OTHER) + night, unit))
     return Scene(references, epochal)
 
@@ -451,7 +451,7 @@ def test_append_hmjd_is_astropys_mid_exposure(tmp_path: Path) -> None:
 
 
 def test_append_bad_rows_are_rejected_by_reason_and_the_others_go_in(tmp_path: Path) -> None:
-    ra = [10.0, np.nan, 10.0, np.inf, -1.0, 360.001, 10.0, 360.0, 10.2]
+    ra = [10.0, np.nan, 10.0, np.inf, -361.0, 720.001, 10.0, 360.0, 10.2]
     dec = [20.0, 20.0, -np.inf, np.nan, 20.0, 20.0, 90.5, -90.0, 20.0]
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([10.0], [20.0]))])
     report = append(storage, [epochal_file(tmp_path, rows_at(ra, dec))])
@@ -461,7 +461,7 @@ def test_append_bad_rows_are_rejected_by_reason_and_the_others_go_in(tmp_path: P
     assert sorted(key[1] for key in by_key(storage, "orphans")) == [7, 8]
 
 
-@pytest.mark.parametrize("rows", [np.zeros(0, ROW), rows_at([np.nan, 500.0], [0.0, 0.0])], ids=["empty", "all bad"])
+@pytest.mark.parametrize("rows", [np.zeros(0, ROW), rows_at([np.nan, 1500.0], [0.0, 0.0])], ids=["empty", "all bad"])
 def test_append_catalog_without_usable_rows_is_in_the_ledger(tmp_path: Path, rows: np.ndarray) -> None:
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, rows_at([10.0], [20.0]))])
     report = append(storage, [epochal_file(tmp_path, rows)])

@@ -12,7 +12,8 @@ import pytest
 
 import ztfmatch
 from ztfmatch.core.errors import CommitConflictError
-from ztfmatch.core.operations.append import AppendConfig, AppendReport, append_catalogs
+from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.runner import Job, LoopExecutor, Runner
 from ztfmatch.simulate import SimulationConfig, simulate
 

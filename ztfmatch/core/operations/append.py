@@ -21,6 +21,7 @@ from ztfmatch.core.io.noted import notes
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.appendreport import AppendReport, merged, together
 from ztfmatch.core.operations.auxiliary import UNUSED, Auxiliary, table_notices
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
@@ -42,12 +43,12 @@ from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, units_with_reference
-from ztfmatch.core.operations.notices import Notice, misnamed, of_orphans, of_positions, of_programs, refuse
+from ztfmatch.core.operations.notices import misnamed, of_orphans, of_positions, of_programs, refuse
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
+from ztfmatch.core.operations.replacing import Leaving, take_out
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
@@ -84,6 +85,9 @@ class AppendConfig:
         Kept in the history.
     catalogs_per_commit : int
         Where there are more, fields are ingested group by group, each group with a commit of its own.
+    replace : bool
+        Catalogs of exposures that the store has with another content replace these: their old detections leave in the
+        same commit. Without it such a catalog is quarantined.
     """
 
     exposures: Path | None = None
@@ -97,6 +101,7 @@ class AppendConfig:
     note: str | None = None
     fail_if_empty: bool = False
     catalogs_per_commit: int = CATALOGS_PER_COMMIT
+    replace: bool = False
 
     def validate(self) -> None:
         """Check every setting.
@@ -109,33 +114,6 @@ class AppendConfig:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
         if self.catalogs_per_commit < 1:
             raise ConfigError(f"catalogs per commit {self.catalogs_per_commit} must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppendReport(Shown):
-    """What an append did."""
-
-    store: str
-    snapshot: int
-    committed: bool
-    """False if there was nothing new."""
-    catalogs: int
-    exposures: int
-    """Ingested."""
-    known: int
-    """Already in the store, or named twice."""
-    quarantined: list[Row]
-    rows: int
-    matched: int
-    orphans: int
-    rejected: int
-    without_reference: list[str]
-    """Units that had no reference: all their rows are orphans."""
-    tiles: int
-    bytes: int
-    seconds: float
-    warnings: list[Notice]
-    """What may not have been meant so."""
 
 
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:
@@ -189,9 +167,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     clear(storage, INSPECTIONS)
     if len(parts) > 1:
         check_usable("catalogs", len(places.files), [row for part in parts for row in part.quarantined], strict=False)
-    return replace(
-        _together(parts), catalogs=len(places.files), seconds=watch.seconds, warnings=notices + _merged(parts)
-    )
+    return replace(together(parts), catalogs=len(places.files), seconds=watch.seconds, warnings=notices + merged(parts))
 
 
 def _in_turn(bulk: _Bulk, portions: Sequence[Sequence[str]]) -> list[AppendReport]:
@@ -207,27 +183,6 @@ def _in_turn(bulk: _Bulk, portions: Sequence[Sequence[str]]) -> list[AppendRepor
             )  # fmt: skip
         raise
     return parts
-
-
-def _together(parts: Sequence[AppendReport]) -> AppendReport:
-    """The report of the last, with the counts and lists of all added up."""
-    summed = {
-        name: sum((getattr(part, name) for part in parts[1:]), getattr(parts[0], name))
-        for name in ("exposures", "known", "quarantined", "rows", "matched", "orphans", "rejected", "tiles", "bytes")
-    }
-    without = sorted({unit for part in parts for unit in part.without_reference})
-    committed = any(part.committed for part in parts)
-    return replace(parts[-1], **summed, without_reference=without, committed=committed)
-
-
-def _merged(parts: Sequence[AppendReport]) -> list[Notice]:
-    """The warnings of all, each once; a table is of no use if it was to none."""
-    notices = [notice for part in parts for notice in part.warnings]
-    return [
-        notice
-        for i, notice in enumerate(notices)
-        if notice not in notices[:i] and (notice.code != UNUSED or notices.count(notice) == len(parts))
-    ]
 
 
 @dataclass(frozen=True)
@@ -246,7 +201,7 @@ class _Bulk:
         """Ingest some catalogs and commit."""
         config, snapshot = self.config, open_snapshot(self.storage)
         found, refused = self._inspect(sources)
-        work = sort_out(snapshot, found, refused)
+        work = sort_out(snapshot, found, refused, config.replace)
         check_usable("catalogs", self.catalogs, work.quarantined, config.strict)
         applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
         notices = table_notices(config, self.auxiliary, sources, found, applied)
@@ -255,8 +210,10 @@ class _Bulk:
         refuse([notice for notice in notices if whole or notice.code != UNUSED], config.strict)
         ledger = self.auxiliary.completed(work.new, applied)
         matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
-        results = matching.run(self.runner)
-        committed = commit_on_top(snapshot, lambda head: matching.change(head, results, self.told), matching.refusal)
+        made = matching.run(self.runner)
+        committed = commit_on_top(
+            snapshot, lambda head: matching.change(head, made, self.told), lambda head: matching.refusal(head, made)
+        )
         counts = {} if committed.change is None else committed.change.counts
         matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
         units = {str(unit) for unit in units_of(ledger)[0]}
@@ -266,6 +223,7 @@ class _Bulk:
             committed=committed.done,
             catalogs=len(sources),
             exposures=ledger.num_rows,
+            replaced=len(work.replaced),
             known=work.known,
             quarantined=work.quarantined,
             rows=total(ledger, "nrows"),
@@ -306,6 +264,14 @@ class _Inspected:
 
 
 @dataclass(frozen=True)
+class _Made:
+    """What is to be committed."""
+
+    results: list[Matched]
+    leaving: Leaving
+
+
+@dataclass(frozen=True)
 class _Matching:
     """New exposures on the snapshot on which they are matched."""
 
@@ -321,42 +287,48 @@ class _Matching:
         A task's key names a batch by its number only, so what is staged for other batches must not be taken for its
         result.
         """
-        inputs = [digest_of(self.inspected.ledger), self.inspected.work.quarantine_rows, self.config.rows_per_task]
+        work = self.inspected.work
+        inputs = [digest_of(self.inspected.ledger), work.quarantine_rows, self.config.rows_per_task]
+        inputs += [work.replaced] if work.replaced else []
         return OperationId("append", self.snapshot.number, inputs).value
 
-    def run(self, runner: Runner) -> list[Matched]:
-        """Match."""
+    def run(self, runner: Runner) -> _Made:
+        """Match, and take out what is replaced."""
         if self._is_idle(self.inspected.work):
-            return []
+            return _Made([], Leaving(self.snapshot))
         sets = () if self.applied is None else (self.applied.file,)
         tasks = match_tasks(self.snapshot, self.inspected.ledger, self.config.rows_per_task, self.operation_id, sets)
         runner.check_memory({task.key: projected_bytes(task) for task in tasks})
-        return runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
+        results = runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
+        replaced = self.inspected.work.replaced
+        return _Made(results, take_out(self.snapshot, replaced, files_of(results), self.operation_id, runner))
 
     def _sorted_on(self, head: SnapshotFiles) -> Sorted:
         if head is self.snapshot:
             return self.inspected.work
-        return sort_out(head, self.inspected.found, self.inspected.refused)
+        return sort_out(head, self.inspected.found, self.inspected.refused, self.config.replace)
 
     def _is_idle(self, work: Sorted) -> bool:
         return not (self.inspected.ledger.num_rows or work.changes_quarantine)
 
-    def refusal(self, head: SnapshotFiles) -> str | None:
+    def refusal(self, head: SnapshotFiles, made: _Made) -> str | None:
         """Why what was matched does not hold on a newer snapshot."""
         if head.commit.tiling != self.snapshot.commit.tiling or not same_files(head, self.snapshot, OBJECTS):
             return "changed the objects or tiles"
         if not same_files(head, self.snapshot, CORRECTIONS):
             return "changed the store's corrections"
         new, again = (work.new["exposureid"] for work in (self.inspected.work, self._sorted_on(head)))
-        return None if new.equals(again) else "ingested some of the same exposures"
+        if not new.equals(again):
+            return "ingested some of the same exposures"
+        return made.leaving.refusal(head)
 
-    def change(self, head: SnapshotFiles, results: list[Matched], told: Told) -> log.Change | None:
+    def change(self, head: SnapshotFiles, made: _Made, told: Told) -> log.Change | None:
         """What to commit on top of a snapshot; writes the ledger's files."""
         work, number, part = self._sorted_on(head), head.number + 1, self.operation_id[:12]
         if self._is_idle(work):
             return None
-        rows = with_counts(self.inspected.ledger, results, number)
-        files = [replace(file, commit=number) for file in files_of(results)]
+        rows = with_counts(self.inspected.ledger, made.results, number)
+        files = [replace(file, commit=number) for file in files_of(made.results)] + made.leaving.files_on(head)
         files += write_table(head.storage, EXPOSURES, rows, number, part)
         if self.applied is not None and self.applied.new and rows["corrections"].null_count < rows.num_rows:
             files.append(replace(self.applied.file, commit=number))
@@ -367,9 +339,10 @@ class _Matching:
             self.operation_id,
             told.arguments,
             {"exposures": rows.num_rows, "detections": total(rows, "nmatched"), "orphans": total(rows, "norphans"),
-             "rejected": total(rows, "nrejected"), "quarantined": len(work.quarantined)},
+             "rejected": total(rows, "nrejected"), "quarantined": len(work.quarantined),
+             **({"replaced": len(work.replaced)} if work.replaced else {})},
             files,
-            work.removed_files,
+            work.removed_files | made.leaving.removed_on(head),
             started=told.started,
             note=told.note,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, unit_of, units_of
 from ztfmatch.core.operations.quarantine import quarantine_change
 from ztfmatch.core.schema import EXPOSURES, QUARANTINE
+from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.core.survey import Unit
 
 Mask = npt.NDArray[np.bool_]
@@ -26,7 +27,7 @@ SAME_TIME_DAY: Final = 1e-5
 
 _SLOT: Final = ["field", "rcid", "fid", "obsmjd"]
 _ASKED: Final = pa.schema(EXPOSURES.schema.field(name) for name in ("exposureid", "obsmjd", "field"))
-_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256"]
+_COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256", "origin"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Sorted:
     """Rows to write to the quarantine; those that were there before have their ``commit``."""
     removed_files: frozenset[str]
     """Quarantine files that these rows replace."""
+    replaced: tuple[int, ...] = ()
+    """Exposureids of those of the new that the store has with another content, ascending."""
 
     @property
     def changes_quarantine(self) -> bool:
@@ -78,7 +81,7 @@ class _Seen:
         return next((r for r in near if r is not None and abs(r["obsmjd"] - row["obsmjd"]) < SAME_TIME_DAY), None)
 
 
-def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row]) -> Sorted:
+def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], replace: bool = False) -> Sorted:
     """Tell new exposures from known ones and from duplicates under other names.
 
     What is plain is told for all catalogs together. Those that share their key or their time with another are looked
@@ -91,6 +94,8 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row]) -
         Usable catalogs, with the columns of FOUND.
     refused : sequence of Row
         Quarantine rows of the others.
+    replace : bool
+        Whether catalogs of other content than the store has of their exposures are new, and replace it.
     """
     found = found.sort_by([("exposureid", "ascending"), ("source", "ascending")])
     stored = _ledger_near(snapshot, found)
@@ -103,13 +108,19 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row]) -
     seen = _Seen(stored.filter(near).to_pylist())
     new, known, others = ~there, there & same, other
     refusals: list[Row] = []
+    replaced: dict[int, Row] = {}
     for i in np.flatnonzero((there & ~same) | doubtful).tolist():
         row = found.slice(i, 1).to_pylist()[0]
-        first = stored.slice(where[i].as_py(), 1).to_pylist()[0] if there[i] else seen.same_exposure(row)
+        first = replaced.get(row["exposureid"]) or (
+            stored.slice(where[i].as_py(), 1).to_pylist()[0] if there[i] else seen.same_exposure(row)
+        )
         new[i] = False
         if first is not None and first["sha256"] == row["sha256"]:
             known[i] = True
             others[i] = row["programid"] not in (None, first["programid"])
+        elif replace and there[i] and row["exposureid"] not in replaced and _replaceable(first, row):
+            new[i] = True
+            replaced[row["exposureid"]] = row
         elif first is not None:
             refusals.append(_refusal(row, "conflict", f"the exposure is known from {first['filename']}, other content"))
         elif (twin := seen.same_time(row)) is not None:
@@ -121,7 +132,14 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row]) -
     names = found.select(["source", "filename"]).to_pylist() if snapshot.of_table(QUARANTINE.name) else []
     rows, removed = quarantine_change(snapshot, quarantined, names)
     known_elsewhere = found["source"].filter(pa.array(others)).to_pylist()
-    return Sorted(found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed)
+    return Sorted(
+        found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed, tuple(replaced)
+    )
+
+
+def _replaceable(stored: Row | None, row: Row) -> bool:
+    """Whether a catalog is of the unit of the stored exposure, which a catalog brought too."""
+    return stored is not None and unit_of(stored) == unit_of(row) and stored["origin"] == CATALOG
 
 
 def _is_true(values: pa.ChunkedArray) -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -58,6 +59,11 @@ def revise_tasks(
         ReviseTask(f"ledger-{number:05d}", snapshot, numbers, path, f"{operation_id[:12]}-{number:05d}")
         for number, numbers in enumerate(_groups(snapshot.of_table(EXPOSURES.name), ids))
     ]
+
+
+def drop_tasks(snapshot: SnapshotFiles, ids: npt.NDArray[np.int64], operation_id: str) -> list[ReviseTask]:
+    """Tasks that write the ledger without some exposures, ascending by exposureid; files in groups as above."""
+    return [replace(task, drop=True) for task in revise_tasks(snapshot, ids, {}, operation_id)]
 
 
 def _groups(ledger: Sequence[DataFile], ids: np.ndarray) -> Iterator[tuple[int, ...]]:

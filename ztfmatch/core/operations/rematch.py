@@ -273,7 +273,7 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     """Group the orphans that there will be into transients; returns the files of these."""
     orphans = [file for file in work.files if file.table == ORPHANS.name]
-    tiles = regrouped_tiles(plan)
+    tiles = regrouped_tiles(plan.snapshot, plan.tiles)
     staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
     tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id)
     runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})

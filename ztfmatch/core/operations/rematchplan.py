@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -161,14 +161,13 @@ def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
     ]
 
 
-def regrouped_tiles(plan: RematchPlan) -> list[Tile]:
-    """Tiles whose transients what is matched again may have a part in, and stale ones beside them.
+def regrouped_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
+    """Tiles whose transients what changed in some tiles may have a part in, and stale ones beside them.
 
     Of a transient that moved over a border since, a tile that stays as it was would else have detections that the next,
     grouped anew, has too.
     """
-    snapshot = plan.snapshot
-    tiles = {near for tile in plan.tiles for near in neighbours(snapshot.tiling, tile)}
+    tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
     return sorted(with_neighbours(snapshot, tiles, stale), key=lambda tile: tile.fine_range)
 

@@ -137,6 +137,8 @@ class ReviseTask:
     values: str
     """Staged arrays: ``exposureid`` of all exposures with new values, ascending, and these by column; NaN is null."""
     part: str
+    drop: bool = False
+    """Write the files without these exposures."""
 
 
 def revise(task: ReviseTask) -> Replaced:
@@ -150,6 +152,10 @@ def revise(task: ReviseTask) -> Replaced:
         return Replaced([], [])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     at, known = _find(ids, rows["exposureid"].to_numpy())
+    if task.drop:
+        rows = rows.filter(pa.array(~known))
+    if not rows.num_rows:
+        return Replaced([], [file.path for file in held])
     for name, values in columns.items():
         field = rows.schema.field(name)
         new = pa.array(values[at], from_pandas=True).cast(field.type)

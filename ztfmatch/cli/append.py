@@ -1,0 +1,139 @@
+"""The command that ingests catalogs."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
+from ztfmatch.cli.options import catalogs_argument, fail_if_empty_option, note_option, run_options, strict_option
+from ztfmatch.cli.paramtypes import FILE
+from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.core.operations.appendreport import AppendReport
+
+_SHOWN_UNITS = 5
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@catalogs_argument
+@click.option(
+    "--exposures",
+    type=FILE,
+    help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or "
+    "Parquet.",
+)
+@click.option(
+    "--error-model",
+    "error_models",
+    type=FILE,
+    multiple=True,
+    help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
+)
+@click.option(
+    "--zp-thresholds",
+    type=FILE,
+    help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.",
+)
+@click.option(
+    "--quality-rule",
+    type=FILE,
+    help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.",
+)
+@click.option(
+    "--corrections",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Photometric corrections that 'calibrate' made; by default those that the store has.",
+)
+@strict_option(
+    "a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has nothing for "
+    "these catalogs; instead of quarantining it, or of a warning"
+)
+@fail_if_empty_option("catalogs")
+@click.option(
+    "--rows-per-task",
+    type=click.IntRange(1),
+    default=ROWS_PER_TASK,
+    show_default=True,
+    help="Rows that one task reads in its area of the sky.",
+)
+@click.option(
+    "--catalogs-per-commit",
+    type=click.IntRange(1),
+    default=CATALOGS_PER_COMMIT,
+    show_default=True,
+    help="Where there are more, groups of fields are committed one after the other.",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Catalogs that were reprocessed replace what the store has of their exposures, in the same commit.",
+)
+@note_option
+@run_options
+def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, **options: object) -> None:
+    """Ingest epochal catalogs into a STORE.
+
+    CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
+    (a file, a prefix, a glob). They may be gzipped. - takes them from the standard input, one a line.
+
+    Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
+    and all of it is committed at once. Catalogs that are in the store already are skipped; those that cannot be
+    used are quarantined with the reason, and the others are ingested.
+
+    A catalog of an exposure that is in the store with another content is quarantined as a conflict, or with --replace
+    takes its place: the old detections leave, and older snapshots keep them. Everything else stays, to the bit; the
+    statistics of the tiles it touches are to be computed anew.
+
+    Of very many catalogs one group of fields is committed after the other, so that memory is bounded and a tile gets
+    few files. Broken off, the same command goes on with the next group.
+
+    \b
+    Examples:
+      ztfmatch append survey.store /data/ztf/sci/2019/0107 --workers 8
+      ztfmatch append survey.store 'night/*_psfcat.fits' --exposures night/exposures.csv
+      find /data/ztf/sci -newer last -name '*_psfcat.fits' | ztfmatch append survey.store -
+      ztfmatch append s3://lightcurves/survey.store s3://ztf/sci/2019/0107/
+    """
+    from ztfmatch.core.operations.append import AppendConfig
+
+    config = AppendConfig(**options)  # type: ignore[arg-type]
+    with running as how:
+        report = open_store(store).append(catalogs, config, **how)
+    emit(report, as_json, append_lines(report, catalogs))
+
+
+def append_lines(report: AppendReport, catalogs: tuple[str, ...]) -> list[str]:
+    """What to say of an append."""
+    headline = (
+        f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
+        f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "
+        f"{size_text(report.bytes)} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
+        if report.committed
+        else f"{_nothing(report.catalogs, catalogs)}; the store stays at snapshot {report.snapshot}."
+    )
+    known = [f"In place of an older content: {counted(report.replaced, 'exposure')}."] if report.replaced else []
+    known += [f"In the store already: {counted(report.known, 'catalog')}."] if report.known else []
+    notes = [*known, *_lacking(report.without_reference), *warning_lines(report.warnings)]
+    return [headline, *notes, *bad_files(report.quarantined)]
+
+
+def _nothing(found: int, places: tuple[str, ...]) -> str:
+    if found:
+        return f"Nothing new in {counted(found, 'catalog')}"
+    return f"No catalogs in {', '.join(places) or 'the list'}"
+
+
+def _lacking(units: list[str]) -> list[str]:
+    if not units:
+        return []
+    more = " ..." if len(units) > _SHOWN_UNITS else ""
+    named = ", ".join(units[:_SHOWN_UNITS])
+    return [f"No reference yet, so that all rows are orphans: {counted(len(units), 'unit')}, {named}{more}"]

@@ -1,0 +1,177 @@
+"""Take exposures out of a store, beside an append that brings them in again: what was made of them before leaves.
+
+Nothing of it is seen before the append's commit, and the snapshot before that keeps it. What is written follows the
+files that hold rows of the exposures: a tile's files of one batch, or those of its merged runs that have their objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.core.errors import JobFailedError
+from ztfmatch.core.io import paths
+from ztfmatch.core.io.arrays import encode_arrays
+from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
+from ztfmatch.core.kernels.coverage import shared_caps
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, files_of, paths_of, same_files, total, units_of
+from ztfmatch.core.operations.recounts import drop_tasks
+from ztfmatch.core.operations.rematchplan import regrouped_tiles
+from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
+from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
+from ztfmatch.core.operations.transients import transient_tasks
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.ledger import revise
+from ztfmatch.core.tasks.remove import BYTES_PER_ROW, RemoveTask, remove_from_tile
+from ztfmatch.core.tasks.transients import group_orphans
+
+Ids = npt.NDArray[np.int64]
+
+_COLUMNS: Final = (
+    *("exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "nmatched", "norphans"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What leaves the store with some exposures, and what stands in its place."""
+
+    snapshot: SnapshotFiles
+    tiles: tuple[Tile, ...] = ()
+    """Those that the exposures touch."""
+    files: tuple[DataFile, ...] = ()
+    removed: frozenset[str] = frozenset()
+
+    def files_on(self, head: SnapshotFiles) -> list[DataFile]:
+        """Files as a commit on a snapshot has them; transients do not know of orphans that others added since."""
+        number = head.number + 1
+        older = self.snapshot.number if head is not self.snapshot else number
+        return [replace(file, commit=older if file.table in TRANSIENT_TABLES else number) for file in self.files]
+
+    def removed_on(self, head: SnapshotFiles) -> frozenset[str]:
+        """Files that leave; the statistics of the tiles too, since objects may have lost their last epoch."""
+        return self.removed | paths_of(head, self.tiles, [STATISTICS.name])
+
+    def refusal(self, head: SnapshotFiles) -> str | None:
+        """Why it does not hold on a newer snapshot."""
+        if not self.removed:
+            return None
+        if not self.removed <= set(head.files.paths()):
+            return "changed files that would be replaced"
+        if not same_files(head, self.snapshot, TRANSIENTS, TRANSIENTDATA):
+            return "changed the transients"
+        return None
+
+
+def take_out(
+    snapshot: SnapshotFiles, exposures: Sequence[int], arriving: Sequence[DataFile], operation_id: str, runner: Runner
+) -> Leaving:
+    """Write the tiles' and ledger's files that hold rows of some exposures without these.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    exposures : sequence of int
+        Exposureids, ascending, all of the ledger.
+    arriving : sequence of DataFile
+        What is committed with it; transients are grouped with these orphans.
+    operation_id : str
+    runner : Runner
+
+    Raises
+    ------
+    JobFailedError
+        If the tiles do not hold all rows that the ledger says; nothing is committed.
+    """
+    if not exposures:
+        return Leaving(snapshot)
+    storage, ids = snapshot.storage, np.array(exposures, np.int64)
+    ledger = _ledger_of(snapshot, ids)
+    tasks = _remove_tasks(snapshot, ledger, operation_id)
+    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    taken = runner.run(Job("replacing", remove_from_tile, tasks, operation_id, storage))
+    gone, expected = sum(result.rows for result in taken), total(ledger, "nmatched") + total(ledger, "norphans")
+    if gone != expected:
+        raise JobFailedError(
+            f"{storage.root}: the ledger says that {len(ids)} exposures have {expected} detections and orphans; {gone} "
+            "were found, so that nothing was committed: run 'ztfmatch verify'"
+        )
+    rows = runner.run(Job("ledger", revise, drop_tasks(snapshot, ids, operation_id), operation_id, storage))
+    tiles = tuple(task.tile for task in tasks)
+    files = files_of(taken) + files_of(rows)
+    removed = frozenset(path for result in (*taken, *rows) for path in result.removed)
+    leaving = Leaving(snapshot, tiles, tuple(files), removed)
+    return _regrouped(leaving, arriving, operation_id, runner) if snapshot.of_table(TRANSIENTS.name) else leaving
+
+
+def _ledger_of(snapshot: SnapshotFiles, ids: Ids) -> pa.Table:
+    """Ledger rows of exposures."""
+    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
+    wanted = pa.array(ids)
+    for file in snapshot.of_table(EXPOSURES.name):
+        if file.holds_id([(int(ids[0]), int(ids[-1]))]):
+            rows = read_file_rows(snapshot.storage, file, _COLUMNS)
+            parts.append(rows.filter(pc.is_in(rows["exposureid"], wanted)).select(_COLUMNS))
+    return pa.concat_tables(parts).sort_by("exposureid").combine_chunks()
+
+
+def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) -> list[RemoveTask]:
+    """One task for each tile that the exposures reach into."""
+    path = paths.staged_array(operation_id, "leaving")
+    arrays = {name: ledger[name].to_numpy() for name in ("exposureid", "obsmjd")}
+    snapshot.storage.put(path, encode_arrays(arrays))
+    return [
+        RemoveTask(
+            f"remove-N{tile.order}-{tile.npix}", snapshot, tile, tuple(sorted(units)), path, f"{operation_id[:12]}-out"
+        )
+        for tile, units in sorted(_touched(snapshot, ledger).items(), key=lambda item: item[0].fine_range)
+    ]
+
+
+def _touched(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[Unit]]:
+    """Tiles that exposures touch, and the units of these; exposures of a unit at about one place count as one."""
+    placed = ledger.filter(ledger["ra"].is_valid())
+    touched: dict[Tile, set[Unit]] = {}
+    if not placed.num_rows:
+        return touched
+    units, which = units_of(placed)
+    order = np.argsort(which, kind="stable")
+    xyz = unit_vector(placed["ra"].to_numpy()[order], placed["dec"].to_numpy()[order])
+    radius = np.radians(placed["radius"].to_numpy()[order]) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    footprint, centres, radii = shared_caps(which[order], xyz, radius)
+    first = np.searchsorted(np.sort(footprint), np.arange(len(radii)))
+    of_footprint = which[order][np.argsort(footprint, kind="stable")[first]]
+    for centre, size, unit in zip(centres, radii.tolist(), of_footprint.tolist(), strict=True):
+        for tile in snapshot.tiling.touched_by_cap(centre, size):
+            touched.setdefault(tile, set()).add(units[unit])
+    return touched
+
+
+def _projected_bytes(task: RemoveTask) -> int:
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * max((file.rows for file in task.files_in_question()), default=0)
+
+
+def _regrouped(leaving: Leaving, arriving: Sequence[DataFile], operation_id: str, runner: Runner) -> Leaving:
+    """The same with transients of the orphans that there will be."""
+    snapshot = leaving.snapshot
+    orphans = [file for file in (*arriving, *leaving.files) if file.table == ORPHANS.name]
+    tiles = regrouped_tiles(snapshot, leaving.tiles)
+    staged = StagedFiles.write(snapshot, operation_id, orphans, leaving.removed)
+    tasks = transient_tasks(snapshot, tiles, staged, operation_id)
+    runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
+    files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
+    removed = leaving.removed | paths_of(snapshot, tiles, TRANSIENT_TABLES)
+    return replace(leaving, files=(*leaving.files, *files), removed=removed)
