@@ -30,7 +30,7 @@ HELD = 5
 """Every so many exposures one is held out."""
 
 SKY = SimulationConfig(
-    seed=11, fields=(679,), rcids=(16,), filters=(2,), n_exposures=80, stars_per_quadrant=20_000, epoch_depth=0.15,
+    seed=11, fields=(679,), rcids=(16,), filters=(2,), n_exposures=80, stars_per_quadrant=40_000, epoch_depth=0.15,
     n_nights=365, bad_fraction=0.0,
 )  # fmt: skip
 SKIES = {
@@ -38,7 +38,7 @@ SKIES = {
     "step": replace(SKY, flat_step=1.0),
     "drift": replace(SKY, flat_drift=0.010, n_nights=730),
     "colour": replace(SKY, colour_bias=0.06),
-    "few": replace(SKY, n_exposures=10, stars_per_quadrant=4_000),
+    "few": replace(SKY, n_exposures=10, stars_per_quadrant=14_000),
     "clouds": replace(SKY, cloudy_fraction=0.2),
     "variables": replace(SKY, variable_fraction=0.3),
     "outliers": replace(SKY, ps1_outliers=0.05),

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from ztfmatch.core.kernels.corrections import CorrectionTables, ExposureTerms, cell_of, corrected_magnitudes
+from ztfmatch.photometry.kernels.channelfit import ChannelFit
+from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_BRIGHT_MAG,
     SCATTER_MAG_BINS,
@@ -16,10 +18,9 @@ from ztfmatch.photometry.kernels.errorfit import (
     fit_error_model,
     typical_scatter,
 )
-from ztfmatch.photometry.kernels.fit import ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.fit import fit_channel
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
-    COLUMNS,
     OFFSET_BINS,
     RESIDUAL_BINS,
     SCATTER_BINS,
@@ -28,7 +29,6 @@ from ztfmatch.photometry.kernels.residuals import (
     Bins,
     Summary,
     add_offsets,
-    add_residuals,
     clipped_sums,
     constants,
     group_medians,
@@ -36,8 +36,11 @@ from ztfmatch.photometry.kernels.residuals import (
     summarise,
     unbiased_scatter,
 )
+from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Curves, Epochs, Layout, add_residuals, held_out
+from ztfmatch.photometry.tasks.residuals import bin_sums, layout_of
 
 BINS = Bins(12.5, 0.25, 27, 30, 30)
+LAYOUT = layout_of(BINS, 1)
 values = st.lists(st.one_of(st.floats(-30, 30, width=32), st.just(float("nan"))), max_size=12)
 
 
@@ -86,32 +89,49 @@ def test_constants_variables_are_told_and_constants_kept() -> None:
     assert not constants(summary, np.zeros(curves, np.int64), 31).any()
 
 
+def added(
+    residual: np.ndarray, place: tuple[np.ndarray, np.ndarray], curves: Curves, layout: Layout,
+    when: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> tuple[int, np.ndarray, np.ndarray]:  # fmt: skip
+    """Number, table and histogram; ``when`` is exposure of each epoch, slice and part of each exposure."""
+    when = when or (np.zeros(len(residual), np.int64), np.zeros(1, np.int64), np.zeros(1, bool))
+    table, histogram = np.zeros((layout.size, len(COLUMNS))), np.zeros((layout.levels, RESIDUAL_BINS), np.int64)
+    epochs = Epochs(residual, *place, *when)
+    n = add_residuals(epochs, curves, summarise(residual, curves.offsets), layout, table, histogram)
+    return n, table, histogram
+
+
 def test_add_residuals_sums_are_those_of_a_loop() -> None:
+    """Over slices of time, parts that are held out, magnitudes and fine cells."""
     rng = np.random.default_rng(3)
-    bins = Bins(14.0, 0.5, 4, 3, 2)
-    offsets = np.array([0, 7, 7, 20, 32], np.int64)
+    bins, offsets = Bins(14.0, 0.5, 4, 3, 2), np.array([0, 7, 7, 20, 32], np.int64)
+    layout = layout_of(bins, 2)
     residual = rng.normal(0.0, 0.02, 32)
     residual[[3, 11]] = np.nan
     residual[15] = 2.0
     x, y = rng.uniform(0.5, 3072.5, 32).astype("f4"), rng.uniform(0.5, 3080.5, 32).astype("f4")
-    bin_of = np.array([0, 1, 3, -1], np.int64)
+    curves = Curves(offsets, np.array([0, 1, 3, -1]), np.array([0.2, 0.0, -0.3, 0.0]), np.array([1, 0, 0, 0], bool))
+    when = (rng.integers(0, 3, 32), np.array([0, 1, 1]), np.array([False, True, False]))
+    n, table, histogram = added(residual, (x, y), curves, layout, when)
     summary = summarise(residual, offsets)
-    table, histogram = np.zeros((bins.size, len(COLUMNS))), np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
-    added = add_residuals(residual, (x, y), offsets, bin_of, summary, bins, table, histogram)
-    want = np.zeros_like(table)
+    edges = [np.array([0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 2.25, 2.5, 2.75, 3.0]), np.arange(9) / 4.0]
+    want = np.zeros((2, PARTS, 4, 8, 9, len(COLUMNS)))
     for k in (0, 2):
-        near = np.abs(residual - summary.median[k]) <= 4.0 * summary.scatter[k]
-        rows = [i for i in range(offsets[k], offsets[k + 1]) if near[i]]
+        rows = [i for i in range(offsets[k], offsets[k + 1]) if abs(residual[i] - summary.median[k])
+                <= 4.0 * summary.scatter[k]]  # fmt: skip
         assert 15 not in rows
-        cells: dict[int, list[float]] = {}
+        groups: dict[tuple[int, ...], list[float]] = {}
         for i in rows:
-            cell = int((x[i] - 0.5) * 3 / 3072) + 3 * int((y[i] - 0.5) * 2 / 3080)
-            cells.setdefault(bin_of[k] * 6 + cell, []).append(residual[i])
-        for at, r in cells.items():
+            part = 2 if k == 0 else int(when[2][when[0][i]])
+            column = np.searchsorted(edges[0], (x[i] - 0.5) * 3 / 3072, side="right") - 1
+            line = np.searchsorted(edges[1], (y[i] - 0.5) * 2 / 3080, side="right") - 1
+            groups.setdefault((when[1][when[0][i]], part, curves.bin_of[k], line, column), []).append(residual[i])
+        for at, r in groups.items():
+            c = curves.colour[k]
             want[at] += [len(r), sum(r), sum(v * v for v in r), len(r) / len(rows), 1, sum(r) ** 2 / len(r),
-                         len(r) * len(rows)]  # fmt: skip
-    np.testing.assert_allclose(table, want, rtol=1e-12)
-    assert added == want[:, 0].sum()
+                         len(r) * len(rows), len(r) * c, len(r) * c * c]  # fmt: skip
+    np.testing.assert_allclose(table, want.reshape(-1, len(COLUMNS)), rtol=1e-12)
+    assert n == want[..., 0].sum()
     mean = np.nanmean(residual[:7])
     assert histogram[0, round(mean * 1000) + RESIDUAL_BINS // 2] == 1
     assert histogram.sum() == 2
@@ -122,12 +142,18 @@ def test_add_residuals_star_seen_in_every_cell_loses_no_epoch() -> None:
     x, y = (values.ravel() for values in np.meshgrid(np.arange(12) * 256.0 + 100.0, np.arange(10) * 308.0 + 100.0))
     residual = np.tile([0.001, -0.001], len(x))
     place = (np.repeat(x, 2).astype("f4"), np.repeat(y, 2).astype("f4"))
-    offsets, bin_of = np.array([0, 120, 240]), np.array([1, 1])
-    table, histogram = np.zeros((bins.size, len(COLUMNS))), np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
-    added = add_residuals(residual, place, offsets, bin_of, summarise(residual, offsets), bins, table, histogram)
-    assert added == 240
-    np.testing.assert_array_equal(table[120:, 0], 2.0)
-    np.testing.assert_allclose(table[120:, 3], 2.0 / 120)
+    curves = Curves(np.array([0, 120, 240]), np.array([1, 1]), np.zeros(2), np.zeros(2, bool))
+    n, table, _ = added(residual, place, curves, layout_of(bins, 1))
+    assert n == 240
+    seen = table[table[:, 0] > 0]
+    assert len(seen) == 120
+    np.testing.assert_array_equal(seen[:, 0], 2.0)
+    np.testing.assert_allclose(seen[:, 3], 2.0 / 120)
+
+
+def test_held_out_is_a_fifth_of_any_numbers() -> None:
+    for numbers in (np.arange(10_000), 679 * 10**12 + np.arange(10_000), 20180704 * 10**6 + 37 * np.arange(10_000)):
+        assert held_out(numbers).mean() == pytest.approx(0.2, abs=0.02)
 
 
 def test_clipped_sums_are_those_without_outliers() -> None:
@@ -193,17 +219,16 @@ def channel(
         off = t * (truth["quadratic"][0] + t * truth["quadratic"][1]) + truth["offset"][unit]
         residual = off[:, None] + size * _surface(x, y) + rng.normal(0.0, 0.005, n)[:, None]
         residual = (residual + rng.normal(0.0, 0.015, x.shape)).ravel()
-        offsets = np.arange(n + 1) * epochs
-        table, histogram = np.zeros((BINS.size, len(COLUMNS))), np.zeros((BINS.levels, RESIDUAL_BINS), np.int64)
         place = (x.ravel().astype("f4"), y.ravel().astype("f4"))
         bin_of = ((mag - 12.5) / 0.25).astype(np.int64)
-        add_residuals(residual, place, offsets, bin_of, summarise(residual, offsets), BINS, table, histogram)
+        curves = Curves(np.arange(n + 1) * epochs, bin_of, np.zeros(n), held_out(np.arange(n)))
+        _, table, _ = added(residual, place, curves, LAYOUT)
         rows = np.flatnonzero(table[:, 0])
-        parts.append((np.full(len(rows), unit), rows // 900, rows % 900, *table[rows].T))
+        parts.append((unit * LAYOUT.size + rows, table[rows]))
     fine = (np.arange(300) + 0.5) / 300.0
     gx, gy = np.meshgrid(0.5 + fine * 3072, 0.5 + fine * 3080)
     truth["map"] = size * _surface(gx, gy).reshape(30, 10, 30, 10).mean(axis=(1, 3)).ravel()
-    return BinSums(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), truth
+    return bin_sums(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), LAYOUT), truth
 
 
 def _surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -213,12 +238,13 @@ def _surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def pulls(fit: ChannelFit, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Errors over stated errors: of slope and curvature, of offsets, of the map."""
+    """Errors over stated errors: of the magnitude term, of offsets, of the map."""
     known = np.isfinite(fit.map)
     level = truth["map"][known].mean()
-    terms = np.array([fit.slope, fit.curvature]) - truth["quadratic"]
+    value, error = fit.levels[:, 6:-2:4]
+    t = (12.625 + 0.25 * np.arange(27))[6:-2:4] - 19.25
     return (
-        terms / np.array([fit.slope_error, fit.curvature_error]),
+        (value - t * (truth["quadratic"][0] + t * truth["quadratic"][1])) / error,
         (fit.offset - truth["offset"] - level) / fit.offset_error,
         (fit.map - truth["map"] + level)[known] / fit.map_error[known],
     )
@@ -242,7 +268,7 @@ def test_fit_channel_errors_are_honest_over_many_channels() -> None:
 def test_fit_channel_without_systematics_finds_none() -> None:
     sums, truth = channel(11, 0.0)
     fit = fit_channel(sums, 2, BINS, FitSettings())
-    assert fit.steps == (0.0015, 0.005)
+    assert (fit.sizes < [0.0012, 0.0006, 0.006]).all()  # well below the usual ones
     assert np.nanstd(fit.map) < 0.0012
     for pull in pulls(fit, truth):
         assert np.abs(pull).max() < 4.0
@@ -275,9 +301,8 @@ def test_bin_sums_less_offset_are_those_of_shifted_residuals() -> None:
     def sums(v: np.ndarray) -> BinSums:
         groups = v.reshape(4, 10)
         between = (groups.sum(axis=1) ** 2 / 10).sum()
-        return BinSums(
-            zero, zero, zero, 40 * one, v.sum() * one, (v**2).sum() * one, 4 * one, 4 * one, between * one, one
-        )
+        numbers = (40 * one, v.sum() * one, (v**2).sum() * one, 4 * one, 4 * one, between * one, one, one, one)
+        return BinSums(*[zero] * 5, *numbers)
 
     got, want = sums(r).less(0.3 * one), sums(r - 0.3)
     for name in ("total", "squares", "between"):

@@ -11,7 +11,7 @@ import click
 
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
 from ztfmatch.cli.options import note_option, options, run_options
-from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.cli.paramtypes import FILE, PLACE, OutputPlace
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CalibrateConfig
 
@@ -78,15 +78,35 @@ cut_options = options(
     help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
 )
 @cut_options
+@click.option("--eras", type=FILE, help="CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
+@click.option(
+    "--find-eras/--no-find-eras", default=True, show_default=True, help="Look for steps, beside those of --eras."
+)
+@click.option(
+    "--terms",
+    default="auto",
+    show_default=True,
+    metavar="WORDS",
+    help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto' for all that pay.",
+)
+@click.option(
+    "--beyond",
+    type=click.Choice(["constant", "fade"]),
+    default="constant",
+    show_default=True,
+    help="The magnitude term beyond its bright end.",
+)
 @_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
 @_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
 @run_options
 def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns: dict[str, str], cells: int,
-              programs: tuple[str, ...], running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+              programs: tuple[str, ...], eras: Path | None, terms: str, running: Runs, as_json: bool,
+              **cuts: Any) -> None:  # fmt: skip
     """Derive photometric corrections of a STORE from PS1.
 
     Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
-    with magnitude and a map over the quadrant, for each unit an offset, and an error model. The store stays as it is:
+    with magnitude and a map over the quadrant, for each unit an offset, and an error model. Both follow time, with
+    steps (--eras, --find-eras); colour terms and gradients of exposures are used where they pay. The store stays as is:
     'ztfmatch correct' applies them. Corrected magnitudes depend on all epochs that were used: those of a release must
     be of its own programs (--program). The directory holds Parquet files of every term with errors and counts, what
     they are made from (about.json), and the error models as 'append --error-model' reads them.
@@ -98,9 +118,12 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
     from ztfmatch.photometry.calibrate import CalibrateInputs, summary_of
+    from ztfmatch.photometry.io.eras import read_eras
 
     asked = tuple(sorted({int(number) for number in programs})) or None
-    config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, **cuts)
+    wanted = None if terms == "auto" else () if terms == "none" else tuple(word.strip() for word in terms.split(","))
+    steps = () if eras is None else read_eras(eras)
+    config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, eras=steps, terms=wanted, **cuts)
     with running as how:
         inputs = CalibrateInputs(ps1, output, update, columns)
         report = open_store(store).calibrate(inputs, config, **how)
@@ -121,6 +144,8 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return len(value)
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
 
 

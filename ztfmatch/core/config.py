@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Any, Final
@@ -250,6 +251,11 @@ class CompactConfig:
         check(self)
 
 
+OPTIONAL_TERMS: Final = ("time", "colour", "exposure")
+"""Terms of corrections beside magnitude, position and unit."""
+BEYOND: Final = ("constant", "fade")
+
+
 @dataclass(frozen=True)
 class CalibrateConfig:
     """Which detections photometric corrections are made of, and how.
@@ -273,7 +279,7 @@ class CalibrateConfig:
     min_stars : int
         Fewest stars of a unit, and of a bin of magnitude with the two before and after it.
     min_cell_stars : int
-        Fewest stars of a cell of the map with its eight neighbours.
+        Fewest stars of a cell of the map with the 24 around it.
     max_error : float
         Largest error of a cell and of an offset, mag; beyond it they have no value.
     min_snr : float
@@ -282,6 +288,14 @@ class CalibrateConfig:
         Largest error of a PS1 magnitude, of the bands that are used, mag.
     programs : tuple of int, optional
         Only detections of these programs; of all by default. What is made of them does not depend on any other.
+    eras : tuple of float
+        MJD at which the camera changed, ascending.
+    find_eras : bool
+        Whether to look for more of them.
+    terms : tuple of str, optional
+        Of OPTIONAL_TERMS, those that may be used beside magnitude, position and unit; by default all that pay.
+    beyond : str
+        What the magnitude term is beyond its bright end: ``constant``, or it will ``fade`` within a magnitude.
     """
 
     bright: float = 12.5
@@ -299,6 +313,22 @@ class CalibrateConfig:
     isolation_arcsec: float = 3.0
     max_ps1_error: _Positive = 0.05
     programs: tuple[int, ...] | None = None
+    eras: tuple[float, ...] = ()
+    find_eras: bool = True
+    terms: tuple[str, ...] | None = None
+    beyond: str = "constant"
+
+    def may_have(self, term: str) -> bool:
+        """Whether one of OPTIONAL_TERMS may be used."""
+        return self.terms is None or term in self.terms
+
+    def _validate_terms(self) -> None:
+        if not set(self.terms or ()) <= set(OPTIONAL_TERMS):
+            raise ConfigError(f"terms {', '.join(self.terms or ())}: expected some of {', '.join(OPTIONAL_TERMS)}")
+        if self.beyond not in BEYOND:
+            raise ConfigError(f"beyond is {self.beyond!r}; expected {' or '.join(BEYOND)}")
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.eras)):
+            raise ConfigError(f"eras {self.eras}: expected dates in order of time, each once")
 
     @property
     def magnitude_bins(self) -> int:
@@ -313,6 +343,7 @@ class CalibrateConfig:
         ConfigError
         """
         check(self)
+        self._validate_terms()
         if not 5.0 <= self.bright < self.faint <= 25.0:
             raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
         if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:

@@ -14,16 +14,18 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
+from ztfmatch.photometry.kernels.splines import change_basis, map_basis
+from ztfmatch.photometry.kernels.timeline import MOST_NODES, slice_dates
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.photometry.tables import ChannelReport, correction_tables, error_model_files
 from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task, read_fit
 
 _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
 """Settings that an update must share with what it updates."""
-_FIELDS_OF_SURVEY: Final = 1_800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +93,14 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     snapshot = open_snapshot(storage)
     old = None if inputs.update is None else _older(snapshot, inputs.update, config)
     since = -1 if old is None else int(old.about["snapshot"])
-    residuals = measure_residuals(snapshot, Measurement(catalog, config, since), runner)
+    dates = _slice_dates(snapshot, config)
+    residuals = measure_residuals(snapshot, Measurement(catalog, config, since, dates), runner)
     if not residuals.used:
         clear(storage, residuals.operation_id)
         raise ConfigError(f"{inputs.update}: no usable exposure came into {storage.root} since snapshot {since}")
     operation_id = OperationId("calibrate", snapshot.number, [residuals.operation_id, str(inputs.update)]).value
-    tasks = _fit_tasks(residuals, config, operation_id, old)
-    runner.check_memory({task.key: _projected_bytes(config) for task in tasks})
+    tasks = _fit_tasks(residuals, config, operation_id, old, dates)
+    runner.check_memory(dict.fromkeys((task.key for task in tasks), _projected_bytes(snapshot, config)))
     results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
     fits = {
         (task.rcid, task.fid): read_fit(storage, result.kept[0].path)
@@ -136,6 +139,8 @@ def _older(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> Cor
             f"{place}: made from another store ({old.about['root']}), so that what is new in "
             f"{snapshot.storage.root} cannot be told; calibrate without --update"
         )
+    if old.set.smooth is None:
+        raise ConfigError(f"{place}: made by an older ztfmatch, of values by cell; calibrate without --update")
     for name in _SAME_GRID:
         was, is_now = (_plain(value) for value in (old.about["cuts"].get(name), getattr(config, name)))
         if was != is_now:
@@ -148,8 +153,24 @@ def _plain(setting: Any) -> Any:
     return "all" if setting is None else list(setting) if isinstance(setting, tuple) else setting
 
 
+def _slice_dates(snapshot: SnapshotFiles, config: CalibrateConfig) -> tuple[float, ...]:
+    """MJD at which sums are divided, over the time of all detections: evenly, and where the camera changed."""
+    if not config.may_have("time"):
+        return ()
+    files = snapshot.of_table(DETECTIONS.name)
+    times = [time for file in files for time in (file.min_hmjd, file.max_hmjd) if time is not None]
+    if not times:
+        return ()
+    first, last = min(times), max(times)
+    return tuple(sorted({*slice_dates(first, last), *(era for era in config.eras if first < era < last)}))
+
+
 def _fit_tasks(
-    residuals: Residuals, config: CalibrateConfig, operation_id: str, old: CorrectionFiles | None
+    residuals: Residuals,
+    config: CalibrateConfig,
+    operation_id: str,
+    old: CorrectionFiles | None,
+    dates: tuple[float, ...],
 ) -> list[FitTask]:
     channels: set[Channel] = set(residuals.files)
     if old is not None:
@@ -163,15 +184,18 @@ def _fit_tasks(
             residuals.files.get((rcid, fid), ()),
             config,
             operation_id,
+            dates,
             None if old is None else old.place,
         )
         for rcid, fid in sorted(channels)
     ]
 
 
-def _projected_bytes(config: CalibrateConfig) -> int:
-    """Peak memory of a fit of a channel that all fields have."""
-    parameters = config.cells_x * config.cells_y + _FIELDS_OF_SURVEY
+def _projected_bytes(snapshot: SnapshotFiles, config: CalibrateConfig) -> int:
+    """Peak memory of a fit of a channel that all fields of the store have, with as many nodes as there may be."""
+    cells = (config.cells_x, config.cells_y)
+    fields = len(snapshot.read(REFERENCES.name, ["field"])["field"].unique())
+    parameters = map_basis(*cells).size + MOST_NODES * change_basis(*cells).size + fields
     return WORKER_BASE_BYTES + BYTES_PER_PARAMETER_SQUARED * parameters**2
 
 

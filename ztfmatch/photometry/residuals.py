@@ -15,12 +15,12 @@ from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
 from ztfmatch.photometry.tasks.comparison import Compared, TileInputs
 from ztfmatch.photometry.tasks.residuals import (
-    BYTES_OF_ACCUMULATORS,
     BYTES_PER_EXPOSURE,
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
     ROWS_IN_FLIGHT,
     ResidualTask,
+    bytes_of_sums,
     measure_tile,
 )
 
@@ -53,6 +53,8 @@ class Measurement:
     config: CalibrateConfig
     after_commit: int = -1
     """Only exposures that later commits ingested."""
+    dates: tuple[float, ...] = ()
+    """MJD at which one slice of time ends and the next begins."""
 
 
 def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner) -> Residuals:
@@ -101,7 +103,7 @@ def _operation_id(snapshot: SnapshotFiles, what: Measurement) -> str:
 
 def _tasks(snapshot: SnapshotFiles, what: Measurement, operation_id: str) -> list[ResidualTask]:
     return [
-        ResidualTask(**vars(inputs), after_commit=what.after_commit)
+        ResidualTask(**vars(inputs), after_commit=what.after_commit, dates=what.dates)
         for inputs in tile_inputs(snapshot, "residuals", operation_id, what.ps1, what.config)
     ]
 
@@ -116,7 +118,7 @@ def tile_inputs(
 
 def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:
     rows = task.rows(DETECTIONS)
-    base = WORKER_BASE_BYTES + BYTES_OF_ACCUMULATORS + BYTES_PER_OBJECT * task.rows(OBJECTS)
+    base = WORKER_BASE_BYTES + bytes_of_sums(task.layout) + BYTES_PER_OBJECT * task.rows(OBJECTS)
     return base + BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT) + BYTES_PER_EXPOSURE * min(ledger_rows, rows)
 
 

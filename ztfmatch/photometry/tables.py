@@ -13,15 +13,22 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.corrections import Channel, CorrectionFiles
+from ztfmatch.core.io.corrections import MODEL, Channel, CorrectionFiles
+from ztfmatch.core.io.smoothsets import SmoothSet
+from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS
 from ztfmatch.core.operations.common import Row
-from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
+from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import FILTER_CODES, Unit
-from ztfmatch.photometry.kernels.fit import ChannelFit
+from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.normalequations import BinSums
-from ztfmatch.photometry.kernels.residuals import COLUMNS
+from ztfmatch.photometry.kernels.splines import map_basis
+from ztfmatch.photometry.kernels.sums import COLUMNS, MIDDLE_COLOUR
 from ztfmatch.photometry.residuals import Residuals
 from ztfmatch.photometry.tasks.calibrate import ERROR_COLUMNS, ChannelResult, Fitted
+
+FADE_MAG: Final = 1.0
+"""Over which a magnitude term that fades ends."""
 
 RMS_RANGE_MAG: Final = (13.5, 17.5)
 """Magnitudes over which the scatter of stars is reported."""
@@ -31,21 +38,25 @@ def correction_tables(
     residuals: Residuals, fits: Mapping[Channel, ChannelResult], config: CalibrateConfig, old: CorrectionFiles | None
 ) -> tuple[dict[str, pa.Table], list[ChannelReport]]:
     """Tables by name, and one row a channel for people."""
-    exposures = _exposures(residuals)
-    noise = _zero_point_noise(residuals, exposures)
     fitted = {channel: result.fitted for channel, result in fits.items() if result.fitted is not None}
+    exposures = _exposures(residuals, fitted)
+    noise = _zero_point_noise(residuals, exposures)
     tables = {
         "magnitude": pa.concat_tables(_magnitude_rows(channel, of.fit) for channel, of in fitted.items()),
         "position": pa.concat_tables(_position_rows(channel, of.fit, config) for channel, of in fitted.items()),
         "field": pa.concat_tables(_field_rows(channel, of, noise) for channel, of in fitted.items()),
         "errormodel": pa.concat_tables(_error_rows(channel, of.errors) for channel, of in fits.items()),
         "exposures": exposures,
+        "curve": pa.concat_tables(_curve_rows(channel, of.fit, config) for channel, of in fitted.items()),
         "sums": pa.concat_tables(_sum_rows(channel, of.sums) for channel, of in fitted.items()),
+        MODEL: _smooth_set(fitted, config).rows(),
+        EXPOSURETERMS.name: _exposure_terms(fitted),
+        COLOURS.name: _colours(residuals, fitted),
     }
     if old is not None:
         tables["errormodel"] = _newer(tables["errormodel"], old.tables["errormodel"], ("field", "rcid", "fid"))
         tables["exposures"] = _newer(exposures, old.tables["exposures"], ("exposureid",))
-    return tables, [_report_of(channel, of.fit, config) for channel, of in fitted.items()]
+    return tables, [_report_of(channel, of, config) for channel, of in fitted.items()]
 
 
 def _channel(channel: Channel, n: int) -> dict[str, pa.Array]:
@@ -62,8 +73,83 @@ def _magnitude_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
     names = ("bright", "faint", "slope", "curvature", "slope_error", "curvature_error", "covariance")
     numbers = {name: _nullable(getattr(fit, name)) for name in names}
     counts = {"stars": pa.array([int(fit.map_stars.sum())]), "detections": pa.array([int(fit.map_n.sum())])}
-    steps = {"step": _nullable(fit.steps[0]), "rim_step": _nullable(fit.steps[1])}
+    steps = {name: _nullable(size) for name, size in zip(("wide", "narrow", "rim"), fit.sizes, strict=True)}
     return pa.table({**_channel(channel, 1), **numbers, **counts, **steps})
+
+
+def _curve_rows(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> pa.Table:
+    """The magnitude term, in the middle of each bin of magnitude."""
+    value, error = fit.levels
+    mag = config.bright + (np.arange(len(value)) + 0.5) * config.magnitude_step
+    numbers = {"mag": pa.array(mag, pa.float64()), "value": _nullable(value), "error": _nullable(error)}
+    return pa.table({**_channel(channel, len(value)), **numbers})
+
+
+def _smooth_set(fitted: Mapping[Channel, Fitted], config: CalibrateConfig) -> SmoothSet:
+    """What is applied: terms at the nodes of all channels."""
+    basis = map_basis(config.cells_x, config.cells_y)
+    channels = sorted(fitted)
+    nodes = {channel: len(fitted[channel].fit.time) for channel in channels}
+    total = sum(nodes.values())
+    numbers = {
+        "knots_x": np.tile(basis.knots_x, (total, 1)),
+        "knots_y": np.tile(basis.knots_y, (total, 1)),
+        "maps": np.concatenate([fitted[channel].fit.coefficients for channel in channels]),
+        "curve": np.concatenate([fitted[channel].fit.curve for channel in channels]),
+        "colour": np.array([_colour_numbers(channel, fitted[channel].fit) for channel in channels
+                            for _ in range(nodes[channel])]).reshape(total, COLOUR_NUMBERS),
+    }  # fmt: skip
+    time = np.concatenate([fitted[channel].fit.time for channel in channels])
+    names = tuple(channel for channel in channels for _ in range(nodes[channel]))
+    means = {
+        Unit(int(field), *channel): (a, b, c)
+        for channel in channels
+        if fitted[channel].fit.colour.any()
+        for field, (a, b, c) in zip(fitted[channel].field, fitted[channel].fit.mean_colour.tolist(), strict=True)
+    }
+    return SmoothSet(names, time, numbers, FADE_MAG if config.beyond == "fade" else 0.0, means)
+
+
+def _colour_numbers(channel: Channel, fit: ChannelFit) -> list[float]:
+    return [MIDDLE_COLOUR[channel[1] - 1], *fit.colour.tolist()]
+
+
+def _exposure_terms(fitted: Mapping[Channel, Fitted]) -> pa.Table:
+    """Gradients of the exposures that have one."""
+    parts = []
+    for of in fitted.values():
+        rows = np.flatnonzero(of.exposures["applied"])
+        numbers = of.exposures["numbers"][rows].T
+        parts.append(
+            pa.table(
+                {
+                    "field": pa.array(of.exposures["field"][rows], pa.int16()),
+                    "exposureid": pa.array(of.exposures["id"][rows], pa.int64()),
+                    **{name: pa.array(column, pa.float64()) for name, column in zip(GRADIENT, numbers, strict=True)},
+                }
+            )
+        )
+    return pa.concat_tables(parts).sort_by([("field", "ascending"), ("exposureid", "ascending")])
+
+
+def _colours(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Table:
+    """PS1's colours of the objects of channels that have a colour term."""
+    wanted = [channel for channel, of in fitted.items() if of.fit.colour.any()]
+    parts = []
+    for path in residuals.offsets if wanted else ():
+        held = read_arrays(residuals.snapshot.storage, path)
+        ids = held["objectid"]
+        channel = rcids_of(ids) * 10 + ids // 10**11 % 10
+        rows = np.isin(channel, [rcid * 10 + fid for rcid, fid in wanted])
+        parts.append((ids[rows], held["colour"][rows]))
+    objectid, colour = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else ([], [])
+    rows = pa.table({"objectid": pa.array(objectid, pa.int64()), "colour": pa.array(colour, pa.float32())})
+    return rows.sort_by("objectid")
+
+
+def rcids_of(objectid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Readout channel of objects."""
+    return 4 * (objectid // 10**9 % 100 - 1) + objectid // 10**8 % 10 - 1
 
 
 def _position_rows(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> pa.Table:
@@ -105,13 +191,16 @@ def _error_rows(channel: Channel, rows: npt.NDArray[np.float64]) -> pa.Table:
 
 
 def _sum_rows(channel: Channel, sums: BinSums) -> pa.Table:
-    place = {"magnitude": pa.array(sums.magnitude, pa.int16()), "cell": pa.array(sums.cell, pa.int32())}
+    place: dict[str, pa.Array] = {
+        name: pa.array(getattr(sums, name), pa.int16()) for name in ("slice", "part", "magnitude")
+    }
+    place["cell"] = pa.array(sums.cell, pa.int32())
     values = {name: pa.array(getattr(sums, name), pa.float64()) for name in COLUMNS}
     return pa.table({**_channel(channel, len(sums.cell)), **place, **values})
 
 
-def _exposures(residuals: Residuals) -> pa.Table:
-    """Residual zero point of each exposure, over the tiles that it touches."""
+def _exposures(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Table:
+    """Residual zero point of each exposure, over the tiles that it touches, and how photometric it is."""
     parts = [read_arrays(residuals.snapshot.storage, path) for path in residuals.offsets]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in ("exposureid", "n", "total", "squares")}
     ids, place = np.unique(joined["exposureid"], return_inverse=True)
@@ -124,8 +213,22 @@ def _exposures(residuals: Residuals) -> pa.Table:
             "relzp": pa.array(mean, pa.float64()),
             "relzprms": _nullable(rms) if len(ids) else pa.nulls(0, pa.float64()),
             "nrelzp": pa.array(n.astype(np.int32)),
+            **_quality(ids, fitted),
         }
     )
+
+
+def _quality(ids: npt.NDArray[np.int64], fitted: Mapping[Channel, Fitted]) -> dict[str, pa.Array]:
+    """Scatter over the quadrant that corrections leave, and whether that is small; null where it is not known."""
+    known: dict[int, tuple[float, bool]] = {}
+    for of in fitted.values():
+        columns = (of.exposures[name].tolist() for name in ("id", "scatter", "photometric"))
+        known |= {key: (scatter, good) for key, scatter, good in zip(*columns, strict=True) if scatter == scatter}
+    found = [known.get(key) for key in ids.tolist()]
+    return {
+        "scatter": pa.array([None if one is None else one[0] for one in found], pa.float64()),
+        "photometric": pa.array([None if one is None else one[1] for one in found], pa.bool_()),
+    }
 
 
 def _zero_point_noise(residuals: Residuals, exposures: pa.Table) -> dict[Unit, float]:
@@ -169,9 +272,18 @@ class ChannelReport:
     detections: int
     star_scatter: float | None
     """Of the magnitudes of RMS_RANGE_MAG, mag."""
+    nodes: int
+    """Times between which corrections are linear; 1 where they are constant."""
+    steps: tuple[float, ...]
+    """MJD of steps."""
+    colour: bool
+    """Whether there is a colour term."""
+    gradients: int
+    """Exposures that have one of their own."""
 
 
-def _report_of(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> ChannelReport:
+def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> ChannelReport:
+    fit = of.fit
     centres = config.bright + (np.arange(config.magnitude_bins) + 0.5) * config.magnitude_step
     inside = (centres > RMS_RANGE_MAG[0]) & (centres < RMS_RANGE_MAG[1])
     return ChannelReport(
@@ -186,6 +298,10 @@ def _report_of(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> Ch
         int(fit.map_stars.sum()),
         int(fit.map_n.sum()),
         float(np.median(fit.star_scatter[inside])) if inside.any() else None,
+        len(np.unique(fit.time)),
+        tuple(fit.time[1:][np.diff(fit.time) == 0.0].tolist()),
+        bool(fit.colour.any()),
+        int(of.exposures["applied"].sum()),
     )
 
 

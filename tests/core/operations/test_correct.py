@@ -258,7 +258,7 @@ def test_correct_damaged_set_is_refused_and_nothing_changes(store: Storage, sky:
         ),
         ({"files": None}, r"about\.json is damaged, or not that of corrections: Expected `object`, got `null`"),
         ({"format": "other"}, r"about\.json is damaged, or not that of corrections: Invalid enum value 'other'"),
-        ({"version": 9}, r"corrections of format 9; this ztfmatch reads up to 2: upgrade it"),
+        ({"version": 9}, r"corrections of format 9; this ztfmatch reads up to 3: upgrade it"),
     ],
 )
 def test_correct_record_of_other_values_is_refused(

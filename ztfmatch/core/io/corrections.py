@@ -23,18 +23,27 @@ from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.records import decode, encode, short_digest
+from ztfmatch.core.io.smoothsets import SmoothSet, smooth_set_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.corrections import CorrectionTables
-from ztfmatch.core.schema import CORRECTIONS
-from ztfmatch.core.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
+from ztfmatch.core.kernels.smoothcorrections import SmoothTables
+from ztfmatch.core.schema import COLOURS, CORRECTIONS, EXPOSURETERMS
+from ztfmatch.core.schema.corrections import DATA, ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
 from ztfmatch.core.survey import Unit
 
 FORMAT: Final = "ztfmatch-corrections"
-FORMAT_VERSION: Final = 2
-"""2: programs are a part of what a set is named by; sets without them, of version 1, are read too."""
+FORMAT_VERSION: Final = 3
+"""2: programs are a part of what a set is named by; sets without them, of version 1, are read too. 3: continuous
+corrections, in a table ``model``; sets without it are applied as before."""
+MODEL: Final = "model"
+"""Table of continuous corrections; sets of older versions have none."""
 ABOUT: Final = "about.json"
-FILES: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums")
+DATA_FILES: Final = (EXPOSURETERMS.name, COLOURS.name)
+"""What is of single exposures and objects; without the name of the set, which it has in a store."""
+FILES: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums", "curve", MODEL, *DATA_FILES)
 """Parquet files of a directory."""
+FILES_OF_ALL: Final = FILES[:6]
+"""Those that directories of every version have; what lacks others is applied, but not updated."""
 
 Channel = tuple[int, int]
 """Readout channel and filter."""
@@ -42,6 +51,7 @@ Channel = tuple[int, int]
 Coefficients = tuple[float, float, float, float]
 _MAGNITUDE_COLUMNS: Final = ("bright", "faint", "slope", "curvature")
 _NUMBERS: Final = 4
+_STORE_COLUMNS: Final = ["term", "field", "rcid", "fid", "place", "value"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,18 @@ class CorrectionSet:
     offsets: Mapping[Unit, float]
     errors: Mapping[Unit, Coefficients]
     programs: tuple[int, ...] | None = None
+    smooth: SmoothSet | None = None
+    """Continuous terms, in place of those of ``tables``, which only say where they are known; None of older sets."""
+    data: int = 0
+    """Digest of what it has of single exposures and objects, in tables of their own; 0 for nothing."""
+
+    @functools.cached_property
+    def smooth_tables(self) -> SmoothTables | None:
+        """Continuous terms as arrays."""
+        if self.smooth is None:
+            return None
+        valid = {channel: ~np.isnan(self.tables.maps[row]) for channel, row in self.row_of.items()}
+        return self.smooth.tables(valid, self.tables.shape)
 
     @functools.cached_property
     def row_of(self) -> dict[Channel, int]:
@@ -86,6 +108,10 @@ class CorrectionSet:
             hasher.update(f"{unit} error".encode() + _canonical(np.array(self.errors[unit])))
         if self.programs is not None:
             hasher.update(f"programs {self.programs}".encode())
+        if self.smooth is not None:
+            hasher.update(self.smooth.canonical())
+        if self.data:
+            hasher.update(f"data {self.data}".encode())
         return hasher.hexdigest()[:16]
 
     def told_by(self, public: Collection[int]) -> str:
@@ -154,7 +180,19 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
         offsets,
         dict(zip(_units(errors), coefficients, strict=True)),
         None if programs is None else tuple(programs),
+        smooth_set_of(tables[MODEL]) if MODEL in tables else None,
+        _digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
     )
+
+
+def _digest_of_data(tables: Iterable[pa.Table]) -> int:
+    """A number that a double holds to its last digit; 0 for no rows."""
+    hasher = hashlib.sha256(usedforsecurity=False)
+    held = [table for table in tables if len(table)]
+    for table in held:
+        for name in sorted(table.column_names):
+            hasher.update(name.encode() + np.ascontiguousarray(table[name].to_numpy()).tobytes())
+    return int(hasher.hexdigest()[:12], 16) if held else 0
 
 
 def _pairs(table: pa.Table) -> list[Channel]:
@@ -183,6 +221,8 @@ def store_rows(corrections: CorrectionSet) -> pa.Table:
             ERROR_MODEL, _unit_rows(corrections.errors), np.array([v for _, v in sorted(corrections.errors.items())])
         ),
         *([] if corrections.programs is None else [_part(PROGRAM, none, np.array([corrections.programs], np.float64))]),
+        *([_part(DATA, none, np.array([[corrections.data]], np.float64))] if corrections.data else []),
+        *([] if corrections.smooth is None else [corrections.smooth.rows().select(_STORE_COLUMNS)]),
     ]
     rows = pa.concat_tables(parts)
     return rows.add_column(0, "corrections", pa.array([corrections.digest] * len(rows))).cast(CORRECTIONS.schema)
@@ -191,11 +231,6 @@ def store_rows(corrections: CorrectionSet) -> pa.Table:
 def _unit_rows(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
     """rcid, fid, field of each unit, ascending by unit."""
     return np.array([(unit.rcid, unit.fid, unit.field) for unit in sorted(units)], np.int64).reshape(-1, 3)
-
-
-def _in_order(values: Mapping[Unit, Any]) -> npt.NDArray[np.float64]:
-    """Values ascending by unit."""
-    return np.array([values[unit] for unit in sorted(values)], np.float64)
 
 
 def _part(term: str, keys: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> pa.Table:
@@ -252,7 +287,16 @@ def set_of_store_rows(rows: pa.Table) -> CorrectionSet:
         models.setdefault(Unit(*unit), [np.nan] * _NUMBERS)[place] = float(number)
     errors: dict[Unit, Coefficients] = {unit: (m[0], m[1], m[2], m[3]) for unit, m in models.items()}
     programs = tuple(value[of(PROGRAM)].astype(int).tolist()) or None
-    return CorrectionSet(tuple(channels), CorrectionTables(magnitude, maps, shape), units, errors, programs)
+    data = value[of(DATA)].astype(np.int64).tolist()
+    return CorrectionSet(
+        tuple(channels),
+        CorrectionTables(magnitude, maps, shape),
+        units,
+        errors,
+        programs,
+        smooth_set_of(rows),
+        data[0] if data else 0,
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -277,13 +321,13 @@ def write_corrections(
     place : Path
         Must not exist, or be empty.
     tables : mapping of str to Table
-        One for each of FILES.
+        One for each of FILES; those of older versions may lack ``model``.
     about : mapping
         Provenance: plain values, among them ``cells_x``, ``cells_y`` and ``programs``.
     others : mapping of str to bytes, optional
         Content of more files, by name.
     """
-    content = {name: _parquet(tables[name]) for name in FILES}
+    content = {name: _parquet(tables[name]) for name in FILES if name in tables}
     checksums = {name: short_digest(data) for name, data in content.items()}
     digest = set_of_tables(tables, about).digest
     record = {"format": FORMAT, "version": FORMAT_VERSION, "corrections": digest, **about, "files": checksums}
@@ -307,7 +351,7 @@ def read_corrections(place: Path, names: Sequence[str] = FILES) -> CorrectionFil
         If it is not one, of a newer version, or any of its files is not as it was written.
     """
     about = _read_about(place)
-    tables = {name: _read_table(place, name, about) for name in names}
+    tables = {name: _read_table(place, name, about) for name in names if name in FILES_OF_ALL or name in about["files"]}
     files = CorrectionFiles(str(place), about, tables)
     if files.set.digest != about["corrections"]:
         raise CorrectionsError(f"{place}: the corrections are not those that {ABOUT} names, {about['corrections']}")

@@ -296,8 +296,8 @@ class _Matching:
         """Match, and take out what is replaced."""
         if self._is_idle(self.inspected.work):
             return _Made([], Leaving(self.snapshot))
-        sets = () if self.applied is None else (self.applied.file,)
-        tasks = match_tasks(self.snapshot, self.inspected.ledger, self.config.rows_per_task, self.operation_id, sets)
+        sets = ((), ()) if self.applied is None else ((self.applied.file,), self.applied.new_data)
+        tasks = match_tasks(self.snapshot, self.inspected.ledger, self.config.rows_per_task, self.operation_id, *sets)
         runner.check_memory({task.key: projected_bytes(task) for task in tasks})
         results = runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
         replaced = self.inspected.work.replaced
@@ -331,7 +331,7 @@ class _Matching:
         files = [replace(file, commit=number) for file in files_of(made.results)] + made.leaving.files_on(head)
         files += write_table(head.storage, EXPOSURES, rows, number, part)
         if self.applied is not None and self.applied.new and rows["corrections"].null_count < rows.num_rows:
-            files.append(replace(self.applied.file, commit=number))
+            files += [replace(file, commit=number) for file in (self.applied.file, *self.applied.data)]
         refused = [{"commit": number, **row} for row in work.quarantine_rows]
         files += write_rows(head.storage, QUARANTINE, refused, number, part)
         return log.Change(

@@ -24,9 +24,9 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
-from ztfmatch.core.operations.corrections import Applied, register_set
+from ztfmatch.core.operations.corrections import SET_TABLES, Applied, register_set
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -183,7 +183,8 @@ class _Work:
         for group in _groups(left):
             key = _key([file for _, file in group])
             name, part = f"correct-N{tile.order}-{tile.npix}-{key}", f"{self.operation_id[:12]}-{key}"
-            yield CorrectTask(name, head, tile, tuple(number for number, _ in group), set_file, part)
+            data = () if self.applied is None else self.applied.new_data
+            yield CorrectTask(name, head, tile, tuple(number for number, _ in group), set_file, part, data)
 
     def change(self, head: SnapshotFiles, place: Path | None, started: float, note: str | None) -> log.Change | None:
         """What to commit on top of a snapshot; None if there is nothing."""
@@ -212,10 +213,10 @@ class _Work:
 
     def _sets(self, head: SnapshotFiles) -> tuple[list[DataFile], list[str]]:
         """Files of sets to be added to a snapshot's, and those that no exposure will name any more."""
-        kept = None if self.applied is None else self.applied.file
-        there = head.files.paths(CORRECTIONS.name)
-        added = [kept] if kept is not None and kept.path not in there else []
-        return added, [path for path in there if kept is None or path != kept.path]
+        kept = [] if self.applied is None else [self.applied.file, *self.applied.data]
+        there = [path for table in SET_TABLES for path in head.files.paths(table.name)]
+        wanted = {file.path for file in kept}
+        return [file for file in kept if file.path not in there], [path for path in there if path not in wanted]
 
     @property
     def _name(self) -> str | None:

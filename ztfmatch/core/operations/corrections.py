@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import pyarrow as pa
 
 from ztfmatch.core.io.corrections import CorrectionSet, read_corrections, read_store_set, store_rows
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.schema import CORRECTIONS
+from ztfmatch.core.schema import COLOURS, CORRECTIONS, EXPOSURETERMS
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.correct import name_for
 
@@ -21,6 +24,13 @@ class Applied:
     file: DataFile
     new: bool
     """Whether the store has it not yet."""
+    data: tuple[DataFile, ...] = ()
+    """Files of what it has of single exposures and objects."""
+
+    @property
+    def new_data(self) -> tuple[DataFile, ...]:
+        """Those that no snapshot has yet."""
+        return self.data if self.new else ()
 
     def name_for(self, unit: Unit) -> str | None:
         """Name of the set, if it has anything for exposures of a unit."""
@@ -33,7 +43,7 @@ def current(snapshot: SnapshotFiles) -> Applied | None:
     if not files:
         return None
     newest = max(files, key=lambda file: (file.commit, file.path))
-    return Applied(read_store_set(snapshot.storage, newest), newest, False)
+    return Applied(read_store_set(snapshot.storage, newest), newest, False, _data(snapshot, newest))
 
 
 def register_set(snapshot: SnapshotFiles, place: Path) -> Applied:
@@ -44,9 +54,29 @@ def register_set(snapshot: SnapshotFiles, place: Path) -> Applied:
     CorrectionsError
         If the directory is none, or damaged.
     """
-    corrections = read_corrections(place).set
+    held = read_corrections(place)
+    corrections = held.set
     for file in snapshot.of_table(CORRECTIONS.name):
         if read_store_set(snapshot.storage, file).digest == corrections.digest:
-            return Applied(corrections, file, False)
-    to = Destination(snapshot.storage, CORRECTIONS, None, snapshot.number + 1, corrections.digest[:12])
-    return Applied(corrections, write_file(to, store_rows(corrections)), True)
+            return Applied(corrections, file, False, _data(snapshot, file))
+    part = corrections.digest[:12]
+    to = Destination(snapshot.storage, CORRECTIONS, None, snapshot.number + 1, part)
+    data = []
+    for table in (EXPOSURETERMS, COLOURS):
+        rows = held.tables.get(table.name)
+        if rows is not None and len(rows):
+            to_data = Destination(snapshot.storage, table, None, snapshot.number + 1, part)
+            named = rows.add_column(0, "corrections", pa.array([corrections.digest] * len(rows))).select(table.names)
+            data.append(write_file(to_data, named.cast(table.schema)))
+    return Applied(corrections, write_file(to, store_rows(corrections)), True, tuple(data))
+
+
+def _data(snapshot: SnapshotFiles, of: DataFile) -> tuple[DataFile, ...]:
+    """What a snapshot has of single exposures and objects for the set of a file: the files of its part."""
+    part = PurePosixPath(of.path).name.partition("-")[2]
+    held = [file for table in (EXPOSURETERMS, COLOURS) for file in snapshot.of_table(table.name)]
+    return tuple(file for file in held if PurePosixPath(file.path).name.partition("-")[2] == part)
+
+
+SET_TABLES: Final = (CORRECTIONS, EXPOSURETERMS, COLOURS)
+"""Tables of which a set has rows."""

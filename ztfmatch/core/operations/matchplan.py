@@ -50,6 +50,7 @@ def match_tasks(
     rows_per_task: int,
     operation_id: str,
     corrections: tuple[DataFile, ...] = (),
+    data: tuple[DataFile, ...] = (),
 ) -> list[MatchTask]:
     """Tasks for groups of neighbouring tiles and batches of exposures.
 
@@ -62,6 +63,8 @@ def match_tasks(
     operation_id : str
     corrections : tuple of DataFile
         The sets that the exposures name.
+    data : tuple of DataFile
+        What of them is of single exposures and objects, and in no snapshot yet.
     """
     rows = ledger.filter(ledger["ra"].is_valid()).select(_COLUMNS)
     if not rows.num_rows:
@@ -77,6 +80,7 @@ def match_tasks(
             plan.seeds(batch),
             f"{operation_id[:12]}-{i:04d}",
             corrections,
+            data,
         )
         for one in plan.members
         for i, batch in enumerate(plan.batches(one))

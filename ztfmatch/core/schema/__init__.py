@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ztfmatch.core.schema.correctiondata import COLOURS, EXPOSURETERMS
 from ztfmatch.core.schema.corrections import CORRECTIONS
 from ztfmatch.core.schema.imported import IMPORTED, MATCHFILES
 from ztfmatch.core.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
@@ -23,13 +24,16 @@ TABLES: Final = {
         *(EXPOSURES, REFERENCES, QUARANTINE, OBJECTS, DETECTIONS, ORPHANS, STATISTICS),
         *(TRANSIENTS, TRANSIENTDATA, LINEAGE, CORRECTIONS, MATCHFILES, IMPORTED),
         *(STARS, MEMBERS, STARLINEAGE),
+        *(EXPOSURETERMS, COLOURS),
     )
 }
 
 __all__ = [
+    "COLOURS",
     "CORRECTIONS",
     "DETECTIONS",
     "EXPOSURES",
+    "EXPOSURETERMS",
     "IMPORTED",
     "LINEAGE",
     "MATCHFILES",

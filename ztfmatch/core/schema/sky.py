@@ -25,6 +25,8 @@ FIELD_TERM: Final = 4
 NO_MAGNITUDE_TERM: Final = 8
 NO_POSITION_TERM: Final = 16
 NO_FIELD_TERM: Final = 32
+EXPOSURE_TERM: Final = 64
+NO_COLOUR: Final = 128
 ALL_TERMS: Final = MAGNITUDE_TERM | POSITION_TERM | FIELD_TERM
 """Bits of corrflags."""
 
@@ -200,8 +202,10 @@ EPOCH: Final = (
         pa.uint8(),
         "",
         f"Corrections taken off mag, by bits: {MAGNITUDE_TERM} magnitude, {POSITION_TERM} position, {FIELD_TERM} field "
-        f"term. Wanted, but without a value: {NO_MAGNITUDE_TERM} magnitude out of range, {NO_POSITION_TERM} too few "
-        f"stars in the cell, {NO_FIELD_TERM} in the unit. {ALL_TERMS}: all taken off; 0: none",
+        f"term, {EXPOSURE_TERM} of the exposure alone. Wanted, but without a value: {NO_MAGNITUDE_TERM} magnitude out "
+        f"of range (of continuous corrections that at its end is taken), {NO_POSITION_TERM} too few stars in the cell, "
+        f"{NO_FIELD_TERM} in the unit; {NO_COLOUR}: colour unknown, the unit's mean taken. {ALL_TERMS}: all taken off; "
+        "0: none",
         "corrections",
         encoding=Encoding.DICTIONARY,
     ),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
+from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.corrections import CorrectionSet, read_store_set
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
@@ -34,7 +35,7 @@ RELATIVE: Final = ("relzp", "relzprms", "nrelzp")
 """Columns of the ledger that a calibration fills."""
 
 _LEDGER_COLUMNS: Final = (
-    *("exposureid", "field", "rcid", "fid", "magzp", "origin"),
+    *("exposureid", "field", "rcid", "fid", "magzp", "origin", "obsmjd", "exptime"),
     *("errora", "errorb", "errorc", "errord"),
 )
 _MADE: Final = ("mag", "magerr", "corrflags")
@@ -50,6 +51,8 @@ class CorrectTask(TileTask):
     corrections: DataFile | None
     """The set; None for uncorrected magnitudes."""
     part: str
+    data: tuple[DataFile, ...] = ()
+    """What of the set is of single exposures and objects, and in no snapshot yet."""
 
     def chosen(self) -> list[DataFile]:
         """The files."""
@@ -92,14 +95,9 @@ def _photometer(task: CorrectTask) -> _Known:
     columns = ledger.to_pydict()
     units = [Unit(*values) for values in zip(columns["field"], columns["rcid"], columns["fid"], strict=True)]
     corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
-    models = [[np.nan if v is None else v for v in columns[f"error{letter}"]] for letter in "abcd"]
-    known = Calibration(
-        units,
-        np.array(columns["magzp"], np.float64),
-        np.array(models, np.float64).T.reshape(-1, 4),
-        [name_for(corrections, unit) for unit in units],
-    )
     sets = {} if corrections is None else {corrections.digest: corrections}
+    names = [name_for(corrections, unit) for unit in units]
+    known = Calibration.of(columns, names, CorrectionData.of(task.snapshot, task.data), sets)
     imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
     return _Known(build_map(np.array(columns["exposureid"], np.int64)), Photometer(known, sets), imported)
 
@@ -111,7 +109,8 @@ def name_for(corrections: CorrectionSet | None, unit: Unit) -> str | None:
 
 def _corrected(file: DataFile, rows: pa.Table, known: _Known) -> pa.Table | None:
     """Rows with other magnitudes; None if they are the same."""
-    columns = numpy_columns(rows.select([*_NEEDED, *_MADE]))
+    epochs = ["objectid"] if "objectid" in rows.column_names else []
+    columns = numpy_columns(rows.select([*_NEEDED, *_MADE, *epochs]))
     exposure = find_rows(known.row_of, columns["exposureid"])
     if (exposure < 0).any():
         lost = columns["exposureid"][int(np.argmin(exposure))]

@@ -20,6 +20,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.results import Replaced, Written
 
 Ids = npt.NDArray[np.int64]
@@ -86,6 +87,12 @@ def _row_groups(storage: Storage, file: DataFile, groups: tuple[int, ...], colum
 @functools.lru_cache(_FILES_KEPT)
 def _tail(storage: Storage, file: DataFile) -> Tail:
     return Tail(storage, file)
+
+
+def mid_exposures(obsmjd: Sequence[float], exptime: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    """Middle of each exposure, MJD, by its ledger; one without an exposure time is taken to have the usual one."""
+    seconds = np.array([DEFAULT_EXPTIME_S if value is None else value for value in exptime], np.float64)
+    return np.asarray(np.array(obsmjd, np.float64) + 0.5 * seconds / 86400.0)
 
 
 def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns: Sequence[str]) -> pa.Table:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.io.catalogs import changed, reread_records
+from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.parquet import DataFile, Destination
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -25,7 +26,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, Table
 from ztfmatch.core.tasks.fates import Fates, Positions
 from ztfmatch.core.tasks.matchplan import ExposureInput, Planned, read_part
-from ztfmatch.core.tasks.photometry import Calibration, Photometer
+from ztfmatch.core.tasks.photometry import Calibration, Photometer, colours_of
 from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds_of_group
 
@@ -53,6 +54,8 @@ class MatchTask:
     part: str
     corrections: tuple[DataFile, ...] = ()
     """The sets that the exposures name."""
+    data: tuple[DataFile, ...] = ()
+    """What of these sets is of single exposures and objects, and in no snapshot yet."""
 
 
 def match_group(task: MatchTask) -> Matched:
@@ -61,7 +64,8 @@ def match_group(task: MatchTask) -> Matched:
     measured, fates = _matched(task, planned)
     columns = functools.partial(_columns, planned.exposures, measured, fates, _photometer(task, planned.exposures))
     files = [
-        fates.write_epochs(_to(task, DETECTIONS, tile), rows, columns(rows)) for tile, rows in fates.epochs_by_tile()
+        fates.write_epochs(_to(task, DETECTIONS, tile), rows, columns(rows, fates.objectid[fates.group[rows]]))
+        for tile, rows in fates.epochs_by_tile()
     ]
     files += [
         fates.write_orphans(_to(task, ORPHANS, tile), rows, columns(rows)) for tile, rows in fates.orphans_by_tile()
@@ -97,26 +101,34 @@ def _columns(
     fates: Fates,
     photometer: Photometer,
     rows: npt.NDArray[np.int64],
+    objectid: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Measured and calibrated columns of some rows, in that order."""
+    """Measured and calibrated columns of some rows, in that order; with the objects that they are epochs of, if any."""
     exposure = fates.exposure[rows]
     columns: dict[str, npt.NDArray[Any]] = gather(measured, rows)
     bad = np.array([e.bad for e in exposures])
     columns["exposureid"] = np.array([e.exposureid for e in exposures], np.int64)[exposure]
     columns["hmjd"] = fates.hmjd[rows]
-    columns |= photometer.measure(columns, exposure)
+    columns |= photometer.measure(columns if objectid is None else {**columns, "objectid": objectid}, exposure)
     columns["catflags"] = calibration.catalog_flags(columns["flags"], bad[exposure])
     return columns
 
 
 def _photometer(task: MatchTask, exposures: Sequence[ExposureInput]) -> Photometer:
+    units, names = [e.unit for e in exposures], [e.corrections for e in exposures]
+    sets = read_store_sets(task.snapshot.storage, task.corrections)
+    data = CorrectionData.of(task.snapshot, task.data)
+    ids = np.array([e.exposureid for e in exposures], np.int64)
     known = Calibration(
-        [e.unit for e in exposures],
+        units,
         np.array([e.magzp for e in exposures]),
         np.array([e.error_model or (np.nan,) * 4 for e in exposures]),
-        [e.corrections for e in exposures],
+        names,
+        np.array([e.mid_mjd for e in exposures], np.float64),
+        data.gradients(names, [unit.field for unit in units], ids),
+        colours_of(units, names, data, sets),
     )
-    return Photometer(known, read_store_sets(task.snapshot.storage, task.corrections))
+    return Photometer(known, sets)
 
 
 def _to(task: MatchTask, table: Table, tile: Tile) -> Destination:

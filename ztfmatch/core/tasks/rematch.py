@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.io.correctiondata import CorrectionData
+from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import (
     DataFile,
@@ -28,11 +30,13 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile_or_margin, neighbours
-from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTDATA, Table
+from ztfmatch.core.schema import COLOURS, CORRECTIONS, DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.ledger import exposures_of_fields
+from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.results import Matched
 from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import lay_seeds
@@ -118,11 +122,46 @@ def rematch_tile(task: RematchTask) -> MatchedAgain:
     kept = [keep(task.storage, task.flows, encode_flows(flows, _freed(stored, fates, orphans)))]
     files = []
     if task.write:
+        columns = _Columns(task, stored, fates)
         for number, rows in enumerate(pieces(epochs)):
-            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, stored.columns(_KEPT, rows)))
+            files.append(fates.write_epochs(_to(task, DETECTIONS, number), rows, columns.of(rows, epochs=True)))
         for number, rows in enumerate(pieces(orphans)):
-            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, stored.columns(_KEPT, rows)))
+            files.append(fates.write_orphans(_to(task, ORPHANS, number), rows, columns.of(rows)))
     return MatchedAgain(files, fates.counts(), kept)
+
+
+class _Columns:
+    """Columns of rows as they are written: as they were, but where magnitudes depend on the object's colour."""
+
+    def __init__(self, task: RematchTask, stored: RowBuffer, fates: Fates) -> None:
+        self._stored, self._fates = stored, fates
+        self._photometer: Photometer | None = None
+        if task.snapshot.of_table(COLOURS.name):
+            sets = read_store_sets(task.storage, task.snapshot.of_table(CORRECTIONS.name))
+            ids = [exposure.exposureid for exposure in task.exposures]
+            ledger = exposures_of_fields(task.snapshot, {e.unit.field for e in task.exposures}, _CALIBRATION)
+            at = {key: row for row, key in enumerate(ledger["exposureid"].to_pylist())}
+            columns = ledger.take([at[key] for key in ids]).to_pydict()
+            data = CorrectionData.of(task.snapshot)
+            self._photometer = Photometer(Calibration.of(columns, columns["corrections"], data, sets), sets)
+            self._has_set = np.array([name is not None for name in columns["corrections"]], bool)
+
+    def of(self, rows: Rows, epochs: bool = False) -> dict[str, Any]:
+        """Columns of EPOCH and MEASURED of some rows, which are epochs or orphans."""
+        columns = self._stored.columns(_KEPT, rows)
+        if self._photometer is None:
+            return columns
+        own = {"objectid": self._fates.objectid[self._fates.group[rows]]} if epochs else {}
+        exposure = self._fates.exposure[rows]
+        made = self._photometer.measure({**columns, **own}, exposure)
+        here = self._has_set[exposure]
+        return {**columns, **{name: np.where(here, values, columns[name]) for name, values in made.items()}}
+
+
+_CALIBRATION: Final = (
+    *("exposureid", "field", "rcid", "fid", "magzp", "obsmjd", "exptime", "corrections"),
+    *("errora", "errorb", "errorc", "errord"),
+)
 
 
 def _stored(task: RematchTask) -> RowBuffer:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.corrections import read_store_sets
 from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -17,8 +18,8 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import CORRECTIONS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MATCHFILE_LATE_DAY, Unit
-from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.survey import MATCHFILE_LATE_DAY
+from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 
 _LEDGER_COLUMNS: Final = (
@@ -51,13 +52,8 @@ class Ledger:
         columns = exposures_of_tile(snapshot, tile, _LEDGER_COLUMNS).to_pydict()
         self.exposureid = np.array(columns["exposureid"], np.int64)
         self._map = build_map(self.exposureid)
-        numbers = {
-            name: np.array([np.nan if v is None else v for v in columns[name]], np.float64)
-            for name in ("obsmjd", "exptime", "magzp", "errora", "errorb", "errorc", "errord")
-        }
-        exptime = np.where(np.isnan(numbers["exptime"]), DEFAULT_EXPTIME_S, numbers["exptime"])
-        self.mid_mjd = numbers["obsmjd"] + 0.5 * exptime / 86400.0
-        self.observer = calibration.observer_vectors(self.mid_mjd) if len(exptime) else np.zeros((0, 3))
+        self.mid_mjd = mid_exposures(columns["obsmjd"], columns["exptime"])
+        self.observer = calibration.observer_vectors(self.mid_mjd) if len(self.mid_mjd) else np.zeros((0, 3))
         self.imported = np.array([origin == MATCHFILE for origin in columns["origin"]], bool)
         # A time that was computed here was rounded; that of an imported epoch is the survey's, computed in its own way.
         self.late_day = np.where(self.imported, MATCHFILE_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
@@ -65,16 +61,9 @@ class Ledger:
         keys = ("field", "rcid", "fid")
         self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
         sets = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
-        self.photometer = Photometer(
-            Calibration(
-                [Unit(*values) for values in self.unit.tolist()],
-                numbers["magzp"],
-                np.stack([numbers[f"error{letter}"] for letter in "abcd"], axis=-1),
-                # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
-                [name if name in sets else None for name in columns["corrections"]],
-            ),
-            sets,
-        )
+        # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
+        names = [name if name in sets else None for name in columns["corrections"]]
+        self.photometer = Photometer(Calibration.of(columns, names, CorrectionData.of(snapshot), sets), sets)
 
     def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Ledger row of each exposure, -1 where it has none."""

@@ -1,98 +1,65 @@
-"""Fit the three corrections of one readout channel and filter, from sums over bins.
+"""Fit the corrections of one readout channel and filter, from sums over bins.
 
-The mean residual of a bin (unit u, magnitude m, cell k) is modelled as
+The mean residual of a bin (time t, unit u, magnitude m, cell k) is modelled as
 
-    a (m - faint) + b (m - faint)^2 + P_k + F_u
+    M(m, t) + P(k, t) + F_u + C(colour)
 
-and all terms are solved for at once, by least squares. Degeneracies are fixed by convention: the magnitude term has no
-constant and is zero at the faint end, the valid cells of the map have mean zero, the offsets carry the constant.
+and all terms are solved for at once, by least squares. M is a quadratic in m - faint with more of it below some knots,
+P a spline of degree 2 over the quadrant, C of second order in the mean colour of the bin. Degeneracies are fixed by
+convention: the magnitude term has no constant and is zero at the faint end, the valid cells of the map have mean zero,
+the offsets carry the constant.
 
 Weights. A detection has its own noise (variance s^2, from its scatter about the mean of its star) and shares that of
 its star (t^2, from the scatter of stars about the model: PS1's errors, colours, blends), so a mean over n detections
 has the variance (t^2 sum(n_i^2) + s^2 n) / n^2, n_i those of star i. Both are estimated in each bin of magnitude, and
 errors follow: they count stars, not detections.
 
-Smoothness. Neighbouring cells are taken to differ by a normal deviate of size d, the one under which the data are most
-probable (one d for the step from the outermost ring of cells inwards, where real maps are steepest, one for all
-others). So cells with few stars lean on their neighbours, and cells with many do not.
+Smoothness. See :mod:`ztfmatch.photometry.kernels.priors` and :mod:`ztfmatch.photometry.kernels.smoothness`: where stars
+are few the map leans on what is around, and where they are many it does not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.channelfit import COLOUR_TERMS, ChannelFit, FitResult
+from ztfmatch.photometry.kernels.curve import HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.normalequations import (
-    TERMS,
     BinSums,
+    Design,
     KnownOffsets,
-    Mask,
     NormalEquations,
     Solution,
-    Steps,
-    ring_of,
+    prior_of,
     sums_by,
 )
+from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance, map_processes
 from ztfmatch.photometry.kernels.residuals import Bins
-from ztfmatch.photometry.kernels.smoothness import most_probable_steps
+from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
+from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, log_evidence, most_probable_sizes, without_others
+from ztfmatch.photometry.kernels.splines import change_basis, map_basis
+from ztfmatch.photometry.kernels.timeline import Timeline
 
 _ROUNDS: Final = 3
-_WEAK_ROUNDS: Final = 1
-"""Of these, the rounds in which cells hardly lean on each other, before it is known how much they should."""
-_WEAK_STEP_MAG: Final = 0.1
-_MIN_RANGE_MAG: Final = 1.5
+_FIRST_ROUNDS: Final = 1
+"""Of these, the rounds with a usual map, before it is known how smooth it is."""
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """What is asked of a fit."""
+class TimeModel:
+    """How corrections may change in time."""
 
-    min_stars: int = 20
-    """Fewest stars of a unit, and of a bin of magnitude with the two before and after it."""
-    min_cell_stars: int = 5
-    """Fewest stars of a cell with its eight neighbours."""
-    max_error: float = 0.01
-    """Largest error of a cell's value and of an offset, mag; beyond it there is none."""
-
-
-@dataclass(frozen=True)
-class ChannelFit:
-    """Corrections of a channel; NaN where a term has no value."""
-
-    bright: float
-    faint: float
-    """Valid range of the magnitude term."""
-    slope: float
-    curvature: float
-    """Coefficients of (mag - faint) and of its square."""
-    slope_error: float
-    curvature_error: float
-    covariance: float
-    """Of the two."""
-    map: Floats
-    map_error: Floats
-    map_stars: Floats
-    map_n: Floats
-    offset: Floats
-    """Of each unit."""
-    offset_error: Floats
-    offset_stars: Floats
-    offset_n: Floats
-    raw_offset: Floats
-    """Of each unit, also where it is not good enough to be applied."""
-    steps: Steps
-    """Difference of neighbouring cells, inside and at the rim, mag."""
-    star_scatter: Floats
-    """Scatter of stars about the model by bin of magnitude, mag."""
-    epoch_scatter: Floats
-    """Scatter of epochs about their star, mag."""
+    timeline: Timeline
+    weights: Floats
+    """Mean weight of each node in each slice of time, shape (slices, K)."""
 
 
 def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
-                known: KnownOffsets | None = None) -> ChannelFit:  # fmt: skip
+                known: KnownOffsets | None = None, time: TimeModel | None = None) -> ChannelFit:  # fmt: skip
     """Fit all terms.
 
     Parameters
@@ -105,142 +72,149 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
     settings : FitSettings
     known : KnownOffsets, optional
         From an older fit; needs the last unit to be the one that its sums have been given.
+    time : TimeModel, optional
+        Without it corrections are constant.
     """
-    stars = sums_by(sums.magnitude, sums.stars, bins.levels)
-    valid = _valid_range(stars, bins, settings)
-    problem = NormalEquations(sums, units, bins, valid, known)
-    model = problem.offsets_alone()
-    step = (_WEAK_STEP_MAG, _WEAK_STEP_MAG)
-    effective = 0.0
-    # Weights need a model, and the model weights: a few rounds settle both. The smoothness is found once, as soon as
-    # the weights are those of a model with a map.
-    for turn in range(_ROUNDS):
-        scatters = _scatters(sums, model, bins, effective)
-        weight = scatters.weights(sums, problem.ring)
-        if turn == _WEAK_ROUNDS:
-            step = most_probable_steps(problem, weight)
-        solution = problem.solve(weight, step)
-        model, effective = problem.predict(solution.parameters), solution.effective
-    return _result(problem, solution, settings, step, scatters)
-
-
-def _valid_range(stars: Floats, bins: Bins, settings: FitSettings) -> tuple[int, int] | None:
-    """First and last bin of the run of bins with stars enough that holds the most; None where it is too short."""
-    near = np.convolve(stars, np.ones(5), "same")
-    good = np.concatenate([[False], (near >= settings.min_stars) & (stars > 0), [False]])
-    edges = np.flatnonzero(good[1:] != good[:-1]).reshape(-1, 2)
-    if not len(edges):
-        return None
-    first, stop = max(edges.tolist(), key=lambda run: stars[run[0] : run[1]].sum())
-    return (first, stop - 1) if (stop - first) * bins.step >= _MIN_RANGE_MAG else None
-
-
-@dataclass(frozen=True)
-class _Scatters:
-    """Variances by bin of magnitude, mag^2."""
-
-    epoch: Floats
-    """Of epochs about their star."""
-    star: Floats
-    """Of stars about the model."""
-    rim: float
-    """More of it in the outermost ring of cells, within which the maps are steep."""
-
-    def weights(self, sums: BinSums, ring: Mask) -> Floats:
-        """Inverse variance of the mean residual of each bin."""
-        star = self.star[sums.magnitude] + self.rim * ring[sums.cell]
-        return np.asarray(sums.n**2 / (star * sums.pairs + self.epoch[sums.magnitude] * sums.n))
-
-
-def _scatters(sums: BinSums, model: Floats, bins: Bins, effective: float) -> _Scatters:
-    """Variances, given a model of each bin and the number of its parameters."""
-
-    def by_bin(values: Floats) -> Floats:
-        return sums_by(sums.magnitude, values, bins.levels)
-
-    within = by_bin(sums.squares - sums.between)
-    freedom = by_bin(sums.n - sums.groups)
-    epoch = _filled(np.where(freedom > 10, within / np.maximum(freedom, 1.0), np.nan), 1e-4)
-    stars = sums.stars.sum()
-    spent = stars / max(stars - effective, 0.2 * stars)
-    apart = spent * (sums.between - 2.0 * model * sums.total + model**2 * sums.n) - sums.groups * epoch[sums.magnitude]
-    inside = ~ring_of(bins)[sums.cell]
-    n = by_bin(inside * sums.n)
-    star = np.where(by_bin(inside * sums.stars) > 10, by_bin(inside * apart) / np.maximum(n, 1.0), np.nan)
-    star = np.maximum(_filled(star, 2.5e-5), 1e-6)
-    more = (apart - star[sums.magnitude] * sums.n)[~inside].sum() / max(sums.n[~inside].sum(), 1.0)
-    return _Scatters(epoch, star, max(float(more), 0.0))
-
-
-def _filled(values: Floats, otherwise: float) -> Floats:
-    """Values with gaps filled from the nearest."""
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return np.full(len(values), otherwise)
-    return np.maximum(np.interp(np.arange(len(values)), known, values[known]), 1e-8)
-
-
-def _result(
-    problem: NormalEquations,
-    solution: Solution,
-    settings: FitSettings,
-    step: Steps,
-    scatters: _Scatters,
-) -> ChannelFit:
-    s, bins, cells = problem.sums, problem.bins, problem.blocks.cells
-    of_cell, of_unit = problem.blocks.cell, problem.blocks.unit
-    inflation = max(solution.chi2, 1.0)
-    stars = sums_by(s.cell, s.stars, cells)
-    near = _window_sums(stars.reshape(bins.ny, bins.nx)).ravel()
-    covariance, diagonal = solution.covariance, np.diag(solution.covariance)
-    enough = near >= settings.min_cell_stars
-    # The gauge depends on which cells are valid, and that on errors in a gauge: those in the gauge of all with stars.
-    good_cell = enough & (_in_gauge(solution, of_cell, enough, inflation)[1][of_cell] <= settings.max_error)
-    parameters, errors = _in_gauge(solution, of_cell, good_cell, inflation)
-    offset_stars = sums_by(s.unit, s.stars, problem.units)
-    known = np.zeros(problem.units, bool)
-    if problem.known is not None:
-        known[problem.known.unit] = True
-    good_unit = ((offset_stars >= settings.min_stars) | known) & (errors[of_unit] <= settings.max_error)
-    trusted = problem.valid is not None
-    slopes = solution.parameters[:TERMS] if trusted else np.full(TERMS, np.nan)
-    return ChannelFit(
-        problem.bright if trusted else np.nan,
-        problem.faint if trusted else np.nan,
-        float(slopes[0]),
-        float(slopes[1]),
-        float(np.sqrt(inflation * diagonal[0])) if trusted else np.nan,
-        float(np.sqrt(inflation * diagonal[1])) if trusted else np.nan,
-        float(inflation * covariance[0, 1]) if trusted else np.nan,
-        np.where(good_cell, parameters[of_cell], np.nan),
-        errors[of_cell],
-        stars,
-        sums_by(s.cell, s.n, cells),
-        np.where(good_unit, parameters[of_unit], np.nan),
-        errors[of_unit],
-        offset_stars,
-        sums_by(s.unit, s.n, problem.units),
-        parameters[of_unit],
-        step,
-        np.sqrt(scatters.star),
-        np.sqrt(scatters.epoch),
+    curve = Curve.of(sums, bins, settings)
+    basis = curve.basis(np.asarray(bins.bright + (sums.magnitude + 0.5) * bins.step))
+    design = Design(
+        np.concatenate([basis, [sums.colour / sums.n, sums.colour2 / sums.n]]),
+        map_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
+        change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
+        np.zeros((int(sums.slice.max()) + 1, 0)),
+        units,
     )
+    steady = _Fitter(NormalEquations(sums, design, known), bins, curve)
+    if not settings.colour:
+        steady.without_colour()
+    fitted = steady.fitted(_ROUNDS)
+    if settings.colour and not steady.has_colour(fitted[0]):
+        steady.without_colour()
+        fitted = steady.fitted(1)
+    if time is not None and time.timeline.size > 1:
+        changing = _Fitter(NormalEquations(sums, _changing(design, sums, time), known), bins, curve, time.timeline)
+        changing.start_from(steady)
+        if changing.choose_change():
+            steady, fitted = changing, changing.fitted(1)
+    solution, scatters = fitted
+    return FitResult(steady.problem, solution, bins, settings, curve, steady.sizes, scatters, steady.timeline).fit()
 
 
-def _in_gauge(solution: Solution, of_cell: slice, valid: Mask, inflation: float) -> tuple[Floats, Floats]:
-    """Parameters and errors where the valid cells have mean zero: that mean moves to the offsets."""
-    share = np.zeros(len(solution.parameters))
-    share[of_cell] = valid / max(valid.sum(), 1)
-    sign = np.zeros(len(share))
-    sign[of_cell], sign[of_cell.stop :] = -1.0, 1.0
-    crossed = solution.covariance @ share
-    variance = np.diag(solution.covariance) + 2.0 * sign * crossed + np.abs(sign) * float(share @ crossed)
-    parameters = solution.parameters + sign * float(share @ solution.parameters)
-    return parameters, np.sqrt(inflation * np.maximum(variance, 0.0))
+def _changing(design: Design, sums: BinSums, time: TimeModel) -> Design:
+    """A design with changes: of the map, and of slope and curvature, at each node."""
+    weights = time.weights[: len(design.time)]
+    bent = [design.terms[k] * weights[sums.slice, node] for node in range(weights.shape[1]) for k in range(QUADRATIC)]
+    return replace(design, terms=np.concatenate([design.terms, bent]), time=weights)
 
 
-def _window_sums(values: Floats) -> Floats:
-    """Sum over each cell and its neighbours."""
-    padded = np.pad(values, 1)
-    rows, columns = values.shape
-    return np.asarray(sum(padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)))
+class _Fitter:
+    """Fits of one design, each a little better than the one before."""
+
+    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve, timeline: Timeline | None = None) -> None:
+        self.problem, self.timeline = problem, timeline
+        self.sizes: Sizes = USUAL_SIZES
+        self._bins, self._curve = bins, curve
+        self._change = 0.0
+        self.colour_weight = _COLOUR_MAG**-2
+        self._effective = 0.0
+        self._trust = np.ones(len(problem.mean))
+        self._model = _offsets_alone(problem.sums, problem.design.units)
+
+    def start_from(self, other: _Fitter) -> None:
+        """Take over what another fit of the same sums has found."""
+        self.sizes, self._effective, self._model = other.sizes, other._effective, other._model
+        self._trust = other._trust
+        self.colour_weight = other.colour_weight
+
+    def has_colour(self, solution: Solution) -> bool:
+        """Whether the colour term is more than chance."""
+        at = slice(self._curve.size, self._curve.size + COLOUR_TERMS)
+        found = solution.parameters[at]
+        spread = max(solution.chi2, 1.0) * solution.covariance[at, at]
+        return bool(found @ np.linalg.solve(spread, found) > _SURE_COLOUR)
+
+    def without_colour(self) -> None:
+        """Hold the colour term at zero."""
+        self.colour_weight = HELD_AT_ZERO
+
+    def fitted(self, rounds: int) -> tuple[Solution, Scatters]:
+        """Solution and scatters after some rounds.
+
+        Weights need a model, and the model weights: a few rounds settle both. The smoothness is found once, as soon as
+        the weights are those of a model with a map.
+        """
+        for turn in range(rounds):
+            scatters, weight = self._weighed()
+            if turn == _FIRST_ROUNDS:
+                processes = map_processes(self._bins.nx, self._bins.ny)
+                self.sizes = most_probable_sizes(self.problem, weight, self._prior(free=True), processes)
+            solution = self.problem.solve(weight, self._prior())
+            self._model, self._effective = self.problem.predict(solution.parameters), solution.effective
+            self._trust = trust_of(self.problem.mean - self._model, scatters.weights(self.problem.sums))
+        return solution, scatters
+
+    def _weighed(self) -> tuple[Scatters, Floats]:
+        """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
+        scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
+        return scatters, scatters.weights(self.problem.sums) * self._trust
+
+    def _prior(self, free: bool = False) -> Floats:
+        """Inverse covariance of all parameters before there are data; of the map, and its changes, none if free."""
+        design, bins = self.problem.design, self._bins
+        of_map = np.linalg.inv(covariance(map_processes(bins.nx, bins.ny), self.sizes))
+        terms, of_change = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS), np.zeros((0, 0))
+        if self.timeline is not None:
+            in_time = np.linalg.inv(self.timeline.covariance())
+            size = max(self._change, _LEAST_CHANGE_MAG)
+            in_place = np.linalg.inv(covariance(change_processes(bins.nx, bins.ny), _change_sizes(size)))
+            of_change = np.kron(in_time, in_place)
+            bend = np.array(_CHANGE_OF_CURVE) * (size if self._curve.known else 1e-6)
+            terms = np.concatenate([terms, np.tile(bend**-2.0, self.timeline.size)])
+        if free:
+            of_map = of_map * 0.0
+        return prior_of(design, terms, np.asarray(of_map), np.asarray(of_change))
+
+    def choose_change(self) -> bool:
+        """Find the most probable size of changes; whether there are any.
+
+        The evidence, as in :mod:`ztfmatch.photometry.kernels.smoothness`, of the changes with all other parameters
+        eliminated; its value for no changes is 0.
+        """
+        if self.timeline is None:
+            return False
+        bins, (_, weight) = self._bins, self._weighed()
+        reduced, pull = without_others(self.problem, weight, self._prior(), self.problem.blocks.of_change)
+        in_time = np.linalg.cholesky(self.timeline.covariance())
+        best, highest = 0.0, 0.0
+        for size in _CHANGE_SIZES_MAG:
+            in_place = np.linalg.cholesky(covariance(change_processes(bins.nx, bins.ny), _change_sizes(size)))
+            value = log_evidence(reduced, pull, np.asarray(np.kron(in_time, in_place)))
+            if value > highest:
+                best, highest = size, value
+        self._change = best
+        return highest > _EVIDENCE_OF_CHANGE
+
+
+_COLOUR_MAG: Final = 0.05
+"""Usual size of their factors."""
+_SURE_COLOUR: Final = 20.0
+"""Chi-square of the two factors beyond which they are more than chance (1 in 20,000)."""
+_CHANGE_SIZES_MAG: Final = (0.0005, 0.001, 0.002, 0.004, 0.008)
+_LEAST_CHANGE_MAG: Final = 0.001
+_RIM_OF_CHANGE: Final = 4.0
+"""Size of the change of the rims relative to that of the rest."""
+_CHANGE_OF_CURVE: Final = (0.2, 0.05)
+"""Of slope and curvature, relative to the change of the map, 1/mag and 1/mag^2."""
+_EVIDENCE_OF_CHANGE: Final = 5.0
+"""Logarithm: changes that are less probable are taken for chance."""
+
+
+def _change_sizes(size: float) -> Sizes:
+    """Of the processes of what a map changes by."""
+    return size, 0.1 * size, _RIM_OF_CHANGE * size
+
+
+def _offsets_alone(sums: BinSums, units: int) -> Floats:
+    """First model: the mean residual of each unit."""
+    n = sums_by(sums.unit, sums.n, units)
+    return np.asarray((sums_by(sums.unit, sums.total, units) / np.maximum(n, 1.0))[sums.unit])

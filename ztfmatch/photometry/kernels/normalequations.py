@@ -1,44 +1,48 @@
 """Normal equations of the corrections of one channel: what the data say, what is known before, and their solution.
 
-Parameters are blocks of one vector: the two terms in magnitude, the cells of the map, the offsets of units. Each bin
-of data (unit u, magnitude m, cell k) is a row of the design matrix with four entries, (t, t^2, 1 at k, 1 at u), so the
-normal matrix is sums over bins and is added up block by block, without the design matrix itself.
+Parameters are blocks of one vector:
+
+- terms: factors of functions of a bin alone (of its magnitude, time and colour),
+- the coefficients of the map, a spline of degree 2,
+- of its changes in time, coarser splines at nodes between which they are linear,
+- offsets of units.
+
+A bin of data (time, unit, magnitude, fine cell) has the mean of its detections, modelled at the centre of its cell. The
+normal matrix is sums over bins and is added up block by block: what depends on cells is first summed by cell, and only
+then multiplied with the values of splines there, so that its cost does not follow the number of bins.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.splines import SplineBasis
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Steps = tuple[float, float]
-"""Difference of neighbouring cells, mag: inside, and from the outermost ring of cells inwards."""
 
-_GAUGE_MAG: Final = 1.0
-"""Loose bound of the constant that map and offsets share, until it is fixed by convention."""
-_TERM_WEIGHT: Final = 1.0
-"""Of the prior of slope and curvature: 1 mag/mag, 1 mag/mag^2, far wider than any camera."""
-_HELD_AT_ZERO: Final = 1e12
-_UNIT_WEIGHT: Final = 1e-4
+_UNIT_WEIGHT = 1e-4
 """Of the prior of an offset, 100 mag: it makes units without data solvable, and moves no other."""
 
 
 @dataclass(frozen=True)
 class BinSums:
-    """Sums over bins of one channel, shape (N,) each; see :data:`ztfmatch.photometry.kernels.residuals.COLUMNS`."""
+    """Sums over bins of one channel, shape (N,) each; see :data:`ztfmatch.photometry.kernels.sums.COLUMNS`."""
 
     unit: Ids
     """Row of the unit."""
+    slice: Ids
+    """Of time."""
+    part: Ids
+    """What is held out, see :data:`ztfmatch.photometry.kernels.sums.PARTS`."""
     magnitude: Ids
     """Bin of magnitude."""
     cell: Ids
+    """Fine cell."""
     n: Floats
     total: Floats
     squares: Floats
@@ -46,6 +50,8 @@ class BinSums:
     groups: Floats
     between: Floats
     pairs: Floats
+    colour: Floats
+    colour2: Floats
 
     def less(self, offset: Floats) -> BinSums:
         """The same sums of residuals less an offset, shape (N,) in mag."""
@@ -56,6 +62,10 @@ class BinSums:
             squares=self.squares + shift,
             between=self.between + shift,
         )
+
+    def where(self, rows: Mask) -> BinSums:
+        """Some of the bins."""
+        return BinSums(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -68,36 +78,65 @@ class KnownOffsets:
 
 
 @dataclass(frozen=True)
+class Design:
+    """How bins depend on parameters."""
+
+    terms: Floats
+    """Functions of a bin, shape (T, N)."""
+    cells: Floats
+    """Values of the splines of a map at the centres of the fine cells, shape (C, B)."""
+    change_cells: Floats
+    """The same of changes, shape (C, D)."""
+    time: Floats
+    """Weight of each node in each slice of time, shape (slices, K); K = 0 without changes."""
+    units: int
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return int(self.time.shape[1])
+
+
+@dataclass(frozen=True)
 class Blocks:
     """Where the kinds of parameters are in their vector."""
 
-    cells: int
+    terms: int
+    map: int
+    change: int
+    """Of all nodes."""
     units: int
+
+    @classmethod
+    def of(cls, design: Design) -> Blocks:
+        """Blocks of a design."""
+        change = design.nodes * design.change_cells.shape[1]
+        return cls(len(design.terms), design.cells.shape[1], change, design.units)
 
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return TERMS + self.cells + self.units
+        return self.terms + self.map + self.change + self.units
 
     @property
-    def cell(self) -> slice:
-        """Values of the map."""
-        return slice(TERMS, TERMS + self.cells)
+    def of_terms(self) -> slice:
+        """Factors of the terms."""
+        return slice(0, self.terms)
 
     @property
-    def unit(self) -> slice:
+    def of_map(self) -> slice:
+        """Coefficients of the map."""
+        return slice(self.terms, self.terms + self.map)
+
+    @property
+    def of_change(self) -> slice:
+        """Coefficients of the changes, node after node."""
+        return slice(self.of_map.stop, self.of_map.stop + self.change)
+
+    @property
+    def of_units(self) -> slice:
         """Offsets of units."""
-        return slice(TERMS + self.cells, self.size)
-
-    @property
-    def not_cell(self) -> Ids:
-        """All others than the map."""
-        return np.concatenate([np.arange(TERMS), np.arange(TERMS + self.cells, self.size)])
-
-
-TERMS: Final = 2
-"""Slope and curvature, the first parameters."""
-_SLOPE: Final = slice(0, TERMS)
+        return slice(self.of_change.stop, self.size)
 
 
 @dataclass(frozen=True)
@@ -113,38 +152,28 @@ class Solution:
 
 
 class NormalEquations:
-    """Of one channel, for any weights of the data and any smoothness of the map."""
+    """Of some bins of one channel, for any weights of the data and any prior."""
 
-    def __init__(
-        self, sums: BinSums, units: int, bins: Bins, valid: tuple[int, int] | None, known: KnownOffsets | None
-    ) -> None:
-        self.sums, self.units, self.bins, self.valid, self.known = sums, units, bins, valid, known
-        self.blocks = Blocks(bins.nx * bins.ny, units)
+    def __init__(self, sums: BinSums, design: Design, known: KnownOffsets | None = None) -> None:
+        self.sums, self.design, self.known = sums, design, known
+        self.blocks = Blocks.of(design)
         self.mean = sums.total / sums.n
-        first, last = valid or (0, bins.levels - 1)
-        self.bright, self.faint = bins.bright + first * bins.step, bins.bright + (last + 1) * bins.step
-        t = bins.bright + (sums.magnitude + 0.5) * bins.step - self.faint
-        t = np.clip(t, self.bright - self.faint, 0.0)  # beyond its range the term stays as at the end
-        self.basis = np.stack([t, t * t])
-        self.ring = ring_of(bins)
-        self.inner, self.rim = _neighbours(bins)
-
-    def offsets_alone(self) -> Floats:
-        """First model: the mean residual of each unit."""
-        s = self.sums
-        n = sums_by(s.unit, s.n, self.units)
-        return np.asarray((sums_by(s.unit, s.total, self.units) / np.maximum(n, 1.0))[s.unit])
 
     def predict(self, parameters: Floats) -> Floats:
         """Model of each bin."""
-        cells, units = parameters[self.blocks.cell], parameters[self.blocks.unit]
-        return np.asarray(parameters[_SLOPE] @ self.basis + cells[self.sums.cell] + units[self.sums.unit])
+        at, s = self.blocks, self.sums
+        total = parameters[at.of_terms] @ self.design.terms
+        total += (self.design.cells @ parameters[at.of_map])[s.cell] + parameters[at.of_units][s.unit]
+        if at.change:
+            nodes = parameters[at.of_change].reshape(self.design.nodes, -1)
+            changed = self.design.time @ nodes @ self.design.change_cells.T
+            total += changed[s.slice, s.cell]
+        return np.asarray(total)
 
-    def solve(self, weight: Floats, step: Steps) -> Solution:
-        """Solution for a weight of each bin, mag^-2, and the smoothness of the map."""
+    def solve(self, weight: Floats, prior: Floats) -> Solution:
+        """Solution for a weight of each bin, mag^-2, and the inverse covariance of parameters before there are data."""
         data, right = self.data(weight)
-        normal = data + self.priors(step)
-        covariance = np.linalg.inv(normal)
+        covariance = np.linalg.inv(data + prior + self.known_matrix())
         covariance = 0.5 * (covariance + covariance.T)
         parameters = covariance @ right
         effective = float(np.sum(covariance * data))  # trace(covariance @ data), both symmetric
@@ -154,47 +183,77 @@ class NormalEquations:
 
     def data(self, weight: Floats) -> tuple[Floats, Floats]:
         """Normal matrix of the data alone, and right side with what is known of offsets."""
-        s, at = self.sums, self.blocks
-        cells, units = at.cells, at.units
+        at, design = self.blocks, self.design
         a, right = np.zeros((at.size, at.size)), np.zeros(at.size)
-        for i in range(TERMS):
-            weighted = weight * self.basis[i]
-            for j in range(TERMS):
-                a[i, j] = weighted @ self.basis[j]
-            a[i, at.cell] = a[at.cell, i] = sums_by(s.cell, weighted, cells)
-            a[i, at.unit] = a[at.unit, i] = sums_by(s.unit, weighted, units)
-            right[i] = weighted @ self.mean
-        # Cells do not meet cells, nor units units: those blocks are diagonal.
-        diagonal = np.arange(TERMS, at.size)
-        a[diagonal, diagonal] = np.concatenate([sums_by(s.cell, weight, cells), sums_by(s.unit, weight, units)])
-        a[at.cell, at.unit] = sums_by(s.cell * units + s.unit, weight, cells * units).reshape(cells, units)
-        a[at.unit, at.cell] = a[at.cell, at.unit].T
-        right[at.cell] = sums_by(s.cell, weight * self.mean, cells)
-        right[at.unit] = sums_by(s.unit, weight * self.mean, units)
-        return a, right + self._known_right()
+        self._add_terms(a, right, weight)
+        by_cell = self._by_slice(weight)
+        everywhere = by_cell.sum(axis=0)
+        a[at.of_map, at.of_map] = design.cells.T @ (design.cells * everywhere[:, None])
+        right[at.of_map] = design.cells.T @ self._by_slice(weight * self.mean).sum(axis=0)
+        right[at.of_units] = sums_by(self.sums.unit, weight * self.mean, at.units)
+        units = np.arange(at.of_units.start, at.size)
+        a[units, units] = sums_by(self.sums.unit, weight, at.units)  # no unit meets another
+        if at.change:
+            self._add_changes(a, right, by_cell, weight)
+        self._add_units(a, weight)
+        upper = np.triu(a)
+        return upper + np.triu(a, 1).T, right + self._known_right()
 
-    def smoothness(self, step: Steps) -> Floats:
-        """Inverse covariance of the cells before there are data: a Laplacian, of weight 1 / step^2 a pair."""
-        cells = self.blocks.cells
-        a = np.zeros((cells, cells))
-        for pairs, size in zip((self.inner, self.rim), step, strict=True):
-            i, j = pairs.T
-            np.add.at(a, (np.concatenate([i, j]), np.concatenate([i, j])), 1.0 / size**2)
-            np.add.at(a, (np.concatenate([i, j]), np.concatenate([j, i])), -1.0 / size**2)
-        return a + 1.0 / (cells * _GAUGE_MAG) ** 2  # their mean, else free, is of the order of the gauge
+    def _by_slice(self, values: Floats) -> Floats:
+        """Sums by slice and cell."""
+        slices, cells = len(self.design.time), len(self.design.cells)
+        return sums_by(self.sums.slice * cells + self.sums.cell, values, slices * cells).reshape(slices, cells)
 
-    def priors(self, step: Steps) -> Floats:
-        """Inverse covariance of all parameters before there are data."""
+    def _add_terms(self, a: Floats, right: Floats, weight: Floats) -> None:
+        at, design = self.blocks, self.design
+        weighted = design.terms * weight
+        a[at.of_terms, at.of_terms] = weighted @ design.terms.T
+        right[at.of_terms] = weighted @ self.mean
+        for i, values in enumerate(weighted):
+            by_cell = self._by_slice(values)
+            a[i, at.of_map] = by_cell.sum(axis=0) @ design.cells
+            a[i, at.of_change] = (design.time.T @ by_cell @ design.change_cells).ravel()
+            a[i, at.of_units] = sums_by(self.sums.unit, values, at.units)
+
+    def _add_changes(self, a: Floats, right: Floats, by_cell: Floats, weight: Floats) -> None:
+        at, design = self.blocks, self.design
+        size = design.change_cells.shape[1]
+        first = [at.of_change.start + node * size for node in range(design.nodes)]
+        pull = design.time.T @ self._by_slice(weight * self.mean) @ design.change_cells
+        right[at.of_change] = pull.ravel()
+        for k, start in enumerate(first):
+            mine = by_cell * design.time[:, k, None]
+            a[at.of_map, start : start + size] = design.cells.T @ (design.change_cells * mine.sum(axis=0)[:, None])
+            for j in range(k, design.nodes):
+                both = (mine * design.time[:, j, None]).sum(axis=0)
+                if both.any():  # nodes far apart have no slice in common
+                    block = design.change_cells.T @ (design.change_cells * both[:, None])
+                    a[start : start + size, first[j] : first[j] + size] = block
+
+    def _add_units(self, a: Floats, weight: Floats) -> None:
+        at, design, s = self.blocks, self.design, self.sums
+        size, cells = design.change_cells.shape[1], len(design.cells)
+        everywhere = np.zeros((cells, at.units))
+        for now in np.unique(s.slice):
+            rows = np.flatnonzero(s.slice == now)
+            one = sums_by(s.cell[rows] * at.units + s.unit[rows], weight[rows], cells * at.units)
+            one = one.reshape(cells, at.units)
+            everywhere += one
+            if at.change:
+                changed = design.change_cells.T @ one
+                for k in np.flatnonzero(design.time[now]):
+                    start = at.of_change.start + int(k) * size
+                    a[start : start + size, at.of_units] += design.time[now, k] * changed
+        a[at.of_map, at.of_units] = design.cells.T @ everywhere
+
+    def known_matrix(self) -> Floats:
+        """Each known value is a measurement of its unit's offset less that of the last, which the older sums have."""
         at = self.blocks
         a = np.zeros((at.size, at.size))
-        a[at.cell, at.cell] = self.smoothness(step)
-        a[0, 0] = a[1, 1] = _TERM_WEIGHT if self.valid else _HELD_AT_ZERO  # without a valid range there is no term
-        diagonal = np.arange(at.unit.start, at.size)
-        a[diagonal, diagonal] += _UNIT_WEIGHT
+        diagonal = np.arange(at.of_units.start, at.size)
+        a[diagonal, diagonal] = _UNIT_WEIGHT
         if self.known is not None:
-            # Each known value is a measurement of its unit's offset less that of the last unit, which the older sums
-            # were given.
-            last, unit = at.size - 1, at.unit.start + self.known.unit
+            last, unit = at.size - 1, at.of_units.start + self.known.unit
             weight = 1.0 / self.known.error**2
             a[unit, unit] += weight
             a[unit, last] -= weight
@@ -206,7 +265,7 @@ class NormalEquations:
         right = np.zeros(self.blocks.size)
         if self.known is not None:
             pull = self.known.value / self.known.error**2
-            right[self.blocks.unit.start + self.known.unit] += pull
+            right[self.blocks.of_units.start + self.known.unit] += pull
             right[-1] -= pull.sum()
         return right
 
@@ -216,20 +275,18 @@ def sums_by(group: Ids, values: Floats, groups: int) -> Floats:
     return np.bincount(group, values, groups).astype(np.float64)
 
 
-def ring_of(bins: Bins) -> Mask:
-    """Whether each cell is of the outermost ring, shape (cells,)."""
-    ring = np.ones((bins.ny, bins.nx), bool)
-    ring[1:-1, 1:-1] = False
-    return ring.ravel()
+def prior_of(design: Design, terms: Floats, of_map: Floats, of_change: Floats) -> Floats:
+    """Inverse covariance of all parameters before there are data, from those of the blocks; terms are independent."""
+    at = Blocks.of(design)
+    a = np.zeros((at.size, at.size))
+    diagonal = np.arange(at.terms)
+    a[diagonal, diagonal] = terms
+    a[at.of_map, at.of_map] = of_map
+    if at.change:
+        a[at.of_change, at.of_change] = of_change
+    return a
 
 
-def _neighbours(bins: Bins) -> tuple[Ids, Ids]:
-    """Pairs of neighbouring cells, shape (K, 2): inside and along the rim; from the rim inwards and from corners."""
-    cell = np.arange(bins.nx * bins.ny).reshape(bins.ny, bins.nx)
-    across = np.stack([cell[:, :-1].ravel(), cell[:, 1:].ravel()], axis=1)
-    along = np.stack([cell[:-1].ravel(), cell[1:].ravel()], axis=1)
-    pairs = np.concatenate([across, along]).astype(np.int64)
-    ring = ring_of(bins)
-    steep = ring[pairs[:, 0]] != ring[pairs[:, 1]]
-    steep |= np.isin(pairs, cell[[0, 0, -1, -1], [0, -1, 0, -1]]).any(axis=1)
-    return pairs[~steep], pairs[steep]
+def bases_of(nx: int, ny: int, of_map: SplineBasis, of_change: SplineBasis) -> tuple[Floats, Floats]:
+    """Values of both bases at the centres of the fine cells."""
+    return of_map.at_cells(nx, ny), of_change.at_cells(nx, ny)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernelcache import njit
-from ztfmatch.core.kernels.corrections import cell_of
 from ztfmatch.core.kernels.sphere import Floats
 
 Singles = npt.NDArray[np.float32]
@@ -22,12 +21,6 @@ Mask = npt.NDArray[np.bool_]
 SIGMA_OF_MAD: Final = 1.4826
 MAD_EFFICIENCY: Final = 0.37
 """Of the median absolute deviation relative to the standard deviation, for a normal distribution (Huber 1981)."""
-
-COLUMNS: Final = ("n", "total", "squares", "stars", "groups", "between", "pairs")
-"""Of a bin: detections; sum and sum of squares of their residuals; stars, one that is seen in several cells counting in
-each by its part; groups, the detections of one star; sum over groups of total^2 / n; sum over detections of the number
-of detections that their star has in all bins."""
-_N, _TOTAL, _SQUARES, _STARS, _GROUPS, _BETWEEN, _PAIRS = range(len(COLUMNS))
 
 _FEW_EPOCHS: Final = 0.8
 """Scatter of n epochs is too small by (n - 0.8) / n in the mean (Croux and Rousseeuw 1992)."""
@@ -179,89 +172,6 @@ def unbiased_scatter(summary: Summary) -> Floats:
     """
     k = np.maximum(2.0 * MAD_EFFICIENCY * (summary.n - 1.0), 0.7)
     return np.asarray(summary.scatter / (1.0 - 2.0 / (9.0 * k)) ** 1.5)
-
-
-@njit(cache=True, nogil=True)
-def add_residuals(
-    residual: Floats,
-    place: tuple[Singles, Singles],
-    offsets: Ids,
-    bin_of: Ids,
-    summary: Summary,
-    bins: Bins,
-    table: Floats,
-    histogram: Ids,
-) -> int:
-    """Add the epochs of chosen lightcurves to the table of their bins.
-
-    Epochs farther than four times the scatter from the lightcurve's median are left out.
-
-    Parameters
-    ----------
-    residual : float64 ndarray, shape (N,)
-        NaN for epochs that do not count.
-    place : tuple of two float32 ndarray, shape (N,)
-        Pixels x, y.
-    offsets : int64 ndarray, shape (M + 1,)
-    bin_of : int64 ndarray, shape (M,)
-        Magnitude bin of each lightcurve; negative for those to leave out.
-    summary : Summary
-        Of the residuals.
-    bins : Bins
-    table : float64 ndarray, shape (bins, 7)
-        Columns as COLUMNS, added to.
-    histogram : int64 ndarray, shape (magnitude bins, RESIDUAL_BINS)
-        Of the mean residuals of the lightcurves, added to.
-
-    Returns
-    -------
-    int
-        Epochs added.
-    """
-    added = 0
-    cells = bins.nx * bins.ny
-    # Of the star at hand, by cell; only the cells that it was seen in are read, and cleared for the next.
-    ns, totals = np.zeros(cells), np.zeros(cells)
-    seen = np.empty(cells, np.int64)
-    for k in range(offsets.shape[0] - 1):
-        if bin_of[k] < 0:
-            continue
-        # The floor keeps the epochs of a star whose scatter came out next to nothing, as that of few epochs may.
-        limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG)
-        n_seen, n_star, sum_star = 0, 0, 0.0
-        for i in range(offsets[k], offsets[k + 1]):
-            r = residual[i]
-            if np.isnan(r) or abs(r - summary.median[k]) > limit:
-                continue
-            cell = cell_of(place[0][i], place[1][i], bins.nx, bins.ny)
-            if cell < 0:
-                continue
-            if ns[cell] == 0.0:
-                seen[n_seen] = cell
-                n_seen += 1
-            ns[cell] += 1.0
-            totals[cell] += r
-            table[bin_of[k] * cells + cell, _SQUARES] += r * r
-            n_star += 1
-            sum_star += r
-        # Now that the star's number of epochs is known: its shares, and what tells its scatter within a cell from that
-        # between cells.
-        for j in range(n_seen):
-            cell = seen[j]
-            at = bin_of[k] * cells + cell
-            table[at, _N] += ns[cell]
-            table[at, _TOTAL] += totals[cell]
-            table[at, _STARS] += ns[cell] / n_star
-            table[at, _GROUPS] += 1.0
-            table[at, _BETWEEN] += totals[cell] * totals[cell] / ns[cell]
-            table[at, _PAIRS] += ns[cell] * n_star
-            ns[cell], totals[cell] = 0.0, 0.0
-        if n_star:
-            # The bin in the middle is that of zero; what is beyond either end counts in the last bin there.
-            position = int(np.floor(sum_star / n_star / RESIDUAL_STEP_MAG + 0.5)) + RESIDUAL_BINS // 2
-            histogram[bin_of[k], min(max(position, 0), RESIDUAL_BINS - 1)] += 1
-            added += n_star
-    return added
 
 
 @njit(cache=True, nogil=True)

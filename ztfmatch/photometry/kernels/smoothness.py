@@ -1,4 +1,4 @@
-"""How smooth a map is: the differences of neighbouring cells under which the data are most probable."""
+"""How smooth a map is: the sizes of its processes under which the data are most probable."""
 
 from __future__ import annotations
 
@@ -8,71 +8,95 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.normalequations import NormalEquations, Steps
+from ztfmatch.photometry.kernels.normalequations import NormalEquations
+from ztfmatch.photometry.kernels.priors import Sizes, covariance
 
-_LEAST_STEP_MAG: Final = (0.0015, 0.005)
-"""Least difference of neighbouring cells, inside and at the rim. Few stars may look as if there were no structure where
-there is some: without these bounds such maps had errors too small by factors."""
-_LARGEST_STEP_MAG: Final = 0.05
-_STEP_FACTORS: Final = (2.0, 1.3)
-"""By which a step is multiplied or divided in the first climb and in the second."""
+USUAL_SIZES: Final[Sizes] = (0.003, 0.0005, 0.015)
+"""Of real cameras, mag."""
+_USUAL_FACTOR: Final = 2.0
+"""By which those of a camera differ from the usual ones: where data are few, they are what is known."""
+_LEAST_MAG: Final[Sizes] = (0.0005, 0.0001, 0.001)
+_LARGEST_MAG: Final[Sizes] = (0.03, 0.01, 0.08)
+_FACTORS: Final = (2.0, 1.4)
+"""By which a size is multiplied or divided in the first climb and in the second."""
 
 
-def most_probable_steps(problem: NormalEquations, weight: Floats) -> Steps:
-    """The steps with the highest evidence, climbed along each of the two in turn.
+def most_probable_sizes(problem: NormalEquations, weight: Floats, prior: Floats, processes: Floats) -> Sizes:
+    """The sizes that are most probable, climbed along each in turn: by the evidence, and by what is usual.
 
-    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1). Slopes and offsets
-    do not depend on the steps, so they are eliminated first, once: with the normal matrix in blocks, C of cells and O
-    of all others, the cells alone obey C - CO O^-1 OC (Schur's complement). A trial then takes one Cholesky
-    decomposition of the size of the map.
+    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1). All other parameters
+    than the map's do not depend on the sizes, so they are eliminated first, once: with the normal matrix in blocks, C
+    of the map and O of all others, the map alone obeys C - CO O^-1 OC (Schur's complement).
+
+    Parameters
+    ----------
+    problem : NormalEquations
+        Without changes in time.
+    weight : float64 ndarray, shape (N,)
+    prior : float64 ndarray, shape (P, P)
+        Inverse covariance of the other parameters; what it has of the map does not matter.
+    processes : float64 ndarray, shape (3, B, B)
     """
+    reduced, pull = without_others(problem, weight, prior, problem.blocks.of_map)
+
+    def evidence(sizes: Sizes) -> float:
+        unusual = np.log(np.array(sizes) / USUAL_SIZES) / np.log(_USUAL_FACTOR)
+        root = np.asarray(np.linalg.cholesky(covariance(processes, sizes)))
+        return log_evidence(reduced, pull, root) - 0.5 * float(unusual @ unusual)
+
+    best, highest = USUAL_SIZES, evidence(USUAL_SIZES)
+    for factor in _FACTORS:
+        for which in range(len(best)):
+            best, highest = _climbed(evidence, (best, highest), which, factor)
+    return best
+
+
+def without_others(problem: NormalEquations, weight: Floats, prior: Floats, of: slice) -> tuple[Floats, Floats]:
+    """Normal matrix and right side of one block, of the data alone, all other parameters eliminated."""
     data, right = problem.data(weight)
-    normal = data + problem.priors((np.inf, np.inf))
-    of_cell, others = problem.blocks.cell, problem.blocks.not_cell
-    back = np.linalg.solve(normal[np.ix_(others, others)], np.column_stack([normal[others, of_cell], right[others]]))
-    reduced = normal[of_cell, of_cell] - normal[of_cell, others] @ back[:, :-1]
-    pull = right[of_cell] - normal[of_cell, others] @ back[:, -1]
-    evidence = _evidence(problem, reduced, pull)
-    step = _LEAST_STEP_MAG
-    for factor in _STEP_FACTORS:
-        for which in (0, 1):
-            step = _climbed(evidence, step, which, factor)
-    return step
+    normal = data + prior + problem.known_matrix()
+    others = np.delete(np.arange(problem.blocks.size), of)
+    back = np.linalg.solve(normal[np.ix_(others, others)], np.column_stack([normal[others, of], right[others]]))
+    return data[of, of] - normal[of, others] @ back[:, :-1], right[of] - normal[of, others] @ back[:, -1]
 
 
-def _evidence(problem: NormalEquations, reduced: Floats, pull: Floats) -> Callable[[Steps], float]:
-    """Logarithm of the evidence but for a constant: 1/2 p A^-1 p - 1/2 ln|A| + 1/2 ln|P|, A = reduced + prior P.
+def log_evidence(reduced: Floats, pull: Floats, root: Floats) -> float:
+    """Logarithm of the evidence, relative to that of coefficients that are all zero.
 
-    One decomposition gives both the determinant and the quadratic form: A is bordered by the pull p and a corner c, and
-    the last pivot of the bordered matrix is c - p A^-1 p. The corner must exceed the largest such form, that of the
-    loosest prior.
+    With the covariance K = L L' of the coefficients and A the reduced matrix, it is 1/2 p' (A + K^-1)^-1 p
+    - 1/2 ln |1 + L' A L|; with q = L' p the first term is 1/2 q' (1 + L' A L)^-1 q: no inverse of K is needed.
+
+    Parameters
+    ----------
+    reduced, pull : float64 ndarray, shape (B, B), (B,)
+        From :func:`without_others`.
+    root : float64 ndarray, shape (B, B)
+        L.
     """
-    bordered = np.zeros((len(pull) + 1,) * 2)
-    bordered[:-1, -1] = bordered[-1, :-1] = pull
-    loosest = reduced + problem.smoothness((_LARGEST_STEP_MAG, _LARGEST_STEP_MAG))
-    bordered[-1, -1] = 1.0 + 1.01 * float(pull @ np.linalg.solve(loosest, pull))
-
-    def evidence(step: Steps) -> float:
-        prior = problem.smoothness(step)
-        bordered[:-1, :-1] = reduced + prior
-        pivots = np.diag(np.linalg.cholesky(bordered))
-        fitted = bordered[-1, -1] - pivots[-1] ** 2
-        likely = 0.5 * fitted - np.log(pivots[:-1]).sum() + np.log(np.diag(np.linalg.cholesky(prior))).sum()
-        return float(likely)
-
-    return evidence
+    inner = root.T @ reduced @ root
+    inner[np.diag_indices_from(inner)] += 1.0
+    factor = np.linalg.cholesky(inner)
+    q = np.linalg.solve(factor, root.T @ pull)
+    return float(0.5 * q @ q - np.log(np.diag(factor)).sum())
 
 
-def _climbed(evidence: Callable[[Steps], float], step: Steps, which: int, factor: float) -> Steps:
-    """Multiply or divide one of the steps as long as that raises the evidence."""
-    best, highest = step, evidence(step)
+def _with(sizes: Sizes, which: int, size: float) -> Sizes:
+    wide, narrow, rim = (size if k == which else other for k, other in enumerate(sizes))
+    return wide, narrow, rim
+
+
+def _climbed(
+    evidence: Callable[[Sizes], float], start: tuple[Sizes, float], which: int, factor: float
+) -> tuple[Sizes, float]:
+    """Multiply or divide one of the sizes as long as that raises the evidence."""
+    best, highest = start
     for direction in (factor, 1.0 / factor):
         while True:
-            tried = (best[0] * direction, best[1]) if which == 0 else (best[0], best[1] * direction)
-            allowed = _LEAST_STEP_MAG[which] <= tried[which] <= _LARGEST_STEP_MAG
-            if not allowed or (value := evidence(tried)) <= highest:
+            size = best[which] * direction
+            tried = _with(best, which, size)
+            if not _LEAST_MAG[which] <= size <= _LARGEST_MAG[which] or (value := evidence(tried)) <= highest:
                 break
             best, highest = tried, value
-        if best != step:
+        if best != start[0]:
             break
-    return best
+    return best, highest

@@ -12,16 +12,26 @@ import numpy.typing as npt
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import read_corrections
+from ztfmatch.core.io.smoothsets import between
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.kernels.smoothcorrections import spline_values
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
+from ztfmatch.photometry.kernels.channelfit import ChannelFit
+from ztfmatch.photometry.kernels.curve import FitSettings
+from ztfmatch.photometry.kernels.eras import find_steps
 from ztfmatch.photometry.kernels.errorfit import fit_error_model
-from ztfmatch.photometry.kernels.fit import ChannelFit, FitSettings, fit_channel
+from ztfmatch.photometry.kernels.exposuremaps import place_centres
+from ztfmatch.photometry.kernels.fit import TimeModel, fit_channel
+from ztfmatch.photometry.kernels.gradients import fit_gradients
 from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
-from ztfmatch.photometry.kernels.residuals import COLUMNS, Bins
+from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.splines import map_basis
+from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
+from ztfmatch.photometry.kernels.timeline import Timeline
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
-from ztfmatch.photometry.tasks.residuals import ChannelSums, bin_sums, joined, read_channel
+from ztfmatch.photometry.tasks.residuals import ChannelSums, bin_sums, joined, layout_of, read_channel
 
-BYTES_PER_PARAMETER_SQUARED: Final = 60
+BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -41,6 +51,8 @@ class FitTask:
     """Of sums, one a tile; perhaps none."""
     config: CalibrateConfig
     operation_id: str
+    dates: tuple[float, ...] = ()
+    """MJD at which one slice of time ends and the next begins."""
     update: str | None = None
     """Directory of an older set of corrections that newer data are added to."""
 
@@ -52,6 +64,8 @@ class Fitted:
     fit: ChannelFit
     field: npt.NDArray[np.int64]
     """Of each unit."""
+    exposures: Arrays
+    """Key, field, and what :class:`ztfmatch.photometry.kernels.gradients.Gradients` has, of each exposure."""
     sums: BinSums
     """Sums over all units, their offsets taken off: what a later update needs of these data."""
 
@@ -83,21 +97,55 @@ def fit_task(task: FitTask) -> FitKept:
 
 def _fit(task: FitTask) -> FitKept:
     config, bins = task.config, bins_of(task.config)
-    new = read_channel(task.storage, task.files, bins)
+    layout = layout_of(bins, len(task.dates) + 1)
+    new = read_channel(task.storage, task.files, layout)
     units, sums, known = new.units, new.sums, None
     if task.update is not None:
         units, sums, known = _with_old(task, new)
     arrays: Arrays = {"errors": _error_models(new)}
     if len(sums.n):
-        settings = FitSettings(config.min_stars, config.min_cell_stars, config.max_error)
-        fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known)
+        cuts = (config.min_stars, config.min_cell_stars, config.max_error)
+        settings = FitSettings(*cuts, config.may_have("colour"))
+        time = _time_model(task, new)
+        fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known, time)
+        arrays |= _exposure_terms(new, fit, bins, config.may_have("exposure"))
         arrays["field"] = np.array([unit.field for unit in units], np.int64)
-        arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, bins))
+        arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, layout))
     return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
 
+def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:
+    """Nodes of the channel, and what each has of each slice; None where all is in one."""
+    if not (task.dates and len(new.maps.time) and task.config.may_have("time")):
+        return None
+    time, given = new.maps.time, task.config.eras
+    found = find_steps(new.maps, given) if task.config.find_eras else ()
+    timeline = Timeline.of(time, tuple(sorted({*given, *found})))
+    weights = timeline.weights(time)
+    # An exposure counts by its detections.
+    n = new.maps.sums[..., 0].sum(axis=(1, 2))
+    slices = np.searchsorted(np.array(task.dates), time, side="right")
+    held = np.stack([np.bincount(slices, n * column, len(task.dates) + 1) for column in weights.T], axis=1)
+    total = np.bincount(slices, n, len(task.dates) + 1)
+    return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None])
+
+
+def _exposure_terms(new: ChannelSums, fit: ChannelFit, bins: Bins, wanted: bool) -> Arrays:
+    """Gradients of the exposures of the channel; none where they are not wanted, only what is left."""
+    maps = new.maps
+    u, v = place_centres()
+    basis = map_basis(bins.nx, bins.ny)
+    x, y = (0.5 * (1.0 + w) * pixels for w, pixels in ((u, QUADRANT_SHAPE_PIX[0]), (v, QUADRANT_SHAPE_PIX[1])))
+    nodes = np.stack([spline_values(basis.knots_x, basis.knots_y, one, x, y) for one in fit.coefficients])
+    before, after, weight = between(fit.time, maps.time)
+    changes = nodes[before] + weight[:, None] * (nodes[after] - nodes[before])
+    found = fit_gradients(maps, changes, wanted)
+    return {"exposure_id": maps.exposureid, "exposure_field": maps.field, **_prefixed("exposure_", found._asdict())}
+
+
 def _prefixed(prefix: str, values: Any) -> Arrays:
-    return {f"{prefix}{name}": np.asarray(value) for name, value in vars(values).items()}
+    held = values if isinstance(values, dict) else vars(values)
+    return {f"{prefix}{name}": np.asarray(value) for name, value in held.items()}
 
 
 def read_fit(storage: Storage, path: str) -> ChannelResult:
@@ -106,7 +154,7 @@ def read_fit(storage: Storage, path: str) -> ChannelResult:
     if "field" not in held:
         return ChannelResult(held["errors"], None)
     fit, sums = ChannelFit(**_of_prefix("fit_", held)), BinSums(**_of_prefix("sums_", held))
-    return ChannelResult(held["errors"], Fitted(fit, held["field"], sums))
+    return ChannelResult(held["errors"], Fitted(fit, held["field"], _of_prefix("exposure_", held), sums))
 
 
 def _of_prefix(prefix: str, arrays: Arrays) -> dict[str, Any]:
@@ -126,8 +174,8 @@ def _with_old(task: FitTask, new: ChannelSums) -> tuple[tuple[Unit, ...], BinSum
     row_of = {unit: row for row, unit in enumerate(units)}
     moved = np.array([row_of[unit] for unit in new.units], np.int64)
     kept = old["sums"].filter(_of_channel(old["sums"], task))
-    columns = {name: kept[name].to_numpy() for name in ("magnitude", "cell", *COLUMNS)}
-    place = (columns["magnitude"].astype(np.int64), columns["cell"].astype(np.int64))
+    columns = {name: kept[name].to_numpy() for name in ("slice", "part", "magnitude", "cell", *COLUMNS)}
+    place = (columns[name].astype(np.int64) for name in ("slice", "part", "magnitude", "cell"))
     sums = BinSums(np.full(len(kept), len(units), np.int64), *place, *(columns[name] for name in COLUMNS))
     fresh = replace(new.sums, unit=moved[new.sums.unit]) if len(moved) else new.sums
     values = np.array(list(known.values()), np.float64).reshape(-1, 2)
@@ -135,7 +183,7 @@ def _with_old(task: FitTask, new: ChannelSums) -> tuple[tuple[Unit, ...], BinSum
     return units, joined([fresh, sums]), KnownOffsets(rows, values[:, 0], values[:, 1])
 
 
-FITTED: Final = ("magnitude", "position", "field", "errormodel", "sums")
+FITTED: Final = ("magnitude", "position", "field", "errormodel", "sums", "model")
 """Tables of an older set that an update needs."""
 
 
@@ -157,12 +205,13 @@ def _error_models(new: ChannelSums) -> npt.NDArray[np.float64]:
 
 def _of_units(fit: ChannelFit, units: int) -> ChannelFit:
     """The fit without the offset of what stands for an older set, the last."""
-    names = ("offset", "offset_error", "offset_stars", "offset_n", "raw_offset")
+    names = ("offset", "offset_error", "offset_stars", "offset_n", "raw_offset", "mean_colour")
     return replace(fit, **{name: getattr(fit, name)[:units] for name in names})
 
 
-def _level_sums(sums: BinSums, fit: ChannelFit, bins: Bins) -> BinSums:
+def _level_sums(sums: BinSums, fit: ChannelFit, layout: Layout) -> BinSums:
     """Sums over all units, their offsets taken off."""
     level = sums.less(fit.raw_offset[sums.unit])
-    rows = sums.magnitude * bins.nx * bins.ny + sums.cell
-    return bin_sums(rows, np.stack([getattr(level, name) for name in COLUMNS], axis=-1), bins)
+    rows = (sums.slice * PARTS + sums.part) * layout.levels + sums.magnitude
+    rows = rows * layout.cells + sums.cell
+    return bin_sums(rows, np.stack([getattr(level, name) for name in COLUMNS], axis=-1), layout)

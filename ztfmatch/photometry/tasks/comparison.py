@@ -22,7 +22,7 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.tasks.ledger import exposures_of_tile
+from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
@@ -36,7 +36,7 @@ UNIT_DIGITS: Final = 10**8
 
 _LEDGER_COLUMNS: Final = (
     *("exposureid", "field", "rcid", "fid", "programid"),
-    *("magzp", "clrcoeff", "quality", "origin", "commit"),
+    *("magzp", "clrcoeff", "quality", "origin", "commit", "obsmjd", "exptime"),
 )
 NO_PROGRAM: Final = 0
 """In place of the program of an exposure of which none is known."""
@@ -97,6 +97,8 @@ class TileLedger:
         self.exposureid = rows["exposureid"].to_numpy()
         self.map = build_map(self.exposureid)
         self.programid = pc.fill_null(rows["programid"], NO_PROGRAM).to_numpy()
+        self.field, self.rcid, self.fid = (rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
+        self.mid_mjd = mid_exposures(rows["obsmjd"].to_pylist(), rows["exptime"].to_pylist())
         self.magzp = np.array(rows["magzp"].to_numpy(), np.float64)
         self.clrcoeff = np.array(rows["clrcoeff"].to_numpy(), np.float64)
         good = np.array([quality != BAD for quality in rows["quality"].to_pylist()], bool)

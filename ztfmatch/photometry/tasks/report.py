@@ -17,8 +17,8 @@ from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
+from ztfmatch.photometry.kernels.grid import even_grid
 from ztfmatch.photometry.kernels.residuals import (
-    COLUMNS,
     OFFSET_BINS,
     RESIDUAL_BINS,
     SCATTER_BINS,
@@ -27,10 +27,10 @@ from ztfmatch.photometry.kernels.residuals import (
     Bins,
     Summary,
     add_offsets,
-    add_residuals,
     constants,
     summarise,
 )
+from ztfmatch.photometry.kernels.sums import COLUMNS, Curves, Epochs, Layout, add_residuals
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
     UNIT_DIGITS,
@@ -207,7 +207,12 @@ class _Sums:
         channel, bins = (unit.rcid, unit.fid), self._bins
         place = (chunk.columns["xpos"], chunk.columns["ypos"])
         stars = self._stars.setdefault(channel, np.zeros((bins.levels, RESIDUAL_BINS), np.int64))
-        used = add_residuals(residual, place, *lightcurves, relative, bins, self._table, stars)
+        (offsets, bin_of), none = lightcurves, np.zeros(len(lightcurves[1]))
+        nowhere, never = np.zeros(len(residual), np.int64), np.zeros(1, bool)
+        epochs = Epochs(residual, *place, nowhere, np.zeros(1, np.int64), never)
+        curves = Curves(offsets, bin_of, none, none > 0.0)
+        layout = Layout(bins.levels, even_grid(bins.nx, bins.ny), 1)
+        used = add_residuals(epochs, curves, relative, layout, self._table, stars)
         by_cell = self._table.reshape(bins.levels, -1, len(COLUMNS))[:, :, _KEPT].sum(axis=0)
         self._table[:] = 0.0
         empty = np.zeros((bins.nx * bins.ny, len(MAP_COLUMNS)))

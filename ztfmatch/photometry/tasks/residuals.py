@@ -16,12 +16,12 @@ import numpy.typing as npt
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import Unit, unit_of_objectid
 from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, SUMS, ExposureMaps, add_exposure_maps
+from ztfmatch.photometry.kernels.grid import fine_grid
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
-    COLUMNS,
     OFFSET_BINS,
     RESIDUAL_BINS,
     SCATTER_BINS,
@@ -30,11 +30,20 @@ from ztfmatch.photometry.kernels.residuals import (
     Bins,
     Summary,
     add_offsets,
-    add_residuals,
     clipped_sums,
     constants,
     summarise,
     unbiased_scatter,
+)
+from ztfmatch.photometry.kernels.sums import (
+    COLUMNS,
+    MIDDLE_COLOUR,
+    PARTS,
+    Curves,
+    Epochs,
+    Layout,
+    add_residuals,
+    held_out,
 )
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
@@ -55,15 +64,16 @@ from ztfmatch.photometry.tasks.comparison import (
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 400
 BYTES_PER_OBJECT: Final = 300
-BYTES_PER_EXPOSURE: Final = 4 * OFFSET_BINS + 400
-BYTES_OF_ACCUMULATORS: Final = 96 << 20
-"""Sums of one unit, and those of the others as sparse rows."""
+BYTES_PER_EXPOSURE: Final = 4 * OFFSET_BINS + 4 * HALVES * CELLS * SUMS + 400
+_BYTES_OF_OTHERS: Final = 64 << 20
+"""Sums of other units than the one at hand, as sparse rows."""
 
 RELATIVE_FAINT_MAG: Final = 18.0
 """Objects brighter than this tell an exposure's residual zero point."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 Ids = npt.NDArray[np.int64]
+Singles = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,23 @@ class ResidualTask(TileInputs):
 
     after_commit: int = -1
     """Only exposures that later commits ingested."""
+    dates: tuple[float, ...] = ()
+    """MJD at which one slice of time ends and the next begins."""
+
+    @property
+    def layout(self) -> Layout:
+        """Of the sums."""
+        return layout_of(bins_of(self.config), len(self.dates) + 1)
+
+
+def bytes_of_sums(layout: Layout) -> int:
+    """Memory of the sums of one unit, and of those of the others of a tile."""
+    return 4 * len(COLUMNS) * layout.size + _BYTES_OF_OTHERS
+
+
+def layout_of(bins: Bins, slices: int) -> Layout:
+    """How sums over so many slices of time are laid out."""
+    return Layout(bins.levels, fine_grid(bins.nx, bins.ny), slices)
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,7 @@ class ChannelSums:
     """Histogram of the mean residuals of stars, shape (magnitude bins, RESIDUAL_BINS), RESIDUAL_STEP_MAG each."""
     scatter: dict[Unit, Ids]
     """Histogram of the scatter of constant lightcurves by unit, shape (SCATTER_MAG_BINS, SCATTER_BINS)."""
+    maps: ExposureMaps
 
 
 @dataclass(frozen=True)
@@ -106,7 +134,7 @@ def measure_tile(task: ResidualTask) -> TileResiduals:
     for chunk in compared_lightcurves(task, ledger, EPOCH_COLUMNS, ROWS_IN_FLIGHT):
         builder.add(chunk)
     channels = builder.write()
-    kept = (*channels.values(), _write_offsets(task, ledger, builder.offsets))
+    kept = (*channels.values(), _write_offsets(task, ledger, builder.offsets, objects))
     stars = int((objects.source >= 0).sum())
     return TileResiduals(builder.detections, builder.used, stars, objects.n_ps1, tuple(channels), kept, ledger.programs)
 
@@ -116,12 +144,14 @@ class _Builder:
 
     def __init__(self, task: ResidualTask, ledger: TileLedger, objects: TileObjects) -> None:
         self._task, self._ledger, self._objects = task, ledger, objects
-        config = task.config
-        self.bins = bins_of(config)
+        self.layout = task.layout
+        self._slice_of = np.searchsorted(np.array(task.dates), ledger.mid_mjd, side="right").astype(np.int64)
+        self.maps = np.zeros((len(ledger.exposureid), HALVES, CELLS, SUMS), np.float32)
+        self._held = held_out(ledger.exposureid // 100)
         self.offsets = np.zeros((len(ledger.exposureid), OFFSET_BINS), np.int32)
         self.detections = self.used = 0
         self._unit: int | None = None
-        self._table = np.zeros((self.bins.size, len(COLUMNS)))
+        self._table = np.zeros((self.layout.size, len(COLUMNS)), np.float32)
         self._scatter = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
         self._channels: dict[tuple[int, int], _ChannelParts] = {}
 
@@ -140,15 +170,19 @@ class _Builder:
         bin_of = np.where(constant, bins_of_stars(unit, summary, relative, config), -1)
         bright = constant & (summary.median < RELATIVE_FAINT_MAG) & (relative.n >= config.min_epochs)
         add_offsets(residual, exposure, chunk.offsets, relative.median, bright, self.offsets)
-        place = (chunk.columns["xpos"], chunk.columns["ypos"])
+        x, y = chunk.columns["xpos"], chunk.columns["ypos"]
+        halves = (bright, chunk.objectid % HALVES == 1)
+        add_exposure_maps(residual, (x, y), exposure, chunk.offsets, relative, halves, self.maps)
+        epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
+        held = held_out(chunk.objectid)
+        apart = colour - np.array(MIDDLE_COLOUR)[chunk.objectid // 10**11 % 10 - 1]
         starts = np.flatnonzero(np.diff(unit, prepend=-1))
         for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(unit)], strict=True):
             self._begin(int(unit[first]))
             part = slice(first, stop)
-            offsets, some = chunk.offsets[first : stop + 1], part_of(relative, part)
-            self.used += add_residuals(
-                residual, place, offsets, bin_of[part], some, self.bins, self._table, self._current.stars
-            )
+            curves = Curves(chunk.offsets[first : stop + 1], bin_of[part], apart[part], held[part])
+            some = part_of(relative, part)
+            self.used += add_residuals(epochs, curves, some, self.layout, self._table, self._current.stars)
             self._add_scatter(part_of(summary, part), constant[part])
 
     def _add_scatter(self, summary: Summary, constant: npt.NDArray[np.bool_]) -> None:
@@ -162,7 +196,7 @@ class _Builder:
     @property
     def _current(self) -> _ChannelParts:
         unit = unit_of_objectid((self._unit or 0) * UNIT_DIGITS)
-        return self._channels.setdefault((unit.rcid, unit.fid), _ChannelParts(self.bins))
+        return self._channels.setdefault((unit.rcid, unit.fid), _ChannelParts(self.layout.levels))
 
     def _begin(self, unit: int) -> None:
         if unit != self._unit:
@@ -183,24 +217,32 @@ class _Builder:
         """Write the sums of each channel."""
         self._flush()
         task = self._task
-        return {
-            (rcid, fid): KeptFile.of(task.storage, task.operation_id, f"{task.key}-{rcid:02d}-{fid}", parts.arrays())
-            for (rcid, fid), parts in sorted(self._channels.items())
-        }
+        kept = {}
+        for (rcid, fid), parts in sorted(self._channels.items()):
+            arrays = parts.arrays() | self._maps_of(rcid, fid)
+            kept[rcid, fid] = KeptFile.of(task.storage, task.operation_id, f"{task.key}-{rcid:02d}-{fid}", arrays)
+        return kept
+
+    def _maps_of(self, rcid: int, fid: int) -> Arrays:
+        """Maps of the exposures of a channel that have any."""
+        ledger = self._ledger
+        mine = (ledger.rcid == rcid) & (ledger.fid == fid)
+        rows = np.flatnonzero(mine & (self.maps[..., 0].sum(axis=(1, 2)) > 0))
+        names = ("exposureid", "field", "mid_mjd")
+        return {f"exposure_{name}": getattr(ledger, name)[rows] for name in names} | {"exposure_maps": self.maps[rows]}
 
 
 class _ChannelParts:
     """Sums of the units of one channel."""
 
-    def __init__(self, bins: Bins) -> None:
-        self._bins = bins
-        self.stars = np.zeros((bins.levels, RESIDUAL_BINS), np.int64)
+    def __init__(self, levels: int) -> None:
+        self.stars = np.zeros((levels, RESIDUAL_BINS), np.int64)
         self._units: list[Unit] = []
         self._rows: list[Ids] = []
-        self._values: list[Floats] = []
+        self._values: list[Singles] = []
         self._scatter: list[Ids] = []
 
-    def add(self, unit: Unit, rows: Ids, values: Floats, scatter: Ids) -> None:
+    def add(self, unit: Unit, rows: Ids, values: Singles, scatter: Ids) -> None:
         self._units.append(unit)
         self._rows.append(rows)
         self._values.append(values)
@@ -220,20 +262,26 @@ class _ChannelParts:
         }
 
 
-def _write_offsets(task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32]) -> KeptFile:
+def _write_offsets(
+    task: ResidualTask, ledger: TileLedger, histogram: npt.NDArray[np.int32], objects: TileObjects
+) -> KeptFile:
+    """Residual zero points of exposures, and PS1's colours of objects."""
     n, total, squares = clipped_sums(histogram)
     rows = np.flatnonzero(n)
     kept = {"exposureid": ledger.exposureid[rows], "n": n[rows], "total": total[rows], "squares": squares[rows]}
+    _, colour = objects.references(objects.objectid, task.config.max_ps1_error)
+    known = np.isfinite(colour)
+    kept |= {"objectid": objects.objectid[known], "colour": colour[known].astype(np.float32)}
     return KeptFile.of(task.storage, task.operation_id, f"{task.key}-exposures", kept)
 
 
-def read_channel(storage: Storage, files: Sequence[str], bins: Bins) -> ChannelSums:
+def read_channel(storage: Storage, files: Sequence[str], layout: Layout) -> ChannelSums:
     """Sums of a channel from the files that tasks left."""
     held = [read_arrays(storage, path) for path in files]
     units = sorted({Unit(*values) for arrays in held for values in arrays["units"].tolist()})
-    stars = np.zeros(bins.levels * RESIDUAL_BINS, np.int64)
+    stars = np.zeros(layout.levels * RESIDUAL_BINS, np.int64)
     scatter = {unit: np.zeros(SCATTER_MAG_BINS * SCATTER_BINS, np.int64) for unit in units}
-    rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(COLUMNS)))]
+    rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(COLUMNS)), np.float32)]
     for arrays in held:
         mine = [Unit(*unit) for unit in arrays["units"].tolist()]
         row_of = np.array([units.index(unit) for unit in mine], np.int64)
@@ -241,31 +289,49 @@ def read_channel(storage: Storage, files: Sequence[str], bins: Bins) -> ChannelS
         for i, unit in enumerate(mine):
             of_unit = arrays["scatter"][:, arrays["scatter"][0] == i]
             np.add.at(scatter[unit], of_unit[1], of_unit[2])
-        rows.append(row_of[arrays["unit"]] * bins.size + arrays["row"])
+        rows.append(row_of[arrays["unit"]] * layout.size + arrays["row"])
         values.append(arrays["values"])
     return ChannelSums(
         tuple(units),
-        bin_sums(np.concatenate(rows), np.concatenate(values), bins),
-        stars.reshape(bins.levels, RESIDUAL_BINS),
+        bin_sums(np.concatenate(rows), np.concatenate(values), layout),
+        stars.reshape(layout.levels, RESIDUAL_BINS),
         {unit: counts.reshape(SCATTER_MAG_BINS, SCATTER_BINS) for unit, counts in scatter.items()},
+        _exposure_maps(held),
     )
 
 
-def bin_sums(rows: Ids, values: Floats, bins: Bins) -> BinSums:
-    """Sums by unit, magnitude and cell; rows that are there more than once are added.
+def _exposure_maps(held: Sequence[Arrays]) -> ExposureMaps:
+    """Maps of exposures over all tiles, in order of time."""
+    if not held:
+        none = np.zeros(0)
+        return ExposureMaps(none.astype(np.int64), none.astype(np.int64), none, np.zeros((0, HALVES, CELLS, SUMS)))
+    joined = {name: np.concatenate([arrays[f"exposure_{name}"] for arrays in held])
+              for name in ("exposureid", "field", "mid_mjd", "maps")}  # fmt: skip
+    ids, first, place = np.unique(joined["exposureid"], return_index=True, return_inverse=True)
+    sums = np.zeros((len(ids), HALVES, CELLS, SUMS))
+    np.add.at(sums, place, joined["maps"])
+    order = np.argsort(joined["mid_mjd"][first], kind="stable")
+    field, time = (joined[name][first][order] for name in ("field", "mid_mjd"))
+    return ExposureMaps(ids[order], field.astype(np.int64), time, sums[order])
+
+
+def bin_sums(rows: Ids, values: npt.NDArray[np.floating[Any]], layout: Layout) -> BinSums:
+    """Sums by unit, slice, part, magnitude and cell; rows that are there more than once are added.
 
     Parameters
     ----------
     rows : int64 ndarray, shape (N,)
-        unit * bins.size + magnitude * cells + cell.
-    values : float64 ndarray, shape (N, 7)
-    bins : Bins
+        unit * layout.size + the number of the bin.
+    values : float ndarray, shape (N, 9)
+    layout : Layout
     """
     names, place = np.unique(rows, return_inverse=True)
     summed = [np.bincount(place, column, len(names)).astype(np.float64) for column in values.T]
-    unit, rest = np.divmod(names, bins.size)
-    magnitude, cell = np.divmod(rest, bins.nx * bins.ny)
-    return BinSums(unit, magnitude, cell, *summed)
+    unit, rest = np.divmod(names, layout.size)
+    rest, cell = np.divmod(rest, layout.cells)
+    rest, magnitude = np.divmod(rest, layout.levels)
+    now, part = np.divmod(rest, PARTS)
+    return BinSums(unit, now, part, magnitude, cell, *summed)
 
 
 def joined(parts: Iterable[BinSums]) -> BinSums:

@@ -1,0 +1,218 @@
+"""The corrections of a channel, told from the solution of its normal equations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve, FitSettings
+from ztfmatch.photometry.kernels.grid import coarse_cells, fine_areas
+from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations, Solution, sums_by
+from ztfmatch.photometry.kernels.priors import Sizes
+from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.scatters import Scatters
+from ztfmatch.photometry.kernels.splines import change_basis, map_basis
+from ztfmatch.photometry.kernels.timeline import Timeline
+
+_NO_COLOUR: Final = 1e-6
+_AROUND: Final = 2
+"""Cells around one, of which it may lean on the stars."""
+COLOUR_TERMS: Final = 2
+"""Linear and of second order; after those of the curve."""
+
+
+@dataclass(frozen=True)
+class ChannelFit:
+    """Corrections of a channel; NaN where a term has no value."""
+
+    bright: float
+    faint: float
+    """Valid range of the magnitude term."""
+    slope: float
+    curvature: float
+    """Coefficients of (mag - faint) and of its square."""
+    slope_error: float
+    curvature_error: float
+    covariance: float
+    """Of the two."""
+    time: Floats
+    """Of each node, MJD, shape (R,)."""
+    curve: Floats
+    """Magnitude term at each node, see :class:`ztfmatch.core.kernels.smoothcorrections.SmoothTables`."""
+    coefficients: Floats
+    """Of the map at each node, shape (R, B)."""
+    colour: Floats
+    """Factors of colour less MIDDLE_COLOUR, and of its square; zero where there is no such term."""
+    mean_colour: Floats
+    """Of each unit, see :class:`ztfmatch.core.kernels.smoothcorrections.SmoothExposures`; shape (U, 3)."""
+    levels: Floats
+    """Magnitude term at the middle of each bin of magnitude, and its error; shape (2, levels)."""
+    map: Floats
+    """Mean of each cell."""
+    map_error: Floats
+    map_stars: Floats
+    map_n: Floats
+    offset: Floats
+    """Of each unit."""
+    offset_error: Floats
+    offset_stars: Floats
+    offset_n: Floats
+    raw_offset: Floats
+    """Of each unit, also where it is not good enough to be applied."""
+    sizes: Floats
+    """Of the processes of the map, mag."""
+    star_scatter: Floats
+    """Scatter of stars about the model by bin of magnitude, mag."""
+    epoch_scatter: Floats
+    """Scatter of epochs about their star, mag."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A solution, to be told as corrections."""
+
+    problem: NormalEquations
+    solution: Solution
+    bins: Bins
+    settings: FitSettings
+    curve: Curve
+    sizes: Sizes
+    scatters: Scatters
+    timeline: Timeline | None
+
+    @property
+    def inflation(self) -> float:
+        """Of the variances, where the model does not describe the data."""
+        return max(self.solution.chi2, 1.0)
+
+    def fit(self) -> ChannelFit:
+        """All terms with their errors."""
+        s, bins, settings, at = self.problem.sums, self.bins, self.settings, self.problem.blocks
+        cells = bins.nx * bins.ny
+        cell = coarse_cells(bins.nx, bins.ny)[s.cell]
+        stars = sums_by(cell, s.stars, cells)
+        enough = _window_sums(stars.reshape(bins.ny, bins.nx)).ravel() >= settings.min_cell_stars
+        means = self._cell_means()
+        # The gauge depends on which cells are valid, and that on errors in a gauge: those in that of all with stars.
+        good_cell = enough & (self._in_gauge(means, enough).map_error <= settings.max_error)
+        level = self._in_gauge(means, good_cell)
+        offset_stars = sums_by(s.unit, s.stars, at.units)
+        known = np.zeros(at.units, bool)
+        if self.problem.known is not None:
+            known[self.problem.known.unit] = True
+        good_unit = ((offset_stars >= settings.min_stars) | known) & (level.offset_error <= settings.max_error)
+        parameters, spread = self.solution.parameters, self.inflation * np.diag(self.solution.covariance)
+        trusted = 1.0 if self.curve.known else np.nan
+        return ChannelFit(
+            bright=self.curve.bright * trusted,
+            faint=self.curve.faint * trusted,
+            slope=float(parameters[0]) * trusted,
+            curvature=float(parameters[1]) * trusted,
+            slope_error=float(np.sqrt(spread[0])) * trusted,
+            curvature_error=float(np.sqrt(spread[1])) * trusted,
+            covariance=float(self.inflation * self.solution.covariance[0, 1]) * trusted,
+            **self._at_nodes(level.shift),
+            colour=self._colour(),
+            mean_colour=self._mean_colours(),
+            levels=self._levels() * trusted,
+            map=np.where(good_cell, level.map, np.nan),
+            map_error=level.map_error,
+            map_stars=stars,
+            map_n=sums_by(cell, s.n, cells),
+            offset=np.where(good_unit, level.offset, np.nan),
+            offset_error=level.offset_error,
+            offset_stars=offset_stars,
+            offset_n=sums_by(s.unit, s.n, at.units),
+            raw_offset=level.offset,
+            sizes=np.array(self.sizes),
+            star_scatter=np.sqrt(self.scatters.star),
+            epoch_scatter=np.sqrt(self.scatters.epoch),
+        )
+
+    def _at_nodes(self, shift: float) -> dict[str, Floats]:
+        """Times, curves and maps of the nodes, as they are applied."""
+        parameters, at = self.solution.parameters, self.problem.blocks
+        terms, of_map = parameters[at.of_terms], parameters[at.of_map] - shift
+        base, more = terms[: self.curve.size], terms[self.curve.size + COLOUR_TERMS :]
+        if self.timeline is None:
+            return {"time": np.zeros(1), "curve": self.curve.numbers(base)[None], "coefficients": of_map[None]}
+        bins = self.bins
+        refine = change_basis(bins.nx, bins.ny).refined(map_basis(bins.nx, bins.ny))
+        changes = parameters[at.of_change].reshape(self.timeline.size, -1) @ refine.T
+        bent = more.reshape(self.timeline.size, QUADRATIC)
+        time, node = self.timeline.rows()
+        curves = [
+            self.curve.numbers(base + np.concatenate([one, np.zeros(len(base) - QUADRATIC)])) for one in bent[node]
+        ]
+        return {"time": time, "curve": np.stack(curves), "coefficients": of_map + changes[node]}
+
+    def _colour(self) -> Floats:
+        """Factors of the colour term; zero where there is none."""
+        found = self.solution.parameters[self.curve.size : self.curve.size + COLOUR_TERMS]
+        return np.where(np.abs(found) > _NO_COLOUR, found, 0.0)
+
+    def _mean_colours(self) -> Floats:
+        """Means of colour and its square over the stars of each unit, and the scatter of the colour term; (U, 3)."""
+        s, units = self.problem.sums, self.problem.blocks.units
+        stars = np.maximum(sums_by(s.unit, s.stars, units), 1e-9)
+        means = [sums_by(s.unit, s.stars * values / s.n, units) / stars for values in (s.colour, s.colour2)]
+        term = self._colour() @ np.stack([s.colour / s.n, s.colour2 / s.n])
+        apart = (term - (self._colour() @ np.stack(means))[s.unit]) ** 2
+        return np.stack([*means, np.sqrt(sums_by(s.unit, s.stars * apart, units) / stars)], axis=1)
+
+    def _levels(self) -> Floats:
+        """Magnitude term in the middle of each bin, and its error."""
+        at, bins = slice(0, self.curve.size), self.bins
+        basis = self.curve.basis(np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step))
+        spread = np.einsum("im,ij,jm->m", basis, self.solution.covariance[at, at], basis)
+        return np.stack([self.solution.parameters[at] @ basis, np.sqrt(self.inflation * spread)])
+
+    def _cell_means(self) -> Floats:
+        """Matrix from parameters to the mean of the map over each cell, shape (cells, P)."""
+        bins, at = self.bins, self.problem.blocks
+        of_fine = np.zeros((bins.nx * bins.ny, len(self.problem.design.cells)))
+        of_fine[coarse_cells(bins.nx, bins.ny), np.arange(of_fine.shape[1])] = fine_areas(bins.nx, bins.ny)
+        means = np.zeros((len(of_fine), at.size))
+        means[:, at.of_map] = of_fine @ self.problem.design.cells
+        return means
+
+    def _in_gauge(self, means: Floats, valid: Mask) -> _Level:
+        """Values and errors where the valid cells have mean zero: that mean moves to the offsets."""
+        solution, of_units = self.solution, self.problem.blocks.of_units
+        share = valid @ means / max(valid.sum(), 1)
+        crossed = solution.covariance @ share
+        common = float(share @ crossed)
+        own = np.einsum("cp,cp->c", means @ solution.covariance, means)
+        of_map = own - 2.0 * (means @ crossed) + common
+        of_offset = np.diag(solution.covariance)[of_units] + 2.0 * crossed[of_units] + common
+        shift = float(share @ solution.parameters)
+        return _Level(
+            shift,
+            means @ solution.parameters - shift,
+            np.sqrt(self.inflation * np.maximum(of_map, 0.0)),
+            solution.parameters[of_units] + shift,
+            np.sqrt(self.inflation * np.maximum(of_offset, 0.0)),
+        )
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Map and offsets in a gauge."""
+
+    shift: float
+    """What was taken off the map."""
+    map: Floats
+    map_error: Floats
+    offset: Floats
+    offset_error: Floats
+
+
+def _window_sums(values: Floats) -> Floats:
+    """Sum over each cell and those around it, up to two away."""
+    width = 2 * _AROUND + 1
+    padded = np.pad(values, _AROUND)
+    rows, columns = values.shape
+    return np.asarray(sum(padded[i : i + rows, j : j + columns] for i in range(width) for j in range(width)))

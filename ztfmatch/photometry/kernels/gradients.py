@@ -1,0 +1,130 @@
+"""What single exposures are off by beside their channel: zero points and gradients, of clouds and of extinction.
+
+Of each exposure the coarse map of its stars, relative to their lightcurves, is described by nothing, a zero point, a
+plane or a surface of second order: by the one that, fitted to one half of the stars, describes the other half best, and
+the reverse. It must be better than nothing by more than chance makes it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.kernels.smoothcorrections import GRADIENT_TERMS
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_SIZES: Final = (1, 3, GRADIENT_TERMS)
+"""Numbers of a zero point, a plane, a surface."""
+_LEAST_GAIN: Final = 14.0
+"""In chi-square of the halves that were not fitted; without a gradient below zero in the mean, with a scatter of 4."""
+_MORE_GAIN: Final = 6.0
+"""That a form with more numbers must bring over one with fewer."""
+_LEAST_CELLS: Final = 20
+"""With stars of both halves."""
+_NON_PHOTOMETRIC_MAG: Final = 0.006
+_SURELY: Final = 6.0
+"""Standard deviations by which the chi-square of what is left exceeds its mean."""
+
+
+class Gradients(NamedTuple):
+    """Of exposures, shape (E,) each but for the first."""
+
+    numbers: Floats
+    """See :data:`ztfmatch.core.kernels.smoothcorrections.GRADIENT_TERMS`; zero where none is significant; (E, 6)."""
+    applied: Mask
+    scatter: Floats
+    """Root mean square of what is left over the cells beyond noise, mag; NaN with too few stars."""
+    photometric: Mask
+    """Whether that is small, or not certain."""
+
+
+def fit_gradients(maps: ExposureMaps, changes: Floats, wanted: bool = True) -> Gradients:
+    """Gradients of exposures.
+
+    Parameters
+    ----------
+    maps : ExposureMaps
+    changes : float64 ndarray, shape (E, CELLS)
+        What the corrections of the channel say that the exposures differ by from each other, mag.
+    wanted : bool
+        Whether there may be gradients; else only the scatter is measured.
+    """
+    variance, number = maps.variance(), len(maps.time)
+    none = np.zeros((number, GRADIENT_TERMS))
+    if not number or not np.isfinite(variance) or variance <= 0.0:
+        return Gradients(none, np.zeros(number, bool), np.full(number, np.nan), np.ones(number, bool))
+    n, total = np.moveaxis(maps.sums, -1, 0)
+    mean = total / np.maximum(n, 1.0) - _relative(maps, changes)[:, None]
+    weight = n / variance
+    basis = _basis()
+    gains = np.stack([_gain(basis[:, :size], weight, mean) for size in _SIZES])
+    enough = ((n > 0).all(axis=1)).sum(axis=1) >= _LEAST_CELLS
+    best = _chosen(gains)
+    applied = enough & (best >= 0) & wanted
+    both = weight.sum(axis=1), (weight * mean).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
+    numbers = none.copy()
+    for k, size in enumerate(_SIZES):
+        mine = np.flatnonzero(applied & (best == k))
+        numbers[mine, :size] = _fitted(basis[:, :size], both[0][mine], both[1][mine])
+    scatter, certain = _left(both[0], both[1] - numbers @ basis.T)
+    scatter = np.where(enough, scatter, np.nan)
+    return Gradients(numbers, applied, scatter, ~(enough & certain & (scatter > _NON_PHOTOMETRIC_MAG)))
+
+
+def _relative(maps: ExposureMaps, changes: Floats) -> Floats:
+    """Changes less their mean over the exposures of the same field, which the lightcurves have in common."""
+    _, place = np.unique(maps.field, return_inverse=True)
+    n = maps.sums[..., 0].sum(axis=1)
+    held = np.zeros((place.max() + 1, CELLS))
+    total = np.zeros_like(held)
+    np.add.at(held, place, n)
+    np.add.at(total, place, n * changes)
+    return np.asarray(changes - (total / np.maximum(held, 1e-9))[place])
+
+
+def _basis() -> Floats:
+    u, v = place_centres()
+    return np.stack([np.ones(CELLS), u, v, u * u - 1 / 3, u * v, v * v - 1 / 3], axis=1)
+
+
+def _fitted(basis: Floats, weight: Floats, mean: Floats) -> Floats:
+    """Numbers by weighted least squares, shape (E, p); weights and means of shape (E, CELLS)."""
+    size = basis.shape[1]
+    normal = np.einsum("ec,cp,cq->epq", weight, basis, basis) + 1e-3 * np.eye(size)
+    right = (weight * mean) @ basis
+    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0])
+
+
+def _gain(basis: Floats, weight: Floats, mean: Floats) -> Floats:
+    """By how much the chi-square of each half falls when the other's fit is taken off; of both, shape (E,)."""
+    total = np.zeros(len(mean))
+    for half, other in ((0, 1), (1, 0)):
+        said = _fitted(basis, weight[:, other], mean[:, other]) @ basis.T
+        total += (weight[:, half] * said * (2.0 * mean[:, half] - said)).sum(axis=1)
+    return total
+
+
+def _chosen(gains: Floats) -> Ids:
+    """Number of the form of each exposure, -1 for none, from gains of shape (forms, E)."""
+    best = np.where(gains[0] > _LEAST_GAIN, 0, -1)
+    gain = np.where(best >= 0, gains[0], _LEAST_GAIN - _MORE_GAIN)
+    for k in range(1, len(gains)):
+        better = gains[k] > gain + _MORE_GAIN
+        best, gain = np.where(better, k, best), np.where(better, gains[k], gain)
+    return np.asarray(best)
+
+
+def _left(weight: Floats, left: Floats) -> tuple[Floats, Mask]:
+    """Scatter over the cells beyond noise, and whether it is certain that there is any."""
+    seen = weight > 0
+    cells = np.maximum(seen.sum(axis=1), 1)
+    chi2 = (weight * left**2).sum(axis=1)
+    noise = np.where(seen, 1.0 / np.where(seen, weight, 1.0), 0.0)
+    beyond = np.where(seen, left**2 - noise, 0.0).sum(axis=1) / cells
+    return np.sqrt(np.maximum(beyond, 0.0)), chi2 > cells + _SURELY * np.sqrt(2.0 * cells)

@@ -1,0 +1,69 @@
+"""What is known of a map before there are data: covariances of its coefficients.
+
+A map is taken to be a sum of independent Gaussian processes: one that is smooth over the whole quadrant, one over
+some cells, and one that decays from the edges inwards, as the response of real detectors does, and varies slowly along
+them. The size of each is found from the data.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
+from ztfmatch.photometry.kernels.grid import FIRST_EDGE_PIX
+from ztfmatch.photometry.kernels.splines import SplineBasis, change_basis, map_basis
+
+Sizes = tuple[float, float, float]
+"""Standard deviation of each process, mag: wide, narrow, and at the edge the rims'."""
+
+_WIDE_PIX: Final = 900.0
+_NARROW_PIX: Final = 250.0
+_RIM_PIX: Final = (30.0, 60.0, 120.0)
+"""Scales of the decay; a rim is a sum of them."""
+_ALONG_PIX: Final = 1200.0
+_NUGGET_MAG: Final = 5e-5
+"""Beside the processes, of each coefficient alone; it keeps matrices far from singular."""
+
+
+@cache
+def map_processes(nx: int, ny: int) -> npt.NDArray[np.float64]:
+    """Covariances of the processes of a map, of size 1 each, shape (3, B, B)."""
+    return _processes(map_basis(nx, ny))
+
+
+@cache
+def change_processes(nx: int, ny: int) -> npt.NDArray[np.float64]:
+    """The same of what maps change by."""
+    return _processes(change_basis(nx, ny))
+
+
+def _processes(basis: SplineBasis) -> Floats:
+    x, y = basis.places
+    apart2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
+    columns, rows = QUADRANT_SHAPE_PIX
+    rims = np.zeros_like(apart2)
+    for distance, along in (
+        (x - FIRST_EDGE_PIX, y),
+        (columns + FIRST_EDGE_PIX - x, y),
+        (y - FIRST_EDGE_PIX, x),
+        (rows + FIRST_EDGE_PIX - y, x),
+    ):
+        slowly = np.exp(-0.5 * ((along[:, None] - along) / _ALONG_PIX) ** 2)
+        for scale in _RIM_PIX:
+            decay = np.exp(-np.maximum(distance, 0.0) / scale)
+            rims += slowly * np.outer(decay, decay) / len(_RIM_PIX)
+    wide, narrow = (np.exp(-0.5 * apart2 / scale**2) for scale in (_WIDE_PIX, _NARROW_PIX))
+    return np.stack([wide, narrow, rims])
+
+
+def covariance(processes: Floats, sizes: Sizes) -> Floats:
+    """Covariance of the coefficients for sizes of the processes."""
+    total = np.tensordot(np.square(sizes), processes, 1)
+    diagonal = np.arange(len(total))
+    total[diagonal, diagonal] += _NUGGET_MAG**2
+    return np.asarray(total)

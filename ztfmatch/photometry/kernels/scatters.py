@@ -1,0 +1,60 @@
+"""Weights of bins of residuals: by the noise of epochs and of stars, and by how far off they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.normalequations import BinSums, sums_by
+from ztfmatch.photometry.kernels.residuals import Bins
+
+_TRUSTED_SIGMAS: Final = 2.5
+
+
+@dataclass(frozen=True)
+class Scatters:
+    """Variances by bin of magnitude, mag^2."""
+
+    epoch: Floats
+    """Of epochs about their star."""
+    star: Floats
+    """Of stars about the model."""
+
+    def weights(self, sums: BinSums) -> Floats:
+        """Inverse variance of the mean residual of each bin."""
+        noise = self.star[sums.magnitude] * sums.pairs + self.epoch[sums.magnitude] * sums.n
+        return np.asarray(sums.n**2 / noise)
+
+
+def trust_of(off: Floats, weight: Floats) -> Floats:
+    """Part of its weight that each bin keeps (Huber): stars that vary, or PS1 has wrong, are not all told before."""
+    return np.asarray(np.minimum(1.0, _TRUSTED_SIGMAS / np.maximum(np.abs(off) * np.sqrt(weight), 1e-9)))
+
+
+def scatters_of(sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Floats]) -> Scatters:
+    """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted."""
+    effective, trust = known
+
+    def by_bin(values: Floats) -> Floats:
+        return sums_by(sums.magnitude, values, bins.levels)
+
+    within = by_bin(sums.squares - sums.between)
+    freedom = by_bin(sums.n - sums.groups)
+    epoch = _filled(np.where(freedom > 10, within / np.maximum(freedom, 1.0), np.nan), 1e-4)
+    stars = sums.stars.sum()
+    spent = stars / max(stars - effective, 0.2 * stars)
+    apart = spent * (sums.between - 2.0 * model * sums.total + model**2 * sums.n) - sums.groups * epoch[sums.magnitude]
+    n, apart = by_bin(trust * sums.n), trust * apart
+    star = np.where(by_bin(sums.stars) > 10, by_bin(apart) / np.maximum(n, 1.0), np.nan)
+    return Scatters(epoch, np.maximum(_filled(star, 2.5e-5), 1e-6))
+
+
+def _filled(values: Floats, otherwise: float) -> Floats:
+    """Values with gaps filled from the nearest."""
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return np.full(len(values), otherwise)
+    return np.maximum(np.interp(np.arange(len(values)), known, values[known]), 1e-8)
