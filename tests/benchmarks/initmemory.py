@@ -27,12 +27,13 @@ import ztfmatch.core.operations.references as module
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.io.sources import Found
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import lonlats_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.listing import unit_of_code
 from ztfmatch.core.runner import Outcome, Runner
-from ztfmatch.core.tasks.inspect import FOUND_REFERENCES, GRID_ORDER, FoundCatalogs, grid_of
+from ztfmatch.core.tasks.inspect import FOUND_REFERENCES, FoundCatalogs, grid_of
 
 
 class _PlannedError(Exception):
@@ -63,7 +64,8 @@ class _Saying:
         unit, seeds = unit_of_code(int(self.units.code[i])), int(self.units.seeds[i])
         ra, dec = (float(value[0]) for value in lonlats_of(self.units.xyz[i : i + 1]))
         pixels = hpgeom.query_circle_vec(1 << GRID_ORDER, self.units.xyz[i], np.radians(0.485))
-        placed = np.random.default_rng(i).choice(pixels, seeds) << 2 * (FINE_ORDER - GRID_ORDER)
+        each = np.random.default_rng(i).poisson(seeds / len(pixels), len(pixels))
+        placed = np.repeat(pixels, each) << 2 * (FINE_ORDER - GRID_ORDER)
         return {
             "field": unit.field, "rcid": unit.rcid, "fid": unit.fid, "ccdid": unit.ccdid, "qid": unit.qid,
             "rfid": i, "magzp": 26.3, "ra": ra, "dec": dec, "radius": 0.62, "nseeds": seeds, "digest": i,

@@ -22,6 +22,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.urls import is_url
+from ztfmatch.core.kernels.seedcounts import SeedCounts
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -36,7 +37,6 @@ from ztfmatch.core.operations.common import (
     write_table,
 )
 from ztfmatch.core.operations.conservation import with_counts
-from ztfmatch.core.operations.init import tiling_of
 from ztfmatch.core.operations.ledger import KnownExposures, units_since
 from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, refuse
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
@@ -233,7 +233,10 @@ def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> Import
     operation_id = OperationId("import", None if is_new else snapshot.number, inputs).value
     if is_new:
         storefile.create_store(storage, snapshot.config)
-        tiling = tiling_of((read_grid(file.reference[GRID]) for file in work.files), snapshot.config)
+        seeds = SeedCounts()
+        for file in work.files:
+            seeds.add(*read_grid(file.reference[GRID]))
+        tiling = seeds.tiling(snapshot.config.seeds_per_tile, snapshot.config.max_order)
     else:
         tiling = snapshot.tiling
     return ImportPlan(snapshot, tiling, work.files, operation_id)

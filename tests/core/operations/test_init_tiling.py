@@ -6,10 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.kernels.seedcounts import GRID_ORDER, SeedCounts
 from ztfmatch.core.kernels.tiling import FINE_ORDER, adaptive_tiling
-from ztfmatch.core.operations.init import tiling_of
-from ztfmatch.core.tasks.inspect import GRID_ORDER, grid_of, read_grid
+from ztfmatch.core.tasks.inspect import grid_of, read_grid
 
 SHIFT = 2 * (FINE_ORDER - GRID_ORDER)
 SKY = 12 << 2 * FINE_ORDER
@@ -23,11 +22,17 @@ near = st.builds(
 
 @given(st.lists(near, max_size=6), st.integers(1, 12), st.integers(0, 11))
 def test_tiling_of_is_that_of_all_seeds_at_once(references: list[list[int]], budget: int, order: int) -> None:
-    grids = [read_grid(grid_of(np.array(seeds, np.int64))) for seeds in references]
+    counted = SeedCounts()
+    for seeds in references:
+        counted.add(*read_grid(grid_of(np.array(seeds, np.int64))))
+    for seeds in references[1:2]:  # twice, and taken off again
+        pixels, counts = read_grid(grid_of(np.array(seeds, np.int64)))
+        counted.add(pixels, counts)
+        counted.add(pixels, -counts)
     every = np.array([seed for seeds in references for seed in seeds], np.int64)
     pixels, counts = np.unique(every >> SHIFT, return_counts=True)
     expected = adaptive_tiling(pixels << SHIFT, counts, budget, order)
-    assert tiling_of(iter(grids), StoreConfig(seeds_per_tile=budget, max_order=order)) == expected
+    assert counted.tiling(budget, order) == expected
 
 
 @given(near)

@@ -18,7 +18,7 @@ from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
 from ztfmatch.core.operations.common import Row, Stopwatch, chunks, unit_of
 from ztfmatch.core.operations.ledger import sort_out
 from ztfmatch.core.operations.notices import Notice, misnamed, of_positions, of_programs, wrapped_positions
-from ztfmatch.core.operations.references import inspect_all, rows_of
+from ztfmatch.core.operations.references import inspect_all
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import FOUND, InspectTask, inspect_epochal
@@ -137,9 +137,10 @@ def _references(
 ) -> tuple[list[CheckedCatalog], list[Notice]]:
     if not sources:
         return [], []
-    found, refused = inspect_all(sources, runner)
+    inspected = inspect_all(sources, runner)
+    found, refused = inspected.rows, inspected.quarantined
     faults = {row["source"]: row for row in refused}
-    rows = {row["source"]: {**row, "nrows": row["nseeds"], "nrejected": 0} for row in rows_of(found)}
+    rows = {row["source"]: {**row, "nrows": row["nseeds"], "nrejected": 0} for row in found.to_pylist()}
     checked = [
         _checked(source, faults[source]["code"] if source in faults else REFERENCE if source in rows else KNOWN,
                  faults.get(source), rows.get(source, {}), snapshot)

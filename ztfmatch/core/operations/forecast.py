@@ -102,6 +102,8 @@ class Forecast(Shown):
     store: str
     what: str
     """To be done, in a few words."""
+    amount: float
+    """Of it: seeds, rows, epochs, orphans, or exposures of a rematch."""
     commits: int
     tasks: int
     bytes_read: int
@@ -152,6 +154,7 @@ class Draft:
             operation=self.operation,
             store=storage.root,
             what=self.what,
+            amount=self.amount,
             commits=self.commits if jobs else 0,
             tasks=sum(job.tasks for job in jobs),
             bytes_read=sum(job.bytes_read for job in jobs),

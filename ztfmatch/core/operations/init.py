@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -15,7 +15,8 @@ from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, Tiling, adaptive_tiling
+from ztfmatch.core.kernels.seedcounts import SeedCounts
+from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
@@ -33,11 +34,8 @@ from ztfmatch.core.operations.references import find_references, inspect_all, re
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import QUARANTINE, REFERENCES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.inspect import GRID, GRID_ORDER, read_grid
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
-_BLOCK_BITS: Final = 12
-"""Seeds are added up on blocks of so many bits of the numbers of pixels: of what is not covered none is made."""
 _ROWS_AT_ONCE: Final = 1000
 
 
@@ -87,15 +85,16 @@ def init_store(
     config.validate()
     storefile.check_free(storage)
     sources, notices = find_references(references, strict)
-    found, quarantined = inspect_all(sources, runner)
+    seeds = SeedCounts()
+    inspected = inspect_all(sources, runner, seeds)
+    found, quarantined = inspected.rows, inspected.quarantined
     notices += wrapped_positions(found)
     check_usable("reference catalogs", len(sources), quarantined, strict)
     operation_id = OperationId("init", None, [asdict(config), found["sha256"].to_pylist()]).value
     storefile.create_store(storage, config)
     if log.commit_numbers(storage):
         return _already_done(storage, operation_id, watch, notices)
-    tiling = tiling_of((read_grid(grid.as_py()) for grid in found[GRID]), config)
-    found = found.drop_columns(GRID)
+    tiling = seeds.tiling(config.seeds_per_tile, config.max_order)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
@@ -153,40 +152,6 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
         seconds=watch.seconds,
         warnings=notices,
     )
-
-
-def tiling_of(grids: Iterable[tuple[Pixels, Pixels]], config: StoreConfig) -> Tiling:
-    """Tiles for the seeds of some references.
-
-    Parameters
-    ----------
-    grids : iterable of (int64 ndarray, int64 ndarray)
-        Of each, the pixels of GRID_ORDER with seeds, ascending, and their number in each. They are added up as they
-        come, in as much memory as the sky has pixels of that order.
-    config : StoreConfig
-    """
-    held: dict[int, Pixels] = {}
-    for pixels, counts in grids:
-        blocks, starts = np.unique(pixels >> _BLOCK_BITS, return_index=True)
-        parts = zip(np.split(pixels, starts[1:]), np.split(counts, starts[1:]), strict=True)
-        for block, (at, number) in zip(blocks.tolist(), parts, strict=False):  # without seeds there is one part
-            if block not in held:
-                held[block] = np.zeros(1 << _BLOCK_BITS, np.uint32)
-            held[block][at & (len(held[block]) - 1)] += number.astype(np.uint32)
-    return Tiling(tuple(tile for base in range(12) for tile in _tiles_within(Tile(0, base), held, config)))
-
-
-def _tiles_within(base: Tile, held: dict[int, Pixels], config: StoreConfig) -> list[Tile]:
-    """Tiles of a base pixel: those of the others are not divided, since nothing is told of them."""
-    shift = 2 * GRID_ORDER - _BLOCK_BITS
-    blocks = sorted(block for block in held if block >> shift == base.npix)
-    filled = [np.flatnonzero(held[block]) for block in blocks]
-    none = np.zeros(0, np.int64)
-    pixels = np.concatenate([none, *((block << _BLOCK_BITS) + at for block, at in zip(blocks, filled, strict=True))])
-    counts = np.concatenate([none, *(held[block][at] for block, at in zip(blocks, filled, strict=True))])
-    fine = pixels << 2 * (FINE_ORDER - GRID_ORDER)
-    tiling = adaptive_tiling(fine, counts.astype(np.int64), config.seeds_per_tile, config.max_order)
-    return [tile for tile in tiling.tiles if tile.npix >> 2 * tile.order == base.npix]
 
 
 def _tasks(storage: Storage, found: pa.Table, tiling: Tiling, operation_id: str) -> list[SeedTask]:

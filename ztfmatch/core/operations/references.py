@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,10 +11,20 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
+from ztfmatch.core.kernels.seedcounts import SeedCounts
 from ztfmatch.core.operations.common import Row, chunks, unit_of
 from ztfmatch.core.operations.notices import Notice, misnamed, refuse
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.tasks.inspect import FOUND_REFERENCES, GRID, CatalogInput, InspectTask, inspect_references
+from ztfmatch.core.tasks.inspect import (
+    FOUND_REFERENCES,
+    GRID,
+    CatalogInput,
+    FoundCatalogs,
+    InspectTask,
+    as_stream,
+    inspect_references,
+    read_grid,
+)
 from ztfmatch.core.tasks.seeds import ReferenceInput
 
 _CATALOGS_PER_INSPECTION: Final = 32
@@ -40,33 +51,63 @@ def find_references(references: Sequence[str], strict: bool) -> tuple[Sequence[s
     return places.files, notices
 
 
-def inspect_all(sources: Sequence[str], runner: Runner) -> tuple[pa.Table, list[Row]]:
-    """Usable references (FOUND_REFERENCES), one a unit, in order of objectid; and rows of the quarantine for others."""
+@dataclass(frozen=True)
+class References:
+    """What was found in reference catalogs."""
+
+    rows: pa.Table
+    """FOUND_REFERENCES but GRID, one a unit, in order of objectid."""
+    quarantined: list[Row]
+    """Rows of the quarantine, for the others."""
+
+
+def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | None = None) -> References:
+    """Read references, and count the seeds of those that can be used."""
     tasks = [
         InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
         for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
     ]
-    results = runner.run(
-        Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
-    )
-    quarantined = [row for result in results for row in result.quarantined]
-    found = pa.concat_tables([FOUND_REFERENCES.empty_table(), *(result.table for result in results)])
+
+    def take(result: FoundCatalogs) -> FoundCatalogs:
+        if counted is not None:
+            for grid in result.table[GRID]:
+                counted.add(*read_grid(grid.as_py()))
+        return FoundCatalogs(as_stream(result.table.drop_columns(GRID)), result.quarantined)
+
+    job = Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
+    results = runner.run_and(take, job)
+    none = FOUND_REFERENCES.empty_table().drop_columns(GRID)
+    found = pa.concat_tables([none, *(result.table for result in results)])
     found = found.sort_by([(name, "ascending") for name in (*_UNIT, "source")])
     of_unit = np.stack([found[name].to_numpy().astype(np.int64) for name in _UNIT])
     first = np.any(np.diff(of_unit, axis=1, prepend=-1), axis=0)
-    taken = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
-    for i in np.flatnonzero(~first).tolist():
-        row, other = (found.slice(at, 1).drop_columns(GRID).to_pylist()[0] for at in (i, int(taken[i])))
-        if row["sha256"] != other["sha256"]:
-            said = f"a second reference of unit {unit_of(row)}, of which {other['source']} is taken; expected one"
-            quarantined.append(refusal(row, "duplicate", said))
-    return found.filter(pa.array(first)), quarantined
+    again = found.filter(pa.array(~first))
+    if counted is not None:
+        _uncount(again["source"].to_pylist(), counted)
+    taken = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))[~first]
+    refused = _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
+    quarantined = [row for result in results for row in result.quarantined]
+    return References(found.filter(pa.array(first)), quarantined + refused)
 
 
-def rows_of(found: pa.Table) -> list[Row]:
-    """References that were found, but for their seeds, where they are few."""
-    rows: list[Row] = found.drop_columns(GRID).to_pylist()
-    return rows
+def _uncount(sources: Sequence[str], counted: SeedCounts) -> None:
+    """Take off the seeds of references that another of their unit is taken for: there are few, which are read again."""
+    for source in sources:
+        for grid in inspect_references(InspectTask("again", (CatalogInput(source),))).table[GRID]:
+            pixels, counts = read_grid(grid.as_py())
+            counted.add(pixels, -counts)
+
+
+def _second(rows: Sequence[Row], taken: Sequence[Row]) -> list[Row]:
+    """Rows of the quarantine for references whose unit has another, with other content."""
+    return [
+        refusal(
+            row, "duplicate",
+            f"a second reference of unit {unit_of(row)}, of which {other['source']} is taken; expected one",
+        )
+        for row, other in zip(rows, taken, strict=True)
+        if row["sha256"] != other["sha256"]
+    ]  # fmt: skip
 
 
 def refusal(row: Row, code: str, reason: str) -> Row:

@@ -36,7 +36,7 @@ from ztfmatch.core.operations.link import projected_bytes as linking_bytes
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
-from ztfmatch.core.operations.references import find_references, inspect_all, refusal, rows_of
+from ztfmatch.core.operations.references import find_references, inspect_all, refusal
 from ztfmatch.core.operations.rematchplan import (
     RematchPlan,
     lineage_tasks,
@@ -171,9 +171,9 @@ def rematch(
     config.validate()
     snapshot = open_snapshot(storage)
     sources, notices = find_references(references, config.strict)
-    inspected, quarantined = inspect_all(sources, runner)
-    found = rows_of(inspected)
-    notices += wrapped_positions(inspected)
+    inspected = inspect_all(sources, runner)
+    found, quarantined = inspected.rows.to_pylist(), inspected.quarantined
+    notices += wrapped_positions(inspected.rows)
     rows, known, refused = _sort_out(snapshot, found)
     quarantined += refused
     check_usable("reference catalogs", len(sources), quarantined, config.strict)

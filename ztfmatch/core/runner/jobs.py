@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner.heartbeat import Beat, beating
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
+
+Kept = TypeVar("Kept")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, tasks finished, and their number."""
@@ -76,7 +78,11 @@ class Runner:
     progress: Progress = no_progress
 
     def run(self, job: Job[Result]) -> list[Result]:
-        """Results in order of the job's tasks.
+        """Results in order of the job's tasks; raises as :meth:`run_and` does."""
+        return self.run_and(lambda result: result, job)
+
+    def run_and(self, take: Callable[[Result], Kept], job: Job[Result]) -> list[Kept]:
+        """What is made of each result as it comes, in order of the job's tasks: of large ones less need be held.
 
         Raises
         ------
@@ -93,7 +99,7 @@ class Runner:
                 if outcome.error is not None:
                     failures.append(outcome)
                 else:
-                    results[outcome.key] = outcome.result
+                    results[outcome.key] = take(outcome.result)  # type: ignore[arg-type]  # there is one
                 beat.done, beat.failed = done, len(failures)
                 tell(job.title, outcome)
                 self.progress(job.title, done, total)

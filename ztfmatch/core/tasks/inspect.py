@@ -22,6 +22,7 @@ from ztfmatch.core.io.sources import read_file, stamp
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_faults
+from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, fine_pixels
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
@@ -64,9 +65,6 @@ FOUND_REFERENCES: Final = pa.schema(
 
 INSPECTIONS: Final = "inspections"
 """Under what inspections are staged, whatever operation they are for."""
-
-GRID_ORDER: Final = FINE_ORDER - 2
-"""HEALPix order of the pixels on which seeds are counted."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +131,16 @@ def _inspected(task: InspectTask, schema: pa.Schema, row_of: Callable[[CatalogIn
             usable.append(row_of(catalog))
         except CatalogError as error:
             quarantined.append(quarantine_row(catalog.source, error))
+    return FoundCatalogs(as_stream(pa.Table.from_pylist(usable, schema=schema)), quarantined)
+
+
+def as_stream(rows: pa.Table) -> bytes:
+    """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(pa.Table.from_pylist(usable, schema=schema))
-    return FoundCatalogs(sink.getvalue().to_pybytes(), quarantined)
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def grid_of(fine: Pixels) -> bytes:
