@@ -58,7 +58,7 @@ class Scale:
         plane = _plane_field()
         if scale >= 0.5:
             return cls((679, 1677, 1721, 1720, plane), (1, 2, 3), round(44_000 / 4.8), round(104 * scale))
-        stars = 4_400 if scale >= 0.01 else 1_500
+        stars = 2_200 if scale < 0.05 else 9_000
         rows = 64 * stars * 0.4 * (2 + DENSER)
         return cls((679, 1677, plane), (2,), stars, max(round(1.83e9 * scale / rows), NIGHTS + 1))
 
@@ -126,6 +126,10 @@ class Rehearsal:
     def __post_init__(self) -> None:
         self.data, self.store, self.cpu = self.place / "data", self.place / "store", own_cpu()
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "NUMBA_CACHE_DIR": str(self.place / "numba-cache")}
+
     def prepare(self) -> None:
         """Make the data, once."""
         if (self.data / "made").exists() and json.loads((self.data / "made").read_text()) == str(self.scale):
@@ -135,6 +139,7 @@ class Rehearsal:
             fields=self.scale.fields, rcids=tuple(range(64)), filters=self.scale.filters,
             n_exposures=self.scale.exposures, stars_per_quadrant=self.scale.stars,
             dense_field=self.scale.fields[-1], dense_factor=DENSER, depth_scatter=0.05, bad_fraction=0.0, truth=False,
+            full_headers=True,
         )  # fmt: skip
         simulator = Simulator(config)
         for number, sky in enumerate(simulator.units()):
@@ -153,7 +158,8 @@ class Rehearsal:
             write_catalog(path, epochal_keys(sky, exposure, state, len(found.rows)), found.rows)
 
     def all_steps(self) -> Iterator[Step]:
-        """Run them, one after the other."""
+        """Run them, one after the other, with all kernels compiled."""
+        run([sys.executable, "-m", "ztfmatch.precompile"], self.place / "log.txt", self._environment, self.cpu)
         store, data = self.store, self.data
         shutil.rmtree(store, ignore_errors=True)
         shutil.rmtree(self.place / "release", ignore_errors=True)
@@ -196,8 +202,8 @@ class Rehearsal:
         return step
 
     def _run(self, words: list[str]) -> tuple[Any, Any]:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.place / "numba-cache")}
-        measured = run([sys.executable, "-m", "ztfmatch", *words], self.place / "log.txt", environment, self.cpu)
+        command = [sys.executable, "-m", "ztfmatch", *words]
+        measured = run(command, self.place / "log.txt", self._environment, self.cpu)
         text = measured.output
         return measured, json.loads(text[text.index("{") :]) if "--json" in words else None
 
@@ -298,7 +304,7 @@ def main() -> None:
     """Make, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="where data and store go, kept")
-    parser.add_argument("--scale", type=float, default=0.01, help="part of 1 %% of a year of the survey")
+    parser.add_argument("--scale", type=float, default=0.005, help="part of 1 %% of a year of the survey")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rehearsal = Rehearsal(options.workdir.absolute(), Scale.of(options.scale))
