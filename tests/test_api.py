@@ -20,9 +20,9 @@ from ztfmatch.core import errors
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import no_progress
 
-ALIASES = {"Circle", "Ids", "Place", "Progress", "Running"}
+ALIASES = {"Circle", "Filters", "Ids", "Place", "Progress", "Running"}
 """Names of plain values: numbers, texts, paths and functions."""
-OTHERS = {"Any", "Callable", "Expression", "Dataset", "Iterable", "None", "Sequence", "Table", "Unpack"} | {
+OTHERS = {"Any", "Axes", "Callable", "Expression", "Dataset", "Iterable", "None", "Sequence", "Table", "Unpack"} | {
     "bool", "dict", "ds", "float", "int", "list", "pa", "str", "tuple"
 }  # fmt: skip
 """Names in annotations that are not ours."""

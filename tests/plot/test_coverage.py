@@ -197,3 +197,34 @@ def test_plot_coverage_of_nothing_or_to_an_unknown_format_is_refused(tmp_path: P
     with pytest.raises(ConfigError, match="dpi 5 is outside"):
         CoverageOptions(dpi=5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_coverage_figure_zooms_to_what_there_is() -> None:
+    """One field, and two across longitude 0 of the galaxy; longitude to the left."""
+    near_zero = sorted(
+        field_grid(),
+        key=lambda f: SkyCoord(*field_grid()[f], unit="deg").galactic.separation(
+            SkyCoord(0, 5, unit="deg", frame="galactic")
+        ),
+    )[:2]
+    for fields in ([679], near_zero):
+        exposures = whole([fields[0], *fields])
+        figure = coverage_figure(coverage_of(exposures), CoverageOptions(zoom=True), exposures)
+        axes = figure.axes[0]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("Galactic longitude l", "Galactic latitude b")
+        west, east, south, north = axes.images[0].get_extent()
+        assert axes.get_xlim() == (east, west)
+        assert max(east - west, north - south) < 60.0
+        values = axes.images[0].get_array().filled(0.0)
+        for field in fields:
+            at = Pointing(*field_grid()[field]).deproject(Plane(np.array([0.5]), np.array([0.6])))
+            place = SkyCoord(*at[:, 0], representation_type="cartesian").galactic
+            lon = west + (place.spherical.lon.deg - west) % 360.0
+            row = int((place.spherical.lat.deg - south) / (north - south) * values.shape[0])
+            assert values[row, int((lon - west) / (east - west) * values.shape[1])] == 1 + (field == fields[0])
+
+
+def test_coverage_figure_of_much_of_the_sky_does_not_zoom() -> None:
+    exposures = whole([250, 800])
+    figure = coverage_figure(coverage_of(exposures), CoverageOptions(zoom=True), exposures)
+    assert figure.axes[0].get_xlabel() == ""

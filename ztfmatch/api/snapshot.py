@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 
+from ztfmatch.api.plots import Plots
 from ztfmatch.api.running import Ids, Place, Running, ids_of, runs_tasks
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -35,7 +36,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
 
 
 @dataclass(frozen=True)
-class Snapshot(Shown):
+class Snapshot(Plots, Shown):
     """One committed state of a store; later commits do not change it.
 
     All methods return Arrow tables, which pandas (``to_pandas``), Polars (``from_arrow``) and astropy

@@ -72,7 +72,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str]
     select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
     _require_known(objectid, opened)
     if plot is not None:
-        _draw(_in_filters(opened.lightcurves(**select), filters), plot, _title(cone, transients), period)
+        _draw(_in_filters(opened.lightcurves(**select), filters), plot, _title(cone, transients), period, _place(cone))
         if to.is_table:
             return
     of_transients = all(map(is_transient, objectid)) if objectid else transients
@@ -130,6 +130,13 @@ def _title(cone: tuple[str, str, str] | None, transients: bool) -> str | None:
     return f"{'Transients' if transients else 'Objects'} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
 
 
+def _place(cone: tuple[str, str, str] | None) -> tuple[float, float] | None:
+    """Centre of a cone in degrees."""
+    from ztfmatch.query.kernels.angles import circle_of
+
+    return circle_of(cone)[:2] if cone else None
+
+
 def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
     """Objects with their statistics; transients where only such are asked for."""
     ids = select.get("objectid")
@@ -168,8 +175,8 @@ def _require_known(objectids: tuple[int, ...], snapshot: Any) -> None:
     refuse_unknown(missing | {number for number in objectids if not is_transient(number)}, snapshot)
 
 
-def _draw(epochs: Any, path: Path, title: str | None, period: float | None) -> None:
+def _draw(epochs: Any, path: Path, title: str | None, period: float | None, place: tuple[float, float] | None) -> None:
     from ztfmatch.plot import PlotOptions, plot_lightcurves
 
-    plot_lightcurves(epochs, path, PlotOptions(title, period))
+    plot_lightcurves(epochs, path, PlotOptions(title, period, place))
     click.echo(f"wrote {path}", err=True)

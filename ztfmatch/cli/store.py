@@ -238,9 +238,9 @@ def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_
 
 
 def _draw(snapshot: Snapshot, path: Path) -> None:
-    from ztfmatch.plot import plot_coverage
+    from ztfmatch.plot import CoverageOptions, plot_coverage
 
-    plot_coverage(snapshot.table("exposures", columns=["field", "rcid"]), path)
+    plot_coverage(snapshot.table("exposures", columns=["field", "rcid"]), path, CoverageOptions(zoom=True))
     click.echo(f"wrote {path}", err=True)
 
 

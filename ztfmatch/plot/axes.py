@@ -21,6 +21,13 @@ _DATE_STEPS: Final = {"m": (1, 5, 15, 30, 60, 180, 360), "D": (1, 2, 5, 10), "M"
 """Between dates on the axis, by numpy's unit."""
 
 
+def own_axes(size: tuple[float, float]) -> Axes:
+    """New axes of pyplot, which notebooks show by themselves and ``matplotlib.pyplot.show`` in a window."""
+    from matplotlib import pyplot
+
+    return pyplot.figure(figsize=size, layout="constrained").add_subplot()
+
+
 def style_axes(axes: Axes) -> None:
     """Magnitudes, a quiet grid, ticks inside."""
     axes.set_axisbelow(True)

@@ -25,6 +25,7 @@ from ztfmatch.plot.axes import DARK, GREY
 from ztfmatch.plot.files import metadata_of, save_figure
 from ztfmatch.plot.footprint import Coverage, coverage_of
 from ztfmatch.plot.projection import HAMMER_HALF_AXES, ICRS_TO_GALACTIC, from_hammer, hammer
+from ztfmatch.plot.zoom import counts_in, draw_frame, frame_of
 
 _SIZE_INCH: Final = (11.0, 6.6)
 _IMAGE_SHAPE: Final = (1400, 2800)
@@ -53,6 +54,8 @@ class CoverageOptions:
         Heads the picture.
     dpi : int
         Pixels per inch.
+    zoom : bool
+        Show what was exposed alone, where that is a small part of the sky.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class CoverageOptions:
 
     title: str | None = None
     dpi: int = 150
+    zoom: bool = False
 
     def __post_init__(self) -> None:
         if not 20 <= self.dpi <= 1200:
@@ -92,20 +96,27 @@ def plot_coverage(exposures: pa.Table, path: Path, options: CoverageOptions = Co
     """
     metadata_of(path)
     coverage = coverage_of(exposures)
-    save_figure(coverage_figure(coverage, options), path, options.dpi)
+    save_figure(coverage_figure(coverage, options, exposures), path, options.dpi)
     return coverage
 
 
-def coverage_figure(coverage: Coverage, options: CoverageOptions = CoverageOptions()) -> Figure:
-    """The figure of :func:`plot_coverage`."""
+def coverage_figure(
+    coverage: Coverage, options: CoverageOptions = CoverageOptions(), exposures: pa.Table | None = None
+) -> Figure:
+    """The figure of :func:`plot_coverage`; the exposures are needed where it zooms."""
     if not coverage.counts.any():
         raise ConfigError(f"nothing to draw: none of {coverage.unplaced} exposures is of a field of the survey's grid")
     figure = Figure(figsize=_SIZE_INCH, dpi=options.dpi, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     norm, extend = _norm(coverage)
-    shown = np.where(coverage.counts > 0, coverage.counts, np.nan)
-    image = draw_map(axes, shown, coverage.order, norm)
+    frame = frame_of(coverage, to_galactic) if options.zoom and exposures is not None else None
+    if frame is not None and exposures is not None:
+        look = (norm, mpl.colormaps[_COLOURS].with_extremes(bad=_UNCOVERED))
+        image = draw_frame(axes, counts_in(frame, exposures, from_galactic), frame, look)
+    else:
+        shown = np.where(coverage.counts > 0, coverage.counts, np.nan)
+        image = draw_map(axes, shown, coverage.order, norm)
     _colour_bar(figure, axes, image, extend)
     if options.title is not None:
         figure.suptitle(options.title, fontsize=15, fontweight="bold", color=DARK).set_parse_math(False)

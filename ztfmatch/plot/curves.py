@@ -98,8 +98,22 @@ def magnitude_limits(curves: Sequence[Curve]) -> tuple[float, float]:
     reach = max(0.25 * (high - low), _MIN_SPAN_MAG / 2)
     every = np.concatenate([curve.mag for curve in curves])
     inside = every[(every >= low - reach) & (every <= high + reach)]
-    middle, half = (inside.min() + inside.max()) / 2, max(0.56 * np.ptp(inside), _MIN_SPAN_MAG / 2)
-    return float(middle - half), float(middle + half)
+    bright, faint = _error_ends(curves, float(inside.min()), float(inside.max()))
+    middle, half = (bright + faint) / 2, max(0.54 * (faint - bright), _MIN_SPAN_MAG / 2)
+    return middle - half, middle + half
+
+
+def _error_ends(curves: Sequence[Curve], low: float, high: float) -> tuple[float, float]:
+    """Bright and faint end of what is between two magnitudes, with the error bars of the epochs that set the axis."""
+    for curve in curves:
+        shown = (curve.mag >= low) & (curve.mag <= high)
+        clean = shown & (curve.kind == 0)
+        shown = clean if clean.any() else shown
+        if shown.any():
+            error = np.nan_to_num(curve.magerr[shown])
+            low = min(low, float((curve.mag[shown] - error).min()))
+            high = max(high, float((curve.mag[shown] + error).max()))
+    return low, high
 
 
 def trusted(curve: Curve) -> Floats:

@@ -22,7 +22,7 @@ COVERAGE_ORDER: Final = 9
 _SIDE: Final = 8
 """Columns, and rows, of quadrants in the focal plane."""
 
-_REACH_DEG: Final = 5.4
+REACH_DEG: Final = 5.4
 """From a field's centre to beyond its corners."""
 
 _ENDS: Final = (np.min, np.max)
@@ -89,7 +89,7 @@ def coverage_of(exposures: pa.Table, order: int = COVERAGE_ORDER) -> Coverage:
 def pixels_of_field(field: int, order: int) -> tuple[Counts, Counts]:
     """Pixels whose centres are on a quadrant of a field, NESTED, and the readout channel of each."""
     ra, dec = field_grid()[field]
-    pixels = hpgeom.query_circle(2**order, ra, dec, _REACH_DEG)
+    pixels = hpgeom.query_circle(2**order, ra, dec, REACH_DEG)
     plane = Pointing(ra, dec).project(unit_vectors(*hpgeom.pixel_to_angle(2**order, pixels)))
     channels = channels_at(plane)
     return pixels[channels >= 0], channels[channels >= 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ztfmatch.core.kernels.sphere import unit_vectors
+from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vectors
 from ztfmatch.core.survey import MAX_OBJECTID
 from ztfmatch.plot.axes import DARK, GREY
 from ztfmatch.plot.curves import MAX_LEGEND_CURVES, Curve, band, counted
@@ -89,12 +89,43 @@ def add_title(figure: Figure, axes: Axes, lines: Sequence[str], width_inch: floa
     head.set_x(axes.get_position().x0)
 
 
-def title_lines(epochs: pa.Table, curves: Sequence[Curve], title: str | None) -> list[str]:
+class Asked(Protocol):
+    """What was asked for."""
+
+    @property
+    def title(self) -> str | None:
+        """In words."""
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Degrees, ICRS."""
+
+
+def title_lines(epochs: pa.Table, curves: Sequence[Curve], asked: Asked) -> list[str]:
     """Lines of the title: what was asked for, the objects, where their epochs are."""
     n_without = epochs.num_rows - sum(len(curve.hmjd) for curve in curves)
     note = f"  |  {counted(n_without, 'epoch')} without magnitude not shown" if n_without else ""
     named = _named([curve.objectid for curve in curves])
-    return [*([] if title is None else [title]), named, position_text(epochs) + note]
+    if asked.place is not None:
+        named += separation_text(epochs, [curve.objectid for curve in curves], asked.place)
+    many = asked.place is not None and len(curves) > MAX_LEGEND_CURVES
+    where = [note.removeprefix("  |  ")] if many else [position_text(epochs) + note]
+    return [*([] if asked.title is None else [asked.title]), named, *filter(None, where)]
+
+
+def separation_text(epochs: pa.Table, ids: Sequence[int], place: tuple[float, float]) -> str:
+    """How far objects are from a place in degrees: the mean of their epochs."""
+    centre = unit_vectors(*(np.array([value]) for value in place))[0]
+    xyz, objectid = unit_vectors(epochs["ra"].to_numpy(), epochs["dec"].to_numpy()), epochs["objectid"].to_numpy()
+    shown = list(ids[:_MOST_NAMED]) if len(ids) <= _MOST_NAMED else np.unique(objectid).tolist()
+    order = np.argsort(objectid, kind="stable")
+    starts = np.searchsorted(objectid[order], shown)
+    ends = np.searchsorted(objectid[order], shown, "right")
+    means = np.array([xyz[order[low:high]].mean(axis=0) for low, high in zip(starts, ends, strict=True)])
+    arcsec = arcsec_of_chord2(((means - centre) ** 2).sum(axis=1))
+    if len(ids) > _MOST_NAMED:
+        return f", {arcsec.min():.2f} to {arcsec.max():.2f} arcsec from there"
+    return f"   {', '.join(f'{value:.2f}' for value in arcsec.tolist())} arcsec from there"
 
 
 def _named(ids: Sequence[int]) -> str:

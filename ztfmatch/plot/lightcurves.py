@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.plot.axes import abscissa, phase_axis, style_axes, time_axis
+from ztfmatch.plot.axes import DARK, GREY, abscissa, own_axes, phase_axis, style_axes, time_axis
 from ztfmatch.plot.curves import Curve, curves_of, magnitude_limits, marker_shapes, marker_size
+from ztfmatch.plot.density import MOST_CURVES, draw_density
 from ztfmatch.plot.files import metadata_of, save_figure
 from ztfmatch.plot.legend import add_legend, add_title, handles_of, title_lines
 
@@ -30,6 +33,8 @@ class PlotOptions:
         Heads the picture: what was asked for. By default the numbers of the objects do.
     period : float, optional
         In days: fold, and show two cycles.
+    place : (ra, dec), optional
+        What was asked for, in degrees: the title says how far from it objects are.
     dpi : int
         Pixels per inch.
     size : tuple of float
@@ -43,6 +48,7 @@ class PlotOptions:
 
     title: str | None = None
     period: float | None = None
+    place: tuple[float, float] | None = None
     dpi: int = 150
     size: tuple[float, float] = (11.0, 6.0)
 
@@ -53,6 +59,41 @@ class PlotOptions:
             raise ConfigError(f"dpi {self.dpi} is outside 20..1200")
         if not (5.0 <= self.size[0] <= 40.0 and 4.0 <= self.size[1] <= 40.0):
             raise ConfigError(f"size {self.size}: expected a width of 5 to 40 and a height of 4 to 40 inches")
+
+
+def draw_lightcurves(epochs: pa.Table, options: PlotOptions = PlotOptions(), axes: Axes | None = None) -> Axes:
+    """Draw lightcurves to axes.
+
+    Parameters
+    ----------
+    epochs : pyarrow.Table
+        As for :func:`plot_lightcurves`.
+    options : PlotOptions
+        How to draw; ``dpi`` and ``size`` are those of the figure that is made.
+    axes : matplotlib.axes.Axes, optional
+        With a legend and title of their own; by default new ones, of pyplot.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ConfigError
+        If no epoch has a magnitude.
+    """
+    curves = _curves(epochs)
+    if axes is None:
+        axes = own_axes(options.size)
+        _draw_all(axes.get_figure(root=True), axes, epochs, curves, options)  # type: ignore[arg-type]
+        return axes
+    handles = _draw_axes(axes, curves, options)
+    if handles:
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}
+        axes.legend(handles=handles, fontsize=8, frameon=False, labelcolor=DARK, **place)
+    said = "\n".join(title_lines(epochs, curves, options))
+    axes.set_title(said, fontsize=9, color=GREY, loc="left").set_parse_math(False)
+    return axes
 
 
 def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOptions()) -> None:
@@ -78,14 +119,32 @@ def plot_lightcurves(epochs: pa.Table, path: Path, options: PlotOptions = PlotOp
 
 
 def _figure(epochs: pa.Table, options: PlotOptions) -> Figure:
+    curves = _curves(epochs)
+    figure = Figure(figsize=options.size, dpi=options.dpi, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    _draw_all(figure, figure.add_subplot(), epochs, curves, options)
+    return figure
+
+
+def _curves(epochs: pa.Table) -> list[Curve]:
     curves = curves_of(epochs)
     if not curves:
         without = f": none of {epochs.num_rows} has a magnitude" if epochs.num_rows else ""
         raise ConfigError(f"no epochs to plot{without}; widen the selection")
+    return curves
+
+
+def _draw_all(figure: Figure, axes: Axes, epochs: pa.Table, curves: Sequence[Curve], options: PlotOptions) -> None:
+    """Draw curves, with the legend below and the title above."""
     width = options.size[0]
-    figure = Figure(figsize=options.size, dpi=options.dpi, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    if handles := _draw_axes(axes, curves, options):
+        add_legend(figure, handles, width)
+    add_title(figure, axes, title_lines(epochs, curves, options), width)
+
+
+def _draw_axes(axes: Axes, curves: Sequence[Curve], options: PlotOptions) -> list[Line2D]:
+    """Draw curves; entries of the legend, none where it is their density that is drawn."""
+    width = options.size[0]
     limits = magnitude_limits(curves)
     axes.set_ylim(limits[1], limits[0])
     style_axes(axes)
@@ -94,13 +153,14 @@ def _figure(epochs: pa.Table, options: PlotOptions) -> Figure:
         time_axis(axes, first, last, max(3, int(0.65 * width)))
     else:
         phase_axis(axes, options.period)
+    if len(curves) > MOST_CURVES:
+        draw_density(axes, curves, limits, options.period)
+        return []
     shapes = marker_shapes(curves)
     for curve in curves:
         _draw(axes, curve, shapes[curve.objectid], marker_size(curves), options.period)
     n_outside = sum(_draw_outside(axes, curve, limits, options.period) for curve in curves)
-    add_legend(figure, handles_of(curves, shapes, n_outside), width)
-    add_title(figure, axes, title_lines(epochs, curves, options.title), width)
-    return figure
+    return handles_of(curves, shapes, n_outside)
 
 
 def _draw(axes: Axes, curve: Curve, shape: str, size: float, period: float | None) -> None:
