@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -24,6 +27,7 @@ from ztfmatch.demo import run_demo
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 DEPENDENCIES = PROJECT / "docs" / "explanation" / "dependencies.md"
 DOCUMENTS = sorted(
     path for name in ("*.md", "docs/*/*.md", "docs/*.md", "jobs/*.md", "cluster/*.md", "tests/benchmarks/*.md")
@@ -238,3 +242,18 @@ class TestBlocks:
     def test_complaint_names_what_is_not_there(self, text: str, wrong: str | None) -> None:
         found = complaint(text.split())
         assert found is None if wrong is None else found is not None and wrong in found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_imports_public_names_alone(path: Path) -> None:
+    """Of the package itself, and of the front of its rooms: what their ``__all__`` lists."""
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        code = "".join(line for line in cell["source"] if not line.startswith("%"))
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ztfmatch"):
+                assert (node.module or "").count(".") <= 1, node.module
+                public = importlib.import_module(node.module or "").__all__
+                assert {alias.name for alias in node.names} <= set(public)
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("ztfmatch.") for alias in node.names)

@@ -50,12 +50,13 @@ _HOMES = {
     "references.flatness": "FlatnessInputs FlatnessReport",
     "references.io.images": "ImageSource",
     "references.page": "PageInputs PageReport make_page",
+    "references.pictures": "draw_flatness",
     "references.plan": "PlanReport make_plan update_plan",
     "references.returned": "ReturnedReport check_returned",
     "references.schema.settings": "ReferenceSettings",
     "references.selection": "Selection select_images",
     "release": "HatsConfig Part PublishReport ReleasePreview",
-    "release.io.scope": "ReleaseScope read_scope",
+    "release.io.scope": "ReleaseScope Window read_scope",
     "views": "DeltaReport HatsViewReport",
 }
 """Public names by the module that has them."""

@@ -317,7 +317,7 @@ BAD: dict[str, tuple[Callable[[], Query], str]] = {
     "epochs": (lambda: Query(epochs="mag < 3"), "a condition on epochs needs select 'lightcurves'"),
     "column": (lambda: Query(columns=["nobs"]), "objects have no column 'nobs'"),
     "where": (lambda: Query(where="mag < 3"), "where 'mag < 3': no column 'mag'; did you mean refmag or"),
-    "ra": (lambda: Query(cone=(400, 0, 1)), "right ascension 400 is outside -360..360"),
+    "ra": (lambda: Query(cone=(400, 0, 1)), "right ascension 400.0 is outside -360..360"),
     "dec": (lambda: Query(box=(0, 1, -91, 0)), "declination -91 is outside"),
     "radius": (lambda: Query(cone=(0, 0, 0)), r"radius 0.0 arcsec is outside \(0, 648000\]"),
     "box": (lambda: Query(box=(0, 1, 5, -5)), "from declination 5 to -5; expected the southern one first"),
@@ -525,8 +525,8 @@ def test_radius_of_a_cone_with_its_unit_is_understood_by_every_question(
 @pytest.mark.parametrize(
     ("radius", "said"),
     [
-        ("2degrees", "radius '2degrees' is no angle; expected something like 2deg, 3arcmin or 120arcsec"),
-        ("2'", 'radius "2\'" is no angle'),
+        ("2parsec", "radius '2parsec' is no angle; expected something like 2deg, 3arcmin or 120arcsec"),
+        ("2'3", 'radius "2\'3" is no angle'),
         ("deg", "radius 'deg' is no angle"),
         ("1-2deg", "radius '1-2deg' is no angle"),
         ("", "radius '' is no angle"),

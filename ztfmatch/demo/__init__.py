@@ -1,6 +1,7 @@
 """Demonstrations: a store from its beginning, and a regenerated reference."""
 
-from ztfmatch.demo.regeneration import RegenerationReport, run_regeneration
+from ztfmatch.demo.cases import find_cases
+from ztfmatch.demo.regeneration import UNIT, RegenerationReport, demo_config, run_regeneration
 from ztfmatch.demo.tour import DemoReport, run_demo
 
-__all__ = ["DemoReport", "RegenerationReport", "run_demo", "run_regeneration"]
+__all__ = ["UNIT", "DemoReport", "RegenerationReport", "demo_config", "find_cases", "run_demo", "run_regeneration"]

@@ -4,6 +4,7 @@ Files are made with objects of matplotlib alone, never pyplot, so that a plot ne
 state. What gives axes to who asks for them in Python makes them by pyplot, as a notebook expects.
 """
 
+from ztfmatch.core.camera import field_grid
 from ztfmatch.plot.axes import PHASE_ZERO_HMJD
 from ztfmatch.plot.coverage import CoverageOptions, plot_coverage
 from ztfmatch.plot.curves import BAND_COLOURS, MAX_LEGEND_CURVES
@@ -23,6 +24,7 @@ __all__ = [
     "Story",
     "coverage_of",
     "draw_lightcurves",
+    "field_grid",
     "periodogram_of",
     "plot_coverage",
     "plot_lightcurves",
