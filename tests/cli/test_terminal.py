@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,32 @@ def test_tables_fit_the_terminal(scene: Scene, star: dict[str, Any], width: int,
     lines = done(*COMMANDS[name](scene, star)).splitlines()
     wide = [line for line in lines if len(line) > width]
     assert all(str(scene.store) in line or ": " in line for line in wide), wide  # a path, or a sentence
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_commands_that_write_say_fits_the_terminal(
+    copied: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """But for paths and sentences, which a terminal wraps and nothing in them is in columns."""
+    for module in (terminal, rows):
+        monkeypatch.setattr(module, "terminal_width", lambda: columns)
+    for words in (
+        ("init", tmp_path / "new", "--references", copied.sky / "references"),
+        copied.append,
+        ("catalog", "check", copied.sky / "catalogs"),
+        ("transients", copied.store),
+        ("statistics", copied.store),
+        ("link", copied.store),
+        ("compact", copied.store),
+        ("history", copied.store),
+        ("diff", copied.store, 1, 2),
+        ("lineage", copied.store),
+        ("vacuum", copied.store, "--keep", 1, "--dry-run"),
+        ("view", "delta", copied.store, tmp_path / "delta"),
+    ):
+        lines = done(*words).splitlines()
+        tabular = [line for line in lines if re.search(r"\S   +\S", line)]
+        assert all(len(line) <= columns or "/" in line for line in tabular), (words, lines)
 
 
 def test_ids_and_times_are_whole(scene: Scene, star: dict[str, Any], width: int) -> None:

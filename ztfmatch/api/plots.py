@@ -20,7 +20,7 @@ class Plots:
     """What a snapshot draws; the class that it is mixed into has ``lightcurves``.
 
     All methods take objects by ``objectid`` or in a ``cone``, and return axes: new ones of pyplot, which a notebook
-    shows, or those that are given.
+    shows, or those that are given. After ``%matplotlib widget`` (``ztfmatch[interactive]``) they are interactive.
     """
 
     def plot(
