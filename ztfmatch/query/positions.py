@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,6 +36,7 @@ class Spots:
     """Whether a position has had a match yet, shape (N,); of all positions of the list."""
     rows: Rows = field(repr=False, compare=False)
     """Which of the list's positions these are."""
+    _known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, listed: PositionList, radius_arcsec: float) -> Spots:
@@ -74,8 +74,14 @@ class Spots:
         rows = self._by_tile(tiling).get(tile, np.zeros(0, np.int64))
         return Spots(self.listed, self.radius_arcsec, self.found, rows)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019  (lives as long as the question does)
     def _by_tile(self, tiling: Tiling) -> dict[Tile, Rows]:
+        """Positions by tile of a tiling, found once for the tiles of a snapshot."""
+        if tiling is not self._known.get("tiling"):
+            self._known.update(tiling=tiling, rows=self._found_by_tile(tiling))
+        rows: dict[Tile, Rows] = self._known["rows"]
+        return rows
+
+    def _found_by_tile(self, tiling: Tiling) -> dict[Tile, Rows]:
         """Positions by tile; looked up by groups of those that are near each other."""
         parts: dict[Tile, list[Rows]] = {}
         for rows in _groups(*self._positions):
@@ -115,9 +121,6 @@ class Spots:
     def without_match(self) -> list[Any]:
         """Ids of positions that nothing was found near, once all has been looked at."""
         return list(self.listed.ids.filter(pa.array(~self.found)).to_pylist())
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 def _groups(ra: Floats, dec: Floats) -> Sequence[Rows]:
