@@ -47,7 +47,11 @@ _KINDS = ("objects", "statistics", "lightcurves")
     help="Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id.",
 )
 @click.option(
-    "--radius", default="2arcsec", show_default=True, help="Of the circles about --positions: arcsec, or with its unit."
+    "--radius",
+    "around",
+    default="2arcsec",
+    show_default=True,
+    help="Of the circles about --positions: arcsec, or with its unit.",
 )
 @click.option(
     "--box",
@@ -72,7 +76,7 @@ _KINDS = ("objects", "statistics", "lightcurves")
 @row_options
 @json_option
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[str, str, str] | None,
-          positions: Path | None, radius: str,
+          positions: Path | None, around: str,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
           objectids: Path | None, status: str | None, filters: tuple[int, ...] | None, columns: str | None,
           snapshot: int | None, to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
@@ -100,7 +104,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         epochs=epochs,
         cone=cone,
         positions=positions,
-        radius=radius,
+        radius=around,
         box=box or None,  # type: ignore[arg-type]
         polygon=polygon_numbers(polygon),
         moc=moc,
@@ -116,7 +120,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         only_place = cone is not None and where is None and status is None and filters is None
         click.echo(f"ztfmatch: nothing found{f'; {snap.near(cone)}' if only_place else ''}", err=True)
     elif missed := answer.without_match() if to.limit is None else []:
-        click.echo(f"ztfmatch: nothing within {radius} of {_named(missed)}", err=True)
+        click.echo(f"ztfmatch: nothing within {around} of {_named(missed)}", err=True)
     if objectid or objectids:
         _tell(answer, store, select)
 
