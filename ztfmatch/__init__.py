@@ -30,6 +30,7 @@ _HOMES = {
     "core.operations.history": "Difference RollbackReport",
     "core.operations.link": "LinkReport",
     "core.operations.rematch": "RematchConfig RematchReport",
+    "core.operations.repair": "LostExposure RepairReport",
     "core.operations.statistics": "StatisticsReport",
     "core.operations.status": "Status",
     "core.operations.transients": "TransientsReport",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.core.operations.init import InitReport
     from ztfmatch.core.operations.link import LinkReport
     from ztfmatch.core.operations.rematch import RematchConfig, RematchReport
+    from ztfmatch.core.operations.repair import RepairReport
     from ztfmatch.core.operations.statistics import StatisticsReport
     from ztfmatch.core.operations.transients import TransientsReport
     from ztfmatch.core.operations.vacuum import VacuumReport
@@ -217,6 +218,21 @@ class Store(Shown):
 
         with open_runner(**running) as runner:
             return verify_store(self.storage, runner, deep, snapshot)
+
+    @runs_tasks
+    def repair(
+        self,
+        catalogs: str | Sequence[str] = (),
+        *,
+        deep: bool = False,
+        note: str | None = None,
+        **running: Unpack[Running],
+    ) -> RepairReport:
+        """Find lost files and bring back what they held; see :func:`ztfmatch.core.operations.repair.repair`."""
+        from ztfmatch.core.operations.repair import repair
+
+        with open_runner(**running) as runner:
+            return repair(self.storage, places_of(catalogs), runner, deep, note)
 
     @runs_tasks
     def compact(

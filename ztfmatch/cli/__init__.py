@@ -21,6 +21,7 @@ from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
 from ztfmatch.cli.rematch import lineage, rematch
+from ztfmatch.cli.repair import doctor, repair
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
 from ztfmatch.cli.stars import link
@@ -57,7 +58,7 @@ for _command in (
     *(references, rematch, lineage),
     *(import_, export, load),
     *(calibrate, correct, report),
-    *(compact, history, diff, rollback, vacuum),
+    *(compact, history, diff, rollback, vacuum, repair, doctor),
     *(publish, view),
     *(plan, nightly, work, finish),
     *(schema, simulate, demo),

@@ -61,7 +61,7 @@ def source_digest() -> bytes:
 
 
 @functools.cache
-def _places(sources: Path) -> tuple[tuple[Path, ...], Path | None]:
+def kernel_places(sources: Path) -> tuple[tuple[Path, ...], Path | None]:
     """Directories in which kernels of a directory of sources may be, and the one where new ones go, if any can."""
     beside = sources / "__pycache__"
     below = _CacheLocator.get_suitable_cache_subpath(str(sources / "__init__.py"))
@@ -108,7 +108,7 @@ class _Locator:
 
     def __init__(self, function: Any) -> None:
         self._py_file, self._lineno = inspect.getfile(function), function.__code__.co_firstlineno  # numba reads these
-        self.places, self.writable = _places(Path(self._py_file).parent)
+        self.places, self.writable = kernel_places(Path(self._py_file).parent)
 
     def get_cache_path(self) -> str:
         return str(self.writable or os.devnull)

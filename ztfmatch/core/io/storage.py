@@ -197,6 +197,15 @@ class Storage:
             return self.read(path) == data
         return True
 
+    def try_commit(self) -> None:
+        """Raise unless commits are safe here: a file is made, refused to a second writer, and deleted.
+
+        Raises
+        ------
+        StorageError
+        """
+        self._try_refusal(f"{STAGING}probe")
+
     def _try_refusal(self, path: str) -> None:
         """Raise unless the second writer of a name is refused: all that makes a commit safe from another rests on it.
 

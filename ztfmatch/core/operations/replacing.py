@@ -137,11 +137,11 @@ def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) 
         RemoveTask(
             f"remove-N{tile.order}-{tile.npix}", snapshot, tile, tuple(sorted(units)), path, f"{operation_id[:12]}-out"
         )
-        for tile, units in sorted(_touched(snapshot, ledger).items(), key=lambda item: item[0].fine_range)
+        for tile, units in sorted(touched_tiles(snapshot, ledger).items(), key=lambda item: item[0].fine_range)
     ]
 
 
-def _touched(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[Unit]]:
+def touched_tiles(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[Unit]]:
     """Tiles that exposures touch, and the units of these; exposures of a unit at about one place count as one."""
     placed = ledger.filter(ledger["ra"].is_valid())
     touched: dict[Tile, set[Unit]] = {}

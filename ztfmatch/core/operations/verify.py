@@ -97,7 +97,7 @@ def _check_files(snapshot: SnapshotFiles, operation_id: str, runner: Runner, fou
     job = Job(
         "checksums",
         compare_checksums,
-        _checksum_tasks(snapshot),
+        checksum_tasks(snapshot),
         operation_id,
         staging,
         ahead=lambda: [_verifying(snapshot, operation_id)],
@@ -107,16 +107,17 @@ def _check_files(snapshot: SnapshotFiles, operation_id: str, runner: Runner, fou
     return damaged + [text for result in results for text in result.damaged]
 
 
-def _checksum_tasks(snapshot: SnapshotFiles) -> list[ChecksumTask]:
+def checksum_tasks(snapshot: SnapshotFiles, deep: bool = True) -> list[ChecksumTask]:
     """One task a tile, and some for the tables that are not divided over the sky."""
     tiled = [table.name for table in TABLES.values() if table.by_tile]
     tasks = [
-        ChecksumTask(f"checksums-N{tile.order}-{tile.npix}", snapshot, tile) for tile in snapshot.tiles_with(*tiled)
+        ChecksumTask(f"checksums-N{tile.order}-{tile.npix}", snapshot, tile, deep=deep)
+        for tile in snapshot.tiles_with(*tiled)
     ]
     for name in (name for name in TABLES if name not in tiled):
         count = snapshot.files.count(name)
         tasks += [
-            ChecksumTask(f"checksums-{name}-{first:06d}", snapshot, None, name, first, first + _FILES_PER_TASK)
+            ChecksumTask(f"checksums-{name}-{first:06d}", snapshot, None, name, first, first + _FILES_PER_TASK, deep)
             for first in range(0, count, _FILES_PER_TASK)
         ]
     return tasks

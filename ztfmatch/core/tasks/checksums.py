@@ -27,6 +27,8 @@ class ChecksumTask:
     first: int = 0
     stop: int = 0
     """Places in the table's list."""
+    deep: bool = True
+    """False only looks whether the files are there."""
 
     def files(self) -> list[DataFile]:
         """The files."""
@@ -42,19 +44,25 @@ class ComparedFiles(Findings):
 
     damaged: tuple[str, ...] = ()
     """What is wrong with each file that is."""
+    paths: tuple[str, ...] = ()
+    """Where these are."""
 
 
 def compare_checksums(task: ChecksumTask) -> ComparedFiles:
     """Compare each file's SHA-256 with the manifest's."""
     findings = Findings()
-    said = [_damage(task.snapshot.storage, file) for file in task.files()]
+    files = task.files()
+    said = [_damage(task.snapshot.storage, file, task.deep) for file in files]
+    paths = tuple(file.path for file, text in zip(files, said, strict=True) if text is not None)
     damaged = tuple(text for text in said if text is not None)
     findings.add("checksum", np.array([text is not None for text in said], bool), lambda row: said[row])
-    return ComparedFiles(**vars(findings), damaged=damaged)
+    return ComparedFiles(**vars(findings), damaged=damaged, paths=paths)
 
 
-def _damage(storage: Storage, file: DataFile) -> str | None:
+def _damage(storage: Storage, file: DataFile, deep: bool) -> str | None:
     """What is wrong with the bytes of a file."""
+    if not deep:
+        return None if storage.has(file.path) else f"{file.described}: it is missing"
     try:
         actual = hashlib.sha256(storage.read(file.path), usedforsecurity=False).hexdigest()
     except FileNotFoundError:

@@ -1,0 +1,96 @@
+"""Commands for when something is wrong: repair, doctor."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, as_plain, counted, emit, open_store
+from ztfmatch.cli.options import json_option, note_option, worker_options
+from ztfmatch.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from ztfmatch.cli.options import Runs
+    from ztfmatch.core.operations.repair import RepairReport
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@click.option(
+    "--from",
+    "catalogs",
+    multiple=True,
+    metavar="CATALOGS",
+    help="Make the lost rows again from these catalogs: files, directories or globs. May be given more than once.",
+)
+@click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum, too.")
+@note_option
+@worker_options
+def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, running: Runs, as_json: bool) -> None:
+    """Find lost files of a STORE, and bring back what they held.
+
+    Says which files are missing (with --deep: or damaged), and which exposures had how many rows in them. With --from
+    it makes those rows again from the catalogs, to the last bit, and commits them; statistics and transients that were
+    lost are dropped, to be computed by their commands. Everything else can be read meanwhile. Exit code 1 while
+    something is lost.
+
+    \b
+    Examples:
+      ztfmatch repair survey.store
+      ztfmatch repair survey.store --from /data/ztf/sci --workers 8
+    """
+    with running as how:
+        report = open_store(store).repair(catalogs, deep=deep, note=note, **how)
+    emit(report, as_json, _lines(report))
+    sys.exit(0 if report.whole else 1)
+
+
+def _lines(report: RepairReport) -> list[str]:
+    if not report.lost:
+        return [f"Nothing is lost: all files of snapshot {report.snapshot} are there."]
+    lines = [f"Lost: {text}" for text in report.lost[:SHOWN_BAD_FILES]]
+    lines += [f"... and {len(report.lost) - SHOWN_BAD_FILES:,} more"] if len(report.lost) > SHOWN_BAD_FILES else []
+    if report.exposures:
+        lines.append(f"{report.rows:,} rows of {counted(len(report.exposures), 'exposure')}:")
+        lines += [f"  {one.source}  {one.rows:,} rows" for one in report.exposures[:SHOWN_BAD_FILES]]
+        more = len(report.exposures) - SHOWN_BAD_FILES
+        lines += [f"  ... and {more:,} more: --json has all"] if more > 0 else []
+    if report.beyond:
+        lines.append(f"{counted(len(report.beyond), 'file')} can't be made again: bring back a copy, or roll back.")
+    elif report.committed:
+        lines.append(f"Snapshot {report.snapshot}: {report.restored:,} rows are back, {report.seconds:.1f} s.")
+    else:
+        lines.append("Give the catalogs of these exposures (--from) to bring the rows back.")
+    return lines
+
+
+@click.command(cls=Command)
+@click.argument("store", required=False)
+@json_option
+def doctor(store: str | None, as_json: bool) -> None:
+    """Look at the environment, and at where a STORE lies.
+
+    Versions of Python and of the packages, the cache of compiled kernels, cores, memory and time; of a store whether
+    its place keeps what a commit asks of it (it makes and deletes a file there), how much room there is, what is staged
+    of operations that run or were broken off, and unfinished files. Exit code 1 if something must be mended.
+
+    \b
+    Examples:
+      ztfmatch doctor
+      ztfmatch doctor survey.store --json
+    """
+    from ztfmatch.core.operations.doctor import examine
+
+    findings = examine(store)
+    if as_json:
+        emit([as_plain(finding) for finding in findings], True, [])
+    else:
+        print_table(["", "what", "found"], [(one.verdict, one.what, one.found) for one in findings])
+        for one in findings:
+            if one.advice:
+                click.echo(f"{one.what}: {one.advice}")
+    sys.exit(1 if any(finding.verdict == "BAD" for finding in findings) else 0)

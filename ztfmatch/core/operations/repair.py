@@ -1,0 +1,289 @@
+"""After the loss of files: which, what they held, and the same rows made again from the catalogs.
+
+Detections and orphans follow from the catalogs, the ledger and the objects, to the last bit; statistics and transients
+from these. Nothing else can be made again: files of the ledger, of objects or of references come back from a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.config import ROWS_PER_TASK
+from ztfmatch.core.errors import BadInputError, JobFailedError
+from ztfmatch.core.io import log
+from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
+from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
+from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, chunks, files_of, same_files, told_places
+from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
+from ztfmatch.core.operations.replacing import touched_tiles
+from ztfmatch.core.operations.verify import checksum_tasks
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import (
+    CORRECTIONS,
+    DETECTIONS,
+    EXPOSURES,
+    OBJECTS,
+    ORPHANS,
+    STATISTICS,
+    TRANSIENTDATA,
+    TRANSIENTS,
+)
+from ztfmatch.core.schema.ledger import CATALOG
+from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import HMJD_MARGIN_DAY
+from ztfmatch.core.tasks.checksums import compare_checksums
+from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
+from ztfmatch.core.tasks.ledger import exposures_of_tiles
+from ztfmatch.core.tasks.match import match_group
+from ztfmatch.core.tasks.restore import CountedRows, CountTask, RestoreTask, count_left, of_tile, restore_tile
+
+_ROWS: Final = (DETECTIONS.name, ORPHANS.name)
+_DERIVED: Final = (STATISTICS.name, TRANSIENTS.name, TRANSIENTDATA.name)
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True)
+class LostExposure:
+    """An exposure of which rows were lost."""
+
+    exposureid: int
+    filename: str
+    source: str
+    """Where it was ingested from."""
+    rows: int
+    """Lost."""
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport(Shown):
+    """What was lost, and what was brought back."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    whole: bool
+    """Whether nothing is lost, now."""
+    lost: list[str]
+    """What is wrong with each file that is missing or damaged."""
+    exposures: list[LostExposure]
+    rows: int
+    """Detections and orphans in these files."""
+    restored: int
+    """Of these."""
+    beyond: list[str]
+    """Files that cannot be made again."""
+    seconds: float
+
+
+def repair(
+    storage: Storage, catalogs: Sequence[str], runner: Runner, deep: bool = False, note: str | None = None
+) -> RepairReport:
+    """Find lost files, tell the exposures that they held, and bring their rows back.
+
+    Parameters
+    ----------
+    storage : Storage
+        Of a store whose ledger, objects and references can be read.
+    catalogs : sequence of str
+        Places of the catalogs of these exposures, with the content that was ingested; without any it is only told what
+        was lost.
+    runner : Runner
+    deep : bool
+        Compare the bytes of every file with its checksum, not only whether it is there.
+    note : str, optional
+
+    Raises
+    ------
+    BadInputError
+        If the catalog of an exposure is not among those given.
+    JobFailedError
+        If the rows that the catalogs give are not as many as were lost; nothing is committed.
+    CommitConflictError
+        If another writer changed these files, the objects or the tiles meanwhile.
+    """
+    watch = Stopwatch()
+    snapshot = open_snapshot(storage)
+    found = runner.run(Job("looking for files", compare_checksums, checksum_tasks(snapshot, deep), "repair"))
+    paths = {path for result in found for path in result.paths}
+    said = [text for result in found for text in result.damaged]
+    lost = [file for name in (*_ROWS, *_DERIVED) for file in snapshot.of_table(name) if file.path in paths]
+    known = {file.path for file in lost}
+    beyond = [text for result in found for path, text in zip(result.paths, result.damaged, strict=True)
+              if path not in known]  # fmt: skip
+    work = _Repair(snapshot, [file for file in lost if file.table in _ROWS], _derived(snapshot, lost), runner)
+    ledger = work.ledger() if work.lost and not beyond else None
+    exposures = [] if ledger is None else _described(ledger)
+    rows = sum(file.rows for file in work.lost)
+    restored, committed = [], None
+    if lost and not beyond and (catalogs or not work.lost):
+        restored = work.restore(ledger, catalogs) if ledger is not None else []
+        told = Told({"catalogs": told_places(catalogs), "deep": deep}, watch.started, note)
+        committed = commit_on_top(snapshot, lambda head: work.change(head, restored, told), work.refusal)
+    return RepairReport(
+        store=storage.root,
+        snapshot=snapshot.number if committed is None else committed.number,
+        committed=committed is not None and committed.done,
+        whole=not paths or committed is not None,
+        lost=said,
+        exposures=exposures,
+        rows=rows,
+        restored=sum(file.rows for file in restored),
+        beyond=beyond,
+        seconds=watch.seconds,
+    )
+
+
+def _derived(snapshot: SnapshotFiles, lost: Iterable[DataFile]) -> frozenset[str]:
+    """Files of what is derived in the tiles that lost some of it; both tables of transients go together."""
+    tiles = {(file.table, file.tile) for file in lost if file.table in _DERIVED}
+    tiles |= {(name, tile) for table, tile in tiles if table != STATISTICS.name
+              for name in (TRANSIENTS.name, TRANSIENTDATA.name)}  # fmt: skip
+    return frozenset(file.path for name, tile in tiles if tile is not None for file in snapshot.of_tile(name, tile))
+
+
+def _described(ledger: pa.Table) -> list[LostExposure]:
+    names = ["exposureid", "filename", "source", "origin", "lost"]
+    return [
+        LostExposure(row["exposureid"], row["filename"], row["source"], row["lost"], row["origin"])
+        for row in ledger.select(names).to_pylist()
+    ]
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """The repair of a snapshot."""
+
+    snapshot: SnapshotFiles
+    lost: list[DataFile]
+    """Files of detections and orphans."""
+    dropped: frozenset[str]
+    """Files of what is derived, which the commands that derive it make again."""
+    runner: Runner
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        first = min(-np.inf if file.min_hmjd is None else file.min_hmjd for file in self.lost)
+        last = max(np.inf if file.max_hmjd is None else file.max_hmjd for file in self.lost)
+        return first - HMJD_MARGIN_DAY, last + HMJD_MARGIN_DAY
+
+    @property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(file.path for file in self.lost)
+
+    @property
+    def operation_id(self) -> str:
+        """The same files of the same snapshot are the same repair."""
+        return OperationId("repair", self.snapshot.number, sorted(self._paths | self.dropped)).value
+
+    def _lost_in(self, tile: object) -> frozenset[str]:
+        return frozenset(file.path for file in self.lost if file.tile == tile)
+
+    def ledger(self) -> pa.Table:
+        """Ledger rows of the exposures that lost rows, with their number as ``lost``."""
+        tiles = sorted({file.tile for file in self.lost if file.tile is not None}, key=lambda tile: tile.fine_range)
+        rows = exposures_of_tiles(self.snapshot, tiles, EXPOSURES.names)
+        first, last = self._span
+        obsmjd = rows["obsmjd"]
+        rows = rows.filter(pc.and_(pc.greater_equal(obsmjd, first), pc.less_equal(obsmjd, last)))
+        rows = rows.sort_by("exposureid").combine_chunks()
+        ids = rows["exposureid"].to_numpy()
+        held = np.zeros(len(ids), np.int64)
+        for counted in self._counts(rows):
+            found = np.array(counted.exposureid, np.int64)
+            at = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+            mine = ids[at] == found
+            np.add.at(held, at[mine], np.array(counted.rows, np.int64)[mine])
+        missing = rows["nmatched"].to_numpy() + rows["norphans"].to_numpy() - held
+        return rows.append_column("lost", pa.array(missing)).filter(pa.array(missing > 0))
+
+    def _counts(self, ledger: pa.Table) -> list[CountedRows]:
+        first, last = self._span
+        span = first - 2 * HMJD_MARGIN_DAY, last + 2 * HMJD_MARGIN_DAY
+        tasks = [
+            CountTask(f"count-N{tile.order}-{tile.npix}", self.snapshot, tile, self._lost_in(tile), span)
+            for tile in touched_tiles(self.snapshot, ledger)
+        ]
+        return self.runner.run(Job("counting", count_left, tasks, self.operation_id, self.snapshot.storage))
+
+    def restore(self, ledger: pa.Table, catalogs: Sequence[str]) -> list[DataFile]:
+        """Files with the lost rows, made from the catalogs."""
+        storage, operation_id = self.snapshot.storage, self.operation_id
+        told = self._placed(ledger, catalogs)
+        sets = tuple(self.snapshot.of_table(CORRECTIONS.name))
+        tasks = match_tasks(self.snapshot, told, ROWS_PER_TASK, operation_id, sets)
+        self.runner.check_memory({task.key: projected_bytes(task) for task in tasks})
+        made = files_of(self.runner.run(Job("matching", match_group, tasks, operation_id, storage)))
+        tiles = sorted({file.tile for file in self.lost if file.tile is not None}, key=lambda tile: tile.fine_range)
+        restoring = [
+            RestoreTask(f"restore-N{tile.order}-{tile.npix}", self.snapshot, tile, self._lost_in(tile),
+                        (-np.inf, np.inf), of_tile(made, tile), f"{operation_id[:12]}-back")
+            for tile in tiles
+        ]  # fmt: skip
+        back = self.runner.run(Job("restoring", restore_tile, restoring, operation_id, storage))
+        rows, lost = sum(result.rows for result in back), sum(file.rows for file in self.lost)
+        restored = files_of(back)
+        kept = {file.path for file in restored}
+        storage.delete([file.path for file in made if file.path not in kept])
+        if rows != lost:
+            raise JobFailedError(
+                f"{storage.root}: the lost files had {lost} rows; the catalogs give {rows} that are in no other file, "
+                "so that nothing was committed: run 'ztfmatch verify', or roll back"
+            )
+        return restored
+
+    def _placed(self, ledger: pa.Table, catalogs: Sequence[str]) -> pa.Table:
+        """The ledger rows with the places of the catalogs that were given."""
+        places = find(catalogs, EPOCHAL_PATTERN).files
+        wanted = set(ledger["filename"].to_pylist())
+        named = [place for place in places if place.rsplit("/", 1)[-1] in wanted] or places
+        tasks = [
+            InspectTask(f"inspect-{i:06d}", tuple(map(CatalogInput, group)))
+            for i, group in enumerate(chunks(named, CATALOGS_PER_INSPECTION))
+        ]
+        results = self.runner.run(Job("reading catalogs", inspect_epochal, tasks, "repair", preparing=True))
+        by_content = {
+            row["sha256"]: row["source"]
+            for result in results
+            for row in result.table.select(["sha256", "source"]).to_pylist()
+        }
+        lacking = [
+            row["source"]
+            for row in ledger.select(["source", "sha256", "origin"]).to_pylist()
+            if row["sha256"] not in by_content or row["origin"] != CATALOG
+        ]
+        if lacking:
+            more = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+            raise BadInputError(
+                f"{len(lacking):,} of {ledger.num_rows:,} exposures that lost rows have no catalog of the content that "
+                f"was ingested in {', '.join(catalogs)}: {', '.join(lacking[:_NAMED])}{more}"
+            )
+        sources = pa.array([by_content[sha256] for sha256 in ledger["sha256"].to_pylist()])
+        placed = ledger.drop_columns(["lost"])
+        return placed.set_column(placed.schema.get_field_index("source"), "source", sources)
+
+    def change(self, head: SnapshotFiles, restored: Sequence[DataFile], told: Told) -> log.Change:
+        """What to commit."""
+        files = [replace(file, commit=head.number + 1) for file in restored]
+        counts = {"files": len(self._paths | self.dropped), "rows": sum(file.rows for file in restored)}
+        removed = self._paths | self.dropped
+        return log.Change(
+            "repair", self.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
+        )
+
+    def refusal(self, head: SnapshotFiles) -> str | None:
+        """Why it does not hold on a newer snapshot."""
+        if not (self._paths | self.dropped) <= set(head.files.paths()):
+            return "changed the files that were lost"
+        same = head.commit.tiling == self.snapshot.commit.tiling and same_files(head, self.snapshot, OBJECTS)
+        return None if same else "changed the objects or tiles"
