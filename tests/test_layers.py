@@ -34,6 +34,7 @@ SIBLINGS = {
     "query": set(),
     "release": set(),
     "simulate": set(),
+    "stars": set(),
     "views": {"release"},
 }
 """Rooms, and the siblings whose front they may import."""

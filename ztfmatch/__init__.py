@@ -47,6 +47,7 @@ _HOMES = {
     "query.near": "Near",
     "query.question": "Query",
     "query.search": "Answer",
+    "query.stars": "Named",
     "references.audit": "AuditInputs AuditReport",
     "references.flatness": "FlatnessInputs FlatnessReport",
     "references.io.images": "ImageSource",
@@ -58,6 +59,9 @@ _HOMES = {
     "references.selection": "Selection select_images",
     "release": "HatsConfig Part PublishReport ReleasePreview",
     "release.io.scope": "ReleaseScope Window read_scope",
+    "stars.internal": "InternalReport",
+    "stars.offsets": "OffsetsReport",
+    "stars.statistics": "StarStatisticsReport",
     "views": "DeltaReport HatsViewReport",
 }
 """Public names by the module that has them."""

@@ -327,8 +327,8 @@ class TestLightcurve:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
-            ((), "Give either --objectid, or --cone"),
-            (("--objectid", 5, "--cone", 1, 1, 1), "Give either --objectid, or --cone"),
+            ((), "Give one of --objectid, --star, --cone"),
+            (("--objectid", 5, "--cone", 1, 1, 1), "Give one of --objectid, --star, --cone"),
             (("--objectid", "x"), "'x' is not a valid integer"),
             (("--cone", 1, 1), "requires 3 arguments"),
             (("--objectid", 5, "--period", 1), "give it with --plot"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commandline import call, done
-from faults import Operation, Sky, append_first, append_rest, compact_all, copy, init, make_sky, statistics
+from faults import Operation, Sky, append_first, append_rest, compact_all, copy, init, link, make_sky, statistics
 from report_scene import UNITS, make_scene, make_scene_store, write_scene
 
 from ztfmatch.core.io.log import commit_numbers
@@ -35,7 +35,9 @@ CASES = {
     "statistics": Case("statistics {store}"),
     "transients": Case("transients {store}"),
     "link": Case("link {store}"),
+    "stars": Case("stars {store}", (init, append_first, append_rest, link)),
     "rematch": Case("rematch {store} --references {regenerated}"),
+    "rematch of stars": Case("rematch {store} --references {regenerated}", (init, append_first, link)),
     "correct": Case("correct {store} {corrections}", (init, append_first, append_rest, statistics)),
     "compact": Case("compact {store} --min-files 2"),
     "compact of tiles that are split": Case("compact {store} --min-files 2 --max-rows-per-tile 3"),

@@ -20,7 +20,7 @@ Another column, or one of another type, is another format: add a line here, and 
 Lines that are here stay as they are."""
 
 
-ADDED = {5: {"stars", "members", "starlineage", "exposureterms", "colours"}}
+ADDED = {5: {"stars", "members", "starlineage", "exposureterms", "colours", "starstatistics", "offsets"}}
 """Tables that came without a new format: to a store that lacks them they are empty."""
 
 

@@ -313,7 +313,7 @@ def test_query_that_fails_leaves_no_file(snapshot: Snapshot, tmp_path: Path, mon
 
 BAD: dict[str, tuple[Callable[[], Query], str]] = {
     "two places": (lambda: Query(cone=(0, 0, 1), box=(0, 1, 0, 1)), "cone and box contradict each other"),
-    "select": (lambda: Query("stars"), "select 'stars'; expected one of objects"),  # type: ignore[arg-type]
+    "select": (lambda: Query("galaxies"), "select 'galaxies'; expected one of objects"),  # type: ignore[arg-type]
     "epochs": (lambda: Query(epochs="mag < 3"), "a condition on epochs needs select 'lightcurves'"),
     "column": (lambda: Query(columns=["nobs"]), "objects have no column 'nobs'"),
     "where": (lambda: Query(where="mag < 3"), "where 'mag < 3': no column 'mag'; did you mean refmag or"),

@@ -53,10 +53,12 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
                                          for key in ("field", "rcid", "fid")), strict=True)}  # fmt: skip
     corrected.write_set(place / "set", units)
     store.correct(place / "set")
+    store.link_stars()
     regenerate_references(place / "sky", CONFIG)
     store.rematch(str(place / "sky" / "references_1"))
     store.update_transients()
     store.update_statistics()
+    store.update_star_statistics()
     snapshot = store.snapshot()
     snapshot.view_delta(place / "delta")
     return View(snapshot, place / "delta")
@@ -169,15 +171,17 @@ def split_integers(name: str) -> list[str]:
     return [column.name for column in columns if column.type in (pa.int32(), pa.int64())]
 
 
+FILLED = [name for name in TABLES if name not in ("offsets", "exposureterms", "colours")]
+"""Tables that the store has rows of; the others come of fields that overlap, and of fits to PS1."""
 READERS = [arrow_dataset, pandas_filters, polars, polars_pyarrow, duckdb_dataset, duckdb_delta]
 
 
 def test_every_table_of_the_view_has_rows(view: View) -> None:
-    assert [name for name in TABLES if not view.snapshot.paths(name)] == []
+    assert [name for name in FILLED if not view.snapshot.paths(name)] == []
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", FILLED)
 def test_delta_view_filter_on_each_column_finds_what_plain_parquet_has(view: View, name: str, reader: Reader) -> None:
     table, count = plain(view, name), reader(str(view.place / name))
     if reader is duckdb_delta and duckdb.__version__ < "2":

@@ -33,6 +33,7 @@ from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.history import rollback
+from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients
@@ -122,6 +123,10 @@ def statistics(store: Path, sky: Sky) -> None:
 
 def transients(store: Path, sky: Sky) -> None:
     update_transients(Storage.at(store), runner())
+
+
+def link(store: Path, sky: Sky) -> None:
+    link_stars(Storage.at(store), runner())
 
 
 def match_again(store: Path, sky: Sky) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     from ztfmatch.query.near import Near
     from ztfmatch.query.question import Query
     from ztfmatch.query.search import Answer
+    from ztfmatch.query.stars import Named
     from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
     from ztfmatch.release.io.scope import ReleaseScope
     from ztfmatch.views import DeltaReport, HatsViewReport
@@ -170,8 +171,35 @@ class Snapshot(Plots, Shown):
     def query(self, query: Query) -> Answer:
         """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
         from ztfmatch.query.search import Answer
+        from ztfmatch.query.staranswer import StarAnswer
 
-        return Answer(self.files, query)
+        return (StarAnswer if query.select == "stars" else Answer)(self.files, query)
+
+    def stars(self, starid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Stars by starid or in a cone, with their magnitudes in each filter, scatter and colours."""
+        from ztfmatch.query.stars import find_stars
+
+        chosen = _selection(starid, cone)
+        return find_stars(self.files, chosen.objectids, chosen.cone)
+
+    def star_lightcurves(self, starid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
+        """Epochs of stars by starid, or of those in a cone: over all their objects, by ``starid`` and time."""
+        from ztfmatch.query.stars import star_epochs
+
+        ids = self.stars(cone=cone)["starid"].to_pylist() if starid is None else ids_of(starid)
+        return star_epochs(self.files, ids)
+
+    def members(self, starid: Ids) -> pa.Table:
+        """``objectid`` and ``starid`` of the objects of some stars."""
+        from ztfmatch.query.stars import members_of
+
+        return members_of(self.files, ids_of(starid))
+
+    def named_stars(self, *names: int | str) -> Named:
+        """Stars by starid, by name (``ZTF J162819.90+325717.3``), or as the star of an objectid, also a retired one."""
+        from ztfmatch.query.stars import named_stars
+
+        return named_stars(self.files, names)
 
     @runs_tasks
     def export_matchfiles(
@@ -192,6 +220,16 @@ class Snapshot(Plots, Shown):
 
         with open_runner(**running) as runner:
             return publish_hats(self.files, scope, _directory(output), runner, config)
+
+    @runs_tasks
+    def publish_stars(
+        self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
+    ) -> PublishReport:
+        """Write lightcurves by star as a HATS collection; see :func:`ztfmatch.release.publish_stars`."""
+        from ztfmatch.release import publish_stars
+
+        with open_runner(**running) as runner:
+            return publish_stars(self.files, scope, _directory(output), runner, config)
 
     @runs_tasks
     def publish_objects(

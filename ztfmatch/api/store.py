@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.references.audit import AuditInputs, AuditReport
     from ztfmatch.references.flatness import FlatnessInputs, FlatnessReport
     from ztfmatch.references.schema.settings import ReferenceSettings
+    from ztfmatch.stars.internal import InternalReport
+    from ztfmatch.stars.offsets import OffsetsReport
+    from ztfmatch.stars.statistics import StarStatisticsReport
 
 _COMMITS_SHOWN: Final = 10
 """Newest commits that a notebook shows of a store."""
@@ -210,6 +213,28 @@ class Store(Shown):
 
         with open_runner(**running) as runner:
             return link_stars(self.storage, runner, note)
+
+    @runs_tasks
+    def update_star_statistics(self, *, note: str | None = None, **running: Unpack[Running]) -> StarStatisticsReport:
+        """Compute magnitudes of stars over all their objects, in tiles with new epochs or stars."""
+        from ztfmatch.stars.statistics import update_star_statistics
+
+        with open_runner(**running) as runner:
+            return update_star_statistics(self.storage, runner, note)
+
+    @runs_tasks
+    def update_offsets(self, *, note: str | None = None, **running: Unpack[Running]) -> OffsetsReport:
+        """Measure how the zero points of units differ; see :func:`ztfmatch.stars.offsets.update_offsets`."""
+        from ztfmatch.stars.offsets import update_offsets
+
+        with open_runner(**running) as runner:
+            return update_offsets(self.storage, runner, note)
+
+    def calibrate_internal(self, output: Place) -> InternalReport:
+        """Write corrections of the measured offsets; see :func:`ztfmatch.stars.internal.calibrate_internal`."""
+        from ztfmatch.stars.internal import calibrate_internal
+
+        return calibrate_internal(open_snapshot(self.storage), Path(output))
 
     @runs_tasks
     def verify(self, deep: bool = False, *, snapshot: int | None = None, **running: Unpack[Running]) -> VerifyReport:

@@ -24,7 +24,7 @@ from ztfmatch.cli.rematch import lineage, rematch
 from ztfmatch.cli.repair import doctor, repair
 from ztfmatch.cli.report import report
 from ztfmatch.cli.simulation import demo, simulate
-from ztfmatch.cli.stars import link
+from ztfmatch.cli.stars import link, offsets, stars
 from ztfmatch.cli.store import init, quarantine, schema, statistics, status, transients, verify
 from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
@@ -55,6 +55,7 @@ def main() -> None:
 export.add_command(kowalski)
 for _command in (
     *(init, append, statistics, transients, link, verify, status, lightcurve, query, quarantine, catalog),
+    *(offsets, stars),
     *(references, rematch, lineage),
     *(import_, export, load),
     *(calibrate, correct, report),

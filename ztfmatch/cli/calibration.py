@@ -57,8 +57,9 @@ cut_options = options(
 
 @click.command(cls=Command)
 @click.argument("store")
+@click.option("--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
 @click.option(
-    "--ps1", required=True, type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
+    "--internal", is_flag=True, help="Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them."
 )
 @click.option(
     "--output",
@@ -99,8 +100,9 @@ cut_options = options(
 @_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
 @_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
 @run_options
-def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns: dict[str, str], cells: int,
-              programs: tuple[str, ...], eras: Path | None, terms: str, running: Runs, as_json: bool,
+def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update: Path | None,
+              columns: dict[str, str], cells: int, programs: tuple[str, ...], eras: Path | None, terms: str,
+              running: Runs, as_json: bool,
               **cuts: Any) -> None:  # fmt: skip
     """Derive photometric corrections of a STORE from PS1.
 
@@ -108,15 +110,22 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
     with magnitude and a map over the quadrant, for each unit an offset, and an error model. Both follow time, with
     steps (--eras, --find-eras); colour terms and gradients of exposures are used where they pay. The store stays as is:
     'ztfmatch correct' applies them. Corrected magnitudes depend on all epochs that were used: those of a release must
-    be of its own programs (--program). The directory holds Parquet files of every term with errors and counts, what
-    they are made from (about.json), and the error models as 'append --error-model' reads them.
+    be of its own programs (--program). With --internal the fields are brought to agree with each other, not with PS1:
+    the field term alone, from the stars that they share. The directory holds Parquet files of every term with errors
+    and counts, what they are made from (about.json), and the error models as 'append --error-model' reads them.
 
     \b
     Examples:
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections --workers 8
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections-public --program 1 --workers 8
+      ztfmatch calibrate survey.store --internal --output corrections-internal
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
+    if internal:
+        _calibrate_internal(store, ps1, update, output, as_json)
+        return
+    if ps1 is None:
+        raise click.UsageError("Give either --ps1 FILE or --internal.")
     from ztfmatch.photometry.calibrate import CalibrateInputs, summary_of
     from ztfmatch.photometry.io.eras import read_eras
 
@@ -141,6 +150,16 @@ def calibrate(store: str, ps1: Path, output: Path, update: Path | None, columns:
                     [list(map(_shown, vars(row).values())) for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
         if len(report.channels) > _CHANNELS_SHOWN:
             click.echo(f"and {len(report.channels) - _CHANNELS_SHOWN} more: --json lists all")
+
+
+def _calibrate_internal(store: str, ps1: Path | None, update: Path | None, output: Path, as_json: bool) -> None:
+    """Write corrections of the offsets of units."""
+    if ps1 is not None or update is not None:
+        raise click.UsageError("--internal goes without --ps1 and --update.")
+    report = open_store(store).calibrate_internal(output)
+    terms = f"the field term of {counted(report.units, 'unit')} in {counted(report.groups, 'group')}"
+    line = f"{terms} that overlaps connect; no term of magnitude or position."
+    emit(report, as_json, [f"Corrections {report.corrections} in {report.output}: {line}"])
 
 
 def _shown(value: Any) -> Any:

@@ -54,6 +54,7 @@ _database_options = options(
     help="Only exposures with field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) among the "
     "values. May be given more than once: all must hold.",
 )
+@click.option("--starids", is_flag=True, help="Give each source the field starid; of full exports without cursor.")
 @click.option("--whole", is_flag=True, help="Write objects with new epochs whole, for mongoimport, not as updates.")
 @click.option(
     "--compression",
@@ -69,8 +70,8 @@ _database_options = options(
 @_database_options
 @run_options
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
-             whole: bool, compression: str, documents_per_file: int, load: bool, mongo_uri_file: Path | None, tag: str,
-             running: Runs, as_json: bool) -> None:  # fmt: skip
+             starids: bool, whole: bool, compression: str, documents_per_file: int, load: bool,
+             mongo_uri_file: Path | None, tag: str, running: Runs, as_json: bool) -> None:  # fmt: skip
     """Write the documents of a STORE for Kowalski.
 
     One directory below OUT for each export: JSON Lines with the sources, exposures and lineage as Kowalski's MongoDB
@@ -88,7 +89,9 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     from ztfmatch.kowalski.tasks.scope import Scope
 
     form = LinesForm(compression, documents_per_file)
-    config = KowalskiConfig(since=since, cursor=cursor, full=full, scope=Scope.parse(limits), whole=whole, form=form)
+    config = KowalskiConfig(
+        since=since, cursor=cursor, full=full, scope=Scope.parse(limits), whole=whole, form=form, starids=starids
+    )
     with _database(mongo_uri_file, load) as database, running as how:
         report = open_store(store).export_kowalski(output, config, **how)
         loaded = _load(output, database, tag, how["progress"]) if load else None

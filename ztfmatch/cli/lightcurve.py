@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ from ztfmatch.core.errors import ConfigError
 @place_options(
     "All objects in a circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit."
 )
+@click.option(
+    "--star", "stars", multiple=True, metavar="ID", help="Star: starid, name, or one of its objectids. Repeatable."
+)
+@click.option("--by-star", is_flag=True, help="Of a --cone the stars in it: epochs of all their objects by star.")
 @click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
 @snapshot_option
 @filter_option()
@@ -42,37 +46,42 @@ from ztfmatch.core.errors import ConfigError
 @click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
 @click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
 @json_option
-def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, transients: bool,
-               snapshot: int | None, filters: tuple[int, ...] | None, columns: str | None, to: RowOutput,
-               plot: Path | None, period: float | None, statistics: bool, follow: bool,
-               as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
+def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, stars: tuple[str, ...],
+               by_star: bool, transients: bool, snapshot: int | None, filters: tuple[int, ...] | None,
+               columns: str | None, to: RowOutput, plot: Path | None, period: float | None, statistics: bool,
+               follow: bool, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Show lightcurves of a STORE.
 
-    Select objects by --objectid or --cone. All epochs are given, flagged ones too: catflags = 0 are the clean ones.
-    With --plot alone nothing is printed. An object that retired when its reference was regenerated has no epochs any
-    more: the command says what became of it, and with --follow gives the objects that took its place.
+    Select objects by --objectid or --cone, or stars by --star, whose epochs are those of all their objects, in every
+    field and filter ('ztfmatch link' finds which these are). All epochs are given, flagged ones too: catflags = 0 are
+    the clean ones. With --plot alone nothing is printed. An object that retired when its reference was regenerated has
+    no epochs any more: the command says what became of it, and with --follow gives the objects that took its place; of
+    --star it gives the star of these.
 
     \b
     Examples:
       ztfmatch lightcurve survey.store --objectid 679205100005000
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --plot star.png
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --output star.parquet
+      ztfmatch lightcurve survey.store --star "ZTF J162949.09+325728.6" --plot star.png --period 0.5433
       ztfmatch lightcurve survey.store --cone 247.45455 32.95796 60 --transients --statistics
     """
-    if bool(objectid) == bool(cone):
-        raise click.UsageError("Give either --objectid, or --cone RA DEC RADIUS, or --name NAME RADIUS.")
+    _check_usage(objectid, cone, stars, by_star, transients)
     if period is not None and plot is None:
         raise click.UsageError("--period folds the plot: give it with --plot FILE.")
-    if transients and not cone:
-        raise click.UsageError("--transients is about a --cone; of one that is known give the id with --objectid.")
     opened = open_store(store).snapshot(snapshot)
+    if stars or by_star:
+        shown = _Shown(to, plot, period, listed_columns(columns), filters)
+        _of_stars(opened, shown, {"starid": _named(opened, stars)} if stars else {"cone": cone}, statistics)
+        return
     objectid = _told_of_retired(opened, objectid, follow) if objectid else objectid
     if cone and transients:
         objectid = tuple(opened.transients(cone=cone)["transientid"].to_pylist())
     select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
     _require_known(objectid, opened)
     if plot is not None:
-        _draw(_in_filters(opened.lightcurves(**select), filters), plot, _title(cone, transients), period, _place(cone))
+        title = _title(cone, "Transients" if transients else "Objects")
+        _draw(_in_filters(opened.lightcurves(**select), filters), plot, title, period, _place(cone))
         if to.is_table:
             return
     of_transients = all(map(is_transient, objectid)) if objectid else transients
@@ -98,6 +107,51 @@ def _in_filters(rows: Any, filters: tuple[int, ...] | None) -> Any:
     return rows if filters is None else of_filters(rows, filters)
 
 
+def _check_usage(objectid: Any, cone: Any, stars: Any, by_star: bool, transients: bool) -> None:
+    """Refuse what does not go together."""
+    if [bool(objectid), bool(cone), bool(stars)].count(True) != 1:
+        raise click.UsageError("Give one of --objectid, --star, --cone RA DEC RADIUS and --name NAME RADIUS.")
+    if by_star and (not cone or transients):
+        raise click.UsageError("--by-star is about the stars in a --cone.")
+    if transients and not cone:
+        raise click.UsageError("--transients is about a --cone; of one that is known give the id with --objectid.")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """How to give what was found."""
+
+    to: RowOutput
+    plot: Path | None
+    period: float | None
+    columns: list[str] | None
+    filters: tuple[int, ...] | None
+
+
+def _named(snapshot: Any, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Starids of what names stars; says what was followed."""
+    named = snapshot.named_stars(*names)
+    for text in named.told:
+        click.echo(f"ztfmatch: {text}", err=True)
+    starids: tuple[int, ...] = named.starids
+    return starids
+
+
+def _of_stars(snapshot: Any, shown: _Shown, select: dict[str, Any], statistics: bool) -> None:
+    """Give stars' epochs, or what is known of the stars."""
+    epochs = None
+    if shown.plot is not None or not statistics:
+        epochs = _in_filters(snapshot.star_lightcurves(**select), shown.filters)
+    if shown.plot is not None:
+        cone = select.get("cone")
+        _draw(epochs, shown.plot, None if cone is None else _title(cone, "Stars"), shown.period, _place(cone))
+        if shown.to.is_table:
+            return
+    rows = snapshot.stars(**select) if statistics else epochs
+    if not _write(shown.to, rows, People("stars" if statistics else "star epochs", shown.columns, side=statistics)):
+        click.echo(f"ztfmatch: no {'star' if statistics else 'epoch'} found", err=True)
+
+
 def _write(to: RowOutput, rows: Any, people: People) -> int:
     """Write rows of a table."""
     rows = rows if people.columns is None else some_columns(rows, people.columns)
@@ -120,14 +174,14 @@ def _headed(rows: Any) -> Any:
     return rows.rename_columns(["transientid" if name == "objectid" else name for name in rows.column_names])
 
 
-def _title(cone: tuple[str, str, str] | None, transients: bool) -> str | None:
+def _title(cone: tuple[str, str, str] | None, what: str) -> str | None:
     """What was asked for, to head a picture; objects that were named do it themselves."""
     from ztfmatch.query.kernels.angles import circle_of
 
     if not cone:
         return None
     ra, dec, radius = circle_of(cone)
-    return f"{'Transients' if transients else 'Objects'} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
+    return f"{what} within {radius:g} arcsec of RA {ra:.5f}  Dec {dec:+.5f}"
 
 
 def _place(cone: tuple[str, str, str] | None) -> tuple[float, float] | None:

@@ -145,19 +145,28 @@ region_options = options(
     show_default=True,
     help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-def publish_hats(layout: HatsConfig) -> _Product:
+@click.option(
+    "--by",
+    type=click.Choice(("object", "star")),
+    default="object",
+    show_default=True,
+    help="What a row is: an object, or a star with the epochs of all its objects, in all filters.",
+)
+def publish_hats(layout: HatsConfig, by: str) -> _Product:
     """Write lightcurves as a HATS collection, which LSDB opens.
 
     One row an object with its lightcurve nested, in partitions of like size, with margin cache, index of objectids and
-    sky map.
+    sky map. With --by star one row a star ('ztfmatch link'): each epoch says of which object, field, channel and filter
+    it is.
 
     \b
-    Example:
+    Examples:
       ztfmatch publish hats survey.store dr2 --release dr2.toml --workers 8
+      ztfmatch publish hats survey.store dr2-stars --release dr2.toml --by star
     """
     from ztfmatch.api import Snapshot
 
-    return _Product(Snapshot.publish_hats, (layout,))
+    return _Product(Snapshot.publish_stars if by == "star" else Snapshot.publish_hats, (layout,))
 
 
 @publish.command("objects", cls=Command)

@@ -23,7 +23,7 @@ from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.rows import COUNTING_S, People, RowOutput, columns_option, listed_columns, row_options
 
 _NAMED = 5
-_KINDS = ("objects", "statistics", "lightcurves")
+_KINDS = ("objects", "statistics", "lightcurves", "stars")
 
 
 @click.command(cls=Command)
@@ -33,9 +33,9 @@ _KINDS = ("objects", "statistics", "lightcurves")
     type=click.Choice(_KINDS),
     default="objects",
     show_default=True,
-    help="Rows wanted: objects, objects with their statistics, or epochs.",
+    help="Rows wanted: objects, objects with their statistics, epochs, or stars.",
 )
-@click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics.")
+@click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics, or of stars.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
 @place_options(
     "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit (2deg, 3arcmin)."
@@ -82,11 +82,12 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
           snapshot: int | None, to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Find objects of a STORE by place, list and condition.
 
-    Gives the objects, their statistics or their lightcurves. Conditions are made of column names, numbers, texts,
-    comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull(); 'ztfmatch schema objects' and
-    'schema statistics' tell the columns. Of objectids that are asked for, those are named that no object has, and with
-    --select lightcurves those of retired objects, which have no epochs. Parquet and CSV are written tile by tile, so
-    that the answer may be larger than memory.
+    Gives the objects, their statistics or their lightcurves, or the stars that objects are of. Conditions are made of
+    column names, numbers, texts, comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull();
+    'ztfmatch schema objects' and 'schema statistics' tell the columns, those of stars 'schema stars' and 'schema
+    starstatistics'. Of objectids that are asked for, those are named that no object has, and with --select lightcurves
+    those of retired objects, which have no epochs. Parquet and CSV are written tile by tile, so that the answer may be
+    larger than memory.
 
     \b
     Examples:
@@ -94,6 +95,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
       ztfmatch query survey.store --box 359 1 -5 5 --where "refmag < 18" --output bright.parquet
       ztfmatch query survey.store --positions stars.csv --radius 1.5 --output matched.parquet
       ztfmatch query survey.store --select lightcurves --objectids mine.csv --epochs "catflags == 0" -f csv
+      ztfmatch query survey.store --select stars --where "n_g > 50 and g_r < 0.3 and g_scatter > 0.1"
     """
     from ztfmatch.query.question import Query
 

@@ -16,8 +16,9 @@ from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import OperationId, Stopwatch
+from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS
+from ztfmatch.core.schema import CORRECTIONS, STARS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
@@ -58,6 +59,9 @@ class KowalskiConfig:
         Write objects with new epochs as whole documents, which mongoimport takes, not as updates.
     form : LinesForm
         Compression, and documents of a file.
+    starids : bool
+        Give every source the field ``starid``, the id of its star. Of a full export alone: a rematch can give an object
+        another star without any other change to its document.
     """
 
     since: int | None = None
@@ -67,6 +71,7 @@ class KowalskiConfig:
     scope: Scope = field(default_factory=Scope)
     whole: bool = False
     form: LinesForm = field(default_factory=LinesForm)
+    starids: bool = False
 
     def validate(self) -> None:
         """Check every setting.
@@ -77,6 +82,8 @@ class KowalskiConfig:
         """
         if self.since is not None and (self.cursor is not None or self.full):
             raise ConfigError("--since says where to go on from, as --cursor and --full do: give one of them")
+        if self.starids and (self.since is not None or self.cursor is not None):
+            raise ConfigError("starids are of full exports: leave out --since and --cursor")
         if self.form.compression not in SUFFIXES:
             raise ConfigError(f"compression {self.form.compression!r} is none of {', '.join(SUFFIXES)}")
         if self.form.documents < 1:
@@ -122,7 +129,9 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     config.validate()
     after = open_snapshot(storage)
     _require_directory(config.cursor, output)
-    scope = config.scope.to_json()
+    scope = config.scope.to_json() | ({"starids": True} if config.starids else {})
+    if config.starids and (not after.files.count(STARS.name) or unlinked_tiles(after)):
+        raise ConfigError(f"{storage.root} has objects that are of no star: run 'ztfmatch link' first")
     since = _since(after, config, scope)
     span = Span(after.commit.store, since, after.number, scope, config.whole)
     place = Storage.at(f"{output.rstrip('/')}/{span.name}")
@@ -133,7 +142,9 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     written = manifest is None
     if manifest is None:
         before = None if since is None else _open_before(storage, since)
-        manifest = _run(Request(before, after, place, config.scope, config.form, config.whole), span, runner)
+        manifest = _run(
+            Request(before, after, place, config.scope, config.form, config.whole, config.starids), span, runner
+        )
     _require_same(place, manifest, span, config.form.compression)
     if config.cursor is not None:
         Cursor(span.store, span.snapshot, _digest_of(after), scope).write(config.cursor)

@@ -59,6 +59,7 @@ class Request:
     scope: Scope
     form: LinesForm
     whole: bool = False
+    starids: bool = False
 
     def common(self, key: str) -> tuple[str, SnapshotFiles, Storage, Scope, LinesForm]:
         """The first fields of a task."""
@@ -153,7 +154,9 @@ def _tiles(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
 
 
 def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTask:
-    return SourcesTask(*request.common(f"sources-N{tile.order}-{tile.npix}"), tile, changes, request.whole)
+    return SourcesTask(
+        *request.common(f"sources-N{tile.order}-{tile.npix}"), tile, changes, request.whole, request.starids
+    )
 
 
 def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[RemovedTask]:

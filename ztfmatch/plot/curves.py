@@ -50,13 +50,17 @@ class Curve:
 
     @property
     def label(self) -> str:
-        """Band, field and channel."""
+        """Band, field and channel; of a star, whose epochs are of several, the band."""
         fid, field, rcid = self.unit
+        if not field:
+            return band(fid)
         return f"{band(fid)} {field} c{rcid // 4 + 1:02d} q{rcid % 4 + 1}"
 
 
 def curves_of(epochs: pa.Table) -> list[Curve]:
-    """One curve per object, by band, field, channel and objectid."""
+    """One curve per object, by band, field, channel and objectid; of epochs with ``starid`` one per star and band."""
+    if "starid" in epochs.column_names:
+        epochs = _by_star(epochs)
     columns = {name: epochs[name].to_numpy() for name in ("objectid", "fid", "field", "rcid", "hmjd", "catflags")}
     for name in ("mag", "magerr"):
         columns[name] = epochs[name].cast(pa.float64()).to_numpy()
@@ -64,9 +68,17 @@ def curves_of(epochs: pa.Table) -> list[Curve]:
     columns = {name: values[usable] for name, values in columns.items()}
     order = np.lexsort([columns[name] for name in ("hmjd", "objectid", "rcid", "field", "fid")])
     columns = {name: values[order] for name, values in columns.items()}
-    starts = np.flatnonzero(np.diff(columns["objectid"])) + 1
+    starts = np.flatnonzero((np.diff(columns["objectid"]) != 0) | (np.diff(columns["fid"]) != 0)) + 1
     parts = np.split(np.arange(len(order)), starts)
     return [_curve({name: values[part] for name, values in columns.items()}) for part in parts if len(part)]
+
+
+def _by_star(epochs: pa.Table) -> pa.Table:
+    """Epochs as if a star were an object, of no field and channel."""
+    nowhere = pa.array(np.zeros(epochs.num_rows, np.int16))
+    for name, values in (("objectid", epochs["starid"]), ("field", nowhere), ("rcid", nowhere)):
+        epochs = epochs.set_column(epochs.schema.get_field_index(name), name, values)
+    return epochs
 
 
 def _curve(rows: dict[str, Any]) -> Curve:
@@ -128,9 +140,12 @@ def marker_shapes(curves: Sequence[Curve]) -> dict[int, str]:
         return {curve.objectid: "o" for curve in curves}
     seen: Counter[tuple[int, int, int]] = Counter()
     keys: dict[int, tuple[int, ...]] = {}
+    stars = {curve.objectid: number for number, curve in enumerate(curves) if not curve.unit[1]}
     for curve in curves:
-        keys[curve.objectid] = (*curve.unit[1:], seen[curve.unit])
+        keys[curve.objectid] = (*curve.unit[1:], stars.get(curve.objectid, seen[curve.unit]))
         seen[curve.unit] += 1
+    if len({curve.objectid for curve in curves}) == 1:
+        return {curves[0].objectid: _MARKERS[0]}
     if len({curve.fid for curve in curves}) == len(curves):
         keys = {curve.objectid: (curve.fid,) for curve in curves}
     shape = dict(zip(sorted(set(keys.values())), _MARKERS, strict=False))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vectors
+from ztfmatch.core.kernels.starids import is_starid, name_of_star
 from ztfmatch.core.survey import MAX_OBJECTID
 from ztfmatch.plot.axes import DARK, GREY
 from ztfmatch.plot.curves import MAX_LEGEND_CURVES, Curve, band, counted
@@ -129,7 +130,10 @@ def separation_text(epochs: pa.Table, ids: Sequence[int], place: tuple[float, fl
 
 
 def _named(ids: Sequence[int]) -> str:
-    """Objectids, transientids, or how many there are of each."""
+    """Objectids, transientids, names of stars, or how many there are of each."""
+    ids = list(dict.fromkeys(ids))
+    if all(map(is_starid, ids)):
+        return counted(len(ids), "star") if len(ids) > _MOST_NAMED else ", ".join(map(name_of_star, ids))
     kinds = (("object", [i for i in ids if i <= MAX_OBJECTID]), ("transient", [i for i in ids if i > MAX_OBJECTID]))
     if len(ids) > _MOST_NAMED:
         return ", ".join(counted(len(some), kind) for kind, some in kinds if some)

@@ -15,8 +15,8 @@ from ztfmatch.query.io.positionlist import position_list
 from ztfmatch.query.kernels.angles import Angle, radius_of
 from ztfmatch.query.positions import Spots
 
-Kind = Literal["objects", "statistics", "lightcurves"]
-KINDS: Final = ("objects", "statistics", "lightcurves")
+Kind = Literal["objects", "statistics", "lightcurves", "stars"]
+KINDS: Final = ("objects", "statistics", "lightcurves", "stars")
 
 Status = Literal["active", "retired", "any"]
 STATUSES: Final = (ACTIVE, RETIRED, "any")
@@ -29,9 +29,10 @@ class Query:
     Parameters
     ----------
     select : str
-        ``objects``: their columns; ``statistics``: those and the statistics; ``lightcurves``: their epochs.
+        ``objects``: their columns; ``statistics``: those and the statistics; ``lightcurves``: their epochs; ``stars``:
+        the stars in an area, or of some objects, with what is known of them.
     where : str, optional
-        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``.
+        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``; of stars on theirs.
     epochs : str, optional
         Condition on the epochs of lightcurves, such as ``"catflags == 0"``.
     cone : (ra, dec, radius) or (SkyCoord, radius), optional

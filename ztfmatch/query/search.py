@@ -77,15 +77,16 @@ class Answer(Shown):
         status = query.status or (ACTIVE if ids is None else "any")
         area = query.area
         self._spots = area if isinstance(area, Spots) else None
-        where = _condition(query.where, SOURCE_FIELDS, "where")
+        where = condition_of(query.where, SOURCE_FIELDS, "where")
         of_objects, rest = _divided(_in_filters(where, query.filters), OBJECTS.names)
         self._finder = Finder(snapshot, ids, area, None if status == "any" else status, of_objects)
         self._of_statistics, self._of_both = _divided(rest, STATISTICS.names)
         if query.epochs is not None and query.select != "lightcurves":
             raise ConfigError(f"a condition on epochs needs select 'lightcurves', not {query.select!r}")
-        epochs = _condition(query.epochs, EPOCH_FIELDS, "epochs")
+        epochs = condition_of(query.epochs, EPOCH_FIELDS, "epochs")
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
-        self._own = _schema(query)
+        fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}
+        self._own = schema_of(query, fields[query.select])
         self._length: int | None = None
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
@@ -305,7 +306,8 @@ class Answer(Shown):
         return stream_parquet(iter(self), self.schema, Path(path))
 
 
-def _condition(text: str | None, fields: Sequence[pa.Field], option: str) -> Condition | None:
+def condition_of(text: str | None, fields: Sequence[pa.Field], option: str) -> Condition | None:
+    """The condition that a text is, on some columns; none of no text."""
     return None if text is None else parse_condition(text, kinds_of(fields), option)
 
 
@@ -314,7 +316,7 @@ def _in_filters(where: Condition | None, filters: Sequence[str | int] | None) ->
     if filters is None:
         return where
     fids = fids_of(filters)
-    among = _condition(f"fid in [{', '.join(map(str, fids))}]", SOURCE_FIELDS, "filters")
+    among = condition_of(f"fid in [{', '.join(map(str, fids))}]", SOURCE_FIELDS, "filters")
     return among if where is None or among is None else Condition((*among.parts, *where.parts))
 
 
@@ -323,9 +325,8 @@ def _divided(condition: Condition | None, names: Sequence[str]) -> tuple[Conditi
     return (None, None) if condition is None else condition.divided(names)
 
 
-def _schema(query: Query) -> pa.Schema:
-    """Columns of the answer, dictionaries unpacked."""
-    fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}[query.select]
+def schema_of(query: Query, fields: Sequence[pa.Field]) -> pa.Schema:
+    """Columns of the answer, of all that there are; dictionaries unpacked."""
     plain = {field.name: field.with_type(kind) for field, kind in zip(fields, kinds_of(fields).values(), strict=True)}
     for name in query.columns or ():
         if name not in plain:

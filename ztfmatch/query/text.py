@@ -31,6 +31,8 @@ _FILTER: Final = "filter"
 
 FIRST: Final = {
     "objects": ("objectid", _FILTER, "ra", "dec", "refmag", "refmagerr", "status"),
+    "stars": ("starid", "ra", "dec", "nobjects", "g_mag", "r_mag", "i_mag", "n_g", "n_r", "n_i", "g_r", "crowded"),
+    "star epochs": ("starid", _FILTER, "hmjd", "mag", "magerr", "catflags", "objectid"),
     "statistics": ("objectid", _FILTER, "ra", "dec", "medianmag", "magrms", "nobs", "ngoodobs", "chisq"),
     "lightcurves": (
         *("objectid", _FILTER, "hmjd", "mag", "magerr", "catflags"),

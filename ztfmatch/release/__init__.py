@@ -1,7 +1,7 @@
 """Releases: products made of the epochs of a snapshot that a scope allows."""
 
 from ztfmatch.release.bulk import publish_bulk
-from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects
+from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects, publish_stars
 from ztfmatch.release.preview import ProgramCount, ReleasePreview, preview_release
 from ztfmatch.release.publication import PublishReport
 from ztfmatch.release.tarball import Part, publish_tar, sector_part
@@ -16,6 +16,7 @@ __all__ = [
     "publish_bulk",
     "publish_hats",
     "publish_objects",
+    "publish_stars",
     "publish_tar",
     "sector_part",
 ]

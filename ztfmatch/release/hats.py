@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
+from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Runner
-from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, STARS
 from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, Written, outputs_of
@@ -33,7 +34,10 @@ from ztfmatch.release.tasks import hats as tasks
 from ztfmatch.release.tasks.partition import HELD_BYTES
 from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
 
-_BYTES_PER_OBJECT: Final = {tasks.LIGHTCURVES: 200, tasks.OBJECTS: 1600}
+_BYTES_PER_OBJECT: Final = {tasks.LIGHTCURVES: 200, tasks.OBJECTS: 1600, tasks.STARLIGHTCURVES: 400}
+_BYTES_PER_STAR_EPOCH: Final = 160
+"""A tile's epochs are held together until they are in order of its stars."""
+_NAMES: Final = {tasks.LIGHTCURVES: "lc", tasks.OBJECTS: "objects", tasks.STARLIGHTCURVES: "stars"}
 _MOST_BYTES: Final = 32_000_000_000
 """Readers count the elements of a column's lists in 31 bits."""
 _COPIES: Final = 4
@@ -99,6 +103,23 @@ def publish_hats(
     return _publish(tasks.LIGHTCURVES, snapshot, scope, output, runner, config or HatsConfig())
 
 
+def publish_stars(
+    snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner, config: HatsConfig | None = None
+) -> PublishReport:
+    """Write the lightcurves of a release by star: one row a star, with the epochs of all its objects.
+
+    Raises
+    ------
+    As :func:`publish_hats`; ConfigError too if the snapshot has no stars, or if they are out of date.
+    """
+    if not snapshot.files.count(STARS.name) or unlinked_tiles(snapshot):
+        lacks = "stars that are out of date" if snapshot.files.count(STARS.name) else "no stars"
+        raise ConfigError(
+            f"{snapshot.storage.root} has {lacks} in snapshot {snapshot.number}: run 'ztfmatch link' first"
+        )
+    return _publish(tasks.STARLIGHTCURVES, snapshot, scope, output, runner, config or HatsConfig())
+
+
 def publish_objects(
     snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, runner: Runner, config: HatsConfig | None = None
 ) -> PublishReport:
@@ -148,16 +169,16 @@ def _write(
 
 
 def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.Catalog:
-    name = f"ztf_{publishing.scope.release}_{'lc' if content == tasks.LIGHTCURVES else 'objects'}-hats"
-    identity = "objectid" if content == tasks.LIGHTCURVES else "oid"
-    return tasks.Catalog(
+    name = f"ztf_{publishing.scope.release}_{_NAMES[content]}-hats"
+    catalog = tasks.Catalog(
         **vars(publishing.inputs),
         content=content,
         name=name,
         margin=f"{name}_margin_{MARGIN_ARCSEC:.0f}arcs",
-        index=f"{name}_index_{identity}",
+        index="",
         magerr_bits=config.magerr_bits,
     )
+    return replace(catalog, index=f"{name}_index_{catalog.id_column}")
 
 
 def _count_tasks(catalog: tasks.Catalog, tiles: Sequence[Tile], config: HatsConfig) -> list[tasks.CountTask]:
@@ -179,6 +200,8 @@ def _projected_bytes(task: tasks.WriteTask, plan: Plan) -> int:
     largest, total = max(size[tile] for tile in task.targets), sum(size[tile] for tile in task.targets)
     held = min(total, HELD_BYTES + largest)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
+    if task.catalog.content == tasks.STARLIGHTCURVES:
+        in_flight += _BYTES_PER_STAR_EPOCH * rows
     return (
         WORKER_BASE_BYTES
         + _BYTES_PER_OBJECT[task.catalog.content] * objects
@@ -214,7 +237,7 @@ def _sky(
     publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], about: dict[str, Any]
 ) -> list[Output]:
     """Files at the root of a catalog on the sky, and its dataset's metadata."""
-    columns = ("objra", "objdec") if catalog.content == tasks.LIGHTCURVES else ("ra", "dec")
+    columns = ("objra", "objdec") if catalog.is_nested else ("ra", "dec")
     properties = {
         "obs_collection": directory,
         **about,

@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.schema.sky import DETECTIONS, OBJECTS
+from ztfmatch.core.schema.stars import STARS
 from ztfmatch.core.schema.statistics import STATISTICS
 from ztfmatch.core.schema.types import Column, Encoding, Table, struct_of_lists
 
@@ -132,6 +133,38 @@ RELEASED_LIGHTCURVES: Final = Table(
     row_group_rows=65_536,
 )
 
+STAR_LIGHTCURVE: Final = (
+    *LIGHTCURVE,
+    Column("objectid", pa.int64(), "", "The object that it is an epoch of", _OF_RELEASE, encoding=Encoding.DICTIONARY),
+    Column("field", pa.int16(), "", "Its field", _OF_RELEASE, encoding=Encoding.DICTIONARY),
+    Column("rcid", pa.int8(), "", "Its readout channel, 0..63", _OF_RELEASE, encoding=Encoding.DICTIONARY),
+    Column("fid", pa.int8(), "", "Its filter: 1 = g, 2 = r, 3 = i", _OF_RELEASE, encoding=Encoding.DICTIONARY),
+)
+"""Epochs of a star, by time, each with the object that it is of."""
+
+RELEASED_STARS: Final = Table(
+    "starlightcurves",
+    "HATS: one row per star that has epochs in the release, with those of all its objects nested, in all filters.",
+    (HEALPIX_COLUMN, "starid"),
+    (
+        _HEALPIX,
+        STARS["starid"],
+        *_POSITION,
+        Column("nobjects", pa.int16(), "", "Objects of the star that have epochs in the release", _OF_RELEASE,
+               encoding=Encoding.DICTIONARY),
+        _NEPOCHS,
+        Column(
+            LIGHTCURVE_COLUMN,
+            struct_of_lists(STAR_LIGHTCURVE),
+            "",
+            "Epochs by time, of all filters; every list has nepochs elements",
+            _OF_RELEASE,
+            nullable=True,
+        ),
+    ),
+    row_group_rows=65_536,
+)  # fmt: skip
+
 
 def _irsa(column: Column, kind: pa.DataType | None = None, level: int = 5) -> Column:
     return replace(column, type=kind or column.type, zstd_level=level, nullable=True)
@@ -234,5 +267,5 @@ INDEX: Final = Table(
     row_group_rows=131_072,
 )
 
-RELEASE_TABLES: Final = {table.name: table for table in (RELEASED_LIGHTCURVES, BULK, RELEASED_OBJECTS)}
+RELEASE_TABLES: Final = {table.name: table for table in (RELEASED_LIGHTCURVES, RELEASED_STARS, BULK, RELEASED_OBJECTS)}
 """What is published; not tables of a store."""

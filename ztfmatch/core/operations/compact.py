@@ -22,7 +22,16 @@ from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import (
+    DETECTIONS,
+    EXPOSURES,
+    OBJECTS,
+    ORPHANS,
+    STARSTATISTICS,
+    STATISTICS,
+    TRANSIENTDATA,
+    TRANSIENTS,
+)
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.compact import (
@@ -41,9 +50,9 @@ LEDGER_ROWS: Final = 500_000
 _CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
 _TILED: Final = (*_CONTENT, STATISTICS.name)
 _TRANSIENTS: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
-_DIVIDED: Final = (*_TRANSIENTS, *LINK_TABLES)
-"""Tables that are written anew where a tile is divided."""
-_DATED: Final = (OBJECTS.name, ORPHANS.name, *_DIVIDED)
+_DIVIDED: Final = (*_TRANSIENTS, *LINK_TABLES, STARSTATISTICS.name)
+"""Tables that are written anew where a tile is divided; the last is dropped, and out of date."""
+_DATED: Final = (OBJECTS.name, ORPHANS.name, *_TRANSIENTS, *LINK_TABLES)
 """Tables whose files keep the number of the commit that their content is of."""
 
 

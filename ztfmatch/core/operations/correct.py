@@ -26,7 +26,7 @@ from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, register_set
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -71,7 +71,7 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     """Give all magnitudes of a store the corrections of a directory, or none.
 
     Measured values stay, so that corrections can be taken off again to the last bit. Statistics of the tiles that
-    change are dropped.
+    change are dropped, and the offsets of units, which are of the magnitudes before.
 
     Parameters
     ----------
@@ -206,7 +206,9 @@ class _Work:
             {"exposures": self._exposures(head), "changed": self._changed(head),
              "detections": sum(file.rows for file in new.values())},
             [replace(file, commit=head.number + 1) for file in added],
-            paths_of(head, tiles, (STATISTICS.name,)).union(new, replaced, removed_sets),
+            paths_of(head, tiles, (STATISTICS.name,)).union(
+                new, replaced, removed_sets, head.files.paths(OFFSETS.name)
+            ),
             started=started,
             note=note,
         )  # fmt: skip

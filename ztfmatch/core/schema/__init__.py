@@ -13,7 +13,7 @@ from ztfmatch.core.schema.imported import IMPORTED, MATCHFILES
 from ztfmatch.core.schema.ledger import EXPOSURES, QUARANTINE, REFERENCES
 from ztfmatch.core.schema.lineage import LINEAGE
 from ztfmatch.core.schema.sky import DETECTIONS, OBJECTS, ORPHANS
-from ztfmatch.core.schema.stars import MEMBERS, STARLINEAGE, STARS
+from ztfmatch.core.schema.stars import MEMBERS, OFFSETS, STARLINEAGE, STARS, STARSTATISTICS
 from ztfmatch.core.schema.statistics import STATISTICS
 from ztfmatch.core.schema.transients import TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.types import Column, Encoding, Table
@@ -25,6 +25,7 @@ TABLES: Final = {
         *(TRANSIENTS, TRANSIENTDATA, LINEAGE, CORRECTIONS, MATCHFILES, IMPORTED),
         *(STARS, MEMBERS, STARLINEAGE),
         *(EXPOSURETERMS, COLOURS),
+        *(STARSTATISTICS, OFFSETS),
     )
 }
 
@@ -39,11 +40,13 @@ __all__ = [
     "MATCHFILES",
     "MEMBERS",
     "OBJECTS",
+    "OFFSETS",
     "ORPHANS",
     "QUARANTINE",
     "REFERENCES",
     "STARLINEAGE",
     "STARS",
+    "STARSTATISTICS",
     "STATISTICS",
     "TABLES",
     "TRANSIENTDATA",

@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from ztfmatch.core.schema.sky import unit_columns
 from ztfmatch.core.schema.types import Column, Encoding, Table
 
 _NAME: Final = (
@@ -31,8 +32,8 @@ STARS: Final = Table(
         Column("nfields", pa.int16(), "", "Fields that these are of", "link", encoding=Encoding.DICTIONARY),
         *(Column(f"nobjects_{band}", pa.int16(), "", f"Its objects in {band}", "link", encoding=Encoding.DICTIONARY)
           for band in "gri"),
-        Column("crowded", pa.bool_(), "", "Whether an object of another star is within 1.5 arcsec of one of its "
-               "objects", "link"),
+        Column("crowded", pa.int8(), "", "1 where an object of another star is within 1.5 arcsec of one of its "
+               "objects, else 0", "link", encoding=Encoding.DICTIONARY),
     ),
 )  # fmt: skip
 
@@ -63,6 +64,63 @@ STARLINEAGE: Final = Table(
         Column("nepochs", pa.int64(), "", "Epochs of these; null where nothing depended on it", "link", nullable=True),
         Column("snapshot", pa.int64(), "", "The snapshot before", "store"),
     ),
+)  # fmt: skip
+
+BANDS: Final = {"g": 1, "r": 2, "i": 3}
+"""Filters by the letter in the names of columns."""
+
+
+def _of_band(band: str) -> tuple[Column, ...]:
+    """Columns of one filter."""
+    epochs = f"good epochs in {band} of all its objects (catflags = 0, mag and magerr finite)"
+    made = "star statistics"
+    return (
+        Column(f"n_{band}", pa.int32(), "", f"Number of {epochs}", made, encoding=Encoding.DICTIONARY),
+        Column(f"{band}_mag", pa.float32(), "mag", f"Median magnitude of the {epochs}, less the offsets of their units "
+               "where these were measured", made, True, encoding=Encoding.SPLIT),
+        Column(f"{band}_scatter", pa.float32(), "mag", "1.4826 times the median distance of these from it", made, True,
+               encoding=Encoding.SPLIT),
+        Column(f"{band}_first", pa.float64(), "day", "hmjd of the first of them", made, True, encoding=Encoding.SPLIT),
+        Column(f"{band}_last", pa.float64(), "day", "hmjd of the last", made, True, encoding=Encoding.SPLIT),
+        Column(f"{band}_discordant", pa.int8(), "", "1 where the median of one of its objects with 3 epochs or more "
+               "differs from their mean by more than 5 times its error (with 0.015 mag added in square), else 0", made,
+               encoding=Encoding.DICTIONARY),
+    )  # fmt: skip
+
+
+STARSTATISTICS: Final = Table(
+    "starstatistics",
+    "One row per star: its magnitudes in each filter, from the epochs of all its objects.",
+    ("starid",),
+    (
+        Column("starid", pa.int64(), "", "The star", "link", encoding=Encoding.DELTA, bounds=True),
+        Column("snapshot", pa.int64(), "", "The snapshot that it was computed from", "store",
+               encoding=Encoding.DICTIONARY),
+        *(column for band in BANDS for column in _of_band(band)),
+        Column("g_r", pa.float32(), "mag", "g_mag - r_mag", "star statistics", True, encoding=Encoding.SPLIT),
+        Column("r_i", pa.float32(), "mag", "r_mag - i_mag", "star statistics", True, encoding=Encoding.SPLIT),
+        Column("noffsets", pa.int16(), "", "Its objects from whose magnitudes the offset of the unit was taken off",
+               "star statistics", encoding=Encoding.DICTIONARY),
+    ),
+)  # fmt: skip
+
+OFFSETS: Final = Table(
+    "offsets",
+    "One row per unit: by how much its magnitudes are fainter than those of the units of its filter that share stars "
+    "with it, directly or through others. The mean over such a group is 0: what it has in common cannot be told.",
+    ("field", "rcid", "fid"),
+    (
+        *unit_columns("statistics"),
+        Column("offset", pa.float64(), "mag", "Fainter than the group's mean by this", "offsets"),
+        Column("error", pa.float64(), "mag", "Its 1-sigma error, of the stars' scatter", "offsets"),
+        Column("nstars", pa.int64(), "", "Stars that it shares with other units of the group, but for outliers",
+               "offsets"),
+        Column("group", pa.int32(), "", "Number of the group that overlaps connect, from 0, in each filter", "offsets"),
+        Column("nunits", pa.int32(), "", "Units of the group; an offset in one of another group is not comparable",
+               "offsets"),
+        Column("snapshot", pa.int64(), "", "The snapshot that it was measured in", "store"),
+    ),
+    by_tile=False,
 )  # fmt: skip
 
 LINK_TABLES: Final = (STARS.name, MEMBERS.name, STARLINEAGE.name)

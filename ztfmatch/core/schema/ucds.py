@@ -34,7 +34,7 @@ _MAGNITUDES: Final = {
 }
 
 UCDS: Final = {
-    **dict.fromkeys(("objectid", "transientid", "newobjectid", "oid"), "meta.id"),
+    **dict.fromkeys(("objectid", "transientid", "newobjectid", "oid", "starid", "newstarid"), "meta.id"),
     **dict.fromkeys(("besideid", "nearestid", "legacyid", "sourceid", "exposureid", "expid"), "meta.id"),
     **dict.fromkeys(("field", "fieldid"), "meta.id;obs.field"),
     **dict.fromkeys(("fid", "filterid", "filtercode"), "meta.id;instr.filter"),
@@ -54,6 +54,8 @@ UCDS: Final = {
     "y": "pos.cartesian.y",
     "z": "pos.cartesian.z",
     "astrometricrms": "stat.stdev;pos.eq",
+    "poserr": "stat.error;pos.eq",
+    "posscatter": "stat.stdev;pos.eq",
     **dict.fromkeys(("hmjd", "obsmjd", "obshjd", "mjd", "firsthmjd", "lasthmjd"), "time.epoch"),
     "exptime": "time.duration;obs.exposure",
     "fracday": "time.epoch",
@@ -64,6 +66,12 @@ UCDS: Final = {
     **dict.fromkeys(("psfmag", "uncalibmeanmag"), "phot.mag;instr.calib"),
     **dict.fromkeys(("magrms", "weightedmagrms", "medianabsdev"), "stat.stdev;phot.mag"),
     **dict.fromkeys(("dmag", "relzp", "flatdelta"), "phot.mag;arith.diff"),
+    **dict.fromkeys(("g_mag", "r_mag", "i_mag"), "phot.mag;stat.median;em.opt"),
+    **dict.fromkeys(("g_scatter", "r_scatter", "i_scatter"), "stat.stdev;phot.mag"),
+    **dict.fromkeys(("g_first", "r_first", "i_first", "g_last", "r_last", "i_last"), "time.epoch"),
+    **dict.fromkeys(("g_r", "r_i"), "phot.color"),
+    "offset": "phot.mag;arith.diff",
+    "error": "stat.error;phot.mag",
     **dict.fromkeys(("lineartrend", "maxslope"), "arith.rate;phot.mag"),
     **dict.fromkeys(("psfflux",), "phot.flux;em.opt"),
     **dict.fromkeys(("psffluxerr",), "stat.error;phot.flux;em.opt"),

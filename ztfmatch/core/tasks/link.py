@@ -26,16 +26,16 @@ from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, posi
 from ztfmatch.core.kernels.tiling import Pixels, Tile, fine_pixels, in_reach, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
 from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
 
 BYTES_PER_OBJECT: Final = 420
-"""Peak memory of a task per object of its tile; tests compare it with what is measured."""
+"""Peak memory of a task per object of its tile."""
 BYTES_PER_OBJECT_NEAR: Final = 60
 """The same per object of a neighbouring tile, of which those in reach stay."""
 
 _COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
-_BANDS: Final = {"g": 1, "r": 2, "i": 3}
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -187,8 +187,8 @@ def rows_of_stars(linked: Linked, starid: Ids, own: Mask) -> pa.Table:
         "posscatter": scatter.astype(np.float32),
         "nobjects": size.astype(np.int16),
         "nfields": fields,
-        **{f"nobjects_{band}": bands[fid] for band, fid in _BANDS.items()},
-        "crowded": stars.crowded,
+        **{f"nobjects_{band}": bands[fid] for band, fid in BANDS.items()},
+        "crowded": stars.crowded.astype(np.int8),
     }
     rows = np.flatnonzero(own)
     rows = rows[np.argsort(starid[rows], kind="stable")]
@@ -205,7 +205,7 @@ def _counts(linked: Linked) -> tuple[npt.NDArray[np.int16], dict[int, npt.NDArra
     begins = np.ones(len(ids), bool)
     begins[1:] = (field[1:] != field[:-1]) | (star[1:] != star[:-1])
     number = len(stars.offsets) - 1
-    bands = {of: np.bincount(star[fid == of], minlength=number).astype(np.int16) for of in _BANDS.values()}
+    bands = {of: np.bincount(star[fid == of], minlength=number).astype(np.int16) for of in BANDS.values()}
     return np.bincount(star[begins], minlength=number).astype(np.int16), bands
 
 

@@ -17,7 +17,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
@@ -92,6 +92,8 @@ class SourcesTask(LinesTask):
     """None for all."""
     whole: bool = False
     """Write objects with new epochs whole, too."""
+    starids: bool = False
+    """Give each object the id of its star."""
 
     def objects(self) -> list[DataFile]:
         """Files of the tile's objects."""
@@ -195,6 +197,8 @@ class _Objects:
             return
         rows = rows.filter(pc.equal(rows["status"], ACTIVE)).select(list(_OBJECT_COLUMNS))
         self._columns = numpy_columns(rows.sort_by("objectid"))
+        if task.starids:
+            self._columns["starid"] = _starids(task, self._columns["objectid"])
 
     def of(self, objectid: Ids) -> Arrays:
         """Columns of some objects, all of which must be there."""
@@ -203,6 +207,17 @@ class _Objects:
             missing = objectid[rows < 0][0]
             raise StoreDamagedError(f"there are epochs of {missing}, which is no active object of their tile")
         return {name: values[rows] for name, values in self._columns.items()}
+
+
+def _starids(task: SourcesTask, objectid: Ids) -> Ids:
+    """Starid of each object of the tile; all of them are linked."""
+    members = read_rows(task.storage, task.snapshot.of_tile(MEMBERS.name, task.tile), ["objectid", "starid"])
+    rows = (MEMBERS.schema.empty_table() if members is None else members).sort_by("objectid")
+    at = find_sorted(rows["objectid"].to_numpy(), objectid)
+    if (at < 0).any():
+        raise StoreDamagedError(f"object {objectid[at < 0][0]} is of no star: run 'ztfmatch link'")
+    starid: Ids = rows["starid"].to_numpy()[at]
+    return starid
 
 
 @dataclass(frozen=True)
@@ -327,6 +342,8 @@ def _source_rows(objects: Arrays, statistics: Arrays) -> Rows:
     rows = RowsBuilder()
     rows.integers("_id", source_ids(objectid))
     rows.integers("matchid", objectid % (MAX_SOURCEID + 1))
+    if "starid" in objects:
+        rows.integers("starid", objects["starid"])
     for name in ("ra", "dec"):
         rows.exact(name, objects[name])
     _add_statistics(rows, statistics)

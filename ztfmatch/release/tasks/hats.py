@@ -30,7 +30,7 @@ from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, Written, write_table
 from ztfmatch.release.kernels.alignment import Alignment, Limits, Piece, in_ring, pieces_of_tile
-from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS
+from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS, RELEASED_STARS
 from ztfmatch.release.tasks.nested import nested_rows
 from ztfmatch.release.tasks.objects import OBJECT_COLUMNS, object_rows
 from ztfmatch.release.tasks.partition import Partitioner, fine_of
@@ -42,12 +42,17 @@ from ztfmatch.release.tasks.released import (
     objects_in_scope,
     released,
 )
+from ztfmatch.release.tasks.stars import star_epochs, star_rows, stars_of_tile
 
 LIGHTCURVES: Final = "lightcurves"
 OBJECTS: Final = "objects"
+STARLIGHTCURVES: Final = "stars"
+
+_TABLES: Final = {LIGHTCURVES: RELEASED_LIGHTCURVES, OBJECTS: RELEASED_OBJECTS, STARLIGHTCURVES: RELEASED_STARS}
 
 BYTES_PER_ROW: Final = 64
 BYTES_PER_EPOCH: Final = 24
+BYTES_PER_STAR_EPOCH: Final = 36
 BYTES_PER_OBJECT_ROW: Final = 400
 """Of a row and an epoch in memory: what partitions are measured by."""
 
@@ -55,6 +60,8 @@ EPOCHS_PER_ROW_GROUP: Final = 2_000_000
 
 ALIGNMENT_FILE: Final = f"{STAGING}alignment.json"
 _POSITION: Final = ("objectid", "ra", "dec")
+_STARS_TOGETHER: Final = 10**13
+"""Starids of a minute of right ascension: what the index is divided by."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Catalog(Product):
     """A HATS catalog to be made."""
 
     content: str
-    """LIGHTCURVES or OBJECTS."""
+    """LIGHTCURVES, OBJECTS or STARLIGHTCURVES."""
     name: str
     """Directory of the primary catalog."""
     margin: str
@@ -74,12 +81,17 @@ class Catalog(Product):
     @property
     def table(self) -> Table:
         """Layout of its rows."""
-        return RELEASED_LIGHTCURVES if self.content == LIGHTCURVES else RELEASED_OBJECTS
+        return _TABLES[self.content]
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether rows have lightcurves."""
+        return self.content != OBJECTS
 
     @property
     def id_column(self) -> str:
-        """Column of objectids."""
-        return "objectid" if self.content == LIGHTCURVES else "oid"
+        """Column of ids."""
+        return {LIGHTCURVES: "objectid", OBJECTS: "oid", STARLIGHTCURVES: "starid"}[self.content]
 
     def rows(self, table: Table, tile: Tile) -> int:
         """Rows of a table that the snapshot has in a tile."""
@@ -102,13 +114,15 @@ class TileCounts:
 
     pieces: tuple[Piece, ...]
     units: dict[int, int]
-    """Rows by the smallest objectid of their unit."""
+    """Rows by the smallest objectid of their unit; stars by the smallest starid of their minute."""
     epochs: int
 
 
 def count_tile(task: CountTask) -> TileCounts:
     """Count what a tile has in scope."""
     catalog = task.catalog
+    if catalog.content == STARLIGHTCURVES:
+        return _count_stars(task)
     objects, source = _open(catalog, task.tile, _POSITION)
     epochs = _epochs(source, objects.num_rows) if catalog.content == LIGHTCURVES else np.zeros(0, np.int64)
     if catalog.content == LIGHTCURVES:
@@ -119,6 +133,18 @@ def count_tile(task: CountTask) -> TileCounts:
     fine = fine_pixels(objects["ra"].to_numpy(), objects["dec"].to_numpy()) if objects.num_rows else size
     pieces = pieces_of_tile(task.tile, fine, size, task.limits)
     return TileCounts(tuple(pieces), _rows_by_unit(objects["objectid"].to_numpy()), int(epochs.sum()))
+
+
+def _count_stars(task: CountTask) -> TileCounts:
+    """Count the stars and epochs that a tile has in scope."""
+    stars = stars_of_tile(task.catalog, task.tile)
+    epochs = star_epochs(task.catalog, task.tile, stars)
+    seen = epochs > 0
+    size = BYTES_PER_ROW + BYTES_PER_STAR_EPOCH * epochs[seen]
+    fine = fine_pixels(stars.ra[seen], stars.dec[seen]) if seen.any() else size
+    heads, counts = np.unique(stars.starid[seen] // _STARS_TOGETHER, return_counts=True)
+    rows = dict(zip((heads * _STARS_TOGETHER).tolist(), counts.tolist(), strict=True))
+    return TileCounts(tuple(pieces_of_tile(task.tile, fine, size, task.limits)), rows, int(epochs.sum()))
 
 
 def _open(catalog: Catalog, tile: Tile, columns: Sequence[str]) -> tuple[pa.Table, Source]:
@@ -205,6 +231,8 @@ def write_partitions(task: WriteTask) -> PartitionsWritten:
 
 
 def _content(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
+    if catalog.content == STARLIGHTCURVES:
+        return star_rows(catalog, tile)
     if catalog.content == LIGHTCURVES:
         objects, source = _open(catalog, tile, _POSITION)
         return nested_rows(source, objects, catalog.magerr_bits)
@@ -214,7 +242,7 @@ def _content(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
 
 def _numbered(catalog: Catalog, rows: pa.Table, first: int) -> pa.Table:
     """Rows of objects with their number."""
-    if catalog.content == LIGHTCURVES:
+    if catalog.is_nested:
         return rows
     at = rows.schema.get_field_index("cntr")
     numbers = pa.array(np.arange(first + 1, first + 1 + rows.num_rows), pa.int64())
@@ -228,7 +256,7 @@ def _write(catalog: Catalog, path: str, rows: pa.Table) -> Output:
 def _cuts(catalog: Catalog, rows: pa.Table) -> list[int]:
     """Where row groups begin: none has more rows or epochs than it should."""
     number = np.arange(rows.num_rows) // catalog.table.row_group_rows
-    if catalog.content == LIGHTCURVES:
+    if catalog.is_nested:
         number = np.maximum(number, np.cumsum(rows["nepochs"].to_numpy()) // EPOCHS_PER_ROW_GROUP)
     return (np.flatnonzero(np.diff(number)) + 1).tolist()
 

@@ -148,6 +148,8 @@ class Source:
     """Objects wanted, ascending."""
     ids: IdRange | None = None
     """Where they are, to read no more than that."""
+    by_id: bool = False
+    """Whether they are few of those there, so that it is worth to look for each."""
 
 
 def columns_that_decide(scope: ReleaseScope) -> list[str]:
@@ -162,7 +164,11 @@ def released(source: Source, columns: Sequence[str], rows_in_flight: int = ROWS_
     wanted = list(dict.fromkeys([*columns_that_decide(source.scope), *columns]))
     read = [name for name in wanted if name != "clrcoeff"]
     for chunk in iterate_lightcurves(
-        source.storage, source.detections, read, rows_in_flight, wanted=Wanted(span=source.ids)
+        source.storage,
+        source.detections,
+        read,
+        rows_in_flight,
+        wanted=Wanted(source.objectid if source.by_id else None, span=source.ids),
     ):
         yield _released(source, chunk, wanted)
 

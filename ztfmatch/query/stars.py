@@ -1,0 +1,267 @@
+"""Find stars, their objects and their lightcurves in a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.scan import Wanted, is_among
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
+from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
+from ztfmatch.core.schema.lineage import LOST
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.survey import MAX_OBJECTID
+from ztfmatch.query.area import Cone
+from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids, distinct_ids
+from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table, with_separation
+from ztfmatch.query.lineage import successors
+
+NEAR_ARCSEC: Final = 10.0
+"""Within so much of where a star was found are it and its objects."""
+
+STAR_FIELDS: Final = (
+    *STARS.schema,
+    *(field.with_nullable(True) for field in STARSTATISTICS.schema if field.name != "starid"),
+)
+"""Columns of stars and of their statistics; the latter are null where they were not computed yet."""
+
+
+def require_stars(snapshot: SnapshotFiles) -> None:
+    """Refuse a snapshot without stars.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not snapshot.files.count(STARS.name):
+        raise ConfigError(
+            f"{snapshot.storage.root} has no stars in snapshot {snapshot.number}: run 'ztfmatch link' first"
+        )
+
+
+def find_stars(snapshot: SnapshotFiles, starids: Sequence[int] | None = None, cone: Cone | None = None) -> pa.Table:
+    """Stars by starid, or those whose position is in a cone, with their statistics; in order of starid.
+
+    Of a cone with ``separation`` in arcsec.
+
+    Raises
+    ------
+    ConfigError
+        If the snapshot has no stars, or neither or both are given.
+    """
+    require_stars(snapshot)
+    if (starids is None) == (cone is None):
+        raise ConfigError("select stars either by starid or by cone: give one of them")
+    wider = None if cone is None else replace(cone, radius_arcsec=min(cone.radius_arcsec + 5.0, MAX_CONE_ARCSEC))
+    ids = distinct_ids(starids or ()) if wider is None else np.unique(_members_in(snapshot, wider)["starid"].to_numpy())
+    tiles = _tiles_around(snapshot, ids) if cone is None else cone.tiles(snapshot.tiling)
+    rows = star_rows(snapshot, tiles, [field.name for field in STAR_FIELDS], ids)
+    if cone is None:
+        return rows
+    rows = rows.filter(pa.array(cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+    return with_separation(rows, cone)
+
+
+def star_rows(
+    snapshot: SnapshotFiles, tiles: Sequence[Tile], columns: Sequence[str], ids: Ids | None = None
+) -> pa.Table:
+    """Columns of the stars in some tiles, or of those of them with some ids, and of their statistics; by starid."""
+    names = [name for name in columns if name in STARS.names]
+    names += [] if "starid" in names else ["starid"]
+    ranges = None if ids is None else [(one, one) for one in ids.tolist()]
+    stars = _read(snapshot, STARS.name, tiles, names, ranges)
+    others = [name for name in columns if name not in STARS.names]
+    if others:
+        computed = _read(snapshot, STARSTATISTICS.name, tiles, ["starid", *others], ranges)
+        at = find_sorted(computed["starid"].to_numpy(), stars["starid"].to_numpy())
+        index = pa.array(at, mask=at < 0)
+        for name in others:
+            stars = stars.append_column(name, computed[name].combine_chunks().take(index))
+    schema = pa.schema([field for field in STAR_FIELDS if field.name in columns])
+    return stars.select(schema.names).cast(schema)
+
+
+def _read(snapshot: SnapshotFiles, table: str, tiles: Sequence[Tile], names: Sequence[str], ranges: Any) -> pa.Table:
+    files = [file for tile in tiles for file in snapshot.of_tile(table, tile)]
+    rows = read_rows(snapshot.storage, files, names, ranges, threads=True)
+    schema = (STARS if table == STARS.name else STARSTATISTICS).schema
+    return schema.empty_table().select(names) if rows is None else rows.sort_by("starid")
+
+
+def _tiles_around(snapshot: SnapshotFiles, starids: Ids) -> list[Tile]:
+    """Tiles near the places at which stars were found."""
+    centres = unit_vector(*positions_of_starids(starids))
+    radius = NEAR_ARCSEC / ARCSEC_PER_RADIAN
+    tiles = {tile for centre in centres for tile in snapshot.tiling.touched_by_cap(centre, radius)}
+    return sorted(tiles, key=lambda tile: tile.fine_range)
+
+
+def _members_in(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
+    """Objects in a cone, with the starid of each."""
+    return _members(Finder(snapshot, area=cone, status=ACTIVE))
+
+
+def _members(finder: Finder) -> pa.Table:
+    names = ["objectid", "starid"]
+    none = MEMBERS.schema.empty_table().select(names)
+    parts = [finder.rows(MEMBERS, tile, names, Wanted(ids)).cast(none.schema) for tile, ids in finder.objectids()]
+    return pa.concat_tables([none, *parts])
+
+
+def stars_of_objects(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
+    """``objectid`` and ``starid`` of those of some objects that are of a star; retired ones are of none."""
+    require_stars(snapshot)
+    return _members(Finder(snapshot, distinct_ids(objectids)))
+
+
+def members_of(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
+    """``objectid`` and ``starid`` of the objects of some stars, by objectid."""
+    require_stars(snapshot)
+    ids = distinct_ids(starids)
+    parts = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
+    for ra, dec in zip(*(values.tolist() for values in positions_of_starids(ids)), strict=True):
+        rows = _members_in(snapshot, Cone(ra, dec, NEAR_ARCSEC))
+        parts.append(rows.filter(pa.array(is_among(rows["starid"].to_numpy(), ids))))
+    return pa.concat_tables(parts).group_by(["objectid", "starid"], use_threads=False).aggregate([]).sort_by("objectid")
+
+
+def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
+    """Epochs of some stars: ``starid`` and the columns of lightcurves, by star and time, over all of their objects."""
+    members = members_of(snapshot, starids)
+    epochs = lightcurve_table(snapshot, Selection(tuple(members["objectid"].to_pylist())))
+    at = find_sorted(members["objectid"].to_numpy(), epochs["objectid"].to_numpy())
+    starid = pa.array(members["starid"].to_numpy()[at])
+    epochs = epochs.add_column(0, STARS.schema.field("starid"), starid)
+    return epochs.sort_by([(name, "ascending") for name in ("starid", "hmjd", "objectid")])
+
+
+@dataclass(frozen=True)
+class Named:
+    """Stars that were asked for by name."""
+
+    starids: tuple[int, ...]
+    told: tuple[str, ...]
+    """What was followed to find them, for people."""
+
+
+def named_stars(snapshot: SnapshotFiles, names: Sequence[int | str]) -> Named:
+    """Stars by starid, by name (``ZTF J162819.90+325717.3``), or as the star of an objectid.
+
+    Of an object that retired those of its successors; of a starid that is no more those that have its objects now.
+
+    Raises
+    ------
+    ConfigError
+        If there is none: the number is no star's, no object's, or nothing is left of it.
+    """
+    require_stars(snapshot)
+    found: list[int] = []
+    told: list[str] = []
+    for name in names:
+        number = _number(name)
+        starids, said = _of_starid(snapshot, number) if is_starid(number) else _of_object(snapshot, number)
+        found += starids
+        told += said
+    return Named(tuple(dict.fromkeys(found)), tuple(told))
+
+
+def _number(name: int | str) -> int:
+    text = str(name).strip()
+    number = int(text) if text.isdecimal() and len(text) < 19 else starid_of_name(text)
+    if number is None or not (is_starid(number) or number <= MAX_OBJECTID):
+        raise ConfigError(
+            f"{name!r} names no star: expected a starid (18 digits), a name such as 'ZTF J162819.90+325717.3', "
+            "or an objectid"
+        )
+    return number
+
+
+def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[str]]:
+    """The star itself, or what became of it."""
+    pending, found, told = [starid], [], []
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        seen.add(one)
+        ids = np.array([one])
+        tiles = _tiles_around(snapshot, ids)
+        if _read(snapshot, STARS.name, tiles, ["starid"], [(one, one)]).num_rows:
+            found.append(one)
+            continue
+        rows = _lineage_of(snapshot, tiles, one)
+        if not rows:
+            raise ConfigError(f"{snapshot.storage.root} has no star {one} ({name_of_star(one)}), nor had it")
+        heirs = {row["newstarid"] for row in rows if row["newstarid"] is not None} - seen
+        what = "was lost" if all(row["kind"] == LOST for row in rows) else "became"
+        told.append(f"star {one} ({name_of_star(one)}) {what} {', '.join(map(str, sorted(heirs)))}".strip())
+        pending += sorted(heirs)
+    if not found:
+        raise ConfigError(f"{'; '.join(told)} in {snapshot.storage.root}: nothing is left of it")
+    return found, told
+
+
+def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[dict[str, Any]]:
+    files = [file for tile in tiles for file in snapshot.of_tile(STARLINEAGE.name, tile)]
+    rows = read_rows(snapshot.storage, files, STARLINEAGE.names)
+    return [] if rows is None else rows.filter(pc.equal(rows["starid"], starid)).to_pylist()
+
+
+def _of_object(snapshot: SnapshotFiles, objectid: int) -> tuple[list[int], list[str]]:
+    """The star of an object, or those of the objects that took its place."""
+    rows = find_objects(snapshot, Selection((objectid,))).select(["status"]).to_pylist()
+    if not rows:
+        raise ConfigError(f"{snapshot.storage.root} has no object {objectid} in snapshot {snapshot.number}")
+    told: list[str] = []
+    ids = [objectid]
+    if rows[0]["status"] != ACTIVE:
+        ids = [row["newobjectid"] for row in successors(snapshot, [objectid]).to_pylist() if row["newobjectid"]]
+        ids = [one for one in ids if one <= MAX_OBJECTID]
+        became = f"became object {', '.join(map(str, ids))}" if ids else "has no object in its place"
+        told.append(f"object {objectid} retired and {became}")
+    starids = sorted(set(stars_of_objects(snapshot, ids)["starid"].to_pylist())) if ids else []
+    if not starids:
+        also = "" if told else ": its tile is not linked, run 'ztfmatch link'"
+        raise ConfigError(f"{'; '.join(told) or f'object {objectid} is of no star'}{also}")
+    return starids, told
+
+
+class StarRows:
+    """Stars of a part of the sky that meet a condition, tile by tile."""
+
+    def __init__(self, snapshot: SnapshotFiles, area: Any, objectids: Ids | None, condition: Any) -> None:
+        require_stars(snapshot)
+        self._snapshot, self._area, self._condition = snapshot, area, condition
+        self._ids = None
+        if objectids is not None:
+            self._ids = np.unique(stars_of_objects(snapshot, objectids.tolist())["starid"].to_numpy())
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of them."""
+        needed = {*columns, *(() if self._condition is None else self._condition.columns)}
+        needed |= set() if self._area is None else {"ra", "dec"}
+        names = [field.name for field in STAR_FIELDS if field.name in needed]
+        for tile in self._tiles():
+            rows = star_rows(self._snapshot, [tile], names, self._ids)
+            if self._area is not None:
+                rows = rows.filter(pa.array(self._area.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+            rows = rows if self._condition is None else self._condition.rows(rows)
+            if rows.num_rows:
+                yield rows.select(list(columns))
+
+    def _tiles(self) -> list[Tile]:
+        linked = self._snapshot.tiles_with(STARS.name)
+        if self._area is None:
+            return linked
+        wanted = set(self._area.tiles(self._snapshot.tiling))
+        return [tile for tile in linked if tile in wanted]

@@ -1,0 +1,83 @@
+"""Compute the magnitudes of stars where their objects or epochs changed, and commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date
+from ztfmatch.core.runner import Runner
+from ztfmatch.core.schema import DETECTIONS, STARS, STARSTATISTICS
+from ztfmatch.core.shown import Shown
+from ztfmatch.stars.tasks.statistics import (
+    BYTES_PER_EPOCH,
+    BYTES_PER_ROW_IN_FLIGHT,
+    BYTES_PER_STAR,
+    StarStatisticsTask,
+    compute_star_statistics,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StarStatisticsReport(Shown):
+    """What was computed."""
+
+    store: str
+    snapshot: int
+    committed: bool
+    """False if none were out of date."""
+    tiles: int
+    changed: int
+    """Tiles that others changed meanwhile: run it again."""
+    stars: int
+    epochs: int
+    """Good ones of these."""
+    bytes: int
+    seconds: float
+
+
+def update_star_statistics(storage: Storage, runner: Runner, note: str | None = None) -> StarStatisticsReport:
+    """Compute the statistics of the stars in tiles whose objects or epochs, or those next to them, are newer.
+
+    Raises
+    ------
+    JobFailedError
+        If a task failed after its retries; nothing is committed, a rerun resumes.
+    CommitConflictError
+        If others changed all of these tiles meanwhile.
+    """
+    watch = Stopwatch()
+    done = bring_up_to_date(_STATISTICS, storage, runner, Told({}, watch.started, note), stale_stars)
+    return StarStatisticsReport(**done.fields(watch))
+
+
+def stale_stars(snapshot: SnapshotFiles) -> list[Tile]:
+    """Tiles with stars whose statistics are not of all their epochs."""
+    linked = set(snapshot.tiles_with(STARS.name))
+    return [tile for tile in _STATISTICS.stale(snapshot) if tile in linked]
+
+
+def _near(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
+    return neighbours(snapshot.tiling, tile)
+
+
+def _projected_bytes(rows: dict[str, int]) -> int:
+    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows[DETECTIONS.name], ROWS_IN_FLIGHT)
+    return WORKER_BASE_BYTES + in_flight + BYTES_PER_EPOCH * rows[OWN] + BYTES_PER_STAR * rows[STARS.name]
+
+
+_STATISTICS: Final = Derivation(
+    "starstatistics",
+    (DETECTIONS.name, STARS.name),
+    (STARSTATISTICS.name,),
+    _near,
+    compute_star_statistics,
+    StarStatisticsTask,
+    _projected_bytes,
+    ("stars", "epochs"),
+)
