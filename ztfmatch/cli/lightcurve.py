@@ -166,7 +166,7 @@ def _write_epochs(to: RowOutput, snapshot: Any, select: dict[str, Any], columns:
     asked = {"objectids" if name == "objectid" else name: value for name, value in select.items()}
     answer = snapshot.query(Query("lightcurves", columns=columns, **asked))
     people = People("lightcurves", columns, lambda: answer.count(COUNTING_S))
-    return to.write(in_order(answer, ("objectid", "hmjd")), answer.schema, people)
+    return to.write(in_order(to.rows_of(answer), ("objectid", "hmjd")), answer.schema, people)
 
 
 def _headed(rows: Any) -> Any:

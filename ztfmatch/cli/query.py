@@ -117,7 +117,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     )
     snap = open_store(store).snapshot(snapshot)
     answer = snap.query(asked)
-    rows = to.write(iter(answer), answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))
+    rows = to.write(to.rows_of(answer), answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))
     if not rows:
         only_place = cone is not None and where is None and status is None and filters is None
         click.echo(f"ztfmatch: nothing found{f'; {snap.near(cone)}' if only_place else ''}", err=True)

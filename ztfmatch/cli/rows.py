@@ -57,6 +57,10 @@ class RowOutput:
         """Whether it is a table for people."""
         return self.form == "table"
 
+    def rows_of(self, answer: Any) -> Iterator[Any]:
+        """Rows of an answer, in small pieces where a terminal shows the first of them."""
+        return iter(answer) if terminal_width() is None or not self.is_table else answer.in_pieces()
+
     def write(self, rows: Iterable[Any], schema: Any, people: People) -> int:
         """Write Arrow tables of a schema; the number of rows."""
         from ztfmatch.query import formats

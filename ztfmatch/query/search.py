@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError, OutputExistsError, ZtfmatchError
-from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.scan import Wanted, is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -44,6 +44,7 @@ _FEW: Final = 1000
 """Lightcurves that are read by their ids; of more the whole files of a tile are read."""
 
 _COUNTING_S: Final = 1.0
+_PIECE_ROWS: Final = 50_000
 
 _KEYS: Final = frozenset(DETECTIONS.sorted_by)
 
@@ -88,6 +89,7 @@ class Answer(Shown):
         fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}
         self._own = schema_of(query, fields[query.select])
         self._length: int | None = None
+        self._rows_at_once = ROWS_IN_FLIGHT
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
     def _fields(self) -> dict[str, Any]:
@@ -134,7 +136,13 @@ class Answer(Shown):
 
     def head(self, rows: int = 10) -> pa.Table:
         """The first rows, for which no more is read than they take."""
-        return joined(first_rows(iter(self), rows), self.schema)
+        return joined(first_rows(self.in_pieces(), rows), self.schema)
+
+    def in_pieces(self, rows: int = _PIECE_ROWS) -> Iterator[pa.Table]:
+        """Tables of about so many rows at most where they are epochs, for who needs the first ones soon."""
+        few = Answer(self._snapshot, self._query)
+        few._rows_at_once = rows
+        return iter(few)
 
     def __str__(self) -> str:
         """The first rows as text, and how many there are."""
@@ -252,7 +260,7 @@ class Answer(Shown):
             yield self._finder.rows(DETECTIONS, tile, columns, wanted)
             return
         files = self._snapshot.of_tile(DETECTIONS.name, tile)
-        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, wanted=wanted):
+        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, self._rows_at_once, wanted=wanted):
             yield _table_of(chunk, columns)
 
     def to_arrow(self) -> pa.Table:
