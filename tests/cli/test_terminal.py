@@ -176,3 +176,12 @@ def test_texts_have_the_decimals_that_mean_something() -> None:
     assert [texts_of(row, name) for name in ("hmjd", "mag", "ra")] == [["58300.123457"], [""], ["nan"]]
     assert texts_of(pa.table({"fid": [1, 2, 3, 9]}), "filter") == ["g", "r", "i", "9"]
     assert names_for_people("lightcurves", schema, all_of_them=False)[:2] == ["objectid", "hmjd"]
+
+
+def test_stars_fit_the_terminal(copied: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    done("link", copied.store)
+    monkeypatch.setattr(rows, "terminal_width", lambda: 80)
+    lines = done("query", copied.store, "--select", "stars").splitlines()
+    assert len(lines) == 40 + 2
+    assert lines[0].split()[0] == "starid"
+    assert max(map(len, lines)) <= 80

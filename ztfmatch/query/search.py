@@ -7,6 +7,7 @@ wanted, and the latter only where :mod:`ztfmatch.core.io.scan` finds a row that 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import Counter
@@ -89,7 +90,7 @@ class Answer(Shown):
         fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}
         self._own = schema_of(query, fields[query.select])
         self._length: int | None = None
-        self._rows_at_once = ROWS_IN_FLIGHT
+        self.rows_at_once = ROWS_IN_FLIGHT
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
     def _fields(self) -> dict[str, Any]:
@@ -140,8 +141,8 @@ class Answer(Shown):
 
     def in_pieces(self, rows: int = _PIECE_ROWS) -> Iterator[pa.Table]:
         """Tables of about so many rows at most where they are epochs, for who needs the first ones soon."""
-        few = Answer(self._snapshot, self._query)
-        few._rows_at_once = rows
+        few = copy.copy(self)
+        few.rows_at_once = rows
         return iter(few)
 
     def __str__(self) -> str:
@@ -260,7 +261,7 @@ class Answer(Shown):
             yield self._finder.rows(DETECTIONS, tile, columns, wanted)
             return
         files = self._snapshot.of_tile(DETECTIONS.name, tile)
-        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, self._rows_at_once, wanted=wanted):
+        for chunk in iterate_lightcurves(self._snapshot.storage, files, columns, self.rows_at_once, wanted=wanted):
             yield _table_of(chunk, columns)
 
     def to_arrow(self) -> pa.Table:
