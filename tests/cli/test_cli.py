@@ -80,6 +80,8 @@ class TestHelp:
         assert listed[:2] == ["init", "append"]
         assert "Exit codes: 0 done" in text
         assert "..." not in text[text.index("Commands:") :]
+        assert text == done("help")
+        assert done("help", "view", "delta") == done("view", "delta", "--help")
 
     @pytest.mark.parametrize("command", WITH_RESOURCES)
     def test_help_of_operation_offers_workers_scheduler_cluster_and_memory(self, command: str) -> None:
@@ -92,7 +94,7 @@ class TestHelp:
         assert "--json" in done(*command.split(), "-h")
 
     def test_version_is_the_package_s(self) -> None:
-        assert done("--version") == f"ztfmatch, version {ztfmatch.__version__}\n"
+        assert done("-V") == done("--version") == f"ztfmatch, version {ztfmatch.__version__}\n"
 
 
 class TestReports:

@@ -10,13 +10,14 @@ import ztfmatch
 from ztfmatch.cli.append import append
 from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.catalog import catalog
-from ztfmatch.cli.common import InOrder
+from ztfmatch.cli.completion import completion
 from ztfmatch.cli.exchange import export, import_
 from ztfmatch.cli.kowalski import kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.nightly import nightly
 from ztfmatch.cli.plan import plan
+from ztfmatch.cli.program import Program
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
@@ -29,11 +30,11 @@ from ztfmatch.cli.store import init, quarantine, schema, statistics, status, tra
 from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
 
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "ZTFMATCH"}
 
 
-@click.group(cls=InOrder, context_settings=_HELP)
-@click.version_option(ztfmatch.__version__, prog_name="ztfmatch")
+@click.group(cls=Program, context_settings=_HELP)
+@click.version_option(ztfmatch.__version__, "-V", "--version", prog_name="ztfmatch")
 def main() -> None:
     """Lightcurve matchfile processor of the Zwicky Transient Facility.
 
@@ -49,19 +50,22 @@ def main() -> None:
 
     Every command has --json for machines. Exit codes: 0 done; 1 something failed: the message says whether a rerun
     helps; 2 the command, an argument or a place is wrong; 130, 143 interrupted: a rerun resumes.
+
+    Defaults of options come from the environment (ZTFMATCH_APPEND_WORKERS=8) and from ~/.config/ztfmatch/config.toml or
+    the file that ZTFMATCH_CONFIG names: [append] workers = 8, or [defaults] for every command that has the option.
     """
 
 
 export.add_command(kowalski)
-for _command in (
-    *(init, append, statistics, transients, link, verify, status, lightcurve, query, quarantine, catalog),
-    *(offsets, stars),
-    *(references, rematch, lineage),
-    *(import_, export, load),
-    *(calibrate, correct, report),
-    *(compact, history, diff, rollback, vacuum, repair, doctor),
-    *(publish, view),
-    *(plan, nightly, work, finish),
-    *(schema, simulate, demo),
-):
-    main.add_command(_command)
+main.add_sections(
+    {
+        "Make and fill a store": (init, append, statistics, transients, link, stars, import_, catalog),
+        "Read": (status, lightcurve, query, lineage, schema),
+        "Maintain": (verify, quarantine, compact, history, diff, rollback, vacuum, repair, doctor),
+        "References": (references, rematch),
+        "Photometry": (calibrate, correct, report, offsets),
+        "Release and export": (publish, view, export, load),
+        "Every night, and on clusters": (plan, nightly, work, finish),
+        "Try": (simulate, demo, completion),
+    }
+)

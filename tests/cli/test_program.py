@@ -1,0 +1,72 @@
+"""Defaults from a file and the environment, and completion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commandline import call, done, report
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("ZTFMATCH_CONFIG", str(path))
+    return path
+
+
+def stars(place: Path, *arguments: object) -> int:
+    small = ("--fields", "679", "--rcids", "16", "--filter", "zg", "--visits", "1", "--no-truth")
+    done("simulate", place, *small, *arguments)
+    (catalog,) = (place / "references").rglob("*.fits*")
+    return catalog.stat().st_size
+
+
+def test_file_environment_and_command_line_in_order(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("[simulate]\nstars = 50\n")
+    of_file, of_line = stars(tmp_path / "a"), stars(tmp_path / "b", "--stars", 400)
+    assert of_file < of_line
+    monkeypatch.setenv("ZTFMATCH_SIMULATE_STARS", "400")
+    assert stars(tmp_path / "c") == of_line
+    assert stars(tmp_path / "d", "--stars", 50) == of_file
+
+
+def test_defaults_are_of_every_command_that_has_the_option(config: Path, tmp_path: Path) -> None:
+    config.write_text('[defaults]\nmemory = "nonsense"\n')
+    assert "'nonsense' is no size" in call("statistics", tmp_path / "none").output
+    assert call("schema").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[appendd]\nworkers = 1\n", "[appendd] is no command"),
+        ("[append]\nworker = 1\n", "[append] worker: the command has no such option"),
+        ("[defaults]\nworker = 1\n", "[defaults] worker: no command has such an option"),
+        ("[view.delta]\nnothing = 1\n", "[delta] nothing: the command has no such option"),
+        ("[append\n", "config.toml"),
+    ],
+)
+def test_file_with_what_is_no_option_is_refused(config: Path, text: str, complaint: str) -> None:
+    config.write_text(text)
+    result = call("schema")
+    assert result.exit_code == 2
+    assert complaint in result.output
+    assert call("--help").exit_code == 0
+
+
+def test_missing_file_is_refused(config: Path) -> None:
+    assert "there is no such file" in call("schema").output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_or_installed(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = done("completion", shell)
+    assert "_ZTFMATCH_COMPLETE" in script
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    path = Path(report("completion", shell, "--install")["path"])
+    assert path.is_relative_to(tmp_path)
+    assert path.read_text().strip() == script.strip()

@@ -1,0 +1,51 @@
+"""The command that makes the shell complete commands and options."""
+
+# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from ztfmatch.cli.common import Command, emit
+from ztfmatch.cli.options import json_option
+
+_PLACES: Final = {
+    "bash": ("XDG_DATA_HOME", "~/.local/share", "bash-completion/completions/ztfmatch"),
+    "zsh": ("XDG_DATA_HOME", "~/.local/share", "zsh/site-functions/_ztfmatch"),
+    "fish": ("XDG_CONFIG_HOME", "~/.config", "fish/completions/ztfmatch.fish"),
+}
+"""Where each shell looks: the variable, its default, and the path below."""
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(list(_PLACES)))
+@click.option("--install", is_flag=True, help="Write it where the shell looks, instead of printing it.")
+@json_option
+@click.pass_context
+def completion(ctx: click.Context, shell: str, install: bool, as_json: bool) -> None:
+    """Complete commands and options in a SHELL.
+
+    Prints the script that does it, or installs it for new shells. zsh needs the directory in its fpath.
+
+    \b
+    Examples:
+      ztfmatch completion bash --install
+      ztfmatch completion zsh
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"there is no completion for {shell}.")
+    script = kind(ctx.find_root().command, {}, "ztfmatch", "_ZTFMATCH_COMPLETE").source()
+    variable, usual, below = _PLACES[shell]
+    path = Path(os.environ.get(variable) or Path(usual).expanduser()) / below
+    if install:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(script, encoding="utf-8")
+        emit({"shell": shell, "path": str(path)}, as_json, [f"Written: {path}; new shells complete."])
+    else:
+        emit({"shell": shell, "script": script}, as_json, [script])

@@ -1,0 +1,138 @@
+"""The program as a group of commands: its help in sections, ``help COMMAND``, and defaults from a file.
+
+Defaults of options come, the first that says something, from the command line, the environment
+(``ZTFMATCH_APPEND_WORKERS``), and a TOML file: ``[append] workers = 8``, or ``[defaults]`` for every command that has
+the option. The file is named by ``ZTFMATCH_CONFIG``, else ``~/.config/ztfmatch/config.toml`` if that is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ztfmatch.cli.common import InOrder
+
+CONFIG_VARIABLE: Final = "ZTFMATCH_CONFIG"
+DEFAULTS: Final = "defaults"
+
+_NEVER_DEFAULT: Final = ("help", "version")
+
+
+class Program(InOrder):
+    """All commands, in sections.
+
+    :meth:`add_sections` gives titles, and the commands below them in order of the work.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections: dict[str, Sequence[click.Command]] = {}
+
+    def add_sections(self, sections: Mapping[str, Sequence[click.Command]]) -> None:
+        """Add commands below titles."""
+        self._sections.update(sections)
+        for commands in sections.values():
+            for command in commands:
+                self.add_command(command)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """``help COMMAND`` is ``COMMAND --help``; defaults of commands are read before they parse."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        elif not {"-h", "--help", "-V", "--version"} & set(args):
+            ctx.default_map = _default_map(self, ctx)
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands below their titles."""
+        with formatter.section("Commands"):
+            formatter.write_text("'ztfmatch help COMMAND' explains one.")
+        widest = max(len(name) for name in self.commands)
+        for title, commands in self._sections.items():
+            rows = [(command.name or "", command.get_short_help_str(_width(formatter, widest))) for command in commands]
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), said) for name, said in rows])
+
+
+def _width(formatter: click.HelpFormatter, widest: int) -> int:
+    return max(formatter.width - widest - 6, 40)
+
+
+def config_file() -> Path | None:
+    """The file of defaults, if there is one.
+
+    Raises
+    ------
+    UsageError
+        If ``ZTFMATCH_CONFIG`` names none.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise click.UsageError(f"{CONFIG_VARIABLE} is {named}; there is no such file.")
+        return Path(named)
+    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
+    usual = Path(home) / "ztfmatch" / "config.toml"
+    return usual if usual.is_file() else None
+
+
+def _default_map(program: click.Group, ctx: click.Context) -> dict[str, Any] | None:
+    path = config_file()
+    if path is None:
+        return None
+    from ztfmatch.core.errors import ConfigError
+    from ztfmatch.core.settings import read_toml
+
+    try:
+        said = read_toml(path, "defaults")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    general = said.pop(DEFAULTS, {})
+    if not isinstance(general, dict):
+        raise click.UsageError(f"{path}: [{DEFAULTS}] is {general!r}; expected a table of options.")
+    used: set[str] = set()
+    made = _of_group(program, ctx, said, general, (str(path), used))
+    for name in general.keys() - used:
+        raise click.UsageError(f"{path}: [{DEFAULTS}] {name}: no command has such an option.")
+    return made
+
+
+def _of_group(
+    group: click.Group, ctx: click.Context, said: dict[str, Any], general: dict[str, Any], told: tuple[str, set[str]]
+) -> dict[str, Any]:
+    """Defaults of a group's commands, by the names that click has for parameters."""
+    path, used = told
+    for name, value in said.items():
+        if name not in group.commands or not isinstance(value, dict):
+            raise click.UsageError(f"{path}: [{name}] is no command; expected such as [append], or [{DEFAULTS}].")
+    made: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        own = said.get(name, {})
+        if isinstance(command, click.Group):
+            made[name] = _of_group(command, ctx, own, general, told)
+            continue
+        options = _options(command)
+        for key in own:
+            if _plain(key) not in options:
+                raise click.UsageError(f"{path}: [{name}] {key}: the command has no such option.")
+        shared = {key: value for key, value in general.items() if _plain(key) in options}
+        used.update(shared)
+        made[name] = {options[_plain(key)]: value for key, value in {**shared, **own}.items()}
+    return made
+
+
+def _options(command: click.Command) -> dict[str, str]:
+    """Parameters of a command by their names on the command line, without dashes."""
+    found: dict[str, str] = {}
+    for param in command.params:
+        if isinstance(param, click.Option) and param.name not in _NEVER_DEFAULT:
+            found |= {_plain(word.lstrip("-")): str(param.name) for word in param.opts if word.startswith("--")}
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "-")
