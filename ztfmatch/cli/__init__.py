@@ -30,7 +30,7 @@ from ztfmatch.cli.store import init, quarantine, schema, statistics, status, tra
 from ztfmatch.cli.units import finish, work
 from ztfmatch.cli.view import view
 
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "auto_envvar_prefix": "ZTFMATCH"}
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=Program, context_settings=_HELP)

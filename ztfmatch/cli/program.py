@@ -38,6 +38,7 @@ class Program(InOrder):
         for commands in sections.values():
             for command in commands:
                 self.add_command(command)
+                _name_variables(command, ("ZTFMATCH", command.name or ""))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """``help COMMAND`` is ``COMMAND --help``; defaults of commands are read before they parse."""
@@ -56,6 +57,18 @@ class Program(InOrder):
             rows = [(command.name or "", command.get_short_help_str(_width(formatter, widest))) for command in commands]
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), said) for name, said in rows])
+
+
+def _name_variables(command: click.Command, words: tuple[str, ...]) -> None:
+    """Let each option take its default from the variable of its name: ``ZTFMATCH_VIEW_DELTA_SNAPSHOT``."""
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            _name_variables(below, (*words, name))
+        return
+    by_param = {param: name for name, param in _options(command).items()}
+    for param in command.params:
+        if isinstance(param, click.Option) and param.name in by_param and param.envvar is None:
+            param.envvar = "_".join((*words, by_param[param.name])).replace("-", "_").upper()
 
 
 def _width(formatter: click.HelpFormatter, widest: int) -> int:
