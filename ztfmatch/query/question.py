@@ -49,10 +49,10 @@ class Query:
         Columns wanted; all by default.
     filters : sequence of str or int, optional
         Only objects in these: ``g``, ``zg`` or 1, and so on.
-    positions : path, table or SkyCoord, optional
-        Many places at once, each with its objects within ``radius``: a file (.csv, .parquet, .ecsv, .fits, .xml) or
-        table with columns ``ra``, ``dec`` and perhaps ``id``, or a SkyCoord of many. Rows begin with the position's
-        ``id`` and the object's ``separation`` from it in arcsec.
+    positions : object, optional
+        Many places at once, each with its objects within ``radius``: path of a file (.csv, .parquet, .ecsv, .fits,
+        .xml), a table with columns ``ra``, ``dec`` and perhaps ``id``, or a SkyCoord of many. Rows begin with the
+        position's ``id`` and the object's ``separation`` from it in arcsec.
     radius : float, str or Quantity
         About each of the positions: arcsec, or with its unit; at most a degree.
     status : str, optional
