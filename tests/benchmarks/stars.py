@@ -60,7 +60,7 @@ def blended(east: np.ndarray, north: np.ndarray, mag: np.ndarray) -> tuple[np.nd
 def scene(density: int, place: tuple[float, float], seed: int) -> dict[str, np.ndarray]:
     """Seeds of six fields in three filters of one patch, by unit: positions, S/N, magnitude and star."""
     rng = np.random.default_rng(seed)
-    size = min(1.0, np.sqrt(20_000 / density))  # so many stars at most
+    size = min(1.0, np.sqrt(8_000 / density))  # so many stars at most
     n = rng.poisson(density / QUADRANT_DEG2 * (size * 0.86) ** 2)
     east, north = rng.uniform(-0.43, 0.43, (2, n)) * size
     r = 22.0 - rng.exponential(1.6, n)

@@ -192,7 +192,9 @@ def in_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
     """Whether each fine pixel belongs to the tile or to the pixels of REACH_ORDER around it, shape (N,)."""
     inside = in_tile(fine, tile)
     outside = np.flatnonzero(~inside)
-    inside[outside] = np.isin(fine[outside] >> 2 * (FINE_ORDER - REACH_ORDER), ring(tile, REACH_ORDER))
+    around = ring(tile, REACH_ORDER)  # ascending
+    pixels = fine[outside] >> 2 * (FINE_ORDER - REACH_ORDER)
+    inside[outside] = around[np.minimum(np.searchsorted(around, pixels), len(around) - 1)] == pixels
     return inside
 
 

@@ -2,7 +2,7 @@
 
 A star belongs to the tile that holds its position, a member to that of its object. What decides on either lies within
 some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20 (:mod:`ztfmatch.core.kernels.starheirs`);
-the tile looks at all objects within its reach, which is wider.
+the tile looks at all objects within a minute of arc.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, lonlats_of, unit_vectors
+from ztfmatch.core.kernels.reach import inside, planes_around
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, arcsec_of_chord2, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
-from ztfmatch.core.kernels.tiling import Pixels, Tile, fine_pixels, in_reach, in_tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.schema.stars import BANDS
@@ -34,6 +35,10 @@ BYTES_PER_OBJECT: Final = 420
 """Peak memory of a task per object of its tile."""
 BYTES_PER_OBJECT_NEAR: Final = 60
 """The same per object of a neighbouring tile, of which those in reach stay."""
+
+_REACH_ARCSEC: Final = 60.0
+"""What is farther from the tile has no part in its stars nor in their names; 20 would do. So much is kept at least, and
+no more than the tile's reach."""
 
 _COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
 
@@ -89,8 +94,8 @@ class Linked:
 
     objectid: Ids
     """Ascending, shape (N,)."""
-    fine: Pixels
-    """Fine pixel of each object, shape (N,)."""
+    own: Mask
+    """Whether each object lies in the tile, shape (N,)."""
     retired: Ids
     """Objects near that are no longer active, ascending."""
     stars: Stars
@@ -115,7 +120,7 @@ def link_tile(task: LinkTask) -> WrittenStars:
     own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
     lineage = _lineage(task, former, starid, own)
     files = [write_file(_to(task, STARS), rows_of_stars(linked, starid, own))]
-    for table, rows in ((MEMBERS, rows_of_members(linked, starid, task.tile)), (STARLINEAGE, lineage)):
+    for table, rows in ((MEMBERS, rows_of_members(linked, starid)), (STARLINEAGE, lineage)):
         if rows.num_rows:
             files.append(write_file(_to(task, table), rows))
     counts = {name: _number(lineage, task.snapshot.number, name) for name in ("split", "merged", "lost")}
@@ -126,34 +131,42 @@ def link_tile(task: LinkTask) -> WrittenStars:
 
 def linked_objects(storage: Any, tile: Tile, files: list[DataFile]) -> Linked:
     """Link the active objects in reach of a tile, of files of it and its neighbours."""
-    parts = [_in_reach(rows, tile) for rows in _tables(storage, files)]
-    objectid, ra, dec, snr, fine, retired = (np.concatenate(values) for values in zip(_NOTHING, *parts, strict=True))
-    order = np.argsort(objectid, kind="stable")
-    objectid, ra, dec = objectid[order], ra[order], dec[order]
-    error = position_errors(snr[order])
+    planes = planes_around(tile)
+    planes[:, 3] -= _REACH_ARCSEC / ARCSEC_PER_RADIAN
+    parts = [_in_reach(rows, tile, planes, is_own) for rows, is_own in _tables(storage, tile, files)]
+    *columns, retired = (np.concatenate(values) for values in zip(_NOTHING, *parts, strict=True))
+    if (np.diff(columns[0]) < 0).any():  # one file is in order
+        order = np.argsort(columns[0], kind="stable")
+        columns = [values[order] for values in columns]
+    objectid, ra, dec, snr, own = columns
+    error = position_errors(snr)
     xyz = unit_vectors(ra, dec)
     stars = link_objects(xyz, _unit_numbers(objectid), error)
     positions = star_positions(xyz, error, stars)
-    return Linked(objectid, fine[order], np.sort(retired), stars, positions, *lonlats_of(positions.xyz))
+    return Linked(objectid, own, np.sort(retired), stars, positions, *lonlats_of(positions.xyz))
 
 
-_NOTHING: Final = tuple(np.zeros(0, kind) for kind in (np.int64, float, float, np.float32, np.int64, np.int64))
+_NOTHING: Final = tuple(np.zeros(0, kind) for kind in (np.int64, float, float, np.float32, bool, np.int64))
 
 
-def _tables(storage: Any, files: list[DataFile]) -> Iterator[pa.Table]:
+def _tables(storage: Any, tile: Tile, files: list[DataFile]) -> Iterator[tuple[pa.Table, bool]]:
+    """Rows of each file, and whether they lie in the tile."""
     for file in files:
         rows = read_rows(storage, [file], _COLUMNS)
         if rows is not None:
-            yield rows
+            yield rows, file.tile == tile
 
 
-def _in_reach(rows: pa.Table, tile: Tile) -> tuple[npt.NDArray[Any], ...]:
-    """``objectid``, ``ra``, ``dec``, ``refsnr``, fine pixel of active objects in reach; objectids of the retired."""
+def _in_reach(rows: pa.Table, tile: Tile, planes: Floats, is_own: bool) -> tuple[npt.NDArray[Any], ...]:
+    """``objectid``, ``ra``, ``dec``, ``refsnr``, ``is_own`` of active objects in reach; objectids of the retired."""
     active = pc.equal(rows["status"], ACTIVE).to_numpy()
     objectid, ra, dec, snr = (rows[name].to_numpy() for name in _COLUMNS[:4])
-    fine = fine_pixels(ra, dec)
-    kept = active & in_reach(fine, tile)
-    return objectid[kept], ra[kept], dec[kept], snr[kept], fine[kept], objectid[~active]
+    kept = active
+    if not is_own:  # planes leave out most of it at little cost
+        kept = active & inside(planes, unit_vectors(ra, dec))
+        kept[kept] = in_reach(fine_pixels(ra[kept], dec[kept]), tile)
+    own = np.full(int(kept.sum()), is_own)
+    return objectid[kept], ra[kept], dec[kept], snr[kept], own, objectid[~active]
 
 
 def _unit_numbers(objectid: Ids) -> npt.NDArray[np.int32]:
@@ -209,9 +222,9 @@ def _counts(linked: Linked) -> tuple[npt.NDArray[np.int16], dict[int, npt.NDArra
     return np.bincount(star[begins], minlength=number).astype(np.int16), bands
 
 
-def rows_of_members(linked: Linked, starid: Ids, tile: Tile) -> pa.Table:
+def rows_of_members(linked: Linked, starid: Ids) -> pa.Table:
     """Rows of the tile's objects."""
-    rows = np.flatnonzero(in_tile(linked.fine, tile))
+    rows = np.flatnonzero(linked.own)
     columns = {
         "objectid": linked.objectid[rows],
         "starid": starid[linked.stars.star[rows]],

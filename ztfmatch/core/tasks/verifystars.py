@@ -42,7 +42,7 @@ def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
     starid = _starids(task, linked)
     own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
     parts = [
-        _differing(task.read(MEMBERS), rows_of_members(linked, starid, task.tile), "objectid"),
+        _differing(task.read(MEMBERS), rows_of_members(linked, starid), "objectid"),
         _differing(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
     ]
     names = [f"{table.name} of {one}" for table, (ids, _) in zip((MEMBERS, STARS), parts, strict=True) for one in ids]
