@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ztfmatch.core import costs
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
@@ -11,8 +13,8 @@ from ztfmatch.release.hats import HatsConfig
 from ztfmatch.release.tasks.partition import HELD_BYTES
 from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
 
-_COUNTING: float = 0.1
-"""Of the time of writing: only objectids and exposures are read."""
+_COUNTING: Final = 0.45
+"""Of the time of writing (rehearsal.py): only objectids and exposures are read."""
 
 
 def forecast_hats(snapshot: SnapshotFiles, config: HatsConfig) -> Draft:
