@@ -23,11 +23,16 @@ from ztfmatch.core import kernelcache
 PACKAGE = Path(ztfmatch.__file__).parent
 SPHERE = "from ztfmatch.core.kernels import sphere as kernels\nresult = kernels.unit_vectors(np.zeros(1), np.zeros(1))"
 CELLS = (
-    "from ztfmatch.photometry.kernels import residuals as kernels\n"
-    "values, place, offsets = np.zeros(1), np.full(1, 3072, np.float32), np.array([0, 1])\n"
-    "result, histogram = np.zeros((4, 7)), np.zeros((1, kernels.RESIDUAL_BINS), np.int64)\n"
-    "kernels.add_residuals(values, (place, place), offsets, np.zeros(1, np.int64), kernels.summarise(values, offsets), "
-    "kernels.Bins(10.0, 1.0, 1, 2, 2), result, histogram)"
+    "from ztfmatch.photometry.kernels import sums as kernels\n"
+    "from ztfmatch.photometry.kernels.grid import fine_grid\n"
+    "none, no, offsets = np.zeros(1, np.int64), np.zeros(1, bool), np.array([0, 1])\n"
+    "place = np.full(1, 3072, np.float32)\n"
+    "layout = kernels.Layout(1, fine_grid(2, 2), 1)\n"
+    "result, histogram = np.zeros((layout.size, 9), np.float32), np.zeros((1, kernels.RESIDUAL_BINS), np.int64)\n"
+    "epochs = kernels.Epochs(np.zeros(1), place, place, none, none, no)\n"
+    "curves = kernels.Curves(offsets, none, np.zeros(1), no)\n"
+    "summary = kernels.Summary(none + 1, np.zeros(1), np.ones(1))\n"
+    "kernels.add_residuals(epochs, curves, summary, layout, result, histogram)"
 )
 TERMS = (
     "from ztfmatch.core.kernels import corrections as kernels\n"
@@ -80,7 +85,13 @@ def call_kernel(software: Path, code: str = SPHERE, **environment: str) -> tuple
 @pytest.mark.parametrize(
     ("code", "source", "old", "new", "results"),
     [
-        (CELLS, "core/kernels/corrections.py", "return row * nx + column", "return 0", ("[21", "[0")),
+        (
+            CELLS,
+            "photometry/kernels/grid.py",
+            "return int(grid.row[j] * grid.columns + grid.column[i])",
+            "return 0",
+            ("[567", "[0"),
+        ),
         (TERMS, "core/schema/sky.py", "FIELD_TERM: Final = 4", "FIELD_TERM: Final = 64", ("[0] [14]", "[0] [74]")),
     ],
 )

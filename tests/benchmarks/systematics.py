@@ -46,7 +46,7 @@ SKIES = {
 AIMS = {"constant": 1.0, "step": 1.5, "drift": 1.5, "colour": 2.0, "few": 2.5, "clouds": 2.0, "variables": 1.7,
         "outliers": 1.7}  # fmt: skip
 
-HEADS = ("before", "fitted", "held out", "aim", "median", "repeat", "pull", "CPU s")
+HEADS = ("before", "fitted", "held out", "aim", "median", "repeat", "pull", "worst", "CPU s")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Left:
     """Scatter of bright constants in their lightcurves over what the noise alone gives."""
     pull: float
     """Robust width of the error of bright constants over magerr."""
+    worst: float
+    """The same in the bin of half a magnitude, 13.5 to 19, where it is farthest from 1."""
     seconds: float
     """CPU time of calibrate."""
 
@@ -117,14 +119,18 @@ def compared(store: ztfmatch.Store, sky: Path, held: Sequence[str], seconds: flo
     rows = rows.merge(truth["exposures"][["exposureid", "clrcoeff", "magzp", "fracday"]], on="exposureid")
     stars = truth["stars"][["star_id", "g", "r", "kind"]].rename(columns={"kind": "variability"})
     rows = rows.merge(stars, on="star_id")
-    rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(*BRIGHT)]
+    rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(BRIGHT[0], 19.0)]
+    every = (rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag) / rows.magerr
+    pulls = every.groupby(np.floor(2.0 * rows.true_mag)).agg(robust_width)
+    worst = float(pulls.iloc[np.abs(pulls - 1.0).argmax()])
+    rows = rows[rows.true_mag.between(*BRIGHT)]
     taken = rows.magzp - 2.5 * np.log10(rows.psfflux) - rows.mag
     off = rows.systematic - taken
     out = {int(Path(path).name.split("_")[1]) for path in held}
     mine = rows.fracday.isin(out)
     error = rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag
     return Left(within(rows.systematic), within(off[~mine]), within(off[mine]), float(off[~mine].median()),
-                _repeat(rows, error, off), robust_width(error / rows.magerr), seconds)  # fmt: skip
+                _repeat(rows, error, off), robust_width(error / rows.magerr), worst, seconds)  # fmt: skip
 
 
 def _repeat(rows: pd.DataFrame, error: pd.Series, off: pd.Series) -> float:
@@ -149,8 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place = options.workdir / f"{name}-{options.seed}"
         place.mkdir(parents=True, exist_ok=True)
         got = found[name] = left(place, replace(SKIES[name], seed=options.seed), CalibrateConfig())
-        print(f"{name:<12}{1e3 * got.before:>9.2f}{1e3 * got.fitted:>9.2f}{1e3 * got.held:>9.2f}{AIMS[name]:>9.1f}"
-              f"{1e3 * got.median:>9.2f}{got.repeat:>9.3f}{got.pull:>9.3f}{got.seconds:>9.1f}", flush=True)  # fmt: skip
+        numbers = [1e3 * got.before, 1e3 * got.fitted, 1e3 * got.held, AIMS[name], 1e3 * got.median]
+        shares = [got.repeat, got.pull, got.worst]
+        line = "".join(f"{value:>9.2f}" for value in numbers) + "".join(f"{value:>9.3f}" for value in shares)
+        print(f"{name:<12}{line}{got.seconds:>9.1f}", flush=True)
     if options.json:
         options.json.write_text(json.dumps({name: vars(got) for name, got in found.items()}, indent=1))
 

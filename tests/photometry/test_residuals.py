@@ -16,9 +16,11 @@ from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_MAG_BINS,
     SCATTER_MAG_STEP,
     fit_error_model,
+    noise_of_epochs,
     typical_scatter,
 )
 from ztfmatch.photometry.kernels.fit import fit_channel
+from ztfmatch.photometry.kernels.heldout import ALL, HELD, TERMS
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
     OFFSET_BINS,
@@ -274,6 +276,17 @@ def test_fit_channel_without_systematics_finds_none() -> None:
         assert np.abs(pull).max() < 4.0
 
 
+def test_fit_channel_held_out_stars_say_which_terms_are_worth_something() -> None:
+    """On stars that were not fitted: a map of 5 millimag and a bias take something away, what is not there nothing."""
+    fit = fit_channel(channel(2, 1.0, stars=3000)[0], 2, BINS, FitSettings())
+    worth = dict(zip(TERMS, fit.held[list(HELD).index("stars")], strict=True))
+    map_square = float(np.nanmean(fit.map**2))
+    assert worth["position"] == pytest.approx(map_square, rel=0.6)
+    assert worth[ALL] > worth["position"] > 0.0
+    assert worth["time"] == worth["colour"] == 0.0
+    assert np.isnan(fit.held[list(HELD).index("exposures")]).all()  # all are of one exposure, which is fitted
+
+
 def test_fit_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_help() -> None:
     few, many, often = (
         fit_channel(channel(1, 1.0, stars=stars, epochs=epochs)[0], 2, BINS, FitSettings())
@@ -312,12 +325,12 @@ def test_bin_sums_less_offset_are_those_of_shifted_residuals() -> None:
 MODEL = (0.0310, -0.0012, 2.4743e-9, -8.3245e-18)
 
 
-def scatter_counts(lightcurves: int, epochs: int = 40) -> np.ndarray:
+def scatter_counts(lightcurves: int, epochs: int = 40, extra: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(9)
     mag = SCATTER_BRIGHT_MAG + 2.0 + rng.uniform(0.0, 7.0, lightcurves)
     bright = 10.0 ** (0.4 * mag)
     sigma = MODEL[0] + MODEL[1] * mag + MODEL[2] * bright + MODEL[3] * bright**2
-    curves = mag[:, None] + sigma[:, None] * rng.standard_normal((lightcurves, epochs))
+    curves = mag[:, None] + np.hypot(sigma, extra)[:, None] * rng.standard_normal((lightcurves, epochs))
     summary = summarise(curves.ravel(), np.arange(lightcurves + 1) * epochs)
     scatter = unbiased_scatter(Summary(summary.n, summary.median, summary.scatter))
     counts = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
@@ -334,6 +347,25 @@ def test_fit_error_model_recovers_the_injected_scatter() -> None:
     design = np.stack([np.ones(len(mag)), mag, bright, bright**2], axis=1)
     np.testing.assert_allclose(design @ np.array(fit.coefficients), design @ np.array(MODEL), rtol=0.05)
     assert fit.lightcurves > 5000
+
+
+def test_fit_error_model_takes_the_noise_of_epochs_for_that_of_lightcurves_with_systematics() -> None:
+    """Lightcurves that scatter by 10 millimag more than their noise, which sums within cells and slices tell."""
+    rng = np.random.default_rng(12)
+    mag = np.arange(14.125, 19.25, 0.25)
+    bright = 10.0 ** (0.4 * mag)
+    sigma = MODEL[0] + MODEL[1] * mag + MODEL[2] * bright + MODEL[3] * bright**2
+    epochs = rng.normal(0.0, 1.0, (len(mag), 4000, 5)) * sigma[:, None, None]
+    within = (epochs**2).sum(axis=(1, 2)) - (epochs.sum(axis=2) ** 2 / 5).sum(axis=1)
+    scatter, error = noise_of_epochs(within, np.full(len(mag), 4.0 * 4000), 1e-6)
+    np.testing.assert_allclose(scatter, np.sqrt(sigma**2 + 1e-6), rtol=0.03)
+    assert (error > 0.0).all()
+    assert np.isnan(noise_of_epochs(within, np.full(len(mag), 40.0), 0.0)[0]).all()
+    fit = fit_error_model(scatter_counts(6000, extra=0.010), (mag, scatter, error))
+    assert fit is not None
+    a, b, c, d = fit.coefficients
+    got = a + b * mag + c * bright + d * bright**2
+    np.testing.assert_allclose(got[2:-2], sigma[2:-2], rtol=0.03)
 
 
 @pytest.mark.parametrize("lightcurves", [0, 60])

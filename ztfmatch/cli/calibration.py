@@ -16,7 +16,10 @@ from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CalibrateConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ztfmatch.cli.options import Option, Runs
+    from ztfmatch.photometry.calibrate import HeldOut
 
 _CHANNELS_SHOWN = 40
 
@@ -144,7 +147,7 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
         f"{counted(report.stars, 'object')} with a PS1 star, {report.seconds:.1f} s."
     )
     used = ", ".join(str(number) if number else "none that is known" for number in report.programs)
-    emit(report, as_json, [line, f"Programs of the epochs used: {used}."])
+    emit(report, as_json, [line, f"Programs of the epochs used: {used}.", *_held_lines(report.held_out)])
     if not as_json and report.channels:
         print_table([name.replace("_", " ") for name in vars(report.channels[0])],
                     [list(map(_shown, vars(row).values())) for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
@@ -160,6 +163,17 @@ def _calibrate_internal(store: str, ps1: Path | None, update: Path | None, outpu
     terms = f"the field term of {counted(report.units, 'unit')} in {counted(report.groups, 'group')}"
     line = f"{terms} that overlaps connect; no term of magnitude or position."
     emit(report, as_json, [f"Corrections {report.corrections} in {report.output}: {line}"])
+
+
+def _held_lines(rows: Sequence[HeldOut]) -> list[str]:
+    """What terms take away on data that were held out, a line each for exposures and stars."""
+    lines = []
+    for held in dict.fromkeys(row.held for row in rows):
+        mine = [row for row in rows if row.held == held and row.taken_mmag is not None]
+        if mine:
+            said = ", ".join(f"{row.term} {row.taken_mmag:.1f}" for row in mine)
+            lines.append(f"Taken away of systematics on a fifth of the {held}, held out, mmag: {said}.")
+    return lines
 
 
 def _shown(value: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
@@ -28,6 +31,29 @@ _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", 
 """Settings that an update must share with what it updates."""
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What a term takes away of the systematics of bright stars on data that were not fitted, over all channels."""
+
+    held: str
+    """What was held out: ``exposures`` or ``stars``, a fifth of them."""
+    term: str
+    taken_mmag: float | None
+    """Root mean square; below zero if it makes them worse by so much; None where there are too few data."""
+
+
+def _held_out(table: pa.Table) -> list[HeldOut]:
+    """Over all channels, alike."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in table.to_pylist():
+        found.setdefault((row["held"], row["term"]), []).extend([] if row["square"] is None else [row["square"]])
+    means = {key: sum(squares) / len(squares) if squares else None for key, squares in found.items()}
+    return [
+        HeldOut(*key, None if mean is None else math.copysign(1e3 * math.sqrt(abs(mean)), mean))
+        for key, mean in means.items()
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CalibrateReport(Shown):
     """What was derived."""
@@ -43,6 +69,8 @@ class CalibrateReport(Shown):
     error_models: int
     exposures: int
     """With a residual zero point."""
+    held_out: list[HeldOut]
+    """What terms take away on data that were held out."""
     detections: int
     used: int
     stars: int
@@ -123,6 +151,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
         programs=programs,
         error_models=tables["errormodel"].num_rows,
         exposures=tables["exposures"].num_rows,
+        held_out=_held_out(tables["heldout"]),
         detections=residuals.detections,
         used=residuals.used,
         stars=residuals.stars,

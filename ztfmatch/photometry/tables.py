@@ -21,6 +21,8 @@ from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
+from ztfmatch.photometry.kernels.heldout import HELD
+from ztfmatch.photometry.kernels.heldout import TERMS as HELD_TERMS
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, MIDDLE_COLOUR
@@ -47,6 +49,7 @@ def correction_tables(
         "field": pa.concat_tables(_field_rows(channel, of, noise) for channel, of in fitted.items()),
         "errormodel": pa.concat_tables(_error_rows(channel, of.errors) for channel, of in fits.items()),
         "exposures": exposures,
+        "heldout": pa.concat_tables(_held_rows(channel, of.fit) for channel, of in fitted.items()),
         "curve": pa.concat_tables(_curve_rows(channel, of.fit, config) for channel, of in fitted.items()),
         "sums": pa.concat_tables(_sum_rows(channel, of.sums) for channel, of in fitted.items()),
         MODEL: _smooth_set(fitted, config).rows(),
@@ -75,6 +78,17 @@ def _magnitude_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
     counts = {"stars": pa.array([int(fit.map_stars.sum())]), "detections": pa.array([int(fit.map_n.sum())])}
     steps = {name: _nullable(size) for name, size in zip(("wide", "narrow", "rim"), fit.sizes, strict=True)}
     return pa.table({**_channel(channel, 1), **numbers, **counts, **steps})
+
+
+def _held_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
+    """Mean square of the systematics of bright stars that each term takes away on what was held out, mag^2."""
+    squares = fit.held.ravel()
+    columns = {
+        "held": pa.array([held for held in HELD for _ in HELD_TERMS]),
+        "term": pa.array(list(HELD_TERMS) * len(HELD)),
+        "square": _nullable(squares),
+    }
+    return pa.table({**_channel(channel, len(squares)), **columns})
 
 
 def _curve_rows(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> pa.Table:

@@ -23,7 +23,7 @@ from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.records import decode, encode, short_digest
-from ztfmatch.core.io.smoothsets import SmoothSet, smooth_set_of
+from ztfmatch.core.io.smoothsets import SmoothSet, digest_of_data, smooth_set_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
@@ -40,10 +40,10 @@ MODEL: Final = "model"
 ABOUT: Final = "about.json"
 DATA_FILES: Final = (EXPOSURETERMS.name, COLOURS.name)
 """What is of single exposures and objects; without the name of the set, which it has in a store."""
-FILES: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums", "curve", MODEL, *DATA_FILES)
+FILES_OF_ALL: Final = ("magnitude", "position", "field", "errormodel", "exposures", "sums")
+"""Parquet files that directories of every version have; what lacks others is applied, but not updated."""
+FILES: Final = (*FILES_OF_ALL, "curve", "heldout", MODEL, *DATA_FILES)
 """Parquet files of a directory."""
-FILES_OF_ALL: Final = FILES[:6]
-"""Those that directories of every version have; what lacks others is applied, but not updated."""
 
 Channel = tuple[int, int]
 """Readout channel and filter."""
@@ -181,18 +181,8 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
         dict(zip(_units(errors), coefficients, strict=True)),
         None if programs is None else tuple(programs),
         smooth_set_of(tables[MODEL]) if MODEL in tables else None,
-        _digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
+        digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
     )
-
-
-def _digest_of_data(tables: Iterable[pa.Table]) -> int:
-    """A number that a double holds to its last digit; 0 for no rows."""
-    hasher = hashlib.sha256(usedforsecurity=False)
-    held = [table for table in tables if len(table)]
-    for table in held:
-        for name in sorted(table.column_names):
-            hasher.update(name.encode() + np.ascontiguousarray(table[name].to_numpy()).tobytes())
-    return int(hasher.hexdigest()[:12], 16) if held else 0
 
 
 def _pairs(table: pa.Table) -> list[Channel]:

@@ -64,6 +64,8 @@ class ChannelFit:
     """Of each unit, also where it is not good enough to be applied."""
     sizes: Floats
     """Of the processes of the map, mag."""
+    held: Floats
+    """What terms are worth on what was held out, see :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
     star_scatter: Floats
     """Scatter of stars about the model by bin of magnitude, mag."""
     epoch_scatter: Floats
@@ -82,6 +84,7 @@ class FitResult:
     sizes: Sizes
     scatters: Scatters
     timeline: Timeline | None
+    held: Floats
 
     @property
     def inflation(self) -> float:
@@ -128,6 +131,7 @@ class FitResult:
             offset_n=sums_by(s.unit, s.n, at.units),
             raw_offset=level.offset,
             sizes=np.array(self.sizes),
+            held=self.held,
             star_scatter=np.sqrt(self.scatters.star),
             epoch_scatter=np.sqrt(self.scatters.epoch),
         )

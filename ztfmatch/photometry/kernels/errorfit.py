@@ -24,6 +24,7 @@ MIN_LIGHTCURVES: Final = 10
 _MIN_BINS: Final = 8
 _MIN_SPAN_MAG: Final = 4.0
 _LEAST_RELATIVE_ERROR: Final = 0.01
+_MIN_FREEDOM: Final = 50.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,44 @@ def typical_scatter(counts: Ids) -> tuple[Floats, Floats]:
     return scatter, scatter * relative
 
 
-def fit_error_model(counts: Ids) -> ErrorModelFit | None:
+def noise_of_epochs(within: Floats, freedom: Floats, extra: float) -> tuple[Floats, Floats]:
+    """Scatter of epochs about their star at one place and time, where nothing that is corrected makes any.
+
+    Parameters
+    ----------
+    within : float64 ndarray, shape (levels,)
+        By magnitude, sum of squares about the means of what a star has in a cell and a slice of time, mag^2.
+    freedom : float64 ndarray, shape (levels,)
+        Detections less such means.
+    extra : float
+        Variance to be added: what corrections leave, less what those of single exposures take away, mag^2.
+
+    Returns
+    -------
+    scatter, error : float64 ndarray, shape (levels,)
+        mag; NaN where there are too few.
+    """
+    enough = freedom >= _MIN_FREEDOM
+    variance = within / np.maximum(freedom, 1.0)
+    scatter = np.sqrt(np.maximum(variance + extra, 0.25 * variance))
+    relative = np.maximum(1.0 / np.sqrt(2.0 * np.maximum(freedom, 1.0)), _LEAST_RELATIVE_ERROR)
+    return np.where(enough, scatter, np.nan), np.where(enough, scatter * relative, np.nan)
+
+
+Noise = tuple[Floats, Floats, Floats]
+"""Middle of bins of magnitude, scatter of epochs and its error."""
+
+
+def fit_error_model(counts: Ids, noise: Noise | None = None) -> ErrorModelFit | None:
     """Fit the coefficients of one unit up to magnitude 20.5, beyond which the model is a line.
 
     Parameters
     ----------
     counts : int64 ndarray, shape (SCATTER_MAG_BINS, SCATTER_BINS)
         Lightcurves by magnitude and scatter.
+    noise : tuple of three float64 ndarray, shape (levels,), optional
+        Magnitudes, and from :func:`noise_of_epochs` scatters and errors, NaN for none: in place of the scatter of whole
+        lightcurves, which has that of what is corrected.
 
     Returns
     -------
@@ -75,6 +107,8 @@ def fit_error_model(counts: Ids) -> ErrorModelFit | None:
         None where too few bins have lightcurves enough, or the model would not be positive or fall towards the faint.
     """
     scatter, error = typical_scatter(counts)
+    if noise is not None:
+        scatter, error = _with_noise(scatter, error, noise)
     mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
     used = np.flatnonzero(np.isfinite(scatter) & (mag < ERROR_MODEL_BREAK_MAG))
     if len(used) < _MIN_BINS or mag[used[-1]] - mag[used[0]] < _MIN_SPAN_MAG:
@@ -94,6 +128,17 @@ def fit_error_model(counts: Ids) -> ErrorModelFit | None:
     rms = float(np.sqrt(np.mean((design @ solved / scatter[used] - 1.0) ** 2)))
     half = 0.5 * SCATTER_MAG_STEP
     return ErrorModelFit(coefficients, int(counts[used].sum()), float(m[0] - half), float(m[-1] + half), rms)
+
+
+def _with_noise(scatter: Floats, error: Floats, noise: Noise) -> tuple[Floats, Floats]:
+    """Scatters and errors of the bins of magnitude, where the noise of epochs is known in its place."""
+    known = np.flatnonzero(np.isfinite(noise[1]))
+    if len(known) < 2:
+        return scatter, error
+    mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
+    inside = np.isfinite(scatter) & (mag >= noise[0][known[0]]) & (mag <= noise[0][known[-1]])
+    made = [np.interp(mag, noise[0][known], values[known]) for values in noise[1:]]
+    return np.where(inside, made[0], scatter), np.where(inside, made[1], error)
 
 
 def _is_sound(coefficients: tuple[float, float, float, float], bright: float) -> bool:

@@ -28,6 +28,7 @@ import numpy as np
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.channelfit import COLOUR_TERMS, ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
+from ztfmatch.photometry.kernels.heldout import held_out_squares
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -97,7 +98,10 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
         if changing.choose_change():
             steady, fitted = changing, changing.fitted(1)
     solution, scatters = fitted
-    return FitResult(steady.problem, solution, bins, settings, curve, steady.sizes, scatters, steady.timeline).fit()
+    held = steady.held_out()
+    return FitResult(
+        steady.problem, solution, bins, settings, curve, steady.sizes, scatters, steady.timeline, held
+    ).fit()
 
 
 def _changing(design: Design, sums: BinSums, time: TimeModel) -> Design:
@@ -153,6 +157,12 @@ class _Fitter:
             self._trust = trust_of(self.problem.mean - self._model, scatters.weights(self.problem.sums))
         return solution, scatters
 
+    def held_out(self) -> Floats:
+        """See :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
+        scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
+        weighed = (scatters.weights(self.problem.sums), self._trust)
+        return held_out_squares(self.problem, weighed, self._prior(), self._curve, self._bins)
+
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
         scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
@@ -199,7 +209,7 @@ _COLOUR_MAG: Final = 0.05
 """Usual size of their factors."""
 _SURE_COLOUR: Final = 20.0
 """Chi-square of the two factors beyond which they are more than chance (1 in 20,000)."""
-_CHANGE_SIZES_MAG: Final = (0.0005, 0.001, 0.002, 0.004, 0.008)
+_CHANGE_SIZES_MAG: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
 _LEAST_CHANGE_MAG: Final = 0.001
 _RIM_OF_CHANGE: Final = 4.0
 """Size of the change of the rims relative to that of the rest."""

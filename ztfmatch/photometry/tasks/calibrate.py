@@ -19,7 +19,7 @@ from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.eras import find_steps
-from ztfmatch.photometry.kernels.errorfit import fit_error_model
+from ztfmatch.photometry.kernels.errorfit import fit_error_model, noise_of_epochs
 from ztfmatch.photometry.kernels.exposuremaps import place_centres
 from ztfmatch.photometry.kernels.fit import TimeModel, fit_channel
 from ztfmatch.photometry.kernels.gradients import fit_gradients
@@ -102,15 +102,18 @@ def _fit(task: FitTask) -> FitKept:
     units, sums, known = new.units, new.sums, None
     if task.update is not None:
         units, sums, known = _with_old(task, new)
-    arrays: Arrays = {"errors": _error_models(new)}
+    arrays: Arrays = {}
+    extra = 0.0
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
         settings = FitSettings(*cuts, config.may_have("colour"))
         time = _time_model(task, new)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known, time)
         arrays |= _exposure_terms(new, fit, bins, config.may_have("exposure"))
+        extra = _variance_left(fit, arrays["exposure_numbers"])
         arrays["field"] = np.array([unit.field for unit in units], np.int64)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, layout))
+    arrays["errors"] = _error_models(new, bins, extra)
     return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
 
@@ -193,11 +196,26 @@ def _of_channel(table: Any, task: FitTask) -> Any:
     return pc.and_(pc.equal(table["rcid"], task.rcid), pc.equal(table["fid"], task.fid))
 
 
-def _error_models(new: ChannelSums) -> npt.NDArray[np.float64]:
+def _variance_left(fit: ChannelFit, gradients: npt.NDArray[np.float64]) -> float:
+    """Variance of magnitudes by what the map is uncertain by, less that of the gradients that are taken off; mag^2."""
+    known = np.isfinite(fit.map)
+    uncertain = float(np.mean(fit.map_error[known] ** 2)) if known.any() else 0.0
+    # Over a quadrant u and v have the mean square 1/3, u^2 - 1/3 has 4/45 and u v 1/9.
+    taken = gradients**2 @ np.array([1.0, 1 / 3, 1 / 3, 4 / 45, 1 / 9, 4 / 45])
+    return uncertain - (float(taken.mean()) if len(taken) else 0.0)
+
+
+def _error_models(new: ChannelSums, bins: Bins, extra: float) -> npt.NDArray[np.float64]:
     """Field, and ERROR_COLUMNS, of each unit that has a model."""
-    rows = []
+    rows, s = [], new.sums
+    size = (len(new.units), bins.levels)
+    place = s.unit * bins.levels + s.magnitude
+    within = np.bincount(place, s.squares - s.between, size[0] * size[1]).reshape(size)
+    freedom = np.bincount(place, s.n - s.groups, size[0] * size[1]).reshape(size)
+    mag = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
     for unit, counts in new.scatter.items():
-        fit = fit_error_model(counts)
+        at = new.units.index(unit)
+        fit = fit_error_model(counts, (mag, *noise_of_epochs(within[at], freedom[at], extra)))
         if fit is not None:
             rows.append((unit.field, *fit.coefficients, fit.lightcurves, fit.bright, fit.faint, fit.rms))
     return np.array(rows, np.float64).reshape(-1, 1 + len(ERROR_COLUMNS))

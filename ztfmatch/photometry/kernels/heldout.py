@@ -1,0 +1,86 @@
+"""What corrections are worth on data that they were not fitted to: a fifth of the exposures, a fifth of the stars.
+
+A channel is fitted once more, with the same weights and the same smoothness, to the rest. What a term is worth is by
+how much the mean square of the residuals of the others, noise and all, grows when it is not taken off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.channelfit import COLOUR_TERMS
+from ztfmatch.photometry.kernels.curve import Curve
+from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations
+from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.sums import FITTED, OTHER_EXPOSURES, OTHER_STARS
+
+ALL: Final = "all"
+TERMS: Final = (ALL, "magnitude", "position", "time", "colour")
+HELD: Final = {"exposures": OTHER_EXPOSURES, "stars": OTHER_STARS}
+_BRIGHT_MAG: Final = 17.5
+_LEAST_BINS: Final = 30
+
+
+def held_out_squares(
+    problem: NormalEquations, weighed: tuple[Floats, Floats], prior: Floats, curve: Curve, bins: Bins
+) -> Floats:
+    """By how much mean squares of residuals of bright stars are larger without terms, mag^2.
+
+    Parameters
+    ----------
+    problem : NormalEquations
+        Of all data.
+    weighed : tuple of two float64 ndarray, shape (N,)
+        Weight of each bin, mag^-2, and the part of it that it is trusted with.
+    prior : float64 ndarray, shape (P, P)
+    curve : Curve
+    bins : Bins
+
+    Returns
+    -------
+    float64 ndarray, shape (held, terms)
+        In order of HELD; without any of TERMS, then without each; NaN where too little is held out.
+    """
+    sums, design = problem.sums, problem.design
+    weight, trust = weighed
+    fitted = sums.part == FITTED
+    if fitted.sum() < _LEAST_BINS:
+        return np.full((len(HELD), len(TERMS)), np.nan)
+    rest = replace(design, terms=design.terms[:, fitted])
+    solution = NormalEquations(sums.where(fitted), rest, problem.known).solve((weight * trust)[fitted], prior)
+    bright = bins.bright + (sums.magnitude + 0.5) * bins.step < _BRIGHT_MAG
+    without = [solution.parameters, *(_without(problem, solution.parameters, curve, term) for term in TERMS)]
+    models = [problem.predict(parameters) for parameters in without]
+    squares = np.array([[_square(problem, weighed, model, (sums.part == part) & bright) for model in models]
+                        for part in HELD.values()])  # fmt: skip
+    return np.asarray(squares[:, 1:] - squares[:, :1])
+
+
+def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: str) -> Floats:
+    """Parameters with those of one term zero."""
+    at, out = problem.blocks, parameters.copy()
+    colour = slice(curve.size, curve.size + COLOUR_TERMS)
+    of: dict[str, list[slice]] = {
+        "magnitude": [slice(0, curve.size)],
+        "position": [at.of_map],
+        "time": [at.of_change, slice(colour.stop, at.terms)],
+        "colour": [colour],
+    }
+    for part in (part for name in of if term in (name, ALL) for part in of[name]):
+        out[part] = 0.0
+    return out
+
+
+def _square(problem: NormalEquations, weighed: tuple[Floats, Floats], model: Floats, rows: Mask) -> float:
+    """Mean square of residuals about their mean; bins that are not trusted count less."""
+    weight, trust = (values[rows] for values in weighed)
+    if len(weight) < _LEAST_BINS:
+        return np.nan
+    share = weight * trust
+    off = (problem.mean - model)[rows]
+    off = off - (share @ off) / share.sum()
+    return float(share @ off**2 / share.sum())
