@@ -86,6 +86,8 @@ UCDS: Final = {
     "clrmed": "phot.color;stat.median",
     **dict.fromkeys(("maglimit", "globalmaglimit", "systematiclimit"), "phot.mag;stat.min"),
     "saturatedmag": "phot.mag;instr.saturation",
+    **dict.fromkeys(("zero", "gx", "gy", "qxx", "qxy", "qyy"), "phot.mag;arith.diff"),
+    "colour": "phot.color;em.opt",
     "airmass": "obs.airMass",
     "seeing": "instr.obsty.seeing",
     "gmedian": "instr.background;stat.median",
