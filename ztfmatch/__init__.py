@@ -57,7 +57,7 @@ _HOMES = {
     "references.returned": "ReturnedReport check_returned",
     "references.schema.settings": "ReferenceSettings",
     "references.selection": "Selection select_images",
-    "release": "HatsConfig Part PublishReport ReleasePreview",
+    "release": "CheckedProduct HatsConfig Part PublishReport ReleasePreview check_product",
     "release.io.scope": "ReleaseScope Window read_scope",
     "stars.internal": "InternalReport",
     "stars.offsets": "OffsetsReport",

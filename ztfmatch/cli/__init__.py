@@ -19,6 +19,7 @@ from ztfmatch.cli.nightly import nightly
 from ztfmatch.cli.plan import plan
 from ztfmatch.cli.program import Program
 from ztfmatch.cli.publish import publish
+from ztfmatch.cli.publishcheck import check
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
 from ztfmatch.cli.rematch import lineage, rematch
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 export.add_command(kowalski)
+publish.add_command(check)
 main.add_sections(
     {
         "Make and fill a store": (init, append, statistics, transients, link, stars, import_, catalog),

@@ -1,17 +1,21 @@
 """Releases: products made of the epochs of a snapshot that a scope allows."""
 
 from ztfmatch.release.bulk import publish_bulk
+from ztfmatch.release.check import CheckedProduct, ProductCheck, check_product
 from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects, publish_stars
 from ztfmatch.release.preview import ProgramCount, ReleasePreview, preview_release
 from ztfmatch.release.publication import PublishReport
 from ztfmatch.release.tarball import Part, publish_tar, sector_part
 
 __all__ = [
+    "CheckedProduct",
     "HatsConfig",
     "Part",
+    "ProductCheck",
     "ProgramCount",
     "PublishReport",
     "ReleasePreview",
+    "check_product",
     "preview_release",
     "publish_bulk",
     "publish_hats",

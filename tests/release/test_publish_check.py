@@ -1,0 +1,52 @@
+"""A product is held to its manifest; what is altered, lost or added is told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from releases import SCOPE, SMALL, make_survey
+
+from ztfmatch.release import check_product
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("products")
+    snapshot = make_survey(tmp_path_factory.mktemp("survey")).snapshot()
+    snapshot.publish_hats(place / "hats", SCOPE, SMALL)
+    snapshot.publish_objects(place / "objects", SCOPE, SMALL)
+    snapshot.publish_bulk(place / "bulk", SCOPE)
+    return place
+
+
+@pytest.mark.parametrize("name", ["hats", "objects", "bulk"])
+def test_check_of_a_whole_product_passes_and_every_damage_is_told(products: Path, tmp_path: Path, name: str) -> None:
+    place = tmp_path / "copied"
+    shutil.copytree(products / name, place)
+    report = check_product(place)
+    assert report.passed, report.checks
+    assert all(check.checked > 0 for check in report.checks)
+    data = next(
+        path for path in sorted(place.rglob("*.parquet")) if "margin" not in str(path) and "index" not in str(path)
+    )
+
+    def failed() -> set[str]:
+        return {check.check for check in check_product(place).checks if check.wrong}
+
+    content = data.read_bytes()
+    data.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    assert "checksums" in failed()
+    rows = pq.ParquetFile(products / name / data.relative_to(place)).read()
+    pq.write_table(rows.slice(1), data)
+    assert {"checksums", "counts", "files"} <= failed()
+    pq.write_table(rows.append_column("programid", rows.column(1)), data)
+    assert "columns" in failed()
+    data.unlink()
+    assert {"files", "counts"} <= failed()
+    data.write_bytes(content)
+    assert not failed()
+    (place / "stray.txt").write_text("x")
+    assert failed() == {"files"}

@@ -1,0 +1,191 @@
+"""Check a product as it lies on disk, wherever it was copied to: whole, unaltered, and what its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.shown import Shown
+from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
+from ztfmatch.release.schema import RELEASE_TABLES
+
+_READ_BYTES: Final = 1 << 22
+_PRODUCTS: Final = {"hats lightcurves": "lightcurves", "hats objects": "releasedobjects", "bulk": "bulk"}
+"""Table of the rows of each product that is checked against its declaration."""
+
+
+@dataclass(frozen=True)
+class ProductCheck:
+    """Outcome of one check."""
+
+    check: str
+    checked: int
+    wrong: list[str]
+    """What is wrong, each in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedProduct(Shown):
+    """What was found of a product."""
+
+    output: str
+    product: str
+    release: str
+    snapshot: int
+    passed: bool
+    checks: list[ProductCheck]
+
+
+def check_product(output: Path) -> CheckedProduct:
+    """Compare the files of a product with its checksums, its manifest and the declared columns.
+
+    Parameters
+    ----------
+    output : Path
+        Directory that ``publish`` made.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such directory.
+    BadInputError
+        If it has no manifest that can be read.
+    """
+    if not output.is_dir():
+        raise ConfigError(f"{output} is no directory that 'publish' made")
+    manifest = _manifest(output)
+    listed = _listed(output)
+    data = [name for name in listed if name.endswith(".parquet") and (output / name).is_file()]
+    checks = [
+        _files(output, manifest, listed),
+        _checksums(output, manifest, listed),
+        _columns(output, manifest, data),
+        _counts(output, manifest, data),
+    ]
+    return CheckedProduct(
+        output=str(output),
+        product=manifest["product"],
+        release=manifest["release"],
+        snapshot=manifest["snapshot"]["number"],
+        passed=not any(check.wrong for check in checks),
+        checks=checks,
+    )
+
+
+def _manifest(output: Path) -> dict[str, Any]:
+    path = output / MANIFEST_FILE
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        _ = manifest["counts"], manifest["files"], manifest["product"], manifest["snapshot"]["number"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError(f"{path} is no manifest of a product: {error!r}") from None
+    return manifest
+
+
+def _listed(output: Path) -> dict[str, str]:
+    """SHA-256 of each file that the list of checksums names."""
+    try:
+        lines = (output / CHECKSUM_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _files(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> ProductCheck:
+    """Every file that is listed is there, no other, and as many and as large as the manifest says."""
+    there = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
+    strange = there.keys() - listed.keys() - {MANIFEST_FILE, CHECKSUM_FILE}
+    wrong = [f"{name} is missing" for name in listed if name not in there]
+    wrong += [f"{name} does not belong to it" for name in sorted(strange)]
+    size = sum(there[name].stat().st_size for name in listed if name in there)
+    if len(listed) != manifest["files"] or (not wrong and size != manifest["bytes"]):
+        wrong.append(
+            f"{len(listed)} files of {size} bytes; {MANIFEST_FILE} says {manifest['files']}, {manifest['bytes']}"
+        )
+    return ProductCheck("files", len(there), wrong)
+
+
+def _checksums(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> ProductCheck:
+    expected = {CHECKSUM_FILE: manifest["checksums"]["sha256"], **listed}
+    wrong = [
+        f"{name}: SHA-256 is {made}, expected {digest}"
+        for name, digest in expected.items()
+        if (output / name).is_file() and (made := _sha256(output / name)) != digest
+    ]
+    return ProductCheck("checksums", len(expected), wrong)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256(usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _rows_of(data: Iterable[str]) -> list[str]:
+    """Files of the rows themselves, not of margins and indices."""
+    return [name for name in data if "_margin_" not in name.split("/")[0] and "_index_" not in name.split("/")[0]]
+
+
+def _columns(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductCheck:
+    """The columns of every file are those declared, and none tells a program."""
+    table = RELEASE_TABLES.get(_PRODUCTS.get(manifest["product"], ""))
+    names = _rows_of(data)
+    wrong = []
+    for name in names:
+        schema = _schema(output / name)
+        if schema is None:
+            wrong.append(f"{name} is no Parquet file")
+        elif table is not None and schema.names != table.schema.names:
+            wrong.append(f"{name} has {', '.join(schema.names)}; expected {', '.join(table.schema.names)}")
+        elif "programid" in schema.names:
+            wrong.append(f"{name} tells programs: a release has no column programid")
+    return ProductCheck("columns", len(names), wrong)
+
+
+def _schema(path: Path) -> pa.Schema | None:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductCheck:
+    """Objects, each once, and epochs are as many as the manifest says."""
+    seen = list(_counted(output, _rows_of(data)))
+    ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in seen)])
+    epochs = sum(part[1] for part in seen)
+    wrong = []
+    if (repeated := len(ids) - len(np.unique(ids))) > 0:
+        wrong.append(f"{repeated} objects are there more than once")
+    said = manifest["counts"]
+    tells = bool(said["epochs"]) and all(part[2] for part in seen)  # a product of objects does not count their epochs
+    if len(ids) != said["objects"] or (tells and epochs != said["epochs"]):
+        wrong.append(f"{len(ids)} objects, {epochs} epochs; {MANIFEST_FILE} says {said['objects']}, {said['epochs']}")
+    return ProductCheck("counts", len(ids), wrong)
+
+
+def _counted(output: Path, names: Iterable[str]) -> Iterator[tuple[Any, int, bool]]:
+    """Ids of the objects of each file, its epochs, and whether it tells these."""
+    for name in names:
+        try:
+            file = pq.ParquetFile(output / name)
+            known = file.schema_arrow.names
+            key = next(one for one in ("objectid", "oid", "starid") if one in known)
+            number = next((one for one in ("nepochs", "nobsrel") if one in known), None)
+            rows = file.read([key, *([number] if number else [])], use_threads=False)
+        except (pa.ArrowException, OSError, StopIteration):
+            continue  # told by the other checks
+        counted = 0 if number is None else int(pc.sum(rows[number]).as_py() or 0)
+        yield rows[key].to_numpy(), counted, number is not None
