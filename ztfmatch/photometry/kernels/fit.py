@@ -38,7 +38,7 @@ from ztfmatch.photometry.kernels.normalequations import (
     prior_of,
     sums_by,
 )
-from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance, map_processes
+from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance, map_precision, map_processes
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
 from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, log_evidence, most_probable_sizes, without_others
@@ -171,7 +171,7 @@ class _Fitter:
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map, and its changes, none if free."""
         design, bins = self.problem.design, self._bins
-        of_map = np.linalg.inv(covariance(map_processes(bins.nx, bins.ny), self.sizes))
+        of_map = map_precision(bins.nx, bins.ny, self.sizes)
         terms, of_change = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS), np.zeros((0, 0))
         if self.timeline is not None:
             in_time = np.linalg.inv(self.timeline.covariance())
