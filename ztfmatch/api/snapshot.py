@@ -184,10 +184,12 @@ class Snapshot(Plots, Shown):
 
     def star_lightcurves(self, starid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
         """Epochs of stars by starid, or of those in a cone: over all their objects, by ``starid`` and time."""
-        from ztfmatch.query.stars import star_epochs
+        from ztfmatch.query.stars import epochs_of_cone, star_epochs
 
-        ids = self.stars(cone=cone)["starid"].to_pylist() if starid is None else ids_of(starid)
-        return star_epochs(self.files, ids)
+        chosen = _selection(starid, cone)
+        if chosen.cone is not None:
+            return epochs_of_cone(self.files, chosen.cone)
+        return star_epochs(self.files, chosen.objectids or ())
 
     def members(self, starid: Ids) -> pa.Table:
         """``objectid`` and ``starid`` of the objects of some stars."""

@@ -18,13 +18,13 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
+from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
 from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import MAX_OBJECTID
+from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
 from ztfmatch.query.area import Cone
 from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids, distinct_ids
-from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table, with_separation
+from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table, with_exposures, with_separation
 from ztfmatch.query.lineage import successors
 
 NEAR_ARCSEC: Final = 10.0
@@ -63,7 +63,7 @@ def find_stars(snapshot: SnapshotFiles, starids: Sequence[int] | None = None, co
     require_stars(snapshot)
     if (starids is None) == (cone is None):
         raise ConfigError("select stars either by starid or by cone: give one of them")
-    wider = None if cone is None else replace(cone, radius_arcsec=min(cone.radius_arcsec + 5.0, MAX_CONE_ARCSEC))
+    wider = None if cone is None else _wider(cone)
     ids = distinct_ids(starids or ()) if wider is None else np.unique(_members_in(snapshot, wider)["starid"].to_numpy())
     tiles = _tiles_around(snapshot, ids) if cone is None else cone.tiles(snapshot.tiling)
     rows = star_rows(snapshot, tiles, [field.name for field in STAR_FIELDS], ids)
@@ -139,10 +139,38 @@ def members_of(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
 def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
     """Epochs of some stars: ``starid`` and the columns of lightcurves, by star and time, over all of their objects."""
     members = members_of(snapshot, starids)
-    epochs = lightcurve_table(snapshot, Selection(tuple(members["objectid"].to_pylist())))
+    return _by_star(lightcurve_table(snapshot, Selection(tuple(members["objectid"].to_pylist()))), members)
+
+
+def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
+    """The same of the stars whose position is in a cone; reads nothing but the tiles there."""
+    require_stars(snapshot)
+    finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
+    near = list(finder.objectids())
+    members = _members(finder).sort_by("objectid")
+    ids = np.unique(members["starid"].to_numpy())
+    stars = star_rows(snapshot, cone.tiles(snapshot.tiling), ["starid", "ra", "dec"], ids)
+    inside = stars["starid"].to_numpy()[cone.contains(stars["ra"].to_numpy(), stars["dec"].to_numpy())]
+    members = members.filter(pa.array(is_among(members["starid"].to_numpy(), inside)))
+    wanted = members["objectid"].to_numpy()
+    parts = [DETECTIONS.schema.empty_table()]
+    for tile, found in near:
+        chosen = found[is_among(found, wanted)]
+        if len(chosen):
+            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(chosen)).cast(DETECTIONS.schema))
+    epochs = pa.concat_tables(parts)
+    return _by_star(with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy())), members)
+
+
+def _wider(cone: Cone) -> Cone:
+    """A cone that holds the objects of all stars in another."""
+    return replace(cone, radius_arcsec=min(cone.radius_arcsec + 5.0, MAX_CONE_ARCSEC))
+
+
+def _by_star(epochs: pa.Table, members: pa.Table) -> pa.Table:
+    """Epochs with the starid of each, by star and time."""
     at = find_sorted(members["objectid"].to_numpy(), epochs["objectid"].to_numpy())
-    starid = pa.array(members["starid"].to_numpy()[at])
-    epochs = epochs.add_column(0, STARS.schema.field("starid"), starid)
+    epochs = epochs.add_column(0, STARS.schema.field("starid"), pa.array(members["starid"].to_numpy()[at], pa.int64()))
     return epochs.sort_by([(name, "ascending") for name in ("starid", "hmjd", "objectid")])
 
 
