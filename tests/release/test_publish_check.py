@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from releases import SCOPE, SMALL, make_survey
 
+from ztfmatch.cli import main
 from ztfmatch.release import check_product
+from ztfmatch.release.io.scope import read_scope
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +54,17 @@ def test_check_of_a_whole_product_passes_and_every_damage_is_told(products: Path
     assert not failed()
     (place / "stray.txt").write_text("x")
     assert failed() == {"files"}
+
+
+def test_init_writes_a_scope_of_the_public_program_and_never_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "dr9.toml"
+    run = CliRunner()
+    assert run.invoke(main, ["publish", "init", str(path), "--label", "dr9"]).exit_code == 0
+    scope = read_scope(path)
+    assert (scope.release, list(scope.programs)) == ("dr9", [1])
+    every = re.sub(r"(?m)^# (?=[a-z_]+ = |\[)", "", path.read_text())
+    (tmp_path / "every.toml").write_text(every.replace('"..."', '"what"'))
+    assert read_scope(tmp_path / "every.toml").quality.only_good_exposures
+    before = path.read_bytes()
+    assert run.invoke(main, ["publish", "init", str(path)]).exit_code == 2
+    assert path.read_bytes() == before

@@ -20,6 +20,7 @@ from ztfmatch.cli.plan import plan
 from ztfmatch.cli.program import Program
 from ztfmatch.cli.publish import publish
 from ztfmatch.cli.publishcheck import check
+from ztfmatch.cli.publishcheck import init as init_release
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
 from ztfmatch.cli.rematch import lineage, rematch
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 export.add_command(kowalski)
+publish.add_command(init_release)
 publish.add_command(check)
 main.add_sections(
     {

@@ -1,16 +1,65 @@
-"""The command that checks a product of a release."""
+"""The commands that begin and check a release."""
 
 # ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
 
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 
 from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, emit
 from ztfmatch.cli.options import json_option
+
+_TEMPLATE = """\
+# Scope of a release: what may leave the store. Give it to 'ztfmatch publish ... --release'.
+release = "{label}"                # label in names of files
+# description = "..."            # of the product
+# filters = ["zg", "zr"]         # all without it
+# fields = [250, "600-699"]      # all without it
+private_corrections = false      # true: magnitudes whose corrections used epochs of other programs, too
+
+[[programs]]
+id = 1                           # 1 public, 2 partnership, 3 Caltech
+# since = 2018-03-17             # a date (UTC), or an MJD
+# until = 2018-12-31             # the whole day
+
+# [quality]                      # all optional; a value that is unknown passes no cut
+# only_good_exposures = true
+# reject_catflags = 32768        # bits
+# max_magerr = 0.5
+# max_airmass = 2.5
+# max_seeing = 4.0
+# min_maglimit = 19.0
+"""
+
+
+@click.command("init", cls=Command)
+@click.argument("scope", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--label", default="dr1", show_default=True, help="Label of the release, in names of files.")
+@json_option
+def init(scope: Path, label: str, as_json: bool) -> None:
+    """Write a scope of a release to FILE, to be edited.
+
+    It allows the public program alone; every other setting is there as a comment. FILE must not exist.
+
+    \b
+    Example:
+      ztfmatch publish init dr2.toml --label dr2
+    """
+    from ztfmatch.core.errors import OutputExistsError
+    from ztfmatch.release.io.scope import parse_scope
+
+    text = _TEMPLATE.format(label=label)
+    parse_scope(tomllib.loads(text))  # which refuses a label that no file can have
+    try:
+        with scope.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OutputExistsError(f"{scope} exists already: give a place where nothing is") from None
+    emit({"scope": str(scope), "release": label}, as_json, [f"Written: {scope}; edit it, then publish with --dry-run."])
 
 
 @click.command("check", cls=Command)
