@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ztfmatch.core.errors import JobFailedError
-from ztfmatch.core.operations.conservation import conserved, with_counts
+from ztfmatch.core.operations.conservation import Tally, with_counts
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.results import ExposureCounts, Matched
 
@@ -22,15 +22,24 @@ def result(*counts: tuple[int, int, int]) -> Matched:
     return Matched([], ExposureCounts.of(counts))
 
 
-def test_conserved_adds_up_the_tiles() -> None:
-    assert conserved(LEDGER, [result((7, 3, 1)), result(), result((7, 4, 1))]) == {7: (7, 2), 8: (0, 0)}
+def tallied(*results: Matched) -> Tally:
+    tally = Tally(pa.Table.from_pylist(LEDGER[::-1]))
+    for one in results:
+        tally.add(one.counts)
+    return tally
+
+
+def test_tally_adds_up_the_tiles() -> None:
+    tally = tallied(result((7, 3, 1)), result(), result((7, 4, 1)))
+    tally.check()
+    assert (tally.exposureid.tolist(), tally.matched.tolist(), tally.orphans.tolist()) == ([8, 7], [0, 7], [0, 2])
 
 
 @pytest.mark.parametrize("twice", [(7, 7, 1), (7, 7, 3)])
-def test_conserved_lost_or_doubled_detection_raises(twice: tuple[int, int, int]) -> None:
+def test_tally_lost_or_doubled_detection_raises(twice: tuple[int, int, int]) -> None:
     message = rf"a.fits: 10 rows, but 7 matched \+ {twice[2]} orphans \+ 1 rejected; nothing was committed"
     with pytest.raises(JobFailedError, match=message):
-        conserved(LEDGER, [result(twice)])
+        tallied(result(twice)).check()
 
 
 def test_with_counts_completes_the_ledger_in_its_order() -> None:

@@ -5,44 +5,59 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.errors import JobFailedError
-from ztfmatch.core.operations.common import Row
 from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.tasks.results import Matched
+from ztfmatch.core.tasks.results import ExposureCounts, Matched
 
-Counts = dict[int, tuple[int, int]]
-"""Matched and orphans by exposureid."""
+Numbers = npt.NDArray[np.int64]
 
 
-def conserved(ledger: Iterable[Row], results: Iterable[Matched]) -> Counts:
-    """What became of the detections of some exposures, over all tiles.
+class Tally:
+    """What became of the detections of some exposures, over all tiles, added up as results come.
 
     Parameters
     ----------
-    ledger : iterable of Row
+    ledger : pa.Table
         Of these exposures, with ``exposureid``, ``source``, ``nrows`` and ``nrejected``.
-    results : iterable of Matched
-
-    Raises
-    ------
-    JobFailedError
-        If a detection is in no tile or in two: nothing is committed.
     """
-    rows = list(ledger)
-    counts: Counts = {row["exposureid"]: (0, 0) for row in rows}
-    for result in results:
-        for exposureid, matched, orphans in result.counts:
-            before = counts[exposureid]
-            counts[exposureid] = (before[0] + matched, before[1] + orphans)
-    for row in rows:
-        _check(row, *counts[row["exposureid"]])
-    return counts
+
+    def __init__(self, ledger: pa.Table) -> None:
+        self._told = ledger.select(["source", "nrows", "nrejected"])
+        self.exposureid: Numbers = ledger["exposureid"].to_numpy()
+        self._order = np.argsort(self.exposureid)
+        self.matched: Numbers = np.zeros(len(self.exposureid), np.int64)
+        self.orphans: Numbers = np.zeros(len(self.exposureid), np.int64)
+
+    def add(self, counts: ExposureCounts) -> None:
+        """Add what became of detections in some tiles."""
+        ids = np.array(counts.exposureid, np.int64)
+        where = self._order[np.searchsorted(self.exposureid, ids, sorter=self._order)]
+        np.add.at(self.matched, where, np.array(counts.matched, np.int64))
+        np.add.at(self.orphans, where, np.array(counts.orphans, np.int64))
+
+    def check(self) -> None:
+        """Check that each detection is in one tile, and only in one.
+
+        Raises
+        ------
+        JobFailedError
+            If not: nothing is committed.
+        """
+        told = self._told
+        wrong = self.matched + self.orphans + told["nrejected"].to_numpy() != told["nrows"].to_numpy()
+        for i in np.flatnonzero(wrong)[:1].tolist():
+            row = told.slice(i, 1).to_pylist()[0]
+            raise JobFailedError(
+                f"{row['source']}: {row['nrows']} rows, but {self.matched[i]} matched + {self.orphans[i]} orphans + "
+                f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
+            )
 
 
 def with_counts(ledger: pa.Table, results: Iterable[Matched], commit: int) -> pa.Table:
-    """The ledger of a commit with what became of its detections; raises as :func:`conserved` does.
+    """The ledger of a commit with what became of its detections; raises as :meth:`Tally.check` does.
 
     Parameters
     ----------
@@ -51,34 +66,20 @@ def with_counts(ledger: pa.Table, results: Iterable[Matched], commit: int) -> pa
     results : iterable of Matched
     commit : int
     """
-    ids = ledger["exposureid"].to_numpy()
-    order = np.argsort(ids)
-    matched, orphans = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
-    for counts in (result.counts for result in results):
-        where = order[np.searchsorted(ids, np.array(counts.exposureid, np.int64), sorter=order)]
-        np.add.at(matched, where, np.array(counts.matched, np.int64))
-        np.add.at(orphans, where, np.array(counts.orphans, np.int64))
-    told = ledger.select(["source", "nrows", "nrejected"])
-    wrong = matched + orphans + told["nrejected"].to_numpy() != told["nrows"].to_numpy()
-    for i in np.flatnonzero(wrong)[:1].tolist():
-        _check(told.slice(i, 1).to_pylist()[0], int(matched[i]), int(orphans[i]))
-    made = {"nmatched": matched, "norphans": orphans, "commit": np.full(len(ids), commit, np.int64)}
+    tally = Tally(ledger)
+    for result in results:
+        tally.add(result.counts)
+    tally.check()
+    number = ledger.num_rows
+    made = {"nmatched": tally.matched, "norphans": tally.orphans, "commit": np.full(number, commit, np.int64)}
     return pa.table(
         [
             pa.array(made[field.name])
             if field.name in made
             else ledger[field.name].cast(field.type)
             if field.name in ledger.column_names
-            else pa.nulls(len(ids), field.type)
+            else pa.nulls(number, field.type)
             for field in EXPOSURES.schema
         ],
         schema=EXPOSURES.schema,
     )
-
-
-def _check(row: Row, matched: int, orphans: int) -> None:
-    if matched + orphans + row["nrejected"] != row["nrows"]:
-        raise JobFailedError(
-            f"{row['source']}: {row['nrows']} rows, but {matched} matched + {orphans} orphans + "
-            f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
-        )

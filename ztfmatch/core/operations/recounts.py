@@ -13,6 +13,7 @@ from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.rematchplan import RematchPlan
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.ledger import ReviseTask
@@ -21,19 +22,11 @@ ROWS_PER_RECOUNT: Final = 200_000
 """Most rows of a ledger file that is made of several; larger ones stay what they are."""
 
 
-def recount_tasks(plan: RematchPlan, counts: Mapping[int, tuple[int, int]]) -> list[ReviseTask]:
-    """Tasks that write new numbers of matched detections and orphans.
-
-    Parameters
-    ----------
-    plan : RematchPlan
-    counts : mapping of int to tuple of int
-        Matched and orphans by exposureid.
-    """
-    ids = np.array(sorted(counts), np.int64)
-    matched = np.array([counts[exposureid] for exposureid in ids.tolist()], np.int64).reshape(-1, 2)
-    values = {"nmatched": matched[:, 0], "norphans": matched[:, 1]}
-    return revise_tasks(plan.snapshot, ids, values, plan.operation_id)
+def recount_tasks(plan: RematchPlan, tally: Tally) -> list[ReviseTask]:
+    """Tasks that write new numbers of matched detections and orphans."""
+    order = np.argsort(tally.exposureid)
+    values = {"nmatched": tally.matched[order], "norphans": tally.orphans[order]}
+    return revise_tasks(plan.snapshot, tally.exposureid[order], values, plan.operation_id)
 
 
 def revise_tasks(

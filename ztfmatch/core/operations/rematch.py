@@ -29,7 +29,7 @@ from ztfmatch.core.operations.common import (
     unit_of,
     write_rows,
 )
-from ztfmatch.core.operations.conservation import Counts, conserved
+from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.ledger import units_since
 from ztfmatch.core.operations.link import link_tasks, relinked_tiles
 from ztfmatch.core.operations.link import projected_bytes as linking_bytes
@@ -59,7 +59,7 @@ from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
 from ztfmatch.core.tasks.link import link_tile
-from ztfmatch.core.tasks.rematch import rematch_tile
+from ztfmatch.core.tasks.rematch import MatchedAgain, rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.transients import group_orphans
@@ -202,9 +202,9 @@ def rematch(
         units=work.units,
         known=known,
         quarantined=quarantined,
-        exposures=len(plan.exposures),
-        matched=sum(matched for matched, _ in work.counts.values()),
-        orphans=sum(orphans for _, orphans in work.counts.values()),
+        exposures=plan.exposures.num_rows,
+        matched=int(work.tally.matched.sum()),
+        orphans=int(work.tally.orphans.sum()),
         tiles=len(plan.tiles),
         bytes=committed.size,
         seconds=watch.seconds,
@@ -214,7 +214,7 @@ def rematch(
 
 def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Row]]:
     """Rows of the new references with their generations; how many are known; and those refused."""
-    newest = newest_references(snapshot)
+    newest = newest_references(snapshot, [unit_of(row) for row in found])
     rows, refused, known = [], [], 0
     for row in found:
         last = newest.get(unit_of(row))
@@ -240,7 +240,7 @@ class _Work:
     """What the tasks did."""
 
     units: list[UnitReport]
-    counts: Counts
+    tally: Tally
     files: list[DataFile]
     removed: frozenset[str]
 
@@ -252,12 +252,14 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     runner.check_memory({task.key: projected_bytes(task) for task in matching})
     retiring = Job("retiring objects", retire_tile, retire_tasks(plan) if write else (), operation_id, storage)
     again = Job("matching again", rematch_tile, matching, operation_id, storage, ahead=lambda: [retiring])
-    matched = runner.run(again)
-    work = _Work([], conserved(plan.exposures, matched), files_of(matched), frozenset())
+    tally = Tally(plan.exposures)
+    files = [file for files in runner.run_and(lambda result: _tallied(tally, result), again) for file in files]
+    tally.check()
+    work = _Work([], tally, files, frozenset())
     regrouped: list[DataFile] = []
     if write:
         retired = runner.run(retiring)
-        ledger = runner.run(Job("ledger", revise, recount_tasks(plan, work.counts), operation_id, storage))
+        ledger = runner.run(Job("ledger", revise, recount_tasks(plan, work.tally), operation_id, storage))
         work.files += files_of(retired) + files_of(ledger)
         work.removed = frozenset(path for result in (*retired, *ledger) for path in result.removed)
         regrouped = _regroup(plan, work, runner)
@@ -268,6 +270,12 @@ def _match(plan: RematchPlan, config: RematchConfig, runner: Runner, write: bool
     if write:
         _relink(plan, work, runner)
     return work
+
+
+def _tallied(tally: Tally, result: MatchedAgain) -> list[DataFile]:
+    """Files of a result, whose counts are added up: a survey's would need a gigabyte."""
+    tally.add(result.counts)
+    return result.files
 
 
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
@@ -330,7 +338,7 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
     if not (files or removed):
         return None
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}
-    counts = {"references": len(tables.references), "exposures": len(plan.exposures), **kinds}
+    counts = {"references": len(tables.references), "exposures": plan.exposures.num_rows, **kinds}
     counts |= {"epochs_moved": sum(unit.epochs_moved for unit in work.units)}
     return log.Change(
         "rematch", plan.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
@@ -366,5 +374,5 @@ def _refusal(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Table
 
 def _generations(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Unit, tuple[int, str]]:
     """Generation and checksum of the reference of some units, known ones as well, which must stay known."""
-    newest = newest_references(snapshot)
-    return {unit: (row["generation"], row["sha256"]) for unit, row in newest.items() if unit in units}
+    newest = newest_references(snapshot, units)
+    return {unit: (row["generation"], row["sha256"]) for unit, row in newest.items()}

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.operations.references import reference_input
+from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.operations.transients import ungrouped_tiles, with_neighbours
 from ztfmatch.core.schema import EXPOSURES, REFERENCES, TRANSIENTS
-from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
+from ztfmatch.core.survey import HMJD_MARGIN_DAY, N_RCID, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
-from ztfmatch.core.tasks.rematch import BYTES_PER_ROW, RematchTask, StoredExposure
+from ztfmatch.core.tasks.rematch import BYTES_PER_ROW, RematchTask, encode_exposures
 from ztfmatch.core.tasks.retire import RetireTask
 from ztfmatch.core.tasks.seeds import ReferenceInput
 
+_UNIT: Final = ("field", "fid", "rcid")
 _COLUMNS: Final = (
     "exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "source", "nrows", "nrejected",
 )  # fmt: skip
@@ -33,12 +40,12 @@ class RematchPlan:
     snapshot: SnapshotFiles
     references: dict[Unit, ReferenceInput]
     """The new one of each unit."""
-    exposures: list[Row]
+    exposures: pa.Table
     """Ledger rows of these units, by unit, then time."""
     tiles: dict[Tile, list[Unit]]
     """Tiles that the units touch."""
-    touched: dict[int, list[Tile]]
-    """Tiles that each exposure touches."""
+    touched: Touched
+    """Tiles that the exposures touch."""
     operation_id: str
 
     @property
@@ -47,10 +54,12 @@ class RematchPlan:
         return self.snapshot.number + 1
 
 
-def newest_references(snapshot: SnapshotFiles) -> dict[Unit, Row]:
-    """The reference of each unit that its active objects are from."""
-    rows = sorted(snapshot.read(REFERENCES.name).to_pylist(), key=lambda row: row["generation"])
-    return {unit_of(row): row for row in rows}
+def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = None) -> dict[Unit, Row]:
+    """The reference of each unit, or of some units, that its active objects are from."""
+    rows = snapshot.read(REFERENCES.name)
+    if units is not None:
+        rows = rows.filter(pc.is_in(pa.array(_codes(rows)), _codes_of(units)))
+    return {unit_of(row): row for row in rows.sort_by("generation").to_pylist()}
 
 
 def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[Row], operation_id: str) -> RematchPlan:
@@ -64,83 +73,105 @@ def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[Row], operation_id: str
     operation_id : str
     """
     references = {unit_of(row): reference_input(row, row["generation"]) for row in rows}
-    exposures = _exposures(snapshot, set(references))
-    touched = {row["exposureid"]: _touched(snapshot, row) for row in exposures}
-    before = newest_references(snapshot)
+    exposures = _exposures(snapshot, list(references))
+    units, which = _units(exposures)
+    touched = Touched.of(snapshot.tiling, exposures, which)
+    before = newest_references(snapshot, references)
     tiles: dict[Tile, set[Unit]] = {}
     for row in (*rows, *(before[unit] for unit in references if unit in before)):
-        for tile in _touched(snapshot, row):
+        for tile in [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row):
             tiles.setdefault(tile, set()).add(unit_of(row))
-    for row in exposures:
-        for tile in touched[row["exposureid"]]:
-            tiles.setdefault(tile, set()).add(unit_of(row))
+    of_footprint = np.zeros(len(touched.tiles), np.int64)
+    of_footprint[touched.footprint] = which
+    for at, footprint in touched.pairs.T.tolist():
+        tiles.setdefault(snapshot.tiling.tiles[at], set()).add(units[of_footprint[footprint]])
     ordered = {tile: sorted(tiles[tile], key=objectid_range) for tile in sorted(tiles, key=lambda t: t.fine_range)}
     return RematchPlan(snapshot, references, exposures, ordered, touched, operation_id)
 
 
-def _exposures(snapshot: SnapshotFiles, units: set[Unit]) -> list[Row]:
-    fields = [(field, field) for field in sorted({unit.field for unit in units})]
-    table = read_rows(snapshot.storage, snapshot.of_table(EXPOSURES.name), _COLUMNS, fields, "field")
-    rows: list[Row] = [] if table is None else [row for row in table.to_pylist() if unit_of(row) in units]
-    return sorted(rows, key=lambda row: (objectid_range(unit_of(row)), row["obsmjd"], row["exposureid"]))
+def _exposures(snapshot: SnapshotFiles, units: Sequence[Unit]) -> pa.Table:
+    """Ledger rows of some units; of each file only those of their fields are read, and only those of units kept."""
+    wanted = _codes_of(units)
+    fields = sorted({unit.field for unit in units})
+    ranges = [(field, field) for field in fields]
+    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
+    for file in snapshot.of_table(EXPOSURES.name):
+        rows = read_file_rows(snapshot.storage, file, _COLUMNS, ranges, "field")
+        parts.append(rows.filter(pc.is_in(pa.array(_codes(rows)), wanted)).select(_COLUMNS).cast(parts[0].schema))
+    order = [(name, "ascending") for name in (*_UNIT, "obsmjd", "exposureid")]
+    return pa.concat_tables(parts).sort_by(order).combine_chunks()
 
 
-def _touched(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
-    return [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
+def _code(field: Any, fid: Any, rcid: Any) -> Any:
+    """Numbers of units in order of their objectids."""
+    return (field * 4 + fid) * N_RCID + rcid
+
+
+def _codes_of(units: Collection[Unit]) -> pa.Array:
+    return pa.array(sorted(_code(unit.field, unit.fid, unit.rcid) for unit in units), pa.int64())
+
+
+def _codes(rows: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(_code(*(rows[name].to_numpy().astype(np.int64) for name in _UNIT)))
+
+
+def _units(rows: pa.Table) -> tuple[list[Unit], npt.NDArray[np.int64]]:
+    """Units of rows that are in order of them, each once, and the number of each row's."""
+    codes, which = np.unique(_codes(rows), return_inverse=True)
+    return [Unit(code // N_RCID // 4, code % N_RCID, code // N_RCID % 4) for code in codes.tolist()], which
 
 
 def rematch_tasks(plan: RematchPlan, rows_per_task: int, write: bool) -> list[RematchTask]:
     """One task for each tile and batch of exposures."""
-    by_tile: dict[Tile, list[Row]] = {tile: [] for tile in plan.tiles}
-    for row in plan.exposures:
-        for tile in plan.touched[row["exposureid"]]:
-            by_tile[tile].append(row)
-    tasks = []
-    for tile, rows in by_tile.items():
-        for number, batch in enumerate(_batches(rows, rows_per_task)):
-            exposures = tuple(_stored(row, len(plan.touched[row["exposureid"]]) > 1) for row in batch)
-            times = [row["obsmjd"] for row in batch]
-            span = min(times) - HMJD_MARGIN_DAY, max(times) + HMJD_MARGIN_DAY
-            tasks.append(_task(plan, (tile, number), exposures, span, write))
-    return tasks
+    told = _told(plan)
+    nrows = plan.exposures["nrows"].to_numpy()
+    rows_of_tiles = {tile: row for row, tile in enumerate(plan.snapshot.tiling.tiles)}
+    return [
+        _task(plan, told.take(pa.array(batch)), (tile, number), write)
+        for tile in plan.tiles
+        for number, batch in enumerate(_batches(plan.touched.exposures(rows_of_tiles[tile]), nrows, rows_per_task))
+    ]
 
 
-def _stored(row: Row, straddles: bool) -> StoredExposure:
-    return StoredExposure(row["exposureid"], unit_of(row), row["nrows"] - row["nrejected"], straddles)
+def _told(plan: RematchPlan) -> pa.Table:
+    """What tasks are told of exposures, and what they are planned by."""
+    rows = plan.exposures
+    return pa.table(
+        {
+            **{name: rows[name] for name in ("exposureid", *_UNIT)},
+            "rows": pc.subtract(rows["nrows"], rows["nrejected"]).cast(pa.int64()),
+            "straddles": plan.touched.tiles[plan.touched.footprint] > 1,
+            "obsmjd": rows["obsmjd"],
+        }
+    )
 
 
-def _batches(rows: Sequence[Row], rows_per_task: int) -> Iterator[list[Row]]:
+def _batches(
+    exposures: npt.NDArray[np.int64], nrows: npt.NDArray[np.int64], rows_per_task: int
+) -> list[npt.NDArray[np.int64]]:
     """Consecutive exposures, none of the batches above the limit unless one exposure is."""
-    batch: list[Row] = []
-    held = 0
-    for row in rows:
-        if batch and held + row["nrows"] > rows_per_task:
-            yield batch
-            batch, held = [], 0
-        batch.append(row)
-        held += row["nrows"]
-    if batch:
-        yield batch
+    starts, held = list[int](), 0
+    for i, number in enumerate(nrows[exposures].tolist()):
+        if i and held + number > rows_per_task:
+            starts.append(i)
+            held = 0
+        held += number
+    return np.split(exposures, starts) if len(exposures) else []
 
 
-def _task(
-    plan: RematchPlan,
-    place: tuple[Tile, int],
-    exposures: tuple[StoredExposure, ...],
-    span: tuple[float, float],
-    write: bool,
-) -> RematchTask:
-    """The task of a tile and the number of a batch, whose rows are of a span of hmjd."""
+def _task(plan: RematchPlan, rows: pa.Table, place: tuple[Tile, int], write: bool) -> RematchTask:
+    """The task of a tile and the number of a batch."""
     tile, number = place
     key = f"rematch-N{tile.order}-{tile.npix}-{number:04d}"
-    units = sorted({exposure.unit for exposure in exposures}, key=objectid_range)
+    first, last = pc.min_max(rows["obsmjd"]).as_py().values()
     return RematchTask(
         key,
         plan.snapshot,
         tile,
-        exposures,
-        tuple(plan.references[unit] for unit in units),
-        span,
+        encode_exposures(rows.drop_columns("obsmjd")),
+        pc.sum(rows["rows"]).as_py(),
+        tuple(plan.references[unit] for unit in _units(rows)[0]),
+        (first - HMJD_MARGIN_DAY, last + HMJD_MARGIN_DAY),
         f"{plan.operation_id[:12]}-{number:04d}",
         paths.staged_flows(plan.operation_id, key),
         write,
@@ -201,5 +232,4 @@ def lineage_tasks(
 
 def projected_bytes(task: RematchTask) -> int:
     """Peak memory of the worker that runs the task."""
-    rows = sum(exposure.rows for exposure in task.exposures)
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * rows + 100 * sum(reference.nrows for reference in task.references)
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * task.nrows + 100 * sum(reference.nrows for reference in task.references)

@@ -6,6 +6,7 @@ rules decide as in an append, and rows keep every value but the object that they
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.corrections import read_store_sets
@@ -66,11 +68,26 @@ class StoredExposure:
     has_reference: bool = True
 
 
+def encode_exposures(rows: pa.Table) -> bytes:
+    """Bytes of exposures, some ten for each: columns ``exposureid``, unit, ``rows`` and ``straddles``."""
+    sink = pa.BufferOutputStream()
+    with (
+        pa.CompressedOutputStream(sink, "zstd") as packed,
+        pa.ipc.new_stream(packed, rows.schema) as writer,
+    ):
+        writer.write_table(rows)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 @dataclass(frozen=True)
 class RematchTask(TileTask):
     """One tile and a batch of exposures, ordered by unit, then time."""
 
-    exposures: tuple[StoredExposure, ...]
+    plan: bytes
+    """The exposures, see :func:`encode_exposures`."""
+    nrows: int
+    """Detections that are stored of these, in this tile and elsewhere."""
     references: tuple[ReferenceInput, ...]
     """New references of their units."""
     span: tuple[float, float]
@@ -80,6 +97,17 @@ class RematchTask(TileTask):
     """Where to write how many detections went from which old object to which new one, and which are set free."""
     write: bool = True
     """False only counts."""
+
+    @functools.cached_property
+    def exposures(self) -> tuple[StoredExposure, ...]:
+        """The exposures."""
+        with pa.CompressedInputStream(pa.BufferReader(self.plan), "zstd") as content:
+            rows = pa.ipc.open_stream(content).read_all().to_pylist()
+        return tuple(
+            StoredExposure(row["exposureid"], unit, row["rows"], row["straddles"])
+            for row in rows
+            for unit in (Unit(row["field"], row["rcid"], row["fid"]),)
+        )
 
     def near(self, table: Table) -> list[DataFile]:
         """Files of the tile, and of its neighbours if any of the exposures reaches into these."""
@@ -170,7 +198,7 @@ def _stored(task: RematchTask) -> RowBuffer:
     ``was`` is the objectid that it is an epoch of, the transientid of a transient's detection, 0 of an orphan alone.
     """
     kinds = {column.name: numpy_type(column.type) for column in (*EPOCH, *MEASURED)}
-    buffer = RowBuffer({**kinds, "was": np.int64}, sum(e.rows for e in task.exposures))
+    buffer = RowBuffer({**kinds, "was": np.int64}, task.nrows)
     links = _Links(task)
     for columns, exposure in _parts(task):
         was = columns["objectid"] if "objectid" in columns else links.transient_of(exposure, columns["sourceid"])

@@ -1,0 +1,68 @@
+"""Which tiles stored exposures touch, and which exposures a tile has, for very many of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.core.kernels.coverage import runs, shared_caps
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
+from ztfmatch.core.kernels.tiling import CAP_ORDER, Tiling, cap_pixels
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Exposures of a unit that are about at the same place have one footprint, which holds those of all."""
+
+    footprint: Rows
+    """Of each exposure, shape (E,); the last of all, which touches nothing, of one without detections."""
+    pairs: Rows
+    """Rows of tiles and footprints that touch them, shape (2, P), in order of tiles."""
+    tiles: Rows
+    """How many each footprint touches, shape (F,)."""
+    by_footprint: Rows
+    """Exposures in order of their footprints, shape (E,)."""
+    held: Rows
+    """How many exposures each footprint has, shape (F,)."""
+
+    @classmethod
+    def of(cls, tiling: Tiling, exposures: pa.Table, unit: Rows) -> Touched:
+        """Of rows of the ledger.
+
+        Parameters
+        ----------
+        tiling : Tiling
+        exposures : pa.Table
+            With ``ra``, ``dec`` and ``radius``.
+        unit : int64 ndarray, shape (E,)
+            Number of the unit of each, ascending.
+        """
+        ra, dec, radius = (exposures[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "radius"))
+        placed = np.flatnonzero(np.isfinite(ra))
+        tiles, footprint = [np.zeros(0, np.int64)], np.zeros(0, np.int64)
+        if len(placed):
+            reach = np.radians(radius[placed]) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+            footprint, centres, radii = shared_caps(unit[placed], unit_vector(ra[placed], dec[placed]), reach)
+            tiles = [
+                tiling.overlapping(cap_pixels(centre, size), CAP_ORDER)
+                for centre, size in zip(centres, radii.tolist(), strict=True)
+            ] + tiles
+        every = np.full(len(ra), len(tiles) - 1, np.int64)
+        every[placed] = footprint
+        counts = np.array([len(one) for one in tiles], np.int64)
+        pairs = np.stack([np.concatenate(tiles), np.repeat(np.arange(len(tiles)), counts)])
+        pairs = pairs[:, np.lexsort(pairs[::-1])]
+        return cls(every, pairs, counts, np.argsort(every, kind="stable"), np.bincount(every, minlength=len(tiles)))
+
+    def exposures(self, tile: int) -> Rows:
+        """Exposures that touch the tile of a row of the tiling, ascending."""
+        low, high = np.searchsorted(self.pairs[0], [tile, tile + 1])
+        footprints = self.pairs[1, low:high]
+        starts = np.cumsum(self.held) - self.held
+        return np.sort(self.by_footprint[runs(starts[footprints], self.held[footprints])])
