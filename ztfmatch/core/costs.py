@@ -55,8 +55,8 @@ MAIN_BYTES_PER_LISTED: Final = 300
 """Of each catalog of a list (planning.py)."""
 MAIN_BYTES_PER_CATALOG: Final = 3_000
 """Of each catalog of a commit (planning.py)."""
-MAIN_BYTES_PER_REMATCHED: Final = 1_700
-"""Of each exposure of a rematch (rematchmemory.py, of 83,200)."""
+MAIN_BYTES_PER_REMATCHED: Final = 740
+"""Of each exposure of a rematch (rematchmemory.py)."""
 MAIN_BYTES_PER_REFERENCE: Final = 3_000
 """Of each reference of an init, an estimate: initmemory.py was run on 8,000, 366 MiB in all, most of it fixed."""
 
