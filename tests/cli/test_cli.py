@@ -582,7 +582,7 @@ class TestDemo:
         text = done("demo", tmp_path / "demo")
         assert "5/5" in text
         tries = re.findall(r"^  ztfmatch (.*?)(?:   .*)?$", text, re.MULTILINE)
-        assert len(tries) == 5
+        assert len(tries) == 7
         for words in tries:
             done(*words.replace("--plot star.png", f"--plot {tmp_path}/star.png").split())
 

@@ -184,7 +184,9 @@ def test_schema_of_a_release_lists_nested_columns() -> None:
     assert "all programs" in done("schema", "releasedobjects")
 
 
-@pytest.mark.parametrize(("group", "names"), [("publish", "hats objects bulk tess tar"), ("view", "delta hats")])
+@pytest.mark.parametrize(
+    ("group", "names"), [("publish", "hats objects bulk tess tar init check"), ("view", "delta hats")]
+)
 def test_group_lists_its_commands_in_order(group: str, names: str) -> None:
     text = done(group, "--help")
     listed = [line.split()[0] for line in text[text.index("Commands:") :].splitlines()[1:] if line.strip()]

@@ -43,7 +43,7 @@ from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.inspect import GRID, ODD_PROGRAM, read_grid
+from ztfmatch.core.tasks.inspect import ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.io.reader import PATTERN
@@ -235,7 +235,7 @@ def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> Import
         storefile.create_store(storage, snapshot.config)
         seeds = SeedCounts()
         for file in work.files:
-            seeds.add(*read_grid(file.reference[GRID]))
+            seeds.add(*read_grid(file.grid))
         tiling = seeds.tiling(snapshot.config.seeds_per_tile, snapshot.config.max_order)
     else:
         tiling = snapshot.tiling
@@ -309,12 +309,7 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
 def _write_tables(plan: ImportPlan, ledger: pa.Table, number: int) -> list[DataFile]:
     """Write the tables about files."""
     storage, part = plan.storage, plan.operation_id[:12]
-    names = set(REFERENCES.names)
-    references = [
-        {**{name: value for name, value in file.reference.items() if name in names}, "generation": 0, "commit": number}
-        for file in plan.files
-        if file.is_reference
-    ]
+    references = [{**file.reference, "generation": 0, "commit": number} for file in plan.files if file.is_reference]
     matchfiles = [{**file.matchfile, "nimported": len(file.exposures), "commit": number} for file in plan.files]
     return [
         *write_table(storage, EXPOSURES, ledger, number, part),

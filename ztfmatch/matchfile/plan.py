@@ -30,6 +30,7 @@ class TakenFile:
     matchfile: Row
     """Row of ``matchfiles`` without what the store adds."""
     reference: Row
+    grid: bytes
     stamp: Stamp
     exposures: list[Row]
     """Ledger rows of those that are new."""

@@ -111,7 +111,7 @@ class _Stored:
                 f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"
             )
             raise CatalogError("no-reference", reason)
-        return TakenFile(file.matchfile, file.reference, file.stamp, new, not has_reference), len(known)
+        return TakenFile(file.matchfile, file.reference, file.grid, file.stamp, new, not has_reference), len(known)
 
 
 def checksums(snapshot: SnapshotFiles) -> set[str]:

@@ -26,7 +26,7 @@ from ztfmatch.core.survey import (
     fracday_of_expid,
     mjd_of_fracday,
 )
-from ztfmatch.core.tasks.inspect import GRID, ODD_PROGRAM, grid_of
+from ztfmatch.core.tasks.inspect import ODD_PROGRAM, grid_of
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.reader import Batch, Matchfile, Stamp, checksum, open_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
@@ -50,7 +50,8 @@ class InspectedMatchfile:
 
     matchfile: Row
     reference: Row
-    """With the sources on a coarse grid."""
+    grid: bytes
+    """The sources on a coarse grid, see :func:`ztfmatch.core.tasks.inspect.grid_of`."""
     exposures: list[Row]
     stamp: Stamp
 
@@ -87,7 +88,7 @@ def _inspected(source: str) -> InspectedMatchfile:
     with open_matchfile(source) as file:
         found = _Inspection(file)
         unit = {name: getattr(file.unit, name) for name in ("field", "rcid", "fid", "ccdid", "qid")}
-        reference = {**unit, **found.reference(), **identity}
+        reference, grid = {**unit, **found.reference(), **identity}, found.grid()
         exposures = [{**unit, **row, **identity} for row in found.exposures()]
         counts = {"nsources": len(file.sources), "nepochs": file.nepochs, "ntransientepochs": file.ntransientepochs}
         row = {**unit, **file.attributes, **counts, "nexposures": len(exposures), **identity}
@@ -95,7 +96,7 @@ def _inspected(source: str) -> InspectedMatchfile:
         raise CatalogError("changed", "its content changed while it was read; run again")
     for table, rows in ((MATCHFILES, [row]), (REFERENCES, [reference]), (EXPOSURES, exposures)):
         _check_storable(table, rows)
-    return InspectedMatchfile(row, reference, exposures, stamp)
+    return InspectedMatchfile(row, reference, grid, exposures, stamp)
 
 
 def _check_storable(table: Table, rows: list[Row]) -> None:
@@ -168,8 +169,11 @@ class _Inspection:
             **self._footprint(),
             "nseeds": len(self._file.sources),
             "digest": digest(self._seeds),
-            GRID: grid_of(fine_pixels(self._seeds["ra"], self._seeds["dec"])),
         }
+
+    def grid(self) -> bytes:
+        """The sources on a coarse grid."""
+        return grid_of(fine_pixels(self._seeds["ra"], self._seeds["dec"]))
 
     def exposures(self) -> list[Row]:
         """Rows of ``exposures`` without unit, file and what the match adds: of those with rows, and of those listed."""
