@@ -80,6 +80,10 @@ class TestHelp:
         assert listed[:2] == ["init", "append"]
         assert "Exit codes: 0 done" in text
         assert "..." not in text[text.index("Commands:") :]
+        for name, group in main.commands.items():
+            if isinstance(group, click.Group):
+                below = done(name, "--help")
+                assert "..." not in below[below.index("Commands:") :], name
         assert text == done("help")
         assert done("help", "view", "delta") == done("view", "delta", "--help")
 

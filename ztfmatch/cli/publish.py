@@ -173,10 +173,10 @@ def publish_hats(layout: HatsConfig, by: str) -> _Product:
 @release_options
 @layout_options
 def publish_objects(layout: HatsConfig) -> _Product:
-    """Write the object source database: every object with the statistics of its released epochs.
+    """Write every object with the statistics of its released epochs.
 
-    A HATS collection with the columns of IRSA's objects table; its files are plain Parquet. nobs and ngoodobs count
-    the epochs of all programs, all else is made of the release's own.
+    The object source database: a HATS collection with the columns of IRSA's objects table; its files are plain Parquet.
+    nobs and ngoodobs count the epochs of all programs, all else is made of the release's own.
 
     \b
     Example:
@@ -190,10 +190,10 @@ def publish_objects(layout: HatsConfig) -> _Product:
 @publish.command("bulk", cls=Command)
 @release_options
 def publish_bulk() -> _Product:
-    """Write one Parquet file a field, filter and quadrant, as IRSA's bulk downloads.
+    """Write one Parquet file a field, filter and quadrant.
 
-    Files OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet, with a list of MD5
-    sums.
+    As IRSA's bulk downloads, with a list of MD5 sums:
+    OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet
 
     \b
     Example:
@@ -229,7 +229,9 @@ def _region(cone: tuple[str, str, str] | None, polygon: tuple[float, ...] | None
     "mission's schedule, unless a region, --since and --until are given.",
 )
 def publish_tess(sector: int, region: Any, since: float | None, until: float | None) -> _Product:
-    """Write the lightcurves in a TESS sector's footprint and dates as one tar file.
+    """Write the lightcurves in a TESS sector as one tar file.
+
+    In its footprint and its dates.
 
     \b
     Examples:

@@ -265,7 +265,7 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
 @json_option
 def plan(store: str | None, audit_file: Path | None, update: Path | None, retune: Path | None, output: Path | None,
          as_json: bool, **which: Any) -> None:  # fmt: skip
-    """Say what to make of each unit, of which images, and what criteria cost.
+    """Say what to make of each unit, of which images, at what cost.
 
     make: there is no reference, and images enough; wait: too few; regenerate: it is suspect, and images are enough;
     potentially updatable: too few; deepen: it is good, and a new one would be deeper; keep: all others.

@@ -33,7 +33,7 @@ def view() -> None:
 @snapshot_option
 @json_option
 def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
-    """Write Delta logs over a snapshot's files, one table each, for Delta's readers.
+    """Write Delta logs over a snapshot's files, one a table.
 
     OUTPUT gets a link to every file, and logs that list exactly those of the snapshot. Called again, it adds a version
     with what changed. Rows of retired objects are left out, as are statistics that are not up to date.
@@ -58,10 +58,10 @@ def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> 
 @snapshot_option
 @run_options
 def view_hats(store: str, output: str, snapshot: int | None, running: Runs, as_json: bool) -> None:
-    """Show a compacted snapshot to LSDB: objects, and links to its detections.
+    """Show a compacted snapshot to LSDB.
 
-    Two HATS catalogs with the store's tiles as partitions; joined by objectid they give lightcurves. A view is of one
-    snapshot: make another for the next.
+    Two HATS catalogs, of objects and of links to detections, with the store's tiles as partitions; joined by objectid
+    they give lightcurves. A view is of one snapshot: make another for the next.
 
     \b
     Example:
