@@ -18,7 +18,6 @@ from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.parquet import PARQUET_ENCODING
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import Column, Encoding, Table
-from ztfmatch.core.schema.voparquet import with_votable
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN
 
 _PAGE_BYTES: Final = 1 << 30
@@ -157,7 +156,7 @@ def parquet_writer(
 
 
 def write_table(storage: Storage, path: str, table: Table, data: pa.Table, cuts: Sequence[int] = ()) -> Output:
-    """Write rows as one Parquet file, whose metadata describe its columns in VOTable too.
+    """Write rows as one Parquet file.
 
     Parameters
     ----------
@@ -169,7 +168,7 @@ def write_table(storage: Storage, path: str, table: Table, data: pa.Table, cuts:
         Rows at which a row group begins, but the first; without them groups have the table's number of rows.
     """
     edges = [0, *(cuts or range(table.row_group_rows, data.num_rows, table.row_group_rows)), data.num_rows]
-    with writing(storage, path) as file, parquet_writer(file, table, with_votable(data.schema)) as writer:
+    with writing(storage, path) as file, parquet_writer(file, table, data.schema) as writer:
         for start, stop in itertools.pairwise(edges):
             writer.write_table(data.slice(start, stop - start), row_group_size=max(stop - start, 1))
     return file.output(path, data.num_rows)
