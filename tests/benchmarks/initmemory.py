@@ -31,8 +31,8 @@ from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import lonlats_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER
 from ztfmatch.core.operations.init import init_store
-from ztfmatch.core.operations.listing import unit_of_code
 from ztfmatch.core.runner import Outcome, Runner
+from ztfmatch.core.survey import unit_of_code
 from ztfmatch.core.tasks.inspect import FOUND_REFERENCES, FoundCatalogs, grid_of
 
 

@@ -31,9 +31,8 @@ from ztfmatch.core.kernels.sphere import lonlats_of
 from ztfmatch.core.operations.common import write_table
 from ztfmatch.core.operations.forecastappend import tiling_of_units
 from ztfmatch.core.operations.forecastunits import Units, by_geometry
-from ztfmatch.core.operations.listing import unit_code, unit_of_code
 from ztfmatch.core.schema import REFERENCES
-from ztfmatch.core.survey import psfcat_name, refpsfcat_name
+from ztfmatch.core.survey import psfcat_name, refpsfcat_name, unit_codes, unit_of_code
 
 SEEDS = 4.5e9
 CATALOGS = 10_600_000
@@ -47,7 +46,7 @@ def units(number: int = UNITS) -> Units:
     north = sorted(field for field, (_, dec) in camera.field_grid().items() if field < 1000 and dec > -31.0)
     pairs = [(field, fid) for fid in (1, 2, 3) for field in north][: number // 64]
     field, fid = (np.repeat(np.array(values), 64) for values in zip(*pairs, strict=True))
-    found = by_geometry(np.sort(unit_code(field, np.tile(np.arange(64), len(pairs)), fid)), 0)
+    found = by_geometry(np.sort(unit_codes(field, np.tile(np.arange(64), len(pairs)), fid)), 0)
     ra, dec = np.radians(np.stack(lonlats_of(found.xyz)))
     pole_ra, pole_dec = _POLE
     sin_b = np.sin(dec) * np.sin(pole_dec) + np.cos(dec) * np.cos(pole_dec) * np.cos(ra - pole_ra)

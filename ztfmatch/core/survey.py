@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:  # the facts are there without arrays
+    import numpy as np
+    import numpy.typing as npt
+
+    Codes = npt.NDArray[np.int64]
 
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""
@@ -89,6 +95,21 @@ class Unit:
 
     def __str__(self) -> str:
         return f"{self.field:06d}_{FILTER_CODES[self.fid]}_c{self.ccdid:02d}_q{self.qid}"
+
+
+def unit_codes(field: Codes, rcid: Codes, fid: Codes) -> Codes:
+    """One number a unit, ascending by field, readout channel and filter; shape (U,)."""
+    return (field * N_RCID + rcid) * 4 + fid
+
+
+def units_of_codes(code: Codes) -> tuple[Codes, Codes, Codes]:
+    """Field, readout channel and filter of :func:`unit_codes`, shape (U,) each."""
+    return code // (4 * N_RCID), code // 4 % N_RCID, code % 4
+
+
+def unit_of_code(code: int) -> Unit:
+    """The unit of one number of :func:`unit_codes`."""
+    return Unit(code // (4 * N_RCID), code // 4 % N_RCID, code % 4)
 
 
 def rcid_of(ccdid: int, qid: int) -> int:

@@ -21,12 +21,11 @@ from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.survey import Unit, unit_codes, units_of_codes
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.audit import BYTES_PER_ROW_IN_FLIGHT, BYTES_PER_SEED
 from ztfmatch.references.kernels.flatness import Ints
-from ztfmatch.references.kernels.selection import unit_codes, units_of_codes
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.exposures import (
     DECIDING,

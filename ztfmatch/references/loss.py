@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.operations.common import Row
-from ztfmatch.core.survey import FILTER_CODES
+from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
-from ztfmatch.references.kernels.selection import CRITERIA, units_of_codes
+from ztfmatch.references.kernels.selection import CRITERIA
 from ztfmatch.references.plan import Known
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.selection import Images, judge

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, Stopwatch
+from ztfmatch.core.operations.common import Row, Stopwatch, references_by_unit
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, Unit
@@ -22,7 +22,6 @@ from ztfmatch.references.plan import ACTIONS
 from ztfmatch.references.planning import read_rows
 from ztfmatch.references.schema import AUDIT, PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
-from ztfmatch.references.units import newest_references
 
 PAGE: Final = "index.html"
 VISITS: Final = 20
@@ -104,7 +103,7 @@ def _page(
 def _summary(snapshot: SnapshotFiles, visits: int) -> Section:
     """The survey in figures, by filter."""
     rows = snapshot.read(EXPOSURES.name, ["fracday", "field", "rcid", "fid", "nmatched", "norphans", "size"])
-    references = newest_references(snapshot, ["nseeds"])
+    references = references_by_unit(snapshot, ["nseeds"])
     table = []
     for fid in FILTER_CODES:
         own, of_filter = (part.filter(pc.equal(part["fid"], fid)) for part in (rows, references))

@@ -17,10 +17,9 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import Row, Stopwatch
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_CODES
+from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.flatness import Ints
-from ztfmatch.references.kernels.selection import unit_codes, units_of_codes
 from ztfmatch.references.schema import PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.selection import Images, Selection, judge

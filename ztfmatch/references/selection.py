@@ -14,7 +14,7 @@ import pyarrow as pa
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import Row
-from ztfmatch.core.survey import FILTER_CODES
+from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.depth import combined_limit
 from ztfmatch.references.kernels.flatness import Ints, medians_of_runs
@@ -25,8 +25,6 @@ from ztfmatch.references.kernels.selection import (
     Choice,
     choose,
     failures,
-    unit_codes,
-    units_of_codes,
 )
 from ztfmatch.references.schema.settings import ReferenceSettings
 
@@ -42,7 +40,7 @@ class Images:
     """N images of U units, judged."""
 
     code: Ints
-    """Units by :func:`~ztfmatch.references.kernels.selection.unit_codes`, ascending, shape (U,)."""
+    """Units by :func:`~ztfmatch.core.survey.unit_codes`, ascending, shape (U,)."""
     unit: npt.NDArray[np.int32]
     """Number of each image's unit, shape (N,)."""
     exposureid: Ints

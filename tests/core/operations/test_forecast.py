@@ -27,14 +27,14 @@ from ztfmatch.core.operations.forecast import Draft, Forecast, JobForecast
 from ztfmatch.core.operations.forecastappend import commits_of, forecast_append, forecast_init
 from ztfmatch.core.operations.forecasttiles import forecast_compact, forecast_rematch, forecast_statistics
 from ztfmatch.core.operations.init import init_store
-from ztfmatch.core.operations.listing import codes_of, list_catalogs, unit_of_code
+from ztfmatch.core.operations.listing import codes_of, list_catalogs
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
-from ztfmatch.core.survey import FILTER_CODES, Unit, psfcat_name, refpsfcat_name
+from ztfmatch.core.survey import FILTER_CODES, Unit, psfcat_name, refpsfcat_name, unit_of_code
 from ztfmatch.simulate import SimulationConfig, simulate
 
 ROWS_PER_TASK = 3_000

@@ -197,7 +197,6 @@ def smoothly_corrected(
     """
     n = mag.shape[0]
     nx, ny = tables.shape
-    width = tables.knots_x.shape[1] - DEGREE - 1
     out, flags, blur = np.empty(n, np.float32), np.zeros(n, np.uint8), np.zeros(n, np.float32)
     for i in range(n):
         e = exposure[i]
@@ -205,54 +204,60 @@ def smoothly_corrected(
         if r < 0 or np.isnan(mag[i]):
             out[i] = np.float32(mag[i])
             continue
+        x, y = place[0][i], place[1][i]
         w = terms.weight[e]
-        flag, total = 0, 0.0
-        if np.isnan(tables.curve[r, 0]):
-            flag |= NO_MAGNITUDE_TERM
-        else:
-            value = curve_value(tables.curve[r], mag[i], tables.fade)
+        # Each term is added to the sum of those before it: in another order the last digit would be another.
+        flag, total = NO_MAGNITUDE_TERM, 0.0
+        if not np.isnan(tables.curve[r, 0]):
+            total = curve_value(tables.curve[r], mag[i], tables.fade)
             if s != r:
-                value += w * (curve_value(tables.curve[s], mag[i], tables.fade) - value)
-            total += value
-            within = tables.curve[r, 0] <= mag[i] <= tables.curve[r, 1]
-            flag |= MAGNITUDE_TERM if within else NO_MAGNITUDE_TERM
-        cell = cell_of(place[0][i], place[1][i], nx, ny)
+                total += w * (curve_value(tables.curve[s], mag[i], tables.fade) - total)
+            if tables.curve[r, 0] <= mag[i] <= tables.curve[r, 1]:
+                flag = MAGNITUDE_TERM
+        cell = cell_of(x, y, nx, ny)
         if cell < 0 or not tables.valid[r, cell]:
             flag |= NO_POSITION_TERM
         else:
-            knots_x, knots_y = tables.knots_x[r], tables.knots_y[r]
-            u, v = _inside(knots_x, place[0][i]), _inside(knots_y, place[1][i])
-            ix, iy = _interval(knots_x, u), _interval(knots_y, v)
-            bx, by = _weights(knots_x, ix, u), _weights(knots_y, iy, v)
-            at = (iy - DEGREE) * width + ix - DEGREE
-            for row in range(DEGREE + 1):
-                for column in range(DEGREE + 1):
-                    k = at + row * width + column
-                    value = tables.maps[r, k]
-                    if s != r:
-                        value += w * (tables.maps[s, k] - value)
-                    total += by[row] * bx[column] * value
+            total = _with_position(total, tables.maps, tables.knots_x[r], tables.knots_y[r], r, s, w, x, y)
             flag |= POSITION_TERM
         if np.isnan(terms.offset[e]):
             flag |= NO_FIELD_TERM
         else:
             total += terms.offset[e]
             flag |= FIELD_TERM
-        linear, square = tables.colour[r, 1], tables.colour[r, 2]
-        if linear != 0.0 or square != 0.0:
-            if np.isnan(colour[i]):
-                total += linear * terms.colour[e, 0] + square * terms.colour[e, 1]
+        if tables.colour[r, 1] != 0.0 or tables.colour[r, 2] != 0.0:
+            if np.isnan(colour[i]):  # what the unit's stars have in the mean, uncertain by how they scatter
+                total += tables.colour[r, 1] * terms.colour[e, 0] + tables.colour[r, 2] * terms.colour[e, 1]
                 blur[i] = np.float32(terms.colour[e, 2])
                 flag |= NO_COLOUR
             else:
                 apart = colour[i] - tables.colour[r, 0]
-                total += apart * (linear + apart * square)
+                total += apart * (tables.colour[r, 1] + apart * tables.colour[r, 2])
         g = terms.gradient[e]
-        if g[0] != 0.0 or g[1] != 0.0 or g[2] != 0.0:
-            u, v = 2.0 * place[0][i] / _COLUMNS - 1.0, 2.0 * place[1][i] / _ROWS - 1.0
-            if np.isfinite(u) and np.isfinite(v):
-                total += g[0] + u * g[1] + v * g[2] + (u * u - 1 / 3) * g[3] + u * v * g[4] + (v * v - 1 / 3) * g[5]
-                flag |= EXPOSURE_TERM
+        if (g[0] != 0.0 or g[1] != 0.0 or g[2] != 0.0) and np.isfinite(x) and np.isfinite(y):
+            u, v = 2.0 * x / _COLUMNS - 1.0, 2.0 * y / _ROWS - 1.0
+            total += g[0] + u * g[1] + v * g[2] + (u * u - 1 / 3) * g[3] + u * v * g[4] + (v * v - 1 / 3) * g[5]
+            flag |= EXPOSURE_TERM
         out[i] = np.float32(mag[i] - total)
         flags[i] = flag
     return out, flags, blur
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _with_position(
+    total: float, maps: Floats, knots_x: Floats, knots_y: Floats, r: int, s: int, w: float, x: float, y: float
+) -> float:
+    """A sum with the position term: nine splines are not zero there, with factors between two nodes r and s."""
+    width = knots_x.shape[0] - DEGREE - 1
+    u, v = _inside(knots_x, x), _inside(knots_y, y)
+    ix, iy = _interval(knots_x, u), _interval(knots_y, v)
+    bx, by = _weights(knots_x, ix, u), _weights(knots_y, iy, v)
+    at = (iy - DEGREE) * width + ix - DEGREE
+    for row in range(DEGREE + 1):
+        for column in range(DEGREE + 1):
+            k = at + row * width + column
+            value = maps[r, k]
+            if s != r:
+                value += w * (maps[s, k] - value)
+            total += by[row] * bx[column] * value
+    return total

@@ -15,10 +15,11 @@ from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Pixels, cap_pixels
-from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of, unit_code, unit_of_code
-from ztfmatch.core.schema import EXPOSURES, REFERENCES
+from ztfmatch.core.operations.common import references_by_unit
+from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
+from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.survey import unit_codes, unit_of_code
 
-_COLUMNS: Final = ("field", "rcid", "fid", "generation", "nseeds", "ra", "dec", "radius")
 _QUADRANT_RAD: Final = np.radians(0.63)
 
 
@@ -47,16 +48,14 @@ class Units:
 
 def references_of(snapshot: SnapshotFiles) -> Units:
     """Units of a store's references, by the newest of each."""
-    rows = snapshot.read(REFERENCES.name, _COLUMNS).sort_by("generation")
-    code = unit_code(*(rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")))
-    newest, at = np.unique(code[::-1], return_index=True)
-    rows = rows.take(pa.array(len(code) - 1 - at))
+    rows = references_by_unit(snapshot, ["nseeds", "ra", "dec", "radius"])
+    code = unit_codes(*(rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")))
     ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "radius"))
     here = np.isfinite(ra)
     return Units(
-        newest,
+        code,
         rows["nseeds"].to_numpy().astype(np.int64),
-        np.ones(len(newest), bool),
+        np.ones(len(code), bool),
         unit_vectors(np.where(here, ra, 0.0), np.where(here, dec, 0.0)),
         np.radians(np.where(here, radius, 0.0)),
     )
@@ -103,7 +102,7 @@ def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
     for file in snapshot.of_table(EXPOSURES.name):
         table = read_file_rows(snapshot.storage, file, ["field", "rcid", "fid", "nrows"])
         field, rcid, fid, nrows = (column.to_numpy().astype(np.int64) for column in table.columns)
-        code = unit_code(field, rcid, fid)
+        code = unit_codes(field, rcid, fid)
         exposures += np.bincount(code, minlength=CODES)
         rows += np.bincount(code, weights=nrows, minlength=CODES).astype(np.int64)
     return Ledger(exposures, rows)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.io.catalogs import HEADER_BYTES, ROW_BYTES
 from ztfmatch.core.io.places import is_named
 from ztfmatch.core.io.sources import look_for, stamp
-from ztfmatch.core.survey import FILTER_IDS, N_RCID, Unit
+from ztfmatch.core.survey import FILTER_IDS, N_RCID, unit_codes
 
 Codes = npt.NDArray[np.int64]
 
@@ -29,16 +29,6 @@ _SAMPLED_OF_EACH: Final = 8
 _MOST_SAMPLED: Final = 512
 
 
-def unit_code(field_: Codes, rcid: Codes, fid: Codes) -> Codes:
-    """Numbers of units, in order of field, channel and filter."""
-    return (field_ * N_RCID + rcid) * 4 + fid
-
-
-def unit_of_code(code: int) -> Unit:
-    """The unit of a number."""
-    return Unit(code // 4 // N_RCID, code // 4 % N_RCID, code % 4)
-
-
 def codes_of(names: pa.Array) -> Codes:
     """Numbers of the units of catalogs by their names, epochal or reference; -1 where a name does not tell."""
     told = pc.extract_regex(names, _NAME)
@@ -47,7 +37,7 @@ def codes_of(names: pa.Array) -> Codes:
     letters = pa.array([code[1] for code in FILTER_IDS])
     fid = pc.index_in(pc.utf8_lower(pc.struct_field(told, "code")), letters).fill_null(-1).to_numpy() + 1
     known = (field_ > 0) & (ccdid >= 1) & (ccdid <= N_RCID // 4) & (qid >= 1) & (qid <= 4) & (fid > 0)
-    return np.where(known, unit_code(field_, 4 * (ccdid - 1) + qid - 1, fid), -1)
+    return np.where(known, unit_codes(field_, 4 * (ccdid - 1) + qid - 1, fid), -1)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, chunks, files_of, same_files, told_places
@@ -200,10 +201,8 @@ class _Repair:
         ids = rows["exposureid"].to_numpy()
         held = np.zeros(len(ids), np.int64)
         for counted in self._counts(rows):
-            found = np.array(counted.exposureid, np.int64)
-            at = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
-            mine = ids[at] == found
-            np.add.at(held, at[mine], np.array(counted.rows, np.int64)[mine])
+            at = find_sorted(ids, np.array(counted.exposureid, np.int64))
+            held[at[at >= 0]] += np.array(counted.rows, np.int64)[at >= 0]  # a tile counts each exposure once
         missing = rows["nmatched"].to_numpy() + rows["norphans"].to_numpy() - held
         return rows.append_column("lost", pa.array(missing)).filter(pa.array(missing > 0))
 

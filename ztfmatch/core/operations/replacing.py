@@ -15,19 +15,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.coverage import shared_caps
-from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, files_of, paths_of, same_files, total, units_of
 from ztfmatch.core.operations.recounts import drop_tasks
 from ztfmatch.core.operations.rematchplan import regrouped_tiles
+from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
@@ -143,20 +141,12 @@ def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) 
 
 def touched_tiles(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[Unit]]:
     """Tiles that exposures touch, and the units of these; exposures of a unit at about one place count as one."""
-    placed = ledger.filter(ledger["ra"].is_valid())
-    touched: dict[Tile, set[Unit]] = {}
-    if not placed.num_rows:
-        return touched
-    units, which = units_of(placed)
+    units, which = units_of(ledger)
     order = np.argsort(which, kind="stable")
-    xyz = unit_vector(placed["ra"].to_numpy()[order], placed["dec"].to_numpy()[order])
-    radius = np.radians(placed["radius"].to_numpy()[order]) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
-    footprint, centres, radii = shared_caps(which[order], xyz, radius)
-    first = np.searchsorted(np.sort(footprint), np.arange(len(radii)))
-    of_footprint = which[order][np.argsort(footprint, kind="stable")[first]]
-    for centre, size, unit in zip(centres, radii.tolist(), of_footprint.tolist(), strict=True):
-        for tile in snapshot.tiling.touched_by_cap(centre, size):
-            touched.setdefault(tile, set()).add(units[unit])
+    pairs = Touched.of(snapshot.tiling, ledger.take(pa.array(order)), which[order]).units(which[order])
+    touched: dict[Tile, set[Unit]] = {}
+    for tile, unit in pairs.T.tolist():
+        touched.setdefault(snapshot.tiling.tiles[tile], set()).add(units[unit])
     return touched
 
 

@@ -64,5 +64,20 @@ class Touched:
         """Exposures that touch the tile of a row of the tiling, ascending."""
         low, high = np.searchsorted(self.pairs[0], [tile, tile + 1])
         footprints = self.pairs[1, low:high]
-        starts = np.cumsum(self.held) - self.held
-        return np.sort(self.by_footprint[runs(starts[footprints], self.held[footprints])])
+        return np.sort(self.by_footprint[runs(self._starts[footprints], self.held[footprints])])
+
+    def units(self, unit: Rows) -> Rows:
+        """Rows of tiles and numbers of units that touch them, each pair once, in order; shape (2, P).
+
+        Parameters
+        ----------
+        unit : int64 ndarray, shape (E,)
+            As :meth:`of` was given.
+        """
+        first = self.by_footprint[self._starts[self.pairs[1]]]
+        return np.unique(np.stack([self.pairs[0], unit[first]]), axis=1)
+
+    @property
+    def _starts(self) -> Rows:
+        """Where the exposures of each footprint begin in ``by_footprint``."""
+        return np.asarray(np.cumsum(self.held) - self.held)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
 from ztfmatch.core.io.stagedfiles import StagedFiles
+from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, arcsec_of_chord2, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
@@ -30,6 +31,9 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
+
+if TYPE_CHECKING:
+    from ztfmatch.core.tasks.starnames import Former
 
 BYTES_PER_OBJECT: Final = 420
 """Peak memory of a task per object of its tile."""
@@ -129,7 +133,7 @@ def link_tile(task: LinkTask) -> WrittenStars:
     return WrittenStars(files, files[0].rows, members, new, **counts)
 
 
-def linked_objects(storage: Any, tile: Tile, files: list[DataFile]) -> Linked:
+def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linked:
     """Link the active objects in reach of a tile, of files of it and its neighbours."""
     planes = planes_around(tile)
     planes[:, 3] -= _REACH_ARCSEC / ARCSEC_PER_RADIAN
@@ -149,7 +153,7 @@ def linked_objects(storage: Any, tile: Tile, files: list[DataFile]) -> Linked:
 _NOTHING: Final = tuple(np.zeros(0, kind) for kind in (np.int64, float, float, np.float32, bool, np.int64))
 
 
-def _tables(storage: Any, tile: Tile, files: list[DataFile]) -> Iterator[tuple[pa.Table, bool]]:
+def _tables(storage: Storage, tile: Tile, files: list[DataFile]) -> Iterator[tuple[pa.Table, bool]]:
     """Rows of each file, and whether they lie in the tile."""
     for file in files:
         rows = read_rows(storage, [file], _COLUMNS)
@@ -233,7 +237,7 @@ def rows_of_members(linked: Linked, starid: Ids) -> pa.Table:
     return table_from_columns(MEMBERS, columns)
 
 
-def _lineage(task: LinkTask, former: Any, starid: Ids, own: Mask) -> pa.Table:
+def _lineage(task: LinkTask, former: Former, starid: Ids, own: Mask) -> pa.Table:
     """What became of former stars, now and before: rows of the tile."""
     legacy = former.legacy
     kind = legacy.kinds()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
@@ -73,12 +74,6 @@ def remove_from_tile(task: RemoveTask) -> Removed:
             to = Destination(task.storage, table, task.tile, task.commit, f"{task.part}-rest-{number:04d}")
             files.append(write_file(to, rows))
     return Removed(files, removed, gone)
-
-
-def is_among(exposureid: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
-    """Whether each exposure is one of some, which ascend; shape (N,)."""
-    at = np.minimum(np.searchsorted(ids, exposureid), len(ids) - 1)
-    return np.asarray(ids[at] == exposureid)
 
 
 @functools.lru_cache(2)

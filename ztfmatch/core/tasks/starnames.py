@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.starheirs import Legacy
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE
@@ -98,7 +99,7 @@ def _successors(task: LinkTask, objectid: Ids, retired: Ids) -> tuple[Ids, Ids, 
         order = np.argsort(old, kind="stable")
         old, new, passed = old[order], new[order], passed[order]
         low, high = np.searchsorted(old, last), np.searchsorted(old, last, "right")
-        row = np.concatenate([np.arange(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)] or [low[:0]])
+        row = runs(low, high - low)
         root, shared = np.repeat(root, high - low), np.minimum(np.repeat(shared, high - low), passed[row])
         last = new[row]
         pairs.append((root, last, shared))

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.survey import N_RCID
 from ztfmatch.references.schema.settings import ByFilter, ReferenceSettings
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -103,16 +102,6 @@ CRITERIA: Final = (
     Criterion("flatness", ("flatdelta", "flatrms"), _flat),
 )
 """In the order in which the first that fails is told."""
-
-
-def unit_codes(field: Ints, rcid: Ints, fid: Ints) -> Ints:
-    """One number a unit, ascending by field, readout channel and filter."""
-    return (field * N_RCID + rcid) * 4 + fid
-
-
-def units_of_codes(code: Ints) -> tuple[Ints, Ints, Ints]:
-    """Field, readout channel and filter of :func:`unit_codes`."""
-    return code // (4 * N_RCID), code // 4 % N_RCID, code % 4
 
 
 SELECTED, NMIN, NMAX = "selected", "nmin", "nmax"
