@@ -118,9 +118,9 @@ def _holds(rows: pa.Table, field: int, place: Cone) -> np.ndarray:
     held[there] = _in_caps(rows.filter(pa.array(there)), place)
     if field not in field_grid():
         return held
-    quadrants = {rcid: _in_quadrant(field, rcid, place) for rcid in np.unique(rows["rcid"].to_numpy()[held]).tolist()}
-    inside = np.array([quadrants.get(rcid, False) for rcid in rows["rcid"].to_pylist()], bool)
-    return np.asarray(held & inside)
+    rcid = rows["rcid"].to_numpy()
+    holding = [one for one in np.unique(rcid[held]).tolist() if _in_quadrant(field, one, place)]
+    return np.asarray(held & np.isin(rcid, holding))
 
 
 def _in_quadrant(field: int, rcid: int, place: Cone) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.query.area import Mask, check_radius
@@ -110,11 +111,8 @@ class Spots:
         known, ids = links["objectid"].to_numpy(), rows["objectid"].to_numpy()
         first, last = np.searchsorted(known, ids, "left"), np.searchsorted(known, ids, "right")
         counts = last - first
-        at = np.repeat(np.arange(len(ids)), counts)
-        ends = np.cumsum(counts)
-        link = np.arange(len(at)) - np.repeat(ends - counts, counts) + np.repeat(first, counts)
-        found = links.take(pa.array(link))
-        made = rows.take(pa.array(at))
+        found = links.take(pa.array(runs(first, counts)))
+        made = rows.take(pa.array(np.repeat(np.arange(len(ids)), counts)))
         made = made.add_column(0, SEPARATION, found["separation"])
         return made.add_column(0, self.id_field, self.listed.ids.take(found["row"].combine_chunks()))
 
