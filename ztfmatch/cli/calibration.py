@@ -185,12 +185,13 @@ def _shown(value: Any) -> Any:
 @click.command(cls=Command)
 @click.argument("store")
 @click.argument("corrections", required=False, type=PLACE)
+@click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, as an option.")
 @click.option(
     "--none", "take_off", is_flag=True, help="Take corrections off: magnitudes as they were, to the last bit."
 )
 @note_option
 @run_options
-def correct(store: str, corrections: Path | None, take_off: bool, note: str | None, running: Runs,
+def correct(store: str, corrections: Path | None, named: Path | None, take_off: bool, note: str | None, running: Runs,
             as_json: bool) -> None:  # fmt: skip
     """Apply CORRECTIONS to all magnitudes of a STORE.
 
@@ -198,13 +199,18 @@ def correct(store: str, corrections: Path | None, take_off: bool, note: str | No
     ledger says which corrections each exposure has, statistics that became stale are dropped. Later appends get the
     same corrections. Applied twice they are applied once; --none takes them off.
 
+    CORRECTIONS is what 'calibrate' made, or a directory of the survey's own tables: Mag_Bias.txt,
+    Field_Corrections.txt and ztf_zg_c01_q1.out.txt.spline and so on. What these add to a magnitude is applied.
+
     \b
     Examples:
       ztfmatch correct survey.store corrections --workers 8
+      ztfmatch correct survey.store --corrections /data/ztf/calibration/tables
       ztfmatch correct survey.store --none
     """
-    if (corrections is None) != take_off:
+    if [corrections is not None, named is not None, take_off].count(True) != 1:
         raise click.UsageError("give either CORRECTIONS or --none")
+    corrections = corrections or named
     with running as how:
         report = open_store(store).correct(corrections, note=note, **how)
     if not report.applies:

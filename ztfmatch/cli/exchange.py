@@ -13,13 +13,15 @@ from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, s
 from ztfmatch.cli.options import (
     fail_if_empty_option,
     filter_option,
+    json_option,
     note_option,
     run_options,
     snapshot_option,
     store_config_options,
     strict_option,
 )
-from ztfmatch.cli.paramtypes import OutputPlace
+from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -120,6 +122,35 @@ def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | N
     with running as how:
         report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, **how)
     emit(report, as_json, [_written(file) for file in report.files])
+
+
+@export.command("corrections", cls=Command)
+@click.argument("corrections", type=PLACE)
+@click.option(
+    "--output", "-o", required=True, type=OutputPlace(path_type=Path), metavar="DIR", help="Where the tables go."
+)
+@click.option("--mjd", type=float, help="As they are at this time; by default as they are last.")
+@json_option
+def export_corrections(corrections: Path, output: Path, mjd: float | None, as_json: bool) -> None:
+    """Write CORRECTIONS as the survey's own tables.
+
+    Mag_Bias.txt, Field_Corrections.txt and a spline of 21 x 21 coefficients for each readout channel and filter, which
+    the survey's pipeline adds to magnitudes. That form has no terms of time, colour and exposure, and fewer numbers:
+    how far it is from the corrections is told by channel. 'ztfmatch correct' applies such tables, too.
+
+    \b
+    Example:
+      ztfmatch export corrections corrections-2019 -o survey-tables
+    """
+    from ztfmatch.photometry.surveyform import export_survey_tables
+
+    report = export_survey_tables(corrections, output, mjd)
+    left_out = f"; without the terms of {', '.join(report.left_out)}" if report.left_out else ""
+    channels, units = counted(len(report.channels), "channel"), counted(report.units, "unit")
+    emit(report, as_json, [f"Corrections {report.corrections} in {report.output}: {channels}, {units}{left_out}."])
+    if not as_json:
+        rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in vars(row).values()] for row in report.channels]
+        print_table(["rcid", "filter", "map RMS mmag", "map most mmag", "magnitude most mmag"], rows)
 
 
 def _written(file: Any) -> str:

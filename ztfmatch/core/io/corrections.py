@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import CorrectionsError
+from ztfmatch.core.io import surveytables
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.records import decode, encode, short_digest
@@ -144,6 +145,11 @@ class CorrectionFiles:
     def set(self) -> CorrectionSet:
         """What is applied of it."""
         return set_of_tables(self.tables, self.about)
+
+    @property
+    def of_survey(self) -> bool:
+        """Whether it holds the survey's own tables."""
+        return bool(self.about["format"] == surveytables.FORMAT)
 
 
 def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> CorrectionSet:
@@ -333,18 +339,28 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def read_corrections(place: Path, names: Sequence[str] = FILES) -> CorrectionFiles:
-    """Read a directory of corrections.
+    """Read a directory of corrections, or of the survey's own tables, as a set of ours.
 
     Raises
     ------
     CorrectionsError
         If it is not one, of a newer version, or any of its files is not as it was written.
     """
+    if not (place / ABOUT).exists() and surveytables.is_there(place):
+        return _of_survey(place)
     about = _read_about(place)
     tables = {name: _read_table(place, name, about) for name in names if name in FILES_OF_ALL or name in about["files"]}
     files = CorrectionFiles(str(place), about, tables)
     if files.set.digest != about["corrections"]:
         raise CorrectionsError(f"{place}: the corrections are not those that {ABOUT} names, {about['corrections']}")
+    return files
+
+
+def _of_survey(place: Path) -> CorrectionFiles:
+    """The survey's own tables as a set."""
+    held, digests = surveytables.read_survey_tables(place)
+    files = CorrectionFiles(str(place), surveytables.record_of(place, digests), held.correction_tables())
+    files.about["corrections"] = files.set.digest
     return files
 
 

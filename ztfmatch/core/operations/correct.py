@@ -15,18 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from ztfmatch.core.config import ROWS_PER_FILE
+from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.surveytables import channels_said
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, register_set
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, REFERENCES, STATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -78,7 +80,7 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     storage : Storage
         Of an existing store.
     corrections : Path or None
-        Directory that calibrate made; None takes corrections off.
+        Directory that calibrate made, or of the survey's own tables; None takes corrections off.
     runner : Runner
     note : str, optional
         Kept in the history.
@@ -86,13 +88,15 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     Raises
     ------
     CorrectionsError
-        If the directory is none, or damaged.
+        If the directory is none, or damaged, or holds tables of the survey for other channels than the store's.
     JobFailedError
         If a task failed after its retries; nothing is committed, a rerun resumes.
     """
     watch = Stopwatch()
     held = None if corrections is None else read_corrections(corrections)
     head = open_snapshot(storage)
+    if held is not None and held.of_survey:
+        _check_channels(head, held)
     applied = None if corrections is None else register_set(head, corrections)
     work = _Work(storage, applied, head.number + 1, _operation_id(held))
     if held is not None:
@@ -103,6 +107,17 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
         return work.change(head, corrections, watch.started, note)
 
     return work.report(commit_on_top(head, build, lambda _: None), watch)
+
+
+def _check_channels(snapshot: SnapshotFiles, held: CorrectionFiles) -> None:
+    """Tables of the survey are of some channels; those of others are given by mistake."""
+    rows = snapshot.read(REFERENCES.name, ["rcid", "fid"])
+    there = set(zip(rows["rcid"].to_pylist(), rows["fid"].to_pylist(), strict=True))
+    if there.isdisjoint(held.set.channels):
+        raise CorrectionsError(
+            f"{held.place} has tables of {channels_said(held.set.channels)}; expected channels of "
+            f"{snapshot.storage.root}: {channels_said(there)}"
+        )
 
 
 def _operation_id(held: CorrectionFiles | None) -> str:
