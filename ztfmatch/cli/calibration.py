@@ -183,16 +183,29 @@ def _shown(value: Any) -> Any:
 
 
 @click.command(cls=Command)
-@click.argument("store")
+@click.argument("store", required=False)
 @click.argument("corrections", required=False, type=PLACE)
 @click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, as an option.")
+@click.option(
+    "--catalog", type=FILE, metavar="FILE", help="In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits."
+)
+@click.option("--ps1", type=PLACE, metavar="FILE", help="With --catalog: draw its residuals, before and after.")
+@columns_option
+@click.option("--exposures", type=FILE, help="With --catalog: metadata that its header lacks, as 'append' takes them.")
+@click.option(
+    "--output",
+    "-o",
+    type=OutputPlace(path_type=Path),
+    metavar="DIR",
+    help="With --catalog: where files go; by default beside the catalog.",
+)
 @click.option(
     "--none", "take_off", is_flag=True, help="Take corrections off: magnitudes as they were, to the last bit."
 )
 @note_option
 @run_options
-def correct(store: str, corrections: Path | None, named: Path | None, take_off: bool, note: str | None, running: Runs,
-            as_json: bool) -> None:  # fmt: skip
+def correct(store: str | None, corrections: Path | None, named: Path | None, take_off: bool, note: str | None,
+            running: Runs, as_json: bool, **of_catalog: Any) -> None:  # fmt: skip
     """Apply CORRECTIONS to all magnitudes of a STORE.
 
     In one commit: mag, magerr and corrflags of every detection and orphan are made anew from what was measured, the
@@ -202,12 +215,24 @@ def correct(store: str, corrections: Path | None, named: Path | None, take_off: 
     CORRECTIONS is what 'calibrate' made, or a directory of the survey's own tables: Mag_Bias.txt,
     Field_Corrections.txt and ztf_zg_c01_q1.out.txt.spline and so on. What these add to a magnitude is applied.
 
+    With --catalog a single catalog is corrected, without any store: the same file with other magnitudes.
+
     \b
     Examples:
       ztfmatch correct survey.store corrections --workers 8
       ztfmatch correct survey.store --corrections /data/ztf/calibration/tables
       ztfmatch correct survey.store --none
+      ztfmatch correct --catalog ztf_20190107351123_000679_zr_c05_o_q1_psfcat.fits --corrections corrections
     """
+    if of_catalog["catalog"] is not None:
+        if store is not None or take_off or note or named is None:
+            raise click.UsageError("--catalog goes with --corrections DIR, without STORE, --none and --note")
+        _correct_catalog(named, as_json, **of_catalog)
+        return
+    if store is None:
+        raise click.UsageError("Missing argument 'STORE', or --catalog.")
+    if any(of_catalog.values()):
+        raise click.UsageError("--ps1, --ps1-column, --exposures and --output go with --catalog")
     if [corrections is not None, named is not None, take_off].count(True) != 1:
         raise click.UsageError("give either CORRECTIONS or --none")
     corrections = corrections or named
@@ -224,3 +249,21 @@ def correct(store: str, corrections: Path | None, named: Path | None, take_off: 
             f"in {counted(report.tiles, 'tile')}; {size_text(report.bytes)}, {report.seconds:.1f} s."
         )
     emit(report, as_json, [line])
+
+
+def _correct_catalog(corrections: Path, as_json: bool, *, catalog: Path, ps1: Path | None, columns: dict[str, str],
+                     exposures: Path | None, output: Path | None) -> None:  # fmt: skip
+    """Write a corrected catalog."""
+    from ztfmatch.photometry.catalog import CatalogInputs, correct_catalog
+
+    if columns and ps1 is None:
+        raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
+    report = correct_catalog(catalog, CatalogInputs(corrections, output, ps1, columns, exposures))
+    terms = ", ".join(f"{name} {n:,}" for name, n in report.terms.items())
+    lines = [
+        f"{report.output}: {counted(report.rows, 'row')}, corrections {report.corrections}; rows by term: {terms}."
+    ]
+    if report.picture is not None:
+        rms = f"robust RMS {report.before_mmag:.1f} mmag before, {report.after_mmag:.1f} after"
+        lines.append(f"{report.picture}: {counted(report.stars, 'star')} of PS1, {rms}.")
+    emit(report, as_json, lines)

@@ -13,8 +13,20 @@ from typing import Final
 from ztfmatch.core.errors import ConfigError, StorageError
 from ztfmatch.core.survey import plain_name
 
-_BESIDE: Final = (".md5", ".sha1", ".sha256", ".sha512", ".asc", ".sig", ".json", ".log", ".txt", ".png")
-"""How files end that are about a catalog."""
+_BESIDE: Final = (
+    ".md5",
+    ".sha1",
+    ".sha256",
+    ".sha512",
+    ".asc",
+    ".sig",
+    ".json",
+    ".log",
+    ".txt",
+    ".png",
+    "_psfcatscorr.fits",
+)
+"""How files end that are about a catalog, or made of one."""
 
 
 def is_named(name: str, pattern: str) -> bool:

@@ -102,6 +102,8 @@ class Ps1Stars:
 
     def nearest(self, xyz: Floats, match_arcsec: float, isolation_arcsec: float) -> npt.NDArray[np.int64]:
         """Star at each position, unit vectors of shape (N, 3), alone within the isolation radius; -1 for none."""
+        if not len(self.ra):
+            return np.full(len(xyz), -1, np.int64)
         grid = build_grid(unit_vectors(self.ra, self.dec), isolation_arcsec)
         nearest, chord2 = nearest_seeds(grid, xyz)
         found = (nearest >= 0) & (chord2 <= chord2_of_arcsec(match_arcsec))

@@ -1,0 +1,238 @@
+"""Corrections applied to a catalog as a file, beside any store, and its residuals relative to PS1 as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.errors import CatalogError, CorrectionsError, MetadataError
+from ztfmatch.core.io.catalogs import EpochalCatalog, read_epochal
+from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
+from ztfmatch.core.io.localfiles import replace
+from ztfmatch.core.io.metadata import read_exposure_table
+from ztfmatch.core.io.sources import EPOCHAL_PATTERN, read_file
+from ztfmatch.core.io.surveytables import channels_said
+from ztfmatch.core.kernels.calibration import catalog_flags, unrounded_magnitudes
+from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.schema import EXPOSURETERMS
+from ztfmatch.core.schema.correctiondata import GRADIENT
+from ztfmatch.core.schema.sky import (
+    EXPOSURE_TERM,
+    FIELD_TERM,
+    MAGNITUDE_TERM,
+    NO_COLOUR,
+    NO_FIELD_TERM,
+    NO_MAGNITUDE_TERM,
+    NO_POSITION_TERM,
+    POSITION_TERM,
+)
+from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import parse_catalog_name
+from ztfmatch.core.tasks.ledger import mid_exposures
+from ztfmatch.core.tasks.photometry import Calibration, Photometer
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, open_ps1
+from ztfmatch.photometry.report.numbers import MMAG, robust_rms
+from ztfmatch.photometry.tables import RMS_RANGE_MAG
+
+_SUFFIX, _NEW_SUFFIX = EPOCHAL_PATTERN.removeprefix("*"), "_psfcatscorr.fits"
+_MARGIN_DEG: Final = 1.0 / 60.0
+_FEWEST_STARS: Final = 3
+_TERMS: Final = {
+    "magnitude": MAGNITUDE_TERM,
+    "position": POSITION_TERM,
+    "field": FIELD_TERM,
+    "exposure": EXPOSURE_TERM,
+    "no magnitude": NO_MAGNITUDE_TERM,
+    "no position": NO_POSITION_TERM,
+    "no field": NO_FIELD_TERM,
+    "no colour": NO_COLOUR,
+}
+"""Bits of the flags, in words."""
+
+
+@dataclass(frozen=True)
+class CatalogInputs:
+    """What a catalog is corrected with."""
+
+    corrections: Path
+    """Directory of a set, or of the survey's tables."""
+    output: Path | None = None
+    """Directory of what is written; None for that of the catalog."""
+    ps1: Path | None = None
+    """Without it there is no picture."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    exposures: Path | None = None
+    """Metadata that headers lack, as an append takes them."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Stars of a catalog relative to PS1, colour term included; shape (N,)."""
+
+    x: Floats
+    """Pixels."""
+    y: Floats
+    before: Floats
+    """Observed less expected, mag."""
+    after: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogReport(Shown):
+    """What was written."""
+
+    catalog: str
+    output: str
+    corrections: str
+    rows: int
+    terms: dict[str, int]
+    """Rows from which each term was taken off, or which lack it."""
+    picture: str | None
+    stars: int
+    """With a PS1 star."""
+    before_mmag: float | None
+    """Robust RMS of their residuals."""
+    after_mmag: float | None
+    seconds: float
+
+
+def correct_catalog(catalog: Path, inputs: CatalogInputs) -> CatalogReport:
+    """Write ``X_psfcat.fits`` as ``X_psfcatscorr.fits``: the same, with corrected instrumental magnitudes.
+
+    ``mag`` is such that with MAGZP it is the corrected magnitude, as a store has it; all other columns and cards stay.
+    The card CORRSET names the set. With PS1 a picture, ``X_psfcatscorr.png``, shows the residuals before and after.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be used.
+    CorrectionsError
+        If the corrections are none, damaged, or have nothing for the catalog's channel.
+    MetadataError
+        If PS1 cannot be read, or has too few stars of the catalog.
+    """
+    from ztfmatch.core.operations.common import Stopwatch
+
+    watch = Stopwatch()
+    if not catalog.name.endswith(_SUFFIX):
+        raise CatalogError("layout", f"{catalog}: expected the name of an epochal catalog, {EPOCHAL_PATTERN}")
+    read = _read(catalog, inputs.exposures)
+    held = read_corrections(inputs.corrections)
+    if not held.set.has(read.unit):
+        of = channels_said([(read.unit.rcid, read.unit.fid)])
+        raise CorrectionsError(
+            f"{held.place} has corrections of {channels_said(held.set.channels)}; expected {of}, of which {catalog} is"
+        )
+    ps1 = None if inputs.ps1 is None else open_ps1(inputs.ps1, inputs.columns)
+    made = _corrected(read, held)
+    stars = None if ps1 is None else _residuals(read, made["mag"], ps1)
+    place = (inputs.output or catalog.parent) / (catalog.name.removesuffix(_SUFFIX) + _NEW_SUFFIX)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    replace(place, memoryview(_rewritten(catalog, made["mag"].astype(np.float64) - read.magzp, held.set.digest)))
+    picture = None
+    if stars is not None:
+        from ztfmatch.photometry.report.pictures.catalog import draw_catalog
+        from ztfmatch.photometry.report.pictures.style import png
+
+        picture = place.with_suffix(".png")
+        replace(picture, memoryview(png(draw_catalog(stars, catalog.name))))
+    return CatalogReport(
+        catalog=str(catalog),
+        output=str(place),
+        corrections=held.set.digest,
+        rows=len(read.records),
+        terms={name: n for name, bit in _TERMS.items() if (n := int(np.count_nonzero(made["corrflags"] & bit)))},
+        picture=None if picture is None else str(picture),
+        stars=0 if stars is None else len(stars.x),
+        before_mmag=None if stars is None else MMAG * robust_rms(stars.before),
+        after_mmag=None if stars is None else MMAG * robust_rms(stars.after),
+        seconds=watch.seconds,
+    )
+
+
+def _read(catalog: Path, exposures: Path | None) -> EpochalCatalog:
+    name, known = parse_catalog_name(catalog.name), None
+    if exposures is not None and name is not None and name.fracday is not None:
+        known = read_exposure_table(exposures).find(name.fracday, name.unit.rcid)
+    try:
+        return read_epochal(str(catalog), known)
+    except CatalogError as error:
+        raise CatalogError(error.code, f"{catalog}: {error}") from None
+
+
+def _corrected(read: EpochalCatalog, held: CorrectionFiles) -> dict[str, npt.NDArray[Any]]:
+    """What a store would have of the rows: ``mag`` and ``corrflags``."""
+    name, rows = held.set.digest, read.records
+    exposure = Calibration(
+        [read.unit],
+        np.array([read.magzp]),
+        np.full((1, 4), np.nan),
+        [name],
+        mid_exposures([read.obsmjd], [read.metadata["exptime"]]),
+        _gradient(held, read.exposureid),
+        {},
+    )
+    pairs = {"psfflux": "flux", "psffluxerr": "sigflux", "xpos": "xpos", "ypos": "ypos"}
+    columns = {ours: rows[theirs].astype(np.float32) for ours, theirs in pairs.items()}
+    return Photometer(exposure, {name: held.set}).measure(columns, np.zeros(len(rows), np.int64))
+
+
+def _gradient(held: CorrectionFiles, exposureid: int) -> Floats:
+    """Zero point and gradient of the exposure, shape (1, 6); zero where the set has none."""
+    table = held.tables.get(EXPOSURETERMS.name)
+    at = np.zeros(0, np.int64) if table is None else np.flatnonzero(table["exposureid"].to_numpy() == exposureid)
+    if table is None or not len(at):
+        return np.zeros((1, len(GRADIENT)))
+    return np.array([[table[name][int(at[0])].as_py() for name in GRADIENT]])
+
+
+def _rewritten(catalog: Path, mag: Floats, corrections: str) -> bytes:
+    """The file with other magnitudes, where they are known, and the name of the set."""
+    from astropy.io import fits
+
+    with fits.open(io.BytesIO(bytes(read_file(str(catalog)).data)), memmap=False) as hdus:
+        table = hdus[1]
+        column = next((name for name in table.columns.names if name.lower() == "mag"), None)
+        if column is None:
+            raise CatalogError("layout", f"{catalog}: has no column mag, which corrections would change")
+        table.data[column] = np.where(np.isnan(mag), table.data[column], mag)
+        hdus[0].header["CORRSET"] = (corrections, "corrections that mag has")
+        summed = any("CHECKSUM" in hdu.header for hdu in hdus)
+        out = io.BytesIO()
+        hdus.writeto(out, checksum=summed, output_verify="silentfix+ignore")
+    return out.getvalue()
+
+
+def _residuals(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1Catalog) -> Residuals:
+    """Clean, isolated stars of the magnitudes that corrections are judged by."""
+    config, rows, band = CalibrateConfig(), read.records, read.unit.fid - 1
+    first = 1 if band == 2 else 0
+    flux = rows["flux"].astype(np.float32)
+    before = unrounded_magnitudes(flux, np.full(len(rows), read.magzp))
+    good = catalog_flags(rows["flags"].astype(np.int16), np.zeros(len(rows), bool)) == 0
+    good &= np.isfinite(before) & (flux >= config.min_snr * rows["sigflux"]) & np.isfinite(rows["ra"] + rows["dec"])
+    at = np.flatnonzero(good)
+    if len(at):
+        ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
+        stars = ps1.read(Box.around(ra, dec, _MARGIN_DEG))
+        source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
+        at, source = at[source >= 0], source[source >= 0]
+        colour = stars.mag[first, source] - stars.mag[first + 1, source]
+        expected = stars.mag[band, source] - (read.metadata["clrcoeff"] or 0.0) * colour
+        used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
+        at, expected = at[used], expected[used]
+    if len(at) < _FEWEST_STARS:
+        raise MetadataError(
+            f"{ps1.path}: has {len(at)} isolated stars of {RMS_RANGE_MAG[0]:g} to {RMS_RANGE_MAG[1]:g} mag within "
+            f"{config.match_arcsec:g} arcsec of clean detections of {read.file.source}; expected at least "
+            f"{_FEWEST_STARS}: is it of another part of the sky?"
+        )
+    x, y = (rows[name][at].astype(np.float64) for name in ("xpos", "ypos"))
+    return Residuals(x, y, before[at] - expected, after[at] - expected)
