@@ -258,7 +258,7 @@ def _correct_catalog(corrections: Path, as_json: bool, *, catalog: Path, ps1: Pa
 
     if columns and ps1 is None:
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
-    report = correct_catalog(catalog, CatalogInputs(corrections, output, ps1, columns, exposures))
+    report = correct_catalog(catalog, CatalogInputs(corrections, output, ps1, columns=columns, exposures=exposures))
     terms = ", ".join(f"{name} {n:,}" for name, n in report.terms.items())
     lines = [
         f"{report.output}: {counted(report.rows, 'row')}, corrections {report.corrections}; rows by term: {terms}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +67,7 @@ class CatalogInputs:
     """Directory of what is written; None for that of the catalog."""
     ps1: Path | None = None
     """Without it there is no picture."""
+    _: KW_ONLY
     columns: Mapping[str, str] = field(default_factory=dict)
     exposures: Path | None = None
     """Metadata that headers lack, as an append takes them."""
