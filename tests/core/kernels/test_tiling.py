@@ -17,10 +17,12 @@ from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import (
     FINE_ORDER,
     MAX_TILE_ORDER,
+    REACH_ORDER,
     Boxes,
     Tile,
     Tiling,
     adaptive_tiling,
+    border,
     boxes_touch_tile,
     caps_touch_tile,
     fine_pixels,
@@ -28,6 +30,7 @@ from ztfmatch.core.kernels.tiling import (
     in_tile_or_margin,
     margin_ring,
     neighbours,
+    ring,
     whole_sky,
 )
 
@@ -175,8 +178,7 @@ def test_margin_fine_pixels_are_wider_than_the_margin_everywhere() -> None:
     pixels = np.unique(np.concatenate([rng.integers(0, N_FINE, 3000), edge]))
     for pixel in pixels[:: max(1, len(pixels) // 800)]:
         around = {int(pixel), *healpy.get_all_neighbours(1 << FINE_ORDER, int(pixel), nest=True).tolist()}
-        border = healpy.boundaries(1 << FINE_ORDER, int(pixel), step=4, nest=True).T
-        for corner in border:
+        for corner in healpy.boundaries(1 << FINE_ORDER, int(pixel), step=4, nest=True).T:
             met = healpy.query_disc(1 << 16, corner, math.radians(MARGIN_ARCSEC / 3600.0), nest=True) >> 6
             assert set(met.tolist()) <= around
 
@@ -192,6 +194,20 @@ def test_margin_ring_is_outside_sorted_and_touches_the_tile(tile: Tile) -> None:
     assert not ring.flags.writeable
 
 
+@settings(max_examples=60)
+@given(tiles)
+def test_border_is_what_touches_the_outside(tile: Tile) -> None:
+    """Of each pixel of the ring a neighbour is in the border, and all neighbours in the tile are."""
+    outermost = border(tile, REACH_ORDER)
+    assert (np.diff(outermost) > 0).all()
+    around = healpy.get_all_neighbours(1 << REACH_ORDER, outermost, nest=True)
+    outside = around >> 2 * (REACH_ORDER - tile.order) != tile.npix
+    assert outside.any(axis=0).all()
+    met = healpy.get_all_neighbours(1 << REACH_ORDER, ring(tile, REACH_ORDER), nest=True)
+    met = met[met >> 2 * (REACH_ORDER - tile.order) == tile.npix]
+    assert set(met.tolist()) == set(outermost.tolist())
+
+
 def test_margin_ring_of_an_inner_tile_is_a_frame() -> None:
     side = 1 << (FINE_ORDER - MAX_TILE_ORDER)
     assert len(margin_ring(Tile(MAX_TILE_ORDER, 4 * 4**MAX_TILE_ORDER + 4**10))) == 4 * side + 4
@@ -200,8 +216,7 @@ def test_margin_ring_of_an_inner_tile_is_a_frame() -> None:
 def test_in_tile_or_margin_far_points_are_out() -> None:
     tile = Tile(5, 4000)
     points = places_near_borders(tile, 150.0, 16, 16)
-    border = healpy.boundaries(1 << tile.order, tile.npix, step=4096, nest=True).T
-    away, _ = cKDTree(border).query(points)
+    away, _ = cKDTree(healpy.boundaries(1 << tile.order, tile.npix, step=4096, nest=True).T).query(points)
     fine = fine_of(points[away > math.radians(75.0 / 3600.0)])
     np.testing.assert_array_equal(in_tile_or_margin(fine, tile), in_tile(fine, tile))
     assert 100 < in_tile(fine, tile).sum() < len(fine) - 100

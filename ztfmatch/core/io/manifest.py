@@ -25,7 +25,7 @@ from ztfmatch.core.io.manifestpart import (
     part_of,
     surviving,
 )
-from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.parquet import DataFile, IdRange
 from ztfmatch.core.kernels.tiling import Tile
 
 _BLOCKS_KEPT: Final = 16
@@ -133,6 +133,16 @@ class FileList:
     def of_table(self, table: str) -> list[DataFile]:
         """Files of a table, in order of their tiles."""
         return _files(self._column(table, *FILE_COLUMNS))
+
+    def of_ids(self, table: str, ranges: Sequence[IdRange]) -> list[DataFile]:
+        """Files of a table that may hold an id of some ranges, in order of their tiles."""
+        rows = self._column(table, *FILE_COLUMNS)
+        unknown = pc.or_(rows["min_id"].is_null(), rows["max_id"].is_null()).to_numpy()
+        low, high = (rows[name].fill_null(0).to_numpy() for name in ("min_id", "max_id"))
+        kept = np.array(unknown)
+        for first, last in ranges:
+            kept |= (low <= last) & (high >= first)
+        return _files(rows.filter(pa.array(kept)))
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
         """Files of one tile of a table, oldest first."""

@@ -53,13 +53,14 @@ class StagedFiles:
         """Files of a tile that the snapshot has not."""
         return _listed(self.snapshot.storage, (), self.manifest).of_tile(table, tile)
 
-    def added_of_table(self, table: str) -> list[DataFile]:
-        """Files of a table that the snapshot has not."""
-        return _listed(self.snapshot.storage, (), self.manifest).of_table(table)
+    @property
+    def files(self) -> FileList:
+        """All files that there will be: those of the snapshot that stay, and those added."""
+        return _listed(self.snapshot.storage, self.snapshot.commit.manifests, self.manifest)
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
-        """Files that a tile will have: those of the snapshot that stay, and those added."""
-        return _listed(self.snapshot.storage, self.snapshot.commit.manifests, self.manifest).of_tile(table, tile)
+        """Files that a tile will have."""
+        return self.files.of_tile(table, tile)
 
 
 @functools.lru_cache(_KEPT)

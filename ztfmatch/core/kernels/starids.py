@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 
 Ids = npt.NDArray[np.int64]
@@ -107,8 +108,9 @@ def new_starids(place: Ids, first: Ids, used: Ids) -> Ids:
     ordered = place[order]
     begins = np.flatnonzero(np.concatenate([np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1]]))
     rank = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
-    taken = np.unique(used)
-    at_same = np.isin(ordered[begins], taken // PER_PLACE * PER_PLACE)
+    where = find_sorted(ordered[begins], used // PER_PLACE * PER_PLACE)
+    taken = np.unique(used[where >= 0])
+    at_same = np.bincount(where[where >= 0], minlength=len(begins)) > 0
     stops = np.append(begins[1:], len(ordered))
     for begin, stop in zip(begins[at_same].tolist(), stops[at_same].tolist(), strict=True):  # few: of former stars
         mine = taken[taken // PER_PLACE * PER_PLACE == ordered[begin]] % PER_PLACE

@@ -13,6 +13,11 @@ Whatever follows an object is its partner, of which there is one a unit: a star 
 object is farther than the reach from the one in its midst, and nothing chains. What becomes of an object is told by
 objects within INFLUENCE_RADII times MAX_LINK_ARCSEC, and by no order of work. Of clean stars all objects are partners
 of all, and so follow the same one; where one partnership is missing, the others still do.
+
+Most of the sky is clean, and there it takes one look at each star, not at each object: objects within the radius of one
+of them, of different units, all in reach of each other, and with nothing else within the radius of any, are partners of
+all, and so a star. What else is within the radius of any of them is, of the one, within the radius and the distance of
+the farthest of them. The others are told by the definition, among themselves, since nothing else is near them.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ FWHM_ARCSEC: Final = 2.0
 """Of a reference's stars; their photon noise is FWHM / (2.355 S/N) in one axis (King 1983, PASP 95, 163)."""
 LEAST_SNR: Final = 3.0
 """Fainter seeds, and such without a known S/N, have the error of this one."""
+_MOST_CLEAN: Final = 64
+"""A clean star has no more objects than this."""
 INFLUENCE_RADII: Final = 5.0
 """Members of one star are up to two radii apart, whom they follow is told two radii around, and whether two of these
 are partners by the rivals of one of them, another radius away."""
@@ -87,18 +94,20 @@ def link_objects(xyz: Floats, unit: npt.NDArray[np.int32], error_arcsec: Floats)
     grid = build_grid(xyz, MAX_LINK_ARCSEC)
     reach2 = (SIGMAS / ARCSEC_PER_RADIAN * np.ascontiguousarray(error_arcsec)[grid.row]) ** 2
     of_unit = np.ascontiguousarray(unit[grid.row], np.int32)
-    start, partner, chord2 = _nearest_of_units(grid, of_unit, reach2)
-    leader = _leaders(grid.row, start, partner, chord2)
-    return Stars(*_stars(grid, leader))
+    leader = _clean(grid, of_unit, reach2)
+    clear = leader >= 0
+    start, partner, chord2 = _nearest_of_units(grid, of_unit, reach2, clear)
+    _lead(grid.row, start, partner, chord2, leader)
+    return Stars(*_stars(grid, leader, clear))
 
 
 @njit(cache=True, nogil=True)
-def _cells(grid: SeedGrid, i: int) -> tuple[int, int, int, int]:
-    """First and last column and row of the cells around an object: a cell is two radii wide, so four hold all."""
+def _cells(grid: SeedGrid, i: int, radii: float) -> tuple[int, int, int, int]:
+    """First and last column and row of the cells that hold all within so many radii; a cell is two radii wide."""
     x, y, z = grid.xyz[i, 0], grid.xyz[i, 1], grid.xyz[i, 2]
     u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
     v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
-    reach = grid.radius * (1.0 + 1e-9) + 1e-15  # u and v are rounded
+    reach = radii * grid.radius * (1.0 + 1e-9) + 1e-15  # u and v are rounded
     inverse = 1.0 / grid.cell
     left, right = int(max((u - reach) * inverse, 0.0)), int(max((u + reach) * inverse, 0.0))
     low, high = int(max((v - reach) * inverse, 0.0)), int(max((v + reach) * inverse, 0.0))
@@ -106,27 +115,86 @@ def _cells(grid: SeedGrid, i: int) -> tuple[int, int, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _nearest_of_units(grid: SeedGrid, unit: Any, reach2: Floats) -> tuple[Any, Any, Floats]:
-    """Nearest object in reach of each other unit, for each object, all in order of the grid.
+def _chord2(grid: SeedGrid, i: int, k: int) -> Any:
+    """Squared chord between two objects."""
+    dx, dy = grid.xyz[k, 0] - grid.xyz[i, 0], grid.xyz[k, 1] - grid.xyz[i, 1]
+    dz = grid.xyz[k, 2] - grid.xyz[i, 2]
+    return dx * dx + dy * dy + dz * dz
+
+
+@njit(cache=True, nogil=True)
+def _clean(grid: SeedGrid, unit: Any, reach2: Floats) -> Any:
+    """An object of each one's star where that is clean, else -1; in order of the grid."""
+    n = unit.shape[0]
+    leader = np.full(n, -1, np.int32)
+    near = np.empty(_MOST_CLEAN, np.int32)
+    for i in range(n):
+        if leader[i] < 0:
+            number = _alone(grid, i, near)
+            if _all_partners(grid, unit, reach2, near[:number]):
+                for at in range(number):
+                    leader[near[at]] = i
+    return leader
+
+
+@njit(cache=True, nogil=True)
+def _alone(grid: SeedGrid, i: int, near: Any) -> int:
+    """Find the objects within the radius of one; 0 if others may be within the radius of some of these."""
+    left, right, low, high = _cells(grid, i, 2.0)
+    number, farthest2, next2 = 0, 0.0, np.inf
+    for line in range(low, high + 1):
+        begin, end = grid.start[line * grid.shape[0] + left], grid.start[line * grid.shape[0] + right + 1]
+        for k in range(begin, end):
+            d2 = _chord2(grid, i, k)
+            if d2 > grid.radius2:
+                next2 = min(next2, d2)
+                continue
+            if number == near.shape[0]:
+                return 0
+            near[number] = k
+            number += 1
+            farthest2 = max(farthest2, d2)
+    far = (grid.radius + np.sqrt(farthest2)) * (1.0 + 1e-9)
+    return number if next2 > far * far else 0
+
+
+@njit(cache=True, nogil=True)
+def _all_partners(grid: SeedGrid, unit: Any, reach2: Floats, near: Any) -> bool:
+    """Whether some objects are of different units, and all in reach of each other."""
+    for one in range(near.shape[0]):
+        i = near[one]
+        for other in range(one):
+            k = near[other]
+            d2 = _chord2(grid, i, k)
+            if unit[i] == unit[k] or d2 > grid.radius2 or d2 > reach2[i] + reach2[k]:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _nearest_of_units(grid: SeedGrid, unit: Any, reach2: Floats, clear: Mask) -> tuple[Any, Any, Floats]:
+    """Nearest object in reach of each other unit, for each object that is not clear, all in order of the grid.
 
     Those of object i are partner[start[i]:start[i + 1]], with their squared chords. How many there will be is not known
     before, so the arrays grow.
     """
     n = unit.shape[0]
     start = np.zeros(n + 1, np.int64)
-    partner, chord2 = np.empty(4 * n + 64, np.int32), np.empty(4 * n + 64)
+    size = 4 * (n - np.sum(clear)) + 64
+    partner, chord2 = np.empty(size, np.int32), np.empty(size)
     at = 0
     for i in range(n):
+        start[i + 1] = at
+        if clear[i]:
+            continue
         first = at
-        x, y, z = grid.xyz[i, 0], grid.xyz[i, 1], grid.xyz[i, 2]
-        left, right, low, high = _cells(grid, i)
+        left, right, low, high = _cells(grid, i, 1.0)
         for line in range(low, high + 1):
             begin, end = grid.start[line * grid.shape[0] + left], grid.start[line * grid.shape[0] + right + 1]
             for k in range(begin, end):
                 if unit[k] == unit[i]:
                     continue
-                dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
-                d2 = dx * dx + dy * dy + dz * dz
+                d2 = _chord2(grid, i, k)
                 if d2 > grid.radius2 or d2 > reach2[i] + reach2[k]:
                     continue
                 # The few units found so far are looked through: a place on the sky is in some two dozen at most.
@@ -154,8 +222,8 @@ def _grown(partner: Any, chord2: Floats) -> tuple[Any, Floats]:
 
 
 @njit(cache=True, nogil=True)
-def _leaders(row: Any, start: Any, partner: Any, chord2: Floats) -> Any:
-    """The object that each follows, in order of the grid."""
+def _lead(row: Any, start: Any, partner: Any, chord2: Floats, leader: Any) -> None:
+    """Set the object that each follows whose star is not clean, in order of the grid."""
     n = row.shape[0]
     mutual = np.zeros(partner.shape[0], np.bool_)
     number, total = np.zeros(n, np.int32), np.zeros(n, np.int64)
@@ -168,8 +236,9 @@ def _leaders(row: Any, start: Any, partner: Any, chord2: Floats) -> Any:
                     number[i] += 1
                     total[i] += np.int64(chord2[slot] * _SCALE)
                     break
-    leader = np.empty(n, np.int32)
     for i in range(n):
+        if leader[i] >= 0:
+            continue
         best = i
         for slot in range(start[i], start[i + 1]):
             k = partner[slot]
@@ -179,11 +248,10 @@ def _leaders(row: Any, start: Any, partner: Any, chord2: Floats) -> Any:
             if number[k] > number[best] or nearer:
                 best = k
         leader[i] = best
-    return leader
 
 
 @njit(cache=True, nogil=True)
-def _stars(grid: SeedGrid, leader: Any) -> tuple[Any, Any, Any, Mask]:
+def _stars(grid: SeedGrid, leader: Any, clear: Mask) -> tuple[Any, Any, Any, Mask]:
     """Objects by star, in order of their rows: a counting sort by the row of the leader."""
     n = leader.shape[0]
     of_row = np.empty(n, np.int32)
@@ -211,7 +279,7 @@ def _stars(grid: SeedGrid, leader: Any) -> tuple[Any, Any, Any, Mask]:
     crowded = np.zeros(stars, np.bool_)
     for i in range(n):
         s = star[grid.row[i]]
-        if not crowded[s]:
+        if not (clear[i] or crowded[s]):
             crowded[s] = _beside_another(grid, i, leader)
     return offsets, rows, star, crowded
 
@@ -219,15 +287,11 @@ def _stars(grid: SeedGrid, leader: Any) -> tuple[Any, Any, Any, Mask]:
 @njit(cache=True, nogil=True)
 def _beside_another(grid: SeedGrid, i: int, leader: Any) -> bool:
     """Whether an object of another star is within the radius."""
-    left, right, low, high = _cells(grid, i)
+    left, right, low, high = _cells(grid, i, 1.0)
     for line in range(low, high + 1):
         begin, end = grid.start[line * grid.shape[0] + left], grid.start[line * grid.shape[0] + right + 1]
         for k in range(begin, end):
-            if leader[k] == leader[i]:
-                continue
-            dx, dy = grid.xyz[k, 0] - grid.xyz[i, 0], grid.xyz[k, 1] - grid.xyz[i, 1]
-            dz = grid.xyz[k, 2] - grid.xyz[i, 2]
-            if dx * dx + dy * dy + dz * dz <= grid.radius2:
+            if leader[k] != leader[i] and _chord2(grid, i, k) <= grid.radius2:
                 return True
     return False
 

@@ -172,17 +172,22 @@ def margin_ring(tile: Tile) -> Pixels:
     return ring(tile, FINE_ORDER)
 
 
+def border(tile: Tile, order: int) -> Pixels:
+    """Outermost pixels of an order in the tile, ascending; the order is the tile's or a higher one."""
+    side = 1 << (order - tile.order)
+    spread = _spread_bits(np.arange(side, dtype=np.int64))
+    far = spread[-1]
+    sides = np.concatenate([spread, spread << 1, spread | (far << 1), (spread << 1) | far])
+    pixels: Pixels = (tile.npix << 2 * (order - tile.order)) + np.unique(sides)
+    return pixels
+
+
 @functools.lru_cache(maxsize=64)
 def ring(tile: Tile, order: int) -> Pixels:
     """Pixels of an order that surround the tile, ascending; the order is the tile's or a higher one."""
     shift = 2 * (order - tile.order)
     low, high = tile.npix << shift, (tile.npix + 1) << shift
-    side = 1 << (order - tile.order)
-    along = np.arange(side, dtype=np.int64)
-    spread = _spread_bits(along)
-    far = _spread_bits(np.array([side - 1], np.int64))[0]
-    border = low + np.unique(np.concatenate([spread, spread << 1, spread | (far << 1), (spread << 1) | far]))
-    around = np.unique(hpgeom.neighbors(1 << order, border))
+    around = np.unique(hpgeom.neighbors(1 << order, border(tile, order)))
     pixels: Pixels = around[(around >= 0) & ~((around >= low) & (around < high))]
     pixels.setflags(write=False)
     return pixels

@@ -2,12 +2,13 @@
 
 A star belongs to the tile that holds its position, a member to that of its object. What decides on either lies within
 some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20 (:mod:`ztfmatch.core.kernels.starheirs`);
-the tile looks at all objects within a minute of arc.
+the tile looks at all objects within 30 arcsec at least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,19 +18,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
-from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, table_from_columns, write_file
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.reach import inside, planes_around
-from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, arcsec_of_chord2, lonlats_of, unit_vectors
+from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
-from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach, in_tile, neighbours
+from ztfmatch.core.kernels.tiling import (
+    REACH_ORDER,
+    Tile,
+    fine_pixels,
+    in_tile,
+    neighbours,
+)
 from ztfmatch.core.schema import LINEAGE, MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.tasks.results import Written
+from ztfmatch.core.tasks.starobjects import NO_OBJECTS, objects_in_reach
 from ztfmatch.core.tasks.tile import TileTask
 
 if TYPE_CHECKING:
@@ -39,12 +45,6 @@ BYTES_PER_OBJECT: Final = 420
 """Peak memory of a task per object of its tile."""
 BYTES_PER_OBJECT_NEAR: Final = 60
 """The same per object of a neighbouring tile, of which those in reach stay."""
-
-_REACH_ARCSEC: Final = 60.0
-"""What is farther from the tile has no part in its stars nor in their names; 20 would do. So much is kept at least, and
-no more than the tile's reach."""
-
-_COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -58,24 +58,26 @@ class LinkTask(TileTask):
     staged: StagedFiles | None = None
     """Where the objects are to be others than those of the snapshot."""
 
-    @property
+    @functools.cached_property
     def near(self) -> list[Tile]:
         """The tile and its neighbours."""
         return neighbours(self.snapshot.tiling, self.tile)
 
     def now(self, table: Table) -> list[DataFile]:
         """Files near, as they are to be."""
-        files = self.staged or self.snapshot
-        return [file for tile in self.near for file in files.of_tile(table.name, tile)]
+        return [file for tile in self.near for file in self.now_of(table, tile)]
+
+    def now_of(self, table: Table, tile: Tile) -> list[DataFile]:
+        """Files of a tile, as they are to be."""
+        return (self.staged or self.snapshot).of_tile(table.name, tile)
 
     def before(self, table: Table) -> list[DataFile]:
         """Files near, of the snapshot."""
         return [file for tile in self.near for file in self.snapshot.of_tile(table.name, tile)]
 
-    def lineage_files(self) -> list[DataFile]:
-        """Of all objects, those retired just now too."""
-        added = [] if self.staged is None else self.staged.added_of_table(LINEAGE.name)
-        return [*self.snapshot.of_table(LINEAGE.name), *added]
+    def lineage_files(self, ranges: Sequence[IdRange]) -> list[DataFile]:
+        """Of objects in some ranges, those retired just now too."""
+        return (self.staged or self.snapshot).files.of_ids(LINEAGE.name, ranges)
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,14 @@ class Linked:
 
     objectid: Ids
     """Ascending, shape (N,)."""
+    unit: npt.NDArray[np.int32]
+    """Row of each object's unit in ``units``, shape (N,)."""
+    units: Ids
+    """Units that there are, as the digits of an objectid before the last eight."""
     own: Mask
     """Whether each object lies in the tile, shape (N,)."""
     retired: Ids
-    """Objects near that are no longer active, ascending."""
+    """Objects in reach that are no longer active, ascending."""
     stars: Stars
     positions: Positions
     ra: Floats
@@ -121,7 +127,7 @@ def link_tile(task: LinkTask) -> WrittenStars:
     linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
     former = former_stars(task, linked)
     starid = _starids(task, linked, former.kept, former.used)
-    own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
+    own = stars_in_tile(linked, task.tile)
     lineage = _lineage(task, former, starid, own)
     files = [write_file(_to(task, STARS), rows_of_stars(linked, starid, own))]
     for table, rows in ((MEMBERS, rows_of_members(linked, starid)), (STARLINEAGE, lineage)):
@@ -135,48 +141,26 @@ def link_tile(task: LinkTask) -> WrittenStars:
 
 def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linked:
     """Link the active objects in reach of a tile, of files of it and its neighbours."""
-    planes = planes_around(tile)
-    planes[:, 3] -= _REACH_ARCSEC / ARCSEC_PER_RADIAN
-    parts = [_in_reach(rows, tile, planes, is_own) for rows, is_own in _tables(storage, tile, files)]
-    *columns, retired = (np.concatenate(values) for values in zip(_NOTHING, *parts, strict=True))
-    if (np.diff(columns[0]) < 0).any():  # one file is in order
-        order = np.argsort(columns[0], kind="stable")
-        columns = [values[order] for values in columns]
-    objectid, ra, dec, snr, own = columns
+    rows = np.concatenate([NO_OBJECTS, *(objects_in_reach(storage, file, tile) for file in files)])
+    order = np.argsort(rows["objectid"], kind="stable")
+    active = rows["active"][order]
+    retired = rows["objectid"][order[~active]]
+    order = order[active]
+    objectid, ra, dec, snr, pixel = (rows[name][order] for name in ("objectid", "ra", "dec", "snr", "pixel"))
     error = position_errors(snr)
     xyz = unit_vectors(ra, dec)
-    stars = link_objects(xyz, _unit_numbers(objectid), error)
-    positions = star_positions(xyz, error, stars)
-    return Linked(objectid, own, np.sort(retired), stars, positions, *lonlats_of(positions.xyz))
-
-
-_NOTHING: Final = tuple(np.zeros(0, kind) for kind in (np.int64, float, float, np.float32, bool, np.int64))
-
-
-def _tables(storage: Storage, tile: Tile, files: list[DataFile]) -> Iterator[tuple[pa.Table, bool]]:
-    """Rows of each file, and whether they lie in the tile."""
-    for file in files:
-        rows = read_rows(storage, [file], _COLUMNS)
-        if rows is not None:
-            yield rows, file.tile == tile
-
-
-def _in_reach(rows: pa.Table, tile: Tile, planes: Floats, is_own: bool) -> tuple[npt.NDArray[Any], ...]:
-    """``objectid``, ``ra``, ``dec``, ``refsnr``, ``is_own`` of active objects in reach; objectids of the retired."""
-    active = pc.equal(rows["status"], ACTIVE).to_numpy()
-    objectid, ra, dec, snr = (rows[name].to_numpy() for name in _COLUMNS[:4])
-    kept = active
-    if not is_own:  # planes leave out most of it at little cost
-        kept = active & inside(planes, unit_vectors(ra, dec))
-        kept[kept] = in_reach(fine_pixels(ra[kept], dec[kept]), tile)
-    own = np.full(int(kept.sum()), is_own)
-    return objectid[kept], ra[kept], dec[kept], snr[kept], own, objectid[~active]
-
-
-def _unit_numbers(objectid: Ids) -> npt.NDArray[np.int32]:
-    """Number of each object's unit among those there are; objectids are ascending."""
     head = objectid // 10**8
-    return np.cumsum(np.diff(head, prepend=head[:1]) != 0).astype(np.int32)
+    begins = np.diff(head, prepend=-1) != 0
+    unit = (np.cumsum(begins) - 1).astype(np.int32)
+    stars = link_objects(xyz, unit, error)
+    positions = star_positions(xyz, error, stars)
+    own = pixel >> 2 * (REACH_ORDER - tile.order) == tile.npix
+    return Linked(objectid, unit, head[begins], own, retired, stars, positions, *lonlats_of(positions.xyz))
+
+
+def stars_in_tile(linked: Linked, tile: Tile) -> Mask:
+    """Whether the position of each star lies in the tile, shape (S,)."""
+    return in_tile(fine_pixels(linked.ra, linked.dec), tile)
 
 
 def _starids(task: LinkTask, linked: Linked, kept: Ids, used: Ids) -> Ids:
@@ -215,15 +199,15 @@ def rows_of_stars(linked: Linked, starid: Ids, own: Mask) -> pa.Table:
 def _counts(linked: Linked) -> tuple[npt.NDArray[np.int16], dict[int, npt.NDArray[np.int16]]]:
     """Number of fields, and of objects in each filter, of each star."""
     stars = linked.stars
-    ids = linked.objectid[stars.row]
-    star = stars.star[stars.row]
-    field, fid = ids // 10**12, ids // 10**11 % 10
-    # Rows of a star are in order of objectid, and so of field.
-    begins = np.ones(len(ids), bool)
-    begins[1:] = (field[1:] != field[:-1]) | (star[1:] != star[:-1])
     number = len(stars.offsets) - 1
-    bands = {of: np.bincount(star[fid == of], minlength=number).astype(np.int16) for of in BANDS.values()}
-    return np.bincount(star[begins], minlength=number).astype(np.int16), bands
+    star, unit = stars.star[stars.row], linked.unit[stars.row]
+    field, fid = linked.units // 10**4, linked.units // 10**3 % 10
+    # Rows of a star are in order of objectid, and so of field.
+    begins = np.ones(len(unit), bool)
+    begins[1:] = (np.diff(field[unit]) != 0) | (np.diff(star) != 0)
+    filters = np.bincount(star * 10 + fid[unit], minlength=10 * number).reshape(number, 10).astype(np.int16)
+    fields = np.bincount(star[begins], minlength=number).astype(np.int16)
+    return fields, {of: filters[:, of] for of in BANDS.values()}
 
 
 def rows_of_members(linked: Linked, starid: Ids) -> pa.Table:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
 from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.starheirs import Legacy
-from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE
+from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARLINEAGE
 from ztfmatch.core.survey import MAX_OBJECTID
+from ztfmatch.core.tasks.starobjects import EDGES_KEPT, edge_of
 
 if TYPE_CHECKING:
     from ztfmatch.core.tasks.link import Linked, LinkTask
 
 _GENERATION: Final = 10**7
 """Objectids of a generation of a unit have all digits before the last seven in common."""
+
+_LINEAGES_KEPT: Final = 16
+"""Files, each of a unit, that a process keeps: the next tile needs most of them again."""
 
 Ids = npt.NDArray[np.int64]
 
@@ -46,10 +52,10 @@ class Former:
 def former_stars(task: LinkTask, linked: Linked) -> Former:
     """Find what former stars leave to the stars of a task."""
     stars = len(linked.ra)
-    objectid, starid = _members(task)
+    objectid, starid = _members(task, linked)
     at = find_sorted(linked.objectid, objectid)
     here = np.flatnonzero(at >= 0)
-    gone = np.flatnonzero(is_among(objectid, linked.retired)) if len(objectid) else here[:0]
+    gone = np.flatnonzero(at < 0)
     old, new, shared = _successors(task, objectid[gone], linked.retired)
     at_new = find_sorted(linked.objectid, new)
     ids = np.concatenate([objectid[here], np.zeros(int((at_new >= 0).sum()), np.int64)])
@@ -69,14 +75,37 @@ def former_stars(task: LinkTask, linked: Linked) -> Former:
     return Former(kept, legacy, contested, lost, unheralded, np.concatenate([starid, _ended(task)]))
 
 
-def _members(task: LinkTask) -> tuple[Ids, Ids]:
-    """Objectids near that were of a star, ascending, and the starid of each."""
-    rows = read_rows(task.storage, task.before(MEMBERS), ["objectid", "starid"])
-    if rows is None:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    objectid, starid = rows["objectid"].to_numpy(), rows["starid"].to_numpy()
+def _members(task: LinkTask, linked: Linked) -> tuple[Ids, Ids]:
+    """Objectids in reach that were of a star, ascending, and the starid of each."""
+    parts = []
+    for tile in task.near:
+        files = tuple(task.snapshot.of_tile(MEMBERS.name, tile))
+        if files and tile == task.tile:
+            parts.append(_read_members(task.storage, files))
+        elif files:
+            parts.append(_members_at_edge(task.storage, files, tuple(task.now_of(OBJECTS, tile))))
+    objectid, starid = (np.concatenate([_NONE, *(part[i] for part in parts)]) for i in range(2))
+    kept = is_among(objectid, linked.objectid) | is_among(objectid, linked.retired)
+    objectid, starid = objectid[kept], starid[kept]
     order = np.argsort(objectid, kind="stable")
     return objectid[order], starid[order]
+
+
+_NONE: Final = np.zeros(0, np.int64)
+
+
+def _read_members(storage: Storage, files: Sequence[DataFile]) -> tuple[Ids, Ids]:
+    rows = read_rows(storage, files, ["objectid", "starid"])
+    return (_NONE, _NONE) if rows is None else (rows["objectid"].to_numpy(), rows["starid"].to_numpy())
+
+
+@functools.lru_cache(EDGES_KEPT)
+def _members_at_edge(storage: Storage, files: tuple[DataFile, ...], objects: tuple[DataFile, ...]) -> tuple[Ids, Ids]:
+    """Members of a tile of which an object file, as they are to be, says that they are at its edge."""
+    objectid, starid = _read_members(storage, files)
+    at_edge = np.sort(np.concatenate([_NONE, *(edge_of(storage, file)["objectid"] for file in objects)]))
+    kept = is_among(objectid, at_edge)
+    return objectid[kept], starid[kept]
 
 
 def _ended(task: LinkTask) -> Ids:
@@ -112,13 +141,21 @@ def _links(task: LinkTask, objectid: Ids) -> tuple[Ids, Ids, Ids]:
     """Rows of the lineage from some objects to others: both, and the epochs shared."""
     generations = np.unique(objectid // _GENERATION)
     ranges = [(head * _GENERATION, (head + 1) * _GENERATION - 1) for head in generations.tolist()]
-    files = task.lineage_files()
-    rows = read_rows(task.storage, files, ["objectid", "newobjectid", "nshared"], ranges) if files else None
-    if rows is None:
-        return objectid[:0], objectid[:0], objectid[:0]
+    parts = [(_NONE, _NONE, _NONE)]
+    for file in task.lineage_files(ranges):
+        old, new, shared = _lineage(task.storage, file)
+        mine = is_among(old, objectid)
+        parts.append((old[mine], new[mine], shared[mine]))
+    return tuple(np.concatenate(values) for values in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+@functools.lru_cache(_LINEAGES_KEPT)
+def _lineage(storage: Storage, file: DataFile) -> tuple[Ids, Ids, Ids]:
+    """Rows from objects to objects of a file: both, and the epochs shared."""
+    rows = read_file_rows(storage, file, ["objectid", "newobjectid", "nshared"])
     old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
-    mine = is_among(old, objectid) & (new > 0) & (new <= MAX_OBJECTID)
-    return old[mine], new[mine], rows["nshared"].to_numpy().astype(np.int64)[mine]
+    kept = (old > 0) & (old <= MAX_OBJECTID) & (new > 0) & (new <= MAX_OBJECTID)
+    return old[kept], new[kept], rows["nshared"].to_numpy().astype(np.int64)[kept]
 
 
 def _epochs(task: LinkTask, objectid: Ids) -> Ids:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.kernels.lookup import find_sorted
-from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
+from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
-from ztfmatch.core.tasks.link import Linked, linked_objects, rows_of_members, rows_of_stars
+from ztfmatch.core.tasks.link import Linked, linked_objects, rows_of_members, rows_of_stars, stars_in_tile
 from ztfmatch.core.tasks.tile import TileTask
 
 Ids = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
         return None
     linked = linked_objects(task.storage, task.tile, objects)
     starid = _starids(task, linked)
-    own = in_tile(fine_pixels(linked.ra, linked.dec), task.tile)
+    own = stars_in_tile(linked, task.tile)
     parts = [
         _differing(task.read(MEMBERS), rows_of_members(linked, starid), "objectid"),
         _differing(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
