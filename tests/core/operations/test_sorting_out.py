@@ -90,7 +90,7 @@ def test_sort_out_equals_one_by_one(stored: Rows, found: Rows) -> None:
     columns = EXPOSURES.schema.empty_table().select(ledger._COLUMNS).schema
     held = pa.Table.from_pylist(stored, schema=columns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "_ledger_near", lambda snapshot, table: snapshot.exposures)
+        patch.setattr(ledger, "_ledger_near", lambda snapshot, *_: snapshot.exposures)
         patch.setattr(ledger, "quarantine_change", lambda *_: ([], frozenset()))
         work = sort_out(Store(held), pa.Table.from_pylist(found, schema=FOUND), [])  # type: ignore[arg-type]
     refused = [(refusal["source"], refusal["code"]) for refusal in work.quarantined]

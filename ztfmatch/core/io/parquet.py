@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.sealed import Named, Run, SealedFile, Tail, seal
+from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import TABLES, Encoding, Table
@@ -25,6 +25,8 @@ from ztfmatch.core.schema import TABLES, Encoding, Table
 _PAGE_MARGIN_BYTES: Final = 1 << 16
 _ROWS_FOR_THREADS: Final = 1 << 16
 """Fewer are decoded before a thread has begun."""
+_LITTLE_BYTES: Final = 1 << 21
+"""So much of a file of this machine is read at once; of more each column by itself, when it is decoded."""
 PARQUET_ENCODING: Final = {
     Encoding.SPLIT: "BYTE_STREAM_SPLIT",
     Encoding.DELTA: "DELTA_BINARY_PACKED",
@@ -33,6 +35,8 @@ PARQUET_ENCODING: Final = {
 
 IdRange = tuple[int, int]
 """Smallest and largest id, both inclusive."""
+Bounds = tuple[Any, Any]
+"""Smallest and largest value of a column; None, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ ID_COLUMN: Final = {
 }
 """Column whose bounds the manifest keeps as min_id and max_id."""
 
-_TIME_COLUMN: Final = {
+TIME_COLUMN: Final = {
     name: next((column for column in ("hmjd", "obsmjd") if column in table.names), None)
     for name, table in TABLES.items()
 }
@@ -133,27 +137,27 @@ def write_file(to: Destination, data: pa.Table, verifier: WriteVerifier | None =
         decoded = pq.ParquetFile(pa.BufferReader(encoded))
         for batch in decoded.iter_batches(to.table.row_group_rows, columns=list(verifier.columns), use_threads=False):
             verifier.add_batch(batch)
-    sealed = seal(encoded)
+    ids, times = ID_COLUMN[to.table.name], TIME_COLUMN[to.table.name]
+    return put_sealed(to, seal(encoded), _bounds(data, ids), _bounds(data, times))
+
+
+def put_sealed(to: Destination, sealed: Sealed, ids: Bounds, times: Bounds) -> DataFile:
+    """Put a file where it goes and return its manifest row; bounds are those of the id column and of times."""
     checksum = hashlib.sha256(usedforsecurity=False)
     for part in sealed.parts:
         checksum.update(part)
     sha256 = checksum.hexdigest()
     path = paths.data_file(to.table.name, to.tile, to.commit, f"{to.part}-{sha256[:8]}")
     to.storage.put(path, *sealed.parts)
-    ids, times = ID_COLUMN[to.table.name], _TIME_COLUMN[to.table.name]
-    min_id, max_id = _bounds(data, ids)
-    min_hmjd, max_hmjd = _bounds(data, times)
     return DataFile(
         to.table.name,
         -1 if to.tile is None else to.tile.order,
         -1 if to.tile is None else to.tile.npix,
         path,
-        data.num_rows,
+        sealed.rows,
         sealed.size,
-        min_id,
-        max_id,
-        min_hmjd,
-        max_hmjd,
+        *ids,
+        *times,
         sha256,
         to.commit,
         sealed.tail,
@@ -161,7 +165,7 @@ def write_file(to: Destination, data: pa.Table, verifier: WriteVerifier | None =
     )
 
 
-def _bounds(data: pa.Table, column: str | None) -> tuple[Any, Any]:
+def _bounds(data: pa.Table, column: str | None) -> Bounds:
     if column is None or data.num_rows == 0:
         return None, None
     bounds = pc.min_max(data[column])
@@ -260,9 +264,11 @@ class OpenFile:
         return table.select(list(columns))  # releases of Arrow differ in the order
 
     def _ahead(self, groups: Sequence[int], columns: Sequence[str]) -> Sequence[Run]:
-        """What is read with one request for all columns, which is better than one for each where they are far."""
+        """What is read with one request for all columns: better where it is far, or not much."""
         if self._storage.local_root is not None:
-            return ()
+            runs = self._tail.runs(groups, columns)
+            if sum(stop - start for start, stop in runs) > _LITTLE_BYTES:
+                return ()
         return SealedFile(self._storage, self._file, self._tail).read_ahead(groups, columns)
 
     def _parquet(self, ahead: Sequence[Run]) -> pq.ParquetFile:
@@ -306,7 +312,7 @@ def read_file_rows(
         return parquet.read(range(parquet.metadata.num_row_groups), columns, threads)
     key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
-    groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if _overlaps(bounds, ranges)]
+    groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if overlaps(bounds, ranges)]
     table = parquet.read(groups, wanted, threads)
     return _within(table, str(key), ranges, TABLES[file.table].sorted_by[0] == key).select(list(columns))
 
@@ -320,7 +326,8 @@ def _within(table: pa.Table, key: str, ranges: Sequence[IdRange], ordered: bool)
     return pa.concat_tables([table.slice(0, 0), *(table.slice(low, high - low) for low, high in edges if low < high)])
 
 
-def _overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
+def overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
+    """Whether an id within some bounds, None if these are not known, can be in any of some ranges."""
     return bounds is None or any(low <= bounds[1] and high >= bounds[0] for low, high in ranges)
 
 

@@ -9,6 +9,7 @@ digest, the seal, are in the manifest, whose name has the digest of its own cont
 from __future__ import annotations
 
 import bisect
+import functools
 import io
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from xxhash import xxh3_64_intdigest
 
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.io.remote import Bytes
 from ztfmatch.core.io.storage import Storage
 
-_MAGIC: Final = b"PAR1"
-_END_BYTES: Final = 8
+MAGIC: Final = b"PAR1"
+END_BYTES: Final = 8
 """Length of the footer, and the magic number once more."""
 _CHUNK: Final = np.dtype([("length", "<u4"), ("hash", "<u8")])
 _GAP_BYTES: Final = 1 << 13
@@ -66,19 +68,33 @@ class Named(Protocol):
 class Sealed:
     """A file to be written."""
 
-    parts: tuple[memoryview, bytes]
-    """Its bytes: all before the tail, as they were encoded, and the tail."""
-    seal: str
+    data: tuple[Bytes, ...]
+    """Its column chunks."""
+    chunks: bytes
+    """Length and hash of each."""
+    footer: Bytes
+    rows: int
+
+    @functools.cached_property
+    def parts(self) -> tuple[Bytes, ...]:
+        """All its bytes; the last of them are the tail."""
+        length = len(self.footer).to_bytes(END_BYTES - len(MAGIC), "little")
+        return (MAGIC, *self.data, b"".join([self.chunks, self.footer, length, MAGIC]))
+
+    @property
+    def seal(self) -> str:
+        """Digest of the tail."""
+        return short_digest(self.parts[-1])
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return len(self.parts[0]) + self.tail
+        return sum(map(len, self.parts))
 
     @property
     def tail(self) -> int:
         """Bytes of its tail."""
-        return len(self.parts[1])
+        return len(self.parts[-1])
 
     @property
     def content(self) -> bytes:
@@ -96,16 +112,15 @@ def seal(parquet: pa.Buffer) -> Sealed:
     """
     metadata = pq.read_metadata(pa.BufferReader(parquet))
     data = memoryview(parquet)
-    end = len(data) - _END_BYTES - int.from_bytes(data[-_END_BYTES : -len(_MAGIC)], "little")
+    end = len(data) - END_BYTES - int.from_bytes(data[-END_BYTES : -len(MAGIC)], "little")
     chunks = np.empty(metadata.num_row_groups * metadata.num_columns, _CHUNK)
-    at = len(_MAGIC)
+    at = len(MAGIC)
     for i, length in enumerate(_chunk_lengths(metadata)):
         chunks[i] = length, xxh3_64_intdigest(data[at : at + length])
         at += length
     if at != end:
         raise ValueError(f"column chunks end at byte {at}; the footer begins at {end}")
-    tail = b"".join([chunks.tobytes(), data[end:]])
-    return Sealed((data[:end], tail), short_digest(tail))
+    return Sealed((data[len(MAGIC) : end],), chunks.tobytes(), data[end:-END_BYTES], metadata.num_rows)
 
 
 def _chunk_lengths(metadata: pq.FileMetaData) -> list[int]:
@@ -130,8 +145,8 @@ class Tail:
         self.metadata: pq.FileMetaData = pq.read_metadata(pa.BufferReader(self.content))
         number = self.metadata.num_row_groups * self.metadata.num_columns
         chunks = np.frombuffer(self.content, _CHUNK, number)
-        ends = len(_MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)
-        self._edges: list[int] = [len(_MAGIC), *ends.tolist()]
+        ends = len(MAGIC) + np.cumsum(chunks["length"], dtype=np.int64)
+        self._edges: list[int] = [len(MAGIC), *ends.tolist()]
         self._hashes: list[int] = chunks["hash"].tolist()
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
@@ -150,6 +165,21 @@ class Tail:
                 start = runs.pop()[0]
             runs.append((start, stop))
         return runs
+
+    @property
+    def footer(self) -> memoryview:
+        """The footer, without its length."""
+        return memoryview(self.content)[_CHUNK.itemsize * len(self._hashes) : -END_BYTES]
+
+    def chunks(self, first: int, stop: int) -> bytes:
+        """Lengths and hashes of the chunks of row groups from one to before another."""
+        size = _CHUNK.itemsize * self.metadata.num_columns
+        return bytes(memoryview(self.content)[size * first : size * stop])
+
+    def span(self, first: int, stop: int) -> tuple[int, int]:
+        """Where row groups from one to before another begin and end."""
+        number = self.metadata.num_columns
+        return self._edges[number * first], self._edges[number * stop]
 
     def wrong(self, data: memoryview, start: int) -> int | None:
         """First byte of the first chunk that is not as written, in data that begin where a chunk does."""
@@ -195,6 +225,11 @@ class SealedFile(io.RawIOBase):
         """Some columns of row groups, with few requests; a file that is given them reads them no more."""
         return [(first, self._verified(first, last)) for first, last in self.tail.runs(groups, columns)]
 
+    def read_groups(self, first: int, stop: int) -> Run:
+        """Row groups from one to before another, as they are encoded."""
+        start, end = self.tail.span(first, stop)
+        return start, self._verified(start, end)
+
     def readable(self) -> bool:
         """It is."""
         return True
@@ -221,9 +256,9 @@ class SealedFile(io.RawIOBase):
         stop = self._file.size if size < 0 else min(self._at + size, self._file.size)
         start, self._at = self._at, max(stop, self._at)
         body = min(stop, self.tail.start)
-        parts = [memoryview(_MAGIC)[start:stop]] if start < len(_MAGIC) else []
-        if body > max(start, len(_MAGIC)):
-            parts.append(self._chunks(max(start, len(_MAGIC)), body))
+        parts = [memoryview(MAGIC)[start:stop]] if start < len(MAGIC) else []
+        if body > max(start, len(MAGIC)):
+            parts.append(self._chunks(max(start, len(MAGIC)), body))
         if stop > self.tail.start:
             parts.append(memoryview(self.tail.content)[max(start - self.tail.start, 0) : stop - self.tail.start])
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))

@@ -223,7 +223,7 @@ class _Bulk:
             committed=committed.done,
             catalogs=len(sources),
             exposures=ledger.num_rows,
-            replaced=len(work.replaced),
+            replaced=work.replaced.num_rows,
             known=work.known,
             quarantined=work.quarantined,
             rows=total(ledger, "nrows"),
@@ -289,7 +289,7 @@ class _Matching:
         """
         work = self.inspected.work
         inputs = [digest_of(self.inspected.ledger), work.quarantine_rows, self.config.rows_per_task]
-        inputs += [work.replaced] if work.replaced else []
+        inputs += [work.replaced["exposureid"].to_pylist()] if work.replaced.num_rows else []
         return OperationId("append", self.snapshot.number, inputs).value
 
     def run(self, runner: Runner) -> _Made:
@@ -340,7 +340,7 @@ class _Matching:
             told.arguments,
             {"exposures": rows.num_rows, "detections": total(rows, "nmatched"), "orphans": total(rows, "norphans"),
              "rejected": total(rows, "nrejected"), "quarantined": len(work.quarantined),
-             **({"replaced": len(work.replaced)} if work.replaced else {})},
+             **({"replaced": work.replaced.num_rows} if work.replaced.num_rows else {})},
             files,
             work.removed_files | made.leaving.removed_on(head),
             started=told.started,

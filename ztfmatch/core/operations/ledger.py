@@ -28,6 +28,7 @@ SAME_TIME_DAY: Final = 1e-5
 _SLOT: Final = ["field", "rcid", "fid", "obsmjd"]
 _ASKED: Final = pa.schema(EXPOSURES.schema.field(name) for name in ("exposureid", "obsmjd", "field"))
 _COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256", "origin"]
+_OF_REPLACED: Final = ["ra", "dec", "radius", "nmatched", "norphans"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Sorted:
     """Rows to write to the quarantine; those that were there before have their ``commit``."""
     removed_files: frozenset[str]
     """Quarantine files that these rows replace."""
-    replaced: tuple[int, ...] = ()
-    """Exposureids of those of the new that the store has with another content, ascending."""
+    replaced: pa.Table
+    """Ledger rows of those of the new that the store has with another content, ascending by exposureid."""
 
     @property
     def changes_quarantine(self) -> bool:
@@ -84,8 +85,8 @@ class _Seen:
 def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], replace: bool = False) -> Sorted:
     """Tell new exposures from known ones and from duplicates under other names.
 
-    What is plain is told for all catalogs together. Those that share their key or their time with another are looked
-    at one by one, in order of exposureid and source: the first is taken.
+    What is plain is told for all catalogs together. Those that share their key or their time with another, or
+    contradict the store, are looked at one by one, in order of exposureid and source: the first is taken.
 
     Parameters
     ----------
@@ -98,18 +99,20 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
         Whether catalogs of other content than the store has of their exposures are new, and replace it.
     """
     found = found.sort_by([("exposureid", "ascending"), ("source", "ascending")])
-    stored = _ledger_near(snapshot, found)
+    stored = _ledger_near(snapshot, found, _COLUMNS + _OF_REPLACED if replace else _COLUMNS)
     where = pc.index_in(found["exposureid"], stored["exposureid"])
     there = where.is_valid().to_numpy()
     same = _is_true(pc.equal(found["sha256"], stored["sha256"].take(where)))
     told = _is_true(pc.is_valid(found["programid"]))
     other = there & same & told & ~_is_true(pc.equal(found["programid"], stored["programid"].take(where)))
-    doubtful, near = _doubtful(found, stored, there)
+    repeated = _repeated(found["exposureid"].to_numpy())
+    doubtful, near = _doubtful(found, stored, there, repeated)
+    replaceable = replace & there & ~same & _replaceable(stored.take(where), found)
     seen = _Seen(stored.filter(near).to_pylist())
-    new, known, others = ~there, there & same, other
+    new, known, others = ~there | (replaceable & ~repeated), there & same, other
     refusals: list[Row] = []
     replaced: dict[int, Row] = {}
-    for i in np.flatnonzero((there & ~same) | doubtful).tolist():
+    for i in np.flatnonzero((there & ~same & ~new) | doubtful).tolist():
         row = found.slice(i, 1).to_pylist()[0]
         first = replaced.get(row["exposureid"]) or (
             stored.slice(where[i].as_py(), 1).to_pylist()[0] if there[i] else seen.same_exposure(row)
@@ -118,7 +121,7 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
         if first is not None and first["sha256"] == row["sha256"]:
             known[i] = True
             others[i] = row["programid"] not in (None, first["programid"])
-        elif replace and there[i] and row["exposureid"] not in replaced and _replaceable(first, row):
+        elif replaceable[i] and row["exposureid"] not in replaced:
             new[i] = True
             replaced[row["exposureid"]] = row
         elif first is not None:
@@ -132,26 +135,32 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
     names = found.select(["source", "filename"]).to_pylist() if snapshot.of_table(QUARANTINE.name) else []
     rows, removed = quarantine_change(snapshot, quarantined, names)
     known_elsewhere = found["source"].filter(pa.array(others)).to_pylist()
-    return Sorted(
-        found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed, tuple(replaced)
-    )
+    leaving = stored.take(where.filter(pa.array(new & there)))
+    return Sorted(found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed, leaving)
 
 
-def _replaceable(stored: Row | None, row: Row) -> bool:
-    """Whether a catalog is of the unit of the stored exposure, which a catalog brought too."""
-    return stored is not None and unit_of(stored) == unit_of(row) and stored["origin"] == CATALOG
+def _replaceable(stored: pa.Table, found: pa.Table) -> Mask:
+    """Whether each catalog is of the unit of the stored exposure beside it, which a catalog brought too."""
+    kept = _is_true(pc.equal(stored["origin"].cast(pa.string()), CATALOG))
+    for name in ("field", "rcid", "fid"):
+        kept &= _is_true(pc.equal(stored[name], found[name]))
+    return kept
+
+
+def _repeated(ids: npt.NDArray[np.int64]) -> Mask:
+    """Whether each id, ascending, is there more than once."""
+    repeated = np.zeros(len(ids), np.bool_)
+    repeated[1:] |= ids[1:] == ids[:-1]
+    repeated[:-1] |= ids[1:] == ids[:-1]
+    return repeated
 
 
 def _is_true(values: pa.ChunkedArray) -> Mask:
     return np.asarray(values.fill_null(False).to_numpy(), np.bool_)
 
 
-def _doubtful(found: pa.Table, stored: pa.Table, there: Mask) -> tuple[Mask, Mask]:
+def _doubtful(found: pa.Table, stored: pa.Table, there: Mask, repeated: Mask) -> tuple[Mask, Mask]:
     """Catalogs, not in the store by their key, that share key or time with another; stored exposures of those times."""
-    ids = found["exposureid"].to_numpy()
-    repeated = np.zeros(len(ids), np.bool_)
-    repeated[1:] |= ids[1:] == ids[:-1]
-    repeated[:-1] |= ids[1:] == ids[:-1]
     both = pa.concat_tables([found.filter(pa.array(~there)).select(_SLOT), stored.select(_SLOT)])
     times, (_, unit) = both["obsmjd"].to_numpy(), units_of(both)
     order = np.lexsort((times, unit))
@@ -176,7 +185,7 @@ class KnownExposures:
 
     def __init__(self, snapshot: SnapshotFiles, rows: Sequence[Row]) -> None:
         asked = {name: [row[name] for row in rows] for name in ("exposureid", "obsmjd", "field")}
-        self._seen = _Seen(_ledger_near(snapshot, pa.table(asked, schema=_ASKED)).to_pylist())
+        self._seen = _Seen(_ledger_near(snapshot, pa.table(asked, schema=_ASKED), _COLUMNS).to_pylist())
 
     def has_any(self, rows: Sequence[Row]) -> bool:
         """Whether the store has any of them, or an exposure of the same key, of another unit."""
@@ -216,9 +225,9 @@ def _refusal(row: Row, code: str, reason: str) -> Row:
     return {"code": code, "reason": reason, **kept}
 
 
-def _ledger_near(snapshot: SnapshotFiles, found: pa.Table) -> pa.Table:
+def _ledger_near(snapshot: SnapshotFiles, found: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Ledger rows that can be of the same exposures: only files of those nights or keys are read, one at a time."""
-    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
+    parts = [EXPOSURES.schema.empty_table().select(list(columns))]
     if not found.num_rows:
         return parts[0]
     (first, last), (low, high) = (pc.min_max(found[name]).as_py().values() for name in ("obsmjd", "exposureid"))
@@ -226,9 +235,9 @@ def _ledger_near(snapshot: SnapshotFiles, found: pa.Table) -> pa.Table:
     fields = pc.unique(found["field"])
     for file in snapshot.of_table(EXPOSURES.name):
         if file.holds_time(first, last) or file.holds_id([(low, high)]):
-            rows = read_file_rows(snapshot.storage, file, _COLUMNS)
+            rows = read_file_rows(snapshot.storage, file, columns)
             at_time = pc.and_(pc.greater_equal(rows["obsmjd"], first), pc.less_equal(rows["obsmjd"], last))
             same_time = pc.and_(at_time, pc.is_in(rows["field"], fields))
             same_key = pc.is_in(rows["exposureid"], found["exposureid"].combine_chunks())
-            parts.append(rows.filter(pc.or_(same_time, same_key)).select(_COLUMNS))
+            parts.append(rows.filter(pc.or_(same_time, same_key)).select(list(columns)))
     return pa.concat_tables(parts)

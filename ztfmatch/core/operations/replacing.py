@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
-from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.kept import projected_bytes as kept_bytes
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile
@@ -30,17 +29,13 @@ from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import revise
-from ztfmatch.core.tasks.remove import BYTES_PER_ROW, RemoveTask, remove_from_tile
+from ztfmatch.core.tasks.remove import RemoveTask, remove_from_tile
 from ztfmatch.core.tasks.transients import group_orphans
 
 Ids = npt.NDArray[np.int64]
-
-_COLUMNS: Final = (
-    *("exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "nmatched", "norphans"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,15 +70,15 @@ class Leaving:
 
 
 def take_out(
-    snapshot: SnapshotFiles, exposures: Sequence[int], arriving: Sequence[DataFile], operation_id: str, runner: Runner
+    snapshot: SnapshotFiles, ledger: pa.Table, arriving: Sequence[DataFile], operation_id: str, runner: Runner
 ) -> Leaving:
     """Write the tiles' and ledger's files that hold rows of some exposures without these.
 
     Parameters
     ----------
     snapshot : SnapshotFiles
-    exposures : sequence of int
-        Exposureids, ascending, all of the ledger.
+    ledger : pa.Table
+        Ledger rows of the exposures, ascending by exposureid.
     arriving : sequence of DataFile
         What is committed with it; transients are grouped with these orphans.
     operation_id : str
@@ -94,10 +89,9 @@ def take_out(
     JobFailedError
         If the tiles do not hold all rows that the ledger says; nothing is committed.
     """
-    if not exposures:
+    if not ledger.num_rows:
         return Leaving(snapshot)
-    storage, ids = snapshot.storage, np.array(exposures, np.int64)
-    ledger = _ledger_of(snapshot, ids)
+    storage, ids = snapshot.storage, ledger["exposureid"].to_numpy()
     tasks = _remove_tasks(snapshot, ledger, operation_id)
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
     taken = runner.run(Job("replacing", remove_from_tile, tasks, operation_id, storage))
@@ -113,17 +107,6 @@ def take_out(
     removed = frozenset(path for result in (*taken, *rows) for path in result.removed)
     leaving = Leaving(snapshot, tiles, tuple(files), removed)
     return _regrouped(leaving, arriving, operation_id, runner) if snapshot.of_table(TRANSIENTS.name) else leaving
-
-
-def _ledger_of(snapshot: SnapshotFiles, ids: Ids) -> pa.Table:
-    """Ledger rows of exposures."""
-    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
-    wanted = pa.array(ids)
-    for file in snapshot.of_table(EXPOSURES.name):
-        if file.holds_id([(int(ids[0]), int(ids[-1]))]):
-            rows = read_file_rows(snapshot.storage, file, _COLUMNS)
-            parts.append(rows.filter(pc.is_in(rows["exposureid"], wanted)).select(_COLUMNS))
-    return pa.concat_tables(parts).sort_by("exposureid").combine_chunks()
 
 
 def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) -> list[RemoveTask]:
@@ -151,7 +134,7 @@ def touched_tiles(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[U
 
 
 def _projected_bytes(task: RemoveTask) -> int:
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * max((file.rows for file in task.files_in_question()), default=0)
+    return WORKER_BASE_BYTES + max(map(kept_bytes, task.files_in_question()), default=0)
 
 
 def _regrouped(leaving: Leaving, arriving: Sequence[DataFile], operation_id: str, runner: Runner) -> Leaving:

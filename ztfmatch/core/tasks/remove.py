@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.kept import write_kept
+from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, overlaps, read_footer, read_row_group
 from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
@@ -22,10 +22,10 @@ from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.core.tasks.tile import TileTask
 
-BYTES_PER_ROW: Final = 400
-"""Peak memory per row of the largest file that is written anew."""
-
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_KEY: Final = "exposureid"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,29 @@ class RemoveTask(TileTask):
 
     def files_in_question(self) -> list[DataFile]:
         """Files that can have rows of the exposures."""
-        ids, obsmjd = _exposures(self.storage, self.exposures)
+        _, obsmjd = _exposures(self.storage, self.exposures)
         span = float(obsmjd.min()) - HMJD_MARGIN_DAY, float(obsmjd.max()) + HMJD_MARGIN_DAY
-        units = [objectid_range(unit) for unit in self.units]
-        detections = [file for file in self.files(DETECTIONS) if file.holds_id(units)]
-        orphans = [file for file in self.files(ORPHANS) if file.holds_id([(int(ids[0]), int(ids[-1]))])]
-        return [file for file in (*detections, *orphans) if file.holds_time(*span)]
+        files = (*self.files(DETECTIONS), *self.files(ORPHANS))
+        return [file for file in files if file.holds_id(self.ranges(file)) and file.holds_time(*span)]
+
+    def ranges(self, file: DataFile) -> list[IdRange]:
+        """Ranges of the id of a file's table that rows of the exposures can have."""
+        if file.table == DETECTIONS.name:
+            return [objectid_range(unit) for unit in self.units]
+        ids, _ = _exposures(self.storage, self.exposures)
+        return [(int(ids[0]), int(ids[-1]))]
+
+    def going(self, file: DataFile) -> Mask:
+        """Which rows of a file are of the exposures; row groups without their ids are not read."""
+        ids, _ = _exposures(self.storage, self.exposures)
+        ranges, footer = self.ranges(file), read_footer(self.storage, file)
+        parts = []
+        for number, group in enumerate(footer.groups):
+            going = np.zeros(group.rows, bool)
+            if overlaps(group.ids, ranges):
+                going = is_among(read_row_group(self.storage, file, footer, number, [_KEY])[_KEY].to_numpy(), ids)
+            parts.append(going)
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -58,25 +75,23 @@ class Removed(Replaced):
 
 def remove_from_tile(task: RemoveTask) -> Removed:
     """Write what stays of the files that have rows of the exposures."""
-    ids, _ = _exposures(task.storage, task.exposures)
     files: list[DataFile] = []
     removed: list[str] = []
     gone = 0
     for number, file in enumerate(task.files_in_question()):
-        going = is_among(read_file_rows(task.storage, file, ["exposureid"])["exposureid"].to_numpy(), ids)
+        going = task.going(file)
         if not going.any():
             continue
         removed.append(file.path)
         gone += int(going.sum())
         if not going.all():
             table = TABLES[file.table]
-            rows = read_file_rows(task.storage, file, table.names).filter(pa.array(~going))
             to = Destination(task.storage, table, task.tile, task.commit, f"{task.part}-rest-{number:04d}")
-            files.append(write_file(to, rows))
+            files.append(write_kept(to, file, ~going))
     return Removed(files, removed, gone)
 
 
 @functools.lru_cache(2)
 def _exposures(storage: Storage, path: str) -> tuple[Ids, npt.NDArray[np.float64]]:
     arrays = read_arrays(storage, path)
-    return arrays["exposureid"], arrays["obsmjd"]
+    return arrays[_KEY], arrays["obsmjd"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.kept import write_kept
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.tasks.results import Written
@@ -73,9 +73,8 @@ def restore_tile(task: RestoreTask) -> Restored:
         table = TABLES[made.table]
         missing = ~np.isin(_keys(task.storage, made), there)
         if missing.any():
-            rows = read_file_rows(task.storage, made, table.names).filter(pa.array(missing))
             to = Destination(task.storage, table, task.tile, task.commit, f"{task.part}-{number:04d}")
-            files.append(write_file(to, rows))
+            files.append(write_kept(to, made, missing))
     return Restored(files, sum(file.rows for file in files))
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
@@ -58,9 +59,7 @@ def retire_tile(task: RetireTask) -> Replaced:
             continue
         removed.append(file.path)
         if not retired.all():
-            table = TABLES[file.table]
-            rows = read_file_rows(task.storage, file, table.names).filter(pa.array(~retired))
-            files.append(write_file(_to(task, table, len(files)), rows))
+            files.append(write_kept(_to(task, TABLES[file.table], len(files)), file, ~retired))
     return Replaced(files, removed)
 
 
