@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,7 +18,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import is_url
 from ztfmatch.core.operations.status import Status, status_of, table_status
 from ztfmatch.core.runner import open_runner
-from ztfmatch.core.schema import TABLES, Table
+from ztfmatch.core.schema import CORRECTIONS, TABLES, Table
 from ztfmatch.core.shown import Shown
 from ztfmatch.query import lightcurves
 from ztfmatch.query.area import Circle, cone_of
@@ -59,7 +59,14 @@ class Snapshot(Plots, Shown):
     @functools.cached_property
     def status(self) -> Status:
         """What it holds, in figures."""
-        return status_of(self.files)
+        status = status_of(self.files)
+        if not self.files.files.count(CORRECTIONS.name):
+            return status
+        from ztfmatch.photometry.drift import find_drift, said_of
+
+        drift = find_drift(self.files)
+        said = "; ".join(filter(None, [status.corrections, said_of(drift)]))
+        return replace(status, corrections=said, drift=drift)
 
     def table(
         self,

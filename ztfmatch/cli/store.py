@@ -226,7 +226,7 @@ def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_
     if as_json:
         emit(report, True, [])
         return
-    shown = {name: value for name, value in as_plain(report).items() if name != "tables"}
+    shown = {name: value for name, value in as_plain(report).items() if name not in ("tables", "drift")}
     for name, value in shown.items():
         text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else value
         click.echo(f"{name.replace('_', ' '):<22}{f'{text:,}' if isinstance(text, int) else text}")

@@ -67,13 +67,17 @@ class Status(Shown):
     """``none``, ``up to date``, or how many tiles are stale, and how old theirs are."""
     transients: str
     """``none``, ``up to date``, or how many tiles are stale."""
+    corrections: str
+    """``none``, or the sets that exposures have; and whether they no longer fit the newest exposures."""
+    drift: list[Any]
+    """By channel with exposures since the corrections came: :class:`ztfmatch.photometry.drift.ChannelDrift`."""
     quarantined: int
     tables: list[TableStatus]
 
 
 def status_of(snapshot: SnapshotFiles) -> Status:
     """Describe a snapshot; reads the ledger and the references, no detection."""
-    ledger = snapshot.read(EXPOSURES.name, ["field", "fid", "obsmjd", "quality", "nrejected"])
+    ledger = snapshot.read(EXPOSURES.name, ["field", "fid", "obsmjd", "quality", "nrejected", "corrections"])
     references = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
     times = pc.min_max(ledger["obsmjd"])
     detections = snapshot.rows(DETECTIONS.name)
@@ -99,6 +103,8 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
         statistics=_state(snapshot, STATISTICS.name, stale := stale_tiles(snapshot)) + _age(snapshot, stale),
         transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles(snapshot)),
+        corrections=_corrections(ledger),
+        drift=[],
         quarantined=snapshot.rows(QUARANTINE.name),
         tables=table_status(snapshot),
     )
@@ -107,6 +113,12 @@ def status_of(snapshot: SnapshotFiles) -> Status:
 def table_status(snapshot: SnapshotFiles) -> list[TableStatus]:
     """Size of every table, as the manifest has it: no file is read."""
     return [TableStatus(name, snapshot.rows(name), snapshot.files.count(name), snapshot.size(name)) for name in TABLES]
+
+
+def _corrections(ledger: pa.Table) -> str:
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(ledger["corrections"]).to_pylist()}
+    named = sorted((name, n) for name, n in counts.items() if name is not None)
+    return ", ".join(f"{name} of {n} of {ledger.num_rows} exposures" for name, n in named) or "none"
 
 
 def _counts(table: pa.Table, column: str) -> dict[Any, int]:

@@ -1,0 +1,231 @@
+"""Whether the corrections that a store applies still fit its newest exposures, from a sample of its lightcurves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.operations.corrections import Applied, current
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES
+from ztfmatch.core.schema.ledger import BAD, MATCHFILE
+from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
+from ztfmatch.photometry.kernels.drift import LEAST_EXPOSURES, Change, change_of
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, SIDE
+from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary, constants, summarise
+from ztfmatch.photometry.tasks.comparison import UNIT_DIGITS, brightness_groups
+
+LIMIT_MAG: Final = 0.002
+"""Root mean square of a change that corrections no longer fit."""
+_RANGE_MAG: Final = (13.5, 18.5)
+_NEWEST: Final = 32
+"""Exposures of a channel."""
+_TILES: Final = 24
+_ROWS: Final = 500_000
+"""Detections of a tile that are looked at."""
+_OLDER_EPOCHS: Final = 5
+"""Fewest of a lightcurve."""
+_RIM_PIX: Final = 100.0
+_RIMS: Final = 4
+_PLACES: Final = CELLS + _RIMS
+_LEVELS: Final = 8
+"""Bins of magnitude."""
+_CLOUD_MAG: Final = 0.08
+"""Exposures may be off by this beside their noise."""
+_COLUMNS: Final = ("exposureid", "mag", "xpos", "ypos", "catflags")
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChannelDrift:
+    """What newer exposures of a channel differ by from those that were there when the corrections came."""
+
+    rcid: int
+    filter: str
+    exposures: int
+    """Newest ones that were looked at."""
+    stars: int
+    map_mmag: float | None
+    """Over places of the quadrant, root mean square beyond noise; None where too little is known."""
+    magnitude_mmag: float | None
+    """Over magnitudes."""
+    drifted: bool
+    """Whether one of them is more than LIMIT_MAG, and than chance."""
+
+
+def find_drift(snapshot: SnapshotFiles) -> list[ChannelDrift]:
+    """Channels with enough exposures since the store's corrections came, by filter and readout channel; perhaps none.
+
+    The newest exposures of a channel are held to the means of the older epochs of bright, constant lightcurves, all
+    with the same corrections. Some tiles are looked at, and of each some detections.
+    """
+    applied = current(snapshot)
+    if applied is None:
+        return []
+    ledger = _Ledger(snapshot, applied)
+    if not ledger.newest.any():
+        return []
+    found = [_Channel(len(ledger.rows_of(channel))) for channel in ledger.channels]
+    for chunk in _sample(snapshot, applied):
+        _add(chunk, ledger, found)
+    return [one.drift(*channel) for channel, one in zip(ledger.channels, found, strict=True) if one.stars]
+
+
+class _Ledger:
+    """Good exposures that have the set, shape (E,), and which are the newest of channels with enough of them."""
+
+    def __init__(self, snapshot: SnapshotFiles, applied: Applied) -> None:
+        names = ["exposureid", "rcid", "fid", "obsmjd", "quality", "origin", "corrections", "commit"]
+        rows = snapshot.read(EXPOSURES.name, names)
+        texts = {name: np.array(rows[name].to_pylist(), object) for name in ("quality", "origin", "corrections")}
+        good = (texts["quality"] != BAD) & (texts["origin"] != MATCHFILE)
+        good &= texts["corrections"] == applied.set.digest
+        self.exposureid, rcid, fid, time, commit = (
+            rows[name].to_numpy()[good] for name in ("exposureid", "rcid", "fid", "obsmjd", "commit")
+        )
+        self.map = build_map(self.exposureid)
+        channel = fid.astype(np.int64) * 100 + rcid
+        newer = commit > applied.file.commit
+        self.older = ~newer
+        order = np.lexsort((-time, channel))
+        order = order[newer[order]]
+        names_, first, count = np.unique(channel[order], return_index=True, return_counts=True)
+        rank = np.arange(len(order)) - np.repeat(first, count)
+        kept = order[(rank < _NEWEST) & np.repeat(count >= LEAST_EXPOSURES, count)]
+        self.newest = np.zeros(len(channel), bool)
+        self.newest[kept] = True
+        self.channels = [divmod(int(name), 100)[::-1] for name in names_[count >= LEAST_EXPOSURES]]
+        self.channel = np.full(len(channel), -1)
+        """Number among the channels, of the newest."""
+        self.channel[kept] = np.searchsorted(names_[count >= LEAST_EXPOSURES], channel[kept])
+        self.row = np.zeros(len(channel), np.int64)
+        """Number within the channel, of the newest."""
+        self.row[kept] = rank[(rank < _NEWEST) & np.repeat(count >= LEAST_EXPOSURES, count)]
+
+    def rows_of(self, channel: tuple[int, int]) -> Ids:
+        """The newest exposures of a channel."""
+        return np.flatnonzero(self.channel == self.channels.index(channel))
+
+
+def _sample(snapshot: SnapshotFiles, applied: Applied) -> Iterator[Lightcurves]:
+    """First lightcurves of some tiles, over all that have newer detections."""
+    tiles = [
+        tile
+        for tile in snapshot.tiles_with(DETECTIONS.name)
+        if any(file.commit > applied.file.commit for file in snapshot.of_tile(DETECTIONS.name, tile))
+    ]
+    for at in np.unique(np.linspace(0, len(tiles) - 1, _TILES).round().astype(int)) if tiles else ():
+        files = snapshot.of_tile(DETECTIONS.name, tiles[at])
+        yield from list(_first(iterate_lightcurves(snapshot.storage, files, _COLUMNS, _ROWS)))
+
+
+def _first(chunks: Iterator[Lightcurves]) -> Iterator[Lightcurves]:
+    for chunk in chunks:
+        yield chunk
+        return
+
+
+class _Channel:
+    """Sums of a channel."""
+
+    def __init__(self, exposures: int) -> None:
+        self.stars, self._exposures = 0, exposures
+        self._sums = {bins: np.zeros((exposures, bins, 2)) for bins in (_PLACES, _LEVELS)}
+        self._own = {bins: np.zeros((bins, 2)) for bins in (_PLACES, _LEVELS)}
+
+    def add(self, bins: int, at: tuple[Ids, Ids], weight: Floats, off: Floats) -> None:
+        """Add detections: rows of their exposures and their bins."""
+        np.add.at(self._sums[bins], at, np.stack([weight, weight * off], axis=-1))
+
+    def add_stars(self, bins: int, at: Ids, weight: Floats, variance: Floats) -> None:
+        """Add stars: their bins, and the variance of the means of their older epochs."""
+        np.add.at(self._own[bins], at, np.stack([weight, weight**2 * variance], axis=-1))
+
+    def drift(self, rcid: int, fid: int) -> ChannelDrift:
+        """What it comes to: a smooth change shows in joined cells, a sharp one in single ones."""
+        fine, levels = (_change(self._sums[bins], self._own[bins]) for bins in (_PLACES, _LEVELS))
+        joined = _change(_joined(self._sums[_PLACES]), _joined(self._own[_PLACES][None])[0])
+        changes = (joined if joined.certain and not fine.certain else fine, levels)
+        of_map, of_magnitude = (None if np.isnan(c.size) else round(1e3 * c.size, 2) for c in changes)
+        drifted = bool(any(change.certain and change.size > LIMIT_MAG for change in changes))
+        return ChannelDrift(rcid, FILTER_CODES[fid], self._exposures, self.stars, of_map, of_magnitude, drifted)
+
+
+def _change(sums: Floats, own: Floats) -> Change:
+    weight, variance = np.moveaxis(own, -1, 0)
+    return change_of(sums[..., 0], sums[..., 1], variance / np.maximum(weight, 1e-9) ** 2)
+
+
+def _joined(sums: Floats) -> Floats:
+    """Sums of two by two cells, and of the rims as they are, shape (E, CELLS / 4 + _RIMS, 2)."""
+    half = SIDE // 2
+    cells = sums[:, :CELLS].reshape(len(sums), half, 2, half, 2, 2).sum(axis=(2, 4))
+    return np.concatenate([cells.reshape(len(sums), -1, 2), sums[:, CELLS:]], axis=1)
+
+
+def _add(chunk: Lightcurves, ledger: _Ledger, found: list[_Channel]) -> None:
+    """Add the newest epochs of bright constants, relative to the means of their older ones."""
+    columns = chunk.columns
+    exposure = find_rows(ledger.map, columns["exposureid"]).astype(np.int64)
+    mag = np.where((columns["catflags"] == 0) & (exposure >= 0), columns["mag"].astype(np.float64), np.nan)
+    older = summarise(np.where(ledger.older[exposure], mag, np.nan), chunk.offsets)
+    group = brightness_groups(chunk.objectid // UNIT_DIGITS, older.median)
+    chosen = constants(older, group, _OLDER_EPOCHS) & (older.median > _RANGE_MAG[0]) & (older.median < _RANGE_MAG[1])
+    owner = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
+    off = mag - older.median[owner]
+    scatter = np.maximum(older.scatter, SCATTER_FLOOR_MAG)
+    kept = chosen[owner] & (np.abs(off) <= CLIP_SIGMAS * scatter[owner] + _CLOUD_MAG)
+    before = kept & ledger.older[exposure]
+    count, total = (np.bincount(owner[before], values, len(scatter)) for values in (None, off[before]))
+    off -= (total / np.maximum(count, 1))[owner]
+    rows = np.flatnonzero(kept & ledger.newest[exposure])
+    if not len(rows):
+        return
+    weight, variance = 1.0 / scatter**2, scatter**2 / np.maximum(count, 1)
+    bins = ((_PLACES, _places(columns["xpos"][rows], columns["ypos"][rows])), (_LEVELS, _levels(older, owner[rows])))
+    star, first = np.unique(owner[rows], return_index=True)
+    place, channel = ledger.row[exposure[rows]], ledger.channel[exposure[rows]]
+    for number in np.unique(channel).tolist():
+        found[number].stars += int((channel[first] == number).sum())
+        for size, at in bins:
+            mine = channel == number
+            found[number].add(size, (place[mine], at[mine]), weight[owner[rows[mine]]], off[rows[mine]])
+            own = mine[first]
+            found[number].add_stars(size, at[first][own], weight[star[own]], variance[star[own]])
+
+
+def _levels(older: Summary, owner: Ids) -> Ids:
+    """Bin of magnitude of each detection, that of its star."""
+    low, high = _RANGE_MAG
+    place = (older.median[owner] - low) / (high - low) * _LEVELS
+    return np.clip(place.astype(np.int64), 0, _LEVELS - 1)
+
+
+def _places(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Ids:
+    """Place of each position: a cell, or after these one of the four rims, where maps are steep."""
+    width, height = QUADRANT_SHAPE_PIX
+    u, v = (
+        np.clip((at - _RIM_PIX) / (n - 2 * _RIM_PIX) * SIDE, 0, SIDE - 1).astype(np.int64)
+        for at, n in ((x, width), (y, height))
+    )
+    rims = [x < _RIM_PIX, x > width - _RIM_PIX, y < _RIM_PIX, y > height - _RIM_PIX]
+    return np.select(rims, [CELLS, CELLS + 1, CELLS + 2, CELLS + 3], v * SIDE + u)
+
+
+def said_of(drifts: list[ChannelDrift]) -> str:
+    """The alarm in a line; empty where nothing is wrong."""
+    bad = [one for one in drifts if one.drifted]
+    if not bad:
+        return ""
+    most = max(max(one.map_mmag or 0.0, one.magnitude_mmag or 0.0) for one in bad)
+    names = ", ".join(f"rc {one.rcid} {one.filter}" for one in bad[:4]) + (", ..." if len(bad) > 4 else "")
+    of = f"{len(bad)} of {len(drifts)} channels"
+    return f"they no longer fit the newest exposures of {of}, by up to {most:.1f} mmag: {names}"
