@@ -31,6 +31,7 @@ class Case:
 FULL = (init, append_first, append_rest, compact_all, statistics)
 CASES = {
     "init": Case("init {store} --references {reference} --seeds-per-tile 3", ()),
+    "init of stars": Case("init {store} --references {reference} --seeds-per-tile 3 --link", ()),
     "append": Case("append {store} {catalogs} --rows-per-task 3", (init, append_first)),
     "statistics": Case("statistics {store}"),
     "transients": Case("transients {store}"),

@@ -43,6 +43,7 @@ from ztfmatch.core.schema import TABLES
 from ztfmatch.matchfile.export import UnitFilter, export_matchfiles
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
 from ztfmatch.query.tables import write_parquet
+from ztfmatch.stars.statistics import update_star_statistics
 from ztfmatch.views.delta import view_delta
 from ztfmatch.views.hats import view_hats
 
@@ -127,6 +128,10 @@ def transients(store: Path, sky: Sky) -> None:
 
 def link(store: Path, sky: Sky) -> None:
     link_stars(Storage.at(store), runner())
+
+
+def stars(store: Path, sky: Sky) -> None:
+    update_star_statistics(Storage.at(store), runner())
 
 
 def match_again(store: Path, sky: Sky) -> None:

@@ -322,10 +322,14 @@ def open_store(path: Place) -> Store:
 
 @runs_tasks
 def init_store(
-    path: Place, references: str | Sequence[str], config: StoreConfig | None = None, **running: Unpack[Running]
+    path: Place,
+    references: str | Sequence[str],
+    config: StoreConfig | None = None,
+    link: bool = False,
+    **running: Unpack[Running],
 ) -> Store:
     """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
-    store, _ = create(path, references, config, **running)
+    store, _ = create(path, references, config, link=link, **running)
     return store
 
 
@@ -336,6 +340,7 @@ def create(
     config: StoreConfig | None = None,
     *,
     strict: bool = False,
+    link: bool = False,
     **running: Unpack[Running],
 ) -> tuple[Store, InitReport]:
     """Make a store and report what was done."""
@@ -343,7 +348,7 @@ def create(
 
     storage = Storage.at(path)
     with open_runner(**running) as runner:
-        return Store(storage), make(storage, places_of(references), config or StoreConfig(), runner, strict)
+        return Store(storage), make(storage, places_of(references), config or StoreConfig(), runner, strict, link)
 
 
 @runs_tasks

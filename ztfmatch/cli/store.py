@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 )
 @store_config_options()
 @strict_option("a reference cannot be used, or is misnamed")
+@click.option("--link", is_flag=True, help="Link objects that are one source into stars, as 'ztfmatch link' does.")
 @run_options
-def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, running: Runs,
+def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, link: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
     """Make a STORE from reference PSF catalogs (refpsfcat FITS).
 
@@ -58,18 +59,20 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
     Run again with the same references it changes nothing.
 
     \b
-    Example:
+    Examples:
       ztfmatch init survey.store --references /data/ztf/ref
+      ztfmatch init survey.store --references /data/ztf/ref --link
     """
     from ztfmatch import api
 
     with running as how:
-        _, report = api.create(store, references, store_config, strict=strict, **how)
+        _, report = api.create(store, references, store_config, strict=strict, link=link, **how)
     done = "The store was made of these references before; nothing to do." if report.already_done else "Store made."
     headline = (
         f"{done} {counted(report.objects, 'object')} of {counted(report.references, 'reference')} in "
         f"{counted(report.tiles, 'tile')}, {size_text(report.bytes)}, {report.seconds:.1f} s."
     )
+    headline += f" The objects are of {counted(report.stars, 'star')}." if report.stars else ""
     emit(report, as_json, [headline, *warning_lines(report.warnings), *bad_files(report.quarantined)])
 
 

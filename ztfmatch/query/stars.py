@@ -144,22 +144,35 @@ def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
 
 def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     """The same of the stars whose position is in a cone; reads nothing but the tiles there."""
-    require_stars(snapshot)
+    inside = np.sort(np.concatenate([_stars_inside(snapshot, cone, tile) for tile in cone.tiles(snapshot.tiling)]))
+    if not len(inside):
+        require_stars(snapshot)
     finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
-    near = list(finder.objectids())
-    members = _members(finder).sort_by("objectid")
-    ids = np.unique(members["starid"].to_numpy())
-    stars = star_rows(snapshot, cone.tiles(snapshot.tiling), ["starid", "ra", "dec"], ids)
-    inside = stars["starid"].to_numpy()[cone.contains(stars["ra"].to_numpy(), stars["dec"].to_numpy())]
-    members = members.filter(pa.array(is_among(members["starid"].to_numpy(), inside)))
-    wanted = members["objectid"].to_numpy()
+    members = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
     parts = [DETECTIONS.schema.empty_table()]
-    for tile, found in near:
-        chosen = found[is_among(found, wanted)]
-        if len(chosen):
-            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(chosen)).cast(DETECTIONS.schema))
+    for tile, found in finder.objectids():
+        kept = _of_stars(snapshot.kept_rows(MEMBERS.name, tile, ("objectid", "starid")), found, inside)
+        if kept.num_rows:
+            wanted = Wanted(kept["objectid"].to_numpy())
+            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, wanted).cast(DETECTIONS.schema))
+            members.append(kept)
     epochs = pa.concat_tables(parts)
-    return _by_star(with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy())), members)
+    units = unit_columns(epochs["objectid"].to_numpy())
+    return _by_star(with_exposures(snapshot, epochs, units), pa.concat_tables(members).sort_by("objectid"))
+
+
+def _stars_inside(snapshot: SnapshotFiles, cone: Cone, tile: Tile) -> Ids:
+    """Starids of a tile whose position is in a cone."""
+    stars = snapshot.kept_rows(STARS.name, tile, ("starid", "ra", "dec"))
+    inside: Ids = stars["starid"].to_numpy()[cone.contains(stars["ra"].to_numpy(), stars["dec"].to_numpy())]
+    return inside
+
+
+def _of_stars(members: pa.Table, objectids: Ids, starids: Ids) -> pa.Table:
+    """Rows of those of some objects that are of some stars; ids ascending."""
+    rows = find_sorted(members["objectid"].to_numpy(), objectids)
+    kept = members.take(pa.array(rows[rows >= 0]))
+    return kept.filter(pa.array(is_among(kept["starid"].to_numpy(), starids)))
 
 
 def _wider(cone: Cone) -> Cone:

@@ -18,9 +18,11 @@ from faults import (
     correct_all,
     import_legacy,
     init,
+    link,
     make_sky,
     match_again,
     rows_digest,
+    stars,
     statistics,
     transients,
     vacuum_old,
@@ -32,10 +34,11 @@ from ztfmatch.core.io import paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.schema.stars import LINK_TABLES
 
 RECORDS = ("store", "commit", "older commit", "manifest", "tiling")
-OPTIONAL = ("stars", "members", "starlineage", "starstatistics", "offsets", "exposureterms", "colours")
-"""Tables that a store has only after 'link', or with corrections in time: written and read as all others'."""
+OPTIONAL = ("offsets", "exposureterms", "colours")
+"""Tables that a store has only if units share stars, or with corrections in time: written and read as all others'."""
 STORED = tuple(name for name in TABLES if name not in OPTIONAL)
 KINDS = (*STORED, *RECORDS)
 FLIPS = 100
@@ -45,7 +48,8 @@ def make_store(place: Path, brightness: float) -> Path:
     """A store whose newest snapshot has files of every table that is not optional."""
     place.mkdir()
     sky = make_sky(place, brightness=brightness)
-    for step in (init, append_first, match_again, append_rest, correct_all, statistics, transients, import_legacy):
+    steps = (init, append_first, link, match_again, append_rest, correct_all, statistics, transients, stars)
+    for step in (*steps, import_legacy):
         step(place / "store", sky)
     return place / "store"
 
@@ -117,7 +121,7 @@ def damaged(stores: Stores, store: Path, kind: str, damage: str) -> str:
     """Damage a file, and return its path in the store."""
     file = file_of(store, kind)
     other = file_of(stores.other, kind)
-    alike = kind in ("tiling", "transientdata", "corrections")  # whatever the sky
+    alike = kind in ("tiling", "transientdata", "corrections", *LINK_TABLES)  # whatever the sky
     assert file.read_bytes() != other.read_bytes() or alike
     if alike and damage == "exchanged":
         other = file_of(stores.other, "store")
@@ -163,6 +167,9 @@ def test_readers_of_a_damaged_file_fail(stores: Stores, copied: Path, table: str
         ztfmatch.open_store(copied).snapshot().table(table)
     with pytest.raises(StoreDamagedError, match=name):
         open_snapshot(Storage.at(copied)).read(table)
+    if table in ("stars", "members"):
+        done = command("lightcurve", copied, "--cone", 90.0, 66.4, 100.0, "--by-star")
+        assert (done.exit_code, name in done.stderr, done.stderr.count("\n")) == (1, True, 1)
     if table in ("detections", "objects", "references"):
         done = command("lightcurve", copied, "--objectid", objectid)
         assert done.exit_code == 1
@@ -185,9 +192,11 @@ def test_file_of_another_tile_is_found(copied: Path, table: str) -> None:
 COMMANDS: dict[str, tuple[object, ...]] = {
     "status": (),
     "history": (),
-    "diff": (0, 7),
+    "diff": (0, 9),
     "quarantine": (),
     "lightcurve": ("--cone", 90.0, 66.4, 100.0),
+    "link": (),
+    "stars": (),
     "verify": (),
     "append": ("CATALOGS",),
     "compact": ("--full", "--min-files", 2),
@@ -266,7 +275,7 @@ def test_damaged_limit_of_a_vacuum_stops_the_next_one(copied: Path) -> None:
     sky = make_sky(copied.parent)
     vacuum_old(copied, sky)
     limit = copied / paths.RETAINED_FILE
-    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 7', b'"oldest": 9'))
+    limit.write_bytes(limit.read_bytes().replace(b'"oldest": 9', b'"oldest": 8'))
     before = sorted(copied.rglob("*"))
     done = command("vacuum", copied, "--keep", 1, "--grace-hours", 0)
     assert done.exit_code == 1

@@ -11,15 +11,17 @@ import pytest
 from helpers import ARCSEC, append, epochal_file, make_store, reference_file, rows_at, runner
 from star_oracle import error_of, stars_of
 
-from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.config import CompactConfig, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.starids import name_of_star, places_of
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.history import rollback
+from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.link import link_stars, unlinked_tiles
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit
 
 UNITS = [Unit(field, rcid, fid) for field, rcid in ((500, 20), (501, 3), (502, 60)) for fid in (1, 2)]
@@ -131,6 +133,31 @@ def test_a_store_that_is_linked_stays_as_it_is(tmp_path: Path) -> None:
     assert first.members == open_snapshot(storage).rows("objects")
     again = link_stars(storage, runner())
     assert (again.snapshot, again.committed) == (1, False)
+
+
+def test_init_with_link_makes_the_stars_that_link_makes(tmp_path: Path) -> None:
+    """At a corner of tiles, where stars lie in tiles that hold none of their objects."""
+    files = references(tmp_path / "references", Sky.draw(1, corner(11, 12345678)))
+    plain = make_store(tmp_path / "plain", files, seeds_per_tile=20)
+    link_stars(plain, runner())
+    config, places = StoreConfig(seeds_per_tile=20), [str(file) for file in files]
+    storage = Storage.at(tmp_path / "linked")
+    report = init_store(storage, places, config, runner(), link=True)
+    snapshot, other = open_snapshot(storage), open_snapshot(plain)
+    assert (report.snapshot, report.stars) == (0, other.rows("stars"))
+    for name in ("objects", "stars", "members"):
+        assert snapshot.tiles_with(name) == other.tiles_with(name)
+        assert (
+            snapshot.read(name)
+            .sort_by(TABLES[name].sorted_by[0])
+            .equals(other.read(name).sort_by(TABLES[name].sorted_by[0]))
+        )
+    assert unlinked_tiles(snapshot) == []
+    assert_proved(storage)
+    again = init_store(storage, places, config, runner(), link=True)
+    assert (again.already_done, again.stars, again.warnings) == (True, report.stars, [])
+    told = init_store(plain, places, config, runner(), link=True)
+    assert [(notice.code, "ztfmatch link" in notice.message) for notice in told.warnings] == [("unlinked", True)]
 
 
 def test_nights_change_no_star(tmp_path: Path) -> None:

@@ -9,20 +9,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from helpers import reference_file, rows_at
 
 import ztfmatch
 from ztfmatch import release as publish
-from ztfmatch.core.config import CalibrateConfig, CompactConfig
+from ztfmatch.core.config import CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.correct import correct
+from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.runner import LoopExecutor, Runner
+from ztfmatch.core.survey import Unit
 from ztfmatch.kowalski.export import KowalskiConfig, export_kowalski
 from ztfmatch.matchfile.export import UnitFilter, export_matchfiles
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
@@ -183,6 +187,23 @@ def test_memory_of_the_largest_import_and_export_of_a_matchfile_is_below_its_pro
     measured = peak_bytes(tmp_path / "store", tmp_path / "second.pytable", "export matchfile")
     assert measured <= projected
     assert projected <= 2.5 * measured
+
+
+def test_memory_of_the_largest_link_is_below_its_projection(tmp_path: Path) -> None:
+    """Twelve units of one tile: half a million objects, and the stars of them."""
+    (tmp_path / "references").mkdir()
+    rng = np.random.default_rng(1)
+    ra, dec = 180.0 + rng.uniform(-0.4, 0.4, 45_000), rng.uniform(19.6, 20.4, 45_000)
+    for number in range(12):
+        shift = rng.normal(0.0, 0.05 / 3600.0, (2, len(ra)))
+        unit = Unit(500 + number // 3, 20, 1 + number % 3)
+        reference_file(tmp_path / "references", rows_at(ra + shift[0], dec + shift[1]), unit)
+    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "references"), StoreConfig(seeds_per_tile=10**6))
+    projected = _projected(lambda runner: link_stars(store.storage, runner))
+    measured = peak_bytes(tmp_path / "store", tmp_path, "link_stars")
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+    assert open_snapshot(store.storage).rows("members") == 12 * 45_000
 
 
 def _projected(run: Callable[[Runner], object]) -> int:

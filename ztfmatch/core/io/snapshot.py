@@ -91,18 +91,23 @@ class SnapshotFiles:
         return frozenset(Unit(*unit) for unit in zip(*rows.values(), strict=True))
 
     @functools.cached_property
-    def _positions(self) -> dict[Tile, pa.Table]:
+    def _kept(self) -> dict[tuple[str, tuple[str, ...]], dict[Tile, pa.Table]]:
         return {}
 
+    def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
+        """Columns of all that a tile has of a table; of each table those of the last tiles asked for are kept."""
+        kept = self._kept.setdefault((table, columns), {})
+        if tile not in kept:
+            if len(kept) >= _TILES_KEPT:
+                kept.pop(next(iter(kept)))
+            rows = read_rows(self.storage, self.of_tile(table, tile), columns)
+            rows = TABLES[table].schema.empty_table().select(list(columns)) if rows is None else rows
+            kept[tile] = rows.combine_chunks()
+        return kept[tile]
+
     def object_positions(self, tile: Tile) -> pa.Table:
-        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects; those of the last tiles asked for are kept."""
-        if tile not in self._positions:
-            if len(self._positions) >= _TILES_KEPT:
-                self._positions.pop(next(iter(self._positions)))
-            names = ["objectid", "ra", "dec", "status"]
-            rows = read_rows(self.storage, self.of_tile("objects", tile), names)
-            self._positions[tile] = TABLES["objects"].schema.empty_table().select(names) if rows is None else rows
-        return self._positions[tile]
+        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects."""
+        return self.kept_rows("objects", tile, ("objectid", "ra", "dec", "status"))
 
     @functools.cached_property
     def _ledger(self) -> dict[tuple[str, tuple[str, ...], int], pa.Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import before_first
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.seedcounts import SeedCounts
 from ztfmatch.core.kernels.tiling import Tile, Tiling
@@ -28,6 +29,7 @@ from ztfmatch.core.operations.common import (
     write_rows,
     write_table,
 )
+from ztfmatch.core.operations.link import link_new_store
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
@@ -37,6 +39,8 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
 _ROWS_AT_ONCE: Final = 1000
+
+_UNLINKED: Final = Notice("unlinked", "its first snapshot has no stars: 'ztfmatch link' makes them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,8 @@ class InitReport(Shown):
     already_done: bool
     references: int
     objects: int
+    stars: int
+    """0 where they were not linked."""
     tiles: int
     bytes: int
     quarantined: list[Row]
@@ -57,7 +63,12 @@ class InitReport(Shown):
 
 
 def init_store(
-    storage: Storage, references: Sequence[str], config: StoreConfig, runner: Runner, strict: bool = False
+    storage: Storage,
+    references: Sequence[str],
+    config: StoreConfig,
+    runner: Runner,
+    strict: bool = False,
+    link: bool = False,
 ) -> InitReport:
     """Make a store of the seeds in reference catalogs.
 
@@ -71,6 +82,8 @@ def init_store(
     runner : Runner
     strict : bool
         Fail if a reference cannot be used, instead of quarantining it, or a file that looks like one is misnamed.
+    link : bool
+        Link objects of different units that are one source into stars, in the same commit.
 
     Raises
     ------
@@ -93,7 +106,8 @@ def init_store(
     operation_id = OperationId("init", None, [asdict(config), found["sha256"].to_pylist()]).value
     storefile.create_store(storage, config)
     if log.commit_numbers(storage):
-        return _already_done(storage, operation_id, watch, notices)
+        done = _already_done(storage, operation_id, watch, notices)
+        return replace(done, warnings=[*notices, _UNLINKED]) if link and not done.stars else done
     tiling = seeds.tiling(config.seeds_per_tile, config.max_order)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
@@ -103,22 +117,29 @@ def init_store(
     files += write_table(storage, REFERENCES, _first_generation(found), 0, operation_id[:12])
     files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
     objects = sum(result.objects for result in results)
+    nothing = before_first(storage, config)
+    counts = {"references": found.num_rows, "objects": objects, "quarantined": len(refused)}
+    if link:
+        linked = link_new_store(StagedFiles.write(nothing, operation_id, files), tiling, operation_id, runner)
+        files += files_of(linked)
+        counts["stars"] = sum(result.stars for result in linked)
     change = log.Change(
         "init",
         operation_id,
-        {"references": told_places(references), **asdict(config)},
-        {"references": found.num_rows, "objects": objects, "quarantined": len(refused)},
+        {"references": told_places(references), **asdict(config), "link": link},
+        counts,
         files,
         tiling=tiling,
         started=watch.started,
     )
-    committed = commit_on_top(before_first(storage, config), lambda _: change, lambda _: "made the store")
+    committed = commit_on_top(nothing, lambda _: change, lambda _: "made the store")
     return InitReport(
         store=storage.root,
         snapshot=committed.number,
         already_done=False,
         references=found.num_rows,
         objects=objects,
+        stars=counts.get("stars", 0),
         tiles=len(tiling.tiles),
         bytes=committed.size,
         quarantined=refused,
@@ -146,6 +167,7 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
         already_done=True,
         references=counts["references"],
         objects=counts["objects"],
+        stars=counts.get("stars", 0),
         tiles=len(tiling.tiles),
         bytes=sum(f.size for f in log.read_manifests(storage, first.manifests)),
         quarantined=[],

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date, connected
-from ztfmatch.core.runner import Runner
+from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import OBJECTS, STARS
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, LinkTask, link_tile
+from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, LinkTask, WrittenStars, link_tile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,33 @@ def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Til
     return sorted(connected(_near, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
 
 
-def link_tasks(
-    snapshot: SnapshotFiles, tiles: Iterable[Tile], staged: StagedFiles, operation_id: str
-) -> list[LinkTask]:
-    """One task a tile, of the objects that there will be."""
-    return [LinkTask(f"link-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged) for tile in tiles]
+def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:
+    """Link all objects that a store without a snapshot will have."""
+    held = [tile for tile in tiling.tiles if staged.of_tile(OBJECTS.name, tile)]
+    near = {tile: neighbours(tiling, tile) for tile in {other for tile in held for other in neighbours(tiling, tile)}}
+    tiles = sorted(near, key=lambda tile: tile.fine_range)
+    return _run(staged, operation_id, runner, [(tile, tuple(near[tile][1:])) for tile in tiles])
+
+
+def link_again(staged: StagedFiles, tiles: Iterable[Tile], operation_id: str, runner: Runner) -> list[WrittenStars]:
+    """Link the objects that there will be in some tiles of a snapshot."""
+    return _run(staged, operation_id, runner, [(tile, None) for tile in tiles])
+
+
+def _run(
+    staged: StagedFiles, operation_id: str, runner: Runner, tiles: Sequence[tuple[Tile, tuple[Tile, ...] | None]]
+) -> list[WrittenStars]:
+    """One task a tile, which is told the tiles beside it or knows them."""
+    part = operation_id[:12]
+    tasks = [
+        LinkTask(f"link-N{tile.order}-{tile.npix}", staged.snapshot, tile, part, staged, around)
+        for tile, around in tiles
+    ]
+    rows = {tile: sum(file.rows for file in staged.of_tile(OBJECTS.name, tile)) for task in tasks for tile in task.near}
+    runner.check_memory(
+        {task.key: projected_bytes(rows[task.tile], sum(rows[tile] for tile in task.near)) for task in tasks}
+    )
+    return runner.run(Job("stars", link_tile, tasks, operation_id, staged.snapshot.storage))
 
 
 def projected_bytes(own: int, near: int) -> int:

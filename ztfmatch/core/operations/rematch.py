@@ -31,8 +31,7 @@ from ztfmatch.core.operations.common import (
 )
 from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.ledger import units_since
-from ztfmatch.core.operations.link import link_tasks, relinked_tiles
-from ztfmatch.core.operations.link import projected_bytes as linking_bytes
+from ztfmatch.core.operations.link import link_again, relinked_tiles
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
@@ -58,7 +57,6 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
-from ztfmatch.core.tasks.link import link_tile
 from ztfmatch.core.tasks.rematch import MatchedAgain, rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
 from ztfmatch.core.tasks.staging import clear
@@ -298,12 +296,7 @@ def _relink(plan: RematchPlan, work: _Work, runner: Runner) -> None:
     if not tiles:
         return
     staged = StagedFiles.write(before, plan.operation_id, work.files, work.removed)
-    tasks = link_tasks(before, tiles, staged, plan.operation_id)
-    rows = {tile: sum(file.rows for file in staged.of_tile(OBJECTS.name, tile)) for task in tasks for tile in task.near}
-    runner.check_memory(
-        {task.key: linking_bytes(rows[task.tile], sum(rows[tile] for tile in task.near)) for task in tasks}
-    )
-    work.files += files_of(runner.run(Job("stars", link_tile, tasks, plan.operation_id, before.storage)))
+    work.files += files_of(link_again(staged, tiles, plan.operation_id, runner))
     work.removed |= paths_of(before, tiles, LINK_TABLES)
 
 

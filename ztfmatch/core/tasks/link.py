@@ -57,10 +57,14 @@ class LinkTask(TileTask):
     part: str
     staged: StagedFiles | None = None
     """Where the objects are to be others than those of the snapshot."""
+    around: tuple[Tile, ...] | None = None
+    """Tiles beside it, of a store that has no tiling yet."""
 
     @functools.cached_property
     def near(self) -> list[Tile]:
         """The tile and its neighbours."""
+        if self.around is not None:
+            return [self.tile, *self.around]
         return neighbours(self.snapshot.tiling, self.tile)
 
     def now(self, table: Table) -> list[DataFile]:
