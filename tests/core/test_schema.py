@@ -31,7 +31,7 @@ def digest_of_tables() -> str:
             table.name,
             table.by_tile,
             table.sorted_by,
-            tuple((column.name, str(column.type), column.nullable) for column in table.columns),
+            tuple((column.name, str(column.type), column.nullable) for column in table.columns if not column.later),
         )
         for table in TABLES.values()
         if table.name not in ADDED[FORMAT_VERSION]

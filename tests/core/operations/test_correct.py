@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import ztfmatch
 from ztfmatch.core.config import CompactConfig, StoreConfig
 from ztfmatch.core.errors import CommitConflictError, CorrectionsError
 from ztfmatch.core.io import log
+from ztfmatch.core.io.corrections import CorrectionFiles
 from ztfmatch.core.io.records import decode, encode
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -181,6 +183,31 @@ def test_correct_residual_zero_points_go_to_the_ledger(store: Storage, sky: Path
     rows = {row["exposureid"]: row for row in table(store, "exposures").to_pylist()}
     assert [rows[exposureid][name] for name in ("relzp", "relzprms", "nrelzp")] == [0.0125, 0.03, 77]
     assert all(row["relzp"] is None for key, row in rows.items() if key != exposureid)
+    assert all(row["relscatter"] is None and row["photometric"] is None for row in rows.values())  # of an older set
+
+
+def test_correct_scatter_and_flag_of_exposures_go_to_the_ledger(
+    store: Storage, sky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = table(store, "exposures")["exposureid"].to_pylist()[:3]
+    corrected.write_set(sky / "set", [UNIT, OTHER], exposures=dict.fromkeys(ids, (0.0, 0.03, 77)))
+    measured = {"scatter": pa.array([0.004, 0.0093, None]), "photometric": pa.array([True, False, None])}
+    read = correct_operation.read_corrections
+
+    def with_scatter(place: Path) -> CorrectionFiles:
+        held = read(place)
+        exposures = held.tables["exposures"].sort_by("exposureid")
+        for name, values in measured.items():
+            exposures = exposures.append_column(name, values)
+        return replace(held, tables={**held.tables, "exposures": exposures})
+
+    monkeypatch.setattr(correct_operation, "read_corrections", with_scatter)
+    apply(store, sky / "set")
+    rows = {row["exposureid"]: (row["relscatter"], row["photometric"]) for row in table(store, "exposures").to_pylist()}
+    assert [rows[key] for key in sorted(ids)] == [(0.004, True), (0.0093, False), (None, None)]
+    assert verify_store(store, runner(), deep=True).passed
+    apply(store, None)
+    assert all(row["photometric"] is None for row in table(store, "exposures").to_pylist())
 
 
 def test_correct_drops_the_statistics_of_what_changed(store: Storage, sky: Path) -> None:

@@ -241,6 +241,9 @@ class OpenFile:
 
     def read(self, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
         """Some columns of some row groups, decoded side by side if there is enough of them."""
+        if lacking := self._lacking(columns):
+            held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
+            return _completed(self.read(groups, held, threads), self._file, columns)
         ahead = self._ahead(groups, columns)
         if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
             return self._decoded(groups, columns, ahead)
@@ -251,12 +254,23 @@ class OpenFile:
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Rows in order, at most so many at a time."""
+        if lacking := self._lacking(columns):
+            held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
+            for batch in self.batches(held, rows):
+                yield from _completed(pa.Table.from_batches([batch]), self._file, columns).to_batches()
+            return
         names = list(columns)
         for group in range(self.metadata.num_row_groups):
             parquet = self._parquet(self._ahead([group], names))
             batches = parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
             while (batch := self._guarded(functools.partial(next, batches, None))) is not None:
                 yield batch
+
+    def _lacking(self, columns: Sequence[str]) -> set[str]:
+        """Columns that came after the file was written."""
+        table = TABLES.get(getattr(self._file, "table", ""))
+        later = {name for name in columns if name in table.later} if table is not None and table.later else set()
+        return later - set(self.metadata.schema.names) if later else later
 
     def _decoded(self, groups: Sequence[int], columns: Sequence[str], ahead: Sequence[Run]) -> pa.Table:
         read = functools.partial(self._parquet(ahead).read_row_groups, use_threads=False)
@@ -283,6 +297,15 @@ class OpenFile:
             raise
         except (pa.ArrowException, OSError) as error:
             raise StoreDamagedError(f"{self._file.described} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _completed(rows: pa.Table, file: Any, columns: Sequence[str]) -> pa.Table:
+    """Rows with nulls in columns that the file lacks."""
+    schema = TABLES[file.table].schema
+    for name in columns:
+        if name not in rows.column_names:
+            rows = rows.append_column(schema.field(name), pa.nulls(rows.num_rows, schema.field(name).type))
+    return rows.select(list(columns))
 
 
 def read_file_rows(

@@ -11,8 +11,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.errors import CorrectionsError
@@ -33,7 +36,6 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
     BYTES_PER_ROW,
-    RELATIVE,
     CorrectTask,
     Renamed,
     RenameTask,
@@ -143,7 +145,8 @@ class _Work:
     def stage_offsets(self, held: CorrectionFiles) -> None:
         """Leave the residual zero points of exposures for the tasks."""
         table = held.tables["exposures"].sort_by("exposureid")
-        arrays = {name: np.asarray(table[name].to_numpy()) for name in ("exposureid", *RELATIVE)}
+        arrays = {name: np.asarray(table[name].to_numpy()) for name in ("exposureid", "relzp", "relzprms", "nrelzp")}
+        arrays |= _scatters(table)
         self.offsets = paths.staged_array(self.operation_id, "exposures")
         self.storage.put(self.offsets, encode_arrays(arrays))
 
@@ -262,6 +265,15 @@ class _Work:
             bytes=committed.size,
             seconds=watch.seconds,
         )
+
+
+def _scatters(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
+    """What is left of exposures, NaN, and whether they are photometric, -1, where it is not known, as of older sets."""
+    n = len(table)
+    scatter = table["scatter"].to_numpy() if "scatter" in table.column_names else np.full(n, np.nan)
+    known = "photometric" in table.column_names
+    photometric = table["photometric"].cast(pa.int8()).fill_null(-1).to_numpy() if known else np.full(n, -1, np.int8)
+    return {"relscatter": np.asarray(scatter, np.float64), "photometric": np.asarray(photometric)}
 
 
 def _groups(files: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:

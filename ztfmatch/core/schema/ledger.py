@@ -167,6 +167,25 @@ EXPOSURES: Final = Table(
         Column("relzprms", pa.float64(), "mag", "Standard deviation about relzp", "calibrate", True),
         Column("nrelzp", pa.int32(), "", "Number of detections in relzp", "calibrate", True),
         Column(
+            "relscatter",
+            pa.float64(),
+            "mag",
+            "What corrections leave: root mean square over the quadrant of bright constant stars less their "
+            "lightcurves, beyond noise; null with too few stars, and until calibrated",
+            "calibrate",
+            True,
+            later=True,
+        ),
+        Column(
+            "photometric",
+            pa.bool_(),
+            "",
+            "Whether that is at most 0.006, or not certain to be more; null where it is not known",
+            "calibrate",
+            True,
+            later=True,
+        ),
+        Column(
             "flatdelta",
             pa.float32(),
             "mag",

@@ -40,6 +40,8 @@ class Column:
     """Whether minimum and maximum are kept for each row group."""
     zstd_level: int = 3
     """Lower where a higher one takes much longer and saves next to nothing."""
+    later: bool = False
+    """Whether it came without a new format: in files that lack it, all its values are null."""
 
     @property
     def ucd(self) -> str:
@@ -89,6 +91,11 @@ class Table:
     def names(self) -> list[str]:
         """Column names in order."""
         return [column.name for column in self.columns]
+
+    @functools.cached_property
+    def later(self) -> frozenset[str]:
+        """Names of columns that files may lack."""
+        return frozenset(column.name for column in self.columns if column.later)
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -80,7 +80,7 @@ UCDS: Final = {
     **dict.fromkeys(("sharp", "refsharp"), "src.morph.param"),
     **dict.fromkeys(("magzp", "referencezp", "zpmed"), "phot.mag;arith.zp"),
     **dict.fromkeys(("magzpunc", "referencezperr"), "stat.error;phot.mag;arith.zp"),
-    **dict.fromkeys(("magzprms", "relzprms", "flatrms", "clrrms"), "stat.stdev;phot.mag"),
+    **dict.fromkeys(("magzprms", "relzprms", "relscatter", "flatrms", "clrrms"), "stat.stdev;phot.mag"),
     **dict.fromkeys(("clrcoeff", "zpclrcov"), "phot.color;instr.calib"),
     "clrcounc": "stat.error;phot.color;instr.calib",
     "clrmed": "phot.color;stat.median",

@@ -31,7 +31,7 @@ from ztfmatch.core.tasks.tile import TileTask
 BYTES_PER_ROW: Final = 330
 """Peak memory of a task per row of its largest file; tests compare it with what is measured."""
 
-RELATIVE: Final = ("relzp", "relzprms", "nrelzp")
+RELATIVE: Final = ("relzp", "relzprms", "nrelzp", "relscatter", "photometric")
 """Columns of the ledger that a calibration fills."""
 
 _LEDGER_COLUMNS: Final = (
@@ -205,8 +205,7 @@ def _relative(task: RenameTask, rows: pa.Table) -> dict[str, pa.Array]:
     out = {}
     for name in RELATIVE:
         measured = held[name][place]
-        mask = np.isnan(measured) if measured.dtype.kind == "f" else None
-        out[name] = pc.if_else(
-            pa.array(known), pa.array(measured, EXPOSURES[name].type, mask=mask), rows[name].combine_chunks()
-        )
+        mask = np.isnan(measured) if measured.dtype.kind == "f" else measured < 0
+        fresh = pa.array(measured, mask=mask).cast(EXPOSURES[name].type)
+        out[name] = pc.if_else(pa.array(known), fresh, rows[name].combine_chunks())
     return out
