@@ -64,6 +64,8 @@ def halves(place: Path, **settings: Any) -> tuple[ztfmatch.Store, list[str]]:
     store.calibrate(CalibrateInputs(place / "sky" / "truth" / "ps1.parquet", place / "set"))
     assert store.snapshot().status.corrections == "none"
     store.correct(place / "set")
+    ledger = store.snapshot().table("exposures")
+    assert ledger["relscatter"].null_count == ledger["photometric"].null_count == 0
     return store, catalogs[20:]
 
 
