@@ -185,7 +185,7 @@ def test_schema_of_a_release_lists_nested_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "names"), [("publish", "hats objects bulk tess tar init check"), ("view", "delta hats")]
+    ("group", "names"), [("publish", "hats objects bulk tess tar init check diff"), ("view", "delta hats")]
 )
 def test_group_lists_its_commands_in_order(group: str, names: str) -> None:
     text = done(group, "--help")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from releases import SCOPE, SMALL, Expected, expected, make_survey
 
 import ztfmatch
 from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.release import check_product
 
 pytestmark = [
     # Of packages that are not ours, on import or in use; our own code is still held to none.
@@ -168,6 +170,31 @@ def test_skymap_and_properties_tell_what_is_there(place: Path, catalog: Any, tru
     assert (info.ra_column, info.dec_column, info.healpix_column, info.total_rows) == (
         "objra", "objdec", "_healpix_29", len(seen),
     )  # fmt: skip
+
+
+def test_product_says_what_it_shows_of_what_it_was_made_and_how_to_cite_it(
+    place: Path, snapshot: ztfmatch.Snapshot, tmp_path: Path
+) -> None:
+    licensed = replace(SCOPE, licence="CC BY 4.0", citation="Us 2026", fids=(1,), fields=((600, 699),))
+    snapshot.publish_objects(tmp_path / "said", licensed, SMALL)
+    commit = snapshot.number
+    for root, licence, citation in (
+        (place / "lightcurves", None, "2019, PASP 131, 018002"), (tmp_path / "said", "CC BY 4.0", "Us 2026"),
+    ):  # fmt: skip
+        readme = (root / "README.txt").read_text(encoding="utf-8")
+        for path in sorted(root.rglob("*.properties")):
+            lines = dict(line.split(" = ", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
+            assert lines.get("obs_copyright") == licence
+            assert citation in lines["obs_ack"]
+            assert (lines["ztf_release"], lines["ztf_snapshot"]) == ("dr2", str(commit))
+            assert lines["ztf_scope"].startswith("program 1 (public), program 2 (partnership) until MJD ")
+            assert lines["ztf_scope"] in readme
+            assert lines["hats_builder"] == f"ztfmatch v{ztfmatch.__version__}"
+        assert citation in readme
+        assert (licence or "none was stated") in readme
+        assert f"of snapshot {commit} (" in readme
+        assert check_product(root).passed
+    assert "; filters zg; fields 600-699" in (tmp_path / "said" / "README.txt").read_text(encoding="utf-8")
 
 
 def test_lsdb_cone_search_equals_our_own_query(

@@ -19,7 +19,7 @@ from ztfmatch.cli.nightly import nightly
 from ztfmatch.cli.plan import plan
 from ztfmatch.cli.program import Program
 from ztfmatch.cli.publish import publish
-from ztfmatch.cli.publishcheck import check
+from ztfmatch.cli.publishcheck import check, diff_releases
 from ztfmatch.cli.publishcheck import init as init_release
 from ztfmatch.cli.query import query
 from ztfmatch.cli.references import references
@@ -61,6 +61,7 @@ def main() -> None:
 export.add_command(kowalski)
 publish.add_command(init_release)
 publish.add_command(check)
+publish.add_command(diff_releases)
 main.add_sections(
     {
         "Make and fill a store": (init, append, statistics, transients, link, stars, import_, catalog),

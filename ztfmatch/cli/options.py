@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, OutputFile, Radius, Size
+from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, LogFile, OutputFile, Radius, Size
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.tasklog import logged
 from ztfmatch.core.config import Resources, StoreConfig
@@ -47,6 +47,27 @@ def strict_option(said: str) -> Option:
 def fail_if_empty_option(files: str) -> Option:
     """Add --fail-if-empty."""
     return click.option("--fail-if-empty", is_flag=True, help=f"Fail if there are no {files}, instead of saying so.")
+
+
+def _keeping(command: Any) -> Any:
+    """A command that writes to no file that is there, unless --overwrite is given."""
+
+    @functools.wraps(command)
+    def run(*args: Any, overwrite: bool, **rest: Any) -> Any:
+        ctx = click.get_current_context()
+        named = [ctx.params.get(str(param.name)) for param in ctx.command.params if type(param.type) is OutputFile]
+        for path in named if not overwrite else []:
+            if path is not None and path.is_file():
+                raise click.UsageError(f"{path} is there already: give --overwrite to replace it, or another name.")
+        return command(*args, **rest)
+
+    return run
+
+
+overwrite_option: Final = options(
+    click.option("--overwrite", is_flag=True, help="Replace a file that is there."), _keeping
+)
+"""Add --overwrite, without which no file that the command is to write may be there."""
 
 
 def plot_option(said: str) -> Option:
@@ -250,11 +271,11 @@ worker_options: Final = options(
                  help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
                  "of --cluster says."),
     click.option("--quiet", "-q", is_flag=True, help="No progress; only warnings and errors."),
-    click.option("--log-file", type=OutputFile(), metavar="FILE",
+    click.option("--log-file", type=LogFile(), metavar="FILE",
                  help="Append a line of JSON for each task (key, seconds, peak memory, worker, outcome) and message."),
     click.option("--log-level", type=click.Choice(["info", "warning", "error"]), default="info", show_default=True,
                  help="What goes to --log-file: with error only what failed."),
-    click.option("--performance-report", type=OutputFile(), metavar="FILE",
+    click.option("--performance-report", type=LogFile(), metavar="FILE",
                  help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
     json_option,
     _with_resources,

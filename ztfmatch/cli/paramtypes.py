@@ -127,6 +127,10 @@ class OutputFile(click.Path):
         return path
 
 
+class LogFile(OutputFile):
+    """A file that may be there: what is written is of the command's run, not its answer."""
+
+
 class OutputPlace(click.Path):
     """A file or directory to make, or a URL: one that cannot be made is refused before the work."""
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import click
 
-from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, emit
-from ztfmatch.cli.options import json_option
+from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
+from ztfmatch.cli.options import json_option, overwrite_option
+from ztfmatch.cli.paramtypes import OutputFile
 
 _TEMPLATE = """\
 # Scope of a release: what may leave the store. Give it to 'ztfmatch publish ... --release'.
 release = "{label}"                # label in names of files
 # description = "..."            # of the product
+# licence = "CC BY 4.0"          # these are told in its README and properties
+# citation = "..."               # by default the survey's papers
 # filters = ["zg", "zr"]         # all without it
 # fields = [250, "600-699"]      # all without it
 private_corrections = false      # true: magnitudes whose corrections used epochs of other programs, too
@@ -88,3 +91,50 @@ def check(product: Path, as_json: bool) -> None:
     what = f"{report.product} of release {report.release}, snapshot {report.snapshot}"
     emit(report, as_json, [*lines, f"{'Whole' if report.passed else 'DAMAGED'}: {what}."])
     sys.exit(0 if report.passed else 1)
+
+
+@click.command("diff", cls=Command)
+@click.argument("before", metavar="BEFORE", type=click.Path(path_type=Path))
+@click.argument("after", metavar="AFTER", type=click.Path(path_type=Path))
+@click.option("--store", help="Store that AFTER was made of: its lineage says what became of objects that are gone.")
+@click.option("--output", "-o", type=OutputFile(), help="File of all objects that differ; its name tells the format.")
+@overwrite_option
+@json_option
+def diff_releases(before: Path, after: Path, store: str | None, output: Path | None, as_json: bool) -> None:
+    """Say which objects are new, gone and changed in a release.
+
+    BEFORE and AFTER are two products of a kind: HATS lightcurves, objects, or bulk files. An object is changed if it
+    has other epochs, or other values of them; every value is compared.
+
+    \b
+    Example:
+      ztfmatch publish diff dr1 dr2 --store survey.store -o changes.parquet
+    """
+    from ztfmatch.query.formats import format_of, write_rows
+    from ztfmatch.release import Comparison
+    from ztfmatch.release.difference import SCHEMA
+
+    form = "" if output is None else format_of(output)
+    compared = Comparison(before, after, None if store is None else open_store(store).snapshot().files)
+    if output is None:
+        for _ in compared.rows():
+            pass
+    else:
+        write_rows(compared.rows(), SCHEMA, form, output)
+    report = compared.report()
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
+    of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if report.lineage else ""
+    headline = (
+        f"Release {report.releases[1]} has {counted(report.objects[1], 'object')} with "
+        f"{counted(report.epochs[1], 'epoch')}; {report.releases[0]} had {report.objects[0]:,} with "
+        f"{report.epochs[0]:,}."
+    )
+    lines = [
+        headline,
+        f"  new:      {report.new:,}",
+        f"  gone:     {report.gone:,}{of_gone}",
+        f"  changed:  {report.changed:,}",
+        f"  the same: {report.same:,}",
+        *([f"Written: {output}"] if output is not None else []),
+    ]
+    emit(report, as_json, lines)

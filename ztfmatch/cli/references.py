@@ -11,7 +11,7 @@ import click
 
 from ztfmatch.cli.calibration import columns_option
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text
-from ztfmatch.cli.options import json_option, note_option, options, run_options, snapshot_option
+from ztfmatch.cli.options import json_option, note_option, options, overwrite_option, run_options, snapshot_option
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile, OutputPlace
 from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
 from ztfmatch.cli.terminal import print_table
@@ -215,6 +215,7 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
     metavar="FILE",
     help="A row a unit (.parquet, .csv): its images by criterion, predicted depth.",
 )
+@overwrite_option
 @json_option
 def select(store: str | None, images: Path | None, counts: Path | None, as_json: bool, **which: Any) -> None:
     """Say which images are good enough for references.
@@ -262,6 +263,7 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
     help="Loss against each threshold, one at a time, as rows (.parquet, .csv).",
 )
 @click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): a row a unit.")
+@overwrite_option
 @json_option
 def plan(store: str | None, audit_file: Path | None, update: Path | None, retune: Path | None, output: Path | None,
          as_json: bool, **which: Any) -> None:  # fmt: skip

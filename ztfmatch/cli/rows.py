@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ztfmatch.cli.common import counted
-from ztfmatch.cli.options import options
+from ztfmatch.cli.options import options, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import terminal_width
 from ztfmatch.core.errors import ConfigError
@@ -80,10 +80,8 @@ class RowOutput:
 
 def _gathered(command: Any) -> Any:
     @functools.wraps(command)
-    def run(*args: Any, form: str | None, output: Path | None, overwrite: bool, limit: int | None, **rest: Any) -> Any:
+    def run(*args: Any, form: str | None, output: Path | None, limit: int | None, **rest: Any) -> Any:
         chosen = chosen_format(form, output, rest.get("as_json", False))
-        if output is not None and output.is_file() and not overwrite:
-            raise click.UsageError(f"{output} is there already: give --overwrite to replace it, or another name.")
         return command(*args, to=RowOutput(chosen, output, limit), **rest)
 
     return run
@@ -95,7 +93,7 @@ row_options = options(
     click.option("--output", "-o", type=OutputFile(),
                  help="File to write to, instead of the terminal: .csv, .json, .parquet, .arrow, .ecsv, .fits or .xml "
                  "(VOTable)."),
-    click.option("--overwrite", is_flag=True, help="Replace a file that is there."),
+    overwrite_option,
     click.option("--limit", type=click.IntRange(1), help="Most rows to give; 40 on a terminal, all elsewhere."),
     _gathered,
 )  # fmt: skip

@@ -24,6 +24,7 @@ from ztfmatch.cli.common import (
 from ztfmatch.cli.options import (
     json_option,
     note_option,
+    overwrite_option,
     plot_option,
     references_option,
     run_options,
@@ -199,6 +200,7 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
 @click.command(cls=Command)
 @click.argument("store")
 @snapshot_option
+@overwrite_option
 @plot_option("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
 @click.option(
     "--watch", is_flag=True, help="Say how far the operations are that run on it, again and again to their end."

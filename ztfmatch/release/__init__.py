@@ -2,6 +2,7 @@
 
 from ztfmatch.release.bulk import publish_bulk
 from ztfmatch.release.check import CheckedProduct, ProductCheck, check_product
+from ztfmatch.release.difference import Comparison, ReleaseDifference
 from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects, publish_stars
 from ztfmatch.release.preview import ProgramCount, ReleasePreview, preview_release
 from ztfmatch.release.publication import PublishReport
@@ -9,11 +10,13 @@ from ztfmatch.release.tarball import Part, publish_tar, sector_part
 
 __all__ = [
     "CheckedProduct",
+    "Comparison",
     "HatsConfig",
     "Part",
     "ProductCheck",
     "ProgramCount",
     "PublishReport",
+    "ReleaseDifference",
     "ReleasePreview",
     "check_product",
     "preview_release",

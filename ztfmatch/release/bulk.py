@@ -12,6 +12,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.release import about
 from ztfmatch.release.io.outputs import Output, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.publication import Publishing, PublishReport
@@ -20,7 +21,6 @@ from ztfmatch.release.tasks.bulk import BulkTask, write_unit
 from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
 
 CHECKSUMS: Final = "checksum.md5"
-README: Final = "README.txt"
 _FIRST_SECONDARY_FIELD: Final = 1000
 _BYTES_PER_OBJECT: Final = 120
 
@@ -50,7 +50,7 @@ def publish_bulk(snapshot: SnapshotFiles, scope: ReleaseScope, output: Path, run
     publishing = Publishing(snapshot, scope, output, "bulk")
     publishing.begin()
     written, counts = write_lightcurves(publishing, runner)
-    readme = _readme(scope, counts, len(written))
+    readme = _readme(publishing, counts, len(written))
     return publishing.finish([*written, *write_beside(publishing, written, readme)], counts)
 
 
@@ -75,7 +75,7 @@ def write_beside(publishing: Publishing, written: Sequence[Output], readme: str)
     """Write what stands beside the files of units: a text about them, and their MD5 sums."""
     directory = bulk_directory(publishing.scope.release)
     return [
-        write_bytes(publishing.out, f"{directory}/{README}", readme.encode()),
+        write_bytes(publishing.out, f"{directory}/{about.README}", readme.encode()),
         write_bytes(publishing.out, f"{directory}/{CHECKSUMS}", _md5_list(written, f"{directory}/")),
     ]
 
@@ -125,12 +125,11 @@ def rows_text() -> str:
 """
 
 
-def _readme(scope: ReleaseScope, counts: dict[str, int], files: int) -> str:
-    return f"""ZTF lightcurves, release {scope.release}
-{scope.description}
-
-{files} Parquet files, one for each field, filter, CCD and quadrant:
+def _readme(publishing: Publishing, counts: dict[str, int], files: int) -> str:
+    scope = publishing.scope
+    what = f"""{files} Parquet files, one for each field, filter, CCD and quadrant:
   {files_text(scope.release)}
   0 for fields below 1000, 1 for those from 1000 on.
 {counts["objects"]} objects that have at least one epoch in the release, {counts["epochs"]} epochs.
 {rows_text()}"""
+    return about.readme(scope, publishing.snapshot.commit, what)

@@ -61,9 +61,7 @@ def check_product(output: Path) -> CheckedProduct:
     BadInputError
         If it has no manifest that can be read.
     """
-    if not output.is_dir():
-        raise ConfigError(f"{output} is no directory that 'publish' made")
-    manifest = _manifest(output)
+    manifest = read_manifest(output)
     listed = _listed(output)
     data = [name for name in listed if name.endswith(".parquet") and (output / name).is_file()]
     checks = [
@@ -82,11 +80,23 @@ def check_product(output: Path) -> CheckedProduct:
     )
 
 
-def _manifest(output: Path) -> dict[str, Any]:
+def read_manifest(output: Path) -> dict[str, Any]:
+    """What a product says of itself.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such directory.
+    BadInputError
+        If it has no manifest that can be read.
+    """
+    if not output.is_dir():
+        raise ConfigError(f"{output} is no directory that 'publish' made")
     path = output / MANIFEST_FILE
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         _ = manifest["counts"], manifest["files"], manifest["product"], manifest["snapshot"]["number"]
+        _ = manifest["release"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInputError(f"{path} is no manifest of a product: {error!r}") from None
     return manifest
@@ -131,6 +141,11 @@ def _sha256(path: Path) -> str:
         while part := file.read(_READ_BYTES):
             digest.update(part)
     return digest.hexdigest()
+
+
+def files_of_rows(output: Path) -> list[str]:
+    """Files of a product that hold its rows, as its list of checksums names them."""
+    return _rows_of(name for name in _listed(output) if name.endswith(".parquet"))
 
 
 def _rows_of(data: Iterable[str]) -> list[str]:

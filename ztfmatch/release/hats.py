@@ -22,9 +22,10 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STARS
+from ztfmatch.release import about
 from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output, Written, outputs_of
+from ztfmatch.release.io.outputs import Output, Written, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.kernels.alignment import MAX_PARTITION_ORDER, Limits
 from ztfmatch.release.kernels.rounding import SIGNIFICANT_BITS
@@ -38,6 +39,11 @@ _BYTES_PER_OBJECT: Final = {tasks.LIGHTCURVES: 200, tasks.OBJECTS: 1600, tasks.S
 _BYTES_PER_STAR_EPOCH: Final = 160
 """A tile's epochs are held together until they are in order of its stars."""
 _NAMES: Final = {tasks.LIGHTCURVES: "lc", tasks.OBJECTS: "objects", tasks.STARLIGHTCURVES: "stars"}
+_ROWS: Final = {
+    tasks.LIGHTCURVES: "objects with their lightcurves",
+    tasks.OBJECTS: "objects with their statistics",
+    tasks.STARLIGHTCURVES: "stars with the lightcurves of their objects",
+}
 _MOST_BYTES: Final = 32_000_000_000
 """Readers count the elements of a column's lists in 31 bits."""
 _COPIES: Final = 4
@@ -165,6 +171,7 @@ def _write(
         *_margin(publishing, catalog, margins),
         *_index(publishing, catalog, index, plan.rows),
         _collection(publishing, catalog, bool(margins)),
+        _readme(publishing, catalog, plan.rows),
     ]
 
 
@@ -229,18 +236,19 @@ def _common(publishing: Publishing) -> dict[str, Any]:
     return {
         "obs_title": f"ZTF {scope.release}",
         "obs_description": scope.description or f"Zwicky Transient Facility, release {scope.release}",
+        **about.properties(scope, publishing.snapshot.commit),
         **hats.provenance_properties(publishing.snapshot.commit),
     }
 
 
 def _sky(
-    publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], about: dict[str, Any]
+    publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], kind: dict[str, Any]
 ) -> list[Output]:
     """Files at the root of a catalog on the sky, and its dataset's metadata."""
     columns = ("objra", "objdec") if catalog.is_nested else ("ra", "dec")
     properties = {
         "obs_collection": directory,
-        **about,
+        **kind,
         "hats_nrows": sum(output.rows for output in written),
         **hats.spatial_properties(columns),
         **hats.healpix_properties(),
@@ -260,8 +268,8 @@ def _primary(
     skymap = Counter[int]()
     for result in written:
         skymap.update(result.skymap)
-    about = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
-    described = _sky(publishing, catalog, catalog.name, ordered, about)
+    kind = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
+    described = _sky(publishing, catalog, catalog.name, ordered, kind)
     return [*ordered, *described, hats.write_skymap(catalog.out, catalog.name, skymap)]
 
 
@@ -269,12 +277,12 @@ def _margin(publishing: Publishing, catalog: tasks.Catalog, margins: Sequence[Wr
     written = outputs_of(margins)
     if not written:
         return []
-    about = {
+    kind = {
         "dataproduct_type": "margin",
         "hats_primary_table_url": catalog.name,
         "hats_margin_threshold": f"{MARGIN_ARCSEC:.1f}",
     }
-    return [*written, *_sky(publishing, catalog, catalog.margin, written, about)]
+    return [*written, *_sky(publishing, catalog, catalog.margin, written, kind)]
 
 
 def _index(publishing: Publishing, catalog: tasks.Catalog, index: Sequence[Written], rows: int) -> list[Output]:
@@ -306,3 +314,13 @@ def _collection(publishing: Publishing, catalog: tasks.Catalog, has_margin: bool
         **_common(publishing),
     }
     return hats.write_properties(catalog.out, "collection.properties", properties)
+
+
+def _readme(publishing: Publishing, catalog: tasks.Catalog, rows: int) -> Output:
+    what = f"""A HATS collection of {rows} {_ROWS[catalog.content]}. In Python, with the directory of this file:
+    import lsdb
+    catalog = lsdb.open_catalog(DIRECTORY)
+{catalog.name}/dataset has plain Parquet files, whose schema describes each column.
+sha256sums.txt has the SHA-256 of each file (sha256sum -c sha256sums.txt), release.json what they were made from."""
+    text = about.readme(publishing.scope, publishing.snapshot.commit, what)
+    return write_bytes(publishing.out, about.README, text.encode())

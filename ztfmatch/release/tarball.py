@@ -15,6 +15,7 @@ from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.runner import Runner
+from ztfmatch.release.about import readme
 from ztfmatch.release.bulk import bulk_directory, files_text, rows_text, write_beside, write_lightcurves
 from ztfmatch.release.io.outputs import HashedFile, Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
@@ -87,9 +88,9 @@ def _digest(region: Region) -> str:
 def _finish(publishing: Publishing, part: Part, written: Sequence[Output], counts: dict[str, int]) -> PublishReport:
     directory = bulk_directory(publishing.scope.release)
     record = {**publishing.provenance(), "counts": counts, "files": len(written)}
-    readme, sums = write_beside(publishing, written, _readme(publishing, part, counts, len(written)))
+    text, sums = write_beside(publishing, written, _readme(publishing, part, counts, len(written)))
     about = write_bytes(publishing.out, f"{directory}/{MANIFEST_FILE}", manifest_text(record))
-    ordered = [readme, about, sums, *sorted(written, key=lambda output: output.path)]
+    ordered = [text, about, sums, *sorted(written, key=lambda output: output.path)]
     made = _write_tar(publishing, [output.path for output in ordered])
     give_name(publishing.partial / _BUILT_AS, publishing.output)  # the directory goes with what else is left
     report = publishing.report(ordered, counts)
@@ -128,14 +129,11 @@ def _date(mjd: float | None) -> str:
 
 def _readme(publishing: Publishing, part: Part, counts: dict[str, int], files: int) -> str:
     scope = publishing.scope
-    return f"""ZTF lightcurves, release {scope.release}
-{scope.description}
-
-Region: {part.region.name}
+    what = f"""Region: {part.region.name}
 Dates of exposures: {_dates(part)}
 
 {files} Parquet files, one for each field, filter, CCD and quadrant that has something there:
   {files_text(scope.release)}
 {counts["objects"]} objects with at least one epoch there and then, {counts["epochs"]} epochs.
-{rows_text()}{MANIFEST_FILE} says of what snapshot, scope and dates this was made.
-"""
+{rows_text()}{MANIFEST_FILE} says of what snapshot, scope and dates this was made."""
+    return readme(scope, publishing.snapshot.commit, what)

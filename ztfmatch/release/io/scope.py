@@ -4,6 +4,9 @@
     filters = ["zg", "zr"]              # all without it
     fields = [250, "600-699"]           # all without it
     private_corrections = false         # whether magnitudes may have corrections derived from other programs' epochs
+    description = "..."                 # these three are told in the product's README and properties
+    licence = "CC BY 4.0"
+    citation = "..."                    # by default the survey's papers
 
     [[programs]]                        # at least one; several of one id are joined
     id = 1
@@ -52,6 +55,8 @@ _Cut = Annotated[int, _CUT] | Annotated[float, _CUT]
 """A whole number stays one, as the digest of a scope has it."""
 
 _MJD_EPOCH: Final = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)
+_LATER: Final = ("licence", "citation")
+"""Keys that scopes had not before: one that says nothing there has the digest that it had."""
 _FIELD_RANGE: Final = re.compile(r"(\d{1,4})-(\d{1,4})")
 _MAX_FIELD: Final = 9999
 
@@ -103,6 +108,9 @@ class ReleaseScope:
     description: str = ""
     private_corrections: bool = False
     """Whether magnitudes may have corrections that epochs of other programs, or of unknown ones, went into."""
+    licence: str = ""
+    citation: str = ""
+    """What to cite; the survey's papers where it is empty."""
 
     @property
     def programs(self) -> frozenset[int]:
@@ -112,7 +120,7 @@ class ReleaseScope:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return {name: value for name, value in plain.items() if value or name not in _LATER}
 
     @property
     def digest(self) -> str:
@@ -208,6 +216,8 @@ class _ScopeFile:
     fields: Annotated[tuple[int | str, ...], Meta(min_length=1, description=_SOME)] | None = None
     quality: Quality = Quality()
     private_corrections: bool = False
+    licence: str = ""
+    citation: str = ""
 
 
 def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
@@ -227,6 +237,8 @@ def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
         said.quality,
         said.description,
         said.private_corrections,
+        said.licence,
+        said.citation,
     )
 
 

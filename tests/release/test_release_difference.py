@@ -1,0 +1,162 @@
+"""What is new, gone and changed in a release, against both products read by pandas."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from releases import CONFIG, SMALL
+
+import ztfmatch
+from ztfmatch.cli import main
+from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.release import Comparison, difference
+from ztfmatch.release.difference import links_of
+from ztfmatch.release.io.scope import ReleaseScope, Window
+from ztfmatch.simulate import regenerate_references, simulate
+
+FIRST = ReleaseScope("dr1", (Window(1),))
+SECOND = ReleaseScope("dr2", (Window(1), Window(2)), fids=(1,))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two releases of each kind: between them exposures came, and half of the references were made anew, twice."""
+    place = tmp_path_factory.mktemp("difference")
+    sky = place / "sky"
+    simulate(sky, replace(CONFIG, fields=(679,)))
+    store = ztfmatch.init_store(place / "store", str(sky / "references"), ztfmatch.StoreConfig(seeds_per_tile=900))
+    catalogs = sorted(map(str, (sky / "catalogs").rglob("*.fits")))
+    store.append(catalogs[::3], AppendConfig(exposures=sky / "exposures.csv"))
+    publish(store, place / "dr1", FIRST)
+    store.append(catalogs, AppendConfig(exposures=sky / "exposures.csv"))
+    for generation in (1, 2):
+        regenerate_references(sky, replace(CONFIG, fields=(679,)), generation)
+        made = sorted(path for path in sky.rglob("*refpsfcat.fits") if f"_{generation}" in str(path.relative_to(sky)))
+        store.rematch([str(path) for path in made if "_c05_" in path.name])
+    publish(store, place / "dr2", SECOND)
+    return place
+
+
+def publish(store: ztfmatch.Store, place: Path, scope: ReleaseScope) -> None:
+    place.mkdir()
+    snapshot = store.snapshot()
+    snapshot.publish_hats(place / "hats", scope, SMALL)
+    snapshot.publish_objects(place / "objects", scope, SMALL)
+    snapshot.publish_bulk(place / "bulk", scope)
+
+
+def read(place: Path) -> pd.DataFrame:
+    """All values of a product, with lists as text, by objectid."""
+    paths = [
+        path
+        for path in place.rglob("*.parquet")
+        if not {"margin", "index"} & {*path.relative_to(place).parts[0].split("_")}
+    ]
+    rows = pd.concat([pq.read_table(path, partitioning=None).to_pandas() for path in sorted(paths)])
+    rows = rows.rename(columns={"oid": "objectid", "nobsrel": "nepochs"}).set_index("objectid").sort_index()
+    for name in ("_healpix_29", "cntr", "__index_level_0__"):
+        rows = rows.drop(columns=name, errors="ignore")
+    return rows
+
+
+def first(path: Path, place: Path) -> str:
+    return path.relative_to(place).parts[0]
+
+
+def expected(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, set[int]]:
+    both = before.index.intersection(after.index)
+    values = [frame.loc[both].map(repr_of).apply(" ".join, axis=1) for frame in (before, after)]
+    return {
+        "new": set(after.index.difference(before.index)),
+        "gone": set(before.index.difference(after.index)),
+        "changed": set(both[values[0] != values[1]]),
+    }
+
+
+def repr_of(value: object) -> str:
+    if isinstance(value, dict):
+        return str({name: list(part) for name, part in value.items()})
+    return str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else repr(value)
+
+
+@pytest.mark.parametrize("kind", ["hats", "objects", "bulk"])
+@pytest.mark.parametrize("at_once", [50_000_000, 300])
+def test_comparison_tells_what_is_new_gone_and_changed(
+    place: Path, kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(difference, "OBJECTS_AT_ONCE", at_once)
+    places = [place / name / kind for name in ("dr1", "dr2")]
+    before, after = map(read, places)
+    compared = Comparison(*places)
+    rows = pd.concat([table.to_pandas() for table in compared.rows()])
+    truth = expected(before, after)
+    assert all(truth.values())
+    for change, ids in truth.items():
+        mine = rows[rows.change == change].set_index("objectid")
+        assert set(mine.index) == ids
+        for column, frame in (("epochs_before", before), ("epochs_after", after)):
+            there = mine[column].dropna()
+            assert (there == frame.nepochs.fillna(0).loc[there.index]).all()
+    report = compared.report()
+    assert (report.new, report.gone, report.changed) == tuple(map(len, truth.values()))
+    assert report.same == len(before.index.intersection(after.index)) - report.changed
+    assert report.objects == (len(before), len(after))
+    assert report.epochs == (before.nepochs.sum(), after.nepochs.sum())
+    assert report.lineage == {}
+
+
+def test_gone_objects_have_their_newest_successor(place: Path) -> None:
+    snapshot = ztfmatch.open_store(place / "store").snapshot()
+    compared = Comparison(place / "dr1" / "hats", place / "dr2" / "hats", snapshot.files)
+    rows = [row for table in compared.rows() for row in table.to_pylist() if row["change"] == "gone"]
+    links = [row for row in snapshot.lineage().to_pylist() if row["objectid"] is not None]
+    links.sort(key=lambda row: (row["nshared"], -(row["newobjectid"] or 0)))
+    best = {row["objectid"]: row for row in links}
+    steps = 0
+    for row in rows:
+        link = best.get(row["objectid"], {"kind": "none", "newobjectid": None})
+        newest = link["newobjectid"]
+        while newest in best:
+            newest, steps = best[newest]["newobjectid"], steps + 1
+        assert (row["kind"], row["newobjectid"]) == (link["kind"], newest)
+    assert steps > 10
+    report = compared.report()
+    assert report.lineage == Counter(row["kind"] for row in rows)
+    assert report.lineage["none"] == sum(row["objectid"] not in best for row in rows) > 100
+    assert report.succeeded == sum(row["newobjectid"] is not None for row in rows) > 100
+
+
+def test_links_of_no_objects_are_none(place: Path) -> None:
+    kind, newest = links_of(ztfmatch.open_store(place / "store").snapshot().files, np.zeros(0, np.int64))
+    assert len(kind) == len(newest) == 0
+
+
+def test_comparison_of_what_are_no_two_products_of_a_kind_is_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'hats objects'; expected two of one of"):
+        Comparison(place / "dr1" / "hats", place / "dr2" / "objects")
+    with pytest.raises(ConfigError, match="no directory that 'publish' made"):
+        Comparison(place / "dr1" / "hats", tmp_path / "nothing")
+    with pytest.raises(BadInputError, match="no manifest of a product"):
+        Comparison(tmp_path, place / "dr1" / "hats")
+
+
+def test_publish_diff_tells_and_writes_what_differs_and_never_over_a_file(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "changes.csv"
+    words = ["publish", "diff", str(place / "dr1" / "hats"), str(place / "dr2" / "hats"), "-o", str(path)]
+    said = CliRunner().invoke(main, [*words, "--store", str(place / "store")])
+    assert said.exit_code == 0, said.output
+    rows = pd.read_csv(path)
+    assert f"gone:     {(rows.change == 'gone').sum():,}, of which" in said.output
+    assert f"changed:  {(rows.change == 'changed').sum():,}" in said.output
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.output
+    assert CliRunner().invoke(main, [*words, "--overwrite", "--json"]).exit_code == 0

@@ -1,0 +1,314 @@
+"""What of a release is new, gone or changed in the next: two products of a kind, object by object.
+
+Of each object the number of epochs and a digest of its values are held, of some tens of millions of objects at a time;
+products of more are read several times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
+from ztfmatch.core.io.scan import is_among
+from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.operations.common import Stopwatch, unit_of
+from ztfmatch.core.schema import LINEAGE, STATISTICS
+from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid
+from ztfmatch.release.check import files_of_rows, read_manifest
+from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_OBJECTS
+
+Ids = npt.NDArray[np.int64]
+Digests = npt.NDArray[np.uint64]
+
+OBJECTS_AT_ONCE: Final = 50_000_000
+"""Twenty bytes each, of either product."""
+NEW, GONE, CHANGED = "new", "gone", "changed"
+NO_LINK: Final = "none"
+"""Of an object that is gone and has no lineage: the scope has it no more."""
+_BATCH_ROWS: Final = 1 << 16
+_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT: Final = np.uint64(29)
+
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("objectid", pa.int64()),
+        pa.field("change", pa.string()),
+        pa.field("epochs_before", pa.int64()),
+        pa.field("epochs_after", pa.int64()),
+        pa.field("kind", pa.string()),
+        pa.field("newobjectid", pa.int64()),
+    ]
+)
+"""Rows of what differs; the last two say of what is gone what the lineage has of it."""
+
+_OF_EPOCHS: Final = tuple(column.name for column in LIGHTCURVE)
+_OF_OBJECTS: Final = tuple(
+    column.name for column in RELEASED_OBJECTS.columns if column.name in STATISTICS.names and column.name != "nobsrel"
+)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a product has what is compared."""
+
+    key: str
+    epochs: str
+    values: tuple[str, ...]
+    listed: bool
+    """Whether the values are lists, of the epochs."""
+
+
+_LAYOUTS: Final = {
+    "hats lightcurves": _Layout("objectid", "nepochs", tuple(f"{LIGHTCURVE_COLUMN}.{n}" for n in _OF_EPOCHS), True),
+    "hats objects": _Layout("oid", "nobsrel", _OF_OBJECTS, False),
+    "bulk": _Layout("objectid", "nepochs", _OF_EPOCHS, True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseDifference(Shown):
+    """How a product differs from an older one."""
+
+    before: str
+    after: str
+    product: str
+    releases: tuple[str, str]
+    objects: tuple[int, int]
+    epochs: tuple[int, int]
+    new: int
+    gone: int
+    changed: int
+    """With other epochs, or other values of them."""
+    same: int
+    lineage: dict[str, int]
+    """Of those that are gone, by kind of lineage; 'none' have none. Empty without a store."""
+    succeeded: int
+    """Of those that are gone, how many have a successor in the newest generation."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Objects of a product, ascending."""
+
+    ids: Ids
+    epochs: Ids
+    digests: Digests
+
+
+@dataclass
+class Comparison:
+    """Two products, compared as :meth:`rows` are asked for; then there is a report.
+
+    Parameters
+    ----------
+    before, after : Path
+        Directories that ``publish`` made: HATS lightcurves, objects, or bulk files; both of a kind.
+    snapshot : SnapshotFiles, optional
+        Of the store that the newer one was made of: its lineage says what became of objects that are gone.
+
+    Raises
+    ------
+    ConfigError, BadInputError
+        If one is no product, is of no kind that can be compared, or they are of different kinds.
+    """
+
+    before: Path
+    after: Path
+    snapshot: SnapshotFiles | None = None
+    _counts: Counter[str] = field(default_factory=Counter)
+    _epochs: list[int] = field(default_factory=lambda: [0, 0])
+    _objects: list[int] = field(default_factory=lambda: [0, 0])
+    _watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        self._manifests = [read_manifest(place) for place in (self.before, self.after)]
+        kinds = [manifest["product"] for manifest in self._manifests]
+        if kinds[0] != kinds[1] or kinds[0] not in _LAYOUTS:
+            raise ConfigError(
+                f"{self.before} is {kinds[0]!r} and {self.after} {kinds[1]!r}; expected two of one of "
+                f"{', '.join(map(repr, _LAYOUTS))}"
+            )
+        self._layout = _LAYOUTS[kinds[0]]
+
+    def rows(self) -> Iterator[pa.Table]:
+        """What differs, some objects at a time."""
+        places = [[place / name for name in files_of_rows(place)] for place in (self.before, self.after)]
+        most = max(sum(pq.read_metadata(path).num_rows for path in paths) for paths in places)
+        portions = max(math.ceil(most / OBJECTS_AT_ONCE), 1)
+        for portion in range(portions):
+            old, new = (_read(paths, self._layout, portion, portions) for paths in places)
+            yield self._compared(old, new)
+
+    def _compared(self, old: _Objects, new: _Objects) -> pa.Table:
+        for side, objects in enumerate((old, new)):
+            self._objects[side] += len(objects.ids)
+            self._epochs[side] += int(objects.epochs.sum())
+        arrived, gone = ~is_among(new.ids, old.ids), ~is_among(old.ids, new.ids)
+        stayed_old, stayed = np.flatnonzero(~gone), np.flatnonzero(~arrived)
+        other = (old.digests[stayed_old] != new.digests[stayed]) | (old.epochs[stayed_old] != new.epochs[stayed])
+        self._counts.update({NEW: int(arrived.sum()), GONE: int(gone.sum()), CHANGED: int(other.sum())})
+        self._counts["same"] += len(stayed) - int(other.sum())
+        kinds, successors = self._lineage(old.ids[gone])
+        parts = [
+            _rows(NEW, new.ids[arrived], None, new.epochs[arrived]),
+            _rows(CHANGED, new.ids[stayed[other]], old.epochs[stayed_old[other]], new.epochs[stayed[other]]),
+            _rows(GONE, old.ids[gone], old.epochs[gone], None, kinds, successors),
+        ]
+        return pa.concat_tables(parts).sort_by("objectid")
+
+    def _lineage(self, gone: Ids) -> tuple[Any, Any]:
+        """Kind of the link of each object that is gone, and the successor that it has now; null without."""
+        if self.snapshot is None:
+            return None, None
+        kind, newest = links_of(self.snapshot, gone)
+        self._counts.update({f"kind {name}": int((kind == name).sum()) for name in (*LINEAGE_KINDS, NO_LINK)})
+        self._counts["succeeded"] += int((newest > 0).sum())
+        return pa.array(kind), pa.array(newest, mask=newest <= 0)
+
+    def report(self) -> ReleaseDifference:
+        """What differs, in numbers; of all :meth:`rows`."""
+        kinds = {name: self._counts[f"kind {name}"] for name in (*LINEAGE_KINDS, NO_LINK)}
+        return ReleaseDifference(
+            before=str(self.before),
+            after=str(self.after),
+            product=self._manifests[0]["product"],
+            releases=(self._manifests[0]["release"], self._manifests[1]["release"]),
+            objects=(self._objects[0], self._objects[1]),
+            epochs=(self._epochs[0], self._epochs[1]),
+            new=self._counts[NEW],
+            gone=self._counts[GONE],
+            changed=self._counts[CHANGED],
+            same=self._counts["same"],
+            lineage={name: number for name, number in kinds.items() if number},
+            succeeded=self._counts["succeeded"],
+            seconds=self._watch.seconds,
+        )
+
+
+def _rows(change: str, ids: Ids, before: Any, after: Any, kinds: Any = None, successors: Any = None) -> pa.Table:
+    columns = [ids, pa.repeat(change, len(ids)), before, after, kinds, successors]
+    arrays = [
+        pa.nulls(len(ids), kind) if values is None else pa.array(values, kind)
+        for values, kind in zip(columns, SCHEMA.types, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _read(paths: Sequence[Path], layout: _Layout, portion: int, portions: int) -> _Objects:
+    parts: list[tuple[Any, Any, Any]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))]
+    columns = [layout.key, layout.epochs, *layout.values]
+    for path in paths:
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
+                ids = batch[layout.key].to_numpy()
+                mine = ids % portions == portion
+                epochs = batch[layout.epochs].fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+                parts.append((ids[mine], epochs[mine], _digests(batch, layout, epochs)[mine]))
+    ids, epochs, digests = (np.concatenate(values) for values in zip(*parts, strict=True))
+    order = np.argsort(ids)
+    return _Objects(ids[order], epochs[order], digests[order])
+
+
+def _digests(batch: pa.RecordBatch, layout: _Layout, epochs: Ids) -> Digests:
+    """A number for each row that differs, all but certainly, where any bit of its values does."""
+    if batch.num_rows == 0:
+        return np.zeros(0, np.uint64)
+    mixed: Any = np.uint64(0)
+    for name in layout.values:
+        mixed = _mixed(mixed ^ _bits(_column(batch, name)))
+    if not layout.listed:
+        return np.asarray(mixed)
+    place = np.arange(len(mixed), dtype=np.uint64) - np.repeat(np.cumsum(epochs) - epochs, epochs).astype(np.uint64)
+    return np.asarray(np.add.reduceat(_mixed(mixed ^ place), np.cumsum(epochs) - epochs))
+
+
+def _mixed(values: Digests) -> Digests:
+    values = values * _FACTOR
+    return np.asarray(values ^ (values >> _SHIFT))
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Values of a column; of lists all, one after the other."""
+    outer, _, inner = name.partition(".")
+    column = batch[outer]
+    column = column.field(inner) if inner else column
+    return column.flatten() if pa.types.is_list(column.type) else column
+
+
+def _bits(values: pa.Array) -> Digests:
+    """Bits of numbers; those of a null are of no number."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    plain = values.fill_null(0).to_numpy(zero_copy_only=False)
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    return np.where(missing, _FACTOR, plain.view(f"u{plain.itemsize}").astype(np.uint64))
+
+
+def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_], Ids]:
+    """What the lineage has of some retired objects.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    ids : int64 ndarray, shape (N,)
+        Ascending.
+
+    Returns
+    -------
+    kind : object ndarray, shape (N,)
+        Of the link to the successor with which it shares most detections; NO_LINK where there is none.
+    newest : int64 ndarray, shape (N,)
+        That successor, or that of this one, and so on, which is not retired itself; 0 where the line ends.
+    """
+    kind, newest = np.full(len(ids), NO_LINK, object), np.zeros(len(ids), np.int64)
+    for files in _by_unit(snapshot, ids):
+        rows = read_rows(snapshot.storage, files, ["objectid", "newobjectid", "kind", "nshared"])
+        if rows is None:
+            continue
+        rows = rows.filter(rows["objectid"].is_valid())
+        old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
+        order = np.lexsort((-rows["nshared"].to_numpy(), old))
+        first = order[np.unique(old[order], return_index=True)[1]]
+        old, new, kinds = old[first], new[first], rows["kind"].take(pa.array(first)).cast(pa.string()).to_numpy()
+        mine = np.flatnonzero(is_among(ids, old))
+        at = np.searchsorted(old, ids[mine])
+        kind[mine], newest[mine] = kinds[at], _ends(old, new)[at]
+    return kind, newest
+
+
+def _ends(old: Ids, new: Ids) -> Ids:
+    """Where the line of each object ends: links are followed as long as their end is retired too."""
+    ends = new.copy()
+    while len(again := np.flatnonzero(is_among(ends, old))):
+        ends[again] = new[np.searchsorted(old, ends[again])]
+    return ends
+
+
+def _by_unit(snapshot: SnapshotFiles, ids: Ids) -> Iterator[list[DataFile]]:
+    """Files of the lineage of the units of some objects, unit by unit; each is of one."""
+    units: dict[Unit, list[DataFile]] = {}
+    for file in snapshot.of_table(LINEAGE.name):
+        if file.min_id is not None:  # else all of its objects are new
+            units.setdefault(_unit_of(snapshot, file), []).append(file)
+    wanted = {unit_of_objectid(int(number)) for number in ids[np.unique(ids // 10**8, return_index=True)[1]]}
+    yield from (files for unit, files in units.items() if unit in wanted)
+
+
+def _unit_of(snapshot: SnapshotFiles, file: DataFile) -> Unit:
+    if file.min_id is not None and file.min_id <= MAX_OBJECTID:
+        return unit_of_objectid(file.min_id)
+    return unit_of(read_file_rows(snapshot.storage, file, ["field", "rcid", "fid"]).slice(0, 1).to_pylist()[0])
