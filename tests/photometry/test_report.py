@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from corrected import write_set
 from helpers import append, epochal_file, make_store, reference_file, rows_at, runner, table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from report_scene import (
     apply_known_corrections,
     make_scene,
     make_scene_store,
+    write_known_corrections,
     write_scene,
 )
 
@@ -33,9 +35,10 @@ from ztfmatch import api
 from ztfmatch.cli import main
 from ztfmatch.core.camera import Pixels, QuadrantMap, field_grid
 from ztfmatch.core.config import CalibrateConfig, Resources
-from ztfmatch.core.errors import ConfigError, MemoryBudgetError, MetadataError
+from ztfmatch.core.errors import ConfigError, CorrectionsError, MemoryBudgetError, MetadataError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.surveytables import Spline, SurveyTables, write_survey_tables
 from ztfmatch.core.runner import LoopExecutor, Runner
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.photometry.io.ps1 import open_ps1
@@ -509,6 +512,51 @@ def test_report_by_two_workers_has_the_same_bytes(made: Path, store: Storage, ca
     inputs = ReportInputs(tmp_path / "again", catalogs / "ps1.parquet")
     api.Store(store).report(inputs, resources=Resources(workers=2))
     assert (tmp_path / "again" / PAGE).read_bytes() == (made / PAGE).read_bytes()
+
+
+def flat_tables(place: Path) -> Path:
+    """The survey's tables that make all stars brighter by 4 mmag, and those of one unit by 3 more."""
+    knots = [np.concatenate([[0.5] * 3, np.linspace(150.0, 2900.0, 18), [n + 0.5] * 3]) for n in (3072, 3080)]
+    channels = [(unit.rcid, unit.fid) for unit in UNITS]
+    splines = {channel: Spline(*knots, np.full(441, -0.004)) for channel in channels}
+    write_survey_tables(place, SurveyTables(dict.fromkeys(channels, (0.0, 0.0, 0.0)), splines, {UNITS[0]: -0.003}))
+    return place
+
+
+def test_report_compares_corrections_of_the_store_with_the_surveys_tables(
+    store: Storage, catalogs: Path, scenes: list[Scene], tmp_path: Path
+) -> None:
+    tables = flat_tables(tmp_path / "tables")
+    inputs = ReportInputs(tmp_path / "report", catalogs / "ps1.parquet", other=tables)
+    make_report(open_snapshot(store), inputs, CONFIG, runner())
+    held = json.loads((tmp_path / "report" / NUMBERS).read_text())
+    by_channel = {(row["rcid"], row["filter"]): row for row in held["compared"]["channels"]}
+    for scene, added in zip(scenes, (-7.0, -4.0), strict=True):
+        row = by_channel[scene.unit.rcid, "zr" if scene.unit.fid == 2 else "zg"]
+        assert row["median_other_mmag"] == pytest.approx(np.median(residuals(scene, 0)) + added, abs=0.6)
+        assert row["median_stored_mmag"] == pytest.approx(np.median(residuals(scene, 1)), abs=0.6)
+    phases = [row["phase"] for row in held["compared"]["filters"]]
+    assert phases == ["as stored", "with tables"] * 2
+    words = " ".join(read((tmp_path / "report" / PAGE).read_text()).words)
+    assert "Corrections compared: as stored, and with tables" in words
+
+
+def test_report_compared_with_its_own_corrections_shows_no_difference(
+    store: Storage, catalogs: Path, made: Path, tmp_path: Path
+) -> None:
+    own = write_known_corrections(tmp_path / "own")
+    inputs = ReportInputs(tmp_path / "report", catalogs / "ps1.parquet", other=own)
+    make_report(open_snapshot(store), inputs, CONFIG, runner())
+    held = json.loads((tmp_path / "report" / NUMBERS).read_text())
+    for row in held["compared"]["channels"]:
+        assert (row["median_stored_mmag"], row["rms_stored_mmag"]) == (row["median_other_mmag"], row["rms_other_mmag"])
+    assert held["filters"] == json.loads((made / NUMBERS).read_text())["filters"]
+
+
+def test_report_compared_with_corrections_of_other_channels_is_refused(store: Storage, tmp_path: Path) -> None:
+    write_set(tmp_path / "other", [Unit(500, 3, 3)])
+    inputs = ReportInputs(tmp_path / "report", other=tmp_path / "other")
+    refused(store, inputs, CorrectionsError, "has corrections of CCD 1, quadrant 4, filter i; expected channels of")
 
 
 def test_report_without_ps1_says_so_and_what_it_can(store: Storage, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def test_correct_with_survey_tables_of_another_channel_is_refused(
 ) -> None:
     store, _ = real
     write_survey_tables(tmp_path / "other", documented_tables(channel=(37, 2)))
-    expected = "other has tables of CCD 10, quadrant 2, filter r; expected channels of .*: CCD 10, quadrant 1, filter r"
+    expected = (
+        "other has corrections of CCD 10, quadrant 2, filter r; expected channels of .*: CCD 10, quadrant 1, filter r"
+    )
     with pytest.raises(CorrectionsError, match=expected):
         store.correct(tmp_path / "other")

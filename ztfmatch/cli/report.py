@@ -31,23 +31,26 @@ if TYPE_CHECKING:
     help="Where the report goes; made new.",
 )
 @click.option("--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
+@click.option("--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, beside those.")
 @columns_option
 @cut_options
 @snapshot_option
 @run_options
-def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], snapshot: int | None,
-           cells: int, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
+def report(store: str, output: Path, ps1: Path | None, compare: Path | None, columns: dict[str, str],
+           snapshot: int | None, cells: int, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Show how good the magnitudes of a STORE are.
 
     Writes a page of HTML that needs no network and no other file, with pictures without and with corrections:
     residuals relative to PS1 against magnitude, over the focal plane, over each readout channel, by field on the sky,
     and their distribution; the scatter of lightcurves; exposures by quality. Beside it the figures as JSON. Without
-    --ps1 it tells what lightcurves tell alone. The store stays as it is.
+    --ps1 it tells what lightcurves tell alone. With --compare it shows beside that what other corrections, or the
+    survey's own tables, make of the same stars. The store stays as it is.
 
     \b
     Examples:
       ztfmatch report survey.store --output report --ps1 ps1.parquet --workers 8
       ztfmatch report survey.store --output report-old --snapshot 11
+      ztfmatch report survey.store --output compared --ps1 ps1.parquet --compare /data/ztf/calibration/tables
     """
     from ztfmatch.photometry.report import ReportInputs
 
@@ -55,7 +58,7 @@ def report(store: str, output: Path, ps1: Path | None, columns: dict[str, str], 
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
     config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
     with running as how:
-        inputs = ReportInputs(output, ps1, columns)
+        inputs = ReportInputs(output, ps1, columns, other=compare)
         done = open_store(store).report(inputs, config, snapshot=snapshot, **how)
     against = f"relative to PS1, {counted(done.stars, 'object')} with a PS1 star" if done.against_ps1 else "without PS1"
     line = (

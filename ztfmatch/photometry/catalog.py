@@ -21,8 +21,6 @@ from ztfmatch.core.io.sources import EPOCHAL_PATTERN, read_file
 from ztfmatch.core.io.surveytables import channels_said
 from ztfmatch.core.kernels.calibration import catalog_flags, unrounded_magnitudes
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.schema import EXPOSURETERMS
-from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.schema.sky import (
     EXPOSURE_TERM,
     FIELD_TERM,
@@ -40,6 +38,7 @@ from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, open_ps1
 from ztfmatch.photometry.report.numbers import MMAG, robust_rms
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
+from ztfmatch.photometry.tasks.othercorrections import gradients_of
 
 _SUFFIX, _NEW_SUFFIX = EPOCHAL_PATTERN.removeprefix("*"), "_psfcatscorr.fits"
 _MARGIN_DEG: Final = 1.0 / 60.0
@@ -177,21 +176,12 @@ def _corrected(read: EpochalCatalog, held: CorrectionFiles) -> dict[str, npt.NDA
         np.full((1, 4), np.nan),
         [name],
         mid_exposures([read.obsmjd], [read.metadata["exptime"]]),
-        _gradient(held, read.exposureid),
+        gradients_of(held, np.array([read.exposureid])),
         {},
     )
     pairs = {"psfflux": "flux", "psffluxerr": "sigflux", "xpos": "xpos", "ypos": "ypos"}
     columns = {ours: rows[theirs].astype(np.float32) for ours, theirs in pairs.items()}
     return Photometer(exposure, {name: held.set}).measure(columns, np.zeros(len(rows), np.int64))
-
-
-def _gradient(held: CorrectionFiles, exposureid: int) -> Floats:
-    """Zero point and gradient of the exposure, shape (1, 6); zero where the set has none."""
-    table = held.tables.get(EXPOSURETERMS.name)
-    at = np.zeros(0, np.int64) if table is None else np.flatnonzero(table["exposureid"].to_numpy() == exposureid)
-    if table is None or not len(at):
-        return np.zeros((1, len(GRADIENT)))
-    return np.array([[table[name][int(at[0])].as_py() for name in GRADIENT]])
 
 
 def _rewritten(catalog: Path, mag: Floats, corrections: str) -> bytes:

@@ -18,20 +18,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.config import ROWS_PER_FILE
-from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.io.surveytables import channels_said
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
-from ztfmatch.core.operations.corrections import SET_TABLES, Applied, register_set
+from ztfmatch.core.operations.corrections import SET_TABLES, Applied, check_channels, register_set
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, REFERENCES, STATISTICS
+from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -98,7 +96,7 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
     held = None if corrections is None else read_corrections(corrections)
     head = open_snapshot(storage)
     if held is not None and held.of_survey:
-        _check_channels(head, held)
+        check_channels(head, held)
     applied = None if corrections is None else register_set(head, corrections)
     work = _Work(storage, applied, head.number + 1, _operation_id(held))
     if held is not None:
@@ -109,17 +107,6 @@ def correct(storage: Storage, corrections: Path | None, runner: Runner, note: st
         return work.change(head, corrections, watch.started, note)
 
     return work.report(commit_on_top(head, build, lambda _: None), watch)
-
-
-def _check_channels(snapshot: SnapshotFiles, held: CorrectionFiles) -> None:
-    """Tables of the survey are of some channels; those of others are given by mistake."""
-    rows = snapshot.read(REFERENCES.name, ["rcid", "fid"])
-    there = set(zip(rows["rcid"].to_pylist(), rows["fid"].to_pylist(), strict=True))
-    if there.isdisjoint(held.set.channels):
-        raise CorrectionsError(
-            f"{held.place} has tables of {channels_said(held.set.channels)}; expected channels of "
-            f"{snapshot.storage.root}: {channels_said(there)}"
-        )
 
 
 def _operation_id(held: CorrectionFiles | None) -> str:

@@ -8,10 +8,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.io.corrections import CorrectionSet, read_corrections, read_store_set, store_rows
+from ztfmatch.core.errors import CorrectionsError
+from ztfmatch.core.io.corrections import CorrectionFiles, CorrectionSet, read_corrections, read_store_set, store_rows
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.schema import COLOURS, CORRECTIONS, EXPOSURETERMS
+from ztfmatch.core.io.surveytables import channels_said
+from ztfmatch.core.schema import COLOURS, CORRECTIONS, EXPOSURETERMS, REFERENCES
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.correct import name_for
 
@@ -44,6 +46,23 @@ def current(snapshot: SnapshotFiles) -> Applied | None:
         return None
     newest = max(files, key=lambda file: (file.commit, file.path))
     return Applied(read_store_set(snapshot.storage, newest), newest, False, _data(snapshot, newest))
+
+
+def check_channels(snapshot: SnapshotFiles, held: CorrectionFiles) -> None:
+    """Refuse corrections of other channels than a store has.
+
+    Raises
+    ------
+    CorrectionsError
+        If they have none in common.
+    """
+    rows = snapshot.read(REFERENCES.name, ["rcid", "fid"])
+    there = set(zip(rows["rcid"].to_pylist(), rows["fid"].to_pylist(), strict=True))
+    if there.isdisjoint(held.set.channels):
+        raise CorrectionsError(
+            f"{held.place} has corrections of {channels_said(held.set.channels)}; expected channels of "
+            f"{snapshot.storage.root}: {channels_said(there)}"
+        )
 
 
 def register_set(snapshot: SnapshotFiles, place: Path) -> Applied:

@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, Stopwatch
+from ztfmatch.core.operations.corrections import check_channels
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
-from ztfmatch.photometry.report.measure import Sums, What, measure
+from ztfmatch.photometry.report.measure import OtherSet, Sums, What, measure
 from ztfmatch.photometry.report.numbers import channel_rows, field_rows, filter_rows
 
 PAGE: Final = "index.html"
@@ -37,6 +39,8 @@ class ReportInputs:
     """Without it the report has only what lightcurves alone can tell."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
+    other: Path | None = field(default=None, kw_only=True)
+    """Directory of corrections, or of the survey's tables, that those of the store are compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,8 @@ def make_report(
     ------
     ConfigError
         If a setting is out of range, or the output is there.
+    CorrectionsError
+        If the corrections to be compared with are none, damaged, or have nothing for the store.
     MetadataError
         If there are no detections, PS1 cannot be read, covers none of the sky, or nothing in it can be compared.
     JobFailedError
@@ -90,10 +96,12 @@ def make_report(
     if inputs.output.exists() and (not inputs.output.is_dir() or any(inputs.output.iterdir())):
         raise ConfigError(f"{inputs.output} is there already; give a new place for the report")
     ps1 = None if inputs.ps1 is None else open_ps1(inputs.ps1, inputs.columns)
-    sums = measure(snapshot, What(ps1, config), runner)
+    other = None if inputs.other is None else _other(snapshot, inputs.other)
+    everything = measure(snapshot, What(ps1, config, other), runner)
+    sums, compared = (everything, None) if other is None else _parted(everything, other)
     found = count_exposures(snapshot)
-    text = _page(snapshot, sums, found, config)
-    files = {PAGE: text, NUMBERS: _numbers(snapshot, sums, found)}
+    text = _page(snapshot, (sums, compared), found, config)
+    files = {PAGE: text, NUMBERS: _numbers(snapshot, (sums, compared), found)}
     write_directory(inputs.output, {name: content.encode() for name, content in files.items()})
     return ReportSummary(
         store=snapshot.storage.root,
@@ -111,16 +119,32 @@ def make_report(
     )
 
 
-def _page(snapshot: SnapshotFiles, sums: Sums, found: Exposures, config: CalibrateConfig) -> str:
+def _other(snapshot: SnapshotFiles, place: Path) -> OtherSet:
+    held = read_corrections(place)
+    check_channels(snapshot, held)
+    return OtherSet(str(place.absolute()), held.set.digest)
+
+
+def _parted(everything: Sums, other: OtherSet) -> tuple[Sums, Sums]:
+    """What the store has, and its magnitudes beside those that other corrections make."""
+    own = list(range(everything.phases - 1))
+    names = ("as stored" if len(own) > 1 else "uncorrected", f"with {Path(other.place).name}")
+    return everything.only(own), everything.only([own[-1], len(own)], names)
+
+
+def _page(
+    snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found: Exposures, config: CalibrateConfig
+) -> str:
     from ztfmatch.photometry.report.content import page_of  # matplotlib takes a while
     from ztfmatch.photometry.report.page import render
 
-    return render(page_of(snapshot, sums, found, config))
+    return render(page_of(snapshot, measured, found, config))
 
 
-def _numbers(snapshot: SnapshotFiles, sums: Sums, found: Exposures) -> str:
+def _numbers(snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found: Exposures) -> str:
     """All figures for machines."""
-    content = {
+    sums, compared = measured
+    content: dict[str, Any] = {
         "store": snapshot.storage.root,
         "snapshot": snapshot.number,
         "time": snapshot.commit.time,
@@ -130,6 +154,9 @@ def _numbers(snapshot: SnapshotFiles, sums: Sums, found: Exposures) -> str:
         "fields": _plain_rows(field_rows(sums)),
         "exposures": plain(found),
     }
+    if compared is not None:
+        rows = {"filters": _plain_rows(filter_rows(compared)), "channels": _plain_rows(channel_rows(compared))}
+        content["compared"] = rows
     return json.dumps(content, indent=1) + "\n"
 
 

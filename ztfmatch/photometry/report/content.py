@@ -52,14 +52,23 @@ _HEADINGS: Final = {
 }
 
 
-def page_of(snapshot: SnapshotFiles, sums: Sums, found: Exposures, config: CalibrateConfig) -> Page:
-    """The page of a snapshot."""
+def page_of(
+    snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found: Exposures, config: CalibrateConfig
+) -> Page:
+    """The page of a snapshot, of what it has, and perhaps what other corrections would make of it."""
+    sums, compared = measured
     return Page(
         "Photometry of a lightcurve store",
         "Residuals of the magnitudes that are stored, without and with photometric corrections. A residual is observed "
         "minus expected, so positive is too faint; mmag is millimagnitude.",
         _facts(snapshot, sums, found, config),
-        [_key_figures(sums), *_residuals(sums), *_maps(sums), *_rest(sums, found)],
+        [
+            _key_figures(sums),
+            *_residuals(sums),
+            *_maps(sums),
+            *([] if compared is None else [_comparison(compared)]),
+            *_rest(sums, found),
+        ],
         list(_notes(sums, found)),
     )
 
@@ -224,6 +233,26 @@ def _channel_grid(rows: list[Row]) -> Grid:
     heads = ["objects" if head == "stars" else head for head in heads]
     caption = f"Objects of {_MAGNITUDES}: number, median and robust RMS of their residuals."
     return Grid(heads, body, caption, f"Table of {len(rows)} channels")
+
+
+def _comparison(compared: Sums) -> Section:
+    """The store's magnitudes beside those that other corrections make of the same stars."""
+    rows = filter_rows(compared)
+    names = [name for name in _HEADINGS if name in rows[0]] if rows else []
+    grid = Grid([_HEADINGS[name] for name in names], [[row[name] for name in names] for row in rows])
+    pictures = [
+        Picture(png(draw_focal_plane(compared, fid)), f"Both corrections in {FILTER_CODES[fid]}",
+                f"{FILTER_CODES[fid]}: mean residual of all epochs in a cell, {compared.titles[0]} and "
+                f"{compared.titles[1]}.")
+        for fid in (compared.filters if compared.against_ps1 else ())
+        if compared.channels(fid)
+    ]  # fmt: skip
+    return Section(
+        f"Corrections compared: {compared.titles[0]}, and {compared.titles[1]}",
+        "The same stars and epochs, once as the store has them, once with the corrections given to the report.",
+        [grid, *([_channel_grid(channel_rows(compared))] if compared.against_ps1 else [])],
+        pictures,
+    )
 
 
 def _rest(sums: Sums, found: Exposures) -> Iterator[Section]:

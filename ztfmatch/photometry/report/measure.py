@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +37,9 @@ from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT
 Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]
 _BYTES_PER_EXPOSURE: Final = 400
+_BY_KEY: Final = ("maps", "stars", "units")
+_WHOLE: Final = ("epochs", "scatter", "errors")
+"""Fields of sums whose first axis is that of phases, by key or as they are."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,20 @@ class Sums:
     used: int
     compared: int
     """Objects with a PS1 star."""
+    titles: tuple[str, ...] = ()
+    """What phases are called, where that is not usual."""
+
+    def only(self, phases: list[int], titles: tuple[str, ...] = ()) -> Sums:
+        """Some of the phases."""
+        by_key: dict[str, Any] = {
+            name: {key: held[phases] for key, held in getattr(self, name).items()} for name in _BY_KEY
+        }
+        whole: dict[str, Any] = {name: getattr(self, name)[phases] for name in _WHOLE}
+        return replace(self, **by_key, **whole, titles=titles)
 
     @property
     def phases(self) -> int:
-        """2 where there are corrections, else 1."""
+        """2 where there are corrections, else 1; with those of others one more."""
         return len(self.scatter)
 
     @property
@@ -78,11 +91,21 @@ class Sums:
 
 
 @dataclass(frozen=True)
+class OtherSet:
+    """Corrections in a directory."""
+
+    place: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class What:
     """What is to be measured."""
 
     ps1: Ps1Catalog | None
     config: CalibrateConfig
+    other: OtherSet | None = None
+    """Corrections that those of the store are compared with."""
 
 
 def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
@@ -113,7 +136,8 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
 def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[ReportTask]:
     corrected = bool(snapshot.of_table(CORRECTIONS.name))
     inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
-    return [ReportTask(**vars(some), corrected=corrected) for some in inputs]
+    other = None if what.other is None else what.other.place
+    return [ReportTask(**vars(some), corrected=corrected, other=other) for some in inputs]
 
 
 def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:

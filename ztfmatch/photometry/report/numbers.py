@@ -44,6 +44,9 @@ STARS_PER_CELL: Final = 8
 MOMENTS: Final = ("before", "after")
 """Of corrections."""
 
+COMPARED: Final = ("stored", "other")
+"""Corrections that are compared."""
+
 RESIDUAL_CENTRES: Final[Floats] = np.asarray((np.arange(RESIDUAL_BINS) - RESIDUAL_BINS // 2) * RESIDUAL_STEP_MAG * MMAG)
 OFFSET_CENTRES: Final[Floats] = np.asarray((np.arange(OFFSET_BINS) - OFFSET_BINS // 2) * OFFSET_STEP_MAG * MMAG)
 SCATTER_DEX: Final[Floats] = np.asarray(SCATTER_FIRST_DEX + (np.arange(SCATTER_BINS) + 0.5) * SCATTER_STEP_DEX)
@@ -194,7 +197,8 @@ PHASES: Final = ("uncorrected", "as stored")
 
 def _filter_row(sums: Sums, phase: int, fid: int) -> Row:
     channels = sums.channels(fid)
-    row: Row = {"filter": FILTER_CODES[fid], "phase": PHASES[phase], "channels": len(channels)}
+    name = (sums.titles or PHASES)[phase]
+    row: Row = {"filter": FILTER_CODES[fid], "phase": name, "channels": len(channels)}
     epochs = spread_of(epoch_histogram(sums, phase, fid), OFFSET_CENTRES)
     if sums.against_ps1:
         stars = spread_of(star_histogram(sums, phase, fid), RESIDUAL_CENTRES)
@@ -216,8 +220,9 @@ def _channel_row(sums: Sums, rcid: int, fid: int) -> Row:
     row: Row = {"rcid": rcid, "ccdid": rcid // 4 + 1, "qid": rcid % 4 + 1, "filter": FILTER_CODES[fid]}
     spreads = [spread_of(star_histogram(sums, p, fid, rcid), RESIDUAL_CENTRES) for p in range(sums.phases)]
     row["stars"] = spreads[0].n
-    for phase, spread in enumerate(spreads):
-        row |= {f"median_{MOMENTS[phase]}_mmag": spread.median, f"rms_{MOMENTS[phase]}_mmag": spread.rms}
+    names = COMPARED if sums.titles else MOMENTS
+    for name, spread in zip(names, spreads, strict=False):
+        row |= {f"median_{name}_mmag": spread.median, f"rms_{name}_mmag": spread.rms}
     return row
 
 

@@ -46,11 +46,12 @@ from ztfmatch.photometry.tasks.comparison import (
     part_of,
     usable_magnitudes,
 )
+from ztfmatch.photometry.tasks.othercorrections import OtherCorrections
 
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 350
 BEFORE, AFTER = 0, 1
-"""Rows of every array of sums: magnitudes without corrections, and as they are stored."""
+"""Rows of every array of sums: magnitudes without corrections, and as they are stored; then those of others."""
 
 MAP_COLUMNS: Final = ("n", "total", "stars")
 """Of a cell or a unit: detections, sum of their residuals, stars."""
@@ -77,7 +78,7 @@ def bytes_of_sums(config: CalibrateConfig) -> int:
     channel = len(MAP_COLUMNS) * cells + RESIDUAL_BINS * levels
     filters = _FILTERS * (levels * OFFSET_BINS + RMS_MAG_BINS * (SCATTER_BINS + 2))
     unit = len(COLUMNS) * cells * levels
-    return 8 * 2 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
+    return 8 * 3 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class ReportTask(TileInputs):
 
     corrected: bool = False
     """Whether any exposure has corrections, so that there is something after them."""
+    other: str | None = None
+    """Directory of corrections that those of the store are compared with."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class _Builder:
         config = task.config
         self.bins = bins_of(config)
         self.detections = self.used = 0
-        self._sums = [_Sums(self.bins) for _ in range(2 if task.corrected else 1)]
+        self._other = None if task.other is None else OtherCorrections(task.other, ledger)
+        self._sums = [_Sums(self.bins) for _ in range(1 + task.corrected + (task.other is not None))]
 
     def add(self, chunk: Lightcurves, objects: TileObjects) -> None:
         """Add complete lightcurves."""
@@ -138,9 +142,11 @@ class _Builder:
         summary = summarise(mag, chunk.offsets)
         chosen = self._choose(chunk, exposure, (mag, summary), objects)
         self.used += self._sums[BEFORE].add(chunk, chosen, mag, summary)
-        if self._task.corrected:
-            mag = np.where(np.isnan(mag), np.nan, chunk.columns["mag"].astype(np.float64))
-            self._sums[AFTER].add(chunk, chosen, mag, summarise(mag, chunk.offsets))
+        made = [chunk.columns["mag"].astype(np.float64)] if self._task.corrected else []
+        made += [] if self._other is None else [self._other.magnitudes(chunk, exposure)]
+        for sums, values in zip(self._sums[AFTER:], made, strict=True):
+            values[np.isnan(mag)] = np.nan
+            sums.add(chunk, chosen, values, summarise(values, chunk.offsets))
 
     def _choose(
         self, chunk: Lightcurves, exposure: Counts, measured: tuple[Floats, Summary], objects: TileObjects

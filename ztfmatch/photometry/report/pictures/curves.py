@@ -60,7 +60,7 @@ def _grid(sums: Sums, sharey: bool = True) -> tuple[Figure, Any]:
     rows = len(sums.filters)
     figure = new_figure(0.35 + ROW_INCH * rows)
     panels = figure.subplots(rows, sums.phases, squeeze=False, sharex=True, sharey=sharey)
-    for axes, title in zip(panels[0], phase_titles(sums.phases), strict=True):
+    for axes, title in zip(panels[0], phase_titles(sums.phases, sums.titles), strict=True):
         axes.set_title(title, fontsize=11.5, color=DARK)
     return figure, panels
 

@@ -53,7 +53,7 @@ def draw_focal_plane(sums: Sums, fid: int) -> Figure:
     figure = new_figure(6.05 if sums.phases == 2 else 8.6)
     panels = figure.subplots(1, sums.phases, squeeze=False, sharey=True)[0]
     scale = colour_scale(map_limit(sums))
-    for phase, (axes, title) in enumerate(zip(panels, phase_titles(sums.phases), strict=True)):
+    for phase, (axes, title) in enumerate(zip(panels, phase_titles(sums.phases, sums.titles), strict=True)):
         for rcid in range(N_RCID):
             _draw_quadrant(axes, sums, (rcid, fid, phase), scale)
         _style_plane(axes)

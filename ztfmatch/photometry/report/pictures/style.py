@@ -49,8 +49,10 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def phase_titles(phases: int) -> Sequence[str]:
-    """Heads of the columns of a figure."""
+def phase_titles(phases: int, titles: Sequence[str] = ()) -> Sequence[str]:
+    """Heads of the columns of a figure, unless there are others."""
+    if titles:
+        return titles
     return PHASE_TITLES if phases == 2 else (ONLY_TITLE,)
 
 
