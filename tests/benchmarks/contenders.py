@@ -68,6 +68,7 @@ class Bench:
         self.data = self.place / "data"
         self.initial, self.finished = self.place / "initial", self.place / "finished"
         self.rematched = self.place / "rematched"
+        self.initial_linked, self.finished_linked = self.place / "initial-linked", self.place / "finished-linked"
         self.cpu = own_cpu()
         self.logs = self.place / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,10 @@ class Bench:
         self.results.kept = self.results.stored + _sum(self.finished, "exposures", "norphans")
         self._attempt("statistics", functools.partial(self._statistics, "warm-up", 0), keep=False)
         self._attempt("rematch", functools.partial(self._rematch, self.rematched), keep=False)
+        for plain, linked in ((self.initial, self.initial_linked), (self.finished, self.finished_linked)):
+            self._remove(linked)
+            shutil.copytree(plain, linked, copy_function=os.link)
+            self._attempt("link", functools.partial(self._run, "link", [*self._ztfmatch("link"), str(linked)]), False)
 
     def rounds(self) -> None:
         """Every contender once, then again: slow hours of the machine fall on all of them."""
@@ -111,7 +116,9 @@ class Bench:
             "append, 2 workers": part(self._append, "append-2", self.place / "run", 2),
             "statistics, 2 workers": part(self._statistics, "statistics-2", 2),
             "compact": self._compact,
+            "append, linked": part(self._append, "append-linked", self.place / "run", initial=self.initial_linked),
             "rematch": part(self._rematch, self.place / "run"),
+            "rematch, linked": part(self._rematch, self.place / "run", self.finished_linked),
             "rematch limit": self._rematch_limit,
             "verify": self._verify,
         }
@@ -129,9 +136,11 @@ class Bench:
         if keep:
             self.results.runs.setdefault(name, []).append(measurement)
 
-    def _append(self, log: str, store: Path, workers: int = 0, pinned: bool = False) -> Measurement:
+    def _append(
+        self, log: str, store: Path, workers: int = 0, pinned: bool = False, initial: Path | None = None
+    ) -> Measurement:
         self._remove(store)
-        shutil.copytree(self.initial, store, copy_function=os.link)
+        shutil.copytree(initial or self.initial, store, copy_function=os.link)
         command = [*self._ztfmatch("append"), str(store), str(self.data / "catalogs"), *_workers(workers)]
         return self._run(log, command, self.cpu if pinned or not workers else None)
 
@@ -149,9 +158,9 @@ class Bench:
         shutil.copytree(self.finished, store, copy_function=os.link)
         return self._run("compact", [*self._ztfmatch("compact"), str(store), "--full", "--min-files", "2"], self.cpu)
 
-    def _rematch(self, store: Path) -> Measurement:
+    def _rematch(self, store: Path, finished: Path | None = None) -> Measurement:
         self._remove(store)
-        shutil.copytree(self.finished, store, copy_function=os.link)
+        shutil.copytree(finished or self.finished, store, copy_function=os.link)
         command = [*self._ztfmatch("rematch"), str(store), "--references", str(self.data / "references_1")]
         return self._run("rematch", command, self.cpu)
 

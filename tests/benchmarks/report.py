@@ -57,6 +57,10 @@ def figures(every: Sequence[Results], sizes: Sizes) -> list[Figure]:
         Figure("compaction", _rate(big, "compact"), 2e6, "detections/s/core"),
         Figure("rematch", _rate(big, "rematch"), 1e6, "detections/s/core"),
         Figure("rematch, of the limit", _ratio(big, _wall("rematch limit"), _wall("rematch")), 0.25, ""),
+        *(
+            Figure(f"{name}, CPU with stars", _ratio(big, _cpu(f"{name}, linked"), _cpu(name)), 1.05, "", at_most=True)
+            for name in ("append", "rematch")
+        ),
         Figure("verify", _rate(big, "verify"), None, "detections/s/core"),
         Figure("append, 2 workers, times 1 on 1 core", _ratio(big, _wall("append, 1 worker"), two), 1.7, ""),
         Figure("append, 2 workers, times 1 on 2 cores", _ratio(big, _wall(FREE_WORKER), two), None, ""),
@@ -110,6 +114,10 @@ def _ratio(
 ) -> float | None:
     pairs = [a / b for a, b in zip(above(results), below(results), strict=False)]
     return statistics.median(pairs) if pairs else None
+
+
+def _cpu(name: str) -> Callable[[Results], list[float]]:
+    return lambda results: [run.user_s + run.system_s for run in results.runs.get(name, [])]
 
 
 def _peer_ratio(results: Results) -> float | None:

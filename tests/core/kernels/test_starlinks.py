@@ -140,7 +140,7 @@ def test_heirs_have_most_of_the_epochs() -> None:
     assert legacy.heirs(np.array([100, 50, 80, 70, 60])).tolist() == [0, 10, 0, 30, 0]
     kinds = {(o, n): KINDS[k] for o, n, k in zip(legacy.old, legacy.new, legacy.kinds(), strict=True)}
     assert kinds == dict.fromkeys([(10, 0), (10, 1), (20, 0), (20, 1), (30, 2), (30, 3)], "split")
-    assert legacy.contested().all()
+    assert legacy.contested.all()
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 7), st.integers(0, 20)), max_size=40))
@@ -148,7 +148,7 @@ def test_heirs_are_those_of_the_definition(rows: list[tuple[int, int, int]]) -> 
     first = np.array([9, 3, 7, 1, 8, 2, 6, 4])
     columns = [np.array([row[i] for row in rows], np.int64) for i in range(3)]
     legacy = Legacy.of(*columns)
-    left = {(o, n): (e, k) for o, n, e, k in zip(*vars(legacy).values(), strict=True)}
+    left = {(o, n): (e, k) for o, n, e, k in zip(legacy.old, legacy.new, legacy.epochs, legacy.objects, strict=True)}
     heir = {o: max((n for s, n in left if s == o), key=lambda n: (*left[o, n], -first[n])) for o, _ in left}
     expected = [0] * 8
     for new in range(8):

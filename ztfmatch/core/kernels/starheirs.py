@@ -9,13 +9,15 @@ id, and what is told of a star depends on those near it alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 SAME: Final = 0
 SPLIT: Final = 1
@@ -35,22 +37,44 @@ class Legacy:
     """Number of the new star, shape (K,)."""
     epochs: Ids
     objects: Ids
+    pair: Ids
+    """Row here of each row that was given, shape (N,)."""
 
     @classmethod
     def of(cls, old: Ids, new: Ids, epochs: Ids) -> Legacy:
         """Add up what each object leaves, one row an object and successor."""
         order = np.lexsort((new, old))
-        old, new, epochs = old[order], new[order], epochs[order]
+        old, new = old[order], new[order]
         changes = np.ones(len(old), bool)
         changes[1:] = (old[1:] != old[:-1]) | (new[1:] != new[:-1])
+        pair = np.empty(len(old), np.int64)
+        pair[order] = np.cumsum(changes) - 1
         first = np.flatnonzero(changes)
-        counts = np.diff(np.append(first, len(old)))
-        total = np.add.reduceat(epochs, first) if len(first) else epochs[:0]
-        return cls(old[first], new[first], total.astype(np.int64), counts.astype(np.int64))
+        counts = np.diff(np.append(first, len(old))).astype(np.int64)
+        return cls(old[first], new[first], counts, counts, pair).leaving(epochs)
 
-    def contested(self) -> npt.NDArray[np.bool_]:
-        """Pairs of an old star that leaves to several, or of a new one that several leave to, shape (K,)."""
-        return np.asarray(_repeats(self.old) | _repeats(self.new))
+    def leaving(self, epochs: Ids) -> Legacy:
+        """The same pairs, of other numbers of epochs of the rows that were given, shape (N,)."""
+        total = np.zeros(len(self.old), np.int64)
+        np.add.at(total, self.pair, epochs)
+        return replace(self, epochs=total)
+
+    @functools.cached_property
+    def splits(self) -> Mask:
+        """Pairs of an old star that leaves to several, shape (K,)."""
+        same = np.zeros(len(self.old) + 1, bool)
+        same[1:-1] = self.old[1:] == self.old[:-1]
+        return np.asarray(same[1:] | same[:-1])
+
+    @functools.cached_property
+    def merges(self) -> Mask:
+        """Pairs of a new star that several leave to, shape (K,)."""
+        return np.asarray(np.bincount(self.new)[self.new] > 1) if len(self.new) else np.zeros(0, bool)
+
+    @property
+    def contested(self) -> Mask:
+        """Pairs that split or merge, shape (K,)."""
+        return np.asarray(self.splits | self.merges)
 
     def heirs(self, first: Ids) -> Ids:
         """Starid that each new star keeps, 0 for none.
@@ -61,7 +85,12 @@ class Legacy:
             Lowest objectid of each new star.
         """
         kept = np.zeros(len(first), np.int64)
-        best = _first_of_each(self.old, np.lexsort((first[self.new], -self.objects, -self.epochs, self.old)))
+        clear = np.flatnonzero(~self.contested)
+        kept[self.new[clear]] = self.old[clear]
+        # All pairs of an old star that splits are among the contested, and all of a new one that merges.
+        rows = np.flatnonzero(self.contested)
+        keys = (first[self.new[rows]], -self.objects[rows], -self.epochs[rows], self.old[rows])
+        best = _first_of_each(self.old, rows[np.lexsort(keys)])
         rows = best[np.lexsort((self.old[best], -self.objects[best], -self.epochs[best], self.new[best]))]
         rows = _first_of_each(self.new, rows)
         kept[self.new[rows]] = self.old[rows]
@@ -69,8 +98,7 @@ class Legacy:
 
     def kinds(self) -> npt.NDArray[np.int8]:
         """What became of the old star of each pair: split, merged with others, or the same, shape (K,)."""
-        splits, merges = _repeats(self.old), _repeats(self.new)
-        return np.where(splits, SPLIT, np.where(merges, MERGED, SAME)).astype(np.int8)
+        return np.where(self.splits, SPLIT, np.where(self.merges, MERGED, SAME)).astype(np.int8)
 
 
 def _first_of_each(key: Ids, order: Ids) -> Ids:
@@ -79,9 +107,3 @@ def _first_of_each(key: Ids, order: Ids) -> Ids:
     changes = np.ones(len(ordered), bool)
     changes[1:] = ordered[1:] != ordered[:-1]
     return order[changes]
-
-
-def _repeats(values: Ids) -> npt.NDArray[np.bool_]:
-    """Whether each value is there more than once, shape (N,)."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse] > 1)

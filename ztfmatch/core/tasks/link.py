@@ -129,9 +129,9 @@ def link_tile(task: LinkTask) -> WrittenStars:
     from ztfmatch.core.tasks.starnames import former_stars
 
     linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
-    former = former_stars(task, linked)
-    starid = _starids(task, linked, former.kept, former.used)
     own = stars_in_tile(linked, task.tile)
+    former = former_stars(task, linked, own)
+    starid = _starids(task, linked, former.kept, former.used)
     lineage = _lineage(task, former, starid, own)
     files = [write_file(_to(task, STARS), rows_of_stars(linked, starid, own))]
     for table, rows in ((MEMBERS, rows_of_members(linked, starid)), (STARLINEAGE, lineage)):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
-from ztfmatch.core.io.scan import Wanted, is_among, scan
+from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_rows
+from ztfmatch.core.io.scan import Wanted, is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -49,44 +49,44 @@ class Former:
     """Starids that there are or were."""
 
 
-def former_stars(task: LinkTask, linked: Linked) -> Former:
-    """Find what former stars leave to the stars of a task."""
-    stars = len(linked.ra)
-    objectid, starid = _members(task, linked)
+def former_stars(task: LinkTask, linked: Linked, own: npt.NDArray[np.bool_]) -> Former:
+    """Find what former stars leave to the stars of a task, of which some are the tile's own."""
+    objectid, starid = _members(task)
     at = find_sorted(linked.objectid, objectid)
     here = np.flatnonzero(at >= 0)
-    gone = np.flatnonzero(at < 0)
+    gone = np.flatnonzero((at < 0) & is_among(objectid, linked.retired))
     old, new, shared = _successors(task, objectid[gone], linked.retired)
     at_new = find_sorted(linked.objectid, new)
-    ids = np.concatenate([objectid[here], np.zeros(int((at_new >= 0).sum()), np.int64)])
-    of = np.concatenate([starid[here], starid[np.searchsorted(objectid, old[at_new >= 0])]])
-    to = linked.stars.star[np.concatenate([at[here], at_new[at_new >= 0]])].astype(np.int64)
-    epochs = np.concatenate([np.zeros(len(here), np.int64), shared[at_new >= 0]])
-    legacy = Legacy.of(of, to, epochs)
-    contested = legacy.contested()
-    if contested.any():  # the rest is clear without reading lightcurves
-        needed = is_among(of, np.unique(legacy.old[contested])) & (ids > 0)
-        epochs[needed] = _epochs(task, ids[needed])
-        legacy = Legacy.of(of, to, epochs)
-    lost = np.setdiff1d(starid[gone], legacy.old)
-    kept = legacy.heirs(linked.first) if stars else np.zeros(0, np.int64)
-    unheralded = np.ones(stars, bool)
+    old, at_new, shared = (values[at_new >= 0] for values in (old, at_new, shared))
+    active = np.concatenate([at[here], at_new])
+    of = np.concatenate([starid[here], starid[np.searchsorted(objectid, old)]])
+    epochs = np.concatenate([np.zeros(len(here), np.int64), shared])
+    legacy = Legacy.of(of, linked.stars.star[active].astype(np.int64), epochs)
+    told = own.copy()
+    told[linked.stars.star[linked.own]] = True  # these have a say in what is written
+    counted = legacy.contested & is_among(legacy.old, legacy.old[legacy.contested & told[legacy.new]])
+    if counted.any():  # the rest is clear without reading lightcurves
+        needed = np.flatnonzero(counted[legacy.pair[: len(here)]])
+        epochs[needed] = _epochs(task, linked, active[needed])
+        legacy = legacy.leaving(epochs)
+    left = np.unique(starid[gone])
+    lost = left[~is_among(left, legacy.old)]
+    unheralded = np.ones(len(own), bool)
     unheralded[legacy.new] = False
-    return Former(kept, legacy, contested, lost, unheralded, np.concatenate([starid, _ended(task)]))
+    used = np.concatenate([starid, _ended(task)])
+    return Former(legacy.heirs(linked.first), legacy, counted, lost, unheralded, used)
 
 
-def _members(task: LinkTask, linked: Linked) -> tuple[Ids, Ids]:
-    """Objectids in reach that were of a star, ascending, and the starid of each."""
-    parts = []
+def _members(task: LinkTask) -> tuple[Ids, Ids]:
+    """Objectids that were of a star, ascending, and the starid of each: those of the tile, and at edges around it."""
+    parts = [(_NONE, _NONE)]
     for tile in task.near:
         files = tuple(task.snapshot.of_tile(MEMBERS.name, tile))
         if files and tile == task.tile:
             parts.append(_read_members(task.storage, files))
         elif files:
             parts.append(_members_at_edge(task.storage, files, tuple(task.now_of(OBJECTS, tile))))
-    objectid, starid = (np.concatenate([_NONE, *(part[i] for part in parts)]) for i in range(2))
-    kept = is_among(objectid, linked.objectid) | is_among(objectid, linked.retired)
-    objectid, starid = objectid[kept], starid[kept]
+    objectid, starid = (np.concatenate(values) for values in zip(*parts, strict=True))
     order = np.argsort(objectid, kind="stable")
     return objectid[order], starid[order]
 
@@ -158,17 +158,22 @@ def _lineage(storage: Storage, file: DataFile) -> tuple[Ids, Ids, Ids]:
     return old[kept], new[kept], rows["nshared"].to_numpy().astype(np.int64)[kept]
 
 
-def _epochs(task: LinkTask, objectid: Ids) -> Ids:
+def _epochs(task: LinkTask, linked: Linked, row: Ids) -> Ids:
     """Number of epochs of each of some objects."""
-    ids = np.unique(objectid)
-    counts = np.zeros(len(ids), np.int64)
-    for rows in _detections(task, ids):
-        counts += np.bincount(np.searchsorted(ids, rows), minlength=len(ids))
-    return counts[np.searchsorted(ids, objectid)]
+    counts = np.zeros(len(row), np.int64)
+    for own in (True, False):
+        mine = np.flatnonzero(linked.own[row] == own)
+        ids, which = np.unique(linked.objectid[row[mine]], return_inverse=True)
+        of_each = np.zeros(len(ids), np.int64)
+        for file in task.now(DETECTIONS) if len(ids) else ():
+            if (file.tile == task.tile) == own:
+                of_each += _rows_of(task.storage, file, ids)
+        counts[mine] = of_each[which]
+    return counts
 
 
-def _detections(task: LinkTask, ids: Ids) -> Iterator[Ids]:
-    for file in task.now(DETECTIONS):
-        rows = scan(task.storage, [file], ["objectid"], Wanted(ids))
-        if rows is not None:
-            yield rows["objectid"].to_numpy()
+def _rows_of(storage: Storage, file: DataFile, ids: Ids) -> Ids:
+    """Rows that a file, which is in order of them, has of each of some ids."""
+    parquet = OpenFile(storage, file)
+    rows = parquet.read(Wanted(ids).groups(file, parquet.metadata), ["objectid"])["objectid"].to_numpy()
+    return np.searchsorted(rows, ids, "right") - np.searchsorted(rows, ids, "left")
