@@ -149,6 +149,8 @@ class FileList:
         key = key_of(table, tile.order, tile.npix)
         keys, rows = self._block(int(np.searchsorted(self._edges, key, "right")) - 1)
         low, high = np.searchsorted(keys, [key, key + 1])
+        if low == high:
+            return []
         return sorted(_files(rows.slice(low, high - low)), key=lambda f: (f.min_hmjd or 0.0, f.path))
 
     def by_tile(self, table: str) -> dict[Tile | None, TileFiles]:

@@ -93,12 +93,17 @@ def link_objects(xyz: Floats, unit: npt.NDArray[np.int32], error_arcsec: Floats)
         return Stars(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, bool))
     grid = build_grid(xyz, MAX_LINK_ARCSEC)
     reach2 = (SIGMAS / ARCSEC_PER_RADIAN * np.ascontiguousarray(error_arcsec)[grid.row]) ** 2
-    of_unit = np.ascontiguousarray(unit[grid.row], np.int32)
-    leader = _clean(grid, of_unit, reach2)
+    return Stars(*_link(grid, np.ascontiguousarray(unit[grid.row], np.int32), reach2))
+
+
+@njit(cache=True, nogil=True)
+def _link(grid: SeedGrid, unit: Any, reach2: Floats) -> Any:
+    """One function, which is loaded in the time of one."""
+    leader = _clean(grid, unit, reach2)
     clear = leader >= 0
-    start, partner, chord2 = _nearest_of_units(grid, of_unit, reach2, clear)
+    start, partner, chord2 = _nearest_of_units(grid, unit, reach2, clear)
     _lead(grid.row, start, partner, chord2, leader)
-    return Stars(*_stars(grid, leader, clear))
+    return _stars(grid, leader, clear)
 
 
 @njit(cache=True, nogil=True)

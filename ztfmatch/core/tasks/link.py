@@ -26,7 +26,6 @@ from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
 from ztfmatch.core.kernels.tiling import (
-    REACH_ORDER,
     Tile,
     fine_pixels,
     in_tile,
@@ -150,7 +149,7 @@ def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linke
     active = rows["active"][order]
     retired = rows["objectid"][order[~active]]
     order = order[active]
-    objectid, ra, dec, snr, pixel = (rows[name][order] for name in ("objectid", "ra", "dec", "snr", "pixel"))
+    objectid, ra, dec, snr, own = (rows[name][order] for name in ("objectid", "ra", "dec", "snr", "own"))
     error = position_errors(snr)
     xyz = unit_vectors(ra, dec)
     head = objectid // 10**8
@@ -158,7 +157,6 @@ def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linke
     unit = (np.cumsum(begins) - 1).astype(np.int32)
     stars = link_objects(xyz, unit, error)
     positions = star_positions(xyz, error, stars)
-    own = pixel >> 2 * (REACH_ORDER - tile.order) == tile.npix
     return Linked(objectid, unit, head[begins], own, retired, stars, positions, *lonlats_of(positions.xyz))
 
 

@@ -103,7 +103,7 @@ def _read_members(storage: Storage, files: Sequence[DataFile]) -> tuple[Ids, Ids
 def _members_at_edge(storage: Storage, files: tuple[DataFile, ...], objects: tuple[DataFile, ...]) -> tuple[Ids, Ids]:
     """Members of a tile of which an object file, as they are to be, says that they are at its edge."""
     objectid, starid = _read_members(storage, files)
-    at_edge = np.sort(np.concatenate([_NONE, *(edge_of(storage, file)["objectid"] for file in objects)]))
+    at_edge = np.sort(np.concatenate([_NONE, *(edge_of(storage, file)[0]["objectid"] for file in objects)]))
     kept = is_among(objectid, at_edge)
     return objectid[kept], starid[kept]
 

@@ -14,7 +14,7 @@ from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
-from ztfmatch.core.kernels.tiling import FINE_ORDER, REACH_ORDER, Tile, border, fine_pixels, ring
+from ztfmatch.core.kernels.tiling import FINE_ORDER, REACH_ORDER, Pixels, Tile, border, fine_pixels, ring
 from ztfmatch.core.schema.sky import ACTIVE
 
 _COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
@@ -22,9 +22,9 @@ _COLUMNS: Final = ("objectid", "ra", "dec", "refsnr", "status")
 Objects = npt.NDArray[Any]
 
 OBJECT: Final = np.dtype(
-    [("objectid", "i8"), ("ra", "f8"), ("dec", "f8"), ("snr", "f4"), ("pixel", "i4"), ("active", "?")]
+    [("objectid", "i8"), ("ra", "f8"), ("dec", "f8"), ("snr", "f4"), ("active", "?"), ("own", "?")]
 )
-"""What is needed of an object; its pixel is of REACH_ORDER."""
+"""What is needed of an object, and whether it lies in the tile itself."""
 NO_OBJECTS: Final = np.zeros(0, OBJECT)
 
 REACH_ARCSEC: Final = 30.0
@@ -36,31 +36,34 @@ are looked at by all tiles around it."""
 
 
 def _objects(storage: Storage, file: DataFile) -> Objects:
-    """All objects of a file."""
+    """All objects of a file, as its tile's own."""
     table = read_file_rows(storage, file, _COLUMNS)
     status = table["status"].unify_dictionaries().combine_chunks()
     rows = np.empty(table.num_rows, OBJECT)
     for name, column in zip(("objectid", "ra", "dec", "snr"), _COLUMNS[:4], strict=True):
         rows[name] = table[column].to_numpy()
-    rows["pixel"] = fine_pixels(rows["ra"], rows["dec"]) >> 2 * (FINE_ORDER - REACH_ORDER)
     rows["active"] = status.indices.to_numpy() == pc.index(status.dictionary, ACTIVE).as_py()
+    rows["own"] = True
     return rows
 
 
 @functools.lru_cache(EDGES_KEPT)
-def edge_of(storage: Storage, file: DataFile) -> Objects:
-    """Objects of a file that may be in reach of a tile beside theirs."""
+def edge_of(storage: Storage, file: DataFile) -> tuple[Objects, Pixels]:
+    """Objects of a file that may be in reach of a tile beside theirs, and the pixel of REACH_ORDER that each is in."""
     rows = _objects(storage, file)
-    outermost = border(Tile(file.order, file.npix), REACH_ORDER)
-    return rows[is_among(rows["pixel"], outermost)]
+    pixel = fine_pixels(rows["ra"], rows["dec"]) >> 2 * (FINE_ORDER - REACH_ORDER)
+    outermost = is_among(pixel, border(Tile(file.order, file.npix), REACH_ORDER))
+    rows = rows[outermost]
+    rows["own"] = False
+    return rows, pixel[outermost]
 
 
 def objects_in_reach(storage: Storage, file: DataFile, tile: Tile) -> Objects:
     """Objects of a file, of a tile or of one beside it, that are in the tile or in reach of it."""
     if file.tile == tile:
         return _objects(storage, file)
-    rows = edge_of(storage, file)
-    rows = rows[is_among(rows["pixel"], ring(tile, REACH_ORDER))]
+    rows, pixel = edge_of(storage, file)
+    rows = rows[is_among(pixel, ring(tile, REACH_ORDER))]
     near: Objects = rows[inside(_planes(tile), unit_vectors(rows["ra"].copy(), rows["dec"].copy()))]
     return near
 
