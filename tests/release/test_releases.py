@@ -214,6 +214,10 @@ def test_private_epochs_change_nothing_in_a_release_but_nobs_and_ngoodobs(tmp_pa
     first, second = (digests(place) for place in places)
     assert first.keys() == second.keys()
     of_snapshot = {"release.json", "sha256sums.txt", "hats.properties", "properties", "collection.properties"}
+    of_snapshot.add("README.txt")
+    for name in (name for name in first if name.endswith("README.txt")):
+        lines = [set((place / name).read_text(encoding="utf-8").splitlines()) for place in places]
+        assert all(line.startswith("    of snapshot ") for line in lines[0] ^ lines[1])
     differing = {name for name in first if first[name] != second[name] and Path(name).name not in of_snapshot}
     statistics = {name for name in first if name.startswith("objects/") and "/Norder=" in name}
     assert differing <= statistics | {name for name in first if name.startswith("objects/") and "_metadata" in name}
