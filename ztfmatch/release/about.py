@@ -18,13 +18,12 @@ CITATION: Final = (
 _NO_LICENCE: Final = "none was stated by whoever made this release"
 
 
-def properties(scope: ReleaseScope, commit: Commit) -> dict[str, Any]:
-    """Properties of a HATS catalog, beside those of the standard: release, snapshot, scope, licence and citation."""
+def properties(scope: ReleaseScope) -> dict[str, Any]:
+    """Properties of a HATS catalog, beside those of the standard: release, scope, licence and citation."""
     return {
         "obs_copyright": scope.licence or None,
         "obs_ack": scope.citation or CITATION,
         "ztf_release": scope.release,
-        "ztf_snapshot": commit.number,
         "ztf_scope": scope_text(scope),
         "ztf_scope_digest": scope.digest,
     }

@@ -236,7 +236,7 @@ def _common(publishing: Publishing) -> dict[str, Any]:
     return {
         "obs_title": f"ZTF {scope.release}",
         "obs_description": scope.description or f"Zwicky Transient Facility, release {scope.release}",
-        **about.properties(scope, publishing.snapshot.commit),
+        **about.properties(scope),
         **hats.provenance_properties(publishing.snapshot.commit),
     }
 
