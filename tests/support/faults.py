@@ -33,6 +33,7 @@ from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.history import rollback
+from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.statistics import update_statistics
@@ -102,6 +103,10 @@ def init(store: Path, sky: Sky) -> None:
     make_store(store, sky.references)
 
 
+def init_linked(store: Path, sky: Sky) -> None:
+    init_store(Storage.at(store), sky.references, StoreConfig(), runner(), link=True)
+
+
 def append_first(store: Path, sky: Sky) -> None:
     append(Storage.at(store), sky.catalogs[:1])
 
@@ -157,9 +162,13 @@ def import_legacy(store: Path, sky: Sky) -> None:
 Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
+    "init of stars": (init_linked, []),
     "append": (append_rest, [init, append_first]),
     "replace": (replace_first, [init, append_rest, transients, statistics]),
     "rematch": (match_again, [init, append_first, append_rest]),
+    "link": (link, [init, append_first, append_rest]),
+    "rematch of stars": (match_again, [init, append_first, append_rest, link]),
+    "stars": (stars, [init, append_first, append_rest, link]),
     "import": (import_legacy, [init, append_first]),
     "import of a new store": (import_legacy, []),
     "correct": (correct_all, [init, append_first, append_rest, statistics]),

@@ -19,7 +19,7 @@ from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.verify import Found, _check_newest
 
-LONGER = ("import of a new store",)
+LONGER = ("import of a new store", "init of stars", "rematch of stars", "stars")
 
 
 @pytest.fixture(scope="module")
