@@ -13,6 +13,7 @@ import pyarrow.csv
 import pytest
 from commandline import call, done, report
 from helpers import ARCSEC, epochal_file, reference_file, rows_at
+from matchfiles import make_content, write_matchfile
 
 import ztfmatch
 from ztfmatch.core.io.storefile import FORMAT_VERSION
@@ -76,6 +77,24 @@ def test_link_finds_nothing_left_after_an_init_that_linked(made: Stars) -> None:
     assert sorted(made.members.values()).count(max(made.members.values())) in (2, 3)
     assert len(set(made.members.values())) == 3
     assert "All stars are up to date" in done("link", made.store)
+
+
+def test_status_says_whether_stars_are_up_to_date(copied: Stars) -> None:
+    assert report("status", copied.store)["stars"] == "up to date"
+    assert "stars                 up to date" in done("status", copied.store)
+    legacy = write_matchfile(copied.place, make_content(sources=9, exposures=12, centre=(10.0, 20.0)))
+    done("import", "matchfile", copied.store, legacy)
+    assert report("status", copied.store)["stars"].endswith("tiles are stale")
+    assert "run 'ztfmatch link'" in refused("lightcurve", copied.store, "--star", legacy_object(copied))
+    done("link", copied.store)
+    assert report("status", copied.store)["stars"] == "up to date"
+    assert report("lightcurve", copied.store, "--star", legacy_object(copied)) != []
+
+
+def legacy_object(stars: Stars) -> int:
+    """One that an import brought."""
+    rows = ztfmatch.open_store(stars.store).snapshot().table("objects").to_pylist()
+    return next(int(row["objectid"]) for row in rows if Unit(row["field"], row["rcid"], row["fid"]) not in UNITS)
 
 
 def test_a_star_is_given_by_starid_name_and_any_of_its_objects(made: Stars) -> None:

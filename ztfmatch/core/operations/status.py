@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.operations.statistics import new_percent, stale_tiles
 from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.schema import (
@@ -22,6 +23,7 @@ from ztfmatch.core.schema import (
     ORPHANS,
     QUARANTINE,
     REFERENCES,
+    STARS,
     STATISTICS,
     TABLES,
     TRANSIENTS,
@@ -67,6 +69,8 @@ class Status(Shown):
     """``none``, ``up to date``, or how many tiles are stale, and how old theirs are."""
     transients: str
     """``none``, ``up to date``, or how many tiles are stale."""
+    stars: str
+    """The same: of tiles whose objects changed since they were linked."""
     corrections: str
     """``none``, or the sets that exposures have; and whether they no longer fit the newest exposures."""
     drift: list[Any]
@@ -103,6 +107,7 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
         statistics=_state(snapshot, STATISTICS.name, stale := stale_tiles(snapshot)) + _age(snapshot, stale),
         transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles(snapshot)),
+        stars=_state(snapshot, STARS.name, unlinked_tiles(snapshot) if snapshot.files.count(STARS.name) else ()),
         corrections=_corrections(ledger),
         drift=[],
         quarantined=snapshot.rows(QUARANTINE.name),
