@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -46,7 +47,7 @@ from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.report import NUMBERS, PAGE, ReportInputs, make_report
 from ztfmatch.photometry.report.content import _off_grid
 from ztfmatch.photometry.report.exposures import Exposures, binned_days, count_exposures, plain
-from ztfmatch.photometry.report.measure import Sums, What, measure
+from ztfmatch.photometry.report.measure import Sums, Times, What, measure
 from ztfmatch.photometry.report.numbers import (
     OFFSET_CENTRES,
     RESIDUAL_CENTRES,
@@ -70,11 +71,12 @@ from ztfmatch.photometry.report.pictures import draw_sky, map_limit, png
 from ztfmatch.photometry.report.pictures.maps import draw_channels, draw_focal_plane
 from ztfmatch.photometry.report.pictures.sky import _quadrants, _View
 from ztfmatch.photometry.report.pictures.style import NO_DATA, nice_limit
+from ztfmatch.photometry.report.times import course_of, eras_of, time_rows
 
 CONFIG = CalibrateConfig()
 SECTIONS = (
     *("Key figures", "against magnitude", "Distribution of residuals", "over the focal plane", "by readout channel"),
-    *("by field on the sky", "Scatter of lightcurves", "Exposures by quality"),
+    *("by field on the sky", "over time", "by era", "Scatter of lightcurves", "Exposures by quality"),
 )
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
@@ -322,6 +324,60 @@ def test_coarse_factor_joins_cells_until_stars_suffice(stars: float, factor: int
     assert coarse_factor(sums_of([Unit(500, 3, 2)], stars=stars)) == factor
 
 
+# Time
+
+
+def test_measure_of_scene_by_slice_of_time_has_the_epochs_of_its_nights(sums: Sums, scenes: list[Scene]) -> None:
+    for scene in scenes:
+        channel = (scene.unit.rcid, scene.unit.fid)
+        edges = sums.times[channel].edges
+        assert len(edges) == 3  # nine nights, four or five in a slice
+        nights = 58515.25 + np.arange(NIGHTS)
+        for part in range(2):
+            inside = np.flatnonzero((nights > edges[part] - 0.2) & (nights < edges[part + 1] - 0.2))
+            turn = (np.arange(len(scene.ra))[:, None] + inside) % NIGHTS
+            for phase in range(2):
+                off = residuals(scene, phase)[:, None] / 1000.0 + DEVIATIONS[turn]
+                n, total, squares = sums.slices[channel][phase, part].sum(axis=0)
+                assert n == off.size
+                assert total == pytest.approx(off.sum(), abs=1e-6 * n)
+                assert squares == pytest.approx((DEVIATIONS[turn] ** 2).sum(), rel=1e-3)
+
+
+def in_time(maps: np.ndarray, steps: tuple[float, ...] = (), sigma: float = 0.01, seed: int = 1) -> Sums:
+    """Sums of one channel whose map, of 12 x 12 places, is given for each slice of time, mag; 400 epochs a place."""
+    n, rng = 400, np.random.default_rng(seed)
+    noisy = maps + rng.normal(0.0, sigma / np.sqrt(n), maps.shape)
+    held = np.stack([np.full(maps.shape, float(n)), n * noisy, np.full(maps.shape, n * sigma**2)], axis=-1)
+    dates = tuple(58500.0 + 10.0 * np.arange(1, len(maps)))
+    span = (58500.0, 58500.0 + 10.0 * len(maps))
+    one = sums_of([Unit(500, 3, 2)], phases=1, stars=5000.0)
+    return replace(one, slices={(3, 2): held.reshape(1, len(maps), 144, 3)}, times={(3, 2): Times(span, dates, steps)})
+
+
+@pytest.mark.parametrize("size", [0.0, 0.004])
+def test_course_of_a_step_is_its_level_and_half_its_map(size: float) -> None:
+    y, x = np.divmod(np.arange(144), 12)
+    pattern = np.where((x // 3 + y // 3) % 2, 1.0, -1.0)
+    maps = np.stack([size * pattern * (k >= 4) + 0.001 * k for k in range(8)])
+    course = course_of(in_time(maps), (3, 2))
+    np.testing.assert_allclose(course.time, 58505.0 + 10.0 * np.arange(8))
+    np.testing.assert_allclose(course.level[0], np.arange(8.0), atol=0.2)
+    np.testing.assert_allclose(course.change[0], 500.0 * size, atol=0.35)
+
+
+def test_eras_lie_between_steps_and_have_their_maps() -> None:
+    maps = np.stack([np.full(144, 0.001 * k) for k in range(8)])
+    sums = in_time(maps, steps=(58530.0, 58560.0), sigma=1e-6)
+    eras = eras_of(sums, (3, 2))
+    assert [(era.begin, era.end) for era in eras] == [(58500, 58530), (58530, 58560), (58560, 58580)]
+    for era, mean in zip(eras, (1.0, 4.0, 6.5), strict=True):
+        assert era.maps.shape == (1, 3, 3)  # 80 stars, at least 8 in a place
+        np.testing.assert_allclose(era.maps, mean, atol=1e-3)
+    assert len(eras_of(in_time(maps), (3, 2))) == 3  # parts of the time where there are no steps
+    assert len(time_rows(sums)) == 8
+
+
 # Pictures
 
 
@@ -468,7 +524,7 @@ def test_page_shows_every_picture_before_and_after(made: Path) -> None:
     words = " ".join(reader.words)
     for head in SECTIONS:
         assert head in words
-    assert reader.seen.count("img") == 3 + 2 * len(UNITS) + 2
+    assert reader.seen.count("img") == 3 + 2 * len(UNITS) + 4
     assert "uncorrected" in words
     assert "as stored" in words
 
@@ -567,7 +623,7 @@ def test_report_without_ps1_says_so_and_what_it_can(store: Storage, tmp_path: Pa
     assert "Made without a PS1 catalog" in words
     assert "of epochs about their lightcurves" in words
     assert "focal plane" not in words
-    assert reader.seen.count("img") == 4
+    assert reader.seen.count("img") == 6
 
 
 def test_report_of_uncorrected_snapshot_says_so(store: Storage, catalogs: Path, tmp_path: Path) -> None:

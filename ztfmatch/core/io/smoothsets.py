@@ -105,6 +105,11 @@ class SmoothSet:
         mine = [row for row, other in enumerate(self.channel) if other == channel]
         return bool((self.numbers["colour"][mine, 1:] != 0.0).any())
 
+    def steps(self, channel: Channel) -> tuple[float, ...]:
+        """Times (MJD) at which a channel's corrections step: of two nodes."""
+        times = self.time[[row for row, other in enumerate(self.channel) if other == channel]]
+        return tuple(times[1:][np.diff(times) == 0.0].tolist())
+
     def rows(self) -> pa.Table:
         """All numbers, a row each, as MODEL_SCHEMA."""
         parts = [_rows(FADE, (None, None, None), np.array([[self.fade]]))]

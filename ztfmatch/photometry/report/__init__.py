@@ -22,6 +22,7 @@ from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import OtherSet, Sums, What, measure
 from ztfmatch.photometry.report.numbers import channel_rows, field_rows, filter_rows
+from ztfmatch.photometry.report.times import time_rows
 
 PAGE: Final = "index.html"
 NUMBERS: Final = "numbers.json"
@@ -152,6 +153,7 @@ def _numbers(snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found:
         "filters": _plain_rows(filter_rows(sums)),
         "channels": _plain_rows(channel_rows(sums)),
         "fields": _plain_rows(field_rows(sums)),
+        "times": _plain_rows(time_rows(sums)),
         "exposures": plain(found),
     }
     if compared is not None:

@@ -25,14 +25,18 @@ from ztfmatch.photometry.report.numbers import (
 from ztfmatch.photometry.report.page import Grid, Judged, Page, Picture, Section
 from ztfmatch.photometry.report.pictures import (
     draw_channels,
+    draw_eras,
     draw_exposures,
     draw_focal_plane,
     draw_histograms,
     draw_magnitudes,
     draw_scatter,
     draw_sky,
+    draw_times,
     png,
 )
+from ztfmatch.photometry.report.pictures.times import MOST_CHANNELS
+from ztfmatch.photometry.report.times import JOINED_SIDE, MOST_ERAS, known_channels
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
 
 _MAGNITUDES: Final = "{:g} to {:g} mag".format(*RMS_RANGE_MAG)
@@ -66,6 +70,7 @@ def page_of(
             _key_figures(sums),
             *_residuals(sums),
             *_maps(sums),
+            *_over_time(sums),
             *([] if compared is None else [_comparison(compared)]),
             *_rest(sums, found),
         ],
@@ -233,6 +238,38 @@ def _channel_grid(rows: list[Row]) -> Grid:
     heads = ["objects" if head == "stars" else head for head in heads]
     caption = f"Objects of {_MAGNITUDES}: number, median and robust RMS of their residuals."
     return Grid(heads, body, caption, f"Table of {len(rows)} channels")
+
+
+def _over_time(sums: Sums) -> Iterator[Section]:
+    """Nothing of data of one time."""
+    if not known_channels(sums):
+        return
+    yield Section(
+        "Residuals over time",
+        pictures=[
+            Picture(
+                png(draw_times(sums)),
+                "Residuals over time",
+                "By slice of time, medians over channels; bands: where the central 68 % of these lie. Left: mean "
+                f"residual of constant stars of {_MAGNITUDES}. Right: root mean square over {JOINED_SIDE} x "
+                f"{JOINED_SIDE} places of the map less that of all times, beyond noise. Dotted: steps of the "
+                "corrections.",
+            )
+        ],
+    )
+    yield Section(
+        "Residual maps by era",
+        "Eras lie between the steps of a channel's corrections; where they have none, these are parts of the time. "
+        f"Shown are at most {MOST_CHANNELS} channels, those with steps first, and of each the last {MOST_ERAS} eras.",
+        pictures=[
+            Picture(
+                png(draw_eras(sums)),
+                "Residual maps by era",
+                f"Mean residual of the epochs of an era, of stars of {_MAGNITUDES}; places are joined until they have "
+                "enough of them.",
+            )
+        ],
+    )
 
 
 def _comparison(compared: Sums) -> Section:

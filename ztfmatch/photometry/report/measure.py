@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +16,9 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
+from ztfmatch.core.operations.corrections import current
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
@@ -26,9 +27,11 @@ from ztfmatch.photometry.residuals import check_compared, tile_inputs, total_of
 from ztfmatch.photometry.tasks.comparison import bins_of
 from ztfmatch.photometry.tasks.report import (
     BYTES_PER_ROW_IN_FLIGHT,
+    MOST_SLICES,
     ROWS_IN_FLIGHT,
     ReportTask,
     TileSums,
+    bytes_of_slices,
     bytes_of_sums,
     sum_tile,
 )
@@ -37,9 +40,30 @@ from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT
 Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]
 _BYTES_PER_EXPOSURE: Final = 400
-_BY_KEY: Final = ("maps", "stars", "units")
+_SLICE_DAYS: Final = 3.0
+_SLICE_VISITS: Final = 4.0
+_MOST_EVEN: Final = 24
+"""Shortest slice of time, fewest exposures of a unit in one on the average, and the most of them."""
+_BY_KEY: Final = ("maps", "stars", "units", "slices")
 _WHOLE: Final = ("epochs", "scatter", "errors")
 """Fields of sums whose first axis is that of phases, by key or as they are."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Slices of time of a channel."""
+
+    span: tuple[float, float]
+    """MJD of the first and the last detection of the snapshot."""
+    dates: tuple[float, ...]
+    """MJD at which one slice ends and the next begins."""
+    steps: tuple[float, ...]
+    """Of these, at which the corrections of the channel step."""
+
+    @property
+    def edges(self) -> Floats:
+        """Of the slices, MJD."""
+        return np.array([self.span[0], *self.dates, self.span[1]])
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,9 @@ class Sums:
     used: int
     compared: int
     """Objects with a PS1 star."""
+    slices: Mapping[Channel, Floats] = field(default_factory=dict)
+    """TIME_COLUMNS by slice of time and place, shape (phases, slices, places, 3)."""
+    times: Mapping[Channel, Times] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
     """What phases are called, where that is not usual."""
 
@@ -128,7 +155,7 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
     try:
         if what.ps1 is not None:
             check_compared(snapshot, what.ps1, what.config, results)
-        return _folded(snapshot.storage, what, results)
+        return _folded(snapshot.storage, what, results, _times(snapshot))
     finally:
         clear(snapshot.storage, operation_id)
 
@@ -137,19 +164,42 @@ def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[Repor
     corrected = bool(snapshot.of_table(CORRECTIONS.name))
     inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
     other = None if what.other is None else what.other.place
-    return [ReportTask(**vars(some), corrected=corrected, other=other) for some in inputs]
+    dates = {channel: when.dates for channel, when in _times(snapshot).items()}
+    return [ReportTask(**vars(some), corrected=corrected, other=other, dates=dates) for some in inputs]
+
+
+def _times(snapshot: SnapshotFiles) -> dict[Channel, Times]:
+    """Slices of time of each channel: even ones, and the steps of its corrections."""
+    files = snapshot.of_table(DETECTIONS.name)
+    ends = [time for file in files for time in (file.min_hmjd, file.max_hmjd) if time is not None]
+    if not ends:
+        return {}
+    span = min(ends), max(ends)
+    rows = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
+    units = len(set(zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)))
+    visits = snapshot.rows(EXPOSURES.name) / max(units, 1)
+    n = int(np.clip(min((span[1] - span[0]) / _SLICE_DAYS, visits / _SLICE_VISITS), 1, _MOST_EVEN))
+    even = tuple(np.linspace(*span, n + 1)[1:-1].tolist())
+    applied = current(snapshot)
+    smooth = None if applied is None else applied.set.smooth
+    times = {}
+    for channel in set(zip(rows["rcid"].to_pylist(), rows["fid"].to_pylist(), strict=True)):
+        steps = () if smooth is None else tuple(s for s in smooth.steps(channel) if span[0] < s < span[1])
+        times[channel] = Times(span, tuple(sorted({*even, *steps}))[: MOST_SLICES - 1], steps)
+    return times
 
 
 def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
     objects, rows = task.rows(OBJECTS), task.rows(DETECTIONS)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
     exposures = _BYTES_PER_EXPOSURE * min(ledger_rows, rows)
-    return WORKER_BASE_BYTES + bytes_of_sums(task.config) + BYTES_PER_OBJECT * objects + in_flight + exposures
+    sums = bytes_of_sums(task.config) + bytes_of_slices(task.dates)
+    return WORKER_BASE_BYTES + sums + BYTES_PER_OBJECT * objects + in_flight + exposures
 
 
-def _folded(storage: Storage, what: What, results: Sequence[TileSums]) -> Sums:
+def _folded(storage: Storage, what: What, results: Sequence[TileSums], times: Mapping[Channel, Times]) -> Sums:
     """Sums of all tiles, read one after the other."""
-    by_key: dict[str, dict[Any, npt.NDArray[Any]]] = {name: {} for name in ("maps", "stars", "unitsums")}
+    by_key: dict[str, dict[Any, npt.NDArray[Any]]] = {name: {} for name in ("maps", "stars", "unitsums", "times")}
     whole: dict[str, Any] = dict.fromkeys(("epochs", "scatter", "errors"), 0)
     for result in results:
         held = read_arrays(storage, result.kept[0].path)
@@ -157,11 +207,13 @@ def _folded(storage: Storage, what: What, results: Sequence[TileSums]) -> Sums:
         _add(by_key["maps"], channels, held["maps"])
         _add(by_key["stars"], channels, held["stars"])
         _add(by_key["unitsums"], [Unit(*unit) for unit in held["units"].tolist()], held["unitsums"])
+        _add(by_key["times"], [(rcid, fid) for rcid, fid in held["timechannels"].tolist()], held["times"])
         whole = {name: sums + held[name] for name, sums in whole.items()}
-    maps, stars, units = (dict(sorted(sums.items())) for sums in by_key.values())
+    maps, stars, units, slices = (dict(sorted(sums.items())) for sums in by_key.values())
     total = total_of(results)
     return Sums(bins_of(what.config), maps, stars, units, **whole, against_ps1=what.ps1 is not None,
-                detections=total.detections, used=total.used, compared=total.stars)  # fmt: skip
+                detections=total.detections, used=total.used, compared=total.stars, slices=slices,
+                times=times)  # fmt: skip
 
 
 def _add(sums: dict[Any, npt.NDArray[Any]], keys: Iterable[Any], values: npt.NDArray[Any]) -> None:

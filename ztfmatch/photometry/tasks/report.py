@@ -7,7 +7,8 @@ same for both, so that what differs is the corrections' doing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +17,15 @@ import numpy.typing as npt
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.survey import FILTER_CODES, N_RCID, Unit, unit_of_objectid
+from ztfmatch.core.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
 from ztfmatch.photometry.kernels.grid import even_grid
 from ztfmatch.photometry.kernels.residuals import (
+    CLIP_SIGMAS,
     OFFSET_BINS,
     RESIDUAL_BINS,
     SCATTER_BINS,
     SCATTER_FIRST_DEX,
+    SCATTER_FLOOR_MAG,
     SCATTER_STEP_DEX,
     Bins,
     Summary,
@@ -53,6 +56,13 @@ BYTES_PER_ROW_IN_FLIGHT: Final = 350
 BEFORE, AFTER = 0, 1
 """Rows of every array of sums: magnitudes without corrections, and as they are stored; then those of others."""
 
+TIME_SIDE: Final = 12
+"""Places along x and y of the maps of slices of time."""
+TIME_COLUMNS: Final = ("n", "total", "squares")
+"""Detections, sum of their residuals, and sum of the squares of what these are off the medians of their lightcurves."""
+TIME_RANGE_MAG: Final = (13.5, 17.5)
+"""Magnitudes of stars that tell of changes in time."""
+
 MAP_COLUMNS: Final = ("n", "total", "stars")
 """Of a cell or a unit: detections, sum of their residuals, stars."""
 
@@ -60,6 +70,9 @@ RMS_BRIGHT_MAG: Final = 12.0
 RMS_STEP_MAG: Final = 0.1
 RMS_MAG_BINS: Final = 110
 """Magnitudes of lightcurves, 12 to 23; their scatter is binned as in :mod:`ztfmatch.photometry.kernels.residuals`."""
+
+MOST_SLICES: Final = 40
+"""Of time, that a channel may have, steps included."""
 
 _COPIES: Final = 4
 """Of the sums in memory while they are written."""
@@ -81,6 +94,12 @@ def bytes_of_sums(config: CalibrateConfig) -> int:
     return 8 * 3 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
 
 
+def bytes_of_slices(dates: Mapping[Channel, tuple[float, ...]]) -> int:
+    """Memory of the sums by slice of time of a tile that has all channels."""
+    slices = sum(1 + len(some) for some in dates.values())
+    return 8 * 3 * 2 * len(TIME_COLUMNS) * TIME_SIDE * TIME_SIDE * slices
+
+
 @dataclass(frozen=True)
 class ReportTask(TileInputs):
     """One tile; without PS1 epochs are compared with the medians of their own lightcurves."""
@@ -89,6 +108,8 @@ class ReportTask(TileInputs):
     """Whether any exposure has corrections, so that there is something after them."""
     other: str | None = None
     """Directory of corrections that those of the store are compared with."""
+    dates: Mapping[Channel, tuple[float, ...]] = field(default_factory=dict)
+    """MJD at which one slice of time ends and the next begins, by channel; of others all is in one."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,8 @@ class _Builder:
         self.bins = bins_of(config)
         self.detections = self.used = 0
         self._other = None if task.other is None else OtherCorrections(task.other, ledger)
-        self._sums = [_Sums(self.bins) for _ in range(1 + task.corrected + (task.other is not None))]
+        slices = _Slices.of(ledger, task.dates)
+        self._sums = [_Sums(self.bins, slices) for _ in range(1 + task.corrected + (task.other is not None))]
 
     def add(self, chunk: Lightcurves, objects: TileObjects) -> None:
         """Add complete lightcurves."""
@@ -142,11 +164,13 @@ class _Builder:
         summary = summarise(mag, chunk.offsets)
         chosen = self._choose(chunk, exposure, (mag, summary), objects)
         self.used += self._sums[BEFORE].add(chunk, chosen, mag, summary)
+        self._sums[BEFORE].add_times(chunk, chosen, exposure, mag)
         made = [chunk.columns["mag"].astype(np.float64)] if self._task.corrected else []
         made += [] if self._other is None else [self._other.magnitudes(chunk, exposure)]
         for sums, values in zip(self._sums[AFTER:], made, strict=True):
             values[np.isnan(mag)] = np.nan
             sums.add(chunk, chosen, values, summarise(values, chunk.offsets))
+            sums.add_times(chunk, chosen, exposure, values)
 
     def _choose(
         self, chunk: Lightcurves, exposure: Counts, measured: tuple[Floats, Summary], objects: TileObjects
@@ -166,7 +190,7 @@ class _Builder:
     def arrays(self) -> Arrays:
         """Sums of all channels and units, those of the corrected magnitudes below the others."""
         parts = [sums.arrays() for sums in self._sums]
-        shared = ("channels", "units")
+        shared = ("channels", "units", "timechannels")
         return {name: parts[0][name] for name in shared} | {
             name: np.stack([part[name] for part in parts]) for name in parts[0] if name not in shared
         }
@@ -178,11 +202,37 @@ def levels_of(mag: Floats, bins: Bins) -> Counts:
     return np.where((place >= 0) & (place < bins.levels), place, -1)
 
 
+@dataclass(frozen=True)
+class _Slices:
+    """Slices of time of the exposures of a tile, shape (E,)."""
+
+    channels: list[Channel]
+    channel: Counts
+    """Number among the channels."""
+    number: Counts
+    """Of the slice."""
+    most: int
+    """Number of slices of any channel."""
+
+    @classmethod
+    def of(cls, ledger: TileLedger, dates: Mapping[Channel, tuple[float, ...]]) -> _Slices:
+        pairs, channel = np.unique(np.stack([ledger.rcid, ledger.fid], axis=-1), axis=0, return_inverse=True)
+        channels = [(int(rcid), int(fid)) for rcid, fid in pairs.tolist()]
+        channel = channel.reshape(-1)
+        number = np.zeros(len(channel), np.int64)
+        for k, one in enumerate(channels):
+            mine = channel == k
+            number[mine] = np.searchsorted(np.array(dates.get(one, ())), ledger.mid_mjd[mine], side="right")
+        return cls(channels, channel, number, 1 + max(map(len, dates.values()), default=0))
+
+
 class _Sums:
     """Sums over one kind of magnitudes."""
 
-    def __init__(self, bins: Bins) -> None:
-        self._bins = bins
+    def __init__(self, bins: Bins, slices: _Slices) -> None:
+        self._bins, self._slices = bins, slices
+        places = TIME_SIDE * TIME_SIDE
+        self._times = np.zeros((len(slices.channels) * slices.most * places, len(TIME_COLUMNS)))
         self._table = np.zeros((bins.size, len(COLUMNS)))
         self._maps: dict[Channel, Floats] = {}
         self._stars: dict[Channel, Counts] = {}
@@ -226,6 +276,32 @@ class _Sums:
         self._units[unit] = self._units.get(unit, empty[0]) + by_cell.sum(axis=0)
         return int(used)
 
+    def add_times(self, chunk: Lightcurves, chosen: _Chosen, exposure: Counts, mag: Floats) -> None:
+        """Epochs of the same lightcurves by channel, slice of time and place."""
+        counts = np.diff(chunk.offsets)
+        residual = mag + chosen.shift if chosen.shift is not None else mag
+        relative = summarise(residual, chunk.offsets)
+        if chosen.shift is None:
+            residual, relative = residual - np.repeat(relative.median, counts), relative._replace(median=0.0 * counts)
+        limit = CLIP_SIGMAS * np.maximum(relative.scatter, SCATTER_FLOOR_MAG)
+        apart = residual - np.repeat(relative.median, counts)
+        mag_of = self._bins.bright + (chosen.bin_of + 0.5) * self._bins.step
+        bright = (chosen.bin_of >= 0) & (mag_of > TIME_RANGE_MAG[0]) & (mag_of < TIME_RANGE_MAG[1])
+        with np.errstate(invalid="ignore"):
+            rows = np.flatnonzero((np.abs(apart) <= np.repeat(limit, counts)) & np.repeat(bright, counts))
+        x, y = (chunk.columns[name][rows].astype(np.float64) for name in ("xpos", "ypos"))
+        known = np.isfinite(x) & np.isfinite(y)
+        rows, x, y = rows[known], x[known], y[known]
+        column, row = (
+            np.clip((at - 0.5) * TIME_SIDE / n, 0, TIME_SIDE - 1).astype(np.int64)
+            for at, n in zip((x, y), QUADRANT_SHAPE_PIX, strict=True)
+        )
+        slices, of = self._slices, exposure[rows]
+        place = slices.channel[of] * slices.most + slices.number[of]
+        place = (place * TIME_SIDE + row) * TIME_SIDE + column
+        for k, weights in enumerate((None, residual[rows], apart[rows] ** 2)):
+            self._times[:, k] += np.bincount(place, weights, len(self._times))
+
     def _add_epochs(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> None:
         """Epochs of constant objects relative to their medians, by filter and magnitude."""
         row = _filters(chunk) * self._bins.levels + np.maximum(chosen.level, 0)
@@ -259,6 +335,8 @@ class _Sums:
             "maps": maps,
             "stars": stars.reshape(len(channels), bins.levels, RESIDUAL_BINS),
             "unitsums": np.array([self._units[unit] for unit in units]).reshape(-1, width),
+            "timechannels": np.array(self._slices.channels, np.int64).reshape(-1, 2),
+            "times": self._times.reshape(len(self._slices.channels), self._slices.most, -1, len(TIME_COLUMNS)),
             "epochs": self._epochs.astype(np.int64).reshape(_FILTERS, bins.levels, OFFSET_BINS),
             "scatter": self._scatter,
             "errors": self._errors,
