@@ -30,13 +30,17 @@ NO_OBJECTS: Final = np.zeros(0, OBJECT)
 REACH_ARCSEC: Final = 30.0
 """What is farther from a tile has no part in its stars nor in their names; 20 would do. So much is kept at least."""
 
+_FILES_KEPT: Final = 8
+"""Files that a process keeps: of what is read for its edge the rest is soon asked for, too."""
+
 EDGES_KEPT: Final = 32
 """Files whose objects at the edge of their tile a process keeps: tiles are worked through in order, and those of one
 are looked at by all tiles around it."""
 
 
+@functools.lru_cache(_FILES_KEPT)
 def _objects(storage: Storage, file: DataFile) -> Objects:
-    """All objects of a file, as its tile's own."""
+    """All objects of a file, as its tile's own; not to be written to."""
     table = read_file_rows(storage, file, _COLUMNS)
     status = table["status"].unify_dictionaries().combine_chunks()
     rows = np.empty(table.num_rows, OBJECT)
@@ -44,6 +48,7 @@ def _objects(storage: Storage, file: DataFile) -> Objects:
         rows[name] = table[column].to_numpy()
     rows["active"] = status.indices.to_numpy() == pc.index(status.dictionary, ACTIVE).as_py()
     rows["own"] = True
+    rows.setflags(write=False)
     return rows
 
 
