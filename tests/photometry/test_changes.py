@@ -119,6 +119,30 @@ def test_fit_gradients_of_what_the_camera_changed_by_are_none() -> None:
     assert not fit_gradients(maps_of(relative, time), changes).applied.any()
 
 
+def test_fit_gradients_of_a_corner_that_has_stars_are_zero_points_alone() -> None:
+    """Of a field at the edge of the sky that is stored: 9 of 36 places."""
+    rng, time, n = np.random.default_rng(6), nights(80), 80
+    zero = np.where(np.arange(n) % 2, 0.02 * rng.choice([-1.0, 1.0], n), 0.0)
+    maps = maps_of(zero[:, None] + 0.0 * U, time)
+    corner = (np.arange(CELLS) % SIDE < 3) & (np.arange(CELLS) // SIDE < 3)
+    found = fit_gradients(maps._replace(sums=maps.sums * corner[:, None]), np.zeros((n, CELLS)))
+    np.testing.assert_array_equal(found.applied, np.arange(n) % 2 == 1)
+    np.testing.assert_allclose(found.numbers[:, 0], zero, atol=0.004)
+    assert not found.numbers[:, 1:].any()
+    assert np.isnan(found.scatter).all()
+
+
+def test_exposure_maps_chance_is_the_scatter_of_zero_points_beside_a_drift() -> None:
+    rng, time = np.random.default_rng(7), nights(300)
+    drift = 0.03 * (time - time[0]) / 365.0
+    weights = Timeline.of(time, ()).weights(time)
+    for size in (0.0, 0.01):
+        jitter = rng.normal(0.0, size, len(time))
+        jitter[::60] *= 20.0  # a few exposures are far off
+        chance = maps_of((drift + jitter)[:, None] + 0.0 * U, time).chance(weights)
+        assert np.sqrt(chance) == pytest.approx(size, rel=0.25, abs=0.001)
+
+
 def test_add_exposure_maps_are_those_of_a_loop() -> None:
     rng = np.random.default_rng(8)
     n = 400

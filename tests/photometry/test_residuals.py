@@ -17,6 +17,7 @@ from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_MAG_STEP,
     fit_error_model,
     noise_of_epochs,
+    scatter_without,
     typical_scatter,
 )
 from ztfmatch.photometry.kernels.fit import fit_channel
@@ -131,8 +132,9 @@ def test_add_residuals_sums_are_those_of_a_loop() -> None:
         for at, r in groups.items():
             c = curves.colour[k]
             want[at] += [len(r), sum(r), sum(v * v for v in r), len(r) / len(rows), 1, sum(r) ** 2 / len(r),
-                         len(r) * len(rows), len(r) * c, len(r) * c * c]  # fmt: skip
-    np.testing.assert_allclose(table, want.reshape(-1, len(COLUMNS)), rtol=1e-12)
+                         len(r) * len(rows), len(r) * c, len(r) * c * c,
+                         sum(r) - len(r) * np.mean(residual[rows])]  # fmt: skip
+    np.testing.assert_allclose(table, want.reshape(-1, len(COLUMNS)), rtol=1e-12, atol=1e-16)
     assert n == want[..., 0].sum()
     mean = np.nanmean(residual[:7])
     assert histogram[0, round(mean * 1000) + RESIDUAL_BINS // 2] == 1
@@ -314,7 +316,7 @@ def test_bin_sums_less_offset_are_those_of_shifted_residuals() -> None:
     def sums(v: np.ndarray) -> BinSums:
         groups = v.reshape(4, 10)
         between = (groups.sum(axis=1) ** 2 / 10).sum()
-        numbers = (40 * one, v.sum() * one, (v**2).sum() * one, 4 * one, 4 * one, between * one, one, one, one)
+        numbers = (40 * one, v.sum() * one, (v**2).sum() * one, 4 * one, 4 * one, between * one, *[one] * 4)
         return BinSums(*[zero] * 5, *numbers)
 
     got, want = sums(r).less(0.3 * one), sums(r - 0.3)
@@ -349,23 +351,65 @@ def test_fit_error_model_recovers_the_injected_scatter() -> None:
     assert fit.lightcurves > 5000
 
 
-def test_fit_error_model_takes_the_noise_of_epochs_for_that_of_lightcurves_with_systematics() -> None:
-    """Lightcurves that scatter by 10 millimag more than their noise, which sums within cells and slices tell."""
+def offsets_of_exposures(kind: str, exposures: int) -> np.ndarray:
+    """What exposures are off by: a fifth by clouds, all by some and a few by much, or by a season."""
+    rng = np.random.default_rng(4)
+    if kind == "clouds":
+        return np.asarray(np.where(rng.random(exposures) < 0.2, rng.uniform(-0.06, 0.06, exposures), 0.0))
+    if kind == "tails":
+        return np.asarray(0.012 * rng.standard_t(3, exposures))
+    return np.asarray(0.02 * np.sin(rng.uniform(0.0, 2.0 * np.pi, exposures)))
+
+
+@pytest.mark.parametrize("kind", ["clouds", "tails", "season"])
+def test_scatter_without_what_is_known_is_the_noise(kind: str) -> None:
+    """Of many lightcurves of the same exposures, by medians: squares would be off by half."""
     rng = np.random.default_rng(12)
-    mag = np.arange(14.125, 19.25, 0.25)
-    bright = 10.0 ** (0.4 * mag)
-    sigma = MODEL[0] + MODEL[1] * mag + MODEL[2] * bright + MODEL[3] * bright**2
-    epochs = rng.normal(0.0, 1.0, (len(mag), 4000, 5)) * sigma[:, None, None]
-    within = (epochs**2).sum(axis=(1, 2)) - (epochs.sum(axis=2) ** 2 / 5).sum(axis=1)
-    scatter, error = noise_of_epochs(within, np.full(len(mag), 4.0 * 4000), 1e-6)
-    np.testing.assert_allclose(scatter, np.sqrt(sigma**2 + 1e-6), rtol=0.03)
-    assert (error > 0.0).all()
-    assert np.isnan(noise_of_epochs(within, np.full(len(mag), 40.0), 0.0)[0]).all()
-    fit = fit_error_model(scatter_counts(6000, extra=0.010), (mag, scatter, error))
+    sigma, off = np.array([0.012, 0.02, 0.06]), offsets_of_exposures(kind, 400)
+    epochs = off + sigma[:, None, None] * rng.standard_normal((3, 300, 400))
+    scatter = np.median(scipy_stats.median_abs_deviation(epochs, axis=2, scale="normal"), axis=1)
+    assert scatter[0] > 1.05 * sigma[0]
+    np.testing.assert_allclose(scatter_without(scatter, off, np.ones(400)), sigma, rtol=0.02)
+    halved = scatter_without(scatter, np.tile(off, 2), np.full(800, 0.5))
+    np.testing.assert_allclose(halved, scatter_without(scatter, off, np.ones(400)), rtol=1e-6)
+    assert np.isnan(scatter_without(np.array([np.nan]), off, np.ones(400))).all()
+    np.testing.assert_array_equal(scatter_without(scatter, np.zeros(0), np.zeros(0)), scatter)
+
+
+def test_noise_of_epochs_is_theirs_without_gradients_and_those_that_are_clipped() -> None:
+    """Sums of squares about the means of five epochs, a tenth of which are of exposures that are off."""
+    rng = np.random.default_rng(12)
+    sigma, off = np.array([0.012, 0.03]), np.concatenate([np.zeros(900), np.full(80, 0.02), np.full(20, 0.3)])
+    chosen = rng.choice(off, (2, 4000, 5))
+    epochs = chosen + sigma[:, None, None] * rng.standard_normal((2, 4000, 5))
+    counted = chosen < 0.25
+    n = counted.sum(axis=2)
+    total = (epochs * counted).sum(axis=2)
+    within = (epochs**2 * counted).sum(axis=(1, 2)) - (total**2 / np.maximum(n, 1)).sum(axis=1)
+    freedom = (n - (n > 0)).sum(axis=1).astype(float)
+    got = noise_of_epochs(within, freedom, (off - off[:980].mean(), np.ones(1000)))
+    np.testing.assert_allclose(got, sigma, rtol=0.03)
+    assert np.isnan(noise_of_epochs(within, np.full(2, 40.0), (off, np.ones(1000)))).all()
+
+
+def test_fit_error_model_is_of_epochs_without_what_is_taken_off_them_and_with_what_is_left() -> None:
+    off = np.random.default_rng(5).normal(0.0, 0.010, 4000)
+    counts = scatter_counts(6000, extra=0.010)
+    fit = fit_error_model(counts, (off, np.ones(4000)), uncertain=4e-6)
     assert fit is not None
     a, b, c, d = fit.coefficients
-    got = a + b * mag + c * bright + d * bright**2
-    np.testing.assert_allclose(got[2:-2], sigma[2:-2], rtol=0.03)
+    mag = np.arange(14.625, 18.75, 0.25)
+    bright = 10.0 ** (0.4 * mag)
+    sigma = MODEL[0] + MODEL[1] * mag + MODEL[2] * bright + MODEL[3] * bright**2
+    np.testing.assert_allclose(a + b * mag + c * bright + d * bright**2, np.hypot(sigma, 0.002), rtol=0.04)
+    every = np.arange(12.125, 20.5, 0.25)
+    bright = 10.0 ** (0.4 * every)
+    noise = every, MODEL[0] + MODEL[1] * every + MODEL[2] * bright + MODEL[3] * bright**2
+    lower = fit_error_model(counts, noise=noise, uncertain=4e-6)
+    assert lower is not None
+    a, b, c, d = lower.coefficients
+    bright = 10.0 ** (0.4 * mag)
+    np.testing.assert_allclose(a + b * mag + c * bright + d * bright**2, np.hypot(sigma, 0.002), rtol=0.04)
 
 
 @pytest.mark.parametrize("lightcurves", [0, 60])

@@ -224,7 +224,7 @@ def _projected_bytes(snapshot: SnapshotFiles, config: CalibrateConfig) -> int:
     """Peak memory of a fit of a channel that all fields of the store have, with as many nodes as there may be."""
     cells = (config.cells_x, config.cells_y)
     fields = len(snapshot.read(REFERENCES.name, ["field"])["field"].unique())
-    parameters = map_basis(*cells).size + MOST_NODES * change_basis(*cells).size + fields
+    parameters = max(map_basis(*cells).size + fields, MOST_NODES * change_basis(*cells).size)
     return WORKER_BASE_BYTES + BYTES_PER_PARAMETER_SQUARED * parameters**2
 
 

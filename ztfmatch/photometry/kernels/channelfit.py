@@ -8,20 +8,18 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve, FitSettings
+from ztfmatch.photometry.kernels.changes import Changes
+from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.grid import coarse_cells, fine_areas
 from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations, Solution, sums_by
 from ztfmatch.photometry.kernels.priors import Sizes
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
-from ztfmatch.photometry.kernels.timeline import Timeline
 
 _NO_COLOUR: Final = 1e-6
 _AROUND: Final = 2
 """Cells around one, of which it may lean on the stars."""
-COLOUR_TERMS: Final = 2
-"""Linear and of second order; after those of the curve."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class FitResult:
     curve: Curve
     sizes: Sizes
     scatters: Scatters
-    timeline: Timeline | None
+    changes: Changes | None
     held: Floats
 
     @property
@@ -139,19 +137,17 @@ class FitResult:
     def _at_nodes(self, shift: float) -> dict[str, Floats]:
         """Times, curves and maps of the nodes, as they are applied."""
         parameters, at = self.solution.parameters, self.problem.blocks
-        terms, of_map = parameters[at.of_terms], parameters[at.of_map] - shift
-        base, more = terms[: self.curve.size], terms[self.curve.size + COLOUR_TERMS :]
-        if self.timeline is None:
+        base, of_map = parameters[: self.curve.size], parameters[at.of_map] - shift
+        if self.changes is None:
             return {"time": np.zeros(1), "curve": self.curve.numbers(base)[None], "coefficients": of_map[None]}
         bins = self.bins
         refine = change_basis(bins.nx, bins.ny).refined(map_basis(bins.nx, bins.ny))
-        changes = parameters[at.of_change].reshape(self.timeline.size, -1) @ refine.T
-        bent = more.reshape(self.timeline.size, QUADRATIC)
-        time, node = self.timeline.rows()
+        time, node = self.changes.time.timeline.rows()
         curves = [
-            self.curve.numbers(base + np.concatenate([one, np.zeros(len(base) - QUADRATIC)])) for one in bent[node]
+            self.curve.numbers(base + np.concatenate([one, np.zeros(len(base) - QUADRATIC)]))
+            for one in self.changes.curve[node]
         ]
-        return {"time": time, "curve": np.stack(curves), "coefficients": of_map + changes[node]}
+        return {"time": time, "curve": np.stack(curves), "coefficients": of_map + self.changes.map[node] @ refine.T}
 
     def _colour(self) -> Floats:
         """Factors of the colour term; zero where there is none."""

@@ -14,6 +14,8 @@ from ztfmatch.photometry.kernels.residuals import Bins
 _MIN_RANGE_MAG: Final = 1.5
 QUADRATIC: Final = 2
 """Slope and curvature, the first terms."""
+COLOUR_TERMS: Final = 2
+"""Linear and of second order; after those of the curve."""
 CURVE_KNOTS: Final = (-2.0, -3.5, -5.0)
 """Relative to the faint end, magnitudes below which the magnitude term may bend more than its quadratic."""
 _TERM_WEIGHT: Final = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,14 @@ import numpy.typing as npt
 
 from ztfmatch.core.kernels.calibration import ERROR_MODEL_BREAK_MAG, model_errors
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.residuals import SCATTER_BINS, SCATTER_FIRST_DEX, SCATTER_STEP_DEX, histogram_quantiles
+from ztfmatch.photometry.kernels.residuals import (
+    CLIP_SIGMAS,
+    SCATTER_BINS,
+    SCATTER_FIRST_DEX,
+    SCATTER_STEP_DEX,
+    SIGMA_OF_MAD,
+    histogram_quantiles,
+)
 
 Ids = npt.NDArray[np.int64]
 
@@ -25,6 +33,16 @@ _MIN_BINS: Final = 8
 _MIN_SPAN_MAG: Final = 4.0
 _LEAST_RELATIVE_ERROR: Final = 0.01
 _MIN_FREEDOM: Final = 50.0
+_LEAST_LEFT: Final = 0.3
+"""Of the scatter, whatever is known to be taken off."""
+_KNOWN_STEP_MAG: Final = 0.0005
+_HALVINGS: Final = 12
+_SIGMAS: Final = np.linspace(-5.0, 5.0, 1001)
+_BELOW: Final = np.array([NormalDist().cdf(sigmas) for sigmas in _SIGMAS.tolist()])
+
+Known = tuple[Floats, Floats]
+"""Values, and how many have them, or where they are."""
+NOTHING_KNOWN: Final[Known] = (np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -62,44 +80,88 @@ def typical_scatter(counts: Ids) -> tuple[Floats, Floats]:
     return scatter, scatter * relative
 
 
-def noise_of_epochs(within: Floats, freedom: Floats, extra: float) -> tuple[Floats, Floats]:
-    """Scatter of epochs about their star at one place and time, where nothing that is corrected makes any.
+def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
+    """Scatter that lightcurves have when something known is taken off their epochs.
+
+    Median absolute deviations do not add in squares where what is known has tails, as clouds have. So the normal noise
+    is found, by halving an interval, with which half of the epochs, noise and what is known together, are as near to
+    their median as half of them are.
+
+    Parameters
+    ----------
+    scatter : float64 ndarray, shape (B,)
+        1.4826 times the median absolute deviation of lightcurves; NaN for none. mag.
+    known : float64 ndarray, shape (K,)
+        What is taken off epochs, mag.
+    weight : float64 ndarray, shape (K,)
+        How many epochs have it.
+    """
+    if not len(known):
+        return scatter
+    order = np.argsort(known)
+    middle = known[order[np.searchsorted(np.cumsum(weight[order]), 0.5 * weight.sum())]]
+    step, place = np.unique(np.round((known - middle) / _KNOWN_STEP_MAG), return_inverse=True)
+    off, share = step * _KNOWN_STEP_MAG, np.bincount(place, weight) / weight.sum()
+    half = scatter / SIGMA_OF_MAD
+    low, high = _LEAST_LEFT * scatter, np.array(scatter)
+    for _ in range(_HALVINGS):
+        noise = 0.5 * (low + high)
+        inside = _normal((half[:, None] - off) / noise[:, None]) - _normal((-half[:, None] - off) / noise[:, None])
+        wide = inside @ share < 0.5
+        low, high = np.where(wide, low, noise), np.where(wide, noise, high)
+    return np.asarray(0.5 * (low + high))
+
+
+def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> Floats:
+    """Scatter of epochs about the mean of their star at one place and time, where the map and its changes make none.
 
     Parameters
     ----------
     within : float64 ndarray, shape (levels,)
-        By magnitude, sum of squares about the means of what a star has in a cell and a slice of time, mag^2.
+        By magnitude, sum of squares about the means of what a star has in a cell and a slice of time, mag^2; without
+        outliers of more than four standard deviations.
     freedom : float64 ndarray, shape (levels,)
         Detections less such means.
-    extra : float
-        Variance to be added: what corrections leave, less what those of single exposures take away, mag^2.
+    known : tuple of two float64 ndarray, shape (K,)
+        What is taken off single exposures, mag, and how many epochs have it.
 
     Returns
     -------
-    scatter, error : float64 ndarray, shape (levels,)
+    float64 ndarray, shape (levels,)
         mag; NaN where there are too few.
     """
-    enough = freedom >= _MIN_FREEDOM
     variance = within / np.maximum(freedom, 1.0)
-    scatter = np.sqrt(np.maximum(variance + extra, 0.25 * variance))
-    relative = np.maximum(1.0 / np.sqrt(2.0 * np.maximum(freedom, 1.0)), _LEAST_RELATIVE_ERROR)
-    return np.where(enough, scatter, np.nan), np.where(enough, scatter * relative, np.nan)
+    off, weight = known
+    # Exposures that are off by more are outliers.
+    share = weight * (np.abs(off) < CLIP_SIGMAS * np.sqrt(np.maximum(variance, 0.0))[:, None])
+    taken = share @ off**2 / np.maximum(share.sum(axis=1), 1e-9)
+    noise = np.sqrt(np.maximum(variance - taken, _LEAST_LEFT**2 * variance))
+    return np.where(freedom >= _MIN_FREEDOM, noise, np.nan)
 
 
-Noise = tuple[Floats, Floats, Floats]
-"""Middle of bins of magnitude, scatter of epochs and its error."""
+def _normal(sigmas: Floats) -> Floats:
+    """Normal distribution function, within 1e-5."""
+    return np.asarray(np.interp(sigmas, _SIGMAS, _BELOW))
 
 
-def fit_error_model(counts: Ids, noise: Noise | None = None) -> ErrorModelFit | None:
+def fit_error_model(
+    counts: Ids, known: Known = NOTHING_KNOWN, noise: Known = NOTHING_KNOWN, uncertain: float = 0.0
+) -> ErrorModelFit | None:
     """Fit the coefficients of one unit up to magnitude 20.5, beyond which the model is a line.
+
+    The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs at one place and time
+    follows tails; both are upper limits of what corrected epochs have, so the lower one is taken.
 
     Parameters
     ----------
     counts : int64 ndarray, shape (SCATTER_MAG_BINS, SCATTER_BINS)
         Lightcurves by magnitude and scatter.
-    noise : tuple of three float64 ndarray, shape (levels,), optional
-        Magnitudes, and from :func:`noise_of_epochs` scatters and errors, NaN for none: in place of the scatter of whole
-        lightcurves, which has that of what is corrected.
+    known : tuple of two float64 ndarray, shape (K,)
+        What corrections take off epochs, mag, and how many have it; see :func:`scatter_without`.
+    noise : tuple of two float64 ndarray, shape (levels,)
+        Middles of bins of magnitude, and the scatter of :func:`noise_of_epochs`.
+    uncertain : float
+        Variance of what they leave, mag^2.
 
     Returns
     -------
@@ -107,9 +169,9 @@ def fit_error_model(counts: Ids, noise: Noise | None = None) -> ErrorModelFit | 
         None where too few bins have lightcurves enough, or the model would not be positive or fall towards the faint.
     """
     scatter, error = typical_scatter(counts)
-    if noise is not None:
-        scatter, error = _with_noise(scatter, error, noise)
     mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
+    least = np.fmin(scatter_without(scatter, *known), _at(np.asarray(mag, np.float64), *noise))
+    scatter = np.where(np.isfinite(scatter), np.sqrt(least**2 + uncertain), np.nan)
     used = np.flatnonzero(np.isfinite(scatter) & (mag < ERROR_MODEL_BREAK_MAG))
     if len(used) < _MIN_BINS or mag[used[-1]] - mag[used[0]] < _MIN_SPAN_MAG:
         return None
@@ -130,15 +192,12 @@ def fit_error_model(counts: Ids, noise: Noise | None = None) -> ErrorModelFit | 
     return ErrorModelFit(coefficients, int(counts[used].sum()), float(m[0] - half), float(m[-1] + half), rms)
 
 
-def _with_noise(scatter: Floats, error: Floats, noise: Noise) -> tuple[Floats, Floats]:
-    """Scatters and errors of the bins of magnitude, where the noise of epochs is known in its place."""
-    known = np.flatnonzero(np.isfinite(noise[1]))
-    if len(known) < 2:
-        return scatter, error
-    mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
-    inside = np.isfinite(scatter) & (mag >= noise[0][known[0]]) & (mag <= noise[0][known[-1]])
-    made = [np.interp(mag, noise[0][known], values[known]) for values in noise[1:]]
-    return np.where(inside, made[0], scatter), np.where(inside, made[1], error)
+def _at(mag: Floats, middle: Floats, values: Floats) -> Floats:
+    """Values between those that are known; NaN outside."""
+    known = np.isfinite(values)
+    if known.sum() < 2:
+        return np.full(len(mag), np.nan)
+    return np.asarray(np.interp(mag, middle[known], values[known], left=np.nan, right=np.nan))
 
 
 def _is_sound(coefficients: tuple[float, float, float, float], bright: float) -> bool:

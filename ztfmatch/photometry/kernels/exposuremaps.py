@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary
+from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, SIGMA_OF_MAD, Summary
 
 Ids = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
@@ -53,6 +53,22 @@ class ExposureMaps(NamedTuple):
         mean = total / np.maximum(n, 1.0)
         scaled = (mean[:, 0] - mean[:, 1]) ** 2 / np.sum(1.0 / np.maximum(n, 1.0), axis=1)
         return float(np.median(scaled[both]) / _CHI2_MEDIAN) if both.any() else np.nan
+
+    def chance(self, functions: Floats) -> float:
+        """Variance of what single exposures are off by as a whole, beside functions of time and their noise; mag^2.
+
+        Parameters
+        ----------
+        functions : float64 ndarray, shape (E, K)
+        """
+        n, total = (self.sums[..., k].sum(axis=(1, 2)) for k in range(SUMS))
+        root = np.sqrt(n)[:, None]
+        mean = total / np.maximum(n, 1.0)
+        off = mean - functions @ np.linalg.lstsq(root * functions, root[:, 0] * mean, rcond=None)[0]
+        spread = SIGMA_OF_MAD * float(np.median(np.abs(off)))
+        beyond = np.clip(off, -CLIP_SIGMAS * spread, CLIP_SIGMAS * spread) ** 2 - self.variance() / np.maximum(n, 1.0)
+        freedom: float = max(len(n) - functions.shape[1], 1) / len(n)
+        return max(0.0, float(np.nan_to_num(beyond).mean())) / freedom
 
 
 _CHI2_MEDIAN: Final = 0.4549

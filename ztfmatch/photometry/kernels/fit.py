@@ -4,10 +4,11 @@ The mean residual of a bin (time t, unit u, magnitude m, cell k) is modelled as
 
     M(m, t) + P(k, t) + F_u + C(colour)
 
-and all terms are solved for at once, by least squares. M is a quadratic in m - faint with more of it below some knots,
-P a spline of degree 2 over the quadrant, C of second order in the mean colour of the bin. Degeneracies are fixed by
-convention: the magnitude term has no constant and is zero at the faint end, the valid cells of the map have mean zero,
-the offsets carry the constant.
+and all terms but the changes in time are solved for at once, by least squares; the changes are found before, from
+lightcurves relative to their own means (:mod:`ztfmatch.photometry.kernels.changes`), and taken off. M is a quadratic in
+m - faint with more of it below some knots, P a spline of degree 2 over the quadrant, C of second order in the mean
+colour of the bin. Degeneracies are fixed by convention: the magnitude term has no constant and is zero at the faint
+end, the valid cells of the map have mean zero, the offsets carry the constant.
 
 Weights. A detection has its own noise (variance s^2, from its scatter about the mean of its star) and shares that of
 its star (t^2, from the scatter of stars about the model: PS1's errors, colours, blends), so a mean over n detections
@@ -20,15 +21,15 @@ are few the map leans on what is around, and where they are many it does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.channelfit import COLOUR_TERMS, ChannelFit, FitResult
-from ztfmatch.photometry.kernels.curve import HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
-from ztfmatch.photometry.kernels.heldout import held_out_squares
+from ztfmatch.photometry.kernels.changes import TimeModel, find_changes
+from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
+from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
+from ztfmatch.photometry.kernels.heldout import NO_CHANGES, held_out_squares
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -38,25 +39,15 @@ from ztfmatch.photometry.kernels.normalequations import (
     prior_of,
     sums_by,
 )
-from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance, map_precision, map_processes
+from ztfmatch.photometry.kernels.priors import Sizes, map_precision, map_processes
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
-from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, log_evidence, most_probable_sizes, without_others
+from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, most_probable_sizes
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
-from ztfmatch.photometry.kernels.timeline import Timeline
 
 _ROUNDS: Final = 3
 _FIRST_ROUNDS: Final = 1
 """Of these, the rounds with a usual map, before it is known how smooth it is."""
-
-
-@dataclass(frozen=True)
-class TimeModel:
-    """How corrections may change in time."""
-
-    timeline: Timeline
-    weights: Floats
-    """Mean weight of each node in each slice of time, shape (slices, K)."""
 
 
 def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
@@ -81,52 +72,46 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
     design = Design(
         np.concatenate([basis, [sums.colour / sums.n, sums.colour2 / sums.n]]),
         map_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
-        change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
-        np.zeros((int(sums.slice.max()) + 1, 0)),
         units,
     )
-    steady = _Fitter(NormalEquations(sums, design, known), bins, curve)
+    fitter = _Fitter(NormalEquations(sums, design, known), bins, curve)
     if not settings.colour:
-        steady.without_colour()
-    fitted = steady.fitted(_ROUNDS)
-    if settings.colour and not steady.has_colour(fitted[0]):
-        steady.without_colour()
-        fitted = steady.fitted(1)
+        fitter.without_colour()
+    fitted = fitter.fitted(_ROUNDS)
+    if settings.colour and not fitter.has_colour(fitted[0]):
+        fitter.without_colour()
+        fitted = fitter.fitted(1)
+    changes = None
     if time is not None and time.timeline.size > 1:
-        changing = _Fitter(NormalEquations(sums, _changing(design, sums, time), known), bins, curve, time.timeline)
-        changing.start_from(steady)
-        if changing.choose_change():
-            steady, fitted = changing, changing.fitted(1)
+        newer = sums.unit < (units if known is None else units - 1)
+        changes = find_changes(sums.where(newer), fitted[1].epoch, curve, bins, time)
+        if changes is not None:
+            cells = change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny)
+            off = np.zeros(len(sums.n))
+            off[newer] = changes.at_bins(sums.where(newer), basis[:QUADRATIC, newer], cells)
+            steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve)
+            steady.start_from(fitter, off)
+            fitter, fitted = steady, steady.fitted(_ROUNDS)
     solution, scatters = fitted
-    held = steady.held_out()
-    return FitResult(
-        steady.problem, solution, bins, settings, curve, steady.sizes, scatters, steady.timeline, held
-    ).fit()
-
-
-def _changing(design: Design, sums: BinSums, time: TimeModel) -> Design:
-    """A design with changes: of the map, and of slope and curvature, at each node."""
-    weights = time.weights[: len(design.time)]
-    bent = [design.terms[k] * weights[sums.slice, node] for node in range(weights.shape[1]) for k in range(QUADRATIC)]
-    return replace(design, terms=np.concatenate([design.terms, bent]), time=weights)
+    held = fitter.held_out(NO_CHANGES if changes is None else changes.held)
+    return FitResult(fitter.problem, solution, bins, settings, curve, fitter.sizes, scatters, changes, held).fit()
 
 
 class _Fitter:
     """Fits of one design, each a little better than the one before."""
 
-    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve, timeline: Timeline | None = None) -> None:
-        self.problem, self.timeline = problem, timeline
+    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve) -> None:
+        self.problem = problem
         self.sizes: Sizes = USUAL_SIZES
         self._bins, self._curve = bins, curve
-        self._change = 0.0
         self.colour_weight = _COLOUR_MAG**-2
         self._effective = 0.0
         self._trust = np.ones(len(problem.mean))
         self._model = _offsets_alone(problem.sums, problem.design.units)
 
-    def start_from(self, other: _Fitter) -> None:
-        """Take over what another fit of the same sums has found."""
-        self.sizes, self._effective, self._model = other.sizes, other._effective, other._model
+    def start_from(self, other: _Fitter, off: Floats) -> None:
+        """Take over what another fit of the same sums has found, from which something was taken off since."""
+        self.sizes, self._effective, self._model = other.sizes, other._effective, other._model - off
         self._trust = other._trust
         self.colour_weight = other.colour_weight
 
@@ -157,11 +142,11 @@ class _Fitter:
             self._trust = trust_of(self.problem.mean - self._model, scatters.weights(self.problem.sums))
         return solution, scatters
 
-    def held_out(self) -> Floats:
+    def held_out(self, changes: Floats) -> Floats:
         """See :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
         scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
         weighed = (scatters.weights(self.problem.sums), self._trust)
-        return held_out_squares(self.problem, weighed, self._prior(), self._curve, self._bins)
+        return held_out_squares(self.problem, weighed, self._prior(), self._curve, self._bins, changes)
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
@@ -169,59 +154,17 @@ class _Fitter:
         return scatters, scatters.weights(self.problem.sums) * self._trust
 
     def _prior(self, free: bool = False) -> Floats:
-        """Inverse covariance of all parameters before there are data; of the map, and its changes, none if free."""
-        design, bins = self.problem.design, self._bins
+        """Inverse covariance of all parameters before there are data; of the map none if free."""
+        bins = self._bins
         of_map = map_precision(bins.nx, bins.ny, self.sizes)
-        terms, of_change = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS), np.zeros((0, 0))
-        if self.timeline is not None:
-            in_time = np.linalg.inv(self.timeline.covariance())
-            size = max(self._change, _LEAST_CHANGE_MAG)
-            in_place = np.linalg.inv(covariance(change_processes(bins.nx, bins.ny), _change_sizes(size)))
-            of_change = np.kron(in_time, in_place)
-            bend = np.array(_CHANGE_OF_CURVE) * (size if self._curve.known else 1e-6)
-            terms = np.concatenate([terms, np.tile(bend**-2.0, self.timeline.size)])
-        if free:
-            of_map = of_map * 0.0
-        return prior_of(design, terms, np.asarray(of_map), np.asarray(of_change))
-
-    def choose_change(self) -> bool:
-        """Find the most probable size of changes; whether there are any.
-
-        The evidence, as in :mod:`ztfmatch.photometry.kernels.smoothness`, of the changes with all other parameters
-        eliminated; its value for no changes is 0.
-        """
-        if self.timeline is None:
-            return False
-        bins, (_, weight) = self._bins, self._weighed()
-        reduced, pull = without_others(self.problem, weight, self._prior(), self.problem.blocks.of_change)
-        in_time = np.linalg.cholesky(self.timeline.covariance())
-        best, highest = 0.0, 0.0
-        for size in _CHANGE_SIZES_MAG:
-            in_place = np.linalg.cholesky(covariance(change_processes(bins.nx, bins.ny), _change_sizes(size)))
-            value = log_evidence(reduced, pull, np.asarray(np.kron(in_time, in_place)))
-            if value > highest:
-                best, highest = size, value
-        self._change = best
-        return highest > _EVIDENCE_OF_CHANGE
+        terms = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS)
+        return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))
 
 
 _COLOUR_MAG: Final = 0.05
 """Usual size of their factors."""
 _SURE_COLOUR: Final = 20.0
 """Chi-square of the two factors beyond which they are more than chance (1 in 20,000)."""
-_CHANGE_SIZES_MAG: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
-_LEAST_CHANGE_MAG: Final = 0.001
-_RIM_OF_CHANGE: Final = 4.0
-"""Size of the change of the rims relative to that of the rest."""
-_CHANGE_OF_CURVE: Final = (0.2, 0.05)
-"""Of slope and curvature, relative to the change of the map, 1/mag and 1/mag^2."""
-_EVIDENCE_OF_CHANGE: Final = 5.0
-"""Logarithm: changes that are less probable are taken for chance."""
-
-
-def _change_sizes(size: float) -> Sizes:
-    """Of the processes of what a map changes by."""
-    return size, 0.1 * size, _RIM_OF_CHANGE * size
 
 
 def _offsets_alone(sums: BinSums, units: int) -> Floats:

@@ -25,8 +25,10 @@ _LEAST_GAIN: Final = 14.0
 """In chi-square of the halves that were not fitted; without a gradient below zero in the mean, with a scatter of 4."""
 _MORE_GAIN: Final = 6.0
 """That a form with more numbers must bring over one with fewer."""
+_CELLS_PER_NUMBER: Final = 4
+"""With stars of both halves, that a form needs."""
 _LEAST_CELLS: Final = 20
-"""With stars of both halves."""
+"""The same, for what is left to be judged."""
 _NON_PHOTOMETRIC_MAG: Final = 0.006
 _SURELY: Final = 6.0
 """Standard deviations by which the chi-square of what is left exceeds its mean."""
@@ -60,24 +62,31 @@ def fit_gradients(maps: ExposureMaps, changes: Floats, wanted: bool = True) -> G
     if not number or not np.isfinite(variance) or variance <= 0.0:
         return Gradients(none, np.zeros(number, bool), np.full(number, np.nan), np.ones(number, bool))
     n, total = np.moveaxis(maps.sums, -1, 0)
-    mean = total / np.maximum(n, 1.0) - _relative(maps, changes)[:, None]
+    mean = total / np.maximum(n, 1.0) - relative_changes(maps, changes)[:, None]
     weight = n / variance
     basis = _basis()
     gains = np.stack([_gain(basis[:, :size], weight, mean) for size in _SIZES])
-    enough = ((n > 0).all(axis=1)).sum(axis=1) >= _LEAST_CELLS
+    seen = ((n > 0).all(axis=1)).sum(axis=1)
+    gains[seen < _CELLS_PER_NUMBER * np.array(_SIZES)[:, None]] = -np.inf
     best = _chosen(gains)
-    applied = enough & (best >= 0) & wanted
+    applied = (best >= 0) & wanted
     both = weight.sum(axis=1), (weight * mean).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
     numbers = none.copy()
     for k, size in enumerate(_SIZES):
         mine = np.flatnonzero(applied & (best == k))
         numbers[mine, :size] = _fitted(basis[:, :size], both[0][mine], both[1][mine])
-    scatter, certain = _left(both[0], both[1] - numbers @ basis.T)
+    scatter, certain = _left(both[0], both[1] - gradients_at_places(numbers))
+    enough = seen >= _LEAST_CELLS
     scatter = np.where(enough, scatter, np.nan)
     return Gradients(numbers, applied, scatter, ~(enough & certain & (scatter > _NON_PHOTOMETRIC_MAG)))
 
 
-def _relative(maps: ExposureMaps, changes: Floats) -> Floats:
+def gradients_at_places(numbers: Floats) -> Floats:
+    """Gradients at the places of the coarse map, shape (E, CELLS), mag."""
+    return np.asarray(numbers @ _basis().T)
+
+
+def relative_changes(maps: ExposureMaps, changes: Floats) -> Floats:
     """Changes less their mean over the exposures of the same field, which the lightcurves have in common."""
     _, place = np.unique(maps.field, return_inverse=True)
     n = maps.sums[..., 0].sum(axis=1)

@@ -12,8 +12,7 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.channelfit import COLOUR_TERMS
-from ztfmatch.photometry.kernels.curve import Curve
+from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, Curve
 from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.sums import FITTED, OTHER_EXPOSURES, OTHER_STARS
@@ -21,12 +20,18 @@ from ztfmatch.photometry.kernels.sums import FITTED, OTHER_EXPOSURES, OTHER_STAR
 ALL: Final = "all"
 TERMS: Final = (ALL, "magnitude", "position", "time", "colour")
 HELD: Final = {"exposures": OTHER_EXPOSURES, "stars": OTHER_STARS}
-_BRIGHT_MAG: Final = 17.5
-_LEAST_BINS: Final = 30
+NO_CHANGES: Final = np.zeros(len(HELD))
+BRIGHT_MAG: Final = 17.5
+LEAST_BINS: Final = 30
 
 
 def held_out_squares(
-    problem: NormalEquations, weighed: tuple[Floats, Floats], prior: Floats, curve: Curve, bins: Bins
+    problem: NormalEquations,
+    weighed: tuple[Floats, Floats],
+    prior: Floats,
+    curve: Curve,
+    bins: Bins,
+    changes: Floats = NO_CHANGES,
 ) -> Floats:
     """By how much mean squares of residuals of bright stars are larger without terms, mag^2.
 
@@ -39,6 +44,8 @@ def held_out_squares(
     prior : float64 ndarray, shape (P, P)
     curve : Curve
     bins : Bins
+    changes : float64 ndarray, shape (held,)
+        What changes in time, which are taken off the sums, are worth.
 
     Returns
     -------
@@ -48,29 +55,27 @@ def held_out_squares(
     sums, design = problem.sums, problem.design
     weight, trust = weighed
     fitted = sums.part == FITTED
-    if fitted.sum() < _LEAST_BINS:
+    if fitted.sum() < LEAST_BINS:
         return np.full((len(HELD), len(TERMS)), np.nan)
     rest = replace(design, terms=design.terms[:, fitted])
     solution = NormalEquations(sums.where(fitted), rest, problem.known).solve((weight * trust)[fitted], prior)
-    bright = bins.bright + (sums.magnitude + 0.5) * bins.step < _BRIGHT_MAG
+    bright = bins.bright + (sums.magnitude + 0.5) * bins.step < BRIGHT_MAG
     without = [solution.parameters, *(_without(problem, solution.parameters, curve, term) for term in TERMS)]
     models = [problem.predict(parameters) for parameters in without]
     squares = np.array([[_square(problem, weighed, model, (sums.part == part) & bright) for model in models]
                         for part in HELD.values()])  # fmt: skip
-    return np.asarray(squares[:, 1:] - squares[:, :1])
+    worth = squares[:, 1:] - squares[:, :1]
+    for term in (ALL, "time"):
+        worth[:, TERMS.index(term)] += changes
+    return np.asarray(worth)
 
 
 def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: str) -> Floats:
     """Parameters with those of one term zero."""
     at, out = problem.blocks, parameters.copy()
     colour = slice(curve.size, curve.size + COLOUR_TERMS)
-    of: dict[str, list[slice]] = {
-        "magnitude": [slice(0, curve.size)],
-        "position": [at.of_map],
-        "time": [at.of_change, slice(colour.stop, at.terms)],
-        "colour": [colour],
-    }
-    for part in (part for name in of if term in (name, ALL) for part in of[name]):
+    of = {"magnitude": slice(0, curve.size), "position": at.of_map, "colour": colour}
+    for part in (part for name, part in of.items() if term in (name, ALL)):
         out[part] = 0.0
     return out
 
@@ -78,7 +83,7 @@ def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: s
 def _square(problem: NormalEquations, weighed: tuple[Floats, Floats], model: Floats, rows: Mask) -> float:
     """Mean square of residuals about their mean; bins that are not trusted count less."""
     weight, trust = (values[rows] for values in weighed)
-    if len(weight) < _LEAST_BINS:
+    if len(weight) < LEAST_BINS:
         return np.nan
     share = weight * trust
     off = (problem.mean - model)[rows]

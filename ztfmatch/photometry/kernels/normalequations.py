@@ -2,9 +2,8 @@
 
 Parameters are blocks of one vector:
 
-- terms: factors of functions of a bin alone (of its magnitude, time and colour),
+- terms: factors of functions of a bin alone (of its magnitude and colour),
 - the coefficients of the map, a spline of degree 2,
-- of its changes in time, coarser splines at nodes between which they are linear,
 - offsets of units.
 
 A bin of data (time, unit, magnitude, fine cell) has the mean of its detections, modelled at the centre of its cell. The
@@ -20,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.splines import SplineBasis
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -52,6 +50,7 @@ class BinSums:
     pairs: Floats
     colour: Floats
     colour2: Floats
+    off: Floats
 
     def less(self, offset: Floats) -> BinSums:
         """The same sums of residuals less an offset, shape (N,) in mag."""
@@ -85,16 +84,7 @@ class Design:
     """Functions of a bin, shape (T, N)."""
     cells: Floats
     """Values of the splines of a map at the centres of the fine cells, shape (C, B)."""
-    change_cells: Floats
-    """The same of changes, shape (C, D)."""
-    time: Floats
-    """Weight of each node in each slice of time, shape (slices, K); K = 0 without changes."""
     units: int
-
-    @property
-    def nodes(self) -> int:
-        """Number of nodes."""
-        return int(self.time.shape[1])
 
 
 @dataclass(frozen=True)
@@ -103,20 +93,17 @@ class Blocks:
 
     terms: int
     map: int
-    change: int
-    """Of all nodes."""
     units: int
 
     @classmethod
     def of(cls, design: Design) -> Blocks:
         """Blocks of a design."""
-        change = design.nodes * design.change_cells.shape[1]
-        return cls(len(design.terms), design.cells.shape[1], change, design.units)
+        return cls(len(design.terms), design.cells.shape[1], design.units)
 
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.terms + self.map + self.change + self.units
+        return self.terms + self.map + self.units
 
     @property
     def of_terms(self) -> slice:
@@ -129,14 +116,9 @@ class Blocks:
         return slice(self.terms, self.terms + self.map)
 
     @property
-    def of_change(self) -> slice:
-        """Coefficients of the changes, node after node."""
-        return slice(self.of_map.stop, self.of_map.stop + self.change)
-
-    @property
     def of_units(self) -> slice:
         """Offsets of units."""
-        return slice(self.of_change.stop, self.size)
+        return slice(self.of_map.stop, self.size)
 
 
 @dataclass(frozen=True)
@@ -164,10 +146,6 @@ class NormalEquations:
         at, s = self.blocks, self.sums
         total = parameters[at.of_terms] @ self.design.terms
         total += (self.design.cells @ parameters[at.of_map])[s.cell] + parameters[at.of_units][s.unit]
-        if at.change:
-            nodes = parameters[at.of_change].reshape(self.design.nodes, -1)
-            changed = self.design.time @ nodes @ self.design.change_cells.T
-            total += changed[s.slice, s.cell]
         return np.asarray(total)
 
     def solve(self, weight: Floats, prior: Floats) -> Solution:
@@ -186,23 +164,19 @@ class NormalEquations:
         at, design = self.blocks, self.design
         a, right = np.zeros((at.size, at.size)), np.zeros(at.size)
         self._add_terms(a, right, weight)
-        by_cell = self._by_slice(weight)
-        everywhere = by_cell.sum(axis=0)
-        a[at.of_map, at.of_map] = design.cells.T @ (design.cells * everywhere[:, None])
-        right[at.of_map] = design.cells.T @ self._by_slice(weight * self.mean).sum(axis=0)
+        a[at.of_map, at.of_map] = design.cells.T @ (design.cells * self._by_cell(weight)[:, None])
+        right[at.of_map] = design.cells.T @ self._by_cell(weight * self.mean)
         right[at.of_units] = sums_by(self.sums.unit, weight * self.mean, at.units)
         units = np.arange(at.of_units.start, at.size)
         a[units, units] = sums_by(self.sums.unit, weight, at.units)  # no unit meets another
-        if at.change:
-            self._add_changes(a, right, by_cell, weight)
-        self._add_units(a, weight)
+        cells = len(design.cells)
+        both = sums_by(self.sums.cell * at.units + self.sums.unit, weight, cells * at.units).reshape(cells, at.units)
+        a[at.of_map, at.of_units] = design.cells.T @ both
         upper = np.triu(a)
         return upper + np.triu(a, 1).T, right + self._known_right()
 
-    def _by_slice(self, values: Floats) -> Floats:
-        """Sums by slice and cell."""
-        slices, cells = len(self.design.time), len(self.design.cells)
-        return sums_by(self.sums.slice * cells + self.sums.cell, values, slices * cells).reshape(slices, cells)
+    def _by_cell(self, values: Floats) -> Floats:
+        return sums_by(self.sums.cell, values, len(self.design.cells))
 
     def _add_terms(self, a: Floats, right: Floats, weight: Floats) -> None:
         at, design = self.blocks, self.design
@@ -210,41 +184,8 @@ class NormalEquations:
         a[at.of_terms, at.of_terms] = weighted @ design.terms.T
         right[at.of_terms] = weighted @ self.mean
         for i, values in enumerate(weighted):
-            by_cell = self._by_slice(values)
-            a[i, at.of_map] = by_cell.sum(axis=0) @ design.cells
-            a[i, at.of_change] = (design.time.T @ by_cell @ design.change_cells).ravel()
+            a[i, at.of_map] = self._by_cell(values) @ design.cells
             a[i, at.of_units] = sums_by(self.sums.unit, values, at.units)
-
-    def _add_changes(self, a: Floats, right: Floats, by_cell: Floats, weight: Floats) -> None:
-        at, design = self.blocks, self.design
-        size = design.change_cells.shape[1]
-        first = [at.of_change.start + node * size for node in range(design.nodes)]
-        pull = design.time.T @ self._by_slice(weight * self.mean) @ design.change_cells
-        right[at.of_change] = pull.ravel()
-        for k, start in enumerate(first):
-            mine = by_cell * design.time[:, k, None]
-            a[at.of_map, start : start + size] = design.cells.T @ (design.change_cells * mine.sum(axis=0)[:, None])
-            for j in range(k, design.nodes):
-                both = (mine * design.time[:, j, None]).sum(axis=0)
-                if both.any():  # nodes far apart have no slice in common
-                    block = design.change_cells.T @ (design.change_cells * both[:, None])
-                    a[start : start + size, first[j] : first[j] + size] = block
-
-    def _add_units(self, a: Floats, weight: Floats) -> None:
-        at, design, s = self.blocks, self.design, self.sums
-        size, cells = design.change_cells.shape[1], len(design.cells)
-        everywhere = np.zeros((cells, at.units))
-        for now in np.unique(s.slice):
-            rows = np.flatnonzero(s.slice == now)
-            one = sums_by(s.cell[rows] * at.units + s.unit[rows], weight[rows], cells * at.units)
-            one = one.reshape(cells, at.units)
-            everywhere += one
-            if at.change:
-                changed = design.change_cells.T @ one
-                for k in np.flatnonzero(design.time[now]):
-                    start = at.of_change.start + int(k) * size
-                    a[start : start + size, at.of_units] += design.time[now, k] * changed
-        a[at.of_map, at.of_units] = design.cells.T @ everywhere
 
     def known_matrix(self) -> Floats:
         """Each known value is a measurement of its unit's offset less that of the last, which the older sums have."""
@@ -275,18 +216,11 @@ def sums_by(group: Ids, values: Floats, groups: int) -> Floats:
     return np.bincount(group, values, groups).astype(np.float64)
 
 
-def prior_of(design: Design, terms: Floats, of_map: Floats, of_change: Floats) -> Floats:
+def prior_of(design: Design, terms: Floats, of_map: Floats) -> Floats:
     """Inverse covariance of all parameters before there are data, from those of the blocks; terms are independent."""
     at = Blocks.of(design)
     a = np.zeros((at.size, at.size))
     diagonal = np.arange(at.terms)
     a[diagonal, diagonal] = terms
     a[at.of_map, at.of_map] = of_map
-    if at.change:
-        a[at.of_change, at.of_change] = of_change
     return a
-
-
-def bases_of(nx: int, ny: int, of_map: SplineBasis, of_change: SplineBasis) -> tuple[Floats, Floats]:
-    """Values of both bases at the centres of the fine cells."""
-    return of_map.at_cells(nx, ny), of_change.at_cells(nx, ny)

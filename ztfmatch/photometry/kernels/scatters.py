@@ -12,6 +12,9 @@ from ztfmatch.photometry.kernels.normalequations import BinSums, sums_by
 from ztfmatch.photometry.kernels.residuals import Bins
 
 _TRUSTED_SIGMAS: Final = 2.5
+_AROUND: Final = 2
+_LEAST_STAR_MAG: Final = 0.002
+"""Scatter of stars: no catalog is better."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,11 @@ def trust_of(off: Floats, weight: Floats) -> Floats:
 
 
 def scatters_of(sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Floats]) -> Scatters:
-    """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted."""
+    """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted.
+
+    That of stars is what they are apart beyond the noise of their epochs: a small difference of large numbers, so bins
+    of magnitude are joined with those around.
+    """
     effective, trust = known
 
     def by_bin(values: Floats) -> Floats:
@@ -47,9 +54,14 @@ def scatters_of(sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Fl
     stars = sums.stars.sum()
     spent = stars / max(stars - effective, 0.2 * stars)
     apart = spent * (sums.between - 2.0 * model * sums.total + model**2 * sums.n) - sums.groups * epoch[sums.magnitude]
-    n, apart = by_bin(trust * sums.n), trust * apart
-    star = np.where(by_bin(sums.stars) > 10, by_bin(apart) / np.maximum(n, 1.0), np.nan)
-    return Scatters(epoch, np.maximum(_filled(star, 2.5e-5), 1e-6))
+    n, apart, stars = (_around(by_bin(values)) for values in (trust * sums.n, trust * apart, sums.stars))
+    star = np.where(stars > 10, apart / np.maximum(n, 1.0), np.nan)
+    return Scatters(epoch, np.maximum(_filled(star, 2.5e-5), _LEAST_STAR_MAG**2))
+
+
+def _around(values: Floats) -> Floats:
+    """Sum of each bin and those around it."""
+    return np.convolve(values, np.ones(2 * _AROUND + 1), "same")
 
 
 def _filled(values: Floats, otherwise: float) -> Floats:

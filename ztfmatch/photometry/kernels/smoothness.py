@@ -31,18 +31,17 @@ def most_probable_sizes(problem: NormalEquations, weight: Floats, prior: Floats,
     Parameters
     ----------
     problem : NormalEquations
-        Without changes in time.
     weight : float64 ndarray, shape (N,)
     prior : float64 ndarray, shape (P, P)
         Inverse covariance of the other parameters; what it has of the map does not matter.
     processes : float64 ndarray, shape (3, B, B)
     """
-    reduced, pull = without_others(problem, weight, prior, problem.blocks.of_map)
+    reduced, pull = without_others(*problem.data(weight), prior + problem.known_matrix(), problem.blocks.of_map)
 
     def evidence(sizes: Sizes) -> float:
         unusual = np.log(np.array(sizes) / USUAL_SIZES) / np.log(_USUAL_FACTOR)
         root = np.asarray(np.linalg.cholesky(covariance(processes, sizes)))
-        return log_evidence(reduced, pull, root) - 0.5 * float(unusual @ unusual)
+        return log_evidence(root.T @ reduced @ root, root.T @ pull) - 0.5 * float(unusual @ unusual)
 
     best, highest = USUAL_SIZES, evidence(USUAL_SIZES)
     for which in range(len(best)):
@@ -50,32 +49,38 @@ def most_probable_sizes(problem: NormalEquations, weight: Floats, prior: Floats,
     return best
 
 
-def without_others(problem: NormalEquations, weight: Floats, prior: Floats, of: slice) -> tuple[Floats, Floats]:
-    """Normal matrix and right side of one block, of the data alone, all other parameters eliminated."""
-    data, right = problem.data(weight)
-    normal = data + prior + problem.known_matrix()
-    others = np.delete(np.arange(problem.blocks.size), of)
+def without_others(data: Floats, right: Floats, prior: Floats, of: slice) -> tuple[Floats, Floats]:
+    """Normal matrix and right side of one block, of the data alone, all other parameters eliminated.
+
+    Parameters
+    ----------
+    data, right : float64 ndarray, shape (P, P), (P,)
+        Normal matrix of the data alone, and right side.
+    prior : float64 ndarray, shape (P, P)
+        What is known of the other parameters before.
+    of : slice
+    """
+    normal = data + prior
+    others = np.delete(np.arange(len(right)), of)
     back = np.linalg.solve(normal[np.ix_(others, others)], np.column_stack([normal[others, of], right[others]]))
     return data[of, of] - normal[of, others] @ back[:, :-1], right[of] - normal[of, others] @ back[:, -1]
 
 
-def log_evidence(reduced: Floats, pull: Floats, root: Floats) -> float:
+def log_evidence(inner: Floats, pull: Floats) -> float:
     """Logarithm of the evidence, relative to that of coefficients that are all zero.
 
-    With the covariance K = L L' of the coefficients and A the reduced matrix, it is 1/2 p' (A + K^-1)^-1 p
-    - 1/2 ln |1 + L' A L|; with q = L' p the first term is 1/2 q' (1 + L' A L)^-1 q: no inverse of K is needed.
+    With the covariance K = L L' of the coefficients, A and p from :func:`without_others`, it is
+    1/2 p' (A + K^-1)^-1 p - 1/2 ln |1 + L' A L|; with q = L' p the first term is 1/2 q' (1 + L' A L)^-1 q, without an
+    inverse of K.
 
     Parameters
     ----------
-    reduced, pull : float64 ndarray, shape (B, B), (B,)
-        From :func:`without_others`.
-    root : float64 ndarray, shape (B, B)
-        L.
+    inner, pull : float64 ndarray, shape (B, B), (B,)
+        L' A L and L' p; inner is changed.
     """
-    inner = root.T @ reduced @ root
     inner[np.diag_indices_from(inner)] += 1.0
     factor = np.linalg.cholesky(inner)
-    q = np.linalg.solve(factor, root.T @ pull)
+    q = np.linalg.solve(factor, pull)
     return float(0.5 * q @ q - np.log(np.diag(factor)).sum())
 
 

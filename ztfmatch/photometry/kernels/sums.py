@@ -22,11 +22,12 @@ Singles = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-COLUMNS: Final = ("n", "total", "squares", "stars", "groups", "between", "pairs", "colour", "colour2")
+COLUMNS: Final = ("n", "total", "squares", "stars", "groups", "between", "pairs", "colour", "colour2", "off")
 """Of a bin: detections; sum and sum of squares of their residuals; stars, one that is seen in several cells counting in
 each by its part; groups, the detections of one star; sum over groups of total^2 / n; sum over detections of the number
-of detections that their star has in all bins; sums of their colour less MIDDLE_COLOUR, and of its square."""
-_N, _TOTAL, _SQUARES, _STARS, _GROUPS, _BETWEEN, _PAIRS, _COLOUR, _COLOUR2 = range(len(COLUMNS))
+of detections that their star has in all bins; sums of their colour less MIDDLE_COLOUR, and of its square; sum of what
+they are off from the mean of their star."""
+_N, _TOTAL, _SQUARES, _STARS, _GROUPS, _BETWEEN, _PAIRS, _COLOUR, _COLOUR2, _OFF = range(len(COLUMNS))
 
 MIDDLE_COLOUR: Final = (0.7, 0.7, 0.25)
 """Colour from which colour terms count, of g, r (g - r) and i (r - i): that of a usual star."""
@@ -109,7 +110,7 @@ def add_residuals(
     summary : Summary
         Of the residuals.
     layout : Layout
-    table : float32 ndarray, shape (bins, 9)
+    table : float32 ndarray, shape (bins, 10)
         Columns as COLUMNS, added to.
     histogram : int64 ndarray, shape (magnitude bins, RESIDUAL_BINS)
         Of the mean residuals of the lightcurves, added to.
@@ -165,6 +166,7 @@ def add_residuals(
             table[at, _PAIRS] += n * n_star
             table[at, _COLOUR] += n * c
             table[at, _COLOUR2] += n * c * c
+            table[at, _OFF] += totals[place] - n * sum_star / n_star
             ns[place], totals[place], squares[place] = 0.0, 0.0, 0.0
         if n_star:
             # The bin in the middle is that of zero; what is beyond either end counts in the last bin there.

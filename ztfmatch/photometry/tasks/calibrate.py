@@ -15,14 +15,16 @@ from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.smoothsets import between
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.smoothcorrections import spline_values
+from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
+from ztfmatch.photometry.kernels.changes import TimeModel
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.eras import find_steps
 from ztfmatch.photometry.kernels.errorfit import fit_error_model, noise_of_epochs
-from ztfmatch.photometry.kernels.exposuremaps import place_centres
-from ztfmatch.photometry.kernels.fit import TimeModel, fit_channel
-from ztfmatch.photometry.kernels.gradients import fit_gradients
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
+from ztfmatch.photometry.kernels.fit import fit_channel
+from ztfmatch.photometry.kernels.gradients import fit_gradients, gradients_at_places, relative_changes
 from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.splines import map_basis
@@ -103,17 +105,25 @@ def _fit(task: FitTask) -> FitKept:
     if task.update is not None:
         units, sums, known = _with_old(task, new)
     arrays: Arrays = {}
-    extra = 0.0
+    left = _Left.of_nothing(new.maps)
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
         settings = FitSettings(*cuts, config.may_have("colour"))
         time = _time_model(task, new)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known, time)
-        arrays |= _exposure_terms(new, fit, bins, config.may_have("exposure"))
-        extra = _variance_left(fit, arrays["exposure_numbers"])
+        changes = _changes_of_exposures(new.maps, fit, bins)
+        found = fit_gradients(new.maps, changes, config.may_have("exposure"))
+        valid = np.isfinite(fit.map)
+        left = _Left(
+            relative_changes(new.maps, changes),
+            gradients_at_places(found.numbers),
+            float(np.mean(fit.map_error[valid] ** 2)) if valid.any() else 0.0,
+        )
+        arrays |= {"exposure_id": new.maps.exposureid, "exposure_field": new.maps.field}
+        arrays |= _prefixed("exposure_", found._asdict())
         arrays["field"] = np.array([unit.field for unit in units], np.int64)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, layout))
-    arrays["errors"] = _error_models(new, bins, extra)
+    arrays["errors"] = _error_models(new, bins, left)
     return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
 
@@ -130,20 +140,18 @@ def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:
     slices = np.searchsorted(np.array(task.dates), time, side="right")
     held = np.stack([np.bincount(slices, n * column, len(task.dates) + 1) for column in weights.T], axis=1)
     total = np.bincount(slices, n, len(task.dates) + 1)
-    return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None])
+    share = np.bincount(slices, n**2, len(task.dates) + 1) / np.maximum(total, 1e-9) ** 2
+    return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None], new.maps.chance(weights) * share)
 
 
-def _exposure_terms(new: ChannelSums, fit: ChannelFit, bins: Bins, wanted: bool) -> Arrays:
-    """Gradients of the exposures of the channel; none where they are not wanted, only what is left."""
-    maps = new.maps
+def _changes_of_exposures(maps: ExposureMaps, fit: ChannelFit, bins: Bins) -> Floats:
+    """The map at the time of each exposure, at the places of its coarse map; (E, CELLS)."""
     u, v = place_centres()
     basis = map_basis(bins.nx, bins.ny)
     x, y = (0.5 * (1.0 + w) * pixels for w, pixels in ((u, QUADRANT_SHAPE_PIX[0]), (v, QUADRANT_SHAPE_PIX[1])))
     nodes = np.stack([spline_values(basis.knots_x, basis.knots_y, one, x, y) for one in fit.coefficients])
     before, after, weight = between(fit.time, maps.time)
-    changes = nodes[before] + weight[:, None] * (nodes[after] - nodes[before])
-    found = fit_gradients(maps, changes, wanted)
-    return {"exposure_id": maps.exposureid, "exposure_field": maps.field, **_prefixed("exposure_", found._asdict())}
+    return np.asarray(nodes[before] + weight[:, None] * (nodes[after] - nodes[before]))
 
 
 def _prefixed(prefix: str, values: Any) -> Arrays:
@@ -177,13 +185,14 @@ def _with_old(task: FitTask, new: ChannelSums) -> tuple[tuple[Unit, ...], BinSum
     row_of = {unit: row for row, unit in enumerate(units)}
     moved = np.array([row_of[unit] for unit in new.units], np.int64)
     kept = old["sums"].filter(_of_channel(old["sums"], task))
-    columns = {name: kept[name].to_numpy() for name in ("slice", "part", "magnitude", "cell", *COLUMNS)}
-    place = (columns[name].astype(np.int64) for name in ("slice", "part", "magnitude", "cell"))
-    sums = BinSums(np.full(len(kept), len(units), np.int64), *place, *(columns[name] for name in COLUMNS))
+    place = (kept[name].to_numpy().astype(np.int64) for name in ("slice", "part", "magnitude", "cell"))
+    none = np.zeros(len(kept))  # sets of older versions lack a column, which only changes in newer data need
+    values = (kept[name].to_numpy() if name in kept.column_names else none for name in COLUMNS)
+    sums = BinSums(np.full(len(kept), len(units), np.int64), *place, *values)
     fresh = replace(new.sums, unit=moved[new.sums.unit]) if len(moved) else new.sums
-    values = np.array(list(known.values()), np.float64).reshape(-1, 2)
+    offset = np.array(list(known.values()), np.float64).reshape(-1, 2)
     rows = np.array([row_of[unit] for unit in known], np.int64)
-    return units, joined([fresh, sums]), KnownOffsets(rows, values[:, 0], values[:, 1])
+    return units, joined([fresh, sums]), KnownOffsets(rows, offset[:, 0], offset[:, 1])
 
 
 FITTED: Final = ("magnitude", "position", "field", "errormodel", "sums", "model")
@@ -196,16 +205,23 @@ def _of_channel(table: Any, task: FitTask) -> Any:
     return pc.and_(pc.equal(table["rcid"], task.rcid), pc.equal(table["fid"], task.fid))
 
 
-def _variance_left(fit: ChannelFit, gradients: npt.NDArray[np.float64]) -> float:
-    """Variance of magnitudes by what the map is uncertain by, less that of the gradients that are taken off; mag^2."""
-    known = np.isfinite(fit.map)
-    uncertain = float(np.mean(fit.map_error[known] ** 2)) if known.any() else 0.0
-    # Over a quadrant u and v have the mean square 1/3, u^2 - 1/3 has 4/45 and u v 1/9.
-    taken = gradients**2 @ np.array([1.0, 1 / 3, 1 / 3, 4 / 45, 1 / 9, 4 / 45])
-    return uncertain - (float(taken.mean()) if len(taken) else 0.0)
+@dataclass(frozen=True)
+class _Left:
+    """What corrections take off epochs, and leave."""
+
+    changes: Floats
+    """At each place of each exposure, relative to the others of its field, mag; shape (E, CELLS)."""
+    gradients: Floats
+    uncertain: float
+    """Variance of the map's errors, mag^2."""
+
+    @classmethod
+    def of_nothing(cls, maps: ExposureMaps) -> _Left:
+        none = np.zeros((len(maps.time), CELLS))
+        return cls(none, none, 0.0)
 
 
-def _error_models(new: ChannelSums, bins: Bins, extra: float) -> npt.NDArray[np.float64]:
+def _error_models(new: ChannelSums, bins: Bins, left: _Left) -> npt.NDArray[np.float64]:
     """Field, and ERROR_COLUMNS, of each unit that has a model."""
     rows, s = [], new.sums
     size = (len(new.units), bins.levels)
@@ -213,9 +229,12 @@ def _error_models(new: ChannelSums, bins: Bins, extra: float) -> npt.NDArray[np.
     within = np.bincount(place, s.squares - s.between, size[0] * size[1]).reshape(size)
     freedom = np.bincount(place, s.n - s.groups, size[0] * size[1]).reshape(size)
     mag = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
+    n = new.maps.sums[..., 0].sum(axis=1)
     for unit, counts in new.scatter.items():
-        at = new.units.index(unit)
-        fit = fit_error_model(counts, (mag, *noise_of_epochs(within[at], freedom[at], extra)))
+        at, mine = new.units.index(unit), (new.maps.field == unit.field)[:, None] & (n > 0)
+        taken = (left.changes + left.gradients)[mine], n[mine]
+        noise = mag, noise_of_epochs(within[at], freedom[at], (left.gradients[mine], n[mine]))
+        fit = fit_error_model(counts, taken, noise, left.uncertain)
         if fit is not None:
             rows.append((unit.field, *fit.coefficients, fit.lightcurves, fit.bright, fit.faint, fit.rms))
     return np.array(rows, np.float64).reshape(-1, 1 + len(ERROR_COLUMNS))

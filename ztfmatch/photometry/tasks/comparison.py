@@ -48,6 +48,10 @@ _OUTLIER_FLOOR_MAG: Final = 0.05
 _WRONG_STAR_MAG: Final = 0.5
 """Stars that are off by more are other ones, however many there are."""
 _COMPLETE: Final = 0.8
+"""Epochs of usual objects of a bin over the most of any."""
+_NOISY_MAG: Final = 0.05
+_COMPLETE_OF_NOISY: Final = 0.97
+"""The same where epochs scatter by more: their mean is off by a fifth of that when a tenth is missed."""
 _MARGIN_DEG: Final = 1.0 / 60.0
 
 Ids = npt.NDArray[np.int64]
@@ -212,7 +216,8 @@ def bins_of_stars(unit: Ids, summary: Summary, relative: Summary, config: Calibr
     """Magnitude bin of each object that is to be compared with PS1; -1 for the others.
 
     The magnitude is the one that PS1 predicts, colour term included: what is measured has noise, and bins of it
-    would have a bias (Eddington's). Bins in which objects are often missed are left out for that reason too.
+    would have a bias (Eddington's). Bins in which objects are often missed are left out for that reason too: of a star
+    that is only seen when it seems bright the mean is too bright, the more so the more noise it has.
     """
     expected = summary.median - relative.median
     group = brightness_groups(unit, expected)
@@ -220,7 +225,8 @@ def bins_of_stars(unit: Ids, summary: Summary, relative: Summary, config: Calibr
     usual = np.maximum(_OUTLIER_SIGMAS * SIGMA_OF_MAD * group_medians(apart, group), _OUTLIER_FLOOR_MAG)
     often = group_medians(summary.n.astype(np.float64), group)
     most = _group_maxima(often, unit)
-    chosen = (relative.n >= config.min_epochs) & (apart <= usual) & (often >= _COMPLETE * most)
+    complete = np.where(group_medians(relative.scatter, group) > _NOISY_MAG, _COMPLETE_OF_NOISY, _COMPLETE)
+    chosen = (relative.n >= config.min_epochs) & (apart <= usual) & (often >= np.minimum(complete * most, most - 1.0))
     chosen &= np.abs(relative.median) < _WRONG_STAR_MAG
     chosen &= (expected >= config.bright) & (expected < config.faint)
     place = np.floor((np.where(chosen, expected, config.bright) - config.bright) / config.magnitude_step)

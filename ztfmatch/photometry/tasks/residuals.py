@@ -322,7 +322,7 @@ def bin_sums(rows: Ids, values: npt.NDArray[np.floating[Any]], layout: Layout) -
     ----------
     rows : int64 ndarray, shape (N,)
         unit * layout.size + the number of the bin.
-    values : float ndarray, shape (N, 9)
+    values : float ndarray, shape (N, 10)
     layout : Layout
     """
     names, place = np.unique(rows, return_inverse=True)

@@ -1,0 +1,288 @@
+"""What the map and the magnitude term of a channel change by in time, from lightcurves relative to their own means.
+
+A star is its own standard: what PS1 has wrong of it is the same in all its epochs. So the changes are fitted to the
+means, in bins of time, magnitude and place, of what epochs are off from the mean of their star, apart from all that
+does not change. The mean of a bin (time t, unit,
+magnitude m, cell k) is modelled as
+
+    sum over nodes i of w_i(t) (P_i(k) + a_i (m - faint) + b_i (m - faint)^2) + e(t) + a constant of (unit, m, k)
+
+with w_i the weights of the nodes (:mod:`ztfmatch.photometry.kernels.timeline`), P_i splines of degree 2, and e(t) what
+the exposures of a slice of time are off by in the mean. e is chance, with a variance that single exposures tell; it is
+not corrected for, and may not pass for a change. The constants are eliminated: with weights v of the bins of a group,
+and its functions of time T, the group leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
+from ztfmatch.photometry.kernels.heldout import BRIGHT_MAG, HELD, LEAST_BINS
+from ztfmatch.photometry.kernels.normalequations import BinSums, Ids, Mask, sums_by
+from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance
+from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.scatters import trust_of
+from ztfmatch.photometry.kernels.smoothness import log_evidence, without_others
+from ztfmatch.photometry.kernels.splines import change_basis
+from ztfmatch.photometry.kernels.sums import FITTED
+from ztfmatch.photometry.kernels.timeline import Timeline
+
+_SIZES_MAG: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
+_RIMS: Final = (1.0, 2.0, 4.0, 8.0)
+"""Size of the change of the rims relative to that of the rest."""
+_USUAL_RIM: Final = 4.0
+_BEND_OF_CURVE: Final = (0.2, 0.05)
+"""Of slope and curvature, relative to the change of the map, 1/mag and 1/mag^2."""
+_NO_CURVE: Final = 1e-6
+_LEAST_EVIDENCE: Final = 5.0
+"""Logarithm: changes that are less probable are taken for chance."""
+_LEAST_CHANCE_MAG: Final = 1e-5
+_SEEN_AGAIN: Final = 1.2
+"""Epochs that a star has at one place and time in the mean; else nothing tells their noise from changes."""
+
+
+@dataclass(frozen=True)
+class TimeModel:
+    """How corrections may change in time."""
+
+    timeline: Timeline
+    weights: Floats
+    """Mean weight of each node in each slice of time, shape (slices, K)."""
+    chance: Floats
+    """Variance of what the exposures of each slice are off by in the mean, mag^2, shape (slices,)."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a channel changes by."""
+
+    time: TimeModel
+    map: Floats
+    """Coefficients of the change at each node, shape (K, D)."""
+    curve: Floats
+    """Change of slope and curvature at each node, shape (K, QUADRATIC)."""
+    held: Floats
+    """By how much mean squares of what was held out are larger without them, in order of HELD, mag^2; NaN for none."""
+
+    def at_bins(self, sums: BinSums, functions: Floats, cells: Floats) -> Floats:
+        """Change of each bin, for its functions of magnitude, shape (QUADRATIC, N), and the splines at cells (C, D)."""
+        maps = self.time.weights @ self.map @ cells.T
+        bent = self.time.weights @ self.curve
+        return np.asarray(maps[sums.slice, sums.cell] + (bent[sums.slice].T * functions).sum(axis=0))
+
+
+def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: TimeModel) -> Changes | None:
+    """Changes of a channel; None where there are none beyond chance.
+
+    Parameters
+    ----------
+    sums : BinSums
+    epoch : float64 ndarray, shape (levels,)
+        Variance of epochs about their star by bin of magnitude, mag^2.
+    curve : Curve
+    bins : Bins
+    time : TimeModel
+    """
+    if sums.n.sum() < _SEEN_AGAIN * sums.groups.sum():
+        return None
+    problem = _Problem(sums, epoch, curve, bins, time)
+    equations = problem.equations(np.ones(len(sums.n), bool))
+    sizes, evidence = problem.most_probable(equations)
+    if evidence <= _LEAST_EVIDENCE:
+        return None
+    problem.trust_by(problem.solved(equations, sizes))
+    held = problem.held_out(sizes)
+    if held[list(HELD).index("exposures")] < 0.0:
+        return None
+    found = problem.solved(problem.equations(np.ones(len(sums.n), bool)), sizes)
+    return Changes(time, *problem.parts(found), held)
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """Normal matrix and right side of the data alone; parameters are changes node by node, curves, slices."""
+
+    data: Floats
+    right: Floats
+    weight: float
+    """Sum over all bins, mag^-2."""
+
+
+class _Problem:
+    """Changes of one channel."""
+
+    def __init__(self, sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: TimeModel) -> None:
+        self.sums, self.time, self._bins = sums, time, bins
+        self._cells = change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny)
+        middles = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
+        self._bright = middles < BRIGHT_MAG
+        self._functions = curve.basis(middles)[:QUADRATIC]
+        self._known_curve = curve.known
+        self._mean = sums.off / sums.n
+        self._weight = sums.n / epoch[sums.magnitude]
+        self._trust = np.ones(len(sums.n))
+        self.nodes, self.size = time.weights.shape[1], self._cells.shape[1]
+        self.slices = len(time.weights)
+        self._of_maps = slice(0, self.nodes * self.size)
+        self._of_curves = slice(self._of_maps.stop, self._of_maps.stop + self.nodes * QUADRATIC)
+
+    def parts(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Changes of the map and of the curve at each node."""
+        curves = parameters[self._of_curves].reshape(self.nodes, QUADRATIC)
+        return parameters[self._of_maps].reshape(self.nodes, self.size), curves
+
+    def trust_by(self, parameters: Floats) -> None:
+        """Let bins that are far off count less."""
+        slices = parameters[self._of_curves.stop :]
+        at = Changes(self.time, *self.parts(parameters), np.zeros(0))
+        model = at.at_bins(self.sums, self._functions[:, self.sums.magnitude], self._cells) + slices[self.sums.slice]
+        self._trust = trust_of(self._mean - model, self._weight)
+
+    def equations(self, rows: Mask) -> _Equations:
+        """Of some of the bins."""
+        total = _Sums(len(self._cells), self.nodes, self.slices)
+        weight = float((self._weight * self._trust)[rows].sum())
+        for unit in _runs(self.sums.unit, rows):
+            total.add(*self._groups(unit), self.time.weights)
+        return _Equations(*self._assembled(total), weight)
+
+    def _groups(self, rows: Ids) -> tuple[Ids, Floats, Floats, Floats]:
+        """Cell, functions of magnitude, and by slice of time the weight and pull of the groups of a unit's bins."""
+        s, cells = self.sums, len(self._cells)
+        names, group = np.unique(s.magnitude[rows] * cells + s.cell[rows], return_inverse=True)
+        place, size = group * self.slices + s.slice[rows], len(names) * self.slices
+        weight = (self._weight * self._trust)[rows]
+        by_slice = [
+            sums_by(place, values, size).reshape(-1, self.slices) for values in (weight, weight * self._mean[rows])
+        ]
+        return names % cells, self._functions[:, names // cells], by_slice[0], by_slice[1]
+
+    def _assembled(self, total: _Sums) -> tuple[Floats, Floats]:
+        cells, size = self._cells, self.size
+        n = self._of_curves.stop + self.slices
+        a, right = np.zeros((n, n)), np.zeros(n)
+        maps = [slice(i * size, (i + 1) * size) for i in range(self.nodes)]
+        curves = [
+            slice(self._of_maps.stop + i * QUADRATIC, self._of_maps.stop + (i + 1) * QUADRATIC)
+            for i in range(self.nodes)
+        ]
+        slices = slice(self._of_curves.stop, n)
+        for i in range(self.nodes):
+            right[maps[i]] = cells.T @ total.pull[0, i]
+            right[curves[i]] = total.pull_of_curve[:, i]
+            a[maps[i], slices] = cells.T @ total.with_slices[i]
+            a[curves[i], slices] = total.curve_with_slices[:, i]
+            for j in range(i, self.nodes):
+                a[maps[i], maps[j]] = cells.T @ (cells * total.both[0, i, j][:, None])
+                a[curves[i], curves[j]] = total.of_curves[:, :, i, j]
+            for j in range(self.nodes):
+                a[maps[i], curves[j]] = cells.T @ total.both[1:, min(i, j), max(i, j)].T
+        right[slices] = total.pull_of_slices
+        a[slices, slices] = total.of_slices
+        upper = np.triu(a)
+        return upper + np.triu(a, 1).T, right
+
+    def _prior(self, sizes: Sizes) -> Floats:
+        """Inverse covariance of all parameters before there are data; of the map's changes none."""
+        bend = np.array(_BEND_OF_CURVE) * (sizes[0] if self._known_curve else _NO_CURVE)
+        chance = 1.0 / np.maximum(self.time.chance, _LEAST_CHANCE_MAG**2)
+        free = np.zeros(self._of_maps.stop)
+        return np.diag(np.concatenate([free, np.tile(bend**-2.0, self.nodes), chance]))
+
+    def most_probable(self, equations: _Equations) -> tuple[Sizes, float]:
+        """The most probable sizes, and the logarithm of their evidence relative to no changes."""
+        in_time = np.linalg.cholesky(self.time.timeline.covariance())
+        processes = change_processes(self._bins.nx, self._bins.ny)
+        shape = (self.nodes, self.size)
+
+        def evidence(sizes: Sizes) -> float:
+            reduced, pull = without_others(equations.data, equations.right, self._prior(sizes), self._of_maps)
+            in_place = np.linalg.cholesky(covariance(processes, sizes))
+            # L is the product in_time x in_place of Kronecker: its factors are applied one after the other.
+            for _ in range(2):
+                placed = (reduced.reshape(-1, self.size) @ in_place).reshape(-1, *shape)
+                reduced = np.tensordot(placed, in_time, (1, 0)).transpose(0, 2, 1).reshape(pull.size, -1).T
+            return log_evidence(np.array(reduced), (in_time.T @ pull.reshape(shape) @ in_place).ravel())
+
+        found = {sizes: evidence(sizes) for sizes in (_sizes(size, _USUAL_RIM) for size in _SIZES_MAG)}
+        best = max(found, key=lambda sizes: found[sizes])
+        found |= {sizes: evidence(sizes) for sizes in (_sizes(best[0], rim) for rim in _RIMS if rim != _USUAL_RIM)}
+        best = max(found, key=lambda sizes: found[sizes])
+        return best, found[best]
+
+    def solved(self, equations: _Equations, sizes: Sizes) -> Floats:
+        """Most probable parameters."""
+        in_time = np.linalg.inv(self.time.timeline.covariance())
+        in_place = np.linalg.inv(covariance(change_processes(self._bins.nx, self._bins.ny), sizes))
+        normal = equations.data + self._prior(sizes)
+        normal[self._of_maps, self._of_maps] += np.kron(in_time, in_place)
+        return np.asarray(np.linalg.solve(normal, equations.right))
+
+    def held_out(self, sizes: Sizes) -> Floats:
+        """By how much squares are larger without changes that were fitted to the rest; bright stars, as HELD."""
+        fitted = self.solved(self.equations(self.sums.part == FITTED), sizes)
+        fitted[self._of_curves.stop :] = 0.0  # what these exposures are off by says nothing of others
+        gains: list[float] = []
+        for part in HELD.values():
+            rows = (self.sums.part == part) & self._bright[self.sums.magnitude]
+            if rows.sum() < LEAST_BINS:
+                gains.append(np.nan)
+                continue
+            other = self.equations(rows)
+            gains.append(float(2.0 * other.right @ fitted - fitted @ other.data @ fitted) / other.weight)
+        return np.array(gains)
+
+
+class _Sums:
+    """What groups of bins add up to, by cell or over all; C cells, K nodes, S slices."""
+
+    def __init__(self, cells: int, nodes: int, slices: int) -> None:
+        self.both = np.zeros((1 + QUADRATIC, nodes, nodes, cells))
+        """Of two nodes, times 1 and the functions of magnitude; the upper triangle."""
+        self.of_curves = np.zeros((QUADRATIC, QUADRATIC, nodes, nodes))
+        self.with_slices = np.zeros((nodes, cells, slices))
+        self.curve_with_slices = np.zeros((QUADRATIC, nodes, slices))
+        self.of_slices = np.zeros((slices, slices))
+        self.pull = np.zeros((1, nodes, cells))
+        self.pull_of_curve = np.zeros((QUADRATIC, nodes))
+        self.pull_of_slices = np.zeros(slices)
+
+    def add(self, cell: Ids, functions: Floats, weight: Floats, pull: Floats, time: Floats) -> None:
+        """Add groups: their cells (G,), functions of magnitude (QUADRATIC, G), weights and pulls by slice (G, S)."""
+        cells = self.pull.shape[2]
+        whole = weight.sum(axis=1)
+        mean, pulled = weight @ time, pull.sum(axis=1) / whole
+        left = pull - weight * pulled[:, None]
+        for i in range(time.shape[1]):
+            mine = left @ time[:, i]
+            self.pull[0, i] += sums_by(cell, mine, cells)
+            self.pull_of_curve[:, i] += functions @ mine
+            for j in range(i, time.shape[1]):
+                both = weight @ (time[:, i] * time[:, j]) - mean[:, i] * mean[:, j] / whole
+                for k, one in enumerate((both, *(functions * both))):
+                    self.both[k, i, j] += sums_by(cell, one, cells)
+                self.of_curves[:, :, i, j] += (functions * both) @ functions.T
+            beside = weight * time[:, i] - weight * (mean[:, i] / whole)[:, None]
+            for s in range(weight.shape[1]):
+                self.with_slices[i, :, s] += sums_by(cell, beside[:, s], cells)
+            self.curve_with_slices[:, i] += functions @ beside
+        self.of_slices += np.diag(weight.sum(axis=0)) - weight.T @ (weight / whole[:, None])
+        self.pull_of_slices += left.sum(axis=0)
+
+
+def _runs(unit: Ids, rows: Mask) -> Iterator[Ids]:
+    """Rows of each unit."""
+    chosen = np.flatnonzero(rows)
+    chosen = chosen[np.argsort(unit[chosen], kind="stable")]
+    yield from np.split(chosen, np.flatnonzero(np.diff(unit[chosen])) + 1) if len(chosen) else ()
+
+
+def _sizes(size: float, rim: float) -> Sizes:
+    """Of the processes of what a map changes by."""
+    return size, 0.1 * size, rim * size
