@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from commandline import Scene, call
+from commandtree import leaves
 
 from ztfmatch.cli import progress, watching
 from ztfmatch.cli.progress import how_far, progress_shown
@@ -103,6 +105,33 @@ def test_log_file_has_a_line_of_json_for_each_task(scene: Scene, tmp_path: Path)
             "peak_memory_bytes",
             "worker",
         }
+
+
+def test_every_command_has_the_options_that_say_what_it_tells() -> None:
+    for name, command in leaves().items():
+        words = {word for param in command.params for word in param.opts}
+        assert {"-q", "--quiet", "-v", "--verbose", "--log-file", "--log-level"} <= words, name
+
+
+def test_verbose_says_each_task_and_where_an_error_arose(scene: Scene, tmp_path: Path) -> None:
+    made = call("init", tmp_path / "store", "--references", scene.sky / "references", "-v")
+    assert re.search(r"^ztfmatch: .+: done, [\d.]+ s, peak \d+ MiB$", made.stderr, re.MULTILINE)
+    failed = call("status", tmp_path / "none", "-v")
+    assert failed.exit_code == 2
+    assert "StoreNotFoundError" in failed.stderr
+    assert "Traceback" in failed.stderr
+    assert "Traceback" not in call("status", tmp_path / "none").stderr
+    assert call("status", tmp_path / "store", "-q").exit_code == 0
+
+
+def test_log_file_of_a_command_without_tasks_has_its_end_and_its_error(scene: Scene, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert call("schema", "detections", "--log-file", log).exit_code == 0
+    assert call("status", tmp_path / "none", "--log-file", log).exit_code == 2
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [record["level"] for record in records] == ["info", "error"]
+    assert re.search(r"schema ended after [\d.]+ s$", records[0]["message"])
+    assert "StoreNotFoundError: " in records[1]["message"]
 
 
 def test_log_level_error_has_what_failed_alone(tmp_path: Path) -> None:

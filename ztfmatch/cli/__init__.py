@@ -50,8 +50,15 @@ def main() -> None:
       ztfmatch append STORE CATALOGS...              ingest catalogs
       ztfmatch lightcurve STORE --cone RA DEC 2      see a lightcurve
 
-    Every command has --json for machines. Exit codes: 0 done; 1 something failed: the message says whether a rerun
-    helps; 2 the command, an argument or a place is wrong; 130, 143 interrupted: a rerun resumes.
+    Every command has --json for machines, -q, -v and --log-file.
+
+    Exit codes: 0 done; 1 something failed: the message says whether a rerun helps; 2 the command, an argument or a
+    place is wrong; 130, 143 interrupted: a rerun resumes.
+
+    A STORE, and catalogs, may lie in an object store: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint
+    and credentials of S3 come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+    AWS_SESSION_TOKEN, or from a profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true
+    allows an endpoint without encryption.
 
     Defaults of options come from the environment (ZTFMATCH_APPEND_WORKERS=8) and from ~/.config/ztfmatch/config.toml or
     the file that ZTFMATCH_CONFIG names: [append] workers = 8, or [defaults] for every command that has the option.

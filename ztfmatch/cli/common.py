@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import logging
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.interrupts import Interrupted, interruptible
+from ztfmatch.cli.telling import tell_where, telling, telling_options
 from ztfmatch.core.errors import (
     BadInputError,
     CommitConflictError,
@@ -40,27 +40,22 @@ SHOWN_BAD_FILES = 20
 GIVEN = "ztfmatch.given"
 """Key of a context's ``meta``: the words after the program's name."""
 
-_OBJECT_STORES = """Object stores: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint and credentials of S3
-come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from a
-profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true allows an endpoint
-without encryption."""
-
 
 class Command(click.Command):
-    """A command whose errors end in one line and an exit code, and in JSON with --json."""
+    """A command whose errors end in one line and an exit code, and in JSON with --json.
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say below the options of a command on a store where that can be."""
-        if any(param.name == "store" for param in self.params):
-            formatter.write_paragraph()
-            formatter.write_text(" ".join(_OBJECT_STORES.split()))
-        super().format_epilog(ctx, formatter)
+    It has the options that say what it tells beside its answer.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += telling_options()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
             keep_freed_memory()
-            with interruptible(), _told(), _dividing(ctx):
+            with interruptible(), telling(ctx), _dividing(ctx):
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -119,35 +114,9 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str = ""
     message = " ".join((message or str(error)).splitlines())
     if ctx.params.get("as_json"):
         click.echo(json.dumps({"error": type(error).__name__, "message": message, "exit": code}))
+    tell_where(error)
     click.echo(f"ztfmatch: {message}", err=True)
     ctx.exit(code)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """A block in which what there is to say of the work goes to the terminal, a line each."""
-    logger, handler = logging.getLogger("ztfmatch"), _Lines()
-    if any(isinstance(other, _Lines) for other in logger.handlers):
-        yield  # a command that runs another
-        return
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-class _Lines(logging.Handler):
-    def filter(self, record: logging.LogRecord) -> bool:
-        """What becomes of each task is for others."""
-        return not hasattr(record, "task")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a message."""
-        click.echo(f"ztfmatch: {record.getMessage()}", err=True)
 
 
 def _end(ctx: click.Context, interrupted: Interrupted) -> None:

@@ -15,6 +15,7 @@ from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, si
 from ztfmatch.cli.options import json_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
+from ztfmatch.cli.telling import is_quiet
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -123,7 +124,7 @@ def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> 
     Example:
       ztfmatch load exports --tag 20260101
     """
-    with _database(mongo_uri_file) as database, progress_shown(as_json) as progress:
+    with _database(mongo_uri_file) as database, progress_shown(is_quiet()) as progress:
         report = _load(exports, database, tag, progress)
     emit(report, as_json, [described_load(report)])
 

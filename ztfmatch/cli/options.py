@@ -13,7 +13,7 @@ import click
 
 from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, LogFile, OutputFile, Radius, Size
 from ztfmatch.cli.progress import progress_shown
-from ztfmatch.cli.tasklog import logged
+from ztfmatch.cli.telling import is_quiet
 from ztfmatch.core.config import Resources, StoreConfig
 
 if TYPE_CHECKING:
@@ -227,8 +227,7 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
 def _with_resources(command: Any) -> Any:
     @functools.wraps(command)
     def run(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
-            as_json: bool, quiet: bool, log_file: Path | None, log_level: str, performance_report: Path | None,
-            units: str | None = None, **rest: Any) -> Any:  # fmt: skip
+            as_json: bool, performance_report: Path | None, units: str | None = None, **rest: Any) -> Any:  # fmt: skip
         from ztfmatch.core import prefork
         from ztfmatch.core.clusters import read_profile
 
@@ -241,16 +240,15 @@ def _with_resources(command: Any) -> Any:
             prefork.start()  # it gets ready while this process imports the rest
         if cluster is not None:
             read_profile(cluster)
-        with logged(log_file, log_level):
-            running = _running(click.get_current_context().obj or resources, quiet)
-            return command(*args, running=running, as_json=as_json, **rest)
+        running = _running(click.get_current_context().obj or resources)
+        return command(*args, running=running, as_json=as_json, **rest)
 
     return run
 
 
 @contextmanager
-def _running(resources: Resources, quiet: bool) -> Iterator[Running]:
-    with progress_shown(quiet) as progress:
+def _running(resources: Resources) -> Iterator[Running]:
+    with progress_shown(is_quiet()) as progress:
         yield {"resources": resources, "progress": progress}
 
 
@@ -270,11 +268,6 @@ worker_options: Final = options(
     click.option("--wait", type=Duration(), metavar="TIME",
                  help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
                  "of --cluster says."),
-    click.option("--quiet", "-q", is_flag=True, help="No progress; only warnings and errors."),
-    click.option("--log-file", type=LogFile(), metavar="FILE",
-                 help="Append a line of JSON for each task (key, seconds, peak memory, worker, outcome) and message."),
-    click.option("--log-level", type=click.Choice(["info", "warning", "error"]), default="info", show_default=True,
-                 help="What goes to --log-file: with error only what failed."),
     click.option("--performance-report", type=LogFile(), metavar="FILE",
                  help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
     json_option,

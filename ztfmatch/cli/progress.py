@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, elsewhere a line a minute; at the end of a long run what took longest."""
+"""Progress: bars on a terminal, elsewhere lines, the first after a second, at last one a minute; what took longest."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from ztfmatch.core.shown import duration_text
 
 Show = Callable[[str, int, int], None]
 
+FIRST_S: Final = 1.0
+"""When there is the first line where nobody looks; a command that takes less says nothing."""
 LINE_S: Final = 60.0
-"""How often there is a line where nobody looks; a command that takes less says nothing."""
+"""How often there is one at last."""
 
 
 @contextmanager
@@ -69,12 +71,14 @@ def _bars() -> Iterator[Show]:
 
 @contextmanager
 def _lines(tally: Tally) -> Iterator[Show]:
-    """A thread that says every while how far the work is, also while one long task runs."""
+    """A thread that says how far the work is, also while one long task runs."""
     current = _Current(tally)
     stop = threading.Event()
 
     def say() -> None:
-        while not stop.wait(LINE_S):
+        wait = min(FIRST_S, LINE_S)
+        while not stop.wait(wait):
+            wait = min(2.0 * wait, LINE_S)
             if line := current.line():
                 click.echo(line, err=True)
 

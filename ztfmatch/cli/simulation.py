@@ -13,6 +13,7 @@ from ztfmatch.cli.common import Command, counted, emit, size_text
 from ztfmatch.cli.options import filter_option, json_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
+from ztfmatch.cli.telling import is_quiet
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -106,7 +107,7 @@ def simulate(
         truth=not no_truth,
         **options,
     )
-    with progress_shown(as_json) as progress:
+    with progress_shown(is_quiet()) as progress:
         summary = run(directory, config, lambda done, total: progress("simulating", done, total))
     made = (
         f"{counted(summary.catalogs, 'catalog')} with {summary.rows:,} rows and "

@@ -62,7 +62,7 @@ def tallied() -> Iterator[Tally]:
 
 
 @contextlib.contextmanager
-def logged(path: Path | None, level: str) -> Iterator[None]:
+def logged(path: Path | None, level: str) -> Iterator[logging.Handler | None]:
     """A block whose tasks and messages go to a file, a line of JSON each, behind what is there.
 
     Raises
@@ -71,7 +71,7 @@ def logged(path: Path | None, level: str) -> Iterator[None]:
         If it cannot be written to.
     """
     if path is None:
-        yield
+        yield None
         return
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
@@ -82,7 +82,7 @@ def logged(path: Path | None, level: str) -> Iterator[None]:
     logger = logging.getLogger("ztfmatch")
     logger.addHandler(handler)
     try:
-        yield
+        yield handler
     finally:
         logger.removeHandler(handler)
         handler.close()
