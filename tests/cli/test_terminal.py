@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from commandline import Scene, call, done
+from click.testing import CliRunner
+from commandline import SMALL, Scene, call, done
+from commandtree import leaves
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztfmatch.cli import rows, terminal
+from ztfmatch.cli import main, rows, terminal
 from ztfmatch.cli.terminal import table_lines
 from ztfmatch.core.schema import TABLES
 from ztfmatch.query.text import Layout, names_for_people, texts_of
@@ -56,30 +58,92 @@ def test_tables_fit_the_terminal(scene: Scene, star: dict[str, Any], width: int,
     assert all(str(scene.store) in line or ": " in line for line in wide), wide  # a path, or a sentence
 
 
+WITHOUT = [word for name in ("status", "median", "rms", "flatness") for word in ("--without", name)]
+"""Criteria that simulated exposures have no values for."""
+
+
+def writing(s: Scene, star: dict[str, Any], place: Path) -> tuple[tuple[object, ...], ...]:
+    """Commands that change a store or write something, in an order in which each has something to do."""
+    scope, units = place / "scope.toml", place / "units"
+    return (
+        ("simulate", place / "sky", *SMALL),
+        ("init", place / "new", "--references", s.sky / "references"),
+        s.append,
+        ("append", place / "new", s.sky / "catalogs", "--exposures", s.sky / "exposures.csv", "--units", units),
+        ("work", units, "--share", "0/1"),
+        ("finish", units),
+        ("nightly", place / "new", s.sky / "catalogs"),
+        ("catalog", "check", s.sky / "catalogs"),
+        ("plan", "append", s.store, s.sky / "catalogs"),
+        ("transients", s.store),
+        ("statistics", s.store),
+        ("link", s.store),
+        ("stars", s.store),
+        ("offsets", s.store),
+        ("compact", s.store),
+        ("history", s.store),
+        ("diff", s.store, 1, 2),
+        ("lineage", s.store),
+        ("repair", s.store),
+        ("doctor", s.store),
+        ("vacuum", s.store, "--keep", 1, "--dry-run"),
+        ("rollback", s.store, 1, "--dry-run"),
+        ("rematch", s.store, "--references", s.sky / "references", "--dry-run"),
+        ("references", "select", s.store, "--nmin", 2, *WITHOUT),
+        ("view", "delta", s.store, place / "delta"),
+        ("view", "hats", s.store, place / "view"),
+        ("publish", "init", scope),
+        *(("publish", kind, s.store, place / kind, "--release", scope) for kind in ("hats", "objects", "bulk")),
+        ("publish", "hats", s.store, place / "other", "--release", scope, "--dry-run"),
+        ("publish", "tar", s.store, place / "x.tar", "--release", scope, "--cone", star["ra"], star["dec"], "1deg"),
+        ("publish", "check", place / "bulk"),
+        ("publish", "diff", place / "bulk", place / "bulk"),
+        ("export", "kowalski", s.store, place / "exports"),
+        ("export", "matchfile", s.store, "-o", place / "one_match.pytable"),
+        ("import", "matchfile", place / "imported", place / "one_match.pytable", "--create"),
+        ("completion", "bash"),
+    )
+
+
+ELSEWHERE = {
+    "calibrate", "correct", "export corrections", "report",  # of a calibrated survey: tests/photometry, tests/real
+    "references audit", "references flatness", "references page", "references plan",  # tests/references
+    "load",  # needs a MongoDB: tests/cli/test_kowalski_commands.py
+    "publish tess",  # as 'publish tar'
+    "demo",  # a minute: tests/cli/test_cli.py
+}  # fmt: skip
+"""Commands whose output is not looked at here."""
+
+
+def test_output_of_every_command_is_looked_at(scene: Scene, star: dict[str, Any], tmp_path: Path) -> None:
+    seen = {tuple(map(str, make(scene, star)[:2])) for make in COMMANDS.values()}
+    seen |= {tuple(map(str, words[:2])) for words in writing(scene, star, tmp_path)}
+    names = {" ".join(words) for words in seen} | {words[0] for words in seen}
+    assert set(leaves()) - names == ELSEWHERE
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", sorted(leaves()))
+def test_help_fits_the_terminal(name: str, columns: int) -> None:
+    shown = CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=columns)
+    assert shown.exit_code == 0
+    lines = [line for line in shown.output.splitlines() if not re.match(r"    .*ztfmatch ", line)]  # to be copied
+    assert max(map(len, lines)) <= columns
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_what_commands_that_write_say_fits_the_terminal(
-    copied: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+    copied: Scene, star: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """But for paths and sentences, which a terminal wraps and nothing in them is in columns."""
     for module in (terminal, rows):
         monkeypatch.setattr(module, "terminal_width", lambda: columns)
-    for words in (
-        ("init", tmp_path / "new", "--references", copied.sky / "references"),
-        copied.append,
-        ("catalog", "check", copied.sky / "catalogs"),
-        ("transients", copied.store),
-        ("statistics", copied.store),
-        ("link", copied.store),
-        ("compact", copied.store),
-        ("history", copied.store),
-        ("diff", copied.store, 1, 2),
-        ("lineage", copied.store),
-        ("vacuum", copied.store, "--keep", 1, "--dry-run"),
-        ("view", "delta", copied.store, tmp_path / "delta"),
-    ):
+    for words in writing(copied, star, tmp_path / "made"):
+        (tmp_path / "made").mkdir(exist_ok=True)
         lines = done(*words).splitlines()
         tabular = [line for line in lines if re.search(r"\S   +\S", line)]
-        assert all(len(line) <= columns or "/" in line for line in tabular), (words, lines)
+        if words[0] != "completion":  # a script
+            assert all(len(line) <= columns or "/" in line for line in tabular), (words, lines)
 
 
 def test_ids_and_times_are_whole(scene: Scene, star: dict[str, Any], width: int) -> None:
