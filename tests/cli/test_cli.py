@@ -530,7 +530,7 @@ class TestDamage:
 
 class TestProcess:
     def test_program_works_as_a_module_and_is_silent_on_standard_error(self, scene: Scene) -> None:
-        process = run("append", *scene.append[1:])
+        process = run("append", *scene.append[1:], "-q")
         assert process.returncode == 0
         assert process.stdout.startswith("Nothing new in 4 catalogs")
         assert process.stderr == ""

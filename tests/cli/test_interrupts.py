@@ -57,11 +57,11 @@ def empty(scene: Scene, tmp_path: Path) -> Path:
 def test_append_interrupted_in_a_task_says_what_stands_and_a_rerun_resumes(
     scene: Scene, empty: Path, tmp_path: Path, name: str, code: int, workers: int
 ) -> None:
-    append = ("append", empty, *scene.append[2:], "--workers", workers)
+    append = ("append", empty, *scene.append[2:], "--workers", workers, "-q")
     done = run_until_signal(tmp_path, name, *append)
     line = f"ztfmatch: interrupted by {name}: snapshot 0 of {empty} stands; the same command again resumes\n"
     assert (done.returncode, done.stdout, done.stderr) == (code, "", line)
-    assert report(*append[:-2])["snapshot"] == 1
+    assert report(*append[:-3])["snapshot"] == 1
 
 
 def test_command_that_is_interrupted_before_there_is_a_snapshot_says_so(scene: Scene, tmp_path: Path) -> None:

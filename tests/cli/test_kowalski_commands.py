@@ -48,7 +48,7 @@ def test_export_with_load_fills_the_database(scene: Scene, tmp_path: Path, serve
     assert both["load"]["snapshot"] == both["export"]["snapshot"]
     assert len(sources) == both["export"]["counts"]["sources"]["upsert"] > 100
     server[1].faults.append(Fault("update", 1))
-    result = call("load", tmp_path, "--tag", "other")
+    result = call("load", tmp_path, "--tag", "other", "-q")
     assert result.stdout.startswith(f"Loaded {Path(both['export']['export']).name}: ")
     assert re.search(r" s, [\d,]+ documents/s, 1 request repeated\.$", result.stdout)
     assert re.fullmatch(r"ztfmatch: \S+: MongoDB failed: .*; try 2 of 8 in 0.5 s\n", result.stderr)
@@ -65,7 +65,7 @@ def test_export_of_some_programs_says_whose_epochs_its_corrections_are_derived_f
     store.correct(tmp_path / "set")
     public = call("export", "kowalski", store.path, tmp_path / "public", "--only", "program=1")
     assert f"magnitudes have corrections {name}, derived from epochs of program 3, which are not" in public.stderr
-    assert call("export", "kowalski", store.path, tmp_path / "both", "--only", "program=1,3").stderr == ""
+    assert call("export", "kowalski", store.path, tmp_path / "both", "--only", "program=1,3", "-q").stderr == ""
     assert report("export", "kowalski", store.path, tmp_path / "all")["private_corrections"] == {}
 
 
@@ -116,3 +116,56 @@ def test_load_where_no_service_is_exits_1_within_seconds_and_before_the_export(
     assert result.exit_code == 1
     assert re.fullmatch(r"ztfmatch: no MongoDB answers within 5 s \(127.0.0.1:9: .*\): check .*\n", result.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_exports_are_listed_and_those_before_the_newest_full_one_pruned(scene: Scene, tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "out"
+    catalogs = sorted((scene.sky / "catalogs").rglob("*.fits"))
+    done("init", store, "--references", scene.sky / "references")
+    for number, some in enumerate(([catalogs[0]], [catalogs[1]], [catalogs[2]], [catalogs[3]])):
+        done("append", store, *some)
+        words = [] if number in (0, 2) else ["--since", number]
+        preview = report("export", "kowalski", store, out, *words, "--dry-run")
+        assert (preview["since"], preview["snapshot"], preview["there"]) == (
+            number if words else None,
+            number + 1,
+            False,
+        )
+        assert not Path(preview["export"]).exists()
+        assert report("export", "kowalski", store, out, *words)["export"] == preview["export"]
+        assert report("export", "kowalski", store, out, *words, "--dry-run")["there"]
+    (out / "0000000009-full").mkdir()
+    (out / "0000000009-full" / "sources-upsert-0.jsonl.zst").write_bytes(b"broken off")
+    (out / "cursor.json").write_text("{}")
+    names = ["0000000001-full", "0000000002-since-0000000001", "0000000003-full", "0000000004-since-0000000003"]
+    listed = report("exports", "list", out)
+    assert [one["name"] for one in listed] == [*names, "0000000009-full"]
+    assert [one["whole"] for one in listed] == [True] * 4 + [False]
+    manifest = json.loads((out / names[0] / "manifest.json").read_text())
+    assert listed[0]["documents"] == sum(manifest["counts"].values())
+    assert re.search(r"^0000000009-full +unfinished", done("exports", "list", out), re.MULTILINE)
+    assert report("exports", "prune", out, "--keep", 2, "--dry-run")["deleted"] == ["0000000009-full"]
+    would = report("exports", "prune", out, "--dry-run")
+    assert all((out / name).is_dir() for name in names)
+    pruned = report("exports", "prune", out)
+    assert pruned == would
+    assert pruned["deleted"] == [*names[:2], "0000000009-full"]
+    assert sorted(path.name for path in out.iterdir()) == [*names[2:], "cursor.json"]
+    assert call("exports", "list", tmp_path).exit_code == 2
+
+
+def test_load_status_says_what_is_in_and_what_would_be_and_writes_nothing(
+    scene: Scene, tmp_path: Path, server: tuple[str, Faults]
+) -> None:
+    made = report("export", "kowalski", scene.store, tmp_path)
+    name = Path(made["export"]).name
+    before = report("load", tmp_path, "--tag", "st", "--status")
+    assert (before["snapshot"], before["next"]) == (None, [name])
+    assert set(before["collections"].values()) == {0}
+    assert not documents(server[0], "ZTF_sources_st")
+    loaded = report("load", tmp_path, "--tag", "st")
+    assert loaded["documents"] == before["documents"]
+    after = report("load", tmp_path, "--tag", "st", "--status")
+    assert (after["snapshot"], after["next"], after["documents"]) == (made["snapshot"], [], 0)
+    assert after["collections"]["ZTF_sources_st"] == made["counts"]["sources"]["upsert"]
+    assert "A load would take nothing." in done("load", tmp_path, "--tag", "st", "--status")

@@ -235,7 +235,7 @@ def test_service_that_ignores_conditions_gets_no_store_and_no_commit(
     done("init", store, "--references", scene.sky / "references")
     storage._TRIED.clear()  # another process, and another version of the service
     s3_faults.follow(always(Fault.NO_CONDITION))
-    result = call("append", store, scene.sky / "catalogs")
+    result = call("append", store, scene.sky / "catalogs", "-q")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "both would commit and one would lose what it wrote; nothing is committed" in result.stderr
     s3_faults.follow(lambda _: Fault.NONE)
@@ -258,7 +258,7 @@ def test_outage_is_one_line_that_names_the_place_and_exit_1(
     done("init", store, "--references", scene.sky / "references")
     s3_faults.follow(plan)
     for arguments in (["status", store], ["append", store, scene.sky / "catalogs"], ["vacuum", store, "--keep", 1]):
-        result = call(*arguments)
+        result = call(*arguments, "-q")
         assert result.exit_code == 1
         assert result.stderr.startswith(f"ztfmatch: cannot read store.json in {store}: ")
         assert result.stderr.count("\n") == 1
@@ -397,7 +397,7 @@ def test_what_is_not_there_is_named(
             text = text.replace(name, value)
         return text
 
-    result = call(*(named(argument) for argument in arguments))
+    result = call(*(named(argument) for argument in arguments), "-q")
     assert result.exit_code == code
     assert named(message) in result.stderr
     assert result.stderr.count("\n") == 1

@@ -12,7 +12,7 @@ from ztfmatch.cli.calibration import calibrate, correct
 from ztfmatch.cli.catalog import catalog
 from ztfmatch.cli.completion import completion
 from ztfmatch.cli.exchange import export, import_
-from ztfmatch.cli.kowalski import kowalski, load
+from ztfmatch.cli.kowalski import exports, kowalski, load
 from ztfmatch.cli.lightcurve import lightcurve
 from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
 from ztfmatch.cli.nightly import nightly
@@ -76,7 +76,7 @@ main.add_sections(
         "Maintain": (verify, quarantine, compact, history, diff, rollback, vacuum, repair, doctor),
         "References": (references, rematch),
         "Photometry": (calibrate, correct, report, offsets),
-        "Release and export": (publish, view, export, load),
+        "Release and export": (publish, view, export, exports, load),
         "Every night, and on clusters": (plan, nightly, work, finish),
         "Try": (simulate, demo, completion),
     }

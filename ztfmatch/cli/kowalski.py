@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import json_option, options, run_options
+from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, open_store, size_text
+from ztfmatch.cli.options import dry_run_option, json_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
+from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
-    from ztfmatch.kowalski.export import KowalskiReport
-    from ztfmatch.kowalski.load import LoadReport
+    from ztfmatch.kowalski.export import KowalskiPreview, KowalskiReport
+    from ztfmatch.kowalski.load import LoadReport, LoadStatus
 
 _database_options = options(
     click.option(
@@ -67,11 +68,12 @@ _database_options = options(
 @click.option(
     "--documents-per-file", type=click.IntRange(1), default=20_000, show_default=True, help="About so many at most."
 )
+@dry_run_option("Only say which snapshots it would span and how many tasks there are.")
 @click.option("--load", is_flag=True, help="Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
 @_database_options
 @run_options
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
-             starids: bool, whole: bool, compression: str, documents_per_file: int, load: bool,
+             starids: bool, whole: bool, compression: str, documents_per_file: int, dry_run: bool, load: bool,
              mongo_uri_file: Path | None, tag: str, running: Runs, as_json: bool) -> None:  # fmt: skip
     """Write the documents of a STORE for Kowalski.
 
@@ -93,6 +95,12 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
     config = KowalskiConfig(
         since=since, cursor=cursor, full=full, scope=Scope.parse(limits), whole=whole, form=form, starids=starids
     )
+    if dry_run:
+        from ztfmatch.kowalski.export import preview_export
+
+        preview = preview_export(open_store(store).storage, output, config)
+        emit(preview, as_json, [_described_preview(preview)])
+        return
     with _database(mongo_uri_file, load) as database, running as how:
         report = open_store(store).export_kowalski(output, config, **how)
         loaded = _load(output, database, tag, how["progress"]) if load else None
@@ -111,9 +119,10 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
 @click.command(cls=Command)
 @click.argument("exports")
+@click.option("--status", is_flag=True, help="Only say what the collections hold and what would be loaded.")
 @_database_options
 @json_option
-def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
+def load(exports: str, status: bool, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
     """Load EXPORTS into Kowalski's MongoDB.
 
     EXPORTS is the directory that 'ztfmatch export kowalski' wrote to, or one export in it. All that goes on from what
@@ -121,9 +130,17 @@ def load(exports: str, mongo_uri_file: Path | None, tag: str, as_json: bool) -> 
     goes on where it was.
 
     \b
-    Example:
+    Examples:
       ztfmatch load exports --tag 20260101
+      ztfmatch load exports --tag 20260101 --status
     """
+    if status:
+        from ztfmatch.kowalski.load import load_status
+
+        with _database(mongo_uri_file) as database:
+            found = load_status(exports, database, tag)
+        emit(found, as_json, _described_status(found))
+        return
     with _database(mongo_uri_file) as database, progress_shown(is_quiet()) as progress:
         report = _load(exports, database, tag, progress)
     emit(report, as_json, [described_load(report)])
@@ -146,6 +163,79 @@ def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
     from ztfmatch.kowalski.load import load_exports
 
     return load_exports(exports, database, tag, progress)
+
+
+def _described_preview(preview: KowalskiPreview) -> str:
+    """What to say of an export that is not made."""
+    of = f"snapshot {preview.snapshot}" + ("" if preview.since is None else f" since {preview.since}")
+    if preview.there:
+        return f"Nothing to do: {of} was exported, or the store is there still. Nothing was written."
+    tasks = ", ".join(f"{title} {number:,}" for title, number in preview.tasks.items())
+    return f"Would export {of} to {preview.export} (tasks: {tasks}). Nothing was written."
+
+
+def _described_status(status: LoadStatus) -> list[str]:
+    """What to say of what is loaded."""
+    holds = "no export" if status.snapshot is None else f"snapshot {status.snapshot}"
+    lines = [f"The collections of {status.tag} hold {holds}."]
+    if status.loading is not None:
+        lines.append(f"{status.loading} was begun: {counted(status.files_done, 'file')} are in.")
+    lines += [f"  {name}: {counted(number, 'document')}" for name, number in status.collections.items()]
+    what = f"{', '.join(status.next)}: {counted(status.documents, 'document')}" if status.next else "nothing"
+    return [*lines, f"A load would take {what}."]
+
+
+@click.group(cls=InOrder)
+def exports() -> None:
+    """List the exports for Kowalski, and delete old ones."""
+
+
+@exports.command("list", cls=Command)
+@click.argument("exports", metavar="DIR")
+@json_option
+def list_(exports: str, as_json: bool) -> None:
+    """List the exports in DIR, in the order of loading.
+
+    \b
+    Example:
+      ztfmatch exports list exports
+    """
+    from ztfmatch.kowalski.shelf import list_exports
+
+    found = list_exports(exports)
+    if as_json:
+        emit([as_plain(one) for one in found], True, [])
+        return
+    rows = [
+        (one.name, f"{one.documents:,}", f"{one.epochs:,}", one.files, size_text(one.bytes)) if one.whole
+        else (one.name, "unfinished", "", "", "")
+        for one in found
+    ]  # fmt: skip
+    print_table(["export", "documents", "epochs", "files", "size"], rows)
+
+
+@exports.command(cls=Command)
+@click.argument("exports", metavar="DIR")
+@click.option("--keep", type=click.IntRange(1), default=1, show_default=True, help="Full exports to be kept.")
+@dry_run_option("Only say what would be deleted.")
+@json_option
+def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:
+    """Delete the exports in DIR that no load needs.
+
+    What comes before the newest full export goes, of each store and --only, and what was never finished; increments
+    that go on from it stay. Not while an export is written or loaded.
+
+    \b
+    Examples:
+      ztfmatch exports prune exports --dry-run
+      ztfmatch exports prune exports --keep 2
+    """
+    from ztfmatch.kowalski.shelf import prune_exports
+
+    report = prune_exports(exports, keep, dry_run)
+    done = "Would delete" if dry_run else "Deleted"
+    what = f"{', '.join(report.deleted)} ({size_text(report.bytes)})" if report.deleted else "nothing"
+    emit(report, as_json, [f"{done} {what}; kept {', '.join(report.kept) or 'nothing'}."])
 
 
 def described_export(report: KowalskiReport) -> str:

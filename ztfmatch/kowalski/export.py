@@ -129,26 +129,74 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     config.validate()
     after = open_snapshot(storage)
     _require_directory(config.cursor, output)
-    scope = config.scope.to_json() | ({"starids": True} if config.starids else {})
     if config.starids and (not after.files.count(STARS.name) or unlinked_tiles(after)):
         raise ConfigError(f"{storage.root} has objects that are of no star: run 'ztfmatch link' first")
-    since = _since(after, config, scope)
-    span = Span(after.commit.store, since, after.number, scope, config.whole)
+    span = _span(after, config)
     place = Storage.at(f"{output.rstrip('/')}/{span.name}")
-    if since == after.number:
+    if span.since == after.number:
         none = Manifest(span, after.commit.time, ztfmatch.__version__, "", ())
         return _report(after, place, none, False, watch, config.scope)
     manifest = read_manifest(place)
     written = manifest is None
     if manifest is None:
-        before = None if since is None else _open_before(storage, since)
-        manifest = _run(
-            Request(before, after, place, config.scope, config.form, config.whole, config.starids), span, runner
-        )
+        manifest = _run(_request(storage, after, place, span, config), span, runner)
     _require_same(place, manifest, span, config.form.compression)
     if config.cursor is not None:
-        Cursor(span.store, span.snapshot, _digest_of(after), scope).write(config.cursor)
+        Cursor(span.store, span.snapshot, _digest_of(after), span.scope).write(config.cursor)
     return _report(after, place, manifest, written, watch, config.scope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KowalskiPreview(Shown):
+    """What an export would be of."""
+
+    store: str
+    export: str
+    """Where it would be."""
+    since: int | None
+    snapshot: int
+    there: bool
+    """Whether it is there already, whole, or nothing was committed since."""
+    tasks: dict[str, int]
+    """By what they do; those that an earlier run finished are among them."""
+    most_memory_bytes: int
+    """Of a task."""
+
+
+def preview_export(storage: Storage, output: str, config: KowalskiConfig) -> KowalskiPreview:
+    """Say what an export would be of; nothing is written.
+
+    Raises
+    ------
+    As :func:`export_kowalski`, before its tasks.
+    """
+    config.validate()
+    after = open_snapshot(storage)
+    span = _span(after, config)
+    place = Storage.at(f"{output.rstrip('/')}/{span.name}")
+    there = span.since == after.number or read_manifest(place) is not None
+    work = [] if there else plan_export(_request(storage, after, place, span, config))
+    largest = max((projected_bytes(task) for one in work for task in one.tasks if _is_large(task)), default=0)
+    return KowalskiPreview(
+        store=storage.root,
+        export=place.root,
+        since=span.since,
+        snapshot=span.snapshot,
+        there=there,
+        tasks={one.title: len(one.tasks) for one in work},
+        most_memory_bytes=largest,
+    )
+
+
+def _span(after: SnapshotFiles, config: KowalskiConfig) -> Span:
+    """Which snapshots an export is to span."""
+    scope = config.scope.to_json() | ({"starids": True} if config.starids else {})
+    return Span(after.commit.store, _since(after, config, scope), after.number, scope, config.whole)
+
+
+def _request(storage: Storage, after: SnapshotFiles, place: Storage, span: Span, config: KowalskiConfig) -> Request:
+    before = None if span.since is None else _open_before(storage, span.since)
+    return Request(before, after, place, config.scope, config.form, config.whole, config.starids)
 
 
 def _require_directory(cursor: Path | None, output: str) -> None:

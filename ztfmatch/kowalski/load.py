@@ -115,6 +115,51 @@ def load_exports(place: str, database: Database, tag: str, progress: Progress = 
 
 
 @dataclass(frozen=True)
+class LoadStatus:
+    """What the collections of a tag hold, and what a load would do."""
+
+    tag: str
+    snapshot: int | None
+    """The snapshot whose documents they are; None before a full export is complete."""
+    scope: dict[str, Any] | None
+    loading: str | None
+    """Name of the export that is being loaded, or was when a load was stopped."""
+    files_done: int
+    """Of it."""
+    collections: dict[str, int]
+    """Documents in each, about."""
+    next: list[str]
+    """Names of the exports that a load would take, in order."""
+    documents: int
+    """In these."""
+
+
+def load_status(place: str, database: Database, tag: str) -> LoadStatus:
+    """Say what is loaded and what a load would do; nothing is written.
+
+    Raises
+    ------
+    As :func:`load_exports`.
+    """
+    exports = find_exports(place)
+    loader = _Loader(database, tag, no_progress)
+    state = loader.state
+    coming = list(loader.coming(exports))
+    names = [collection_name(collection, tag) for collection in INDEXES]
+    counts = {name: database.attempt(name, database.handle[name].estimated_document_count) for name in names}
+    return LoadStatus(
+        tag,
+        None if state is None else state.snapshot,
+        None if state is None else state.scope,
+        None if state is None else state.loading,
+        0 if state is None else state.done,
+        counts,
+        [export.manifest.span.name for export in coming],
+        sum(file.documents for export in coming for file in export.manifest.files),
+    )
+
+
+@dataclass(frozen=True)
 class Export:
     """A finished export."""
 
@@ -184,6 +229,13 @@ class _Loader:
         if state.loading is not None:
             return self._unfinished(mine, state)
         return self._following(mine, state)
+
+    def coming(self, exports: Sequence[Export]) -> Iterator[Export]:
+        """Those that are to be loaded, one after the other; nothing is."""
+        while (export := self.next_of(exports)) is not None:
+            yield export
+            span = export.manifest.span
+            self.state = State(span.store, span.scope, span.snapshot, None)
 
     def _first(self, exports: Sequence[Export]) -> Export:
         full = [export for export in exports if export.manifest.span.since is None]
