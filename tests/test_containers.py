@@ -1,4 +1,4 @@
-"""The recipes of containers, as far as they can be judged without building them."""
+"""The recipes of containers and of a conda package, as far as they can be judged without building them."""
 
 from __future__ import annotations
 
@@ -63,3 +63,23 @@ def test_recipe_names_a_version_of_python_and_extras_that_there_are(recipe: str)
 
 def test_both_recipes_install_the_same() -> None:
     assert re.findall(r"'/src\[.*\]'", DOCKERFILE) == re.findall(r"'/src\[.*\]'", DEFINITION)
+
+
+CONDA_NAMES = {"astropy": "astropy-base", "matplotlib": "matplotlib-base", "xxhash": "python-xxhash"}
+"""Of packages that conda-forge has under another name."""
+
+
+def test_conda_recipe_says_what_the_project_says() -> None:
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load((PROJECT / "cluster" / "meta.yaml").read_text())
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert recipe["package"] == {"name": project["name"], "version": project["version"]}
+    assert recipe["about"]["license"] == project["license"]
+    assert (recipe["about"]["summary"]) == project["description"]
+    assert recipe["build"]["entry_points"] == [f"{name} = {place}" for name, place in project["scripts"].items()]
+    expected = {"python " + project["requires-python"]}
+    for needed in project["dependencies"]:
+        name, _, version = needed.partition(">=")
+        names = ("dask-core", "distributed") if name == "dask[distributed]" else (CONDA_NAMES.get(name, name),)
+        expected |= {f"{one} >={version}" for one in names}
+    assert set(recipe["requirements"]["run"]) == expected

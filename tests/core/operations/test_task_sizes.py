@@ -20,6 +20,7 @@ from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
+from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.verify import verify_store
@@ -84,6 +85,12 @@ def test_tasks_of_every_operation_are_small(scene: Scene, tmp_path: Path) -> Non
     rng = np.random.default_rng(6)
     last = epochal_file(scene.sky, rows_at(180.0 + rng.uniform(0, 0.8, 50), 30.0 + rng.uniform(0, 0.8, 50)), NIGHTS)
     append_catalogs(storage, [str(last)], AppendConfig(), runner)
+    (tmp_path / "again").mkdir()
+    again = epochal_file(tmp_path / "again", rows_at(180.0 + rng.uniform(0, 0.8, 50), np.full(50, 30.4)), NIGHTS)
+    append_catalogs(storage, [str(again)], AppendConfig(replace=True), runner)
+    Path(storage.root, open_snapshot(storage).of_table("detections")[0].path).unlink()
+    catalogs = [str(path) for path in (*scene.sky.glob("*_psfcat.fits"), again)]
+    assert repair(storage, catalogs, runner).whole
     update_transients(storage, runner)
     update_statistics(storage, runner)
     write_set(tmp_path / "set", [UNIT])
@@ -103,5 +110,6 @@ def test_tasks_of_every_operation_are_small(scene: Scene, tmp_path: Path) -> Non
     compact(storage, CompactConfig(min_files=2), runner)
     sizes = scene.measuring.sizes
     audit_store(open_snapshot(storage), AuditInputs(), ReferenceSettings(), runner)
-    assert len(sizes) >= 19, sorted(sizes)
+    assert len(sizes) >= 22, sorted(sizes)
+    assert {"remove_from_tile", "count_left", "restore_tile"} <= sizes.keys()
     assert {name: size for name, size in sizes.items() if size > MOST_BYTES} == {}
