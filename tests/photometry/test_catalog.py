@@ -142,6 +142,14 @@ def test_correct_catalog_with_ps1_elsewhere_is_refused_and_writes_nothing(catalo
     assert not list(catalog.parent.glob("*psfcatscorr*"))
 
 
+def test_correct_catalog_with_ps1_that_lacks_a_band_is_refused(place: Path, catalog: Path, slope: Path) -> None:
+    table = pq.read_table(place / "ps1.parquet")
+    table = table.set_column(2, "g", pa.nulls(N, pa.float64()))
+    pq.write_table(table, catalog.parent / "ps1.parquet")
+    with pytest.raises(MetadataError, match=r"ps1.parquet: none of its sources about .* has a magnitude in g"):
+        correct_catalog(catalog, CatalogInputs(slope, ps1=catalog.parent / "ps1.parquet"))
+
+
 def test_correct_command_with_a_catalog_says_what_it_wrote(place: Path, catalog: Path, slope: Path) -> None:
     arguments = ["correct", "--catalog", str(catalog), "--corrections", str(slope)]
     done = CliRunner().invoke(main, [*arguments, "--ps1", str(place / "ps1.parquet")])

@@ -67,6 +67,24 @@ def test_correct_with_survey_tables_approaches_the_real_calibrated_magnitudes(
     assert off(real) == before
 
 
+def test_append_with_survey_tables_gives_what_correct_gives(
+    data_dir: Path, real: tuple[ztfmatch.Store, pd.DataFrame], tmp_path: Path
+) -> None:
+    store, _ = real
+    write_survey_tables(tmp_path / "tables", documented_tables())
+    replay = str(data_dir / "replay" / "matchfile_245")
+    other = ztfmatch.init_store(tmp_path / "store", replay)
+    other.append(replay, ztfmatch.AppendConfig(corrections=tmp_path / "tables"))
+    store.correct(tmp_path / "tables")
+    rows = [
+        one.snapshot().table("detections", ["objectid", "exposureid", "mag", "corrflags"]).to_pandas()
+        for one in (store, other)
+    ]
+    first, second = (frame.sort_values(["objectid", "exposureid"], ignore_index=True) for frame in rows)
+    pd.testing.assert_frame_equal(first, second)
+    store.correct(None)
+
+
 def test_correct_with_survey_tables_of_another_channel_is_refused(
     real: tuple[ztfmatch.Store, pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -35,7 +35,7 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import parse_catalog_name
 from ztfmatch.core.tasks.ledger import mid_exposures
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, open_ps1
+from ztfmatch.photometry.io.ps1 import BANDS, Box, Ps1Catalog, open_ps1
 from ztfmatch.photometry.report.numbers import MMAG, robust_rms
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
 from ztfmatch.photometry.tasks.othercorrections import gradients_of
@@ -209,16 +209,20 @@ def _residuals(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1Cat
     before = unrounded_magnitudes(flux, np.full(len(rows), read.magzp))
     good = catalog_flags(rows["flags"].astype(np.int16), np.zeros(len(rows), bool)) == 0
     good &= np.isfinite(before) & (flux >= config.min_snr * rows["sigflux"]) & np.isfinite(rows["ra"] + rows["dec"])
-    at = np.flatnonzero(good)
+    at, bands = np.flatnonzero(good), ""
     if len(at):
         ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
         stars = ps1.read(Box.around(ra, dec, _MARGIN_DEG))
+        needed = BANDS[first : first + 2]
+        bands = ", ".join(band for band in stars.lacking if band in needed) if len(stars.ra) else ""
         source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
         at, source = at[source >= 0], source[source >= 0]
         colour = stars.mag[first, source] - stars.mag[first + 1, source]
         expected = stars.mag[band, source] - (read.metadata["clrcoeff"] or 0.0) * colour
         used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
         at, expected = at[used], expected[used]
+    if bands:
+        raise MetadataError(f"{ps1.path}: none of its sources about {read.file.source} has a magnitude in {bands}")
     if len(at) < _FEWEST_STARS:
         raise MetadataError(
             f"{ps1.path}: has {len(at)} isolated stars of {RMS_RANGE_MAG[0]:g} to {RMS_RANGE_MAG[1]:g} mag within "

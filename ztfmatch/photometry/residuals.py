@@ -12,7 +12,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.photometry.io.ps1 import Ps1Catalog
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
 from ztfmatch.photometry.tasks.comparison import Compared, TileInputs
 from ztfmatch.photometry.tasks.residuals import (
     BYTES_PER_EXPOSURE,
@@ -128,6 +128,17 @@ def total_of(results: Sequence[Compared]) -> Compared:
     return Compared(*map(sum, columns)) if results else Compared(0, 0, 0, 0)
 
 
+def _lacking(snapshot: SnapshotFiles, ps1: Ps1Catalog) -> str:
+    """Bands that PS1 lacks in the sky of the first tile with objects that it covers; empty if there is none."""
+    for tile in snapshot.tiles_with(DETECTIONS.name):
+        at = snapshot.object_positions(tile)
+        if len(at):
+            stars = ps1.read(Box.around(at["ra"].to_numpy(), at["dec"].to_numpy(), 0.0))
+            if len(stars.ra):
+                return ", ".join(stars.lacking)
+    return ""
+
+
 def check_compared(
     snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, results: Sequence[Compared], since: int = -1
 ) -> None:
@@ -157,6 +168,11 @@ def check_compared(
         raise MetadataError(
             f"{ps1.path}: none of its {total.ps1} sources in {where} is an isolated star within "
             f"{config.match_arcsec} arcsec of an object; are its positions ICRS, its stars marked?"
+        )
+    if not total.used and (bands := _lacking(snapshot, ps1)):
+        raise MetadataError(
+            f"{ps1.path}: none of its sources in {where} has a magnitude in {bands}; expected g, r and i: the filter's "
+            "own band, and both of its colour"
         )
     if not total.used and since < 0:
         of = f" of programs {', '.join(map(str, config.programs))}" if config.programs else ""

@@ -100,6 +100,11 @@ class Ps1Stars:
     star: npt.NDArray[np.bool_]
     """Whether the source is a good star."""
 
+    @property
+    def lacking(self) -> list[str]:
+        """Bands in which no source has a magnitude, of g, r and i."""
+        return [band for band, mag in zip(BANDS, self.mag, strict=True) if np.isnan(mag).all()]
+
     def nearest(self, xyz: Floats, match_arcsec: float, isolation_arcsec: float) -> npt.NDArray[np.int64]:
         """Star at each position, unit vectors of shape (N, 3), alone within the isolation radius; -1 for none."""
         if not len(self.ra):
