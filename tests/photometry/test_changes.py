@@ -132,15 +132,14 @@ def test_fit_gradients_of_a_corner_that_has_stars_are_zero_points_alone() -> Non
     assert np.isnan(found.scatter).all()
 
 
-def test_exposure_maps_chance_is_the_scatter_of_zero_points_beside_a_drift() -> None:
+def test_exposure_maps_chance_is_the_scatter_of_zero_points_and_slopes_beside_a_drift() -> None:
     rng, time = np.random.default_rng(7), nights(300)
     drift = 0.03 * (time - time[0]) / 365.0
     weights = Timeline.of(time, ()).weights(time)
     for size in (0.0, 0.01):
-        jitter = rng.normal(0.0, size, len(time))
-        jitter[::60] *= 20.0  # a few exposures are far off
-        chance = maps_of((drift + jitter)[:, None] + 0.0 * U, time).chance(weights)
-        assert np.sqrt(chance) == pytest.approx(size, rel=0.25, abs=0.001)
+        zero, slope = rng.normal(0.0, size, (2, len(time), 1))
+        chance = maps_of(drift[:, None] * (1.0 + U) + zero + 0.5 * slope * V, time).chance(weights)
+        np.testing.assert_allclose(np.sqrt(chance), [size, 0.0, 0.5 * size], rtol=0.15, atol=0.0007)
 
 
 def test_add_exposure_maps_are_those_of_a_loop() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ztfmatch.photometry.kernels.changes import Changes, TimeModel, _Problem, find_changes
 from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
-from ztfmatch.photometry.kernels.grid import fine_grid
+from ztfmatch.photometry.kernels.grid import fine_centres, fine_grid
 from ztfmatch.photometry.kernels.heldout import HELD
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, Bins, summarise
@@ -23,10 +23,12 @@ TIME = np.linspace(58_300.0, 58_900.0, 48)
 """Of the exposures."""
 
 
-def time_model(chance: float = 0.0) -> TimeModel:
+def time_model(*chance: float) -> TimeModel:
     line = Timeline.of(TIME, ())
     each = line.weights(TIME).reshape(SLICES, -1, line.size)
-    return TimeModel(line, each.mean(axis=1), np.full(SLICES, chance / each.shape[1]))
+    return TimeModel(
+        line, each.mean(axis=1), np.tile(np.array([*chance, 0.0, 0.0, 0.0])[:3] / each.shape[1], (SLICES, 1))
+    )
 
 
 def pattern(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -39,8 +41,8 @@ def drift(time: np.ndarray) -> np.ndarray:
     return np.asarray(0.010 * years + 0.003 * np.sin(2.0 * np.pi * years))
 
 
-def channel(size: float, jitter: float, stars: int = 500, units: int = 2) -> BinSums:
-    """Sums of stars that PS1 has wrong by STAR each, of exposures that drift and are each off as a whole."""
+def channel(size: float, jitter: float, stars: int = 500, units: int = 2, slope: float = 0.0) -> BinSums:
+    """Sums of stars that PS1 has wrong by STAR each, of exposures that drift and are each off by a plane."""
     rng = np.random.default_rng(3)
     parts, layout = [], Layout(BINS.levels, fine_grid(BINS.nx, BINS.ny), SLICES)
     for unit in range(units):
@@ -48,6 +50,7 @@ def channel(size: float, jitter: float, stars: int = 500, units: int = 2) -> Bin
         y = rng.uniform(1.0, 3079.0, stars)[:, None] + rng.normal(0.0, 30.0, len(TIME))
         level = rng.integers(0, BINS.levels, stars)
         off = size * drift(TIME) * pattern(x, y) + rng.normal(0.0, jitter, len(TIME))
+        off = off + rng.normal(0.0, slope, len(TIME)) * (2.0 * x / 3072 - 1.0)
         residual = off + rng.normal(0.0, STAR, stars)[:, None] + rng.normal(0.0, NOISE, x.shape)
         offsets = np.arange(stars + 1) * len(TIME)
         exposure = np.tile(np.arange(len(TIME)), stars)
@@ -78,7 +81,8 @@ def test_equations_are_those_with_a_constant_for_each_group_eliminated() -> None
     maps = weights[:, :, None] * cells[sums.cell][:, None, :]
     bends = weights[:, :, None] * np.stack([mag, mag**2], axis=1)[sums.magnitude][:, None, :]
     columns = np.concatenate([maps.reshape(len(rows), -1), bends.reshape(len(rows), -1),
-                              np.eye(SLICES)[sums.slice]], axis=1)  # fmt: skip
+                              *(np.eye(SLICES)[sums.slice] * of_cell[sums.cell][:, None] for of_cell in planes())],
+                             axis=1)  # fmt: skip
     values, weight = sums.off / sums.n, sums.n / NOISE**2
     _, group = np.unique(np.stack([sums.unit, sums.magnitude, sums.cell]), axis=1, return_inverse=True)
     whole = np.bincount(group.ravel(), weight)
@@ -88,6 +92,12 @@ def test_equations_are_those_with_a_constant_for_each_group_eliminated() -> None
     np.testing.assert_allclose(got.data, (columns * weight[:, None]).T @ columns, rtol=1e-7, atol=1e-3)
     np.testing.assert_allclose(got.right, (columns * weight[:, None]).T @ values, rtol=1e-7, atol=1e-5)
     assert np.isclose(got.weight, weight.sum())
+
+
+def planes() -> np.ndarray:
+    """1, u and v at the centres of the fine cells."""
+    x, y = fine_centres(BINS.nx, BINS.ny)
+    return np.stack([np.ones(len(x) * len(y)), np.tile(2 * x / 3072 - 1, len(y)), np.repeat(2 * y / 3080 - 1, len(x))])
 
 
 def left_of(found: Changes, size: float) -> tuple[float, float]:
@@ -117,7 +127,9 @@ def test_find_changes_follows_a_drift_that_catalog_errors_would_hide() -> None:
 def test_find_changes_of_exposures_that_are_each_off_finds_none() -> None:
     """Means of six exposures differ by 4 millimag: chance, if it is known how far single ones are off."""
     sums = channel(0.0, 0.010)
-    assert find_changes(sums, EPOCH, CURVE, BINS, time_model(chance=0.010**2)) is None
+    assert find_changes(sums, EPOCH, CURVE, BINS, time_model(0.010**2)) is None
+    clouds = channel(0.0, 0.0, slope=0.010)
+    assert find_changes(clouds, EPOCH, CURVE, BINS, time_model(0.0, 0.010**2)) is None
     assert find_changes(channel(0.0, 0.0), EPOCH, CURVE, BINS, time_model()) is None
 
 

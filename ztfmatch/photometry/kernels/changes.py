@@ -5,12 +5,12 @@ means, in bins of time, magnitude and place, of what epochs are off from the mea
 does not change. The mean of a bin (time t, unit,
 magnitude m, cell k) is modelled as
 
-    sum over nodes i of w_i(t) (P_i(k) + a_i (m - faint) + b_i (m - faint)^2) + e(t) + a constant of (unit, m, k)
+    sum over nodes i of w_i(t) (P_i(k) + a_i (m - faint) + b_i (m - faint)^2) + e(t, k) + a constant of (unit, m, k)
 
-with w_i the weights of the nodes (:mod:`ztfmatch.photometry.kernels.timeline`), P_i splines of degree 2, and e(t) what
-the exposures of a slice of time are off by in the mean. e is chance, with a variance that single exposures tell; it is
-not corrected for, and may not pass for a change. The constants are eliminated: with weights v of the bins of a group,
-and its functions of time T, the group leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
+with w_i the weights of the nodes (:mod:`ztfmatch.photometry.kernels.timeline`), P_i splines of degree 2, and e(t, k) a
+plane that the exposures of a slice of time are off by in the mean. e is chance, with variances that single exposures
+tell; it is not corrected for, and may not pass for a change. The constants are eliminated: a group
+whose bins have weights v and functions of time T leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
+from ztfmatch.photometry.kernels.exposuremaps import PLANE
+from ztfmatch.photometry.kernels.grid import fine_centres
 from ztfmatch.photometry.kernels.heldout import BRIGHT_MAG, HELD, LEAST_BINS
 from ztfmatch.photometry.kernels.normalequations import BinSums, Ids, Mask, sums_by
 from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance
@@ -55,7 +58,7 @@ class TimeModel:
     weights: Floats
     """Mean weight of each node in each slice of time, shape (slices, K)."""
     chance: Floats
-    """Variance of what the exposures of each slice are off by in the mean, mag^2, shape (slices,)."""
+    """Variances of the zero points and slopes that exposures of each slice have in the mean, mag^2; (slices, 3)."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class _Problem:
     def __init__(self, sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: TimeModel) -> None:
         self.sums, self.time, self._bins = sums, time, bins
         self._cells = change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny)
+        self._planes = _planes(bins)
         middles = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
         self._bright = middles < BRIGHT_MAG
         self._functions = curve.basis(middles)[:QUADRATIC]
@@ -139,9 +143,10 @@ class _Problem:
 
     def trust_by(self, parameters: Floats) -> None:
         """Let bins that are far off count less."""
-        slices = parameters[self._of_curves.stop :]
+        slices = parameters[self._of_curves.stop :].reshape(PLANE, -1)
         at = Changes(self.time, *self.parts(parameters), np.zeros(0))
-        model = at.at_bins(self.sums, self._functions[:, self.sums.magnitude], self._cells) + slices[self.sums.slice]
+        model = at.at_bins(self.sums, self._functions[:, self.sums.magnitude], self._cells)
+        model += (slices[:, self.sums.slice] * self._planes[:, self.sums.cell]).sum(axis=0)
         self._trust = trust_of(self._mean - model, self._weight)
 
     def equations(self, rows: Mask) -> _Equations:
@@ -165,26 +170,31 @@ class _Problem:
 
     def _assembled(self, total: _Sums) -> tuple[Floats, Floats]:
         cells, size = self._cells, self.size
-        n = self._of_curves.stop + self.slices
+        n = self._of_curves.stop + PLANE * self.slices
         a, right = np.zeros((n, n)), np.zeros(n)
         maps = [slice(i * size, (i + 1) * size) for i in range(self.nodes)]
         curves = [
             slice(self._of_maps.stop + i * QUADRATIC, self._of_maps.stop + (i + 1) * QUADRATIC)
             for i in range(self.nodes)
         ]
-        slices = slice(self._of_curves.stop, n)
+        slices = [
+            slice(stop - self.slices, stop) for stop in range(self._of_curves.stop + self.slices, n + 1, self.slices)
+        ]
         for i in range(self.nodes):
             right[maps[i]] = cells.T @ total.pull[0, i]
             right[curves[i]] = total.pull_of_curve[:, i]
-            a[maps[i], slices] = cells.T @ total.with_slices[i]
-            a[curves[i], slices] = total.curve_with_slices[:, i]
+            for place, plane in zip(slices, self._planes, strict=True):
+                a[maps[i], place] = cells.T @ (total.with_slices[0, i] * plane[:, None])
+                a[curves[i], place] = np.einsum("qcs,c->qs", total.with_slices[1:, i], plane)
             for j in range(i, self.nodes):
                 a[maps[i], maps[j]] = cells.T @ (cells * total.both[0, i, j][:, None])
                 a[curves[i], curves[j]] = total.of_curves[:, :, i, j]
             for j in range(self.nodes):
                 a[maps[i], curves[j]] = cells.T @ total.both[1:, min(i, j), max(i, j)].T
-        right[slices] = total.pull_of_slices
-        a[slices, slices] = total.of_slices
+        for place, plane in zip(slices, self._planes, strict=True):
+            right[place] = plane @ total.pull_of_slices
+            for other, beside in zip(slices, self._planes, strict=True):
+                a[place, other] = np.tensordot(plane * beside, total.of_slices, 1)
         upper = np.triu(a)
         return upper + np.triu(a, 1).T, right
 
@@ -193,7 +203,7 @@ class _Problem:
         bend = np.array(_BEND_OF_CURVE) * (sizes[0] if self._known_curve else _NO_CURVE)
         chance = 1.0 / np.maximum(self.time.chance, _LEAST_CHANCE_MAG**2)
         free = np.zeros(self._of_maps.stop)
-        return np.diag(np.concatenate([free, np.tile(bend**-2.0, self.nodes), chance]))
+        return np.diag(np.concatenate([free, np.tile(bend**-2.0, self.nodes), chance.T.ravel()]))
 
     def most_probable(self, equations: _Equations) -> tuple[Sizes, float]:
         """The most probable sizes, and the logarithm of their evidence relative to no changes."""
@@ -246,12 +256,12 @@ class _Sums:
         self.both = np.zeros((1 + QUADRATIC, nodes, nodes, cells))
         """Of two nodes, times 1 and the functions of magnitude; the upper triangle."""
         self.of_curves = np.zeros((QUADRATIC, QUADRATIC, nodes, nodes))
-        self.with_slices = np.zeros((nodes, cells, slices))
-        self.curve_with_slices = np.zeros((QUADRATIC, nodes, slices))
-        self.of_slices = np.zeros((slices, slices))
+        self.with_slices = np.zeros((1 + QUADRATIC, nodes, cells, slices))
+        """Of a node and a slice, times 1 and the functions of magnitude."""
+        self.of_slices = np.zeros((cells, slices, slices))
         self.pull = np.zeros((1, nodes, cells))
         self.pull_of_curve = np.zeros((QUADRATIC, nodes))
-        self.pull_of_slices = np.zeros(slices)
+        self.pull_of_slices = np.zeros((cells, slices))
 
     def add(self, cell: Ids, functions: Floats, weight: Floats, pull: Floats, time: Floats) -> None:
         """Add groups: their cells (G,), functions of magnitude (QUADRATIC, G), weights and pulls by slice (G, S)."""
@@ -270,10 +280,22 @@ class _Sums:
                 self.of_curves[:, :, i, j] += (functions * both) @ functions.T
             beside = weight * time[:, i] - weight * (mean[:, i] / whole)[:, None]
             for s in range(weight.shape[1]):
-                self.with_slices[i, :, s] += sums_by(cell, beside[:, s], cells)
-            self.curve_with_slices[:, i] += functions @ beside
-        self.of_slices += np.diag(weight.sum(axis=0)) - weight.T @ (weight / whole[:, None])
-        self.pull_of_slices += left.sum(axis=0)
+                for k, one in enumerate((beside[:, s], *(functions * beside[:, s]))):
+                    self.with_slices[k, i, :, s] += sums_by(cell, one, cells)
+        for s in range(weight.shape[1]):
+            self.pull_of_slices[:, s] += sums_by(cell, left[:, s], cells)
+            for t in range(s + 1):
+                both = (s == t) * weight[:, s] - weight[:, s] * weight[:, t] / whole
+                self.of_slices[:, t, s] += sums_by(cell, both, cells)
+                self.of_slices[:, s, t] = self.of_slices[:, t, s]
+
+
+def _planes(bins: Bins) -> Floats:
+    """1, u and v, from -1 to 1 over the quadrant, at the centres of the fine cells; shape (3, C)."""
+    x, y = fine_centres(bins.nx, bins.ny)
+    u, v = (2.0 * w / pixels - 1.0 for w, pixels in zip((x, y), QUADRANT_SHAPE_PIX, strict=True))
+    v, u = (values.ravel() for values in np.meshgrid(v, u, indexing="ij"))
+    return np.stack([np.ones(len(u)), u, v])
 
 
 def _runs(unit: Ids, rows: Mask) -> Iterator[Ids]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, SIGMA_OF_MAD, Summary
+from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary
 
 Ids = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
@@ -23,6 +23,8 @@ Mask = npt.NDArray[np.bool_]
 SIDE: Final = 6
 CELLS: Final = SIDE * SIDE
 HALVES: Final = 2
+PLANE: Final = 3
+"""A zero point and two slopes."""
 SUMS: Final = 2
 """Number of detections, sum of what they are off."""
 RIM_PIX: Final = 150.0
@@ -54,21 +56,46 @@ class ExposureMaps(NamedTuple):
         scaled = (mean[:, 0] - mean[:, 1]) ** 2 / np.sum(1.0 / np.maximum(n, 1.0), axis=1)
         return float(np.median(scaled[both]) / _CHI2_MEDIAN) if both.any() else np.nan
 
-    def chance(self, functions: Floats) -> float:
-        """Variance of what single exposures are off by as a whole, beside functions of time and their noise; mag^2.
+    def chance(self, functions: Floats) -> Floats:
+        """Variances of the zero points and slopes of single exposures, beside functions of time and noise; mag^2.
+
+        Detections that are off by more than four times their noise are outliers, and so are exposures.
 
         Parameters
         ----------
         functions : float64 ndarray, shape (E, K)
+
+        Returns
+        -------
+        float64 ndarray, shape (3,)
+            Of 1, u and v, which are uncorrelated where stars are everywhere.
         """
-        n, total = (self.sums[..., k].sum(axis=(1, 2)) for k in range(SUMS))
-        root = np.sqrt(n)[:, None]
-        mean = total / np.maximum(n, 1.0)
-        off = mean - functions @ np.linalg.lstsq(root * functions, root[:, 0] * mean, rcond=None)[0]
-        spread = SIGMA_OF_MAD * float(np.median(np.abs(off)))
-        beyond = np.clip(off, -CLIP_SIGMAS * spread, CLIP_SIGMAS * spread) ** 2 - self.variance() / np.maximum(n, 1.0)
-        freedom: float = max(len(n) - functions.shape[1], 1) / len(n)
-        return max(0.0, float(np.nan_to_num(beyond).mean())) / freedom
+        n, mean = self.of_all_stars()
+        basis = np.stack([np.ones(CELLS), *place_centres()], axis=1)
+        numbers, error2 = fitted_at_places(basis, n / self.variance(), mean)
+        most = CLIP_SIGMAS * np.sqrt(self.variance())
+        freedom = max(len(n) - functions.shape[1], 1) / len(n)
+        found = np.zeros(PLANE)
+        for k in range(PLANE):
+            root = error2[:, k, None] ** -0.5
+            off = (
+                numbers[:, k] - functions @ np.linalg.lstsq(root * functions, root[:, 0] * numbers[:, k], rcond=None)[0]
+            )
+            found[k] = np.mean(np.clip(off, -most, most) ** 2 / freedom - error2[:, k])
+        return np.maximum(np.nan_to_num(found), 0.0)
+
+
+def fitted_at_places(basis: Floats, weight: Floats, mean: Floats) -> tuple[Floats, Floats]:
+    """Numbers of exposures by weighted least squares, and the squares of their errors, shape (E, p).
+
+    Parameters
+    ----------
+    basis : float64 ndarray, shape (CELLS, p)
+    weight, mean : float64 ndarray, shape (E, CELLS)
+    """
+    normal = np.einsum("ec,cp,cq->epq", weight, basis, basis) + 1e-3 * np.eye(basis.shape[1])
+    inverse = np.linalg.inv(normal)
+    return np.einsum("epq,eq->ep", inverse, (weight * mean) @ basis), np.einsum("epp->ep", inverse)
 
 
 _CHI2_MEDIAN: Final = 0.4549

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.kernels.smoothcorrections import GRADIENT_TERMS
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, fitted_at_places, place_centres
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -74,7 +74,7 @@ def fit_gradients(maps: ExposureMaps, changes: Floats, wanted: bool = True) -> G
     numbers = none.copy()
     for k, size in enumerate(_SIZES):
         mine = np.flatnonzero(applied & (best == k))
-        numbers[mine, :size] = _fitted(basis[:, :size], both[0][mine], both[1][mine])
+        numbers[mine, :size] = fitted_at_places(basis[:, :size], both[0][mine], both[1][mine])[0]
     scatter, certain = _left(both[0], both[1] - gradients_at_places(numbers))
     enough = seen >= _LEAST_CELLS
     scatter = np.where(enough, scatter, np.nan)
@@ -102,19 +102,11 @@ def _basis() -> Floats:
     return np.stack([np.ones(CELLS), u, v, u * u - 1 / 3, u * v, v * v - 1 / 3], axis=1)
 
 
-def _fitted(basis: Floats, weight: Floats, mean: Floats) -> Floats:
-    """Numbers by weighted least squares, shape (E, p); weights and means of shape (E, CELLS)."""
-    size = basis.shape[1]
-    normal = np.einsum("ec,cp,cq->epq", weight, basis, basis) + 1e-3 * np.eye(size)
-    right = (weight * mean) @ basis
-    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0])
-
-
 def _gain(basis: Floats, weight: Floats, mean: Floats) -> Floats:
     """By how much the chi-square of each half falls when the other's fit is taken off; of both, shape (E,)."""
     total = np.zeros(len(mean))
     for half, other in ((0, 1), (1, 0)):
-        said = _fitted(basis, weight[:, other], mean[:, other]) @ basis.T
+        said = fitted_at_places(basis, weight[:, other], mean[:, other])[0] @ basis.T
         total += (weight[:, half] * said * (2.0 * mean[:, half] - said)).sum(axis=1)
     return total
 

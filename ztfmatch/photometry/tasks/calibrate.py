@@ -141,7 +141,7 @@ def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:
     held = np.stack([np.bincount(slices, n * column, len(task.dates) + 1) for column in weights.T], axis=1)
     total = np.bincount(slices, n, len(task.dates) + 1)
     share = np.bincount(slices, n**2, len(task.dates) + 1) / np.maximum(total, 1e-9) ** 2
-    return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None], new.maps.chance(weights) * share)
+    return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None], share[:, None] * new.maps.chance(weights))
 
 
 def _changes_of_exposures(maps: ExposureMaps, fit: ChannelFit, bins: Bins) -> Floats:
