@@ -36,6 +36,7 @@ from ztfmatch.core.operations.history import rollback
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
+from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.vacuum import vacuum
@@ -159,6 +160,14 @@ def import_legacy(store: Path, sky: Sky) -> None:
     import_matchfiles(Storage.at(store), sky.matchfiles, ImportConfig(create=StoreConfig()), runner())
 
 
+def lose_first(store: Path, sky: Sky) -> None:
+    (store / open_snapshot(Storage.at(store)).of_table("detections")[0].path).unlink()
+
+
+def bring_back(store: Path, sky: Sky) -> None:
+    repair(Storage.at(store), sky.catalogs, runner())
+
+
 Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
@@ -218,7 +227,12 @@ PRODUCTS: dict[str, tuple[Operation, list[Operation]]] = {
 }
 """What is made of a store, as one file or directory, and what comes before it."""
 
-ALL = {**OPERATIONS, **PRODUCTS}
+REPAIR: dict[str, tuple[Operation, list[Operation]]] = {
+    "repair": (bring_back, [init, append_first, append_rest, lose_first])
+}
+"""What is done to a store that lost a file."""
+
+ALL = {**OPERATIONS, **PRODUCTS, **REPAIR}
 
 
 def content(store: Path, number: int | None = None, tables: Iterable[str] = TABLES) -> dict[str, str]:

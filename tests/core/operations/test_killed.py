@@ -10,13 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faults import OPERATIONS, PRODUCTS, Judge, Sky, Zygote, copy, files_named, make_sky, prepare, product_of
+from faults import (
+    OPERATIONS,
+    PRODUCTS,
+    Judge,
+    Sky,
+    Zygote,
+    bring_back,
+    copy,
+    files_named,
+    make_sky,
+    prepare,
+    product_of,
+)
+from helpers import runner
 
 from ztfmatch.core.errors import StoreDamagedError, StoreFormatError, StoreNotFoundError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.verify import Found, _check_newest
 
 LONGER = ("import of a new store", "init of stars", "rematch of stars", "stars")
@@ -76,6 +90,32 @@ def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
         assert judge.content(store) == expected.content, step
         assert files_named(store) == expected.files, step
     assert outcomes == ({False} if operation == "vacuum" else {False, True})
+
+
+def test_repair_killed_at_every_step_brings_all_back_or_nothing_and_a_rerun_finishes(
+    zygote: Zygote, sky: Sky, tmp_path: Path
+) -> None:
+    judge, before = Judge(), prepare(tmp_path / "before", sky, "repair")
+    whole = judge.content(prepare(tmp_path / "whole", sky, "compact"))
+    expected = undisturbed(zygote, judge, before, tmp_path / "undisturbed", sky)
+    assert expected.content == whole
+    lost = repair(Storage.at(copy(before, tmp_path / "looked at")), [], runner())
+    assert (lost.whole, len(lost.lost)) == (False, 1)
+    outcomes: set[bool] = set()
+    for step in range(expected.steps):
+        store = copy(before, tmp_path / "killed")
+        assert zygote.run("repair", store, sky, step) == (-signal.SIGKILL, step)
+        outcomes.add(committed := commit_numbers(Storage.at(store)) == expected.numbers)
+        if committed:
+            assert judge.content(store) == whole, step
+        else:
+            left = repair(Storage.at(store), [], runner())
+            assert (left.snapshot, left.exposures, left.rows) == (lost.snapshot, lost.exposures, lost.rows), step
+        bring_back(store, sky)
+        assert commit_numbers(Storage.at(store)) == expected.numbers, step
+        assert judge.content(store) == whole, step
+        assert files_named(store) == expected.files, step
+    assert outcomes == {False, True}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK half"])
