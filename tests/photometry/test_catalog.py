@@ -157,6 +157,6 @@ def test_correct_command_with_a_catalog_says_what_it_wrote(place: Path, catalog:
     assert "_psfcatscorr.fits: 400 rows" in done.output
     assert "robust RMS 1" in done.output
     as_json = CliRunner().invoke(main, [*arguments, "--json"])
-    assert json.loads(as_json.output)["terms"]["position"] == N - 1
+    assert json.loads(as_json.stdout)["terms"]["position"] == N - 1
     for wrong in (["store", *arguments[1:]], [*arguments[1:3]], ["store", "set", "--ps1", str(catalog)]):
         assert CliRunner().invoke(main, ["correct", *wrong]).exit_code == 2

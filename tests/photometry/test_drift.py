@@ -72,7 +72,7 @@ def halves(place: Path, **settings: Any) -> tuple[ztfmatch.Store, list[str]]:
 def status(store: ztfmatch.Store) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["status", str(store.path), "--json"])
     assert done.exit_code == 0
-    return dict(json.loads(done.output))
+    return dict(json.loads(done.stdout))
 
 
 def test_status_after_a_step_of_the_camera_says_that_corrections_no_longer_fit(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ from ztfmatch.photometry.report.numbers import (
     epoch_histogram,
     field_rows,
     filter_rows,
+    gain_rows,
     mean_map,
     robust_rms,
     spread_of,
@@ -597,6 +598,15 @@ def test_report_compares_corrections_of_the_store_with_the_surveys_tables(
     assert "Corrections compared: as stored, and with tables" in words
 
 
+def test_gain_rows_are_signed_roots_of_mean_squares_over_channels() -> None:
+    squares = [4e-6, 16e-6, -9e-6, -9e-6, None]
+    terms = ["all", "all", "colour", "colour", "time"]
+    heldout = pa.table({"held": ["stars"] * 5, "term": terms, "square": pa.array(squares, pa.float64())})
+    rows = {row["term"]: row["taken_mmag"] for row in gain_rows(heldout)}
+    assert rows == {"all": pytest.approx(10**0.5), "colour": pytest.approx(-3.0), "time": None}
+    assert gain_rows(None) == []
+
+
 def test_report_compared_with_its_own_corrections_shows_no_difference(
     store: Storage, catalogs: Path, made: Path, tmp_path: Path
 ) -> None:
@@ -750,7 +760,7 @@ def test_command_writes_page_and_prints_figures(store: Storage, catalogs: Path, 
 def test_command_as_json_is_json(store: Storage, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["report", store.root, "-o", str(tmp_path / "report"), "--snapshot", "1", "--json"])
     assert done.exit_code == 0, done.output
-    held = json.loads(done.output)
+    held = json.loads(done.stdout)
     assert (held["snapshot"], held["against_ps1"]) == (1, False)
     assert held["exposures"]["zg"] == {"good": NIGHTS, "unknown": 0, "bad": 1}
 
@@ -762,7 +772,7 @@ def test_command_with_cuts_applies_them(store: Storage, catalogs: Path, scenes: 
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     inside = sum(((scene.expected >= 14.5) & (scene.expected < 16.5)).sum() for scene in scenes)
-    assert json.loads(done.output)["used"] == NIGHTS * inside
+    assert json.loads(done.stdout)["used"] == NIGHTS * inside
     page = " ".join(read((place / PAGE).read_text()).words)
     assert "at least 4 such epochs" in page
     assert "14.5 to 16.5 mag" in page

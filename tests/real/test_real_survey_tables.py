@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,18 @@ def test_correct_with_survey_tables_of_another_channel_is_refused(
     )
     with pytest.raises(CorrectionsError, match=expected):
         store.correct(tmp_path / "other")
+
+
+def test_status_of_the_real_release_raises_no_alarm(data_dir: Path, tmp_path: Path) -> None:
+    """Nothing was reported to have changed in the season of these exposures."""
+    replay = data_dir / "replay" / "dr5_250"
+    catalogs = sorted(map(str, replay.rglob("*_psfcat.fits")))
+    tables = documented_tables(channel=(0, 1))
+    write_survey_tables(tmp_path / "tables", replace(tables, fields={Unit(250, 0, 1): 0.0}))
+    store = ztfmatch.init_store(tmp_path / "store", str(replay))
+    store.append(catalogs[:70])
+    store.correct(tmp_path / "tables")
+    store.append(catalogs[70:])
+    (drift,) = store.snapshot().status.drift
+    assert (drift.exposures, drift.drifted) == (32, False)
+    assert drift.stars > 300

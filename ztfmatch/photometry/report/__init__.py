@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import OtherSet, Sums, What, measure
-from ztfmatch.photometry.report.numbers import channel_rows, field_rows, filter_rows
+from ztfmatch.photometry.report.numbers import channel_rows, field_rows, filter_rows, gain_rows
 from ztfmatch.photometry.report.times import time_rows
 
 PAGE: Final = "index.html"
@@ -123,14 +123,15 @@ def make_report(
 def _other(snapshot: SnapshotFiles, place: Path) -> OtherSet:
     held = read_corrections(place)
     check_channels(snapshot, held)
-    return OtherSet(str(place.absolute()), held.set.digest)
+    gains = tuple((row["held"], row["term"], row["taken_mmag"]) for row in gain_rows(held.tables.get("heldout")))
+    return OtherSet(str(place.absolute()), held.set.digest, gains)
 
 
 def _parted(everything: Sums, other: OtherSet) -> tuple[Sums, Sums]:
     """What the store has, and its magnitudes beside those that other corrections make."""
     own = list(range(everything.phases - 1))
     names = ("as stored" if len(own) > 1 else "uncorrected", f"with {Path(other.place).name}")
-    return everything.only(own), everything.only([own[-1], len(own)], names)
+    return everything.only(own), replace(everything.only([own[-1], len(own)], names), gains=other.gains)
 
 
 def _page(
@@ -158,7 +159,8 @@ def _numbers(snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found:
     }
     if compared is not None:
         rows = {"filters": _plain_rows(filter_rows(compared)), "channels": _plain_rows(channel_rows(compared))}
-        content["compared"] = rows
+        gains = [dict(zip(("held", "term", "taken_mmag"), gain, strict=True)) for gain in compared.gains]
+        content["compared"] = rows | {"held_out": gains}
     return json.dumps(content, indent=1) + "\n"
 
 

@@ -287,9 +287,22 @@ def _comparison(compared: Sums) -> Section:
     return Section(
         f"Corrections compared: {compared.titles[0]}, and {compared.titles[1]}",
         "The same stars and epochs, once as the store has them, once with the corrections given to the report.",
-        [grid, *([_channel_grid(channel_rows(compared))] if compared.against_ps1 else [])],
+        [
+            grid,
+            *([_channel_grid(channel_rows(compared))] if compared.against_ps1 else []),
+            *([_gain_grid(compared)] if compared.gains else []),
+        ],
         pictures,
     )
+
+
+def _gain_grid(compared: Sums) -> Grid:
+    caption = (
+        "What terms take away of the systematics of bright stars on a fifth of the exposures, and of the stars, that "
+        "were held out when the corrections were made; negative: what a term makes worse."
+    )
+    rows = [[held, term, math.nan if taken is None else taken] for held, term, taken in compared.gains]
+    return Grid([f"held out, {compared.titles[1]}", "term", "taken away (mmag)"], rows, caption)
 
 
 def _rest(sums: Sums, found: Exposures) -> Iterator[Section]:

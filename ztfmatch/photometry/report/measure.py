@@ -91,6 +91,8 @@ class Sums:
     slices: Mapping[Channel, Floats] = field(default_factory=dict)
     """TIME_COLUMNS by slice of time and place, shape (phases, slices, places, 3)."""
     times: Mapping[Channel, Times] = field(default_factory=dict)
+    gains: tuple[tuple[str, str, float | None], ...] = ()
+    """Of the corrections that are compared, see :class:`OtherSet`."""
     titles: tuple[str, ...] = ()
     """What phases are called, where that is not usual."""
 
@@ -123,6 +125,8 @@ class OtherSet:
 
     place: str
     digest: str
+    gains: tuple[tuple[str, str, float | None], ...] = ()
+    """What was held out when they were made, a term, and what that takes away, mmag."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES
@@ -207,6 +208,34 @@ def _filter_row(sums: Sums, phase: int, fid: int) -> Row:
         row |= {"stars": stars.n, "median_mmag": stars.median, "rms_mmag": stars.rms, "cells_mmag": robust_rms(maps)}
         row["units_mmag"] = robust_rms(np.array(list(unit_means(sums, phase, fid).values())))
     return row | {"epochs": epochs.n, "epochs_mmag": epochs.rms, "scatter_mmag": bright_scatter(sums, phase, fid)}
+
+
+def gain_rows(heldout: pa.Table | None) -> list[Row]:
+    """What terms of a set take away of systematics on data that were held out, over all channels, mmag.
+
+    Parameters
+    ----------
+    heldout : Table or None
+        Of that name, of a set; None of sets without it.
+
+    Returns
+    -------
+    list of Row
+        ``held``, ``term``, ``taken_mmag``, below zero for what a term makes worse; None where too little is known.
+    """
+    if heldout is None or not len(heldout):
+        return []
+    means = heldout.group_by(["held", "term"], use_threads=False).aggregate([("square", "mean")]).to_pylist()
+    return [
+        {
+            "held": row["held"],
+            "term": row["term"],
+            "taken_mmag": None
+            if (mean := row["square_mean"]) is None
+            else float(MMAG * np.sign(mean) * abs(mean) ** 0.5),
+        }
+        for row in means
+    ]
 
 
 def channel_rows(sums: Sums) -> list[Row]:
