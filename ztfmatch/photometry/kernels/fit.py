@@ -105,6 +105,8 @@ class _Fitter:
         self.sizes: Sizes = USUAL_SIZES
         self._bins, self._curve = bins, curve
         self.colour_weight = _COLOUR_MAG**-2
+        self._precision: tuple[Sizes, Floats] | None = None
+        """Of a map; not kept beyond this fit, since its last digits follow the threads that it was made by."""
         self._effective = 0.0
         self._trust = np.ones(len(problem.mean))
         self._model = _offsets_alone(problem.sums, problem.design.units)
@@ -156,7 +158,9 @@ class _Fitter:
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map none if free."""
         bins = self._bins
-        of_map = map_precision(bins.nx, bins.ny, self.sizes)
+        if self._precision is None or self._precision[0] != self.sizes:
+            self._precision = self.sizes, map_precision(bins.nx, bins.ny, self.sizes)
+        of_map = self._precision[1]
         terms = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS)
         return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))
 

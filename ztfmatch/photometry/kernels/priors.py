@@ -7,7 +7,7 @@ them. The size of each is found from the data.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -69,7 +69,6 @@ def covariance(processes: Floats, sizes: Sizes) -> Floats:
     return np.asarray(total)
 
 
-@lru_cache(maxsize=8)
 def map_precision(nx: int, ny: int, sizes: Sizes) -> Floats:
-    """Inverse covariance of the coefficients of a map; not to be changed."""
+    """Inverse covariance of the coefficients of a map."""
     return np.asarray(np.linalg.inv(covariance(map_processes(nx, ny), sizes)))
