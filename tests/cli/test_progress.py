@@ -115,7 +115,7 @@ def test_every_command_has_the_options_that_say_what_it_tells() -> None:
 
 def test_verbose_says_each_task_and_where_an_error_arose(scene: Scene, tmp_path: Path) -> None:
     made = call("init", tmp_path / "store", "--references", scene.sky / "references", "-v")
-    assert re.search(r"^ztfmatch: .+: done, [\d.]+ s, peak \d+ MiB$", made.stderr, re.MULTILINE)
+    assert re.search(r"^ztfmatch: .+: done, [\d.]+ s, peak [\d,]+ MiB$", made.stderr, re.MULTILINE)
     failed = call("status", tmp_path / "none", "-v")
     assert failed.exit_code == 2
     assert "StoreNotFoundError" in failed.stderr

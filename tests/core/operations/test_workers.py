@@ -238,7 +238,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_scheduler_killed_in_the_middle_is_told_and_a_rerun_finishes(scene: Scene, store: Path, address: str) -> None:
-    done = run("append", store, *scene.sky.catalogs, "--scheduler", address)
+    done = run("append", store, *scene.sky.catalogs, "--scheduler", address, "-q")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"ztfmatch: matching: the Dask scheduler at {address} is lost, nothing was committed; a rerun resumes\n"

@@ -31,7 +31,7 @@ JOB = Job("doubling", double, [Number(f"n{i}", i) for i in range(5)], "none")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as started:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as started:
         yield started
 
 

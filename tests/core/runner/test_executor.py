@@ -102,7 +102,9 @@ def test_run_call_error_that_cannot_be_sent_is_told_by_its_name() -> None:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path) as cluster,
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=tmp_path
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

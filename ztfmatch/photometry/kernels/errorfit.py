@@ -35,14 +35,19 @@ _LEAST_RELATIVE_ERROR: Final = 0.01
 _MIN_FREEDOM: Final = 50.0
 _LEAST_LEFT: Final = 0.3
 """Of the scatter, whatever is known to be taken off."""
+_SURELY: Final = 3.0
+"""Standard deviations."""
 _KNOWN_STEP_MAG: Final = 0.0005
 _HALVINGS: Final = 12
 _SIGMAS: Final = np.linspace(-5.0, 5.0, 1001)
 _BELOW: Final = np.array([NormalDist().cdf(sigmas) for sigmas in _SIGMAS.tolist()])
 
 Known = tuple[Floats, Floats]
-"""Values, and how many have them, or where they are."""
+"""Values, and how many have them."""
 NOTHING_KNOWN: Final[Known] = (np.zeros(0), np.zeros(0))
+Noise = tuple[Floats, Floats, Floats]
+"""Middle of bins of magnitude, scatter of epochs and its error."""
+NO_NOISE: Final[Noise] = (np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
     return np.asarray(0.5 * (low + high))
 
 
-def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> Floats:
+def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> tuple[Floats, Floats]:
     """Scatter of epochs about the mean of their star at one place and time, where the map and its changes make none.
 
     Parameters
@@ -127,7 +132,7 @@ def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> Floats:
 
     Returns
     -------
-    float64 ndarray, shape (levels,)
+    scatter, error : float64 ndarray, shape (levels,)
         mag; NaN where there are too few.
     """
     variance = within / np.maximum(freedom, 1.0)
@@ -136,7 +141,9 @@ def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> Floats:
     share = weight * (np.abs(off) < CLIP_SIGMAS * np.sqrt(np.maximum(variance, 0.0))[:, None])
     taken = share @ off**2 / np.maximum(share.sum(axis=1), 1e-9)
     noise = np.sqrt(np.maximum(variance - taken, _LEAST_LEFT**2 * variance))
-    return np.where(freedom >= _MIN_FREEDOM, noise, np.nan)
+    relative = np.maximum(1.0 / np.sqrt(2.0 * np.maximum(freedom, 1.0)), _LEAST_RELATIVE_ERROR)
+    enough = freedom >= _MIN_FREEDOM
+    return np.where(enough, noise, np.nan), np.where(enough, noise * relative, np.nan)
 
 
 def _normal(sigmas: Floats) -> Floats:
@@ -145,12 +152,13 @@ def _normal(sigmas: Floats) -> Floats:
 
 
 def fit_error_model(
-    counts: Ids, known: Known = NOTHING_KNOWN, noise: Known = NOTHING_KNOWN, uncertain: float = 0.0
+    counts: Ids, known: Known = NOTHING_KNOWN, noise: Noise = NO_NOISE, uncertain: float = 0.0
 ) -> ErrorModelFit | None:
     """Fit the coefficients of one unit up to magnitude 20.5, beyond which the model is a line.
 
     The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs at one place and time
-    follows tails; both are upper limits of what corrected epochs have, so the lower one is taken.
+    follows tails. Both are upper limits of what corrected epochs have: the latter, which is the more certain, is taken
+    unless the former is surely lower.
 
     Parameters
     ----------
@@ -158,8 +166,8 @@ def fit_error_model(
         Lightcurves by magnitude and scatter.
     known : tuple of two float64 ndarray, shape (K,)
         What corrections take off epochs, mag, and how many have it; see :func:`scatter_without`.
-    noise : tuple of two float64 ndarray, shape (levels,)
-        Middles of bins of magnitude, and the scatter of :func:`noise_of_epochs`.
+    noise : tuple of three float64 ndarray, shape (levels,)
+        Middles of bins of magnitude, and what :func:`noise_of_epochs` says of them.
     uncertain : float
         Variance of what they leave, mag^2.
 
@@ -170,8 +178,14 @@ def fit_error_model(
     """
     scatter, error = typical_scatter(counts)
     mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
-    least = np.fmin(scatter_without(scatter, *known), _at(np.asarray(mag, np.float64), *noise))
-    scatter = np.where(np.isfinite(scatter), np.sqrt(least**2 + uncertain), np.nan)
+    whole = scatter_without(scatter, *known)
+    single, certain = (
+        np.where(np.isfinite(scatter), _at(np.asarray(mag, np.float64), noise[0], values), np.nan)
+        for values in noise[1:]
+    )
+    if not _surely_lower(whole, single, error / scatter):
+        whole, error = (np.where(np.isfinite(single), *both) for both in ((single, whole), (certain, error)))
+    scatter = np.sqrt(whole**2 + uncertain)
     used = np.flatnonzero(np.isfinite(scatter) & (mag < ERROR_MODEL_BREAK_MAG))
     if len(used) < _MIN_BINS or mag[used[-1]] - mag[used[0]] < _MIN_SPAN_MAG:
         return None
@@ -190,6 +204,13 @@ def fit_error_model(
     rms = float(np.sqrt(np.mean((design @ solved / scatter[used] - 1.0) ** 2)))
     half = 0.5 * SCATTER_MAG_STEP
     return ErrorModelFit(coefficients, int(counts[used].sum()), float(m[0] - half), float(m[-1] + half), rms)
+
+
+def _surely_lower(one: Floats, other: Floats, error: Floats) -> bool:
+    """Whether a scatter is lower than another over all bins; of a relative error each."""
+    both = np.isfinite(one) & np.isfinite(other)
+    weight = error[both] ** -2.0
+    return bool(weight @ np.log(one[both] / other[both]) < -_SURELY * np.sqrt(weight.sum()))
 
 
 def _at(mag: Floats, middle: Floats, values: Floats) -> Floats:

@@ -197,7 +197,7 @@ def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
     objects, rows = task.rows(OBJECTS), task.rows(DETECTIONS)
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows, ROWS_IN_FLIGHT)
     exposures = _BYTES_PER_EXPOSURE * min(ledger_rows, rows)
-    sums = bytes_of_sums(task.config) + bytes_of_slices(task.dates)
+    sums = bytes_of_sums(task.config, 2 if task.other is None else 3) + bytes_of_slices(task.dates)
     return WORKER_BASE_BYTES + sums + BYTES_PER_OBJECT * objects + in_flight + exposures
 
 

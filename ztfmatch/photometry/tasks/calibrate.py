@@ -233,7 +233,7 @@ def _error_models(new: ChannelSums, bins: Bins, left: _Left) -> npt.NDArray[np.f
     for unit, counts in new.scatter.items():
         at, mine = new.units.index(unit), (new.maps.field == unit.field)[:, None] & (n > 0)
         taken = (left.changes + left.gradients)[mine], n[mine]
-        noise = mag, noise_of_epochs(within[at], freedom[at], (left.gradients[mine], n[mine]))
+        noise = mag, *noise_of_epochs(within[at], freedom[at], (left.gradients[mine], n[mine]))
         fit = fit_error_model(counts, taken, noise, left.uncertain)
         if fit is not None:
             rows.append((unit.field, *fit.coefficients, fit.lightcurves, fit.bright, fit.faint, fit.rms))

@@ -85,13 +85,13 @@ Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]
 
 
-def bytes_of_sums(config: CalibrateConfig) -> int:
-    """Memory of the sums of a tile that has all channels, and of one unit's."""
+def bytes_of_sums(config: CalibrateConfig, states: int) -> int:
+    """Memory of the sums of a tile that has all channels, and of one unit's, of so many states: before, after, other."""
     cells, levels = config.cells_x * config.cells_y, config.magnitude_bins
     channel = len(MAP_COLUMNS) * cells + RESIDUAL_BINS * levels
     filters = _FILTERS * (levels * OFFSET_BINS + RMS_MAG_BINS * (SCATTER_BINS + 2))
     unit = len(COLUMNS) * cells * levels
-    return 8 * 3 * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
+    return 8 * states * (_COPIES * (N_RCID * _FILTERS * channel + filters) + 2 * unit)
 
 
 def bytes_of_slices(dates: Mapping[Channel, tuple[float, ...]]) -> int:
