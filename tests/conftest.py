@@ -16,6 +16,7 @@ from s3server import credentials, make_bucket, s3_server
 from ztfmatch.core.config import RequestConfig
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ZTFMATCH_PROGRESS_S"] = "60"  # what commands print does not depend on how busy the machine is
 
 # The first call of a compiled kernel takes seconds where its cache is cold.
 settings.register_profile("ztfmatch", deadline=None)

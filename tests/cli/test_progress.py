@@ -63,6 +63,16 @@ def test_progress_off_a_terminal_is_a_line_every_while(
     assert end == ["1 tasks, 1 failed; most memory of a process 300 MiB; slowest:", "    12.3 s  matching tile-7"]
 
 
+def test_first_line_of_progress_comes_when_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZTFMATCH_PROGRESS_S", raising=False)
+    assert progress._first_s() == 1.0
+    monkeypatch.setenv("ZTFMATCH_PROGRESS_S", "30")
+    assert progress._first_s() == 30.0
+    monkeypatch.setenv("ZTFMATCH_PROGRESS_S", "soon")
+    with pytest.raises(click.UsageError, match="ZTFMATCH_PROGRESS_S is 'soon'; expected a number of seconds"):
+        progress._first_s()
+
+
 def test_line_leaves_the_wait_for_workers_to_those_who_wait() -> None:
     with tallied() as tally:
         current = progress._Current(tally)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ Show = Callable[[str, int, int], None]
 
 FIRST_S: Final = 1.0
 """When there is the first line where nobody looks; a command that takes less says nothing."""
+FIRST_VARIABLE: Final = "ZTFMATCH_PROGRESS_S"
+"""Of the environment: other seconds to the first line."""
 LINE_S: Final = 60.0
 """How often there is one at last."""
 
@@ -37,6 +40,14 @@ def progress_shown(quiet: bool) -> Iterator[Show]:
         if time.monotonic() - started >= LINE_S and tally.done:
             for line in summary(tally):
                 click.echo(line, err=True)
+
+
+def _first_s() -> float:
+    given = os.environ.get(FIRST_VARIABLE, "")
+    try:
+        return float(given or FIRST_S)
+    except ValueError as error:
+        raise click.UsageError(f"{FIRST_VARIABLE} is {given!r}; expected a number of seconds.") from error
 
 
 @contextmanager
@@ -74,9 +85,10 @@ def _lines(tally: Tally) -> Iterator[Show]:
     """A thread that says how far the work is, also while one long task runs."""
     current = _Current(tally)
     stop = threading.Event()
+    first = _first_s()
 
     def say() -> None:
-        wait = min(FIRST_S, LINE_S)
+        wait = min(first, LINE_S)
         while not stop.wait(wait):
             wait = min(2.0 * wait, LINE_S)
             if line := current.line():

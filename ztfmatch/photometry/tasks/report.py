@@ -86,7 +86,7 @@ Channel = tuple[int, int]
 
 
 def bytes_of_sums(config: CalibrateConfig, states: int) -> int:
-    """Memory of the sums of a tile that has all channels, and of one unit's, of so many states: before, after, other."""
+    """Memory of the sums of a tile that has all channels, and of one unit, of so many states: before, after, other."""
     cells, levels = config.cells_x * config.cells_y, config.magnitude_bins
     channel = len(MAP_COLUMNS) * cells + RESIDUAL_BINS * levels
     filters = _FILTERS * (levels * OFFSET_BINS + RMS_MAG_BINS * (SCATTER_BINS + 2))
