@@ -68,7 +68,8 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], cpu: 
     with log.open("w+", encoding="utf-8") as out:
         started = time.perf_counter()
         with _born_on(cpu):
-            child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=dict(environment))
+            quiet = {"ZTFMATCH_PROGRESS_S": "60"}  # what is printed is read
+            child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**environment, **quiet})
         with _watch_descendants(child.pid) as peaks:
             _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - started
