@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from ztfmatch.core.schema import DETECTIONS, EXPOSURES
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.drift import LEAST_EXPOSURES, Change, change_of
-from ztfmatch.photometry.kernels.exposuremaps import CELLS, SIDE
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, CLOUD_MAG, SIDE
 from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary, constants, summarise
 from ztfmatch.photometry.tasks.comparison import UNIT_DIGITS, brightness_groups
 
@@ -37,8 +38,6 @@ _RIMS: Final = 4
 _PLACES: Final = CELLS + _RIMS
 _LEVELS: Final = 8
 """Bins of magnitude."""
-_CLOUD_MAG: Final = 0.08
-"""Exposures may be off by this beside their noise."""
 _COLUMNS: Final = ("exposureid", "mag", "xpos", "ypos", "catflags")
 
 Ids = npt.NDArray[np.int64]
@@ -97,18 +96,21 @@ class _Ledger:
         self.older = ~newer
         order = np.lexsort((-time, channel))
         order = order[newer[order]]
-        names_, first, count = np.unique(channel[order], return_index=True, return_counts=True)
+        found, first, count = np.unique(channel[order], return_index=True, return_counts=True)
+        enough = count >= LEAST_EXPOSURES
+        found_enough = found[enough]
         rank = np.arange(len(order)) - np.repeat(first, count)
-        kept = order[(rank < _NEWEST) & np.repeat(count >= LEAST_EXPOSURES, count)]
+        chosen = (rank < _NEWEST) & np.repeat(enough, count)
+        kept = order[chosen]
         self.newest = np.zeros(len(channel), bool)
         self.newest[kept] = True
-        self.channels = [divmod(int(name), 100)[::-1] for name in names_[count >= LEAST_EXPOSURES]]
+        self.channels = [divmod(int(name), 100)[::-1] for name in found_enough]
         self.channel = np.full(len(channel), -1)
         """Number among the channels, of the newest."""
-        self.channel[kept] = np.searchsorted(names_[count >= LEAST_EXPOSURES], channel[kept])
+        self.channel[kept] = np.searchsorted(found_enough, channel[kept])
         self.row = np.zeros(len(channel), np.int64)
         """Number within the channel, of the newest."""
-        self.row[kept] = rank[(rank < _NEWEST) & np.repeat(count >= LEAST_EXPOSURES, count)]
+        self.row[kept] = rank[chosen]
 
     def rows_of(self, channel: tuple[int, int]) -> Ids:
         """The newest exposures of a channel."""
@@ -124,13 +126,7 @@ def _sample(snapshot: SnapshotFiles, applied: Applied) -> Iterator[Lightcurves]:
     ]
     for at in np.unique(np.linspace(0, len(tiles) - 1, _TILES).round().astype(int)) if tiles else ():
         files = snapshot.of_tile(DETECTIONS.name, tiles[at])
-        yield from list(_first(iterate_lightcurves(snapshot.storage, files, _COLUMNS, _ROWS)))
-
-
-def _first(chunks: Iterator[Lightcurves]) -> Iterator[Lightcurves]:
-    for chunk in chunks:
-        yield chunk
-        return
+        yield from itertools.islice(iterate_lightcurves(snapshot.storage, files, _COLUMNS, _ROWS), 1)
 
 
 class _Channel:
@@ -182,7 +178,7 @@ def _add(chunk: Lightcurves, ledger: _Ledger, found: list[_Channel]) -> None:
     owner = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
     off = mag - older.median[owner]
     scatter = np.maximum(older.scatter, SCATTER_FLOOR_MAG)
-    kept = chosen[owner] & (np.abs(off) <= CLIP_SIGMAS * scatter[owner] + _CLOUD_MAG)
+    kept = chosen[owner] & (np.abs(off) <= CLIP_SIGMAS * scatter[owner] + CLOUD_MAG)
     before = kept & ledger.older[exposure]
     count, total = (np.bincount(owner[before], values, len(scatter)) for values in (None, off[before]))
     off -= (total / np.maximum(count, 1))[owner]

@@ -2,15 +2,14 @@
 
 A star is its own standard: what PS1 has wrong of it is the same in all its epochs. So the changes are fitted to the
 means, in bins of time, magnitude and place, of what epochs are off from the mean of their star, apart from all that
-does not change. The mean of a bin (time t, unit,
-magnitude m, cell k) is modelled as
+does not change. The mean of a bin (time t, unit, magnitude m, cell k) is modelled as
 
     sum over nodes i of w_i(t) (P_i(k) + a_i (m - faint) + b_i (m - faint)^2) + e(t, k) + a constant of (unit, m, k)
 
 with w_i the weights of the nodes (:mod:`ztfmatch.photometry.kernels.timeline`), P_i splines of degree 2, and e(t, k) a
 plane that the exposures of a slice of time are off by in the mean. e is chance, with variances that single exposures
-tell; it is not corrected for, and may not pass for a change. The constants are eliminated: a group
-whose bins have weights v and functions of time T leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
+tell; it is not corrected for, and may not pass for a change. The constants are eliminated: a group, bins of one unit, m
+and k, with weights v and functions of time T leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
 """
 
 from __future__ import annotations
@@ -95,7 +94,8 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     if sums.n.sum() < _SEEN_AGAIN * sums.groups.sum():
         return None
     problem = _Problem(sums, epoch, curve, bins, time)
-    equations = problem.equations(np.ones(len(sums.n), bool))
+    every = np.ones(len(sums.n), bool)
+    equations = problem.equations(every)
     sizes, evidence = problem.most_probable(equations)
     if evidence <= _LEAST_EVIDENCE:
         return None
@@ -103,7 +103,7 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     held = problem.held_out(sizes)
     if held[list(HELD).index("exposures")] < 0.0:
         return None
-    found = problem.solved(problem.equations(np.ones(len(sums.n), bool)), sizes)
+    found = problem.solved(problem.equations(every), sizes)  # with the weights that bins are trusted with
     return Changes(time, *problem.parts(found), held)
 
 
@@ -181,7 +181,7 @@ class _Problem:
             slice(stop - self.slices, stop) for stop in range(self._of_curves.stop + self.slices, n + 1, self.slices)
         ]
         for i in range(self.nodes):
-            right[maps[i]] = cells.T @ total.pull[0, i]
+            right[maps[i]] = cells.T @ total.pull[i]
             right[curves[i]] = total.pull_of_curve[:, i]
             for place, plane in zip(slices, self._planes, strict=True):
                 a[maps[i], place] = cells.T @ (total.with_slices[0, i] * plane[:, None])
@@ -259,19 +259,19 @@ class _Sums:
         self.with_slices = np.zeros((1 + QUADRATIC, nodes, cells, slices))
         """Of a node and a slice, times 1 and the functions of magnitude."""
         self.of_slices = np.zeros((cells, slices, slices))
-        self.pull = np.zeros((1, nodes, cells))
+        self.pull = np.zeros((nodes, cells))
         self.pull_of_curve = np.zeros((QUADRATIC, nodes))
         self.pull_of_slices = np.zeros((cells, slices))
 
     def add(self, cell: Ids, functions: Floats, weight: Floats, pull: Floats, time: Floats) -> None:
         """Add groups: their cells (G,), functions of magnitude (QUADRATIC, G), weights and pulls by slice (G, S)."""
-        cells = self.pull.shape[2]
+        cells = self.pull.shape[1]
         whole = weight.sum(axis=1)
         mean, pulled = weight @ time, pull.sum(axis=1) / whole
         left = pull - weight * pulled[:, None]
         for i in range(time.shape[1]):
             mine = left @ time[:, i]
-            self.pull[0, i] += sums_by(cell, mine, cells)
+            self.pull[i] += sums_by(cell, mine, cells)
             self.pull_of_curve[:, i] += functions @ mine
             for j in range(i, time.shape[1]):
                 both = weight @ (time[:, i] * time[:, j]) - mean[:, i] * mean[:, j] / whole

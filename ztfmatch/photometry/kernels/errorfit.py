@@ -178,14 +178,14 @@ def fit_error_model(
     """
     scatter, error = typical_scatter(counts)
     mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
-    whole = scatter_without(scatter, *known)
-    single, certain = (
+    curves = scatter_without(scatter, *known)
+    epochs, epochs_error = (
         np.where(np.isfinite(scatter), _at(np.asarray(mag, np.float64), noise[0], values), np.nan)
         for values in noise[1:]
     )
-    if not _surely_lower(whole, single, error / scatter):
-        whole, error = (np.where(np.isfinite(single), *both) for both in ((single, whole), (certain, error)))
-    scatter = np.sqrt(whole**2 + uncertain)
+    chosen = np.isfinite(epochs) & (not _surely_lower(curves, epochs, error / scatter))
+    error = np.where(chosen, epochs_error, error)
+    scatter = np.sqrt(np.where(chosen, epochs, curves) ** 2 + uncertain)
     used = np.flatnonzero(np.isfinite(scatter) & (mag < ERROR_MODEL_BREAK_MAG))
     if len(used) < _MIN_BINS or mag[used[-1]] - mag[used[0]] < _MIN_SPAN_MAG:
         return None
@@ -207,7 +207,7 @@ def fit_error_model(
 
 
 def _surely_lower(one: Floats, other: Floats, error: Floats) -> bool:
-    """Whether a scatter is lower than another over all bins; of a relative error each."""
+    """Whether a scatter, whose relative errors are given, is lower than another over all bins."""
     both = np.isfinite(one) & np.isfinite(other)
     weight = error[both] ** -2.0
     return bool(weight @ np.log(one[both] / other[both]) < -_SURELY * np.sqrt(weight.sum()))

@@ -28,7 +28,7 @@ PLANE: Final = 3
 SUMS: Final = 2
 """Number of detections, sum of what they are off."""
 RIM_PIX: Final = 150.0
-_CLOUD_MAG: Final = 0.08
+CLOUD_MAG: Final = 0.08
 """Exposures may be off by this beside their noise."""
 _COLUMNS, _ROWS = QUADRANT_SHAPE_PIX
 
@@ -141,7 +141,7 @@ def add_exposure_maps(
     for k in range(offsets.shape[0] - 1):
         if not chosen[0][k]:
             continue
-        limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG) + _CLOUD_MAG
+        limit = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG) + CLOUD_MAG
         half = 1 if chosen[1][k] else 0
         for i in range(offsets[k], offsets[k + 1]):
             off = residual[i] - summary.median[k]

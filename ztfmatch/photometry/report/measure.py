@@ -150,7 +150,8 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
         If a task failed after its retries; a rerun resumes.
     """
     operation_id = OperationId("report", snapshot.number, what).value
-    tasks = _tasks(snapshot, what, operation_id)
+    times = _times(snapshot)
+    tasks = _tasks(snapshot, what, operation_id, times)
     if not tasks:
         raise MetadataError(f"{snapshot.storage.root}: snapshot {snapshot.number} has no detections to report on")
     ledger_rows = snapshot.rows(EXPOSURES.name)
@@ -159,16 +160,16 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
     try:
         if what.ps1 is not None:
             check_compared(snapshot, what.ps1, what.config, results)
-        return _folded(snapshot.storage, what, results, _times(snapshot))
+        return _folded(snapshot.storage, what, results, times)
     finally:
         clear(snapshot.storage, operation_id)
 
 
-def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str) -> list[ReportTask]:
+def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str, times: Mapping[Channel, Times]) -> list[ReportTask]:
     corrected = bool(snapshot.of_table(CORRECTIONS.name))
     inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
     other = None if what.other is None else what.other.place
-    dates = {channel: when.dates for channel, when in _times(snapshot).items()}
+    dates = {channel: when.dates for channel, when in times.items()}
     return [ReportTask(**vars(some), corrected=corrected, other=other, dates=dates) for some in inputs]
 
 
