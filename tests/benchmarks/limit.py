@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztfmatch.core.io.parquet import encode
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.schema import TABLES
 
 _TABLES = ("exposures", "orphans", "detections")

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztfmatch.core.io import parquet
+from ztfmatch.core.io import encoding
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import open_snapshot
@@ -56,18 +56,18 @@ def write(storage: Storage, layout: str, rows: pa.Table) -> DataFile:
     group, page, index = LAYOUTS[layout]
     original = pq.ParquetWriter
     more = {"max_rows_per_page": page, "write_page_index": index, "data_page_size": 8 * page + (1 << 16)}
-    parquet.pq.ParquetWriter = lambda *a, **k: original(*a, **{**k, **more})
+    encoding.pq.ParquetWriter = lambda *a, **k: original(*a, **{**k, **more})
     try:
         part, table = layout.replace(" ", "-").replace(",", ""), replace(DETECTIONS, row_group_rows=group)
         if not index:
             return write_file(Destination(storage, table, None, 0, part), rows)
-        content = parquet.encode(table, rows)
+        content = encoding.encode(table, rows)
         storage.put(f"data/{part}.parquet", content)
         footer = int.from_bytes(content[content.size - 8 : content.size - 4].to_pybytes(), "little")
         path = f"data/{part}.parquet"
         return DataFile("detections", -1, -1, path, len(rows), content.size, *[None] * 4, "", 0, footer, "")
     finally:
-        parquet.pq.ParquetWriter = original
+        encoding.pq.ParquetWriter = original
 
 
 def reads(storage: Storage, file: DataFile, ids: Any) -> dict[str, Callable[[int], Any]]:

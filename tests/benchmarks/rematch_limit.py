@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from limit import Clock, force_to_disk, write_bytes
 
-from ztfmatch.core.io.parquet import encode
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.sealed import seal
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage

@@ -19,12 +19,14 @@ from astropy.io import fits
 import ztfmatch
 from ztfmatch.core.config import CompactConfig
 from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.tasks.heap import keep_freed_memory
 
 EXPOSURES, INFRARED, NIGHTS, ROUNDS = 32, 8, 8, 3
 
 
 def main(place: Path) -> None:
     """Make the sky once, and print a table."""
+    keep_freed_memory()  # as commands and workers do
     sky = place / "sky"
     if not sky.exists():
         _simulate(sky)

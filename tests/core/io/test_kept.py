@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io import kept
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer
 from ztfmatch.core.io.kept import write_kept
-from ztfmatch.core.io.parquet import DataFile, Destination, encode, read_file_rows, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
 from ztfmatch.core.io.sealed import seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
@@ -111,6 +112,24 @@ def assert_same_values(got: pa.Table, expected: pa.Table) -> None:
     assert got.column_names == expected.column_names
     for name in expected.column_names:
         assert got[name].to_pylist() == expected[name].to_pylist()
+
+
+def test_rows_of_a_filter_go_without_others_being_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row groups end where another field or filter begins, but for very short ones."""
+    table, filters = TABLES["detections"], [1] * 200 + [2] * 5 + [3] * 100
+    assert table.cut_ids == 10**11
+    ids = pa.array([679 * 10**12 + fid * 10**11 + number for number, fid in enumerate(filters)])
+    rows = rows_of(table, len(filters)).set_column(0, table.schema.field("objectid"), ids)
+    storage, file = written(tmp_path, table, rows)
+    metadata = pq.read_metadata(Path(storage.root, file.path))
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert groups == [GROUP, GROUP, GROUP, 200 - 3 * GROUP, GROUP, 105 - GROUP]  # the five are no group by themselves
+    monkeypatch.setattr(kept, "encode", lambda table, rows: pytest.fail(f"{rows.num_rows} rows are encoded"))
+    monkeypatch.setattr(kept, "_schema", lambda name: metadata.schema)
+    rest = write_kept(Destination(storage, table, Tile(2, 5), 4, "rest"), file, np.array(filters) == 1)
+    assert read_file_rows(storage, rest, table.names).num_rows == 200
 
 
 def test_write_kept_copies_the_bytes_of_row_groups_that_lose_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer, RowGroup
 from ztfmatch.core.io.parquet import (
     ID_COLUMN,
@@ -20,7 +21,6 @@ from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
     OpenFile,
-    encode,
     put_sealed,
 )
 from ztfmatch.core.io.remote import Bytes
@@ -42,7 +42,7 @@ def projected_bytes(file: DataFile) -> int:
     return _BYTES_DECODED * min(file.rows, ROWS_AT_ONCE) + _BYTES_ENCODED * file.rows
 
 
-def write_kept(to: Destination, file: DataFile, keep: Mask) -> DataFile:
+def write_kept(to: Destination, file: DataFile, keep: Mask, tail: Tail | None = None) -> DataFile:
     """Write those rows of a file that are kept, in their order and to the last bit.
 
     Parameters
@@ -52,8 +52,10 @@ def write_kept(to: Destination, file: DataFile, keep: Mask) -> DataFile:
     file : DataFile
     keep : bool ndarray, shape (N,)
         For each row of the file; at least one is True.
+    tail : Tail, optional
+        Of the file; where it is known, it isn't read again.
     """
-    return _Rewriting(to, file, Tail(to.storage, file), keep).write()
+    return _Rewriting(to, file, tail or Tail(to.storage, file), keep).write()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write and read the store's Parquet files: encodings, checksums, rows of an id range."""
+"""Write and read the store's Parquet files: checksums, rows of an id range."""
 
 from __future__ import annotations
 
@@ -17,22 +17,16 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import paths
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import TABLES, Encoding, Table
+from ztfmatch.core.schema import TABLES, Table
 
-_PAGE_MARGIN_BYTES: Final = 1 << 16
 _ROWS_FOR_THREADS: Final = 1 << 16
 """Fewer are decoded before a thread has begun."""
 _LITTLE_BYTES: Final = 1 << 21
 """So much of a file of this machine is read at once; of more each column by itself, when it is decoded."""
-PARQUET_ENCODING: Final = {
-    Encoding.SPLIT: "BYTE_STREAM_SPLIT",
-    Encoding.DELTA: "DELTA_BINARY_PACKED",
-    Encoding.PLAIN: "PLAIN",
-}
-
 IdRange = tuple[int, int]
 """Smallest and largest id, both inclusive."""
 Bounds = tuple[Any, Any]
@@ -170,32 +164,6 @@ def _bounds(data: pa.Table, column: str | None) -> Bounds:
         return None, None
     bounds = pc.min_max(data[column])
     return bounds["min"].as_py(), bounds["max"].as_py()
-
-
-def encode(table: Table, data: pa.Table) -> pa.Buffer:
-    """Parquet bytes of rows of a table, laid out as its schema says."""
-    sink = pa.BufferOutputStream()
-    dictionary = [column.name for column in table.columns if column.encoding is Encoding.DICTIONARY]
-    encodings = {
-        column.name: PARQUET_ENCODING[column.encoding]
-        for column in table.columns
-        if column.encoding is not Encoding.DICTIONARY and not pa.types.is_dictionary(column.type)
-    }
-    with pq.ParquetWriter(
-        sink,
-        table.schema,
-        compression="zstd",
-        compression_level={column.name: column.zstd_level for column in table.columns},
-        use_dictionary=dictionary,
-        column_encoding=encodings,
-        write_statistics=[column.name for column in table.columns if column.bounds],
-        write_page_index=False,
-        data_page_size=8 * table.row_group_rows + _PAGE_MARGIN_BYTES,
-        max_rows_per_page=table.row_group_rows,
-        version="2.6",
-    ) as writer:
-        writer.write_table(data.cast(table.schema), row_group_size=table.row_group_rows)
-    return sink.getvalue()
 
 
 def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Array]) -> pa.Table:

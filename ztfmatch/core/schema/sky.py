@@ -229,6 +229,7 @@ DETECTIONS: Final = Table(
         *MEASURED,
     ),
     row_group_rows=32_768,
+    cut_ids=10**11,  # of a field and filter
 )
 """Row groups are small, so that one lightcurve reads little: a third of the time of 131,072 rows, for a byte a row."""
 

@@ -82,6 +82,10 @@ class Table:
     bytes and, with a page index, serve DuckDB and Polars as well, but not Arrow, which reads the store and leaves no
     page out (``tests/benchmarks/pages.py``)."""
 
+    cut_ids: int = 0
+    """Where it is not 0, a row group ends where ids of the first sorting column pass a multiple of it, unless it is
+    very short: what goes with such a range of ids leaves the other row groups as they are."""
+
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """Arrow schema, with the metadata of every column."""

@@ -153,11 +153,16 @@ def revise(task: ReviseTask) -> Replaced:
     storage, ledger = task.snapshot.storage, task.snapshot.of_table(EXPOSURES.name)
     columns = read_arrays(storage, task.values)
     ids = columns.pop("exposureid")
-    held = [ledger[number] for number in task.numbers if _holds_any(storage, ledger[number], ids)]
-    rows = read_rows(storage, held, EXPOSURES.names)
-    if rows is None:
+    held, parts = list[DataFile](), list[pa.Table]()
+    for file in (ledger[number] for number in task.numbers):
+        parquet = OpenFile(storage, file)
+        groups = range(parquet.metadata.num_row_groups)
+        if _find(ids, parquet.read(groups, ["exposureid"])["exposureid"].to_numpy())[1].any():
+            held.append(file)
+            parts.append(parquet.read(groups, EXPOSURES.names))
+    if not held:
         return Replaced([], [])
-    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    rows = pa.concat_tables(parts).cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     at, known = _find(ids, rows["exposureid"].to_numpy())
     if task.drop:
         rows = rows.filter(pa.array(~known))
@@ -170,10 +175,6 @@ def revise(task: ReviseTask) -> Replaced:
         rows = rows.set_column(rows.schema.get_field_index(name), field, column)
     file = write_file(Destination(storage, EXPOSURES, None, task.snapshot.number + 1, task.part), rows)
     return Replaced([file], [file.path for file in held])
-
-
-def _holds_any(storage: Storage, file: DataFile, exposureid: Ids) -> bool:
-    return bool(_find(exposureid, read_file_rows(storage, file, ["exposureid"])["exposureid"].to_numpy())[1].any())
 
 
 def _find(among: Ids, exposureid: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:

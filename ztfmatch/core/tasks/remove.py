@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.kept import write_kept
-from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, overlaps, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, Destination, Footer, IdRange, OpenFile, overlaps, read_footer
 from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
@@ -52,17 +52,15 @@ class RemoveTask(TileTask):
         ids, _ = _exposures(self.storage, self.exposures)
         return [(int(ids[0]), int(ids[-1]))]
 
-    def going(self, file: DataFile) -> Mask:
+    def going(self, file: DataFile, footer: Footer) -> Mask:
         """Which rows of a file are of the exposures; row groups without their ids are not read."""
         ids, _ = _exposures(self.storage, self.exposures)
-        ranges, footer = self.ranges(file), read_footer(self.storage, file)
-        parts = []
-        for number, group in enumerate(footer.groups):
-            going = np.zeros(group.rows, bool)
-            if overlaps(group.ids, ranges):
-                going = is_among(read_row_group(self.storage, file, footer, number, [_KEY])[_KEY].to_numpy(), ids)
-            parts.append(going)
-        return np.concatenate(parts)
+        ranges = self.ranges(file)
+        among = [overlaps(group.ids, ranges) for group in footer.groups]
+        rows = OpenFile(self.storage, file, footer.tail).read(np.flatnonzero(among).tolist(), [_KEY])
+        going = np.repeat(among, [group.rows for group in footer.groups])
+        going[going] = is_among(rows[_KEY].to_numpy(), ids)
+        return going
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,8 @@ def remove_from_tile(task: RemoveTask) -> Removed:
     removed: list[str] = []
     gone = 0
     for number, file in enumerate(task.files_in_question()):
-        going = task.going(file)
+        footer = read_footer(task.storage, file)
+        going = task.going(file, footer)
         if not going.any():
             continue
         removed.append(file.path)
@@ -87,7 +86,7 @@ def remove_from_tile(task: RemoveTask) -> Removed:
         if not going.all():
             table = TABLES[file.table]
             to = Destination(task.storage, table, task.tile, task.commit, f"{task.part}-rest-{number:04d}")
-            files.append(write_kept(to, file, ~going))
+            files.append(write_kept(to, file, ~going, footer.tail))
     return Removed(files, removed, gone)
 
 

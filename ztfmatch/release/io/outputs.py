@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import localfiles
-from ztfmatch.core.io.parquet import PARQUET_ENCODING
+from ztfmatch.core.io.encoding import PARQUET_ENCODING
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import Column, Encoding, Table
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN
