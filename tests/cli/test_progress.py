@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,13 +20,14 @@ from commandtree import leaves
 
 from ztfmatch.cli import progress, watching
 from ztfmatch.cli.progress import how_far, progress_shown
-from ztfmatch.cli.tasklog import logged, tallied
+from ztfmatch.cli.tasklog import Tally, logged, tallied
 from ztfmatch.core.config import STARTING
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
 from ztfmatch.core.runner.heartbeat import Beat, beating, beats
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Outcome
+from ztfmatch.query.search import Answer
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,91 @@ def test_performance_report_is_dask_s(scene: Scene, tmp_path: Path) -> None:
     assert call(*init, "--performance-report", path).exit_code == 2
     assert call(*init, "--workers", 1, "--performance-report", path).exit_code == 0
     assert "<html" in path.read_text()
+
+
+Told = list[tuple[str, int, int]]
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """What commands tell of how far they are, whenever that would be shown."""
+    said: Told = []
+
+    @contextmanager
+    def lines(_: Tally) -> Iterator[progress.Show]:
+        yield lambda what, done, total: said.append((what, done, total))
+
+    monkeypatch.setattr(progress, "_lines", lines)
+    return said
+
+
+WITHOUT = [word for name in ("status", "median", "rms", "flatness") for word in ("--without", name)]
+"""Criteria that simulated exposures have no values for."""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("query", "{store}"), "searching tiles"),
+        (("query", "{store}", "--select", "lightcurves"), "searching tiles"),
+        (("lightcurve", "{store}", "--cone", "{ra}", "{dec}", "1deg"), "searching tiles"),
+        (("lightcurve", "{store}", "--cone", "{ra}", "{dec}", "1deg", "--statistics"), "reading epochs of tiles"),
+        (("view", "delta", "{store}", "{place}/delta"), "files of detections"),
+        (("references", "select", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
+        (("references", "plan", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
+        (("vacuum", "{store}", "--keep", 1, "--grace-hours", 0), "deleting files"),
+    ],
+)
+def test_commands_without_tasks_tell_how_far_they_are(
+    copied: Scene, star: dict[str, Any], tmp_path: Path, heard: Told, words: tuple[object, ...], what: str
+) -> None:
+    if words[0] == "vacuum":
+        assert call("compact", copied.store, "--full").exit_code == 0
+    places = {"store": copied.store, "place": tmp_path, "ra": star["ra"], "dec": star["dec"]}
+    given = [str(word).format(**places) for word in words]
+    result = call(*given)
+    assert result.exit_code == 0, result.output
+    mine = [(done, total) for name, done, total in heard if name == what]
+    total = mine[0][1]
+    assert total > 0
+    assert mine[: total + 1] == [(done, total) for done in range(total + 1)]
+    heard.clear()
+    call(*given, "--quiet")
+    assert heard == []
+
+
+def test_comparison_and_check_of_releases_tell_how_far_they_are(scene: Scene, tmp_path: Path, heard: Told) -> None:
+    scope, made = tmp_path / "scope.toml", tmp_path / "bulk"
+    assert call("publish", "init", scope).exit_code == 0
+    assert call("publish", "bulk", scene.store, made, "--release", scope).exit_code == 0
+    for words in (("check", made), ("diff", made, made)):
+        assert call("publish", *words).exit_code == 0
+    done = {what for what, number, total in heard if number == total > 0}
+    assert done >= {"checksums of files", "columns of files", "counting rows of files", "reading files"}
+
+
+def test_command_without_tasks_says_a_line_after_a_while_and_ends_when_interrupted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, echo = threading.Event(), click.echo
+
+    def slow(*_: object) -> None:
+        said.wait(20)
+        signal.raise_signal(signal.SIGINT)
+
+    def hear(text: str, err: bool = False) -> None:
+        echo(text, err=err)
+        said.set()
+
+    monkeypatch.setattr(progress, "FIRST_S", 0.01)
+    monkeypatch.delenv("ZTFMATCH_PROGRESS_S", raising=False)
+    monkeypatch.setattr(click, "echo", hear)
+    monkeypatch.setattr(Answer, "_objects", slow)
+    result = call("query", scene.store)
+    lines = result.stderr.splitlines()
+    assert re.fullmatch(r"\S+Z searching tiles: 0 of \d+", lines[0])
+    assert lines[-1].startswith("ztfmatch: interrupted by SIGINT: snapshot ")
+    assert result.exit_code == 130
 
 
 def test_reasons_groups_errors_that_differ_in_names_and_numbers() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.interrupts import Interrupted, interruptible
-from ztfmatch.cli.telling import tell_where, telling, telling_options
+from ztfmatch.cli.telling import is_quiet, tell_where, telling, telling_options
 from ztfmatch.core.errors import (
     BadInputError,
     CommitConflictError,
@@ -55,7 +55,7 @@ class Command(click.Command):
         """Run it."""
         try:
             keep_freed_memory()
-            with interruptible(), telling(ctx), _dividing(ctx):
+            with interruptible(), telling(ctx), _progress(ctx), _dividing(ctx):
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -68,6 +68,19 @@ class Command(click.Command):
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
+
+
+def _progress(ctx: click.Context) -> AbstractContextManager[None]:
+    """A block whose progress is told; that of tasks is where these run."""
+    if _runs_tasks(ctx.command):
+        return nullcontext()
+    from ztfmatch.cli.progress import lines_shown
+
+    return lines_shown(is_quiet())
+
+
+def _runs_tasks(command: click.Command) -> bool:
+    return "workers" in {param.name for param in command.params}
 
 
 def _dividing(ctx: click.Context) -> AbstractContextManager[None]:
@@ -121,7 +134,7 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str = ""
 
 def _end(ctx: click.Context, interrupted: Interrupted) -> None:
     """Say what stands, and whether the same command goes on from here."""
-    what = "the same command again resumes" if "workers" in {param.name for param in ctx.command.params} else ""
+    what = "the same command again resumes" if _runs_tasks(ctx.command) else ""
     said = "; ".join(filter(None, (_standing(ctx.params.get("store")), what)))
     message = ": ".join(filter(None, (f"interrupted by {interrupted.name}", said)))
     _fail(ctx, interrupted, interrupted.exit_code, message)

@@ -16,6 +16,7 @@ import click
 from ztfmatch.cli.tasklog import Tally, tallied
 from ztfmatch.core.config import STARTING
 from ztfmatch.core.shown import duration_text
+from ztfmatch.core.telling import listening
 
 Show = Callable[[str, int, int], None]
 
@@ -35,11 +36,21 @@ def progress_shown(quiet: bool) -> Iterator[Show]:
         return
     started = time.monotonic()
     with tallied() as tally:
-        with _bars() if sys.stderr.isatty() else _lines(tally) as show:
+        with _bars() if sys.stderr.isatty() else _lines(tally) as show, listening(show):
             yield show
         if time.monotonic() - started >= LINE_S and tally.done:
             for line in summary(tally):
                 click.echo(line, err=True)
+
+
+@contextmanager
+def lines_shown(quiet: bool) -> Iterator[None]:
+    """Progress of a command without tasks, which may print rows meanwhile: never more than lines."""
+    if quiet:
+        yield
+        return
+    with _lines(Tally()) as show, listening(show):
+        yield
 
 
 def _first_s() -> float:

@@ -30,6 +30,10 @@ from ztfmatch.query.positions import Spots
 MAX_CONE_ARCSEC: Final = 10 * 3600.0
 """Largest cone for which positions are kept."""
 
+SEARCHING: Final = "searching tiles"
+READING: Final = "reading epochs of tiles"
+"""What a question does, as progress calls it."""
+
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 

@@ -19,8 +19,9 @@ from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, unit_columns
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
+from ztfmatch.core.telling import told
 from ztfmatch.query.area import Cone, check_radius
-from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
 
 LEDGER_COLUMNS: Final = (
     "expid",
@@ -58,7 +59,7 @@ class Selection:
 def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
     finder = selection.finder(snapshot)
-    rows = _joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in finder.tiles()])
+    rows = _joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in told(finder.tiles(), SEARCHING)])
     return rows if selection.cone is None else with_separation(rows, selection.cone)
 
 
@@ -114,7 +115,8 @@ def _epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.T
     """Objectids of a selection, ascending, and the epochs of these objects, by objectid and time."""
     finder = selection.finder(snapshot)
     found = list(finder.objectids())
-    parts = [finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)) for tile, ids in found]
+    shown = told(found, READING)
+    parts = [finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)) for tile, ids in shown]
     ids = np.sort(np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in found)]))
     return ids, _joined(DETECTIONS, parts)
 

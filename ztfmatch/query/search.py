@@ -33,8 +33,9 @@ from ztfmatch.core.shown import Shown, as_html
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
+from ztfmatch.core.telling import told
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
-from ztfmatch.query.finder import Finder, Ids, distinct_ids
+from ztfmatch.query.finder import SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 from ztfmatch.query.positions import SEPARATION, Spots
 from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of
@@ -98,7 +99,7 @@ class Answer(Shown):
 
     def __iter__(self) -> Iterator[pa.Table]:
         stale = set(stale_tiles(self._snapshot)) if self._needs_statistics else set()
-        for tile in self._finder.tiles():
+        for tile in told(self._finder.tiles(), SEARCHING):
             objects = self._objects(tile, tile in stale)
             if not objects.num_rows:
                 continue

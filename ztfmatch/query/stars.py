@@ -22,8 +22,9 @@ from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE, STARS, STARST
 from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
+from ztfmatch.core.telling import told
 from ztfmatch.query.area import Cone
-from ztfmatch.query.finder import MAX_CONE_ARCSEC, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table, with_exposures, with_separation
 from ztfmatch.query.lineage import successors
 
@@ -150,7 +151,7 @@ def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
     members = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
     parts = [DETECTIONS.schema.empty_table()]
-    for tile, found in finder.objectids():
+    for tile, found in told(list(finder.objectids()), READING):
         kept = _of_stars(snapshot.kept_rows(MEMBERS.name, tile, ("objectid", "starid")), found, inside)
         if kept.num_rows:
             wanted = Wanted(kept["objectid"].to_numpy())
@@ -292,7 +293,7 @@ class StarRows:
         needed = {*columns, *(() if self._condition is None else self._condition.columns)}
         needed |= set() if self._area is None else {"ra", "dec"}
         names = [field.name for field in STAR_FIELDS if field.name in needed]
-        for tile in self._tiles():
+        for tile in told(self._tiles(), SEARCHING):
             rows = star_rows(self._snapshot, [tile], names, self._ids)
             if self._area is not None:
                 rows = rows.filter(pa.array(self._area.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.telling import told
 from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
 from ztfmatch.release.schema import RELEASE_TABLES
 
@@ -129,7 +130,7 @@ def _checksums(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -
     expected = {CHECKSUM_FILE: manifest["checksums"]["sha256"], **listed}
     wrong = [
         f"{name}: SHA-256 is {made}, expected {digest}"
-        for name, digest in expected.items()
+        for name, digest in told(list(expected.items()), "checksums of files")
         if (output / name).is_file() and (made := _sha256(output / name)) != digest
     ]
     return ProductCheck("checksums", len(expected), wrong)
@@ -158,7 +159,7 @@ def _columns(output: Path, manifest: dict[str, Any], data: list[str]) -> Product
     table = RELEASE_TABLES.get(_PRODUCTS.get(manifest["product"], ""))
     names = _rows_of(data)
     wrong = []
-    for name in names:
+    for name in told(names, "columns of files"):
         schema = _schema(output / name)
         if schema is None:
             wrong.append(f"{name} is no Parquet file")
@@ -191,9 +192,9 @@ def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductC
     return ProductCheck("counts", len(ids), wrong)
 
 
-def _counted(output: Path, names: Iterable[str]) -> Iterator[tuple[Any, int, bool]]:
+def _counted(output: Path, names: Sequence[str]) -> Iterator[tuple[Any, int, bool]]:
     """Ids of the objects of each file, its epochs, and whether it tells these."""
-    for name in names:
+    for name in told(names, "counting rows of files"):
         try:
             file = pq.ParquetFile(output / name)
             known = file.schema_arrow.names

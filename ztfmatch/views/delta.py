@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 import ztfmatch
 from ztfmatch.core.errors import CommitConflictError, ConfigError, OutputExistsError
+from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.localfiles import beside
-from ztfmatch.core.io.parquet import DataFile, IdRange, encode, read_file_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -29,6 +30,7 @@ from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import objectid_range
+from ztfmatch.core.telling import told
 from ztfmatch.release.publication import check_place, give_name
 from ztfmatch.views.io import deltalog
 from ztfmatch.views.io.deltalog import DeltaFile
@@ -114,7 +116,8 @@ def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watc
     copied = 0
     for table in TABLES.values():
         files = [f for f in snapshot.of_table(table.name) if table is not STATISTICS or f.tile not in stale]
-        entries = [_entry(snapshot, root, place, table, file, retired) for file in files]
+        shown = told(files, f"files of {table.name}")
+        entries = [_entry(snapshot, root, place, table, file, retired) for file in shown]
         present = [entry for entry in entries if entry.rows]
         copied += sum(entry.path != _name(file) for entry, file in zip(entries, files, strict=True))
         counts[table.name] = len(present)

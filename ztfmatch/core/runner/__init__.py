@@ -5,9 +5,10 @@ names it. A lost worker's tasks run elsewhere.
 """
 
 from ztfmatch.core.runner.executor import DaskExecutor
-from ztfmatch.core.runner.jobs import Executor, Job, LoopExecutor, Progress, Runner, no_progress
+from ztfmatch.core.runner.jobs import Executor, Job, LoopExecutor, Runner
 from ztfmatch.core.runner.start import open_runner, start_cluster
 from ztfmatch.core.tasks.staging import Outcome
+from ztfmatch.core.telling import Progress, no_progress
 
 __all__ = [
     "DaskExecutor",

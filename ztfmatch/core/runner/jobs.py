@@ -12,20 +12,14 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner.heartbeat import Beat, beating
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
+from ztfmatch.core.telling import Progress, no_progress
 
 Kept = TypeVar("Kept")
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, tasks finished, and their number."""
 
 _FOR_GOOD: Final = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
     errno.ELOOP,
 }
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from ztfmatch.core.runner.allocation import allocation_cluster
 from ztfmatch.core.runner.certificates import credentials_for, spoken
 from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.gateway import gateway_cluster, is_gateway
-from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Progress, Runner, no_progress
+from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Runner
 from ztfmatch.core.runner.network import ONE_BY_ONE, dashboard_settings
 from ztfmatch.core.runner.slurm import slurm_cluster
 from ztfmatch.core.runner.units import divided
 from ztfmatch.core.runner.workers import Workers
 from ztfmatch.core.tasks.quiet import is_news
+from ztfmatch.core.telling import Progress, no_progress
 
 _QUIET: Final = {
     "distributed.worker.profile.enabled": False,

@@ -19,6 +19,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import N_RCID, exposureid_of
+from ztfmatch.core.telling import told
 from ztfmatch.references.kernels.depth import combined_limit
 
 ROWS_PER_BATCH: Final = 1_000_000
@@ -114,7 +115,7 @@ class ImageSource:
         if lacking:
             raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
-        for file in self.snapshot.of_table(EXPOSURES.name):
+        for file in told(self.snapshot.of_table(EXPOSURES.name), "reading files of the ledger"):
             if file.commit <= after_commit:
                 continue  # no row is of a later commit than its file
             rows = read_file_rows(self.snapshot.storage, file, list(dict.fromkeys(names)))
@@ -202,8 +203,16 @@ def _read(path: Path, needed: Mapping[str, str]) -> Iterator[pa.Table]:
         wanted[name] = theirs
     projection = {ours: ds.field(theirs) for ours, theirs in wanted.items()}
     with _clear_errors(path):
-        for batch in _dataset(path).to_batches(columns=projection, batch_size=ROWS_PER_BATCH, use_threads=False):
-            yield pa.Table.from_batches([batch])
+        dataset = _dataset(path)
+        how = {"schema": dataset.schema, "columns": projection, "batch_size": ROWS_PER_BATCH, "use_threads": False}
+        for part in told([part for file in dataset.get_fragments() for part in _parts(file)], "reading metadata"):
+            for batch in part.to_batches(**how):
+                yield pa.Table.from_batches([batch])
+
+
+def _parts(file: Any) -> list[Any]:
+    """Row groups of a file of a dataset; the whole where it has none."""
+    return list(file.split_by_row_group()) if hasattr(file, "split_by_row_group") else [file]
 
 
 def _lacks(where: str, name: str, of: str) -> MetadataError:
