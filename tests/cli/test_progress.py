@@ -27,6 +27,7 @@ from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
 from ztfmatch.core.runner.heartbeat import Beat, beating, beats
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Outcome
+from ztfmatch.core.telling import told
 from ztfmatch.query.search import Answer
 
 
@@ -203,7 +204,7 @@ WITHOUT = [word for name in ("status", "median", "rms", "flatness") for word in 
         (("view", "delta", "{store}", "{place}/delta"), "files of detections"),
         (("references", "select", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
         (("references", "plan", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
-        (("vacuum", "{store}", "--keep", 1, "--grace-hours", 0), "deleting files"),
+        (("vacuum", "{store}", "--keep", 1, "--grace-hours", 0), "deleting thousands of files"),
     ],
 )
 def test_commands_without_tasks_tell_how_far_they_are(
@@ -222,6 +223,16 @@ def test_commands_without_tasks_tell_how_far_they_are(
     heard.clear()
     call(*given, "--quiet")
     assert heard == []
+
+
+def test_commands_with_tasks_tell_of_these_alone(scene: Scene, tmp_path: Path, heard: Told) -> None:
+    with progress_shown(quiet=False) as show:
+        assert list(told([7], "beside them")) == [7]
+        show("matching", 1, 1)
+    assert heard == [("matching", 1, 1)]
+    heard.clear()
+    assert call("init", tmp_path / "store", "--references", scene.sky / "references").exit_code == 0
+    assert not [what for what, *_ in heard if "deleting" in what]
 
 
 def test_comparison_and_check_of_releases_tell_how_far_they_are(scene: Scene, tmp_path: Path, heard: Told) -> None:

@@ -36,7 +36,7 @@ def progress_shown(quiet: bool) -> Iterator[Show]:
         return
     started = time.monotonic()
     with tallied() as tally:
-        with _bars() if sys.stderr.isatty() else _lines(tally) as show, listening(show):
+        with _bars() if sys.stderr.isatty() else _lines(tally) as show:
             yield show
         if time.monotonic() - started >= LINE_S and tally.done:
             for line in summary(tally):

@@ -29,7 +29,6 @@ from ztfmatch.core.io.client import environment, if_absent_of
 from ztfmatch.core.io.paths import STAGING
 from ztfmatch.core.io.remote import Bytes, Entry, Remote, connect
 from ztfmatch.core.io.urls import check_text, is_url, parse_url
-from ztfmatch.core.telling import told
 
 __all__ = ["Entry", "Storage", "StorageError", "forced_writes", "is_url", "writes_are_forced"]
 
@@ -267,7 +266,7 @@ class Storage:
         if (local := self.local_root) is None:
             self._remote.delete(paths)
             return
-        for path in told(paths, "deleting files"):
+        for path in paths:
             with _failures(f"cannot delete {path} in {self.root}"), contextlib.suppress(FileNotFoundError):
                 (local / path).unlink()
 

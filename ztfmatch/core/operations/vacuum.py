@@ -6,14 +6,19 @@ import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from ztfmatch.core.config import VACUUM_GRACE_HOURS
 from ztfmatch.core.errors import ConfigError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
-from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.operations.common import Stopwatch, chunks
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.telling import told
+
+_FILES_AT_ONCE: Final = 1000
+"""How many are deleted before it is told how far that is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,8 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
         found.add(storage.entries(prefix), named)
     found.add(storage.unfinished(), set())
     if not dry_run:
-        storage.delete(found.doomed)
+        for some in told(list(chunks(found.doomed, _FILES_AT_ONCE)), "deleting thousands of files"):
+            storage.delete(some)
     return VacuumReport(
         store=storage.root,
         oldest=oldest,
