@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from commandline import SMALL, Scene, call, done, report
 from commandtree import leaves
+from widths import check_fits, on_terminal
 
 import ztfmatch
 from ztfmatch import plot
@@ -586,7 +587,9 @@ class TestDemo:
         assert made.keys() == names(DemoReport)
         assert made["verified"] is True
         assert all(Path(plot).read_bytes().startswith(b"\x89PNG") for plot in made["plots"])
+        on_terminal(monkeypatch, 80)
         text = done("demo", tmp_path / "demo")
+        check_fits(text, 80)
         assert "5/5" in text
         tries = re.findall(r"^  ztfmatch (.*?)(?:   .*)?$", text, re.MULTILINE)
         assert len(tries) == 7

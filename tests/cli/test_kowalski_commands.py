@@ -13,6 +13,7 @@ from commandline import Scene, call, done, report
 from corrected import ENOUGH, calibrated_survey
 from kowalski_oracle import differences
 from mongoserver import Fault, Faults, documents, mongo_server
+from widths import check_fits, on_terminal
 
 from ztfmatch.photometry.calibrate import CalibrateInputs
 
@@ -155,7 +156,7 @@ def test_exports_are_listed_and_those_before_the_newest_full_one_pruned(scene: S
 
 
 def test_load_status_says_what_is_in_and_what_would_be_and_writes_nothing(
-    scene: Scene, tmp_path: Path, server: tuple[str, Faults]
+    scene: Scene, tmp_path: Path, server: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = report("export", "kowalski", scene.store, tmp_path)
     name = Path(made["export"]).name
@@ -168,4 +169,7 @@ def test_load_status_says_what_is_in_and_what_would_be_and_writes_nothing(
     after = report("load", tmp_path, "--tag", "st", "--status")
     assert (after["snapshot"], after["next"], after["documents"]) == (made["snapshot"], [], 0)
     assert after["collections"]["ZTF_sources_st"] == made["counts"]["sources"]["upsert"]
-    assert "A load would take nothing." in done("load", tmp_path, "--tag", "st", "--status")
+    on_terminal(monkeypatch, 80)
+    text = done("load", tmp_path, "--tag", "st", "--status")
+    assert "A load would take nothing." in text
+    check_fits(text, 80)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from commandline import Scene, call, done, report
 from corrected import calibrated_survey
+from widths import check_fits, on_terminal
 
 import ztfmatch
 
@@ -67,7 +68,9 @@ def test_publish_dry_run_counts_by_program_and_writes_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, tmp_path: Path) -> None:
+def test_publish_tar_and_tess_take_regions_and_dates(
+    scene: Scene, scope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = (scene.store, "--release", scope)
     whole = report("publish", "tar", *common, tmp_path / "all.tar", "--cone", 0, 0, "180deg", "--label", "all")
     corners = "230 20 265 20 265 45 230 45"
@@ -81,17 +84,26 @@ def test_publish_tar_and_tess_take_regions_and_dates(scene: Scene, scope: Path, 
     tess = report("publish", "tess", *common, tmp_path / "s0099.tar", "--sector", 99, "--polygon", corners,
                   "--since", "2018-01-01", "--until", "2019-01-01T12:00:00")  # fmt: skip
     assert (tess["epochs"], tess["release"]) == (whole["epochs"], "dr2_s0099")
+    on_terminal(monkeypatch, 80)
+    check_fits(done("publish", "tess", *common, tmp_path / "s0098.tar", "--sector", 98, "--polygon", corners,
+                    "--since", "2018-01-01", "--until", "2019-01-01"), 80)  # fmt: skip
     assert len(tess["sha256"]) == 64
 
 
-def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(tmp_path: Path) -> None:
+def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = calibrated_survey(tmp_path / "survey", 1, 6).path
     (tmp_path / "public.toml").write_text('release = "public"\n[[programs]]\nid = 1\n')
     cuts = ("--cells", 2, "--min-stars", 5, "--max-error", 0.5)
     calibrate = ("calibrate", store, "--ps1", tmp_path / "survey" / "ps1.parquet", *cuts, "--output")
     publish = ("publish", "bulk", store, "--release", tmp_path / "public.toml")
-    assert "Programs of the epochs used: 1, 3." in done(*calibrate, tmp_path / "all")
-    done("correct", store, tmp_path / "all")
+    on_terminal(monkeypatch, 80)
+    text = done(*calibrate, tmp_path / "all")
+    assert "Programs of the epochs used: 1, 3." in text
+    for said in (text, done("correct", store, tmp_path / "all"),
+                 done("export", "corrections", tmp_path / "all", "-o", tmp_path / "tables")):  # fmt: skip
+        check_fits(said, 80)
     refused = call(*publish, tmp_path / "out")
     assert refused.exit_code == 2
     assert "'ztfmatch calibrate --program'" in refused.stderr

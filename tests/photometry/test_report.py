@@ -31,6 +31,7 @@ from report_scene import (
     write_known_corrections,
     write_scene,
 )
+from widths import check_fits, on_terminal
 
 from ztfmatch import api
 from ztfmatch.cli import main
@@ -747,13 +748,17 @@ def test_report_of_store_without_detections_is_refused(tmp_path: Path) -> None:
 # The command
 
 
-def test_command_writes_page_and_prints_figures(store: Storage, catalogs: Path, tmp_path: Path) -> None:
+def test_command_writes_page_and_prints_figures(
+    store: Storage, catalogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_terminal(monkeypatch, 80)
     place = tmp_path / "report"
     words = ["report", store.root, "-o", str(place), "--ps1", str(catalogs / "ps1.parquet"), "--ps1-column", "star=i"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     assert "relative to PS1, 300 objects with a PS1 star" in done.output
     assert "as stored" in done.output
+    check_fits(done.stdout, 80)
     assert (place / PAGE).is_file()
 
 

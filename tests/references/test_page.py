@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from helpers import append, epochal_file, make_store, rows_at
 from reference_scene import quadrant, write_reference
 from test_plan import audit_rows, images, planned
+from widths import check_fits, on_terminal
 
 from ztfmatch.cli import main
 from ztfmatch.core.camera import Plane, Pointing, field_centre, quadrant_corners, sky_positions
@@ -56,7 +57,7 @@ def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "page" / PAGE).read_bytes() == (tmp_path / "again" / PAGE).read_bytes()
 
 
-def test_page_of_a_store_has_the_survey_in_figures(tmp_path: Path) -> None:
+def test_page_of_a_store_has_the_survey_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = quadrant(n_side=5)
     write_reference(tmp_path / "r", scene)
     storage = make_store(tmp_path / "store", [tmp_path / "r"])
@@ -74,8 +75,10 @@ def test_page_of_a_store_has_the_survey_in_figures(tmp_path: Path) -> None:
         "--visits",
         "3",
     ]
+    on_terminal(monkeypatch, 80)
     done = CliRunner().invoke(main, ["references", "page", *words])
     assert done.exit_code == 0, done.output
+    check_fits(done.stdout, 80)
     text = (tmp_path / "p" / PAGE).read_text()
     row = re.search(r"<td[^>]*>zr</td>(.*?)</tr>", text, re.DOTALL)
     assert row is not None
