@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +18,9 @@ from releases import CONFIG, SMALL
 
 import ztfmatch
 from ztfmatch.cli import main
-from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.errors import BadInputError, ConfigError, OutputExistsError
 from ztfmatch.core.operations.append import AppendConfig
-from ztfmatch.release import Comparison, difference
+from ztfmatch.release import Comparison, difference, write_association
 from ztfmatch.release.difference import links_of
 from ztfmatch.release.io.scope import ReleaseScope, Window
 from ztfmatch.simulate import regenerate_references, simulate
@@ -160,3 +163,58 @@ def test_publish_diff_tells_and_writes_what_differs_and_never_over_a_file(place:
     assert refused.exit_code == 2
     assert "--overwrite" in refused.output
     assert CliRunner().invoke(main, [*words, "--overwrite", "--json"]).exit_code == 0
+
+
+_JOIN = """
+import sys, lsdb
+left, right = (lsdb.open_catalog(place, columns=["oid"]) for place in sys.argv[1:3])
+through = lsdb.read_hats(sys.argv[3])
+joined = left.join(right, through=through, suffixes=("_dr1", "_dr2"), suffix_method="all_columns")
+joined.compute().to_csv(sys.argv[4], index=False)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*:pandas.errors.Pandas4Warning")
+@pytest.mark.parametrize("product", ["hats", "objects"])
+def test_association_joins_two_releases_in_lsdb(place: Path, tmp_path: Path, product: str) -> None:
+    """Against the lineage: an object that kept its id, or its newest successor, if the newer release has that."""
+    lsdb = pytest.importorskip("lsdb")
+    old, new, path = place / "dr1" / product, place / "dr2" / product, tmp_path / "dr1_dr2"
+    words = ["publish", "diff", str(old), str(new), "--store", str(place / "store"), "--association", str(path)]
+    said = CliRunner().invoke(main, words)
+    assert said.exit_code == 0, said.output
+    were, are = np.sort(read(old).index.to_numpy()), set(read(new).index)
+    newest = links_of(ztfmatch.open_store(place / "store").snapshot().files, were)[1]
+    heirs = {one: one if one in are else heir for one, heir in zip(were.tolist(), newest.tolist(), strict=True)}
+    expected = {one: heir for one, heir in heirs.items() if heir in are}
+    assert sum(one != heir for one, heir in expected.items()) > 50
+    through = lsdb.read_hats(path)
+    assert through.hc_structure.catalog_info.primary_catalog == lsdb.open_catalog(old).name
+    links = through.compute()
+    assert dict(zip(links.objectid, links.newobjectid, strict=True)) == expected
+    assert set(links.kind[links.objectid == links.newobjectid]) == {"kept"}
+    assert links.separation.max() <= through.max_separation < 10.0
+    assert f"Written: {path}, {len(links):,} links" in said.output
+    if product == "objects":
+        joined = joined_by_lsdb(old, new, path, tmp_path / "joined.csv")
+        assert dict(zip(joined.oid_dr1, joined.oid_dr2, strict=True)) == expected
+
+
+def joined_by_lsdb(*places: Path) -> pd.DataFrame:
+    """Rows of two catalogs joined through an association, in a process where hats does not compile: that takes 15 s."""
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    words = [sys.executable, "-W", "ignore", "-c", _JOIN, *map(str, places)]
+    subprocess.run(words, env=environment, check=True, capture_output=True, timeout=120)
+    return pd.read_csv(places[-1])
+
+
+def test_association_of_other_products_or_without_a_store_is_refused(place: Path, tmp_path: Path) -> None:
+    snapshot = ztfmatch.open_store(place / "store").snapshot().files
+    with pytest.raises(ConfigError, match="is 'bulk'; an association is of 'hats lightcurves', 'hats objects'"):
+        write_association(place / "dr1" / "bulk", place / "dr2" / "bulk", snapshot, tmp_path / "x")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        write_association(place / "dr1" / "hats", place / "dr2" / "hats", snapshot, tmp_path)
+    words = ["publish", "diff", str(place / "dr1" / "hats"), str(place / "dr2" / "hats"), "--association", "x"]
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert "give the --store too" in refused.output

@@ -12,7 +12,7 @@ import click
 
 from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
 from ztfmatch.cli.options import json_option, overwrite_option
-from ztfmatch.cli.paramtypes import OutputFile
+from ztfmatch.cli.paramtypes import OutputFile, OutputPlace
 
 _TEMPLATE = """\
 # Scope of a release: what may leave the store. Give it to 'ztfmatch publish ... --release'.
@@ -98,9 +98,17 @@ def check(product: Path, as_json: bool) -> None:
 @click.argument("after", metavar="AFTER", type=click.Path(path_type=Path))
 @click.option("--store", help="Store that AFTER was made of: its lineage says what became of objects that are gone.")
 @click.option("--output", "-o", type=OutputFile(), help="File of all objects that differ; its name tells the format.")
+@click.option(
+    "--association",
+    type=OutputPlace(path_type=Path),
+    metavar="DIR",
+    help="Write a HATS catalog, through which LSDB joins two HATS collections. Needs --store.",
+)
 @overwrite_option
 @json_option
-def diff_releases(before: Path, after: Path, store: str | None, output: Path | None, as_json: bool) -> None:
+def diff_releases(
+    before: Path, after: Path, store: str | None, output: Path | None, association: Path | None, as_json: bool
+) -> None:
     """Say which objects are new, gone and changed in a release.
 
     BEFORE and AFTER are two products of a kind: HATS lightcurves, objects, or bulk files. An object is changed if it
@@ -109,19 +117,24 @@ def diff_releases(before: Path, after: Path, store: str | None, output: Path | N
     \b
     Example:
       ztfmatch publish diff dr1 dr2 --store survey.store -o changes.parquet
+      ztfmatch publish diff dr1 dr2 --store survey.store --association dr1_dr2
     """
     from ztfmatch.query.formats import format_of, write_rows
-    from ztfmatch.release import Comparison
+    from ztfmatch.release import Comparison, write_association
     from ztfmatch.release.difference import SCHEMA
 
     form = "" if output is None else format_of(output)
-    compared = Comparison(before, after, None if store is None else open_store(store).snapshot().files)
+    snapshot = None if store is None else open_store(store).snapshot().files
+    if association is not None and snapshot is None:
+        raise click.UsageError("--association is made of the lineage: give the --store too.")
+    compared = Comparison(before, after, snapshot)
     if output is None:
         for _ in compared.rows():
             pass
     else:
         write_rows(compared.rows(), SCHEMA, form, output)
     report = compared.report()
+    links = None if association is None or snapshot is None else write_association(before, after, snapshot, association)
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
     of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if report.lineage else ""
     headline = (
@@ -136,5 +149,6 @@ def diff_releases(before: Path, after: Path, store: str | None, output: Path | N
         f"  changed:  {report.changed:,}",
         f"  the same: {report.same:,}",
         *([f"Written: {output}"] if output is not None else []),
+        *([f"Written: {association}, {counted(links.objects, 'link')}"] if links is not None else []),
     ]
     emit(report, as_json, lines)

@@ -1,5 +1,6 @@
 """Releases: products made of the epochs of a snapshot that a scope allows."""
 
+from ztfmatch.release.association import Association, write_association
 from ztfmatch.release.bulk import publish_bulk
 from ztfmatch.release.check import CheckedProduct, ProductCheck, check_product
 from ztfmatch.release.difference import Comparison, ReleaseDifference
@@ -9,6 +10,7 @@ from ztfmatch.release.publication import PublishReport
 from ztfmatch.release.tarball import Part, publish_tar, sector_part
 
 __all__ = [
+    "Association",
     "CheckedProduct",
     "Comparison",
     "HatsConfig",
@@ -26,4 +28,5 @@ __all__ = [
     "publish_stars",
     "publish_tar",
     "sector_part",
+    "write_association",
 ]

@@ -267,5 +267,30 @@ INDEX: Final = Table(
     row_group_rows=131_072,
 )
 
-RELEASE_TABLES: Final = {table.name: table for table in (RELEASED_LIGHTCURVES, RELEASED_STARS, BULK, RELEASED_OBJECTS)}
+KEPT: Final = "kept"
+"""Kind of the link of an object that kept its id."""
+
+ASSOCIATION: Final = Table(
+    "association",
+    "HATS: one row per object of a release that the next one has, too, or a successor of it.",
+    (HEALPIX_COLUMN, "objectid"),
+    (
+        _HEALPIX,
+        replace(_OBJECTID, description="Object of the older release"),
+        replace(_OBJECTID, name="newobjectid", description="What it is in the newer release"),
+        Column(
+            "kind",
+            pa.dictionary(pa.int8(), pa.string()),
+            "",
+            f"'{KEPT}' where the id is the same, else as in the table lineage; of a line of several links the first",
+            "lineage",
+            encoding=Encoding.DICTIONARY,
+        ),
+        Column("separation", pa.float64(), "arcsec", "Between the two positions", "computed", encoding=Encoding.SPLIT),
+    ),
+    row_group_rows=131_072,
+)
+
+_RELEASED: Final = (RELEASED_LIGHTCURVES, RELEASED_STARS, BULK, RELEASED_OBJECTS, ASSOCIATION)
+RELEASE_TABLES: Final = {table.name: table for table in _RELEASED}
 """What is published; not tables of a store."""
