@@ -138,6 +138,23 @@ def test_transients_of_units_without_new_orphans_stay_as_they_are(tmp_path: Path
     check_equals_full(storage, update_transients, ["transients", "transientdata"])
 
 
+def test_rematch_groups_units_with_other_orphans_alone(tmp_path: Path) -> None:
+    """Of three units one is matched again, one has a night that was not grouped yet, and one stays as it is."""
+    third = Unit(501, 22, 2)
+    units = (UNIT, OTHER, third)
+    storage = make_store(tmp_path / "s", [reference_file(tmp_path, stars(), unit) for unit in units])
+    append(storage, [epochal_file(tmp_path, recurring(n, u), n, u) for u in units for n in range(3)])
+    assert update_transients(storage, runner()).transients == 3 * STARS
+    append(storage, [epochal_file(tmp_path, recurring(3, OTHER), 3, OTHER)])
+    (tmp_path / "new").mkdir()
+    moved = rows_at(stars()["ra"], stars()["dec"] + 0.1 / 3600.0)
+    rematch(storage, [str(reference_file(tmp_path / "new", moved, UNIT))], RematchConfig(), runner())
+    rows = open_snapshot(storage).read("transients").to_pylist()
+    assert {(row["rcid"], row["snapshot"], row["nobs"]) for row in rows} == {(20, 3, 3), (21, 3, 4), (22, 1, 3)}
+    check_equals_full(storage, update_transients, ["transients", "transientdata"])
+    assert verify_store(storage, runner(), deep=True).passed
+
+
 def test_transients_read_no_row_group_of_other_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their bounds in the footers tell."""
     storage = make_store(tmp_path / "s", [reference_file(tmp_path, stars(), unit) for unit in (UNIT, OTHER)])

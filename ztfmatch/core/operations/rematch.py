@@ -281,7 +281,7 @@ def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     orphans = [file for file in work.files if file.table == ORPHANS.name]
     tiles = regrouped_tiles(plan.snapshot, plan.tiles)
     staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
-    tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id)
+    tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id, plan.tiles)
     runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
     work.files += files

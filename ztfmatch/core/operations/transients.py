@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from ztfmatch.core.operations.derived import Derivation, bring_up_to_date, conne
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.orphans import BYTES_KEPT, ROWS_PER_PASS
 from ztfmatch.core.tasks.transients import (
     BYTES_PER_LINK,
@@ -80,13 +81,35 @@ def with_neighbours(snapshot: SnapshotFiles, tiles: Iterable[Tile], among: Itera
 
 
 def transient_tasks(
-    snapshot: SnapshotFiles, tiles: Iterable[Tile], staged: StagedFiles, operation_id: str
+    snapshot: SnapshotFiles,
+    tiles: Iterable[Tile],
+    staged: StagedFiles,
+    operation_id: str,
+    changed: Mapping[Tile, Collection[Unit]] | None = None,
 ) -> list[TransientTask]:
-    """One task a tile, of the orphans that there will be."""
+    """One task a tile, of the orphans that there will be.
+
+    Parameters
+    ----------
+    snapshot : SnapshotFiles
+    tiles : iterable of Tile
+    staged : StagedFiles
+        With these orphans.
+    operation_id : str
+    changed : mapping, optional
+        Units of each tile whose orphans are not those of the snapshot; by default any may be.
+    """
     return [
-        TransientTask(f"transients-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged)
+        TransientTask(
+            f"transients-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged,
+            None if changed is None else _changed_near(snapshot, tile, changed),
+        )
         for tile in tiles
-    ]
+    ]  # fmt: skip
+
+
+def _changed_near(snapshot: SnapshotFiles, tile: Tile, changed: Mapping[Tile, Collection[Unit]]) -> tuple[Unit, ...]:
+    return tuple(sorted({unit for near in neighbours(snapshot.tiling, tile) for unit in changed.get(near, ())}))
 
 
 def projected_bytes(rows: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core import survey
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
 from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
 from ztfmatch.core.schema.sky import NO_REFERENCE
-from ztfmatch.core.survey import N_RCID
+from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
 
 ROWS_PER_PASS: Final = 2_000_000
@@ -71,11 +72,15 @@ class Units:
     """Ascending, see :func:`unit_codes`."""
 
     @classmethod
-    def of_newer(cls, near: Near, known: int) -> Units:
-        """Those with orphans in reach of the tile that came after a commit."""
-        newer = [file for file in near.orphan_files if file.commit > known]
-        found = [np.unique(part["code"]) for file in newer for part in _parts_in_reach(near, file, cls(None))]
+    def of_files(cls, near: Near, files: Iterable[DataFile]) -> Units:
+        """Those with orphans of some files in reach of the tile."""
+        found = [np.unique(part["code"]) for file in files for part in _parts_in_reach(near, file, cls(None))]
         return cls(np.unique(np.concatenate([np.zeros(0, np.int64), *found])))
+
+    def with_units(self, units: Collection[Unit]) -> Units:
+        """These, and some others."""
+        codes = [int(survey.unit_codes(unit.field, unit.rcid, unit.fid)) for unit in units]
+        return self if self.codes is None else Units(np.union1d(self.codes, np.array(codes, np.int64)))
 
     def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
         """Whether each unit is one of them, shape (N,)."""
@@ -89,7 +94,7 @@ class Units:
         columns, row_group = footer.tail.metadata.schema.names, footer.tail.metadata.row_group(group)
         codes = np.zeros(0, np.int64) if self.codes is None else self.codes
         kept = np.ones(len(codes), bool)
-        for name, values in zip(UNIT, (codes // 4 // N_RCID, codes // 4 % N_RCID, codes % 4), strict=True):
+        for name, values in zip(UNIT, survey.units_of_codes(codes), strict=True):
             bounds = row_group.column(columns.index(name)).statistics
             if bounds is not None and bounds.has_min_max:
                 kept &= (values >= bounds.min) & (values <= bounds.max)
@@ -97,9 +102,8 @@ class Units:
 
 
 def unit_codes(columns: Arrays) -> Ids:
-    """One number for each unit, ascending by field, readout channel, filter."""
-    field, rcid, fid = (columns[name].astype(np.int64) for name in UNIT)
-    return (field * N_RCID + rcid) * 4 + fid
+    """One number for the unit of each row, see :func:`.survey.unit_codes`."""
+    return survey.unit_codes(*(columns[name].astype(np.int64) for name in UNIT))
 
 
 def orphans_by_unit(near: Near, units: Units) -> Iterator[Arrays]:

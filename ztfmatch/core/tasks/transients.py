@@ -24,13 +24,14 @@ from ztfmatch.core.io.parquet import (
     write_file,
 )
 from ztfmatch.core.io.scan import is_among
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_tile, neighbours
 from ztfmatch.core.kernels.transients import Groups, link_detections, most_frequent
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
-from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, transientid_of
+from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, Unit, transientid_of
 from ztfmatch.core.tasks.ledger import exposures_of_tiles
 from ztfmatch.core.tasks.orphans import COLUMNS, UNIT, Units, orphans_by_unit, unit_codes
 from ztfmatch.core.tasks.results import Written
@@ -56,6 +57,8 @@ class TransientTask(TileTask):
     part: str
     staged: StagedFiles | None = None
     """Where the orphans are to be others than those of the snapshot."""
+    changed: tuple[Unit, ...] | None = None
+    """Units of which they are others; None where they can be of any."""
 
     @property
     def near(self) -> list[Tile]:
@@ -65,7 +68,14 @@ class TransientTask(TileTask):
     @property
     def orphan_files(self) -> Sequence[DataFile]:
         """Of all these."""
-        files = self.staged or self.snapshot
+        return self._orphan_files(self.staged or self.snapshot)
+
+    @property
+    def committed_files(self) -> Sequence[DataFile]:
+        """Of all these in the snapshot."""
+        return self._orphan_files(self.snapshot)
+
+    def _orphan_files(self, files: StagedFiles | SnapshotFiles) -> Sequence[DataFile]:
         return [file for tile in self.near for file in files.of_tile(ORPHANS.name, tile)]
 
 
@@ -114,9 +124,15 @@ def _grouped(task: TransientTask, units: Units, ledger: _Ledger) -> tuple[list[A
 
 
 def _units_anew(task: TransientTask) -> Units:
-    """Units with orphans in reach that the tile's transients do not know; all where these are to be made anew."""
+    """Units with orphans in reach that the tile's transients do not know, and those whose orphans are others now.
+
+    All where that is not known, and where the tile has no transients yet.
+    """
     known = min((file.commit for file in task.files(TRANSIENTS)), default=-1)
-    return Units(None) if task.staged is not None or known < 0 else Units.of_newer(task, known)
+    if known < 0 or (task.staged is not None and task.changed is None):
+        return Units(None)
+    newer = [file for file in task.committed_files if file.commit > known]
+    return Units.of_files(task, newer).with_units(task.changed or ())
 
 
 def _rows_that_hold(task: TransientTask, anew: Units) -> tuple[pa.Table, pa.Table]:
