@@ -1,12 +1,13 @@
-"""What statistics and transients cost after one more night, beside the append of that night: prints a table.
+"""What statistics, transients and a rematch cost after one more night, beside the append of that night: prints a table.
 
     python tests/benchmarks/derived.py --workdir /scratch/bench/derived [--tree old=/path/to/another/tree ...]
 
 Makes, once, the catalogs of six units (two fields in three filters) at one place of the sky: nights that are appended
 in ten commits, and one more in which one unit of the six is observed. Every tree makes its own store of them, with
 statistics and transients up to date. Then, in turns, each in a process of its own on one core and on a fresh copy of
-hard links: the append of the last night; after it all statistics, those that are due by default, and the transients.
-CPU seconds are of the operation, without the start of the process and the loading of kernels.
+hard links: the append of the last night; after it all statistics, those that are due by default, and the transients;
+and without it the rematch of one unit of the six. CPU seconds are of the operation, without the start of the process
+and the loading of kernels. Last, for this tree, what a rematch takes to write the rows of the tile's other units.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 UNITS = [(field, 20, fid) for field in (500, 501) for fid in (1, 2, 3)]
 RA, DEC = 45.0, 41.0
 COMMITS = 10
-STEPS = ("append", "all statistics", "statistics", "transients")
+STEPS = ("append", "all statistics", "statistics", "transients", "rematch")
 
 
 def make_catalogs(place: Path, stars: int, nights: int) -> None:
@@ -46,6 +47,10 @@ def make_catalogs(place: Path, stars: int, nights: int) -> None:
         (ra, dec), (lost_ra, lost_dec) = there
         (place / "references").mkdir(parents=True, exist_ok=True)
         reference_file(place / "references", rows_at(ra, dec, mag=rng.uniform(-9, -5, stars)), unit)
+        if number == 0:
+            (place / "regenerated").mkdir()
+            shifted = dec + rng.normal(0.0, 0.1 / 3600.0, stars)
+            reference_file(place / "regenerated", rows_at(ra, shifted, mag=rng.uniform(-9, -5, stars)), unit)
         for night in range(nights + (number == 0)):
             seen, found = rng.random(stars) < 0.7, rng.random(len(lost_ra)) < 0.3
             spurious = stars // 20
@@ -85,19 +90,48 @@ def probe(step: str, store: Path, catalogs: Path) -> float:
         shutil.copytree(store, copy, copy_function=os.link)
         opened = ztfmatch.open_store(copy)
         chooses = "min_new_percent" in inspect.signature(opened.update_statistics).parameters
-        if step != "append":
+        if step not in ("append", "rematch"):
             opened.append(str(catalogs / "last"))
         started = time.process_time()
         if step == "append":
             opened.append(str(catalogs / "last"))
         elif step == "transients":
             opened.update_transients()
+        elif step == "rematch":
+            opened.rematch(str(catalogs / "regenerated"))
         else:
             opened.update_statistics(**({"min_new_percent": 0} if chooses and step == "all statistics" else {}))
         seconds = time.process_time() - started
     for copy in copies:
         shutil.rmtree(copy)
     return seconds
+
+
+def retiring(store: Path, catalogs: Path) -> str:
+    """CPU seconds of the rows that stay in a tile, as a rematch of one unit writes them."""
+    from helpers import runner
+
+    from ztfmatch.core.io.snapshot import open_snapshot
+    from ztfmatch.core.io.storage import Storage
+    from ztfmatch.core.operations.references import find_references, inspect_all
+    from ztfmatch.core.operations.rematchplan import plan_rematch, retire_tasks
+    from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS
+    from ztfmatch.core.tasks.retire import retire_tile
+
+    copy = store.with_name(f"{store.name}-retiring")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(store, copy, copy_function=os.link)
+    snapshot = open_snapshot(Storage.at(copy))
+    sources, _ = find_references([str(catalogs / "regenerated")], False)
+    found = inspect_all(sources, runner()).rows.to_pylist()
+    tasks = retire_tasks(plan_rematch(snapshot, [{**row, "generation": 1} for row in found], "0" * 32))
+    rows = sum(file.rows for task in tasks for table in (DETECTIONS, ORPHANS, OBJECTS) for file in task.files(table))
+    for _ in range(2):
+        started = time.process_time()
+        for task in tasks:
+            retire_tile(task)
+        seconds = time.process_time() - started
+    return f"{rows:,} rows of {len(tasks)} tiles written without those of a unit: {seconds / rows * 1e6:.3f} us a row"
 
 
 def child(tree: str, *arguments: object) -> str:
@@ -123,7 +157,8 @@ def main() -> None:
         make_store(options.make, catalogs)
         return
     if options.probe:
-        print(probe(options.probe[0], Path(options.probe[1]), catalogs))
+        step, store = options.probe[0], Path(options.probe[1])
+        print(retiring(store, catalogs) if step == "retiring" else probe(step, store, catalogs))
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     trees = dict(tree.split("=", 1) for tree in options.tree) | {"new": str(Path(__file__).parents[2])}
@@ -145,6 +180,7 @@ def main() -> None:
         median = {step: statistics.median(of) for step, of in steps.items()}
         shown = [f"{value:.2f} ({value / median['append']:.1f})" for value in median.values()]
         print(f"{name:12}" + "".join(f"{text:>18}" for text in shown))
+    print(child(trees["new"], "--workdir", options.workdir, "--probe", "retiring", options.workdir / "new"), end="")
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1) + "\n")
 
