@@ -1,4 +1,4 @@
-"""What statistics, transients and a rematch cost after one more night, beside the append of that night: prints a table.
+"""What statistics, transients, a rematch and verify cost beside the append of one more night: prints a table.
 
     python tests/benchmarks/derived.py --workdir /scratch/bench/derived [--tree old=/path/to/another/tree ...]
 
@@ -6,8 +6,9 @@ Makes, once, the catalogs of six units (two fields in three filters) at one plac
 in ten commits, and one more in which one unit of the six is observed. Every tree makes its own store of them, with
 statistics and transients up to date. Then, in turns, each in a process of its own on one core and on a fresh copy of
 hard links: the append of the last night; after it all statistics, those that are due by default, and the transients;
-and without it the rematch of one unit of the six. CPU seconds are of the operation, without the start of the process
-and the loading of kernels. Last, for this tree, what a rematch takes to write the rows of the tile's other units.
+and without it the rematch of one unit of the six, and verify. CPU seconds are of the operation, without the start of
+the process and the loading of kernels. Last, for this tree, what a rematch takes to write the rows of the tile's other
+units.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 UNITS = [(field, 20, fid) for field in (500, 501) for fid in (1, 2, 3)]
 RA, DEC = 45.0, 41.0
 COMMITS = 10
-STEPS = ("append", "all statistics", "statistics", "transients", "rematch")
+STEPS = ("append", "all statistics", "statistics", "transients", "rematch", "verify")
 
 
 def make_catalogs(place: Path, stars: int, nights: int) -> None:
@@ -90,7 +91,7 @@ def probe(step: str, store: Path, catalogs: Path) -> float:
         shutil.copytree(store, copy, copy_function=os.link)
         opened = ztfmatch.open_store(copy)
         chooses = "min_new_percent" in inspect.signature(opened.update_statistics).parameters
-        if step not in ("append", "rematch"):
+        if step not in ("append", "rematch", "verify"):
             opened.append(str(catalogs / "last"))
         started = time.process_time()
         if step == "append":
@@ -99,6 +100,8 @@ def probe(step: str, store: Path, catalogs: Path) -> float:
             opened.update_transients()
         elif step == "rematch":
             opened.rematch(str(catalogs / "regenerated"))
+        elif step == "verify":
+            opened.verify()
         else:
             opened.update_statistics(**({"min_new_percent": 0} if chooses and step == "all statistics" else {}))
         seconds = time.process_time() - started

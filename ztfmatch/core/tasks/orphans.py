@@ -74,13 +74,15 @@ class Units:
     @classmethod
     def of_files(cls, near: Near, files: Iterable[DataFile]) -> Units:
         """Those with orphans of some files in reach of the tile."""
-        found = [np.unique(part["code"]) for file in files for part in _parts_in_reach(near, file, cls(None))]
+        found = [np.unique(part["code"]) for file in files for part in orphans_in_reach(near, file)]
         return cls(np.unique(np.concatenate([np.zeros(0, np.int64), *found])))
 
     def with_units(self, units: Collection[Unit]) -> Units:
         """These, and some others."""
-        codes = [int(survey.unit_codes(unit.field, unit.rcid, unit.fid)) for unit in units]
-        return self if self.codes is None else Units(np.union1d(self.codes, np.array(codes, np.int64)))
+        if self.codes is None:
+            return self
+        others = np.array([(unit.field, unit.rcid, unit.fid) for unit in units], np.int64).reshape(-1, 3)
+        return Units(np.union1d(self.codes, survey.unit_codes(*others.T)))
 
     def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
         """Whether each unit is one of them, shape (N,)."""
@@ -112,7 +114,7 @@ def orphans_by_unit(near: Near, units: Units) -> Iterator[Arrays]:
     Beside COLUMNS there is ``fine``, the fine pixel.
     """
     for some in _passes(near, units):
-        parts = [part for file in near.orphan_files for part in _parts_in_reach(near, file, some)]
+        parts = [part for file in near.orphan_files for part in orphans_in_reach(near, file, some)]
         if not parts:
             continue
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -145,8 +147,12 @@ def _passes(near: Near, units: Units) -> Iterator[Units]:
     yield Units(np.array(some, np.int64))
 
 
-def _parts_in_reach(near: Near, file: DataFile, units: Units) -> Iterator[Arrays]:
-    """Orphans of some units in a file, as far as they are in the tile's reach."""
+def orphans_in_reach(near: Near, file: DataFile, units: Units | None = None) -> Iterator[Arrays]:
+    """Orphans of all or some units in a file, as far as they are in the tile's reach and wait for no reference.
+
+    Beside COLUMNS there are ``code``, the number of the unit, and ``fine``, the fine pixel.
+    """
+    units = units or Units(None)
     footer = _footer(near.storage, file)
     for group in units.groups(footer):
         part = _kept.get((file.sha256, group), functools.partial(_read, near.storage, file, group))

@@ -8,12 +8,14 @@ and matched and counted again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
@@ -34,12 +36,13 @@ from ztfmatch.core.schema import (
     sky,
 )
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
-from ztfmatch.core.survey import Unit, objectid_range, unit_of_objectid
+from ztfmatch.core.survey import Unit, objectid_range, unit_codes, unit_of_code, unit_of_objectid
+from ztfmatch.core.tasks.orphans import orphans_in_reach
 from ztfmatch.core.tasks.seedgrids import Seeds, SeedSource, read_seeds
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
-from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of
-from ztfmatch.core.tasks.verifylost import LostPairs, lost_rows, no_orphans
+from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of, repeated
+from ztfmatch.core.tasks.verifylost import LostPairs
 from ztfmatch.core.tasks.verifystars import wrong_stars
 from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transients
 
@@ -47,6 +50,8 @@ _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
 _IDS_OF_A_UNIT: Final = 10**8
 """Objectids of a unit have all digits before the last eight in common."""
+_REASONS: Final = (NO_SEED, NEARER_DETECTION, NO_REFERENCE)
+_NUMBER_OF: Final = {reason: number for number, reason in enumerate(_REASONS)}
 _EPOCH_COLUMNS: Final = tuple(column.name for column in (*sky.EPOCH, *sky.MEASURED))
 
 
@@ -61,6 +66,11 @@ class VerifyTask(TileTask):
         """Files of the tile's neighbours: their orphans may have lost to detections of this tile."""
         tiles = neighbours(self.snapshot.tiling, self.tile)[1:]
         return [file for tile in tiles for file in self.snapshot.of_tile(table.name, tile)]
+
+    @property
+    def orphan_files(self) -> Sequence[DataFile]:
+        """Of the tile and its neighbours."""
+        return [*self.files(ORPHANS), *self.near(ORPHANS)]
 
 
 @dataclass
@@ -104,10 +114,10 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
     units = task.snapshot.units_with_reference
     objects = (*task.files(OBJECTS), *task.near(OBJECTS))
     seeds = read_seeds(SeedSource(task.storage, task.tile, objects, task.snapshot.config.radius_arcsec), units)
+    _check_orphans(task, ledger, _Referenced(units, seeds), tally, findings)
     # Orphans first: they say who lost to whom, and the winners are then looked for as the lightcurves pass.
-    lost = [_check_orphans(task, ledger, _Referenced(units, seeds), tally, findings)]
-    lost += [lost_rows(columns) for file in task.near(ORPHANS) for columns in _batches(task, file)]
-    pairs = LostPairs(lost, seeds)
+    in_reach = [columns for file in task.orphan_files for columns in orphans_in_reach(task, file)]
+    pairs = LostPairs(in_reach, seeds)
     for file in task.files(DETECTIONS):
         _check_order(task, file, findings)
     for chunk in iterate_lightcurves(task.storage, task.files(DETECTIONS), _EPOCH_COLUMNS, _ROWS_IN_FLIGHT):
@@ -116,7 +126,7 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
         tally.add(tally.matched, rows, chunk.columns)
         pairs.mark_won(chunk)
     pairs.check_all_won(findings)
-    findings.add("transients", *wrong_transients(_transient_files(task)))
+    findings.add("transients", *wrong_transients(_transient_files(task, in_reach)))
     if (stars := wrong_stars(task)) is not None:
         findings.add("stars", *stars)
     sums = encode_arrays(_sums(ledger, tally, seeds))
@@ -139,14 +149,14 @@ def _sums(ledger: Ledger, tally: Tally, seeds: dict[Unit, Seeds]) -> Arrays:
     }
 
 
-def _transient_files(task: VerifyTask) -> TransientFiles:
+def _transient_files(task: VerifyTask, orphans: Sequence[Arrays]) -> TransientFiles:
     return TransientFiles(
         task.storage,
         task.tile,
         task.files(TRANSIENTS),
         task.files(TRANSIENTDATA),
         task.near(TRANSIENTDATA),
-        [*task.files(ORPHANS), *task.near(ORPHANS)],
+        orphans,
         task.snapshot.config.radius_arcsec,
     )
 
@@ -160,14 +170,12 @@ class _Referenced:
 
 
 def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
-    names = [*ORPHANS.names] if file.table == ORPHANS.name else [*DETECTIONS.names]
-    for batch in iterate_batches(task.storage, file, names, _BATCH_ROWS):
+    """Orphans of a file, some at a time; ``reason`` as its number in _REASONS, -1 for any other."""
+    for batch in iterate_batches(task.storage, file, ORPHANS.names, _BATCH_ROWS):
         columns = {name: batch[name] for name in batch.schema.names}
-        plain: Arrays = {}
-        if "reason" in columns:
-            plain["reason"] = np.array(columns.pop("reason").to_pylist(), object)
-            plain["nearestid"] = columns.pop("nearestid").fill_null(0).to_numpy(zero_copy_only=False)
-        yield plain | {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
+        columns["reason"] = pc.index_in(batch["reason"].cast(pa.string()), pa.array(_REASONS)).fill_null(-1)
+        columns["nearestid"] = batch["nearestid"].fill_null(0)
+        yield {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
 
 
 def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
@@ -191,11 +199,8 @@ def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
         last = tuple(key[-1] for key in keys)
 
 
-def _check_orphans(
-    task: VerifyTask, ledger: Ledger, referenced: _Referenced, tally: Tally, findings: Findings
-) -> Arrays:
-    """Check the tile's orphans; return those that lost to another detection."""
-    lost = [lost_rows(no_orphans())]
+def _check_orphans(task: VerifyTask, ledger: Ledger, referenced: _Referenced, tally: Tally, findings: Findings) -> None:
+    """Check the tile's orphans."""
     for file in task.files(ORPHANS):
         for columns in _batches(task, file):
             rows = ledger.rows_of(columns["exposureid"])
@@ -205,8 +210,6 @@ def _check_orphans(
             findings.add("tile", ~in_tile(fine, task.tile), lambda i, c=columns: name_of(c, i))
             _check_reasons(columns, units, xyz, referenced, findings)
             tally.add(tally.orphans, rows, columns)
-            lost.append(lost_rows(columns))
-    return {name: np.concatenate([part[name] for part in lost]) for name in lost[0]}
 
 
 def _check_reasons(
@@ -214,20 +217,25 @@ def _check_reasons(
 ) -> None:
     """The reason of each orphan is what its unit's seeds say."""
     # A seed in reach must have been won by another detection, or the row were matched; LostPairs looks for that one.
-    expected = np.full(len(units), NO_SEED, object)
+    expected = np.full(len(units), _NUMBER_OF[NO_SEED])
     nearest = np.zeros(len(units), np.int64)
-    for values in np.unique(units, axis=0):
-        unit = Unit(*values.tolist())
-        rows = np.flatnonzero((units == values).all(axis=1))
+    codes = unit_codes(*units.T)
+    for code in np.unique(codes).tolist():
+        unit, rows = unit_of_code(code), np.flatnonzero(codes == code)
         if unit not in referenced.units:
-            expected[rows] = NO_REFERENCE
+            expected[rows] = _NUMBER_OF[NO_REFERENCE]
         elif (seeds := referenced.seeds.get(unit)) is not None:
             seed, _ = nearest_seeds(seeds.grid, xyz[rows])
             hit = rows[seed >= 0]
-            expected[hit] = NEARER_DETECTION
+            expected[hit] = _NUMBER_OF[NEARER_DETECTION]
             nearest[hit] = seeds.objectid[seed[seed >= 0]]
     wrong = (columns["reason"] != expected) | (columns["nearestid"] != nearest)
-    findings.add("reason", wrong, lambda i: f"{name_of(columns, i)}: {columns['reason'][i]}, expected {expected[i]}")
+
+    def describe(i: int) -> str:
+        told = _REASONS[columns["reason"][i]] if columns["reason"][i] >= 0 else "an unknown reason"
+        return f"{name_of(columns, i)}: {told}, expected {_REASONS[expected[i]]}"
+
+    findings.add("reason", wrong, describe)
 
 
 def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, Seeds], findings: Findings) -> None:
@@ -252,12 +260,8 @@ def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, See
 
     findings.add("match", nearest != columns["objectid"], lambda i: f"{name(i)}; its nearest seed is {nearest[i]}")
     findings.add("tile", ~owned, name)
-    # Two epochs of an exposure follow each other where the epochs of each object are in order of their exposures.
     group = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
-    order = np.lexsort((rows, group))
-    again = np.zeros(len(rows), bool)
-    again[order[1:]] = (group[order[1:]] == group[order[:-1]]) & (rows[order[1:]] == rows[order[:-1]])
-    findings.add("one-epoch-an-exposure", again, name)
+    findings.add("one-epoch-an-exposure", repeated(group, rows), name)
 
 
 def _unit_slices(chunk: Lightcurves) -> Iterator[tuple[Unit, slice]]:

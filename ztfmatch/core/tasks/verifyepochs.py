@@ -111,6 +111,16 @@ def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.asarray((a != b) & ~(np.isnan(a) & np.isnan(b)))
 
 
+def repeated(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Rows whose pair of values an earlier row in their order has too; no sorting where they are in order."""
+    again = np.zeros(len(first), bool)
+    after = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] > second[:-1]))
+    if not after.all():
+        order = np.lexsort((second, first))
+        again[order[1:]] = (np.diff(first[order]) == 0) & (np.diff(second[order]) == 0)
+    return again
+
+
 def name_of(columns: Arrays, row: int) -> str:
     """A detection, for people."""
     return f"source {columns['sourceid'][row]} of exposure {columns['exposureid'][row]}"

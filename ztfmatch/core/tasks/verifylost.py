@@ -8,6 +8,8 @@ order of their objects, and the losers of each are compared with the epochs that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,7 @@ from ztfmatch.core.io.merge import Arrays, Lightcurves
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import ORPHANS
+from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.seedgrids import Seeds
 from ztfmatch.core.tasks.verifyepochs import Findings, name_of
@@ -22,24 +25,21 @@ from ztfmatch.core.tasks.verifyepochs import Findings, name_of
 _COLUMNS = ("ra", "dec", "exposureid", "sourceid", "nearestid")
 
 
-def no_orphans() -> Arrays:
-    """Orphans of a tile that has none."""
-    empty = ORPHANS.schema.empty_table()
-    columns: Arrays = {name: empty[name].to_numpy() for name in _COLUMNS if name != "nearestid"}
-    return {**columns, "nearestid": np.zeros(0, np.int64)}
-
-
-def lost_rows(columns: Arrays) -> Arrays:
+def _lost(orphans: Sequence[Arrays]) -> Arrays:
     """Those of some orphans that lost to another detection."""
-    lost = columns["nearestid"] != 0
-    return {name: columns[name][lost] for name in _COLUMNS}
+    none: Arrays = {name: np.zeros(0, numpy_type(ORPHANS[name].type)) for name in _COLUMNS}
+    lost = [part["nearestid"] != 0 for part in orphans]
+    return {
+        name: np.concatenate([none[name], *(part[name][rows] for part, rows in zip(orphans, lost, strict=True))])
+        for name in _COLUMNS
+    }
 
 
 class LostPairs:
-    """Detections that lost to another of their exposure: the winner must be there, and nearer."""
+    """Orphans in a tile's reach that lost to another detection of their exposure: it must be there, and nearer."""
 
-    def __init__(self, lost: list[Arrays], seeds: dict[Unit, Seeds]) -> None:
-        rows = {name: np.concatenate([part[name] for part in lost]) for name in lost[0]}
+    def __init__(self, orphans: Sequence[Arrays], seeds: dict[Unit, Seeds]) -> None:
+        rows = _lost(orphans)
         own, self._xyz = self._seed_of(rows["nearestid"], seeds)
         rows = {name: values[own] for name, values in rows.items()}
         # By the object that they lost, so that those of a chunk of lightcurves are a slice.

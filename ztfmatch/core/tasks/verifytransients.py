@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Arrays, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, iterate_batches, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.kernels.transients import most_frequent
 from ztfmatch.core.schema import TRANSIENTDATA, TRANSIENTS
-from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import transientid_of
+from ztfmatch.core.tasks.verifyepochs import repeated
 
 _UNIT = ("field", "rcid", "fid")
-_BATCH_ROWS = 262_144
 
 Mask = npt.NDArray[np.bool_]
 
@@ -38,8 +37,8 @@ class TransientFiles:
     """Of the tile."""
     links_near: Sequence[DataFile]
     """Of its neighbours: no detection may be in both."""
-    orphans: Sequence[DataFile]
-    """Of the tile and its neighbours."""
+    orphans: Sequence[Arrays]
+    """Those in the tile's reach."""
     radius_arcsec: float
 
 
@@ -76,9 +75,9 @@ def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.ND
     """Links whose detection is not as it must be, or whose transient is not where its detections are."""
     n = len(place)
     near = _read(files.storage, files.links_near, TRANSIENTDATA.names)
-    orphans = _orphans(files, links["exposureid"])
+    orphans = _of_exposures(files.orphans, links["exposureid"])
     at, found = _find(orphans, links)
-    bad = ~found | _repeated(links["exposureid"], links["sourceid"]) | _repeated(place, links["exposureid"])
+    bad = ~found | _shared(links["exposureid"], links["sourceid"]) | _shared(place, links["exposureid"])
     bad |= _find(near, links)[1]
     if not n or not found.any():
         return np.ones(n, bool)
@@ -121,28 +120,19 @@ def _numpy(rows: pa.Table | pa.RecordBatch, nullable: str) -> Arrays:
     return columns | ({nullable: rows[nullable].fill_null(0).to_numpy()} if nullable in rows.schema.names else {})
 
 
-def _orphans(files: TransientFiles, exposureid: npt.NDArray[np.int64]) -> Arrays:
-    """Orphans of some exposures, but those that wait for a reference."""
+def _of_exposures(orphans: Sequence[Arrays], exposureid: npt.NDArray[np.int64]) -> Arrays:
+    """Orphans of some exposures."""
     names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *_UNIT]
     wanted = np.unique(exposureid)
-    parts: list[Arrays] = []
-    for file in files.orphans:
-        for batch in iterate_batches(files.storage, file, [*names, "reason"], _BATCH_ROWS):
-            columns = _numpy(batch.filter(pc.not_equal(batch["reason"], NO_REFERENCE)).select(names), "nearestid")
-            keep = np.isin(columns["exposureid"], wanted)
-            parts.append({name: values[keep] for name, values in columns.items()})
     none = {name: np.zeros(0, np.float64 if name in ("ra", "dec") else np.int64) for name in names}
-    return {name: np.concatenate([none[name], *(part[name] for part in parts)]) for name in names}
+    kept = [(part, is_among(part["exposureid"], wanted)) for part in orphans]
+    return {name: np.concatenate([none[name], *(part[name][rows] for part, rows in kept)]) for name in names}
 
 
 def _find(among: Arrays, links: Arrays) -> tuple[npt.NDArray[np.int64], Mask]:
     """Row of each link's detection, and whether it is there."""
-    keys, wanted = (_keys(part) for part in (among, links))
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    order = np.argsort(keys)
-    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return at, keys[at] == wanted
+    at = find_rows(build_map(_keys(among)), _keys(links)).astype(np.int64)
+    return at, at >= 0
 
 
 def _keys(part: Arrays) -> npt.NDArray[np.int64]:
@@ -150,7 +140,6 @@ def _keys(part: Arrays) -> npt.NDArray[np.int64]:
     return np.asarray(transientid_of(part["exposureid"], part["sourceid"].astype(np.int64)))
 
 
-def _repeated(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
+def _shared(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Mask:
     """Rows whose pair of values another row has too."""
-    _, inverse, counts = np.unique(np.stack([first, second]), axis=1, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse.ravel()] > 1)
+    return repeated(first, second) | repeated(first[::-1], second[::-1])[::-1]
