@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -218,3 +220,57 @@ def test_association_of_other_products_or_without_a_store_is_refused(place: Path
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2
     assert "give the --store too" in refused.output
+
+
+def content_of(store: ztfmatch.Store, number: int) -> tuple[set[int], dict[int, set[object]]]:
+    """Active objects of a snapshot, and the epochs of each object, with all their values."""
+    snapshot = store.snapshot(number)
+    objects = snapshot.table("objects").to_pandas()
+    epochs: dict[int, set[object]] = {}
+    for row in snapshot.table("detections").to_pandas().fillna(-1).itertuples(index=False):
+        epochs.setdefault(row.objectid, set()).add(tuple(row))
+    return set(objects.objectid[objects.status == "active"]), epochs
+
+
+@pytest.fixture(scope="module")
+def histories(place: Path, tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
+    """A store of an append, another, two rematches and a compaction that divides tiles."""
+    copied = tmp_path_factory.mktemp("changes") / "store"
+    store = ztfmatch.open_store(shutil.copytree(place / "store", copied))
+    store.compact(ztfmatch.CompactConfig(max_rows_per_tile=2000, full=True))
+    return store
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 2), (2, -1), (1, -1), (-1, 1), (-2, -1), (1, 1)])
+def test_objects_of_two_snapshots_differ_as_their_contents_do(
+    histories: ztfmatch.Store, tmp_path: Path, first: int, second: int
+) -> None:
+    last = histories.snapshot().number
+    numbers = [number if number >= 0 else last + 1 + number for number in (first, second)]
+    (were, old), (are, new) = (content_of(histories, number) for number in numbers)
+    words = ["diff", histories.path, *map(str, numbers), "--objects", "-o", str(tmp_path / "changes.parquet"), "--json"]
+    said = CliRunner().invoke(main, list(map(str, words)))
+    assert said.exit_code == 0, said.output
+    rows = pq.read_table(tmp_path / "changes.parquet").to_pandas().set_index("objectid")
+    changed = {one for one in were & are if old.get(one) != new.get(one)}
+    expected = {"new": are - were, "gone": were - are, "changed": changed}
+    assert {kind: set(rows.index[rows.change == kind]) for kind in expected} == expected
+    assert rows.epochs.to_dict() == {one: len(new.get(one, ())) - len(old.get(one, ())) for one in rows.index}
+    report = json.loads(said.stdout)
+    assert {kind: report[kind] for kind in expected} == {kind: len(ids) for kind, ids in expected.items()}
+    assert report["epochs"] == sum(map(len, new.values())) - sum(map(len, old.values()))
+    if numbers == [1, last]:
+        gone = np.array(sorted(expected["gone"]))
+        kind, newest = links_of(histories.snapshot().files, gone)
+        assert rows.kind[gone].tolist() == kind.tolist()
+        heirs = pq.read_table(tmp_path / "changes.parquet", filters=[("change", "=", "gone")])["newobjectid"]
+        assert heirs.fill_null(0).to_pylist() == np.maximum(newest, 0).tolist()
+        assert report["succeeded"] > 100
+
+
+def test_objects_that_a_compaction_moved_are_the_same(histories: ztfmatch.Store) -> None:
+    last = histories.snapshot().number
+    assert len(list(histories.snapshot(last).files.files.not_in(histories.snapshot(last - 1).files.files))) > 2
+    said = CliRunner().invoke(main, ["diff", str(histories.path), str(last - 1), str(last), "--objects"])
+    assert [line.split() for line in said.output.splitlines()[1:]] == [["new:", "0"], ["gone:", "0"], ["changed:", "0"]]
+    assert CliRunner().invoke(main, ["diff", str(histories.path), "0", "1", "-o", "x.csv"]).exit_code == 2

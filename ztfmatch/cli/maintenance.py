@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import dry_run_option, json_option, note_option, run_options
+from ztfmatch.cli.options import dry_run_option, json_option, note_option, overwrite_option, run_options
+from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig
 
@@ -101,16 +103,26 @@ def history(store: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("before", type=click.IntRange(0))
 @click.argument("after", type=click.IntRange(0))
+@click.option("--objects", is_flag=True, help="Objects that are new, gone or changed.")
+@click.option("--output", "-o", type=OutputFile(), help="With --objects: file of them all; its name tells the format.")
+@overwrite_option
 @json_option
-def diff(store: str, before: int, after: int, as_json: bool) -> None:
+def diff(store: str, before: int, after: int, objects: bool, output: Path | None, as_json: bool) -> None:
     """Say what changed in a STORE between two snapshots.
 
-    Rows and files by table and tile, from snapshot BEFORE to snapshot AFTER.
+    Rows and files by table and tile, from snapshot BEFORE to snapshot AFTER. With --objects, object by object: it is
+    changed if it has other epochs, or other values of them; what the two snapshots share is not read.
 
     \b
-    Example:
+    Examples:
       ztfmatch diff survey.store 11 12
+      ztfmatch diff survey.store 11 12 --objects -o changes.parquet
     """
+    if output is not None and not objects:
+        raise click.UsageError("--output is for the objects: give --objects too.")
+    if objects:
+        _diff_objects(store, (before, after), output, as_json)
+        return
     differences = open_store(store).compare(before, after)
     if as_json:
         emit([as_plain(difference) for difference in differences], True, [])
@@ -119,6 +131,31 @@ def diff(store: str, before: int, after: int, as_json: bool) -> None:
     print_table(["table", "tile", "rows before", "rows after", "files removed", "files added"], rows)
     if not differences:
         click.echo(f"Snapshots {before} and {after} hold the same files.")
+
+
+def _diff_objects(store: str, numbers: tuple[int, int], output: Path | None, as_json: bool) -> None:
+    from ztfmatch.query.formats import format_of, write_rows
+    from ztfmatch.release import SnapshotComparison
+    from ztfmatch.release.changes import SCHEMA
+
+    opened = open_store(store)
+    compared = SnapshotComparison(opened.snapshot(numbers[0]).files, opened.snapshot(numbers[1]).files)
+    if output is None:
+        for _ in compared.rows():
+            pass
+    else:
+        write_rows(compared.rows(), SCHEMA, format_of(output), output)
+    report = compared.report()
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
+    of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if report.gone else ""
+    lines = [
+        f"Objects from snapshot {numbers[0]} to {numbers[1]}, epochs {report.epochs:+,}:",
+        f"  new:     {report.new:,}",
+        f"  gone:    {report.gone:,}{of_gone}",
+        f"  changed: {report.changed:,}",
+        *([f"Written: {output}"] if output is not None else []),
+    ]
+    emit(report, as_json, lines)
 
 
 @click.command(cls=Command)

@@ -2,6 +2,7 @@
 
 from ztfmatch.release.association import Association, write_association
 from ztfmatch.release.bulk import publish_bulk
+from ztfmatch.release.changes import ObjectChanges, SnapshotComparison
 from ztfmatch.release.check import CheckedProduct, ProductCheck, check_product
 from ztfmatch.release.difference import Comparison, ReleaseDifference
 from ztfmatch.release.hats import HatsConfig, publish_hats, publish_objects, publish_stars
@@ -14,12 +15,14 @@ __all__ = [
     "CheckedProduct",
     "Comparison",
     "HatsConfig",
+    "ObjectChanges",
     "Part",
     "ProductCheck",
     "ProgramCount",
     "PublishReport",
     "ReleaseDifference",
     "ReleasePreview",
+    "SnapshotComparison",
     "check_product",
     "preview_release",
     "publish_bulk",

@@ -228,13 +228,19 @@ def _digests(batch: pa.RecordBatch, layout: _Layout, epochs: Ids) -> Digests:
     """A number for each row that differs, all but certainly, where any bit of its values does."""
     if batch.num_rows == 0:
         return np.zeros(0, np.uint64)
-    mixed: Any = np.uint64(0)
-    for name in layout.values:
-        mixed = _mixed(mixed ^ _bits(_column(batch, name)))
+    mixed = digest_of(batch, layout.values)
     if not layout.listed:
-        return np.asarray(mixed)
+        return mixed
     place = np.arange(len(mixed), dtype=np.uint64) - np.repeat(np.cumsum(epochs) - epochs, epochs).astype(np.uint64)
     return np.asarray(np.add.reduceat(_mixed(mixed ^ place), np.cumsum(epochs) - epochs))
+
+
+def digest_of(batch: pa.RecordBatch, names: Sequence[str]) -> Digests:
+    """The same of some columns; of lists one for each element."""
+    mixed: Any = np.uint64(0)
+    for name in names:
+        mixed = _mixed(mixed ^ _bits(_column(batch, name)))
+    return np.asarray(mixed)
 
 
 def _mixed(values: Digests) -> Digests:
