@@ -36,7 +36,6 @@ def compile_kernels(place: Path) -> None:
     store.append(str(sky / "catalogs"), AppendConfig(exposures=sky / "exposures.csv"))
     store.update_statistics()
     store.update_transients()
-    store.link_stars()
     store.calibrate(CalibrateInputs(ps1, corrections), _LENIENT)
     store.correct(corrections)
     store.report(ReportInputs(place / "report", ps1), _LENIENT)

@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Stars:
         reference_file(place, seeds(number), unit)
         for night in range(NIGHTS):
             epochal_file(place, seeds(number, 0.1), 10 * i + night, unit)
-    done("init", place / "store", "--references", place / "*refpsfcat.fits", "--link")
+    done("init", place / "store", "--references", place / "*refpsfcat.fits")
     done("append", place / "store", place / "*_psfcat.fits")
     done("stars", place / "store")
     return Stars(place)
@@ -73,7 +73,7 @@ def refused(*arguments: object) -> str:
     return result.stderr
 
 
-def test_link_finds_nothing_left_after_an_init_that_linked(made: Stars) -> None:
+def test_link_finds_nothing_left_after_an_init(made: Stars) -> None:
     assert sorted(made.members.values()).count(max(made.members.values())) in (2, 3)
     assert len(set(made.members.values())) == 3
     assert "All stars are up to date" in done("link", made.store)
@@ -193,7 +193,7 @@ def test_a_star_that_is_no_more_is_followed_and_said(copied: Stars) -> None:
 def test_a_store_without_stars_says_how_to_make_them(copied: Stars) -> None:
     done("rollback", copied.store, 0)
     shutil.rmtree(copied.store)
-    done("init", copied.store, "--references", reference_file(copied.place, seeds(3), UNITS[0]))
+    done("init", copied.store, "--references", reference_file(copied.place, seeds(3), UNITS[0]), "--no-link")
     any_star: list[tuple[Any, ...]] = [("--star", 116281990325717300), ("--cone", RA[0], 20.0, 5, "--by-star")]
     for asked in any_star:
         assert "has no stars in snapshot 0: run 'ztfmatch link' first" in refused("lightcurve", copied.store, *asked)

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from commandline import call, done
-from faults import Operation, Sky, append_first, append_rest, compact_all, copy, init, link, make_sky, statistics
+from faults import (
+    Operation,
+    Sky,
+    append_first,
+    append_rest,
+    compact_all,
+    copy,
+    init,
+    init_unlinked,
+    make_sky,
+    statistics,
+)
 from report_scene import UNITS, make_scene, make_scene_store, write_scene
 
 from ztfmatch.core.io.log import commit_numbers
@@ -31,14 +42,14 @@ class Case:
 FULL = (init, append_first, append_rest, compact_all, statistics)
 CASES = {
     "init": Case("init {store} --references {reference} --seeds-per-tile 3", ()),
-    "init of stars": Case("init {store} --references {reference} --seeds-per-tile 3 --link", ()),
+    "init without stars": Case("init {store} --references {reference} --seeds-per-tile 3 --no-link", ()),
     "append": Case("append {store} {catalogs} --rows-per-task 3", (init, append_first)),
     "statistics": Case("statistics {store}"),
     "transients": Case("transients {store}"),
-    "link": Case("link {store}"),
-    "stars": Case("stars {store}", (init, append_first, append_rest, link)),
+    "link": Case("link {store}", (init_unlinked, append_first, append_rest)),
+    "stars": Case("stars {store}"),
     "rematch": Case("rematch {store} --references {regenerated}"),
-    "rematch of stars": Case("rematch {store} --references {regenerated}", (init, append_first, link)),
+    "rematch without stars": Case("rematch {store} --references {regenerated}", (init_unlinked, append_first)),
     "correct": Case("correct {store} {corrections}", (init, append_first, append_rest, statistics)),
     "compact": Case("compact {store} --min-files 2"),
     "compact of tiles that are split": Case("compact {store} --min-files 2 --max-rows-per-tile 3"),

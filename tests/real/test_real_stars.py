@@ -10,7 +10,6 @@ from astropy.io import fits
 from helpers import make_store, reference_file, rows_at, runner
 
 from ztfmatch.core.io.snapshot import open_snapshot
-from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.survey import Unit, objectid_base
 
@@ -41,7 +40,6 @@ def truth(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dic
         files.append(reference_file(place, rows_at(ra % 360.0, dec, snr=snr), unit))
         true |= dict(zip((objectid_base(unit) + np.arange(len(star))).tolist(), star.tolist(), strict=True))
     storage = make_store(place / "store", files, seeds_per_tile=20_000)
-    link_stars(storage, runner())
     report = verify_store(storage, runner())
     assert next(check for check in report.checks if check.check == "stars").passed
     rows = open_snapshot(storage).read("members")

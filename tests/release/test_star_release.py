@@ -57,14 +57,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         return rows_at(ra[kept] + rng.normal(0, 0.05, n) * ARCSEC, dec[kept] + rng.normal(0, 0.05, n) * ARCSEC)
 
     files = [reference_file(place, seen(0.9), unit) for unit in UNITS]
-    storage = make_store(place / "store", files, seeds_per_tile=200)
+    storage = make_store(place / "store", files, link=False, seeds_per_tile=200)
     for night in range(6):
         append(storage, [epochal_file(place, seen(0.7), night, UNITS[night % 3], PROGRMID=2 if night == 5 else 1)])
     snapshot = open_snapshot(storage)
     with pytest.raises(ConfigError, match="no stars"):
         publish_stars(snapshot, PUBLIC, place / "none", runner())
-    link_stars(storage, runner())
     out = place / "out"
+    link_stars(storage, runner())
     snapshot = open_snapshot(storage)
     report = publish_stars(snapshot, PUBLIC, out, runner(), HatsConfig(partition_rows=60))
     assert report.objects > 200
@@ -107,6 +107,6 @@ def test_rows_have_the_epochs_that_the_store_gives(scene: Scene) -> None:
 
 
 def test_a_store_whose_stars_are_out_of_date_is_refused(tmp_path: Path) -> None:
-    store = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at(10.0, 10.0))))
+    store = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at(10.0, 10.0))), link=False)
     with pytest.raises(ConfigError, match="run 'ztfmatch link' first"):
         store.snapshot().publish_stars(tmp_path / "out", PUBLIC)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import ztfmatch
 from ztfmatch import AppendConfig, ConfigError, KowalskiConfig, Query, Store
+from ztfmatch.core.io import log
+from ztfmatch.core.io.parquet import Destination, read_rows, write_file
+from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.kernels.starids import name_of_star
+from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.kowalski.io.jsonlines import LinesForm
 from ztfmatch.simulate import SimulationConfig, regenerate_references, simulate
@@ -55,7 +62,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     store = ztfmatch.init_store(place / "store", str(place / "sky" / "references"))
     store.append(str(place / "sky" / "catalogs"), AppendConfig(exposures=place / "sky" / "exposures.csv"))
     store.update_statistics()
-    store.link_stars()
     store.update_offsets()
     store.update_star_statistics()
     return Scene(place, store)
@@ -190,7 +196,7 @@ def test_kowalskis_sources_have_starids_on_request(scene: Scene, tmp_path: Path)
 
 
 def test_a_store_that_is_not_linked_says_so(tmp_path: Path, scene: Scene) -> None:
-    store = ztfmatch.init_store(tmp_path / "store", str(scene.place / "sky" / "references"))
+    store = ztfmatch.init_store(tmp_path / "store", str(scene.place / "sky" / "references"), link=False)
     for ask in (lambda: store.snapshot().stars(cone=(1, 2, 3)), lambda: store.snapshot().query(Query("stars"))):
         with pytest.raises(ConfigError, match="run 'ztfmatch link' first"):
             ask()
@@ -199,6 +205,31 @@ def test_a_store_that_is_not_linked_says_so(tmp_path: Path, scene: Scene) -> Non
     with pytest.raises(ConfigError, match="run 'ztfmatch offsets' first"):
         store.calibrate_internal(tmp_path / "corrections")
     assert store.update_star_statistics().committed is False
+
+
+@pytest.mark.parametrize("name", ["starstatistics", "offsets"])
+def test_verify_finds_a_magnitude_that_is_not_of_the_epochs(scene: Scene, tmp_path: Path, name: str) -> None:
+    """A value off by a little, in files that are whole: the check names its star or unit."""
+    shutil.copytree(scene.store.storage.root, tmp_path / "store")
+    store = ztfmatch.open_store(tmp_path / "store")
+    checks = {check.check: check for check in store.verify().checks}
+    column, which = {"starstatistics": ("r_mag", "star"), "offsets": ("offset", "'field'")}[name]
+    assert (checks[name].passed, checks[name].checked) == (True, store.snapshot().table(name).num_rows)
+    snapshot = open_snapshot(store.storage)
+    file = snapshot.of_table(name)[0]
+    rows = read_rows(store.storage, [file], TABLES[name].names).cast(TABLES[name].schema)
+    at, values = rows.column_names.index(column), rows[column].to_numpy().copy()
+    row = int(np.flatnonzero(np.isfinite(values))[0])
+    values[row] += 0.001
+    forged = rows.set_column(at, rows.schema.field(column), pa.array(values, from_pandas=True))
+    to = Destination(store.storage, TABLES[name], file.tile, snapshot.number + 1, "forged")
+    written = replace(write_file(to, forged), commit=file.commit)
+    change = log.Change("forged", "by hand", {}, {}, [written], frozenset([file.path]))
+    commit_on_top(snapshot, lambda _: change, lambda _: None)
+    wrong = {check.check: check for check in store.verify().checks if not check.passed}
+    assert set(wrong) == {name, "starstatistics"}  # magnitudes are less the offsets
+    assert wrong[name].violations == 1
+    assert which in wrong[name].example
 
 
 def test_a_retired_object_is_followed_to_its_star(scene: Scene) -> None:

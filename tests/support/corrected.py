@@ -39,8 +39,12 @@ def slopes(unit: Unit) -> tuple[float, float]:
 def write_set(
     place: Path, units: Iterable[Unit], offsets: Iterable[Unit] | None = None, errors: dict[Unit, Any] | None = None,
     exposures: dict[int, tuple[float, float, int]] | None = None, others: dict[str, bytes] | None = None,
+    data: dict[str, pa.Table] | None = None,
 ) -> str:  # fmt: skip
-    """Write corrections of the channels of some units, offsets of some of these; return the name of the set."""
+    """Write corrections of the channels of some units, offsets of some of these; return the name of the set.
+
+    ``data`` are tables of single exposures and objects.
+    """
     units = sorted(units)
     channels = sorted({(unit.rcid, unit.fid) for unit in units})
     cells = [(c, Unit(1, *c), k) for c in channels for k in range(CELLS * CELLS)]
@@ -79,7 +83,7 @@ def write_set(
         "sums": pa.table({"rcid": _int8([])}),
     }  # fmt: skip
     about = {"cells_x": CELLS, "cells_y": CELLS, "snapshot": 0, "store": "none"}
-    return write_corrections(place, tables, about, others)
+    return write_corrections(place, tables | (data or {}), about, others)
 
 
 def _int8(values: Iterable[int]) -> pa.Array:

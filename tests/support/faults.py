@@ -42,6 +42,8 @@ from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.vacuum import vacuum
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.schema.correctiondata import GRADIENT
+from ztfmatch.core.survey import objectid_base
 from ztfmatch.matchfile.export import UnitFilter, export_matchfiles
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
 from ztfmatch.query.tables import write_parquet
@@ -90,7 +92,8 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
         legacy.tables[name]["mag"] += np.float32(brightness)
     legacy.attributes["globalMaglimit"] = np.float32(20.0 + brightness)
     matchfile = write_matchfile(place, legacy)
-    corrected.write_set(place / "corrections", [UNIT], exposures={2019020125000020: (0.01, 0.02, 5)})
+    measured = {2019020125000020: (0.01, 0.02, 5)}
+    corrected.write_set(place / "corrections", [UNIT], exposures=measured, data=_data([*measured]))
     references = [str(reference_file(place, reference))]
     files = [references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)]]
     (place / "reprocessed").mkdir()
@@ -100,12 +103,25 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     return Sky(*files, corrections=str(place / "corrections"), reprocessed=reprocessed)
 
 
+def _data(exposureids: list[int]) -> dict[str, pa.Table]:
+    """Terms of single exposures, and colours of objects."""
+    n = len(exposureids)
+    terms = {name: pa.array([0.001 * (i + 1)] * n, pa.float64()) for i, name in enumerate(GRADIENT)}
+    first = objectid_base(UNIT)
+    return {
+        "exposureterms": pa.table(
+            {"field": pa.array([UNIT.field] * n, pa.int16()), "exposureid": exposureids, **terms}
+        ),
+        "colours": pa.table({"objectid": [first, first + 1], "colour": pa.array([0.3, 0.7], pa.float32())}),
+    }
+
+
 def init(store: Path, sky: Sky) -> None:
     make_store(store, sky.references)
 
 
-def init_linked(store: Path, sky: Sky) -> None:
-    init_store(Storage.at(store), sky.references, StoreConfig(), runner(), link=True)
+def init_unlinked(store: Path, sky: Sky) -> None:
+    init_store(Storage.at(store), sky.references, StoreConfig(), runner(), link=False)
 
 
 def append_first(store: Path, sky: Sky) -> None:
@@ -171,13 +187,13 @@ def bring_back(store: Path, sky: Sky) -> None:
 Operation = Callable[[Path, Sky], None]
 OPERATIONS: dict[str, tuple[Operation, list[Operation]]] = {
     "init": (init, []),
-    "init of stars": (init_linked, []),
+    "init without stars": (init_unlinked, []),
     "append": (append_rest, [init, append_first]),
     "replace": (replace_first, [init, append_rest, transients, statistics]),
     "rematch": (match_again, [init, append_first, append_rest]),
-    "link": (link, [init, append_first, append_rest]),
-    "rematch of stars": (match_again, [init, append_first, append_rest, link]),
-    "stars": (stars, [init, append_first, append_rest, link]),
+    "rematch without stars": (match_again, [init_unlinked, append_first, append_rest]),
+    "link": (link, [init_unlinked, append_first, append_rest]),
+    "stars": (stars, [init, append_first, append_rest]),
     "import": (import_legacy, [init, append_first]),
     "import of a new store": (import_legacy, []),
     "correct": (correct_all, [init, append_first, append_rest, statistics]),

@@ -84,10 +84,10 @@ def epochal_file(
     return path
 
 
-def make_store(place: Path, references: Sequence[Path | str], **settings: Any) -> Storage:
+def make_store(place: Path, references: Sequence[Path | str], link: bool = True, **settings: Any) -> Storage:
     """Make a store and return its storage."""
     storage = Storage.at(place)
-    init_store(storage, [str(path) for path in references], StoreConfig(**settings), runner())
+    init_store(storage, [str(path) for path in references], StoreConfig(**settings), runner(), link=link)
     return storage
 
 

@@ -12,7 +12,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.forecast import WORKERS, Draft, Forecast
 
-OPERATIONS: Final = ("init", "append", "statistics", "transients", "compact", "rematch", "verify", "publish")
+OPERATIONS: Final = ("init", "append", "statistics", "transients", "link", "compact", "rematch", "verify", "publish")
 OF_CATALOGS: Final = ("init", "append", "rematch")
 
 
@@ -24,8 +24,8 @@ def forecast(
     Parameters
     ----------
     operation : str
-        ``init``, ``append``, ``statistics``, ``transients``, ``compact``, ``rematch``, ``verify`` or ``publish`` (as
-        HATS, of all that there is).
+        ``init``, ``append``, ``statistics``, ``transients``, ``link``, ``compact``, ``rematch``, ``verify`` or
+        ``publish`` (as HATS, of all that there is).
     path : str
         Of the store; of an init the one to be.
     places : str or iterable of str
@@ -78,6 +78,8 @@ def _of_store(operation: str, snapshot: SnapshotFiles) -> Draft:
             return of.forecast_statistics(snapshot, MIN_NEW_PERCENT)
         case "transients":
             return of.forecast_transients(snapshot)
+        case "link":
+            return of.forecast_link(snapshot)
         case "compact":
             return of.forecast_compact(snapshot, CompactConfig())
         case "verify":

@@ -240,9 +240,10 @@ class Store(Shown):
     def verify(self, deep: bool = False, *, snapshot: int | None = None, **running: Unpack[Running]) -> VerifyReport:
         """Prove the invariants on what is stored, in the newest snapshot or one by number."""
         from ztfmatch.core.operations.verify import verify_store
+        from ztfmatch.stars.verify import check_offsets, check_statistics
 
         with open_runner(**running) as runner:
-            return verify_store(self.storage, runner, deep, snapshot)
+            return verify_store(self.storage, runner, deep, snapshot, (check_statistics, check_offsets))
 
     @runs_tasks
     def repair(
@@ -325,7 +326,7 @@ def init_store(
     path: Place,
     references: str | Sequence[str],
     config: StoreConfig | None = None,
-    link: bool = False,
+    link: bool = True,
     **running: Unpack[Running],
 ) -> Store:
     """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
@@ -340,7 +341,7 @@ def create(
     config: StoreConfig | None = None,
     *,
     strict: bool = False,
-    link: bool = False,
+    link: bool = True,
     **running: Unpack[Running],
 ) -> tuple[Store, InitReport]:
     """Make a store and report what was done."""

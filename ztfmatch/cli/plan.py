@@ -18,7 +18,7 @@ from ztfmatch.core.shown import duration_text
 if TYPE_CHECKING:
     from ztfmatch.core.operations.forecast import Forecast, JobForecast
 
-_OPERATIONS = ("init", "append", "statistics", "transients", "compact", "rematch", "verify", "publish")
+_OPERATIONS = ("init", "append", "statistics", "transients", "link", "compact", "rematch", "verify", "publish")
 
 _UNEVEN = 2.0
 """Longest over mean task from which it is told of."""

@@ -50,19 +50,25 @@ if TYPE_CHECKING:
 )
 @store_config_options()
 @strict_option("a reference cannot be used, or is misnamed")
-@click.option("--link", is_flag=True, help="Link objects that are one source into stars, as 'ztfmatch link' does.")
+@click.option(
+    "--link/--no-link",
+    default=True,
+    show_default=True,
+    help="Link objects that are one source into stars, as 'ztfmatch link' does.",
+)
 @run_options
 def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, link: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
     """Make a STORE from reference PSF catalogs (refpsfcat FITS).
 
-    Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed.
-    Run again with the same references it changes nothing.
+    Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed. Links
+    objects of different fields, channels and filters that are one source into stars. Run again with the same
+    references it changes nothing.
 
     \b
     Examples:
       ztfmatch init survey.store --references /data/ztf/ref
-      ztfmatch init survey.store --references /data/ztf/ref --link
+      ztfmatch init survey.store --references /data/ztf/ref --no-link
     """
     from ztfmatch import api
 

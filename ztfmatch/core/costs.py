@@ -39,6 +39,8 @@ RETIRED_ROW: Final = Cost("rows of other units kept by a rematch", 0.06e-6, "row
 VERIFIED_ROW: Final = Cost("rows verified", 0.53e-6, "row", "run.py")
 VERIFIED_OBJECT: Final = Cost("objects verified", 4.2e-6, "object", "rehearsal.py")
 CHECKED_BYTE: Final = Cost("bytes compared with their checksum", 0.6e-9, "byte", "run.py")
+LINKED_OBJECT: Final = Cost("objects linked into stars, read and written", 0.6e-6, "object", "stars.py")
+VERIFIED_MEMBER: Final = Cost("objects whose stars are verified", 1.6e-6, "object", "stars.py")
 TRACED_SEED: Final = Cost("objects whose lineage is traced", 4.8e-6, "object", "rehearsal.py")
 PUBLISHED_EPOCH: Final = Cost("epochs published as HATS", 0.56e-6, "epoch", "release.py")
 PUBLISHED_OBJECT: Final = Cost("objects published as HATS", 0.3e-6, "object", "rehearsal.py")
@@ -64,6 +66,8 @@ STORED_ROW_BYTES: Final = 33.4
 """Of a detection in the store (run.py)."""
 STORED_OBJECT_BYTES: Final = 40.0
 """Of an object in the store (run.py)."""
+LINKED_OBJECT_BYTES: Final = 14.0
+"""Of an object's star and membership in the store, where a star has 5.4 objects (stars.py)."""
 STATISTICS_BYTES: Final = 150.0
 """Of the statistics of an object in the store (run.py)."""
 PUBLISHED_EPOCH_BYTES: Final = 5.0

@@ -133,7 +133,7 @@ def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: st
         f"  ztfmatch status {store}",
         f"  ztfmatch lightcurve {store} --cone {cone} --statistics --json",
         f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --plot star.png --period {star['period']:.6f}",
-        f"  ztfmatch link {store}   (which objects of the two fields and filters are one star)",
+        f"  ztfmatch stars {store}   (magnitudes of stars, over their objects in both fields and all filters)",
         f"  ztfmatch lightcurve {store} --star {objectids[0]} --plot allbands.png --period {star['period']:.6f}",
         f"  ztfmatch append {store} {directory / 'sky' / 'catalogs'}   (again: nothing new, and it says so)",
         f'  python -c "import ztfmatch; print({call})"',

@@ -59,7 +59,7 @@ class Selection:
 def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
     finder = selection.finder(snapshot)
-    rows = _joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in told(finder.tiles(), SEARCHING)])
+    rows = joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in told(finder.tiles(), SEARCHING)])
     return rows if selection.cone is None else with_separation(rows, selection.cone)
 
 
@@ -69,7 +69,7 @@ def with_separation(rows: pa.Table, cone: Cone) -> pa.Table:
     return rows.append_column(field, pa.array(cone.separation(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
 
 
-def _joined(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
+def joined(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     """Rows of a table, in its order, from several tiles."""
     found = [part for part in parts if part.num_rows]
     if not found:
@@ -118,7 +118,7 @@ def _epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.T
     shown = told(found, READING)
     parts = [finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)) for tile, ids in shown]
     ids = np.sort(np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in found)]))
-    return ids, _joined(DETECTIONS, parts)
+    return ids, joined(DETECTIONS, parts)
 
 
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:

@@ -25,8 +25,17 @@ from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
 from ztfmatch.core.telling import told
 from ztfmatch.query.area import Cone
 from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
-from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table, with_exposures, with_separation
+from ztfmatch.query.lightcurves import (
+    Selection,
+    find_objects,
+    joined,
+    lightcurve_table,
+    with_exposures,
+    with_separation,
+)
 from ztfmatch.query.lineage import successors
+
+_MEMBER_COLUMNS: Final = ("objectid", "starid")
 
 NEAR_ARCSEC: Final = 10.0
 """Within so much of where a star was found are it and its objects."""
@@ -145,35 +154,41 @@ def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
 
 def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     """The same of the stars whose position is in a cone; reads nothing but the tiles there."""
-    inside = np.sort(np.concatenate([_stars_inside(snapshot, cone, tile) for tile in cone.tiles(snapshot.tiling)]))
-    if not len(inside):
-        require_stars(snapshot)
     finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
-    members = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
-    parts = [DETECTIONS.schema.empty_table()]
-    for tile, found in told(list(finder.objectids()), READING):
-        kept = _of_stars(snapshot.kept_rows(MEMBERS.name, tile, ("objectid", "starid")), found, inside)
-        if kept.num_rows:
-            wanted = Wanted(kept["objectid"].to_numpy())
-            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, wanted).cast(DETECTIONS.schema))
-            members.append(kept)
-    epochs = pa.concat_tables(parts)
+    near = {tile: _members_among(snapshot, tile, found) for tile, found in finder.objectids()}
+    near = {tile: rows for tile, rows in near.items() if rows.num_rows}
+    if not near:
+        require_stars(snapshot)
+    none = MEMBERS.schema.empty_table().select(_MEMBER_COLUMNS)
+    every = pa.concat_tables(near.values()) if near else none
+    inside = _inside(snapshot, cone, np.unique(every["starid"].to_numpy()))
+    parts = []
+    for tile, rows in told(list(near.items()), READING):
+        ids = rows["objectid"].to_numpy()[is_among(rows["starid"].to_numpy(), inside)]
+        if len(ids):
+            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)))
+    epochs = joined(DETECTIONS, parts)
     units = unit_columns(epochs["objectid"].to_numpy())
-    return _by_star(with_exposures(snapshot, epochs, units), pa.concat_tables(members).sort_by("objectid"))
+    return _by_star(with_exposures(snapshot, epochs, units), every.sort_by("objectid"))
 
 
-def _stars_inside(snapshot: SnapshotFiles, cone: Cone, tile: Tile) -> Ids:
-    """Starids of a tile whose position is in a cone."""
-    stars = snapshot.kept_rows(STARS.name, tile, ("starid", "ra", "dec"))
-    inside: Ids = stars["starid"].to_numpy()[cone.contains(stars["ra"].to_numpy(), stars["dec"].to_numpy())]
-    return inside
-
-
-def _of_stars(members: pa.Table, objectids: Ids, starids: Ids) -> pa.Table:
-    """Rows of those of some objects that are of some stars; ids ascending."""
+def _members_among(snapshot: SnapshotFiles, tile: Tile, objectids: Ids) -> pa.Table:
+    """Rows of some objects of a tile, ascending, that are of a star."""
+    members = snapshot.kept_rows(MEMBERS.name, tile, _MEMBER_COLUMNS)
     rows = find_sorted(members["objectid"].to_numpy(), objectids)
-    kept = members.take(pa.array(rows[rows >= 0]))
-    return kept.filter(pa.array(is_among(kept["starid"].to_numpy(), starids)))
+    return members.take(pa.array(rows[rows >= 0]))
+
+
+def _inside(snapshot: SnapshotFiles, cone: Cone, starids: Ids) -> Ids:
+    """Those of some stars, ascending, whose position is in a cone."""
+    inside = [starids[:0]]
+    for tile in cone.tiles(snapshot.tiling):
+        stars = snapshot.kept_rows(STARS.name, tile, ("starid", "ra", "dec"))
+        rows = find_sorted(stars["starid"].to_numpy(), starids)
+        rows = rows[rows >= 0]
+        ra, dec = (stars[name].to_numpy()[rows] for name in ("ra", "dec"))
+        inside.append(stars["starid"].to_numpy()[rows[cone.contains(ra, dec)]])
+    return np.sort(np.concatenate(inside))
 
 
 def _wider(cone: Cone) -> Cone:
@@ -183,9 +198,10 @@ def _wider(cone: Cone) -> Cone:
 
 def _by_star(epochs: pa.Table, members: pa.Table) -> pa.Table:
     """Epochs with the starid of each, by star and time."""
-    at = find_sorted(members["objectid"].to_numpy(), epochs["objectid"].to_numpy())
-    epochs = epochs.add_column(0, STARS.schema.field("starid"), pa.array(members["starid"].to_numpy()[at], pa.int64()))
-    return epochs.sort_by([(name, "ascending") for name in ("starid", "hmjd", "objectid")])
+    objectid = epochs["objectid"].to_numpy()
+    starid = members["starid"].to_numpy()[find_sorted(members["objectid"].to_numpy(), objectid)]
+    epochs = epochs.add_column(0, STARS.schema.field("starid"), pa.array(starid, pa.int64()))
+    return epochs.take(pa.array(np.lexsort((objectid, epochs["hmjd"].to_numpy(), starid))))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults import (
+    Sky,
     append_first,
     append_rest,
     command,
@@ -18,7 +19,6 @@ from faults import (
     correct_all,
     import_legacy,
     init,
-    link,
     make_sky,
     match_again,
     rows_digest,
@@ -27,28 +27,37 @@ from faults import (
     transients,
     vacuum_old,
 )
+from helpers import UNIT
 
 import ztfmatch
 from ztfmatch.core.errors import StoreDamagedError, StoreFormatError
-from ztfmatch.core.io import paths
+from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.schema import TABLES
+from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.common import write_rows
+from ztfmatch.core.schema import OFFSETS, TABLES
 from ztfmatch.core.schema.stars import LINK_TABLES
 
 RECORDS = ("store", "commit", "older commit", "manifest", "tiling")
-OPTIONAL = ("offsets", "exposureterms", "colours")
-"""Tables that a store has only if units share stars, or with corrections in time: written and read as all others'."""
-STORED = tuple(name for name in TABLES if name not in OPTIONAL)
-KINDS = (*STORED, *RECORDS)
+KINDS = (*TABLES, *RECORDS)
 FLIPS = 100
 
 
+def offsets(store: Path, sky: Sky) -> None:
+    """Of the unit, as if it shared stars with others: to measure them takes more stars than there are."""
+    snapshot = open_snapshot(Storage.at(store))
+    row = {"field": UNIT.field, "rcid": UNIT.rcid, "fid": UNIT.fid, "offset": 0.01, "error": 0.001, "nstars": 9}
+    rows = [{**row, "group": 0, "nunits": 2, "snapshot": snapshot.number}]
+    files = write_rows(snapshot.storage, OFFSETS, rows, snapshot.number + 1, "0" * 12)
+    commit_on_top(snapshot, lambda _: log.Change("offsets", "by hand", {}, {}, files), lambda _: None)
+
+
 def make_store(place: Path, brightness: float) -> Path:
-    """A store whose newest snapshot has files of every table that is not optional."""
+    """A store whose newest snapshot has files of every table."""
     place.mkdir()
     sky = make_sky(place, brightness=brightness)
-    steps = (init, append_first, link, match_again, append_rest, correct_all, statistics, transients, stars)
+    steps = (init, append_first, match_again, append_rest, correct_all, offsets, statistics, transients, stars)
     for step in (*steps, import_legacy):
         step(place / "store", sky)
     return place / "store"
@@ -121,7 +130,8 @@ def damaged(stores: Stores, store: Path, kind: str, damage: str) -> str:
     """Damage a file, and return its path in the store."""
     file = file_of(store, kind)
     other = file_of(stores.other, kind)
-    alike = kind in ("tiling", "transientdata", "corrections", *LINK_TABLES)  # whatever the sky
+    same = ("tiling", "transientdata", "corrections", "exposureterms", "colours", "offsets")
+    alike = kind in (*same, *LINK_TABLES)  # whatever the sky
     assert file.read_bytes() != other.read_bytes() or alike
     if alike and damage == "exchanged":
         other = file_of(stores.other, "store")
@@ -158,7 +168,7 @@ def test_verify_newest_record_lost_names_the_files_that_it_had(copied: Path) -> 
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("table", STORED)
+@pytest.mark.parametrize("table", TABLES)
 def test_readers_of_a_damaged_file_fail(stores: Stores, copied: Path, table: str, damage: str) -> None:
     holder = "detections" if table == "detections" else "objects"
     objectid = ztfmatch.open_store(copied).snapshot().table(holder)["objectid"][-1].as_py()

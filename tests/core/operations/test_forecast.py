@@ -27,6 +27,7 @@ from ztfmatch.core.operations.forecast import Draft, Forecast, JobForecast
 from ztfmatch.core.operations.forecastappend import commits_of, forecast_append, forecast_init
 from ztfmatch.core.operations.forecasttiles import forecast_compact, forecast_rematch, forecast_statistics
 from ztfmatch.core.operations.init import init_store
+from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.listing import codes_of, list_catalogs
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
@@ -100,6 +101,9 @@ def test_forecast_of_init_has_the_tasks_seeds_and_files_of_the_init(made: Made) 
     draft, was = made.forecasts["init"], made.counted["init"]
     assert job(draft, "reading references").tasks == was.tasks["reading references"]
     assert job(draft, "objects").tasks == pytest.approx(was.tasks["objects"], rel=0.35)
+    linked = open_snapshot(made.storage, 0).tiles_with("members")  # tiles beside these are looked at, too
+    assert len(linked) < was.tasks["stars"]
+    assert job(draft, "stars").tasks == pytest.approx(len(linked), rel=0.35)
     seeds = open_snapshot(made.storage, 0).rows("objects")
     assert draft.amount == pytest.approx(seeds, rel=0.05)
 
@@ -130,6 +134,16 @@ def test_forecasts_of_what_follows_have_the_tasks_of_each(made: Made, sky: Path)
     assert verified.files == 0
 
 
+def test_forecast_of_linking_has_its_tiles_objects_and_files(made: Made, sky: Path, tmp_path: Path) -> None:
+    storage = Storage.at(tmp_path / "store")
+    init_store(storage, [str(sky / "references")], CONFIG, Runner(LoopExecutor(), 8 << 30), link=False)
+    told = ztfmatch.forecast("link", storage.root)
+    was = counted(lambda runner: link_stars(storage, runner))
+    assert (job(told, "link").tasks, told.amount) == (was.tasks["link"], open_snapshot(storage).rows("members"))
+    assert told.files <= was.files <= told.files + was.tasks["link"]  # tiles beside objects may have a file, too
+    assert ztfmatch.forecast("link", storage.root).jobs == []
+
+
 def test_forecast_of_compaction_is_its_plan(made: Made) -> None:
     config = CompactConfig(min_files=2)
     draft = forecast_compact(open_snapshot(made.storage), config)
@@ -143,7 +157,7 @@ def test_forecast_of_rematch_has_its_tiles_and_batches(made: Made, sky: Path, tm
     config = RematchConfig(rows_per_task=ROWS_PER_TASK)
     draft = forecast_rematch(open_snapshot(made.storage), changed, ROWS_PER_TASK)
     was = counted(lambda runner: rematch(made.storage, changed, config, runner))
-    for title in ("matching again", "retiring objects"):
+    for title in ("matching again", "retiring objects", "stars"):
         assert job(draft, title).tasks == pytest.approx(was.tasks[title], rel=0.2), title
     assert job(draft, "lineage").tasks == was.tasks["lineage"] == 3
 

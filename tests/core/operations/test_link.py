@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import healpy
+import helpers
 import numpy as np
 import pytest
-from helpers import ARCSEC, append, epochal_file, make_store, reference_file, rows_at, runner
+from helpers import ARCSEC, append, epochal_file, reference_file, rows_at, runner
 from star_oracle import error_of, stars_of
 
 from ztfmatch.core.config import CompactConfig, StoreConfig
@@ -25,6 +27,9 @@ from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit
 
 UNITS = [Unit(field, rcid, fid) for field, rcid in ((500, 20), (501, 3), (502, 60)) for fid in (1, 2)]
+
+make_store = functools.partial(helpers.make_store, link=False)
+"""So that it is ``link`` that makes the stars."""
 
 
 def members(storage: Storage) -> dict[int, int]:
@@ -135,14 +140,14 @@ def test_a_store_that_is_linked_stays_as_it_is(tmp_path: Path) -> None:
     assert (again.snapshot, again.committed) == (1, False)
 
 
-def test_init_with_link_makes_the_stars_that_link_makes(tmp_path: Path) -> None:
+def test_init_makes_the_stars_that_link_makes(tmp_path: Path) -> None:
     """At a corner of tiles, where stars lie in tiles that hold none of their objects."""
     files = references(tmp_path / "references", Sky.draw(1, corner(11, 12345678)))
     plain = make_store(tmp_path / "plain", files, seeds_per_tile=20)
     link_stars(plain, runner())
     config, places = StoreConfig(seeds_per_tile=20), [str(file) for file in files]
     storage = Storage.at(tmp_path / "linked")
-    report = init_store(storage, places, config, runner(), link=True)
+    report = init_store(storage, places, config, runner())
     snapshot, other = open_snapshot(storage), open_snapshot(plain)
     assert (report.snapshot, report.stars) == (0, other.rows("stars"))
     for name in ("objects", "stars", "members"):
@@ -154,9 +159,9 @@ def test_init_with_link_makes_the_stars_that_link_makes(tmp_path: Path) -> None:
         )
     assert unlinked_tiles(snapshot) == []
     assert_proved(storage)
-    again = init_store(storage, places, config, runner(), link=True)
+    again = init_store(storage, places, config, runner())
     assert (again.already_done, again.stars, again.warnings) == (True, report.stars, [])
-    told = init_store(plain, places, config, runner(), link=True)
+    told = init_store(plain, places, config, runner())
     assert [(notice.code, "ztfmatch link" in notice.message) for notice in told.warnings] == [("unlinked", True)]
 
 

@@ -43,7 +43,7 @@ class Derivation(Generic[R]):
     inputs: tuple[str, ...]
     """Tables that it is derived from."""
     tables: tuple[str, ...]
-    """Written anew for a tile; of the first each tile has a file, be it without rows."""
+    """Written anew for a tile; of the first each tile with content has a file, be it without rows."""
     near: Near
     """Tiles whose content has a part in what is derived for a tile, itself first."""
     function: Function[R]
@@ -56,15 +56,22 @@ class Derivation(Generic[R]):
     """Names of what results count."""
 
     def stale(self, snapshot: SnapshotFiles) -> list[Tile]:
-        """Tiles whose content, or that of tiles near, is newer than what is derived from it."""
+        """Tiles whose content, or that of tiles near, is newer than what is derived from it.
+
+        A tile may have neither content nor a file of the first table: it is stale with a tile near it that has content.
+        """
         known = {tile: held.newest for tile, held in snapshot.files.by_tile(self.tables[0]).items()}
         oldest = min(known.values(), default=-1)
+        contents = [snapshot.files.by_tile(name) for name in self.inputs]
+        filled = {tile for content in contents for tile in content}
         found: set[Tile] = set()
-        for name in self.inputs:
-            for tile, held in snapshot.files.by_tile(name).items():
+        for content in contents:
+            for tile, held in content.items():
                 if tile is not None and (held.newest > oldest or tile not in known):
-                    near = self.near(snapshot, tile)
-                    found.update(other for other in near if held.newest > known.get(other, -1))
+                    bare = known.get(tile, -1)
+                    for other in self.near(snapshot, tile):
+                        if held.newest > known.get(other, -1 if other in filled else bare):
+                            found.add(other)
         return sorted(found, key=lambda tile: tile.fine_range)
 
     @property

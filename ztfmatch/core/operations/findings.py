@@ -28,6 +28,8 @@ CHECKS: Final = {
     "exposures-once": "no exposure is in the ledger twice",
     "transients": "a transient is of orphans of its unit, one an exposure, about the one that it is named after",
     "stars": "an active object is of one star, the one that the objects near say (not where they are newer)",
+    "starstatistics": "magnitudes of stars are those of all their epochs, to the last bit (not where these are newer)",
+    "offsets": "offsets of units are those that shared stars give (not where statistics or stars are newer)",
     "objects": "the active objects of each unit are as many as its reference has seeds",
     "newest": "no file that was committed is of a later snapshot than the newest, whose record would be lost",
     "log": "every snapshot has its record, whole and of this store (with --deep)",

@@ -29,6 +29,7 @@ from ztfmatch.core.operations.forecastunits import (
     ledger_by_unit,
     rows_of_catalogs,
 )
+from ztfmatch.core.operations.link import projected_bytes
 from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
 from ztfmatch.core.operations.matchplan import MOST_EXPOSURES
 from ztfmatch.core.operations.portions import starts_of
@@ -226,17 +227,17 @@ def forecast_init(references: Sequence[str] | Iterable[str], config: StoreConfig
     seeds = round(sum(sampled.values()) / len(sampled)) if sampled else costs.SURVEY_SEEDS
     units = by_geometry(listing.units, seeds)
     total = float(seeds * listing.catalogs)
-    tiling = tiling_of_units(units, config)
+    writing = _objects(tiling_of_units(units, config), units, seeds)
     how = f"as {len(sampled):,} of them by their size" if sampled else "as over the survey"
     return Draft(
         "init",
         f"{listing.catalogs:,} references, {total:,.0f} seeds",
         total,
-        [_reading_references(listing, total), _objects(tiling, units, seeds)],
+        [_reading_references(listing, total), writing, _stars(writing.tasks, total)],
         main_bytes=listing.catalogs * costs.MAIN_BYTES_PER_REFERENCE,
         main_written=listing.catalogs * costs.LEDGER_ROW_BYTES,
         assumed=[f"a reference has {seeds:,} seeds, {how}, and lies where the camera puts its unit"],
-        used=(costs.REFERENCE_SEED, costs.REREAD_SEED, costs.WRITTEN_OBJECT, costs.TILE_TASK),
+        used=(costs.REFERENCE_SEED, costs.REREAD_SEED, costs.WRITTEN_OBJECT, costs.LINKED_OBJECT, costs.TILE_TASK),
     )
 
 
@@ -272,3 +273,11 @@ def _objects(tiling: Tiling, units: Units, seeds: int) -> JobForecast:
     memory = WORKER_BASE_BYTES + float(references.max(initial=0)) * seeds * _BYTES_PER_TILE_REFERENCE
     io = (read * ROW_BYTES, objects * costs.STORED_OBJECT_BYTES, float(len(references)))
     return JobForecast.of("objects", each, io, memory)
+
+
+def _stars(tiles: int, objects: float) -> JobForecast:
+    """One task a tile with objects, each with its part; those of tiles beside them take next to nothing."""
+    own = objects / max(tiles, 1)
+    seconds = np.full(tiles, own * costs.LINKED_OBJECT.seconds + costs.TILE_TASK.seconds)
+    io = (objects * costs.STORED_OBJECT_BYTES, objects * costs.LINKED_OBJECT_BYTES, 2.0 * tiles)
+    return JobForecast.of("stars", seconds, io, projected_bytes(round(own), round(9 * own)))

@@ -1,4 +1,4 @@
-"""What the operations on stored tiles will take: statistics, transients, compaction, verification and a rematch."""
+"""What operations on stored tiles will take: statistics, transients, linking, compaction, verification, a rematch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import REFERENCE_PATTERN
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN
 from ztfmatch.core.kernels.tiling import CAP_ORDER, Tile, neighbours
-from ztfmatch.core.operations import compact, statistics, transients
+from ztfmatch.core.operations import compact, link, statistics, transients
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
 from ztfmatch.core.operations.forecastunits import known_units, ledger_by_unit
 from ztfmatch.core.operations.listing import list_catalogs
-from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, ORPHANS, STARS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.tasks.rematch import BYTES_PER_ROW
 
 Held = Mapping[Tile | None, TileFiles]
@@ -86,6 +86,25 @@ def forecast_transients(snapshot: SnapshotFiles) -> Draft:
     return Draft("transients", what, sum(own), [job], assumed=assumed, used=(costs.ORPHAN, costs.TILE_TASK))
 
 
+def forecast_link(snapshot: SnapshotFiles) -> Draft:
+    """What linking will take."""
+    stale = link.unlinked_tiles(snapshot)
+    objects = _Tiles(snapshot, OBJECTS.name).rows(OBJECTS.name, *stale)
+    job = _linking("link", snapshot, stale)
+    what = f"{len(stale):,} tiles, {objects:,} objects"
+    return Draft("link", what, objects, [job], used=(costs.LINKED_OBJECT, costs.TILE_TASK))
+
+
+def _linking(title: str, snapshot: SnapshotFiles, tiles: Sequence[Tile]) -> JobForecast:
+    """Link the objects of some tiles; of those around them edges are read."""
+    held = _Tiles(snapshot, OBJECTS.name)
+    own = [held.rows(OBJECTS.name, tile) for tile in tiles]
+    near = [held.rows(OBJECTS.name, *neighbours(snapshot.tiling, tile)) for tile in tiles]
+    seconds = [_TASK + rows * costs.LINKED_OBJECT.seconds for rows in own]
+    io = (held.size(OBJECTS.name, sum(own)), sum(own) * costs.LINKED_OBJECT_BYTES, 2 * sum(rows > 0 for rows in own))
+    return JobForecast.of(title, seconds, io, max(map(link.projected_bytes, own, near), default=0))
+
+
 def forecast_compact(snapshot: SnapshotFiles, config: CompactConfig) -> Draft:
     """What a compaction will take, by its own plan."""
     config.validate()
@@ -118,12 +137,14 @@ def forecast_compact(snapshot: SnapshotFiles, config: CompactConfig) -> Draft:
 def forecast_verify(snapshot: SnapshotFiles, deep: bool) -> Draft:
     """What a verification will take."""
     tables = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
-    held = _Tiles(snapshot, *tables)
-    tiles = snapshot.tiles_with(*tables, TRANSIENTS.name)
+    held = _Tiles(snapshot, *tables, MEMBERS.name)
+    tiles = snapshot.tiles_with(*tables, TRANSIENTS.name, STARS.name)
     rows = [[held.rows(name, tile) for name in tables] for tile in tiles]
     totals = [sum(of[i] for of in rows) for i in range(len(tables))]
+    members = [held.rows(MEMBERS.name, tile) * costs.VERIFIED_MEMBER.seconds for tile in tiles]
     seconds = [
-        _TASK + of[0] * costs.VERIFIED_OBJECT.seconds + (of[1] + of[2]) * costs.VERIFIED_ROW.seconds for of in rows
+        _TASK + of[0] * costs.VERIFIED_OBJECT.seconds + (of[1] + of[2]) * costs.VERIFIED_ROW.seconds + stars
+        for of, stars in zip(rows, members, strict=True)
     ]
     size = sum(held.size(name, total) for name, total in zip(tables, totals, strict=True))
     jobs = [JobForecast.of("verifying", seconds, (size, 0, 0), WORKER_BASE_BYTES)]
@@ -131,8 +152,9 @@ def forecast_verify(snapshot: SnapshotFiles, deep: bool) -> Draft:
         each = [_TASK + size / max(len(tiles), 1) * costs.CHECKED_BYTE.seconds] * len(tiles)
         jobs.insert(0, JobForecast.of("checksums", each, (size, 0, 0), WORKER_BASE_BYTES))
     what = f"{len(tiles):,} tiles, {totals[1] + totals[2]:,} rows, {totals[0]:,} objects"
-    used = (costs.VERIFIED_ROW, costs.VERIFIED_OBJECT, costs.TILE_TASK, *((costs.CHECKED_BYTE,) if deep else ()))
-    return Draft("verify", what, totals[1] + totals[2], jobs, commits=0, used=used)
+    used = [costs.VERIFIED_ROW, costs.VERIFIED_OBJECT, costs.VERIFIED_MEMBER, costs.TILE_TASK]
+    used += [costs.CHECKED_BYTE] if deep else []
+    return Draft("verify", what, totals[1] + totals[2], jobs, commits=0, used=tuple(used))
 
 
 def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_per_task: int) -> Draft:
@@ -175,6 +197,7 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
         JobForecast.of("lineage", (units.seeds * costs.TRACED_SEED.seconds + _TASK).tolist(),
                        (float(units.seeds.sum()) * 54, float(units.seeds.sum()) * 20, len(units.code)),
                        WORKER_BASE_BYTES),
+        _linking("stars", snapshot, link.relinked_tiles(snapshot, tiles)),
     ]  # fmt: skip
     exposures = int(ledger.exposures[units.code].sum())
     what = f"{len(units.code):,} units, {exposures:,} exposures, {total:,} rows, in {len(tiles):,} tiles"
@@ -182,7 +205,8 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
         "the references are new, of as many seeds as those before, and cover the same sky",
         "the files of a tile hold other units too, so that all of them are written anew",
     ]
-    used = (costs.REMATCHED_ROW, costs.RETIRED_ROW, costs.ORPHAN, costs.TRACED_SEED, costs.TILE_TASK)
+    used = (costs.REMATCHED_ROW, costs.RETIRED_ROW, costs.ORPHAN, costs.TRACED_SEED, costs.LINKED_OBJECT,
+            costs.TILE_TASK)  # fmt: skip
     main = exposures * costs.MAIN_BYTES_PER_REMATCHED
     return Draft("rematch", what, exposures, jobs, main_bytes=main, assumed=assumed, used=used)
 

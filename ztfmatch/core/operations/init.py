@@ -68,7 +68,7 @@ def init_store(
     config: StoreConfig,
     runner: Runner,
     strict: bool = False,
-    link: bool = False,
+    link: bool = True,
 ) -> InitReport:
     """Make a store of the seeds in reference catalogs.
 
@@ -83,7 +83,7 @@ def init_store(
     strict : bool
         Fail if a reference cannot be used, instead of quarantining it, or a file that looks like one is misnamed.
     link : bool
-        Link objects of different units that are one source into stars, in the same commit.
+        Link objects of different units that are one source into stars, in the same commit; else ``link`` does it later.
 
     Raises
     ------

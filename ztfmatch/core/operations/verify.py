@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,22 @@ from ztfmatch.core.tasks.catalogsums import CatalogSumTask, compare_catalogs
 from ztfmatch.core.tasks.checksums import ChecksumTask, compare_checksums
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask, verify_tile
+from ztfmatch.core.tasks.verifyepochs import Findings
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Of a snapshot, under way."""
+
+    snapshot: SnapshotFiles
+    operation_id: str
+    staging: Storage | None
+    """Where results are staged; nowhere if the store cannot be written to."""
+    runner: Runner
+
+
+Check = Callable[[Verification], Iterable[Findings]]
+"""Of what a capability keeps in a store; its names are in ``CHECKS``."""
 
 _FILES_PER_TASK: Final = 16
 _CATALOGS_PER_TASK: Final = 512
@@ -41,7 +58,9 @@ class VerifyReport(Shown):
     seconds: float
 
 
-def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: int | None = None) -> VerifyReport:
+def verify_store(
+    storage: Storage, runner: Runner, deep: bool = False, number: int | None = None, more: Sequence[Check] = ()
+) -> VerifyReport:
     """Check every stored row against the invariants.
 
     What was checked is staged: after an interruption the same verification goes on, once finished it begins anew. A
@@ -56,6 +75,8 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         where they were ingested from with the checksums in their headers.
     number : int, optional
         Snapshot; the newest by default.
+    more : sequence of callables, optional
+        Checks of capabilities' own tables, made where no file is damaged.
 
     Raises
     ------
@@ -75,6 +96,9 @@ def verify_store(storage: Storage, runner: Runner, deep: bool = False, number: i
         found.add(runner.run(Job("catalogs", compare_catalogs, tasks, operation_id, staging)))
     if not damaged:
         _check_rows(snapshot, operation_id, runner, found)
+        begun = Verification(snapshot, operation_id, _staging(storage, operation_id), runner)
+        for check in more:
+            found.add(check(begun))
     clear(storage, operation_id)
     checks = found.results()
     return VerifyReport(

@@ -85,7 +85,7 @@ class LinkTask(TileTask):
 
 @dataclass(frozen=True)
 class WrittenStars(Written):
-    """Stars of a tile; a file of them even if there are none."""
+    """Stars of a tile; a file of them even if there are none, but of a tile with nothing in reach."""
 
     stars: int
     members: int
@@ -128,6 +128,8 @@ def link_tile(task: LinkTask) -> WrittenStars:
     from ztfmatch.core.tasks.starnames import former_stars
 
     linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
+    if not (len(linked.objectid) or len(linked.retired) or task.files(STARS)):
+        return WrittenStars([], 0, 0, 0, 0, 0, 0)
     own = stars_in_tile(linked, task.tile)
     former = former_stars(task, linked, own)
     starid = _starids(task, linked, former.kept, former.used)

@@ -124,7 +124,8 @@ def _successors(task: LinkTask, objectid: Ids, retired: Ids) -> tuple[Ids, Ids, 
     pairs = [(objectid[:0],) * 3]
     root, last, shared = objectid, objectid, np.full(len(objectid), np.iinfo(np.int64).max)
     while len(last):
-        old, new, passed = _links(task, np.unique(last))
+        # Those given are in order, each once.
+        old, new, passed = _links(task, last if len(pairs) == 1 else np.unique(last))
         order = np.argsort(old, kind="stable")
         old, new, passed = old[order], new[order], passed[order]
         low, high = np.searchsorted(old, last), np.searchsorted(old, last, "right")

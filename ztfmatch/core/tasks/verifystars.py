@@ -42,8 +42,8 @@ def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
     starid = _starids(task, linked)
     own = stars_in_tile(linked, task.tile)
     parts = [
-        _differing(task.read(MEMBERS), rows_of_members(linked, starid), "objectid"),
-        _differing(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
+        differing_rows(task.read(MEMBERS), rows_of_members(linked, starid), "objectid"),
+        differing_rows(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
     ]
     names = [f"{table.name} of {one}" for table, (ids, _) in zip((MEMBERS, STARS), parts, strict=True) for one in ids]
     return np.concatenate([wrong for _, wrong in parts]), lambda i: f"{names[i]}: not as its objects say"
@@ -66,7 +66,7 @@ def _starids(task: TileTask, linked: Linked) -> Ids:
     return starid
 
 
-def _differing(stored: pa.Table, expected: pa.Table, key: str) -> tuple[Ids, Mask]:
+def differing_rows(stored: pa.Table, expected: pa.Table, key: str) -> tuple[Ids, Mask]:
     """Ids of rows that are in either; whether there is other than one row of each in both, with the same values."""
     ids = np.union1d(stored[key].to_numpy(), expected[key].to_numpy())
     wrong = np.zeros(len(ids), bool)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import Destination, read_rows, table_from_columns, write_file
@@ -51,17 +52,23 @@ class WrittenStarStatistics(Written):
 
 def compute_star_statistics(task: StarStatisticsTask) -> WrittenStarStatistics:
     """Write the statistics of the tile's stars, whose objects may lie beyond its border."""
+    rows, epochs = star_statistics(task)
+    file = write_file(Destination(task.storage, STARSTATISTICS, task.tile, task.commit, task.part), rows)
+    return WrittenStarStatistics([file], rows.num_rows, epochs)
+
+
+def star_statistics(task: TileTask) -> tuple[pa.Table, int]:
+    """Statistics of a tile's stars, by starid, and the number of their good epochs."""
     starid = np.sort(task.read(STARS)["starid"].to_numpy())
     bands, offsets = _Bands(len(starid)), unit_offsets(task.snapshot)
     for tile in neighbours(task.snapshot.tiling, task.tile):
         for members, chunk in _lightcurves(task, tile, starid):
             bands.add(chunk, members, *_lookup(offsets, chunk.objectid))
     rows = table_from_columns(STARSTATISTICS, {"starid": starid, **bands.columns(task.snapshot.number)})
-    file = write_file(Destination(task.storage, STARSTATISTICS, task.tile, task.commit, task.part), rows)
-    return WrittenStarStatistics([file], len(starid), bands.epochs)
+    return rows, bands.epochs
 
 
-def _lightcurves(task: StarStatisticsTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids, Lightcurves]]:
+def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids, Lightcurves]]:
     """Good epochs of the objects in a tile that are of some stars, and the row of each object's star."""
     rows = read_rows(task.storage, task.snapshot.of_tile(MEMBERS.name, tile), ["objectid", "starid"])
     if rows is None:
