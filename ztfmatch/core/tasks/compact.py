@@ -233,7 +233,7 @@ def _owners(task: CompactTask) -> _Owners:
     table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     ids = table["objectid"].to_numpy()
-    active = np.array([status == ACTIVE for status in table["status"].to_pylist()], bool)
+    active = pc.equal(table["status"].cast(pa.string()), ACTIVE).to_numpy()
     return _Owners(build_map(ids), target, [ids[active & (target == i)] for i in range(len(task.targets))])
 
 

@@ -118,9 +118,10 @@ def _median_of(values: Any) -> float:
 
 def summed(first: Ids, second: Ids, *values: Floats) -> tuple[Ids, ...]:
     """Entries of the same pair of units added up; returns both and the sums, then how many there were."""
-    pairs, inverse, counts = np.unique(np.stack([first, second]), axis=1, return_inverse=True, return_counts=True)
-    sums = (np.bincount(inverse.ravel(), value, len(counts)) for value in values)
-    return (pairs[0], pairs[1], *sums, counts)
+    many = int(second.max(initial=0)) + 1
+    pairs, inverse, counts = np.unique(first.astype(np.int64) * many + second, return_inverse=True, return_counts=True)
+    sums = (np.bincount(inverse, value, len(counts)) for value in values)
+    return (*np.divmod(pairs, many), *sums, counts)
 
 
 def groups_of(first: Ids, second: Ids, units: int) -> Ids:
