@@ -11,8 +11,9 @@ from commandline import call, done, report
 from helpers import append, assert_same, epochal_file, make_store, reference_file, rows_at, runner, sky_content, table
 
 import ztfmatch
+from ztfmatch.cli.common import counted
 from ztfmatch.core.config import CompactConfig
-from ztfmatch.core.errors import BadInputError, JobFailedError, StoreDamagedError
+from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.compact import compact
@@ -88,6 +89,45 @@ def test_repair_brings_back_the_same_rows(
     assert "Nothing is lost" in done("repair", store.root, "--deep")
 
 
+def test_repair_brings_back_what_is_given_and_the_rest_later(
+    whole: tuple[Path, list[Path]], store: Storage, tmp_path: Path
+) -> None:
+    before, rows = sky_content(store), verify_store(store, runner(), deep=True)
+    assert rows.passed
+    path = lose(store, "detections")
+    told = ztfmatch.open_store(store.root).repair()
+    assert len(told.exposures) >= 2
+    first, *rest = (one.source for one in told.exposures)
+    result = call("repair", store.root, "--from", first)
+    assert result.exit_code == 1
+    assert f"{told.rows - told.exposures[0].rows:,} rows of {counted(len(rest), 'exposure')} stay lost" in result.stdout
+    assert all(f"  {source}\n" in result.stdout for source in rest)
+    again = ztfmatch.open_store(store.root).repair()
+    assert [text.split(" ")[0] for text in again.lost] == [path]
+    assert [(one.source, one.rows) for one in again.exposures] == [(e.source, e.rows) for e in told.exposures[1:]]
+    assert call("repair", store.root, "--from", first).exit_code == 1  # nothing new is given
+    last = report("repair", store.root, *(word for source in rest for word in ("--from", source)))
+    assert (last["whole"], last["left"]) == (True, [])
+    assert last["restored"] == told.rows - told.exposures[0].rows
+    assert_same(sky_content(store), before)
+    assert verify_store(store, runner(), deep=True).passed
+
+
+def test_repair_mends_the_tiles_whose_exposures_are_given(whole: tuple[Path, list[Path]], store: Storage) -> None:
+    before, snapshot = sky_content(store), open_snapshot(store)
+    files = snapshot.of_table("detections")
+    first = max(files, key=lambda file: file.commit)  # of the last catalog alone
+    other = next(file for file in files if file.tile != first.tile and file.commit < first.commit)
+    for file in (first, other):
+        (store.local_root / file.path).unlink()  # type: ignore[operator]
+    made = ztfmatch.open_store(store.root).repair(str(whole[1][-1]))
+    assert (made.committed, made.whole, made.restored) == (True, False, first.rows)
+    assert first.path not in open_snapshot(store).files.paths()
+    assert other.path in open_snapshot(store).files.paths()
+    assert ztfmatch.open_store(store.root).repair(str(whole[1][0].parent)).whole
+    assert_same(sky_content(store), before)
+
+
 def whole_of(whole: tuple[Path, list[Path]]) -> Storage:
     return Storage.at(whole[0])
 
@@ -111,7 +151,7 @@ def test_rest_of_a_store_is_readable_after_a_loss(store: Storage) -> None:
 
 def test_repair_says_what_it_cannot(whole: tuple[Path, list[Path]], store: Storage, tmp_path: Path) -> None:
     lose(store, "detections")
-    with pytest.raises((BadInputError, JobFailedError), match="no catalog of the content that was ingested"):
+    with pytest.raises(BadInputError, match="none of the 2 exposures that lost rows has a catalog of the content"):
         ztfmatch.open_store(store.root).repair(str(whole[1][-1]))
     other = epochal_file(tmp_path, rows_at([AT[0]], [AT[1]]), 0)
     result = call("repair", store.root, "--from", other)

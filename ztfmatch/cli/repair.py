@@ -34,9 +34,9 @@ def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, 
     """Find lost files of a STORE, and bring back what they held.
 
     Says which files are missing (with --deep: or damaged), and which exposures had how many rows in them. With --from
-    it makes those rows again from the catalogs, to the last bit, and commits them; statistics and transients that were
-    lost are dropped, to be computed by their commands. Everything else can be read meanwhile. Exit code 1 while
-    something is lost.
+    it makes those rows again from the catalogs, to the last bit, and commits them; rows of exposures whose catalogs are
+    not given stay lost until they are. Statistics and transients that were lost are dropped, to be computed by their
+    commands. Everything else can be read meanwhile. Exit code 1 while something is lost.
 
     \b
     Examples:
@@ -63,9 +63,23 @@ def _lines(report: RepairReport) -> list[str]:
         lines.append(f"{counted(len(report.beyond), 'file')} can't be made again: bring back a copy, or roll back.")
     elif report.committed:
         lines.append(f"Snapshot {report.snapshot}: {report.restored:,} rows are back, {report.seconds:.1f} s.")
+        lines += _left(report)
     else:
         lines.append("Give the catalogs of these exposures (--from) to bring the rows back.")
     return lines
+
+
+def _left(report: RepairReport) -> list[str]:
+    """What stays lost."""
+    if not report.left:
+        return []
+    rows = sum(one.rows for one in report.left)
+    more = len(report.left) - SHOWN_BAD_FILES
+    return [
+        f"{rows:,} rows of {counted(len(report.left), 'exposure')} stay lost; run it again with their catalogs:",
+        *(f"  {one.source}" for one in report.left[:SHOWN_BAD_FILES]),
+        *([f"  ... and {more:,} more: --json has all"] if more > 0 else []),
+    ]
 
 
 @click.command(cls=Command)

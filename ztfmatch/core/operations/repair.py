@@ -6,8 +6,9 @@ from these. Nothing else can be made again: files of the ledger, of objects or o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -22,9 +23,19 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.committing import commit_on_top
-from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, chunks, files_of, same_files, told_places
+from ztfmatch.core.operations.common import (
+    OperationId,
+    Stopwatch,
+    Told,
+    chunks,
+    files_of,
+    same_files,
+    told_places,
+    total,
+)
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
 from ztfmatch.core.operations.replacing import touched_tiles
 from ztfmatch.core.operations.verify import checksum_tasks
@@ -82,6 +93,8 @@ class RepairReport(Shown):
     """Detections and orphans in these files."""
     restored: int
     """Of these."""
+    left: list[LostExposure]
+    """Exposures whose rows stay lost, for want of their catalogs."""
     beyond: list[str]
     """Files that cannot be made again."""
     seconds: float
@@ -98,7 +111,7 @@ def repair(
         Of a store whose ledger, objects and references can be read.
     catalogs : sequence of str
         Places of the catalogs of these exposures, with the content that was ingested; without any it is only told what
-        was lost.
+        was lost. Rows of exposures whose catalog is not among them stay lost until another repair is given those.
     runner : Runner
     deep : bool
         Compare the bytes of every file with its checksum, not only whether it is there.
@@ -107,7 +120,7 @@ def repair(
     Raises
     ------
     BadInputError
-        If the catalog of an exposure is not among those given.
+        If no catalog of any of these exposures is among those given.
     JobFailedError
         If the rows that the catalogs give are not as many as were lost; nothing is committed.
     CommitConflictError
@@ -126,20 +139,21 @@ def repair(
     ledger = work.ledger() if work.lost and not beyond else None
     exposures = [] if ledger is None else _described(ledger)
     rows = sum(file.rows for file in work.lost)
-    restored, committed = [], None
+    back, committed = _Back(work.paths), None
     if lost and not beyond and (catalogs or not work.lost):
-        restored = work.restore(ledger, catalogs) if ledger is not None else []
+        back = work.restore(ledger, catalogs) if ledger is not None else back
         told = Told({"catalogs": told_places(catalogs), "deep": deep}, watch.started, note)
-        committed = commit_on_top(snapshot, lambda head: work.change(head, restored, told), work.refusal)
+        committed = commit_on_top(snapshot, lambda head: work.change(head, back, told), work.refusal)
     return RepairReport(
         store=storage.root,
         snapshot=snapshot.number if committed is None else committed.number,
         committed=committed is not None and committed.done,
-        whole=not paths or committed is not None,
+        whole=not paths or (committed is not None and not back.left),
         lost=said,
         exposures=exposures,
         rows=rows,
-        restored=sum(file.rows for file in restored),
+        restored=sum(file.rows for file in back.files),
+        left=back.left if committed is not None else exposures,
         beyond=beyond,
         seconds=watch.seconds,
     )
@@ -162,6 +176,18 @@ def _described(ledger: pa.Table) -> list[LostExposure]:
 
 
 @dataclass(frozen=True)
+class _Back:
+    """What is brought back."""
+
+    mended: frozenset[str]
+    """Lost files whose rows are all in others now. The rest stays named: what lacks rows must not look whole."""
+    files: tuple[DataFile, ...] = ()
+    left: list[LostExposure] = field(default_factory=list)
+    exposures: tuple[int, ...] = ()
+    """Whose rows are in the files."""
+
+
+@dataclass(frozen=True)
 class _Repair:
     """The repair of a snapshot."""
 
@@ -179,13 +205,13 @@ class _Repair:
         return first - HMJD_MARGIN_DAY, last + HMJD_MARGIN_DAY
 
     @property
-    def _paths(self) -> frozenset[str]:
+    def paths(self) -> frozenset[str]:
+        """Of the lost files."""
         return frozenset(file.path for file in self.lost)
 
-    @property
-    def operation_id(self) -> str:
-        """The same files of the same snapshot are the same repair."""
-        return OperationId("repair", self.snapshot.number, sorted(self._paths | self.dropped)).value
+    def operation_id(self, exposures: Sequence[int] = ()) -> str:
+        """The same files of the same snapshot, brought back of the same exposures, are the same repair."""
+        return OperationId("repair", self.snapshot.number, [*sorted(self.paths | self.dropped), *exposures]).value
 
     def _lost_in(self, tile: object) -> frozenset[str]:
         return frozenset(file.path for file in self.lost if file.tile == tile)
@@ -213,12 +239,13 @@ class _Repair:
             CountTask(f"count-N{tile.order}-{tile.npix}", self.snapshot, tile, self._lost_in(tile), span)
             for tile in touched_tiles(self.snapshot, ledger)
         ]
-        return self.runner.run(Job("counting", count_left, tasks, self.operation_id, self.snapshot.storage))
+        return self.runner.run(Job("counting", count_left, tasks, self.operation_id(), self.snapshot.storage))
 
-    def restore(self, ledger: pa.Table, catalogs: Sequence[str]) -> list[DataFile]:
+    def restore(self, ledger: pa.Table, catalogs: Sequence[str]) -> _Back:
         """Files with the lost rows, made from the catalogs."""
-        storage, operation_id = self.snapshot.storage, self.operation_id
-        told = self._placed(ledger, catalogs)
+        told, left = self._placed(ledger, catalogs)
+        exposures = tuple(told["exposureid"].to_pylist())
+        storage, operation_id = self.snapshot.storage, self.operation_id(exposures)
         sets = tuple(self.snapshot.of_table(CORRECTIONS.name))
         tasks = match_tasks(self.snapshot, told, ROWS_PER_TASK, operation_id, sets)
         self.runner.check_memory({task.key: projected_bytes(task) for task in tasks})
@@ -230,19 +257,27 @@ class _Repair:
             for tile in tiles
         ]  # fmt: skip
         back = self.runner.run(Job("restoring", restore_tile, restoring, operation_id, storage))
-        rows, lost = sum(result.rows for result in back), sum(file.rows for file in self.lost)
+        rows, lost = sum(result.rows for result in back), total(ledger, "lost") - sum(one.rows for one in left)
         restored = files_of(back)
         kept = {file.path for file in restored}
         storage.delete([file.path for file in made if file.path not in kept])
-        if rows != lost:
+        if rows != lost or total(ledger, "lost") > sum(file.rows for file in self.lost):
             raise JobFailedError(
                 f"{storage.root}: the lost files had {lost} rows; the catalogs give {rows} that are in no other file, "
                 "so that nothing was committed: run 'ztfmatch verify', or roll back"
             )
-        return restored
+        found = {task.tile: result.rows for task, result in zip(restoring, back, strict=True)}
+        return _Back(self._mended(found) if left else self.paths, tuple(restored), left, exposures)
 
-    def _placed(self, ledger: pa.Table, catalogs: Sequence[str]) -> pa.Table:
-        """The ledger rows with the places of the catalogs that were given."""
+    def _mended(self, found: dict[Tile, int]) -> frozenset[str]:
+        """Lost files of the tiles of which all rows were found."""
+        lost: Counter[Tile | None] = Counter()
+        for file in self.lost:
+            lost[file.tile] += file.rows
+        return frozenset(file.path for file in self.lost if file.tile and found[file.tile] == lost[file.tile])
+
+    def _placed(self, ledger: pa.Table, catalogs: Sequence[str]) -> tuple[pa.Table, list[LostExposure]]:
+        """Ledger rows with the places of the catalogs that were given, and the exposures that have none of these."""
         places = find(catalogs, EPOCHAL_PATTERN).files
         wanted = set(ledger["filename"].to_pylist())
         named = [place for place in places if place.rsplit("/", 1)[-1] in wanted] or places
@@ -256,33 +291,33 @@ class _Repair:
             for result in results
             for row in result.table.select(["sha256", "source"]).to_pylist()
         }
-        lacking = [
-            row["source"]
-            for row in ledger.select(["source", "sha256", "origin"]).to_pylist()
-            if row["sha256"] not in by_content or row["origin"] != CATALOG
+        given = [
+            row["sha256"] in by_content and row["origin"] == CATALOG
+            for row in ledger.select(["sha256", "origin"]).to_pylist()
         ]
-        if lacking:
-            more = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+        left = _described(ledger.filter(pa.array([not one for one in given])))
+        if not any(given):
+            more = f" and {len(left) - _NAMED:,} more" if len(left) > _NAMED else ""
             raise BadInputError(
-                f"{len(lacking):,} of {ledger.num_rows:,} exposures that lost rows have no catalog of the content that "
-                f"was ingested in {', '.join(catalogs)}: {', '.join(lacking[:_NAMED])}{more}"
+                f"none of the {ledger.num_rows:,} exposures that lost rows has a catalog of the content that was "
+                f"ingested in {', '.join(catalogs)}: {', '.join(one.source for one in left[:_NAMED])}{more}"
             )
-        sources = pa.array([by_content[sha256] for sha256 in ledger["sha256"].to_pylist()])
-        placed = ledger.drop_columns(["lost"])
-        return placed.set_column(placed.schema.get_field_index("source"), "source", sources)
+        placed = ledger.filter(pa.array(given)).drop_columns(["lost"])
+        sources = pa.array([by_content[sha256] for sha256 in placed["sha256"].to_pylist()])
+        return placed.set_column(placed.schema.get_field_index("source"), "source", sources), left
 
-    def change(self, head: SnapshotFiles, restored: Sequence[DataFile], told: Told) -> log.Change:
+    def change(self, head: SnapshotFiles, back: _Back, told: Told) -> log.Change:
         """What to commit."""
-        files = [replace(file, commit=head.number + 1) for file in restored]
-        counts = {"files": len(self._paths | self.dropped), "rows": sum(file.rows for file in restored)}
-        removed = self._paths | self.dropped
-        return log.Change(
-            "repair", self.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
-        )
+        files = [replace(file, commit=head.number + 1) for file in back.files]
+        removed = back.mended | self.dropped
+        counts = {"files": len(removed), "rows": sum(file.rows for file in files)}
+        counts |= {"rows still lost": sum(one.rows for one in back.left)} if back.left else {}
+        name = self.operation_id(back.exposures)
+        return log.Change("repair", name, told.arguments, counts, files, removed, started=told.started, note=told.note)
 
     def refusal(self, head: SnapshotFiles) -> str | None:
         """Why it does not hold on a newer snapshot."""
-        if not (self._paths | self.dropped) <= set(head.files.paths()):
+        if not (self.paths | self.dropped) <= set(head.files.paths()):
             return "changed the files that were lost"
         same = head.commit.tiling == self.snapshot.commit.tiling and same_files(head, self.snapshot, OBJECTS)
         return None if same else "changed the objects or tiles"
