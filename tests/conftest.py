@@ -22,6 +22,18 @@ os.environ["ZTFMATCH_PROGRESS_S"] = "60"  # what commands print does not depend 
 settings.register_profile("ztfmatch", deadline=None)
 settings.load_profile("ztfmatch")
 
+_LONGEST = (
+    "test_killed", "test_site", "test_stateful", "test_jobs", "test_processors", "test_interrupts", "test_full_disk",
+    "test_partition", "test_workers", "test_rematch",
+)  # fmt: skip
+"""Modules of few tests that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest: the last that a worker gets is what all others wait for."""
+    rank = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
