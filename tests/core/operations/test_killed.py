@@ -33,7 +33,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.verify import Found, _check_newest
 
-LONGER = ("import of a new store", "rematch", "stars")
+LONGER = ("import of a new store", "init", "rematch", "stars")
 
 
 @pytest.fixture(scope="module")
