@@ -41,6 +41,7 @@ _HOMES = {
     "matchfile.export": "ExportReport UnitFilter",
     "matchfile.ingest": "ImportConfig ImportReport",
     "photometry.calibrate": "CalibrateInputs CalibrateReport",
+    "photometry.extend": "ExtendReport",
     "photometry.catalog": "CatalogInputs CatalogReport correct_catalog",
     "photometry.report": "ReportInputs ReportSummary",
     "photometry.surveyform": "ChannelForm SurveyFormReport export_survey_tables",

@@ -17,7 +17,7 @@ import pytest
 from helpers import runner
 
 import ztfmatch
-from ztfmatch.core.config import CalibrateConfig, Resources
+from ztfmatch.core.config import OPTIONAL_TERMS, CalibrateConfig, Resources
 from ztfmatch.core.errors import ConfigError, CorrectionsError, MetadataError
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.metadata import read_error_models
@@ -317,6 +317,50 @@ def test_calibrate_update_with_newer_data_is_as_good_as_all_at_once(survey: Surv
     )
 
 
+CLOUDY = SimulationConfig(
+    seed=9, fields=(679,), rcids=(16,), filters=(2,), n_exposures=40, stars_per_quadrant=20_000, epoch_depth=0.12,
+    bad_fraction=0.0, cloudy_fraction=0.3,
+)  # fmt: skip
+
+
+def test_extend_corrections_gives_exposures_that_came_since_what_a_calibration_of_all_gives(tmp_path: Path) -> None:
+    """And changes no number of those that were known; an update keeps these, too."""
+    simulate(tmp_path / "sky", CLOUDY)
+    catalogs = [str(path) for path in sorted((tmp_path / "sky" / "catalogs").rglob("*.fits"))]
+    exposures, ps1 = AppendConfig(exposures=tmp_path / "sky" / "exposures.csv"), tmp_path / "sky/truth/ps1.parquet"
+    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "sky" / "references"))
+    store.append([path for i, path in enumerate(catalogs) if i % 4], exposures)
+    store.calibrate(CalibrateInputs(ps1, tmp_path / "old"))
+    inputs = CalibrateInputs(ps1, tmp_path / "new", tmp_path / "old")
+    with pytest.raises(ConfigError, match="there is nothing to add"):
+        store.extend_corrections(inputs)
+    store.append(catalogs[::4], exposures)
+    report = store.extend_corrections(inputs)
+    store.calibrate(CalibrateInputs(ps1, tmp_path / "whole"))
+    old, new, whole = (read_corrections(tmp_path / name) for name in ("old", "new", "whole"))
+    assert (report.extended, report.corrections) == (old.set.digest, new.set.digest)
+    assert report.exposures == 10
+    terms = [of.tables["exposureterms"].to_pandas().set_index("exposureid") for of in (old, new, whole)]
+    later = terms[1].drop(terms[0].index)
+    assert len(later) == report.gradients > 1
+    pd.testing.assert_frame_equal(terms[1].loc[terms[0].index], terms[0])
+    both = later.index.intersection(terms[2].index)
+    assert len(both) >= len(later) - 1
+    assert (
+        np.abs(later.loc[both, ["zero", "gx", "gy"]] - terms[2].loc[both, ["zero", "gx", "gy"]]).max(axis=None) < 0.002
+    )
+    for name in ("magnitude", "position", "field", "errormodel", "model", "colours", "sums"):
+        assert new.tables[name].equals(old.tables[name])
+    assert set(new.tables["exposures"]["exposureid"].to_pylist()) > set(
+        old.tables["exposures"]["exposureid"].to_pylist()
+    )
+    store.correct(tmp_path / "new")
+    assert store.verify(deep=True).passed
+    store.calibrate(CalibrateInputs(ps1, tmp_path / "updated", tmp_path / "old"))
+    updated = pq.read_table(tmp_path / "updated" / "exposureterms.parquet").to_pandas().set_index("exposureid")
+    assert set(terms[0].index) <= set(updated.index)
+
+
 def test_calibrate_update_of_another_store_or_grid_is_refused(survey: Survey, tmp_path: Path) -> None:
     ps1 = survey.sky / "truth" / "ps1.parquet"
     other = ztfmatch.init_store(tmp_path / "other", str(survey.sky / "references"))
@@ -419,7 +463,13 @@ def test_calibrate_without_systematics_corrects_by_nothing_on_held_out_exposures
     store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "sky" / "references"))
     exposures = AppendConfig(exposures=tmp_path / "sky" / "exposures.csv")
     store.append([str(path) for path in catalogs[::2]], exposures)
-    store.calibrate(CalibrateInputs(tmp_path / "sky" / "truth" / "ps1.parquet", tmp_path / "set"))
+    ps1 = tmp_path / "sky" / "truth" / "ps1.parquet"
+    store.calibrate(CalibrateInputs(ps1, tmp_path / "set"), CalibrateConfig(terms=OPTIONAL_TERMS))
+    judged = store.calibrate(CalibrateInputs(ps1, tmp_path / "judged"))
+    taken = {(row.held, row.term): row.taken_mmag for row in judged.held_out}
+    assert max(taken["exposures", "position"], taken["stars", "position"]) < 0.0  # so the map is left out
+    assert judged.channels[0].cells_valid == 0
+    assert judged.channels[0].units_valid == 1
     held = {int(path.name.split("_")[1]) * 100 + 16 for path in catalogs[1::2]}
     store.append([str(path) for path in catalogs[1::2]], exposures)
     survey = Survey(tmp_path / "sky", store, tmp_path / "set", FLAT.seed)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.kowalski.export import KowalskiConfig, KowalskiReport
     from ztfmatch.matchfile.ingest import ImportConfig, ImportReport
     from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport
+    from ztfmatch.photometry.extend import ExtendReport
     from ztfmatch.photometry.report import ReportInputs, ReportSummary
     from ztfmatch.query.regeneration import Regeneration
     from ztfmatch.references.audit import AuditInputs, AuditReport
@@ -158,6 +159,16 @@ class Store(Shown):
 
         with staged_beside(self.storage, inputs.output) as storage, open_runner(**running) as runner:
             return calibrate(storage, inputs, config or CalibrateConfig(), runner)
+
+    @runs_tasks
+    def extend_corrections(
+        self, inputs: CalibrateInputs, config: CalibrateConfig | None = None, **running: Unpack[Running]
+    ) -> ExtendReport:
+        """Add terms of newer exposures to corrections; see :func:`ztfmatch.photometry.extend.extend_corrections`."""
+        from ztfmatch.photometry.extend import extend_corrections
+
+        with staged_beside(self.storage, inputs.output) as storage, open_runner(**running) as runner:
+            return extend_corrections(storage, inputs, config or CalibrateConfig(), runner)
 
     @runs_tasks
     def correct(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ztfmatch.cli.options import Option, Runs
-    from ztfmatch.photometry.calibrate import HeldOut
+    from ztfmatch.photometry.calibrate import CalibrateInputs, HeldOut
 
 _CHANNELS_SHOWN = 40
 
@@ -73,6 +73,9 @@ cut_options = options(
     help="Where the corrections go; made new.",
 )
 @click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
+@click.option(
+    "--extend", type=PLACE, metavar="DIR", help="Corrections of this store; of newer exposures alone terms are added."
+)
 @columns_option
 @click.option(
     "--program",
@@ -91,7 +94,7 @@ cut_options = options(
     default="auto",
     show_default=True,
     metavar="WORDS",
-    help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto' for all that pay.",
+    help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto': of all what pays.",
 )
 @click.option(
     "--beyond",
@@ -104,9 +107,8 @@ cut_options = options(
 @_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
 @run_options
 def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update: Path | None,
-              columns: dict[str, str], cells: int, programs: tuple[str, ...], eras: Path | None, terms: str,
-              running: Runs, as_json: bool,
-              **cuts: Any) -> None:  # fmt: skip
+              extend: Path | None, columns: dict[str, str], cells: int, programs: tuple[str, ...], eras: Path | None,
+              terms: str, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Derive photometric corrections of a STORE from PS1.
 
     Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
@@ -114,19 +116,24 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     steps (--eras, --find-eras); colour terms and gradients of exposures are used where they pay. The store stays as is:
     'ztfmatch correct' applies them. Corrected magnitudes depend on all epochs that were used: those of a release must
     be of its own programs (--program). With --internal the fields are brought to agree with each other, not with PS1:
-    the field term alone, from the stars that they share. The directory holds Parquet files of every term with errors
-    and counts, what they are made from (about.json), and the error models as 'append --error-model' reads them.
+    the field term alone, from the stars that they share. With --extend corrections stay as they are, but that exposures
+    that came since get zero points and gradients, where they have any. The directory holds Parquet files of every term
+    with errors and counts, what they are made from (about.json), and the error models as 'append --error-model' reads
+    them.
 
     \b
     Examples:
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections --workers 8
       ztfmatch calibrate survey.store --ps1 ps1.parquet --output corrections-public --program 1 --workers 8
       ztfmatch calibrate survey.store --internal --output corrections-internal
+      ztfmatch calibrate survey.store --ps1 ps1.parquet --extend corrections --output corrections-night
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
     if internal:
-        _calibrate_internal(store, ps1, update, output, as_json)
+        _calibrate_internal(store, ps1, update or extend, output, as_json)
         return
+    if update is not None and extend is not None:
+        raise click.UsageError("Give either --update or --extend.")
     if ps1 is None:
         raise click.UsageError("Give either --ps1 FILE or --internal.")
     from ztfmatch.photometry.calibrate import CalibrateInputs, summary_of
@@ -136,8 +143,11 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     wanted = None if terms == "auto" else () if terms == "none" else tuple(word.strip() for word in terms.split(","))
     steps = () if eras is None else read_eras(eras)
     config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, eras=steps, terms=wanted, **cuts)
+    inputs = CalibrateInputs(ps1, output, update or extend, columns)
+    if extend is not None:
+        _extend(store, inputs, config, running, as_json)
+        return
     with running as how:
-        inputs = CalibrateInputs(ps1, output, update, columns)
         report = open_store(store).calibrate(inputs, config, **how)
     total = summary_of(report.channels)
     line = (
@@ -155,10 +165,21 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
             click.echo(f"and {len(report.channels) - _CHANNELS_SHOWN} more: --json lists all")
 
 
+def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, running: Runs, as_json: bool) -> None:
+    """Write corrections with terms of newer exposures."""
+    with running as how:
+        report = open_store(store).extend_corrections(inputs, config, **how)
+    line = (
+        f"Corrections {report.corrections} in {report.output}: {report.extended}, and terms of {report.gradients:,} of "
+        f"{counted(report.exposures, 'newer exposure')}; {report.seconds:.1f} s."
+    )
+    emit(report, as_json, [line])
+
+
 def _calibrate_internal(store: str, ps1: Path | None, update: Path | None, output: Path, as_json: bool) -> None:
     """Write corrections of the offsets of units."""
     if ps1 is not None or update is not None:
-        raise click.UsageError("--internal goes without --ps1 and --update.")
+        raise click.UsageError("--internal goes without --ps1, --update and --extend.")
     report = open_store(store).calibrate_internal(output)
     terms = f"the field term of {counted(report.units, 'unit')} in {counted(report.groups, 'group')}"
     line = f"{terms} that overlaps connect; no term of magnitude or position."
@@ -166,13 +187,14 @@ def _calibrate_internal(store: str, ps1: Path | None, update: Path | None, outpu
 
 
 def _held_lines(rows: Sequence[HeldOut]) -> list[str]:
-    """What terms take away on data that were held out, a line each for exposures and stars."""
+    """What terms take away on data that were held out, of bright stars and by magnitude, for exposures and stars."""
     lines = []
     for held in dict.fromkeys(row.held for row in rows):
-        mine = [row for row in rows if row.held == held and row.taken_mmag is not None]
-        if mine:
-            said = ", ".join(f"{row.term} {row.taken_mmag:.1f}" for row in mine)
-            lines.append(f"Taken away of systematics on a fifth of the {held}, held out, mmag: {said}.")
+        mine = {row.term: row.taken_mmag for row in rows if row.held == held and row.taken_mmag is not None}
+        for of, by_magnitude in (("systematics", False), ("these by magnitude", True)):
+            said = ", ".join(f"{term} {taken:.1f}" for term, taken in mine.items() if (" at " in term) == by_magnitude)
+            if said:
+                lines.append(f"Taken away of {of} on a fifth of the {held}, held out, mmag: {said}.")
     return lines
 
 

@@ -115,11 +115,10 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     """
     watch = Stopwatch()
     config.validate()
-    if inputs.output.exists() and (not inputs.output.is_dir() or any(inputs.output.iterdir())):
-        raise ConfigError(f"{inputs.output} is there already; give a new place for the corrections")
+    check_output(inputs.output)
     catalog = open_ps1(inputs.ps1, inputs.columns)
     snapshot = open_snapshot(storage)
-    old = None if inputs.update is None else _older(snapshot, inputs.update, config)
+    old = None if inputs.update is None else older_set(snapshot, inputs.update, config)
     since = -1 if old is None else int(old.about["snapshot"])
     dates = _slice_dates(snapshot, config)
     residuals = measure_residuals(snapshot, Measurement(catalog, config, since, dates), runner)
@@ -160,8 +159,14 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     )
 
 
-def _older(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> CorrectionFiles:
-    """Corrections to be updated."""
+def check_output(place: Path) -> None:
+    """Refuse a place that has something."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(f"{place} is there already; give a new place for the corrections")
+
+
+def older_set(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> CorrectionFiles:
+    """Corrections to be updated, or extended."""
     old = read_corrections(place)
     if old.about["store"] != snapshot.commit.store:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +21,7 @@ from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import FILTER_CODES, Unit
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
-from ztfmatch.photometry.kernels.heldout import HELD
-from ztfmatch.photometry.kernels.heldout import TERMS as HELD_TERMS
+from ztfmatch.photometry.kernels.heldout import HELD, NAMES
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, MIDDLE_COLOUR
@@ -35,13 +34,17 @@ FADE_MAG: Final = 1.0
 RMS_RANGE_MAG: Final = (13.5, 17.5)
 """Magnitudes over which the scatter of stars is reported."""
 
+_TERM_KEYS: Final = ("field", "exposureid")
+"""Of the table of exposures' terms."""
+
 
 def correction_tables(
     residuals: Residuals, fits: Mapping[Channel, ChannelResult], config: CalibrateConfig, old: CorrectionFiles | None
 ) -> tuple[dict[str, pa.Table], list[ChannelReport]]:
     """Tables by name, and one row a channel for people."""
     fitted = {channel: result.fitted for channel, result in fits.items() if result.fitted is not None}
-    exposures = _exposures(residuals, fitted)
+    found = [of.exposures for of in fitted.values()]
+    exposures = _exposures(residuals, found)
     noise = _zero_point_noise(residuals, exposures)
     tables = {
         "magnitude": pa.concat_tables(_magnitude_rows(channel, of.fit) for channel, of in fitted.items()),
@@ -53,13 +56,39 @@ def correction_tables(
         "curve": pa.concat_tables(_curve_rows(channel, of.fit, config) for channel, of in fitted.items()),
         "sums": pa.concat_tables(_sum_rows(channel, of.sums) for channel, of in fitted.items()),
         MODEL: _smooth_set(fitted, config).rows(),
-        EXPOSURETERMS.name: _exposure_terms(fitted),
+        EXPOSURETERMS.name: _exposure_terms(found),
         COLOURS.name: _colours(residuals, fitted),
     }
     if old is not None:
         tables["errormodel"] = _newer(tables["errormodel"], old.tables["errormodel"], ("field", "rcid", "fid"))
-        tables["exposures"] = _newer(exposures, old.tables["exposures"], ("exposureid",))
+        tables |= _with_old_exposures(tables, old)
     return tables, [_report_of(channel, of, config) for channel, of in fitted.items()]
+
+
+def _with_old_exposures(tables: Mapping[str, pa.Table], old: CorrectionFiles) -> dict[str, pa.Table]:
+    """What is of single exposures, with that of an older set for those that it has alone."""
+    keys = {"exposures": ("exposureid",), EXPOSURETERMS.name: _TERM_KEYS}
+    return {name: _newer(tables[name], old.tables[name], key) for name, key in keys.items()}
+
+
+def extended_tables(
+    residuals: Residuals, found: Sequence[Mapping[str, npt.NDArray[Any]]], old: CorrectionFiles
+) -> dict[str, pa.Table]:
+    """Tables of an older set with terms of exposures that it did not know; all else stays.
+
+    Parameters
+    ----------
+    residuals : Residuals
+    found : sequence of mapping
+        Of each channel, as :class:`ztfmatch.photometry.tasks.calibrate.Fitted` has it of exposures.
+    old : CorrectionFiles
+    """
+    known = old.tables["exposures"]["exposureid"].to_numpy()
+    new = [{name: values[~np.isin(of["id"], known)] for name, values in of.items()} for of in found]
+    exposures = _exposures(residuals, new)
+    exposures = exposures.filter(pa.array(~np.isin(exposures["exposureid"].to_numpy(), known)))
+    fresh = {"exposures": exposures, EXPOSURETERMS.name: _exposure_terms(new)}
+    return {**old.tables, **_with_old_exposures(fresh, old)}
 
 
 def _channel(channel: Channel, n: int) -> dict[str, pa.Array]:
@@ -81,11 +110,11 @@ def _magnitude_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
 
 
 def _held_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
-    """Mean square of the systematics of bright stars that each term takes away on what was held out, mag^2."""
+    """Mean square of the systematics that terms take away on what was held out, mag^2."""
     squares = fit.held.ravel()
     columns = {
-        "held": pa.array([held for held in HELD for _ in HELD_TERMS]),
-        "term": pa.array(list(HELD_TERMS) * len(HELD)),
+        "held": pa.array([held for held in HELD for _ in NAMES]),
+        "term": pa.array(list(NAMES) * len(HELD)),
         "square": _nullable(squares),
     }
     return pa.table({**_channel(channel, len(squares)), **columns})
@@ -128,22 +157,22 @@ def _colour_numbers(channel: Channel, fit: ChannelFit) -> list[float]:
     return [MIDDLE_COLOUR[channel[1] - 1], *fit.colour.tolist()]
 
 
-def _exposure_terms(fitted: Mapping[Channel, Fitted]) -> pa.Table:
+def _exposure_terms(found: Sequence[Mapping[str, npt.NDArray[Any]]]) -> pa.Table:
     """Gradients of the exposures that have one."""
     parts = []
-    for of in fitted.values():
-        rows = np.flatnonzero(of.exposures["applied"])
-        numbers = of.exposures["numbers"][rows].T
+    for of in found:
+        rows = np.flatnonzero(of["applied"])
+        numbers = of["numbers"][rows].T
         parts.append(
             pa.table(
                 {
-                    "field": pa.array(of.exposures["field"][rows], pa.int16()),
-                    "exposureid": pa.array(of.exposures["id"][rows], pa.int64()),
+                    "field": pa.array(of["field"][rows], pa.int16()),
+                    "exposureid": pa.array(of["id"][rows], pa.int64()),
                     **{name: pa.array(column, pa.float64()) for name, column in zip(GRADIENT, numbers, strict=True)},
                 }
             )
         )
-    return pa.concat_tables(parts).sort_by([("field", "ascending"), ("exposureid", "ascending")])
+    return pa.concat_tables(parts).sort_by([(key, "ascending") for key in _TERM_KEYS])
 
 
 def _colours(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Table:
@@ -213,7 +242,7 @@ def _sum_rows(channel: Channel, sums: BinSums) -> pa.Table:
     return pa.table({**_channel(channel, len(sums.cell)), **place, **values})
 
 
-def _exposures(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Table:
+def _exposures(residuals: Residuals, found: Sequence[Mapping[str, npt.NDArray[Any]]]) -> pa.Table:
     """Residual zero point of each exposure, over the tiles that it touches, and how photometric it is."""
     parts = [read_arrays(residuals.snapshot.storage, path) for path in residuals.offsets]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in ("exposureid", "n", "total", "squares")}
@@ -227,21 +256,21 @@ def _exposures(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Tab
             "relzp": pa.array(mean, pa.float64()),
             "relzprms": _nullable(rms) if len(ids) else pa.nulls(0, pa.float64()),
             "nrelzp": pa.array(n.astype(np.int32)),
-            **_quality(ids, fitted),
+            **_quality(ids, found),
         }
     )
 
 
-def _quality(ids: npt.NDArray[np.int64], fitted: Mapping[Channel, Fitted]) -> dict[str, pa.Array]:
+def _quality(ids: npt.NDArray[np.int64], found: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, pa.Array]:
     """Scatter over the quadrant that corrections leave, and whether that is small; null where it is not known."""
     known: dict[int, tuple[float, bool]] = {}
-    for of in fitted.values():
-        columns = (of.exposures[name].tolist() for name in ("id", "scatter", "photometric"))
+    for of in found:
+        columns = (of[name].tolist() for name in ("id", "scatter", "photometric"))
         known |= {key: (scatter, good) for key, scatter, good in zip(*columns, strict=True) if scatter == scatter}
-    found = [known.get(key) for key in ids.tolist()]
+    each = [known.get(key) for key in ids.tolist()]
     return {
-        "scatter": pa.array([None if one is None else one[0] for one in found], pa.float64()),
-        "photometric": pa.array([None if one is None else one[1] for one in found], pa.bool_()),
+        "scatter": pa.array([None if one is None else one[0] for one in each], pa.float64()),
+        "photometric": pa.array([None if one is None else one[1] for one in each], pa.bool_()),
     }
 
 

@@ -83,6 +83,8 @@ class FitResult:
     scatters: Scatters
     changes: Changes | None
     held: Floats
+    mapped: bool = True
+    """Whether there is a map."""
 
     @property
     def inflation(self) -> float:
@@ -95,7 +97,7 @@ class FitResult:
         cells = bins.nx * bins.ny
         cell = coarse_cells(bins.nx, bins.ny)[s.cell]
         stars = sums_by(cell, s.stars, cells)
-        enough = _window_sums(stars.reshape(bins.ny, bins.nx)).ravel() >= settings.min_cell_stars
+        enough = self.mapped & (_window_sums(stars.reshape(bins.ny, bins.nx)).ravel() >= settings.min_cell_stars)
         means = self._cell_means()
         # The gauge depends on which cells are valid, and that on errors in a gauge: those in that of all with stars.
         good_cell = enough & (self._in_gauge(means, enough).map_error <= settings.max_error)

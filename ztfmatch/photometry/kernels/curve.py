@@ -38,6 +38,8 @@ class FitSettings:
     """Largest error of a cell's value and of an offset, mag; beyond it there is none."""
     colour: bool = True
     """Whether there may be a colour term."""
+    judged: bool = False
+    """Whether terms of magnitude and position are left out that make held-out data worse."""
 
 
 @dataclass(frozen=True)

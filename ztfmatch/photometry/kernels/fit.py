@@ -21,6 +21,8 @@ are few the map leans on what is around, and where they are many it does not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -29,7 +31,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.changes import TimeModel, find_changes
 from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
-from ztfmatch.photometry.kernels.heldout import NO_CHANGES, held_out_squares
+from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares, terms_that_harm
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -92,9 +94,17 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
             steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve)
             steady.start_from(fitter, off)
             fitter, fitted = steady, steady.fitted(_ROUNDS)
+    worth = NO_CHANGES if changes is None else changes.held
+    held = fitter.held_out(worth)
+    harmful = terms_that_harm(held) if settings.judged else ()
+    if harmful:
+        fitter.without(harmful)
+        fitted = fitter.fitted(1)
+        told = [TERMS.index(term) for term in harmful]  # why they are left out
+        held = np.where(np.isin(np.arange(held.shape[1]), told), held, fitter.held_out(worth))
     solution, scatters = fitted
-    held = fitter.held_out(NO_CHANGES if changes is None else changes.held)
-    return FitResult(fitter.problem, solution, bins, settings, curve, fitter.sizes, scatters, changes, held).fit()
+    return FitResult(fitter.problem, solution, bins, settings, fitter.curve, fitter.sizes, scatters, changes, held,
+                     "position" not in harmful).fit()  # fmt: skip
 
 
 class _Fitter:
@@ -103,10 +113,12 @@ class _Fitter:
     def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve) -> None:
         self.problem = problem
         self.sizes: Sizes = USUAL_SIZES
-        self._bins, self._curve = bins, curve
+        self._bins, self.curve = bins, curve
         self.colour_weight = _COLOUR_MAG**-2
         self._precision: tuple[Sizes, Floats] | None = None
         """Of a map; not kept beyond this fit, since its last digits follow the threads that it was made by."""
+        self._flat = False
+        """Whether the map is held at zero."""
         self._effective = 0.0
         self._trust = np.ones(len(problem.mean))
         self._model = _offsets_alone(problem.sums, problem.design.units)
@@ -119,7 +131,7 @@ class _Fitter:
 
     def has_colour(self, solution: Solution) -> bool:
         """Whether the colour term is more than chance."""
-        at = slice(self._curve.size, self._curve.size + COLOUR_TERMS)
+        at = slice(self.curve.size, self.curve.size + COLOUR_TERMS)
         found = solution.parameters[at]
         spread = max(solution.chi2, 1.0) * solution.covariance[at, at]
         return bool(found @ np.linalg.solve(spread, found) > _SURE_COLOUR)
@@ -127,6 +139,12 @@ class _Fitter:
     def without_colour(self) -> None:
         """Hold the colour term at zero."""
         self.colour_weight = HELD_AT_ZERO
+
+    def without(self, terms: Sequence[str]) -> None:
+        """Hold terms of magnitude and position at zero."""
+        if "magnitude" in terms:
+            self.curve = replace(self.curve, known=False)
+        self._flat = "position" in terms
 
     def fitted(self, rounds: int) -> tuple[Solution, Scatters]:
         """Solution and scatters after some rounds.
@@ -148,7 +166,7 @@ class _Fitter:
         """See :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
         scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
         weighed = (scatters.weights(self.problem.sums), self._trust)
-        return held_out_squares(self.problem, weighed, self._prior(), self._curve, self._bins, changes)
+        return held_out_squares(self.problem, weighed, self._prior(), self.curve, self._bins, changes)
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
@@ -160,8 +178,8 @@ class _Fitter:
         bins = self._bins
         if self._precision is None or self._precision[0] != self.sizes:
             self._precision = self.sizes, map_precision(bins.nx, bins.ny, self.sizes)
-        of_map = self._precision[1]
-        terms = np.append(self._curve.weights, [self.colour_weight] * COLOUR_TERMS)
+        of_map = np.eye(len(self._precision[1])) * HELD_AT_ZERO if self._flat else self._precision[1]
+        terms = np.append(self.curve.weights, [self.colour_weight] * COLOUR_TERMS)
         return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))
 
 

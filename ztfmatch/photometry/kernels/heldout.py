@@ -6,6 +6,7 @@ how much the mean square of the residuals of the others, noise and all, grows wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +20,11 @@ from ztfmatch.photometry.kernels.sums import FITTED, OTHER_EXPOSURES, OTHER_STAR
 
 ALL: Final = "all"
 TERMS: Final = (ALL, "magnitude", "position", "time", "colour")
+MAGNITUDES: Final = tuple(range(13, 20))
+"""Of bins of one magnitude, in which it is asked what all terms are worth."""
+NAMES: Final = (*TERMS, *(f"{ALL} at {mag} mag" for mag in MAGNITUDES))
+ALWAYS: Final = ("magnitude", "position")
+"""Terms that are there unless they make what was held out worse."""
 HELD: Final = {"exposures": OTHER_EXPOSURES, "stars": OTHER_STARS}
 NO_CHANGES: Final = np.zeros(len(HELD))
 BRIGHT_MAG: Final = 17.5
@@ -49,17 +55,18 @@ def held_out_squares(
 
     Returns
     -------
-    float64 ndarray, shape (held, terms)
-        In order of HELD; without any of TERMS, then without each; NaN where too little is held out.
+    float64 ndarray, shape (held, names)
+        In order of HELD and NAMES; NaN where too little is held out.
     """
     sums, design = problem.sums, problem.design
     weight, trust = weighed
     fitted = sums.part == FITTED
     if fitted.sum() < LEAST_BINS:
-        return np.full((len(HELD), len(TERMS)), np.nan)
+        return np.full((len(HELD), len(NAMES)), np.nan)
     rest = replace(design, terms=design.terms[:, fitted])
     solution = NormalEquations(sums.where(fitted), rest, problem.known).solve((weight * trust)[fitted], prior)
-    bright = bins.bright + (sums.magnitude + 0.5) * bins.step < BRIGHT_MAG
+    mag = bins.bright + (sums.magnitude + 0.5) * bins.step
+    bright = mag < BRIGHT_MAG
     without = [solution.parameters, *(_without(problem, solution.parameters, curve, term) for term in TERMS)]
     models = [problem.predict(parameters) for parameters in without]
     squares = np.array([[_square(problem, weighed, model, (sums.part == part) & bright) for model in models]
@@ -67,7 +74,13 @@ def held_out_squares(
     worth = squares[:, 1:] - squares[:, :1]
     for term in (ALL, "time"):
         worth[:, TERMS.index(term)] += changes
-    return np.asarray(worth)
+    each = [_by_magnitude(problem, weighed, models[:2], (sums.part == part, mag)) for part in HELD.values()]
+    return np.concatenate([worth, each], axis=1)
+
+
+def terms_that_harm(worth: Floats) -> tuple[str, ...]:
+    """Of ALWAYS, those without which bright stars are better off, held-out exposures and held-out stars alike."""
+    return tuple(term for term in ALWAYS if (worth[:, TERMS.index(term)] < 0.0).all())
 
 
 def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: str) -> Floats:
@@ -77,6 +90,24 @@ def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: s
     of = {"magnitude": slice(0, curve.size), "position": at.of_map, "colour": colour}
     for part in (part for name, part in of.items() if term in (name, ALL)):
         out[part] = 0.0
+    return out
+
+
+def _by_magnitude(
+    problem: NormalEquations, weighed: tuple[Floats, Floats], models: Sequence[Floats], rows: tuple[Mask, Floats]
+) -> list[float]:
+    """What all terms are worth in each of MAGNITUDES, for models with and without them; in one gauge for all."""
+    held, mag = rows
+    share = weighed[0] * weighed[1]
+    squares = []
+    for model in models:
+        off = problem.mean - model
+        squares.append((off - (share[held] @ off[held]) / max(share[held].sum(), 1e-12)) ** 2)
+    out = []
+    for low in MAGNITUDES:
+        mine = held & (mag >= low) & (mag < low + 1)
+        known = mine.sum() >= LEAST_BINS
+        out.append(float(share[mine] @ (squares[1] - squares[0])[mine] / share[mine].sum()) if known else np.nan)
     return out
 
 

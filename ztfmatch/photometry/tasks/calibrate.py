@@ -108,10 +108,10 @@ def _fit(task: FitTask) -> FitKept:
     left = _Left.of_nothing(new.maps)
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
-        settings = FitSettings(*cuts, config.may_have("colour"))
+        settings = FitSettings(*cuts, config.may_have("colour"), config.terms is None)
         time = _time_model(task, new)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known, time)
-        changes = _changes_of_exposures(new.maps, fit, bins)
+        changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
         found = fit_gradients(new.maps, changes, config.may_have("exposure"))
         valid = np.isfinite(fit.map)
         left = _Left(
@@ -144,14 +144,23 @@ def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:
     return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None], share[:, None] * new.maps.chance(weights))
 
 
-def _changes_of_exposures(maps: ExposureMaps, fit: ChannelFit, bins: Bins) -> Floats:
-    """The map at the time of each exposure, at the places of its coarse map; (E, CELLS)."""
+def changes_of_exposures(maps: ExposureMaps, nodes: tuple[Floats, Floats], bins: Bins) -> Floats:
+    """The map at the time of each exposure, at the places of its coarse map; (E, CELLS).
+
+    Parameters
+    ----------
+    maps : ExposureMaps
+    nodes : tuple of float64 ndarray, shape (R,), (R, B)
+        Times, and coefficients of the map at each.
+    bins : Bins
+    """
+    time, coefficients = nodes
     u, v = place_centres()
     basis = map_basis(bins.nx, bins.ny)
     x, y = (0.5 * (1.0 + w) * pixels for w, pixels in ((u, QUADRANT_SHAPE_PIX[0]), (v, QUADRANT_SHAPE_PIX[1])))
-    nodes = np.stack([spline_values(basis.knots_x, basis.knots_y, one, x, y) for one in fit.coefficients])
-    before, after, weight = between(fit.time, maps.time)
-    return np.asarray(nodes[before] + weight[:, None] * (nodes[after] - nodes[before]))
+    values = np.stack([spline_values(basis.knots_x, basis.knots_y, one, x, y) for one in coefficients])
+    before, after, weight = between(time, maps.time)
+    return np.asarray(values[before] + weight[:, None] * (values[after] - values[before]))
 
 
 def _prefixed(prefix: str, values: Any) -> Arrays:
