@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.corrections import CorrectionTables, ExposureTerms, cell_of, corrected_magnitudes
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.curve import FitSettings
@@ -21,7 +24,8 @@ from ztfmatch.photometry.kernels.errorfit import (
     typical_scatter,
 )
 from ztfmatch.photometry.kernels.fit import fit_channel
-from ztfmatch.photometry.kernels.heldout import ALL, HELD, TERMS
+from ztfmatch.photometry.kernels.grid import coarse_cells
+from ztfmatch.photometry.kernels.heldout import ALL, HELD, MAGNITUDES, NAMES, terms_that_harm
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import (
     OFFSET_BINS,
@@ -32,6 +36,7 @@ from ztfmatch.photometry.kernels.residuals import (
     Bins,
     Summary,
     add_offsets,
+    alike,
     clipped_sums,
     constants,
     group_medians,
@@ -40,7 +45,7 @@ from ztfmatch.photometry.kernels.residuals import (
     unbiased_scatter,
 )
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Curves, Epochs, Layout, add_residuals, held_out
-from ztfmatch.photometry.tasks.residuals import bin_sums, layout_of
+from ztfmatch.photometry.tasks.residuals import bin_sums, layout_of, leave_out_unlike
 
 BINS = Bins(12.5, 0.25, 27, 30, 30)
 LAYOUT = layout_of(BINS, 1)
@@ -102,6 +107,43 @@ def added(
     epochs = Epochs(residual, *place, *when)
     n = add_residuals(epochs, curves, summarise(residual, curves.offsets), layout, table, histogram)
     return n, table, histogram
+
+
+def test_alike_tells_hidden_variables_from_what_stars_of_a_place_and_a_colour_share() -> None:
+    rng = np.random.default_rng(3)
+    n = 2000
+    brightness, place, colour = (rng.integers(0, k, n) for k in (4, 12, 8))
+    noise = np.array([0.005, 0.006, 0.009, 0.014])[brightness]
+    shared = np.linspace(0.0, 0.06, 12)[place] + 0.04 * (colour / 8.0) ** 2
+    star = rng.normal(0.0, 1.0, n) * noise
+    hidden = rng.random(n) < 0.15
+    values = shared + star + np.where(hidden, 0.06, 0.0)
+    kept = alike(values, [brightness, place + 100, colour + 200])
+    assert kept[~hidden].mean() > 0.98
+    assert kept[hidden].mean() < 0.25
+    assert abs((values - shared)[kept].mean()) < 0.25 * abs((values - shared).mean())
+
+
+def test_alike_few_values_lose_only_those_far_off() -> None:
+    values = np.array([0.0, 0.004, -0.004, 0.002, -0.002, 0.3])
+    kept = alike(values, [np.zeros(6, np.int64), np.arange(6)])
+    assert kept.tolist() == [True] * 5 + [False]
+
+
+def test_leave_out_unlike_drops_an_eclipsing_star_by_its_mean_though_its_median_is_at_rest() -> None:
+    rng = np.random.default_rng(8)
+    stars, epochs = 200, 40
+    offsets = np.arange(stars + 1) * epochs
+    residual = rng.normal(0.0, 0.05, stars * epochs)
+    residual[: epochs // 5] += 0.4  # the first is eclipsed in a fifth of its epochs
+    x, y = (rng.uniform(300.0, 2700.0, stars).repeat(epochs).astype(np.float32) for _ in range(2))
+    chunk = Lightcurves(679 * 10**12 + np.arange(stars), offsets, {"xpos": x, "ypos": y})
+    bin_of = np.full(stars, 3, np.int64)
+    bin_of[1] = -1
+    residual[offsets[2] : offsets[2] + 5] = np.nan  # epochs that do not count
+    leave_out_unlike(bin_of, (chunk, residual, np.full(stars, 0.7)), np.zeros(stars, np.int64))
+    assert bin_of[:3].tolist() == [-1, -1, 3]
+    assert (bin_of[2:] == 3).mean() > 0.98
 
 
 def test_add_residuals_sums_are_those_of_a_loop() -> None:
@@ -281,12 +323,33 @@ def test_fit_channel_without_systematics_finds_none() -> None:
 def test_fit_channel_held_out_stars_say_which_terms_are_worth_something() -> None:
     """On stars that were not fitted: a map of 5 millimag and a bias take something away, what is not there nothing."""
     fit = fit_channel(channel(2, 1.0, stars=3000)[0], 2, BINS, FitSettings())
-    worth = dict(zip(TERMS, fit.held[list(HELD).index("stars")], strict=True))
+    worth = dict(zip(NAMES, fit.held[list(HELD).index("stars")], strict=True))
     map_square = float(np.nanmean(fit.map**2))
     assert worth["position"] == pytest.approx(map_square, rel=0.6)
     assert worth[ALL] > worth["position"] > 0.0
     assert worth["time"] == worth["colour"] == 0.0
     assert np.isnan(fit.held[list(HELD).index("exposures")]).all()  # all are of one exposure, which is fitted
+    assert all(worth[f"all at {mag} mag"] > 0.0 for mag in MAGNITUDES if mag > 13)
+
+
+def test_fit_channel_term_that_harms_what_is_held_out_is_left_out_when_terms_are_judged() -> None:
+    """Held-out exposures and stars have a bias of the other sign than the rest."""
+    sums, _ = channel(2, 1.0, units=1, stars=1500)
+    parts = (np.arange(len(sums.n)) % 5) % 3
+    sums = replace(sums, part=parts)
+    mag = 12.5 + (sums.magnitude + 0.5) * 0.25
+    bent = sums.less(np.where(parts == 0, -1.0, 1.0) * 0.02 * (mag - 19.25))
+    judged = fit_channel(bent, 1, BINS, FitSettings(judged=True))
+    assert terms_that_harm(judged.held) == ("magnitude",)
+    assert np.isnan([judged.bright, judged.slope]).all()
+    assert np.isnan(judged.curve).all()
+    assert np.isfinite(judged.map).mean() > 0.9
+    flat = sums.less(np.where(parts == 0, -1.0, 1.0) * 0.02 * np.sin(coarse_cells(30, 30)[sums.cell] % 30 / 5.0))
+    judged = fit_channel(flat, 1, BINS, FitSettings(judged=True))
+    assert np.isnan(judged.map).all()
+    assert np.abs(judged.coefficients).max() < 1e-6
+    assert np.isfinite(judged.slope)
+    assert np.isfinite(judged.offset).all()
 
 
 def test_fit_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_help() -> None:

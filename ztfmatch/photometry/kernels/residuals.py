@@ -6,6 +6,7 @@ corrections are fitted and reports are drawn. Outliers and variables are told by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ _LEAST_EPOCHS: Final = 3
 _ONE_SIGMA: Final = (0.1587, 0.5, 0.8413)
 """Quantiles of a normal distribution at -1, 0 and 1 standard deviation."""
 _PART_ROWS: Final = 4096
+_ALIKE_SIGMAS: Final = 3.0
+_ALIKE_FLOOR_MAG: Final = 0.03
+_LEAST_OF_GROUP: Final = 10
 
 CLIP_SIGMAS: Final = 4.0
 SCATTER_FLOOR_MAG: Final = 0.005
@@ -145,6 +149,28 @@ def group_medians(values: Floats, group: Ids) -> Floats:
     known = names[place] == group
     out[known] = middle[place[known]]
     return out
+
+
+def alike(values: Floats, groups: Sequence[Ids]) -> Mask:
+    """Which values are like others, when what each kind of groups has in common is taken off.
+
+    Medians of the groups of each kind are taken off in turn, twice (Tukey's median polish), where a group has enough
+    for its median not to be that of its outliers. Values that are then off by more than three times the robust scatter
+    of their group of the first kind are unlike.
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+        Not NaN.
+    groups : sequence of int64 ndarray, shape (N,)
+        Numbers of groups, of one kind each.
+    """
+    left = values
+    for group in (*groups, *groups):
+        _, place, counts = np.unique(group, return_inverse=True, return_counts=True)
+        left = left - np.where(counts[place] >= _LEAST_OF_GROUP, group_medians(left, group), 0.0)
+    usual = SIGMA_OF_MAD * group_medians(np.abs(left), groups[0])
+    return np.abs(left) <= np.maximum(_ALIKE_SIGMAS * usual, _ALIKE_FLOOR_MAG)
 
 
 def constants(summary: Summary, group: Ids, min_epochs: int) -> Mask:

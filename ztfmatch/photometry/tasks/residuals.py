@@ -16,7 +16,8 @@ import numpy.typing as npt
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.survey import Unit, unit_of_objectid
+from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
 from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, SUMS, ExposureMaps, add_exposure_maps
 from ztfmatch.photometry.kernels.grid import fine_grid
@@ -30,6 +31,7 @@ from ztfmatch.photometry.kernels.residuals import (
     Bins,
     Summary,
     add_offsets,
+    alike,
     clipped_sums,
     constants,
     summarise,
@@ -70,6 +72,11 @@ _BYTES_OF_OTHERS: Final = 64 << 20
 
 RELATIVE_FAINT_MAG: Final = 18.0
 """Objects brighter than this tell an exposure's residual zero point."""
+
+_RIM_EDGES: Final = (20.0, 50.0, 100.0, 200.0)
+"""Pixels."""
+_INNER_CLASSES: Final = 4
+_CLASS_COLOUR: Final = 0.2
 
 Arrays = dict[str, npt.NDArray[Any]]
 Ids = npt.NDArray[np.int64]
@@ -168,6 +175,7 @@ class _Builder:
         unit = chunk.objectid // UNIT_DIGITS
         constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
         bin_of = np.where(constant, bins_of_stars(unit, summary, relative, config), -1)
+        leave_out_unlike(bin_of, (chunk, residual, colour), brightness_groups(unit, reference))
         bright = constant & (summary.median < RELATIVE_FAINT_MAG) & (relative.n >= config.min_epochs)
         add_offsets(residual, exposure, chunk.offsets, relative.median, bright, self.offsets)
         x, y = chunk.columns["xpos"], chunk.columns["ypos"]
@@ -230,6 +238,35 @@ class _Builder:
         rows = np.flatnonzero(mine & (self.maps[..., 0].sum(axis=(1, 2)) > 0))
         names = ("exposureid", "field", "mid_mjd")
         return {f"exposure_{name}": getattr(ledger, name)[rows] for name in names} | {"exposure_maps": self.maps[rows]}
+
+
+def leave_out_unlike(bin_of: Ids, measured: tuple[Lightcurves, Floats, Floats], brightness: Ids) -> None:
+    """Leave out stars whose mean is unlike that of others of their brightness, place and colour, in place.
+
+    Eclipses and flares are no noise, but hidden in it where stars are faint, and they shift a mean to one side.
+    """
+    chunk, residual, colour = measured
+    rows = np.flatnonzero(bin_of >= 0)
+    star = np.repeat(np.arange(len(bin_of)), np.diff(chunk.offsets))
+    counts = ~np.isnan(residual)
+    n = np.maximum(np.bincount(star, counts, len(bin_of)), 1)[rows]
+
+    def mean(values: npt.NDArray[np.floating[Any]]) -> Floats:
+        return np.asarray(np.bincount(star, np.where(counts, values, 0.0), len(bin_of))[rows] / n)
+
+    unit = chunk.objectid[rows] // UNIT_DIGITS * 1000
+    place = [np.searchsorted(_class_edges(pixels), mean(chunk.columns[name]))
+             for name, pixels in zip(("xpos", "ypos"), QUADRANT_SHAPE_PIX, strict=True)]  # fmt: skip
+    hue = np.clip(np.floor(colour[rows] / _CLASS_COLOUR), -500, 499).astype(np.int64)
+    kinds = [brightness[rows], *(unit + of for of in place), unit + 500 + hue]
+    bin_of[rows[~alike(mean(residual), kinds)]] = -1
+
+
+def _class_edges(pixels: int) -> Floats:
+    """Along an axis, where classes of places begin: narrow ones at the rims, where maps are steep."""
+    rim = np.array(_RIM_EDGES)
+    inside = np.linspace(rim[-1], pixels - rim[-1], _INNER_CLASSES + 1)[1:-1]
+    return np.concatenate([rim, inside, pixels - rim[::-1]])
 
 
 class _ChannelParts:
