@@ -10,11 +10,15 @@ with w_i the weights of the nodes (:mod:`ztfmatch.photometry.kernels.timeline`),
 plane that the exposures of a slice of time are off by in the mean. e is chance, with variances that single exposures
 tell; it is not corrected for, and may not pass for a change. The constants are eliminated: a group, bins of one unit, m
 and k, with weights v and functions of time T leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
+
+Before there are data, the nodes are alike over a year. A camera changes by much the same pattern for long, dust or a
+coating, say, more or less of it: so the course in time of the strongest pattern is taken from a first solution, and
+where that is more probable all places lean on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +28,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
 from ztfmatch.photometry.kernels.exposuremaps import PLANE
-from ztfmatch.photometry.kernels.grid import fine_centres
+from ztfmatch.photometry.kernels.grid import fine_areas, fine_centres
 from ztfmatch.photometry.kernels.heldout import BRIGHT_MAG, HELD, LEAST_BINS
 from ztfmatch.photometry.kernels.normalequations import BinSums, Ids, Mask, sums_by
 from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covariance
@@ -44,6 +48,8 @@ _BEND_OF_CURVE: Final = (0.2, 0.05)
 _NO_CURVE: Final = 1e-6
 _LEAST_EVIDENCE: Final = 5.0
 """Logarithm: changes that are less probable are taken for chance."""
+_OWN_COURSE: Final = 0.1
+"""Variance of what a place changes by beside the course that all share, relative to that of the course."""
 _LEAST_CHANCE_MAG: Final = 1e-5
 _SEEN_AGAIN: Final = 1.2
 """Epochs that a star has at one place and time in the mean; else nothing tells their noise from changes."""
@@ -99,6 +105,7 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     sizes, evidence = problem.most_probable(equations)
     if evidence <= _LEAST_EVIDENCE:
         return None
+    sizes = problem.lean_on_course(equations, sizes, evidence)
     problem.trust_by(problem.solved(equations, sizes))
     held = problem.held_out(sizes)
     if held[list(HELD).index("exposures")] < 0.0:
@@ -133,6 +140,7 @@ class _Problem:
         self._trust = np.ones(len(sums.n))
         self.nodes, self.size = time.weights.shape[1], self._cells.shape[1]
         self.slices = len(time.weights)
+        self._in_time = time.timeline.covariance()
         self._of_maps = slice(0, self.nodes * self.size)
         self._of_curves = slice(self._of_maps.stop, self._of_maps.stop + self.nodes * QUADRATIC)
 
@@ -207,28 +215,46 @@ class _Problem:
 
     def most_probable(self, equations: _Equations) -> tuple[Sizes, float]:
         """The most probable sizes, and the logarithm of their evidence relative to no changes."""
-        in_time = np.linalg.cholesky(self.time.timeline.covariance())
-        processes = change_processes(self._bins.nx, self._bins.ny)
-        shape = (self.nodes, self.size)
+        best = self._best(equations, [_sizes(size, _USUAL_RIM) for size in _SIZES_MAG])
+        other = self._best(equations, [_sizes(best[0][0], rim) for rim in _RIMS if rim != _USUAL_RIM])
+        return max(best, other, key=lambda found: found[1])
 
-        def evidence(sizes: Sizes) -> float:
-            reduced, pull = without_others(equations.data, equations.right, self._prior(sizes), self._of_maps)
-            in_place = np.linalg.cholesky(covariance(processes, sizes))
-            # L is the product in_time x in_place of Kronecker: its factors are applied one after the other.
-            for _ in range(2):
-                placed = (reduced.reshape(-1, self.size) @ in_place).reshape(-1, *shape)
-                reduced = np.tensordot(placed, in_time, (1, 0)).transpose(0, 2, 1).reshape(pull.size, -1).T
-            return log_evidence(np.array(reduced), (in_time.T @ pull.reshape(shape) @ in_place).ravel())
-
-        found = {sizes: evidence(sizes) for sizes in (_sizes(size, _USUAL_RIM) for size in _SIZES_MAG)}
-        best = max(found, key=lambda sizes: found[sizes])
-        found |= {sizes: evidence(sizes) for sizes in (_sizes(best[0], rim) for rim in _RIMS if rim != _USUAL_RIM)}
+    def _best(self, equations: _Equations, tried: Sequence[Sizes]) -> tuple[Sizes, float]:
+        found = {sizes: self._evidence(equations, sizes) for sizes in tried}
         best = max(found, key=lambda sizes: found[sizes])
         return best, found[best]
 
+    def _evidence(self, equations: _Equations, sizes: Sizes) -> float:
+        in_time = np.linalg.cholesky(self._in_time)
+        reduced, pull = without_others(equations.data, equations.right, self._prior(sizes), self._of_maps)
+        in_place = np.linalg.cholesky(covariance(change_processes(self._bins.nx, self._bins.ny), sizes))
+        # L is the product in_time x in_place of Kronecker: its factors are applied one after the other.
+        shape = (self.nodes, self.size)
+        for _ in range(2):
+            placed = (reduced.reshape(-1, self.size) @ in_place).reshape(-1, *shape)
+            reduced = np.tensordot(placed, in_time, (1, 0)).transpose(0, 2, 1).reshape(pull.size, -1).T
+        return log_evidence(np.array(reduced), (in_time.T @ pull.reshape(shape) @ in_place).ravel())
+
+    def lean_on_course(self, equations: _Equations, sizes: Sizes, evidence: float) -> Sizes:
+        """Let all places lean on the course in time of the strongest pattern, if that is more probable; the sizes then.
+
+        Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike).
+        """
+        maps = self.parts(self.solved(equations, sizes))[0] @ self._cells.T
+        apart = (maps - maps.mean(axis=0)) * np.sqrt(fine_areas(self._bins.nx, self._bins.ny))
+        course = np.linalg.svd(apart, full_matrices=False)[0][:, 0] * np.sqrt(self.nodes)
+        own = self._in_time
+        self._in_time = np.outer(course, course) + _OWN_COURSE * own
+        rim = sizes[2] / sizes[0]
+        shared, more = self._best(equations, [_sizes(sizes[0], rim * factor) for factor in (0.25, 0.5, 1.0)])
+        if more > evidence + self.nodes:
+            return shared
+        self._in_time = own
+        return sizes
+
     def solved(self, equations: _Equations, sizes: Sizes) -> Floats:
         """Most probable parameters."""
-        in_time = np.linalg.inv(self.time.timeline.covariance())
+        in_time = np.linalg.inv(self._in_time)
         in_place = np.linalg.inv(covariance(change_processes(self._bins.nx, self._bins.ny), sizes))
         normal = equations.data + self._prior(sizes)
         normal[self._of_maps, self._of_maps] += np.kron(in_time, in_place)
