@@ -294,7 +294,7 @@ class CalibrateConfig:
         Whether to look for more of them.
     terms : tuple of str, optional
         Of OPTIONAL_TERMS, those that may be used beside magnitude, position and unit; by default all that pay, and
-        magnitude and position too unless held-out exposures and stars are worse with them.
+        magnitude and position too unless held-out data are surely worse with them.
     beyond : str
         What the magnitude term is beyond its bright end: ``constant``, or it will ``fade`` within a magnitude.
     """

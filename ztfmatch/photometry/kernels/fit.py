@@ -31,7 +31,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.changes import TimeModel, find_changes
 from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
-from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares, terms_that_harm
+from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -95,16 +95,15 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
             steady.start_from(fitter, off)
             fitter, fitted = steady, steady.fitted(_ROUNDS)
     worth = NO_CHANGES if changes is None else changes.held
-    held = fitter.held_out(worth)
-    harmful = terms_that_harm(held) if settings.judged else ()
-    if harmful:
+    held, harmful = fitter.held_out(worth)
+    if harmful and settings.judged:
         fitter.without(harmful)
         fitted = fitter.fitted(1)
         told = [TERMS.index(term) for term in harmful]  # why they are left out
-        held = np.where(np.isin(np.arange(held.shape[1]), told), held, fitter.held_out(worth))
+        held = np.where(np.isin(np.arange(held.shape[1]), told), held, fitter.held_out(worth)[0])
     solution, scatters = fitted
     return FitResult(fitter.problem, solution, bins, settings, fitter.curve, fitter.sizes, scatters, changes, held,
-                     "position" not in harmful).fit()  # fmt: skip
+                     not fitter.flat).fit()  # fmt: skip
 
 
 class _Fitter:
@@ -117,7 +116,7 @@ class _Fitter:
         self.colour_weight = _COLOUR_MAG**-2
         self._precision: tuple[Sizes, Floats] | None = None
         """Of a map; not kept beyond this fit, since its last digits follow the threads that it was made by."""
-        self._flat = False
+        self.flat = False
         """Whether the map is held at zero."""
         self._effective = 0.0
         self._trust = np.ones(len(problem.mean))
@@ -144,7 +143,7 @@ class _Fitter:
         """Hold terms of magnitude and position at zero."""
         if "magnitude" in terms:
             self.curve = replace(self.curve, known=False)
-        self._flat = "position" in terms
+        self.flat = "position" in terms
 
     def fitted(self, rounds: int) -> tuple[Solution, Scatters]:
         """Solution and scatters after some rounds.
@@ -162,7 +161,7 @@ class _Fitter:
             self._trust = trust_of(self.problem.mean - self._model, scatters.weights(self.problem.sums))
         return solution, scatters
 
-    def held_out(self, changes: Floats) -> Floats:
+    def held_out(self, changes: Floats) -> tuple[Floats, tuple[str, ...]]:
         """See :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
         scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
         weighed = (scatters.weights(self.problem.sums), self._trust)
@@ -178,7 +177,7 @@ class _Fitter:
         bins = self._bins
         if self._precision is None or self._precision[0] != self.sizes:
             self._precision = self.sizes, map_precision(bins.nx, bins.ny, self.sizes)
-        of_map = np.eye(len(self._precision[1])) * HELD_AT_ZERO if self._flat else self._precision[1]
+        of_map = np.eye(len(self._precision[1])) * HELD_AT_ZERO if self.flat else self._precision[1]
         terms = np.append(self.curve.weights, [self.colour_weight] * COLOUR_TERMS)
         return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))
 

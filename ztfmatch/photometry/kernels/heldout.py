@@ -29,6 +29,8 @@ HELD: Final = {"exposures": OTHER_EXPOSURES, "stars": OTHER_STARS}
 NO_CHANGES: Final = np.zeros(len(HELD))
 BRIGHT_MAG: Final = 17.5
 LEAST_BINS: Final = 30
+_SURELY: Final = 1.5
+"""Standard deviations, of exposures and of stars alike."""
 
 
 def held_out_squares(
@@ -38,7 +40,7 @@ def held_out_squares(
     curve: Curve,
     bins: Bins,
     changes: Floats = NO_CHANGES,
-) -> Floats:
+) -> tuple[Floats, tuple[str, ...]]:
     """By how much mean squares of residuals of bright stars are larger without terms, mag^2.
 
     Parameters
@@ -55,17 +57,19 @@ def held_out_squares(
 
     Returns
     -------
-    float64 ndarray, shape (held, names)
+    worth : float64 ndarray, shape (held, names)
         In order of HELD and NAMES; NaN where too little is held out.
+    harmful : tuple of str
+        Of ALWAYS, those that make all that was held out worse, beyond chance.
     """
     sums, design = problem.sums, problem.design
     weight, trust = weighed
     fitted = sums.part == FITTED
     if fitted.sum() < LEAST_BINS:
-        return np.full((len(HELD), len(NAMES)), np.nan)
+        return np.full((len(HELD), len(NAMES)), np.nan), ()
     rest = replace(design, terms=design.terms[:, fitted])
     solution = NormalEquations(sums.where(fitted), rest, problem.known).solve((weight * trust)[fitted], prior)
-    mag = bins.bright + (sums.magnitude + 0.5) * bins.step
+    mag = np.asarray(bins.bright + (sums.magnitude + 0.5) * bins.step)
     bright = mag < BRIGHT_MAG
     without = [solution.parameters, *(_without(problem, solution.parameters, curve, term) for term in TERMS)]
     models = [problem.predict(parameters) for parameters in without]
@@ -75,12 +79,25 @@ def held_out_squares(
     for term in (ALL, "time"):
         worth[:, TERMS.index(term)] += changes
     each = [_by_magnitude(problem, weighed, models[:2], (sums.part == part, mag)) for part in HELD.values()]
-    return np.concatenate([worth, each], axis=1)
+    harmful = (
+        term for term in ALWAYS
+        if all(_surely_worse(problem, weighed, (models[0], models[1 + TERMS.index(term)]), (sums.part == part) & bright)
+               for part in HELD.values())
+    )  # fmt: skip
+    return np.concatenate([worth, each], axis=1), tuple(harmful)
 
 
-def terms_that_harm(worth: Floats) -> tuple[str, ...]:
-    """Of ALWAYS, those without which bright stars are better off, held-out exposures and held-out stars alike."""
-    return tuple(term for term in ALWAYS if (worth[:, TERMS.index(term)] < 0.0).all())
+def _surely_worse(
+    problem: NormalEquations, weighed: tuple[Floats, Floats], models: Sequence[Floats], rows: Mask
+) -> bool:
+    """Whether the first of two models leaves larger squares than the second, by more than bins scatter."""
+    share = (weighed[0] * weighed[1])[rows]
+    if len(share) < LEAST_BINS:
+        return False
+    left = [(problem.mean - model)[rows] for model in models]
+    one, other = ((off - (share @ off) / share.sum()) ** 2 for off in left)
+    more = float(share @ (one - other) / share.sum())
+    return more > _SURELY * float(np.linalg.norm(share * (one - other - more)) / share.sum())
 
 
 def _without(problem: NormalEquations, parameters: Floats, curve: Curve, term: str) -> Floats:
