@@ -7,8 +7,8 @@
   arcsec of a brighter star is blended with it: a seed of both at their centre of light, with the brighter one's name.
   Purity and completeness are those of pairs of objects; what is brighter than 20 is given by itself.
 - *Kernel*: objects a CPU second on one core, of a million objects in twelve units.
-- *Operation*, with --workdir: `link` of a store, objects a CPU second; cones by star and by object; a rematch of a unit
-  with and without stars, in turns.
+- *Operation*, with --workdir: `link` of a store, objects a CPU second; what stars add to `init` and `verify`, and bytes
+  of an object's; cones by star and by object; a rematch of a unit with and without stars, in turns.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def operation(workdir: Path, stars: int, repeats: int) -> None:
         make(workdir, stars)
     store = workdir / "store"
     shutil.rmtree(store, ignore_errors=True)
-    made = ztfmatch.init_store(store, str(workdir / "references"))
+    made = ztfmatch.init_store(store, str(workdir / "references"), link=False)
     made.append(str(workdir / "nights"))
     copies = [workdir / f"copy{i}" for i in range(repeats + 1)]
     linking = []
@@ -118,7 +118,8 @@ def operation(workdir: Path, stars: int, repeats: int) -> None:
     objects, best = linked.files.rows("members"), statistics.median(linking[1:])
     tiles = len(linked.files.tiles_with("stars"))
     print(f"link: {objects:,} objects in {tiles} tiles, {best:.2f} s: {objects / best / 1e6:.2f} million a CPU second")
-    cones(linked, 40)
+    added(workdir, copies, objects, linked.files.size("stars") + linked.files.size("members"))
+    cones(linked, 320)
     pairs = []
     for copy in copies[1:]:
         shutil.rmtree(copy)
@@ -134,6 +135,25 @@ def operation(workdir: Path, stars: int, repeats: int) -> None:
     print(f"rematch: ratio {ratio:.3f}")
     for copy in copies:
         shutil.rmtree(copy)
+
+
+def added(workdir: Path, linked: list[Path], objects: int, size: int) -> None:
+    """Print what stars add to an init and to a verification, microseconds of CPU an object, and to what is stored."""
+    import ztfmatch
+
+    plain, made = workdir / "store", workdir / "made"
+    more: dict[str, list[float]] = {"init": [], "verify": []}
+    for copy in linked:
+        took = []
+        for link in (False, True):
+            shutil.rmtree(made, ignore_errors=True)
+            took.append(timed(lambda link=link: ztfmatch.init_store(made, str(workdir / "references"), link=link)))
+        more["init"].append(took[1] - took[0])
+        more["verify"].append(timed(ztfmatch.open_store(copy).verify) - timed(ztfmatch.open_store(plain).verify))
+    shutil.rmtree(made)
+    for name, times in more.items():
+        print(f"{name}: {1e6 * statistics.median(times[1:]) / objects:.2f} us an object more with stars")
+    print(f"stars and members: {size / objects:.1f} bytes an object")
 
 
 def cones(snapshot: Any, number: int) -> None:
