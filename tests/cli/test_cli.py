@@ -583,15 +583,16 @@ class TestDemo:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)  # what it advises to try writes there
-        made = report("demo", tmp_path / "demo")
+        made = report("demo")
         assert made.keys() == names(DemoReport)
         assert made["verified"] is True
         assert all(Path(plot).read_bytes().startswith(b"\x89PNG") for plot in made["plots"])
         on_terminal(monkeypatch, 80)
-        text = done("demo", tmp_path / "demo")
+        text = done("demo")
         check_fits(text, 80)
+        assert [line for line in text.splitlines() if len(line) > 80 and "python -c" not in line] == []
         assert "5/5" in text
-        tries = re.findall(r"^  ztfmatch (.*?)(?:   .*)?$", text, re.MULTILINE)
+        tries = re.findall(r"^  ztfmatch (.*?)(?:   .*)?$", text.replace("\\\n     ", ""), re.MULTILINE)
         assert len(tries) == 7
         for words in tries:
             done(*words.split())

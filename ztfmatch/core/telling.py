@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 Item = TypeVar("Item")
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, tasks finished, and their number."""
+"""Called with what is being done, '' where that is not told, tasks finished, and their number."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -31,9 +31,10 @@ def listening(progress: Progress) -> Iterator[None]:
 
 
 def told(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Items one after the other; whoever listens is told how many are done."""
+    """Items one after the other; whoever listens is told how many are done, and at the end that nothing is told now."""
     progress = _LISTENING.get()
     progress(what, 0, len(items))
     for done, item in enumerate(items, 1):
         yield item
         progress(what, done, len(items))
+    progress("", 0, 0)

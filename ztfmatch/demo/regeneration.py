@@ -115,7 +115,7 @@ def run_regeneration(
     cases = _simulate(directory / "sky", demo_config(seed), progress)
     storage, regenerated = Storage.at(directory / "store"), str(_regenerated(directory))
     with open_runner(resources, progress) as runner:
-        say("2/6 matching the epochal catalogs to it (the first run compiles kernels: some seconds)")
+        say("2/6 matching catalogs to it (the first run compiles kernels: some seconds)")
         before = _build(storage, directory / "sky", runner)
         say(f"    of {UNIT}: {before['matched']:,} matched, {before['orphans']:,} orphans")
         say("3/6 the reference was made anew of other images; what would become of its objects? (rematch --dry-run)")

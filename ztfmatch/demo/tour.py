@@ -74,7 +74,7 @@ def run_demo(directory: Path, seed: int, resources: Resources | None, progress: 
     simulate(directory / "sky", config, lambda done, total: progress("simulating", done, total))
     storage = Storage.at(directory / "store")
     with open_runner(resources, progress) as runner:
-        say("2/5 making the store from the reference catalogs (the first run compiles kernels: some seconds)")
+        say("2/5 making the store (the first run compiles kernels: some seconds)")
         init_store(storage, [str(directory / "sky" / "references")], StoreConfig(), runner)
         say("3/5 matching the epochal catalogs")
         taken = AppendConfig(exposures=directory / "sky" / "exposures.csv")
@@ -125,17 +125,21 @@ def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: st
     return [
         "",
         f"Done: {what}, all verified.",
-        f"  simulated catalogs  {directory / 'sky'}  (the truth is in {directory / 'sky' / 'truth'})",
+        f"  simulated catalogs  {directory / 'sky'}",
+        f"  their truth         {directory / 'sky' / 'truth'}",
         f"  lightcurve store    {store}",
         f"  pictures            {directory / 'lightcurve.png'}, {directory / 'folded.png'}",
         "",
         "Try next:",
         f"  ztfmatch status {store}",
-        f"  ztfmatch lightcurve {store} --cone {cone} --statistics --json",
-        f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --plot star.png --period {star['period']:.6f}",
-        f"  ztfmatch stars {store}   (magnitudes of stars, over their objects in both fields and all filters)",
-        f"  ztfmatch lightcurve {store} --star {objectids[0]} --plot allbands.png --period {star['period']:.6f}",
-        f"  ztfmatch append {store} {directory / 'sky' / 'catalogs'}   (again: nothing new, and it says so)",
+        f"  ztfmatch lightcurve {store} --statistics \\",
+        f"      --cone {cone}",
+        f"  ztfmatch lightcurve {store} --objectid {objectids[0]} \\",
+        f"      --plot star.png --period {star['period']:.6f}",
+        f"  ztfmatch stars {store}   (magnitudes over all objects of a star)",
+        f"  ztfmatch lightcurve {store} --star {objectids[0]} \\",
+        f"      --plot allbands.png --period {star['period']:.6f}",
+        f"  ztfmatch append {store} {directory / 'sky' / 'catalogs'}   (nothing new)",
         f'  python -c "import ztfmatch; print({call})"',
         "  ztfmatch --help",
     ]
