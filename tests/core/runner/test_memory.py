@@ -198,7 +198,8 @@ def test_memory_of_the_largest_link_is_below_its_projection(tmp_path: Path) -> N
         shift = rng.normal(0.0, 0.05 / 3600.0, (2, len(ra)))
         unit = Unit(500 + number // 3, 20, 1 + number % 3)
         reference_file(tmp_path / "references", rows_at(ra + shift[0], dec + shift[1]), unit)
-    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "references"), StoreConfig(seeds_per_tile=10**6))
+    config = StoreConfig(seeds_per_tile=10**6)
+    store = ztfmatch.init_store(tmp_path / "store", str(tmp_path / "references"), config, link=False)
     projected = _projected(lambda runner: link_stars(store.storage, runner))
     measured = peak_bytes(tmp_path / "store", tmp_path, "link_stars")
     assert measured <= projected
