@@ -12,20 +12,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import Interrupted
 
 import ztfmatch
-from ztfmatch import AppendConfig, ConfigError, KowalskiConfig, Query, Store
+from ztfmatch import AppendConfig, CommitConflictError, ConfigError, KowalskiConfig, Query, Store
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import Destination, read_rows, write_file
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.kernels.starids import name_of_star
 from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.kowalski.io.jsonlines import LinesForm
 from ztfmatch.simulate import SimulationConfig, regenerate_references, simulate
 from ztfmatch.stars.kernels.medians import group_medians
 from ztfmatch.stars.kernels.offsets import groups_of, offset_errors, solve, star_equations, summed
+from ztfmatch.stars.statistics import update_star_statistics
 
 SKY = SimulationConfig(
     filters=(1, 2, 3), n_exposures=10, stars_per_quadrant=1500, transients_per_quadrant=0.5, epoch_depth=0.7
@@ -205,6 +208,19 @@ def test_a_store_that_is_not_linked_says_so(tmp_path: Path, scene: Scene) -> Non
     with pytest.raises(ConfigError, match="run 'ztfmatch offsets' first"):
         store.calibrate_internal(tmp_path / "corrections")
     assert store.update_star_statistics().committed is False
+
+
+def test_statistics_that_offsets_overtake_are_not_committed(scene: Scene, tmp_path: Path) -> None:
+    """They are of the magnitudes without them; the next pass takes over nothing that was staged."""
+    shutil.copytree(scene.store.storage.root, tmp_path / "store")
+    store = ztfmatch.open_store(tmp_path / "store")
+    store.rollback(2)
+    assert [store.snapshot().table(name).num_rows for name in ("offsets", "starstatistics")] == [0, 0]
+    with pytest.raises(CommitConflictError, match="starstatistics"):
+        update_star_statistics(store.storage, Runner(Interrupted(store.update_offsets), 2 << 30))
+    assert store.snapshot().table("offsets").num_rows
+    assert store.update_star_statistics().committed
+    assert {check.check: check.passed for check in store.verify().checks}["starstatistics"]
 
 
 @pytest.mark.parametrize("name", ["starstatistics", "offsets"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.operations.init import init_store
-from ztfmatch.core.runner import LoopExecutor, Runner
+from ztfmatch.core.runner import Job, LoopExecutor, Runner
 from ztfmatch.core.survey import Unit, psfcat_name, refpsfcat_name
 from ztfmatch.simulate.fitsout import ROW, write_catalog
 
@@ -30,6 +30,19 @@ ARCSEC = 1.0 / 3600.0
 UNIT = Unit(500, 20, 2)
 MJD = 58300.25
 FRACDAY = 20180701250000
+
+
+@dataclass
+class Interrupted:
+    """Does something else after the tasks of a job, of any or of one by its title, and before the commit."""
+
+    meanwhile: Callable[[], Any]
+    title: str | None = None
+
+    def outcomes(self, job: Job[Any]) -> Iterator[Any]:
+        yield from LoopExecutor().outcomes(job)
+        if self.title in (None, job.title):
+            self.meanwhile()
 
 
 def runner() -> Runner:

@@ -12,7 +12,7 @@ from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date
 from ztfmatch.core.runner import Runner
-from ztfmatch.core.schema import DETECTIONS, STARS, STARSTATISTICS
+from ztfmatch.core.schema import DETECTIONS, OFFSETS, STARS, STARSTATISTICS
 from ztfmatch.core.shown import Shown
 from ztfmatch.stars.tasks.statistics import (
     BYTES_PER_EPOCH,
@@ -80,4 +80,5 @@ _STATISTICS: Final = Derivation(
     StarStatisticsTask,
     _projected_bytes,
     ("stars", "epochs"),
+    (OFFSETS,),
 )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from helpers import append, epochal_file, make_store, reference_file, rows_at, table
+from helpers import Interrupted, append, epochal_file, make_store, reference_file, rows_at, table
 
 import ztfmatch
 from ztfmatch.core.errors import (
@@ -26,7 +24,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.operations.compact import CompactConfig, CompactReport, compact
 from ztfmatch.core.operations.history import compare, rollback
 from ztfmatch.core.operations.vacuum import vacuum
-from ztfmatch.core.runner import Job, LoopExecutor, Runner
+from ztfmatch.core.runner import LoopExecutor, Runner
 from ztfmatch.core.survey import Unit
 from ztfmatch.simulate import SimulationConfig, simulate
 
@@ -122,15 +120,6 @@ def test_compact_tile_that_outgrew_its_budget_is_split_and_appends_go_on(
         fewer.append(night)
     assert fewer.verify().passed
     assert content(fewer) == before
-
-
-@dataclass
-class Interrupted:
-    meanwhile: Callable[[], Any]
-
-    def outcomes(self, job: Job) -> Iterator[Any]:
-        yield from LoopExecutor().outcomes(job)
-        self.meanwhile()
 
 
 def test_compact_while_an_append_commits_lands_on_top(sky: Path, nights: list[list[str]], tmp_path: Path) -> None:

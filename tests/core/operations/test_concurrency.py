@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import Interrupted
 
 import ztfmatch
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.appendreport import AppendReport
-from ztfmatch.core.runner import Job, LoopExecutor, Runner
+from ztfmatch.core.runner import Runner
 from ztfmatch.simulate import SimulationConfig, simulate
-
-
-@dataclass
-class Interrupted:
-    """Does something else once, after the matching and before the commit."""
-
-    meanwhile: Callable[[], Any]
-
-    def outcomes(self, job: Job) -> Iterator[Any]:
-        yield from LoopExecutor().outcomes(job)
-        if job.title == "matching":
-            self.meanwhile()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +37,7 @@ def halves(sky: Path) -> tuple[list[str], list[str]]:
 
 
 def append(store: ztfmatch.Store, catalogs: list[str], meanwhile: Callable[[], Any]) -> AppendReport:
-    return append_catalogs(store.storage, catalogs, AppendConfig(), Runner(Interrupted(meanwhile), 2 << 30))
+    return append_catalogs(store.storage, catalogs, AppendConfig(), Runner(Interrupted(meanwhile, "matching"), 2 << 30))
 
 
 def content(store: ztfmatch.Store) -> list[dict[str, Any]]:

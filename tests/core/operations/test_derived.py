@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import command
-from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at, runner
+from helpers import UNIT, Interrupted, append, epochal_file, make_store, reference_file, rows_at, runner
 from transient_groups import expected_groups, groups_of
 
 from ztfmatch.core.errors import CommitConflictError
@@ -51,17 +51,6 @@ class Kind:
 STATISTICS = Kind(update_statistics, stale_tiles, "statistics", "objects")
 TRANSIENTS = Kind(update_transients, ungrouped_tiles, "transients", "orphans")
 KINDS = pytest.mark.parametrize("kind", [STATISTICS, TRANSIENTS], ids=["statistics", "transients"])
-
-
-@dataclass
-class Interrupted:
-    """Does something else once, after the tasks and before the commit."""
-
-    meanwhile: Callable[[], Any]
-
-    def outcomes(self, job: Job) -> Iterator[Any]:
-        yield from LoopExecutor().outcomes(job)
-        self.meanwhile()
 
 
 def stars(unit: Unit) -> np.ndarray:

@@ -17,8 +17,9 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.committing import Committed, commit_on_top
-from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of
+from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of, same_files
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema import Table
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.staging import Function, Task
 
@@ -54,6 +55,8 @@ class Derivation(Generic[R]):
     table and, under ``OWN``, of the first input."""
     counts: tuple[str, ...]
     """Names of what results count."""
+    everywhere: tuple[Table, ...] = ()
+    """Tables of the whole store that have a part in every tile's: with others of their files no result holds."""
 
     def stale(self, snapshot: SnapshotFiles) -> list[Tile]:
         """Tiles whose content, or that of tiles near, is newer than what is derived from it.
@@ -190,6 +193,7 @@ class _Plan(Generic[R]):
     def __init__(self, kind: Derivation[R], snapshot: SnapshotFiles) -> None:
         self._kind, self._snapshot = kind, snapshot
         self._held = {name: snapshot.files.by_tile(name) for name in (*kind.inputs, *kind.tables)}
+        self._everywhere = [snapshot.files.paths(table.name) for table in kind.everywhere]
 
     def task(self, tile: Tile) -> tuple[Task, int]:
         """Task of a tile, whose key tells what it depends on; and the peak memory of the worker that runs it."""
@@ -197,7 +201,7 @@ class _Plan(Generic[R]):
         near = kind.near(snapshot, tile)
         inputs = [self._state(name, other) for other in near for name in kind.inputs]
         own = [self._state(name, tile) for name in kind.tables]
-        state = OperationId(kind.name, None, [inputs, own]).value[:12]
+        state = OperationId(kind.name, None, [inputs, own, *self._everywhere]).value[:12]
         task = kind.task(f"{kind.name}-N{tile.order}-{tile.npix}-{state}", snapshot, tile, kind.operation_id[:12])
         rows = {name: _rows(self._held[name], near) for name in kind.inputs}
         rows[OWN] = _rows(self._held[kind.inputs[0]], [tile])
@@ -226,6 +230,8 @@ def holding(
     Tiles side by side hold together or not at all. Of what lies at their border, one might else have what it was, the
     other what it is.
     """
+    if not same_files(head, snapshot, *kind.everywhere):
+        return {}
     there = set(head.tiling.tiles)
     numbers = {tile: _number(kind, snapshot, head, tile, there) for tile in tiles}
     held: dict[Tile, int] = {}
