@@ -15,7 +15,8 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at
 import ztfmatch
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.corrections import write_corrections
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.schema.correctiondata import GRADIENT
+from ztfmatch.core.survey import Unit, objectid_base
 
 CELLS = 4
 """Of the map along x and y."""
@@ -84,6 +85,19 @@ def write_set(
     }  # fmt: skip
     about = {"cells_x": CELLS, "cells_y": CELLS, "snapshot": 0, "store": "none"}
     return write_corrections(place, tables | (data or {}), about, others)
+
+
+def data_of(unit: Unit, exposureids: list[int]) -> dict[str, pa.Table]:
+    """Terms of single exposures, and colours of objects."""
+    n = len(exposureids)
+    terms = {name: pa.array([0.001 * (i + 1)] * n, pa.float64()) for i, name in enumerate(GRADIENT)}
+    first = objectid_base(unit)
+    return {
+        "exposureterms": pa.table(
+            {"field": pa.array([unit.field] * n, pa.int16()), "exposureid": exposureids, **terms}
+        ),
+        "colours": pa.table({"objectid": [first, first + 1], "colour": pa.array([0.3, 0.7], pa.float32())}),
+    }
 
 
 def _int8(values: Iterable[int]) -> pa.Array:

@@ -42,8 +42,6 @@ from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.vacuum import vacuum
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.schema import TABLES
-from ztfmatch.core.schema.correctiondata import GRADIENT
-from ztfmatch.core.survey import objectid_base
 from ztfmatch.matchfile.export import UnitFilter, export_matchfiles
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
 from ztfmatch.query.tables import write_parquet
@@ -93,7 +91,7 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     legacy.attributes["globalMaglimit"] = np.float32(20.0 + brightness)
     matchfile = write_matchfile(place, legacy)
     measured = {2019020125000020: (0.01, 0.02, 5)}
-    corrected.write_set(place / "corrections", [UNIT], exposures=measured, data=_data([*measured]))
+    corrected.write_set(place / "corrections", [UNIT], exposures=measured, data=corrected.data_of(UNIT, [*measured]))
     references = [str(reference_file(place, reference))]
     files = [references, [*catalogs, str(bad)], [str(regenerated)], [str(matchfile)]]
     (place / "reprocessed").mkdir()
@@ -101,19 +99,6 @@ def make_sky(place: Path, nights: int = 2, brightness: float = 0.0) -> Sky:
     anew["flux"] += 77.0
     reprocessed = [str(epochal_file(place / "reprocessed", anew, 0))]
     return Sky(*files, corrections=str(place / "corrections"), reprocessed=reprocessed)
-
-
-def _data(exposureids: list[int]) -> dict[str, pa.Table]:
-    """Terms of single exposures, and colours of objects."""
-    n = len(exposureids)
-    terms = {name: pa.array([0.001 * (i + 1)] * n, pa.float64()) for i, name in enumerate(GRADIENT)}
-    first = objectid_base(UNIT)
-    return {
-        "exposureterms": pa.table(
-            {"field": pa.array([UNIT.field] * n, pa.int16()), "exposureid": exposureids, **terms}
-        ),
-        "colours": pa.table({"objectid": [first, first + 1], "colour": pa.array([0.3, 0.7], pa.float32())}),
-    }
 
 
 def init(store: Path, sky: Sky) -> None:

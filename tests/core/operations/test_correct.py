@@ -153,6 +153,20 @@ def test_correct_twice_is_once(store: Storage, sky: Path) -> None:
     assert not apply(store, None).committed
 
 
+def test_correct_again_keeps_terms_of_exposures_and_colours_of_objects(store: Storage, sky: Path) -> None:
+    """Of the same set, with nothing new and with exposures that came meanwhile."""
+    ids = table(store, "exposures")["exposureid"].to_pylist()
+    corrected.write_set(sky / "set", [UNIT], data=corrected.data_of(UNIT, ids[:3]))
+    assert apply(store, sky / "set").committed
+    tables = {name: open_snapshot(store).read(name) for name in ("exposureterms", "colours")}
+    assert [rows.num_rows for rows in tables.values()] == [3, 2]
+    assert not apply(store, sky / "set").committed
+    append(store, catalogs(sky, (3,)))
+    apply(store, sky / "set")
+    assert all(open_snapshot(store).read(name).equals(rows) for name, rows in tables.items())
+    assert verify_store(store, runner(), deep=True).passed
+
+
 def test_correct_with_another_set_equals_that_set_alone(store: Storage, sky: Path) -> None:
     corrected.write_set(sky / "first", [UNIT, OTHER], errors={UNIT: MODEL})
     corrected.write_set(sky / "second", [OTHER], [])

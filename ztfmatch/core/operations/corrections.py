@@ -91,10 +91,13 @@ def register_set(snapshot: SnapshotFiles, place: Path) -> Applied:
 
 
 def _data(snapshot: SnapshotFiles, of: DataFile) -> tuple[DataFile, ...]:
-    """What a snapshot has of single exposures and objects for the set of a file: the files of its part."""
-    part = PurePosixPath(of.path).name.partition("-")[2]
+    """What a snapshot has of single exposures and objects for the set of a file: written with it, under one name."""
     held = [file for table in (EXPOSURETERMS, COLOURS) for file in snapshot.of_table(table.name)]
-    return tuple(file for file in held if PurePosixPath(file.path).name.partition("-")[2] == part)
+    return tuple(file for file in held if _name_without_checksum(file) == _name_without_checksum(of))
+
+
+def _name_without_checksum(file: DataFile) -> str:
+    return PurePosixPath(file.path).name.rpartition("-")[0]
 
 
 SET_TABLES: Final = (CORRECTIONS, EXPOSURETERMS, COLOURS)
