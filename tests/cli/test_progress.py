@@ -245,6 +245,15 @@ def test_comparison_and_check_of_releases_tell_how_far_they_are(scene: Scene, tm
     assert done >= {"checksums of files", "columns of files", "counting rows of files", "reading files"}
 
 
+@pytest.fixture
+def own_interrupts() -> Iterator[None]:
+    """Python's own answer to SIGINT, whatever another test imported: dask_jobqueue puts its own in place of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_interrupts")
 def test_command_without_tasks_says_a_line_after_a_while_and_ends_when_interrupted(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
