@@ -23,11 +23,11 @@ from ztfmatch.cli.progress import how_far, progress_shown
 from ztfmatch.cli.tasklog import Tally, logged, tallied
 from ztfmatch.core.config import STARTING
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
 from ztfmatch.core.runner.heartbeat import Beat, beating, beats
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Outcome
-from ztfmatch.core.telling import told
 from ztfmatch.query.search import Answer
 
 
@@ -227,7 +227,7 @@ def test_commands_without_tasks_tell_how_far_they_are(
 
 def test_commands_with_tasks_tell_of_these_alone(scene: Scene, tmp_path: Path, heard: Told) -> None:
     with progress_shown(quiet=False) as show:
-        assert list(told([7], "beside them")) == [7]
+        assert list(tracked([7], "beside them")) == [7]
         show("matching", 1, 1)
     assert heard == [("matching", 1, 1)]
     heard.clear()

@@ -15,11 +15,11 @@ from ztfmatch.core.io.merge import merge, numpy_columns
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import unit_vector
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, unit_columns
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
-from ztfmatch.core.telling import told
 from ztfmatch.query.area import Cone, check_radius
 from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
 
@@ -59,7 +59,7 @@ class Selection:
 def find_objects(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Objects of a selection, in order of objectid; of a cone the active ones, with ``separation`` in arcsec."""
     finder = selection.finder(snapshot)
-    rows = joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in told(finder.tiles(), SEARCHING)])
+    rows = joined(OBJECTS, [finder.objects(tile, OBJECTS.names) for tile in tracked(finder.tiles(), SEARCHING)])
     return rows if selection.cone is None else with_separation(rows, selection.cone)
 
 
@@ -115,7 +115,7 @@ def _epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.T
     """Objectids of a selection, ascending, and the epochs of these objects, by objectid and time."""
     finder = selection.finder(snapshot)
     found = list(finder.objectids())
-    shown = told(found, READING)
+    shown = tracked(found, READING)
     parts = [finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)) for tile, ids in shown]
     ids = np.sort(np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in found)]))
     return ids, joined(DETECTIONS, parts)

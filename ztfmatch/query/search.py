@@ -27,13 +27,13 @@ from ztfmatch.core.io.scan import Wanted, is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
 from ztfmatch.core.shown import Shown, as_html
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
-from ztfmatch.core.telling import told
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
 from ztfmatch.query.finder import SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
@@ -99,7 +99,7 @@ class Answer(Shown):
 
     def __iter__(self) -> Iterator[pa.Table]:
         stale = set(stale_tiles(self._snapshot)) if self._needs_statistics else set()
-        for tile in told(self._finder.tiles(), SEARCHING):
+        for tile in tracked(self._finder.tiles(), SEARCHING):
             objects = self._objects(tile, tile in stale)
             if not objects.num_rows:
                 continue

@@ -18,11 +18,11 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
 from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
-from ztfmatch.core.telling import told
 from ztfmatch.query.area import Cone
 from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import (
@@ -149,34 +149,35 @@ def members_of(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
 def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
     """Epochs of some stars: ``starid`` and the columns of lightcurves, by star and time, over all of their objects."""
     members = members_of(snapshot, starids)
-    return _by_star(lightcurve_table(snapshot, Selection(tuple(members["objectid"].to_pylist()))), members)
+    objectid, starid = (members[name].to_numpy() for name in _MEMBER_COLUMNS)
+    return _by_star(lightcurve_table(snapshot, Selection(tuple(objectid.tolist()))), objectid, starid)
 
 
 def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     """The same of the stars whose position is in a cone; reads nothing but the tiles there."""
     finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
     near = {tile: _members_among(snapshot, tile, found) for tile, found in finder.objectids()}
-    near = {tile: rows for tile, rows in near.items() if rows.num_rows}
-    if not near:
+    objectid, starid = (np.concatenate([np.zeros(0, np.int64), *(pair[i] for pair in near.values())]) for i in (0, 1))
+    if not len(objectid):
         require_stars(snapshot)
-    none = MEMBERS.schema.empty_table().select(_MEMBER_COLUMNS)
-    every = pa.concat_tables(near.values()) if near else none
-    inside = _inside(snapshot, cone, np.unique(every["starid"].to_numpy()))
+    inside = _inside(snapshot, cone, np.unique(starid))
     parts = []
-    for tile, rows in told(list(near.items()), READING):
-        ids = rows["objectid"].to_numpy()[is_among(rows["starid"].to_numpy(), inside)]
-        if len(ids):
-            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)))
+    for tile, (ids, stars) in tracked(list(near.items()), READING):
+        wanted = ids[is_among(stars, inside)]
+        if len(wanted):
+            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(wanted)))
     epochs = joined(DETECTIONS, parts)
     units = unit_columns(epochs["objectid"].to_numpy())
-    return _by_star(with_exposures(snapshot, epochs, units), every.sort_by("objectid"))
+    order = np.argsort(objectid)
+    return _by_star(with_exposures(snapshot, epochs, units), objectid[order], starid[order])
 
 
-def _members_among(snapshot: SnapshotFiles, tile: Tile, objectids: Ids) -> pa.Table:
-    """Rows of some objects of a tile, ascending, that are of a star."""
-    members = snapshot.kept_rows(MEMBERS.name, tile, _MEMBER_COLUMNS)
-    rows = find_sorted(members["objectid"].to_numpy(), objectids)
-    return members.take(pa.array(rows[rows >= 0]))
+def _members_among(snapshot: SnapshotFiles, tile: Tile, objectids: Ids) -> tuple[Ids, Ids]:
+    """Those of some objects of a tile, ascending, that are of a star, and the starid of each."""
+    objectid, starid = (column.to_numpy() for column in snapshot.kept_rows(MEMBERS.name, tile, _MEMBER_COLUMNS).columns)
+    rows = find_sorted(objectid, objectids)
+    rows = rows[rows >= 0]
+    return objectid[rows], starid[rows]
 
 
 def _inside(snapshot: SnapshotFiles, cone: Cone, starids: Ids) -> Ids:
@@ -196,10 +197,10 @@ def _wider(cone: Cone) -> Cone:
     return replace(cone, radius_arcsec=min(cone.radius_arcsec + 5.0, MAX_CONE_ARCSEC))
 
 
-def _by_star(epochs: pa.Table, members: pa.Table) -> pa.Table:
-    """Epochs with the starid of each, by star and time."""
+def _by_star(epochs: pa.Table, members: Ids, starids: Ids) -> pa.Table:
+    """Epochs with the starid of each, by star and time, of the starids of objects, ascending."""
     objectid = epochs["objectid"].to_numpy()
-    starid = members["starid"].to_numpy()[find_sorted(members["objectid"].to_numpy(), objectid)]
+    starid = starids[find_sorted(members, objectid)]
     epochs = epochs.add_column(0, STARS.schema.field("starid"), pa.array(starid, pa.int64()))
     return epochs.take(pa.array(np.lexsort((objectid, epochs["hmjd"].to_numpy(), starid))))
 
@@ -309,7 +310,7 @@ class StarRows:
         needed = {*columns, *(() if self._condition is None else self._condition.columns)}
         needed |= set() if self._area is None else {"ra", "dec"}
         names = [field.name for field in STAR_FIELDS if field.name in needed]
-        for tile in told(self._tiles(), SEARCHING):
+        for tile in tracked(self._tiles(), SEARCHING):
             rows = star_rows(self._snapshot, [tile], names, self._ids)
             if self._area is not None:
                 rows = rows.filter(pa.array(self._area.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))

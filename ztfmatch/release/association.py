@@ -23,8 +23,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.telling import told
 from ztfmatch.release.check import files_of_rows, read_manifest
 from ztfmatch.release.difference import NO_LINK, links_of
 from ztfmatch.release.io import hats
@@ -114,7 +114,7 @@ def write_association(before: Path, after: Path, snapshot: SnapshotFiles, output
     with localfiles.whole(output) as part:
         part.mkdir()
         made = _Making(Storage.at(part.parent), part.name, sides[0], there, snapshot)
-        links = [link for name in told(sides[0].files, "partitions") if (link := made.partition(name)) is not None]
+        links = [link for name in tracked(sides[0].files, "partitions") if (link := made.partition(name)) is not None]
         farthest = max((link.separation for link in links), default=0.0)
         rows = sum(link.output.rows for link in links)
         partitions = [(hats.tile_of_file(link.output.path), link.output.path) for link in links]

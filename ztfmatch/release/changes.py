@@ -21,11 +21,11 @@ from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.telling import told
 from ztfmatch.release.difference import CHANGED, GONE, NEW, NO_LINK, digest_of, links_of
 
 Ids = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ class SnapshotComparison:
         """What differs, tile by tile."""
         removed = _by_place(self.before, self.after)
         added = _by_place(self.after, self.before)
-        for files in told(_side_by_side(removed, added), "comparing tiles"):
+        for files in tracked(_side_by_side(removed, added), "comparing tiles"):
             yield self._compared(*files)
 
     def _compared(self, removed: Sequence[DataFile], added: Sequence[DataFile]) -> pa.Table:

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import BadInputError, ConfigError
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.telling import told
 from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
 from ztfmatch.release.schema import RELEASE_TABLES
 
@@ -130,7 +130,7 @@ def _checksums(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -
     expected = {CHECKSUM_FILE: manifest["checksums"]["sha256"], **listed}
     wrong = [
         f"{name}: SHA-256 is {made}, expected {digest}"
-        for name, digest in told(list(expected.items()), "checksums of files")
+        for name, digest in tracked(list(expected.items()), "checksums of files")
         if (output / name).is_file() and (made := _sha256(output / name)) != digest
     ]
     return ProductCheck("checksums", len(expected), wrong)
@@ -159,7 +159,7 @@ def _columns(output: Path, manifest: dict[str, Any], data: list[str]) -> Product
     table = RELEASE_TABLES.get(_PRODUCTS.get(manifest["product"], ""))
     names = _rows_of(data)
     wrong = []
-    for name in told(names, "columns of files"):
+    for name in tracked(names, "columns of files"):
         schema = _schema(output / name)
         if schema is None:
             wrong.append(f"{name} is no Parquet file")
@@ -194,7 +194,7 @@ def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductC
 
 def _counted(output: Path, names: Sequence[str]) -> Iterator[tuple[Any, int, bool]]:
     """Ids of the objects of each file, its epochs, and whether it tells these."""
-    for name in told(names, "counting rows of files"):
+    for name in tracked(names, "counting rows of files"):
         try:
             file = pq.ParquetFile(output / name)
             known = file.schema_arrow.names

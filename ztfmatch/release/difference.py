@@ -23,11 +23,11 @@ from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
 from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Stopwatch, unit_of
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import LINEAGE, STATISTICS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid
-from ztfmatch.core.telling import told
 from ztfmatch.release.check import files_of_rows, read_manifest
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_OBJECTS
 
@@ -212,7 +212,7 @@ def _rows(change: str, ids: Ids, before: Any, after: Any, kinds: Any = None, suc
 def _read(paths: Sequence[Path], layout: _Layout, portion: int, portions: int) -> _Objects:
     parts: list[tuple[Any, Any, Any]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))]
     columns = [layout.key, layout.epochs, *layout.values]
-    for path in told(paths, "reading files"):
+    for path in tracked(paths, "reading files"):
         with pq.ParquetFile(path) as parquet:
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
                 ids = batch[layout.key].to_numpy()

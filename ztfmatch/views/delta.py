@@ -26,11 +26,11 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import Stopwatch, unit_of
 from ztfmatch.core.operations.statistics import stale_tiles
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import objectid_range
-from ztfmatch.core.telling import told
 from ztfmatch.release.publication import check_place, give_name
 from ztfmatch.views.io import deltalog
 from ztfmatch.views.io.deltalog import DeltaFile
@@ -116,7 +116,7 @@ def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watc
     copied = 0
     for table in TABLES.values():
         files = [f for f in snapshot.of_table(table.name) if table is not STATISTICS or f.tile not in stale]
-        shown = told(files, f"files of {table.name}")
+        shown = tracked(files, f"files of {table.name}")
         entries = [_entry(snapshot, root, place, table, file, retired) for file in shown]
         present = [entry for entry in entries if entry.rows]
         copied += sum(entry.path != _name(file) for entry, file in zip(entries, files, strict=True))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -113,12 +114,11 @@ def init_store(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
     refused = [{**row, "commit": 0} for row in quarantined]
-    files = files_of(results)
-    files += write_table(storage, REFERENCES, _first_generation(found), 0, operation_id[:12])
-    files += write_rows(storage, QUARANTINE, refused, 0, operation_id[:12])
+    files = files_of(results) + _tables_about_files(storage, found, refused, operation_id[:12])
     objects = sum(result.objects for result in results)
     nothing = before_first(storage, config)
     counts = {"references": found.num_rows, "objects": objects, "quarantined": len(refused)}
+    # Objects are linked from the files that were just written: there is no snapshot yet.
     if link:
         linked = link_new_store(StagedFiles.write(nothing, operation_id, files), tiling, operation_id, runner)
         files += files_of(linked)
@@ -146,6 +146,14 @@ def init_store(
         seconds=watch.seconds,
         warnings=notices,
     )
+
+
+def _tables_about_files(storage: Storage, found: pa.Table, refused: Sequence[Row], part: str) -> list[DataFile]:
+    """Files of the references that were used, and of those that were not."""
+    return [
+        *write_table(storage, REFERENCES, _first_generation(found), 0, part),
+        *write_rows(storage, QUARANTINE, refused, 0, part),
+    ]
 
 
 def _first_generation(found: pa.Table) -> pa.Table:

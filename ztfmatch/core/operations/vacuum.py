@@ -14,8 +14,8 @@ from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.common import Stopwatch, chunks
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.telling import told
 
 _FILES_AT_ONCE: Final = 1000
 """How many are deleted before it is told how far that is."""
@@ -78,7 +78,7 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
         found.add(storage.entries(prefix), named)
     found.add(storage.unfinished(), set())
     if not dry_run:
-        for some in told(list(chunks(found.doomed, _FILES_AT_ONCE)), "deleting thousands of files"):
+        for some in tracked(list(chunks(found.doomed, _FILES_AT_ONCE)), "deleting thousands of files"):
             storage.delete(some)
     return VacuumReport(
         store=storage.root,

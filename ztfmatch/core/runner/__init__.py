@@ -4,11 +4,11 @@ A task that fails is tried again; when it keeps failing the others are finished,
 names it. A lost worker's tasks run elsewhere.
 """
 
+from ztfmatch.core.progress import Progress, no_progress
 from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.jobs import Executor, Job, LoopExecutor, Runner
 from ztfmatch.core.runner.start import open_runner, start_cluster
 from ztfmatch.core.tasks.staging import Outcome
-from ztfmatch.core.telling import Progress, no_progress
 
 __all__ = [
     "DaskExecutor",

@@ -9,10 +9,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.progress import Progress, no_progress
 from ztfmatch.core.runner.heartbeat import Beat, beating
 from ztfmatch.core.runner.telling import reasons, tell
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
-from ztfmatch.core.telling import Progress, no_progress
 
 Kept = TypeVar("Kept")
 

@@ -16,6 +16,7 @@ from ztfmatch.core.clusters import AllocationProfile, LocalProfile, SlurmProfile
 from ztfmatch.core.config import RETRIES, STARTING, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
+from ztfmatch.core.progress import Progress, no_progress
 from ztfmatch.core.runner.allocation import allocation_cluster
 from ztfmatch.core.runner.certificates import credentials_for, spoken
 from ztfmatch.core.runner.executor import DaskExecutor
@@ -26,7 +27,6 @@ from ztfmatch.core.runner.slurm import slurm_cluster
 from ztfmatch.core.runner.units import divided
 from ztfmatch.core.runner.workers import Workers
 from ztfmatch.core.tasks.quiet import is_news
-from ztfmatch.core.telling import Progress, no_progress
 
 _QUIET: Final = {
     "distributed.worker.profile.enabled": False,

@@ -84,7 +84,7 @@ class ChannelResult:
 
 @dataclass(frozen=True)
 class FitKept:
-    """Where the result of a channel is; see :func:`read_fit`."""
+    """Where the result of a channel is; of a fit see :func:`read_fit`."""
 
     kept: tuple[KeptFile]
 

@@ -16,7 +16,7 @@ from ztfmatch.core.io.corrections import FILES_OF_ALL, MODEL, read_corrections
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, SUMS
 from ztfmatch.photometry.kernels.gradients import fit_gradients
-from ztfmatch.photometry.tasks.calibrate import changes_of_exposures
+from ztfmatch.photometry.tasks.calibrate import FitKept, changes_of_exposures
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
 from ztfmatch.photometry.tasks.residuals import layout_of, read_channel
 
@@ -41,22 +41,18 @@ class ExtendTask:
     """Directory of the corrections."""
 
 
-@dataclass(frozen=True)
-class ExtendKept:
-    """Where the result of a channel is; see :func:`read_exposures`."""
+def extend_task(task: ExtendTask) -> FitKept:
+    """Fit what each exposure is off by, and keep it; the same to the bit in any process, as of ``fit_task``.
 
-    kept: tuple[KeptFile]
-
-
-def extend_task(task: ExtendTask) -> ExtendKept:
-    """Fit what each exposure is off by, and keep it; the same to the bit in any process, as of ``fit_task``."""
+    See :func:`read_exposures`.
+    """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
         return _extend(task)
 
 
-def _extend(task: ExtendTask) -> ExtendKept:
+def _extend(task: ExtendTask) -> FitKept:
     bins = bins_of(task.config)
     maps = read_channel(task.storage, task.files, layout_of(bins, 1)).maps
     smooth = read_corrections(Path(task.place), _APPLIED).set.smooth
@@ -66,7 +62,7 @@ def _extend(task: ExtendTask) -> ExtendKept:
     nodes = (smooth.time[rows], smooth.numbers["maps"][rows])
     found = fit_gradients(maps, changes_of_exposures(maps, nodes, bins), task.config.may_have("exposure"))
     arrays = {"id": maps.exposureid, "field": maps.field, **found._asdict()}
-    return ExtendKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
+    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
 
 def read_exposures(storage: Storage, path: str) -> dict[str, npt.NDArray[Any]]:

@@ -17,9 +17,9 @@ from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import N_RCID, exposureid_of
-from ztfmatch.core.telling import told
 from ztfmatch.references.kernels.depth import combined_limit
 
 ROWS_PER_BATCH: Final = 1_000_000
@@ -115,7 +115,7 @@ class ImageSource:
         if lacking:
             raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
-        for file in told(self.snapshot.of_table(EXPOSURES.name), "reading files of the ledger"):
+        for file in tracked(self.snapshot.of_table(EXPOSURES.name), "reading files of the ledger"):
             if file.commit <= after_commit:
                 continue  # no row is of a later commit than its file
             rows = read_file_rows(self.snapshot.storage, file, list(dict.fromkeys(names)))
@@ -205,7 +205,7 @@ def _read(path: Path, needed: Mapping[str, str]) -> Iterator[pa.Table]:
     with _clear_errors(path):
         dataset = _dataset(path)
         how = {"schema": dataset.schema, "columns": projection, "batch_size": ROWS_PER_BATCH, "use_threads": False}
-        for part in told([part for file in dataset.get_fragments() for part in _parts(file)], "reading metadata"):
+        for part in tracked([part for file in dataset.get_fragments() for part in _parts(file)], "reading metadata"):
             for batch in part.to_batches(**how):
                 yield pa.Table.from_batches([batch])
 

@@ -30,7 +30,7 @@ def listening(progress: Progress) -> Iterator[None]:
         _LISTENING.reset(token)
 
 
-def told(items: Sequence[Item], what: str) -> Iterator[Item]:
+def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Items one after the other; whoever listens is told how many are done, and at the end that nothing is told now."""
     progress = _LISTENING.get()
     progress(what, 0, len(items))
