@@ -46,6 +46,9 @@ SHARED_INSIDES = {
 """Modules behind a sibling's front that a room may import: a view of HATS is written as a release of HATS is,
 and references are compared with PS1 as lightcurves are."""
 
+MOST_LINES = 400
+"""Of a module, without exceptions."""
+
 DASK = {"dask", "distributed", "dask_jobqueue", "dask_gateway"}
 SCIENCE = {"numpy", "pyarrow", "numba", "healpy", "astropy", "erfa", "scipy", "pandas", "obstore"}
 FILES = {"io", "os", "pathlib", "shutil", "tempfile", "glob", "fileinput", "pyarrow", "obstore", "importlib"}
@@ -171,6 +174,13 @@ PACKAGES = {".".join(["ztfmatch", *p.parent.relative_to(PACKAGE).parts]) for p i
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_imports_of_module_go_down_only(name: str) -> None:
     assert violations(name, SOURCES[name], name in PACKAGES) == []
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_module_is_short(name: str) -> None:
+    path = PACKAGE.parent / name.replace(".", "/")
+    file = path / "__init__.py" if name in PACKAGES else path.with_suffix(".py")
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_every_module_has_a_room() -> None:

@@ -20,7 +20,7 @@ from transient_groups import expected_groups, groups_of
 
 from ztfmatch.core.errors import SnapshotNotFoundError
 from ztfmatch.core.io import log, paths
-from ztfmatch.core.io.corrections import read_store_set
+from ztfmatch.core.io.correctionrows import read_store_set
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage

@@ -11,7 +11,7 @@ from typing import Any, Final
 import ztfmatch
 from ztfmatch.core.errors import ConfigError, SnapshotNotFoundError
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage

@@ -19,11 +19,9 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.runner import Progress, no_progress
 from ztfmatch.kowalski.io.jsonlines import LinesFile, read_lines
 from ztfmatch.kowalski.io.mongo import Database
-from ztfmatch.kowalski.manifest import MANIFEST, Manifest, read_manifest
 from ztfmatch.kowalski.schema import EXPOSURES, LINEAGE, REMOVE, SOURCES, UPSERT
-from ztfmatch.kowalski.tasks.scope import json_text
+from ztfmatch.kowalski.sequence import Export, State, collection_name, find_exports, next_export
 
-DEFAULT_TAG: Final = "ztfmatch"
 INDEXES: Final = {
     SOURCES: (
         (("coordinates.radec_geojson", "2dsphere"), ("_id", 1)),
@@ -42,27 +40,6 @@ _BATCH_BYTES: Final = 8 << 20
 _STATE: Final = "state"
 
 Line = dict[str, Any]
-
-
-def collection_name(collection: str, tag: str) -> str:
-    """Name of a collection, as Kowalski has it: ZTF_sources_20210401."""
-    return f"ZTF_{collection}_{tag}"
-
-
-@dataclass(frozen=True)
-class State:
-    """What the collections of a tag hold."""
-
-    store: str
-    scope: dict[str, Any]
-    snapshot: int | None
-    """The snapshot whose documents they are; None before the first full export is complete."""
-    loading: str | None
-    """Name of the export that is being loaded."""
-    done: int = 0
-    """How many of its files, in the order of its manifest, are in."""
-    manifest: str | None = None
-    """Digest of its manifest: made again with other files, it is loaded from the first."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +86,8 @@ def load_exports(place: str, database: Database, tag: str, progress: Progress = 
     names = []
     while (export := loader.next_of(exports)) is not None:
         loader.load(export)
-        names.append(export.manifest.span.name)
-    held = None if loader.state is None else loader.state.snapshot
+        names.append(export.span.name)
+    held = loader.state.snapshot if loader.state else None
     return LoadReport(tag, names, held, loader.documents, loader.files, database.retries - before, watch.seconds)
 
 
@@ -148,40 +125,15 @@ def load_status(place: str, database: Database, tag: str) -> LoadStatus:
     names = [collection_name(collection, tag) for collection in INDEXES]
     counts = {name: database.attempt(name, database.handle[name].estimated_document_count) for name in names}
     return LoadStatus(
-        tag,
-        None if state is None else state.snapshot,
-        None if state is None else state.scope,
-        None if state is None else state.loading,
-        0 if state is None else state.done,
-        counts,
-        [export.manifest.span.name for export in coming],
-        sum(file.documents for export in coming for file in export.manifest.files),
+        tag=tag,
+        snapshot=state.snapshot if state else None,
+        scope=state.scope if state else None,
+        loading=state.loading if state else None,
+        files_done=state.done if state else 0,
+        collections=counts,
+        next=[export.span.name for export in coming],
+        documents=sum(file.documents for export in coming for file in export.manifest.files),
     )
-
-
-@dataclass(frozen=True)
-class Export:
-    """A finished export."""
-
-    storage: Storage
-    manifest: Manifest
-
-
-def find_exports(place: str) -> list[Export]:
-    """Finished exports at a place: itself, or the directories in it; in their order.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    root = Storage.at(place)
-    directories = [path.removesuffix(MANIFEST) for path, _ in root.list("") if path.endswith(MANIFEST)]
-    places = [Storage.at(f"{root.root}/{name}".rstrip("/")) for name in sorted(directories)]
-    exports = [Export(one, manifest) for one in places if (manifest := read_manifest(one)) is not None]
-    if not exports:
-        raise ConfigError(f"{place} holds no finished export of 'ztfmatch export kowalski'")
-    return sorted(exports, key=lambda export: export.manifest.span.name)
 
 
 class _Bar:
@@ -213,95 +165,38 @@ class _Loader:
         self._states = collection_name("loads", tag)
         self.documents = self.files = 0
         raw = database.attempt("what was loaded", lambda: database.handle[self._states].find_one({"_id": _STATE}))
-        self.state = None if raw is None else _state(raw)
+        self.state: State | None = None if raw is None else _state(raw)
 
     def next_of(self, exports: Sequence[Export]) -> Export | None:
         """The export to be loaded now; None if all are."""
-        state = self.state
-        if state is None:
-            return self._first(exports)
-        mine = [export for export in exports if export.manifest.span.store == state.store]
-        if not mine:
-            raise ConfigError(
-                f"{self._named(SOURCES)} holds documents of another store ({state.store}) than "
-                f"{exports[0].storage.root} ({exports[0].manifest.span.store}): choose another --tag"
-            )
-        if state.loading is not None:
-            return self._unfinished(mine, state)
-        return self._following(mine, state)
+        export = next_export(exports, self.state, self._tag)
+        if self.state is None:
+            self._check_empty()
+        return export
 
-    def coming(self, exports: Sequence[Export]) -> Iterator[Export]:
-        """Those that are to be loaded, one after the other; nothing is."""
-        while (export := self.next_of(exports)) is not None:
-            yield export
-            span = export.manifest.span
-            self.state = State(span.store, span.scope, span.snapshot, None)
-
-    def _first(self, exports: Sequence[Export]) -> Export:
-        full = [export for export in exports if export.manifest.span.since is None]
-        if not full:
-            raise ConfigError(
-                f"{self._named(SOURCES)} is empty and {exports[0].storage.root} goes on from snapshot "
-                f"{exports[0].manifest.span.since}: load a full export first"
-            )
+    def _check_empty(self) -> None:
         for name in map(self._named, (SOURCES, EXPOSURES)):
             if self._database.attempt(name, self._database.handle[name].estimated_document_count):
                 raise ConfigError(
                     f"{name} has documents that no export wrote: a full export needs empty collections, so that no "
                     "stale ones stay; choose another --tag"
                 )
-        newest = [export for export in full if export.manifest.span.name == full[-1].manifest.span.name]
-        if len(newest) > 1:
-            places = ", ".join(export.storage.root for export in newest)
-            raise ConfigError(f"which full export is to be loaded, {places}? Name one of them")
-        return full[-1]
 
-    def _unfinished(self, exports: Sequence[Export], state: State) -> Export:
-        for export in exports:
-            if export.manifest.span.name == state.loading and export.manifest.span.scope == state.scope:
-                return export
-        raise ConfigError(
-            f"{self._named(SOURCES)} is in the middle of export {state.loading}, which is not in "
-            f"{exports[0].storage.root}'s directory: bring it there"
-        )
-
-    def _following(self, exports: Sequence[Export], state: State) -> Export | None:
-        newer = [export for export in exports if export.manifest.span.snapshot > (state.snapshot or 0)]
-        fitting = [
-            export
-            for export in newer
-            if export.manifest.span.since == state.snapshot and export.manifest.span.scope == state.scope
-        ]  # fmt: skip
-        if fitting:
-            return fitting[-1]
-        if newer:
-            raise ConfigError(
-                f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; of the newer "
-                f"exports ({', '.join(e.manifest.span.name for e in newer[:5])}) none goes on from there: export "
-                f"--since {state.snapshot} with the same --only, or load a full export under another --tag"
-            )
-        self._check_scope(exports, state)
-        return None
-
-    def _check_scope(self, exports: Sequence[Export], state: State) -> None:
-        """Refuse what is of another filter than the documents, and not from before them: it is not in."""
-        others = [export for export in exports if export.manifest.span.scope != state.scope]
-        if len(others) < len(exports):
-            others = [export for export in others if export.manifest.span.snapshot == state.snapshot]
-        if others:
-            span = others[-1].manifest.span
-            raise ConfigError(
-                f"{self._named(SOURCES)} holds snapshot {state.snapshot} of {json_text(state.scope)}; "
-                f"{others[-1].storage.root} is of {json_text(span.scope)}: load it under another --tag"
-            )
+    def coming(self, exports: Sequence[Export]) -> Iterator[Export]:
+        """Those that are to be loaded, one after the other; nothing is."""
+        while (export := self.next_of(exports)) is not None:
+            yield export
+            span = export.span
+            self.state = State(span.store, span.scope, span.snapshot, None)
 
     def load(self, export: Export) -> None:
         """Load all files of an export that are not in yet, then say that it is."""
-        manifest, span, state = export.manifest, export.manifest.span, self.state
+        manifest, span, state = export.manifest, export.span, self.state
         digest = short_digest(manifest.encode())
         if state is None or state.loading is None or state.manifest != digest:
-            held = None if state is None else state.snapshot
-            state = self._keep(State(span.store, span.scope, held, span.name, manifest=digest))
+            state = self._keep(
+                State(span.store, span.scope, state.snapshot if state else None, span.name, manifest=digest)
+            )
         self._make_indexes()
         bar = _Bar(self._progress, f"loading {span.name}", sum(file.documents for file in manifest.files))
         for done, file in enumerate(manifest.files):

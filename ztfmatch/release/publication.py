@@ -28,7 +28,8 @@ from ztfmatch.core.errors import (
     StorageError,
 )
 from ztfmatch.core.io import localfiles, log, paths
-from ztfmatch.core.io.corrections import CorrectionSet, read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
+from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage

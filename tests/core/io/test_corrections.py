@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ztfmatch.core.io.corrections import CorrectionSet, set_of_store_rows, store_rows
+from ztfmatch.core.io.correctionrows import set_of_store_rows, store_rows
+from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.schema import corrections as schema

@@ -10,7 +10,8 @@ import pytest
 from scipy.interpolate import bisplev, bisplrep
 
 from ztfmatch.core.errors import CorrectionsError
-from ztfmatch.core.io.corrections import read_corrections, set_of_store_rows, store_rows
+from ztfmatch.core.io.correctionrows import set_of_store_rows, store_rows
+from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.surveytables import (
     KNOTS,
     Spline,

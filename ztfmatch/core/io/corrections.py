@@ -1,4 +1,4 @@
-"""Sets of photometric corrections: as a directory of small Parquet files, and as rows of a store.
+"""Sets of photometric corrections, and directories of small Parquet files that hold them.
 
 A set is named by the digest of all numbers that it applies and of the programs that these were derived from, so that
 equal corrections have one name wherever they are.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,14 +22,11 @@ import pyarrow.parquet as pq
 from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import surveytables
 from ztfmatch.core.io.localfiles import write_directory
-from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.smoothsets import SmoothSet, digest_of_data, smooth_set_of
-from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
-from ztfmatch.core.schema import COLOURS, CORRECTIONS, EXPOSURETERMS
-from ztfmatch.core.schema.corrections import DATA, ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
+from ztfmatch.core.schema import COLOURS, EXPOSURETERMS
 from ztfmatch.core.survey import Unit
 
 FORMAT: Final = "ztfmatch-corrections"
@@ -54,8 +51,8 @@ Channel = tuple[int, int]
 
 Coefficients = tuple[float, float, float, float]
 _MAGNITUDE_COLUMNS: Final = ("bright", "faint", "slope", "curvature")
-_NUMBERS: Final = 4
-_STORE_COLUMNS: Final = ["term", "field", "rcid", "fid", "place", "value"]
+NUMBERS: Final = 4
+"""Of a magnitude term, and of an error model."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +166,13 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
     magnitude, position = tables["magnitude"], tables["position"]
     channels = sorted(set(_pairs(magnitude)) | set(_pairs(position)))
     row_of = {channel: row for row, channel in enumerate(channels)}
-    values = np.full((len(channels), _NUMBERS), np.nan)
+    values = np.full((len(channels), NUMBERS), np.nan)
     maps = np.full((len(channels), shape[0] * shape[1]), np.nan)
     values[[row_of[pair] for pair in _pairs(magnitude)]] = np.stack(
-        [_floats(magnitude, name) for name in _MAGNITUDE_COLUMNS], axis=-1
-    ).reshape(-1, _NUMBERS)
+        [float_column(magnitude, name) for name in _MAGNITUDE_COLUMNS], axis=-1
+    ).reshape(-1, NUMBERS)
     rows = np.array([row_of[pair] for pair in _pairs(position)], np.int64)
-    maps[rows, position["column"].to_numpy() + shape[0] * position["row"].to_numpy()] = _floats(position, "value")
+    maps[rows, position["column"].to_numpy() + shape[0] * position["row"].to_numpy()] = float_column(position, "value")
     offsets = {
         unit: value
         for unit, value in zip(_units(tables["field"]), tables["field"]["value"].to_pylist(), strict=True)
@@ -184,13 +181,13 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
     errors = tables["errormodel"]
     coefficients = zip(*(errors[name].to_pylist() for name in "abcd"), strict=True)
     return CorrectionSet(
-        tuple(channels),
-        CorrectionTables(values, maps, shape),
-        offsets,
-        dict(zip(_units(errors), coefficients, strict=True)),
-        None if programs is None else tuple(programs),
-        smooth_set_of(tables[MODEL]) if MODEL in tables else None,
-        digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
+        channels=tuple(channels),
+        tables=CorrectionTables(values, maps, shape),
+        offsets=offsets,
+        errors=dict(zip(_units(errors), coefficients, strict=True)),
+        programs=None if programs is None else tuple(programs),
+        smooth=smooth_set_of(tables[MODEL]) if MODEL in tables else None,
+        data=digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
     )
 
 
@@ -203,111 +200,9 @@ def _units(table: pa.Table) -> list[Unit]:
     return [Unit(*values) for values in zip(*columns, strict=True)]
 
 
-def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+def float_column(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Column of numbers; NaN for null."""
     return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
-
-
-def store_rows(corrections: CorrectionSet) -> pa.Table:
-    """Rows of the store's table ``corrections``."""
-    tables, channels = corrections.tables, np.array(corrections.channels, np.int64).reshape(-1, 2)
-    none = np.zeros((0, 3), np.int64)
-    parts = [
-        _part(GRID, none, np.array([tables.shape], np.float64)),
-        _part(MAGNITUDE, channels, tables.magnitude),
-        _part(POSITION, channels, tables.maps),
-        _part(FIELD, _unit_rows(corrections.offsets), np.array([[v] for _, v in sorted(corrections.offsets.items())])),
-        _part(
-            ERROR_MODEL, _unit_rows(corrections.errors), np.array([v for _, v in sorted(corrections.errors.items())])
-        ),
-        *([] if corrections.programs is None else [_part(PROGRAM, none, np.array([corrections.programs], np.float64))]),
-        *([_part(DATA, none, np.array([[corrections.data]], np.float64))] if corrections.data else []),
-        *([] if corrections.smooth is None else [corrections.smooth.rows().select(_STORE_COLUMNS)]),
-    ]
-    rows = pa.concat_tables(parts)
-    return rows.add_column(0, "corrections", pa.array([corrections.digest] * len(rows))).cast(CORRECTIONS.schema)
-
-
-def _unit_rows(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
-    """rcid, fid, field of each unit, ascending by unit."""
-    return np.array([(unit.rcid, unit.fid, unit.field) for unit in sorted(units)], np.int64).reshape(-1, 3)
-
-
-def _part(term: str, keys: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> pa.Table:
-    """Rows of one term: keys rcid, fid, field as far as there are any, shape (K, 0..3); values of shape (K, places)."""
-    values = values.reshape(len(values), -1 if len(values) else 1)
-    places = values.shape[1]
-    flat = values.ravel()
-
-    def column(i: int, kind: pa.DataType) -> pa.Array:
-        if i >= keys.shape[1] or not len(keys):
-            return pa.nulls(len(flat), kind)
-        return pa.array(np.repeat(keys[:, i], places), kind)
-
-    return pa.table(
-        {
-            "term": pa.array([term] * len(flat), pa.string()),
-            "field": column(2, pa.int16()),
-            "rcid": column(0, pa.int8()),
-            "fid": column(1, pa.int8()),
-            "place": pa.array(np.tile(np.arange(places), len(values)), pa.int32()),
-            "value": pa.array(flat, pa.float64(), mask=np.isnan(flat)),
-        }
-    )
-
-
-def set_of_store_rows(rows: pa.Table) -> CorrectionSet:
-    """Set whose rows :func:`store_rows` made."""
-    columns = {name: rows[name].fill_null(0).to_numpy() for name in ("field", "rcid", "fid", "place")}
-    value = _floats(rows, "value")
-    terms = np.array(rows["term"].cast(pa.string()).to_pylist(), object)
-
-    def of(term: str) -> npt.NDArray[np.int64]:
-        return np.flatnonzero(terms == term)
-
-    def key(at: npt.NDArray[np.int64], *names: str) -> list[Any]:
-        return list(zip(*(columns[name][at].tolist() for name in names), strict=True))
-
-    grid = dict(zip(columns["place"][of(GRID)].tolist(), value[of(GRID)].tolist(), strict=True))
-    shape = (int(grid[0]), int(grid[1]))
-    channels = sorted(set(key(of(MAGNITUDE), "rcid", "fid")))
-    row_of = {channel: row for row, channel in enumerate(channels)}
-    magnitude = np.full((len(channels), _NUMBERS), np.nan)
-    maps = np.full((len(channels), shape[0] * shape[1]), np.nan)
-    for term, target in ((MAGNITUDE, magnitude), (POSITION, maps)):
-        at = of(term)
-        target[[row_of[channel] for channel in key(at, "rcid", "fid")], columns["place"][at]] = value[at]
-    units = {
-        Unit(*unit): float(offset)
-        for unit, offset in zip(key(of(FIELD), "field", "rcid", "fid"), value[of(FIELD)], strict=True)
-    }
-    models: dict[Unit, list[float]] = {}
-    at = of(ERROR_MODEL)
-    for unit, place, number in zip(key(at, "field", "rcid", "fid"), columns["place"][at], value[at], strict=True):
-        models.setdefault(Unit(*unit), [np.nan] * _NUMBERS)[place] = float(number)
-    errors: dict[Unit, Coefficients] = {unit: (m[0], m[1], m[2], m[3]) for unit, m in models.items()}
-    programs = tuple(value[of(PROGRAM)].astype(int).tolist()) or None
-    data = value[of(DATA)].astype(np.int64).tolist()
-    return CorrectionSet(
-        tuple(channels),
-        CorrectionTables(magnitude, maps, shape),
-        units,
-        errors,
-        programs,
-        smooth_set_of(rows),
-        data[0] if data else 0,
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def read_store_set(storage: Storage, file: DataFile) -> CorrectionSet:
-    """Set that a file of the store's table ``corrections`` holds; the last ones read are kept."""
-    return set_of_store_rows(read_file_rows(storage, file, CORRECTIONS.names))
-
-
-def read_store_sets(storage: Storage, files: Iterable[DataFile]) -> dict[str, CorrectionSet]:
-    """Sets of a store by name."""
-    sets = [read_store_set(storage, file) for file in files]
-    return {one.digest: one for one in sets}
 
 
 def write_corrections(

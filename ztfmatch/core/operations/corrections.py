@@ -9,7 +9,8 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.errors import CorrectionsError
-from ztfmatch.core.io.corrections import CorrectionFiles, CorrectionSet, read_corrections, read_store_set, store_rows
+from ztfmatch.core.io.correctionrows import read_store_set, store_rows
+from ztfmatch.core.io.corrections import CorrectionFiles, CorrectionSet, read_corrections
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.surveytables import channels_said

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.correctiondata import CorrectionData
-from ztfmatch.core.io.corrections import CorrectionSet, read_store_set
+from ztfmatch.core.io.correctionrows import read_store_set
+from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles

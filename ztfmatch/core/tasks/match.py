@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.io.catalogs import changed, reread_records
 from ztfmatch.core.io.correctiondata import CorrectionData
-from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.parquet import DataFile, Destination
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration

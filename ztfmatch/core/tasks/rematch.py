@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.correctiondata import CorrectionData
-from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import (
     DataFile,

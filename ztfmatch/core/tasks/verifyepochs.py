@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.io.correctiondata import CorrectionData
-from ztfmatch.core.io.corrections import read_store_sets
+from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration
