@@ -44,6 +44,7 @@ from ztfmatch.photometry.kernels.residuals import (
     summarise,
     unbiased_scatter,
 )
+from ztfmatch.photometry.kernels.scatters import scatters_of
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Curves, Epochs, Layout, add_residuals, held_out
 from ztfmatch.photometry.tasks.residuals import bin_sums, layout_of, leave_out_unlike
 
@@ -360,6 +361,23 @@ def test_fit_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_he
     assert np.nanmedian(many.map_error) < 0.9 * np.nanmedian(few.map_error)
     assert np.nanmedian(often.map_error) > 0.8 * np.nanmedian(few.map_error)
     assert (often.offset_error > 0.7 * few.offset_error).all()
+
+
+def test_scatters_of_epochs_that_no_star_has_twice_at_a_place_are_those_of_lightcurves() -> None:
+    """Dithers that take each star to another cell with each epoch; else what epochs at one place say stays."""
+    bins = BINS._replace(nx=2, ny=2)
+    curves = np.where(np.arange(BINS.levels) < 20, 0.02**2, np.nan)
+
+    def epochs(sums: BinSums) -> np.ndarray:
+        model = sums.total / sums.n
+        return scatters_of(sums, model, bins, (1.0, np.ones(len(model))), curves).epoch
+
+    often, _ = channel(3, 1.0, stars=2000)
+    assert epochs(often)[10:] == pytest.approx(0.015**2, rel=0.1)
+    once = often.where(often.n == often.groups)
+    assert epochs(once)[:20] == pytest.approx(0.02**2, rel=1e-6)
+    assert epochs(once)[20:] == pytest.approx(0.02**2, rel=1e-6)  # of the nearest that is known
+    assert scatters_of(once, once.total, bins, (1.0, np.ones(len(once.n)))).epoch == pytest.approx(1e-4)
 
 
 def test_fit_channel_too_few_stars_has_no_terms() -> None:

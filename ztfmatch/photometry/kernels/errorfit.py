@@ -41,6 +41,7 @@ _KNOWN_STEP_MAG: Final = 0.0005
 _HALVINGS: Final = 12
 _SIGMAS: Final = np.linspace(-5.0, 5.0, 1001)
 _BELOW: Final = np.array([NormalDist().cdf(sigmas) for sigmas in _SIGMAS.tolist()])
+_MAGNITUDES: Final = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
 
 Known = tuple[Floats, Floats]
 """Values, and how many have them."""
@@ -83,6 +84,11 @@ def typical_scatter(counts: Ids) -> tuple[Floats, Floats]:
     dex = 1.2533 * 0.5 * (high - low) / np.sqrt(np.maximum(n, 1))  # sqrt(pi/2): a median's error over a mean's
     relative = np.maximum(np.log(10.0) * dex, _LEAST_RELATIVE_ERROR)
     return scatter, scatter * relative
+
+
+def typical_scatter_at(mag: Floats, counts: Ids) -> Floats:
+    """Median scatter of lightcurves of some magnitudes, between bins that have enough; NaN outside of these."""
+    return _at(mag, np.asarray(_MAGNITUDES), typical_scatter(counts)[0])
 
 
 def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
@@ -177,12 +183,9 @@ def fit_error_model(
         None where too few bins have lightcurves enough, or the model would not be positive or fall towards the faint.
     """
     scatter, error = typical_scatter(counts)
-    mag = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
+    mag = np.asarray(_MAGNITUDES, np.float64)
     curves = scatter_without(scatter, *known)
-    epochs, epochs_error = (
-        np.where(np.isfinite(scatter), _at(np.asarray(mag, np.float64), noise[0], values), np.nan)
-        for values in noise[1:]
-    )
+    epochs, epochs_error = (np.where(np.isfinite(scatter), _at(mag, noise[0], values), np.nan) for values in noise[1:])
     chosen = np.isfinite(epochs) & (not _surely_lower(curves, epochs, error / scatter))
     error = np.where(chosen, epochs_error, error)
     scatter = np.sqrt(np.where(chosen, epochs, curves) ** 2 + uncertain)

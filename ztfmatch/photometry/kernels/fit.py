@@ -22,7 +22,7 @@ are few the map leans on what is around, and where they are many it does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -52,8 +52,22 @@ _FIRST_ROUNDS: Final = 1
 """Of these, the rounds with a usual map, before it is known how smooth it is."""
 
 
-def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
-                known: KnownOffsets | None = None, time: TimeModel | None = None) -> ChannelFit:  # fmt: skip
+@dataclass(frozen=True)
+class Beside:
+    """What is known of a channel beside its sums."""
+
+    offsets: KnownOffsets | None = None
+    """From an older fit; needs the last unit to be the one that its sums have been given."""
+    time: TimeModel | None = None
+    """Without it corrections are constant."""
+    curves: Floats | None = None
+    """Variance of the epochs of lightcurves, see :func:`ztfmatch.photometry.kernels.scatters.scatters_of`."""
+
+
+NOTHING: Final = Beside()
+
+
+def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, beside: Beside = NOTHING) -> ChannelFit:
     """Fit all terms.
 
     Parameters
@@ -64,11 +78,9 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
         Number of units.
     bins : Bins
     settings : FitSettings
-    known : KnownOffsets, optional
-        From an older fit; needs the last unit to be the one that its sums have been given.
-    time : TimeModel, optional
-        Without it corrections are constant.
+    beside : Beside
     """
+    known, time = beside.offsets, beside.time
     curve = Curve.of(sums, bins, settings)
     basis = curve.basis(np.asarray(bins.bright + (sums.magnitude + 0.5) * bins.step))
     design = Design(
@@ -76,7 +88,7 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
         map_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
         units,
     )
-    fitter = _Fitter(NormalEquations(sums, design, known), bins, curve)
+    fitter = _Fitter(NormalEquations(sums, design, known), bins, curve, beside)
     if not settings.colour:
         fitter.without_colour()
     fitted = fitter.fitted(_ROUNDS)
@@ -91,7 +103,7 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
             cells = change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny)
             off = np.zeros(len(sums.n))
             off[newer] = changes.at_bins(sums.where(newer), basis[:QUADRATIC, newer], cells)
-            steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve)
+            steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve, beside)
             steady.start_from(fitter, off)
             fitter, fitted = steady, steady.fitted(_ROUNDS)
     worth = NO_CHANGES if changes is None else changes.held
@@ -109,8 +121,9 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings,
 class _Fitter:
     """Fits of one design, each a little better than the one before."""
 
-    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve) -> None:
+    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve, beside: Beside) -> None:
         self.problem = problem
+        self._beside = beside
         self.sizes: Sizes = USUAL_SIZES
         self._bins, self.curve = bins, curve
         self.colour_weight = _COLOUR_MAG**-2
@@ -163,14 +176,18 @@ class _Fitter:
 
     def held_out(self, changes: Floats) -> tuple[Floats, tuple[str, ...]]:
         """See :func:`ztfmatch.photometry.kernels.heldout.held_out_squares`."""
-        scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
+        scatters = self._scatters()
         weighed = (scatters.weights(self.problem.sums), self._trust)
         return held_out_squares(self.problem, weighed, self._prior(), self.curve, self._bins, changes)
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
-        scatters = scatters_of(self.problem.sums, self._model, self._bins, (self._effective, self._trust))
+        scatters = self._scatters()
         return scatters, scatters.weights(self.problem.sums) * self._trust
+
+    def _scatters(self) -> Scatters:
+        known = (self._effective, self._trust)
+        return scatters_of(self.problem.sums, self._model, self._bins, known, self._beside.curves)
 
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map none if free."""

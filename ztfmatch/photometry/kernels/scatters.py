@@ -13,6 +13,9 @@ from ztfmatch.photometry.kernels.residuals import Bins
 
 _TRUSTED_SIGMAS: Final = 2.5
 _AROUND: Final = 2
+_LEAST_FREEDOM: Final = 10.0
+_FREEDOM_OF_CURVES: Final = 50.0
+"""What lightcurves say counts as so many epochs beside one of the same star, place and time."""
 _LEAST_STAR_MAG: Final = 0.002
 """Scatter of stars: no catalog is better."""
 
@@ -37,11 +40,25 @@ def trust_of(off: Floats, weight: Floats) -> Floats:
     return np.asarray(np.minimum(1.0, _TRUSTED_SIGMAS / np.maximum(np.abs(off) * np.sqrt(weight), 1e-9)))
 
 
-def scatters_of(sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Floats]) -> Scatters:
+def scatters_of(
+    sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Floats], curves: Floats | None = None
+) -> Scatters:
     """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted.
 
-    That of stars is what they are apart beyond the noise of their epochs: a small difference of large numbers, so bins
-    of magnitude are joined with those around.
+    That of epochs is told by those that a star has at one place and time, and where few stars have more than one there,
+    by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they are
+    apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined with
+    those around.
+
+    Parameters
+    ----------
+    sums : BinSums
+    model : float64 ndarray, shape (N,)
+    bins : Bins
+    known : tuple of float and float64 ndarray, shape (N,)
+        Number of parameters, trust.
+    curves : float64 ndarray, shape (levels,), optional
+        Variance of the epochs of a lightcurve by bin of magnitude, mag^2; NaN where it is not known.
     """
     effective, trust = known
 
@@ -50,7 +67,10 @@ def scatters_of(sums: BinSums, model: Floats, bins: Bins, known: tuple[float, Fl
 
     within = by_bin(sums.squares - sums.between)
     freedom = by_bin(sums.n - sums.groups)
-    epoch = _filled(np.where(freedom > 10, within / np.maximum(freedom, 1.0), np.nan), 1e-4)
+    whole = np.full(bins.levels, np.nan) if curves is None else curves
+    told = np.where(np.isfinite(whole), _FREEDOM_OF_CURVES, 0.0)
+    both = (within + told * np.nan_to_num(whole)) / np.maximum(freedom + told, 1.0)
+    epoch = _filled(np.where(freedom + told > _LEAST_FREEDOM, both, np.nan), 1e-4)
     stars = sums.stars.sum()
     spent = stars / max(stars - effective, 0.2 * stars)
     apart = spent * (sums.between - 2.0 * model * sums.total + model**2 * sums.n) - sums.groups * epoch[sums.magnitude]

@@ -21,12 +21,17 @@ from ztfmatch.photometry.kernels.changes import TimeModel
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.eras import find_steps
-from ztfmatch.photometry.kernels.errorfit import fit_error_model, noise_of_epochs
+from ztfmatch.photometry.kernels.errorfit import (
+    SCATTER_MAG_BINS,
+    fit_error_model,
+    noise_of_epochs,
+    typical_scatter_at,
+)
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
-from ztfmatch.photometry.kernels.fit import fit_channel
+from ztfmatch.photometry.kernels.fit import Beside, fit_channel
 from ztfmatch.photometry.kernels.gradients import fit_gradients, gradients_at_places, relative_changes
 from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
-from ztfmatch.photometry.kernels.residuals import Bins
+from ztfmatch.photometry.kernels.residuals import SCATTER_BINS, Bins
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 from ztfmatch.photometry.kernels.timeline import Timeline
@@ -109,8 +114,8 @@ def _fit(task: FitTask) -> FitKept:
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
         settings = FitSettings(*cuts, config.may_have("colour"), config.terms is None)
-        time = _time_model(task, new)
-        fit = fit_channel(sums, len(units) + (known is not None), bins, settings, known, time)
+        beside = Beside(known, _time_model(task, new), _variance_of_curves(new, bins))
+        fit = fit_channel(sums, len(units) + (known is not None), bins, settings, beside)
         changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
         found = fit_gradients(new.maps, changes, config.may_have("exposure"))
         valid = np.isfinite(fit.map)
@@ -142,6 +147,13 @@ def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:
     total = np.bincount(slices, n, len(task.dates) + 1)
     share = np.bincount(slices, n**2, len(task.dates) + 1) / np.maximum(total, 1e-9) ** 2
     return TimeModel(timeline, held / np.maximum(total, 1e-9)[:, None], share[:, None] * new.maps.chance(weights))
+
+
+def _variance_of_curves(new: ChannelSums, bins: Bins) -> Floats:
+    """Of the epochs of constant lightcurves of all units, by bin of magnitude; NaN where there are too few."""
+    counts = sum(new.scatter.values(), np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64))
+    mag = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
+    return typical_scatter_at(mag, counts) ** 2
 
 
 def changes_of_exposures(maps: ExposureMaps, nodes: tuple[Floats, Floats], bins: Bins) -> Floats:
