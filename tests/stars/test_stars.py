@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import Interrupted
+from helpers import Interrupted, epochal_file, make_store, reference_file, rows_at
 
 import ztfmatch
 from ztfmatch import AppendConfig, CommitConflictError, ConfigError, KowalskiConfig, Query, Store
@@ -20,6 +20,7 @@ from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import Destination, read_rows, write_file
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.kernels.starids import name_of_star
+from ztfmatch.core.kernels.tiling import fine_pixels
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import TABLES
@@ -68,6 +69,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     store.update_offsets()
     store.update_star_statistics()
     return Scene(place, store)
+
+
+def places(rows: pa.Table) -> list[Any]:
+    return [rows[name].to_numpy() for name in ("ra", "dec")]
 
 
 def purity_and_completeness(found: dict[int, int], truth: dict[int, int]) -> tuple[float, float]:
@@ -141,6 +146,37 @@ def test_a_cone_by_star_has_all_objects_of_its_stars(scene: Scene) -> None:
     assert set(epochs["starid"].to_pylist()) == {star["starid"]}
     assert epochs.num_rows == snapshot.lightcurves(objectid=ids).num_rows
     assert epochs["hmjd"].to_pylist() == sorted(epochs["hmjd"].to_pylist())
+
+
+def test_a_cone_by_star_knows_members_in_the_next_tile(tmp_path: Path) -> None:
+    """Of a star on a tile's border objects are on both sides: all belong to its cone, whichever tile has the star."""
+    rng = np.random.default_rng(4)
+    files = []
+    for number in range(4):
+        unit = Unit(500 + number, 20, 1)
+        dec = 60.0 + np.arange(40) * 20.0 / 3600.0 + rng.normal(0, 0.1 / 3600.0, 40)
+        rows = rows_at(90.0 + rng.normal(0, 0.4 / 3600.0, 40), dec)  # a border of tiles of every order
+        files.append(reference_file(tmp_path, rows, unit))
+        epochal_file(tmp_path, rows, number, unit)
+    make_store(tmp_path / "store", files)
+    store = ztfmatch.open_store(tmp_path / "store")
+    store.append(sorted(map(str, tmp_path.glob("*_psfcat.fits"))))
+    snapshot = store.snapshot()
+    tiling, members, stars, objects = snapshot.files.tiling, *map(snapshot.table, ("members", "stars", "objects"))
+    tile_of = [
+        dict(zip(rows[name].to_pylist(), tiling.index_of_fine(fine_pixels(*places(rows))).tolist(), strict=True))
+        for name, rows in (("objectid", objects), ("starid", stars))
+    ]
+    pairs = zip(members["objectid"].to_pylist(), members["starid"].to_pylist(), strict=True)
+    across = {starid for objectid, starid in pairs if tile_of[0][objectid] != tile_of[1][starid]}
+    assert len(across) > 10
+    for star in stars.to_pylist():
+        cone = (star["ra"], star["dec"], 0.02)  # closer than the position that its id tells
+        ids = snapshot.stars(cone=cone)["starid"].to_pylist()
+        assert star["starid"] in ids
+        epochs = snapshot.star_lightcurves(cone=cone)
+        assert epochs.equals(snapshot.star_lightcurves(starid=ids))
+        assert epochs.num_rows == snapshot.members(ids).num_rows > 0
 
 
 def test_stars_are_found_by_conditions(scene: Scene) -> None:

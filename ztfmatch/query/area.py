@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
@@ -90,6 +91,13 @@ class Cone:
         inside: Mask = np.abs(dec - self.dec) * 3600.0 <= self.radius_arcsec + 1e-3
         inside[inside] = self._chord2(ra[inside], dec[inside]) <= chord2_of_arcsec(self.radius_arcsec)
         return inside
+
+    def rows(self, places: pa.Table) -> pa.Table:
+        """Those of some places, in order of ``dec``, that are inside."""
+        reach = (self.radius_arcsec + 1e-3) / 3600.0
+        first, last = np.searchsorted(places["dec"].to_numpy(), [self.dec - reach, self.dec + reach])
+        near = places.slice(first, last - first)
+        return near.filter(pa.array(self.contains(near["ra"].to_numpy(), near["dec"].to_numpy())))
 
     def separation(self, ra: Floats, dec: Floats) -> Floats:
         """Arcsec from the centre, shape (N,)."""

@@ -125,8 +125,7 @@ class Finder:
         """Objectids in a cone by the kept positions; None where the objects have to be scanned."""
         if not (isinstance(self.area, Cone) and self.area.radius_arcsec <= MAX_CONE_ARCSEC):
             return None
-        positions = self.snapshot.object_positions(tile)
-        near = positions.filter(pa.array(self.area.contains(positions["ra"].to_numpy(), positions["dec"].to_numpy())))
+        near = self.area.rows(self.snapshot.object_positions(tile))
         ids = np.sort(near.filter(pa.array(ObjectSieve(self.status).mask(near)))["objectid"].to_numpy())
         return ids if self.ids is None else np.intersect1d(ids, self.ids)
 

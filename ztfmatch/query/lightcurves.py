@@ -86,7 +86,7 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     pyarrow.Table
         ``objectid``, ``fid``, ``field``, ``rcid``, the other columns of ``detections``, and LEDGER_COLUMNS.
     """
-    _, epochs = _epochs_of(snapshot, selection)
+    _, epochs = epochs_of(snapshot, selection)
     return with_exposures(snapshot, epochs, unit_columns(epochs["objectid"].to_numpy()))
 
 
@@ -111,7 +111,7 @@ def _rows_by_id(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
     return pa.array(order[np.searchsorted(known, wanted.to_numpy(), sorter=order)])
 
 
-def _epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Table]:
+def epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Table]:
     """Objectids of a selection, ascending, and the epochs of these objects, by objectid and time."""
     finder = selection.finder(snapshot)
     found = list(finder.objectids())
@@ -138,14 +138,14 @@ def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int],
         return empty
     bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - HMJD_MARGIN_DAY, bounds["max"].as_py() + HMJD_MARGIN_DAY
-    files = [file for file in snapshot.of_table(EXPOSURES.name) if file.holds_time(low, high)]
+    files = [file for file in snapshot.ledger if file.holds_time(low, high)]
     rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in fields]
     return pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)])
 
 
 def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
-    ids, epochs = _epochs_of(snapshot, selection)
+    ids, epochs = epochs_of(snapshot, selection)
     fields = np.unique(unit_columns(epochs["objectid"].to_numpy())[1]).tolist()
     public = released_exposures(_ledger_of(snapshot, epochs, fields, ("exposureid", "programid")))
     builder = StatisticsBuilder(ids, public)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -24,18 +25,19 @@ from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
 from ztfmatch.query.area import Cone
-from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import READING, SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import (
     Selection,
+    epochs_of,
     find_objects,
     joined,
-    lightcurve_table,
     with_exposures,
     with_separation,
 )
 from ztfmatch.query.lineage import successors
 
 _MEMBER_COLUMNS: Final = ("objectid", "starid")
+_POSITION_COLUMNS: Final = ("starid", "ra", "dec")
 
 NEAR_ARCSEC: Final = 10.0
 """Within so much of where a star was found are it and its objects."""
@@ -150,59 +152,75 @@ def star_epochs(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
     """Epochs of some stars: ``starid`` and the columns of lightcurves, by star and time, over all of their objects."""
     members = members_of(snapshot, starids)
     objectid, starid = (members[name].to_numpy() for name in _MEMBER_COLUMNS)
-    return _by_star(lightcurve_table(snapshot, Selection(tuple(objectid.tolist()))), objectid, starid)
+    _, epochs = epochs_of(snapshot, Selection(tuple(objectid.tolist())))
+    return _by_star(snapshot, epochs, objectid, starid)
 
 
 def epochs_of_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
     """The same of the stars whose position is in a cone; reads nothing but the tiles there."""
-    finder = Finder(snapshot, area=_wider(cone), status=ACTIVE)
-    near = {tile: _members_among(snapshot, tile, found) for tile, found in finder.objectids()}
-    objectid, starid = (np.concatenate([np.zeros(0, np.int64), *(pair[i] for pair in near.values())]) for i in (0, 1))
+    found = [(tile, *_members_of_cone(snapshot, cone, tile)) for tile in _wider(cone).tiles(snapshot.tiling)]
+    objectid, starid = (np.concatenate([members[i] for members in found]) for i in (1, 2))
     if not len(objectid):
         require_stars(snapshot)
-    inside = _inside(snapshot, cone, np.unique(starid))
-    parts = []
-    for tile, (ids, stars) in tracked(list(near.items()), READING):
-        wanted = ids[is_among(stars, inside)]
-        if len(wanted):
-            parts.append(finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(wanted)))
-    epochs = joined(DETECTIONS, parts)
-    units = unit_columns(epochs["objectid"].to_numpy())
+    finder = Finder(snapshot)
+    shown = tracked([(tile, np.sort(ids)) for tile, ids, _ in found if len(ids)], READING)
+    epochs = joined(DETECTIONS, [finder.rows(DETECTIONS, tile, DETECTIONS.names, Wanted(ids)) for tile, ids in shown])
     order = np.argsort(objectid)
-    return _by_star(with_exposures(snapshot, epochs, units), objectid[order], starid[order])
+    return _by_star(snapshot, epochs, objectid[order], starid[order])
 
 
-def _members_among(snapshot: SnapshotFiles, tile: Tile, objectids: Ids) -> tuple[Ids, Ids]:
-    """Those of some objects of a tile, ascending, that are of a star, and the starid of each."""
-    objectid, starid = (column.to_numpy() for column in snapshot.kept_rows(MEMBERS.name, tile, _MEMBER_COLUMNS).columns)
-    rows = find_sorted(objectid, objectids)
-    rows = rows[rows >= 0]
-    return objectid[rows], starid[rows]
+def _members_of_cone(snapshot: SnapshotFiles, cone: Cone, tile: Tile) -> tuple[Ids, Ids]:
+    """Objects of a tile whose star is in a cone, and the starid of each.
+
+    Positions are kept with the objects, so that one comparison finds both. Of the few objects next to the tile's border
+    whose star is in another tile, that tile is asked.
+    """
+    members = snapshot.kept(_placed_members, tile, functools.partial(_placed_members, snapshot))
+    near = replace(cone, radius_arcsec=cone.radius_arcsec + NEAR_ARCSEC).rows(members)
+    objectid, starid, ra, dec, exact = (column.to_numpy() for column in near.columns)
+    inside = cone.contains(ra, dec)
+    if not exact.all():
+        inside[~exact] = is_among(starid[~exact], _inside(snapshot, cone, starid[~exact]))
+    return objectid[inside], starid[inside]
+
+
+def _placed_members(snapshot: SnapshotFiles, tile: Tile) -> pa.Table:
+    """Objects of a tile that are of a star, with its position, or its id's where it is not in the tile; by ``dec``."""
+    members = snapshot.rows_of_tile(MEMBERS.name, tile, _MEMBER_COLUMNS)
+    stars = snapshot.kept_rows(STARS.name, tile, _POSITION_COLUMNS)
+    starid = members["starid"].to_numpy()
+    at = find_sorted(stars["starid"].to_numpy(), starid)
+    exact = at >= 0
+    for name, values in zip(("ra", "dec"), positions_of_starids(starid), strict=True):
+        values[exact] = stars[name].to_numpy()[at[exact]]
+        members = members.append_column(name, pa.array(values))
+    return members.append_column("exact", pa.array(exact)).sort_by("dec").combine_chunks()
 
 
 def _inside(snapshot: SnapshotFiles, cone: Cone, starids: Ids) -> Ids:
-    """Those of some stars, ascending, whose position is in a cone."""
+    """Those of some stars whose position is in a cone, ascending."""
     inside = [starids[:0]]
     for tile in cone.tiles(snapshot.tiling):
-        stars = snapshot.kept_rows(STARS.name, tile, ("starid", "ra", "dec"))
+        stars = snapshot.kept_rows(STARS.name, tile, _POSITION_COLUMNS)
         rows = find_sorted(stars["starid"].to_numpy(), starids)
         rows = rows[rows >= 0]
         ra, dec = (stars[name].to_numpy()[rows] for name in ("ra", "dec"))
         inside.append(stars["starid"].to_numpy()[rows[cone.contains(ra, dec)]])
-    return np.sort(np.concatenate(inside))
+    return np.unique(np.concatenate(inside))
 
 
 def _wider(cone: Cone) -> Cone:
     """A cone that holds the objects of all stars in another."""
-    return replace(cone, radius_arcsec=min(cone.radius_arcsec + 5.0, MAX_CONE_ARCSEC))
+    return replace(cone, radius_arcsec=cone.radius_arcsec + 5.0)
 
 
-def _by_star(epochs: pa.Table, members: Ids, starids: Ids) -> pa.Table:
-    """Epochs with the starid of each, by star and time, of the starids of objects, ascending."""
+def _by_star(snapshot: SnapshotFiles, epochs: pa.Table, members: Ids, starids: Ids) -> pa.Table:
+    """Epochs of some objects, ascending, with the starid of each and its exposure, by star and time."""
     objectid = epochs["objectid"].to_numpy()
     starid = starids[find_sorted(members, objectid)]
-    epochs = epochs.add_column(0, STARS.schema.field("starid"), pa.array(starid, pa.int64()))
-    return epochs.take(pa.array(np.lexsort((objectid, epochs["hmjd"].to_numpy(), starid))))
+    order = np.lexsort((objectid, epochs["hmjd"].to_numpy(), starid))
+    rows = with_exposures(snapshot, epochs.take(pa.array(order)), unit_columns(objectid[order]))
+    return rows.add_column(0, STARS.schema.field("starid"), pa.array(starid[order], pa.int64()))
 
 
 @dataclass(frozen=True)

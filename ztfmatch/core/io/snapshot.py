@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ from ztfmatch.core.survey import Unit
 
 if TYPE_CHECKING:  # it brings pandas with it
     import pyarrow.dataset as ds
+
+T = TypeVar("T")
 
 _NEWEST_OF: Final = "newest snapshot of "
 _SNAPSHOTS_KEPT: Final = 4
@@ -91,23 +93,38 @@ class SnapshotFiles:
         return frozenset(Unit(*unit) for unit in zip(*rows.values(), strict=True))
 
     @functools.cached_property
-    def _kept(self) -> dict[tuple[str, tuple[str, ...]], dict[Tile, pa.Table]]:
+    def _kept(self) -> dict[Hashable, dict[Tile, Any]]:
         return {}
 
-    def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
-        """Columns of all that a tile has of a table; of each table those of the last tiles asked for are kept."""
-        kept = self._kept.setdefault((table, columns), {})
+    def kept(self, what: Hashable, tile: Tile, read: Callable[[Tile], T]) -> T:
+        """What is read of a tile; that of the last tiles asked for is kept."""
+        kept: dict[Tile, T] = self._kept.setdefault(what, {})
         if tile not in kept:
             if len(kept) >= _TILES_KEPT:
                 kept.pop(next(iter(kept)))
-            rows = read_rows(self.storage, self.of_tile(table, tile), columns)
-            rows = TABLES[table].schema.empty_table().select(list(columns)) if rows is None else rows
-            kept[tile] = rows.combine_chunks()
+            kept[tile] = read(tile)
         return kept[tile]
 
+    def rows_of_tile(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
+        """Columns of all that a tile has of a table."""
+        rows = read_rows(self.storage, self.of_tile(table, tile), columns)
+        rows = TABLES[table].schema.empty_table().select(list(columns)) if rows is None else rows
+        return rows.combine_chunks()
+
+    def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
+        """The same, kept."""
+        return self.kept((table, columns), tile, lambda tile: self.rows_of_tile(table, tile, columns))
+
     def object_positions(self, tile: Tile) -> pa.Table:
-        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects."""
-        return self.kept_rows("objects", tile, ("objectid", "ra", "dec", "status"))
+        """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects, by ``dec``; kept."""
+        columns = ("objectid", "ra", "dec", "status")
+        read = functools.partial(self.rows_of_tile, "objects", columns=columns)
+        return self.kept(columns, tile, lambda tile: read(tile).sort_by("dec").combine_chunks())
+
+    @functools.cached_property
+    def ledger(self) -> list[DataFile]:
+        """Files of the exposures."""
+        return self.of_table("exposures")
 
     @functools.cached_property
     def _ledger(self) -> dict[tuple[str, tuple[str, ...], int], pa.Table]:
