@@ -15,8 +15,18 @@ from ztfmatch.photometry.kernels.exposuremaps import (
     add_exposure_maps,
     place_centres,
 )
-from ztfmatch.photometry.kernels.gradients import fit_gradients
-from ztfmatch.photometry.kernels.residuals import Summary
+from ztfmatch.photometry.kernels.gradients import ExposuresOfSums, fit_gradients, mean_gradients
+from ztfmatch.photometry.kernels.grid import fine_centres
+from ztfmatch.photometry.kernels.normalequations import BinSums
+from ztfmatch.photometry.kernels.residuals import Bins, Summary
+from ztfmatch.photometry.kernels.sums import (
+    COLUMNS,
+    FITTED,
+    OTHER_EXPOSURES,
+    OTHER_STARS,
+    PARTS,
+    held_out,
+)
 from ztfmatch.photometry.kernels.timeline import MOST_NODES, Timeline
 
 SIGMA = 0.014
@@ -117,6 +127,36 @@ def test_fit_gradients_of_what_the_camera_changed_by_are_none() -> None:
     relative = changes - changes.mean(axis=0)
     assert fit_gradients(maps_of(relative, time), 0.0 * changes).applied.mean() > 0.5
     assert not fit_gradients(maps_of(relative, time), changes).applied.any()
+
+
+def test_fit_gradients_of_clouds_of_one_direction_are_held_to_the_clear_exposures() -> None:
+    """A third of the exposures have it: lightcurves, to which all are relative, are shifted by half of the mean."""
+    time, n = nights(90), 90
+    off = np.where(np.arange(n) % 3 == 0, 0.02, 0.0)[:, None] * U
+    found = fit_gradients(maps_of(off - 0.5 * off.mean(axis=0), time), np.zeros((n, CELLS)))
+    np.testing.assert_array_equal(found.applied, np.arange(n) % 3 == 0)
+    assert found.numbers[found.applied, 1].mean() == pytest.approx(0.02, abs=0.0003)  # else 0.0167
+    assert np.abs(found.numbers[:, [0, 2]]).mean() < 0.0005
+
+
+def test_mean_gradients_are_those_of_a_loop() -> None:
+    rng, bins = np.random.default_rng(8), Bins(12.5, 0.25, 27, 5, 4)
+    n, slices, units = 40, 3, 2
+    maps = maps_of(np.zeros((n, CELLS)), nights(n))
+    exposures = ExposuresOfSums(maps, rng.integers(0, units, n), rng.integers(0, slices, n))
+    numbers = rng.normal(0.0, 0.01, (n, 6))
+    x, y = fine_centres(bins.nx, bins.ny)
+    rows = 500
+    places = [rng.integers(0, most, rows) for most in (units + 1, slices, PARTS, bins.levels, len(x) * len(y))]
+    got = mean_gradients(numbers, exposures, BinSums(*places, *[np.ones(rows)] * len(COLUMNS)), bins)
+    detections, held = maps.sums[..., 0].sum(axis=(1, 2)), held_out(maps.exposureid // 100)
+    for i, (unit, now, part, _, cell) in enumerate(zip(*places, strict=True)):
+        u, v = 2.0 * x[cell % len(x)] / 3072 - 1.0, 2.0 * y[cell // len(x)] / 3080 - 1.0
+        mine = (exposures.unit == unit) & (exposures.slice == now)
+        mine &= {FITTED: ~held, OTHER_EXPOSURES: held, OTHER_STARS: held | ~held}[part]
+        surface = numbers @ [1.0, u, v, u * u - 1 / 3, u * v, v * v - 1 / 3]
+        want = np.average(surface[mine], weights=detections[mine]) if mine.any() else 0.0
+        assert got[i] == pytest.approx(want, abs=1e-12)
 
 
 def test_fit_gradients_of_a_corner_that_has_stars_are_zero_points_alone() -> None:

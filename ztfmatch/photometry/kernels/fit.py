@@ -5,7 +5,8 @@ The mean residual of a bin (time t, unit u, magnitude m, cell k) is modelled as
     M(m, t) + P(k, t) + F_u + C(colour)
 
 and all terms but the changes in time are solved for at once, by least squares; the changes are found before, from
-lightcurves relative to their own means (:mod:`ztfmatch.photometry.kernels.changes`), and taken off. M is a quadratic in
+lightcurves relative to their own means (:mod:`ztfmatch.photometry.kernels.changes`), and taken off, and so is what
+single exposures are off by (:mod:`ztfmatch.photometry.kernels.gradients`). M is a quadratic in
 m - faint with more of it below some knots, P a spline of degree 2 over the quadrant, C of second order in the mean
 colour of the bin. Degeneracies are fixed by convention: the magnitude term has no constant and is zero at the faint
 end, the valid cells of the map have mean zero, the offsets carry the constant.
@@ -21,14 +22,14 @@ are few the map leans on what is around, and where they are many it does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.changes import TimeModel, find_changes
+from ztfmatch.photometry.kernels.changes import Changes, TimeModel, find_changes
 from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
@@ -62,6 +63,8 @@ class Beside:
     """Without it corrections are constant."""
     curves: Floats | None = None
     """Variance of the epochs of lightcurves, see :func:`ztfmatch.photometry.kernels.scatters.scatters_of`."""
+    gradients: Callable[[Changes | None], Floats] | None = None
+    """What exposures are off by in the mean of each bin, mag, given what the channel changes by."""
 
 
 NOTHING: Final = Beside()
@@ -95,17 +98,19 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, be
     if settings.colour and not fitter.has_colour(fitted[0]):
         fitter.without_colour()
         fitted = fitter.fitted(1)
-    changes = None
+    changes, off = None, np.zeros(len(sums.n))
     if time is not None and time.timeline.size > 1:
         newer = sums.unit < (units if known is None else units - 1)
         changes = find_changes(sums.where(newer), fitted[1].epoch, curve, bins, time)
         if changes is not None:
             cells = change_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny)
-            off = np.zeros(len(sums.n))
             off[newer] = changes.at_bins(sums.where(newer), basis[:QUADRATIC, newer], cells)
-            steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve, beside)
-            steady.start_from(fitter, off)
-            fitter, fitted = steady, steady.fitted(_ROUNDS)
+    if beside.gradients is not None:
+        off += beside.gradients(changes)
+    if off.any():
+        steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve, beside)
+        steady.start_from(fitter, off)
+        fitter, fitted = steady, steady.fitted(1 if changes is None else _ROUNDS)
     worth = NO_CHANGES if changes is None else changes.held
     held, harmful = fitter.held_out(worth)
     if harmful and settings.judged:

@@ -14,10 +14,9 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.smoothsets import between
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.smoothcorrections import spline_values
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
-from ztfmatch.photometry.kernels.changes import TimeModel
+from ztfmatch.photometry.kernels.changes import Changes, TimeModel
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.eras import find_steps
@@ -29,10 +28,17 @@ from ztfmatch.photometry.kernels.errorfit import (
 )
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
 from ztfmatch.photometry.kernels.fit import Beside, fit_channel
-from ztfmatch.photometry.kernels.gradients import fit_gradients, gradients_at_places, relative_changes
+from ztfmatch.photometry.kernels.gradients import (
+    ExposuresOfSums,
+    Gradients,
+    fit_gradients,
+    gradients_at_places,
+    mean_gradients,
+    relative_changes,
+)
 from ztfmatch.photometry.kernels.normalequations import BinSums, KnownOffsets
 from ztfmatch.photometry.kernels.residuals import SCATTER_BINS, Bins
-from ztfmatch.photometry.kernels.splines import map_basis
+from ztfmatch.photometry.kernels.splines import SplineBasis, basis_values, change_basis, map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 from ztfmatch.photometry.kernels.timeline import Timeline
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
@@ -114,10 +120,12 @@ def _fit(task: FitTask) -> FitKept:
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
         settings = FitSettings(*cuts, config.may_have("colour"), config.terms is None)
-        beside = Beside(known, _time_model(task, new), _variance_of_curves(new, bins))
+        clouds = _Clouds(_exposures_of_sums(task, new, units), sums, bins, config.may_have("exposure"))
+        time = _time_model(task, new)
+        beside = Beside(known, time, _variance_of_curves(new, bins), clouds.taken)
         fit = fit_channel(sums, len(units) + (known is not None), bins, settings, beside)
         changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
-        found = fit_gradients(new.maps, changes, config.may_have("exposure"))
+        found = clouds.found(changes)
         valid = np.isfinite(fit.map)
         left = _Left(
             relative_changes(new.maps, changes),
@@ -127,7 +135,8 @@ def _fit(task: FitTask) -> FitKept:
         arrays |= {"exposure_id": new.maps.exposureid, "exposure_field": new.maps.field}
         arrays |= _prefixed("exposure_", found._asdict())
         arrays["field"] = np.array([unit.field for unit in units], np.int64)
-        arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, fit, layout))
+        off = fit.raw_offset[sums.unit] + clouds.mean(found)
+        arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, off, layout))
     arrays["errors"] = _error_models(new, bins, left)
     return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
 
@@ -167,12 +176,50 @@ def changes_of_exposures(maps: ExposureMaps, nodes: tuple[Floats, Floats], bins:
     bins : Bins
     """
     time, coefficients = nodes
-    u, v = place_centres()
-    basis = map_basis(bins.nx, bins.ny)
-    x, y = (0.5 * (1.0 + w) * pixels for w, pixels in ((u, QUADRANT_SHAPE_PIX[0]), (v, QUADRANT_SHAPE_PIX[1])))
-    values = np.stack([spline_values(basis.knots_x, basis.knots_y, one, x, y) for one in coefficients])
+    values = coefficients @ _at_places(map_basis(bins.nx, bins.ny)).T
     before, after, weight = between(time, maps.time)
     return np.asarray(values[before] + weight[:, None] * (values[after] - values[before]))
+
+
+def _at_places(basis: SplineBasis) -> Floats:
+    """Values of splines at the places of coarse maps, shape (CELLS, B)."""
+    x, y = (0.5 * (1.0 + w) * pixels for w, pixels in zip(place_centres(), QUADRANT_SHAPE_PIX, strict=True))
+    return np.asarray(
+        np.einsum("nj,ni->nji", basis_values(basis.knots_y, y), basis_values(basis.knots_x, x)).reshape(CELLS, -1)
+    )
+
+
+@dataclass(frozen=True)
+class _Clouds:
+    """What single exposures of a channel are off by."""
+
+    exposures: ExposuresOfSums
+    sums: BinSums
+    bins: Bins
+    wanted: bool
+    """Whether there may be any."""
+
+    def found(self, changes: Floats) -> Gradients:
+        """Given what the channel changes by at each exposure, shape (E, CELLS)."""
+        return fit_gradients(self.exposures.maps, changes, self.wanted)
+
+    def mean(self, found: Gradients) -> Floats:
+        """In each bin."""
+        return mean_gradients(found.numbers, self.exposures, self.sums, self.bins)
+
+    def taken(self, changes: Changes | None) -> Floats:
+        """The same, given what the channel changes by at its nodes."""
+        maps, basis = self.exposures.maps, change_basis(self.bins.nx, self.bins.ny)
+        if changes is None:
+            return self.mean(self.found(np.zeros((len(maps.time), CELLS))))
+        at = changes.time.timeline.weights(maps.time) @ changes.map
+        return self.mean(self.found(at @ _at_places(basis).T))
+
+
+def _exposures_of_sums(task: FitTask, new: ChannelSums, units: tuple[Unit, ...]) -> ExposuresOfSums:
+    row_of = {unit.field: row for row, unit in enumerate(units)}
+    unit = np.array([row_of[field] for field in new.maps.field.tolist()], np.int64)
+    return ExposuresOfSums(new.maps, unit, np.searchsorted(np.array(task.dates), new.maps.time, side="right"))
 
 
 def _prefixed(prefix: str, values: Any) -> Arrays:
@@ -267,9 +314,9 @@ def _of_units(fit: ChannelFit, units: int) -> ChannelFit:
     return replace(fit, **{name: getattr(fit, name)[:units] for name in names})
 
 
-def _level_sums(sums: BinSums, fit: ChannelFit, layout: Layout) -> BinSums:
-    """Sums over all units, their offsets taken off."""
-    level = sums.less(fit.raw_offset[sums.unit])
+def _level_sums(sums: BinSums, off: Floats, layout: Layout) -> BinSums:
+    """Sums over all units, less what units and exposures are off by in each bin."""
+    level = sums.less(off)
     rows = (sums.slice * PARTS + sums.part) * layout.levels + sums.magnitude
     rows = rows * layout.cells + sums.cell
     return bin_sums(rows, np.stack([getattr(level, name) for name in COLUMNS], axis=-1), layout)
