@@ -1,7 +1,5 @@
 """The command that ingests catalogs."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
-from ztfmatch.cli.options import catalogs_argument, fail_if_empty_option, note_option, run_options, strict_option
+from ztfmatch.cli.options import (
+    catalogs_argument,
+    fail_if_empty_option,
+    note_option,
+    number_option,
+    run_options,
+    strict_option,
+)
 from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
 
@@ -57,19 +62,12 @@ _SHOWN_UNITS = 5
     "these catalogs; instead of quarantining it, or of a warning"
 )
 @fail_if_empty_option("catalogs")
-@click.option(
-    "--rows-per-task",
-    type=click.IntRange(1),
-    default=ROWS_PER_TASK,
-    show_default=True,
-    help="Rows that one task reads in its area of the sky.",
-)
-@click.option(
+@number_option("--rows-per-task", click.IntRange(1), ROWS_PER_TASK, "Rows that one task reads in its area of the sky.")
+@number_option(
     "--catalogs-per-commit",
-    type=click.IntRange(1),
-    default=CATALOGS_PER_COMMIT,
-    show_default=True,
-    help="Where there are more, groups of fields are committed one after the other.",
+    click.IntRange(1),
+    CATALOGS_PER_COMMIT,
+    "Where there are more, groups of fields are committed one after the other.",
 )
 @click.option(
     "--replace",

@@ -1,16 +1,15 @@
 """Commands for photometric corrections: calibrate, correct."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
-from ztfmatch.cli.options import note_option, options, run_options
+from ztfmatch.cli.options import directory_option, note_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputPlace
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CalibrateConfig
@@ -32,21 +31,33 @@ def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     return {ours: theirs for ours, _, theirs in pairs}
 
 
-columns_option = click.option(
-    "--ps1-column",
-    "columns",
-    multiple=True,
-    callback=_mapping,
-    metavar="NAME=COLUMN",
-    help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. Repeatable.",
-)
+def ps1_options(
+    said: str = "PS1: Parquet file or directory, HATS catalog, or SQLite.", required: bool = False
+) -> Option:
+    """Add --ps1 and names of its columns; the command gets ``ps1`` and ``columns``."""
+
+    def check(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(*args: Any, ps1: Path | None, columns: dict[str, str], **rest: Any) -> Any:
+            if columns and ps1 is None:
+                raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
+            return command(*args, ps1=ps1, columns=columns, **rest)
+
+        return run
+
+    return options(
+        click.option("--ps1", required=required, type=PLACE, metavar="FILE", help=said),
+        click.option("--ps1-column", "columns", multiple=True, callback=_mapping, metavar="NAME=COLUMN",
+                     help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. "
+                     "Repeatable."),
+        check,
+    )  # fmt: skip
 
 
 def _setting(name: str, said: str, option: str | None = None, metavar: str | None = None) -> Option:
     """Option of a number in CalibrateConfig."""
-    default = getattr(CalibrateConfig, name)
     option = option or f"--{name.replace('_', '-')}"
-    return click.option(option, type=type(default), default=default, show_default=True, metavar=metavar, help=said)
+    return click.option(option, default=getattr(CalibrateConfig, name), show_default=True, metavar=metavar, help=said)
 
 
 cut_options = options(
@@ -60,23 +71,15 @@ cut_options = options(
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
+@ps1_options()
 @click.option(
     "--internal", is_flag=True, help="Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them."
 )
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=OutputPlace(path_type=Path),
-    metavar="DIR",
-    help="Where the corrections go; made new.",
-)
+@directory_option("the corrections go")
 @click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @click.option(
     "--extend", type=PLACE, metavar="DIR", help="Corrections of this store; of newer exposures alone terms are added."
 )
-@columns_option
 @click.option(
     "--program",
     "programs",
@@ -211,8 +214,7 @@ def _shown(value: Any) -> Any:
 @click.option(
     "--catalog", type=FILE, metavar="FILE", help="In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits."
 )
-@click.option("--ps1", type=PLACE, metavar="FILE", help="With --catalog: draw its residuals, before and after.")
-@columns_option
+@ps1_options("With --catalog: draw its residuals, before and after.")
 @click.option("--exposures", type=FILE, help="With --catalog: metadata that its header lacks, as 'append' takes them.")
 @click.option(
     "--output",
@@ -278,8 +280,6 @@ def _correct_catalog(corrections: Path, as_json: bool, *, catalog: Path, ps1: Pa
     """Write a corrected catalog."""
     from ztfmatch.photometry.catalog import CatalogInputs, correct_catalog
 
-    if columns and ps1 is None:
-        raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
     report = correct_catalog(catalog, CatalogInputs(corrections, output, ps1, columns=columns, exposures=exposures))
     terms = ", ".join(f"{name} {n:,}" for name, n in report.terms.items())
     lines = [

@@ -1,7 +1,5 @@
 """Group catalog: look at catalogs before they are ingested."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 import sys

@@ -1,7 +1,5 @@
 """Commands that exchange data with other formats: groups import and export, one command a format."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands for Kowalski: export documents, load them into its MongoDB."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import dry_run_option, json_option, options, run_options
+from ztfmatch.cli.options import dry_run_option, json_option, number_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -65,9 +63,7 @@ _database_options = options(
     show_default=True,
     help="Of the files: mongoimport takes what zstdcat, zcat or cat gives it.",
 )
-@click.option(
-    "--documents-per-file", type=click.IntRange(1), default=20_000, show_default=True, help="About so many at most."
-)
+@number_option("--documents-per-file", click.IntRange(1), 20_000, "About so many at most.")
 @dry_run_option("Only say which snapshots it would span and how many tasks there are.")
 @click.option("--load", is_flag=True, help="Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
 @_database_options
@@ -216,7 +212,7 @@ def list_(exports: str, as_json: bool) -> None:
 
 @exports.command(cls=Command)
 @click.argument("exports", metavar="DIR")
-@click.option("--keep", type=click.IntRange(1), default=1, show_default=True, help="Full exports to be kept.")
+@number_option("--keep", click.IntRange(1), 1, "Full exports to be kept.")
 @dry_run_option("Only say what would be deleted.")
 @json_option
 def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:

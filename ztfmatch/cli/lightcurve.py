@@ -1,7 +1,5 @@
 """The command that shows lightcurves."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace

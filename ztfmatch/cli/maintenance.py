@@ -1,7 +1,5 @@
 """Commands that look after a store: compact, history, diff, rollback, vacuum."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import dry_run_option, json_option, note_option, overwrite_option, run_options
+from ztfmatch.cli.options import dry_run_option, json_option, note_option, number_option, overwrite_option, run_options
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig
@@ -21,19 +19,17 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option(
+@number_option(
     "--min-files",
-    type=click.IntRange(2),
-    default=CompactConfig.min_files,
-    show_default=True,
-    help="Merge so many runs of like size into one. With --full: write tiles with so many files anew.",
+    click.IntRange(2),
+    CompactConfig.min_files,
+    "Merge so many runs of like size into one. With --full: write tiles with so many files anew.",
 )
-@click.option(
+@number_option(
     "--max-rows-per-tile",
-    type=click.IntRange(1),
-    default=CompactConfig.max_rows_per_tile,
-    show_default=True,
-    help="Split tiles with more detections and orphans, as those with more objects than the store allows.",
+    click.IntRange(1),
+    CompactConfig.max_rows_per_tile,
+    "Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
 @click.option("--full", is_flag=True, help="Write every tile with files enough anew, and its statistics.")
 @note_option
@@ -188,12 +184,11 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--keep", type=click.IntRange(1), required=True, help="Snapshots to keep, the newest included.")
-@click.option(
+@number_option(
     "--grace-hours",
-    type=click.FloatRange(0),
-    default=VACUUM_GRACE_HOURS,
-    show_default=True,
-    help="Spare unnamed files younger than this: a running job may be about to commit them.",
+    click.FloatRange(0),
+    VACUUM_GRACE_HOURS,
+    "Spare unnamed files younger than this: a running job may be about to commit them.",
 )
 @dry_run_option()
 @json_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, LogFile, OutputFile, Radius, Size
+from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, LogFile, OutputFile, OutputPlace, Radius, Size
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
 from ztfmatch.core.config import Resources, StoreConfig
@@ -146,6 +146,19 @@ def references_option(said: str) -> Option:
     )
 
 
+def number_option(
+    option: str, kind: click.ParamType[Any], default: float, said: str, name: str | None = None
+) -> Option:
+    """Add an option with a number that help shows; the command gets it as ``name``, if that is another."""
+    return click.option(option, *filter(None, [name]), type=kind, default=default, show_default=True, help=said)
+
+
+def directory_option(what: str) -> Option:
+    """Add --output, a directory to be made, which must be given."""
+    return click.option("--output", "-o", required=True, type=OutputPlace(path_type=Path), metavar="DIR",
+                        help=f"Where {what}; made new.")  # fmt: skip
+
+
 def cone_option(said: str) -> Option:
     """Add --cone."""
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
@@ -195,10 +208,10 @@ def store_config_options(of: str = "") -> Option:
         return run
 
     return options(
-        click.option("--radius", type=Radius(), default=StoreConfig.radius_arcsec, show_default=True,
-                     help=f"Match radius in arcsec, inclusive; fixed for the life of the store{of}."),
-        click.option("--seeds-per-tile", type=int, default=StoreConfig.seeds_per_tile, show_default=True,
-                     help=f"A HEALPix tile with more seeds is split{of}."),
+        number_option("--radius", Radius(), StoreConfig.radius_arcsec,
+                      f"Match radius in arcsec, inclusive; fixed for the life of the store{of}."),
+        number_option("--seeds-per-tile", click.INT, StoreConfig.seeds_per_tile,
+                      f"A HEALPix tile with more seeds is split{of}."),
         gather,
     )  # fmt: skip
 

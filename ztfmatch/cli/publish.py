@@ -1,7 +1,5 @@
 """Commands that make data releases of a snapshot."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 import functools
@@ -17,6 +15,7 @@ from ztfmatch.cli.options import (
     cone_option,
     dry_run_option,
     moc_option,
+    number_option,
     options,
     polygon_numbers,
     polygon_option,
@@ -118,8 +117,7 @@ release_options = options(
 layout_options = options(
     click.option("--partition-size", type=Size(), default="160MB", show_default=True,
                  help="Most bytes of a partition in memory."),
-    click.option("--partition-rows", type=click.IntRange(1), default=1_000_000, show_default=True,
-                 help="Most rows of a partition."),
+    number_option("--partition-rows", click.IntRange(1), 1_000_000, "Most rows of a partition."),
     _with_layout,
 )  # fmt: skip
 """How large partitions are; the command gets ``layout``."""
@@ -138,12 +136,11 @@ region_options = options(
 @publish.command("hats", cls=Command)
 @release_options
 @layout_options
-@click.option(
+@number_option(
     "--magerr-bits",
-    type=click.IntRange(1, 24),
-    default=10,
-    show_default=True,
-    help="Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
+    click.IntRange(1, 24),
+    10,
+    "Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
 @click.option(
     "--by",

@@ -1,7 +1,5 @@
 """The command that asks a store by place, objectid and condition."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands on the quality of references: audit, flatness, select, plan, page."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,10 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.calibration import columns_option
+from ztfmatch.cli.calibration import ps1_options
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text
-from ztfmatch.cli.options import json_option, note_option, options, overwrite_option, run_options, snapshot_option
-from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile, OutputPlace
+from ztfmatch.cli.options import (
+    directory_option,
+    json_option,
+    note_option,
+    number_option,
+    options,
+    overwrite_option,
+    run_options,
+    snapshot_option,
+)
+from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
 from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
 from ztfmatch.cli.terminal import print_table
 
@@ -27,9 +34,6 @@ _AUDIT_COLUMNS = (
 
 settings_option = click.option(
     "--settings", type=FILE, metavar="FILE", help="Thresholds and criteria (TOML); the survey's by default."
-)
-ps1_option = click.option(
-    "--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
 )
 
 
@@ -53,8 +57,7 @@ def references() -> None:
     "--references", "-r", "places", multiple=True, metavar="PLACE",
     help="Reference catalogs, instead of a store: a directory, file or glob. May be given more than once.",
 )  # fmt: skip
-@ps1_option
-@columns_option
+@ps1_options()
 @click.option(
     "--against",
     type=click.Choice(["ps1", "lightcurves", "both"]),
@@ -137,10 +140,7 @@ def _cell(value: Any) -> Any:
 
 @references.command(cls=Command)
 @click.argument("store")
-@click.option(
-    "--ps1", required=True, type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite."
-)
-@columns_option
+@ps1_options(required=True)
 @settings_option
 @note_option
 @run_options
@@ -311,22 +311,9 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
 @click.argument("store", required=False)
 @click.option("--audit", "audit_file", type=FILE, required=True, metavar="FILE", help="What 'references audit' wrote.")
 @click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="What 'references plan' wrote.")
-@click.option(
-    "--visits",
-    type=click.IntRange(1),
-    default=20,
-    show_default=True,
-    help="Visits from which a unit is counted in the survey's table.",
-)
+@number_option("--visits", click.IntRange(1), 20, "Visits from which a unit is counted in the survey's table.")
 @settings_option
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=OutputPlace(path_type=Path),
-    metavar="DIR",
-    help="Where the page goes; made new.",
-)
+@directory_option("the page goes")
 @json_option
 def page(store: str | None, audit_file: Path, plan_file: Path | None, visits: int, settings: Path | None, output: Path,
          as_json: bool) -> None:  # fmt: skip

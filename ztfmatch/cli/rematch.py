@@ -1,7 +1,5 @@
 """Commands for regenerated references: rematch, lineage."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands for when something is wrong: repair, doctor."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 import sys

@@ -1,7 +1,5 @@
 """The command report."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.calibration import columns_option, cut_options
+from ztfmatch.cli.calibration import cut_options, ps1_options
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
-from ztfmatch.cli.options import run_options, snapshot_option
-from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.cli.options import directory_option, run_options, snapshot_option
+from ztfmatch.cli.paramtypes import PLACE
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import CalibrateConfig
 
@@ -22,17 +20,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=OutputPlace(path_type=Path),
-    metavar="DIR",
-    help="Where the report goes; made new.",
-)
-@click.option("--ps1", type=PLACE, metavar="FILE", help="PS1: Parquet file or directory, HATS catalog, or SQLite.")
+@directory_option("the report goes")
+@ps1_options()
 @click.option("--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, beside those.")
-@columns_option
 @cut_options
 @snapshot_option
 @run_options
@@ -54,8 +44,6 @@ def report(store: str, output: Path, ps1: Path | None, compare: Path | None, col
     """
     from ztfmatch.photometry.report import ReportInputs
 
-    if columns and ps1 is None:
-        raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
     config = CalibrateConfig(cells_x=cells, cells_y=cells, **cuts)
     with running as how:
         inputs = ReportInputs(output, ps1, columns, other=compare)

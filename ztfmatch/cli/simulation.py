@@ -1,7 +1,5 @@
 """Commands that make data: a simulated survey, and the demonstration."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import filter_option, json_option, worker_options
+from ztfmatch.cli.options import filter_option, json_option, number_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -21,57 +19,33 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path))
-@click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same bytes."
-)
+@number_option("--seed", click.IntRange(0), 1, "The same seed gives the same bytes.")
 @click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
 @click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
 @filter_option("Filters: some of g, r, i (zg or 1 do as well), with commas.", default="g,r", show_default=True)
-@click.option(
-    "--visits",
-    "n_exposures",
-    type=click.IntRange(1),
-    default=30,
-    show_default=True,
-    help="Exposures of each field in each filter.",
+@number_option("--visits", click.IntRange(1), 30, "Exposures of each field in each filter.", "n_exposures")
+@number_option(
+    "--stars", click.IntRange(1), 5000, "Mean number of seeds of a reference; 18800 is as real.", "stars_per_quadrant"
 )
-@click.option(
-    "--stars",
-    "stars_per_quadrant",
-    type=click.IntRange(1),
-    default=5000,
-    show_default=True,
-    help="Mean number of seeds of a reference; 18800 is as real.",
-)
-@click.option(
+@number_option(
     "--depth",
+    click.FloatRange(0, 1),
+    0.4,
+    "Part of the seeds that a typical exposure detects; 0.1 is as real.",
     "epoch_depth",
-    type=click.FloatRange(0, 1),
-    default=0.4,
-    show_default=True,
-    help="Part of the seeds that a typical exposure detects; 0.1 is as real.",
 )
-@click.option(
+@number_option(
     "--transients",
+    click.FloatRange(0),
+    6.0,
+    "Mean number of transients, which no reference holds.",
     "transients_per_quadrant",
-    type=click.FloatRange(0),
-    default=6.0,
-    show_default=True,
-    help="Mean number of transients, which no reference holds.",
 )
-@click.option(
-    "--systematics",
-    type=click.FloatRange(0),
-    default=1.0,
-    show_default=True,
-    help="Size of the photometric systematics relative to the real ones.",
+@number_option(
+    "--systematics", click.FloatRange(0), 1.0, "Size of the photometric systematics relative to the real ones."
 )
-@click.option(
-    "--bad-references",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Part of the references that are suspect; 0.13 is as real.",
+@number_option(
+    "--bad-references", click.FloatRange(0, 1), 0.0, "Part of the references that are suspect; 0.13 is as real."
 )
 @click.option(
     "--reference",
@@ -130,7 +104,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, another sky.")
+@number_option("--seed", click.IntRange(0), 1, "Another seed, another sky.")
 @click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
 @worker_options
 def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:

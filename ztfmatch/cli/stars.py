@@ -1,7 +1,5 @@
 """Commands for stars: link objects, measure the offsets of units, compute the magnitudes of stars."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,5 @@
 """Commands that make a store, fill it, check it and describe it."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 import sys

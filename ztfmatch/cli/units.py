@@ -1,7 +1,5 @@
 """Commands of work that is divided into units: do some, finish it."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """Commands that show a snapshot's own files to other tools."""
 
-# ruff: noqa: D301  (click reads the character \b in a docstring: do not wrap this paragraph)
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
