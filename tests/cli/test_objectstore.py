@@ -63,9 +63,9 @@ def history_of(store: object, sky: object, table: Path) -> list[Any]:
 
 
 def halves(sky: object) -> tuple[list[str], list[str]]:
-    from ztfmatch.core.io.sources import EPOCHAL_PATTERN, expand
+    from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 
-    catalogs = expand([f"{sky}/catalogs"], EPOCHAL_PATTERN)
+    catalogs = find([f"{sky}/catalogs"], EPOCHAL_PATTERN).files
     return catalogs[::2], catalogs[1::2]
 
 

@@ -83,7 +83,7 @@ def _of_store(operation: str, snapshot: SnapshotFiles) -> Draft:
         case "compact":
             return of.forecast_compact(snapshot, CompactConfig())
         case "verify":
-            return of.forecast_verify(snapshot, deep=False)
+            return of.forecast_verify(snapshot)
     from ztfmatch.release.forecast import forecast_hats
     from ztfmatch.release.hats import HatsConfig
 

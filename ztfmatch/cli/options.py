@@ -146,11 +146,9 @@ def references_option(said: str) -> Option:
     )
 
 
-def number_option(
-    option: str, kind: click.ParamType[Any], default: float, said: str, name: str | None = None
-) -> Option:
+def number_option(option: str, kind: click.ParamType[Any], default: float, said: str, *name: str) -> Option:
     """Add an option with a number that help shows; the command gets it as ``name``, if that is another."""
-    return click.option(option, *filter(None, [name]), type=kind, default=default, show_default=True, help=said)
+    return click.option(option, *name, type=kind, default=default, show_default=True, help=said)
 
 
 def directory_option(what: str) -> Option:

@@ -38,7 +38,6 @@ REMATCHED_ROW: Final = Cost("detections matched again", 0.77e-6, "row", "focalpl
 RETIRED_ROW: Final = Cost("rows of other units kept by a rematch", 0.06e-6, "row", "derived.py")
 VERIFIED_ROW: Final = Cost("rows verified", 0.53e-6, "row", "run.py")
 VERIFIED_OBJECT: Final = Cost("objects verified", 4.2e-6, "object", "rehearsal.py")
-CHECKED_BYTE: Final = Cost("bytes compared with their checksum", 0.6e-9, "byte", "run.py")
 LINKED_OBJECT: Final = Cost("objects linked into stars, read and written", 0.6e-6, "object", "stars.py")
 VERIFIED_MEMBER: Final = Cost("objects whose stars are verified", 1.6e-6, "object", "stars.py")
 TRACED_SEED: Final = Cost("objects whose lineage is traced", 4.8e-6, "object", "rehearsal.py")

@@ -151,20 +151,18 @@ def _norm(coverage: Coverage) -> tuple[Normalize, Literal["max", "neither"]]:
     return norm, "max" if covered.max() > high else "neither"
 
 
-def draw_map(
-    axes: Axes, values: Floats, order: int, norm: Normalize, colours: str = _COLOURS, names: bool = True
-) -> AxesImage:
+def draw_map(axes: Axes, values: Floats, order: int, norm: Normalize, names: bool = True) -> AxesImage:
     """Draw values by HEALPix pixel, shape (12 * 4**order,), NESTED, ICRS, as a map of the sky in galactic coordinates.
 
     NaN is not drawn. Without ``names`` it is a small map: lines have no names, and the image is coarser.
     """
     _frame(axes)
-    image = _image(axes, values, order, (norm, colours), _IMAGE_SHAPE if names else _SMALL_IMAGE_SHAPE)
+    image = _image(axes, values, order, norm, _IMAGE_SHAPE if names else _SMALL_IMAGE_SHAPE)
     _graticule(axes, names)
     return image
 
 
-def _image(axes: Axes, values: Floats, order: int, scale: tuple[Normalize, str], shape: tuple[int, int]) -> AxesImage:
+def _image(axes: Axes, values: Floats, order: int, norm: Normalize, shape: tuple[int, int]) -> AxesImage:
     """Colour every point of the projection by the value at its place."""
     half_x, half_y = HAMMER_HALF_AXES
     rows, columns = shape
@@ -172,9 +170,9 @@ def _image(axes: Axes, values: Floats, order: int, scale: tuple[Normalize, str],
     lon, lat, inside = from_hammer(-x, y)
     shown = np.full(x.shape, np.nan)
     shown[inside] = values[hpgeom.angle_to_pixel(2**order, *from_galactic(lon[inside], lat[inside]))]
-    cmap = mpl.colormaps[scale[1]].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
+    cmap = mpl.colormaps[_COLOURS].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
     extent = (-half_x, half_x, -half_y, half_y)
-    return axes.imshow(shown, extent=extent, origin="lower", norm=scale[0], cmap=cmap, zorder=2)
+    return axes.imshow(shown, extent=extent, origin="lower", norm=norm, cmap=cmap, zorder=2)
 
 
 def _centres(half: float, n: int) -> Floats:

@@ -30,6 +30,7 @@ FOREIGN_COLOUR: Final = "#0072B2"
 """Of epochs that the old object should not have had; told apart from the colours of all bands."""
 
 _SIZE_INCH: Final = (13.5, 3.9, 1.75)
+_DPI: Final = 150
 """Width; height of a row; height of title and legend."""
 
 _ENOUGH_FOREIGN: Final = 5
@@ -76,7 +77,7 @@ _FOREIGN = _Look("D", FOREIGN_COLOUR, FOREIGN_COLOUR)
 _GIVEN_UP = _Look("D", FOREIGN_COLOUR, "none", 0.55)
 
 
-def plot_regenerations(stories: Sequence[Story], path: Path, title: str, dpi: int = 150) -> None:
+def plot_regenerations(stories: Sequence[Story], path: Path, title: str) -> None:
     """Draw a row for each story: its lightcurve before, after, and its seeds and detections on the sky.
 
     Parameters
@@ -86,8 +87,6 @@ def plot_regenerations(stories: Sequence[Story], path: Path, title: str, dpi: in
         Its suffix tells the format: PNG, PDF or SVG.
     title : str
         Heads the picture.
-    dpi : int
-        Pixels per inch.
 
     Raises
     ------
@@ -95,15 +94,15 @@ def plot_regenerations(stories: Sequence[Story], path: Path, title: str, dpi: in
         If there is no story, one of them has no epoch with a magnitude, or the suffix is another.
     """
     metadata_of(path)
-    save_figure(regeneration_figure(stories, title, dpi), path, dpi)
+    save_figure(regeneration_figure(stories, title), path, _DPI)
 
 
-def regeneration_figure(stories: Sequence[Story], title: str, dpi: int = 150) -> Figure:
+def regeneration_figure(stories: Sequence[Story], title: str) -> Figure:
     """The figure of :func:`plot_regenerations`."""
     if not stories:
         raise ConfigError("no object to draw: expected at least one that was retired")
     width, row, rest = _SIZE_INCH
-    figure = Figure(figsize=(width, row * len(stories) + rest), dpi=dpi, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, row * len(stories) + rest), dpi=_DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = GridSpec(len(stories), 3, figure, width_ratios=(1.0, 1.0, 0.66))
     for number, story in enumerate(stories):

@@ -30,8 +30,6 @@ SUFFIXES: Final = {
 }
 """Format by how a file's name ends."""
 
-FORMATS: Final = tuple(dict.fromkeys(SUFFIXES.values()))
-
 FILES_ONLY: Final = frozenset({"parquet", "arrow", "fits"})
 """Formats that are no text."""
 

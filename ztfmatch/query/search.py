@@ -140,10 +140,10 @@ class Answer(Shown):
         """The first rows, for which no more is read than they take."""
         return joined(first_rows(self.in_pieces(), rows), self.schema)
 
-    def in_pieces(self, rows: int = _PIECE_ROWS) -> Iterator[pa.Table]:
+    def in_pieces(self) -> Iterator[pa.Table]:
         """Tables of about so many rows at most where they are epochs, for who needs the first ones soon."""
         few = copy.copy(self)
-        few.rows_at_once = rows
+        few.rows_at_once = _PIECE_ROWS
         return iter(few)
 
     def __str__(self) -> str:

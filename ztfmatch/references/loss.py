@@ -37,7 +37,7 @@ _SPREAD: Final = (2.0, 98.0)
 """Percentiles of an image quantity between which a threshold is varied."""
 
 
-def coverage_loss(images: Images, known: Known, nmins: tuple[int, ...] = NMINS) -> list[Row]:
+def coverage_loss(images: Images, known: Known) -> list[Row]:
     """By fewest images and filter: units with a reference now, those that the criteria leave one, percent lost.
 
     ``gained`` are units without a reference that would have one.
@@ -45,7 +45,7 @@ def coverage_loss(images: Images, known: Known, nmins: tuple[int, ...] = NMINS) 
     passed = np.bincount(images.unit[images.bits == 0], minlength=len(images.code))
     return [
         {"filter": name, "nmin": nmin, **_loss(images, known, passed >= nmin, fid)}
-        for nmin in nmins
+        for nmin in NMINS
         for fid, name in FILTER_CODES.items()
         if (images.fid == fid).any() or (units_of_codes(known.code)[2] == fid).any()
     ]

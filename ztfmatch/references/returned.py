@@ -34,9 +34,7 @@ class ReturnedReport(Shown):
     """References less deep than was predicted: unit, depth, predicted."""
 
 
-def check_returned(
-    plan: Path, references: Sequence[str], runner: Runner, settings: ReferenceSettings | None = None
-) -> ReturnedReport:
+def check_returned(plan: Path, references: Sequence[str], runner: Runner) -> ReturnedReport:
     """Check references against a plan, before they are matched.
 
     Parameters
@@ -46,8 +44,6 @@ def check_returned(
     references : sequence of str
         Files, directories, globs.
     runner : Runner
-    settings : ReferenceSettings, optional
-        Of which ``plan.deeper`` is how much less deep a reference may be.
 
     Raises
     ------
@@ -58,7 +54,7 @@ def check_returned(
     """
     rows = read_rows(plan, "plan")
     about_plan(rows)
-    settings = settings or ReferenceSettings()
+    settings = ReferenceSettings()
     names = ["field", "rcid", "fid", "action", "predicted"]
     planned = {_key(row): row for row in rows.select(names).to_pylist()}
     came = audit_files(references, AuditInputs(), settings, runner).table.to_pylist()

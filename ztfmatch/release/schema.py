@@ -166,8 +166,8 @@ RELEASED_STARS: Final = Table(
 )  # fmt: skip
 
 
-def _irsa(column: Column, kind: pa.DataType | None = None, level: int = 5) -> Column:
-    return replace(column, type=kind or column.type, zstd_level=level, nullable=True)
+def _irsa(column: Column, kind: pa.DataType | None = None) -> Column:
+    return replace(column, type=kind or column.type, zstd_level=5, nullable=True)
 
 
 BULK: Final = Table(
@@ -199,8 +199,8 @@ BULK: Final = Table(
 _FILTERCODE: Final = pa.dictionary(pa.int8(), pa.string())
 
 
-def _split(name: str, kind: pa.DataType, unit: str, description: str, source: str = _OF_REFERENCE) -> Column:
-    return Column(name, kind, unit, description, source, encoding=Encoding.SPLIT)
+def _split(name: str, kind: pa.DataType, description: str) -> Column:
+    return Column(name, kind, "", description, "computed", encoding=Encoding.SPLIT)
 
 
 def _few(name: str, kind: pa.DataType, description: str) -> Column:
@@ -237,13 +237,13 @@ RELEASED_OBJECTS: Final = Table(
         Column("cntr", pa.int64(), "", "Number of the row, from 1", "computed", encoding=Encoding.DELTA, bounds=True),
         replace(_OBJECTID, name="oid"),
         *(replace(column, name=name) for column, name in zip(_POSITION, ("ra", "dec"), strict=True)),
-        _split("htm20", pa.int64(), "", "Hierarchical triangular mesh, depth 20", "computed"),
+        _split("htm20", pa.int64(), "Hierarchical triangular mesh, depth 20"),
         replace(_UNIT[1], name="field"),
         _few("ccdid", pa.int8(), "CCD, 1..16"),
         _few("qid", pa.int8(), "Quadrant of the CCD, 1..4"),
         replace(_UNIT[0], name="fid"),
         _few("filtercode", _FILTERCODE, "Filter: zg, zr, zi"),
-        *(_split(axis, pa.float64(), "", f"Unit vector of the position, {axis}", "computed") for axis in "xyz"),
+        *(_split(axis, pa.float64(), f"Unit vector of the position, {axis}") for axis in "xyz"),
         *(_statistic(STATISTICS[name]) for name in ("ngoodobs", "ngoodobsrel", "nobs", "nobsrel")),
         *(replace(OBJECTS[name], nullable=True) for name in _REFERENCE_VALUES),
         *(

@@ -14,7 +14,7 @@ from faultproxy import Fault, FaultProxy, always, first, undisturbed
 
 from ztfmatch.core.errors import BucketNotFoundError, CatalogError, ConfigError, StorageError
 from ztfmatch.core.io import sources
-from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN, expand, find, glob_takes, read_file
+from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN, find, glob_takes, read_file
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.matchfile.io.reader import PATTERN as MATCHFILE_PATTERN
 
@@ -48,34 +48,34 @@ def both(s3_bucket: str, tmp_path: Path) -> tuple[Path, str]:
 @pytest.mark.parametrize("place", PLACES)
 def test_expand_url_takes_what_the_same_place_on_disk_has(both: tuple[Path, str], place: str) -> None:
     files, bucket = both
-    local = [str(Path(path).relative_to(files)) for path in expand([f"{files}/{place}"], EPOCHAL_PATTERN)]
-    assert expand([f"{bucket}/{place}"], EPOCHAL_PATTERN) == [f"{bucket}/{path}" for path in local]
+    local = [str(Path(path).relative_to(files)) for path in find([f"{files}/{place}"], EPOCHAL_PATTERN).files]
+    assert find([f"{bucket}/{place}"], EPOCHAL_PATTERN).files == [f"{bucket}/{path}" for path in local]
 
 
 def test_expand_urls_and_paths_together_each_once(both: tuple[Path, str]) -> None:
     files, bucket = both
     places = [f"{bucket}/night/0107", str(files / "top_psfcat.fits"), f"{bucket}/night/**/a_psfcat.fits"]
-    assert expand(places, EPOCHAL_PATTERN) == sorted(
+    assert find(places, EPOCHAL_PATTERN).files == sorted(
         [str(files / "top_psfcat.fits"), f"{bucket}/night/0107/a_psfcat.fits"]
     )
 
 
 def test_expand_file_url_is_a_path(both: tuple[Path, str]) -> None:
     files, _ = both
-    assert expand([f"file://{files}/top_psfcat.fits"], EPOCHAL_PATTERN) == [str(files / "top_psfcat.fits")]
+    assert find([f"file://{files}/top_psfcat.fits"], EPOCHAL_PATTERN).files == [str(files / "top_psfcat.fits")]
 
 
 @pytest.mark.parametrize("place", ["nothing", "nothing/*", "nigh", "night/0107/a_psfcat.fits/x", "nothing/"])
 def test_expand_url_of_nothing_names_it(both: tuple[Path, str], place: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        expand([f"{both[1]}/{place}"], EPOCHAL_PATTERN)
+        find([f"{both[1]}/{place}"], EPOCHAL_PATTERN)
     assert str(caught.value).startswith(f"{both[1]}/{place}: no such object or prefix")
 
 
 def test_expand_url_of_a_bucket_that_is_not_there_names_it(s3_bucket: str) -> None:
     for place in ("s3://no-such-bucket", "s3://no-such-bucket/x", "s3://no-such-bucket/*"):
         with pytest.raises(BucketNotFoundError, match="s3://no-such-bucket: there is no bucket 'no-such-bucket'"):
-            expand([place], EPOCHAL_PATTERN)
+            find([place], EPOCHAL_PATTERN)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def tree(root: Path, *names: str) -> Path:
 
 
 def found_in(root: Path, *places: str, pattern: str = EPOCHAL_PATTERN) -> list[str]:
-    return [str(Path(path).relative_to(root)) for path in expand([f"{root}/{place}" for place in places], pattern)]
+    return [str(Path(path).relative_to(root)) for path in find([f"{root}/{place}" for place in places], pattern).files]
 
 
 def test_expand_linked_directories_are_followed_each_once(tmp_path: Path) -> None:

@@ -122,11 +122,6 @@ def look_for(places: Iterable[str], pattern: str, found: Callable[[str, bool], N
             local.look(place.removeprefix("file://"))
 
 
-def expand(places: Sequence[str], pattern: str) -> Sequence[str]:
-    """Only the files of :func:`find`."""
-    return find(places, pattern).files
-
-
 def _look_remote(place: str, pattern: str, found: Callable[[str, bool], None]) -> None:
     url = parse_url(place)
     bucket = connect(url.root)

@@ -98,7 +98,7 @@ class Coverage:
         """
         starts = np.cumsum(self.counts) - self.counts
         pixels = np.unique(self.pixels[runs(starts[footprints], self.counts[footprints])])
-        touched = self.tiling.overlapping(pixels, CAP_ORDER)
+        touched = self.tiling.overlapping(pixels)
         start, stop = group.fine_range
         first, last = self.tiling.index_of_fine(np.array([start, stop - 1])).tolist()
         margin = np.unique(self.tiling.index_of_fine(margin_ring(group)))

@@ -84,12 +84,12 @@ class Tiling:
         radius_rad : float
             Radians.
         """
-        rows = self.overlapping(cap_pixels(centre, radius_rad), CAP_ORDER)
+        rows = self.overlapping(cap_pixels(centre, radius_rad))
         return [self.tiles[row] for row in rows.tolist()]
 
-    def overlapping(self, pixels: Pixels, order: int) -> Pixels:
-        """Rows in ``tiles`` of those that pixels of an order have a part of, ascending."""
-        shift = 2 * (FINE_ORDER - order)
+    def overlapping(self, pixels: Pixels) -> Pixels:
+        """Rows in ``tiles`` of those that pixels of CAP_ORDER have a part of, ascending."""
+        shift = 2 * (FINE_ORDER - CAP_ORDER)
         first, last = (self.index_of_fine(edge) for edge in (pixels << shift, ((pixels + 1) << shift) - 1))
         wide = np.flatnonzero(last > first)
         more = [np.arange(low, high + 1) for low, high in zip(first[wide].tolist(), last[wide].tolist(), strict=True)]

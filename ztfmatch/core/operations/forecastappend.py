@@ -261,7 +261,7 @@ def _objects(tiling: Tiling, units: Units, seeds: int) -> JobForecast:
     """One task a tile that any reference touches: it reads all references that do."""
     references = np.zeros(len(tiling.tiles), np.int64)
     for found in units.pixels(_MARGIN_RAD):
-        references[tiling.overlapping(found, CAP_ORDER)] += 1
+        references[tiling.overlapping(found)] += 1
     references = references[references > 0]
     read = float(references.sum()) * seeds
     objects = float(len(units.code)) * seeds

@@ -13,7 +13,7 @@ from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import REFERENCE_PATTERN
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN
-from ztfmatch.core.kernels.tiling import CAP_ORDER, Tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations import compact, link, statistics, transients
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
@@ -134,7 +134,7 @@ def forecast_compact(snapshot: SnapshotFiles, config: CompactConfig) -> Draft:
     return Draft("compact", what, rows, jobs, assumed=assumed, used=(costs.MERGED_ROW, costs.TILE_TASK))
 
 
-def forecast_verify(snapshot: SnapshotFiles, deep: bool) -> Draft:
+def forecast_verify(snapshot: SnapshotFiles) -> Draft:
     """What a verification will take."""
     tables = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
     held = _Tiles(snapshot, *tables, MEMBERS.name)
@@ -148,13 +148,9 @@ def forecast_verify(snapshot: SnapshotFiles, deep: bool) -> Draft:
     ]
     size = sum(held.size(name, total) for name, total in zip(tables, totals, strict=True))
     jobs = [JobForecast.of("verifying", seconds, (size, 0, 0), WORKER_BASE_BYTES)]
-    if deep:
-        each = [_TASK + size / max(len(tiles), 1) * costs.CHECKED_BYTE.seconds] * len(tiles)
-        jobs.insert(0, JobForecast.of("checksums", each, (size, 0, 0), WORKER_BASE_BYTES))
     what = f"{len(tiles):,} tiles, {totals[1] + totals[2]:,} rows, {totals[0]:,} objects"
-    used = [costs.VERIFIED_ROW, costs.VERIFIED_OBJECT, costs.VERIFIED_MEMBER, costs.TILE_TASK]
-    used += [costs.CHECKED_BYTE] if deep else []
-    return Draft("verify", what, totals[1] + totals[2], jobs, commits=0, used=tuple(used))
+    used = (costs.VERIFIED_ROW, costs.VERIFIED_OBJECT, costs.VERIFIED_MEMBER, costs.TILE_TASK)
+    return Draft("verify", what, totals[1] + totals[2], jobs, commits=0, used=used)
 
 
 def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_per_task: int) -> Draft:
@@ -173,7 +169,7 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
     rows = ledger.rows[units.code]
     in_tiles: dict[int, list[tuple[int, int, int]]] = {}
     for i, pixels in enumerate(units.pixels(_MARGIN_RAD)):
-        touched = snapshot.tiling.overlapping(pixels, CAP_ORDER).tolist()
+        touched = snapshot.tiling.overlapping(pixels).tolist()
         for tile in touched:
             in_tiles.setdefault(tile, []).append((int(rows[i]), len(touched), int(units.seeds[i])))
     tables = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)

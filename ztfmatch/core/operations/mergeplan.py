@@ -113,8 +113,8 @@ def _spans(table: str, files: Sequence[DataFile], rows: int) -> list[IdRange | N
     return list(ranges_of_rows(held, -(-rows // number)))
 
 
-def merges_now(due: Iterable[Merge], size: int, share: float = LARGE_SHARE) -> tuple[list[Merge], int]:
-    """Choose what is merged now: all that fill one file at most, and of larger ones as many as write a share of a size.
+def merges_now(due: Iterable[Merge], size: int) -> tuple[list[Merge], int]:
+    """Choose what is merged now: all that fill one file at most, and of larger ones so many as write a part of a size.
 
     Those come first that make most files less for each byte; one at least. Of one that waits the smallest runs are
     merged, if that makes no more than a file.
@@ -131,7 +131,7 @@ def merges_now(due: Iterable[Merge], size: int, share: float = LARGE_SHARE) -> t
         (merge for merge in every if merge.large),
         key=lambda merge: (merge.size / len(merge.paths), merge.table, merge.tile.fine_range),
     )
-    left = share * size
+    left = LARGE_SHARE * size
     for taken, merge in enumerate(large):
         left -= merge.size
         if taken and left < 0.0:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.kernels.coverage import runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
-from ztfmatch.core.kernels.tiling import CAP_ORDER, Tiling, cap_pixels
+from ztfmatch.core.kernels.tiling import Tiling, cap_pixels
 
 Rows = npt.NDArray[np.int64]
 
@@ -50,7 +50,7 @@ class Touched:
             reach = np.radians(radius[placed]) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
             footprint, centres, radii = shared_caps(unit[placed], unit_vector(ra[placed], dec[placed]), reach)
             tiles = [
-                tiling.overlapping(cap_pixels(centre, size), CAP_ORDER)
+                tiling.overlapping(cap_pixels(centre, size))
                 for centre, size in zip(centres, radii.tolist(), strict=True)
             ] + tiles
         every = np.full(len(ra), len(tiles) - 1, np.int64)

@@ -111,13 +111,13 @@ def _beside(rows: Arrays, nearest: npt.NDArray[np.int64], place: npt.NDArray[np.
 def _read(storage: Storage, files: Sequence[DataFile], columns: Sequence[str]) -> Arrays:
     table = TRANSIENTS if "nobs" in columns else TRANSIENTDATA
     rows = read_rows(storage, files, columns)
-    return _numpy(table.schema.empty_table() if rows is None else rows.sort_by("transientid"), "besideid")
+    return _numpy(table.schema.empty_table() if rows is None else rows.sort_by("transientid"))
 
 
-def _numpy(rows: pa.Table | pa.RecordBatch, nullable: str) -> Arrays:
+def _numpy(rows: pa.Table | pa.RecordBatch) -> Arrays:
     """Columns as arrays, one of them, where it is there, with 0 for null."""
-    columns = numpy_columns(rows.select([name for name in rows.schema.names if name != nullable]))
-    return columns | ({nullable: rows[nullable].fill_null(0).to_numpy()} if nullable in rows.schema.names else {})
+    columns = numpy_columns(rows.select([name for name in rows.schema.names if name != "besideid"]))
+    return columns | ({"besideid": rows["besideid"].fill_null(0).to_numpy()} if "besideid" in rows.schema.names else {})
 
 
 def _of_exposures(orphans: Sequence[Arrays], exposureid: npt.NDArray[np.int64]) -> Arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta
 
@@ -213,9 +213,6 @@ class ReferenceSettings:
     lightcurves: LightcurveSettings = LightcurveSettings()
     select: SelectSettings = SelectSettings()
     plan: PlanSettings = PlanSettings()
-
-
-NO_TOML: Final[dict[str, Any]] = {}
 
 
 def read_settings(path: Path | None = None) -> ReferenceSettings:

@@ -33,7 +33,6 @@ LEDGER_COLUMNS: Final = (
 )
 """What has to be known of exposures."""
 
-RELEASED_COLUMNS: Final = ("hmjd", "mag", "magerr", "catflags")
 """Columns of detections in a lightcurve as it is released."""
 
 ROWS_IN_FLIGHT: Final = 1_000_000
