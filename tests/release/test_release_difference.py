@@ -23,8 +23,8 @@ from ztfmatch.cli import main
 from ztfmatch.core.errors import BadInputError, ConfigError, OutputExistsError
 from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.release import Comparison, difference, write_association
-from ztfmatch.release.difference import links_of
 from ztfmatch.release.io.scope import ReleaseScope, Window
+from ztfmatch.release.successors import links_of
 from ztfmatch.simulate import regenerate_references, simulate
 
 FIRST = ReleaseScope("dr1", (Window(1),))

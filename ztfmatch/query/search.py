@@ -23,8 +23,9 @@ import pyarrow.compute as pc
 from ztfmatch.core.errors import ConfigError, OutputExistsError, ZtfmatchError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
-from ztfmatch.core.io.scan import Wanted, is_among
+from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.progress import tracked

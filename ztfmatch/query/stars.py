@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_rows
-from ztfmatch.core.io.scan import Wanted, is_among
+from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
 from ztfmatch.core.kernels.tiling import Tile

@@ -26,11 +26,11 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.shown import Shown
 from ztfmatch.release.check import files_of_rows, read_manifest
-from ztfmatch.release.difference import NO_LINK, links_of
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, write_table
 from ztfmatch.release.publication import check_place
 from ztfmatch.release.schema import ASSOCIATION, HEALPIX_COLUMN, KEPT
+from ztfmatch.release.successors import NO_LINK, links_of
 
 Ids = npt.NDArray[np.int64]
 

@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, OpenFile
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
-from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
-from ztfmatch.release.difference import CHANGED, GONE, NEW, NO_LINK, digest_of, links_of
+from ztfmatch.release.difference import CHANGED, GONE, NEW, changed_rows, digest_of
+from ztfmatch.release.successors import Successors
 
 Ids = npt.NDArray[np.int64]
 
@@ -77,6 +77,9 @@ class SnapshotComparison:
     _counts: Counter[str] = field(default_factory=Counter)
     _watch: Stopwatch = field(default_factory=Stopwatch)
 
+    def __post_init__(self) -> None:
+        self._links = Successors(self.after)
+
     def rows(self) -> Iterator[pa.Table]:
         """What differs, tile by tile."""
         removed = _by_place(self.before, self.after)
@@ -90,24 +93,15 @@ class SnapshotComparison:
         new, gone = are[~is_among(are, were)], were[~is_among(were, are)]
         ids, epochs, differs = _net([(storage, removed, -1), (storage, added, 1)])
         changed = differs & ~is_among(ids, new) & ~is_among(ids, gone)
-        kind, newest = links_of(self.after, gone)
         self._counts.update({NEW: len(new), GONE: len(gone), CHANGED: int(changed.sum()), "epochs": int(epochs.sum())})
-        self._counts.update({f"kind {name}": int((kind == name).sum()) for name in (*LINEAGE_KINDS, NO_LINK)})
-        self._counts["succeeded"] += int((newest > 0).sum())
-        nothing = pa.nulls
-        parts = [
-            (new, NEW, nothing(len(new), pa.string()), nothing(len(new), pa.int64())),
-            (ids[changed], CHANGED, nothing(int(changed.sum()), pa.string()), nothing(int(changed.sum()), pa.int64())),
-            (gone, GONE, pa.array(kind, pa.string()), pa.array(newest, mask=newest <= 0)),
-        ]
+        parts = [(new, NEW, {}), (ids[changed], CHANGED, {}), (gone, GONE, self._links.of(gone))]
         return pa.concat_tables(
-            pa.table([one, pa.repeat(change, len(one)), _epochs_of(one, ids, epochs), kinds, heirs], schema=SCHEMA)
-            for one, change, kinds, heirs in parts
+            changed_rows(SCHEMA, change, objectid=one, epochs=_epochs_of(one, ids, epochs), **links)
+            for one, change, links in parts
         ).sort_by("objectid")
 
     def report(self) -> ObjectChanges:
         """What differs, in numbers; of all :meth:`rows`."""
-        kinds = {name: self._counts[f"kind {name}"] for name in (*LINEAGE_KINDS, NO_LINK)}
         return ObjectChanges(
             store=self.after.storage.root,
             snapshots=(self.before.number, self.after.number),
@@ -115,8 +109,8 @@ class SnapshotComparison:
             gone=self._counts[GONE],
             changed=self._counts[CHANGED],
             epochs=self._counts["epochs"],
-            lineage={name: number for name, number in kinds.items() if number},
-            succeeded=self._counts["succeeded"],
+            lineage=self._links.kinds,
+            succeeded=self._links.succeeded,
             seconds=self._watch.seconds,
         )
 
@@ -180,7 +174,4 @@ def _net(sides: Sequence[tuple[Storage, Sequence[DataFile], int]]) -> tuple[Ids,
 
 def _epochs_of(ids: Ids, known: Ids, epochs: Ids) -> Ids:
     """How many epochs more some objects have; 0 of those without any."""
-    if not len(known):
-        return np.zeros(len(ids), np.int64)
-    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    return np.where(known[at] == ids, epochs[at], 0)
+    return np.append(epochs, 0)[find_sorted(known, ids)]

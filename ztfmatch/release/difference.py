@@ -19,17 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Stopwatch, unit_of
+from ztfmatch.core.kernels.lookup import is_among
+from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
-from ztfmatch.core.schema import LINEAGE, STATISTICS
-from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.schema import STATISTICS
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid
 from ztfmatch.release.check import files_of_rows, read_manifest
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_OBJECTS
+from ztfmatch.release.successors import Successors
 
 Ids = npt.NDArray[np.int64]
 Digests = npt.NDArray[np.uint64]
@@ -37,8 +35,6 @@ Digests = npt.NDArray[np.uint64]
 OBJECTS_AT_ONCE: Final = 50_000_000
 """Twenty bytes each, of either product."""
 NEW, GONE, CHANGED = "new", "gone", "changed"
-NO_LINK: Final = "none"
-"""Of an object that is gone and has no lineage: the scope has it no more."""
 _BATCH_ROWS: Final = 1 << 16
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT: Final = np.uint64(29)
@@ -143,7 +139,7 @@ class Comparison:
                 f"{self.before} is {kinds[0]!r} and {self.after} {kinds[1]!r}; expected two of one of "
                 f"{', '.join(map(repr, _LAYOUTS))}"
             )
-        self._layout = _LAYOUTS[kinds[0]]
+        self._layout, self._links = _LAYOUTS[kinds[0]], Successors(self.snapshot)
 
     def rows(self) -> Iterator[pa.Table]:
         """What differs, some objects at a time."""
@@ -163,26 +159,20 @@ class Comparison:
         other = (old.digests[stayed_old] != new.digests[stayed]) | (old.epochs[stayed_old] != new.epochs[stayed])
         self._counts.update({NEW: int(arrived.sum()), GONE: int(gone.sum()), CHANGED: int(other.sum())})
         self._counts["same"] += len(stayed) - int(other.sum())
-        kinds, successors = self._lineage(old.ids[gone])
+        were, are = stayed_old[other], stayed[other]
         parts = [
-            _rows(NEW, new.ids[arrived], None, new.epochs[arrived]),
-            _rows(CHANGED, new.ids[stayed[other]], old.epochs[stayed_old[other]], new.epochs[stayed[other]]),
-            _rows(GONE, old.ids[gone], old.epochs[gone], None, kinds, successors),
+            changed_rows(SCHEMA, NEW, objectid=new.ids[arrived], epochs_after=new.epochs[arrived]),
+            changed_rows(
+                SCHEMA, CHANGED, objectid=new.ids[are], epochs_before=old.epochs[were], epochs_after=new.epochs[are]
+            ),
+            changed_rows(
+                SCHEMA, GONE, objectid=old.ids[gone], epochs_before=old.epochs[gone], **self._links.of(old.ids[gone])
+            ),
         ]
         return pa.concat_tables(parts).sort_by("objectid")
 
-    def _lineage(self, gone: Ids) -> tuple[Any, Any]:
-        """Kind of the link of each object that is gone, and the successor that it has now; null without."""
-        if self.snapshot is None:
-            return None, None
-        kind, newest = links_of(self.snapshot, gone)
-        self._counts.update({f"kind {name}": int((kind == name).sum()) for name in (*LINEAGE_KINDS, NO_LINK)})
-        self._counts["succeeded"] += int((newest > 0).sum())
-        return pa.array(kind), pa.array(newest, mask=newest <= 0)
-
     def report(self) -> ReleaseDifference:
         """What differs, in numbers; of all :meth:`rows`."""
-        kinds = {name: self._counts[f"kind {name}"] for name in (*LINEAGE_KINDS, NO_LINK)}
         return ReleaseDifference(
             before=str(self.before),
             after=str(self.after),
@@ -194,19 +184,18 @@ class Comparison:
             gone=self._counts[GONE],
             changed=self._counts[CHANGED],
             same=self._counts["same"],
-            lineage={name: number for name, number in kinds.items() if number},
-            succeeded=self._counts["succeeded"],
+            lineage=self._links.kinds,
+            succeeded=self._links.succeeded,
             seconds=self._watch.seconds,
         )
 
 
-def _rows(change: str, ids: Ids, before: Any, after: Any, kinds: Any = None, successors: Any = None) -> pa.Table:
-    columns = [ids, pa.repeat(change, len(ids)), before, after, kinds, successors]
-    arrays = [
-        pa.nulls(len(ids), kind) if values is None else pa.array(values, kind)
-        for values, kind in zip(columns, SCHEMA.types, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+def changed_rows(schema: pa.Schema, change: str, **columns: Any) -> pa.Table:
+    """Rows of objects with one kind of change; columns that are not given are null."""
+    n = len(columns["objectid"])
+    columns |= {"change": pa.repeat(change, n)}
+    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(n, f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _read(paths: Sequence[Path], layout: _Layout, portion: int, portions: int) -> _Objects:
@@ -263,59 +252,3 @@ def _bits(values: pa.Array) -> Digests:
     plain = values.fill_null(0).to_numpy(zero_copy_only=False)
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return np.where(missing, _FACTOR, plain.view(f"u{plain.itemsize}").astype(np.uint64))
-
-
-def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_], Ids]:
-    """What the lineage has of some retired objects.
-
-    Parameters
-    ----------
-    snapshot : SnapshotFiles
-    ids : int64 ndarray, shape (N,)
-        Ascending.
-
-    Returns
-    -------
-    kind : object ndarray, shape (N,)
-        Of the link to the successor with which it shares most detections; NO_LINK where there is none.
-    newest : int64 ndarray, shape (N,)
-        That successor, or that of this one, and so on, which is not retired itself; 0 where the line ends.
-    """
-    kind, newest = np.full(len(ids), NO_LINK, object), np.zeros(len(ids), np.int64)
-    for files in _by_unit(snapshot, ids):
-        rows = read_rows(snapshot.storage, files, ["objectid", "newobjectid", "kind", "nshared"])
-        if rows is None:
-            continue
-        rows = rows.filter(rows["objectid"].is_valid())
-        old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
-        order = np.lexsort((-rows["nshared"].to_numpy(), old))
-        first = order[np.unique(old[order], return_index=True)[1]]
-        old, new, kinds = old[first], new[first], rows["kind"].take(pa.array(first)).cast(pa.string()).to_numpy()
-        mine = np.flatnonzero(is_among(ids, old))
-        at = np.searchsorted(old, ids[mine])
-        kind[mine], newest[mine] = kinds[at], _ends(old, new)[at]
-    return kind, newest
-
-
-def _ends(old: Ids, new: Ids) -> Ids:
-    """Where the line of each object ends: links are followed as long as their end is retired too."""
-    ends = new.copy()
-    while len(again := np.flatnonzero(is_among(ends, old))):
-        ends[again] = new[np.searchsorted(old, ends[again])]
-    return ends
-
-
-def _by_unit(snapshot: SnapshotFiles, ids: Ids) -> Iterator[list[DataFile]]:
-    """Files of the lineage of the units of some objects, unit by unit; each is of one."""
-    units: dict[Unit, list[DataFile]] = {}
-    for file in snapshot.of_table(LINEAGE.name):
-        if file.min_id is not None:  # else all of its objects are new
-            units.setdefault(_unit_of(snapshot, file), []).append(file)
-    wanted = {unit_of_objectid(int(number)) for number in ids[np.unique(ids // 10**8, return_index=True)[1]]}
-    yield from (files for unit, files in units.items() if unit in wanted)
-
-
-def _unit_of(snapshot: SnapshotFiles, file: DataFile) -> Unit:
-    if file.min_id is not None and file.min_id <= MAX_OBJECTID:
-        return unit_of_objectid(file.min_id)
-    return unit_of(read_file_rows(snapshot.storage, file, ["field", "rcid", "fid"]).slice(0, 1).to_pylist()[0])

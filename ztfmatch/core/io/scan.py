@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.survey import unit_columns
 
@@ -107,14 +108,6 @@ class Wanted:
             return list(range(metadata.num_row_groups))
         bounds = _bounds_of_groups(TABLES[file.table], metadata, self.bounded)
         return [int(group) for group in np.flatnonzero(self.may_hold(bounds))]
-
-
-def is_among(values: Ids, ids: Ids) -> Mask:
-    """Whether each value is one of some ids, which are ascending: a tenth of the time of :func:`numpy.isin`."""
-    if not len(ids):
-        return np.zeros(len(values), bool)
-    among: Mask = ids[np.minimum(np.searchsorted(ids, values), len(ids) - 1)] == values
-    return among
 
 
 def scan(storage: Storage, files: Sequence[DataFile], columns: Sequence[str], wanted: Wanted) -> pa.Table | None:

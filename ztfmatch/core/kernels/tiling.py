@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.config import MARGIN_ARCSEC, MAX_TILE_ORDER
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 
 Pixels = npt.NDArray[np.int64]
@@ -199,7 +200,7 @@ def in_reach(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
     outside = np.flatnonzero(~inside)
     around = ring(tile, REACH_ORDER)  # ascending
     pixels = fine[outside] >> 2 * (FINE_ORDER - REACH_ORDER)
-    inside[outside] = around[np.minimum(np.searchsorted(around, pixels), len(around) - 1)] == pixels
+    inside[outside] = is_among(pixels, around)
     return inside
 
 
@@ -228,10 +229,7 @@ def in_tile_or_margin(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
     """Whether each fine pixel belongs to the tile or to the ring around it, shape (N,)."""
     inside = in_tile(fine, tile)
     outside = np.flatnonzero(~inside)
-    if outside.size:
-        ring = margin_ring(tile)
-        place = np.minimum(np.searchsorted(ring, fine[outside]), ring.size - 1)
-        inside[outside] = ring[place] == fine[outside]
+    inside[outside] = is_among(fine[outside], margin_ring(tile))
     return inside
 
 

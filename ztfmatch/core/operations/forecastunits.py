@@ -13,6 +13,7 @@ from ztfmatch.core import camera, costs
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
@@ -137,7 +138,6 @@ def rows_of_catalogs(units: Units, ledger: Ledger, listing: Listing) -> tuple[Fl
 def _of_sample(sampled: Mapping[str, int], units: Units, each: Floats) -> float:
     """Rows of sampled catalogs, by what was expected of them."""
     codes = codes_of(pa.array(list(sampled), pa.string()))
-    at = np.minimum(np.searchsorted(units.code, codes), max(len(units.code) - 1, 0))
-    known = (codes >= 0) & (units.code[at] == codes) if len(units.code) else codes > CODES
-    expected = np.where(known, each[at] if len(each) else 0.0, costs.SURVEY_ROWS_PER_SEED * costs.SURVEY_SEEDS)
+    at = find_sorted(units.code, codes)
+    expected = np.where(at >= 0, np.append(each, 0.0)[at], costs.SURVEY_ROWS_PER_SEED * costs.SURVEY_SEEDS)
     return float(sum(sampled.values()) / expected.sum())

@@ -19,7 +19,7 @@ from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, TABLES
 from ztfmatch.core.schema.ledger import MATCHFILE
@@ -201,12 +201,11 @@ def _relative(task: RenameTask, rows: pa.Table) -> dict[str, pa.Array]:
     ids = rows["exposureid"].to_numpy()
     if not len(held["exposureid"]):
         return {name: rows[name].combine_chunks() for name in RELATIVE}
-    place = np.minimum(np.searchsorted(held["exposureid"], ids), len(held["exposureid"]) - 1)
-    known = held["exposureid"][place] == ids
+    place = find_sorted(held["exposureid"], ids)
     out = {}
     for name in RELATIVE:
         measured = held[name][place]
         mask = np.isnan(measured) if measured.dtype.kind == "f" else measured < 0
         fresh = pa.array(measured, mask=mask).cast(EXPOSURES[name].type)
-        out[name] = pc.if_else(pa.array(known), fresh, rows[name].combine_chunks())
+        out[name] = pc.if_else(pa.array(place >= 0), fresh, rows[name].combine_chunks())
     return out

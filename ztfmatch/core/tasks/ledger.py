@@ -18,6 +18,7 @@ from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
@@ -157,13 +158,14 @@ def revise(task: ReviseTask) -> Replaced:
     for file in (ledger[number] for number in task.numbers):
         parquet = OpenFile(storage, file)
         groups = range(parquet.metadata.num_row_groups)
-        if _find(ids, parquet.read(groups, ["exposureid"])["exposureid"].to_numpy())[1].any():
+        if is_among(parquet.read(groups, ["exposureid"])["exposureid"].to_numpy(), ids).any():
             held.append(file)
             parts.append(parquet.read(groups, EXPOSURES.names))
     if not held:
         return Replaced([], [])
     rows = pa.concat_tables(parts).cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
-    at, known = _find(ids, rows["exposureid"].to_numpy())
+    at = find_sorted(ids, rows["exposureid"].to_numpy())
+    known = at >= 0
     if task.drop:
         rows = rows.filter(pa.array(~known))
     if not rows.num_rows:
@@ -175,9 +177,3 @@ def revise(task: ReviseTask) -> Replaced:
         rows = rows.set_column(rows.schema.get_field_index(name), field, column)
     file = write_file(Destination(storage, EXPOSURES, None, task.snapshot.number + 1, task.part), rows)
     return Replaced([file], [file.path for file in held])
-
-
-def _find(among: Ids, exposureid: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
-    """Place of each exposure among others, ascending, and whether it is there."""
-    at = np.minimum(np.searchsorted(among, exposureid), len(among) - 1)
-    return at, among[at] == exposureid

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from ztfmatch.core import survey
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
 from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import Unit

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, Footer, IdRange, OpenFile, overlaps, read_footer
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.core.tasks.results import Replaced

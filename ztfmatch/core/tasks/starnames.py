@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_rows
-from ztfmatch.core.io.scan import Wanted, is_among
+from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
-from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.starheirs import Legacy
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARLINEAGE
 from ztfmatch.core.survey import MAX_OBJECTID

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import FINE_ORDER, REACH_ORDER, Pixels, Tile, border, fine_pixels, ring

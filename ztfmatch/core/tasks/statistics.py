@@ -15,7 +15,7 @@ from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, table_from_columns, write_file
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE
@@ -111,8 +111,8 @@ class StatisticsBuilder:
         """Take in complete lightcurves; those of other objects are passed over."""
         if not len(self.objectid):
             return
-        place = np.minimum(np.searchsorted(self.objectid, chunk.objectid), len(self.objectid) - 1)
-        found = np.flatnonzero(self.objectid[place] == chunk.objectid)
+        place = find_sorted(self.objectid, chunk.objectid)
+        found = np.flatnonzero(place >= 0)
         for name, result in statistics_of(chunk, self._public).items():
             self._columns[name][place[found]] = result[found]
         self.epochs += int(np.diff(chunk.offsets)[found].sum())

@@ -23,10 +23,9 @@ from ztfmatch.core.io.parquet import (
     table_from_columns,
     write_file,
 )
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
+from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, is_among
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, at_edge_of_reach, fine_pixels, in_tile, neighbours
 from ztfmatch.core.kernels.transients import Groups, link_detections, most_frequent

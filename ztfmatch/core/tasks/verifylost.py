@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.io.merge import Arrays, Lightcurves
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import ORPHANS
 from ztfmatch.core.schema.types import numpy_type
@@ -55,8 +55,8 @@ class LostPairs:
         own = np.zeros(len(nearestid), bool)
         xyz = np.zeros((len(nearestid), 3))
         for part in seeds.values():
-            place = np.minimum(np.searchsorted(part.objectid, nearestid), len(part.objectid) - 1)
-            mine = (part.objectid[place] == nearestid) & part.owned[place]
+            place = find_sorted(part.objectid, nearestid)
+            mine = (place >= 0) & part.owned[place]
             own |= mine
             xyz[mine] = part.xyz[place[mine]]
         return own, xyz[own]
@@ -78,11 +78,11 @@ class LostPairs:
         # An object has one epoch of an exposure, so that both as one number name it. A pair whose object is not in this
         # chunk finds nothing, or the epoch of another object, and does not count.
         held = build_map(group[candidates] * len(exposures) + exposure[candidates])
-        place = np.minimum(np.searchsorted(chunk.objectid, pairs["nearestid"]), len(chunk.objectid) - 1)
-        wanted = place * len(exposures) + find_rows(exposure_of, pairs["exposureid"])
+        place = find_sorted(chunk.objectid, pairs["nearestid"])
+        wanted = np.maximum(place, 0) * len(exposures) + find_rows(exposure_of, pairs["exposureid"])
         found = find_rows(held, wanted)
         winner = candidates[found]
-        ours = (found >= 0) & (chunk.objectid[place] == pairs["nearestid"])
+        ours = (found >= 0) & (place >= 0)
         # Matching decides by the same distance to the seed, and of equal ones by sourceid.
         distance2 = _chord2(self._xyz[part], {name: chunk.columns[name][winner] for name in ("ra", "dec")})
         lower = chunk.columns["sourceid"][winner] < pairs["sourceid"]

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.parquet import read_rows
-from ztfmatch.core.io.scan import is_among
-from ztfmatch.core.kernels.lookup import find_sorted
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
 from ztfmatch.core.tasks.link import Linked, linked_objects, rows_of_members, rows_of_stars, stars_in_tile

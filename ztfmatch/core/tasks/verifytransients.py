@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_rows
-from ztfmatch.core.io.scan import is_among
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, is_among
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.kernels.transients import most_frequent

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.core.schema import DETECTIONS, IMPORTED, OBJECTS, ORPHANS
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
@@ -225,11 +225,9 @@ def _imported(columns: Arrays, transients: Arrays) -> pa.Table:
     """Rows of ``imported``: with the columns of transients where the row is of one."""
     more: dict[str, Any] = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
     if transients and len(transients["row"]):
-        known = transients["row"]
-        place = np.minimum(np.searchsorted(known, columns["row"]), len(known) - 1)
-        absent = known[place] != columns["row"]
+        place = find_sorted(transients["row"], columns["row"])
         for name in _OF_TRANSIENT:
-            more[name] = pa.array(transients[name][place], IMPORTED[name].type, mask=absent)
+            more[name] = pa.array(transients[name][place], IMPORTED[name].type, mask=place < 0)
     return table_from_columns(IMPORTED, {**columns, **more})
 
 
