@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli.dividing import GIVEN, dividing
 from ztfmatch.cli.interrupts import Interrupted, interruptible
 from ztfmatch.cli.telling import is_quiet, tell_where, telling, telling_options
 from ztfmatch.core.errors import (
@@ -36,9 +37,6 @@ _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, S
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 SHOWN_BAD_FILES = 20
-
-GIVEN = "ztfmatch.given"
-"""Key of a context's ``meta``: the words after the program's name."""
 
 
 class Command(click.Command):
@@ -88,8 +86,6 @@ def _dividing(ctx: click.Context) -> AbstractContextManager[None]:
     place = ctx.params.get("units")
     if place is None:
         return nullcontext()
-    from ztfmatch.cli.units import dividing
-
     return dividing(ctx, place)
 
 

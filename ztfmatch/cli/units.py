@@ -3,77 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import GIVEN, Command, counted, emit
+from ztfmatch.cli.common import Command, counted, emit
+from ztfmatch.cli.dividing import FINISHED, end_if_finished, read_record
 from ztfmatch.cli.options import worker_options
 from ztfmatch.cli.paramtypes import Numbers, Share
-from ztfmatch.core.errors import ConfigError, WorkDividedError
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.records import decode, encode
+from ztfmatch.core.io.records import encode
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
-    from ztfmatch.core.io.storage import Storage
-
-_FINISHED = {"finished": True}
-
-
-@contextmanager
-def dividing(ctx: click.Context, place: str) -> Iterator[None]:
-    """A block in which a command whose work is divided finds again what it found when it was."""
-    from ztfmatch.core.io.noted import noting
-    from ztfmatch.core.runner.units import Units
-
-    if ctx.obj is None:  # else it is repeated to be finished
-        begin(place, ctx.meta[GIVEN])
-    with noting(Units.at(place).notes()):
-        yield
-
-
-def begin(place: str, given: Sequence[str]) -> None:
-    """Keep what the command is, for ``finish``; a command whose units are written ends here.
-
-    Raises
-    ------
-    ConfigError
-        If the units of another command are there.
-    WorkDividedError
-        If those of this one are.
-    """
-    from ztfmatch.core.io.storage import Storage
-    from ztfmatch.core.runner.units import Units, planned
-
-    storage = Storage.at(place)
-    command = {"words": [word for word in given if word != "--json"], "directory": str(Path.cwd())}
-    before = _record(storage, paths.COMMAND_FILE)
-    if before not in (None, command):
-        raise ConfigError(f"{storage.root} holds units of another command: {before}. Choose another directory")
-    _end_if_finished(storage)
-    units = Units(storage)
-    if units.is_planned:
-        raise planned(units)
-    storage.put(paths.COMMAND_FILE, encode(command))
-
-
-def _record(storage: Storage, path: str) -> dict[str, object] | None:
-    try:
-        return decode(storage.read(path), dict)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"{storage.root}/{path} is no record of a command: {error}") from None
-
-
-def _end_if_finished(storage: Storage) -> None:
-    if _record(storage, paths.FINISHED_FILE) is not None:
-        raise WorkDividedError(f"The work in {storage.root} was finished before; nothing to do.", dict(_FINISHED))
 
 
 @click.command(cls=Command)
@@ -101,7 +45,7 @@ def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | 
     if sum(chosen is not None for chosen in (unit, share, count or None)) != 1:
         raise click.UsageError("Give one of --unit, --share and --count.")
     units = Units.at(directory)
-    _end_if_finished(units.storage)
+    end_if_finished(units.storage)
     if count:
         missing = units.missing()
         left = f", not done: {ranges_text(missing)}" if missing else ", all done"
@@ -132,9 +76,9 @@ def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> 
     from ztfmatch.core.runner.units import Units
 
     units = Units.at(directory)
-    _end_if_finished(units.storage)
+    end_if_finished(units.storage)
     assert units.plan is not None
-    command = _record(units.storage, paths.COMMAND_FILE)
+    command = read_record(units.storage, paths.COMMAND_FILE)
     if command is None:
         raise ConfigError(f"{units.storage.root} does not say which command its units are of")
     words, place = (command[name] for name in ("words", "directory"))
@@ -143,7 +87,7 @@ def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> 
         resources = replace(how["resources"], units=units.storage.root)  # type: ignore[type-var]
     code = _repeat(ctx, [str(word) for word in words], resources, as_json)  # type: ignore[attr-defined]
     if code == 0:
-        units.storage.put(paths.FINISHED_FILE, encode(_FINISHED))
+        units.storage.put(paths.FINISHED_FILE, encode(FINISHED))
     ctx.exit(code)
 
 

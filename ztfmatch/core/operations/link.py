@@ -16,7 +16,8 @@ from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import OBJECTS, STARS
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, LinkTask, WrittenStars, link_tile
+from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, WrittenStars, link_tile
+from ztfmatch.core.tasks.linked import LinkTask
 
 
 @dataclass(frozen=True, kw_only=True)

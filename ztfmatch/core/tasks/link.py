@@ -7,10 +7,8 @@ the tile looks at all objects within 30 arcsec at least.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,69 +16,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
-from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, table_from_columns, write_file
-from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, lonlats_of, unit_vectors
+from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
+from ztfmatch.core.kernels.sphere import arcsec_of_chord2
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
-from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
 from ztfmatch.core.kernels.tiling import (
-    Tile,
     fine_pixels,
     in_tile,
-    neighbours,
 )
-from ztfmatch.core.schema import LINEAGE, MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
+from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
 from ztfmatch.core.schema.stars import BANDS
+from ztfmatch.core.tasks.linked import Ids, Linked, LinkTask, Mask, linked_objects, stars_in_tile
 from ztfmatch.core.tasks.results import Written
-from ztfmatch.core.tasks.starobjects import NO_OBJECTS, objects_in_reach
-from ztfmatch.core.tasks.tile import TileTask
-
-if TYPE_CHECKING:
-    from ztfmatch.core.tasks.starnames import Former
+from ztfmatch.core.tasks.starnames import Former, former_stars
 
 BYTES_PER_OBJECT: Final = 420
 """Peak memory of a task per object of its tile."""
 BYTES_PER_OBJECT_NEAR: Final = 60
 """The same per object of a neighbouring tile, of which those in reach stay."""
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class LinkTask(TileTask):
-    """One tile of the snapshot whose objects are linked."""
-
-    part: str
-    staged: StagedFiles | None = None
-    """Where the objects are to be others than those of the snapshot."""
-    around: tuple[Tile, ...] | None = None
-    """Tiles beside it, of a store that has no tiling yet."""
-
-    @functools.cached_property
-    def near(self) -> list[Tile]:
-        """The tile and its neighbours."""
-        if self.around is not None:
-            return [self.tile, *self.around]
-        return neighbours(self.snapshot.tiling, self.tile)
-
-    def now(self, table: Table) -> list[DataFile]:
-        """Files near, as they are to be."""
-        return [file for tile in self.near for file in self.now_of(table, tile)]
-
-    def now_of(self, table: Table, tile: Tile) -> list[DataFile]:
-        """Files of a tile, as they are to be."""
-        return (self.staged or self.snapshot).of_tile(table.name, tile)
-
-    def before(self, table: Table) -> list[DataFile]:
-        """Files near, of the snapshot."""
-        return [file for tile in self.near for file in self.snapshot.of_tile(table.name, tile)]
-
-    def lineage_files(self, ranges: Sequence[IdRange]) -> list[DataFile]:
-        """Of objects in some ranges, those retired just now too."""
-        return (self.staged or self.snapshot).files.of_ids(LINEAGE.name, ranges)
 
 
 @dataclass(frozen=True)
@@ -97,36 +50,8 @@ class WrittenStars(Written):
     """Former stars of which this became."""
 
 
-@dataclass(frozen=True)
-class Linked:
-    """Stars of the active objects in reach of a tile."""
-
-    objectid: Ids
-    """Ascending, shape (N,)."""
-    unit: npt.NDArray[np.int32]
-    """Row of each object's unit in ``units``, shape (N,)."""
-    units: Ids
-    """Units that there are, as the digits of an objectid before the last eight."""
-    own: Mask
-    """Whether each object lies in the tile, shape (N,)."""
-    retired: Ids
-    """Objects in reach that are no longer active, ascending."""
-    stars: Stars
-    positions: Positions
-    ra: Floats
-    dec: Floats
-    """Of the stars, shape (S,)."""
-
-    @property
-    def first(self) -> Ids:
-        """Lowest objectid of each star, shape (S,)."""
-        return self.objectid[self.stars.row[self.stars.offsets[:-1]]]
-
-
 def link_tile(task: LinkTask) -> WrittenStars:
     """Write the tile's stars and members, and what became of former stars."""
-    from ztfmatch.core.tasks.starnames import former_stars
-
     linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
     if not (len(linked.objectid) or len(linked.retired) or task.files(STARS)):
         return WrittenStars([], 0, 0, 0, 0, 0, 0)
@@ -142,29 +67,6 @@ def link_tile(task: LinkTask) -> WrittenStars:
     new = int((own & (former.kept == 0)).sum())
     members = sum(file.rows for file in files if file.table == MEMBERS.name)
     return WrittenStars(files, files[0].rows, members, new, **counts)
-
-
-def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linked:
-    """Link the active objects in reach of a tile, of files of it and its neighbours."""
-    rows = np.concatenate([NO_OBJECTS, *(objects_in_reach(storage, file, tile) for file in files)])
-    order = np.argsort(rows["objectid"], kind="stable")
-    active = rows["active"][order]
-    retired = rows["objectid"][order[~active]]
-    order = order[active]
-    objectid, ra, dec, snr, own = (rows[name][order] for name in ("objectid", "ra", "dec", "snr", "own"))
-    error = position_errors(snr)
-    xyz = unit_vectors(ra, dec)
-    head = objectid // 10**8
-    begins = np.diff(head, prepend=-1) != 0
-    unit = (np.cumsum(begins) - 1).astype(np.int32)
-    stars = link_objects(xyz, unit, error)
-    positions = star_positions(xyz, error, stars)
-    return Linked(objectid, unit, head[begins], own, retired, stars, positions, *lonlats_of(positions.xyz))
-
-
-def stars_in_tile(linked: Linked, tile: Tile) -> Mask:
-    """Whether the position of each star lies in the tile, shape (S,)."""
-    return in_tile(fine_pixels(linked.ra, linked.dec), tile)
 
 
 def _starids(task: LinkTask, linked: Linked, kept: Ids, used: Ids) -> Ids:

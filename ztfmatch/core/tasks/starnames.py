@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,8 @@ from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.starheirs import Legacy
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARLINEAGE
 from ztfmatch.core.survey import MAX_OBJECTID
+from ztfmatch.core.tasks.linked import Linked, LinkTask
 from ztfmatch.core.tasks.starobjects import EDGES_KEPT, edge_of
-
-if TYPE_CHECKING:
-    from ztfmatch.core.tasks.link import Linked, LinkTask
 
 _GENERATION: Final = 10**7
 """Objectids of a generation of a unit have all digits before the last seven in common."""

@@ -12,7 +12,8 @@ from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
-from ztfmatch.core.tasks.link import Linked, linked_objects, rows_of_members, rows_of_stars, stars_in_tile
+from ztfmatch.core.tasks.link import rows_of_members, rows_of_stars
+from ztfmatch.core.tasks.linked import Linked, linked_objects, stars_in_tile
 from ztfmatch.core.tasks.tile import TileTask
 
 Ids = npt.NDArray[np.int64]

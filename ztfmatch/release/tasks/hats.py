@@ -232,7 +232,7 @@ def write_partitions(task: WriteTask) -> PartitionsWritten:
 
 def _content(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
     if catalog.content == STARLIGHTCURVES:
-        return star_rows(catalog, tile)
+        return star_rows(catalog, tile, catalog.magerr_bits)
     if catalog.content == LIGHTCURVES:
         objects, source = _open(catalog, tile, _POSITION)
         return nested_rows(source, objects, catalog.magerr_bits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,14 @@ from ztfmatch.release.schema import (
     STAR_LIGHTCURVE,
 )
 from ztfmatch.release.tasks.bulk import list_array
-from ztfmatch.release.tasks.released import LEDGER_COLUMNS, Source, exposures_in_scope, objects_in_scope, released
-
-if TYPE_CHECKING:
-    from ztfmatch.release.tasks.hats import Catalog
+from ztfmatch.release.tasks.released import (
+    LEDGER_COLUMNS,
+    Product,
+    Source,
+    exposures_in_scope,
+    objects_in_scope,
+    released,
+)
 
 STARS_PER_TABLE: Final = 50_000
 
@@ -45,25 +49,25 @@ class TileStars:
     dec: npt.NDArray[np.float64]
 
 
-def stars_of_tile(catalog: Catalog, tile: Tile) -> TileStars:
+def stars_of_tile(product: Product, tile: Tile) -> TileStars:
     """Stars whose position is in a tile."""
-    rows = read_rows(catalog.snapshot.storage, catalog.snapshot.of_tile(STARS.name, tile), ["starid", "ra", "dec"])
+    rows = read_rows(product.snapshot.storage, product.snapshot.of_tile(STARS.name, tile), ["starid", "ra", "dec"])
     rows = (STARS.schema.empty_table() if rows is None else rows).sort_by("starid")
     return TileStars(*(rows[name].to_numpy() for name in ("starid", "ra", "dec")))
 
 
-def star_epochs(catalog: Catalog, tile: Tile, stars: TileStars) -> npt.NDArray[np.int64]:
+def star_epochs(product: Product, tile: Tile, stars: TileStars) -> npt.NDArray[np.int64]:
     """Epochs in scope of each star, shape (S,)."""
     epochs = np.zeros(len(stars.starid), np.int64)
-    for star, curves in _lightcurves(catalog, tile, stars, []):
+    for star, curves in _lightcurves(product, tile, stars, []):
         epochs += np.bincount(star, np.diff(curves.offsets), len(epochs)).astype(np.int64)
     return epochs
 
 
-def star_rows(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
+def star_rows(product: Product, tile: Tile, magerr_bits: int) -> Iterator[pa.Table]:
     """Rows of RELEASED_STARS of the stars of a tile that have an epoch, by starid, some at a time."""
-    stars = stars_of_tile(catalog, tile)
-    parts = list(_lightcurves(catalog, tile, stars, [column.name for column in LIGHTCURVE]))
+    stars = stars_of_tile(product, tile)
+    parts = list(_lightcurves(product, tile, stars, [column.name for column in LIGHTCURVE]))
     if not parts:
         return
     counts = [np.diff(curves.offsets) for _, curves in parts]
@@ -77,7 +81,7 @@ def star_rows(catalog: Catalog, tile: Tile) -> Iterator[pa.Table]:
     order = np.lexsort((objectid, columns["hmjd"], star))
     columns = {name: values[order] for name, values in {**columns, "objectid": objectid}.items()}
     columns |= dict(zip(("rcid", "field", "fid"), unit_columns(columns["objectid"]), strict=True))
-    columns["magerr"] = rounded(columns["magerr"], catalog.magerr_bits)
+    columns["magerr"] = rounded(columns["magerr"], magerr_bits)
     edges = np.searchsorted(star[order], np.arange(len(stars.starid) + 1))
     for first in range(0, len(stars.starid), STARS_PER_TABLE):
         yield _rows(stars, objects, columns, edges, np.arange(first, min(first + STARS_PER_TABLE, len(stars.starid))))
@@ -105,12 +109,12 @@ def _rows(stars: TileStars, objects: Ids, columns: dict[str, Any], edges: Ids, r
     )
 
 
-def _lightcurves(catalog: Catalog, tile: Tile, stars: TileStars, columns: list[str]) -> Iterator[tuple[Ids, Any]]:
+def _lightcurves(product: Product, tile: Tile, stars: TileStars, columns: list[str]) -> Iterator[tuple[Ids, Any]]:
     """What is in scope of the lightcurves of the stars' objects, with the row of each object's star.
 
     Objects may lie beyond the border; of the tiles there only these are read.
     """
-    snapshot = catalog.snapshot
+    snapshot = product.snapshot
     for near in neighbours(snapshot.tiling, tile):
         rows = read_rows(snapshot.storage, snapshot.of_tile(MEMBERS.name, near), ["objectid", "starid"])
         if rows is None:
@@ -119,14 +123,14 @@ def _lightcurves(catalog: Catalog, tile: Tile, stars: TileStars, columns: list[s
         star = find_sorted(stars.starid, rows["starid"].to_numpy())
         ids, star = rows["objectid"].to_numpy()[star >= 0], star[star >= 0]
         files = snapshot.of_tile(OBJECTS.name, near)
-        scoped = objects_in_scope(snapshot.storage, files, catalog.scope, ["objectid"])["objectid"].to_numpy()
+        scoped = objects_in_scope(snapshot.storage, files, product.scope, ["objectid"])["objectid"].to_numpy()
         at = find_sorted(scoped, ids)
         ids, star = ids[at >= 0], star[at >= 0]
         if not len(ids):
             continue
-        exposures = exposures_in_scope(exposures_of_tile(snapshot, near, LEDGER_COLUMNS), catalog.scope)
+        exposures = exposures_in_scope(exposures_of_tile(snapshot, near, LEDGER_COLUMNS), product.scope)
         detections = snapshot.of_tile(DETECTIONS.name, near)
-        source = Source(snapshot.storage, detections, catalog.scope, exposures, ids, by_id=near != tile)
+        source = Source(snapshot.storage, detections, product.scope, exposures, ids, by_id=near != tile)
         for part in released(source, columns):
             curves, row = part.with_epochs()
             if len(row):
