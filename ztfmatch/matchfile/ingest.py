@@ -23,7 +23,7 @@ from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.urls import is_url
 from ztfmatch.core.kernels.seedcounts import SeedCounts
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Row,
@@ -42,7 +42,6 @@ from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, ref
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
@@ -94,13 +93,9 @@ class ImportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportReport(Shown):
+class ImportReport(CommitReport):
     """What an import did."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if there was nothing new."""
     files: int
     imported: int
     """Files with anything new."""
@@ -174,9 +169,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     )
     counts = Counter({} if committed.change is None else committed.change.counts)
     return ImportReport(
-        store=storage.root,
-        snapshot=committed.number,
-        committed=committed.done,
+        **committed.told,
         files=len(sources),
         imported=len(work.files),
         known=work.known,

@@ -15,12 +15,11 @@ from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, unit_codes, units_of_codes
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -51,13 +50,9 @@ class FlatnessInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlatnessReport(Shown):
+class FlatnessReport(CommitReport):
     """What was measured."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if all exposures were measured before."""
     exposures: int
     decided: int
     """Of which PS1 has enough stars in every bin."""

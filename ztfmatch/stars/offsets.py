@@ -22,11 +22,10 @@ from ztfmatch.core.io.arrays import encode_arrays, read_arrays
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, same_files, write_table
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, OFFSETS, STARS, STARSTATISTICS, STATISTICS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import unit_of_objectid
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.stars.kernels.offsets import groups_of, offset_errors, solve, summed
@@ -49,13 +48,9 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OffsetsReport(Shown):
+class OffsetsReport(CommitReport):
     """What was measured."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if no two units share a star that counts; the table is then as it was."""
     units: int
     groups: int
     """Groups of units that overlaps connect; offsets are comparable within one."""
@@ -98,9 +93,7 @@ def update_offsets(storage: Storage, runner: Runner, note: str | None = None) ->
         )
     clear(storage, operation_id)
     return OffsetsReport(
-        store=storage.root,
-        snapshot=committed.number,
-        committed=committed.done,
+        **committed.told,
         units=measured.rows.num_rows,
         groups=measured.groups,
         stars=measured.stars,

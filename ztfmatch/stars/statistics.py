@@ -8,12 +8,11 @@ from typing import Final
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
-from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date
+from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OFFSETS, STARS, STARSTATISTICS
-from ztfmatch.core.shown import Shown
 from ztfmatch.stars.tasks.statistics import (
     BYTES_PER_EPOCH,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -24,16 +23,9 @@ from ztfmatch.stars.tasks.statistics import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StarStatisticsReport(Shown):
+class StarStatisticsReport(PassReport):
     """What was computed."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if none were out of date."""
-    tiles: int
-    changed: int
-    """Tiles that others changed meanwhile: run it again."""
     stars: int
     epochs: int
     """Good ones of these."""
@@ -62,10 +54,6 @@ def stale_stars(snapshot: SnapshotFiles) -> list[Tile]:
     return [tile for tile in _STATISTICS.stale(snapshot) if tile in linked]
 
 
-def _near(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
-    return neighbours(snapshot.tiling, tile)
-
-
 def _projected_bytes(rows: dict[str, int]) -> int:
     in_flight = BYTES_PER_ROW_IN_FLIGHT * min(rows[DETECTIONS.name], ROWS_IN_FLIGHT)
     return WORKER_BASE_BYTES + in_flight + BYTES_PER_EPOCH * rows[OWN] + BYTES_PER_STAR * rows[STARS.name]
@@ -75,7 +63,7 @@ _STATISTICS: Final = Derivation(
     "starstatistics",
     (DETECTIONS.name, STARS.name),
     (STARSTATISTICS.name,),
-    _near,
+    with_neighbours,
     compute_star_statistics,
     StarStatisticsTask,
     _projected_bytes,

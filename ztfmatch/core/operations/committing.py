@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
+from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 Build = Callable[[SnapshotFiles], log.Change | None]
@@ -50,6 +52,22 @@ class Committed:
     def size(self) -> int:
         """Bytes of the files added."""
         return 0 if self.change is None else sum(file.size for file in self.change.added)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every :class:`CommitReport` tells."""
+        return {"store": self.head.storage.root, "snapshot": self.number, "committed": self.done}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitReport(Shown):
+    """What every operation tells that commits."""
+
+    store: str
+    snapshot: int
+    """The newest one, after it."""
+    committed: bool
+    """False if there was nothing to commit, or it was only to be said what would be."""
 
 
 def commit_on_top(snapshot: SnapshotFiles, build: Build, still_valid: StillValid) -> Committed:

@@ -18,7 +18,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
@@ -33,7 +33,6 @@ from ztfmatch.core.schema import (
     TRANSIENTS,
 )
 from ztfmatch.core.schema.stars import LINK_TABLES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.compact import (
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -57,12 +56,9 @@ _DATED: Final = (OBJECTS.name, ORPHANS.name, *_TRANSIENTS, *LINK_TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompactReport(Shown):
+class CompactReport(CommitReport):
     """What a compaction did, or would do."""
 
-    store: str
-    snapshot: int
-    committed: bool
     tiles: list[str]
     """Tiles some or all files of which are written anew."""
     split: list[str]
@@ -117,9 +113,7 @@ def compact(
             lambda head: _refusal(snapshot, head, change, plan),
         )
     return CompactReport(
-        store=storage.root,
-        snapshot=committed.number,
-        committed=committed.done,
+        **committed.told,
         tiles=[str(tile) for tile in plan.touched],
         waiting=plan.waiting,
         split=[str(tile) for tile in plan.split],

@@ -25,12 +25,11 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, check_channels, register_set
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
     BYTES_PER_ROW,
@@ -47,13 +46,9 @@ _Numbered = tuple[int, DataFile]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectReport(Shown):
+class CorrectReport(CommitReport):
     """What was corrected."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if all magnitudes are as they should be already, or nothing of the store is in the set."""
     corrections: str | None
     """Name of the set; None for none."""
     applies: bool
@@ -240,9 +235,7 @@ class _Work:
         head = committed.head
         added = [] if committed.change is None else committed.change.added
         return CorrectReport(
-            store=self.storage.root,
-            snapshot=committed.number,
-            committed=committed.done,
+            **committed.told,
             corrections=self._name,
             applies=self.applies(head),
             exposures=self._exposures(head),

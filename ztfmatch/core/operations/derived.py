@@ -15,8 +15,8 @@ from ztfmatch.core.io import log
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of, same_files
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import Table
@@ -97,15 +97,32 @@ class Derived:
     def fields(self, watch: Stopwatch) -> dict[str, Any]:
         """What every report tells."""
         return {
-            "store": self.committed.head.storage.root,
-            "snapshot": self.committed.number,
-            "committed": self.committed.done,
+            **self.committed.told,
             "tiles": self.tiles,
             "changed": self.changed,
             **self.counts,
             "bytes": self.committed.size,
             "seconds": watch.seconds,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassReport(CommitReport):
+    """What every pass over tiles tells."""
+
+    tiles: int
+    changed: int
+    """Tiles that others changed meanwhile: they stay out of date, run it again."""
+
+
+def itself(_: SnapshotFiles, tile: Tile) -> list[Tile]:
+    """A tile alone."""
+    return [tile]
+
+
+def with_neighbours(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
+    """A tile and those that it touches."""
+    return neighbours(snapshot.tiling, tile)
 
 
 def bring_up_to_date(

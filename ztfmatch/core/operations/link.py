@@ -11,26 +11,18 @@ from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
-from ztfmatch.core.operations.derived import OWN, Derivation, bring_up_to_date, connected
+from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, connected, with_neighbours
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import OBJECTS, STARS
 from ztfmatch.core.schema.stars import LINK_TABLES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.link import BYTES_PER_OBJECT, BYTES_PER_OBJECT_NEAR, WrittenStars, link_tile
 from ztfmatch.core.tasks.linked import LinkTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinkReport(Shown):
+class LinkReport(PassReport):
     """What linking did."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if all stars were up to date."""
-    tiles: int
-    changed: int
-    """Tiles that others changed meanwhile: their stars are out of date, run it again."""
     stars: int
     members: int
     """Objects of these."""
@@ -76,7 +68,7 @@ def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Til
         return []
     tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in unlinked_tiles(snapshot) if snapshot.of_tile(STARS.name, tile))
-    return sorted(connected(_near, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
+    return sorted(connected(with_neighbours, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
 
 
 def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:
@@ -113,15 +105,11 @@ def projected_bytes(own: int, near: int) -> int:
     return WORKER_BASE_BYTES + BYTES_PER_OBJECT * own + BYTES_PER_OBJECT_NEAR * near
 
 
-def _near(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
-    return neighbours(snapshot.tiling, tile)
-
-
 _LINKS: Final = Derivation(
     "link",
     (OBJECTS.name,),
     LINK_TABLES,
-    _near,
+    with_neighbours,
     link_tile,
     LinkTask,
     lambda rows: projected_bytes(rows[OWN], rows[OBJECTS.name]),

@@ -16,7 +16,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import Committed, commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Row,
@@ -53,7 +53,6 @@ from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import MEMBERS, OBJECTS, ORPHANS, QUARANTINE, REFERENCES, STARS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.stars import LINK_TABLES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
@@ -118,12 +117,9 @@ class UnitReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RematchReport(Shown):
+class RematchReport(CommitReport):
     """What a rematch did, or would do."""
 
-    store: str
-    snapshot: int
-    committed: bool
     units: list[UnitReport]
     known: int
     """References that the store's objects are from already."""
@@ -194,9 +190,7 @@ def rematch(
         )
     clear(storage, operation_id)
     return RematchReport(
-        store=storage.root,
-        snapshot=committed.number,
-        committed=committed.done,
+        **committed.told,
         units=work.units,
         known=known,
         quarantined=quarantined,

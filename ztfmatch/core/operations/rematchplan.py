@@ -17,9 +17,10 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.derived import connected, with_neighbours
 from ztfmatch.core.operations.references import reference_input
 from ztfmatch.core.operations.touched import Touched
-from ztfmatch.core.operations.transients import ungrouped_tiles, with_neighbours
+from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.schema import EXPOSURES, REFERENCES, TRANSIENTS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, N_RCID, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
@@ -200,7 +201,7 @@ def regrouped_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Ti
     """
     tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
-    return sorted(with_neighbours(snapshot, tiles, stale), key=lambda tile: tile.fine_range)
+    return sorted(connected(with_neighbours, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
 
 
 def lineage_tasks(

@@ -25,7 +25,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Stopwatch,
@@ -51,7 +51,6 @@ from ztfmatch.core.schema import (
     TRANSIENTS,
 )
 from ztfmatch.core.schema.ledger import CATALOG
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.checksums import compare_checksums
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
@@ -78,12 +77,9 @@ class LostExposure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepairReport(Shown):
+class RepairReport(CommitReport):
     """What was lost, and what was brought back."""
 
-    store: str
-    snapshot: int
-    committed: bool
     whole: bool
     """Whether nothing is lost, now."""
     lost: list[str]

@@ -14,10 +14,9 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
-from ztfmatch.core.operations.derived import Derivation, bring_up_to_date
+from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, itself
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.statistics import (
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -27,16 +26,9 @@ from ztfmatch.core.tasks.statistics import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatisticsReport(Shown):
+class StatisticsReport(PassReport):
     """What a statistics run did."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if no statistics were due."""
-    tiles: int
-    changed: int
-    """Tiles that others changed meanwhile: their statistics are due, run it again."""
     waiting: int
     """Tiles with fewer new epochs than were asked for: their statistics stay those of an earlier snapshot."""
     objects: int
@@ -109,10 +101,6 @@ def new_percent(snapshot: SnapshotFiles, tiles: Iterable[Tile]) -> dict[Tile, fl
     return grown
 
 
-def _itself(_: SnapshotFiles, tile: Tile) -> list[Tile]:
-    return [tile]
-
-
 def projected_bytes(rows: dict[str, int]) -> int:
     """Peak memory of the worker that computes a tile, by its rows of objects and detections."""
     in_flight = min(rows[DETECTIONS.name], ROWS_IN_FLIGHT)
@@ -123,7 +111,7 @@ _STATISTICS: Final = Derivation(
     "statistics",
     (OBJECTS.name, DETECTIONS.name),
     (STATISTICS.name,),
-    _itself,
+    itself,
     compute_statistics,
     StatisticsTask,
     projected_bytes,

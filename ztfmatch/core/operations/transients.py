@@ -11,10 +11,9 @@ from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
-from ztfmatch.core.operations.derived import Derivation, bring_up_to_date, connected
+from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.orphans import BYTES_KEPT, ROWS_PER_PASS
 from ztfmatch.core.tasks.transients import (
@@ -30,16 +29,9 @@ TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransientsReport(Shown):
+class TransientsReport(PassReport):
     """What the grouping of orphans did."""
 
-    store: str
-    snapshot: int
-    committed: bool
-    """False if all transients were up to date."""
-    tiles: int
-    changed: int
-    """Tiles that others changed meanwhile: their transients are stale, run it again."""
     transients: int
     detections: int
     undecided: int
@@ -69,15 +61,6 @@ def update_transients(storage: Storage, runner: Runner, note: str | None = None)
 def ungrouped_tiles(snapshot: SnapshotFiles) -> list[Tile]:
     """Tiles that have, themselves or next to them, orphans which are newer than their transients."""
     return _TRANSIENTS.stale(snapshot)
-
-
-def _near(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
-    return neighbours(snapshot.tiling, tile)
-
-
-def with_neighbours(snapshot: SnapshotFiles, tiles: Iterable[Tile], among: Iterable[Tile]) -> list[Tile]:
-    """Tiles, and those of others that they touch, that these touch, and so on."""
-    return connected(_near, snapshot, tiles, among)
 
 
 def transient_tasks(
@@ -127,7 +110,7 @@ _TRANSIENTS: Final = Derivation(
     "transients",
     (ORPHANS.name,),
     TABLES,
-    _near,
+    with_neighbours,
     group_orphans,
     TransientTask,
     _projected_bytes,
