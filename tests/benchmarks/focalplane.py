@@ -21,7 +21,7 @@ from typing import Any
 
 from contenders import ROOT, Bench, Settings
 from measure import own_cpu, run
-from report import Figure, machine, table_of_figures, versions
+from report import Figure, say
 
 from ztfmatch.simulate import SimulationConfig, Simulator
 from ztfmatch.simulate.catalogs import UnitSky
@@ -189,11 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if not number and case == arguments.cases[0]:
                     bench.measure(case, tree, keep=False)
                 bench.measure(case, tree, keep=True)
-    rows = bench.figures()
-    print(table_of_figures(rows))
-    if arguments.json:
-        content = {"machine": machine(), "versions": versions(), "runs": bench.runs}
-        arguments.json.write_text(json.dumps({**content, "figures": [row.to_json() for row in rows]}, indent=1) + "\n")
+    say(bench.figures(), bench.runs, arguments.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from contenders import HERE, ROOT, last_json
 from measure import own_cpu, run
-from report import Figure, machine, table_of_figures, versions
+from report import Figure, say
 from store import table_of_runs
 
 from ztfmatch.release.schema import HEALPIX_COLUMN
@@ -147,11 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench.measure()
     print(f"{bench.epochs:,} epochs; {pa.__name__} {pa.__version__}")
     print(table_of_runs(bench.runs), end="\n\n")
-    rows = bench.figures()
-    print(table_of_figures(rows))
-    if arguments.json:
-        content = {"machine": machine(), "versions": versions(), "runs": bench.runs}
-        arguments.json.write_text(json.dumps({**content, "figures": [row.to_json() for row in rows]}, indent=1) + "\n")
+    say(bench.figures(), bench.runs, arguments.json)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -157,6 +158,19 @@ def table_of_runs(results: Results) -> str:
         )
     lines += [f"{name:32} skipped: {why}" for name, why in results.skipped.items()]
     return "\n".join(lines)
+
+
+def say(rows: Sequence[Figure], runs: Any, file: Path | None) -> None:
+    """Print figures; keep them in a file, if it is given, with the runs and what they were measured on."""
+    print(table_of_figures(rows))
+    if file:
+        content = {
+            "machine": machine(),
+            "versions": versions(),
+            "runs": runs,
+            "figures": [row.to_json() for row in rows],
+        }
+        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def table_of_figures(rows: Sequence[Figure]) -> str:

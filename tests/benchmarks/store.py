@@ -6,7 +6,6 @@ See README.md beside this file. Prints a table and writes JSON; the first run ta
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -20,7 +19,7 @@ import nights
 import pyarrow.parquet as pq
 from contenders import HERE, ROOT, last_json
 from measure import own_cpu, run
-from report import Figure, machine, table_of_figures, versions
+from report import Figure, say
 
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -212,11 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for part in arguments.only:
         actions[part]()
     print(table_of_runs(bench.runs), end="\n\n")
-    rows = bench.figures()
-    print(table_of_figures(rows))
-    if arguments.json:
-        content = {"machine": machine(), "versions": versions(), "runs": bench.runs}
-        arguments.json.write_text(json.dumps({**content, "figures": [row.to_json() for row in rows]}, indent=1) + "\n")
+    say(bench.figures(), bench.runs, arguments.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 from contenders import Bench, Settings
 from measure import run
-from report import Figure, machine, table_of_figures, versions
+from report import Figure, say
 
 from ztfmatch.simulate import SimulationConfig, simulate
 
@@ -119,11 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tiles = measured[0]["tiles"]
         print(f"{name:28} {statistics.median(walls):6.2f} s, operation {statistics.median(own):6.2f} s, {tiles} tiles")
     print()
-    rows = bench.figures()
-    print(table_of_figures(rows))
-    if arguments.json:
-        content = {"machine": machine(), "versions": versions(), "runs": bench.runs}
-        arguments.json.write_text(json.dumps({**content, "figures": [row.to_json() for row in rows]}, indent=1) + "\n")
+    say(bench.figures(), bench.runs, arguments.json)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ PLACES = {UNIT: (10.0, 10.0), OTHER: (190.0, -20.0)}
 """So far apart that no tile is near both."""
 
 ARCSEC = 1.0 / 3600.0
+Change = Callable[[Storage, Path], Any]
 
 
 @dataclass(frozen=True)
@@ -115,44 +116,37 @@ def assert_as_of_the_newest(kind: Kind, storage: Storage, place: Path) -> None:
         assert groups_of(anew) == expected_groups(anew)
 
 
-@KINDS
-def test_pass_while_an_append_to_some_tiles_commits_leaves_only_these_stale(
-    kind: Kind, storage: Storage, tmp_path: Path
-) -> None:
-    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
-    report = passed(kind, storage, lambda: append(storage, night(tmp_path, 2, UNIT)))
-    stale = set(kind.stale(open_snapshot(storage)))
-    assert (report.committed, report.snapshot) == (True, 3)
-    assert stale >= tiles_of(UNIT, storage, kind)
-    assert stale.isdisjoint(tiles_of(OTHER, storage, kind))
-    assert_as_of_the_newest(kind, storage, tmp_path / "again")
+def _nothing(_: Storage, __: Path) -> None:
+    """Nothing before the pass."""
 
 
-@KINDS
-def test_pass_while_a_rollback_takes_a_night_back_leaves_its_tiles_stale(
-    kind: Kind, storage: Storage, tmp_path: Path
-) -> None:
-    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
-    append(storage, night(tmp_path, 2, UNIT))
-    report = passed(kind, storage, lambda: rollback(storage, 1))
-    stale = set(kind.stale(open_snapshot(storage)))
-    assert (report.committed, report.snapshot) == (True, 4)
-    assert stale >= tiles_of(UNIT, storage, kind)
-    assert stale.isdisjoint(tiles_of(OTHER, storage, kind))
-    assert_as_of_the_newest(kind, storage, tmp_path / "again")
+def _night(storage: Storage, place: Path) -> None:
+    append(storage, night(place, 2, UNIT))
 
 
-@KINDS
-def test_pass_while_a_rollback_brings_a_night_again_leaves_its_tiles_stale(
-    kind: Kind, storage: Storage, tmp_path: Path
-) -> None:
-    """Files that it brings are older than the snapshot of the pass."""
-    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
-    append(storage, night(tmp_path, 2, UNIT))
+def _night_taken_back(storage: Storage, place: Path) -> None:
+    _night(storage, place)
     rollback(storage, 1)
-    report = passed(kind, storage, lambda: rollback(storage, 2))
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "snapshot"),
+    [
+        pytest.param(_nothing, _night, 3, id="an append"),
+        pytest.param(_night, lambda storage, _: rollback(storage, 1), 4, id="a rollback takes a night back"),
+        # Files that it brings are older than the snapshot of the pass.
+        pytest.param(_night_taken_back, lambda storage, _: rollback(storage, 2), 5, id="a rollback brings it again"),
+    ],
+)
+def test_pass_while_others_change_some_tiles_leaves_only_these_stale(
+    kind: Kind, before: Change, meanwhile: Change, snapshot: int, storage: Storage, tmp_path: Path
+) -> None:
+    append(storage, night(tmp_path, 0, UNIT, OTHER) + night(tmp_path, 1, UNIT, OTHER))
+    before(storage, tmp_path)
+    report = passed(kind, storage, lambda: meanwhile(storage, tmp_path))
     stale = set(kind.stale(open_snapshot(storage)))
-    assert (report.committed, report.snapshot) == (True, 5)
+    assert (report.committed, report.snapshot) == (True, snapshot)
     assert stale >= tiles_of(UNIT, storage, kind)
     assert stale.isdisjoint(tiles_of(OTHER, storage, kind))
     assert_as_of_the_newest(kind, storage, tmp_path / "again")
