@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, unit_of
 from ztfmatch.core.operations.rematchplan import newest_references
@@ -89,8 +89,7 @@ class _Ledger:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Columns of all rows, in one order."""
-        rows = read_rows(self._snapshot.storage, self._files, columns)
-        return EXPOSURES.schema.empty_table().select(list(columns)) if rows is None else rows
+        return read_table(self._snapshot.storage, self._files, EXPOSURES, columns)
 
     def but(self, kept: Numbers) -> Numbers:
         """Rows in the scope but for some."""

@@ -10,11 +10,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, LINEAGE
 from ztfmatch.core.schema.lineage import LOST, NEW
-from ztfmatch.core.survey import MAX_OBJECTID, Unit, founder_of_transientid, objectid_range, unit_of_objectid
+from ztfmatch.core.survey import (
+    MAX_OBJECTID,
+    Unit,
+    founder_of_transientid,
+    objectid_range,
+    unit_codes,
+    unit_of_objectid,
+)
 
 Ids = npt.NDArray[np.int64]
 
@@ -49,12 +57,9 @@ def _of_units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
     units = _units(snapshot, objectids)
     ranges = sorted(objectid_range(Unit(*unit)) for unit in units)
     files = [file for file in snapshot.of_table(LINEAGE.name) if _may_be_of(file, ranges)]
-    rows = read_rows(snapshot.storage, files, LINEAGE.names)
-    if rows is None:
-        return LINEAGE.schema.empty_table()
-    field, rcid, fid = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
-    mine = [(field == unit[0]) & (rcid == unit[1]) & (fid == unit[2]) for unit in sorted(units)]
-    return rows.filter(pa.array(np.any(mine, axis=0))).cast(LINEAGE.schema)
+    rows = read_table(snapshot.storage, files, LINEAGE)
+    codes = unit_codes(*np.array(sorted(units), np.int64).reshape(-1, 3).T)
+    return rows.filter(pa.array(np.isin(codes_of_rows(rows), codes))).cast(LINEAGE.schema)
 
 
 def _may_be_of(file: DataFile, ranges: Sequence[IdRange]) -> bool:
@@ -70,9 +75,7 @@ def _units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> set[tuple[int, 
         raise ConfigError(str(error)) from None
     named = sorted({int(founder_of_transientid(number)[0]) for number in objectids if number > MAX_OBJECTID})
     ranges = [(exposureid, exposureid) for exposureid in named]
-    files = snapshot.of_table(EXPOSURES.name)
-    rows = read_rows(snapshot.storage, files, ["field", "rcid", "fid"], ranges) if ranges else None
-    exposures = [] if rows is None else rows.to_pylist()
+    exposures = snapshot.read(EXPOSURES.name, UNIT, ranges).to_pylist()
     return {(unit.field, unit.rcid, unit.fid) for unit in units} | {tuple(row.values()) for row in exposures}
 
 

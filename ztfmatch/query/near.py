@@ -8,13 +8,12 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.core.camera import Pointing, QuadrantMap, field_grid
+from ztfmatch.core.io.rows import UNIT, active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vector
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
 from ztfmatch.query.area import Cone
@@ -24,7 +23,7 @@ _REACHES_ARCSEC: Final = (10.0, 60.0, 300.0, 1800.0)
 _FIELD_RADIUS_DEG: Final = 6.0
 _DITHER_PIX: Final = 200.0
 """How far an exposure's image may be from where its field's plan has it."""
-_COLUMNS: Final = ("field", "rcid", "fid", "ra", "dec", "radius")
+_COLUMNS: Final = (*UNIT, "ra", "dec", "radius")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _nearest(snapshot: SnapshotFiles, place: Cone) -> tuple[int | None, float | 
         for tile in cone.tiles(snapshot.tiling):
             rows = snapshot.object_positions(tile)
             rows = rows.filter(pa.array(cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
-            rows = rows.filter(pc.equal(rows["status"], ACTIVE))
+            rows = active_rows(rows)
             if rows.num_rows:
                 separation = cone.separation(rows["ra"].to_numpy(), rows["dec"].to_numpy())
                 row = int(separation.argmin())

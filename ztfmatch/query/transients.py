@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows, read_table
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import tiles_of_footprint
@@ -51,8 +51,8 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
     """Tiles that the exposures which the transients are named after touch, or come near to."""
     exposures = sorted({int(founder_of_transientid(number)[0]) for number in ids})
     ranges = [(exposureid, exposureid) for exposureid in exposures]
-    rows = read_rows(snapshot.storage, snapshot.of_table(EXPOSURES.name), _FOOTPRINT, ranges)
-    footprints = [] if rows is None else [row for row in rows.to_pylist() if row["ra"] is not None]
+    rows = snapshot.read(EXPOSURES.name, _FOOTPRINT, ranges)
+    footprints = [row for row in rows.to_pylist() if row["ra"] is not None]
     return sorted({tile for row in footprints for tile in tiles_of_footprint(snapshot.tiling, row)})
 
 
@@ -92,8 +92,7 @@ def _tiles(snapshot: SnapshotFiles, found: pa.Table) -> list[Tile]:
 def _links(snapshot: SnapshotFiles, found: pa.Table) -> pa.Table:
     ranges = [(number, number) for number in found["transientid"].to_pylist()]
     files = [file for tile in _tiles(snapshot, found) for file in snapshot.of_tile(TRANSIENTDATA.name, tile)]
-    rows = read_rows(snapshot.storage, files, TRANSIENTDATA.names, ranges) if ranges else None
-    return TRANSIENTDATA.schema.empty_table() if rows is None else rows
+    return read_table(snapshot.storage, files, TRANSIENTDATA, ranges=ranges)
 
 
 def _orphan_files(snapshot: SnapshotFiles, found: pa.Table) -> list[DataFile]:

@@ -13,6 +13,7 @@ from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.parquet import read_file_rows
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.committing import CommitReport, commit_on_top
@@ -20,7 +21,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
-from ztfmatch.core.survey import Unit, unit_codes, units_of_codes
+from ztfmatch.core.survey import Unit, units_of_codes
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.audit import BYTES_PER_ROW_IN_FLIGHT, BYTES_PER_SEED
@@ -37,7 +38,6 @@ from ztfmatch.references.tasks.exposures import (
 from ztfmatch.references.units import active_references
 
 OPERATION: Final = "flatness"
-_UNIT: Final = ("field", "rcid", "fid")
 _BYTES_PER_VALUE: Final = 40
 
 
@@ -118,8 +118,8 @@ def _pending_units(snapshot: SnapshotFiles) -> frozenset[Unit]:
     """Units of exposures to be measured; one file of the ledger is held at a time."""
     found: set[int] = set()
     for file in snapshot.of_table(EXPOSURES.name):
-        rows = unmeasured(read_file_rows(snapshot.storage, file, [*_UNIT, *DECIDING]))
-        code = unit_codes(*(rows[name].to_numpy().astype(np.int64) for name in _UNIT))
+        rows = unmeasured(read_file_rows(snapshot.storage, file, [*UNIT, *DECIDING]))
+        code = codes_of_rows(rows)
         found.update(np.unique(code).tolist())
     columns = units_of_codes(np.array(sorted(found), np.int64))
     return frozenset(Unit(*unit) for unit in zip(*(column.tolist() for column in columns), strict=True))

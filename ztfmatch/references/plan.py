@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError, MetadataError
+from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import Row, Stopwatch
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
+from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.flatness import Ints
 from ztfmatch.references.schema import PLAN
@@ -77,7 +78,7 @@ class Known:
                    if name not in audit.column_names]  # fmt: skip
         if lacking:
             raise MetadataError(f"the audit has no column {lacking[0]}; expected what 'references audit' writes")
-        code = codes_of(audit)
+        code = codes_of_rows(audit)
         order = np.argsort(code, kind="stable")
         if (np.diff(code[order]) == 0).any():
             raise MetadataError("the audit has a unit more than once; expected one reference a unit")
@@ -110,11 +111,6 @@ class PlanReport(Shown):
 
     def _fields(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("table", "judged")}
-
-
-def codes_of(table: pa.Table) -> Ints:
-    """Unit codes of rows with field, rcid and fid."""
-    return unit_codes(*(table[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")))
 
 
 def make_plan(source: ImageSource, audit: pa.Table | None, settings: ReferenceSettings) -> PlanReport:
@@ -299,7 +295,7 @@ def _newer(images: Images, through: int) -> tuple[Images, int]:
 
 def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.Table:
     """A plan with new images in it."""
-    code = codes_of(plan)
+    code = codes_of_rows(plan)
     at = find_sorted(code, images.code)
     held = plan.take(pa.array(at[at >= 0]))
     old = _images_of(held, images.code, images.code[at >= 0])
@@ -374,9 +370,9 @@ def _actions(table: pa.Table) -> list[Row]:
 def _became_possible(before: pa.Table, after: pa.Table, images: Images) -> list[Row]:
     """Units whose reference can be made now and could not before."""
     names = ["field", "rcid", "fid", "action", "npassed", "predicted"]
-    now = after.filter(pa.array(np.isin(codes_of(after), images.code))).select(names)
-    was = before.filter(pa.array(np.isin(codes_of(before), images.code)))
-    actions = dict(zip(codes_of(was).tolist(), was["action"].to_pylist(), strict=True))
-    rows = zip(codes_of(now).tolist(), now.to_pylist(), strict=True)
+    now = after.filter(pa.array(np.isin(codes_of_rows(after), images.code))).select(names)
+    was = before.filter(pa.array(np.isin(codes_of_rows(before), images.code)))
+    actions = dict(zip(codes_of_rows(was).tolist(), was["action"].to_pylist(), strict=True))
+    rows = zip(codes_of_rows(now).tolist(), now.to_pylist(), strict=True)
     return [row for code, row in rows
             if row["action"] in TO_BE_MADE and actions.get(code, WAIT) in (WAIT, UPDATABLE)]  # fmt: skip

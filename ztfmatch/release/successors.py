@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
+from ztfmatch.core.io.rows import UNIT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.operations.common import unit_of
@@ -103,4 +104,4 @@ def _files_by_unit(snapshot: SnapshotFiles, ids: Ids) -> Iterator[list[DataFile]
 def _unit_of(snapshot: SnapshotFiles, file: DataFile) -> Unit:
     if file.min_id is not None and file.min_id <= MAX_OBJECTID:
         return unit_of_objectid(file.min_id)
-    return unit_of(read_file_rows(snapshot.storage, file, ["field", "rcid", "fid"]).slice(0, 1).to_pylist()[0])
+    return unit_of(read_file_rows(snapshot.storage, file, UNIT).slice(0, 1).to_pylist()[0])

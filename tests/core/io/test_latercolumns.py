@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from helpers import append, epochal_file, make_store, reference_file, rows_at
 
-from ztfmatch.core.io.parquet import DataFile, Destination, iterate_batches, read_file_rows, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, write_file
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import EXPOSURES
@@ -46,7 +46,7 @@ def test_read_of_a_file_without_later_columns_has_nulls(
 
 
 def test_batches_and_ranges_of_such_a_file_have_nulls(older: tuple[Storage, DataFile]) -> None:
-    rows = pa.Table.from_batches(iterate_batches(*older, ["exposureid", *LATER], 2))
+    rows = pa.Table.from_batches(OpenFile(*older).batches(["exposureid", *LATER], 2))
     assert (rows.num_rows, rows["relscatter"].null_count) == (3, 3)
     some = read_file_rows(*older, ["photometric"], [(0, 10_000)], "field")
     assert (some.num_rows, some["photometric"].null_count) == (3, 3)

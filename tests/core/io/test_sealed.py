@@ -20,8 +20,8 @@ from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
+    OpenFile,
     encode,
-    iterate_batches,
     read_file_rows,
     read_footer,
     read_row_group,
@@ -128,7 +128,7 @@ def test_read_is_by_no_thread_of_arrow(
     monkeypatch.setattr(SealedFile, "read_buffer", noted)
     assert read_file_rows(storage, file, rows.column_names, threads=True).equals(rows)
     assert read_file_rows(storage, file, rows.column_names).equals(rows)
-    assert pa.Table.from_batches(iterate_batches(storage, file, rows.column_names, 70_000)).equals(rows)
+    assert pa.Table.from_batches(OpenFile(storage, file).batches(rows.column_names, 70_000)).equals(rows)
     assert len(readers) > 1  # this one and some of ours
     assert [thread for thread in readers if isinstance(thread, threading._DummyThread)] == []
     assert [thread for thread in readers if thread.is_alive()] == [threading.current_thread()]
@@ -145,7 +145,7 @@ def test_read_with_threads_is_as_without(written: tuple[Storage, DataFile, pa.Ta
 
 def test_batches_are_of_at_most_so_many_rows(written: tuple[Storage, DataFile, pa.Table]) -> None:
     storage, file, rows = written
-    sizes = [batch.num_rows for batch in iterate_batches(storage, file, ["objectid"], 50_000)]
+    sizes = [batch.num_rows for batch in OpenFile(storage, file).batches(["objectid"], 50_000)]
     assert max(sizes) <= 50_000
     assert sum(sizes) == rows.num_rows
 

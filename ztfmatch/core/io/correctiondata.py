@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -42,12 +42,9 @@ class CorrectionData:
     def gradients(self, sets: Sequence[str | None], fields: Sequence[int], exposureid: Ids) -> Floats:
         """Gradient of each exposure by the set that it has, zero where it has none; shape (E, 6)."""
         out = np.zeros((len(exposureid), len(GRADIENT)))
-        files = self._of(EXPOSURETERMS.name)
-        if not files or not len(exposureid):
-            return out
         ranges = [(field, field) for field in sorted(set(fields))]
-        rows = read_rows(self.storage, files, EXPOSURETERMS.names, ranges, "field")
-        if rows is None or not len(rows):
+        rows = read_table(self.storage, self._of(EXPOSURETERMS.name), EXPOSURETERMS, ranges=ranges, key="field")
+        if not len(rows):
             return out
         wanted = {(name, key): i for i, (name, key) in enumerate(zip(sets, exposureid.tolist(), strict=True))}
         rows = rows.filter(pc.is_in(rows["exposureid"], pa.array(exposureid)))
@@ -59,11 +56,8 @@ class CorrectionData:
 
     def colours(self, name: str, units: Iterable[Unit]) -> Colours:
         """Colours of the objects of some units that a set has."""
-        files = self._of(COLOURS.name)
         ranges = sorted({objectid_range(unit) for unit in units})
-        rows = read_rows(self.storage, files, COLOURS.names, ranges) if files and ranges else None
-        if rows is None:
-            return Colours(np.zeros(0, np.int64), np.zeros(0, np.float32))
+        rows = read_table(self.storage, self._of(COLOURS.name), COLOURS, ranges=ranges)
         rows = rows.filter(pc.equal(rows["corrections"].cast(pa.string()), name)).sort_by("objectid")
         return Colours(rows["objectid"].to_numpy(), rows["colour"].to_numpy())
 

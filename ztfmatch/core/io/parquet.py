@@ -392,6 +392,15 @@ def read_rows(
     return pa.concat_tables(parts) if parts else None
 
 
-def iterate_batches(storage: Storage, file: DataFile, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of a file in order, at most so many at a time."""
-    return OpenFile(storage, file).batches(columns, rows)
+def read_table(
+    storage: Storage,
+    files: Iterable[DataFile],
+    table: Table,
+    columns: Sequence[str] | None = None,
+    ranges: Sequence[IdRange] | None = None,
+    key: str | None = None,
+) -> pa.Table:
+    """The same of a table, all columns by default; without rows where no file fits."""
+    names = list(columns or table.names)
+    rows = read_rows(storage, files, names, ranges, key)
+    return table.schema.empty_table().select(names) if rows is None else rows

@@ -15,7 +15,7 @@ from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import TABLES
@@ -105,21 +105,15 @@ class SnapshotFiles:
             kept[tile] = read(tile)
         return kept[tile]
 
-    def rows_of_tile(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
-        """Columns of all that a tile has of a table."""
-        rows = read_rows(self.storage, self.of_tile(table, tile), columns)
-        rows = TABLES[table].schema.empty_table().select(list(columns)) if rows is None else rows
-        return rows.combine_chunks()
-
     def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
-        """The same, kept."""
-        return self.kept((table, columns), tile, lambda tile: self.rows_of_tile(table, tile, columns))
+        """Columns of all that a tile has of a table; kept."""
+        return self.kept((table, columns), tile, lambda tile: self.read(table, columns, tile=tile).combine_chunks())
 
     def object_positions(self, tile: Tile) -> pa.Table:
         """``objectid``, ``ra``, ``dec``, ``status`` of a tile's objects, by ``dec``; kept."""
         columns = ("objectid", "ra", "dec", "status")
-        read = functools.partial(self.rows_of_tile, "objects", columns=columns)
-        return self.kept(columns, tile, lambda tile: read(tile).sort_by("dec").combine_chunks())
+        read = functools.partial(self.read, "objects", columns)
+        return self.kept(columns, tile, lambda tile: read(tile=tile).sort_by("dec").combine_chunks())
 
     @functools.cached_property
     def ledger(self) -> list[DataFile]:
@@ -140,12 +134,15 @@ class SnapshotFiles:
         return self._ledger[key]
 
     def read(
-        self, table: str, columns: Sequence[str] | None = None, ranges: Sequence[IdRange] | None = None
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        ranges: Sequence[IdRange] | None = None,
+        tile: Tile | None = None,
     ) -> pa.Table:
-        """Rows of a whole table, or of some ranges of its ids; sorted only within each file."""
-        names = list(columns or TABLES[table].names)
-        rows = read_rows(self.storage, self.of_table(table), names, ranges)
-        return TABLES[table].schema.empty_table().select(names) if rows is None else rows
+        """Rows of a whole table or of a tile of it, or of some ranges of its ids; sorted only within each file."""
+        files = self.of_table(table) if tile is None else self.of_tile(table, tile)
+        return read_table(self.storage, files, TABLES[table], columns, ranges)
 
     def dataset(self, table: str) -> ds.Dataset:
         """A table that has files, as a lazy dataset; every byte is verified as it is read."""

@@ -18,12 +18,13 @@ import pyarrow.csv
 
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import REFERENCES, Table
-from ztfmatch.core.survey import Unit, unit_codes, unit_of_code
+from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
 
 Row = dict[str, Any]
@@ -123,18 +124,15 @@ def total(table: pa.Table, column: str) -> int:
 
 def units_of(table: pa.Table) -> tuple[list[Unit], npt.NDArray[np.int64]]:
     """The units of some rows of the ledger, each once and in order, and which of them each row is of."""
-    field_, rcid, fid = (table[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
-    codes, which = np.unique(unit_codes(field_, rcid, fid), return_inverse=True)
+    codes, which = np.unique(codes_of_rows(table), return_inverse=True)
     return [unit_of_code(code) for code in codes.tolist()], which
 
 
 def references_by_unit(snapshot: SnapshotFiles, columns: Sequence[str]) -> pa.Table:
     """Rows of the newest reference of each unit, by field, readout channel and filter, which are the first columns."""
-    unit = ("field", "rcid", "fid")
-    rows = snapshot.read(REFERENCES.name, [*unit, "generation", *columns])
-    rows = rows.sort_by([(name, "ascending") for name in (*unit, "generation")])
-    codes = unit_codes(*(rows[name].to_numpy().astype(np.int64) for name in unit))
-    return rows.take(np.flatnonzero(np.diff(codes, append=-1) != 0))
+    rows = snapshot.read(REFERENCES.name, [*UNIT, "generation", *columns])
+    rows = rows.sort_by([(name, "ascending") for name in (*UNIT, "generation")])
+    return rows.take(np.flatnonzero(np.diff(codes_of_rows(rows), append=-1) != 0))
 
 
 def digest_of(table: pa.Table) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ztfmatch.core import camera, costs
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_file_rows
+from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
@@ -50,7 +51,7 @@ class Units:
 def references_of(snapshot: SnapshotFiles) -> Units:
     """Units of a store's references, by the newest of each."""
     rows = references_by_unit(snapshot, ["nseeds", "ra", "dec", "radius"])
-    code = unit_codes(*(rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")))
+    code = codes_of_rows(rows)
     ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "radius"))
     here = np.isfinite(ra)
     return Units(

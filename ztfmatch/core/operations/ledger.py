@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import CatalogError
-from ztfmatch.core.io.parquet import read_file_rows, read_rows
+from ztfmatch.core.io.parquet import read_file_rows, read_table
+from ztfmatch.core.io.rows import UNIT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, unit_of, units_of
 from ztfmatch.core.operations.quarantine import quarantine_change
@@ -25,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
 
-_SLOT: Final = ["field", "rcid", "fid", "obsmjd"]
+_SLOT: Final = [*UNIT, "obsmjd"]
 _ASKED: Final = pa.schema(EXPOSURES.schema.field(name) for name in ("exposureid", "obsmjd", "field"))
 _COLUMNS: Final = ["exposureid", "field", "rcid", "fid", "obsmjd", "programid", "filename", "sha256", "origin"]
 _OF_REPLACED: Final = ["ra", "dec", "radius", "nmatched", "norphans"]
@@ -142,7 +143,7 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
 def _replaceable(stored: pa.Table, found: pa.Table) -> Mask:
     """Whether each catalog is of the unit of the stored exposure beside it, which a catalog brought too."""
     kept = _is_true(pc.equal(stored["origin"].cast(pa.string()), CATALOG))
-    for name in ("field", "rcid", "fid"):
+    for name in UNIT:
         kept &= _is_true(pc.equal(stored[name], found[name]))
     return kept
 
@@ -216,8 +217,7 @@ def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
     """Units of the exposures that are in files of the ledger which an older snapshot has not."""
     known = set(before.files.paths(EXPOSURES.name))
     fresh = [file for file in head.of_table(EXPOSURES.name) if file.path not in known]
-    rows = read_rows(head.storage, fresh, ["field", "rcid", "fid"])
-    return set() if rows is None else {unit_of(row) for row in rows.to_pylist()}
+    return set(units_of(read_table(head.storage, fresh, EXPOSURES, UNIT))[0])
 
 
 def _refusal(row: Row, code: str, reason: str) -> Row:

@@ -18,8 +18,8 @@ from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
     IdRange,
-    iterate_batches,
-    read_rows,
+    OpenFile,
+    read_table,
     table_from_columns,
     write_file,
 )
@@ -88,8 +88,7 @@ def merge_files(task: MergeTask) -> Written:
     """
     files = merges_of_tile(task.snapshot, task.tile, task.table, task.rule)[task.number]
     if task.table == OBJECTS.name:
-        rows = read_rows(task.storage, files, OBJECTS.names)
-        whole = OBJECTS.schema.empty_table() if rows is None else rows.sort_by("objectid")
+        whole = read_table(task.storage, files, OBJECTS).sort_by("objectid")
         return Written(_as_of(files, [write_file(_to(task, OBJECTS, task.tile, 0), whole)]))
     check = _Check(_Content(TABLES[task.table]), _Content(TABLES[task.table]))
     if task.table == DETECTIONS.name:
@@ -186,10 +185,7 @@ def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[
 
 
 def _write_objects(task: CompactTask) -> list[DataFile]:
-    table = read_rows(task.storage, task.files(OBJECTS), OBJECTS.names)
-    if table is None:
-        return []
-    table = table.sort_by("objectid")
+    table = task.snapshot.read(OBJECTS.name, tile=task.tile).sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     parts = [(tile, table.filter(pa.array(target == i))) for i, tile in enumerate(task.targets)]
     written = [write_file(_to(task, OBJECTS, tile, 0), rows) for tile, rows in parts if rows.num_rows]
@@ -229,8 +225,7 @@ class _Owners:
 
 
 def _owners(task: CompactTask) -> _Owners:
-    table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
-    table = OBJECTS.schema.empty_table() if table is None else table.sort_by("objectid")
+    table = task.snapshot.read(OBJECTS.name, ["objectid", "ra", "dec", "status"], tile=task.tile).sort_by("objectid")
     target = _target_of(task, table["ra"].to_numpy(), table["dec"].to_numpy())
     ids = table["objectid"].to_numpy()
     active = pc.equal(table["status"].cast(pa.string()), ACTIVE).to_numpy()
@@ -340,7 +335,7 @@ def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) 
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
     held: list[pa.Table] = []
     for file in files:
-        for batch in iterate_batches(storage, file, ORPHANS.names, ROWS_PER_FILE):
+        for batch in OpenFile(storage, file).batches(ORPHANS.names, ROWS_PER_FILE):
             read.add_batch(batch)
             if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
                 yield pa.concat_tables(held)

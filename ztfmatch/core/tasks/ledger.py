@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -100,8 +100,7 @@ def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns:
     """Ledger rows of some fields; of each file only the row groups that hold any."""
     ranges = [(field, field) for field in sorted(set(fields))]
     ledger = snapshot.of_table(EXPOSURES.name)
-    rows = read_rows(snapshot.storage, ledger, columns, ranges, "field")
-    return EXPOSURES.schema.empty_table().select(list(columns)) if rows is None else rows
+    return read_table(snapshot.storage, ledger, EXPOSURES, columns, ranges, "field")
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,8 @@ def compact_ledger(task: CompactLedgerTask) -> Written:
     StoreDamagedError
         If what was read back is not what was there.
     """
-    rows = read_rows(task.storage, task.files, EXPOSURES.names)
-    if rows is None:
+    rows = read_table(task.storage, task.files, EXPOSURES)
+    if not rows.num_rows:
         return Written([])
     rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)

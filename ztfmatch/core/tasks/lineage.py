@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, read_table, table_from_columns, write_file
+from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -21,7 +20,6 @@ from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS, Table
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, objectid_range
 from ztfmatch.core.tasks.rematch import Freed, read_flows
@@ -30,7 +28,6 @@ from ztfmatch.core.tasks.seeds import ReferenceInput, all_objects
 
 _POSITIONED: Final = ["objectid", "ra", "dec", "refmag"]
 _COLUMNS: Final = [*_POSITIONED, "status"]
-_UNIT: Final = ("field", "rcid", "fid")
 _PLACES: Final = ("ninobjects", "nintransients", "norphaned")
 
 
@@ -109,19 +106,15 @@ def trace_unit(task: LineageTask) -> Traced:
 
 
 def _active(task: LineageTask) -> pa.Table:
-    rows = read_rows(task.storage, task.objects(), _COLUMNS, [objectid_range(task.reference.unit)])
-    return OBJECTS.schema.empty_table() if rows is None else rows.filter(pc.equal(rows["status"], ACTIVE))
+    return active_rows(
+        read_table(task.storage, task.objects(), OBJECTS, _COLUMNS, [objectid_range(task.reference.unit)])
+    )
 
 
 def _of_transients(task: LineageTask, files: Sequence[DataFile]) -> pa.Table:
     """Transients of the unit, with the columns of objects."""
-    rows = read_rows(task.storage, files, ["transientid", "ra", "dec", "meanmag", *_UNIT])
-    if rows is None:
-        return OBJECTS.schema.empty_table()
-    unit = task.reference.unit
-    mine = [pc.equal(rows[name], value) for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True)]
-    rows = rows.filter(functools.reduce(pc.and_, mine))
-    return rows.rename_columns(["objectid", "ra", "dec", "refmag", *_UNIT])
+    rows = read_table(task.storage, files, TRANSIENTS, ["transientid", "ra", "dec", "meanmag", *UNIT])
+    return rows_of_unit(rows, task.reference.unit).rename_columns(["objectid", "ra", "dec", "refmag", *UNIT])
 
 
 def _generation(*parts: pa.Table) -> Generation:
@@ -143,8 +136,8 @@ def _flows(task: LineageTask, before: Generation, after: Generation) -> Flows:
 def _to_transients(task: LineageTask, sides: tuple[Generation, Generation], freed: Sequence[Freed]) -> list[Flows]:
     """Flows of what became a transient's, and the same taken from what is an orphan alone."""
     before, after = sides
-    links = read_rows(task.storage, task.after(TRANSIENTDATA), TRANSIENTDATA.names)
-    if links is None or not freed:
+    links = read_table(task.storage, task.after(TRANSIENTDATA), TRANSIENTDATA)
+    if not (links.num_rows and freed):
         return []
     exposureid, sourceid, old = (np.concatenate([getattr(part, name) for part in freed]) for name in vars(freed[0]))
     mine = np.isin(old, before.objectid)
@@ -171,7 +164,7 @@ def _table(task: LineageTask, lineage: Lineage) -> pa.Table:
             "objectid": pa.array(lineage.old, mask=lineage.old == 0),
             "newobjectid": pa.array(lineage.new, mask=lineage.new == 0),
             "kind": pa.DictionaryArray.from_arrays(pa.array(lineage.kind), pa.array(LINEAGE_KINDS)),
-            **dict(zip(_UNIT, _constant(task.reference.unit, len(lineage.old)), strict=True)),
+            **dict(zip(UNIT, _constant(task.reference.unit, len(lineage.old)), strict=True)),
             "separation": lineage.separation.astype(np.float32),
             "dmag": lineage.dmag.astype(np.float32),
             "nshared": lineage.shared.astype(np.int32),
@@ -191,7 +184,7 @@ def _places(lineage: Lineage) -> Iterator[tuple[str, npt.NDArray[np.int32]]]:
 
 def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
     """Columns that say of which unit rows are."""
-    for name, value in zip(_UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
+    for name, value in zip(UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
         yield np.full(n, value, numpy_type(LINEAGE[name].type))
 
 

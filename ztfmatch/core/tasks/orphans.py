@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 from ztfmatch.core import survey
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
 from ztfmatch.core.schema.sky import NO_REFERENCE
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.survey import Unit, unit_codes
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
 
 ROWS_PER_PASS: Final = 2_000_000
@@ -36,7 +37,6 @@ ROWS_KEPT: Final = 1_000_000
 
 BYTES_KEPT: Final = 90 * ROWS_KEPT
 
-UNIT: Final = ("field", "rcid", "fid")
 COLUMNS: Final = tuple(dict.fromkeys((*UNIT, "nearestid", "sourceid", *EPOCH_COLUMNS)))
 """Columns of orphans that are read."""
 
@@ -82,7 +82,7 @@ class Units:
         if self.codes is None:
             return self
         others = np.array([(unit.field, unit.rcid, unit.fid) for unit in units], np.int64).reshape(-1, 3)
-        return Units(np.union1d(self.codes, survey.unit_codes(*others.T)))
+        return Units(np.union1d(self.codes, unit_codes(*others.T)))
 
     def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
         """Whether each unit is one of them, shape (N,)."""
@@ -101,11 +101,6 @@ class Units:
             if bounds is not None and bounds.has_min_max:
                 kept &= (values >= bounds.min) & (values <= bounds.max)
         return bool(kept.any())
-
-
-def unit_codes(columns: Arrays) -> Ids:
-    """One number for the unit of each row, see :func:`.survey.unit_codes`."""
-    return survey.unit_codes(*(columns[name].astype(np.int64) for name in UNIT))
 
 
 def orphans_by_unit(near: Near, units: Units) -> Iterator[Arrays]:
@@ -135,7 +130,7 @@ def _passes(near: Near, units: Units) -> Iterator[Units]:
         return
     rows: dict[int, int] = {}
     for file, footer, group in groups:
-        codes = unit_codes(numpy_columns(read_row_group(near.storage, file, footer, group, UNIT)))
+        codes = codes_of_rows(numpy_columns(read_row_group(near.storage, file, footer, group, UNIT)))
         for code, count in zip(*(part.tolist() for part in np.unique(codes, return_counts=True)), strict=True):
             rows[code] = rows.get(code, 0) + count
     some: list[int] = []
@@ -170,7 +165,7 @@ def _read(storage: Storage, file: DataFile, group: int) -> Arrays:
     at = rows.schema.get_field_index("nearestid")
     rows = rows.set_column(at, "nearestid", rows["nearestid"].fill_null(pa.scalar(0, pa.int64())))
     columns = numpy_columns(rows)
-    return columns | {"code": unit_codes(columns), "fine": fine_pixels(columns["ra"], columns["dec"])}
+    return columns | {"code": codes_of_rows(columns), "fine": fine_pixels(columns["ra"], columns["dec"])}
 
 
 @functools.lru_cache(_FOOTERS_KEPT)

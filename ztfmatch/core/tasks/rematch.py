@@ -22,11 +22,11 @@ from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
+    OpenFile,
     in_ranges,
-    iterate_batches,
     read_footer,
     read_row_group,
-    read_rows,
+    read_table,
 )
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
@@ -210,8 +210,7 @@ class _Links:
     """Which orphans of the task's exposures are detections of transients."""
 
     def __init__(self, task: RematchTask) -> None:
-        rows = read_rows(task.storage, task.near(TRANSIENTDATA), TRANSIENTDATA.names)
-        columns = numpy_columns(TRANSIENTDATA.schema.empty_table() if rows is None else rows)
+        columns = numpy_columns(read_table(task.storage, task.near(TRANSIENTDATA), TRANSIENTDATA))
         exposures = build_map(np.array([exposure.exposureid for exposure in task.exposures], np.int64))
         exposure = find_rows(exposures, columns["exposureid"])
         mine = exposure >= 0
@@ -261,7 +260,7 @@ def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iter
 
 def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:  # noqa: ARG001
     """Orphans of a file, some at a time."""
-    for batch in iterate_batches(storage, file, list(_KEPT), _BATCH_ROWS):
+    for batch in OpenFile(storage, file).batches(list(_KEPT), _BATCH_ROWS):
         yield numpy_columns(batch)
 
 

@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import SeedGrid, build_grid
 from ztfmatch.core.kernels.reach import inside, planes_around
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
+from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, objectid_range
 
@@ -60,10 +62,7 @@ def read_seeds(source: SeedSource, units: Iterable[Unit]) -> dict[Unit, Seeds]:
     ranges: list[IdRange] = [objectid_range(unit) for unit in ordered]
     if not ranges:
         return {}
-    table = read_rows(source.storage, source.objects, _COLUMNS, ranges)
-    if table is None:
-        return {}
-    active = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
+    active = active_rows(read_table(source.storage, source.objects, OBJECTS, _COLUMNS, ranges)).sort_by("objectid")
     ids, ra, dec = (active[name].to_numpy() for name in ("objectid", "ra", "dec"))
     return lay_seeds(SeedPositions(ids, ra, dec), ordered, source.tile, source.radius_arcsec)
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_rows
+from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_table
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
@@ -93,8 +93,8 @@ _NONE: Final = np.zeros(0, np.int64)
 
 
 def _read_members(storage: Storage, files: Sequence[DataFile]) -> tuple[Ids, Ids]:
-    rows = read_rows(storage, files, ["objectid", "starid"])
-    return (_NONE, _NONE) if rows is None else (rows["objectid"].to_numpy(), rows["starid"].to_numpy())
+    rows = read_table(storage, files, MEMBERS, ["objectid", "starid"])
+    return rows["objectid"].to_numpy(), rows["starid"].to_numpy()
 
 
 @functools.lru_cache(EDGES_KEPT)
@@ -108,9 +108,7 @@ def _members_at_edge(storage: Storage, files: tuple[DataFile, ...], objects: tup
 
 def _ended(task: LinkTask) -> Ids:
     """Starids near that the lineage of stars tells of."""
-    rows = read_rows(task.storage, task.before(STARLINEAGE), ["starid", "newstarid"])
-    if rows is None:
-        return np.zeros(0, np.int64)
+    rows = read_table(task.storage, task.before(STARLINEAGE), STARLINEAGE, ["starid", "newstarid"])
     return np.concatenate([rows[name].drop_null().to_numpy() for name in ("starid", "newstarid")])
 
 

@@ -12,13 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.parquet import (
+    DataFile,
+    Destination,
+    read_file_rows,
+    read_table,
+    table_from_columns,
+    write_file,
+)
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
@@ -132,10 +139,7 @@ def released_exposures_of_tile(task: TileTask) -> IdMap:
 
 def active_objectids(storage: Storage, files: Sequence[DataFile]) -> Ids:
     """Objectids of the active objects of some files, ascending."""
-    table = read_rows(storage, files, ["objectid", "status"])
-    if table is None:
-        return np.zeros(0, np.int64)
-    return np.sort(table.filter(pc.equal(table["status"], ACTIVE))["objectid"].to_numpy())
+    return np.sort(active_rows(read_table(storage, files, OBJECTS, ["objectid", "status"]))["objectid"].to_numpy())
 
 
 def released_exposures(ledger: pa.Table) -> IdMap:

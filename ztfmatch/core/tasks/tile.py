@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
@@ -41,5 +41,4 @@ class TileTask:
 
     def read(self, table: Table) -> pa.Table:
         """All rows that the tile has of a table."""
-        rows = read_rows(self.storage, self.files(table), table.names)
-        return table.schema.empty_table() if rows is None else rows.cast(table.schema)
+        return self.snapshot.read(table.name, tile=self.tile).cast(table.schema)

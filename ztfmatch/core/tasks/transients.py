@@ -23,6 +23,7 @@ from ztfmatch.core.io.parquet import (
     table_from_columns,
     write_file,
 )
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, is_among
@@ -32,7 +33,7 @@ from ztfmatch.core.kernels.transients import Groups, link_detections, most_frequ
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import FIRST_TRANSIENT_DATE, LAST_TRANSIENT_DATE, MAX_SOURCEID, Unit, transientid_of
 from ztfmatch.core.tasks.ledger import exposures_of_tiles
-from ztfmatch.core.tasks.orphans import COLUMNS, UNIT, Units, orphans_by_unit, unit_codes
+from ztfmatch.core.tasks.orphans import COLUMNS, Units, orphans_by_unit
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import released_exposures, statistics_of
 from ztfmatch.core.tasks.tile import TileTask
@@ -139,7 +140,7 @@ def _rows_that_hold(task: TransientTask, anew: Units) -> tuple[pa.Table, pa.Tabl
     rows, links = (
         table.schema.empty_table() if anew.codes is None else task.read(table) for table in (TRANSIENTS, TRANSIENTDATA)
     )
-    rows = rows.filter(pa.array(~anew.has(unit_codes(numpy_columns(rows.select(UNIT))))))
+    rows = rows.filter(pa.array(~anew.has(codes_of_rows(rows))))
     return rows, links.filter(pa.array(is_among(links["transientid"].to_numpy(), rows["transientid"].to_numpy())))
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, iterate_batches
+from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import nearest_seeds
 from ztfmatch.core.kernels.rows import MEASURED, row_digests
@@ -171,7 +171,7 @@ class _Referenced:
 
 def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
     """Orphans of a file, some at a time; ``reason`` as its number in _REASONS, -1 for any other."""
-    for batch in iterate_batches(task.storage, file, ORPHANS.names, _BATCH_ROWS):
+    for batch in OpenFile(task.storage, file).batches(ORPHANS.names, _BATCH_ROWS):
         columns = {name: batch[name] for name in batch.schema.names}
         columns["reason"] = pc.index_in(batch["reason"].cast(pa.string()), pa.array(_REASONS)).fill_null(-1)
         columns["nearestid"] = batch["nearestid"].fill_null(0)
@@ -181,7 +181,7 @@ def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
 def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
     """Rows of a detection file are sorted by objectid, hmjd, exposureid, each combination once."""
     last: tuple[Any, ...] | None = None
-    for batch in iterate_batches(task.storage, file, list(DETECTIONS.sorted_by), _BATCH_ROWS):
+    for batch in OpenFile(task.storage, file).batches(list(DETECTIONS.sorted_by), _BATCH_ROWS):
         columns = numpy_columns(batch)
         keys = [columns[name] for name in DETECTIONS.sorted_by]
         # The last row of the batch before goes before the first of this one.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_table
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
@@ -53,8 +53,7 @@ def _starids(task: TileTask, linked: Linked) -> Ids:
     """Starid of each star by its first member; 0 where members disagree, or another star near has the same."""
     near = neighbours(task.snapshot.tiling, task.tile)
     files = [file for tile in near for file in task.snapshot.of_tile(MEMBERS.name, tile)]
-    rows = read_rows(task.storage, files, ["objectid", "starid"])
-    rows = (MEMBERS.schema.empty_table() if rows is None else rows).sort_by("objectid")
+    rows = read_table(task.storage, files, MEMBERS, ["objectid", "starid"]).sort_by("objectid")
     at = find_sorted(rows["objectid"].to_numpy(), linked.objectid)
     of_object = np.where(at >= 0, np.append(rows["starid"].to_numpy(), 0)[at], 0)
     ordered = of_object[linked.stars.row]

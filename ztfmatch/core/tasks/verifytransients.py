@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.merge import Arrays, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_table
+from ztfmatch.core.io.rows import UNIT
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, is_among
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, lonlats_of, unit_vectors
@@ -19,8 +20,6 @@ from ztfmatch.core.kernels.transients import most_frequent
 from ztfmatch.core.schema import TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import transientid_of
 from ztfmatch.core.tasks.verifyepochs import repeated
-
-_UNIT = ("field", "rcid", "fid")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -80,7 +79,7 @@ def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.ND
     bad |= _find(near, links)[1]
     if not n or not found.any():
         return np.ones(n, bool)
-    for name in _UNIT:
+    for name in UNIT:
         bad |= orphans[name][at] != rows[name][place]
     xyz = unit_vectors(orphans["ra"][at], orphans["dec"][at])
     named = np.flatnonzero(_keys(links) == links["transientid"])
@@ -109,8 +108,7 @@ def _beside(rows: Arrays, nearest: npt.NDArray[np.int64], place: npt.NDArray[np.
 
 def _read(storage: Storage, files: Sequence[DataFile], columns: Sequence[str]) -> Arrays:
     table = TRANSIENTS if "nobs" in columns else TRANSIENTDATA
-    rows = read_rows(storage, files, columns)
-    return _numpy(table.schema.empty_table() if rows is None else rows.sort_by("transientid"))
+    return _numpy(read_table(storage, files, table, columns).sort_by("transientid"))
 
 
 def _numpy(rows: pa.Table | pa.RecordBatch) -> Arrays:
@@ -121,7 +119,7 @@ def _numpy(rows: pa.Table | pa.RecordBatch) -> Arrays:
 
 def _of_exposures(orphans: Sequence[Arrays], exposureid: npt.NDArray[np.int64]) -> Arrays:
     """Orphans of some exposures."""
-    names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *_UNIT]
+    names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *UNIT]
     wanted = np.unique(exposureid)
     none = {name: np.zeros(0, np.float64 if name in ("ra", "dec") else np.int64) for name in names}
     kept = [(part, is_among(part["exposureid"], wanted)) for part in orphans]

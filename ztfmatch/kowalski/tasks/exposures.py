@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, in_ranges, iterate_batches, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, OpenFile, in_ranges, read_footer, read_row_group
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
@@ -71,7 +71,7 @@ def export_exposures(task: ExposuresTask) -> LinesWritten:
 def _batches(storage: Storage, files: Sequence[DataFile], names: Sequence[str]) -> Iterator[pa.Table]:
     """Rows of files, some at a time."""
     for file in files:
-        for batch in iterate_batches(storage, file, names, _BATCH_ROWS):
+        for batch in OpenFile(storage, file).batches(names, _BATCH_ROWS):
             yield pa.Table.from_batches([batch])
 
 

@@ -8,17 +8,16 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, in_ranges, read_rows
+from ztfmatch.core.io.parquet import DataFile, in_ranges, read_table
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, statistics_of
@@ -191,12 +190,8 @@ class _Objects:
     """Active objects of a tile by objectid."""
 
     def __init__(self, task: SourcesTask) -> None:
-        rows = read_rows(task.storage, task.objects(), [*_OBJECT_COLUMNS, "status"])
-        if rows is None:
-            self._columns: Arrays = {name: np.zeros(0) for name in _OBJECT_COLUMNS}
-            return
-        rows = rows.filter(pc.equal(rows["status"], ACTIVE)).select(list(_OBJECT_COLUMNS))
-        self._columns = numpy_columns(rows.sort_by("objectid"))
+        rows = active_rows(read_table(task.storage, task.objects(), OBJECTS, [*_OBJECT_COLUMNS, "status"]))
+        self._columns: Arrays = numpy_columns(rows.select(list(_OBJECT_COLUMNS)).sort_by("objectid"))
         if task.starids:
             self._columns["starid"] = _starids(task, self._columns["objectid"])
 
@@ -211,8 +206,7 @@ class _Objects:
 
 def _starids(task: SourcesTask, objectid: Ids) -> Ids:
     """Starid of each object of the tile; all of them are linked."""
-    members = read_rows(task.storage, task.snapshot.of_tile(MEMBERS.name, task.tile), ["objectid", "starid"])
-    rows = (MEMBERS.schema.empty_table() if members is None else members).sort_by("objectid")
+    rows = task.snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=task.tile).sort_by("objectid")
     at = find_sorted(rows["objectid"].to_numpy(), objectid)
     if (at < 0).any():
         raise StoreDamagedError(f"object {objectid[at < 0][0]} is of no star: run 'ztfmatch link'")

@@ -7,7 +7,6 @@ the lightcurves in flight.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, iterate_batches, read_rows
+from ztfmatch.core.io.parquet import DataFile, OpenFile, read_table
+from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.calibration import light_days, observer_vectors
@@ -37,7 +37,7 @@ from ztfmatch.core.schema import (
     TRANSIENTDATA,
 )
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
-from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
+from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, expid_of_mjd, is_stand_in, objectid_range
 from ztfmatch.core.tasks.ledger import exposures_of_fields
@@ -183,25 +183,17 @@ class _Unit:
         self.snapshot, self.unit, self.tiles = snapshot, unit, tiles
         self.ids = objectid_range(unit)
         ledger = exposures_of_fields(snapshot, [unit.field], EXPOSURES.names)
-        self.exposures = _Exposures(unit, self._of_unit(ledger))
-        rows = read_rows(snapshot.storage, snapshot.of_table(IMPORTED.name), IMPORTED.names, [self.ids])
-        self.extras = _Extras(IMPORTED.schema.empty_table() if rows is None else rows, self.exposures)
+        self.exposures = _Exposures(unit, rows_of_unit(ledger, unit))
+        self.extras = _Extras(snapshot.read(IMPORTED.name, ranges=[self.ids]), self.exposures)
 
     def files(self, table: str) -> list[DataFile]:
         """Files of its tiles."""
         return [file for tile in self.tiles for file in self.snapshot.of_tile(table, tile)]
 
-    def _of_unit(self, rows: pa.Table) -> pa.Table:
-        """Those of the unit."""
-        unit = self.unit
-        mine = [pc.equal(rows[name], getattr(unit, name)) for name in ("field", "rcid", "fid")]
-        return rows.filter(functools.reduce(pc.and_, mine))
-
     def objects(self) -> pa.Table:
         """Active objects, by objectid."""
-        rows = read_rows(self.snapshot.storage, self.files(OBJECTS.name), OBJECTS.names, [self.ids])
-        rows = OBJECTS.schema.empty_table() if rows is None else rows
-        return rows.filter(pc.equal(rows["status"], ACTIVE)).sort_by("objectid")
+        rows = read_table(self.snapshot.storage, self.files(OBJECTS.name), OBJECTS, ranges=[self.ids])
+        return active_rows(rows).sort_by("objectid")
 
     def attributes(self) -> Row:
         """Of the matchfile that was imported last, else what the store knows, by the columns of ``matchfiles``."""
@@ -214,7 +206,7 @@ class _Unit:
 
     def _newest(self, table: str, by: str) -> Row:
         """The unit's last row of a table; empty without any."""
-        rows: list[Row] = self._of_unit(self.snapshot.read(table)).to_pylist()
+        rows: list[Row] = rows_of_unit(self.snapshot.read(table), self.unit).to_pylist()
         return max(rows, key=lambda row: row[by], default={})
 
 
@@ -311,9 +303,9 @@ def _write_transients(unit: _Unit, file: MatchfileWriter) -> None:
 
 def _orphans(unit: _Unit) -> Arrays:
     parts = [{name: np.zeros(0, numpy_type(ORPHANS[name].type)) for name in _KEPT}]
-    names = ["field", "rcid", "fid", *_KEPT]
+    names = [*UNIT, *_KEPT]
     for file in unit.files(ORPHANS.name):
-        for batch in iterate_batches(unit.snapshot.storage, file, names, _BATCH_ROWS):
+        for batch in OpenFile(unit.snapshot.storage, file).batches(names, _BATCH_ROWS):
             columns = numpy_columns(batch)
             mine = columns["field"] == unit.unit.field
             mine &= (columns["rcid"] == unit.unit.rcid) & (columns["fid"] == unit.unit.fid)
@@ -342,10 +334,7 @@ def _transient_numbers(unit: _Unit, orphans: Arrays) -> npt.NDArray[np.int64]:
 def _groups(unit: _Unit, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """Transientid of each orphan; of one that is in none a negative number of its own."""
     group = -1 - np.arange(len(exposure))
-    rows = read_rows(unit.snapshot.storage, unit.files(TRANSIENTDATA.name), TRANSIENTDATA.names)
-    if rows is None:
-        return group
-    links = {name: rows[name].to_numpy() for name in TRANSIENTDATA.names}
+    links = numpy_columns(read_table(unit.snapshot.storage, unit.files(TRANSIENTDATA.name), TRANSIENTDATA))
     of_unit = unit.exposures.rows_of(links["exposureid"])
     mine = of_unit >= 0
     keys = build_map(_keys(of_unit[mine], links["sourceid"][mine]))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_table
+from ztfmatch.core.io.rows import UNIT, rows_of_unit
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
@@ -27,7 +28,7 @@ from ztfmatch.references.tasks.seeds import Seeds
 from ztfmatch.references.tasks.stored import StoredReference
 
 _EPOCH: Final = ("ra", "dec", "mag", "catflags")
-_TRANSIENT: Final = ("field", "rcid", "fid", "nobs", "firsthmjd", "lasthmjd")
+_TRANSIENT: Final = (*UNIT, "nobs", "firsthmjd", "lasthmjd")
 _STEP_MAG: Final = 0.5
 _FEWEST: Final = 10
 """Seeds of a step of magnitude from which it is known how often such are seen."""
@@ -179,13 +180,7 @@ def _transients(reference: StoredReference, exposures: _Exposures, limits: Light
     if not is_grouped(reference.snapshot):
         return {"nmissing": None, "nwon": None}
     files = [file for tile in reference.tiles for file in reference.snapshot.of_tile(TRANSIENTS.name, tile)]
-    rows = read_rows(reference.storage, files, _TRANSIENT)
-    if rows is None:
-        return {"nmissing": 0, "nwon": 0}
-    unit = reference.unit
-    own = pc.equal(rows["field"], unit.field)
-    own = pc.and_(own, pc.and_(pc.equal(rows["rcid"], unit.rcid), pc.equal(rows["fid"], unit.fid)))
-    rows = rows.filter(own)
+    rows = rows_of_unit(read_table(reference.storage, files, TRANSIENTS, _TRANSIENT), reference.unit)
     nobs, lasting = rows["nobs"].to_numpy(), rows["lasthmjd"].to_numpy() - rows["firsthmjd"].to_numpy()
     number = len(exposures.exposureid)
     stays = _chance_of_span(nobs, lasting / max(exposures.span_day, 1.0)) >= limits.won_chance

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ztfmatch.core.io.catalogs import read_reference
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_table
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.kernels.rows import decode
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import OBJECTS
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit
 from ztfmatch.references.kernels.flatness import Ints, bin_of, pixels_of
 from ztfmatch.references.tasks.stored import StoredReference
@@ -72,10 +71,7 @@ def seeds_of_file(source: str) -> Seeds:
 def seeds_of_store(reference: StoredReference) -> Seeds:
     """Active seeds of a reference, by objectid."""
     names = ["objectid", "ra", "dec", "refmag", "refmagerr", "status"]
-    rows = read_rows(reference.storage, reference.files(OBJECTS.name), names, [reference.span])
-    empty = np.zeros(0)
-    if rows is None:
-        return Seeds(reference.unit, reference.generation, 0.0, np.zeros(0, np.int64), empty, empty, empty, empty)
-    rows = rows.filter(pc.equal(rows["status"], ACTIVE)).sort_by("objectid")
+    rows = read_table(reference.storage, reference.files(OBJECTS.name), OBJECTS, names, [reference.span])
+    rows = active_rows(rows).sort_by("objectid")
     values = [np.array(rows[name].to_numpy(), np.float64) for name in ("ra", "dec", "refmag", "refmagerr")]
     return Seeds(reference.unit, reference.generation, reference.clrcoeff or 0.0, rows["objectid"].to_numpy(), *values)

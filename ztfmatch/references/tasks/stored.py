@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import UNIT, rows_of_unit
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
@@ -50,6 +50,5 @@ class StoredReference:
     def exposures(self, columns: Sequence[str]) -> pa.Table:
         """Ledger rows of its unit, ascending by exposureid, which is the first column."""
         names = ["exposureid", *columns]
-        rows = exposures_of_fields(self.snapshot, [self.unit.field], [*names, "rcid", "fid"])
-        own = pc.and_(pc.equal(rows["rcid"], self.unit.rcid), pc.equal(rows["fid"], self.unit.fid))
-        return rows.filter(own).select(names).sort_by("exposureid")
+        rows = exposures_of_fields(self.snapshot, [self.unit.field], [*names, *UNIT])
+        return rows_of_unit(rows, self.unit).select(names).sort_by("exposureid")

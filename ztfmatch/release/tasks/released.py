@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_rows
+from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -20,7 +21,6 @@ from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorte
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.schema.ledger import GOOD
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, objectid_range, unit_columns
 from ztfmatch.release.io.scope import Quality, ReleaseScope
 
@@ -223,9 +223,7 @@ def objects_in_scope(
         Only objects of this range.
     """
     wanted = list(dict.fromkeys([*columns, "status"]))
-    table = read_rows(storage, files, wanted, None if ids is None else [ids])
-    if table is None:
-        return OBJECTS.schema.empty_table().select(list(columns))
-    table = table.filter(pc.equal(table["status"], ACTIVE)).select(list(columns))
+    table = active_rows(read_table(storage, files, OBJECTS, wanted, None if ids is None else [ids]))
+    table = table.select(list(columns))
     _, field, fid = unit_columns(table["objectid"].to_numpy())
     return table.filter(pa.array(scope.of_units(field, fid))).sort_by("objectid").combine_chunks()

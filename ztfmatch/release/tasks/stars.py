@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import read_rows, table_from_columns
+from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARS
@@ -51,8 +51,7 @@ class TileStars:
 
 def stars_of_tile(product: Product, tile: Tile) -> TileStars:
     """Stars whose position is in a tile."""
-    rows = read_rows(product.snapshot.storage, product.snapshot.of_tile(STARS.name, tile), ["starid", "ra", "dec"])
-    rows = (STARS.schema.empty_table() if rows is None else rows).sort_by("starid")
+    rows = product.snapshot.read(STARS.name, ["starid", "ra", "dec"], tile=tile).sort_by("starid")
     return TileStars(*(rows[name].to_numpy() for name in ("starid", "ra", "dec")))
 
 
@@ -116,10 +115,7 @@ def _lightcurves(product: Product, tile: Tile, stars: TileStars, columns: list[s
     """
     snapshot = product.snapshot
     for near in neighbours(snapshot.tiling, tile):
-        rows = read_rows(snapshot.storage, snapshot.of_tile(MEMBERS.name, near), ["objectid", "starid"])
-        if rows is None:
-            continue
-        rows = rows.sort_by("objectid")
+        rows = snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=near).sort_by("objectid")
         star = find_sorted(stars.starid, rows["starid"].to_numpy())
         ids, star = rows["objectid"].to_numpy()[star >= 0], star[star >= 0]
         files = snapshot.of_tile(OBJECTS.name, near)

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays, read_arrays
-from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -67,10 +66,7 @@ def _objects(task: CollectTask) -> tuple[Any, ...]:
     starid = np.sort(stars.filter(pc.equal(stars["crowded"], 0))["starid"].to_numpy())
     parts: list[tuple[Any, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     for tile in neighbours(task.snapshot.tiling, task.tile):
-        rows = read_rows(task.storage, task.snapshot.of_tile(MEMBERS.name, tile), ["objectid", "starid"])
-        if rows is None:
-            continue
-        rows = rows.sort_by("objectid")
+        rows = task.snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=tile).sort_by("objectid")
         star = find_sorted(starid, rows["starid"].to_numpy())
         ids, star = rows["objectid"].to_numpy()[star >= 0], star[star >= 0]
         found = scan(task.storage, task.snapshot.of_tile(STATISTICS.name, tile), _COLUMNS, Wanted(ids))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import Destination, read_rows, table_from_columns, write_file
+from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -70,9 +70,7 @@ def star_statistics(task: TileTask) -> tuple[pa.Table, int]:
 
 def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids, Lightcurves]]:
     """Good epochs of the objects in a tile that are of some stars, and the row of each object's star."""
-    rows = read_rows(task.storage, task.snapshot.of_tile(MEMBERS.name, tile), ["objectid", "starid"])
-    if rows is None:
-        return
+    rows = task.snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=tile)
     star = find_sorted(starid, rows["starid"].to_numpy())
     order = np.flatnonzero(star >= 0)
     order = order[np.argsort(rows["objectid"].to_numpy()[order], kind="stable")]

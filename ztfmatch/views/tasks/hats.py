@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import OBJECTS, Table
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Written, write_table
@@ -35,11 +33,7 @@ class ViewTask(TileTask):
 
 def write_viewed_objects(task: ViewTask) -> Written:
     """Write the tile's active objects, if it has any."""
-    rows = read_rows(task.storage, task.files(OBJECTS), OBJECTS.names)
-    if rows is None:
-        return Written()
-    rows = rows.cast(OBJECTS.schema)
-    rows = rows.filter(pc.equal(rows["status"].cast(pa.string()), ACTIVE)).drop_columns(["status"])
+    rows = active_rows(task.read(OBJECTS)).drop_columns(["status"])
     if not rows.num_rows:
         return Written()
     healpix = hats.healpix_pixels(rows["ra"].to_numpy(), rows["dec"].to_numpy())

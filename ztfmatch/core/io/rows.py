@@ -1,0 +1,33 @@
+"""Rows in memory of tables that say of each of which unit it is, or whether it is active."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.schema.sky import ACTIVE
+from ztfmatch.core.survey import Unit, unit_codes
+
+UNIT: Final = ("field", "rcid", "fid")
+"""Columns that name a unit."""
+
+
+def rows_of_unit(rows: pa.Table, unit: Unit) -> pa.Table:
+    """Those of a unit."""
+    return rows.filter(functools.reduce(pc.and_, (pc.equal(rows[name], getattr(unit, name)) for name in UNIT)))
+
+
+def codes_of_rows(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    """One number for the unit of each row, see :func:`~ztfmatch.core.survey.unit_codes`."""
+    return unit_codes(*(np.asarray(rows[name]).astype(np.int64) for name in UNIT))
+
+
+def active_rows(objects: pa.Table) -> pa.Table:
+    """Those of objects that are active."""
+    return objects.filter(pc.equal(objects["status"], ACTIVE))
