@@ -20,6 +20,7 @@ from ztfmatch.core.io import paths
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import TABLES, Table
 
@@ -363,16 +364,6 @@ def read_footer(storage: Storage, file: DataFile) -> Footer:
 def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
     """Rows of one row group of a file."""
     return OpenFile(storage, file, footer.tail).read([group], columns)
-
-
-def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[IdRange]) -> npt.NDArray[np.bool_]:
-    """Whether each id lies in any of the ranges, which may not overlap."""
-    ordered = sorted(ranges)
-    lows = np.array([low for low, _ in ordered], np.int64)
-    highs = np.array([high for _, high in ordered], np.int64)
-    at = np.searchsorted(lows, ids, side="right") - 1
-    inside: npt.NDArray[np.bool_] = (at >= 0) & (ids <= highs[np.maximum(at, 0)])
-    return inside
 
 
 def read_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -76,3 +77,13 @@ def is_among(values: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
         return np.zeros(len(values), bool)
     among: npt.NDArray[np.bool_] = ids[np.minimum(np.searchsorted(ids, values), len(ids) - 1)] == values
     return among
+
+
+def in_ranges(ids: npt.NDArray[Any], ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Whether each id lies in any of the ranges, which may not overlap."""
+    ordered = sorted(ranges)
+    lows = np.array([low for low, _ in ordered], np.int64)
+    highs = np.array([high for _, high in ordered], np.int64)
+    at = np.searchsorted(lows, ids, side="right") - 1
+    inside: npt.NDArray[np.bool_] = (at >= 0) & (ids <= highs[np.maximum(at, 0)])
+    return inside

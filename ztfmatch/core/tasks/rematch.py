@@ -19,18 +19,10 @@ import pyarrow as pa
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
-from ztfmatch.core.io.parquet import (
-    DataFile,
-    Destination,
-    OpenFile,
-    in_ranges,
-    read_footer,
-    read_row_group,
-    read_table,
-)
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_footer, read_row_group, read_table
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import build_map, find_rows, in_ranges
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile_or_margin, neighbours
 from ztfmatch.core.schema import COLOURS, CORRECTIONS, DETECTIONS, ORPHANS, TRANSIENTDATA, Table
 from ztfmatch.core.schema.sky import EPOCH, MEASURED

@@ -15,15 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.kept import write_kept
-from ztfmatch.core.io.parquet import (
-    DataFile,
-    Destination,
-    IdRange,
-    in_ranges,
-    read_file_rows,
-    write_file,
-)
+from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, read_file_rows, write_file
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TABLES, Table
 from ztfmatch.core.schema.sky import RETIRED
 from ztfmatch.core.survey import Unit, objectid_range

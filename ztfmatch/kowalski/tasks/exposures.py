@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, OpenFile, in_ranges, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, OpenFile, read_footer, read_row_group
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range

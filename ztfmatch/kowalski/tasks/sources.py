@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, in_ranges, read_table
+from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
+from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted, in_ranges
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_range, unit_columns
