@@ -75,7 +75,7 @@ def joined(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     if not found:
         return table.schema.empty_table()
     rows = pa.concat_tables(found).cast(table.schema)
-    return rows if len(found) == 1 else rows.sort_by([(name, "ascending") for name in table.sorted_by])
+    return rows if len(found) == 1 else rows.sort_by(table.order)
 
 
 def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:

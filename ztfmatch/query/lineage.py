@@ -36,12 +36,12 @@ def lineage_table(snapshot: SnapshotFiles, objectids: Sequence[int] | None = Non
         If an objectid is of no unit.
     """
     if objectids is None:
-        return snapshot.read(LINEAGE.name).sort_by([(name, "ascending") for name in LINEAGE.sorted_by])
+        return snapshot.read(LINEAGE.name).sort_by(LINEAGE.order)
     rows = _of_units(snapshot, objectids)
     old, new = _ids(rows, "objectid"), _ids(rows, "newobjectid")
     wanted = np.array(sorted(set(objectids)), np.int64)
     related = _closure(old, new, wanted) | _closure(new, old, wanted)
-    return rows.filter(pa.array(related)).sort_by([(name, "ascending") for name in LINEAGE.sorted_by])
+    return rows.filter(pa.array(related)).sort_by(LINEAGE.order)
 
 
 def successors(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:

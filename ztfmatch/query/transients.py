@@ -75,7 +75,7 @@ def transient_epochs(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     links = _links(snapshot, found)
     parts = [_epochs(snapshot, file, links) for file in _orphan_files(snapshot, found)]
     empty = DETECTIONS.schema.empty_table()
-    epochs = pa.concat_tables([empty, *parts]).sort_by([(name, "ascending") for name in DETECTIONS.sorted_by])
+    epochs = pa.concat_tables([empty, *parts]).sort_by(DETECTIONS.order)
     at = np.searchsorted(found["transientid"].to_numpy(), epochs["objectid"].to_numpy())
     rcid, field, fid = (found[name].to_numpy()[at] for name in ("rcid", "field", "fid"))
     return with_exposures(snapshot, epochs, (rcid, field, fid))

@@ -324,8 +324,7 @@ def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.T
     }
     fresh = _table(images.code, facts, _lists(chosen, np.arange(len(images.code))), settings)
     stays = plan.filter(pa.array(~np.isin(code, images.code))).replace_schema_metadata(None)
-    order = [("field", "ascending"), ("rcid", "ascending"), ("fid", "ascending")]
-    return pa.concat_tables([stays.cast(PLAN.schema), fresh]).sort_by(order)
+    return pa.concat_tables([stays.cast(PLAN.schema), fresh]).sort_by(PLAN.order)
 
 
 def _images_of(rows: pa.Table, codes: Ints, own: Ints) -> Images:

@@ -214,7 +214,7 @@ class _Rounds:
             },
         )
         total = sum(result.stars for result in self.collected)
-        return Measured(rows.sort_by([(name, "ascending") for name in OFFSETS.sorted_by]), len(size), total, chi_square)
+        return Measured(rows.sort_by(OFFSETS.order), len(size), total, chi_square)
 
 
 def _numbered(group: Ids, fid: Ids) -> npt.NDArray[np.int32]:

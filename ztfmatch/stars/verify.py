@@ -38,7 +38,7 @@ def check_offsets(verification: Verification) -> list[Findings]:
     Rounds of the solution are staged: of a store that cannot be written to offsets are not checked.
     """
     snapshot = verification.snapshot
-    stored = snapshot.read(OFFSETS.name).sort_by([(name, "ascending") for name in OFFSETS.sorted_by])
+    stored = snapshot.read(OFFSETS.name).sort_by(OFFSETS.order)
     if verification.staging is None or not stored.num_rows or not _still_of(snapshot, stored["snapshot"][0].as_py()):
         return []
     measured = measure_offsets(snapshot, verification.operation_id, verification.runner).rows

@@ -108,7 +108,7 @@ def write_table(storage: Storage, table: Table, data: pa.Table, commit: int, par
     """The same of rows that are Arrow's."""
     if not data.num_rows:
         return []
-    data = data.sort_by([(name, "ascending") for name in table.sorted_by])
+    data = data.sort_by(table.order)
     return [write_file(Destination(storage, table, None, commit, part), data)]
 
 

@@ -97,6 +97,11 @@ class Table:
         return [column.name for column in self.columns]
 
     @functools.cached_property
+    def order(self) -> list[tuple[str, str]]:
+        """Keys of its order, for Arrow's ``sort_by``."""
+        return [(name, "ascending") for name in self.sorted_by]
+
+    @functools.cached_property
     def later(self) -> frozenset[str]:
         """Names of columns that files may lack."""
         return frozenset(column.name for column in self.columns if column.later)

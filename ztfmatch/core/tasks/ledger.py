@@ -125,7 +125,7 @@ def compact_ledger(task: CompactLedgerTask) -> Written:
     rows = read_table(task.storage, task.files, EXPOSURES)
     if not rows.num_rows:
         return Written([])
-    rows = rows.cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    rows = rows.cast(EXPOSURES.schema).sort_by(EXPOSURES.order)
     file = write_file(Destination(task.storage, EXPOSURES, None, task.commit, task.part), rows)
     back = read_file_rows(task.storage, file, EXPOSURES.names)
     if not back.cast(_UNPACKED).equals(rows.cast(_UNPACKED)):
@@ -162,7 +162,7 @@ def revise(task: ReviseTask) -> Replaced:
             parts.append(parquet.read(groups, EXPOSURES.names))
     if not held:
         return Replaced([], [])
-    rows = pa.concat_tables(parts).cast(EXPOSURES.schema).sort_by([(name, "ascending") for name in EXPOSURES.sorted_by])
+    rows = pa.concat_tables(parts).cast(EXPOSURES.schema).sort_by(EXPOSURES.order)
     at = find_sorted(ids, rows["exposureid"].to_numpy())
     known = at >= 0
     if task.drop:
