@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
 from ztfmatch.core.schema import OBJECTS
@@ -44,7 +43,7 @@ class TakenFile:
 
 
 @dataclass(frozen=True)
-class ImportPlan:
+class ImportPlan(OfSnapshot):
     """What is to be ingested, on top of what."""
 
     snapshot: SnapshotFiles
@@ -52,16 +51,6 @@ class ImportPlan:
     """The snapshot's, or that of the store that is being made."""
     files: list[TakenFile]
     operation_id: str
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
-
-    @property
-    def commit(self) -> int:
-        """Number of the snapshot to be."""
-        return self.snapshot.number + 1
 
 
 def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:

@@ -246,3 +246,19 @@ def _opened(storage: Storage, config: StoreConfig, store: str, number: int) -> S
             f"no other store be made there while tasks run"
         )
     return found
+
+
+class OfSnapshot:
+    """Base of what is of a ``snapshot``."""
+
+    snapshot: SnapshotFiles
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    @property
+    def commit(self) -> int:
+        """Number of the snapshot to be."""
+        return self.snapshot.number + 1

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import read_file_rows
-from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
@@ -35,7 +35,7 @@ _COLUMNS: Final = (
 
 
 @dataclass(frozen=True)
-class RematchPlan:
+class RematchPlan(OfSnapshot):
     """What is to be done, on which snapshot."""
 
     snapshot: SnapshotFiles
@@ -48,11 +48,6 @@ class RematchPlan:
     touched: Touched
     """Tiles that the exposures touch."""
     operation_id: str
-
-    @property
-    def commit(self) -> int:
-        """Number of the snapshot to be."""
-        return self.snapshot.number + 1
 
 
 def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = None) -> dict[Unit, Row]:

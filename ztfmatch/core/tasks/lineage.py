@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile, Destination, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
-from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import NEW, SPLIT, Flows, Generation, Ids, Lineage, add_flows, count_flows, trace
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, neighbours
@@ -32,7 +31,7 @@ _PLACES: Final = ("ninobjects", "nintransients", "norphaned")
 
 
 @dataclass(frozen=True)
-class LineageTask:
+class LineageTask(OfSnapshot):
     """One unit."""
 
     key: str
@@ -48,16 +47,6 @@ class LineageTask:
     part: str
     write: bool = True
     """False only counts."""
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
-
-    @property
-    def commit(self) -> int:
-        """Number of the snapshot to be."""
-        return self.snapshot.number + 1
 
     def objects(self) -> list[DataFile]:
         """Files of objects, from before, of the unit."""

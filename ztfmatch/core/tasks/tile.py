@@ -7,29 +7,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import Table
 
 
 @dataclass(frozen=True)
-class TileTask:
+class TileTask(OfSnapshot):
     """One tile; small to send, whatever the number of its files."""
 
     key: str
     snapshot: SnapshotFiles
     tile: Tile
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
-
-    @property
-    def commit(self) -> int:
-        """Number of the snapshot to be."""
-        return self.snapshot.number + 1
 
     def files(self, table: Table) -> list[DataFile]:
         """Files that the tile has of a table."""

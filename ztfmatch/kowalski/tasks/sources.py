@@ -13,7 +13,7 @@ from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import active_rows
-from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted, in_ranges
 from ztfmatch.core.kernels.tiling import Tile
@@ -67,7 +67,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class LinesTask:
+class LinesTask(OfSnapshot):
     """What every task needs that writes lines."""
 
     key: str
@@ -75,11 +75,6 @@ class LinesTask:
     output: Storage
     scope: Scope
     form: LinesForm
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.rows import UNIT, rows_of_unit
-from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
 from ztfmatch.core.tasks.ledger import exposures_of_fields
 
 
 @dataclass(frozen=True)
-class StoredReference:
+class StoredReference(OfSnapshot):
     """The reference of a unit in a snapshot."""
 
     snapshot: SnapshotFiles
@@ -26,11 +25,6 @@ class StoredReference:
     clrcoeff: float | None
     tiles: tuple[Tile, ...]
     """That its footprint touches."""
-
-    @property
-    def storage(self) -> Storage:
-        """Where its files are."""
-        return self.snapshot.storage
 
     @property
     def span(self) -> tuple[int, int]:

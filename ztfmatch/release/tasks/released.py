@@ -15,7 +15,7 @@ from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
 from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted
-from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile
@@ -41,17 +41,12 @@ BYTES_PER_ROW_IN_FLIGHT: Final = 320
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(OfSnapshot):
     """What a product is made from, and where."""
 
     snapshot: SnapshotFiles
     scope: ReleaseScope
     out: Storage
-
-    @property
-    def storage(self) -> Storage:
-        """Of the store."""
-        return self.snapshot.storage
 
 
 @dataclass(frozen=True)
