@@ -16,7 +16,7 @@ from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings
 from ztfmatch.stars.offsets import measure_offsets
 from ztfmatch.stars.statistics import stale_stars
-from ztfmatch.stars.tasks.verify import check_star_statistics
+from ztfmatch.stars.tasks.statistics import check_star_statistics
 
 _SAME_MAG: Final = 1e-6
 """Sums of many stars may be rounded in another way by another machine."""

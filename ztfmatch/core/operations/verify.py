@@ -16,8 +16,7 @@ from ztfmatch.core.operations.verifysums import check_sums
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STARS, TABLES, TRANSIENTS
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.tasks.catalogsums import CatalogSumTask, compare_catalogs
-from ztfmatch.core.tasks.checksums import ChecksumTask, compare_checksums
+from ztfmatch.core.tasks.checksums import CatalogSumTask, ChecksumTask, compare_catalogs, compare_checksums
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask, verify_tile
 from ztfmatch.core.tasks.verifyepochs import Findings

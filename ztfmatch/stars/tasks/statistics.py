@@ -21,6 +21,8 @@ from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.verifyepochs import Findings
+from ztfmatch.core.tasks.verifystars import differing_rows
 from ztfmatch.stars.kernels.medians import FEWEST, SCALE, discordant_groups, group_medians, median_errors
 
 BYTES_PER_EPOCH: Final = 60
@@ -66,6 +68,17 @@ def star_statistics(task: TileTask) -> tuple[pa.Table, int]:
             bands.add(chunk, members, *_lookup(offsets, chunk.objectid))
     rows = table_from_columns(STARSTATISTICS, {"starid": starid, **bands.columns(task.snapshot.number)})
     return rows, bands.epochs
+
+
+def check_star_statistics(task: TileTask) -> Findings:
+    """Compare the rows of a tile's stars with what the epochs give; the snapshot that they name may be another."""
+    stored, expected = (
+        rows.drop_columns(["snapshot"]) for rows in (task.read(STARSTATISTICS), star_statistics(task)[0])
+    )
+    starid, wrong = differing_rows(stored, expected, "starid")
+    findings = Findings()
+    findings.add("starstatistics", wrong, lambda i: f"star {starid[i]}: not the magnitudes of its epochs")
+    return findings
 
 
 def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids, Lightcurves]]:
