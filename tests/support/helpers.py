@@ -50,6 +50,17 @@ def runner() -> Runner:
     return Runner(LoopExecutor(), 2 << 30)
 
 
+def interrupted(title: str, what: Callable[[], object]) -> Runner:
+    """A runner that does something else once, when a job of this title begins."""
+    pending = [what]
+
+    def progress(job: str, done: int, total: int) -> None:
+        if job == title and pending:
+            pending.pop()()
+
+    return Runner(LoopExecutor(), 2 << 30, progress)
+
+
 def rows_at(ra: Any, dec: Any, **columns: Any) -> np.ndarray:
     """Catalog rows at positions; the other columns vary from row to row unless given."""
     ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))

@@ -17,6 +17,7 @@ from helpers import (
     append,
     assert_same,
     epochal_file,
+    interrupted,
     make_store,
     reference_file,
     rows_at,
@@ -40,7 +41,6 @@ from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import CorrectReport, correct
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.verify import verify_store
-from ztfmatch.core.runner import Job, LoopExecutor, Runner
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
@@ -330,23 +330,6 @@ def test_rollback_takes_corrections_back_too(store: Storage, sky: Path) -> None:
     assert_same(sky_content(store), before)
     append(store, catalogs(sky, (3,)))
     assert_corrected(store, set())
-
-
-class _Interrupt:
-    """Does something when a job of a title begins, once."""
-
-    def __init__(self, title: str, action: object) -> None:
-        self.title, self.action = title, action
-
-    def outcomes(self, job: Job) -> object:
-        if job.title == self.title and self.action is not None:
-            action, self.action = self.action, None
-            action()  # type: ignore[operator]
-        return LoopExecutor().outcomes(job)
-
-
-def interrupted(title: str, action: object) -> Runner:
-    return Runner(_Interrupt(title, action), 2 << 30)  # type: ignore[arg-type]
 
 
 def test_correct_raced_by_an_append_corrects_its_rows_too(store: Storage, sky: Path) -> None:

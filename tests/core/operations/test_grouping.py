@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
-from helpers import FRACDAY, UNIT, append, epochal_file, make_store, reference_file, rows_at, table
+from helpers import FRACDAY, UNIT, append, epochal_file, interrupted, make_store, reference_file, rows_at, table
 from transient_groups import expected_groups, groups_of
 
 import ztfmatch
@@ -20,7 +20,6 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import fine_pixels
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
-from ztfmatch.core.runner import LoopExecutor, Runner
 from ztfmatch.core.survey import Unit, transientid_of
 from ztfmatch.simulate import SimulationConfig, simulate
 
@@ -243,17 +242,6 @@ def test_few_epochs_that_a_moved_object_loses_do_not_make_it_split(tmp_path: Pat
     assert {len(members) for members in groups_of(storage).values()} == {2}
     rows = store.snapshot().table("lineage").to_pylist()
     assert [(row["kind"], row["nshared"]) for row in rows] == [("moved", 4)]
-
-
-def interrupted(title: str, what: Callable[[], object]) -> Runner:
-    """A runner that does something else once, when a job of this title begins."""
-    pending = [what]
-
-    def progress(job: str, done: int, total: int) -> None:
-        if job == title and pending:
-            pending.pop()()
-
-    return Runner(LoopExecutor(), 2 << 30, progress)
 
 
 def test_grouping_while_a_tile_is_divided_stops_the_compaction(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from astropy.io import fits
-from helpers import append, assert_same, epochal_file, make_store, reference_file, rows_at, table
+from helpers import append, assert_same, epochal_file, interrupted, make_store, reference_file, rows_at, table
 from references import Links, regenerate
 from store_checks import assert_links
 from store_lineage import Link, links, side
@@ -24,7 +23,6 @@ import ztfmatch
 from ztfmatch.core.config import CompactConfig
 from ztfmatch.core.errors import BadInputError, CommitConflictError
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
-from ztfmatch.core.runner import LoopExecutor, Runner
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import MAX_OBJECTID, refpsfcat_name, unit_of_objectid
 from ztfmatch.query.lineage import describe
@@ -479,7 +477,7 @@ def test_append_of_other_units_meanwhile_does_not_stop_a_rematch(sky: Path, tmp_
     store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
     store.append(ours)
     reference = str(next((sky / "references_1").rglob("*zg*c05*.fits")))
-    report = rematch(store.storage, [reference], RematchConfig(), interrupted(lambda: store.append(others)))
+    report = rematch(store.storage, [reference], RematchConfig(), interrupted("lineage", lambda: store.append(others)))
     assert report.snapshot == 3
     assert store.verify(deep=True).passed
     assert store.snapshot().table("references")["commit"].to_pylist().count(3) == 1
@@ -491,7 +489,7 @@ def test_append_of_the_same_unit_meanwhile_stops_a_rematch(sky: Path, tmp_path: 
     store.append(ours[:2])
     reference = str(next((sky / "references_1").rglob("*zg*c05*.fits")))
     with pytest.raises(CommitConflictError):
-        rematch(store.storage, [reference], RematchConfig(), interrupted(lambda: store.append(ours[2:])))
+        rematch(store.storage, [reference], RematchConfig(), interrupted("lineage", lambda: store.append(ours[2:])))
     assert len(store.commits()) == 3
     assert store.rematch(reference).committed
     assert store.verify(deep=True).passed
@@ -505,7 +503,7 @@ def test_bad_reference_in_both_writers_is_quarantined_once(tmp_path: Path) -> No
     bad.parent.mkdir()
     bad.write_bytes(path.read_bytes()[:-2881])
     ours, theirs = RematchConfig(), RematchConfig(rows_per_task=7)
-    meanwhile = interrupted(lambda: store.rematch([str(path), str(bad)], theirs))
+    meanwhile = interrupted("lineage", lambda: store.rematch([str(path), str(bad)], theirs))
     report = rematch(store.storage, [str(path), str(bad)], ours, meanwhile)
     assert (report.committed, report.snapshot, len(report.quarantined)) == (False, 1, 1)
     assert store.snapshot().table("quarantine")["source"].to_pylist() == [str(bad)]
@@ -526,22 +524,11 @@ def test_rematch_on_top_of_another_quarantine_keeps_both_entries(tmp_path: Path)
     bad = tmp_path / "bad" / path.name
     bad.parent.mkdir()
     bad.write_bytes(path.read_bytes()[:-2881])
-    meanwhile = interrupted(lambda: store.append([str(catalogs[0]), str(good)]))
+    meanwhile = interrupted("lineage", lambda: store.append([str(catalogs[0]), str(good)]))
     report = rematch(store.storage, [str(path), str(bad)], RematchConfig(), meanwhile)
     assert (report.committed, report.snapshot) == (True, 3)
     sources = [str(file) for file in (bad, *catalogs)]
     assert sorted(store.snapshot().table("quarantine")["source"].to_pylist()) == sorted(sources)
-
-
-def interrupted(what: Callable[[], object]) -> Runner:
-    """A runner that does something else once, when the lineage is about to be made."""
-    pending = [what]
-
-    def progress(title: str, done: int, total: int) -> None:
-        if title == "lineage" and pending:
-            pending.pop()()
-
-    return Runner(LoopExecutor(), 2 << 30, progress)
 
 
 @pytest.mark.parametrize(("limit", "files"), [(200_000, 1), (4, 2), (1, 4)])
