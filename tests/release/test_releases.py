@@ -62,7 +62,7 @@ from ztfmatch.simulate import regenerate_references
 SCOPES = {
     "programs": SCOPE,
     "all": ReleaseScope("all", (Window(1), Window(2), Window(3))),
-    "field": ReleaseScope("one", (Window(1), Window(3)), (1,), ((679, 679),)),
+    "field": ReleaseScope("one", (Window(1), Window(3)), fids=(1,), fields=((679, 679),)),
     "quality": ReleaseScope("q", (Window(1), Window(2)), quality=Quality(True, 0xFFFF, 0.15, 1.6, 3.0, 19.0)),
 }
 
@@ -542,7 +542,7 @@ def test_publish_tar_has_the_region_and_dates_with_readme_and_checksums(
 ) -> None:
     centre = truth.objects[["ra", "dec"]].iloc[100]
     region = cone_region(centre.ra, centre.dec, "0.2deg")
-    report = snapshot.publish_tar(tmp_path / "part.tar", SCOPE, Part("part", region, None, MIDDLE))
+    report = snapshot.publish_tar(tmp_path / "part.tar", SCOPE, Part("part", region, until=MIDDLE))
     names, rows = tar_rows(tmp_path / "part.tar", tmp_path / "out")
     inside = truth.objects[region.contains(truth.objects.ra.to_numpy(), truth.objects.dec.to_numpy())]
     epochs = truth.epochs[truth.epochs.objectid.isin(inside.objectid) & (truth.epochs.obsmjd < MIDDLE)]
@@ -627,16 +627,16 @@ def test_sector_dates_have_the_middle_that_tess_point_knows_and_leave_no_gap() -
 def test_sector_part_takes_what_is_told_and_looks_up_the_rest() -> None:
     region = cone_region(1.0, 2.0, "1deg")
     since, until = sector_dates(14)
-    assert sector_part(14, region, None, None) == Part("s0014", region, since, until)
-    assert sector_part(14, region, 0.0, None) == Part("s0014", region, 0.0, until)
-    assert sector_part(999, region, 1.0, 2.0) == Part("s0999", region, 1.0, 2.0)
+    assert sector_part(14, region, None, None) == Part("s0014", region, since=since, until=until)
+    assert sector_part(14, region, 0.0, None) == Part("s0014", region, since=0.0, until=until)
+    assert sector_part(999, region, 1.0, 2.0) == Part("s0999", region, since=1.0, until=2.0)
 
 
 # What would be published
 
 
 @pytest.mark.parametrize(
-    "part", [None, Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]), None, MIDDLE)]
+    "part", [None, Part("x", polygon_region([247.0, 32.0, 248.0, 32.0, 247.5, 33.5]), until=MIDDLE)]
 )
 def test_preview_counts_by_program_what_the_release_has(
     snapshot: ztfmatch.Snapshot, tmp_path: Path, part: Part | None

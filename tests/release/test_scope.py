@@ -49,11 +49,11 @@ def test_read_scope_full_file_means_what_it_says(tmp_path: Path) -> None:
             Window(1, None, Time("2019-01-01").mjd),
             Window(2, Time("2018-03-17T12:00:00").mjd, 58299.5),
         ),
-        (1, 2),
-        ((250, 250), (600, 699)),
-        Quality(True, 32768, 0.5, 2),
-        "the second",
-        True,
+        fids=(1, 2),
+        fields=((250, 250), (600, 699)),
+        quality=Quality(True, 32768, 0.5, 2),
+        description="the second",
+        private_corrections=True,
     )
     assert scope.programs == {1, 2}
 
@@ -66,7 +66,7 @@ def test_of_programs_window_includes_its_start_and_not_its_end() -> None:
 
 
 def test_of_units_takes_ranges_and_filters() -> None:
-    scope = ReleaseScope("x", (Window(1),), (2,), ((250, 250), (600, 699)))
+    scope = ReleaseScope("x", (Window(1),), fids=(2,), fields=((250, 250), (600, 699)))
     field, fid = np.array([250, 250, 251, 600, 699, 700]), np.array([2, 1, 2, 2, 2, 2])
     assert scope.of_units(field, fid).tolist() == [True, False, False, True, True, False]
     assert ReleaseScope("x", (Window(1),)).of_units(field, fid).all()

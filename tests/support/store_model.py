@@ -31,7 +31,6 @@ from ztfmatch.core.survey import Unit
 
 GENERATION = 10**7
 LAST_GENERATION = 9
-WAITS = "no-reference"
 
 
 @dataclass(frozen=True)

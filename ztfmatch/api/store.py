@@ -337,6 +337,7 @@ def init_store(
     path: Place,
     references: str | Sequence[str],
     config: StoreConfig | None = None,
+    *,
     link: bool = True,
     **running: Unpack[Running],
 ) -> Store:

@@ -258,7 +258,7 @@ def publish_tar(label: str, region: Any, since: float | None, until: float | Non
 
     if region is None:
         raise click.UsageError("give a region: --cone, --polygon or --moc.")
-    part = Part(label, region, since, until)
+    part = Part(label, region, since=since, until=until)
     return _Product(Snapshot.publish_tar, (part,), part)
 
 

@@ -95,7 +95,7 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
 
     if (store is None) == (not places):
         raise click.UsageError("give either a STORE or --references")
-    inputs, limits = AuditInputs(ps1, columns, against, images), read_settings(settings)
+    inputs, limits = AuditInputs(ps1, columns, against, images=images), read_settings(settings)
     with running as how:
         if store is not None:
             report = open_store(store).audit_references(inputs, limits, snapshot=snapshot, **how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -60,6 +60,7 @@ class AuditInputs:
     ps1: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     against: Against | None = None
+    _: KW_ONLY
     images: Path | None = None
 
     def __post_init__(self) -> None:

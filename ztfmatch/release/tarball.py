@@ -7,7 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class Part:
 
     label: str
     region: Region
+    _: KW_ONLY
     since: float | None = None
     until: float | None = None
 
@@ -56,7 +57,7 @@ def sector_part(number: int, region: Region | None, since: float | None, until: 
     if since is None or until is None:
         first, last = sector_dates(number)
         since, until = first if since is None else since, last if until is None else until
-    return Part(f"s{number:04d}", region or sector_region(number), since, until)
+    return Part(f"s{number:04d}", region or sector_region(number), since=since, until=until)
 
 
 def publish_tar(

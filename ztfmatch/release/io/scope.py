@@ -33,7 +33,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -100,6 +100,7 @@ class ReleaseScope:
 
     release: str
     windows: tuple[Window, ...]
+    _: KW_ONLY
     fids: tuple[int, ...] = ()
     """Filters; empty for all."""
     fields: tuple[tuple[int, int], ...] = ()
@@ -232,13 +233,13 @@ def parse_scope(table: Mapping[str, Any]) -> ReleaseScope:
     return ReleaseScope(
         said.release,
         tuple(_window(program) for program in said.programs),
-        tuple(sorted({FILTER_IDS[code] for code in said.filters or ()})),
-        tuple(sorted({_field_range(value) for value in said.fields or ()})),
-        said.quality,
-        said.description,
-        said.private_corrections,
-        said.licence,
-        said.citation,
+        fids=tuple(sorted({FILTER_IDS[code] for code in said.filters or ()})),
+        fields=tuple(sorted({_field_range(value) for value in said.fields or ()})),
+        quality=said.quality,
+        description=said.description,
+        private_corrections=said.private_corrections,
+        licence=said.licence,
+        citation=said.citation,
     )
 
 
