@@ -567,7 +567,7 @@ def test_cone_of_a_query_finds_what_objects_finds_and_keeps_the_positions(
     ids, limit = expected["objectid"].to_pylist(), float(pc.mean(expected["refmag"]).as_py())
     assert ids
     with monkeypatch.context() as patched:
-        patched.setattr("ztfmatch.core.io.snapshot.read_rows", pytest.fail)
+        patched.setattr("ztfmatch.core.io.snapshot.read_table", pytest.fail)
         assert snapshot.query(Query(cone=cone)).to_arrow()["objectid"].to_pylist() == ids
     bright = expected.filter(pc.field("refmag") < limit)["objectid"].to_pylist()
     assert snapshot.query(Query(where=f"refmag < {limit!r}", cone=cone)).to_arrow()["objectid"].to_pylist() == bright

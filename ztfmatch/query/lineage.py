@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
-from ztfmatch.core.io.rows import UNIT, codes_of_rows
+from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, LINEAGE
 from ztfmatch.core.schema.lineage import LOST, NEW
@@ -20,7 +20,6 @@ from ztfmatch.core.survey import (
     Unit,
     founder_of_transientid,
     objectid_range,
-    unit_codes,
     unit_of_objectid,
 )
 
@@ -55,11 +54,10 @@ def successors(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
 def _of_units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Table:
     """Lineage of the units of some objects and transients."""
     units = _units(snapshot, objectids)
-    ranges = sorted(objectid_range(Unit(*unit)) for unit in units)
+    ranges = sorted(map(objectid_range, units))
     files = [file for file in snapshot.of_table(LINEAGE.name) if _may_be_of(file, ranges)]
     rows = read_table(snapshot.storage, files, LINEAGE)
-    codes = unit_codes(*np.array(sorted(units), np.int64).reshape(-1, 3).T)
-    return rows.filter(pa.array(np.isin(codes_of_rows(rows), codes))).cast(LINEAGE.schema)
+    return rows.filter(pa.array(np.isin(codes_of_rows(rows), codes_of_units(units)))).cast(LINEAGE.schema)
 
 
 def _may_be_of(file: DataFile, ranges: Sequence[IdRange]) -> bool:
@@ -67,8 +65,8 @@ def _may_be_of(file: DataFile, ranges: Sequence[IdRange]) -> bool:
     return (file.min_id is not None and file.min_id > MAX_OBJECTID) or file.holds_id(ranges)
 
 
-def _units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> set[tuple[int, int, int]]:
-    """Field, rcid and fid of objects, and of the exposures that transients are named after."""
+def _units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> set[Unit]:
+    """Units of objects, and of the exposures that transients are named after."""
     try:
         units = [unit_of_objectid(number) for number in objectids if number <= MAX_OBJECTID]
     except ValueError as error:
@@ -76,7 +74,7 @@ def _units(snapshot: SnapshotFiles, objectids: Sequence[int]) -> set[tuple[int, 
     named = sorted({int(founder_of_transientid(number)[0]) for number in objectids if number > MAX_OBJECTID})
     ranges = [(exposureid, exposureid) for exposureid in named]
     exposures = snapshot.read(EXPOSURES.name, UNIT, ranges).to_pylist()
-    return {(unit.field, unit.rcid, unit.fid) for unit in units} | {tuple(row.values()) for row in exposures}
+    return {*units, *(Unit(**row) for row in exposures)}
 
 
 def _ids(rows: pa.Table, name: str) -> Ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,11 @@ def rows_of_unit(rows: pa.Table, unit: Unit) -> pa.Table:
 def codes_of_rows(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     """One number for the unit of each row, see :func:`~ztfmatch.core.survey.unit_codes`."""
     return unit_codes(*(np.asarray(rows[name]).astype(np.int64) for name in UNIT))
+
+
+def codes_of_units(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
+    """The same of units, shape (U,)."""
+    return unit_codes(*np.array([[getattr(unit, name) for name in UNIT] for unit in units], np.int64).reshape(-1, 3).T)
 
 
 def active_rows(objects: pa.Table) -> pa.Table:

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from ztfmatch.core import survey
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
-from ztfmatch.core.io.rows import UNIT, codes_of_rows
+from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
 from ztfmatch.core.schema.sky import NO_REFERENCE
-from ztfmatch.core.survey import Unit, unit_codes
+from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
 
 ROWS_PER_PASS: Final = 2_000_000
@@ -81,8 +81,7 @@ class Units:
         """These, and some others."""
         if self.codes is None:
             return self
-        others = np.array([(unit.field, unit.rcid, unit.fid) for unit in units], np.int64).reshape(-1, 3)
-        return Units(np.union1d(self.codes, unit_codes(*others.T)))
+        return Units(np.union1d(self.codes, codes_of_units(units)))
 
     def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
         """Whether each unit is one of them, shape (N,)."""

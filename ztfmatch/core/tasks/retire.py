@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, read_file_rows, write_file
+from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TABLES, Table
@@ -78,7 +79,7 @@ def _retired(rows: pa.Table, retire: Mask) -> pa.Table:
 def _retired_rows(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Mask | None:
     """Which rows of a file are of the units; None if none is. Reads no more than what tells it."""
     if file.table == ORPHANS.name:
-        retired = _of_units(read_file_rows(storage, file, ["field", "rcid", "fid"]), units)
+        retired = _of_units(read_file_rows(storage, file, UNIT), units)
         return retired if retired.any() else None
     ranges = [objectid_range(unit) for unit in units]
     if not file.holds_id(ranges):
@@ -100,11 +101,7 @@ def _of_units(rows: pa.Table, units: Sequence[Unit]) -> Mask:
     """Whether each row is of one of the units."""
     if "objectid" in rows.column_names:
         return in_ranges(rows["objectid"].to_numpy(), [objectid_range(unit) for unit in units])
-    found = np.zeros(rows.num_rows, bool)
-    field, rcid, fid = (rows[name].to_numpy() for name in ("field", "rcid", "fid"))
-    for unit in units:
-        found |= (field == unit.field) & (rcid == unit.rcid) & (fid == unit.fid)
-    return found
+    return np.isin(codes_of_rows(rows), codes_of_units(units))
 
 
 def _to(task: RetireTask, table: Table, number: int) -> Destination:
