@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, read_table
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, unit_of
+from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import Unit

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from ztfmatch.core.io.merge import ROWS_CARRIED
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE
 from ztfmatch.core.survey import Unit

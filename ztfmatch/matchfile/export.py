@@ -10,9 +10,10 @@ from typing import Final
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import remove_leftovers
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
 from ztfmatch.core.shown import Shown

@@ -18,6 +18,7 @@ from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, StoreNotFoundError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
@@ -32,7 +33,6 @@ from ztfmatch.core.operations.common import (
     files_of,
     same_files,
     total,
-    unit_of,
     write_rows,
     write_table,
 )

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, objectid_range
 from ztfmatch.matchfile.io.reader import Stamp

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ztfmatch.core.errors import CatalogError
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, unit_of
+from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.ledger import KnownExposures
 from ztfmatch.core.operations.matchplan import units_with_reference
 from ztfmatch.core.operations.references import refusal

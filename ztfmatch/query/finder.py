@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import unit_vector
@@ -158,11 +159,9 @@ def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
         units = {unit_of_objectid(one) for one in {int(one) // 10**8: int(one) for one in ids}.values()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    wanted = {(unit.field, unit.rcid, unit.fid) for unit in units}
     tiles: set[Tile] = set()
-    columns = ["field", "rcid", "fid", "ra", "dec", "radius"]
-    for row in snapshot.read(REFERENCES.name, columns).to_pylist():
-        if (row["field"], row["rcid"], row["fid"]) in wanted and row["ra"] is not None:
+    for row in snapshot.read(REFERENCES.name, [*UNIT, "ra", "dec", "radius"]).to_pylist():
+        if unit_of(row) in units and row["ra"] is not None:
             centre = unit_vector(row["ra"], row["dec"])
             tiles.update(snapshot.tiling.touched_by_cap(centre, math.radians(row["radius"])))
     return sorted(tiles)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.operations.common import Row
+from ztfmatch.core.survey import Unit
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 
 def judged(rows: Sequence[Row], settings: ReferenceSettings) -> list[Row]:
     """Rows of an audit with flags and rank, by field, readout channel and filter."""
-    severity: dict[tuple[int, int, int], float] = {}
+    severity: dict[Unit, float] = {}
     for row in rows:
         confused = row["neighbour"] is not None and row["neighbour"] <= settings.audit.confused
         by_ps1, by_curves = _ps1_ratios(row, settings, confused), _lightcurve_ratios(row, settings, confused)
@@ -20,15 +22,12 @@ def judged(rows: Sequence[Row], settings: ReferenceSettings) -> list[Row]:
         row["unknown"] = row["suspect_ps1"] is None and row["suspect_lightcurves"] is None
         row["confused"] = confused
         row["shallow"] = row["depth"] is not None and row["depth"] < settings.audit.shallow
-        severity[_key(row)] = max([0.0, *(by_ps1 or ()), *(by_curves or ())])
-    first = sorted(rows, key=lambda row: (not row["suspect"], -(row.get("nwon") or 0), -severity[_key(row)], _key(row)))
+        severity[unit_of(row)] = max([0.0, *(by_ps1 or ()), *(by_curves or ())])
+    ordered = sorted(rows, key=unit_of)
+    first = sorted(ordered, key=lambda row: (not row["suspect"], -(row.get("nwon") or 0), -severity[unit_of(row)]))
     for rank, row in enumerate(first, 1):
         row["rank"] = rank
-    return sorted(rows, key=_key)
-
-
-def _key(row: Row) -> tuple[int, int, int]:
-    return row["field"], row["rcid"], row["fid"]
+    return ordered
 
 
 def _beyond(ratios: Iterable[float] | None) -> bool | None:

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.localfiles import write_directory
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, Stopwatch, references_by_unit
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.report.page import Grid, Page, Picture, Section, render
 from ztfmatch.references.plan import ACTIONS
 from ztfmatch.references.planning import read_rows
@@ -207,7 +208,7 @@ def _first(audit: pa.Table) -> Section:
     names = ["rank", "nwon", "nmissing", "nspurious"]
     flats = ["delta", "rms", "lcdelta", "lcrms"]
     chosen = audit.filter(audit["suspect"]).sort_by("rank").slice(0, _FIRST).to_pylist()
-    rows = [[str(Unit(row["field"], row["rcid"], row["fid"])), *(row[name] for name in names),
+    rows = [[str(unit_of(row)), *(row[name] for name in names),
              *(None if row[name] is None else 1000.0 * row[name] for name in flats)] for row in chosen]  # fmt: skip
     headings = ["unit", *names, *(f"{name} (mmag)" for name in flats)]
     said = "Suspect references by the epochs that new ones would win, then by how far they are beyond the limits."

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import Unit
 from ztfmatch.references.audit import AuditInputs, audit_files
 from ztfmatch.references.plan import TO_BE_MADE, about_plan
 from ztfmatch.references.planning import read_rows
@@ -56,11 +56,11 @@ def check_returned(plan: Path, references: Sequence[str], runner: Runner) -> Ret
     about_plan(rows)
     settings = ReferenceSettings()
     names = ["field", "rcid", "fid", "action", "predicted"]
-    planned = {_key(row): row for row in rows.select(names).to_pylist()}
+    planned = {unit_of(row): row for row in rows.select(names).to_pylist()}
     came = audit_files(references, AuditInputs(), settings, runner).table.to_pylist()
-    unasked = [row for row in came if planned.get(_key(row), {}).get("action") not in TO_BE_MADE]
+    unasked = [row for row in came if planned.get(unit_of(row), {}).get("action") not in TO_BE_MADE]
     if unasked:
-        said = ", ".join(f"{Unit(*_key(row))} ({planned.get(_key(row), {}).get('action', 'not in it')})"
+        said = ", ".join(f"{unit_of(row)} ({planned.get(unit_of(row), {}).get('action', 'not in it')})"
                          for row in unasked[:_NAMED])  # fmt: skip
         raise BadInputError(
             f"{plan}: asks for no reference of {len(unasked)} of the {len(came)} units that came back: {said}; "
@@ -68,14 +68,10 @@ def check_returned(plan: Path, references: Sequence[str], runner: Runner) -> Ret
         )
     asked = pc.sum(pc.is_in(rows["action"].cast("string"), pa.array(TO_BE_MADE))).as_py() or 0
     shallower = [
-        {"unit": str(Unit(*_key(row))), "depth": row["depth"], "predicted": predicted}
+        {"unit": str(unit_of(row)), "depth": row["depth"], "predicted": predicted}
         for row in came
-        if (predicted := planned[_key(row)]["predicted"]) is not None
+        if (predicted := planned[unit_of(row)]["predicted"]) is not None
         and row["depth"] is not None
         and predicted - row["depth"] > settings.plan.deeper
     ]
     return ReturnedReport(references=len(came), missing=asked - len(came), shallower=shallower)
-
-
-def _key(row: Row) -> tuple[int, int, int]:
-    return row["field"], row["rcid"], row["fid"]

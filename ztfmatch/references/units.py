@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import references_by_unit, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import references_by_unit, tiles_of_footprint
 from ztfmatch.references.tasks.stored import StoredReference
 
 Place = tuple[int, int]

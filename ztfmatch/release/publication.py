@@ -31,11 +31,12 @@ from ztfmatch.core.io import localfiles, log, paths
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
 from ztfmatch.core.shown import Shown

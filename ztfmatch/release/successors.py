@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
-from ztfmatch.core.io.rows import UNIT
+from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
-from ztfmatch.core.operations.common import unit_of
 from ztfmatch.core.schema import LINEAGE
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid

@@ -22,9 +22,10 @@ from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.localfiles import beside
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.common import Stopwatch, unit_of
+from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table

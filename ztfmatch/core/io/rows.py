@@ -23,9 +23,19 @@ def rows_of_unit(rows: pa.Table, unit: Unit) -> pa.Table:
     return rows.filter(functools.reduce(pc.and_, (pc.equal(rows[name], getattr(unit, name)) for name in UNIT)))
 
 
+def unit_of(row: Mapping[str, Any]) -> Unit:
+    """Unit of a row of the ledger or of the references."""
+    return Unit(row["field"], row["rcid"], row["fid"])
+
+
+def unit_arrays(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.int64]]:
+    """Columns that name the unit of each row, as arrays."""
+    return {name: np.asarray(rows[name]).astype(np.int64) for name in UNIT}
+
+
 def codes_of_rows(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     """One number for the unit of each row, see :func:`~ztfmatch.core.survey.unit_codes`."""
-    return unit_codes(*(np.asarray(rows[name]).astype(np.int64) for name in UNIT))
+    return unit_codes(**unit_arrays(rows))
 
 
 def codes_of_units(units: Iterable[Unit]) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
+from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import TABLES
@@ -89,8 +90,7 @@ class SnapshotFiles:
     @functools.cached_property
     def units_with_reference(self) -> frozenset[Unit]:
         """Units that have seeds."""
-        rows = self.read("references", ["field", "rcid", "fid"]).to_pydict()
-        return frozenset(Unit(*unit) for unit in zip(*rows.values(), strict=True))
+        return frozenset(map(unit_of, self.read("references", UNIT).to_pylist()))
 
     @functools.cached_property
     def _kept(self) -> dict[Hashable, dict[Tile, Any]]:

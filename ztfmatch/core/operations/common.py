@@ -112,11 +112,6 @@ def write_table(storage: Storage, table: Table, data: pa.Table, commit: int, par
     return [write_file(Destination(storage, table, None, commit, part), data)]
 
 
-def unit_of(row: Row) -> Unit:
-    """Unit of a row of the ledger or of the references."""
-    return Unit(row["field"], row["rcid"], row["fid"])
-
-
 def total(table: pa.Table, column: str) -> int:
     """Sum of a column of counts."""
     return int(np.sum(table[column].to_numpy(), dtype=np.int64))

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.parquet import read_file_rows, read_table
-from ztfmatch.core.io.rows import UNIT
+from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, unit_of, units_of
+from ztfmatch.core.operations.common import Row, units_of
 from ztfmatch.core.operations.quarantine import quarantine_change
 from ztfmatch.core.schema import EXPOSURES, QUARANTINE
 from ztfmatch.core.schema.ledger import CATALOG

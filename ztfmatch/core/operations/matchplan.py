@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.coverage import Coverage, Members, runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
 from ztfmatch.core.kernels.tiling import cap_pixels
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S

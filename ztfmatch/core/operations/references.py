@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.kernels.seedcounts import SeedCounts
-from ztfmatch.core.operations.common import Row, chunks, unit_of
+from ztfmatch.core.operations.common import Row, chunks
 from ztfmatch.core.operations.notices import Notice, misnamed, refuse
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.tasks.inspect import (

@@ -13,6 +13,7 @@ from typing import Final
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -26,7 +27,6 @@ from ztfmatch.core.operations.common import (
     paths_of,
     same_files,
     told_places,
-    unit_of,
     write_rows,
 )
 from ztfmatch.core.operations.conservation import Tally

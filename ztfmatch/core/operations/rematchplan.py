@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import read_file_rows
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint, unit_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
 from ztfmatch.core.operations.derived import connected, with_neighbours
 from ztfmatch.core.operations.references import reference_input
 from ztfmatch.core.operations.touched import Touched

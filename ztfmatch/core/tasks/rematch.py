@@ -20,6 +20,7 @@ from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_footer, read_row_group, read_table
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.core.kernels.lookup import build_map, find_rows, in_ranges
@@ -98,7 +99,7 @@ class RematchTask(TileTask):
         return tuple(
             StoredExposure(row["exposureid"], unit, row["rows"], row["straddles"])
             for row in rows
-            for unit in (Unit(row["field"], row["rcid"], row["fid"]),)
+            for unit in (unit_of(row),)
         )
 
     def near(self, table: Table) -> list[DataFile]:

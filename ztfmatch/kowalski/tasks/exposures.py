@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import DataFile, OpenFile, read_footer, read_row_group
+from ztfmatch.core.io.rows import unit_arrays
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
@@ -86,13 +87,12 @@ def _written(writer: LinesWriter, parts: Iterable[Rows]) -> LinesWritten:
 
 def ids_of_exposures(ledger: pa.Table) -> Ids:
     """``_id`` of exposures by rows of the ledger."""
-    numbers = {name: ledger[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")}
     expid = ledger["expid"].fill_null(NO_EXPID).to_numpy()
-    return exposure_ids(ledger["exposureid"].to_numpy(), **numbers, expid=expid)
+    return exposure_ids(ledger["exposureid"].to_numpy(), **unit_arrays(ledger), expid=expid)
 
 
 def _exposure_rows(ledger: pa.Table) -> Rows:
-    field, rcid, fid = (ledger[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid"))
+    field, rcid, fid = unit_arrays(ledger).values()
     rows = RowsBuilder()
     rows.integers("_id", ids_of_exposures(ledger))
     rows.integers("expid", expids(ledger["exposureid"].to_numpy(), ledger["expid"].fill_null(NO_EXPID).to_numpy()))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
-from ztfmatch.core.io.rows import active_rows
+from ztfmatch.core.io.rows import active_rows, unit_arrays
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted, in_ranges
@@ -144,9 +144,8 @@ class Exposures:
         self.exported = scope.mask(rows)
         ids = rows["exposureid"].to_numpy()
         self._map = build_map(ids)
-        numbers = {name: rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")}
         expid = rows["expid"].fill_null(NO_EXPID).to_numpy()
-        self.uexpid = exposure_ids(ids, **numbers, expid=expid)
+        self.uexpid = exposure_ids(ids, **unit_arrays(rows), expid=expid)
         _require_unique(ids, self.uexpid)
         self.expid = expids(ids, expid)
         self.no_program = rows["programid"].is_null().to_numpy()

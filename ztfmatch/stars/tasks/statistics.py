@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
+from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OFFSETS, STARS, STARSTATISTICS
 from ztfmatch.core.schema.stars import BANDS
-from ztfmatch.core.survey import Unit, objectid_base
+from ztfmatch.core.survey import objectid_base
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings
@@ -102,7 +103,7 @@ def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids,
 def unit_offsets(snapshot: SnapshotFiles) -> tuple[Ids, npt.NDArray[np.float64]]:
     """First objectid of each unit with a measured offset over 10^8, ascending, and the offset."""
     rows = snapshot.read(OFFSETS.name).to_pylist()
-    heads = [objectid_base(Unit(row["field"], row["rcid"], row["fid"])) // 10**8 for row in rows]
+    heads = [objectid_base(unit_of(row)) // 10**8 for row in rows]
     order = np.argsort(heads)
     return np.array(heads, np.int64)[order], np.array([row["offset"] for row in rows], np.float64)[order]
 
