@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from credentialhelper import CredentialHelper
@@ -42,6 +44,13 @@ def data_dir() -> Path:
     if not place.is_dir():
         pytest.skip(f"real data are not at {place}; set ZTFMATCH_DATA")
     return place
+
+
+@pytest.fixture(scope="session")
+def lsdb() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its dependencies, as they are imported
+        return pytest.importorskip("lsdb", reason="LSDB is not installed: pip install 'ztfmatch[test]'")
 
 
 _BUCKETS = itertools.count()

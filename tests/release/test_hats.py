@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:pandas.errors.Pandas4Warning"),
     pytest.mark.filterwarnings("ignore:The default suffix behavior will change:FutureWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def lsdb() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("lsdb", reason="LSDB is not installed: pip install 'ztfmatch[test]'")
 
 
 @pytest.fixture(scope="module")

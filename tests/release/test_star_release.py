@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +69,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     assert report.objects > 200
     assert len(snapshot.tiles_with("stars")) > 3
     return Scene(snapshot, out)
-
-
-@pytest.fixture(scope="module")
-def lsdb() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its dependencies, as they are imported
-        return pytest.importorskip("lsdb", reason="LSDB is not installed: pip install 'ztfmatch[test]'")
 
 
 def test_lsdb_opens_it_with_all_stars(scene: Scene, lsdb: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -242,13 +241,6 @@ def test_delta_view_of_something_else_is_refused(
 
 
 # LSDB
-
-
-@pytest.fixture(scope="module")
-def lsdb() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("lsdb", reason="LSDB is not installed: pip install 'ztfmatch[test]'")
 
 
 def lightcurves_by_lsdb(lsdb: Any, place: Path) -> Any:
