@@ -105,6 +105,7 @@ class _Rewriting:
         """Row groups to be copied, that follow upon each other, and such of which some rows stay, some at a time."""
         sizes = np.diff(self._edges)
         kept = np.diff(np.concatenate([[0], np.cumsum(self.keep)])[self._edges])
+        # Copied row groups must be of the schema of today, or the file had two.
         same = self.tail.metadata.schema.equals(_schema(self.to.table.name))
         runs: list[tuple[bool, list[int]]] = []
         for group in np.flatnonzero(kept).tolist():
@@ -143,6 +144,7 @@ class _Rewriting:
 
 def _joined(pieces: list[_Piece], rows: int) -> Sealed:
     """A file of some pieces."""
+    # Bytes of the pieces follow one another as they are; what footers say of places is moved along with them.
     at, groups = len(MAGIC), list[bytes]()
     for piece in pieces:
         groups += [group.moved(at - piece.start, len(groups) + i) for i, group in enumerate(piece.groups)]

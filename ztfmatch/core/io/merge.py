@@ -135,7 +135,7 @@ class _Run:
         parts = []
         while self._held is not None or (self.left and self.footer.groups[self._groups[self._next]].ids[0] <= high):
             rows = self._held if self._held is not None else self._read()
-            first, last = np.searchsorted(rows["objectid"], [low, high + 1])
+            first, last = np.searchsorted(rows["objectid"], [low, high + 1])  # those before were given, if read again
             if last > first:
                 parts.append({name: values[first:last] for name, values in rows.items()})
             self._held = None
@@ -203,6 +203,7 @@ def ranges_of_rows(pieces: Sequence[RowGroup], rows: int) -> Iterator[IdRange]:
         first, last = piece.ids
         density = piece.rows / (last + 1 - first)
         edges += [(first, density), (last + 1, -density)]
+    # Go over the ids from edge to edge with the density of all pieces that lie there, and cut when rows are enough.
     edges.sort()
     low = at = edges[0][0] if edges else 0
     held, density = 0.0, 0.0
@@ -222,6 +223,7 @@ def merge(parts: Sequence[Arrays]) -> Lightcurves:
 
     Runs are expected to be of different exposures; a detection found in two is kept twice (and found by verify).
     """
+    # Each part is in order: only the first rows of its objects are compared, and the rest is counting.
     heads = [_run_starts(part["objectid"]) for part in parts]
     unique = np.unique(np.concatenate([part["objectid"][h] for part, h in zip(parts, heads, strict=True)]))
     group = np.concatenate(

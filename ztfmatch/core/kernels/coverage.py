@@ -85,6 +85,7 @@ class Coverage:
         fine = pixels << _FINE_BITS
         held = np.bincount(at, np.repeat(self.rows / self.counts, self.counts)).astype(np.int64)
         coarse = adaptive_tiling(fine, held, rows_per_task, MAX_GROUP_ORDER)
+        # A group is never smaller than a tile: where tiles are coarser than the groups would be, they are the groups.
         order = np.minimum(_orders_at(coarse, fine), _orders_at(self.tiling, fine))
         return np.asarray(((order << _ORDER_BITS) + (pixels >> 2 * (CAP_ORDER - order)))[at])
 
@@ -139,6 +140,7 @@ def shared_caps(unit: Rows, xyz: Floats, radius: Floats) -> tuple[Rows, Floats, 
     xyz, radius : float64 ndarray, shape (F, 3), (F,)
     """
     first = np.flatnonzero(np.diff(unit, prepend=unit[0] - 1))
+    # The first exposure of a unit leads those about it, and its cap grows to hold theirs; the others lead themselves.
     leader = np.repeat(first, np.diff(np.append(first, len(unit))))
     apart = 2.0 * np.arcsin(np.minimum(0.5 * np.linalg.norm(xyz - xyz[leader], axis=1), 1.0))
     extent = apart + radius + _ROUNDING_RAD

@@ -31,6 +31,7 @@ jit: Final[Any] = functools.partial(njit, nogil=True, error_model="numpy")
 def load_keys(bits: UInt32s, rows: Int64s, n: int, keys: UInt32s) -> None:
     """Write the keys of the float32 bits at the first n rows."""
     for j in range(n):
+        # Of negative numbers all bits are turned, since they grow downwards; of others the sign's, to come after them.
         b = np.int64(bits[rows[j]])
         keys[j] = b ^ _ALL_BITS if b >= _SIGN_BIT else b | _SIGN_BIT
 
@@ -56,6 +57,7 @@ def sort(keys: UInt32s, spare: UInt32s, n: int, histogram: Int64s) -> UInt32s:
     if n <= _INSERTION_LIMIT:
         _insertion_sort(keys, n)
         return keys
+    # As many digits of like width as the span of the keys needs, from the lowest up: each pass keeps the order before.
     lowest, highest = _key_range(keys, n)
     bits = _bit_length(highest - lowest)
     passes = -(-bits // _digit_bits(n))
@@ -73,6 +75,7 @@ def select(keys: UInt32s, n: int, rank: int, histogram: Int64s) -> np.uint32:
         lowest, highest = _key_range(keys, n)
         if lowest == highest:
             return np.uint32(lowest)
+        # Count by the highest digit, find the bucket that the rank falls into, go on with its keys alone.
         width = _digit_bits(n)
         shift = max(_bit_length(highest - lowest) - width, 0)
         _clear(histogram, 1 << width)
@@ -93,7 +96,7 @@ def _keep_bucket(keys: UInt32s, n: int, lowest: np.int64, shift: int, wanted: in
     kept = 0
     for j in range(n):
         key = keys[j]
-        keys[kept] = key
+        keys[kept] = key  # whether or not it stays: without a branch that is guessed wrong half the time
         if (np.int64(key) - lowest) >> shift == wanted:
             kept += 1
     return kept
@@ -172,6 +175,7 @@ def percentile(ordered: Float64s, n: int, percentage: float) -> float:
 @jit
 def median_deviation(ordered: Float64s, n: int, median: float) -> float:
     """Return the median of |x - median|, walking outwards from the middle of the n sorted numbers."""
+    # Deviations grow on both sides of the middle: the smaller of the two next ones is the next in order of size.
     left = (n - 1) // 2
     right = left + 1
     deviation, previous = 0.0, 0.0

@@ -159,6 +159,7 @@ def _alone(grid: SeedGrid, i: int, near: Any) -> int:
             near[number] = k
             number += 1
             farthest2 = max(farthest2, d2)
+    # What is within the radius of one of them is no farther from object i than the radius and that one's distance.
     far = (grid.radius + np.sqrt(farthest2)) * (1.0 + 1e-9)
     return number if next2 > far * far else 0
 
@@ -230,6 +231,8 @@ def _grown(partner: Any, chord2: Floats) -> tuple[Any, Floats]:
 def _lead(row: Any, start: Any, partner: Any, chord2: Floats, leader: Any) -> None:
     """Set the object that each follows whose star is not clean, in order of the grid."""
     n = row.shape[0]
+    # Partners: each is the other's nearest of its unit. Sums of their squared chords are whole numbers, which depend on
+    # no order.
     mutual = np.zeros(partner.shape[0], np.bool_)
     number, total = np.zeros(n, np.int32), np.zeros(n, np.int64)
     for i in range(n):
@@ -244,6 +247,7 @@ def _lead(row: Any, start: Any, partner: Any, chord2: Floats, leader: Any) -> No
     for i in range(n):
         if leader[i] >= 0:
             continue
+        # Of itself and its partners the one with most partners, then the nearest to these, then the lowest objectid.
         best = i
         for slot in range(start[i], start[i + 1]):
             k = partner[slot]

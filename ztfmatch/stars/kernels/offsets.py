@@ -69,6 +69,7 @@ def star_equations(star: Ids, unit: Ids, mag: Floats, weight: Floats, offset: Fl
     begin = 0
     while begin < n:
         end = _end(star, begin)
+        # Which objects count: those near the median of the star, with the offsets of the round before.
         middle = _median_of(mag[begin:end] - offset[unit[begin:end]])
         total = sum_m = 0.0
         number = 0
@@ -79,6 +80,7 @@ def star_equations(star: Ids, unit: Ids, mag: Floats, weight: Floats, offset: Fl
                 total += weight[i]
                 sum_m += weight[i] * mag[i]
                 number += 1
+        # The star's part in the normal equations; one object alone says nothing of offsets.
         if number > 1:
             used += number - 1
             reduced = 0.0
@@ -126,6 +128,7 @@ def summed(first: Ids, second: Ids, *values: Floats) -> tuple[Ids, ...]:
 
 def groups_of(first: Ids, second: Ids, units: int) -> Ids:
     """Number of the group of each unit that pairs connect, from 0 in order of the lowest unit, shape (units,)."""
+    # Every unit takes the lowest label beside it, then the label of that label, so that chains shorten by half.
     label = np.arange(units)
     while True:
         low = label.copy()
@@ -153,6 +156,7 @@ def solve(first: Ids, second: Ids, entry: Floats, right: Floats, group: Ids) -> 
     def centred(values: npt.NDArray[Any]) -> Floats:
         return np.asarray(values - (np.bincount(group, values) / size)[group])
 
+    # The matrix is singular by a constant a group. With all vectors kept at mean 0 in each, it is definite there.
     b = centred(np.bincount(first, right, units))
     diagonal = np.bincount(first[first == second], entry[first == second], units)
     scale = 1.0 / np.where(diagonal > 0.0, diagonal, 1.0)
