@@ -75,8 +75,8 @@ def reads(storage: Storage, file: DataFile, ids: Any) -> dict[str, Callable[[int
     path = str(Path(storage.root) / file.path)
     names = DETECTIONS.names
     ours: dict[str, Callable[[int], Any]] = {
-        "lightcurve": lambda n: scan(storage, [file], names, Wanted(ids=ids[n : n + 1])),
-        "20 objects": lambda n: scan(storage, [file], names, Wanted(ids=ids[n : n + 20])),
+        "lightcurve": lambda n: scan(storage, [file], DETECTIONS, names, Wanted(ids=ids[n : n + 1])),
+        "20 objects": lambda n: scan(storage, [file], DETECTIONS, names, Wanted(ids=ids[n : n + 20])),
         "whole": lambda n: read_file_rows(storage, file, names),
     }
     made = {

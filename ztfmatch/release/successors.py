@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows
+from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
@@ -68,9 +68,7 @@ def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_]
     """
     kind, newest = np.full(len(ids), NO_LINK, object), np.zeros(len(ids), np.int64)
     for files in _files_by_unit(snapshot, ids):
-        rows = read_rows(snapshot.storage, files, ["objectid", "newobjectid", "kind", "nshared"])
-        if rows is None:
-            continue
+        rows = read_table(snapshot.storage, files, LINEAGE, ["objectid", "newobjectid", "kind", "nshared"])
         rows = rows.filter(rows["objectid"].is_valid())
         old, new = (rows[name].fill_null(0).to_numpy() for name in ("objectid", "newobjectid"))
         order = np.lexsort((-rows["nshared"].to_numpy(), old))

@@ -110,13 +110,13 @@ class Wanted:
         return [int(group) for group in np.flatnonzero(self.may_hold(bounds))]
 
 
-def scan(storage: Storage, files: Sequence[DataFile], columns: Sequence[str], wanted: Wanted) -> pa.Table | None:
-    """Wanted rows of files of one table, file after file; None if no file can have any."""
+def scan(storage: Storage, files: Sequence[DataFile], table: Table, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+    """Wanted rows of files of a table, file after file; what has no wanted row is not read."""
     parts = []
     for file in wanted.files(files):
         parquet = OpenFile(storage, file)
         parts.append(RowGroups(parquet, threads=True).read(wanted.groups(file, parquet.metadata), columns, wanted))
-    return pa.concat_tables(parts) if parts else None
+    return pa.concat_tables(parts) if parts else table.schema.empty_table().select(list(columns))
 
 
 @dataclass(frozen=True)

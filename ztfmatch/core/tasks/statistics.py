@@ -83,8 +83,7 @@ def _rows_that_hold(task: StatisticsTask, active: Ids) -> pa.Table:
     newer = [file for file in task.files(DETECTIONS) if file.commit > known] if files else []
     changed = [np.unique(read_file_rows(task.storage, file, ["objectid"])["objectid"].to_numpy()) for file in newer]
     unchanged = np.setdiff1d(active, np.concatenate([np.zeros(0, np.int64), *changed]))
-    rows = scan(task.storage, files, STATISTICS.names, Wanted(unchanged))
-    return STATISTICS.schema.empty_table() if rows is None else rows.cast(STATISTICS.schema)
+    return scan(task.storage, files, STATISTICS, STATISTICS.names, Wanted(unchanged)).cast(STATISTICS.schema)
 
 
 def _computed(task: StatisticsTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:

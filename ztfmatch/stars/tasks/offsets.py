@@ -69,9 +69,7 @@ def _objects(task: CollectTask) -> tuple[Any, ...]:
         rows = task.snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=tile).sort_by("objectid")
         star = find_sorted(starid, rows["starid"].to_numpy())
         ids, star = rows["objectid"].to_numpy()[star >= 0], star[star >= 0]
-        found = scan(task.storage, task.snapshot.of_tile(STATISTICS.name, tile), _COLUMNS, Wanted(ids))
-        if found is None:
-            continue
+        found = scan(task.storage, task.snapshot.of_tile(STATISTICS.name, tile), STATISTICS, _COLUMNS, Wanted(ids))
         objectid, mag, deviation, n = (found[name].to_numpy() for name in _COLUMNS)
         good = (n >= task.min_epochs) & (mag >= task.bright) & (mag <= task.faint)
         star = star[np.searchsorted(ids, objectid)] * _FIDS + objectid // 10**11 % 10
