@@ -28,7 +28,6 @@ from ztfmatch.references.kernels.selection import (
 )
 from ztfmatch.references.schema.settings import ReferenceSettings
 
-_LABEL: Final = pa.dictionary(pa.int8(), pa.string())
 _SHARPNESS: Final = "fwhm"
 """Needed for the order of images, whether or not it is a criterion."""
 

@@ -24,7 +24,6 @@ _IDENTIFYING: Final = ("sourceid", _FLAGS)
 """Columns of whole numbers; a row without one of them cannot be used."""
 
 _TURN: Final = 360.0
-_UINT64_ZERO: Final = 1 << 63
 
 
 @dataclass(frozen=True)

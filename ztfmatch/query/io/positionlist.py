@@ -21,7 +21,6 @@ Floats = npt.NDArray[np.float64]
 _RA: Final = ("ra", "raj2000", "_raj2000", "ra_deg", "ra_icrs", "ra_j2000")
 _DEC: Final = ("dec", "dej2000", "_dej2000", "dec_deg", "de_icrs", "dec_j2000", "decj2000", "decl", "de")
 _ID: Final = ("id", "name", "objectid", "source_id", "object_id", "oid", "star", "target")
-_ROW: Final = "row"
 _ASTROPY: Final = {".ecsv": "ascii.ecsv", ".fits": "fits", ".fit": "fits", ".xml": "votable", ".vot": "votable"}
 
 
