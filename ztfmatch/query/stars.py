@@ -186,7 +186,7 @@ def _members_of_cone(snapshot: SnapshotFiles, cone: Cone, tile: Tile) -> tuple[I
 
 def _placed_members(snapshot: SnapshotFiles, tile: Tile) -> pa.Table:
     """Objects of a tile that are of a star, with its position, or its id's where it is not in the tile; by ``dec``."""
-    members = snapshot.rows_of_tile(MEMBERS.name, tile, _MEMBER_COLUMNS)
+    members = snapshot.read(MEMBERS.name, _MEMBER_COLUMNS, tile=tile).combine_chunks()
     stars = snapshot.kept_rows(STARS.name, tile, _POSITION_COLUMNS)
     starid = members["starid"].to_numpy()
     at = find_sorted(stars["starid"].to_numpy(), starid)
