@@ -35,7 +35,7 @@ class ChecksumTask:
     """False only looks whether the files are there."""
 
     def files(self) -> list[DataFile]:
-        """The files."""
+        """Those of the tile, or of that part of the table's list."""
         if self.tile is None:
             return self.snapshot.of_table(self.table)[self.first : self.stop]
         tiled = (table.name for table in TABLES.values() if table.by_tile)

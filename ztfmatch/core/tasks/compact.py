@@ -203,7 +203,7 @@ def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     ):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
-            part = chunk if len(writers) == 1 else _lightcurves_of(chunk, target == i)
+            part = chunk if len(writers) == 1 else chunk.of_epochs(np.repeat(target == i, np.diff(chunk.offsets)))[0]
             if len(part.objectid):
                 writer.add(part)
                 builders[i].add(part)
@@ -230,14 +230,6 @@ def _owners(task: CompactTask) -> _Owners:
     ids = table["objectid"].to_numpy()
     active = pc.equal(table["status"].cast(pa.string()), ACTIVE).to_numpy()
     return _Owners(build_map(ids), target, [ids[active & (target == i)] for i in range(len(task.targets))])
-
-
-def _lightcurves_of(chunk: Lightcurves, keep: npt.NDArray[np.bool_]) -> Lightcurves:
-    """Some of the lightcurves."""
-    counts = np.diff(chunk.offsets)
-    rows = np.repeat(keep, counts)
-    offsets = np.concatenate([[0], np.cumsum(counts[keep])])
-    return Lightcurves(chunk.objectid[keep], offsets, {name: values[rows] for name, values in chunk.columns.items()})
 
 
 class _TargetWriter:

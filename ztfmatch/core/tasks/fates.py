@@ -46,7 +46,7 @@ class Exposed(Protocol):
 
     @property
     def unit(self) -> Unit:
-        """Unit."""
+        """Of its reference; the scope in which its detections match."""
         ...
 
     @property

@@ -55,7 +55,7 @@ class Near(Protocol):
 
     @property
     def tile(self) -> Tile:
-        """The tile."""
+        """Around which orphans are read."""
         ...
 
     @property

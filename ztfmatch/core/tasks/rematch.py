@@ -93,7 +93,7 @@ class RematchTask(TileTask):
 
     @functools.cached_property
     def exposures(self) -> tuple[StoredExposure, ...]:
-        """The exposures."""
+        """Those of ``plan``, in its order; unpacked once."""
         with pa.CompressedInputStream(pa.BufferReader(self.plan), "zstd") as content:
             rows = pa.ipc.open_stream(content).read_all().to_pylist()
         return tuple(

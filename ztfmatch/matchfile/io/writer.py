@@ -211,7 +211,7 @@ class _Sink(io.RawIOBase):
             return size or 0
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file; an error names it."""
         with _named(self._name):
             self._file.close()
         super().close()

@@ -38,7 +38,7 @@ _LONGEST_S: Final = 3600.0
 
 @dataclass(frozen=True)
 class InspectMatchfile:
-    """A matchfile to inspect."""
+    """A file that may be a matchfile."""
 
     key: str
     source: str
@@ -66,7 +66,7 @@ class Inspected:
 
 
 def inspect_matchfile(task: InspectMatchfile) -> Inspected:
-    """Inspect a matchfile."""
+    """Read what a file holds; one that cannot be used is refused with its reason, whatever is wrong with it."""
     try:
         return Inspected([_inspected(task.source)], [])
     except CatalogError as error:

@@ -206,7 +206,7 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """All settings of references."""
+    """What references are audited, selected and planned by."""
 
     flatness: FlatnessSettings = FlatnessSettings()
     audit: AuditSettings = AuditSettings()

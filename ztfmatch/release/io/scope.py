@@ -202,7 +202,7 @@ class _Program:
 
 @dataclass(frozen=True)
 class _ScopeFile:
-    """A scope file."""
+    """What a scope file may say, by key."""
 
     release: Annotated[
         str,

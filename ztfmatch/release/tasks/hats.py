@@ -90,7 +90,7 @@ class Catalog(Product):
 
     @property
     def id_column(self) -> str:
-        """Column of ids."""
+        """What identifies a row: an object, or a star."""
         return {LIGHTCURVES: "objectid", OBJECTS: "oid", STARLIGHTCURVES: "starid"}[self.content]
 
     def rows(self, table: Table, tile: Tile) -> int:
