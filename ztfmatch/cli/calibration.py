@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
+from ztfmatch.cli.common import Command, counted, emit, open_store, size_text, unchanged
 from ztfmatch.cli.options import directory_option, note_option, options, run_options
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputPlace
 from ztfmatch.cli.terminal import print_table
@@ -265,7 +265,7 @@ def correct(store: str | None, corrections: Path | None, named: Path | None, tak
     if not report.applies:
         line = f"Nothing applied: corrections {report.corrections} have no unit of this store."
     elif not report.committed:
-        line = f"All magnitudes are so already; the store stays at snapshot {report.snapshot}."
+        line = unchanged("All magnitudes are so already", report.snapshot)
     else:
         what = "uncorrected" if report.corrections is None else f"corrections {report.corrections}"
         line = (

@@ -192,6 +192,16 @@ def warning_lines(warnings: Sequence[Notice]) -> list[str]:
     return lines
 
 
+def unchanged(why: str, snapshot: int) -> str:
+    """What to say where nothing was committed."""
+    return f"{why}; the store stays at snapshot {snapshot}."
+
+
+def changed_meanwhile(tiles: int) -> list[str]:
+    """What to tell of tiles that others changed while a pass over them ran."""
+    return [f"{counted(tiles, 'tile')} changed meanwhile: run it again."] if tiles else []
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: ``1 tile``, ``2,000 tiles``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
+from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, unchanged, warning_lines
 from ztfmatch.cli.options import (
     fail_if_empty_option,
     filter_option,
@@ -74,7 +74,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
     if not report.committed:
         lines = [f"Nothing new in {counted(report.files, 'matchfile')}: {report.known:,} known."]
     if not report.files:
-        lines = [f"No matchfiles in {', '.join(files)}; the store stays at snapshot {report.snapshot}."]
+        lines = [unchanged(f"No matchfiles in {', '.join(files)}", report.snapshot)]
     if report.known_exposures:
         lines.append(f"Skipped: {counted(report.known_exposures, 'exposure')} already in the store.")
     if report.moved:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.calibration import ps1_options
-from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text
+from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text, unchanged
 from ztfmatch.cli.options import (
     directory_option,
     json_option,
@@ -168,7 +168,7 @@ def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | No
             f"PS1 stars enough in every bin; {size_text(report.bytes)}, {report.seconds:.1f} s."
         )
     else:
-        line = f"All exposures with a reference are measured already; the store stays at snapshot {report.snapshot}."
+        line = unchanged("All exposures with a reference are measured already", report.snapshot)
     emit(report, as_json, [line])
 
 

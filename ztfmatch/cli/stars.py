@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import Command, counted, emit, open_store
+from ztfmatch.cli.common import Command, changed_meanwhile, counted, emit, open_store, unchanged
 from ztfmatch.cli.options import note_option, run_options
 
 if TYPE_CHECKING:
@@ -42,17 +42,12 @@ def link(store: str, note: str | None, running: Runs, as_json: bool) -> None:
 def link_lines(report: LinkReport) -> list[str]:
     """What to say of linking."""
     if not report.committed:
-        return [f"All stars are up to date; the store stays at snapshot {report.snapshot}."]
+        return [unchanged("All stars are up to date", report.snapshot)]
     found = f"{counted(report.stars, 'star')} of {counted(report.members, 'object')}, {report.new:,} of them new"
     lines = [f"Snapshot {report.snapshot}: {found}, in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."]
     if report.split + report.merged + report.lost:
         lines.append(f"Of former stars {report.split:,} split, {report.merged:,} merged, {report.lost:,} were lost.")
-    return lines + _changed(report.changed)
-
-
-def _changed(tiles: int) -> list[str]:
-    """What to tell of tiles that others changed while a pass over them ran."""
-    return [f"{counted(tiles, 'tile')} changed meanwhile: run it again."] if tiles else []
+    return lines + changed_meanwhile(report.changed)
 
 
 @click.command(cls=Command)
@@ -79,10 +74,10 @@ def stars(store: str, note: str | None, running: Runs, as_json: bool) -> None:
 def star_lines(report: StarStatisticsReport) -> list[str]:
     """What to say of statistics of stars."""
     if not report.committed:
-        return [f"All statistics of stars are up to date; the store stays at snapshot {report.snapshot}."]
+        return [unchanged("All statistics of stars are up to date", report.snapshot)]
     done = f"{counted(report.stars, 'star')} from {counted(report.epochs, 'good epoch')}"
     where = f"{counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
-    return [f"Snapshot {report.snapshot}: statistics of {done} in {where}", *_changed(report.changed)]
+    return [f"Snapshot {report.snapshot}: statistics of {done} in {where}", *changed_meanwhile(report.changed)]
 
 
 @click.command(cls=Command)
@@ -110,7 +105,7 @@ def offsets(store: str, note: str | None, running: Runs, as_json: bool) -> None:
 def offset_lines(report: OffsetsReport) -> list[str]:
     """What to say of offsets."""
     if not report.committed:
-        return [f"No two units share a star that counts; the store stays at snapshot {report.snapshot}."]
+        return [unchanged("No two units share a star that counts", report.snapshot)]
     found = f"offsets of {counted(report.units, 'unit')} in {counted(report.groups, 'group')} from"
     found = f"Snapshot {report.snapshot}: {found} {counted(report.stars, 'shared star')}"
     scatter = f"scatter {1000.0 * (report.scatter or 0.0):.1f} mmag"

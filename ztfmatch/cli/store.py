@@ -13,10 +13,12 @@ from ztfmatch.cli.common import (
     Command,
     as_plain,
     bad_files,
+    changed_meanwhile,
     counted,
     emit,
     open_store,
     size_text,
+    unchanged,
     warning_lines,
 )
 from ztfmatch.cli.options import (
@@ -120,9 +122,9 @@ def statistics_lines(report: StatisticsReport, min_new: float) -> list[str]:
         )
     else:
         found = "No statistics are due" if report.waiting else "All statistics are up to date"
-        headline = f"{found}; the store stays at snapshot {report.snapshot}."
+        headline = unchanged(found, report.snapshot)
     waiting = [f"{counted(report.waiting, 'tile')} with less than {min_new:g} % new epochs wait (--min-new)."]
-    return [headline, *(waiting if report.waiting else []), *_changed_meanwhile(report.changed)]
+    return [headline, *(waiting if report.waiting else []), *changed_meanwhile(report.changed)]
 
 
 @click.command(cls=Command)
@@ -152,16 +154,11 @@ def transients_lines(report: TransientsReport) -> list[str]:
     lines = [
         f"Snapshot {report.snapshot}: {counted(report.transients, 'transient')} of "
         f"{counted(report.detections, 'detection')} in {counted(report.tiles, 'tile')}, {report.seconds:.1f} s."
-        if report.committed else f"All transients are up to date; the store stays at snapshot {report.snapshot}."
+        if report.committed else unchanged("All transients are up to date", report.snapshot)
     ]  # fmt: skip
     if report.undecided:
         lines.append(f"Left out, since their detections go on beyond the reach of a tile: {report.undecided:,} groups.")
-    return lines + _changed_meanwhile(report.changed)
-
-
-def _changed_meanwhile(tiles: int) -> list[str]:
-    """What to tell of tiles that others changed while a pass over them ran."""
-    return [f"{counted(tiles, 'tile')} changed meanwhile: run it again."] if tiles else []
+    return lines + changed_meanwhile(report.changed)
 
 
 @click.command(cls=Command)
