@@ -262,10 +262,7 @@ def test_violations_planted_is_caught(name: str, source: str, complaint: str) ->
         ("ztfmatch.views.tasks.x", "from ztfmatch.release.io.hats import properties"),
         ("ztfmatch.release.x", "from ztfmatch.core.operations.common import Row\nfrom .tasks import bulk"),
         ("ztfmatch.core.runner", "from distributed import Client\nfrom ztfmatch.core.tasks.staging import run_staged"),
-        (
-            "ztfmatch.core.kernels.x",
-            "import numpy\nfrom ztfmatch.core.survey import Unit\nfrom .sphere import Floats",
-        ),
+        ("ztfmatch.core.kernels.x", "import numpy\nfrom ztfmatch.core.survey import Unit\nfrom .sphere import Floats"),
         ("ztfmatch.core.tasks.x", "import pathlib\nfrom ztfmatch.core.tasks.inspect import Row"),
     ],
 )

@@ -81,13 +81,7 @@ def as_markdown(table: Table) -> str:
     ]
     head = ["| column | type | unit | UCD | description | source |", "|---|---|---|---|---|---|"]
     return "\n".join(
-        [
-            f"## {table.name}\n",
-            f"{table.description} Sorted by {', '.join(table.sorted_by)}.\n",
-            *head,
-            *rows,
-            "",
-        ]
+        [f"## {table.name}\n", f"{table.description} Sorted by {', '.join(table.sorted_by)}.\n", *head, *rows, ""]
     )
 
 

@@ -21,11 +21,7 @@ class Sizes:
         """Bytes per row: every column, what is not in a column (footers), the sum."""
         rows = max(self.rows, 1)
         sizes = {name: size / rows for name, size in self.columns.items()}
-        return {
-            **sizes,
-            "(footers)": (self.bytes - sum(self.columns.values())) / rows,
-            "all": self.bytes / rows,
-        }
+        return {**sizes, "(footers)": (self.bytes - sum(self.columns.values())) / rows, "all": self.bytes / rows}
 
 
 def sizes_of(store: Path, table: str) -> Sizes:

@@ -82,12 +82,7 @@ def measure_sky(place: Path) -> None:
     ps1, store = ["--ps1", str(place / "sky" / "truth" / "ps1.parquet")], str(place / "store")
     units, catalogs = 3 * len(RCIDS), ["--references", str(place / "sky" / "references")]
     for name, words, number, survey in (
-        (
-            "audit of catalogs",
-            ["audit", *catalogs, *ps1],
-            units,
-            SURVEY_REFERENCES,
-        ),
+        ("audit of catalogs", ["audit", *catalogs, *ps1], units, SURVEY_REFERENCES),
         ("audit of a store", ["audit", store, *ps1], units, SURVEY_REFERENCES),
         ("flatness", ["flatness", store, *ps1], EXPOSURES * units, SURVEY_CATALOGS),
     ):

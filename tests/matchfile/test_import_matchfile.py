@@ -252,10 +252,7 @@ def test_import_of_a_bad_matchfile_is_refused_and_the_good_one_taken(tmp_path: P
 
 @pytest.mark.parametrize(
     ("share", "reason"),
-    [
-        (0.0, "empty: the file is empty"),
-        *((share, "truncated: it ends after ") for share in (0.2, 0.5, 0.98)),
-    ],
+    [(0.0, "empty: the file is empty"), *((share, "truncated: it ends after ") for share in (0.2, 0.5, 0.98))],
 )
 def test_import_of_a_cut_matchfile_is_refused_in_one_line(tmp_path: Path, share: float, reason: str) -> None:
     file = write_matchfile(tmp_path, make_content())

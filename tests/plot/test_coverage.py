@@ -16,14 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.projections.geo import HammerAxes
 
-from ztfmatch.core.camera import (
-    Plane,
-    Pointing,
-    QuadrantMap,
-    field_grid,
-    quadrant_corners,
-    unit_vectors,
-)
+from ztfmatch.core.camera import Plane, Pointing, QuadrantMap, field_grid, quadrant_corners, unit_vectors
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.survey import N_RCID, QUADRANT_SHAPE_PIX
 from ztfmatch.plot import CoverageOptions, coverage_of, plot_coverage

@@ -18,13 +18,7 @@ from matplotlib.lines import Line2D
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.survey import Unit, objectid_base
-from ztfmatch.plot import (
-    BAND_COLOURS,
-    MAX_LEGEND_CURVES,
-    PHASE_ZERO_HMJD,
-    PlotOptions,
-    plot_lightcurves,
-)
+from ztfmatch.plot import BAND_COLOURS, MAX_LEGEND_CURVES, PHASE_ZERO_HMJD, PlotOptions, plot_lightcurves
 from ztfmatch.plot.axes import _calendar
 from ztfmatch.plot.legend import _sexagesimal
 from ztfmatch.plot.lightcurves import _figure

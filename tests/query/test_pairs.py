@@ -24,12 +24,7 @@ def near(centre: tuple[float, float], number: int, size_deg: float, seed: int) -
     return at.ra.deg, at.dec.deg
 
 
-@given(
-    st.sampled_from(CENTRES),
-    st.floats(0.1, 3000.0),
-    st.integers(0, 10**6),
-    st.sampled_from([1.0, 0.1, 1e-3]),
-)
+@given(st.sampled_from(CENTRES), st.floats(0.1, 3000.0), st.integers(0, 10**6), st.sampled_from([1.0, 0.1, 1e-3]))
 @settings(max_examples=60)
 def test_pairs_are_those_of_brute_force(centre: tuple[float, float], radius: float, seed: int, size_deg: float) -> None:
     first, second = near(centre, 40, size_deg, seed), near(centre, 60, size_deg, seed + 1)

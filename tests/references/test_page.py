@@ -43,7 +43,7 @@ def test_page_has_its_figures_and_needs_nothing_else(tmp_path: Path) -> None:
     text = (tmp_path / "page" / PAGE).read_text()
     assert (report.references, report.suspect) == (8, 4)
     assert re.findall(r"<h2>(.*?)</h2>", text) == [
-        *("Quality", "On the sky", "Flatness", "What is planned", "To be mended first"),
+        *("Quality", "On the sky", "Flatness", "What is planned", "To be mended first")
     ]
     assert text.count("data:image/png;base64,") == 5
     assert not re.search(r"(src|href)=\"(?!data:)", text)

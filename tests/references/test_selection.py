@@ -135,7 +135,7 @@ def test_first_failing_criterion_is_told() -> None:
     assert failing(fwhm=1.0, magzp=20.0) == "fwhm"
     assert failing(status=0, rms=1e9) == "status"
     assert [criterion.name for criterion in CRITERIA] == [
-        *("fwhm", "status", "infobits", "magzp", "clrcoeff", "maglimit", "median", "rms", "night", "flatness"),
+        *("fwhm", "status", "infobits", "magzp", "clrcoeff", "maglimit", "median", "rms", "night", "flatness")
     ]
 
 

@@ -21,19 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from corrected import ENOUGH, PRIVATE, PUBLIC, calibrated_survey
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at
-from releases import (
-    CONFIG,
-    MIDDLE,
-    SCOPE,
-    SMALL,
-    Expected,
-    assert_epochs,
-    digests,
-    expected,
-    flat,
-    hidden,
-    make_survey,
-)
+from releases import CONFIG, MIDDLE, SCOPE, SMALL, Expected, assert_epochs, digests, expected, flat, hidden, make_survey
 from small_survey import statistics_from_scratch, tolerance
 
 import ztfmatch

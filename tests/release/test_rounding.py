@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from ztfmatch.release.kernels.rounding import rounded
 
 
-@given(
-    st.lists(st.floats(width=32, allow_subnormal=False), min_size=1, max_size=20),
-    st.integers(1, 24),
-)
+@given(st.lists(st.floats(width=32, allow_subnormal=False), min_size=1, max_size=20), st.integers(1, 24))
 def test_rounded_is_the_nearest_number_of_so_many_bits(values: list[float], bits: int) -> None:
     given_values = np.array(values, np.float32)
     got = rounded(given_values, bits)

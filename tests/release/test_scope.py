@@ -45,10 +45,7 @@ def test_read_scope_full_file_means_what_it_says(tmp_path: Path) -> None:
     scope = read_scope(write(tmp_path, FULL))
     assert scope == ReleaseScope(
         "dr2",
-        (
-            Window(1, None, Time("2019-01-01").mjd),
-            Window(2, Time("2018-03-17T12:00:00").mjd, 58299.5),
-        ),
+        (Window(1, None, Time("2019-01-01").mjd), Window(2, Time("2018-03-17T12:00:00").mjd, 58299.5)),
         fids=(1, 2),
         fields=((250, 250), (600, 699)),
         quality=Quality(True, 32768, 0.5, 2),

@@ -37,12 +37,7 @@ from ztfmatch.simulate.exposures import schedule
 from ztfmatch.simulate.fitsout import ROW, card, catalog_bytes
 from ztfmatch.simulate.layout import EXPOSURE_COLUMNS, catalog_path, reference_path
 from ztfmatch.simulate.sky import Sky, cells_near, close_pairs
-from ztfmatch.simulate.systematics import (
-    ChannelSystematics,
-    cell_centres,
-    field_offset,
-    model_error,
-)
+from ztfmatch.simulate.systematics import ChannelSystematics, cell_centres, field_offset, model_error
 from ztfmatch.simulate.variability import (
     CONSTANT,
     ECLIPSING,
@@ -149,11 +144,7 @@ def test_quadrant_map_corners_are_image_corners(rcid: int) -> None:
     assert np.hypot(quadrant.matrix[1], quadrant.matrix[3]) * 3600 == pytest.approx(1.0123, abs=0.004)
 
 
-@given(
-    rcid=st.integers(0, 63),
-    x=st.floats(-100, 3200),
-    y=st.floats(-100, 3200),
-)
+@given(rcid=st.integers(0, 63), x=st.floats(-100, 3200), y=st.floats(-100, 3200))
 def test_quadrant_map_round_trip(rcid: int, x: float, y: float) -> None:
     quadrant = QuadrantMap.of_rcid(rcid)
     back = quadrant.to_pixels(quadrant.to_plane(Pixels(np.array([x]), np.array([y]))))
@@ -818,8 +809,7 @@ def variation_of(kind: int, period: float, amplitude: float, shape: float) -> Va
 
 
 @pytest.mark.parametrize(
-    ("kind", "period", "shape"),
-    [(RR_LYRAE, 0.5, 0.2), (ECLIPSING, 2.0, 0.06), (MIRA, 300.0, 0.5), (FLARE, 3.0, 0.04)],
+    ("kind", "period", "shape"), [(RR_LYRAE, 0.5, 0.2), (ECLIPSING, 2.0, 0.06), (MIRA, 300.0, 0.5), (FLARE, 3.0, 0.04)]
 )
 def test_magnitude_change_is_periodic_with_its_amplitude(kind: int, period: float, shape: float) -> None:
     star = variation_of(kind, period, 1.0, shape)

@@ -16,10 +16,7 @@ from slurmscene import JOBS, SMALL, Scene
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing()),
-]
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing())]
 
 
 def profile(place: Path, *lines: str) -> Path:

@@ -13,10 +13,7 @@ from slurmscene import Scene
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing()),
-]
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing())]
 
 ON_TWO_NODES = ("--nodes=2", "--ntasks=3", "--cpus-per-task=1", "--mem-per-cpu=1000")
 

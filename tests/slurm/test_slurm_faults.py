@@ -16,10 +16,7 @@ from test_slurm import profile, start, words
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing()),
-]
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing())]
 
 HANG = "sleep 120"
 EAT = f"{sys.executable} -c 'import time; eaten = b\"x\" * (1500 << 20); time.sleep(120)'"

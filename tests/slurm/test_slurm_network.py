@@ -24,10 +24,7 @@ from ztfmatch.core.errors import ServiceError
 from ztfmatch.core.runner import Job, open_runner, start_cluster
 from ztfmatch.core.runner.certificates import credentials_for_run
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing()),
-]
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing())]
 quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 _MARK = "ZTFMATCH_TEST_RUN"
 
@@ -108,10 +105,7 @@ def resources(place: Path, *lines: str) -> Resources:
 
 @quiet
 def test_no_port_of_a_run_answers_without_its_certificate(mark: str, tmp_path: Path) -> None:
-    with (
-        start_cluster(resources(tmp_path)) as workers,
-        credentials_for_run(str(tmp_path), 3600) as foreign,
-    ):
+    with start_cluster(resources(tmp_path)) as workers, credentials_for_run(str(tmp_path), 3600) as foreign:
         workers.client.wait_for_workers(2, timeout=60)
         (own,) = (place for place in tmp_path.glob(".ztfmatch-run-*") if place != foreign.directory)
         assert own.stat().st_mode & 0o077 == 0

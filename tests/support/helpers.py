@@ -80,13 +80,7 @@ def rows_at(ra: Any, dec: Any, **columns: Any) -> np.ndarray:
 
 
 def identity_keys(unit: Unit) -> dict[str, Any]:
-    return {
-        "FIELDID": unit.field,
-        "CCDID": unit.ccdid,
-        "QID": unit.qid,
-        "RCID": unit.rcid,
-        "FILTERID": unit.fid,
-    }
+    return {"FIELDID": unit.field, "CCDID": unit.ccdid, "QID": unit.qid, "RCID": unit.rcid, "FILTERID": unit.fid}
 
 
 def reference_file(directory: Path, rows: np.ndarray, unit: Unit = UNIT, name: str | None = None, **keys: Any) -> Path:

@@ -43,9 +43,7 @@ _SHOWN_UNITS = 5
     help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
 )
 @click.option(
-    "--zp-thresholds",
-    type=FILE,
-    help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.",
+    "--zp-thresholds", type=FILE, help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default."
 )
 @click.option(
     "--quality-rule",

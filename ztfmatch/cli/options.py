@@ -131,10 +131,7 @@ def _texts(texts: Iterator[str]) -> Sequence[str]:
     return Packed(itertools.chain(few, texts))
 
 
-catalogs_argument: Final = options(
-    click.argument("catalogs", nargs=-1),
-    _lists("catalogs", "argument 'CATALOGS...'"),
-)
+catalogs_argument: Final = options(click.argument("catalogs", nargs=-1), _lists("catalogs", "argument 'CATALOGS...'"))
 """CATALOGS, as places, and files that list such."""
 
 

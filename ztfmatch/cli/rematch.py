@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ztfmatch.cli.common import (
-    Command,
-    bad_files,
-    counted,
-    emit,
-    open_store,
-    size_text,
-    warning_lines,
-)
+from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
 from ztfmatch.cli.options import (
     dry_run_option,
     json_option,

@@ -47,11 +47,7 @@ if TYPE_CHECKING:
 @number_option(
     "--bad-references", click.FloatRange(0, 1), 0.0, "Part of the references that are suspect; 0.13 is as real."
 )
-@click.option(
-    "--reference",
-    type=FILE,
-    help="A real refpsfcat as the sky; it sets field, channel and filter.",
-)
+@click.option("--reference", type=FILE, help="A real refpsfcat as the sky; it sets field, channel and filter.")
 @click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
 @click.option("--no-truth", is_flag=True, help="Do not write the truth.")
 @json_option

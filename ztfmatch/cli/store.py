@@ -238,8 +238,7 @@ def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_
         click.echo(f"{name.replace('_', ' '):<22}{f'{text:,}' if isinstance(text, int) else text}")
     click.echo()
     print_table(
-        ["table", "rows", "files", "size"],
-        [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables],
+        ["table", "rows", "files", "size"], [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables]
     )
 
 

@@ -102,8 +102,7 @@ class QuadrantMap:
         per_y = (se - ne + sw - nw) / (2 * rows)
         centre = (sw + nw + ne + se) / 4
         return cls(
-            (float(centre[0]), float(centre[1])),
-            (float(per_x[0]), float(per_y[0]), float(per_x[1]), float(per_y[1])),
+            (float(centre[0]), float(centre[1])), (float(per_x[0]), float(per_y[0]), float(per_x[1]), float(per_y[1]))
         )
 
     def to_pixels(self, plane: Plane) -> Pixels:

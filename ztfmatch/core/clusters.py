@@ -260,10 +260,7 @@ class SlurmProfile(_OnNodes):
             "log_directory": self.log_directory or None,
             "interface": self.interface or None,
             "python": self.python or None,
-            "scheduler_options": {
-                "port": self.scheduler_port,
-                "dashboard_address": self.dashboard or _NO_DASHBOARD,
-            },
+            "scheduler_options": {"port": self.scheduler_port, "dashboard_address": self.dashboard or _NO_DASHBOARD},
         }
 
 

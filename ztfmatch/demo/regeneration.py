@@ -28,13 +28,7 @@ from ztfmatch.query.lightcurves import Selection, find_objects
 from ztfmatch.query.lineage import describe, lineage_table
 from ztfmatch.query.regeneration import regeneration_of
 from ztfmatch.query.transients import find_transients
-from ztfmatch.simulate import (
-    SimulationConfig,
-    Simulator,
-    regenerate_references,
-    simulate,
-    write_spoilt_reference,
-)
+from ztfmatch.simulate import SimulationConfig, Simulator, regenerate_references, simulate, write_spoilt_reference
 from ztfmatch.simulate.layout import reference_path
 
 UNIT: Final = Unit(679, 16, 1)

@@ -163,9 +163,7 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     }  # fmt: skip
     told = Told(arguments, watch.started, config.note)
     committed = commit_on_top(
-        snapshot,
-        lambda head: _change(plan, head, results, work, told),
-        lambda head: _refusal(plan, head),
+        snapshot, lambda head: _change(plan, head, results, work, told), lambda head: _refusal(plan, head)
     )
     counts = Counter({} if committed.change is None else committed.change.counts)
     return ImportReport(

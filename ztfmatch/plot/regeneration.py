@@ -136,10 +136,7 @@ def _draw_story(panels: Sequence[Axes], story: Story) -> None:
     limits = _limits(curve, was, now)
     own = _Look("o", curve.colour, curve.colour)
     size = float(np.clip(9.5 - 2.0 * math.log10(max(len(mags), 2)), 3.5, 6.5))
-    parts = (
-        [(own, was & now), (_MISSED, now & ~was), (_FOREIGN, was & ~now)],
-        [(own, now), (_GIVEN_UP, was & ~now)],
-    )
+    parts = ([(own, was & now), (_MISSED, now & ~was), (_FOREIGN, was & ~now)], [(own, now), (_GIVEN_UP, was & ~now)])
     for axes, drawn, head in zip(panels, parts, _heads(change), strict=False):
         style_axes(axes)
         axes.set_ylim(limits[1], limits[0])

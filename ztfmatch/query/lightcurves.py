@@ -23,16 +23,7 @@ from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 from ztfmatch.query.area import Cone, check_radius
 from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
 
-LEDGER_COLUMNS: Final = (
-    "expid",
-    "programid",
-    "clrcoeff",
-    "magzp",
-    "exptime",
-    "airmass",
-    "seeing",
-    "maglimit",
-)
+LEDGER_COLUMNS: Final = ("expid", "programid", "clrcoeff", "magzp", "exptime", "airmass", "seeing", "maglimit")
 """Columns of the ledger that a lightcurve query adds to each epoch."""
 
 
@@ -91,10 +82,7 @@ def lightcurve_table(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
 
 
 def with_exposures(
-    snapshot: SnapshotFiles,
-    epochs: pa.Table,
-    units: tuple[Any, Any, Any],
-    columns: Sequence[str] = LEDGER_COLUMNS,
+    snapshot: SnapshotFiles, epochs: pa.Table, units: tuple[Any, Any, Any], columns: Sequence[str] = LEDGER_COLUMNS
 ) -> pa.Table:
     """Add the unit of each epoch, given as arrays of rcid, field and fid, and columns of its exposure."""
     table = _with_ledger(snapshot, epochs, np.unique(units[1]).tolist(), columns) if columns else epochs

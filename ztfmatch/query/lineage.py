@@ -15,13 +15,7 @@ from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, LINEAGE
 from ztfmatch.core.schema.lineage import LOST, NEW
-from ztfmatch.core.survey import (
-    MAX_OBJECTID,
-    Unit,
-    founder_of_transientid,
-    objectid_range,
-    unit_of_objectid,
-)
+from ztfmatch.core.survey import MAX_OBJECTID, Unit, founder_of_transientid, objectid_range, unit_of_objectid
 
 Ids = npt.NDArray[np.int64]
 

@@ -18,14 +18,7 @@ from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.depth import combined_limit
 from ztfmatch.references.kernels.flatness import Ints, medians_of_runs
-from ztfmatch.references.kernels.selection import (
-    CRITERIA,
-    OUTCOMES,
-    Bits,
-    Choice,
-    choose,
-    failures,
-)
+from ztfmatch.references.kernels.selection import CRITERIA, OUTCOMES, Bits, Choice, choose, failures
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 _SHARPNESS: Final = "fwhm"

@@ -9,22 +9,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.camera import (
-    Pixels,
-    Plane,
-    normalised,
-    sky_positions,
-)
+from ztfmatch.core.camera import Pixels, Plane, normalised, sky_positions
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.simulate.badreferences import COMPANION_ARCSEC, CROWDED, ReferenceFault
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.exposures import Conditions, Exposure, conditions, depth_limit
-from ztfmatch.simulate.photometry import (
-    draw_flags,
-    draw_shapes,
-    fill_rows,
-    make_nonpositive,
-)
+from ztfmatch.simulate.photometry import draw_flags, draw_shapes, fill_rows, make_nonpositive
 from ztfmatch.simulate.sky import Region
 from ztfmatch.simulate.stars import Stars
 from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, model_error

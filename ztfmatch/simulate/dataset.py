@@ -213,10 +213,7 @@ def write_reference(
         n, size = len(star_id), path.stat().st_size
     else:
         rows, star_id = sky.reference(generation)
-        n, size = (
-            len(rows),
-            write_catalog(path, reference_keys(sky.unit, n=len(rows), generation=generation), rows),
-        )
+        n, size = (len(rows), write_catalog(path, reference_keys(sky.unit, n=len(rows), generation=generation), rows))
     if truth is not None:
         truth.seeds(sky, star_id, generation)
     return n, size

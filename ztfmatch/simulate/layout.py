@@ -109,13 +109,6 @@ def _five_sigma_limit(sky: UnitSky, exposure: Exposure) -> float:
 def table_row(sky: UnitSky, exposure: Exposure, state: Conditions) -> list[object]:
     """Row of exposures.csv."""
     unit = sky.unit
-    times = [
-        f"{exposure.fracday:014d}",
-        unit.field,
-        unit.rcid,
-        unit.fid,
-        exposure.expid,
-        f"{exposure.obsmjd:.7f}",
-    ]
+    times = [f"{exposure.fracday:014d}", unit.field, unit.rcid, unit.fid, exposure.expid, f"{exposure.obsmjd:.7f}"]
     limits = [DEFAULT_EXPTIME_S, exposure.airmass, exposure.seeing, _five_sigma_limit(sky, exposure)]
     return [*times, *limits, state.infobits, exposure.programid]

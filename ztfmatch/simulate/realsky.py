@@ -8,14 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ztfmatch.core.camera import (
-    Floats,
-    Plane,
-    Pointing,
-    QuadrantMap,
-    field_centre,
-    unit_vectors,
-)
+from ztfmatch.core.camera import Floats, Plane, Pointing, QuadrantMap, field_centre, unit_vectors
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.survey import Unit
 from ztfmatch.simulate.config import SimulationConfig
@@ -59,8 +52,7 @@ def read_reference(path: Path) -> RealReference:
             zero, colour = float(header["MAGZP"]), float(header.get("CLRCOEFF", 0.0))
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CatalogError(
-            "not-refpsfcat",
-            f"{path} cannot serve as reference: {error}; it needs keys {_KEYS}, columns {_COLUMNS}",
+            "not-refpsfcat", f"{path} cannot serve as reference: {error}; it needs keys {_KEYS}, columns {_COLUMNS}"
         ) from error
     sourceid, ra, dec, mag = columns
     good = np.isfinite(ra) & np.isfinite(dec) & np.isfinite(mag)

@@ -15,15 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.camera import (
-    Floats,
-    Plane,
-    Pointing,
-    QuadrantMap,
-    field_centre,
-    quadrant_corners,
-    unit_vectors,
-)
+from ztfmatch.core.camera import Floats, Plane, Pointing, QuadrantMap, field_centre, quadrant_corners, unit_vectors
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.hosts import draw_hosts
 from ztfmatch.simulate.stars import Stars, draw_magnitudes

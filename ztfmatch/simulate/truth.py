@@ -101,13 +101,7 @@ SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
         "amplitude": pa.float64(),
         "lost": pa.float64(),
     },
-    "maps": {
-        "rcid": pa.int8(),
-        "fid": pa.int8(),
-        "xpos": pa.float32(),
-        "ypos": pa.float32(),
-        "offset": pa.float32(),
-    },
+    "maps": {"rcid": pa.int8(), "fid": pa.int8(), "xpos": pa.float32(), "ypos": pa.float32(), "offset": pa.float32()},
 }
 """Columns of each truth table: ``truth/<table>.parquet``."""
 

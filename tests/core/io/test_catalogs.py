@@ -329,12 +329,7 @@ def test_read_reference_written_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "keys"),
-    [
-        ("any.fits", {"OBSMJD": MJD}),
-        (REFERENCE_NAME, {"OBSMJD": MJD}),
-        (NAME, {}),
-    ],
+    ("name", "keys"), [("any.fits", {"OBSMJD": MJD}), (REFERENCE_NAME, {"OBSMJD": MJD}), (NAME, {})]
 )
 def test_read_reference_of_an_epochal_catalog_raises(tmp_path: Path, name: str, keys: dict[str, Any]) -> None:
     """By its header or, where an exposure table is to give the time, by its name."""

@@ -118,8 +118,7 @@ def test_read_table_text_with_a_quote_before_a_slash() -> None:
 
 @settings(max_examples=60)
 @given(
-    tables(),
-    st.dictionaries(st.from_regex(r"X[A-Z0-9]{1,6}", fullmatch=True), st.tuples(values, texts), max_size=50),
+    tables(), st.dictionaries(st.from_regex(r"X[A-Z0-9]{1,6}", fullmatch=True), st.tuples(values, texts), max_size=50)
 )
 def test_read_table_generated_files_equal_astropy(rows: np.ndarray, cards: dict) -> None:  # type: ignore[type-arg]
     table = fits.BinTableHDU(rows)
@@ -236,10 +235,7 @@ BAD = {
         (primary() + extension(4, 10**18, ["1J"]) + bytes(BLOCK), f"NAXIS2 = {10**18} rows of 4 bytes"),
     ],
     "layout": [
-        (
-            primary().replace(b"NAXIS   =                    0", b"NAXIS   =                    2"),
-            "NAXIS = 2",
-        ),
+        (primary().replace(b"NAXIS   =                    0", b"NAXIS   =                    2"), "NAXIS = 2"),
         (primary() + block("XTENSION= 'IMAGE   '"), "'IMAGE'; expected 'BINTABLE'"),
         (primary() + block("NOTHING = 1"), "None; expected 'BINTABLE'"),
         (primary() + extension(4, -1, ["1J"]), "NAXIS2 is -1"),

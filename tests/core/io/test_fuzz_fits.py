@@ -190,8 +190,7 @@ def other_fits(kind: str, path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["image", "image extension", "compressed image", "ASCII table", "other table", "variable arrays", "groups"],
+    "kind", ["image", "image extension", "compressed image", "ASCII table", "other table", "variable arrays", "groups"]
 )
 def test_fits_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
     data = other_fits(kind, tmp_path / "other.fits")

@@ -14,11 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.core.config import StoreConfig
-from ztfmatch.core.errors import (
-    CommitConflictError,
-    StoreDamagedError,
-    ZtfmatchError,
-)
+from ztfmatch.core.errors import CommitConflictError, StoreDamagedError, ZtfmatchError
 from ztfmatch.core.io import localfiles, log, paths, storefile
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.records import decode, encode, short_digest
@@ -125,11 +121,7 @@ def test_commit_of_which_nothing_more_is_heard_says_so(
 
 def test_commit_older_snapshots_stay_as_they_were(storage: Storage, first: log.Commit) -> None:
     second = log.commit(storage, first, change(storage, "data/t/b", operation_id="1" * 32))
-    log.commit(
-        storage,
-        second,
-        change(storage, "data/t/c", operation_id="2" * 32, removed=frozenset(["data/t/a"])),
-    )
+    log.commit(storage, second, change(storage, "data/t/c", operation_id="2" * 32, removed=frozenset(["data/t/a"])))
     assert [live(storage, number) for number in range(3)] == [
         {"data/t/a"},
         {"data/t/a", "data/t/b"},

@@ -260,11 +260,7 @@ def test_read_file_gzipped_is_that_of_its_content_on_disk_and_by_url(s3_bucket: 
 @pytest.mark.parametrize(
     ("spoil", "code", "why"),
     [
-        (
-            lambda _: gzip.compress(gzip.compress(b"SIMPLE  =")),
-            "not-fits",
-            r"unpacked, it starts with b.\\x1f\\x8b",
-        ),
+        (lambda _: gzip.compress(gzip.compress(b"SIMPLE  =")), "not-fits", r"unpacked, it starts with b.\\x1f\\x8b"),
         (lambda data: data[:-9], "truncated", "the gzip stream breaks off after"),
         (lambda data: data[:5], "truncated", "breaks off after 5 bytes"),
         (lambda data: data[:-8] + bytes(8), "damaged", "not a whole gzip stream: CRC check failed"),

@@ -103,10 +103,7 @@ def test_model_errors_real_matchfile_to_float32_rounding(data_dir: Path) -> None
     np.testing.assert_allclose(got[~bright], points["magerr"][~bright], rtol=0.01)
 
 
-@pytest.mark.parametrize(
-    ("coefficients", "slope", "intercept"),
-    [(FIELD_245, 0.068159, -1.230264)],
-)
+@pytest.mark.parametrize(("coefficients", "slope", "intercept"), [(FIELD_245, 0.068159, -1.230264)])
 def test_model_errors_beyond_the_break_within_one_percent_of_the_measured_line(
     coefficients: np.ndarray, slope: float, intercept: float
 ) -> None:

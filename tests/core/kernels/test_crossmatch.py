@@ -63,15 +63,7 @@ def scattered(rng: np.random.Generator, ra: float, dec: float, n: int, size_arcs
     return np.ascontiguousarray(points / np.linalg.norm(points, axis=1)[:, None])
 
 
-PLACES = [
-    (150.0, 30.0),
-    (0.0, -10.0),
-    (359.9999, 45.0),
-    (12.0, 90.0),
-    (0.0, -90.0),
-    (45.0, 41.8),
-    (180.0, 89.9),
-]
+PLACES = [(150.0, 30.0), (0.0, -10.0), (359.9999, 45.0), (12.0, 90.0), (0.0, -90.0), (45.0, 41.8), (180.0, 89.9)]
 
 
 @pytest.mark.parametrize(("ra", "dec"), PLACES)

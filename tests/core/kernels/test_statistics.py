@@ -208,18 +208,9 @@ def test_lightcurve_statistics_match_light_curve_package(n):
         "trend": (ours["lineartrend"], light_curve.LinearTrend()),
         "mad": (ours["medianabsdev"], light_curve.MedianAbsoluteDeviation()),
         "G1": (ours["skewness"] * np.sqrt(n * (n - 1)) / (n - 2), light_curve.Skew()),
-        "buffer": (
-            1 - ours["nmedianbufferrange"] / n,
-            light_curve.MedianBufferRangePercentage(0.2),
-        ),
-        "beyond 1": (
-            (ours["nabovemeanbystd_1"] + ours["nbelowmeanbystd_1"]) / n,
-            light_curve.BeyondNStd(1),
-        ),
-        "beyond 3": (
-            (ours["nabovemeanbystd_3"] + ours["nbelowmeanbystd_3"]) / n,
-            light_curve.BeyondNStd(3),
-        ),
+        "buffer": (1 - ours["nmedianbufferrange"] / n, light_curve.MedianBufferRangePercentage(0.2)),
+        "beyond 1": ((ours["nabovemeanbystd_1"] + ours["nbelowmeanbystd_1"]) / n, light_curve.BeyondNStd(1)),
+        "beyond 3": ((ours["nabovemeanbystd_3"] + ours["nbelowmeanbystd_3"]) / n, light_curve.BeyondNStd(3)),
     }
     if n > 3:
         pairs["G2"] = (ours["smallkurtosis"], light_curve.Kurtosis())

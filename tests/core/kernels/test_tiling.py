@@ -95,10 +95,7 @@ def test_whole_sky_is_the_twelve_base_pixels() -> None:
         ([], "does not cover the sky"),
         ([Tile(0, n) for n in range(11)], "does not cover the sky"),
         ([Tile(0, n) for n in (0, 2, 1, *range(3, 12))], "gap or an overlap before Norder=0/Npix=2"),
-        (
-            [Tile(0, 0), Tile(1, 3), *(Tile(0, n) for n in range(1, 12))],
-            "gap or an overlap before Norder=1/Npix=3",
-        ),
+        ([Tile(0, 0), Tile(1, 3), *(Tile(0, n) for n in range(1, 12))], "gap or an overlap before Norder=1/Npix=3"),
         ([Tile(0, n) for n in range(13)], "does not cover the sky"),
     ],
 )
@@ -132,12 +129,7 @@ def test_in_tile_is_healpys_pixel_of_that_order(tile: Tile, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("ra", "dec", "same_as"),
-    [
-        (360.0, 10.0, (0.0, 10.0)),
-        (0.0, 90.0, (0.0, 90.0)),
-        (0.0, -90.0, (360.0, -90.0)),
-        (-0.0, 0.0, (0.0, 0.0)),
-    ],
+    [(360.0, 10.0, (0.0, 10.0)), (0.0, 90.0, (0.0, 90.0)), (0.0, -90.0, (360.0, -90.0)), (-0.0, 0.0, (0.0, 0.0))],
 )
 def test_fine_pixels_limits_of_the_ranges_are_places(ra: float, dec: float, same_as: tuple[float, float]) -> None:
     got = fine_pixels(np.array([ra, same_as[0]]), np.array([dec, same_as[1]]))

@@ -346,9 +346,5 @@ def _optional(header: dict[str, Any], key: str, kind: type, otherwise: Any) -> A
 
 
 _INT64: Final = (-(2**63), 2**63 - 1)
-_LIMITS: Final = {
-    "NMATCHES": (0, 2**31 - 1),
-    "EXPTIME": (0.0, 3600.0),
-    "MAGZP": (0.0, 50.0),
-}
+_LIMITS: Final = {"NMATCHES": (0, 2**31 - 1), "EXPTIME": (0.0, 3600.0), "MAGZP": (0.0, 50.0)}
 """What the ledger's columns hold, and beyond which a time or a magnitude makes no sense."""

@@ -14,15 +14,7 @@ import pyarrow.parquet as pq
 
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer, RowGroup
-from ztfmatch.core.io.parquet import (
-    ID_COLUMN,
-    TIME_COLUMN,
-    Bounds,
-    DataFile,
-    Destination,
-    OpenFile,
-    put_sealed,
-)
+from ztfmatch.core.io.parquet import ID_COLUMN, TIME_COLUMN, Bounds, DataFile, Destination, OpenFile, put_sealed
 from ztfmatch.core.io.remote import Bytes
 from ztfmatch.core.io.sealed import MAGIC, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.schema import TABLES

@@ -12,11 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.kernels.smoothcorrections import (
-    COLOUR_NUMBERS,
-    SmoothExposures,
-    SmoothTables,
-)
+from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, SmoothExposures, SmoothTables
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.corrections import COLOUR, CURVE, FADE, KNOTS_X, KNOTS_Y, MEAN_COLOUR, NODE, SPLINE
 from ztfmatch.core.survey import Unit

@@ -240,14 +240,7 @@ def _find_good(
 
 @jit
 def _gather(
-    hmjd: Float64s,
-    mag: Float32s,
-    magerr: Float32s,
-    good: Int64s,
-    n: int,
-    t: Float64s,
-    m: Float64s,
-    inverse: Float64s,
+    hmjd: Float64s, mag: Float32s, magerr: Float32s, good: Int64s, n: int, t: Float64s, m: Float64s, inverse: Float64s
 ) -> None:
     """Copy the good epochs: time since the first, magnitude, 1/magerr (NaN where not positive)."""
     first = hmjd[good[0]]

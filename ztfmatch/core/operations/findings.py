@@ -80,11 +80,7 @@ class Found:
         """Outcome of all checks that were made."""
         return [
             CheckResult(
-                check,
-                proves,
-                self._checked.get(check, 0),
-                self._violations.get(check, 0),
-                self._examples.get(check),
+                check, proves, self._checked.get(check, 0), self._violations.get(check, 0), self._examples.get(check)
             )
             for check, proves in CHECKS.items()
             if check in self._checked

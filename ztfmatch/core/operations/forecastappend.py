@@ -22,13 +22,7 @@ from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION, AppendConfig
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
-from ztfmatch.core.operations.forecastunits import (
-    Units,
-    by_geometry,
-    known_units,
-    ledger_by_unit,
-    rows_of_catalogs,
-)
+from ztfmatch.core.operations.forecastunits import Units, by_geometry, known_units, ledger_by_unit, rows_of_catalogs
 from ztfmatch.core.operations.link import projected_bytes
 from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
 from ztfmatch.core.operations.matchplan import MOST_EXPOSURES

@@ -78,13 +78,7 @@ EXPOSURES: Final = Table(
     ("field", "exposureid"),
     (
         Column(
-            "exposureid",
-            pa.int64(),
-            "",
-            "Key: fracday*100 + rcid",
-            "file name",
-            encoding=Encoding.DELTA,
-            bounds=True,
+            "exposureid", pa.int64(), "", "Key: fracday*100 + rcid", "file name", encoding=Encoding.DELTA, bounds=True
         ),
         Column(
             "fracday",
@@ -236,13 +230,7 @@ REFERENCES: Final = Table(
         Column("infobits", pa.int64(), "", "Processing bits of the image", "INFOBITS", True),
         *_FOOTPRINT,
         Column("nseeds", pa.int64(), "", "Seeds", "NAXIS2"),
-        Column(
-            "digest",
-            pa.uint64(),
-            "",
-            "Order-free digest of the seeds, made from the catalog's bytes",
-            "computed",
-        ),
+        Column("digest", pa.uint64(), "", "Order-free digest of the seeds, made from the catalog's bytes", "computed"),
         *FILE,
         COMMIT,
     ),
@@ -264,14 +252,7 @@ QUARANTINE: Final = Table(
         Column("reason", pa.string(), "", "What was found and what was expected", "validation"),
         Column("filename", pa.string(), "", "Name of the file", "file system"),
         Column("source", pa.string(), "", "Where it was read from", "file system"),
-        Column(
-            "size",
-            pa.int64(),
-            "byte",
-            "Size of the file; null where it could not be read",
-            "file system",
-            True,
-        ),
+        Column("size", pa.int64(), "byte", "Size of the file; null where it could not be read", "file system", True),
         Column("sha256", pa.string(), "", "Checksum; null where it could not be read", "computed", True),
         COMMIT,
     ),

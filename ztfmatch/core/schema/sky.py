@@ -84,12 +84,7 @@ OBJECTS: Final = Table(
         Column("refsnr", pa.float32(), "", "Flux over its error", "refpsfcat snr", encoding=Encoding.DICTIONARY),
         Column("refchi", pa.float32(), "", "Chi of the PSF fit", "refpsfcat chi", encoding=Encoding.DICTIONARY),
         Column(
-            "refsharp",
-            pa.float32(),
-            "",
-            "Sharpness of the PSF fit",
-            "refpsfcat sharp",
-            encoding=Encoding.DICTIONARY,
+            "refsharp", pa.float32(), "", "Sharpness of the PSF fit", "refpsfcat sharp", encoding=Encoding.DICTIONARY
         ),
         Column(
             "refflags",
@@ -217,13 +212,7 @@ DETECTIONS: Final = Table(
     ("objectid", "hmjd", "exposureid"),
     (
         Column(
-            "objectid",
-            pa.int64(),
-            "",
-            "The object it is an epoch of",
-            "match",
-            encoding=Encoding.DELTA,
-            bounds=True,
+            "objectid", pa.int64(), "", "The object it is an epoch of", "match", encoding=Encoding.DELTA, bounds=True
         ),
         *EPOCH,
         *MEASURED,

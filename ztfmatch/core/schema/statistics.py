@@ -235,12 +235,7 @@ _SHAPES: Final = (
         "sqrt(sum(w_i (m_i - weightedmeanmag)^2) / (sum(w_i) (n - 1)/n)), w_i = 1/e_i^2; magrms for equal errors",
         f"{_FROM_2}; {_ERRORS}",
     ),
-    _value(
-        "weightedmeanmag",
-        "mag",
-        "sum(w_i m_i) / sum(w_i), w_i = 1/e_i^2",
-        f"{_FROM_1}; {_ERRORS}",
-    ),
+    _value("weightedmeanmag", "mag", "sum(w_i m_i) / sum(w_i), w_i = 1/e_i^2", f"{_FROM_1}; {_ERRORS}"),
     _value(
         "uncalibmeanmag",
         "mag",

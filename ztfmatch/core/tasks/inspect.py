@@ -167,12 +167,7 @@ def read_grid(grid: bytes) -> tuple[Pixels, Pixels]:
 
 def quarantine_row(source: str, error: CatalogError) -> Row:
     """Row of the quarantine, without the commit; size and checksum are of the packed file if it cannot be unpacked."""
-    row: Row = {
-        "code": error.code,
-        "reason": error.message,
-        "source": source,
-        "filename": source.rsplit("/", 1)[-1],
-    }
+    row: Row = {"code": error.code, "reason": error.message, "source": source, "filename": source.rsplit("/", 1)[-1]}
     for unpack in (True, False):
         with contextlib.suppress(CatalogError):
             content = read_file(source, unpack=unpack)

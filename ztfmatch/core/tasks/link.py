@@ -20,10 +20,7 @@ from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
-from ztfmatch.core.kernels.tiling import (
-    fine_pixels,
-    in_tile,
-)
+from ztfmatch.core.kernels.tiling import fine_pixels, in_tile
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
 from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.tasks.linked import Ids, Linked, LinkTask, Mask, linked_objects, stars_in_tile

@@ -14,12 +14,7 @@ from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
-from ztfmatch.core.kernels.tiling import (
-    Tile,
-    fine_pixels,
-    in_tile,
-    neighbours,
-)
+from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, Table
 from ztfmatch.core.tasks.starobjects import NO_OBJECTS, objects_in_reach
 from ztfmatch.core.tasks.tile import TileTask

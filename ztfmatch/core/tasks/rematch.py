@@ -64,10 +64,7 @@ class StoredExposure:
 def encode_exposures(rows: pa.Table) -> bytes:
     """Bytes of exposures, some ten for each: columns ``exposureid``, unit, ``rows`` and ``straddles``."""
     sink = pa.BufferOutputStream()
-    with (
-        pa.CompressedOutputStream(sink, "zstd") as packed,
-        pa.ipc.new_stream(packed, rows.schema) as writer,
-    ):
+    with pa.CompressedOutputStream(sink, "zstd") as packed, pa.ipc.new_stream(packed, rows.schema) as writer:
         writer.write_table(rows)
     content: bytes = sink.getvalue().to_pybytes()
     return content

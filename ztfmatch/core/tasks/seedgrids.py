@@ -158,11 +158,7 @@ def _joined(parts: Sequence[_Part], radius_arcsec: float) -> Seeds:
 
 
 def _split_units(
-    units: Iterable[Unit],
-    ids: npt.NDArray[np.int64],
-    xyz: Floats,
-    tile: npt.NDArray[np.int16],
-    radius_arcsec: float,
+    units: Iterable[Unit], ids: npt.NDArray[np.int64], xyz: Floats, tile: npt.NDArray[np.int16], radius_arcsec: float
 ) -> Iterator[tuple[Unit, Seeds]]:
     for unit in sorted(units, key=objectid_range):
         low, high = objectid_range(unit)

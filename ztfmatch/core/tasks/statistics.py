@@ -12,14 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import (
-    DataFile,
-    Destination,
-    read_file_rows,
-    read_table,
-    table_from_columns,
-    write_file,
-)
+from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
@@ -126,8 +119,7 @@ class StatisticsBuilder:
     def table(self, snapshot: int) -> pa.Table:
         """One row an object, those without epochs too."""
         return table_from_columns(
-            STATISTICS,
-            {"objectid": self.objectid, "snapshot": np.full(len(self.objectid), snapshot), **self._columns},
+            STATISTICS, {"objectid": self.objectid, "snapshot": np.full(len(self.objectid), snapshot), **self._columns}
         )
 
 

@@ -17,12 +17,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import (
-    DataFile,
-    Destination,
-    table_from_columns,
-    write_file,
-)
+from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles

@@ -26,15 +26,7 @@ from ztfmatch.core.kernels.crossmatch import nearest_seeds
 from ztfmatch.core.kernels.rows import MEASURED, row_digests
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
-from ztfmatch.core.schema import (
-    DETECTIONS,
-    OBJECTS,
-    ORPHANS,
-    TRANSIENTDATA,
-    TRANSIENTS,
-    Table,
-    sky,
-)
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS, Table, sky
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
 from ztfmatch.core.survey import Unit, objectid_range, unit_codes, unit_of_code, unit_of_objectid
 from ztfmatch.core.tasks.orphans import orphans_in_reach
@@ -192,9 +184,7 @@ def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
         for key in reversed(keys):
             after = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & after)
         findings.add(
-            "order",
-            ~after,
-            lambda row, k=keys: f"{file.path}: objectid {k[0][row + 1]} at hmjd {k[1][row + 1]}",
+            "order", ~after, lambda row, k=keys: f"{file.path}: objectid {k[0][row + 1]} at hmjd {k[1][row + 1]}"
         )
         last = tuple(key[-1] for key in keys)
 
@@ -269,7 +259,4 @@ def _unit_slices(chunk: Lightcurves) -> Iterator[tuple[Unit, slice]]:
     heads = chunk.objectid // _IDS_OF_A_UNIT
     starts = np.flatnonzero(np.concatenate([[True], heads[1:] != heads[:-1]]))
     for first, stop in zip(starts, [*starts[1:], len(heads)], strict=True):
-        yield (
-            unit_of_objectid(int(chunk.objectid[first])),
-            slice(int(chunk.offsets[first]), int(chunk.offsets[stop])),
-        )
+        yield (unit_of_objectid(int(chunk.objectid[first])), slice(int(chunk.offsets[first]), int(chunk.offsets[stop])))

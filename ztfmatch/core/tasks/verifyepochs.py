@@ -71,11 +71,7 @@ class Ledger:
 
 
 def check_epochs(
-    columns: Arrays,
-    rows: npt.NDArray[np.int64],
-    ledger: Ledger,
-    units: npt.NDArray[np.int64],
-    findings: Findings,
+    columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, units: npt.NDArray[np.int64], findings: Findings
 ) -> Floats:
     """Ledger row, magnitude, error, flags and time of epochs or orphans; return their unit vectors."""
     xyz = unit_vectors(columns["ra"], columns["dec"])

@@ -92,9 +92,7 @@ class LostPairs:
     def check_all_won(self, findings: Findings) -> None:
         """Note the pairs whose winner was not found or was not nearer."""
         findings.add(
-            "nearer-detection",
-            ~self._won,
-            lambda i: f"{name_of(self.rows, i)} lost {self.rows['nearestid'][i]}",
+            "nearer-detection", ~self._won, lambda i: f"{name_of(self.rows, i)} lost {self.rows['nearestid'][i]}"
         )
 
 

@@ -127,11 +127,7 @@ def provenance_properties(commit: Commit) -> dict[str, Any]:
 
 def spatial_properties(columns: tuple[str, str], suffix: str = ".parquet") -> dict[str, Any]:
     """What a catalog on the sky says of its columns of right ascension and declination, and of its files."""
-    return {
-        "hats_col_ra": columns[0],
-        "hats_col_dec": columns[1],
-        "hats_npix_suffix": suffix,
-    }
+    return {"hats_col_ra": columns[0], "hats_col_dec": columns[1], "hats_npix_suffix": suffix}
 
 
 def healpix_properties() -> dict[str, Any]:

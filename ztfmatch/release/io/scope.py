@@ -209,8 +209,7 @@ class _ScopeFile:
         Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}\Z", description="a label such as 'dr2' (a-z, 0-9, '_', '-', '.')"),
     ]
     programs: Annotated[
-        tuple[_Program, ...],
-        Meta(min_length=1, description="at least one table [[programs]], else the scope is empty"),
+        tuple[_Program, ...], Meta(min_length=1, description="at least one table [[programs]], else the scope is empty")
     ]
     description: str = ""
     filters: Annotated[tuple[Literal["zg", "zr", "zi"], ...], Meta(min_length=1, description=_SOME)] | None = None

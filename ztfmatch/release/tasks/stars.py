@@ -18,13 +18,7 @@ from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io.hats import healpix_pixels
 from ztfmatch.release.kernels.rounding import rounded
-from ztfmatch.release.schema import (
-    HEALPIX_COLUMN,
-    LIGHTCURVE,
-    LIGHTCURVE_COLUMN,
-    RELEASED_STARS,
-    STAR_LIGHTCURVE,
-)
+from ztfmatch.release.schema import HEALPIX_COLUMN, LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_STARS, STAR_LIGHTCURVE
 from ztfmatch.release.tasks.bulk import list_array
 from ztfmatch.release.tasks.released import (
     LEDGER_COLUMNS,
