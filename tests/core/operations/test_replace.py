@@ -120,8 +120,8 @@ def test_replaced_exposures_are_as_if_the_others_had_never_been_there(
     assert report.committed
     assert report.snapshot == before + 1
     assert report.replaced == report.exposures == len(scene.again[some])
-    final = list(scene.infrared)
-    final[some] = scene.again[some]
+    gone = scene.infrared[some]
+    final = [*(path for path in scene.infrared if path not in gone), *scene.again[some]]  # in the order of commits
     assert_same(sky_content(storage), sky_content(filled(tmp_path / "expected", scene, [*scene.red, *final])))
     fate = brute_force(scene.references, [*scene.red, *final])
     assert (fate_in(storage).matched, fate_in(storage).orphans) == (fate.matched, fate.orphans)
@@ -136,10 +136,7 @@ def test_replaced_exposures_are_as_if_the_others_had_never_been_there(
     update_statistics(expected, runner(), 0.0)
     update_transients(expected, runner())
     for name in ("statistics", "transients", "transientdata"):
-        ours, theirs = (
-            open_snapshot(of).read(name).sort_by([(key, "ascending") for key in KEYS[name]]).drop_columns(DROPPED[name])
-            for of in (storage, expected)
-        )
+        ours, theirs = (derived(of, name) for of in (storage, expected))
         assert ours.num_rows > 0
         assert_same({name: ours}, {name: theirs})
     assert verify_store(storage, runner()).passed
@@ -147,6 +144,11 @@ def test_replaced_exposures_are_as_if_the_others_had_never_been_there(
 
 KEYS = {"statistics": ["objectid"], "transients": ["transientid"], "transientdata": ["transientid", "exposureid"]}
 DROPPED = {"statistics": ["snapshot"], "transients": ["snapshot"], "transientdata": []}
+
+
+def derived(storage: Storage, name: str) -> pa.Table:
+    rows = open_snapshot(storage).read(name)
+    return rows.sort_by([(key, "ascending") for key in KEYS[name]]).drop_columns(DROPPED[name])
 
 
 def test_replace_again_is_known_and_without_it_a_conflict(tmp_path: Path, scene: Scene) -> None:
@@ -203,3 +205,20 @@ def test_replace_beside_an_append_commits_on_top_and_beside_a_compaction_refuses
     assert append(storage, scene.again[1:2], replace=True).replaced == 1
     expected = filled(tmp_path / "expected", scene, [*scene.red, *scene.again[:2]])
     assert_same(sky_content(storage), sky_content(expected))
+
+
+def test_new_exposures_beside_replaced_ones_are_in_the_order_of_commits_in_transients(
+    tmp_path: Path, scene: Scene
+) -> None:
+    storage = filled(tmp_path / "store", scene, [*scene.red[:2], *scene.infrared[:2]])
+    update_transients(storage, runner())
+    report = append(storage, [scene.again[0], *scene.infrared[2:], *scene.red[2:]], replace=True)
+    assert (report.replaced, report.exposures) == (1, 5)
+    assert not ungrouped_tiles(open_snapshot(storage))
+    expected = filled(tmp_path / "expected", scene, [*scene.red[:2], scene.infrared[1]])
+    append(expected, [scene.again[0], *scene.infrared[2:], *scene.red[2:]])
+    update_transients(expected, runner())
+    for name in ("transients", "transientdata"):
+        ours, theirs = (derived(of, name) for of in (storage, expected))
+        assert ours.num_rows > 0
+        assert_same({name: ours}, {name: theirs})

@@ -8,7 +8,7 @@ in these, places of bytes and their own number; the rest is carried along as it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,13 +33,15 @@ class RowGroup:
     """A row group of a footer."""
 
     data: bytes
-    places: tuple[Place, ...]
-    """In it."""
+    number: int
+    """Which of the file it is."""
 
     def moved(self, shift: int, ordinal: int) -> bytes:
         """The same whose bytes lie so much further back in another file, where it is the one of that number."""
+        if (shift, ordinal) == (0, self.number):
+            return self.data
         parts, at = [], 0
-        for start, stop, name, value in self.places:
+        for start, stop, name, value in _integers(self.data):
             new = ordinal if name == _ORDINAL else value + shift if value else 0  # 0 says that there is no such place
             parts += [self.data[at:start], _varint(2 * new)]
             at = stop
@@ -60,19 +62,20 @@ class Footer:
     @classmethod
     def of(cls, data: bytes) -> Footer:
         """Take a footer to pieces."""
-        walk, groups = _Walk(data), list[RowGroup]()
-        fields: dict[int, tuple[int, int]] = {}
-        for field, kind in walk.fields():
-            start = walk.at
+        groups = list[RowGroup]()
+        values: dict[int, tuple[int, int]] = {}
+        at = field = 0
+        while head := data[at]:
+            field, start = _field(data, at, field)
             if field == _ROW_GROUPS:
-                for _ in range(walk.list_of()[0]):
-                    first = walk.at
-                    places = list(walk.integers(_ROW_GROUP, first))
-                    groups.append(RowGroup(data[first : walk.at], tuple(places)))
+                number, _, at = _list(data, start)
+                for group in range(number):
+                    first, at = at, _past(data, at, _STRUCT)
+                    groups.append(RowGroup(data[first:at], group))
             else:
-                walk.at = _past(data, walk.at, kind)
-            fields[field] = start, walk.at
-        (rows, after_rows), (start, stop) = fields[_NUM_ROWS], fields[_ROW_GROUPS]
+                at = _past(data, start, head & 0x0F)
+            values[field] = start, at
+        (rows, after_rows), (start, stop) = values[_NUM_ROWS], values[_ROW_GROUPS]
         return cls(data[:rows], data[after_rows:start], tuple(groups), data[stop:])
 
     def holding(self, groups: Sequence[bytes], rows: int) -> bytes:
@@ -82,71 +85,90 @@ class Footer:
         return b"".join([self.before, _varint(2 * rows), self.between, bytes(head), *groups, self.after])
 
 
-class _Walk:
-    """A place in bytes of Thrift's compact protocol."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def fields(self) -> Iterator[tuple[int, int]]:
-        """Id and kind of each field of a structure; whoever asks goes past its value."""
-        field = 0
-        while head := self._byte():
-            step, kind = head >> 4, head & 0x0F
-            field = field + step if step else _zigzag(self._varint())
-            yield field, kind
-
-    def list_of(self) -> tuple[int, int]:
-        """Number and kind of the elements of a list that begins here."""
-        head = self._byte()
-        number = head >> 4
-        return (number if number < _SHORT else self._varint()), head & 0x0F
-
-    def integers(self, wanted: Mapping[int, Any], origin: int) -> Iterator[Place]:
-        """Some integers of a structure, in order, and where they are from an origin."""
-        for field, kind in self.fields():
-            start, inside = self.at, wanted.get(field)
-            if inside is None:
-                self.at = _past(self.data, start, kind)
-            elif isinstance(inside, str):
-                value = _zigzag(self._varint())
-                yield start - origin, self.at - origin, inside, value
-            else:
-                for _ in range(self.list_of()[0] if kind in _LISTS else 1):
-                    yield from self.integers(inside, origin)
-
-    def _byte(self) -> int:
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def _varint(self) -> int:
-        value, self.at = _number(self.data, self.at)
-        return value
+def _field(data: bytes, at: int, last: int) -> tuple[int, int]:
+    """Id of a field of a structure, given that of the one before, and where its value begins."""
+    if step := data[at] >> 4:
+        return last + step, at + 1
+    value, at = _number(data, at + 1)
+    return _zigzag(value), at
 
 
-def _past(data: bytes, at: int, kind: int, in_list: bool = False) -> int:
-    """Where a value ends."""
+def _list(data: bytes, at: int) -> tuple[int, int, int]:
+    """Number and kind of the elements of a list, and where they begin."""
+    number, kind = data[at] >> 4, data[at] & 0x0F
+    if number < _SHORT:
+        return number, kind, at + 1
+    number, at = _number(data, at + 1)
+    return number, kind, at
+
+
+def _integers(data: bytes) -> list[Place]:
+    """Integers of a row group that are to be changed, in order."""
+    places: list[Place] = []
+    _note_integers(data, 0, _ROW_GROUP, places)
+    return places
+
+
+def _note_integers(data: bytes, at: int, wanted: Mapping[int, Any], places: list[Place]) -> int:
+    """Note some integers of a structure; returns where it ends."""
+    field = 0
+    while head := data[at]:
+        kind = head & 0x0F
+        field, at = _field(data, at, field)
+        inside = wanted.get(field)
+        if inside is None:
+            at = _past(data, at, kind)
+        elif isinstance(inside, str):
+            value, stop = _number(data, at)
+            places.append((at, stop, inside, _zigzag(value)))
+            at = stop
+        else:
+            number, _, at = _list(data, at) if kind in _LISTS else (1, kind, at)
+            for _ in range(number):
+                at = _note_integers(data, at, inside, places)
+    return at + 1
+
+
+def _past(data: bytes, at: int, kind: int) -> int:
+    """Where the value of a field ends."""
     if kind in _INTEGERS:
-        return _number(data, at)[1]
+        while data[at] & 0x80:
+            at += 1
+        return at + 1
     if kind == _BINARY:
         length, at = _number(data, at)
         return at + length
     if kind == _STRUCT:
-        while head := data[at]:
-            at = _past(data, at + 1 if head >> 4 else _number(data, at + 1)[1], head & 0x0F)
-        return at + 1
+        return _past_fields(data, at)
     if kind in _LISTS:
-        number, inner, at = data[at] >> 4, data[at] & 0x0F, at + 1
-        if number == _SHORT:
-            number, at = _number(data, at)
-        for _ in range(number):
-            at = _past(data, at, inner, in_list=True)
-        return at
+        return _past_list(data, at)
     if kind in _BYTES:
         return at + _BYTES[kind]
     if kind in (_TRUE, _FALSE):
-        return at + in_list  # a field's value is in its kind
+        return at  # the value is in the kind
     raise ValueError(f"kind {kind} of a value at byte {at} is none of Parquet's")
+
+
+def _past_list(data: bytes, at: int) -> int:
+    number, kind, at = _list(data, at)
+    if kind in (_TRUE, _FALSE):
+        return at + number
+    for _ in range(number):
+        at = _past(data, at, kind)
+    return at
+
+
+def _past_fields(data: bytes, at: int) -> int:
+    """Where a structure ends; most of what it has are integers, for which nothing is called."""
+    while head := data[at]:
+        at, kind = at + 1 if head >> 4 else _number(data, at + 1)[1], head & 0x0F
+        if kind not in _INTEGERS:
+            at = _past(data, at, kind)
+            continue
+        while data[at] & 0x80:
+            at += 1
+        at += 1
+    return at + 1
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

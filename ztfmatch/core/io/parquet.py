@@ -248,11 +248,10 @@ class OpenFile:
 
     def _ahead(self, groups: Sequence[int], columns: Sequence[str]) -> Sequence[Run]:
         """What is read with one request for all columns: better where it is far, or not much."""
-        if self._storage.local_root is not None:
-            runs = self._tail.runs(groups, columns)
-            if sum(stop - start for start, stop in runs) > _LITTLE_BYTES:
-                return ()
-        return SealedFile(self._storage, self._file, self._tail).read_ahead(groups, columns)
+        runs = self._tail.runs(groups, columns)
+        if self._storage.local_root is not None and sum(stop - start for start, stop in runs) > _LITTLE_BYTES:
+            return ()
+        return SealedFile(self._storage, self._file, self._tail).read_ahead(runs)
 
     def _parquet(self, ahead: Sequence[Run]) -> pq.ParquetFile:
         source = SealedFile(self._storage, self._file, self._tail, ahead)

@@ -149,6 +149,12 @@ class Tail:
         self._edges: list[int] = [len(MAGIC), *ends.tolist()]
         self._hashes: list[int] = chunks["hash"].tolist()
 
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        """Column that each leaf is of; to ask Arrow for them takes longer than to read a small file."""
+        schema = self.metadata.schema
+        return [schema.column(leaf).path.split(".")[0] for leaf in range(self.metadata.num_columns)]
+
     def around(self, start: int, stop: int) -> tuple[int, int]:
         """Edges of the chunks that hold a range of bytes."""
         first = max(bisect.bisect_right(self._edges, start) - 1, 0)
@@ -157,7 +163,7 @@ class Tail:
     def runs(self, groups: Iterable[int], columns: Collection[str]) -> list[tuple[int, int]]:
         """Ranges of bytes that hold the chunks of some columns of row groups, ascending, to be read at once each."""
         number = self.metadata.num_columns
-        leaves = [i for i in range(number) if self.metadata.schema.column(i).path.split(".")[0] in columns]
+        leaves = [i for i, name in enumerate(self._names) if name in columns]
         runs: list[tuple[int, int]] = []
         for chunk in (number * group + leaf for group in sorted(groups) for leaf in leaves):
             start, stop = self._edges[chunk], self._edges[chunk + 1]
@@ -221,9 +227,9 @@ class SealedFile(io.RawIOBase):
             self._tail = Tail(self._storage, self._file)
         return self._tail
 
-    def read_ahead(self, groups: Iterable[int], columns: Collection[str]) -> list[Run]:
-        """Some columns of row groups, with few requests; a file that is given them reads them no more."""
-        return [(first, self._verified(first, last)) for first, last in self.tail.runs(groups, columns)]
+    def read_ahead(self, runs: Iterable[tuple[int, int]]) -> list[Run]:
+        """Ranges of whole chunks, with a request each; a file that is given them reads them no more."""
+        return [(first, self._verified(first, last)) for first, last in runs]
 
     def read_groups(self, first: int, stop: int) -> Run:
         """Row groups from one to before another, as they are encoded."""

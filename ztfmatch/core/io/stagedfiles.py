@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ztfmatch.core.io import log, paths
@@ -57,6 +57,15 @@ class StagedFiles:
     def files(self) -> FileList:
         """All files that there will be: those of the snapshot that stay, and those added."""
         return _listed(self.snapshot.storage, self.snapshot.commit.manifests, self.manifest)
+
+    @property
+    def storage(self) -> Storage:
+        """Of the store."""
+        return self.snapshot.storage
+
+    def of_table(self, table: str) -> Sequence[DataFile]:
+        """Files that a table will have."""
+        return self.files.of_table(table)
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
         """Files that a tile will have."""

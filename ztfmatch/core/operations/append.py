@@ -46,7 +46,7 @@ from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, uni
 from ztfmatch.core.operations.notices import misnamed, of_orphans, of_positions, of_programs, refuse
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
-from ztfmatch.core.operations.replacing import Leaving, take_out
+from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
@@ -301,7 +301,11 @@ class _Matching:
         runner.check_memory({task.key: projected_bytes(task) for task in tasks})
         results = runner.run(Job("matching", match_group, tasks, self.operation_id, self.snapshot.storage))
         replaced = self.inspected.work.replaced
-        return _Made(results, take_out(self.snapshot, replaced, files_of(results), self.operation_id, runner))
+        if not replaced.num_rows:
+            return _Made(results, Leaving(self.snapshot))
+        rows = with_counts(self.inspected.ledger, results, self.snapshot.number + 1)
+        arriving = Arriving(rows, files_of(results))
+        return _Made(results, take_out(self.snapshot, replaced, arriving, self.operation_id, runner))
 
     def _sorted_on(self, head: SnapshotFiles) -> Sorted:
         if head is self.snapshot:

@@ -50,7 +50,17 @@ from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import MEMBERS, OBJECTS, ORPHANS, QUARANTINE, REFERENCES, STARS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import (
+    EXPOSURES,
+    MEMBERS,
+    OBJECTS,
+    ORPHANS,
+    QUARANTINE,
+    REFERENCES,
+    STARS,
+    TRANSIENTDATA,
+    TRANSIENTS,
+)
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.survey import MAX_GENERATION, Unit
@@ -272,7 +282,7 @@ def _tallied(tally: Tally, result: MatchedAgain) -> list[DataFile]:
 
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     """Group the orphans that there will be into transients; returns the files of these."""
-    orphans = [file for file in work.files if file.table == ORPHANS.name]
+    orphans = [file for file in work.files if file.table in (ORPHANS.name, EXPOSURES.name)]
     tiles = regrouped_tiles(plan.snapshot, plan.tiles)
     staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
     tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id, plan.tiles)

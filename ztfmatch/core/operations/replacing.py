@@ -6,7 +6,7 @@ files that hold rows of the exposures: a tile's files of one batch, or those of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +16,19 @@ import pyarrow as pa
 from ztfmatch.core.errors import JobFailedError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
-from ztfmatch.core.io.kept import projected_bytes as kept_bytes
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, files_of, paths_of, same_files, total, units_of
+from ztfmatch.core.operations.common import (
+    WORKER_BASE_BYTES,
+    files_of,
+    paths_of,
+    same_files,
+    total,
+    units_of,
+    write_table,
+)
 from ztfmatch.core.operations.recounts import drop_tasks
 from ztfmatch.core.operations.rematchplan import regrouped_tiles
 from ztfmatch.core.operations.touched import Touched
@@ -29,10 +36,10 @@ from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import revise
-from ztfmatch.core.tasks.remove import RemoveTask, remove_from_tile
+from ztfmatch.core.tasks.remove import RemoveTask, projected_bytes, remove_from_tile
 from ztfmatch.core.tasks.transients import group_orphans
 
 Ids = npt.NDArray[np.int64]
@@ -69,8 +76,18 @@ class Leaving:
         return None
 
 
+@dataclass(frozen=True)
+class Arriving:
+    """What is committed with it."""
+
+    ledger: pa.Table
+    """Ledger rows of new exposures, as they will be."""
+    files: Sequence[DataFile]
+    """Of their detections and orphans."""
+
+
 def take_out(
-    snapshot: SnapshotFiles, ledger: pa.Table, arriving: Sequence[DataFile], operation_id: str, runner: Runner
+    snapshot: SnapshotFiles, ledger: pa.Table, arriving: Arriving, operation_id: str, runner: Runner
 ) -> Leaving:
     """Write the tiles' and ledger's files that hold rows of some exposures without these.
 
@@ -79,8 +96,8 @@ def take_out(
     snapshot : SnapshotFiles
     ledger : pa.Table
         Ledger rows of the exposures, ascending by exposureid.
-    arriving : sequence of DataFile
-        What is committed with it; transients are grouped with these orphans.
+    arriving : Arriving
+        Transients are grouped with these orphans.
     operation_id : str
     runner : Runner
 
@@ -89,11 +106,9 @@ def take_out(
     JobFailedError
         If the tiles do not hold all rows that the ledger says; nothing is committed.
     """
-    if not ledger.num_rows:
-        return Leaving(snapshot)
     storage, ids = snapshot.storage, ledger["exposureid"].to_numpy()
     tasks = _remove_tasks(snapshot, ledger, operation_id)
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    runner.check_memory({task.key: WORKER_BASE_BYTES + projected_bytes(task) for task in tasks})
     taken = runner.run(Job("replacing", remove_from_tile, tasks, operation_id, storage))
     gone, expected = sum(result.rows for result in taken), total(ledger, "nmatched") + total(ledger, "norphans")
     if gone != expected:
@@ -106,7 +121,19 @@ def take_out(
     files = files_of(taken) + files_of(rows)
     removed = frozenset(path for result in (*taken, *rows) for path in result.removed)
     leaving = Leaving(snapshot, tiles, tuple(files), removed)
-    return _regrouped(leaving, arriving, operation_id, runner) if snapshot.of_table(TRANSIENTS.name) else leaving
+    if not snapshot.of_table(TRANSIENTS.name):
+        return leaving
+    changed = {task.tile: set(task.units) for task in tasks}
+    for tile, units in touched_tiles(snapshot, arriving.ledger).items():
+        changed.setdefault(tile, set()).update(units)
+    files += [
+        *arriving.files,
+        *write_table(storage, EXPOSURES, arriving.ledger, snapshot.number + 1, operation_id[:12]),
+    ]
+    staged = StagedFiles.write(
+        snapshot, operation_id, [file for file in files if file.table in (ORPHANS.name, EXPOSURES.name)], removed
+    )
+    return _regrouped(leaving, staged, changed, operation_id, runner)
 
 
 def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) -> list[RemoveTask]:
@@ -133,17 +160,13 @@ def touched_tiles(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[U
     return touched
 
 
-def _projected_bytes(task: RemoveTask) -> int:
-    return WORKER_BASE_BYTES + max(map(kept_bytes, task.files_in_question()), default=0)
-
-
-def _regrouped(leaving: Leaving, arriving: Sequence[DataFile], operation_id: str, runner: Runner) -> Leaving:
+def _regrouped(
+    leaving: Leaving, staged: StagedFiles, changed: Mapping[Tile, Collection[Unit]], operation_id: str, runner: Runner
+) -> Leaving:
     """The same with transients of the orphans that there will be."""
     snapshot = leaving.snapshot
-    orphans = [file for file in (*arriving, *leaving.files) if file.table == ORPHANS.name]
     tiles = regrouped_tiles(snapshot, leaving.tiles)
-    staged = StagedFiles.write(snapshot, operation_id, orphans, leaving.removed)
-    tasks = transient_tasks(snapshot, tiles, staged, operation_id)
+    tasks = transient_tasks(snapshot, tiles, staged, operation_id, changed)
     runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
     removed = leaving.removed | paths_of(snapshot, tiles, TRANSIENT_TABLES)

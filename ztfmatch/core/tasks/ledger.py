@@ -17,6 +17,7 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
@@ -30,6 +31,8 @@ _FOOTPRINT = ("ra", "dec", "radius")
 
 _BOXES_KEPT: Final = 4096
 _FILES_KEPT: Final = 32
+_ROWS_OF_FEW: Final = 1024
+"""A ledger file of no more, as nights leave it, is read at once."""
 """Some hundred kB each. Neighbouring tiles, one after the other in a worker, need the same parts of the same files."""
 
 _UNPACKED: Final = pa.schema(
@@ -48,7 +51,9 @@ def exposures_of_tile(snapshot: SnapshotFiles, tile: Tile, columns: Sequence[str
     return exposures_of_tiles(snapshot, [tile], columns)
 
 
-def exposures_of_tiles(snapshot: SnapshotFiles, tiles: Sequence[Tile], columns: Sequence[str]) -> pa.Table:
+def exposures_of_tiles(
+    snapshot: SnapshotFiles | StagedFiles, tiles: Sequence[Tile], columns: Sequence[str]
+) -> pa.Table:
     """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
     parts = [EXPOSURES.schema.empty_table().select(list(columns))]
     wanted = tuple(dict.fromkeys([*columns, *_FOOTPRINT]))
@@ -157,9 +162,11 @@ def revise(task: ReviseTask) -> Replaced:
     for file in (ledger[number] for number in task.numbers):
         parquet = OpenFile(storage, file)
         groups = range(parquet.metadata.num_row_groups)
-        if is_among(parquet.read(groups, ["exposureid"])["exposureid"].to_numpy(), ids).any():
+        few = file.rows <= _ROWS_OF_FEW
+        rows = parquet.read(groups, EXPOSURES.names if few else ["exposureid"])
+        if is_among(rows["exposureid"].to_numpy(), ids).any():
             held.append(file)
-            parts.append(parquet.read(groups, EXPOSURES.names))
+            parts.append(rows if few else parquet.read(groups, EXPOSURES.names))
     if not held:
         return Replaced([], [])
     rows = pa.concat_tables(parts).cast(EXPOSURES.schema).sort_by(EXPOSURES.order)

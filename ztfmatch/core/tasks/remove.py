@@ -1,20 +1,35 @@
 """Take the rows of some exposures out of a tile's files; all other rows stay, bit for bit and in their order.
 
-A file without rows of these exposures is not touched. Files are worked through one after the other.
+A file without rows of these exposures is not touched. Files are worked through one after the other; small ones of
+orphans, as nights leave them, become one.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.kept import write_kept
-from ztfmatch.core.io.parquet import DataFile, Destination, Footer, IdRange, OpenFile, overlaps, read_footer
+from ztfmatch.core.io.kept import ROWS_AT_ONCE, write_kept
+from ztfmatch.core.io.kept import projected_bytes as kept_bytes
+from ztfmatch.core.io.parquet import (
+    DataFile,
+    Destination,
+    Footer,
+    IdRange,
+    OpenFile,
+    overlaps,
+    read_file_rows,
+    read_footer,
+    write_file,
+)
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
@@ -24,6 +39,12 @@ from ztfmatch.core.tasks.tile import TileTask
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+ROWS_OF_FEW: Final = 4 * ORPHANS.row_group_rows
+"""Files of orphans of no more are written as one."""
+
+BYTES_OF_FEW: Final = 250
+"""Peak memory per row of these."""
 
 _KEY: Final = "exposureid"
 
@@ -71,23 +92,74 @@ class Removed(Replaced):
     """Rows that are gone."""
 
 
+def projected_bytes(task: RemoveTask) -> int:
+    """Peak memory of a task beside what a worker has."""
+    files = task.files_in_question()
+    few = sum(file.rows for file in files if _is_one_of_few(file))
+    return max([BYTES_OF_FEW * min(few, ROWS_AT_ONCE), *map(kept_bytes, files)])
+
+
+def _is_one_of_few(file: DataFile) -> bool:
+    return file.table == ORPHANS.name and file.rows <= ROWS_OF_FEW
+
+
 def remove_from_tile(task: RemoveTask) -> Removed:
     """Write what stays of the files that have rows of the exposures."""
-    files: list[DataFile] = []
-    removed: list[str] = []
-    gone = 0
-    for number, file in enumerate(task.files_in_question()):
-        footer = read_footer(task.storage, file)
-        going = task.going(file, footer)
-        if not going.any():
+    taking = _Taking(task)
+    few, held = list[DataFile](), 0
+    for file in task.files_in_question():
+        if not _is_one_of_few(file):
+            taking.rewrite(file)
             continue
-        removed.append(file.path)
-        gone += int(going.sum())
-        if not going.all():
-            table = TABLES[file.table]
-            to = Destination(task.storage, table, task.tile, task.commit, f"{task.part}-rest-{number:04d}")
-            files.append(write_kept(to, file, ~going, footer.tail))
-    return Removed(files, removed, gone)
+        if held + file.rows > ROWS_AT_ONCE:
+            taking.merge(few)
+            few, held = [], 0
+        few.append(file)
+        held += file.rows
+    taking.merge(few)
+    return taking.done
+
+
+class _Taking:
+    """Files of a tile from which the rows of the exposures are taken."""
+
+    def __init__(self, task: RemoveTask) -> None:
+        self._task = task
+        self.done = Removed([], [], 0)
+
+    def rewrite(self, file: DataFile) -> None:
+        """Write a file anew, if it has any of them."""
+        footer = read_footer(self._task.storage, file)
+        going = self._task.going(file, footer)
+        if self._is_left(file, going) and not going.all():
+            self.done.files.append(write_kept(self._to(file.table), file, ~going, footer.tail))
+
+    def merge(self, files: Sequence[DataFile]) -> None:
+        """Write small files of orphans that have any of them as one: each row of them is encoded again anyway."""
+        ids, _ = _exposures(self._task.storage, self._task.exposures)
+        parts, masks = [ORPHANS.schema.empty_table()], [np.zeros(0, bool)]
+        for file in files:
+            rows = read_file_rows(self._task.storage, file, ORPHANS.names)
+            going = is_among(rows[_KEY].to_numpy(), ids)
+            if self._is_left(file, going):
+                parts.append(rows)
+                masks.append(~going)
+        whole, keep = pa.concat_tables(parts), np.concatenate(masks)
+        if keep.any():
+            order = pc.sort_indices(whole, sort_keys=ORPHANS.order).to_numpy()
+            self.done.files.append(write_file(self._to(ORPHANS.name), whole.take(pa.array(order[keep[order]]))))
+
+    def _is_left(self, file: DataFile, going: Mask) -> bool:
+        """Note a file that loses rows."""
+        number = int(going.sum())
+        if number:
+            self.done = replace(self.done, rows=self.done.rows + number)
+            self.done.removed.append(file.path)
+        return number > 0
+
+    def _to(self, table: str) -> Destination:
+        part = f"{self._task.part}-rest-{len(self.done.files):04d}"
+        return Destination(self._task.storage, TABLES[table], self._task.tile, self._task.commit, part)
 
 
 @functools.lru_cache(2)

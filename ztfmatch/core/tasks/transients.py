@@ -51,7 +51,7 @@ class TransientTask(TileTask):
 
     part: str
     staged: StagedFiles | None = None
-    """Where the orphans are to be others than those of the snapshot."""
+    """Where the orphans, or exposures, are to be others than those of the snapshot."""
     changed: tuple[Unit, ...] | None = None
     """Units of which they are others; None where they can be of any."""
 
@@ -151,7 +151,7 @@ class _Ledger:
     """What has to be known of the exposures: their order, and which are public."""
 
     def __init__(self, task: TransientTask) -> None:
-        rows = exposures_of_tiles(task.snapshot, task.near, _LEDGER)
+        rows = exposures_of_tiles(task.staged or task.snapshot, task.near, _LEDGER)
         keys = [rows[name].to_numpy() for name in ("exposureid", "obsmjd", "commit")]
         order = np.lexsort(keys)
         self._row_of = build_map(keys[0][order])
