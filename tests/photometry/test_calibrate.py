@@ -25,6 +25,7 @@ from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.photometry import calibrate as operation
+from ztfmatch.photometry import leaning as leaning_operation
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, RESIDUAL_STEP_MAG, histogram_quantiles
@@ -394,6 +395,37 @@ def test_calibrate_and_report_of_a_store_that_may_only_be_read_stage_beside_the_
     store.report(ReportInputs(tmp_path / "report"))
     assert sorted(Path(store.path).rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "set", "store"]
+
+
+FEW = SimulationConfig(
+    seed=14, fields=(679,), rcids=(5, 16, 29, 45), filters=(2,), n_exposures=10, stars_per_quadrant=14_000,
+    epoch_depth=0.15, n_nights=365, bad_fraction=0.0,
+)  # fmt: skip
+
+
+def test_calibrate_maps_of_few_stars_lean_on_the_rims_that_all_channels_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rims of simulated channels are 24 millimag with a scatter of 3; what is smooth has nothing in common."""
+    sky, store = build(tmp_path, FEW)
+    ps1 = sky / "truth" / "ps1.parquet"
+    leaning = store.calibrate(CalibrateInputs(ps1, tmp_path / "leaning"))
+    assert all(channel.leans_on == ("plane",) for channel in leaning.channels)
+    with monkeypatch.context() as patch:
+        patch.setattr(leaning_operation, "_CERTAIN_MAG", np.inf)
+        alone = store.calibrate(CalibrateInputs(ps1, tmp_path / "alone"))
+    assert not any(channel.leans_on for channel in alone.channels)
+    squares, stated = {}, {}
+    for name in ("leaning", "alone"):
+        table = pq.read_table(tmp_path / name / "position.parquet").to_pandas()
+        off = []
+        for (rcid, fid), cells in table.groupby(["rcid", "fid"]):
+            truth = true_map(FEW.seed, rcid, fid)[cells.row, cells.column]
+            off.append(cells.value - truth - np.nanmean(cells.value - truth))
+        squares[name] = float(np.nanmean(np.concatenate(off) ** 2))
+        stated[name] = float(np.nanmean(table.error**2))
+    assert squares["leaning"] < 0.85 * squares["alone"]
+    assert 0.5 < squares["leaning"] / stated["leaning"] < 2.0
 
 
 def test_calibrate_twice_gives_the_same_set(survey: Survey, tmp_path: Path) -> None:

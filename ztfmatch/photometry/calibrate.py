@@ -16,16 +16,17 @@ from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_correcti
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
-from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 from ztfmatch.photometry.kernels.timeline import MOST_NODES, slice_dates
+from ztfmatch.photometry.leaning import fit_channels
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.photometry.tables import ChannelReport, correction_tables, error_model_files
-from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask, fit_task, read_fit
+from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask
 
 _SAME_GRID: Final = ("bright", "faint", "magnitude_step", "cells_x", "cells_y", "programs")
 """Settings that an update must share with what it updates."""
@@ -128,11 +129,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     operation_id = OperationId("calibrate", snapshot.number, [residuals.operation_id, str(inputs.update)]).value
     tasks = _fit_tasks(residuals, config, operation_id, old, dates)
     runner.check_memory(dict.fromkeys((task.key for task in tasks), _projected_bytes(snapshot, config)))
-    results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
-    fits = {
-        (task.rcid, task.fid): read_fit(storage, result.kept[0].path)
-        for task, result in zip(tasks, results, strict=True)
-    }
+    fits = fit_channels(runner, tasks)
     tables, channels = correction_tables(residuals, fits, config, old)
     counts = {"detections": residuals.detections, "used": residuals.used, "stars": residuals.stars}
     programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
@@ -220,6 +217,7 @@ def _fit_tasks(
             operation_id,
             dates,
             None if old is None else old.place,
+            len(channels) > 1,
         )
         for rcid, fid in sorted(channels)
     ]

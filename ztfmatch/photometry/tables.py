@@ -323,6 +323,8 @@ class ChannelReport:
     """Whether there is a colour term."""
     gradients: int
     """Exposures that have one of their own."""
+    leans_on: tuple[str, ...]
+    """Other channels that the map leans on: ``plane``, those of the filter, ``filters``, the same in other filters."""
 
 
 def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> ChannelReport:
@@ -345,6 +347,7 @@ def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> Channel
         tuple(fit.time[1:][np.diff(fit.time) == 0.0].tolist()),
         bool(fit.colour.any()),
         int(of.exposures["applied"].sum()),
+        tuple(fit.leans_on.tolist()),
     )
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.changes import Changes
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.grid import coarse_cells, fine_areas
+from ztfmatch.photometry.kernels.leaning import MapData
 from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations, Solution, sums_by
 from ztfmatch.photometry.kernels.priors import Sizes
 from ztfmatch.photometry.kernels.residuals import Bins
@@ -68,6 +70,8 @@ class ChannelFit:
     """Scatter of stars about the model by bin of magnitude, mag."""
     epoch_scatter: Floats
     """Scatter of epochs about their star, mag."""
+    leans_on: npt.NDArray[np.str_]
+    """What other channels the map leans on, see :class:`ztfmatch.photometry.kernels.leaning.MapPrior`."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,11 @@ class FitResult:
     scatters: Scatters
     changes: Changes | None
     held: Floats
-    mapped: bool = True
+    mapped: bool
     """Whether there is a map."""
+    data: MapData
+    """What the data say of the map."""
+    leans_on: tuple[str, ...]
 
     @property
     def inflation(self) -> float:
@@ -134,6 +141,7 @@ class FitResult:
             held=self.held,
             star_scatter=np.sqrt(self.scatters.star),
             epoch_scatter=np.sqrt(self.scatters.epoch),
+            leans_on=np.array(self.leans_on, np.str_),
         )
 
     def _at_nodes(self, shift: float) -> dict[str, Floats]:

@@ -17,7 +17,8 @@ has the variance (t^2 sum(n_i^2) + s^2 n) / n^2, n_i those of star i. Both are e
 errors follow: they count stars, not detections.
 
 Smoothness. See :mod:`ztfmatch.photometry.kernels.priors` and :mod:`ztfmatch.photometry.kernels.smoothness`: where stars
-are few the map leans on what is around, and where they are many it does not.
+are few the map leans on what is around, and where they are many it does not; and on the maps of other channels, see
+:mod:`ztfmatch.photometry.kernels.leaning`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ztfmatch.photometry.kernels.changes import Changes, TimeModel, find_changes
 from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
+from ztfmatch.photometry.kernels.leaning import MapData, MapPrior
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -45,7 +47,7 @@ from ztfmatch.photometry.kernels.normalequations import (
 from ztfmatch.photometry.kernels.priors import Sizes, map_precision, map_processes
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
-from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, most_probable_sizes
+from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, most_probable_sizes, without_others
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 
 _ROUNDS: Final = 3
@@ -65,12 +67,19 @@ class Beside:
     """Variance of the epochs of lightcurves, see :func:`ztfmatch.photometry.kernels.scatters.scatters_of`."""
     gradients: Callable[[Changes | None], Floats] | None = None
     """What exposures are off by in the mean of each bin, mag, given what the channel changes by."""
+    map: MapPrior | None = None
+    """What other channels say of the map; its sizes are not fitted then."""
 
 
 NOTHING: Final = Beside()
 
 
 def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, beside: Beside = NOTHING) -> ChannelFit:
+    """Fit all terms; arguments as of :func:`solve_channel`."""
+    return solve_channel(sums, units, bins, settings, beside).fit()
+
+
+def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, beside: Beside = NOTHING) -> FitResult:
     """Fit all terms.
 
     Parameters
@@ -91,7 +100,7 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, be
         map_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
         units,
     )
-    fitter = _Fitter(NormalEquations(sums, design, known), bins, curve, beside)
+    fitter = _Fitter(sums, design, bins, curve, beside)
     if not settings.colour:
         fitter.without_colour()
     fitted = fitter.fitted(_ROUNDS)
@@ -108,7 +117,7 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, be
     if beside.gradients is not None:
         off += beside.gradients(changes)
     if off.any():
-        steady = _Fitter(NormalEquations(sums.less(off), design, known), bins, curve, beside)
+        steady = _Fitter(sums.less(off), design, bins, curve, beside)
         steady.start_from(fitter, off)
         fitter, fitted = steady, steady.fitted(1 if changes is None else _ROUNDS)
     worth = NO_CHANGES if changes is None else changes.held
@@ -120,19 +129,22 @@ def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, be
         held = np.where(np.isin(np.arange(held.shape[1]), told), held, fitter.held_out(worth)[0])
     solution, scatters = fitted
     return FitResult(fitter.problem, solution, bins, settings, fitter.curve, fitter.sizes, scatters, changes, held,
-                     not fitter.flat).fit()  # fmt: skip
+                     not fitter.flat, fitter.map_data(), () if beside.map is None else beside.map.leans_on)  # fmt: skip
 
 
 class _Fitter:
     """Fits of one design, each a little better than the one before."""
 
-    def __init__(self, problem: NormalEquations, bins: Bins, curve: Curve, beside: Beside) -> None:
-        self.problem = problem
+    def __init__(self, sums: BinSums, design: Design, bins: Bins, curve: Curve, beside: Beside) -> None:
+        known = beside.map
+        precision = None if known is None else np.asarray(np.linalg.inv(known.covariance))
+        pull = None if known is None or precision is None else np.asarray(precision @ known.mean)
+        self.problem = problem = NormalEquations(sums, design, beside.offsets, pull)
         self._beside = beside
-        self.sizes: Sizes = USUAL_SIZES
+        self.sizes: Sizes = USUAL_SIZES if known is None else known.sizes
         self._bins, self.curve = bins, curve
         self.colour_weight = _COLOUR_MAG**-2
-        self._precision: tuple[Sizes, Floats] | None = None
+        self._precision: tuple[Sizes, Floats] | None = None if precision is None else (self.sizes, precision)
         """Of a map; not kept beyond this fit, since its last digits follow the threads that it was made by."""
         self.flat = False
         """Whether the map is held at zero."""
@@ -171,7 +183,7 @@ class _Fitter:
         """
         for turn in range(rounds):
             scatters, weight = self._weighed()
-            if turn == _FIRST_ROUNDS:
+            if turn == _FIRST_ROUNDS and self._beside.map is None:
                 processes = map_processes(self._bins.nx, self._bins.ny)
                 self.sizes = most_probable_sizes(self.problem, weight, self._prior(free=True), processes)
             solution = self.problem.solve(weight, self._prior())
@@ -184,6 +196,13 @@ class _Fitter:
         scatters = self._scatters()
         weighed = (scatters.weights(self.problem.sums), self._trust)
         return held_out_squares(self.problem, weighed, self._prior(), self.curve, self._bins, changes)
+
+    def map_data(self) -> MapData:
+        """What the data say of the map, by the weights that were found."""
+        weight = self._weighed()[1]
+        of_map = self.problem.blocks.of_map
+        normal, pull = without_others(*self.problem.data(weight), self._prior() + self.problem.known_matrix(), of_map)
+        return MapData(normal, pull, self.sizes)
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""

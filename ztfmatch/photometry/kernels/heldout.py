@@ -68,7 +68,9 @@ def held_out_squares(
     if fitted.sum() < LEAST_BINS:
         return np.full((len(HELD), len(NAMES)), np.nan), ()
     rest = replace(design, terms=design.terms[:, fitted])
-    solution = NormalEquations(sums.where(fitted), rest, problem.known).solve((weight * trust)[fitted], prior)
+    solution = NormalEquations(sums.where(fitted), rest, problem.known, problem.pull).solve(
+        (weight * trust)[fitted], prior
+    )
     mag = np.asarray(bins.bright + (sums.magnitude + 0.5) * bins.step)
     bright = mag < BRIGHT_MAG
     without = [solution.parameters, *(_without(problem, solution.parameters, curve, term) for term in TERMS)]

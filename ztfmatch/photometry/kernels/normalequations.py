@@ -136,8 +136,12 @@ class Solution:
 class NormalEquations:
     """Of some bins of one channel, for any weights of the data and any prior."""
 
-    def __init__(self, sums: BinSums, design: Design, known: KnownOffsets | None = None) -> None:
+    def __init__(
+        self, sums: BinSums, design: Design, known: KnownOffsets | None = None, pull: Floats | None = None
+    ) -> None:
         self.sums, self.design, self.known = sums, design, known
+        self.pull = pull
+        """Of what is known of the map before: its inverse covariance times its mean."""
         self.blocks = Blocks.of(design)
         self.mean = sums.total / sums.n
 
@@ -160,7 +164,7 @@ class NormalEquations:
         return Solution(parameters, covariance, effective, chi2)
 
     def data(self, weight: Floats) -> tuple[Floats, Floats]:
-        """Normal matrix of the data alone, and right side with what is known of offsets."""
+        """Normal matrix of the data alone, and right side with what is known of offsets and of the map."""
         at, design = self.blocks, self.design
         a, right = np.zeros((at.size, at.size)), np.zeros(at.size)
         self._add_terms(a, right, weight)
@@ -208,6 +212,8 @@ class NormalEquations:
             pull = self.known.value / self.known.error**2
             right[self.blocks.of_units.start + self.known.unit] += pull
             right[-1] -= pull.sum()
+        if self.pull is not None:
+            right[self.blocks.of_map] += self.pull
         return right
 
 

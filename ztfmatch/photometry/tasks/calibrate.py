@@ -27,7 +27,7 @@ from ztfmatch.photometry.kernels.errorfit import (
     typical_scatter_at,
 )
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, ExposureMaps, place_centres
-from ztfmatch.photometry.kernels.fit import Beside, fit_channel
+from ztfmatch.photometry.kernels.fit import Beside, solve_channel
 from ztfmatch.photometry.kernels.gradients import (
     ExposuresOfSums,
     Gradients,
@@ -42,6 +42,7 @@ from ztfmatch.photometry.kernels.splines import SplineBasis, basis_values, chang
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 from ztfmatch.photometry.kernels.timeline import Timeline
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
+from ztfmatch.photometry.tasks.leaning import read_map_prior
 from ztfmatch.photometry.tasks.residuals import ChannelSums, bin_sums, joined, layout_of, read_channel
 
 BYTES_PER_PARAMETER_SQUARED: Final = 80
@@ -68,6 +69,10 @@ class FitTask:
     """MJD at which one slice of time ends and the next begins."""
     update: str | None = None
     """Directory of an older set of corrections that newer data are added to."""
+    others: bool = False
+    """Whether there are other channels, whose maps may lean on this one's."""
+    lean: str | None = None
+    """What other channels say of the map, of :func:`ztfmatch.photometry.tasks.leaning.lean_task`."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class ChannelResult:
 class FitKept:
     """Where the result of a channel is; of a fit see :func:`read_fit`."""
 
-    kept: tuple[KeptFile]
+    kept: tuple[KeptFile, ...]
+    """Then, if there are other channels and a map, what the data say of it."""
 
 
 def fit_task(task: FitTask) -> FitKept:
@@ -116,14 +122,19 @@ def _fit(task: FitTask) -> FitKept:
     if task.update is not None:
         units, sums, known = _with_old(task, new)
     arrays: Arrays = {}
+    told: list[KeptFile] = []
     left = _Left.of_nothing(new.maps)
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
         settings = FitSettings(*cuts, config.may_have("colour"), config.terms is None)
         clouds = _Clouds(_exposures_of_sums(task, new, units), sums, bins, config.may_have("exposure"))
         time = _time_model(task, new)
-        beside = Beside(known, time, _variance_of_curves(new, bins), clouds.taken)
-        fit = fit_channel(sums, len(units) + (known is not None), bins, settings, beside)
+        lean = None if task.lean is None else read_map_prior(task.storage, task.lean)
+        beside = Beside(known, time, _variance_of_curves(new, bins), clouds.taken, lean)
+        solved = solve_channel(sums, len(units) + (known is not None), bins, settings, beside)
+        fit = solved.fit()
+        if task.others and solved.mapped:
+            told.append(KeptFile.of(task.storage, task.operation_id, f"{task.key}-map", solved.data._asdict()))
         changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
         found = clouds.found(changes)
         valid = np.isfinite(fit.map)
@@ -138,7 +149,7 @@ def _fit(task: FitTask) -> FitKept:
         off = fit.raw_offset[sums.unit] + clouds.mean(found)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, off, layout))
     arrays["errors"] = _error_models(new, bins, left)
-    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays),))
+    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *told))
 
 
 def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:

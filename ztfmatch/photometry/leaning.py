@@ -1,0 +1,74 @@
+"""Fit all channels, and those with few stars once more, leaning on the others where that is worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ztfmatch.core.io.corrections import Channel
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
+from ztfmatch.core.runner import Job, Runner
+from ztfmatch.photometry.kernels.splines import map_basis
+from ztfmatch.photometry.tasks.calibrate import ChannelResult, FitTask, fit_task, read_fit
+from ztfmatch.photometry.tasks.leaning import MATRICES, MATRICES_OF_CHANNEL, LeanTask, lean_task
+
+_CERTAIN_MAG: Final = 0.0008
+"""Mean error of a map that needs no other."""
+
+
+def fit_channels(runner: Runner, tasks: Sequence[FitTask]) -> dict[Channel, ChannelResult]:
+    """Fit the channels.
+
+    Raises
+    ------
+    JobFailedError
+        If a task failed after its retries.
+    MemoryBudgetError
+        If a task would need more than a worker's budget.
+    """
+    storage, operation_id = tasks[0].storage, tasks[0].operation_id
+    results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
+    of = {(task.rcid, task.fid): result for task, result in zip(tasks, results, strict=True)}
+    fits = {channel: read_fit(storage, result.kept[0].path) for channel, result in of.items()}
+    told = {channel: result.kept[1].path for channel, result in of.items() if len(result.kept) > 1}
+    leaning = _lean_tasks(tasks[0], told, [channel for channel in told if _is_uncertain(fits[channel])])
+    runner.check_memory({task.key: _projected_bytes(task) for task in leaning})
+    priors: dict[Channel, str] = {}
+    for found in runner.run(Job("comparing maps", lean_task, leaning, operation_id, storage)) if leaning else ():
+        priors |= {channel: file.path for channel, file in zip(found.channels, found.kept, strict=True)}
+    again = [
+        replace(task, key=f"{task.key}-leaning", lean=priors[task.rcid, task.fid], others=False)
+        for task in tasks
+        if (task.rcid, task.fid) in priors
+    ]
+    results = runner.run(Job("fitting corrections again", fit_task, again, operation_id, storage)) if again else []
+    for task, result in zip(again, results, strict=True):
+        fits[task.rcid, task.fid] = read_fit(storage, result.kept[0].path)
+    return fits
+
+
+def _is_uncertain(result: ChannelResult) -> bool:
+    """Whether a map has large errors."""
+    if result.fitted is None:
+        return False
+    return not float(np.mean(result.fitted.fit.map_error)) < _CERTAIN_MAG
+
+
+def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[Channel]) -> list[LeanTask]:
+    """One a filter that has channels whose maps are uncertain, and others beside them."""
+    tasks = []
+    for fid in sorted({channel[1] for channel in uncertain}):
+        wanted = tuple(channel for channel in uncertain if channel[1] == fid)
+        rcids = {channel[0] for channel in wanted}
+        files = tuple((channel, path) for channel, path in told.items() if channel[1] == fid or channel[0] in rcids)
+        if len(files) > 1:
+            tasks.append(LeanTask(f"lean-{fid}", task.storage, wanted, files, task.config, task.operation_id))
+    return tasks
+
+
+def _projected_bytes(task: LeanTask) -> int:
+    size = map_basis(task.config.cells_x, task.config.cells_y).size
+    return WORKER_BASE_BYTES + 8 * size**2 * (MATRICES + MATRICES_OF_CHANNEL * len(task.files))
