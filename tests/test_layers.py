@@ -202,6 +202,10 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
     code = "import sys, ztfmatch; print(*(m for m in sys.modules if m.startswith(('ztfmatch.', 'numpy', 'pyarrow'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.split() == []
+    heavy = "astropy", "distributed", "matplotlib", "numba", "numpy", "obstore", "pyarrow"
+    code = f"import sys, ztfmatch.cli; print(*sys.modules.keys() & {set(heavy)})"  # what --help takes
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
+from ztfmatch.core.kernels.statistics import EPOCH_COUNTS
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.progress import tracked
@@ -34,7 +35,7 @@ from ztfmatch.core.schema.sky import ACTIVE, RETIRED
 from ztfmatch.core.shown import Shown, as_html
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
-from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, StatisticsBuilder, released_exposures
+from ztfmatch.core.tasks.statistics import COUNTED_COLUMNS, EPOCH_COLUMNS, StatisticsBuilder, released_exposures
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
 from ztfmatch.query.finder import SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
@@ -236,13 +237,15 @@ class Answer(Shown):
     def _computed(self, tile: Tile | None, ids: Ids) -> pa.Table:
         """Statistics made now of the epochs in a tile, or of none; of objects that meet the condition on them."""
         snapshot = self._snapshot
+        sieve = set() if self._of_statistics is None else self._of_statistics.columns
+        counts = (self._asked | sieve).intersection(STATISTICS.names) <= {"objectid", "snapshot", *EPOCH_COUNTS}
         ledger = EXPOSURES.schema.empty_table()
-        if tile is not None:
-            columns = ("exposureid", "programid")
-            ledger = exposures_of_tile(snapshot, tile, columns)
-        builder = StatisticsBuilder(ids, released_exposures(ledger))
+        if not (counts or tile is None):
+            ledger = exposures_of_tile(snapshot, tile, ("exposureid", "programid"))
+        builder = StatisticsBuilder(ids, None if counts else released_exposures(ledger))
         files = [] if tile is None else snapshot.of_tile(DETECTIONS.name, tile)
-        for chunk in iterate_lightcurves(snapshot.storage, files, EPOCH_COLUMNS, wanted=Wanted(ids)):
+        columns = COUNTED_COLUMNS if counts else EPOCH_COLUMNS
+        for chunk in iterate_lightcurves(snapshot.storage, files, columns, wanted=Wanted(ids)):
             builder.add(chunk)
         rows = builder.table(snapshot.number)
         return rows if self._of_statistics is None else self._of_statistics.rows(rows)

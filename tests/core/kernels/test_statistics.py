@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.core.kernels import statistics
-from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
+from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, epoch_counts, lightcurve_statistics
 from ztfmatch.core.schema.statistics import PERCENTILES, STATISTICS
 
 # On both sides of the switches from insertion to radix sort, and of its digits.
@@ -441,6 +441,17 @@ def test_lightcurve_statistics_offsets_may_name_a_part():
     whole, part = lightcurve_statistics(epochs, offsets), lightcurve_statistics(epochs, offsets[1:3])
     assert all(part[name].tolist() == whole[name][1:2].tolist() for name in COUNTS)
     assert part["meanmag"] == whole["meanmag"][1]
+
+
+def test_epoch_counts_are_those_of_all_statistics():
+    epochs, offsets = join(draw_parts([(20, 1, 0.1), (0, 2, 0.1), (5, 3, 0.9)]))
+    whole = lightcurve_statistics(epochs, offsets)
+    counts = epoch_counts(epochs.mag, epochs.magerr, epochs.catflags, offsets)
+    assert set(counts) == set(statistics.EPOCH_COUNTS)
+    for name, values in counts.items():
+        assert values.dtype == whole[name].dtype
+        assert values.tolist() == whole[name].tolist()
+    assert counts["nobs"].tolist() != counts["ngoodobs"].tolist()
 
 
 def test_lightcurve_statistics_no_objects_is_empty():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ztfmatch.core.kernels.tiling import Tile
+if TYPE_CHECKING:
+    from ztfmatch.core.kernels.tiling import Tile
 
 STORE_FILE: Final = "store.json"
 RETAINED_FILE: Final = "retained.json"

@@ -223,7 +223,8 @@ def _grown(partner: Any, chord2: Floats) -> tuple[Any, Floats]:
     """Twice as long, with what was there."""
     n = partner.shape[0]
     more, longer = np.empty(2 * n, np.int32), np.empty(2 * n)
-    more[:n], longer[:n] = partner, chord2
+    for at in range(n):  # numba compiles assignments of slices, whose errors have texts, for three seconds
+        more[at], longer[at] = partner[at], chord2[at]
     return more, longer
 
 

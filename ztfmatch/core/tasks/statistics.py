@@ -17,7 +17,7 @@ from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
-from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
+from ztfmatch.core.kernels.statistics import COUNTS, EPOCH_COUNTS, VALUES, Epochs, epoch_counts, lightcurve_statistics
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
@@ -25,6 +25,9 @@ from ztfmatch.core.tasks.tile import TileTask
 
 EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
 """Detection columns that the statistics are made of."""
+
+COUNTED_COLUMNS: Final = ("mag", "magerr", "catflags")
+"""Those that the numbers of epochs are made of."""
 
 PUBLIC_PROGRAM: Final = 1
 """Epochs of this program count as released in the store; a release has its own scope."""
@@ -95,11 +98,11 @@ class StatisticsBuilder:
     ----------
     objectid : int64 ndarray, shape (N,)
         Ascending.
-    public : IdMap
-        Exposures whose epochs count as released.
+    public : IdMap, optional
+        Exposures whose epochs count as released; without, there are only the EPOCH_COUNTS, of COUNTED_COLUMNS.
     """
 
-    def __init__(self, objectid: Ids, public: IdMap) -> None:
+    def __init__(self, objectid: Ids, public: IdMap | None) -> None:
         self.objectid = objectid
         self.epochs = 0
         self._public = public
@@ -112,15 +115,17 @@ class StatisticsBuilder:
             return
         place = find_sorted(self.objectid, chunk.objectid)
         found = np.flatnonzero(place >= 0)
-        for name, result in statistics_of(chunk, self._public).items():
+        results = _counts_of(chunk) if self._public is None else statistics_of(chunk, self._public)
+        for name, result in results.items():
             self._columns[name][place[found]] = result[found]
         self.epochs += int(np.diff(chunk.offsets)[found].sum())
 
     def table(self, snapshot: int) -> pa.Table:
         """One row an object, those without epochs too."""
-        return table_from_columns(
+        rows = table_from_columns(
             STATISTICS, {"objectid": self.objectid, "snapshot": np.full(len(self.objectid), snapshot), **self._columns}
         )
+        return rows if self._public is not None else rows.select(["objectid", "snapshot", *EPOCH_COUNTS])
 
 
 def released_exposures_of_tile(task: TileTask) -> IdMap:
@@ -137,6 +142,11 @@ def released_exposures(ledger: pa.Table) -> IdMap:
     """Exposures whose epochs count as released, of ledger rows with ``exposureid`` and ``programid``."""
     public = ledger.filter(pc.equal(ledger["programid"], PUBLIC_PROGRAM))
     return build_map(public["exposureid"].to_numpy())
+
+
+def _counts_of(chunk: Lightcurves) -> Arrays:
+    mag, magerr, catflags = (chunk.columns[name] for name in COUNTED_COLUMNS)
+    return epoch_counts(mag, magerr, catflags, chunk.offsets)
 
 
 def statistics_of(chunk: Lightcurves, public: IdMap) -> Arrays:
