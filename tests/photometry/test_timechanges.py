@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ztfmatch.photometry.kernels.changes import Changes, TimeModel, _Problem, find_changes
 from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
@@ -124,6 +125,15 @@ def test_find_changes_follows_a_drift_that_catalog_errors_would_hide() -> None:
     assert (found.held > 0.5 * true**2).all()
     assert found.curve.shape == (found.time.timeline.size, QUADRATIC)
     assert len(found.held) == len(HELD)
+
+
+@pytest.mark.parametrize(("exposures", "found"), [(1.0, True), (-0.2, True), (-0.3, False), (-1.0, False)])
+def test_find_changes_that_held_out_exposures_lose_more_by_than_chance_are_none(
+    exposures: float, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = np.array([{"exposures": exposures, "stars": 1.0}[name] for name in HELD])
+    monkeypatch.setattr(_Problem, "held_out", lambda self, sizes: held)
+    assert (find_changes(channel(2.0, 0.0), EPOCH, CURVE, BINS, time_model()) is not None) == found
 
 
 def test_find_changes_of_exposures_that_are_each_off_finds_none() -> None:

@@ -50,6 +50,8 @@ _LEAST_EVIDENCE: Final = 5.0
 """Logarithm: changes that are less probable are taken for chance."""
 _OWN_COURSE: Final = 0.1
 """Variance of what a place changes by beside the course that all share, relative to that of the course."""
+_HARM: Final = 0.25
+"""What held-out exposures may lose of what held-out stars gain: some are extrapolated to. Chance loses all of it."""
 _LEAST_CHANCE_MAG: Final = 1e-5
 _SEEN_AGAIN: Final = 1.2
 """Epochs that a star has at one place and time in the mean; else nothing tells their noise from changes."""
@@ -108,7 +110,8 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     sizes = problem.lean_on_course(equations, sizes, evidence)
     problem.trust_by(problem.solved(equations, sizes))
     held = problem.held_out(sizes)
-    if held[list(HELD).index("exposures")] < 0.0:
+    exposures, stars = (held[list(HELD).index(name)] for name in ("exposures", "stars"))
+    if exposures < -_HARM * max(float(np.nan_to_num(stars)), 0.0):
         return None
     found = problem.solved(problem.equations(every), sizes)  # with the weights that bins are trusted with
     return Changes(time, *problem.parts(found), held)

@@ -25,7 +25,7 @@ from ztfmatch.photometry.kernels.smoothness import log_evidence
 
 _SMOOTH_SHARES: Final = (0.5, 0.9)
 _RIM_SHARES: Final = (0.5, 0.9, 0.97)
-_TRIED: Final = 6
+_TRIED: Final = 4
 """Channels that shares are chosen by."""
 _LEAST_GAIN: Final = 5.0
 """Logarithm of the evidence of the channels that shares are chosen by: what is less probable is taken for chance."""
