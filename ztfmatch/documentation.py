@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.schema import TABLES, Column, Table
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASE_TABLES
 
 
@@ -45,7 +46,7 @@ def _unfolded(table: Table) -> Table:
 
 def type_text(column: Column) -> str:
     """Arrow type of a column, with a question mark where it may be null."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = plain_type(column.type)
     if pa.types.is_struct(kind):
         kind = "struct of lists"
     return f"{kind}{'?' if column.nullable else ''}"

@@ -159,7 +159,9 @@ def open_store(place: str) -> Store:
 
 
 def as_plain(value: Any) -> Any:
-    """Dataclasses as plain values."""
+    """Dataclasses, and lists of them, as plain values."""
+    if isinstance(value, list):
+        return [as_plain(one) for one in value]
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 

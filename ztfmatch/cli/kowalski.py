@@ -200,7 +200,7 @@ def list_(exports: str, as_json: bool) -> None:
 
     found = list_exports(exports)
     if as_json:
-        emit([as_plain(one) for one in found], True, [])
+        emit(found, True, [])
         return
     rows = [
         (one.name, f"{one.documents:,}", f"{one.epochs:,}", one.files, size_text(one.bytes)) if one.whole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import Command, as_plain, counted, emit, open_store, size_text
+from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
 from ztfmatch.cli.options import dry_run_option, json_option, note_option, number_option, overwrite_option, run_options
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import print_table
@@ -79,7 +79,7 @@ def history(store: str, as_json: bool) -> None:
     """
     commits = open_store(store).commits()
     if as_json:
-        emit([as_plain(commit) for commit in commits], True, [])
+        emit(commits, True, [])
         return
     rows = [
         (
@@ -121,7 +121,7 @@ def diff(store: str, before: int, after: int, objects: bool, output: Path | None
         return
     differences = open_store(store).compare(before, after)
     if as_json:
-        emit([as_plain(difference) for difference in differences], True, [])
+        emit(differences, True, [])
         return
     rows = [(d.table, d.tile or "-", d.rows_before, d.rows_after, d.files_removed, d.files_added) for d in differences]
     print_table(["table", "tile", "rows before", "rows after", "files removed", "files added"], rows)

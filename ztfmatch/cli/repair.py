@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, as_plain, counted, emit, open_store
+from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
 from ztfmatch.cli.options import json_option, note_option, worker_options
 from ztfmatch.cli.terminal import print_table
 
@@ -99,7 +99,7 @@ def doctor(store: str | None, as_json: bool) -> None:
 
     findings = examine(store)
     if as_json:
-        emit([as_plain(finding) for finding in findings], True, [])
+        emit(findings, True, [])
     else:
         print_table(["", "what", "found"], [(one.verdict, one.what, one.found) for one in findings])
         for one in findings:

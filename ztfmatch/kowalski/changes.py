@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit
 from ztfmatch.kowalski.schema import EPOCH_COLUMNS, EXPOSURE_COLUMNS, SCOPE_COLUMNS
 from ztfmatch.kowalski.tasks.exposures import ids_of_exposures
@@ -113,15 +114,12 @@ def _same(old: _Ledger, new: _Ledger, in_old: Numbers, in_new: Numbers, columns:
     """Whether rows that belong together have the same values; one column at a time is read."""
     same = np.ones(len(in_old), bool)
     for name in columns if len(in_old) else ():
-        values = [_plain(ledger.read([name])[name].take(pa.array(at))) for ledger, at in ((old, in_old), (new, in_new))]
+        sides = [ledger.read([name])[name].take(pa.array(at)) for ledger, at in ((old, in_old), (new, in_new))]
+        values = [side.cast(plain_type(side.type)) for side in sides]
         neither = pc.and_(pc.is_null(values[0]), pc.is_null(values[1]))
         equal = pc.fill_null(pc.equal(values[0], values[1]), False)
         same &= pc.or_(equal, neither).to_numpy()
     return same
-
-
-def _plain(column: pa.ChunkedArray) -> Any:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def changed_references(before: SnapshotFiles, after: SnapshotFiles) -> set[Unit]:

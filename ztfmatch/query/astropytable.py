@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.schema.voparquet import UNITS
 
 _WIDER: Final = {pa.int8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
@@ -60,7 +61,7 @@ def _about(field: pa.Field) -> dict[str, Any]:
 
 def _values(column: pa.ChunkedArray) -> Any:
     """Values with something in place of nulls, shape (N,)."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = plain_type(column.type)
     column = column.cast(_WIDER.get(kind, kind))
     if pa.types.is_string(kind):
         return np.array(column.fill_null("").to_pylist(), str)

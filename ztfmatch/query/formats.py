@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.query import tables
 
 SUFFIXES: Final = {
@@ -112,7 +113,7 @@ def _writer_of_astropy(form: str) -> Callable[[Iterable[pa.Table], pa.Schema, Bi
 
 
 def _without_dictionaries(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(getattr(field.type, "value_type", field.type)) for field in schema])
+    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
 
 
 _WRITERS: Final = {

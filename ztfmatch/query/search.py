@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -354,4 +353,4 @@ def schema_of(query: Query, fields: Sequence[pa.Field]) -> pa.Schema:
 def _table_of(chunk: Lightcurves, columns: Sequence[str]) -> pa.Table:
     """Some columns of the rows of lightcurves."""
     some = replace(DETECTIONS, columns=tuple(column for column in DETECTIONS.columns if column.name in columns))
-    return table_from_columns(some, {**chunk.columns, "objectid": np.repeat(chunk.objectid, np.diff(chunk.offsets))})
+    return table_from_columns(some, {**chunk.columns, "objectid": chunk.spread(chunk.objectid)})

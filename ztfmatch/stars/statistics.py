@@ -13,11 +13,11 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OFFSETS, STARS, STARSTATISTICS
+from ztfmatch.core.tasks.tile import WritingTask
 from ztfmatch.stars.tasks.statistics import (
     BYTES_PER_EPOCH,
     BYTES_PER_ROW_IN_FLIGHT,
     BYTES_PER_STAR,
-    StarStatisticsTask,
     compute_star_statistics,
 )
 
@@ -65,7 +65,7 @@ _STATISTICS: Final = Derivation(
     (STARSTATISTICS.name,),
     with_neighbours,
     compute_star_statistics,
-    StarStatisticsTask,
+    WritingTask,
     _projected_bytes,
     ("stars", "epochs"),
     (OFFSETS,),

@@ -43,6 +43,10 @@ class Lightcurves:
     columns: Arrays
     """Epochs; null floats are NaN."""
 
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What each object has, once for each of its epochs."""
+        return np.repeat(values, np.diff(self.offsets))
+
     def part(self, first: int, stop: int) -> Lightcurves:
         """Objects from one to before another."""
         low, high = self.offsets[first], self.offsets[stop]

@@ -24,6 +24,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.schema import REFERENCES, Table
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
 
@@ -133,10 +134,7 @@ def references_by_unit(snapshot: SnapshotFiles, columns: Sequence[str]) -> pa.Ta
 def digest_of(table: pa.Table) -> str:
     """Digest of a table's values, whatever pieces it is made of."""
     digest = hashlib.sha256(usedforsecurity=False)
-    plain = [
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    ]
+    plain = [column.cast(plain_type(column.type)) for column in table.columns]
     with pa.PythonFile(_Digested(digest), mode="w") as sink:
         pyarrow.csv.write_csv(pa.table(plain, table.column_names), sink)
     return digest.hexdigest()

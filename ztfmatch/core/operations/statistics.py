@@ -17,7 +17,8 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, itself
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
-from ztfmatch.core.tasks.statistics import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, StatisticsTask, compute_statistics
+from ztfmatch.core.tasks.statistics import BYTES_PER_OBJECT, BYTES_PER_ROW_IN_FLIGHT, compute_statistics
+from ztfmatch.core.tasks.tile import WritingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ _STATISTICS: Final = Derivation(
     (STATISTICS.name,),
     itself,
     compute_statistics,
-    StatisticsTask,
+    WritingTask,
     projected_bytes,
     ("objects", "epochs"),
 )

@@ -55,6 +55,11 @@ class Column:
         return pa.field(self.name, self.type, self.nullable, metadata)
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Of a dictionary the type of its values."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def numpy_type(kind: pa.DataType) -> npt.DTypeLike:
     """NumPy's type for numbers of a column; Arrow's own ``to_pandas_dtype`` needs pandas in some releases."""
     return pa.array([], kind).to_numpy(zero_copy_only=False).dtype  # type: ignore[no-any-return]

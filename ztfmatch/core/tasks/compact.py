@@ -203,7 +203,7 @@ def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     ):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):
-            part = chunk if len(writers) == 1 else chunk.of_epochs(np.repeat(target == i, np.diff(chunk.offsets)))[0]
+            part = chunk if len(writers) == 1 else chunk.of_epochs(chunk.spread(target == i))[0]
             if len(part.objectid):
                 writer.add(part)
                 builders[i].add(part)
@@ -241,7 +241,7 @@ class _TargetWriter:
         self._files: list[DataFile] = []
 
     def add(self, chunk: Lightcurves) -> None:
-        ids = np.repeat(chunk.objectid, np.diff(chunk.offsets))
+        ids = chunk.spread(chunk.objectid)
         self._held.append(table_from_columns(DETECTIONS, {"objectid": ids, **chunk.columns}))
         if sum(table.num_rows for table in self._held) >= _ROWS_TO_WRITE:
             self._write()

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
-from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
+from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile
-from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS, Table
+from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS
 from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.tasks.linked import Ids, Linked, LinkTask, Mask, linked_objects, stars_in_tile
 from ztfmatch.core.tasks.results import Written
@@ -56,10 +56,10 @@ def link_tile(task: LinkTask) -> WrittenStars:
     former = former_stars(task, linked, own)
     starid = _starids(task, linked, former.kept, former.used)
     lineage = _lineage(task, former, starid, own)
-    files = [write_file(_to(task, STARS), rows_of_stars(linked, starid, own))]
+    files = [write_file(task.to(STARS), rows_of_stars(linked, starid, own))]
     for table, rows in ((MEMBERS, rows_of_members(linked, starid)), (STARLINEAGE, lineage)):
         if rows.num_rows:
-            files.append(write_file(_to(task, table), rows))
+            files.append(write_file(task.to(table), rows))
     counts = {name: _number(lineage, task.snapshot.number, name) for name in ("split", "merged", "lost")}
     new = int((own & (former.kept == 0)).sum())
     members = sum(file.rows for file in files if file.table == MEMBERS.name)
@@ -156,7 +156,3 @@ def _number(lineage: pa.Table, snapshot: int, kind: str) -> int:
     """Former stars of which something became just now."""
     mine = pc.and_(pc.equal(lineage["snapshot"], snapshot), pc.equal(lineage["kind"].cast(pa.string()), kind))
     return len(lineage.filter(mine)["starid"].unique())
-
-
-def _to(task: LinkTask, table: Table) -> Destination:
-    return Destination(task.storage, table, task.tile, task.commit, task.part)

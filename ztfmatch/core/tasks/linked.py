@@ -17,17 +17,16 @@ from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, posi
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, Table
 from ztfmatch.core.tasks.starobjects import NO_OBJECTS, objects_in_reach
-from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.tile import WritingTask
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class LinkTask(TileTask):
+class LinkTask(WritingTask):
     """One tile of the snapshot whose objects are linked."""
 
-    part: str
     staged: StagedFiles | None = None
     """Where the objects are to be others than those of the snapshot."""
     around: tuple[Tile, ...] | None = None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_table, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
@@ -21,7 +21,7 @@ from ztfmatch.core.kernels.statistics import COUNTS, EPOCH_COUNTS, VALUES, Epoch
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.results import Written
-from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.tile import TileTask, WritingTask
 
 EPOCH_COLUMNS: Final = ("hmjd", "exposureid", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
 """Detection columns that the statistics are made of."""
@@ -40,13 +40,6 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class StatisticsTask(TileTask):
-    """One tile of the snapshot from which the statistics are computed."""
-
-    part: str
-
-
-@dataclass(frozen=True)
 class WrittenStatistics(Written):
     """Statistics of a tile; a file of them even if it has no active objects."""
 
@@ -56,7 +49,7 @@ class WrittenStatistics(Written):
     """Of these."""
 
 
-def compute_statistics(task: StatisticsTask) -> WrittenStatistics:
+def compute_statistics(task: WritingTask) -> WrittenStatistics:
     """Write the statistics of the tile's active objects.
 
     Only objects that have new epochs, or no row yet, are computed, and only what may hold epochs of theirs is read. The
@@ -68,11 +61,11 @@ def compute_statistics(task: StatisticsTask) -> WrittenStatistics:
     rows, epochs = _computed(task, anew, all_objects=len(anew) == len(active)) if len(anew) else (kept.slice(0, 0), 0)
     both = pa.concat_tables([kept, rows])
     ordered = both.take(pa.array(np.argsort(both["objectid"].to_numpy(), kind="stable")))
-    file = write_file(Destination(task.storage, STATISTICS, task.tile, task.commit, task.part), ordered)
+    file = write_file(task.to(STATISTICS), ordered)
     return WrittenStatistics([file], len(anew), epochs)
 
 
-def _rows_that_hold(task: StatisticsTask, active: Ids) -> pa.Table:
+def _rows_that_hold(task: WritingTask, active: Ids) -> pa.Table:
     """Statistics that the tile has of active objects without newer epochs."""
     files = task.files(STATISTICS)
     known = min((file.commit for file in files), default=-1)
@@ -82,7 +75,7 @@ def _rows_that_hold(task: StatisticsTask, active: Ids) -> pa.Table:
     return scan(task.storage, files, STATISTICS, STATISTICS.names, Wanted(unchanged)).cast(STATISTICS.schema)
 
 
-def _computed(task: StatisticsTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:
+def _computed(task: WritingTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:
     """Statistics of some objects, and the number of their epochs."""
     builder = StatisticsBuilder(objectid, released_exposures_of_tile(task))
     wanted = Wanted() if all_objects else Wanted(objectid)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.parquet import DataFile, Destination
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import Table
@@ -31,3 +31,15 @@ class TileTask(OfSnapshot):
     def read(self, table: Table) -> pa.Table:
         """All rows that the tile has of a table."""
         return self.snapshot.read(table.name, tile=self.tile).cast(table.schema)
+
+
+@dataclass(frozen=True)
+class WritingTask(TileTask):
+    """One tile for which files are written, one of each table at most."""
+
+    part: str
+    """What tells them from those of other operations."""
+
+    def to(self, table: Table) -> Destination:
+        """Where the file of a table goes."""
+        return Destination(self.storage, table, self.tile, self.commit, self.part)

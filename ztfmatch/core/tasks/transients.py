@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, table_from_columns, write_file
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
@@ -31,7 +31,7 @@ from ztfmatch.core.tasks.ledger import exposures_of_tiles
 from ztfmatch.core.tasks.orphans import COLUMNS, Units, orphans_by_unit
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.statistics import released_exposures, statistics_of
-from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.tile import WritingTask
 
 BYTES_PER_ROW: Final = 400
 """Peak memory of a task per orphan that it holds; tests compare it with what is measured."""
@@ -46,10 +46,9 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TransientTask(TileTask):
+class TransientTask(WritingTask):
     """One tile of the snapshot from which the orphans are."""
 
-    part: str
     staged: StagedFiles | None = None
     """Where the orphans, or exposures, are to be others than those of the snapshot."""
     changed: tuple[Unit, ...] | None = None
@@ -102,9 +101,9 @@ def group_orphans(task: TransientTask) -> WrittenTransients:
     curves = _lightcurves(epochs)
     rows = _by_id(kept, _transients(task, curves, ledger.public))
     links = _by_id(links, table_from_columns(TRANSIENTDATA, epochs))
-    files = [write_file(_to(task, TRANSIENTS), rows)]
+    files = [write_file(task.to(TRANSIENTS), rows)]
     if links.num_rows:
-        files.append(write_file(_to(task, TRANSIENTDATA), links))
+        files.append(write_file(task.to(TRANSIENTDATA), links))
     return WrittenTransients(files, len(curves.objectid), len(epochs["transientid"]), undecided)
 
 
@@ -239,13 +238,9 @@ def _transients(task: TransientTask, curves: Lightcurves, public: IdMap) -> pa.T
     first, last = curves.offsets[:-1], curves.offsets[1:] - 1
     columns: dict[str, Any] = {name: curves.columns[name][first] for name in UNIT}
     columns |= {"transientid": curves.objectid, "snapshot": np.full(len(first), task.snapshot.number)}
-    transient = np.repeat(np.arange(len(first)), np.diff(curves.offsets))
+    transient = curves.spread(np.arange(len(first)))
     beside, lost = most_frequent(transient, curves.columns["nearestid"], len(first))
     columns |= {"besideid": pa.array(beside, mask=beside == 0), "nbeside": lost.astype(np.int32)}
     columns |= {"ra": curves.columns["meanra"][first], "dec": curves.columns["meandec"][first]}
     columns |= {"firsthmjd": curves.columns["hmjd"][first], "lasthmjd": curves.columns["hmjd"][last]}
     return table_from_columns(TRANSIENTS, {**statistics_of(curves, public), **columns})
-
-
-def _to(task: TransientTask, table: Any) -> Destination:
-    return Destination(task.storage, table, task.tile, task.commit, task.part)

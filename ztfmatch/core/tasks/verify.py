@@ -231,7 +231,7 @@ def _check_reasons(
 def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, Seeds], findings: Findings) -> None:
     """Every epoch's nearest seed is its object, and an object has one epoch an exposure."""
     # Files are sorted by objectid, and so by unit: its seeds are asked once for a slice of epochs.
-    columns = {**chunk.columns, "objectid": np.repeat(chunk.objectid, np.diff(chunk.offsets))}
+    columns = {**chunk.columns, "objectid": chunk.spread(chunk.objectid)}
     rows = ledger.rows_of(columns["exposureid"])
     units = np.empty((len(rows), 3), np.int64)
     nearest = np.zeros(len(rows), np.int64)
@@ -250,7 +250,7 @@ def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, See
 
     findings.add("match", nearest != columns["objectid"], lambda i: f"{name(i)}; its nearest seed is {nearest[i]}")
     findings.add("tile", ~owned, name)
-    group = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
+    group = chunk.spread(np.arange(len(chunk.objectid)))
     findings.add("one-epoch-an-exposure", repeated(group, rows), name)
 
 

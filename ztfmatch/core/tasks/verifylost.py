@@ -70,7 +70,7 @@ class LostPairs:
             return
         exposures = np.unique(pairs["exposureid"])
         exposure_of = build_map(exposures)
-        group = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
+        group = chunk.spread(np.arange(len(chunk.objectid)))
         exposure = find_rows(exposure_of, chunk.columns["exposureid"])
         candidates = np.flatnonzero(exposure >= 0)
         if not candidates.size:

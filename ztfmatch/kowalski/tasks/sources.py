@@ -297,7 +297,7 @@ def _ordered(batch: _Chosen, exposures: Exposures) -> _Chosen:
     """Epochs in Kowalski's order: by hjd as rounded, then by uexpid."""
     curves = batch.curves
     days, _ = rounded_cells(curves.columns["hmjd"] + HJD_OF_HMJD, EPOCH_DECIMALS["hjd"])
-    owner = np.repeat(np.arange(len(curves.objectid)), np.diff(curves.offsets))
+    owner = curves.spread(np.arange(len(curves.objectid)))
     uexpid = exposures.uexpid[batch.exposure]
     tied = (days[1:] == days[:-1]) & (owner[1:] == owner[:-1]) & (uexpid[1:] < uexpid[:-1])
     if not tied.any():

@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import ConfigError, MetadataError
+from ztfmatch.core.schema.types import plain_type
 from ztfmatch.query.kernels.angles import dec_degrees, ra_degrees
 
 Floats = npt.NDArray[np.float64]
@@ -114,7 +115,7 @@ def _ids(column: Any) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if isinstance(column, pa.Array):
-        return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        return column.cast(plain_type(column.type))
     return pa.array(np.asarray(column).tolist())
 
 

@@ -129,7 +129,7 @@ def _flatness(unit: _Pending, part: slice, stars: _Stars, settings: FlatnessSett
         wanted = Wanted(span=unit.reference.span)
         files = [file for file in unit.reference.files(DETECTIONS.name) if file.commit >= unit.commit]
         for chunk in iterate_lightcurves(unit.reference.storage, files, _EPOCH, wanted=wanted):
-            seed = np.repeat(find_sorted(stars.objectid, chunk.objectid), np.diff(chunk.offsets))
+            seed = chunk.spread(find_sorted(stars.objectid, chunk.objectid))
             exposure = find_rows(row_of, chunk.columns["exposureid"]).astype(np.int64)
             keep = (seed >= 0) & (exposure >= 0) & ((chunk.columns["catflags"] & ~_BAD_EXPOSURE) == 0)
             keep &= np.isfinite(stars.ps1)[seed]

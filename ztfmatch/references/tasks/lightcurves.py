@@ -106,7 +106,7 @@ def _medians(seeds: Seeds, reference: StoredReference, good: Ints, limits: Light
     for chunk in iterate_lightcurves(reference.storage, files, _EPOCH, wanted=wanted):
         seed = find_sorted(seeds.objectid, chunk.objectid)
         keep = find_rows(known, chunk.columns["exposureid"]) >= 0
-        keep &= np.repeat(seed >= 0, np.diff(chunk.offsets))
+        keep &= chunk.spread(seed >= 0)
         own, left = chunk.of_epochs(keep)
         seed = seed[left]
         counts = np.diff(own.offsets)

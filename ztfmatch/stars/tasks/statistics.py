@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
+from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -21,7 +21,7 @@ from ztfmatch.core.schema import DETECTIONS, MEMBERS, OFFSETS, STARS, STARSTATIS
 from ztfmatch.core.schema.stars import BANDS
 from ztfmatch.core.survey import objectid_base
 from ztfmatch.core.tasks.results import Written
-from ztfmatch.core.tasks.tile import TileTask
+from ztfmatch.core.tasks.tile import TileTask, WritingTask
 from ztfmatch.core.tasks.verifyepochs import Findings
 from ztfmatch.core.tasks.verifystars import differing_rows
 from ztfmatch.stars.kernels.medians import FEWEST, SCALE, discordant_groups, group_medians, median_errors
@@ -38,13 +38,6 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class StarStatisticsTask(TileTask):
-    """One tile of the snapshot from which the statistics are computed."""
-
-    part: str
-
-
-@dataclass(frozen=True)
 class WrittenStarStatistics(Written):
     """Statistics of a tile's stars; a file of them even if it has none."""
 
@@ -53,10 +46,10 @@ class WrittenStarStatistics(Written):
     """Good ones of these."""
 
 
-def compute_star_statistics(task: StarStatisticsTask) -> WrittenStarStatistics:
+def compute_star_statistics(task: WritingTask) -> WrittenStarStatistics:
     """Write the statistics of the tile's stars, whose objects may lie beyond its border."""
     rows, epochs = star_statistics(task)
-    file = write_file(Destination(task.storage, STARSTATISTICS, task.tile, task.commit, task.part), rows)
+    file = write_file(task.to(STARSTATISTICS), rows)
     return WrittenStarStatistics([file], rows.num_rows, epochs)
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ztfmatch.core.io.parquet import ID_COLUMN, DataFile
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import Table
+from ztfmatch.core.schema.types import plain_type
 
 PARTITION_COLUMNS: Final = ("Norder", "Npix")
 """Of a table divided over the sky: readers have them from the log and prune by them."""
@@ -55,7 +56,7 @@ def delta_columns(table: Table) -> list[tuple[pa.Field, str]]:
     """Columns that Delta can have, and their types."""
     found = []
     for field in table.schema:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kind = plain_type(field.type)
         if kind in _PRIMITIVE:
             found.append((field, _PRIMITIVE[kind]))
     return found
