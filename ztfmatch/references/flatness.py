@@ -21,7 +21,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
-from ztfmatch.core.survey import Unit, units_of_codes
+from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.audit import BYTES_PER_ROW_IN_FLIGHT, BYTES_PER_SEED
@@ -121,8 +121,7 @@ def _pending_units(snapshot: SnapshotFiles) -> frozenset[Unit]:
         rows = unmeasured(read_file_rows(snapshot.storage, file, [*UNIT, *DECIDING]))
         code = codes_of_rows(rows)
         found.update(np.unique(code).tolist())
-    columns = units_of_codes(np.array(sorted(found), np.int64))
-    return frozenset(Unit(*unit) for unit in zip(*(column.tolist() for column in columns), strict=True))
+    return frozenset(map(unit_of_code, found))
 
 
 def _columns(done: list[MeasuredExposures]) -> tuple[Ints, dict[str, Any]]:

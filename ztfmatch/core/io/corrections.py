@@ -23,6 +23,7 @@ from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import surveytables
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.records import decode, encode, short_digest
+from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.io.smoothsets import SmoothSet, digest_of_data, smooth_set_of
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
@@ -175,7 +176,7 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
     maps[rows, position["column"].to_numpy() + shape[0] * position["row"].to_numpy()] = float_column(position, "value")
     offsets = {
         unit: value
-        for unit, value in zip(_units(tables["field"]), tables["field"]["value"].to_pylist(), strict=True)
+        for unit, value in zip(units_of_rows(tables["field"]), tables["field"]["value"].to_pylist(), strict=True)
         if value is not None
     }
     errors = tables["errormodel"]
@@ -184,7 +185,7 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
         channels=tuple(channels),
         tables=CorrectionTables(values, maps, shape),
         offsets=offsets,
-        errors=dict(zip(_units(errors), coefficients, strict=True)),
+        errors=dict(zip(units_of_rows(errors), coefficients, strict=True)),
         programs=None if programs is None else tuple(programs),
         smooth=smooth_set_of(tables[MODEL]) if MODEL in tables else None,
         data=digest_of_data([tables[name] for name in DATA_FILES if name in tables]),
@@ -193,11 +194,6 @@ def set_of_tables(tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> C
 
 def _pairs(table: pa.Table) -> list[Channel]:
     return list(zip(table["rcid"].to_pylist(), table["fid"].to_pylist(), strict=True))
-
-
-def _units(table: pa.Table) -> list[Unit]:
-    columns = (table[name].to_pylist() for name in ("field", "rcid", "fid"))
-    return [Unit(*values) for values in zip(*columns, strict=True)]
 
 
 def float_column(table: pa.Table, name: str) -> npt.NDArray[np.float64]:

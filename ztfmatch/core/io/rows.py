@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,9 +28,14 @@ def unit_of(row: Mapping[str, Any]) -> Unit:
     return Unit(row["field"], row["rcid"], row["fid"])
 
 
-def unit_arrays(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.int64]]:
+def unit_arrays(rows: pa.Table | Mapping[str, Any]) -> dict[str, npt.NDArray[np.int64]]:
     """Columns that name the unit of each row, as arrays."""
     return {name: np.asarray(rows[name]).astype(np.int64) for name in UNIT}
+
+
+def units_of_rows(rows: pa.Table | Mapping[str, Sequence[int]]) -> list[Unit]:
+    """Unit of each row."""
+    return [Unit(*unit) for unit in zip(*(values.tolist() for values in unit_arrays(rows).values()), strict=True)]
 
 
 def codes_of_rows(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:

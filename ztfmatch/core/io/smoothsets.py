@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, SmoothExposures, SmoothTables
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.corrections import COLOUR, CURVE, FADE, KNOTS_X, KNOTS_Y, MEAN_COLOUR, NODE, SPLINE
@@ -153,9 +154,8 @@ def smooth_set_of(rows: pa.Table) -> SmoothSet | None:
     numbers = {name: np.concatenate([blocks[term, c] for c in channels]) for name, term in _TERM_OF.items()}
     time = np.concatenate([blocks[NODE, c][:, 0] for c in channels])
     means = rows.filter(pc.equal(terms, MEAN_COLOUR))
-    units = zip(*(means[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)
     values = _floats(means).reshape(-1, COLOUR_NUMBERS).tolist()
-    named = [Unit(*unit) for unit in units][::COLOUR_NUMBERS]
+    named = units_of_rows(means)[::COLOUR_NUMBERS]
     mean_colour = {unit: (a, b, c) for unit, (a, b, c) in zip(named, values, strict=True)}
     return SmoothSet(tuple(channel), time, numbers, float(_floats(fade)[0]), mean_colour)
 

@@ -17,6 +17,7 @@ from ztfmatch.core.io.correctionrows import read_store_set
 from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows, find_sorted
@@ -94,7 +95,7 @@ class _Known:
 def _photometer(task: CorrectTask) -> _Known:
     ledger = exposures_of_tile(task.snapshot, task.tile, _LEDGER_COLUMNS)
     columns = ledger.to_pydict()
-    units = [Unit(*values) for values in zip(columns["field"], columns["rcid"], columns["fid"], strict=True)]
+    units = units_of_rows(ledger)
     corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
     sets = {} if corrections is None else {corrections.digest: corrections}
     names = [name_for(corrections, unit) for unit in units]
@@ -169,11 +170,11 @@ class Renamed(Replaced):
 def rename_corrections(task: RenameTask) -> Renamed:
     """Write a ledger file anew with the corrections of its exposures, if that changes it."""
     rows = read_file_rows(task.storage, task.file, EXPOSURES.names).cast(EXPOSURES.schema)
-    units = zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)
+    units = units_of_rows(rows)
     corrections = None if task.corrections is None else read_store_set(task.storage, task.corrections)
-    named = {unit: name_for(corrections, Unit(*unit)) for unit in set(units)}
-    keys = zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid", "origin")), strict=True)
-    names = pa.array([None if key[3] == MATCHFILE else named[key[:3]] for key in keys], pa.string())
+    named = {unit: name_for(corrections, unit) for unit in set(units)}
+    of_rows = zip(units, rows["origin"].to_pylist(), strict=True)
+    names = pa.array([None if origin == MATCHFILE else named[unit] for unit, origin in of_rows], pa.string())
     before = rows["corrections"].combine_chunks()
     same = pc.equal(names.fill_null(""), before.fill_null("")).to_numpy(zero_copy_only=False)
     new = _set(rows, "corrections", names)

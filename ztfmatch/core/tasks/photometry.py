@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ztfmatch.core.io.correctiondata import Colours, CorrectionData
 from ztfmatch.core.io.corrections import CorrectionSet
+from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.kernels import calibration
 from ztfmatch.core.kernels.corrections import NO_CHANNEL, ExposureTerms, corrected_magnitudes
 from ztfmatch.core.kernels.smoothcorrections import smoothly_corrected
@@ -56,7 +57,7 @@ class Calibration:
         known : mapping of str to CorrectionSet
             What the exposures name.
         """
-        units = [Unit(*values) for values in zip(ledger["field"], ledger["rcid"], ledger["fid"], strict=True)]
+        units = units_of_rows(ledger)
         models = [[np.nan if v is None else v for v in ledger[f"error{letter}"]] for letter in "abcd"]
         return cls(
             units,

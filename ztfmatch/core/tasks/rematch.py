@@ -19,7 +19,7 @@ import pyarrow as pa
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_footer, read_row_group, read_table
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, overlaps, read_footer, read_row_group, read_table
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
@@ -242,7 +242,7 @@ def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iter
     ranges = [objectid_range(unit) for unit in units]
     footer = read_footer(storage, file)
     for number, group in enumerate(footer.groups):
-        if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):
+        if overlaps(group.ids, ranges):
             columns = numpy_columns(read_row_group(storage, file, footer, number, DETECTIONS.names))
             mine = in_ranges(columns["objectid"], ranges)
             yield columns if mine.all() else {name: values[mine] for name, values in columns.items()}

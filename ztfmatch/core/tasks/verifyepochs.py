@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
+from ztfmatch.core.io.rows import UNIT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration
 from ztfmatch.core.kernels.lookup import build_map, find_rows
@@ -58,8 +59,7 @@ class Ledger:
         # A time that was computed here was rounded; that of an imported epoch is the survey's, computed in its own way.
         self.late_day = np.where(self.imported, MATCHFILE_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
-        keys = ("field", "rcid", "fid")
-        self.unit = np.array([columns[key] for key in keys], np.int64).T.reshape(-1, 3)
+        self.unit = np.array([columns[name] for name in UNIT], np.int64).T.reshape(-1, 3)
         sets = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
         # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
         names = [name if name in sets else None for name in columns["corrections"]]

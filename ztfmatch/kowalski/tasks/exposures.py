@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.parquet import DataFile, OpenFile, read_footer, read_row_group
-from ztfmatch.core.io.rows import unit_arrays
+from ztfmatch.core.io.parquet import DataFile, OpenFile, overlaps, read_footer, read_row_group
+from ztfmatch.core.io.rows import unit_arrays, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
@@ -107,8 +107,7 @@ def _exposure_rows(ledger: pa.Table) -> Rows:
         rows.integers(one.name, column.fill_null(0).to_numpy(), column.is_null().to_numpy())
     for one in EXPOSURE_BYTES:
         rows.ready(one.name, [binary_text((text or "").encode()) for text in ledger[one.column].to_pylist()])
-    units = [Unit(*unit) for unit in zip(field.tolist(), rcid.tolist(), fid.tolist(), strict=True)]
-    rows.ready("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units])
+    rows.ready("matchfile", [f'"{matchfile_name(unit)}"'.encode() for unit in units_of_rows(ledger)])
     rows.units(field, rcid, fid)
     return rows.documents()
 
@@ -147,7 +146,7 @@ def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
     for file in part.snapshot.of_tile(DETECTIONS.name, part.tile):
         footer = read_footer(task.storage, file)
         for number, group in enumerate(footer.groups):
-            if any(low <= group.ids[1] and high >= group.ids[0] for low, high in ranges):
+            if overlaps(group.ids, ranges):
                 rows = read_row_group(task.storage, file, footer, number, ["objectid", "exposureid"])
                 ids, exposureid = rows["objectid"].to_numpy(), rows["exposureid"].to_numpy()
                 mine = in_ranges(ids, ranges)
