@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import check
+from ztfmatch.core.settings import Validated
 from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
@@ -63,7 +63,7 @@ _Cells = Annotated[int, Meta(ge=2, le=64, description="2 to 64")]
 
 
 @dataclass(frozen=True)
-class StoreConfig:
+class StoreConfig(Validated):
     """How a store is made; fixed for its life but for the tiling, which may be refined.
 
     Parameters
@@ -80,14 +80,7 @@ class StoreConfig:
     seeds_per_tile: _AtLeastOne = 500_000
     max_order: Annotated[int, Meta(ge=0, le=MAX_TILE_ORDER, description=f"0 to {MAX_TILE_ORDER}")] = MAX_TILE_ORDER
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        check(self)
+    def _validate(self) -> None:
         if not MIN_RADIUS_ARCSEC <= self.radius_arcsec <= MAX_RADIUS_ARCSEC:
             raise ConfigError(
                 f"match radius {self.radius_arcsec} arcsec is outside {MIN_RADIUS_ARCSEC}..{MAX_RADIUS_ARCSEC}"
@@ -104,7 +97,7 @@ def _in_arcsec(radius: float) -> str:
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(Validated):
     """What a job may use.
 
     Parameters
@@ -141,14 +134,7 @@ class Resources:
     units: str | None = None
     client: Any = None
 
-    def validate(self) -> None:
-        """Check every setting, and that they do not contradict each other.
-
-        Raises
-        ------
-        ConfigError
-        """
-        check(self)
+    def _validate(self) -> None:
         if self.scheduler and self.cluster:
             raise ConfigError("--scheduler uses a running cluster and --cluster starts one: give one of them")
         if self.client is not None and (self.workers or self.scheduler or self.cluster):
@@ -160,7 +146,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class RequestConfig:
+class RequestConfig(Validated):
     """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts.
 
     Parameters
@@ -200,13 +186,7 @@ class RequestConfig:
         made.validate()
         return made
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
+    def _validate(self) -> None:
         if not 0 <= self.retries <= 100:
             raise ConfigError(f"ZTFMATCH_REQUEST_RETRIES {self.retries} is outside 0..100")
         if not 0.0 < self.timeout_s <= 86_400.0:
@@ -222,7 +202,7 @@ def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
 
 
 @dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(Validated):
     """Which tiles to compact.
 
     Parameters
@@ -241,15 +221,6 @@ class CompactConfig:
     max_rows_per_tile: _AtLeastOne = 100_000_000
     full: bool = False
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        check(self)
-
 
 OPTIONAL_TERMS: Final = ("time", "colour", "exposure")
 """Terms of corrections beside magnitude, position and unit."""
@@ -257,7 +228,7 @@ BEYOND: Final = ("constant", "fade")
 
 
 @dataclass(frozen=True)
-class CalibrateConfig:
+class CalibrateConfig(Validated):
     """Which detections photometric corrections are made of, and how.
 
     A detection counts if its catflags are 0, its exposure is not bad and has a colour coefficient, and its flux is at
@@ -336,14 +307,7 @@ class CalibrateConfig:
         """Number of bins of magnitude."""
         return round((self.faint - self.bright) / self.magnitude_step)
 
-    def validate(self) -> None:
-        """Check every setting, and that they do not contradict each other.
-
-        Raises
-        ------
-        ConfigError
-        """
-        check(self)
+    def _validate(self) -> None:
         self._validate_terms()
         if not 5.0 <= self.bright < self.faint <= 25.0:
             raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")

@@ -75,6 +75,23 @@ def checked(
         raise error(place + str(failure).partition(" - at `$")[0]) from None
 
 
+class Validated:
+    """Base of settings."""
+
+    def validate(self) -> None:
+        """Check every setting, and that they do not contradict each other.
+
+        Raises
+        ------
+        ConfigError
+        """
+        check(self)
+        self._validate()
+
+    def _validate(self) -> None:
+        """Check what fields do not declare."""
+
+
 def check(settings: Any) -> None:
     """Check the fields of a dataclass that declare what they must be.
 

@@ -19,6 +19,7 @@ from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, STARS
+from ztfmatch.core.settings import Validated
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
@@ -41,7 +42,7 @@ _OFFER: Final = "Make a full export (--full), into an empty collection"
 
 
 @dataclass(frozen=True)
-class KowalskiConfig:
+class KowalskiConfig(Validated):
     """What to export, and how.
 
     Parameters
@@ -73,13 +74,7 @@ class KowalskiConfig:
     form: LinesForm = field(default_factory=LinesForm)
     starids: bool = False
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
+    def _validate(self) -> None:
         if self.since is not None and (self.cursor is not None or self.full):
             raise ConfigError("--since says where to go on from, as --cursor and --full do: give one of them")
         if self.starids and (self.since is not None or self.cursor is not None):

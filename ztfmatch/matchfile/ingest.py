@@ -42,6 +42,7 @@ from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, ref
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
+from ztfmatch.core.settings import Validated
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
@@ -56,7 +57,7 @@ ROWS_PER_IMPORT: Final = 3_000_000
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(Validated):
     """How matchfiles are ingested.
 
     Parameters
@@ -79,13 +80,7 @@ class ImportConfig:
     fail_if_empty: bool = False
     """Fail if the places hold no matchfiles."""
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
+    def _validate(self) -> None:
         if self.rows_per_task < 1:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
         if self.create is not None:

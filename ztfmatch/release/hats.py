@@ -22,6 +22,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STARS
+from ztfmatch.core.settings import Validated
 from ztfmatch.release import about
 from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
 from ztfmatch.release.io import hats
@@ -51,7 +52,7 @@ _COPIES: Final = 4
 
 
 @dataclass(frozen=True)
-class HatsConfig:
+class HatsConfig(Validated):
     """How a HATS catalog is laid out.
 
     Parameters
@@ -72,13 +73,7 @@ class HatsConfig:
     _: KW_ONLY
     magerr_bits: int = MAGERR_BITS
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
+    def _validate(self) -> None:
         if not 1 <= self.partition_bytes <= _MOST_BYTES:
             raise ConfigError(f"partition size {self.partition_bytes} bytes is outside 1..{_MOST_BYTES}")
         if self.partition_rows < 1:

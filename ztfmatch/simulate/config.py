@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ztfmatch.core.camera import field_centre
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import check
+from ztfmatch.core.settings import Validated
 from ztfmatch.core.survey import N_RCID
 
 SLOT_S: Final = 45.0
@@ -34,7 +34,7 @@ _SOME: Final = Meta(min_length=1, description="at least one")
 
 
 @dataclass(frozen=True)
-class SimulationConfig:
+class SimulationConfig(Validated):
     """Settings of a simulated data set; the defaults make a demonstration within a minute.
 
     Parameters
@@ -140,15 +140,7 @@ class SimulationConfig:
     truth: bool = True
     reference: Path | None = None
 
-    def validate(self) -> None:
-        """Check every setting, alone and against the others.
-
-        Raises
-        ------
-        ConfigError
-            With the setting, its value and what was expected.
-        """
-        check(self)
+    def _validate(self) -> None:
         for name in ("fields", "rcids", "filters"):
             values = getattr(self, name)
             _require(len(set(values)) == len(values), name, values, "each once")

@@ -63,6 +63,7 @@ from ztfmatch.core.schema import (
 )
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.stars import LINK_TABLES
+from ztfmatch.core.settings import Validated
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
@@ -76,7 +77,7 @@ ROWS_PER_REMATCH: Final = 6_000_000
 
 
 @dataclass(frozen=True)
-class RematchConfig:
+class RematchConfig(Validated):
     """How stored epochs are matched again.
 
     Parameters
@@ -93,13 +94,7 @@ class RematchConfig:
     rows_per_task: int = ROWS_PER_REMATCH
     note: str | None = None
 
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
+    def _validate(self) -> None:
         if self.rows_per_task < 1:
             raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
 
