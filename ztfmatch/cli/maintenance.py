@@ -10,6 +10,7 @@ import click
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
 from ztfmatch.cli.options import dry_run_option, json_option, note_option, number_option, overwrite_option, run_options
 from ztfmatch.cli.paramtypes import OutputFile
+from ztfmatch.cli.rows import compare_rows
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.config import VACUUM_GRACE_HOURS, CompactConfig
 
@@ -130,26 +131,18 @@ def diff(store: str, before: int, after: int, objects: bool, output: Path | None
 
 
 def _diff_objects(store: str, numbers: tuple[int, int], output: Path | None, as_json: bool) -> None:
-    from ztfmatch.query.formats import format_of, write_rows
     from ztfmatch.release import SnapshotComparison
     from ztfmatch.release.changes import SCHEMA
 
     opened = open_store(store)
     compared = SnapshotComparison(opened.snapshot(numbers[0]).files, opened.snapshot(numbers[1]).files)
-    if output is None:
-        for _ in compared.rows():
-            pass
-    else:
-        write_rows(compared.rows(), SCHEMA, format_of(output), output)
-    report = compared.report()
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
-    of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if report.gone else ""
+    report, of_gone, written = compare_rows(compared, SCHEMA, output)
     lines = [
         f"Objects from snapshot {numbers[0]} to {numbers[1]}, epochs {report.epochs:+,}:",
         f"  new:     {report.new:,}",
         f"  gone:    {report.gone:,}{of_gone}",
         f"  changed: {report.changed:,}",
-        *([f"Written: {output}"] if output is not None else []),
+        *written,
     ]
     emit(report, as_json, lines)
 

@@ -11,6 +11,7 @@ import click
 from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
 from ztfmatch.cli.options import json_option, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile, OutputPlace
+from ztfmatch.cli.rows import compare_rows
 
 _TEMPLATE = """\
 # Scope of a release: what may leave the store. Give it to 'ztfmatch publish ... --release'.
@@ -117,24 +118,18 @@ def diff_releases(
       ztfmatch publish diff dr1 dr2 --store survey.store -o changes.parquet
       ztfmatch publish diff dr1 dr2 --store survey.store --association dr1_dr2
     """
-    from ztfmatch.query.formats import format_of, write_rows
+    from ztfmatch.query.formats import format_of
     from ztfmatch.release import Comparison, write_association
     from ztfmatch.release.difference import SCHEMA
 
-    form = "" if output is None else format_of(output)
+    if output is not None:
+        format_of(output)  # refuses a name before any work
     snapshot = None if store is None else open_store(store).snapshot().files
     if association is not None and snapshot is None:
         raise click.UsageError("--association is made of the lineage: give the --store too.")
     compared = Comparison(before, after, snapshot)
-    if output is None:
-        for _ in compared.rows():
-            pass
-    else:
-        write_rows(compared.rows(), SCHEMA, form, output)
-    report = compared.report()
+    report, of_gone, written = compare_rows(compared, SCHEMA, output)
     links = None if association is None or snapshot is None else write_association(before, after, snapshot, association)
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
-    of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if report.lineage else ""
     headline = (
         f"Release {report.releases[1]} has {counted(report.objects[1], 'object')} with "
         f"{counted(report.epochs[1], 'epoch')}; {report.releases[0]} had {report.objects[0]:,} with "
@@ -146,7 +141,7 @@ def diff_releases(
         f"  gone:     {report.gone:,}{of_gone}",
         f"  changed:  {report.changed:,}",
         f"  the same: {report.same:,}",
-        *([f"Written: {output}"] if output is not None else []),
+        *written,
         *([f"Written: {association}, {counted(links.objects, 'link')}"] if links is not None else []),
     ]
     emit(report, as_json, lines)

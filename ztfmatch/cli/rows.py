@@ -207,6 +207,21 @@ def write_file(table: Any, path: Path) -> None:
     RowOutput(chosen_format(None, path, False), path).write([table], table.schema, People(""))
 
 
+def compare_rows(compared: Any, schema: Any, output: Path | None) -> tuple[Any, str, list[str]]:
+    """Compare, with what differs to a file if there is one; report, what became of what is gone, a last line."""
+    from ztfmatch.query.formats import format_of, write_rows
+
+    if output is None:
+        for _ in compared.rows():
+            pass
+    else:
+        write_rows(compared.rows(), schema, format_of(output), output)
+    report = compared.report()
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report.lineage.items())
+    of_gone = f", of which {report.succeeded:,} have a successor (lineage: {kinds})" if kinds else ""
+    return report, of_gone, [] if output is None else [f"Written: {output}"]
+
+
 def is_transient(number: int) -> bool:
     """Whether an id is a transient's."""
     from ztfmatch.core.survey import MAX_OBJECTID

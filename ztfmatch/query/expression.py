@@ -9,11 +9,12 @@ for which the whole is not true are left out. Arithmetic is that of 64-bit float
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -222,15 +223,21 @@ class _Reader:
         self.columns: set[str] = set()
         self.bounded: set[str] = set()
 
-    def condition(self, node: ast.expr) -> _Truth:
-        """Something that is true or not."""
+    @contextlib.contextmanager
+    def _deeper(self) -> Iterator[None]:
+        """A part of a part, as deep as parts may be."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise _UnreadableError(f"it is nested more than {_DEEPEST} deep")
         try:
-            return self._condition(node)
+            yield
         finally:
             self._depth -= 1
+
+    def condition(self, node: ast.expr) -> _Truth:
+        """Something that is true or not."""
+        with self._deeper():
+            return self._condition(node)
 
     def _condition(self, node: ast.expr) -> _Truth:
         if isinstance(node, ast.BoolOp):
@@ -293,13 +300,8 @@ class _Reader:
 
     def value(self, node: ast.expr) -> Any:
         """A number, a text or a column."""
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise _UnreadableError(f"it is nested more than {_DEEPEST} deep")
-        try:
+        with self._deeper():
             return self._value(node)
-        finally:
-            self._depth -= 1
 
     def _value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
