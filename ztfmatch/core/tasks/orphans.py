@@ -69,7 +69,7 @@ class Units:
     """Some units; None for all."""
 
     codes: Ids | None
-    """Ascending, see :func:`unit_codes`."""
+    """Ascending, see :func:`~ztfmatch.core.survey.unit_codes`."""
 
     @classmethod
     def of_files(cls, near: Near, files: Iterable[DataFile]) -> Units:
