@@ -242,9 +242,10 @@ def test_open_runner_scheduler_that_cannot_be_is_one_clear_error(
         pass
 
 
-def test_open_runner_certificates_that_are_not_there_are_told() -> None:
+def test_open_runner_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
+    place = str(tmp_path / "nowhere")
     with (
-        dask.config.set({"distributed.comm.tls.ca-file": "/nowhere", "distributed.comm.tls.client.cert": "/nowhere"}),
+        dask.config.set({"distributed.comm.tls.ca-file": place, "distributed.comm.tls.client.cert": place}),
         pytest.raises(ConfigError, match=r"the certificates of Dask's configuration: .*No such file"),
         open_runner(Resources(scheduler="tls://127.0.0.1:1", wait_s=0.5)),
     ):
