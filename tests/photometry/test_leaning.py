@@ -40,7 +40,11 @@ def camera(seed: int, common: float, stars: int = FEW, odd: bool = False) -> tup
     truth = {(k, 2): shared + own[k] for k in range(8)}
     if odd:
         truth[7, 2] = maps(rng, 1)[0]
-    return truth, Leaning({channel: measured(rng, of, stars) for channel, of in truth.items()}, CELLS)
+    return truth, leaning_of({channel: measured(rng, of, stars) for channel, of in truth.items()})
+
+
+def leaning_of(data: dict[Channel, MapData]) -> Leaning:
+    return Leaning(tuple(data), data.__getitem__, CELLS)
 
 
 def left(truth: np.ndarray, data: MapData, prior: MapPrior | None) -> float:
@@ -62,9 +66,8 @@ def test_prior_of_channels_that_share_a_map_makes_that_of_few_stars_better() -> 
         truth, leaning = camera(seed, 0.9)
         found = priors(leaning, list(truth))
         assert all(prior is not None and prior.leans_on == (PLANE,) for prior in found.values())
-        data = leaning.data
-        before += [left(truth[channel], data[channel], None) for channel in truth]
-        after += [left(truth[channel], data[channel], found[channel]) for channel in truth]
+        before += [left(truth[channel], leaning.data(channel), None) for channel in truth]
+        after += [left(truth[channel], leaning.data(channel), found[channel]) for channel in truth]
     assert np.mean(np.square(after)) < 0.6 * np.mean(np.square(before))
 
 
@@ -93,7 +96,7 @@ def test_prior_of_a_channel_that_is_alike_in_both_filters_leans_on_the_other_fil
     truth = {(k, fid): both[k] + own[fid - 1, k] for k in range(4) for fid in (1, 2)}
     data = {channel: measured(rng, of, MANY if channel[1] == 1 else FEW) for channel, of in truth.items()}
     few = [channel for channel in truth if channel[1] == 2]
-    found = priors(Leaning(data, CELLS), few)
+    found = priors(leaning_of(data), few)
     assert all(prior is not None and prior.leans_on == (FILTERS,) for prior in found.values())
     before, after = (
         np.mean([left(truth[channel], data[channel], some[channel]) ** 2 for channel in few])
@@ -106,7 +109,7 @@ def test_message_and_common_are_those_of_all_maps_solved_at_once() -> None:
     """The map of a channel given the data of two others, by the joint covariance of all three."""
     truth, leaning = camera(8, 0.9)
     channels = list(truth)[:3]
-    some = Leaning({channel: leaning.data[channel] for channel in channels}, CELLS)
+    some = leaning_of({channel: leaning.data(channel) for channel in channels})
     shares = (0.5, 0.9)
     common = some.common(PLANE, channels[0], shares)
     assert common is not None
@@ -118,8 +121,8 @@ def test_message_and_common_are_those_of_all_maps_solved_at_once() -> None:
     size = len(shared)
     normal = np.zeros_like(joint)
     for k, channel in enumerate(channels[1:]):
-        normal[k * size : (k + 1) * size, k * size : (k + 1) * size] = some.data[channel].normal
-    pull = np.concatenate([some.data[channel].pull for channel in channels[1:]])
+        normal[k * size : (k + 1) * size, k * size : (k + 1) * size] = some.data(channel).normal
+    pull = np.concatenate([some.data(channel).pull for channel in channels[1:]])
     across = np.tile(shared, 2)
     inner = np.linalg.inv(np.eye(2 * size) + normal @ joint)
     np.testing.assert_allclose(common.mean, across @ inner @ pull, atol=1e-7)

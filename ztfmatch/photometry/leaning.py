@@ -13,7 +13,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.tasks.calibrate import ChannelResult, FitTask, fit_task, read_fit
-from ztfmatch.photometry.tasks.leaning import MATRICES, MATRICES_OF_CHANNEL, LeanTask, lean_task
+from ztfmatch.photometry.tasks.leaning import MATRICES, LeanTask, lean_task
 
 _CERTAIN_MAG: Final = 0.0008
 """Mean error of a map that needs no other."""
@@ -33,8 +33,9 @@ def fit_channels(runner: Runner, tasks: Sequence[FitTask]) -> dict[Channel, Chan
     results = runner.run(Job("fitting corrections", fit_task, tasks, operation_id, storage))
     of = {(task.rcid, task.fid): result for task, result in zip(tasks, results, strict=True)}
     fits = {channel: read_fit(storage, result.kept[0].path) for channel, result in of.items()}
-    told = {channel: result.kept[1].path for channel, result in of.items() if len(result.kept) > 1}
-    leaning = _lean_tasks(tasks[0], told, [channel for channel in told if _is_uncertain(fits[channel])])
+    errors = {channel: _error(fits[channel]) for channel, result in of.items() if len(result.kept) > 1}
+    told = {channel: of[channel].kept[1].path for channel in sorted(errors, key=lambda channel: errors[channel])}
+    leaning = _lean_tasks(tasks[0], told, [channel for channel in errors if errors[channel] > _CERTAIN_MAG])
     runner.check_memory({task.key: _projected_bytes(task) for task in leaning})
     priors: dict[Channel, str] = {}
     for found in runner.run(Job("comparing maps", lean_task, leaning, operation_id, storage)) if leaning else ():
@@ -50,11 +51,9 @@ def fit_channels(runner: Runner, tasks: Sequence[FitTask]) -> dict[Channel, Chan
     return fits
 
 
-def _is_uncertain(result: ChannelResult) -> bool:
-    """Whether a map has large errors."""
-    if result.fitted is None:
-        return False
-    return not float(np.mean(result.fitted.fit.map_error)) < _CERTAIN_MAG
+def _error(result: ChannelResult) -> float:
+    """Mean error of a map, mag."""
+    return np.inf if result.fitted is None else float(np.mean(result.fitted.fit.map_error))
 
 
 def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[Channel]) -> list[LeanTask]:
@@ -71,4 +70,4 @@ def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[
 
 def _projected_bytes(task: LeanTask) -> int:
     size = map_basis(task.config.cells_x, task.config.cells_y).size
-    return WORKER_BASE_BYTES + 8 * size**2 * (MATRICES + MATRICES_OF_CHANNEL * len(task.files))
+    return WORKER_BASE_BYTES + 8 * MATRICES * size**2

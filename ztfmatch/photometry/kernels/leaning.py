@@ -14,7 +14,8 @@ probable than they are without, and its map more certain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,11 +25,16 @@ from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_processes
 from ztfmatch.photometry.kernels.smoothness import log_evidence
 
 _SMOOTH_SHARES: Final = (0.5, 0.9)
-_RIM_SHARES: Final = (0.5, 0.9, 0.97)
-_TRIED: Final = 4
+_RIM_SHARES: Final = (0.5, 0.9)
+_TRIED: Final = 8
 """Channels that shares are chosen by."""
+_MOST_SOURCES: Final = 12
+"""More say hardly more of what all have in common than their own parts leave open."""
+DATA_HELD: Final = 24
+MESSAGES_HELD: Final = 64
+"""Of channels at a time: each is a matrix of a map's coefficients."""
 _LEAST_GAIN: Final = 5.0
-"""Logarithm of the evidence of the channels that shares are chosen by: what is less probable is taken for chance."""
+"""Logarithm of the evidence of the channels that shares are chosen by: a share that adds less is taken for chance."""
 _WORTH: Final = 0.9
 """Of the variance that a map has without, that it must at most have."""
 _LEAST_OWN: Final = 0.02
@@ -81,19 +87,21 @@ class Leaning:
 
     Parameters
     ----------
-    data : mapping of Channel to MapData
+    channels : sequence of Channel
+        The most certain first: of a filter so many say what all have in common.
+    read : callable
+        Gives what the data of a channel say of its map; called again for what is not held any more.
     cells : tuple of two int
         Along x and y.
     """
 
-    def __init__(self, data: Mapping[Channel, MapData], cells: tuple[int, int]) -> None:
-        self.data = data
+    def __init__(self, channels: Sequence[Channel], read: Callable[[Channel], MapData], cells: tuple[int, int]) -> None:
+        self._channels = channels
         self._processes = map_processes(*cells)
-        self._messages: dict[tuple[Channel, Shares], tuple[Floats, Floats]] = {}
-        middle = np.exp(np.median(np.log([one.sizes for one in data.values()]), axis=0))
+        self.data = lru_cache(maxsize=DATA_HELD)(read)
+        self._message = lru_cache(maxsize=MESSAGES_HELD)(self._message_of)
         self._shares: dict[tuple[str, tuple[Channel, ...]], Shares] = {}
         self._evidence: dict[Channel, float] = {}
-        self._usual: Sizes = (float(middle[0]), float(middle[1]), float(middle[2]))
 
     def prior(self, channel: Channel, wanted: Sequence[Channel]) -> MapPrior | None:
         """What the map of a channel leans on; None where that is not worth it.
@@ -118,18 +126,18 @@ class Leaning:
     def _sources(self, kind: str, channel: Channel) -> list[Channel]:
         """Others of the same filter, or the same channel in other filters."""
         at = 1 if kind == PLANE else 0
-        return [other for other in self.data if other[at] == channel[at] and other != channel]
+        return [other for other in self._channels if other[at] == channel[at] and other != channel][:_MOST_SOURCES]
 
     def _most_probable(self, kind: str, wanted: tuple[Channel, ...]) -> Shares:
         """Shares that make the data of channels most probable, given those of their sources."""
         if (kind, wanted) not in self._shares:
             some = [channel for channel in wanted if self._sources(kind, channel)][:_TRIED]
-            best, highest = NONE, _LEAST_GAIN
+            best, highest = NONE, 0.0
             for rims, tried in ((True, _RIM_SHARES), (False, _SMOOTH_SHARES)):
-                for shares in [(best[0], share) if rims else (share, best[1]) for share in tried]:
-                    gain = sum(self._gain_of(kind, channel, shares) for channel in some)
-                    if gain > highest:
-                        best, highest = shares, gain
+                each = [(best[0], share) if rims else (share, best[1]) for share in tried]
+                gains = [sum(self._gain_of(kind, channel, shares) for channel in some) for shares in each]
+                if max(gains) > highest + _LEAST_GAIN:
+                    best, highest = each[int(np.argmax(gains))], max(gains)
             self._shares[kind, wanted] = best
         return self._shares[kind, wanted]
 
@@ -139,18 +147,18 @@ class Leaning:
 
     def _with(self, channel: Channel, commons: Sequence[Common]) -> MapPrior:
         """What is known of the map of a channel beside its own data."""
-        sizes = self.data[channel].sizes
+        sizes = self.data(channel).sizes
         spread = covariance(self._processes, _scaled(sizes, _rest(commons)))
         total = sum((one.covariance for one in commons), spread)
         mean = sum((one.mean for one in commons), np.zeros(len(total)))
         return MapPrior(mean, total, sizes, tuple(one.sources for one in commons))
 
     def _own(self, channel: Channel) -> Floats:
-        return covariance(self._processes, self.data[channel].sizes)
+        return covariance(self._processes, self.data(channel).sizes)
 
     def _gain(self, channel: Channel, prior: MapPrior) -> float:
         """By how much the logarithm of the evidence is larger than where the map leans on nothing."""
-        one = self.data[channel]
+        one = self.data(channel)
         if channel not in self._evidence:
             root = np.linalg.cholesky(self._own(channel))
             self._evidence[channel] = log_evidence(root.T @ one.normal @ root, root.T @ one.pull)
@@ -160,7 +168,7 @@ class Leaning:
 
     def _uncertain(self, channel: Channel, before: Floats) -> float:
         """Variance that coefficients have about their mean, which is a matter of convention, given the data."""
-        after = _after(before, self.data[channel].normal)
+        after = _after(before, self.data(channel).normal)
         return float(np.trace(after) - after.sum() / len(after))
 
     def common(self, kind: str, channel: Channel, shares: Shares) -> Common | None:
@@ -173,23 +181,23 @@ class Leaning:
             more, toward = self._message(source, shares)
             normal += more
             pull += toward
-        after = _after(covariance(self._processes, _scaled(self._usual, shares)), normal)
+        middle = np.exp(np.median(np.log([self.data(source).sizes for source in sources]), axis=0))
+        usual: Sizes = (float(middle[0]), float(middle[1]), float(middle[2]))
+        after = _after(covariance(self._processes, _scaled(usual, shares)), normal)
         return Common(kind, after @ pull, after, shares)
 
-    def _message(self, channel: Channel, shares: Shares) -> tuple[Floats, Floats]:
+    def _message_of(self, channel: Channel, shares: Shares) -> tuple[Floats, Floats]:
         """Precision and pull of what the data of a channel say of what it shares.
 
         With N = L L', (A^-1 + N)^-1 = A - A L (1 + L' A L)^-1 L' A, which needs no inverse of A.
         """
-        if (channel, shares) not in self._messages:
-            one = self.data[channel]
-            rest = (1.0 - shares[0], 1.0 - shares[1])
-            root = np.linalg.cholesky(covariance(self._processes, _scaled(one.sizes, rest)))
-            across = one.normal @ root
-            known = np.column_stack([across.T, root.T @ one.pull])
-            inner = across @ np.linalg.solve(np.eye(len(root)) + root.T @ across, known)
-            self._messages[channel, shares] = one.normal - inner[:, :-1], one.pull - inner[:, -1]
-        return self._messages[channel, shares]
+        one = self.data(channel)
+        rest = (1.0 - shares[0], 1.0 - shares[1])
+        root = np.linalg.cholesky(covariance(self._processes, _scaled(one.sizes, rest)))
+        across = one.normal @ root
+        known = np.column_stack([across.T, root.T @ one.pull])
+        inner = across @ np.linalg.solve(np.eye(len(root)) + root.T @ across, known)
+        return one.normal - inner[:, :-1], one.pull - inner[:, -1]
 
 
 def _after(before: Floats, normal: Floats) -> Floats:

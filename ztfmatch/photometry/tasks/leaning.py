@@ -9,13 +9,11 @@ from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import Channel
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.photometry.kernels.leaning import Leaning, MapData, MapPrior
+from ztfmatch.photometry.kernels.leaning import DATA_HELD, MESSAGES_HELD, Leaning, MapData, MapPrior
 from ztfmatch.photometry.tasks.comparison import KeptFile
 
-MATRICES_OF_CHANNEL: Final = 4
-"""Of a map's coefficients, that a task holds of each channel: what its data say, and messages for a few shares."""
-MATRICES: Final = 30
-"""The same whatever the number of channels."""
+MATRICES: Final = DATA_HELD + MESSAGES_HELD + 30
+"""Of a map's coefficients, that a task holds."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class LeanTask:
     wanted: tuple[Channel, ...]
     """That have few stars."""
     files: tuple[tuple[Channel, str], ...]
-    """What data say of maps, of the channels that these may lean on, and their own."""
+    """What data say of maps, of the channels that these may lean on, and their own; the most certain first."""
     config: CalibrateConfig
     operation_id: str
 
@@ -45,8 +43,8 @@ def lean_task(task: LeanTask) -> LeanKept:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
-        data = {channel: read_map_data(task.storage, path) for channel, path in task.files}
-        leaning = Leaning(data, (task.config.cells_x, task.config.cells_y))
+        paths, cells = dict(task.files), (task.config.cells_x, task.config.cells_y)
+        leaning = Leaning(tuple(paths), lambda channel: read_map_data(task.storage, paths[channel]), cells)
         found = {channel: leaning.prior(channel, task.wanted) for channel in task.wanted}
         kept = {
             channel: KeptFile.of(
