@@ -83,6 +83,11 @@ def test_run_regeneration_says_beforehand_what_the_rematch_does(shown: Shown) ->
     assert Path(report.plots[0]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_run_regeneration_says_lines_of_80_columns_but_for_its_directory(shown: Shown) -> None:
+    said = "\n".join([shown.said, *shown.report.guide]).replace(str(Path(shown.report.store).parent), "demo")
+    assert max(map(len, said.splitlines())) <= 80
+
+
 def test_run_regeneration_leaves_the_other_filter_as_it_was(shown: Shown) -> None:
     low, high = objectid_range(UNIT)
     before, after = (shown.store.snapshot(number).table("detections") for number in (1, 2))

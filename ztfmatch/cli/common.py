@@ -49,6 +49,17 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params += telling_options()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words apart; of an option that has too few, say which it takes."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadOptionUsage as error:
+            name = error.option_name
+            (form,) = [param.metavar for param in self.params if name in param.opts] or [None]
+            if form is None:
+                raise
+            raise click.BadOptionUsage(name, f"{error.message} Expected: {name} {form}.", error.ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,14 +106,15 @@ def run_regeneration(
     """
     watch = Stopwatch()
     clear_directory(directory)
-    say(f"1/6 simulating a small survey in {directory}; the reference of {UNIT} holds transients and is misplaced")
+    say(f"1/6 simulating a small survey in {directory}")
+    say(f"    the reference of {UNIT} holds transients and is misplaced")
     cases = _simulate(directory / "sky", demo_config(seed), progress)
     storage, regenerated = Storage.at(directory / "store"), str(_regenerated(directory))
     with open_runner(resources, progress) as runner:
         say("2/6 matching catalogs to it (the first run compiles kernels: some seconds)")
         before = _build(storage, directory / "sky", runner)
         say(f"    of {UNIT}: {before['matched']:,} matched, {before['orphans']:,} orphans")
-        say("3/6 the reference was made anew of other images; what would become of its objects? (rematch --dry-run)")
+        say("3/6 the reference was made anew: what would become of its objects? (--dry-run)")
         foretold = rematch(storage, [regenerated], RematchConfig(), runner, dry_run=True)
         for line in _foretold(foretold):
             say(line)
@@ -125,7 +127,8 @@ def run_regeneration(
     say("6/6 two stars, before and after")
     stories = _stories(storage, cases)
     for story in stories:
-        say(f"    {story.title}: {_lineage_text(storage, story.regeneration.old['objectid'])}")
+        say(f"    {story.title}:")
+        say(_folded(_lineage_text(storage, story.regeneration.old["objectid"]), 6))
     supernova = _transient(storage, cases.blended)
     if supernova is not None:
         say(f"    the supernova beside it is transient {supernova['transientid']} of {supernova['nobs']} epochs")
@@ -181,12 +184,16 @@ def _foretold(report: RematchReport) -> list[str]:
     for unit in report.units:
         values = asdict(unit)
         kinds = ", ".join(f"{values[kind]:,} {kind}" for kind in LINEAGE_KINDS if values[kind])
-        lines.append(f"    {unit.unit}, generation {unit.generation}, objects: {kinds}")
-    lines.append(
-        f"    epochs: {report.matched:,} would be matched, {report.orphans:,} orphans; "
-        f"{sum(unit.epochs_moved for unit in report.units):,} leave their object's line"
-    )
+        lines.append(_folded(f"{unit.unit}, generation {unit.generation}, objects: {kinds}"))
+    epochs = f"epochs: {report.matched:,} would be matched, {report.orphans:,} orphans;"
+    lines.append(_folded(f"{epochs} {sum(unit.epochs_moved for unit in report.units):,} leave their object's line"))
     return lines
+
+
+def _folded(text: str, indent: int = 4) -> str:
+    """In lines that a terminal of 80 columns takes, further lines indented more."""
+    first, further = " " * indent, " " * (indent + 2)
+    return textwrap.fill(text, 80, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
 
 
 def _stories(storage: Storage, cases: Cases) -> list[Story]:
@@ -235,5 +242,6 @@ def _guide(directory: Path, objectids: Sequence[int], supernova: dict[str, Any] 
         f"  ztfmatch lightcurve {store} --objectid {objectids[0]} --follow",
         *of_supernova,
         f"  ztfmatch rollback {store} 1   (undoes it all)",
-        f"  ztfmatch rematch {store} --references {_regenerated(directory)}   (does it again)",
+        f"  ztfmatch rematch {store} \\",
+        f"    --references {_regenerated(directory).parents[2]}   (does it again)",
     ]

@@ -339,7 +339,7 @@ class _Reader:
         if name not in self._kinds:
             near = difflib.get_close_matches(name, self._kinds, 3)
             some = ", ".join(list(self._kinds)[:_NAMED]) + (" ..." if len(self._kinds) > _NAMED else "")
-            more = f"did you mean {' or '.join(near)}?" if near else f"there are {some}"
+            more = f"did you mean {' or '.join(near)}?" if near else f"there are {some} (all: 'ztfmatch schema')"
             raise _UnreadableError(f"no column {name!r}; {more}")
         self.columns.add(name)
         return pc.field(name)

@@ -136,7 +136,9 @@ def _no_store(storage: Storage, reason: str) -> StoreFormatError | StoreDamagedE
     """Where there are snapshots, the store's own file was lost or altered."""
     if any(paths.number_of_commit(path) is not None for path, _ in storage.list(paths.COMMITS)):
         return StoreDamagedError(f"{paths.STORE_FILE} in {storage.root} is missing or damaged, though it has snapshots")
-    return StoreFormatError(f"{storage.root} is not a ztfmatch store: {reason}")
+    return StoreFormatError(
+        f"{storage.root} is not a ztfmatch store: {reason}; give the directory that 'ztfmatch init' made"
+    )
 
 
 def identity(storage: Storage) -> str:
