@@ -23,7 +23,7 @@ _UNEVEN = 2.0
 
 
 @click.command(cls=Command)
-@click.argument("operation", type=click.Choice(_OPERATIONS))
+@click.argument("operation", type=click.Choice(_OPERATIONS), metavar="OPERATION")
 @click.argument("store")
 @click.argument("places", nargs=-1)
 @click.option(
@@ -44,6 +44,8 @@ _UNEVEN = 2.0
 def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], on: tuple[int, ...],
          as_json: bool) -> None:  # fmt: skip
     """Say what an OPERATION on a STORE will take, beforehand.
+
+    OPERATION is init, append, statistics, transients, link, compact, rematch, verify or publish.
 
     Tasks, bytes, files, memory, core-hours, and the wall time for numbers of workers; beside it how fast the same
     operation was on this store before. PLACES are the catalogs to append, or the references of an init or a rematch:

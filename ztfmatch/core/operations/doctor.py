@@ -171,7 +171,12 @@ def _writing(storage: Storage) -> Iterator[Finding]:
         storage.delete([path])
     wrong = abs(ahead) > _MOST_CLOCK_S
     advice = "set the clocks (NTP): a vacuum tells by the age of files what a running job may need" if wrong else ""
-    yield Finding(WARN if wrong else OK, "time", f"the place's clock is {ahead:+.1f} s from this machine's", advice)
+    yield Finding(
+        WARN if wrong else OK,
+        "time",
+        f"the place's clock is {round(ahead, 1) + 0.0:+.1f} s from this machine's",
+        advice,
+    )
 
 
 def _staged(storage: Storage) -> Iterator[Finding]:
