@@ -46,9 +46,11 @@ from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.snapshot import before_first, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import whole_sky
+from ztfmatch.core.operations import matchplan
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.matchplan import match_tasks
 from ztfmatch.core.operations.statistics import update_statistics
+from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import Unit
@@ -671,7 +673,7 @@ def test_append_tasks_of_many_tiles_and_exposures_are_small(
     assert_same(sky_content(storage), expected)
 
 
-def test_append_of_very_many_exposures_is_divided_so_that_tasks_stay_small() -> None:
+def test_append_of_very_many_exposures_has_tasks_that_stay_small(tmp_path: Path) -> None:
     ledger = [
         {**dict.fromkeys(("exptime", "errora", "errorb", "errorc", "errord", "corrections")), "exposureid": 10**14 + i,
          "source": f"/data/2019/0107/{i // 7:06d}/ztf_2019010{i:07d}_000679_zg_c05_o_q1_psfcat.fits", "nrows": 100,
@@ -679,15 +681,38 @@ def test_append_of_very_many_exposures_is_divided_so_that_tasks_stay_small() -> 
          "radius": 0.6, "obsmjd": 58000.0 + 1.2345678 * i, "magzp": 26.0 + 0.0123 * (i % 77), "quality": "good"}
         for i in range(1000)
     ]  # fmt: skip
-    snapshot = before_first(Storage("/nowhere"), StoreConfig())
+    snapshot = before_first(Storage.at(tmp_path / "s"), StoreConfig())
     vars(snapshot).update(tiling=whole_sky(), files=FileList.of([]))
-    tasks = match_tasks(snapshot, pa.Table.from_pylist(ledger, schema=EXPOSURES.schema), 10**6, "0" * 32)
-    planned = [read_part(task.plan) for task in tasks]
-    assert [exposure.exposureid for one in planned for exposure in one.exposures] == [
-        row["exposureid"] for row in ledger
-    ]
-    assert len(tasks) == 4
-    assert max(len(pickle.dumps(task)) for task in tasks) < 16_000
+    table = pa.Table.from_pylist(ledger, schema=EXPOSURES.schema)
+    (task,) = match_tasks(snapshot, table, 10**6, "0" * 32)
+    (batch,) = read_part(snapshot.storage, task.plan).batches
+    assert [exposure.exposureid for exposure in batch] == [row["exposureid"] for row in ledger]
+    tasks = match_tasks(snapshot, table, 1000, "1" * 32)
+    assert 64 <= len(tasks) <= 70
+    assert max(task.rows for task in tasks) <= 100_000 / 64
+    assert max(task.rows_of_batch for task in tasks) <= 1000
+    planned = [read_part(snapshot.storage, task.plan).batches for task in tasks]
+    assert {len(batches) for batches in planned} == {1, 2}
+    told = [exposure.exposureid for batches in planned for batch in batches for exposure in batch]
+    assert told == [row["exposureid"] for row in ledger]
+    assert max(len(pickle.dumps(one)) for one in (task, *tasks)) < 16_000
+
+
+def test_append_in_tasks_of_many_batches_writes_few_files(
+    scene: Scene, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = [make_store(tmp_path / name, scene.references, seeds_per_tile=100) for name in ("one", "many")]
+    monkeypatch.setattr(matchplan, "_LEAST_TASKS", 10**9)
+    append(stores[0], scene.catalogs, rows_per_task=100)
+    monkeypatch.setattr(matchplan, "_LEAST_TASKS", 1)
+    append(stores[1], scene.catalogs, rows_per_task=100)
+    snapshots = [open_snapshot(storage) for storage in stores]
+    for name in ("detections", "orphans"):
+        before, after = (snapshot.files.count(name) for snapshot in snapshots)
+        assert after < before
+    for storage in stores:
+        assert_same(sky_content(storage), expected)
+    assert verify_store(stores[1], runner(), deep=True).passed
 
 
 def test_append_failed_then_rerun_after_its_files_were_taken_away_is_right(

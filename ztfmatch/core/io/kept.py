@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.core.io.encoding import encode
-from ztfmatch.core.io.footer import Footer, RowGroup
+from ztfmatch.core.io.footer import Footer
+from ztfmatch.core.io.joining import Piece, joined, piece_of
 from ztfmatch.core.io.parquet import ID_COLUMN, TIME_COLUMN, Bounds, DataFile, Destination, OpenFile, put_sealed
-from ztfmatch.core.io.remote import Bytes
-from ztfmatch.core.io.sealed import MAGIC, Sealed, SealedFile, Tail, seal
+from ztfmatch.core.io.sealed import SealedFile, Tail
 from ztfmatch.core.schema import TABLES
 
 Mask = npt.NDArray[np.bool_]
@@ -51,19 +51,6 @@ def write_kept(to: Destination, file: DataFile, keep: Mask, tail: Tail | None = 
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Row groups, encoded."""
-
-    data: Bytes
-    start: int
-    """Where they begin in the file of the footer."""
-    chunks: bytes
-    """What the tail of that says of their column chunks."""
-    groups: tuple[RowGroup, ...]
-    footer: Footer
-
-
-@dataclass(frozen=True)
 class _Rewriting:
     to: Destination
     file: DataFile
@@ -72,7 +59,7 @@ class _Rewriting:
 
     def write(self) -> DataFile:
         pieces = [self._copied(groups) if whole else self._encoded(groups) for whole, groups in self._runs()]
-        sealed = _joined(pieces, int(self.keep.sum()))
+        sealed = joined(pieces, int(self.keep.sum()))
         metadata = pq.read_metadata(pa.BufferReader(sealed.parts[-1]))
         name = self.to.table.name
         ids, times = (self._bounds(metadata, column) for column in (ID_COLUMN[name], TIME_COLUMN[name]))
@@ -109,17 +96,15 @@ class _Rewriting:
                 runs.append((whole, [group]))
         return runs
 
-    def _copied(self, groups: list[int]) -> _Piece:
+    def _copied(self, groups: list[int]) -> Piece:
         first, stop = groups[0], groups[-1] + 1
         start, data = SealedFile(self.to.storage, self.file, self.tail).read_groups(first, stop)
-        return _Piece(data, start, self.tail.chunks(first, stop), self._footer.groups[first:stop], self._footer)
+        return Piece(data, start, self.tail.chunks(first, stop), self._footer.groups[first:stop], self._footer)
 
-    def _encoded(self, groups: list[int]) -> _Piece:
+    def _encoded(self, groups: list[int]) -> Piece:
         keep = np.concatenate([self.keep[self._edges[group] : self._edges[group + 1]] for group in groups])
         rows = self._open.read(groups, self.to.table.names).filter(pa.array(keep))
-        encoded = seal(encode(self.to.table, rows))
-        footer = Footer.of(bytes(encoded.footer))
-        return _Piece(encoded.data[0], len(MAGIC), encoded.chunks, footer.groups, footer)
+        return piece_of(self.to.table, rows)
 
     def _bounds(self, metadata: pq.FileMetaData, column: str | None) -> Bounds:
         """Bounds of a column in what was written, of its statistics where it has them."""
@@ -132,17 +117,6 @@ class _Rewriting:
         at = metadata.schema.names.index(column)
         said = [metadata.row_group(group).column(at).statistics for group in range(metadata.num_row_groups)]
         return min(one.min for one in said), max(one.max for one in said)
-
-
-def _joined(pieces: list[_Piece], rows: int) -> Sealed:
-    """A file of some pieces."""
-    # Bytes of the pieces follow one another as they are; what footers say of places is moved along with them.
-    at, groups = len(MAGIC), list[bytes]()
-    for piece in pieces:
-        groups += [group.moved(at - piece.start, len(groups) + i) for i, group in enumerate(piece.groups)]
-        at += len(piece.data)
-    footer = pieces[0].footer.holding(groups, rows)
-    return Sealed(tuple(piece.data for piece in pieces), b"".join(piece.chunks for piece in pieces), footer, rows)
 
 
 @functools.lru_cache

@@ -89,6 +89,11 @@ def staged_array(operation_id: str, name: str) -> str:
     return f"{STAGING}{operation_id}/{name}.npz"
 
 
+def staged_part(operation_id: str, key: str) -> str:
+    """What a task is told that is too long to be sent, kept as long."""
+    return f"{STAGING}{operation_id}/{key}.part"
+
+
 def staged_files(operation_id: str, digest: str) -> str:
     """A list of files that an operation has written, kept as long."""
     return f"{STAGING}{operation_id}/files-{digest}"

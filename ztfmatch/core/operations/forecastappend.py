@@ -25,10 +25,10 @@ from ztfmatch.core.operations.forecast import Draft, JobForecast
 from ztfmatch.core.operations.forecastunits import Units, by_geometry, known_units, ledger_by_unit, rows_of_catalogs
 from ztfmatch.core.operations.link import projected_bytes
 from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
-from ztfmatch.core.operations.matchplan import MOST_EXPOSURES
+from ztfmatch.core.operations.matchplan import LEAST_SHARE, MOST_EXPOSURES, rows_of_task
 from ztfmatch.core.operations.portions import starts_of
 from ztfmatch.core.survey import N_RCID
-from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED
+from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MOST_ROWS_OF_FILE
 
 _MARGIN_RAD: Final = MARGIN_ARCSEC / ARCSEC_PER_RADIAN
 _INSPECTION_BYTES: Final = 250 << 20
@@ -153,11 +153,12 @@ def _matching(tiling: Tiling, given: _Given, config: AppendConfig) -> _Matching:
     size = given.all_rows + given.seed_rows
     cover = Coverage(tiling, np.concatenate(pixels), counts, size.astype(np.int64))
     touched = _tiles_touched(tiling, cover)
-    groups = [_group(tiling, given, one, touched, config.rows_per_task) for one in cover.members(config.rows_per_task)]
-    seconds = np.concatenate([np.full(group.batches, group.seconds / group.batches) for group in groups])
-    largest = max(group.rows_of_batch for group in groups)
-    seeds = max(group.seeds for group in groups)
-    memory = WORKER_BASE_BYTES + BYTES_PER_ROW * largest + BYTES_PER_SEED * seeds
+    most = rows_of_task(float(size.sum()), config.rows_per_task)
+    groups = [
+        _group(tiling, given, one, touched, (most, config.rows_per_task)) for one in cover.members(config.rows_per_task)
+    ]
+    seconds = np.concatenate([np.full(group.tasks, group.seconds / group.tasks) for group in groups])
+    memory = WORKER_BASE_BYTES + max(group.memory for group in groups)
     return _Matching(seconds, sum(group.read for group in groups), sum(group.files for group in groups), memory)
 
 
@@ -173,37 +174,38 @@ def _tiles_touched(tiling: Tiling, cover: Coverage) -> Floats:
 
 @dataclass(frozen=True)
 class _Group:
-    batches: int
+    tasks: int
     seconds: float
     read: float
     files: float
-    rows_of_batch: float
-    seeds: float
-    """Of the units of a batch."""
+    memory: float
 
 
-def _group(tiling: Tiling, given: _Given, members: Members, touched: Floats, rows_per_task: int) -> _Group:
-    """What the tasks of a group of tiles take together."""
+def _group(tiling: Tiling, given: _Given, members: Members, touched: Floats, most: tuple[float, float]) -> _Group:
+    """What the tasks of a group of tiles take together; ``most`` is what a task writes, and keeps in memory."""
     at, share = members.footprint, members.share
-    rows, seeds = given.all_rows[at], given.units.seeds[at]
-    size = np.maximum(share, 0.5) * (rows + given.seed_rows[at])
+    rows, seeds, each = given.all_rows[at], given.units.seeds[at], given.rows[at]
+    size = np.maximum(share, LEAST_SHARE) * (rows + given.seed_rows[at])
     number = given.number[at].sum()
-    batches = max(math.ceil(size.sum() / rows_per_task), math.ceil(number / MOST_EXPOSURES), 1)
+    tasks = max(math.ceil(size.sum() / most[0]), math.ceil(number / MOST_EXPOSURES), 1)
+    batches = max(math.ceil(size.sum() / most[1]), tasks)
     own = float((share * rows).sum())
     passed, laid = float(rows.sum()) - own, float((share * seeds).sum())
     seconds = (
-        batches * costs.MATCHING.seconds
+        tasks * costs.MATCHING.seconds
         + own * costs.MATCHED_ROW.seconds
         + passed * costs.PASSED_ROW.seconds
         + laid * costs.LAID_SEED.seconds
     )
     start, stop = members.group.fine_range
     tiles = int(np.diff(tiling.index_of_fine(np.array([start, stop - 1])))[0]) + 1
-    of_units = np.maximum(share * touched[at], 1.0) * np.ceil(size / rows_per_task)
-    files = 2.0 * min(batches * tiles, float(of_units.sum()))
+    of_units = np.maximum(share * touched[at], 1.0) * np.ceil(size / most[0])
+    files = 2.0 * min(tasks * tiles, float(of_units.sum())) + own // MOST_ROWS_OF_FILE
     read = ROW_BYTES * float(rows.sum()) + costs.SEED_BYTES * laid
-    largest = max(float(rows.sum()) / batches, float(given.rows[at].max()))
-    return _Group(batches, seconds, read, files, largest, min(float(seeds.sum()), 2.0 * float(seeds.sum()) / batches))
+    kept = BYTES_PER_WRITTEN_ROW * own / tasks if batches > tasks else 0.0
+    seeds_of_batch = min(float(seeds.sum()), 2.0 * float(seeds.sum()) / batches)
+    held = BYTES_PER_ROW * max(own / batches, float((share * each).max()))
+    return _Group(tasks, seconds, read, files, held + BYTES_PER_SEED * seeds_of_batch + kept)
 
 
 def forecast_init(references: Sequence[str] | Iterable[str], config: StoreConfig) -> Draft:

@@ -1,8 +1,9 @@
-"""Divide the matching of new exposures into tasks: one for each group of tiles and batch of exposures."""
+"""Divide the matching of new exposures into tasks: groups of tiles, and batches of exposures one after the other."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.config import MARGIN_ARCSEC
+from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -24,13 +26,20 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
-from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, MatchTask
-from ztfmatch.core.tasks.matchplan import EXPOSURES, encode_part
+from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MatchTask
+from ztfmatch.core.tasks.matchplan import EXPOSURES, StagedPart, encode_part
+from ztfmatch.core.tasks.staging import keep
 
 Rows = npt.NDArray[np.int64]
 
-MOST_EXPOSURES: Final = 256
-"""Of a task: some 50 bytes each."""
+MOST_EXPOSURES: Final = 8192
+"""Of a task: some 50 bytes each, in a file where they are many."""
+
+_LEAST_TASKS: Final = 64
+_MOST_BATCHES: Final = 8
+LEAST_SHARE: Final = 0.25
+"""Part of an exposure that is taken to lie in a group at least: rows are not spread evenly."""
+_MOST_BYTES_SENT: Final = 8_000
 
 _COLUMNS: Final = (
     *("exposureid", "source", "digest", "nrows", "field", "rcid", "fid", "ra", "dec", "radius", "obsmjd", "exptime"),
@@ -72,20 +81,41 @@ def match_tasks(
         return []
     plan = _Plan.of(snapshot, _in_order(rows), rows_per_task)
     return [
-        MatchTask(
-            f"match-N{one.group.order}-{one.group.npix}-{i:04d}",
-            snapshot,
-            one.group,
-            plan.encode(one, batch),
-            int(plan.rows[batch].sum()),
-            plan.seeds(batch),
-            f"{operation_id[:12]}-{i:04d}",
-            corrections,
-            data,
-        )
+        plan.task(one, batches, f"{i:04d}", _Told(snapshot, operation_id, corrections, data))
         for one in plan.members
-        for i, batch in enumerate(plan.batches(one))
+        for i, batches in enumerate(plan.tasks(one))
     ]
+
+
+def rows_of_task(rows: float, rows_per_task: int) -> float:
+    """Rows that a task writes at most: all that it keeps in memory at a time, or several times that.
+
+    The more it writes, the fewer and larger are the files. But there are to be enough tasks for many workers.
+
+    Parameters
+    ----------
+    rows : float
+        Of the commit.
+    rows_per_task : int
+        That a task keeps in memory.
+    """
+    return min(max(rows / _LEAST_TASKS, rows_per_task), _MOST_BATCHES * rows_per_task)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What all tasks have."""
+
+    snapshot: SnapshotFiles
+    operation_id: str
+    corrections: tuple[DataFile, ...]
+    data: tuple[DataFile, ...]
+
+    def part(self, key: str, part: bytes) -> bytes | StagedPart:
+        """What a task is told, or where it stands if it is long."""
+        if len(part) <= _MOST_BYTES_SENT:
+            return part
+        return StagedPart(**keep(self.snapshot.storage, paths.staged_part(self.operation_id, key), part))
 
 
 def _in_order(rows: pa.Table) -> pa.Table:
@@ -101,7 +131,7 @@ class _Plan:
     """New exposures, in order, and where they lie."""
 
     exposures: pa.Table
-    """Columns of EXPOSURES; all are said to straddle."""
+    """Columns of EXPOSURES; all are said to straddle, and to be of one batch."""
     rows: Rows
     """Of each exposure, shape (E,)."""
     size: Floats
@@ -149,40 +179,86 @@ class _Plan:
         """Part of each exposure that lies in a group that it touches."""
         return np.asarray(members.share[np.searchsorted(members.footprint, self.footprint[exposures])])
 
-    def batches(self, members: Members) -> Iterator[Rows]:
-        """Split the exposures of a group into batches of about equal size, none above the limit unless one catalog is.
+    def _sizes(self, members: Members, exposures: Rows) -> Floats:
+        """Of exposures in a group, where 1 is what a task keeps in memory."""
+        share = np.maximum(self._share(members, exposures), LEAST_SHARE)
+        return np.asarray(share * self.size[exposures] / self.rows_per_task)
 
-        A batch has at most ``rows_per_task`` rows in the group, and its catalogs twice that: they are read as a whole.
-        Seeds count too, by the memory that they take; and exposures, by the bytes that a task is told of each.
+    def tasks(self, members: Members) -> Iterator[list[Rows]]:
+        """Split the exposures of a group into tasks of about equal size, and each into batches.
+
+        A task has at most :func:`rows_of_task`, and a batch ``rows_per_task`` in the group, unless one catalog has
+        more. Seeds count too, by the memory that they take.
         """
         order, starts_of, counts = self._by_footprint
         exposures = np.sort(order[runs(starts_of[members.footprint], counts[members.footprint])])
-        size = np.maximum(self._share(members, exposures), 0.5) * self.size[exposures] / self.rows_per_task
-        each = float(size.sum()) / max(math.ceil(size.sum()), 1)
-        starts = [0]
-        held = passed = 0.0
-        for i, one in enumerate(size.tolist()):
-            full = held + one > 1.0 or passed + 0.5 * one > each * len(starts) or i - starts[-1] == MOST_EXPOSURES
-            if held and full:
-                starts.append(i)
-                held = 0.0
-            held += one
-            passed += one
-        yield from np.split(exposures, starts[1:])
+        limit = rows_of_task(float(self.size.sum()), self.rows_per_task) / self.rows_per_task
+        size = self._sizes(members, exposures)
+        for start, stop in _even_parts(size, limit):
+            yield list(self._batches(exposures[start:stop], size[start:stop]))
 
-    def seeds(self, batch: Rows) -> int:
-        """Seeds of the units of some exposures."""
-        return int(self.unit_seeds[np.unique(self.unit[batch])].sum())
+    def _batches(self, exposures: Rows, size: Floats) -> Iterator[Rows]:
+        """Batches of whole units, as many as fit; a larger unit in order of time."""
+        first = np.flatnonzero(np.diff(self.unit[exposures], prepend=-1))
+        ends = np.append(first[1:], len(exposures)).tolist()
+        start = 0
+        for low, high in zip(first.tolist(), ends, strict=True):
+            if low > start and size[start:high].sum() > 1.0:
+                yield exposures[start:low]
+                start = low
+            if size[start:high].sum() > 1.0:
+                parts = _even_parts(size[start:high], 1.0)
+                yield from (exposures[start + one : start + other] for one, other in parts[:-1])
+                start += parts[-1][0]
+        yield exposures[start:]
 
-    def encode(self, members: Members, batch: Rows) -> bytes:
-        """What the task of a batch is told."""
-        footprints = np.unique(self.footprint[batch])
-        exposures = self.exposures.take(pa.array(batch))
-        straddles = pa.array(self._share(members, batch) < 1.0)
-        at = exposures.schema.get_field_index("straddles")
-        return encode_part(
-            exposures.set_column(at, EXPOSURES.field(at), straddles), self.cover.tiles(members.group, footprints)
+    def task(self, members: Members, batches: list[Rows], name: str, told: _Told) -> MatchTask:
+        """Task of some batches."""
+        group = members.group
+        key = f"match-N{group.order}-{group.npix}-{name}"
+        own = [float((self._share(members, batch) * self.rows[batch]).sum()) for batch in batches]
+        return MatchTask(
+            key,
+            told.snapshot,
+            group,
+            told.part(key, self._encode(members, batches)),
+            round(sum(own)),
+            round(max(own)),
+            max(int(self.unit_seeds[np.unique(self.unit[batch])].sum()) for batch in batches),
+            f"{told.operation_id[:12]}-{name}",
+            told.corrections,
+            told.data,
         )
+
+    def _encode(self, members: Members, batches: list[Rows]) -> bytes:
+        """What the task of some batches is told."""
+        rows = np.concatenate(batches)
+        footprints = np.unique(self.footprint[rows])
+        exposures = self.exposures.take(pa.array(rows))
+        made: dict[str, Any] = {
+            "straddles": self._share(members, rows) < 1.0,
+            "batch": np.repeat(np.arange(len(batches)), [len(batch) for batch in batches]),
+        }
+        for name, values in made.items():
+            at = exposures.schema.get_field_index(name)
+            exposures = exposures.set_column(at, EXPOSURES.field(at), pa.array(values, EXPOSURES.field(at).type))
+        return encode_part(exposures, self.cover.tiles(members.group, footprints))
+
+
+def _even_parts(size: Floats, limit: float) -> list[tuple[int, int]]:
+    """Split things in their order into parts of about equal size, none above a limit unless it is one: start, stop."""
+    total = float(size.sum())
+    each = total / max(math.ceil(total / limit), 1)
+    starts = [0]
+    held = passed = 0.0
+    for i, one in enumerate(size.tolist()):
+        full = held + one > limit or passed + 0.5 * one > each * len(starts) or i - starts[-1] == MOST_EXPOSURES
+        if held and full:
+            starts.append(i)
+            held = 0.0
+        held += one
+        passed += one
+    return list(itertools.pairwise([*starts, len(size)]))
 
 
 def _units(rows: pa.Table) -> tuple[list[str], Rows]:
@@ -201,6 +277,7 @@ def _exposures(rows: pa.Table, has_reference: npt.NDArray[np.bool_]) -> pa.Table
     made: Mapping[str, Any] = {
         "has_reference": pa.array(has_reference),
         "straddles": pa.array(np.ones(len(rows), bool)),
+        "batch": pa.array(np.zeros(len(rows), np.int32)),
         "bad": pc.fill_null(pc.equal(rows["quality"], BAD), False),
         "error_model": pa.FixedSizeListArray.from_arrays(
             pa.array(errors.ravel()), 4, mask=pc.is_null(rows["errora"]).combine_chunks()
@@ -212,4 +289,5 @@ def _exposures(rows: pa.Table, has_reference: npt.NDArray[np.bool_]) -> pa.Table
 
 def projected_bytes(task: MatchTask) -> int:
     """Peak memory of the worker that runs the task."""
-    return WORKER_BASE_BYTES + BYTES_PER_ROW * task.rows + BYTES_PER_SEED * task.seeds
+    kept = BYTES_PER_WRITTEN_ROW * task.rows if task.rows > task.rows_of_batch else 0
+    return WORKER_BASE_BYTES + BYTES_PER_ROW * task.rows_of_batch + BYTES_PER_SEED * task.seeds + kept

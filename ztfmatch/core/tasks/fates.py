@@ -110,10 +110,10 @@ class Fates:
         self.exposure = np.empty(rows, np.int32)
         self.sourceid = np.empty(rows, np.int32)
         self.hmjd = np.empty(rows)
-        self.group = np.full(rows, -1, np.int64)
-        self.reason = np.full(rows, -1, np.int8)
+        self.group = np.empty(rows, np.int64)
+        self.reason = np.empty(rows, np.int8)
         self.nearest = np.zeros(rows, np.int64)
-        self._tile = np.full(rows, MARGIN, np.int16)
+        self._tile = np.empty(rows, np.int16)
         self.objectid = np.concatenate([np.zeros(0, np.int64), *(found.objectid for found in seeds.values())])
         starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
         self._first_group = dict(zip(seeds, starts, strict=False))
@@ -160,6 +160,7 @@ class Fates:
 
     def _note(self, rows: slice | Rows, exposure: Exposed, at: Positions, target: Targets | None) -> None:
         """Keep what was decided on rows of exposures like one; ``target`` is None where there are no seeds."""
+        self.group[rows], self.reason[rows], self._tile[rows] = -1, -1, MARGIN
         if target is None:
             free = np.arange(len(at.ra))
             why = np.full(len(free), _NO_SEED if exposure.has_reference else _NO_REFERENCE)
@@ -245,12 +246,12 @@ class Fates:
         units = [(e.unit.field, e.unit.rcid, e.unit.fid) for e in self._exposures]
         return np.array(units, np.int16).reshape(-1, 3)[self.exposure[rows]]
 
-    def write_epochs(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
-        """Write some of :meth:`epochs`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
-        return write_file(to, table_from_columns(DETECTIONS, {"objectid": self.objectid[self.group[rows]], **columns}))
+    def epochs_table(self, rows: Rows, columns: dict[str, Any]) -> pa.Table:
+        """Some of :meth:`epochs`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
+        return table_from_columns(DETECTIONS, {"objectid": self.objectid[self.group[rows]], **columns})
 
-    def write_orphans(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
-        """Write some of :meth:`orphans`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
+    def orphans_table(self, rows: Rows, columns: dict[str, Any]) -> pa.Table:
+        """Some of :meth:`orphans`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
         units, nearest = self._units(rows), self.nearest[rows]
         fates = {
             "field": units[:, 0],
@@ -259,4 +260,12 @@ class Fates:
             "reason": pa.DictionaryArray.from_arrays(pa.array(self.reason[rows]), pa.array(ORPHAN_REASONS)),
             "nearestid": pa.array(nearest, mask=nearest == 0),
         }
-        return write_file(to, table_from_columns(ORPHANS, {**fates, **columns}))
+        return table_from_columns(ORPHANS, {**fates, **columns})
+
+    def write_epochs(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+        """Write :meth:`epochs_table`."""
+        return write_file(to, self.epochs_table(rows, columns))
+
+    def write_orphans(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+        """Write :meth:`orphans_table`."""
+        return write_file(to, self.orphans_table(rows, columns))

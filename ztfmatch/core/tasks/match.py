@@ -1,6 +1,7 @@
-"""Match the detections of a batch of exposures to the seeds of a group of neighbouring tiles and write their new rows.
+"""Match the detections of exposures to the seeds of a group of neighbouring tiles and write their new rows.
 
-Each catalog is read once for all tiles of the group, and so are the seeds of each unit.
+Each catalog is read once for all tiles of the group. Exposures are matched batch by batch, so that memory is bounded,
+and what all batches have in a tile goes into one file, so that files are few.
 """
 
 from __future__ import annotations
@@ -23,34 +24,43 @@ from ztfmatch.core.kernels.reach import planes_around
 from ztfmatch.core.kernels.rows import ROW, gather, take_near
 from ztfmatch.core.kernels.rows import Rows as MeasuredRows
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, Table
+from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.tasks.fates import Fates, Positions
-from ztfmatch.core.tasks.matchplan import ExposureInput, Planned, read_part
+from ztfmatch.core.tasks.groupfiles import GroupFiles
+from ztfmatch.core.tasks.matchplan import ExposureInput, Planned, StagedPart, read_part
 from ztfmatch.core.tasks.photometry import Calibration, Photometer, colours_of
-from ztfmatch.core.tasks.results import Matched
+from ztfmatch.core.tasks.results import ExposureCounts, Matched
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds_of_group
 
 BYTES_PER_ROW: Final = 280
-"""Peak memory of a match task per row of its catalogs; tests compare it with what is measured."""
+"""Peak memory of a match task per row that a batch has in its area; tests compare it with what is measured."""
 
 BYTES_PER_SEED: Final = 100
-"""The same per seed of its units."""
+"""The same per seed of a batch's units."""
+
+BYTES_PER_WRITTEN_ROW: Final = 40
+"""The same per row of all batches of a task, if there are several: they are kept encoded until a file is whole."""
+
+MOST_ROWS_OF_FILE: Final = 4_000_000
+"""At which a file ends, unless a batch has more."""
 
 
 @dataclass(frozen=True)
 class MatchTask:
-    """A group of tiles and a batch of exposures."""
+    """A group of tiles and batches of exposures."""
 
     key: str
     snapshot: SnapshotFiles
     group: Tile
     """The pixel that the tiles make up, with others that the exposures do not touch."""
-    plan: bytes
+    plan: bytes | StagedPart
     """Which tiles and exposures, see :mod:`ztfmatch.core.tasks.matchplan`."""
     rows: int
-    """Of the exposures, in this group and elsewhere."""
+    """In this group, about."""
+    rows_of_batch: int
+    """The same of the largest batch."""
     seeds: int
-    """Of their units, in this group and elsewhere."""
+    """Of the units of the batch that has most, in this group and elsewhere."""
     part: str
     corrections: tuple[DataFile, ...] = ()
     """The sets that the exposures name."""
@@ -59,28 +69,36 @@ class MatchTask:
 
 
 def match_group(task: MatchTask) -> Matched:
-    """Match, write, count."""
-    planned = read_part(task.plan)
-    measured, fates = _matched(task, planned)
-    columns = functools.partial(_columns, planned.exposures, measured, fates, _photometer(task, planned.exposures))
-    files = [
-        fates.write_epochs(_to(task, DETECTIONS, tile), rows, columns(rows, fates.objectid[fates.group[rows]]))
-        for tile, rows in fates.epochs_by_tile()
-    ]
-    files += [
-        fates.write_orphans(_to(task, ORPHANS, tile), rows, columns(rows)) for tile, rows in fates.orphans_by_tile()
-    ]
-    return Matched(files, fates.counts())
+    """Match batch by batch, write, count."""
+    planned = read_part(task.snapshot.storage, task.plan)
+    files = GroupFiles(functools.partial(_to, task), MOST_ROWS_OF_FILE)
+    counts: list[tuple[int, int, int]] = []
+    for exposures in planned.batches:
+        counts += _match_batch(task, planned, exposures, files)
+    return Matched(list(files.close()), ExposureCounts.of(counts))
 
 
-def _matched(task: MatchTask, planned: Planned) -> tuple[MeasuredRows, Fates]:
+def _match_batch(
+    task: MatchTask, planned: Planned, exposures: Sequence[ExposureInput], files: GroupFiles
+) -> ExposureCounts:
+    measured, fates = _matched(task, planned, exposures)
+    columns = functools.partial(_columns, exposures, measured, fates, _photometer(task, exposures))
+    for tile, rows in fates.epochs_by_tile():
+        files.add_epochs(tile, fates.epochs_table(rows, columns(rows, fates.objectid[fates.group[rows]])))
+    for tile, rows in fates.orphans_by_tile():
+        files.add_orphans(tile, fates.orphans_table(rows, columns(rows)))
+    return fates.counts()
+
+
+def _matched(task: MatchTask, planned: Planned, exposures: Sequence[ExposureInput]) -> tuple[MeasuredRows, Fates]:
     """Measured rows of the tiles and what is near them, exposure after exposure, and what becomes of them."""
-    snapshot, exposures = task.snapshot, planned.exposures
+    snapshot = task.snapshot
     objects = tuple(file for tile in planned.near for file in snapshot.of_tile(OBJECTS.name, tile))
     source = SeedSource(snapshot.storage, task.group, objects, snapshot.config.radius_arcsec)
     units = {exposure.unit for exposure in exposures if exposure.has_reference}
     seeds, planes = read_seeds_of_group(source, planned.tiles, units), planes_around(task.group)
-    measured, fates = np.empty(task.rows, ROW), Fates(planned.tiles, exposures, seeds, task.rows)
+    most = sum(exposure.nrows for exposure in exposures)  # of which only those that are near are written to
+    measured, fates = np.empty(most, ROW), Fates(planned.tiles, exposures, seeds, most)
     start = 0
     for number, exposure in enumerate(exposures):
         near = take_near(reread_records(exposure.source, exposure.nrows), planes, measured[start:])

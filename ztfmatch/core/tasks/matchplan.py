@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,9 +10,11 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import observer_vectors
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.survey import Unit
+from ztfmatch.core.tasks.staging import read_kept
 
 EXPOSURES: Final = pa.schema(
     [
@@ -29,9 +32,10 @@ EXPOSURES: Final = pa.schema(
         pa.field("bad", pa.bool_(), False),
         pa.field("error_model", pa.list_(pa.float64(), 4)),
         pa.field("corrections", pa.string()),
+        pa.field("batch", pa.int32(), False),
     ]
 )
-"""Columns of :class:`ExposureInput`, but for the observer."""
+"""Columns of :class:`ExposureInput`, but for the observer, and the batch of each."""
 
 _TILES: Final = pa.schema(
     [pa.field("order", pa.int8(), False), pa.field("npix", pa.int64(), False), pa.field("own", pa.bool_(), False)]
@@ -64,12 +68,20 @@ class ExposureInput:
 class Planned:
     """What a task is of."""
 
-    exposures: tuple[ExposureInput, ...]
-    """Ordered by unit, then time."""
+    batches: tuple[tuple[ExposureInput, ...], ...]
+    """Exposures that are matched together, ordered by unit, then time; and so are the batches."""
     tiles: tuple[Tile, ...]
     """Of the group, those that the exposures touch; in order of the sky."""
     near: tuple[Tile, ...]
     """The same, with those that the group's margin reaches into."""
+
+
+@dataclass(frozen=True)
+class StagedPart:
+    """A part that is too long to be sent with a task."""
+
+    path: str
+    sha256: str
 
 
 def encode_part(exposures: pa.Table, tiles: Iterable[tuple[Tile, bool]]) -> bytes:
@@ -93,15 +105,20 @@ def encode_part(exposures: pa.Table, tiles: Iterable[tuple[Tile, bool]]) -> byte
     return content
 
 
-def read_part(part: bytes) -> Planned:
+def read_part(storage: Storage, part: bytes | StagedPart) -> Planned:
     """What :func:`encode_part` was given."""
+    if isinstance(part, StagedPart):
+        part = read_kept(storage, part.path, part.sha256)
     with pa.CompressedInputStream(pa.BufferReader(part), "zstd") as content:
         exposures, tiles = (pa.ipc.open_stream(content).read_all() for _ in range(2))
     mid, at = np.unique(exposures["mid_mjd"].to_numpy(), return_inverse=True)  # channels of an exposure have the same
     observers = observer_vectors(mid)[at].tolist()
     near = [(Tile(row["order"], row["npix"]), row["own"]) for row in tiles.to_pylist()]
+    edges = [0, *(np.flatnonzero(np.diff(exposures["batch"].to_numpy())) + 1).tolist(), exposures.num_rows]
+    rows = exposures.drop_columns(["batch"]).to_pylist()
+    made = [_exposure(observer, **row) for row, observer in zip(rows, observers, strict=True)]
     return Planned(
-        tuple(_exposure(observer, **row) for row, observer in zip(exposures.to_pylist(), observers, strict=True)),
+        tuple(tuple(made[start:stop]) for start, stop in itertools.pairwise(edges)),
         tuple(tile for tile, own in near if own),
         tuple(tile for tile, _ in near),
     )

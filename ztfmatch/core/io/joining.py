@@ -1,0 +1,45 @@
+"""Join row groups that are encoded already into one file, as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ztfmatch.core.io.encoding import encode
+from ztfmatch.core.io.footer import Footer, RowGroup
+from ztfmatch.core.io.remote import Bytes
+from ztfmatch.core.io.sealed import MAGIC, Sealed, seal
+from ztfmatch.core.schema import Table
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Row groups, encoded."""
+
+    data: Bytes
+    start: int
+    """Where they begin in the file of the footer."""
+    chunks: bytes
+    """What the tail of that says of their column chunks."""
+    groups: tuple[RowGroup, ...]
+    footer: Footer
+
+
+def piece_of(table: Table, rows: pa.Table) -> Piece:
+    """Rows of a table, encoded."""
+    encoded = seal(encode(table, rows))
+    footer = Footer.of(bytes(encoded.footer))
+    return Piece(encoded.data[0], len(MAGIC), encoded.chunks, footer.groups, footer)
+
+
+def joined(pieces: Sequence[Piece], rows: int) -> Sealed:
+    """A file of some pieces, which have so many rows."""
+    # Bytes of the pieces follow one another as they are; what footers say of places is moved along with them.
+    at, groups = len(MAGIC), list[bytes]()
+    for piece in pieces:
+        groups += [group.moved(at - piece.start, len(groups) + i) for i, group in enumerate(piece.groups)]
+        at += len(piece.data)
+    footer = pieces[0].footer.holding(groups, rows)
+    return Sealed(tuple(piece.data for piece in pieces), b"".join(piece.chunks for piece in pieces), footer, rows)

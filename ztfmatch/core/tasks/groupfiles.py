@@ -1,0 +1,93 @@
+"""Files of a group of tiles, to which batch after batch adds rows: one of a table in each tile, unless it is full.
+
+Epochs are kept encoded. Batches are in order of their units, and so of their objectids: row groups of one follow on
+those of the last. Where they don't, as where a unit was divided by time, a file ends. Orphans, of which there are few,
+are in another order, and are put into it when they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ztfmatch.core.io.joining import Piece, joined, piece_of
+from ztfmatch.core.io.parquet import DataFile, Destination, put_sealed, write_file
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.schema import DETECTIONS, ORPHANS, Table
+
+
+@dataclass
+class _Epochs:
+    """Encoded rows of one file."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    rows: int = 0
+    ids: tuple[int, int] = (0, -1)
+    times: tuple[float, float] = (0.0, 0.0)
+
+    def add(self, rows: pa.Table) -> None:
+        first, last = rows["objectid"][0].as_py(), rows["objectid"][-1].as_py()
+        times = pc.min_max(rows["hmjd"]).as_py()
+        low, high = self.times if self.pieces else (times["min"], times["max"])
+        self.times = min(low, times["min"]), max(high, times["max"])
+        self.ids = (self.ids[0] if self.pieces else first), last
+        self.pieces.append(piece_of(DETECTIONS, rows))
+        self.rows += rows.num_rows
+
+
+class GroupFiles:
+    """Writes them.
+
+    Parameters
+    ----------
+    destination : callable
+        Where the files of a table in a tile go.
+    most_rows : int
+        Of a file, unless one batch has more.
+    """
+
+    def __init__(self, destination: Callable[[Table, Tile], Destination], most_rows: int) -> None:
+        self._destination, self._most_rows = destination, most_rows
+        self._epochs: dict[Tile, _Epochs] = {}
+        self._orphans: dict[Tile, list[pa.Table]] = {}
+        self._written: list[DataFile] = []
+
+    def add_epochs(self, tile: Tile, rows: pa.Table) -> None:
+        """Add rows, by objectid and time."""
+        held = self._epochs.setdefault(tile, _Epochs())
+        follows = held.ids[1] < rows["objectid"][0].as_py()
+        if held.pieces and not (follows and held.rows + rows.num_rows <= self._most_rows):
+            self._write_epochs(tile)
+            held = self._epochs[tile] = _Epochs()
+        held.add(rows)
+
+    def add_orphans(self, tile: Tile, rows: pa.Table) -> None:
+        """Add rows, each batch's in order."""
+        held = self._orphans.setdefault(tile, [])
+        if held and sum(part.num_rows for part in held) + rows.num_rows > self._most_rows:
+            self._write_orphans(tile)
+            held = self._orphans[tile] = []
+        held.append(rows)
+
+    def close(self) -> Sequence[DataFile]:
+        """Write what is left; all files, oldest first."""
+        for tile in list(self._epochs):
+            self._write_epochs(tile)
+        for tile in list(self._orphans):
+            self._write_orphans(tile)
+        return self._written
+
+    def _write_epochs(self, tile: Tile) -> None:
+        held = self._epochs.pop(tile)
+        to = self._destination(DETECTIONS, tile)
+        self._written.append(put_sealed(to, joined(held.pieces, held.rows), held.ids, held.times))
+
+    def _write_orphans(self, tile: Tile) -> None:
+        held = self._orphans.pop(tile)
+        rows = pa.concat_tables(held)
+        if len(held) > 1:
+            rows = rows.sort_by([(name, "ascending") for name in ORPHANS.sorted_by])
+        self._written.append(write_file(self._destination(ORPHANS, tile), rows))
