@@ -28,7 +28,7 @@ MIN_RADIUS_ARCSEC: Final = 0.1
 GIBIBYTE: Final = 1 << 30
 
 ROWS_PER_TASK: Final = 2_000_000
-"""Rows in its area that one matching task takes by default."""
+"""Rows in its area that one matching task keeps in memory by default."""
 
 CATALOGS_PER_COMMIT: Final = 100_000
 """Catalogs that an append commits together by default; the main process holds some kB of each meanwhile."""

@@ -24,9 +24,9 @@ MAX_GROUP_ORDER: Final = 4
 """Pixels of 3.7 degrees: a quadrant of 0.86 degrees falls into 1.5 of them, into 2.2 of the next order, 3.7 of the one
 after. At most CAP_ORDER."""
 
-MANY: Final = 16
-"""Times what fits in memory, at which a group is divided once more: a year of the survey is 179,000 files then and 48.8
-core-hours, without it 290,000 and 46.1."""
+MANY: Final = 12
+"""Times what fits in memory, at which a group is divided once more: as planned, a year of the survey is 187,000 files
+then, without it 290,000, and takes 49 core-hours for 46."""
 
 _TOGETHER_RAD: Final = math.radians(0.1)
 """Exposures of a unit share a cap that is so much larger at most; pointings scatter by some arcsec."""

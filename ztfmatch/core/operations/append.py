@@ -80,7 +80,7 @@ class AppendConfig:
     fail_if_empty : bool
         Fail if the places hold no catalogs, as a night without any does.
     rows_per_task : int
-        Largest number of rows that one task reads in its area of the sky.
+        Largest number of rows in its area of the sky that one task keeps in memory at a time.
     note : str, optional
         Kept in the history.
     catalogs_per_commit : int

@@ -199,8 +199,10 @@ def _group(tiling: Tiling, given: _Given, members: Members, touched: Floats, mos
     )
     start, stop = members.group.fine_range
     tiles = int(np.diff(tiling.index_of_fine(np.array([start, stop - 1])))[0]) + 1
-    of_units = np.maximum(share * touched[at], 1.0) * np.ceil(size / most[0])
-    files = 2.0 * min(tasks * tiles, float(of_units.sum())) + own // MOST_ROWS_OF_FILE
+    # Units lie about evenly over the tiles: so much of them does each touch, and a task has so many units.
+    touches = min(float(np.maximum(share * touched[at], 1.0).mean()) / tiles, 1.0)
+    files = tasks * tiles * (1.0 - (1.0 - touches) ** (len(at) / tasks))
+    files += max(files, own / MOST_ROWS_OF_FILE)  # of orphans and of epochs
     read = ROW_BYTES * float(rows.sum()) + costs.SEED_BYTES * laid
     kept = BYTES_PER_WRITTEN_ROW * own / tasks if batches > tasks else 0.0
     seeds_of_batch = min(float(seeds.sum()), 2.0 * float(seeds.sum()) / batches)

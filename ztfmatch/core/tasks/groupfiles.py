@@ -1,8 +1,8 @@
 """Files of a group of tiles, to which batch after batch adds rows: one of a table in each tile, unless it is full.
 
-Epochs are kept encoded. Batches are in order of their units, and so of their objectids: row groups of one follow on
-those of the last. Where they don't, as where a unit was divided by time, a file ends. Orphans, of which there are few,
-are in another order, and are put into it when they are written.
+Epochs are kept encoded, 33 bytes each. Batches are in order of their units, and so of objectids: row groups of one
+follow on those of the last. Where they don't, as where a unit was divided by time, a file ends. Orphans are in another
+order: they are kept as they are, 90 bytes each, a bounded number of them, and sorted when they are written.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ class GroupFiles:
         Where the files of a table in a tile go.
     most_rows : int
         Of a file, unless one batch has more.
+    most_orphans : int
+        That are kept, over all tiles; where there are more, the tile that has most gets its file.
     """
 
-    def __init__(self, destination: Callable[[Table, Tile], Destination], most_rows: int) -> None:
-        self._destination, self._most_rows = destination, most_rows
+    def __init__(self, destination: Callable[[Table, Tile], Destination], most_rows: int, most_orphans: int) -> None:
+        self._destination, self._most_rows, self._most_orphans = destination, most_rows, most_orphans
         self._epochs: dict[Tile, _Epochs] = {}
         self._orphans: dict[Tile, list[pa.Table]] = {}
         self._written: list[DataFile] = []
@@ -66,11 +68,10 @@ class GroupFiles:
 
     def add_orphans(self, tile: Tile, rows: pa.Table) -> None:
         """Add rows, each batch's in order."""
-        held = self._orphans.setdefault(tile, [])
-        if held and sum(part.num_rows for part in held) + rows.num_rows > self._most_rows:
-            self._write_orphans(tile)
-            held = self._orphans[tile] = []
-        held.append(rows)
+        self._orphans.setdefault(tile, []).append(rows)
+        held = {one: sum(part.num_rows for part in parts) for one, parts in self._orphans.items()}
+        if sum(held.values()) > self._most_orphans:
+            self._write_orphans(max(held, key=lambda one: held[one]))
 
     def close(self) -> Sequence[DataFile]:
         """Write what is left; all files, oldest first."""

@@ -44,6 +44,9 @@ BYTES_PER_WRITTEN_ROW: Final = 40
 MOST_ROWS_OF_FILE: Final = 4_000_000
 """At which a file ends, unless a batch has more."""
 
+_MOST_ORPHANS: Final = 2_000_000
+"""That a task keeps."""
+
 
 @dataclass(frozen=True)
 class MatchTask:
@@ -71,7 +74,7 @@ class MatchTask:
 def match_group(task: MatchTask) -> Matched:
     """Match batch by batch, write, count."""
     planned = read_part(task.snapshot.storage, task.plan)
-    files = GroupFiles(functools.partial(_to, task), MOST_ROWS_OF_FILE)
+    files = GroupFiles(functools.partial(_to, task), MOST_ROWS_OF_FILE, _MOST_ORPHANS)
     counts: list[tuple[int, int, int]] = []
     for exposures in planned.batches:
         counts += _match_batch(task, planned, exposures, files)
