@@ -8,8 +8,8 @@ it, or compacted. CPU seconds of one process, the median of passes in turns afte
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -90,4 +90,6 @@ def _compare(place: Path, stores: dict[str, Path], work: dict[str, list[str]], s
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("place", type=Path, metavar="PLACE")
+    main(parser.parse_args().place)

@@ -16,7 +16,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint
 from ztfmatch.core.operations.rematchplan import newest_references
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, LINEAGE
+from ztfmatch.core.schema import DETECTIONS, LINEAGE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import Function
 from ztfmatch.kowalski import schema as form
@@ -193,7 +193,7 @@ def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
 
 
 def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
-    files = [file for file in request.after.of_table(EXPOSURES.name) if ids is None or _holds_any(file, ids)]
+    files = [file for file in request.after.ledger if ids is None or _holds_any(file, ids)]
     return [ExposuresTask(*request.common(f"{number:06d}"), part, ids) for number, part in enumerate(_files(files))]
 
 

@@ -13,7 +13,7 @@ from ztfmatch.core.camera import Pointing, QuadrantMap, field_grid
 from ztfmatch.core.io.rows import UNIT, active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vector
-from ztfmatch.core.schema import EXPOSURES, REFERENCES
+from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
 from ztfmatch.query.area import Cone
@@ -87,7 +87,7 @@ def exposures_of(snapshot: SnapshotFiles, place: Cone) -> dict[str, int]:
     """Number of exposures whose image holds a place, by filter."""
     counts: Counter[int] = Counter()
     for field in _fields(snapshot, place):
-        for file in snapshot.of_table(EXPOSURES.name):
+        for file in snapshot.ledger:
             rows = snapshot.ledger_of_field(file, _COLUMNS, field)
             counts.update(rows["fid"].to_numpy()[_holds(rows, field, place)].tolist())
     return {FILTER_CODES.get(fid, f"fid {fid}"): counts[fid] for fid in sorted(counts)}

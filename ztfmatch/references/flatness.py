@@ -117,7 +117,7 @@ def _tasks(snapshot: SnapshotFiles, ps1: Ps1Catalog, settings: ReferenceSettings
 def _pending_units(snapshot: SnapshotFiles) -> frozenset[Unit]:
     """Units of exposures to be measured; one file of the ledger is held at a time."""
     found: set[int] = set()
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         rows = unmeasured(read_file_rows(snapshot.storage, file, [*UNIT, *DECIDING]))
         code = codes_of_rows(rows)
         found.update(np.unique(code).tolist())

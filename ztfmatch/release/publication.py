@@ -114,7 +114,7 @@ class Publishing:
     @property
     def ledger(self) -> list[DataFile]:
         """Files of the ledger that may have exposures in scope."""
-        return self.snapshot.of_table(EXPOSURES.name)
+        return self.snapshot.ledger
 
     @property
     def inputs(self) -> Product:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ztfmatch.core.io import log, paths
@@ -63,9 +63,10 @@ class StagedFiles:
         """Of the store."""
         return self.snapshot.storage
 
-    def of_table(self, table: str) -> Sequence[DataFile]:
-        """Files that a table will have."""
-        return self.files.of_table(table)
+    @property
+    def ledger(self) -> list[DataFile]:
+        """Files of the exposures that there will be."""
+        return self.files.of_table("exposures")
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
         """Files that a tile will have."""

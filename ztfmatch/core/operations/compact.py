@@ -24,7 +24,6 @@ from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import (
     DETECTIONS,
-    EXPOSURES,
     OBJECTS,
     ORPHANS,
     STARSTATISTICS,
@@ -224,7 +223,7 @@ def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple
 
     So a file still holds one stretch of time, and an append finds the nights of its exposures without reading others.
     """
-    files = sorted(snapshot.of_table(EXPOSURES.name), key=lambda file: (file.min_hmjd or 0.0, file.path))
+    files = sorted(snapshot.ledger, key=lambda file: (file.min_hmjd or 0.0, file.path))
     small = [file for file in files if file.rows < LEDGER_ROWS // 2]
     if not config.full:
         by_rows = sorted(small, key=lambda file: (file.rows, file.path))

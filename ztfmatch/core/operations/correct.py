@@ -134,7 +134,7 @@ class _Work:
 
     def run(self, head: SnapshotFiles, runner: Runner) -> None:
         """Do what is left to do for a snapshot."""
-        ledger = [file for file in head.of_table(EXPOSURES.name) if file.path not in self.renamed]
+        ledger = [file for file in head.ledger if file.path not in self.renamed]
         tasks = [self._rename(file) for file in ledger]
         results = runner.run(Job("ledger", rename_corrections, tasks, self.operation_id, self.storage, preparing=True))
         self.renamed |= {file.path: result for file, result in zip(ledger, results, strict=True)}

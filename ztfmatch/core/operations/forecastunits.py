@@ -19,7 +19,6 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
-from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import unit_codes, unit_of_code
 
 _QUADRANT_RAD: Final = np.radians(0.63)
@@ -101,7 +100,7 @@ class Ledger:
 def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
     """Exposures and rows of each unit, read a file at a time."""
     exposures, rows = np.zeros(CODES, np.int64), np.zeros(CODES, np.int64)
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         table = read_file_rows(snapshot.storage, file, ["field", "rcid", "fid", "nrows"])
         field, rcid, fid, nrows = (column.to_numpy().astype(np.int64) for column in table.columns)
         code = unit_codes(field, rcid, fid)

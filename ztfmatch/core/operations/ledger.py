@@ -216,7 +216,7 @@ class KnownExposures:
 def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
     """Units of the exposures that are in files of the ledger which an older snapshot has not."""
     known = set(before.files.paths(EXPOSURES.name))
-    fresh = [file for file in head.of_table(EXPOSURES.name) if file.path not in known]
+    fresh = [file for file in head.ledger if file.path not in known]
     return set(units_of(read_table(head.storage, fresh, EXPOSURES, UNIT))[0])
 
 
@@ -233,7 +233,7 @@ def _ledger_near(snapshot: SnapshotFiles, found: pa.Table, columns: Sequence[str
     (first, last), (low, high) = (pc.min_max(found[name]).as_py().values() for name in ("obsmjd", "exposureid"))
     first, last = first - SAME_TIME_DAY, last + SAME_TIME_DAY
     fields = pc.unique(found["field"])
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         if file.holds_time(first, last) or file.holds_id([(low, high)]):
             rows = read_file_rows(snapshot.storage, file, columns)
             at_time = pc.and_(pc.greater_equal(rows["obsmjd"], first), pc.less_equal(rows["obsmjd"], last))

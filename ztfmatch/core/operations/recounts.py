@@ -15,7 +15,6 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.rematchplan import RematchPlan
-from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.ledger import ReviseTask
 
 ROWS_PER_RECOUNT: Final = 200_000
@@ -50,7 +49,7 @@ def revise_tasks(
     snapshot.storage.put(path, encode_arrays({"exposureid": ids, **values}))
     return [
         ReviseTask(f"ledger-{number:05d}", snapshot, numbers, path, f"{operation_id[:12]}-{number:05d}")
-        for number, numbers in enumerate(_groups(snapshot.of_table(EXPOSURES.name), ids))
+        for number, numbers in enumerate(_groups(snapshot.ledger, ids))
     ]
 
 

@@ -150,7 +150,7 @@ def _catalog_tasks(snapshot: SnapshotFiles) -> list[CatalogSumTask]:
     """Some for each file of the ledger."""
     return [
         CatalogSumTask(f"catalogs-{number:06d}-{first:08d}", snapshot, number, first, first + _CATALOGS_PER_TASK)
-        for number, file in enumerate(snapshot.of_table(EXPOSURES.name))
+        for number, file in enumerate(snapshot.ledger)
         for first in range(0, file.rows, _CATALOGS_PER_TASK)
     ]
 

@@ -37,7 +37,7 @@ def check_sums(snapshot: SnapshotFiles, sums: Iterable[Arrays], found: Found) ->
             objects[unit] = objects.get(unit, 0) + number
     held.check_once(found)
     sets = frozenset(read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name)))
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         held.check(file, found)
         _check_corrections(snapshot, file, sets, found)
     _check_objects(snapshot, objects, found)

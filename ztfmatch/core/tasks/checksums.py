@@ -15,7 +15,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import read_file, stamp
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.schema import EXPOSURES, TABLES
+from ztfmatch.core.schema import TABLES
 from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.core.tasks.verifyepochs import Findings
 
@@ -92,7 +92,7 @@ class CatalogSumTask:
 
 def compare_catalogs(task: CatalogSumTask) -> Findings:
     """Check DATASUM and CHECKSUM of the catalogs that are there and have any."""
-    file = task.snapshot.of_table(EXPOSURES.name)[task.file]
+    file = task.snapshot.ledger[task.file]
     rows = read_file_rows(task.snapshot.storage, file, ["source", "origin"]).slice(task.first, task.stop - task.first)
     sources = [row["source"] for row in rows.to_pylist() if row["origin"] == CATALOG]
     said = [fault for source in sources if stamp(source) and (fault := _fault(source)) is not None]

@@ -57,7 +57,7 @@ def exposures_of_tiles(
     """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
     parts = [EXPOSURES.schema.empty_table().select(list(columns))]
     wanted = tuple(dict.fromkeys([*columns, *_FOOTPRINT]))
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         boxes = _boxes(snapshot.storage, file)
         groups = np.flatnonzero(np.any([boxes_touch_tile(tile, boxes) for tile in tiles], axis=0)).tolist()
         if not groups:
@@ -104,7 +104,7 @@ def mid_exposures(obsmjd: Sequence[float], exptime: Sequence[float | None]) -> n
 def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns: Sequence[str]) -> pa.Table:
     """Ledger rows of some fields; of each file only the row groups that hold any."""
     ranges = [(field, field) for field in sorted(set(fields))]
-    ledger = snapshot.of_table(EXPOSURES.name)
+    ledger = snapshot.ledger
     return read_table(snapshot.storage, ledger, EXPOSURES, columns, ranges, "field")
 
 
@@ -155,7 +155,7 @@ class ReviseTask:
 
 def revise(task: ReviseTask) -> Replaced:
     """Write one file, with the new values, in place of those that hold any of the exposures."""
-    storage, ledger = task.snapshot.storage, task.snapshot.of_table(EXPOSURES.name)
+    storage, ledger = task.snapshot.storage, task.snapshot.ledger
     columns = read_arrays(storage, task.values)
     ids = columns.pop("exposureid")
     held, parts = list[DataFile](), list[pa.Table]()

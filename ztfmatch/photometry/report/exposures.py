@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.kernels.residuals import OFFSET_BINS, OFFSET_STEP_MAG
@@ -66,7 +65,7 @@ class Exposures:
 def count_exposures(snapshot: SnapshotFiles) -> Exposures:
     """Count the exposures of a snapshot, one file of the ledger after the other."""
     found = Exposures()
-    for file in snapshot.of_table(EXPOSURES.name):
+    for file in snapshot.ledger:
         found.add(read_file_rows(snapshot.storage, file, _COLUMNS))
     return found
 

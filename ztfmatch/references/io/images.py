@@ -115,7 +115,7 @@ class ImageSource:
         if lacking:
             raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
-        for file in tracked(self.snapshot.of_table(EXPOSURES.name), "reading files of the ledger"):
+        for file in tracked(self.snapshot.ledger, "reading files of the ledger"):
             if file.commit <= after_commit:
                 continue  # no row is of a later commit than its file
             rows = read_file_rows(self.snapshot.storage, file, list(dict.fromkeys(names)))
