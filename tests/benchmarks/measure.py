@@ -110,7 +110,7 @@ def _watch_descendants(pid: int) -> Iterator[dict[int, int]]:
     def sample() -> None:
         while True:
             for process in _family(pid):
-                peaks[process] = max(peaks.get(process, 0), _peak_kib(process))
+                peaks[process] = max(peaks.get(process, 0), peak_kib(process))
             if done.wait(_SAMPLE_SECONDS):
                 return
 
@@ -135,7 +135,8 @@ def _family(pid: int) -> list[int]:
     return family
 
 
-def _peak_kib(pid: int) -> int:
+def peak_kib(pid: int) -> int:
+    """Peak memory of a process as the kernel has it."""
     with contextlib.suppress(OSError):
         for line in (_PROC / str(pid) / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):

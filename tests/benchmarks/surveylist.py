@@ -3,7 +3,7 @@
 A store that has nothing but 102,000 references, as dense as the sky is, and their tiles; and the names of 10.6 million
 catalogs that are not there, written to the standard input of ``ztfmatch plan append``. Printed are the CPU and wall
 seconds of that process, its peak memory, and its forecast; then the same of ``plan init`` with the names of the
-references.
+references; then the peak memory of a process that lists the catalogs and divides them into commits, as an append does.
 """
 
 from __future__ import annotations
@@ -11,26 +11,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from measure import run
+from measure import peak_kib, run
 
 from ztfmatch.core import camera
-from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.config import CATALOGS_PER_COMMIT, StoreConfig
 from ztfmatch.core.io import log, storefile
+from ztfmatch.core.io.packed import Sorting
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import lonlats_of
 from ztfmatch.core.operations.common import write_table
 from ztfmatch.core.operations.forecastappend import tiling_of_units
 from ztfmatch.core.operations.forecastunits import Units, by_geometry
+from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.survey import psfcat_name, refpsfcat_name, unit_codes, unit_of_code
 
@@ -119,6 +123,16 @@ def measure(command: list[str], names: Iterator[str], place: Path) -> dict[str, 
             "forecast": told}  # fmt: skip
 
 
+def divided(number: int, units_of: int) -> tuple[int, float]:
+    """Commits of an append of so many catalogs, and MiB that listing and dividing them adds to a process."""
+    found, listed = units(units_of), Sorting()
+    before = peak_kib(os.getpid())
+    for name in catalogs(found, number):
+        listed.add(name)
+    commits = len(portions_of(listed.texts(), CATALOGS_PER_COMMIT))
+    return commits, (peak_kib(os.getpid()) - before) / 1024
+
+
 def main() -> None:
     """Make, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,6 +153,9 @@ def main() -> None:
         print(f"  {told['what']}: {told['tasks']:,} tasks, {told['commits']} commits, {told['files']:,} files, "
               f"{told['core_hours']:.1f} core-hours, a worker {told['memory_bytes'] / 2**30:.2f} GiB, "
               f"main {told['main_memory_bytes'] / 2**30:.2f} GiB")  # fmt: skip
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        commits, mib = alone.submit(divided, options.catalogs, options.units).result()
+    print(f"catalogs listed and divided into {commits} commits: {mib:.0f} MiB")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -52,8 +52,8 @@ COMMITTED_FILE: Final = Cost("a file committed, by the main process", 0.05e-3, "
 
 MAIN_BYTES: Final = 200 << 20
 """Of the main process, whatever it plans."""
-MAIN_BYTES_PER_LISTED: Final = 300
-"""Of each catalog of a list (planning.py)."""
+MAIN_BYTES_PER_LISTED: Final = 40
+"""Of each catalog of a list (surveylist.py)."""
 MAIN_BYTES_PER_CATALOG: Final = 3_000
 """Of each catalog of a commit (planning.py)."""
 MAIN_BYTES_PER_REMATCHED: Final = 740

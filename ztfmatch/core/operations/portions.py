@@ -16,18 +16,26 @@ from ztfmatch.core.io.packed import Packed
 _NAME: Final = r"(?i)_(?P<fracday>\d{14})_(?P<field>\d{6})_[^/]*$"
 
 
-def names_of(sources: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Field and fracday of catalogs by their names; -1 where a name does not tell."""
-    blocks = sources.blocks() if isinstance(sources, Packed) else [sources]
-    told = [_told(pa.array(block, pa.string())) for block in blocks]
-    field, fracday = (np.concatenate(values) for values in zip(*told, strict=True))
-    return field, fracday
+_FRACDAY_BITS: Final = 47
+_MOST_FIELD: Final = (1 << 63 - _FRACDAY_BITS) - 2
 
 
-def _told(names: pa.Array) -> list[npt.NDArray[np.int64]]:
+def _keys_of(sources: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Field, then fracday, of catalogs by their names, as one number; a name that tells none is before all others."""
+    keys = np.empty(len(sources), np.int64)  # of ten million: nothing else is as large
+    start = 0
+    for block in sources.blocks() if isinstance(sources, Packed) else [sources]:
+        keys[start : start + len(block)] = _key(pa.array(block, pa.string()))
+        start += len(block)
+    return keys
+
+
+def _key(names: pa.Array) -> npt.NDArray[np.int64]:
     found = pc.extract_regex(names, _NAME)
     columns = (pc.struct_field(found, name).cast(pa.int64()).fill_null(-1) for name in ("field", "fracday"))
-    return [column.to_numpy() for column in columns]
+    field, fracday = (column.to_numpy() for column in columns)
+    keys: npt.NDArray[np.int64] = (np.minimum(field, _MOST_FIELD) + 1 << _FRACDAY_BITS) + fracday + 1
+    return keys
 
 
 def portions_of(sources: Sequence[str], most: int) -> list[Sequence[str]]:
@@ -41,9 +49,10 @@ def portions_of(sources: Sequence[str], most: int) -> list[Sequence[str]]:
     """
     if len(sources) <= most:
         return [sources]
-    field, fracday = names_of(sources)
-    order = np.lexsort((fracday, field))
-    sizes = np.diff(np.flatnonzero(np.diff(field[order], prepend=-2)), append=len(order))
+    keys = _keys_of(sources)
+    order = np.argsort(keys, kind="stable")
+    sizes = np.bincount(keys >> _FRACDAY_BITS)
+    sizes = sizes[sizes > 0]
     return [_Portion(sources, part) for part in np.split(order, starts_of(sizes, most)[1:])]
 
 
