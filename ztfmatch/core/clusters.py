@@ -42,6 +42,8 @@ _Ports = Annotated[str, Meta(pattern=_PORTS, description=_PORTS_WORDS)]
 
 LOOPBACK: Final = "127.0.0.1"
 WORKER_PROGRAM: Final = "ztfmatch.core.runner.slurmworker"
+MEETING: Final = "ZTFMATCH_MEETING"
+"""Variable with the path of a file that is there as long as the run of an allocation's worker is."""
 _NO_DASHBOARD: Final = f"{LOOPBACK}:0"
 """Where Dask's web server, which nothing turns off, bothers nobody."""
 _LAST_PORT: Final = 65535

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from ztfmatch.core.clusters import LOOPBACK, WORKER_PROGRAM, AllocationProfile, duration_seconds
+from ztfmatch.core.clusters import LOOPBACK, MEETING, WORKER_PROGRAM, AllocationProfile, duration_seconds
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io import localfiles
@@ -89,6 +89,7 @@ def allocation_cluster(profile: AllocationProfile, resources: Resources) -> Iter
     meeting = Meeting.here(profile)
     wait_s = resources.wait_s or duration_seconds(profile.wait)
     if meeting.task:
+        os.environ[MEETING] = str(meeting.path)
         _work(profile, resources, _met(meeting, wait_s))
     import dask
     from distributed import Client, LocalCluster

@@ -6,8 +6,12 @@ every interface of the node.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from ztfmatch.core.clusters import MEETING
 
 
 def arguments(given: Sequence[str]) -> list[str]:
@@ -27,10 +31,15 @@ def arguments(given: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run it."""
+    """Run it; one that begins when the run has ended, and finds no certificates, has not failed."""
     from distributed.cli.dask_worker import main as dask_worker
 
-    dask_worker(arguments(sys.argv[1:]), prog_name="ztfmatch worker")
+    try:
+        dask_worker(arguments(sys.argv[1:]), prog_name="ztfmatch worker")
+    except RuntimeError:
+        meeting = os.environ.get(MEETING)
+        if meeting is None or Path(meeting).exists():
+            raise
 
 
 if __name__ == "__main__":
