@@ -60,7 +60,12 @@ _SHOWN_UNITS = 5
     "these catalogs; instead of quarantining it, or of a warning"
 )
 @fail_if_empty_option("catalogs")
-@number_option("--rows-per-task", click.IntRange(1), ROWS_PER_TASK, "Rows that one task reads in its area of the sky.")
+@number_option(
+    "--rows-per-task",
+    click.IntRange(1),
+    ROWS_PER_TASK,
+    "Rows in its area of the sky that one task keeps in memory at a time.",
+)
 @number_option(
     "--catalogs-per-commit",
     click.IntRange(1),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztfmatch.core.kernels.coverage import MANY, MAX_GROUP_ORDER, Coverage, shared_caps
+from ztfmatch.core.kernels.coverage import BATCHES_TO_DIVIDE, MAX_GROUP_ORDER, Coverage, shared_caps
 from ztfmatch.core.kernels.sphere import unit_vector, unit_vectors
 from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tile, Tiling, adaptive_tiling, cap_pixels, neighbours
 
@@ -62,7 +62,8 @@ def test_members_a_group_is_divided_only_while_it_holds_more_than_a_task_takes()
     cover = coverage(tiling, [(9.0, 41.0, 0.4), (11.0, 42.5, 0.4)], [1000, 1000])
     assert [one.group.order for one in cover.members(2000)] == [0]
     assert {one.group.order for one in cover.members(1)} == {MAX_GROUP_ORDER + 1}
-    assert {one.group.order for one in cover.members(1 + 1000 // MANY)} == {MAX_GROUP_ORDER, MAX_GROUP_ORDER + 1}
+    most = 1 + 1000 // BATCHES_TO_DIVIDE
+    assert {one.group.order for one in cover.members(most)} == {MAX_GROUP_ORDER, MAX_GROUP_ORDER + 1}
     assert {one.group.order for one in cover.members(100)} == {MAX_GROUP_ORDER}
 
 

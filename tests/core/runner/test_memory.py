@@ -20,6 +20,7 @@ import ztfmatch
 from ztfmatch import release as publish
 from ztfmatch.core.config import CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.operations import matchplan
 from ztfmatch.core.operations.append import AppendConfig, append_catalogs
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.link import link_stars
@@ -45,6 +46,10 @@ from ztfmatch.core.operations.rematch import RematchConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.report import ReportInputs
 store = ztfmatch.open_store(sys.argv[1])
+if sys.argv[3] == "append in batches":
+    from ztfmatch.core.operations import matchplan
+    matchplan._LEAST_TASKS = 1
+    sys.argv[3] = "append"
 if sys.argv[3] == "append":
     store.append(sys.argv[2], AppendConfig(rows_per_task=int(sys.argv[4])))
 elif sys.argv[3] == "export":
@@ -94,6 +99,19 @@ def test_memory_of_the_largest_task_is_below_its_projection(unit: Path, tmp_path
     config = AppendConfig(rows_per_task=10**7)
     projected = _projected(lambda runner: append_catalogs(store.storage, [str(unit / "catalogs")], config, runner))
     measured = peak_bytes(tmp_path / "store", unit / "catalogs", "append", 10**7)
+    assert measured <= projected
+    assert projected <= 2.5 * measured
+
+
+def test_memory_of_a_task_of_many_batches_is_below_its_projection(
+    unit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 2 million rows in one task, which keeps 300,000 at a time, and what it has made of the others encoded."""
+    monkeypatch.setattr(matchplan, "_LEAST_TASKS", 1)
+    store = ztfmatch.init_store(tmp_path / "store", str(unit / "references"))
+    config = AppendConfig(rows_per_task=300_000)
+    projected = _projected(lambda runner: append_catalogs(store.storage, [str(unit / "catalogs")], config, runner))
+    measured = peak_bytes(tmp_path / "store", unit / "catalogs", "append in batches", 300_000)
     assert measured <= projected
     assert projected <= 2.5 * measured
 

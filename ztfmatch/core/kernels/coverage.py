@@ -24,9 +24,9 @@ MAX_GROUP_ORDER: Final = 4
 """Pixels of 3.7 degrees: a quadrant of 0.86 degrees falls into 1.5 of them, into 2.2 of the next order, 3.7 of the one
 after. At most CAP_ORDER."""
 
-MANY: Final = 12
-"""Times what fits in memory, at which a group is divided once more: as planned, a year of the survey is 187,000 files
-then, without it 290,000, and takes 49 core-hours for 46."""
+BATCHES_TO_DIVIDE: Final = 12
+"""Times what fits in memory, at which a group is divided once more: by its plan (tests/benchmarks/surveylist.py) a year
+of the survey makes 194,000 files so and takes 49 core-hours, without it 315,000 and 46."""
 
 _TOGETHER_RAD: Final = math.radians(0.1)
 """Exposures of a unit share a cap that is so much larger at most; pointings scatter by some arcsec."""
@@ -90,7 +90,7 @@ class Coverage:
         fine = pixels << _FINE_BITS
         held = np.bincount(at, np.repeat(self.rows / self.counts, self.counts)).astype(np.int64)
         coarse = adaptive_tiling(fine, held, rows_per_task, MAX_GROUP_ORDER)
-        deeper = adaptive_tiling(fine, held, MANY * rows_per_task, MAX_GROUP_ORDER + 1)
+        deeper = adaptive_tiling(fine, held, BATCHES_TO_DIVIDE * rows_per_task, MAX_GROUP_ORDER + 1)
         order = np.maximum(_orders_at(coarse, fine), _orders_at(deeper, fine))
         # A group is never smaller than a tile: where tiles are coarser than the groups would be, they are the groups.
         order = np.minimum(order, _orders_at(self.tiling, fine))

@@ -36,10 +36,13 @@ MOST_EXPOSURES: Final = 8192
 """Of a task: some 50 bytes each, in a file where they are many."""
 
 _LEAST_TASKS: Final = 64
+"""Of a commit, before any has several batches: for as many workers."""
 _MOST_BATCHES: Final = 8
+"""Of a task: their rows are kept, encoded, until its files are whole."""
 LEAST_SHARE: Final = 0.25
 """Part of an exposure that is taken to lie in a group at least: rows are not spread evenly."""
 _MOST_BYTES_SENT: Final = 8_000
+"""With a task, of its plan; a longer one is staged."""
 
 _COLUMNS: Final = (
     *("exposureid", "source", "digest", "nrows", "field", "rcid", "fid", "ra", "dec", "radius", "obsmjd", "exptime"),
@@ -80,10 +83,9 @@ def match_tasks(
     if not rows.num_rows:
         return []
     plan = _Plan.of(snapshot, _in_order(rows), rows_per_task)
+    common = _Common(snapshot, operation_id, corrections, data)
     return [
-        plan.task(one, batches, f"{i:04d}", _Told(snapshot, operation_id, corrections, data))
-        for one in plan.members
-        for i, batches in enumerate(plan.tasks(one))
+        plan.task(one, batches, f"{i:04d}", common) for one in plan.members for i, batches in enumerate(plan.tasks(one))
     ]
 
 
@@ -103,7 +105,7 @@ def rows_of_task(rows: float, rows_per_task: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Common:
     """What all tasks have."""
 
     snapshot: SnapshotFiles
@@ -175,6 +177,11 @@ class _Plan:
         counts = np.bincount(self.footprint, minlength=len(self.cover.counts))
         return np.argsort(self.footprint, kind="stable"), np.cumsum(counts) - counts, counts
 
+    @functools.cached_property
+    def _limit(self) -> float:
+        """Of a task, where 1 is what it keeps in memory."""
+        return rows_of_task(float(self.size.sum()), self.rows_per_task) / self.rows_per_task
+
     def _share(self, members: Members, exposures: Rows) -> Floats:
         """Part of each exposure that lies in a group that it touches."""
         return np.asarray(members.share[np.searchsorted(members.footprint, self.footprint[exposures])])
@@ -192,9 +199,8 @@ class _Plan:
         """
         order, starts_of, counts = self._by_footprint
         exposures = np.sort(order[runs(starts_of[members.footprint], counts[members.footprint])])
-        limit = rows_of_task(float(self.size.sum()), self.rows_per_task) / self.rows_per_task
         size = self._sizes(members, exposures)
-        for start, stop in _even_parts(size, limit):
+        for start, stop in _even_parts(size, self._limit):
             yield list(self._batches(exposures[start:stop], size[start:stop]))
 
     def _batches(self, exposures: Rows, size: Floats) -> Iterator[Rows]:
@@ -212,22 +218,22 @@ class _Plan:
                 start += parts[-1][0]
         yield exposures[start:]
 
-    def task(self, members: Members, batches: list[Rows], name: str, told: _Told) -> MatchTask:
+    def task(self, members: Members, batches: list[Rows], name: str, common: _Common) -> MatchTask:
         """Task of some batches."""
         group = members.group
         key = f"match-N{group.order}-{group.npix}-{name}"
         own = [float((self._share(members, batch) * self.rows[batch]).sum()) for batch in batches]
         return MatchTask(
             key,
-            told.snapshot,
+            common.snapshot,
             group,
-            told.part(key, self._encode(members, batches)),
+            common.part(key, self._encode(members, batches)),
             round(sum(own)),
             round(max(own)),
             max(int(self.unit_seeds[np.unique(self.unit[batch])].sum()) for batch in batches),
-            f"{told.operation_id[:12]}-{name}",
-            told.corrections,
-            told.data,
+            f"{common.operation_id[:12]}-{name}",
+            common.corrections,
+            common.data,
         )
 
     def _encode(self, members: Members, batches: list[Rows]) -> bytes:

@@ -40,6 +40,7 @@ def main() -> None:
         meeting = os.environ.get(MEETING)
         if meeting is None or Path(meeting).exists():
             raise
+        print("ztfmatch worker: the run ended before this worker had begun", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ order: they are kept as they are, 90 bytes each, a bounded number of them, and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -73,7 +73,7 @@ class GroupFiles:
         if sum(held.values()) > self._most_orphans:
             self._write_orphans(max(held, key=lambda one: held[one]))
 
-    def close(self) -> Sequence[DataFile]:
+    def close(self) -> list[DataFile]:
         """Write what is left; all files, oldest first."""
         for tile in list(self._epochs):
             self._write_epochs(tile)
@@ -88,7 +88,5 @@ class GroupFiles:
 
     def _write_orphans(self, tile: Tile) -> None:
         held = self._orphans.pop(tile)
-        rows = pa.concat_tables(held)
-        if len(held) > 1:
-            rows = rows.sort_by([(name, "ascending") for name in ORPHANS.sorted_by])
+        rows = held[0] if len(held) == 1 else pa.concat_tables(held).sort_by(ORPHANS.order)
         self._written.append(write_file(self._destination(ORPHANS, tile), rows))

@@ -31,9 +31,9 @@ _FOOTPRINT = ("ra", "dec", "radius")
 
 _BOXES_KEPT: Final = 4096
 _FILES_KEPT: Final = 32
+"""Some hundred kB each. Neighbouring tiles, one after the other in a worker, need the same parts of the same files."""
 _ROWS_OF_FEW: Final = 1024
 """A ledger file of no more, as nights leave it, is read at once."""
-"""Some hundred kB each. Neighbouring tiles, one after the other in a worker, need the same parts of the same files."""
 
 _UNPACKED: Final = pa.schema(
     field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field

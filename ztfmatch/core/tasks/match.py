@@ -78,7 +78,7 @@ def match_group(task: MatchTask) -> Matched:
     counts: list[tuple[int, int, int]] = []
     for exposures in planned.batches:
         counts += _match_batch(task, planned, exposures, files)
-    return Matched(list(files.close()), ExposureCounts.of(counts))
+    return Matched(files.close(), ExposureCounts.of(counts))
 
 
 def _match_batch(
