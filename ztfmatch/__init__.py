@@ -15,13 +15,12 @@ _HOMES = {
     "api": "Snapshot Store import_matchfiles init_store open_store",
     "api.catalogs": "check_catalogs",
     "api.planning": "forecast",
-    "core.config": "CalibrateConfig CompactConfig Resources StoreConfig",
+    "core.config": "AppendConfig CalibrateConfig CompactConfig Resources StoreConfig",
     "core.errors": "BadInputError BucketNotFoundError CatalogError CommitConflictError ConfigError CorrectionsError "
     "JobFailedError MemoryBudgetError MetadataError OutputExistsError ScopeError ServiceError SnapshotNotFoundError "
     "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError "
     "WorkDividedError ZtfmatchError",
     "core.io.log": "Commit",
-    "core.operations.append": "AppendConfig",
     "core.operations.appendreport": "AppendReport",
     "core.operations.catalogcheck": "CheckReport CheckedCatalog",
     "core.operations.compact": "CompactReport",

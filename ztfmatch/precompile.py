@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ztfmatch.api import Store, import_matchfiles, init_store
-from ztfmatch.core.config import CalibrateConfig, StoreConfig
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig, CalibrateConfig, StoreConfig
 from ztfmatch.core.tasks import preload  # noqa: F401  (compiles, too, what so small a sky does not call)
 from ztfmatch.matchfile.ingest import ImportConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs

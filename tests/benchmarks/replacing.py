@@ -18,8 +18,7 @@ import numpy as np
 from astropy.io import fits
 
 import ztfmatch
-from ztfmatch.core.config import CompactConfig
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig, CompactConfig
 from ztfmatch.core.tasks.heap import keep_freed_memory
 
 EXPOSURES, INFRARED, NIGHTS, ROUNDS = 32, 8, 8, 9

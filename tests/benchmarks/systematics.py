@@ -21,8 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import ztfmatch
-from ztfmatch.core.config import CalibrateConfig
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig, CalibrateConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.simulate import SimulationConfig, simulate
 

@@ -17,13 +17,12 @@ import pytest
 from helpers import runner
 
 import ztfmatch
-from ztfmatch.core.config import CalibrateConfig, Resources
+from ztfmatch.core.config import AppendConfig, CalibrateConfig, Resources
 from ztfmatch.core.errors import ConfigError, CorrectionsError, MetadataError
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.metadata import read_error_models
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.photometry import calibrate as operation
 from ztfmatch.photometry import leaning as leaning_operation
 from ztfmatch.photometry.calibrate import CalibrateInputs

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import ztfmatch
 from ztfmatch.cli import main
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.kernels.drift import LEAST_EXPOSURES, change_of
 from ztfmatch.simulate import SimulationConfig, simulate

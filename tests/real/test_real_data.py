@@ -16,10 +16,10 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.io.catalogs import read_epochal, read_reference
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import BAD_EXPOSURE, EDGE_CATFLAGS
-from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.core.schema import TRANSIENTDATA
 from ztfmatch.simulate import SimulationConfig, simulate
 

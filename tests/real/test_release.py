@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 
 import ztfmatch
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.release.io.scope import ReleaseScope, Window
 
 SCOPE = ReleaseScope("dr5", (Window(1),))

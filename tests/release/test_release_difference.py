@@ -20,8 +20,8 @@ from releases import CONFIG, SMALL
 
 import ztfmatch
 from ztfmatch.cli import main
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, OutputExistsError
-from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.release import Comparison, difference, write_association
 from ztfmatch.release.io.scope import ReleaseScope, Window
 from ztfmatch.release.successors import links_of

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from astropy.io import fits
 
-from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.config import AppendConfig, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.runner import Job, LoopExecutor, Runner

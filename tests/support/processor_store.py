@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 import ztfmatch
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.io.snapshot import open_snapshot
-from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.core.schema import TABLES
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 import ztfmatch
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.release import HatsConfig
 from ztfmatch.release.io.scope import Quality, ReleaseScope, Window
 from ztfmatch.simulate import SimulationConfig, simulate

@@ -16,10 +16,10 @@ from small_survey import EXPOSURES, FILED, FIRST, LATER, MATCHFILES, REFERENCES,
 from store_checks import named_files
 from store_model import Catalog, Model, State
 
-from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.config import AppendConfig, CompactConfig
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.history import rollback

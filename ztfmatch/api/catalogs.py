@@ -11,7 +11,7 @@ from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.runner import open_runner
 
 if TYPE_CHECKING:
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.catalogcheck import CheckReport
 
 
@@ -23,7 +23,7 @@ def check_catalogs(
     **running: Unpack[Running],
 ) -> CheckReport:
     """Tell what an append would say of catalogs; see :mod:`ztfmatch.core.operations.catalogcheck`."""
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.catalogcheck import check_catalogs as check
 
     snapshot = None if store is None else open_snapshot(open_store(store).storage)

@@ -156,7 +156,7 @@ def run_night(
 
 
 def _append_config(config: NightConfig) -> Any:
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
 
     given = config.append
     paths: dict[str, Any] = {

@@ -60,7 +60,7 @@ def _draft(operation: str, storage: Storage, places: Iterable[str]) -> Draft:
 
 
 def _of_catalogs(operation: str, snapshot: SnapshotFiles, places: Iterable[str]) -> Draft:
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.forecastappend import forecast_append
     from ztfmatch.core.operations.forecasttiles import forecast_rematch
     from ztfmatch.core.operations.rematch import RematchConfig

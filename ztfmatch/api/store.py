@@ -20,7 +20,7 @@ from ztfmatch.core.runner import open_runner
 from ztfmatch.core.shown import Shown, as_html
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.appendreport import AppendReport
     from ztfmatch.core.operations.compact import CompactReport
     from ztfmatch.core.operations.correct import CorrectReport
@@ -87,7 +87,8 @@ class Store(Shown):
         self, catalogs: str | Sequence[str], config: AppendConfig | None = None, **running: Unpack[Running]
     ) -> AppendReport:
         """Ingest epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
-        from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+        from ztfmatch.core.config import AppendConfig
+        from ztfmatch.core.operations.append import append_catalogs
 
         with open_runner(**running) as runner:
             return append_catalogs(self.storage, places_of(catalogs), config or AppendConfig(), runner)

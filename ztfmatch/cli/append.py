@@ -103,7 +103,7 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
       find /data/ztf/sci -newer last -name '*_psfcat.fits' | ztfmatch append survey.store -
       ztfmatch append s3://lightcurves/survey.store s3://ztf/sci/2019/0107/
     """
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
 
     config = AppendConfig(**options)  # type: ignore[arg-type]
     with running as how:

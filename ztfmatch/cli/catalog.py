@@ -42,7 +42,7 @@ def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, 
       ztfmatch catalog check /data/ztf/sci/2019/0107 --store survey.store --json
     """
     from ztfmatch.api.catalogs import check_catalogs
-    from ztfmatch.core.operations.append import AppendConfig
+    from ztfmatch.core.config import AppendConfig
 
     with running as how:
         report = check_catalogs(catalogs, store, AppendConfig(exposures), **how)

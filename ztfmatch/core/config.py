@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import Meta
@@ -199,6 +200,63 @@ def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{name} is {text!r}; expected a number") from None
+
+
+@dataclass(frozen=True)
+class AppendConfig:
+    """How catalogs are ingested.
+
+    Parameters
+    ----------
+    exposures : Path, optional
+        Table of exposure metadata that headers lack.
+    error_models : tuple of Path
+        Files of error-model coefficients, one a filter.
+    zp_thresholds, quality_rule : Path, optional
+        Files that change the quality rule.
+    corrections : Path, optional
+        Directory of photometric corrections; by default the set that came into the store last, so that a store stays
+        uniform night after night.
+    strict : bool
+        Fail if a catalog cannot be used, instead of quarantining it; and where else there would be a warning of what
+        was given: a catalog without a program or a row of metadata, a table of no use, a file that is misnamed.
+    fail_if_empty : bool
+        Fail if the places hold no catalogs, as a night without any does.
+    rows_per_task : int
+        Largest number of rows in its area of the sky that one task keeps in memory at a time.
+    note : str, optional
+        Kept in the history.
+    catalogs_per_commit : int
+        Where there are more, fields are ingested group by group, each group with a commit of its own.
+    replace : bool
+        Catalogs of exposures that the store has with another content replace these: their old detections leave in the
+        same commit. Without it such a catalog is quarantined.
+    """
+
+    exposures: Path | None = None
+    error_models: tuple[Path, ...] = ()
+    zp_thresholds: Path | None = None
+    _: KW_ONLY
+    quality_rule: Path | None = None
+    corrections: Path | None = None
+    strict: bool = False
+    rows_per_task: int = ROWS_PER_TASK
+    note: str | None = None
+    fail_if_empty: bool = False
+    catalogs_per_commit: int = CATALOGS_PER_COMMIT
+    replace: bool = False
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.rows_per_task < 1:
+            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
+        if self.catalogs_per_commit < 1:
+            raise ConfigError(f"catalogs per commit {self.catalogs_per_commit} must be at least 1")
 
 
 @dataclass(frozen=True)

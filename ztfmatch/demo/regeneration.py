@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from ztfmatch.core.config import Resources, StoreConfig
+from ztfmatch.core.config import AppendConfig, Resources, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.rematch import RematchConfig, RematchReport, UnitReport, rematch

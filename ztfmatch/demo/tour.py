@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztfmatch.core.config import Resources, StoreConfig
+from ztfmatch.core.config import AppendConfig, Resources, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.statistics import update_statistics

@@ -11,16 +11,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.config import CalibrateConfig
-from ztfmatch.core.errors import CatalogError, CorrectionsError, MetadataError
+from ztfmatch.core.errors import CatalogError, CorrectionsError
 from ztfmatch.core.io.catalogs import EpochalCatalog, read_epochal
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
 from ztfmatch.core.io.localfiles import replace
 from ztfmatch.core.io.metadata import read_exposure_table
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, read_file
 from ztfmatch.core.io.surveytables import channels_said
-from ztfmatch.core.kernels.calibration import catalog_flags, unrounded_magnitudes
-from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.sky import (
     EXPOSURE_TERM,
     FIELD_TERM,
@@ -35,14 +33,12 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import parse_catalog_name
 from ztfmatch.core.tasks.ledger import mid_exposures
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
-from ztfmatch.photometry.io.ps1 import BANDS, Box, Ps1Catalog, open_ps1
+from ztfmatch.photometry.catalogresiduals import residuals_of
+from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.numbers import MMAG, robust_rms
-from ztfmatch.photometry.tables import RMS_RANGE_MAG
 from ztfmatch.photometry.tasks.othercorrections import gradients_of
 
 _SUFFIX, _NEW_SUFFIX = EPOCHAL_PATTERN.removeprefix("*"), "_psfcatscorr.fits"
-_MARGIN_DEG: Final = 1.0 / 60.0
-_FEWEST_STARS: Final = 3
 _TERMS: Final = {
     "magnitude": MAGNITUDE_TERM,
     "position": POSITION_TERM,
@@ -70,18 +66,6 @@ class CatalogInputs:
     columns: Mapping[str, str] = field(default_factory=dict)
     exposures: Path | None = None
     """Metadata that headers lack, as an append takes them."""
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """Stars of a catalog relative to PS1, colour term included; shape (N,)."""
-
-    x: Floats
-    """Pixels."""
-    y: Floats
-    before: Floats
-    """Observed less expected, mag."""
-    after: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +116,7 @@ def correct_catalog(catalog: Path, inputs: CatalogInputs) -> CatalogReport:
         )
     ps1 = None if inputs.ps1 is None else open_ps1(inputs.ps1, inputs.columns)
     made = _corrected(read, held)
-    stars = None if ps1 is None else _residuals(read, made["mag"], ps1)
+    stars = None if ps1 is None else residuals_of(read, made["mag"], ps1)
     place = (inputs.output or catalog.parent) / (catalog.name.removesuffix(_SUFFIX) + _NEW_SUFFIX)
     place.parent.mkdir(parents=True, exist_ok=True)
     replace(place, memoryview(_rewritten(catalog, made["mag"].astype(np.float64) - read.magzp, held.set.digest)))
@@ -199,35 +183,3 @@ def _rewritten(catalog: Path, mag: Floats, corrections: str) -> bytes:
         out = io.BytesIO()
         hdus.writeto(out, checksum=summed, output_verify="silentfix+ignore")
     return out.getvalue()
-
-
-def _residuals(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1Catalog) -> Residuals:
-    """Clean, isolated stars of the magnitudes that corrections are judged by."""
-    config, rows, band = CalibrateConfig(), read.records, read.unit.fid - 1
-    first = 1 if band == 2 else 0
-    flux = rows["flux"].astype(np.float32)
-    before = unrounded_magnitudes(flux, np.full(len(rows), read.magzp))
-    good = catalog_flags(rows["flags"].astype(np.int16), np.zeros(len(rows), bool)) == 0
-    good &= np.isfinite(before) & (flux >= config.min_snr * rows["sigflux"]) & np.isfinite(rows["ra"] + rows["dec"])
-    at, bands = np.flatnonzero(good), ""
-    if len(at):
-        ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
-        stars = ps1.read(Box.around(ra, dec, _MARGIN_DEG))
-        needed = BANDS[first : first + 2]
-        bands = ", ".join(band for band in stars.lacking if band in needed) if len(stars.ra) else ""
-        source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
-        at, source = at[source >= 0], source[source >= 0]
-        colour = stars.mag[first, source] - stars.mag[first + 1, source]
-        expected = stars.mag[band, source] - (read.metadata["clrcoeff"] or 0.0) * colour
-        used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
-        at, expected = at[used], expected[used]
-    if bands:
-        raise MetadataError(f"{ps1.path}: none of its sources about {read.file.source} has a magnitude in {bands}")
-    if len(at) < _FEWEST_STARS:
-        raise MetadataError(
-            f"{ps1.path}: has {len(at)} isolated stars of {RMS_RANGE_MAG[0]:g} to {RMS_RANGE_MAG[1]:g} mag within "
-            f"{config.match_arcsec:g} arcsec of clean detections of {read.file.source}; expected at least "
-            f"{_FEWEST_STARS}: is it of another part of the sky?"
-        )
-    x, y = (rows[name][at].astype(np.float64) for name in ("xpos", "ypos"))
-    return Residuals(x, y, before[at] - expected, after[at] - expected)

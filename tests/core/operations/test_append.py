@@ -39,7 +39,7 @@ from helpers import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.config import AppendConfig, StoreConfig
 from ztfmatch.core.errors import BadInputError, CommitConflictError, JobFailedError
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.manifest import FileList
@@ -47,7 +47,7 @@ from ztfmatch.core.io.snapshot import before_first, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import whole_sky
 from ztfmatch.core.operations import matchplan
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.matchplan import match_tasks
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.verify import verify_store

@@ -247,7 +247,8 @@ def test_vacuum_keeping_all_deletes_only_what_no_snapshot_names(store: ztfmatch.
 def test_vacuum_before_a_running_append_commits_spares_its_files(
     sky: Path, nights: list[list[str]], tmp_path: Path
 ) -> None:
-    from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+    from ztfmatch.core.config import AppendConfig
+    from ztfmatch.core.operations.append import append_catalogs
 
     store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))
 

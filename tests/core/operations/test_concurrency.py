@@ -11,8 +11,9 @@ import pytest
 from helpers import Interrupted
 
 import ztfmatch
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import CommitConflictError
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.appendreport import AppendReport
 from ztfmatch.core.runner import Runner
 from ztfmatch.simulate import SimulationConfig, simulate

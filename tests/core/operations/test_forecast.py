@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 import ztfmatch
 from ztfmatch.core import camera, costs
-from ztfmatch.core.config import CompactConfig, StoreConfig
+from ztfmatch.core.config import AppendConfig, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.catalogs import HEADER_BYTES
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.forecast import Draft, Forecast, JobForecast
 from ztfmatch.core.operations.forecastappend import commits_of, forecast_append, forecast_init

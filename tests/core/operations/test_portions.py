@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import ztfmatch.core.operations.append as module
 import ztfmatch.core.tasks.inspect
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.core.survey import Unit, psfcat_name

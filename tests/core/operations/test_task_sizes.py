@@ -13,10 +13,10 @@ import pytest
 from corrected import write_set
 from helpers import UNIT, append, epochal_file, make_store, reference_file, rows_at
 
-from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.config import AppendConfig, CompactConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.rematch import RematchConfig, rematch

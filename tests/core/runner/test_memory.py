@@ -18,10 +18,10 @@ from helpers import reference_file, rows_at
 
 import ztfmatch
 from ztfmatch import release as publish
-from ztfmatch.core.config import CalibrateConfig, CompactConfig, StoreConfig
+from ztfmatch.core.config import AppendConfig, CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.operations import matchplan
-from ztfmatch.core.operations.append import AppendConfig, append_catalogs
+from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
@@ -41,7 +41,7 @@ _CHILD = """
 import json, sys
 from pathlib import Path
 import ztfmatch
-from ztfmatch.core.operations.append import AppendConfig
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.operations.rematch import RematchConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.report import ReportInputs

@@ -14,11 +14,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 import ztfmatch
-from ztfmatch.core.config import Resources
+from ztfmatch.core.config import AppendConfig, Resources
 from ztfmatch.core.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import AppendConfig
 from ztfmatch.core.runner import DaskExecutor, Executor, Job, LoopExecutor, Runner, open_runner
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.simulate import SimulationConfig, simulate

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, ZtfmatchError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.noted import notes
@@ -57,63 +57,6 @@ from ztfmatch.core.tasks.staging import clear
 logger = logging.getLogger("ztfmatch")
 
 CATALOGS_PER_INSPECTION: Final = 32
-
-
-@dataclass(frozen=True)
-class AppendConfig:
-    """How catalogs are ingested.
-
-    Parameters
-    ----------
-    exposures : Path, optional
-        Table of exposure metadata that headers lack.
-    error_models : tuple of Path
-        Files of error-model coefficients, one a filter.
-    zp_thresholds, quality_rule : Path, optional
-        Files that change the quality rule.
-    corrections : Path, optional
-        Directory of photometric corrections; by default the set that came into the store last, so that a store stays
-        uniform night after night.
-    strict : bool
-        Fail if a catalog cannot be used, instead of quarantining it; and where else there would be a warning of what
-        was given: a catalog without a program or a row of metadata, a table of no use, a file that is misnamed.
-    fail_if_empty : bool
-        Fail if the places hold no catalogs, as a night without any does.
-    rows_per_task : int
-        Largest number of rows in its area of the sky that one task keeps in memory at a time.
-    note : str, optional
-        Kept in the history.
-    catalogs_per_commit : int
-        Where there are more, fields are ingested group by group, each group with a commit of its own.
-    replace : bool
-        Catalogs of exposures that the store has with another content replace these: their old detections leave in the
-        same commit. Without it such a catalog is quarantined.
-    """
-
-    exposures: Path | None = None
-    error_models: tuple[Path, ...] = ()
-    zp_thresholds: Path | None = None
-    _: KW_ONLY
-    quality_rule: Path | None = None
-    corrections: Path | None = None
-    strict: bool = False
-    rows_per_task: int = ROWS_PER_TASK
-    note: str | None = None
-    fail_if_empty: bool = False
-    catalogs_per_commit: int = CATALOGS_PER_COMMIT
-    replace: bool = False
-
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        if self.rows_per_task < 1:
-            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
-        if self.catalogs_per_commit < 1:
-            raise ConfigError(f"catalogs per commit {self.catalogs_per_commit} must be at least 1")
 
 
 def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendConfig, runner: Runner) -> AppendReport:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.metadata import (
     ErrorModels,
@@ -33,10 +34,6 @@ from ztfmatch.core.operations.notices import Notice
 from ztfmatch.core.schema.ledger import BAD, CATALOG, GOOD, UNKNOWN
 from ztfmatch.core.survey import parse_catalog_name
 from ztfmatch.core.tasks.inspect import CatalogInput
-
-if TYPE_CHECKING:
-    from ztfmatch.core.operations.append import AppendConfig
-
 
 UNUSED: Final = "unused-table"
 

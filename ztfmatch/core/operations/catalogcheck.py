@@ -8,13 +8,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.config import AppendConfig, StoreConfig
 from ztfmatch.core.io.places import is_named
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN, find
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION, AppendConfig
+from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
 from ztfmatch.core.operations.common import Row, Stopwatch, chunks
 from ztfmatch.core.operations.ledger import sort_out

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core import costs
-from ztfmatch.core.config import MARGIN_ARCSEC, StoreConfig
+from ztfmatch.core.config import MARGIN_ARCSEC, AppendConfig, StoreConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.catalogs import ROW_BYTES
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -19,7 +19,7 @@ from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
 from ztfmatch.core.kernels.coverage import Coverage, Members
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats
 from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive_tiling
-from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION, AppendConfig
+from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
 from ztfmatch.core.operations.forecastunits import Units, by_geometry, known_units, ledger_by_unit, rows_of_catalogs

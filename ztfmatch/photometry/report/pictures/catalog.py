@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-from ztfmatch.photometry.catalog import Residuals
+from ztfmatch.photometry.catalogresiduals import CatalogResiduals
 from ztfmatch.photometry.report.numbers import MMAG, STARS_PER_CELL, robust_rms
 from ztfmatch.photometry.report.pictures.style import (
     AFTER_COLOUR,
@@ -30,7 +30,7 @@ _MOST_CELLS: Final = 20
 _BINS: Final = 40
 
 
-def draw_catalog(stars: Residuals, name: str) -> Figure:
+def draw_catalog(stars: CatalogResiduals, name: str) -> Figure:
     """Maps of mean residuals over the quadrant, on one scale, and the histogram of both."""
     cells = int(np.clip(np.sqrt(len(stars.x) / STARS_PER_CELL), 1, _MOST_CELLS))
     maps = [_map(stars, values, cells) for values in (stars.before, stars.after)]
@@ -47,7 +47,7 @@ def draw_catalog(stars: Residuals, name: str) -> Figure:
     return figure
 
 
-def _map(stars: Residuals, values: Floats, cells: int) -> Floats:
+def _map(stars: CatalogResiduals, values: Floats, cells: int) -> Floats:
     """Mean residual by cell, mmag; rows are y."""
     width, height = QUADRANT_SHAPE_PIX
     column, row = ((at - 0.5) * cells / n for at, n in ((stars.x, width), (stars.y, height)))
@@ -67,7 +67,7 @@ def _draw_map(axes: Axes, cells: Floats, title: str, scale: Scale) -> None:
     axes.set_title(title, fontsize=11, color=DARK)
 
 
-def _draw_histogram(axes: Axes, stars: Residuals) -> None:
+def _draw_histogram(axes: Axes, stars: CatalogResiduals) -> None:
     style(axes, "observed \N{MINUS SIGN} PS1 (mmag)", "stars")
     both = [("before", stars.before, BEFORE_COLOUR), ("after", stars.after, AFTER_COLOUR)]
     spread = max(abs(float(np.median(values))) + 4.0 * robust_rms(values) for _, values, _ in both)
