@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,20 @@ PACKAGES = {".".join(["ztfmatch", *p.parent.relative_to(PACKAGE).parts]) for p i
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_imports_of_module_go_down_only(name: str) -> None:
     assert violations(name, SOURCES[name], name in PACKAGES) == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """In a circle of any length, within functions too; the package hands names on and may be asked for its version."""
+
+    def module(imported: str) -> str:
+        return imported if imported in SOURCES else imported.rpartition(".")[0]
+
+    graph = {
+        name: {module(one) for one in imports(name, tree, name in PACKAGES)} & SOURCES.keys() - {"ztfmatch", name}
+        for name, tree in SOURCES.items()
+    }
+    assert sum(map(len, graph.values())) > 1000
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # CycleError names a circle
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
