@@ -440,7 +440,7 @@ class TestFailures:
     def test_append_of_missing_or_empty_place_is_refused(self, scene: Scene, tmp_path: Path) -> None:
         assert "no such file or directory" in failure("append", scene.store, tmp_path / "none", code=2)
         assert done("append", scene.store, tmp_path).startswith(
-            f"No catalogs in {tmp_path}; the store stays at snapshot"
+            f"No catalogs (*_psfcat.fits) in {tmp_path}; the store stays at snapshot"
         )
         assert "_psfcat.fits in" in failure("append", scene.store, tmp_path, "--fail-if-empty", code=1)
 

@@ -63,7 +63,7 @@ class Places:
 Words = tuple[object, ...]
 CASES: dict[str, tuple[int, Callable[[Places], Words], str]] = {
     # nothing to do, nothing found: an answer
-    "append of nothing": (0, lambda p: ("append", p.store, p.empty), "No catalogs in "),
+    "append of nothing": (0, lambda p: ("append", p.store, p.empty), "No catalogs (*_psfcat.fits) in "),
     "import of nothing": (0, lambda p: ("import", "matchfile", p.store, p.empty), "No matchfiles in "),
     "append of what is known": (0, lambda p: p.scene.append, "Nothing new in 4 catalogs"),
     "empty cone": (0, lambda p: ("query", p.store, "--cone", 1, 1, 1), "nothing found"),

@@ -120,7 +120,7 @@ def test_list_from_the_standard_input_is_kept_with_units(scene: Scene, store: Pa
 def test_empty_list_has_no_catalogs(store: Path, tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("\n")
     said = done("append", store, "--from-file", tmp_path / "none.txt")
-    assert said == "No catalogs in the list; the store stays at snapshot 0.\n"
+    assert said == "No catalogs (*_psfcat.fits) in the list; the store stays at snapshot 0.\n"
     result = call("append", store, "--from-file", tmp_path / "none.txt", "--fail-if-empty")
     assert result.exit_code == 1
 

@@ -129,7 +129,9 @@ def append_lines(report: AppendReport, catalogs: tuple[str, ...]) -> list[str]:
 def _nothing(found: int, places: tuple[str, ...]) -> str:
     if found:
         return f"Nothing new in {counted(found, 'catalog')}"
-    return f"No catalogs in {', '.join(places) or 'the list'}"
+    from ztfmatch.core.io.sources import EPOCHAL_PATTERN
+
+    return f"No catalogs ({EPOCHAL_PATTERN}) in {', '.join(places) or 'the list'}"
 
 
 def _lacking(units: list[str]) -> list[str]:

@@ -72,7 +72,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note
 @click.argument("store")
 @json_option
 def history(store: str, as_json: bool) -> None:
-    """List what was done to a STORE: one line a snapshot.
+    """List what was done to a STORE: one line a snapshot, with what is not zero.
 
     \b
     Example:
@@ -82,18 +82,19 @@ def history(store: str, as_json: bool) -> None:
     if as_json:
         emit(commits, True, [])
         return
+    noted = any(commit.note for commit in commits)
     rows = [
         (
             commit.number,
             commit.time,
             commit.operation,
-            ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in commit.counts.items()),
+            ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in commit.counts.items() if number),
             f"{commit.duration_s:.1f} s",
-            commit.note or "",
+            *([commit.note or ""] if noted else []),
         )
         for commit in commits
     ]
-    print_table(["snapshot", "time (UTC)", "operation", "counts", "took", "note"], rows)
+    print_table(["snapshot", "time (UTC)", "operation", "counts", "took", *(["note"] if noted else [])], rows)
 
 
 @click.command(cls=Command)
