@@ -21,6 +21,7 @@ _HOMES = {
     "StorageError StoreDamagedError StoreExistsError StoreFormatError StoreNotFoundError "
     "WorkDividedError ZtfmatchError",
     "core.io.log": "Commit",
+    "core.io.refused": "Refused",
     "core.operations.appendreport": "AppendReport",
     "core.operations.catalogcheck": "CheckReport CheckedCatalog",
     "core.operations.compact": "CompactReport",

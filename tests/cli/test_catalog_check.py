@@ -38,7 +38,7 @@ def test_check_says_what_append_then_does(night: Path, tmp_path: Path) -> None:
     said = {one.source: one for one in told.catalogs}
     assert len(said) == told.usable + told.refused == 7
     done = append(storage, [night])
-    faults = {row["source"]: (row["code"], row["reason"]) for row in done.quarantined}
+    faults = {row.source: (row.code, row.reason) for row in done.quarantined}
     ledger = {row["source"]: row for row in table(storage, "exposures").to_pylist()}
     assert {source: (one.verdict, one.reason) for source, one in said.items() if not one.usable} == faults
     assert sorted(fault for fault, _ in faults.values()) == ["conflict", "truncated"]

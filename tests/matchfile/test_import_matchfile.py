@@ -87,10 +87,10 @@ def test_import_of_several_units_is_one_commit_with_the_seeds_of_all(tmp_path: P
 def test_import_of_two_units_with_one_exposure_refuses_the_second(tmp_path: Path) -> None:
     files = [write_matchfile(tmp_path, make_content(Unit(300, 20, fid))) for fid in (1, 2)]
     storage, report = ingest(tmp_path / "store", *files)
-    assert [(row["filename"], row["code"]) for row in report.quarantined] == [(files[1].name, "conflict")]
-    assert f"is of another unit in {files[0]}" in report.quarantined[0]["reason"]
+    assert [(row.filename, row.code) for row in report.quarantined] == [(files[1].name, "conflict")]
+    assert f"is of another unit in {files[0]}" in report.quarantined[0].reason
     _, again = ingest(tmp_path / "store", *files)
-    assert [row["code"] for row in again.quarantined] == ["conflict"]
+    assert [row.code for row in again.quarantined] == ["conflict"]
     assert verify_store(storage, runner()).passed
 
 
@@ -98,7 +98,7 @@ def test_import_of_a_second_matchfile_of_a_unit_takes_the_first(tmp_path: Path) 
     (tmp_path / "other").mkdir()
     files = [write_matchfile(tmp_path, make_content()), write_matchfile(tmp_path / "other", make_content(seed=1))]
     _, report = ingest(tmp_path / "store", *files)
-    assert (report.imported, [row["code"] for row in report.quarantined]) == (1, ["duplicate"])
+    assert (report.imported, [row.code for row in report.quarantined]) == (1, ["duplicate"])
 
 
 def test_import_of_a_grown_matchfile_takes_what_is_new(tmp_path: Path) -> None:
@@ -238,8 +238,8 @@ def test_import_of_a_bad_matchfile_is_refused_and_the_good_one_taken(tmp_path: P
     name = write_matchfile(tmp_path, bad, "ztf_000300_zr_c06_q1_match.pytable").name
     good = write_matchfile(tmp_path, make_content(Unit(300, 20, 1), first_mjd=58300.35))
     storage, report = ingest(tmp_path / "store", tmp_path)
-    assert [(row["filename"], row["code"]) for row in report.quarantined] == [(name, code)]
-    assert reason in report.quarantined[0]["reason"]
+    assert [(row.filename, row.code) for row in report.quarantined] == [(name, code)]
+    assert reason in report.quarantined[0].reason
     assert (report.imported, report.objects) == (1, 20)
     listed = table(storage, "quarantine").to_pylist()
     assert [(row["source"], row["code"]) for row in listed] == [(str(tmp_path / name), code)]
@@ -340,7 +340,7 @@ def test_import_of_a_new_unit_that_an_append_of_it_overtook_fails(
         ingest(tmp_path / "store", file)
     with pytest.raises(BadInputError) as caught:
         ingest(tmp_path / "store", file)
-    assert [row["code"] for row in caught.value.refused] == ["no-reference"]
+    assert [row.code for row in caught.value.refused] == ["no-reference"]
     assert verify_store(store.storage, runner()).passed
 
 
@@ -361,7 +361,7 @@ def test_import_that_an_exposure_of_the_same_key_of_another_unit_overtook_fails(
         ingest(tmp_path / "store", file)
     with pytest.raises(BadInputError) as caught:
         ingest(tmp_path / "store", file)
-    assert [row["code"] for row in caught.value.refused] == ["conflict"]
+    assert [row.code for row in caught.value.refused] == ["conflict"]
 
 
 def test_import_of_a_file_without_new_exposures_that_another_import_of_it_overtook_fails(
@@ -403,7 +403,7 @@ def test_import_of_exposures_that_wait_for_a_reference_is_refused(tmp_path: Path
     store.append(str(epochal_file(tmp_path, rows_at(sources["ra"], sources["dec"]), unit=UNIT)))
     with pytest.raises(BadInputError, match="1 exposures of unit 000300_zr_c06_q1 wait for a reference") as caught:
         ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
-    assert [row["code"] for row in caught.value.refused] == ["no-reference"]
+    assert [row.code for row in caught.value.refused] == ["no-reference"]
 
 
 def test_export_of_a_unit_that_is_not_there_says_which_are(tmp_path: Path) -> None:
@@ -482,8 +482,8 @@ def test_import_attribute_that_no_column_holds_is_quarantined_and_the_good_one_g
     files = [write_matchfile(tmp_path, bad), write_matchfile(tmp_path, of_filter(2))]
     _, report = ingest(tmp_path / "store", *files)
     assert report.imported == 1
-    assert [(row["code"], row["source"]) for row in report.quarantined] == [("layout", str(files[0]))]
-    assert report.quarantined[0]["reason"].startswith(why)
+    assert [(row.code, row.source) for row in report.quarantined] == [("layout", str(files[0]))]
+    assert report.quarantined[0].reason.startswith(why)
 
 
 # Places

@@ -101,7 +101,7 @@ def test_append_to_imported_objects_passes_over_exposures_of_the_matchfile(
     replay = data_dir / "replay" / "matchfile_245"
     with pytest.raises(BadInputError, match="none of 68 catalogs can be used") as raised:
         store.append(str(replay))
-    assert {row["code"] for row in raised.value.refused} == {"conflict", "duplicate"}
+    assert {row.code for row in raised.value.refused} == {"conflict", "duplicate"}
 
 
 def test_import_into_store_of_appended_catalogs_passes_over_its_exposures(

@@ -10,7 +10,7 @@ import pytest
 
 import ztfmatch
 from ztfmatch import AppendConfig, ImageSource, PageInputs, ReferenceSettings
-from ztfmatch.query.tables import write_parquet
+from ztfmatch.query.tables import stream_parquet
 from ztfmatch.simulate import SimulationConfig, simulate
 
 EXPOSURES = 6
@@ -42,7 +42,7 @@ def test_real_reference_is_good_by_its_lightcurves(place: Path) -> None:
 def test_real_reference_is_planned_and_shown(place: Path, tmp_path: Path) -> None:
     store = ztfmatch.open_store(place / "store")
     audit = store.audit_references().table
-    write_parquet(audit, tmp_path / "audit.parquet")
+    stream_parquet([audit], audit.schema, tmp_path / "audit.parquet")
     settings = ReferenceSettings()
     wide = replace(settings.select, fwhm=replace(settings.select.fwhm, g=(1.0, 6.0)), nmin=EXPOSURES,
                    maglimit=replace(settings.select.maglimit, g=15.0),
@@ -56,6 +56,6 @@ def test_real_reference_is_planned_and_shown(place: Path, tmp_path: Path) -> Non
     assert (row["field"], row["rcid"], row["fid"], row["npassed"]) == (202, 36, 1, EXPOSURES)
     assert row["action"] in ("keep", "deepen")
     assert np.isfinite(row["predicted"])
-    write_parquet(plan, tmp_path / "plan.parquet")
+    stream_parquet([plan], plan.schema, tmp_path / "plan.parquet")
     inputs = PageInputs(tmp_path / "page", tmp_path / "audit.parquet", tmp_path / "plan.parquet")
     assert ztfmatch.make_page(inputs, settings, store.snapshot().files).references == 1

@@ -168,7 +168,7 @@ class TestBadInput:
         cut = tmp_path / "ztf_000500_zg_c06_q1_refpsfcat.fits"
         cut.write_bytes(whole.read_bytes()[:9000])
         report = audit_files([str(tmp_path)], AuditInputs(), SETTINGS, runner())
-        assert [(Path(row["source"]).name, row["code"]) for row in report.refused] == [(cut.name, "truncated")]
+        assert [(Path(row.source).name, row.code) for row in report.refused] == [(cut.name, "truncated")]
         assert report.references == 1
         with pytest.raises(BadInputError, match=cut.name):
             audit_files([str(tmp_path)], AuditInputs(), SETTINGS, runner(), strict=True)

@@ -44,7 +44,7 @@ from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.schema import TABLES
 from ztfmatch.matchfile.export import UnitFilter, export_matchfiles
 from ztfmatch.matchfile.ingest import ImportConfig, import_matchfiles
-from ztfmatch.query.tables import write_parquet
+from ztfmatch.query.tables import stream_parquet
 from ztfmatch.stars.statistics import update_star_statistics
 from ztfmatch.views.delta import view_delta
 from ztfmatch.views.hats import view_hats
@@ -213,7 +213,8 @@ def hats_view(store: Path, sky: Sky) -> None:
 
 
 def table_of_rows(store: Path, sky: Sky) -> None:
-    write_parquet(open_snapshot(Storage.at(store)).read("objects"), product_of(store))
+    rows = open_snapshot(Storage.at(store)).read("objects")
+    stream_parquet([rows], rows.schema, product_of(store))
 
 
 PRODUCTS: dict[str, tuple[Operation, list[Operation]]] = {

@@ -18,6 +18,7 @@ from store_model import Catalog, Model, State
 
 from ztfmatch.core.config import AppendConfig, CompactConfig
 from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import append_catalogs
 from ztfmatch.core.operations.compact import compact
@@ -193,11 +194,11 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Nothing:
     """In place of the report of an operation that could use none of its files, and so did nothing."""
 
     snapshot: int
-    quarantined: list[dict[str, Any]]
+    quarantined: list[Refused]
     committed: bool = False
     exposures: int = 0
     known: int = 0
@@ -210,7 +211,7 @@ def run(operation: Operation, bench: Bench, storage: Storage) -> Any:
     try:
         return _run(operation, bench, storage)
     except BadInputError as error:
-        return Refused(bench.model.newest, error.refused)
+        return Nothing(bench.model.newest, error.refused)
 
 
 def _run(operation: Operation, bench: Bench, storage: Storage) -> Any:

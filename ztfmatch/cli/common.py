@@ -31,6 +31,7 @@ from ztfmatch.core.tasks.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
+    from ztfmatch.core.io.refused import Refused
     from ztfmatch.core.operations.notices import Notice
 
 _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, StoreDamagedError, StorageError)
@@ -185,13 +186,13 @@ def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
         click.echo(line)
 
 
-def bad_files(rows: list[dict[str, object]]) -> list[str]:
+def bad_files(files: Sequence[Refused]) -> list[str]:
     """Lines that name the files that were refused, the first of them."""
-    if not rows:
+    if not files:
         return []
-    more = [f"  ... and {len(rows) - SHOWN_BAD_FILES:,} more"] if len(rows) > SHOWN_BAD_FILES else []
-    shown = [f"  {row['source']}\n    {row['code']}: {row['reason']}" for row in rows[:SHOWN_BAD_FILES]]
-    return [f"Quarantined: {counted(len(rows), 'file')}", *shown, *more]
+    more = [f"  ... and {len(files) - SHOWN_BAD_FILES:,} more"] if len(files) > SHOWN_BAD_FILES else []
+    shown = [f"  {file.source}\n    {file.code}: {file.reason}" for file in files[:SHOWN_BAD_FILES]]
+    return [f"Quarantined: {counted(len(files), 'file')}", *shown, *more]
 
 
 def warning_lines(warnings: Sequence[Notice]) -> list[str]:

@@ -72,7 +72,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note
 @click.argument("store")
 @json_option
 def history(store: str, as_json: bool) -> None:
-    """List what was done to a STORE: one line a snapshot, with what is not zero.
+    """List what was done to a STORE: one line a snapshot.
 
     \b
     Example:

@@ -261,8 +261,11 @@ def quarantine(store: str, as_json: bool) -> None:
     Example:
       ztfmatch quarantine survey.store
     """
+    from ztfmatch.core.io.refused import Refused
+
     rows = open_store(store).snapshot().table("quarantine").to_pylist()
-    emit(rows, as_json, bad_files(rows) or ["No file is in quarantine."])
+    files = [Refused.read(row, row["code"], row["reason"]) for row in rows]
+    emit(rows, as_json, bad_files(files) or ["No file is in quarantine."])
 
 
 @click.command(cls=Command)

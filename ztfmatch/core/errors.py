@@ -37,11 +37,11 @@ class BadInputError(ZtfmatchError, ValueError):
     Parameters
     ----------
     message : str
-    refused : sequence
-        A row of the quarantine for each that cannot be used, which is not committed.
+    refused : sequence of Refused
+        Those that cannot be used; nothing of them is committed.
     """
 
-    def __init__(self, message: str, refused: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, message: str, refused: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.refused = list(refused)
 

@@ -18,6 +18,7 @@ from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, StoreNotFoundError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.sources import Found, find
@@ -27,7 +28,6 @@ from ztfmatch.core.kernels.seedcounts import SeedCounts
 from ztfmatch.core.operations.committing import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
-    Row,
     Stopwatch,
     Told,
     files_of,
@@ -41,7 +41,7 @@ from ztfmatch.core.operations.ledger import KnownExposures, units_since
 from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, refuse
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, QUARANTINE, REFERENCES
+from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, REFERENCES
 from ztfmatch.core.settings import Validated
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
@@ -96,7 +96,7 @@ class ImportReport(CommitReport):
     """Files with anything new."""
     known: int
     """Files that were imported before, or named twice."""
-    quarantined: list[Row]
+    quarantined: list[Refused]
     objects: int
     """New ones."""
     exposures: int
@@ -202,12 +202,14 @@ def _looked(places: Sequence[str], config: ImportConfig, snapshot: SnapshotFiles
     return looked
 
 
-def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[InspectedMatchfile], list[Row]]:
+def _inspect(sources: Sequence[str], runner: Runner) -> tuple[list[InspectedMatchfile], list[Refused]]:
     tasks = [InspectMatchfile(f"inspect-{i:06d}", source) for i, source in enumerate(sources)]
     results = runner.run(
         Job("reading matchfiles", inspect_matchfile, tasks, "inspect", reads=sources[:1], preparing=True)
     )
-    return [file for result in results for file in result.found], [row for r in results for row in r.quarantined]
+    return [file for result in results for file in result.found], [
+        file for result in results for file in result.refused
+    ]
 
 
 def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> ImportPlan:
@@ -215,7 +217,7 @@ def _plan(snapshot: SnapshotFiles, work: Sorted, config: ImportConfig) -> Import
     storage, is_new = snapshot.storage, snapshot.number < 0
     inputs: list[Any] = [asdict(snapshot.config)] if is_new else []
     inputs += [[file.matchfile["sha256"], [row["exposureid"] for row in file.exposures]] for file in work.files]
-    inputs += [[row["source"] for row in work.refused], config.rows_per_task]
+    inputs += [[file.source for file in work.refused], config.rows_per_task]
     operation_id = OperationId("import", None if is_new else snapshot.number, inputs).value
     if is_new:
         storefile.create_store(storage, snapshot.config)
@@ -273,9 +275,9 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
     ledger = with_counts(pa.Table.from_pylist(rows, schema=EXPOSURES.schema), results.epochs, number)
     files = [replace(file, commit=number) for file in files_of([*results.objects, *results.epochs])]
     files += _write_tables(plan, ledger, number)
-    entries, removed = quarantine_change(head, work.refused, work.accepted)
-    files += write_rows(plan.storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
-    if not (files or removed):
+    quarantine = quarantine_change(head, work.refused, work.accepted)
+    files += quarantine.write(plan.storage, number, part)
+    if not (files or quarantine.removed):
         return None
     counts = {
         "files": len(plan.files),
@@ -288,7 +290,7 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
     }
     tiling = plan.tiling if head.number < 0 else None
     return log.Change(
-        "import", plan.operation_id, told.arguments, counts, files, removed, tiling, told.started, told.note
+        "import", plan.operation_id, told.arguments, counts, files, quarantine.removed, tiling, told.started, told.note
     )
 
 

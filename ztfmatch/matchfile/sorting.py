@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ztfmatch.core.errors import CatalogError
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.ledger import KnownExposures
 from ztfmatch.core.operations.matchplan import units_with_reference
-from ztfmatch.core.operations.references import refusal
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES
 from ztfmatch.core.survey import Unit
 from ztfmatch.matchfile.plan import TakenFile
@@ -26,13 +26,13 @@ class Sorted:
     files: list[TakenFile]
     known: int
     known_exposures: int
-    refused: list[Row]
+    refused: list[Refused]
     accepted: list[Row]
     """Rows of ``matchfiles`` of all usable ones, known or new."""
 
 
 def sort_out(
-    snapshot: SnapshotFiles, found: Sequence[InspectedMatchfile], refused: Sequence[Row], named: int
+    snapshot: SnapshotFiles, found: Sequence[InspectedMatchfile], refused: Sequence[Refused], named: int
 ) -> Sorted:
     """Which files have anything new, one a unit; by unit.
 
@@ -40,15 +40,15 @@ def sort_out(
     ----------
     snapshot : SnapshotFiles
     found : sequence of InspectedMatchfile
-    refused : sequence of Row
-        Quarantine rows of files that are none.
+    refused : sequence of Refused
+        Files that are none.
     named : int
         Number of files.
     """
     stored = _Stored(snapshot, found)
     files: dict[Unit, TakenFile] = {}
     exposures: dict[int, str] = {}
-    quarantined, accepted, passed = list(refused), [], 0
+    every, accepted, passed = list(refused), [], 0
     for file in sorted(found, key=lambda file: str(file.matchfile["source"])):
         row, unit = file.matchfile, unit_of(file.matchfile)
         other = files.get(unit)
@@ -61,14 +61,14 @@ def sort_out(
             taken, known = stored.taken(file)
             _check_apart(taken, exposures)
         except CatalogError as error:
-            quarantined.append(refusal(row, error.code, error.message))
+            every.append(Refused.read(row, error.code, error.message))
             continue
         files[unit] = taken
         exposures |= {exposure["exposureid"]: row["source"] for exposure in taken.exposures}
         passed += known
         accepted.append(row)
     ordered = sorted(files.values(), key=lambda taken: unit_of(taken.matchfile))
-    return Sorted(ordered, named - len(ordered) - len(quarantined), passed, quarantined, accepted)
+    return Sorted(ordered, named - len(ordered) - len(every), passed, every, accepted)
 
 
 def _second(unit: Unit, other: TakenFile) -> str:

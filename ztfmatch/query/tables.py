@@ -21,13 +21,8 @@ from ztfmatch.core.schema.voparquet import with_votable
 _HELD_ROWS: Final = 100_000
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """One Parquet file, zstd, there whole or not at all."""
-    stream_parquet([table], table.schema, path)
-
-
 def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """One Parquet file of many tables, there whole or not at all; the number of rows.
+    """One Parquet file of many tables, zstd, there whole or not at all; the number of rows.
 
     Raises
     ------

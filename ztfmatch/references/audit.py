@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import BadInputError, ConfigError, MetadataError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, Stopwatch
 from ztfmatch.core.operations.references import find_references
@@ -90,7 +91,7 @@ class AuditReport(Shown):
     unknown: int
     figures: list[Row]
     """By filter."""
-    refused: list[Row]
+    refused: list[Refused]
     """Catalogs that cannot be used, as the quarantine has them."""
     notes: list[str]
     """What the audit could not see."""
@@ -136,9 +137,9 @@ def audit_files(
     ps1 = inputs.open_ps1()
     tasks = [AuditTask(f"audit-{i:06d}", tuple(group), ps1, settings) for i, group in enumerate(by_place.values())]
     done = _run(tasks, inputs, runner)
-    refused = [row for one in done for row in one.refused]
+    refused = [file for one in done for file in one.refused]
     if refused and (strict or len(refused) == len(sources)):
-        raise BadInputError(f"{refused[0]['source']} cannot be used: {refused[0]['reason']}", refused)
+        raise BadInputError(f"{refused[0].source} cannot be used: {refused[0].reason}", refused)
     return _report(done, settings, watch, [])
 
 
@@ -211,7 +212,7 @@ def _projected_bytes(task: AuditTask) -> int:
 
 def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwatch, notes: list[str]) -> AuditReport:
     rows = judged([row for one in done for row in one.rows], settings)
-    refused = [row for one in done for row in one.refused]
+    refused = [file for one in done for file in one.refused]
     table = pa.Table.from_pylist(rows, schema=AUDIT.schema)
     counts = {name: sum(row[name] for row in rows) for name in ("suspect", "shallow", "confused", "unknown")}
     figures = [_figures(code, [row for row in rows if row["fid"] == fid]) for fid, code in FILTER_CODES.items()]

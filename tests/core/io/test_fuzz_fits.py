@@ -71,8 +71,8 @@ def judge(data: bytes, path: Path) -> str:
     # What an append does with it: a row of the ledger, or an entry that names the file.
     found = inspect(InspectTask("fuzz", (CatalogInput(str(path)),)))
     usable = len(found.table) if isinstance(found, FoundCatalogs) else len(found.usable)
-    assert usable + len(found.quarantined) == 1
-    assert all((row["source"], row["code"] in CODES) == (str(path), True) for row in found.quarantined)
+    assert usable + len(found.refused) == 1
+    assert all((row.source, row.code in CODES) == (str(path), True) for row in found.refused)
     assert outcome == "read" or not usable
     assert time.monotonic() - began < CASE_S
     return outcome
@@ -242,8 +242,8 @@ size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (96 << 20),) * 2)
 for inspect in (inspect_epochal, inspect_references):
     found = inspect(InspectTask("bombs", inputs[1]))
-    assert len(found.quarantined) == len(inputs[1]), found
-    print(*sorted(f"{row['filename']}:{row['code']}" for row in found.quarantined))
+    assert len(found.refused) == len(inputs[1]), found
+    print(*sorted(f"{row.filename}:{row.code}" for row in found.refused))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -30,7 +30,7 @@ ROWS = np.dtype([("number", "<i4"), ("value", "<f8")])
 def quarantined(path: Path) -> tuple[str, str] | None:
     """Code and reason for which a matchfile is refused; None if it is good."""
     found = inspect_matchfile(InspectMatchfile("inspect", str(path)))
-    return next(((row["code"], row["reason"]) for row in found.quarantined), None)
+    return next(((row.code, row.reason) for row in found.refused), None)
 
 
 class Payload:

@@ -807,7 +807,7 @@ def test_append_other_content_gzipped_is_a_conflict(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="none of 1 catalogs can be used"):
         append(storage, [packed])
     good = epochal_file(tmp_path, rows, 1)
-    assert [row["code"] for row in append(storage, [packed, good]).quarantined] == ["conflict"]
+    assert [row.code for row in append(storage, [packed, good]).quarantined] == ["conflict"]
 
 
 def test_append_mended_file_gzipped_clears_the_entry_of_the_plain(tmp_path: Path) -> None:
@@ -852,5 +852,5 @@ def test_append_sourceid_that_no_transient_can_be_named_after_is_refused(tmp_pat
     bad = epochal_file(tmp_path, rows_at([10.0, 10.1], [20.0, 20.0], sourceid=[5, sourceid]), 1)
     report = append(storage, [epochal_file(tmp_path, rows), bad])
     assert report.exposures == 1
-    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("layout", bad.name)]
-    assert f"{sourceid}" in report.quarantined[0]["reason"]
+    assert [(row.code, row.filename) for row in report.quarantined] == [("layout", bad.name)]
+    assert f"{sourceid}" in report.quarantined[0].reason

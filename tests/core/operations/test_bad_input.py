@@ -150,7 +150,7 @@ def test_append_bad_file_is_quarantined_and_the_good_one_goes_in(tmp_path: Path,
     good = epochal_file(night, ROWS)
     report = append(storage, [night])
     assert (report.committed, report.catalogs, report.exposures, report.matched) == (True, 2, 1, 3)
-    assert [(row["code"], row["source"]) for row in report.quarantined] == [(code, str(night / NAME))]
+    assert [(row.code, row.source) for row in report.quarantined] == [(code, str(night / NAME))]
     stored = table(storage, "quarantine").to_pylist()
     assert len(stored) == 1
     assert (stored[0]["code"], stored[0]["filename"], stored[0]["source"]) == (code, NAME, str(night / NAME))
@@ -182,7 +182,7 @@ def test_append_only_bad_files_fails_and_commits_nothing(tmp_path: Path, storage
     for _ in range(2):
         with pytest.raises(BadInputError, match=rf"none of 1 catalogs can be used.*{NAME}: not-fits: ") as caught:
             append(storage, [tmp_path / NAME])
-        assert [row["source"] for row in caught.value.refused] == [str(tmp_path / NAME)]
+        assert [row.source for row in caught.value.refused] == [str(tmp_path / NAME)]
     assert commit_numbers(storage) == [0]
     assert table(storage, "quarantine").num_rows == 0
 
@@ -234,7 +234,7 @@ def test_append_replaced_by_a_good_file_elsewhere_clears_its_entry(
     bad.write_bytes(b"junk")
     append(storage, [bad, good])
     replacement = epochal_file(again, ROWS, 4, name=NAME)
-    assert [row["source"] for row in append(storage, [bad, replacement]).quarantined] == [str(bad)]
+    assert [row.source for row in append(storage, [bad, replacement]).quarantined] == [str(bad)]
     assert table(storage, "quarantine")["source"].to_pylist() == [str(bad)]
     assert append(storage, [replacement]).known == 1
     assert table(storage, "quarantine").num_rows == 0
@@ -258,7 +258,7 @@ def test_append_spoilt_after_it_was_taken_in_is_quarantined_and_its_rows_stay(
     path = epochal_file(tmp_path, ROWS)
     append(storage, [path, good])
     path.write_bytes(b"junk")
-    assert append(storage, [path, good]).quarantined[0]["code"] == "not-fits"
+    assert append(storage, [path, good]).quarantined[0].code == "not-fits"
     assert table(storage, "detections").num_rows == 6
 
 
@@ -278,8 +278,8 @@ def test_append_known_content_under_another_name_is_a_duplicate(tmp_path: Path, 
     copy = shutil.copy(first, tmp_path / "copy_of_psfcat.fits")
     for names in ([first, copy], [copy, first]):
         report = append(storage, names)
-        assert [row["code"] for row in report.quarantined] == ["duplicate"]
-        assert f"it is the exposure of {first.name}, under another name" in report.quarantined[0]["reason"]
+        assert [row.code for row in report.quarantined] == ["duplicate"]
+        assert f"it is the exposure of {first.name}, under another name" in report.quarantined[0].reason
     assert table(storage, "detections").num_rows == 3
     assert table(storage, "quarantine")["filename"].to_pylist() == ["copy_of_psfcat.fits"]
 
@@ -296,7 +296,7 @@ def test_append_duplicate_within_one_run_takes_the_surveys_own_name(tmp_path: Pa
     named = epochal_file(tmp_path, ROWS, name=psfcat_name(UNIT, 20190201249500))
     copy = shutil.copy(named, tmp_path / "aaa_psfcat.fits")
     report = append(storage, [copy, named])
-    assert (report.exposures, [row["source"] for row in report.quarantined]) == (1, [str(copy)])
+    assert (report.exposures, [row.source for row in report.quarantined]) == (1, [str(copy)])
 
 
 def test_append_other_content_of_a_known_exposure_is_a_conflict(tmp_path: Path, storage: Storage) -> None:
@@ -306,8 +306,8 @@ def test_append_other_content_of_a_known_exposure_is_a_conflict(tmp_path: Path, 
     other.parent.mkdir()
     epochal_file(other.parent, ROWS[:2], name=first.name)
     report = append(storage, [first, other])
-    assert [row["code"] for row in report.quarantined] == ["conflict"]
-    assert f"known from {first.name}, other content" in report.quarantined[0]["reason"]
+    assert [row.code for row in report.quarantined] == ["conflict"]
+    assert f"known from {first.name}, other content" in report.quarantined[0].reason
     assert table(storage, "detections").num_rows == 3
     assert append(storage, [first, other]).committed is False
 
@@ -372,7 +372,7 @@ def test_init_bad_reference_is_quarantined_and_the_good_one_makes_the_store(tmp_
         init(tmp_path / "strict", [folder], strict=True)
     assert not (tmp_path / "strict").exists()
     report = init(tmp_path / "s", [folder])
-    assert (report.references, report.objects, [row["code"] for row in report.quarantined]) == (1, 3, [code])
+    assert (report.references, report.objects, [row.code for row in report.quarantined]) == (1, 3, [code])
     stored = table(Storage.at(tmp_path / "s"), "quarantine").to_pylist()
     assert [(row["code"], row["filename"]) for row in stored] == [(code, REFERENCE_NAME)]
 
@@ -389,7 +389,7 @@ def test_init_second_reference_of_a_unit_is_a_duplicate(tmp_path: Path) -> None:
     reference_file(tmp_path, ROWS[:1], name="b_refpsfcat.fits")
     shutil.copy(first, tmp_path / "c_refpsfcat.fits")
     report = init(tmp_path / "s", [tmp_path])
-    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("duplicate", "b_refpsfcat.fits")]
+    assert [(row.code, row.filename) for row in report.quarantined] == [("duplicate", "b_refpsfcat.fits")]
     assert report.objects == 3
 
 
@@ -432,7 +432,7 @@ def test_append_absurd_row_count_takes_no_memory(tmp_path: Path, storage: Storag
     huge(tmp_path / psfcat_name(UNIT, 20190207250000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = append(storage, [good, tmp_path / NAME, *tmp_path.glob("ztf_20190207*")])
-    assert sorted(row["code"] for row in report.quarantined) == ["too-large", "truncated"]
+    assert sorted(row.code for row in report.quarantined) == ["too-large", "truncated"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 

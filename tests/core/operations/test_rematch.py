@@ -431,7 +431,7 @@ def test_eleventh_generation_is_refused_and_named(tmp_path: Path) -> None:
             assert len(store.rematch(str(path)).units) == 1
     with pytest.raises(BadInputError, match="is at generation 9, the last that an objectid can tell") as caught:
         store.rematch(str(path))
-    assert [(row["code"], row["filename"]) for row in caught.value.refused] == [("generations", path.name)]
+    assert [(row.code, row.filename) for row in caught.value.refused] == [("generations", path.name)]
     assert store.commits()[-1].number == 10
     assert store.snapshot().table("detections")["objectid"].to_pylist() == [500206190000000, 500206190000001]
     with pytest.raises(BadInputError, match=r"--strict: 1 bad reference catalogs; .* is at generation 9, the last"):
@@ -447,8 +447,8 @@ def test_bad_reference_is_refused_whole_and_the_good_one_taken(sky: Path, tmp_pa
         hdus.writeto(spoilt)
     report = store.rematch([str(good), str(spoilt)])
     assert len(report.units) == 1
-    assert [(row["code"], row["filename"]) for row in report.quarantined] == [("positions", bad.name)]
-    assert "sourceid" in report.quarantined[0]["reason"]
+    assert [(row.code, row.filename) for row in report.quarantined] == [("positions", bad.name)]
+    assert "sourceid" in report.quarantined[0].reason
     assert store.rematch(str(bad)).committed
     assert store.snapshot().table("quarantine").num_rows == 0
 

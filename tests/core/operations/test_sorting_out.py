@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ztfmatch.core.operations import ledger
 from ztfmatch.core.operations.common import digest_of
 from ztfmatch.core.operations.ledger import SAME_TIME_DAY, sort_out
+from ztfmatch.core.operations.quarantine import QuarantineChange
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.tasks.inspect import FOUND
 
@@ -91,9 +92,9 @@ def test_sort_out_equals_one_by_one(stored: Rows, found: Rows) -> None:
     held = pa.Table.from_pylist(stored, schema=columns)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger, "_ledger_near", lambda snapshot, *_: snapshot.exposures)
-        patch.setattr(ledger, "quarantine_change", lambda *_: ([], frozenset()))
+        patch.setattr(ledger, "quarantine_change", lambda *_: QuarantineChange([], [], frozenset()))
         work = sort_out(Store(held), pa.Table.from_pylist(found, schema=FOUND), [])  # type: ignore[arg-type]
-    refused = [(refusal["source"], refusal["code"]) for refusal in work.quarantined]
+    refused = [(file.source, file.code) for file in work.refused]
     got = work.new["source"].to_pylist(), work.known, work.other_program, refused
     assert got == one_by_one(stored, found)
 

@@ -250,13 +250,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _check_append(self, operation: Append, report: Any) -> None:
         expected = self.model.append(self.bench.catalogs(operation), operation.corrections)
-        quarantined = {row["source"]: row["code"] for row in report.quarantined}
+        quarantined = {row.source: row.code for row in report.quarantined}
         assert (report.exposures, report.known, quarantined) == (expected.new, expected.known, expected.quarantined)
         assert report.committed == expected.commits(self.model.state)
 
     def _check_rematch(self, operation: Rematch, report: Any) -> None:
         expected = self.model.rematch(operation.references)
-        quarantined = {row["source"]: row["code"] for row in report.quarantined}
+        quarantined = {row.source: row.code for row in report.quarantined}
         generations = {unit.unit: unit.generation for unit in report.units}
         assert (generations, report.known, quarantined) == (expected.generations, expected.known, expected.quarantined)
         assert report.committed == (expected.state != self.model.state)

@@ -18,6 +18,7 @@ from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, ZtfmatchError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.noted import notes
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
@@ -26,7 +27,6 @@ from ztfmatch.core.operations.auxiliary import UNUSED, Auxiliary, table_notices
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
-    Row,
     Stopwatch,
     Told,
     chunks,
@@ -36,7 +36,6 @@ from ztfmatch.core.operations.common import (
     told_places,
     total,
     units_of,
-    write_rows,
     write_table,
 )
 from ztfmatch.core.operations.conservation import with_counts
@@ -48,7 +47,7 @@ from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS, QUARANTINE
+from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
@@ -109,7 +108,7 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     parts = _in_turn(bulk, portions)
     clear(storage, INSPECTIONS)
     if len(parts) > 1:
-        check_usable("catalogs", len(places.files), [row for part in parts for row in part.quarantined], strict=False)
+        check_usable("catalogs", len(places.files), [file for part in parts for file in part.quarantined], strict=False)
     return replace(together(parts), catalogs=len(places.files), seconds=watch.seconds, warnings=notices + merged(parts))
 
 
@@ -145,7 +144,7 @@ class _Bulk:
         config, snapshot = self.config, open_snapshot(self.storage)
         found, refused = self._inspect(sources)
         work = sort_out(snapshot, found, refused, config.replace)
-        check_usable("catalogs", self.catalogs, work.quarantined, config.strict)
+        check_usable("catalogs", self.catalogs, work.refused, config.strict)
         applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
         notices = table_notices(config, self.auxiliary, sources, found, applied)
         notices += of_programs(work) + of_positions(work)
@@ -168,7 +167,7 @@ class _Bulk:
             exposures=ledger.num_rows,
             replaced=work.replaced.num_rows,
             known=work.known,
-            quarantined=work.quarantined,
+            quarantined=work.refused,
             rows=total(ledger, "nrows"),
             matched=matched,
             orphans=orphans,
@@ -180,8 +179,8 @@ class _Bulk:
             warnings=notices + of_orphans(matched, orphans, snapshot.config.radius_arcsec),
         )
 
-    def _inspect(self, sources: Sequence[str]) -> tuple[pa.Table, list[Row]]:
-        """Rows of FOUND and of the quarantine; what workers found is kept for a rerun, but of few catalogs."""
+    def _inspect(self, sources: Sequence[str]) -> tuple[pa.Table, list[Refused]]:
+        """Rows of FOUND, and the files that are none; what workers found is kept for a rerun, but of few catalogs."""
         staging = self.storage if len(sources) > CATALOGS_PER_INSPECTION else None
         tasks = [
             InspectTask(f"inspect-{i:06d}", tuple(map(self.auxiliary.input, group)), staging)
@@ -191,7 +190,7 @@ class _Bulk:
         job = Job("reading catalogs", inspect_epochal, tasks, INSPECTIONS, reads=reads, preparing=True)
         results = self.runner.run(job)
         found = pa.concat_tables([FOUND.empty_table(), *(result.table for result in results)])
-        return found, [row for result in results for row in result.quarantined]
+        return found, [file for result in results for file in result.refused]
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ class _Inspected:
     """What was found in the catalogs."""
 
     found: pa.Table
-    refused: list[Row]
+    refused: list[Refused]
     work: Sorted
     """The same, sorted out on the snapshot that was opened."""
     ledger: pa.Table
@@ -231,7 +230,11 @@ class _Matching:
         result.
         """
         work = self.inspected.work
-        inputs = [digest_of(self.inspected.ledger), work.quarantine_rows, self.config.rows_per_task]
+        inputs = [
+            digest_of(self.inspected.ledger),
+            work.quarantine.rows(self.snapshot.number + 1),
+            self.config.rows_per_task,
+        ]
         inputs += [work.replaced["exposureid"].to_pylist()] if work.replaced.num_rows else []
         return OperationId("append", self.snapshot.number, inputs).value
 
@@ -256,7 +259,7 @@ class _Matching:
         return sort_out(head, self.inspected.found, self.inspected.refused, self.config.replace)
 
     def _is_idle(self, work: Sorted) -> bool:
-        return not (self.inspected.ledger.num_rows or work.changes_quarantine)
+        return not (self.inspected.ledger.num_rows or work.quarantine)
 
     def refusal(self, head: SnapshotFiles, made: _Made) -> str | None:
         """Why what was matched does not hold on a newer snapshot."""
@@ -279,17 +282,16 @@ class _Matching:
         files += write_table(head.storage, EXPOSURES, rows, number, part)
         if self.applied is not None and self.applied.new and rows["corrections"].null_count < rows.num_rows:
             files += [replace(file, commit=number) for file in (self.applied.file, *self.applied.data)]
-        refused = [{"commit": number, **row} for row in work.quarantine_rows]
-        files += write_rows(head.storage, QUARANTINE, refused, number, part)
+        files += work.quarantine.write(head.storage, number, part)
         return log.Change(
             "append",
             self.operation_id,
             told.arguments,
             {"exposures": rows.num_rows, "detections": total(rows, "nmatched"), "orphans": total(rows, "norphans"),
-             "rejected": total(rows, "nrejected"), "quarantined": len(work.quarantined),
+             "rejected": total(rows, "nrejected"), "quarantined": len(work.refused),
              **({"replaced": work.replaced.num_rows} if work.replaced.num_rows else {})},
             files,
-            work.removed_files | made.leaving.removed_on(head),
+            work.quarantine.removed | made.leaving.removed_on(head),
             started=told.started,
             note=told.note,
         )  # fmt: skip

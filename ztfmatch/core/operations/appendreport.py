@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.operations.auxiliary import UNUSED
-from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.notices import Notice
 from ztfmatch.core.shown import Shown
 
@@ -32,7 +32,7 @@ class AppendReport(Shown):
     """Of these, in place of an older content."""
     known: int
     """Already in the store, or named twice."""
-    quarantined: list[Row]
+    quarantined: list[Refused]
     rows: int
     matched: int
     orphans: int

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ztfmatch.core.config import AppendConfig, StoreConfig
 from ztfmatch.core.io.places import is_named
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN, find
@@ -119,13 +120,13 @@ def _epochal(
     ]
     results = runner.run(Job("reading catalogs", inspect_epochal, tasks, "check", reads=sources[:1], preparing=True))
     found = pa.concat_tables([FOUND.empty_table(), *(result.table for result in results)])
-    refused = [row for result in results for row in result.quarantined]
+    refused = [file for result in results for file in result.refused]
     work = sort_out(snapshot or before_first(Storage.at("."), StoreConfig()), found, refused)
     told = {row["source"]: row for row in found.to_pylist()}
-    faults = {row["source"]: row for row in work.quarantined}
+    faults = {file.source: file for file in work.refused}
     new = set(work.new["source"].to_pylist())
     checked = [
-        _checked(source, faults[source]["code"] if source in faults else NEW if source in new else KNOWN,
+        _checked(source, faults[source].code if source in faults else NEW if source in new else KNOWN,
                  faults.get(source), told.get(source, {}), snapshot)
         for source in sources
     ]  # fmt: skip
@@ -139,23 +140,25 @@ def _references(
     if not sources:
         return [], []
     inspected = inspect_all(sources, runner)
-    found, refused = inspected.rows, inspected.quarantined
-    faults = {row["source"]: row for row in refused}
+    found = inspected.rows
+    faults = {file.source: file for file in inspected.refused}
     rows = {row["source"]: {**row, "nrows": row["nseeds"], "nrejected": 0} for row in found.to_pylist()}
     checked = [
-        _checked(source, faults[source]["code"] if source in faults else REFERENCE if source in rows else KNOWN,
+        _checked(source, faults[source].code if source in faults else REFERENCE if source in rows else KNOWN,
                  faults.get(source), rows.get(source, {}), snapshot)
         for source in sources
     ]  # fmt: skip
     return checked, wrapped_positions(found)
 
 
-def _checked(source: str, verdict: str, fault: Row | None, row: Row, snapshot: SnapshotFiles | None) -> CheckedCatalog:
+def _checked(
+    source: str, verdict: str, fault: Refused | None, row: Row, snapshot: SnapshotFiles | None
+) -> CheckedCatalog:
     unit = unit_of(row) if row else None
     return CheckedCatalog(
         source,
         verdict,
-        None if fault is None else fault["reason"],
+        None if fault is None else fault.reason,
         None if unit is None else str(unit),
         row.get("obsmjd"),
         row.get("nrows"),

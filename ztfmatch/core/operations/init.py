@@ -14,6 +14,7 @@ from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.snapshot import before_first
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -22,20 +23,18 @@ from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.operations.committing import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
-    Row,
     Stopwatch,
     files_of,
     tiles_of_footprint,
     told_places,
-    write_rows,
     write_table,
 )
 from ztfmatch.core.operations.link import link_new_store
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
-from ztfmatch.core.operations.quarantine import check_usable
+from ztfmatch.core.operations.quarantine import QuarantineChange, check_usable
 from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import QUARANTINE, REFERENCES
+from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
@@ -57,7 +56,7 @@ class InitReport(Shown):
     """0 where they were not linked."""
     tiles: int
     bytes: int
-    quarantined: list[Row]
+    quarantined: list[Refused]
     seconds: float
     warnings: list[Notice]
     """What may not have been meant so."""
@@ -101,9 +100,9 @@ def init_store(
     sources, notices = find_references(references, strict)
     seeds = SeedCounts()
     inspected = inspect_all(sources, runner, seeds)
-    found, quarantined = inspected.rows, inspected.quarantined
+    found, refused = inspected.rows, inspected.refused
     notices += wrapped_positions(found)
-    check_usable("reference catalogs", len(sources), quarantined, strict)
+    check_usable("reference catalogs", len(sources), refused, strict)
     operation_id = OperationId("init", None, [asdict(config), found["sha256"].to_pylist()]).value
     storefile.create_store(storage, config)
     if log.commit_numbers(storage):
@@ -113,7 +112,6 @@ def init_store(
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
-    refused = [{**row, "commit": 0} for row in quarantined]
     files = files_of(results) + _tables_about_files(storage, found, refused, operation_id[:12])
     objects = sum(result.objects for result in results)
     nothing = before_first(storage, config)
@@ -148,11 +146,11 @@ def init_store(
     )
 
 
-def _tables_about_files(storage: Storage, found: pa.Table, refused: Sequence[Row], part: str) -> list[DataFile]:
+def _tables_about_files(storage: Storage, found: pa.Table, refused: list[Refused], part: str) -> list[DataFile]:
     """Files of the references that were used, and of those that were not."""
     return [
         *write_table(storage, REFERENCES, _first_generation(found), 0, part),
-        *write_rows(storage, QUARANTINE, refused, 0, part),
+        *QuarantineChange([], refused, frozenset()).write(storage, 0, part),
     ]
 
 

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.parquet import read_file_rows, read_table
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Row, units_of
-from ztfmatch.core.operations.quarantine import quarantine_change
+from ztfmatch.core.operations.quarantine import QuarantineChange, quarantine_change
 from ztfmatch.core.schema import EXPOSURES, QUARANTINE
 from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.core.survey import Unit
@@ -41,19 +42,11 @@ class Sorted:
     known: int
     other_program: list[str]
     """Sources of those of the known whose program is told now, and is another than before."""
-    quarantined: list[Row]
-    """Refused in this run, whether or not they were before."""
-    quarantine_rows: list[Row]
-    """Rows to write to the quarantine; those that were there before have their ``commit``."""
-    removed_files: frozenset[str]
-    """Quarantine files that these rows replace."""
+    refused: list[Refused]
+    """In this run, whether or not they were before."""
+    quarantine: QuarantineChange
     replaced: pa.Table
     """Ledger rows of those of the new that the store has with another content, ascending by exposureid."""
-
-    @property
-    def changes_quarantine(self) -> bool:
-        """Whether the quarantine table changes."""
-        return bool(self.quarantine_rows or self.removed_files)
 
 
 class _Seen:
@@ -83,7 +76,7 @@ class _Seen:
         return next((r for r in near if r is not None and abs(r["obsmjd"] - row["obsmjd"]) < SAME_TIME_DAY), None)
 
 
-def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], replace: bool = False) -> Sorted:
+def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused], replace: bool = False) -> Sorted:
     """Tell new exposures from known ones and from duplicates under other names.
 
     What is plain is told for all catalogs together. Those that share their key or their time with another, or
@@ -94,8 +87,8 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
     snapshot : SnapshotFiles
     found : pa.Table
         Usable catalogs, with the columns of FOUND.
-    refused : sequence of Row
-        Quarantine rows of the others.
+    refused : sequence of Refused
+        The others.
     replace : bool
         Whether catalogs of other content than the store has of their exposures are new, and replace it.
     """
@@ -111,7 +104,7 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
     replaceable = replace & there & ~same & _replaceable(stored.take(where), found)
     seen = _Seen(stored.filter(near).to_pylist())
     new, known, others = ~there | (replaceable & ~repeated), there & same, other
-    refusals: list[Row] = []
+    contradicting: list[Refused] = []
     replaced: dict[int, Row] = {}
     for i in np.flatnonzero((there & ~same & ~new) | doubtful).tolist():
         row = found.slice(i, 1).to_pylist()[0]
@@ -126,18 +119,20 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Row], r
             new[i] = True
             replaced[row["exposureid"]] = row
         elif first is not None:
-            refusals.append(_refusal(row, "conflict", f"the exposure is known from {first['filename']}, other content"))
+            reason = f"the exposure is known from {first['filename']}, other content"
+            contradicting.append(Refused.read(row, "conflict", reason))
         elif (twin := seen.same_time(row)) is not None:
-            refusals.append(_refusal(row, "duplicate", f"it is the exposure of {twin['filename']}, under another name"))
+            reason = f"it is the exposure of {twin['filename']}, under another name"
+            contradicting.append(Refused.read(row, "duplicate", reason))
         else:
             new[i] = True
             seen.add(row)
-    quarantined = [*refused, *refusals]
+    every = [*refused, *contradicting]
     names = found.select(["source", "filename"]).to_pylist() if snapshot.of_table(QUARANTINE.name) else []
-    rows, removed = quarantine_change(snapshot, quarantined, names)
+    quarantine = quarantine_change(snapshot, every, names)
     known_elsewhere = found["source"].filter(pa.array(others)).to_pylist()
     leaving = stored.take(where.filter(pa.array(new & there)))
-    return Sorted(found.filter(pa.array(new)), int(known.sum()), known_elsewhere, quarantined, rows, removed, leaving)
+    return Sorted(found.filter(pa.array(new)), int(known.sum()), known_elsewhere, every, quarantine, leaving)
 
 
 def _replaceable(stored: pa.Table, found: pa.Table) -> Mask:
@@ -218,11 +213,6 @@ def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
     known = set(before.files.paths(EXPOSURES.name))
     fresh = [file for file in head.ledger if file.path not in known]
     return set(units_of(read_table(head.storage, fresh, EXPOSURES, UNIT))[0])
-
-
-def _refusal(row: Row, code: str, reason: str) -> Row:
-    kept = {name: row[name] for name in ("filename", "source", "size", "sha256")}
-    return {"code": code, "reason": reason, **kept}
 
 
 def _ledger_near(snapshot: SnapshotFiles, found: pa.Table, columns: Sequence[str]) -> pa.Table:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.kernels.seedcounts import SeedCounts
@@ -31,7 +32,6 @@ from ztfmatch.core.tasks.seeds import ReferenceInput
 _CATALOGS_PER_INSPECTION: Final = 32
 _UNIT: Final = ("field", "fid", "rcid")
 """In this order, units are in that of their objectids."""
-_FILE: Final = ("filename", "source", "size", "sha256")
 
 
 def find_references(references: Sequence[str], strict: bool) -> tuple[Sequence[str], list[Notice]]:
@@ -58,8 +58,8 @@ class References:
 
     rows: pa.Table
     """FOUND_REFERENCES but GRID, one a unit, in order of objectid."""
-    quarantined: list[Row]
-    """Rows of the quarantine, for the others."""
+    refused: list[Refused]
+    """The others."""
 
 
 def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | None = None) -> References:
@@ -73,7 +73,7 @@ def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | No
         if counted is not None:
             for grid in result.table[GRID]:
                 counted.add(*read_grid(grid.as_py()))
-        return FoundCatalogs(as_stream(result.table.drop_columns(GRID)), result.quarantined)
+        return FoundCatalogs(as_stream(result.table.drop_columns(GRID)), result.refused)
 
     job = Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
     results = runner.run_and(take, job)
@@ -86,9 +86,9 @@ def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | No
     if counted is not None:
         _uncount(again["source"].to_pylist(), counted)
     taken = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))[~first]
-    refused = _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
-    quarantined = [row for result in results for row in result.quarantined]
-    return References(found.filter(pa.array(first)), quarantined + refused)
+    refused = [file for result in results for file in result.refused]
+    refused += _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
+    return References(found.filter(pa.array(first)), refused)
 
 
 def _uncount(sources: Sequence[str], counted: SeedCounts) -> None:
@@ -99,21 +99,14 @@ def _uncount(sources: Sequence[str], counted: SeedCounts) -> None:
             counted.add(pixels, -counts)
 
 
-def _second(rows: Sequence[Row], taken: Sequence[Row]) -> list[Row]:
-    """Rows of the quarantine for references whose unit has another, with other content."""
+def _second(rows: Sequence[Row], taken: Sequence[Row]) -> list[Refused]:
+    """References whose unit has another, with other content."""
+    reason = "a second reference of unit {}, of which {} is taken; expected one"
     return [
-        refusal(
-            row, "duplicate",
-            f"a second reference of unit {unit_of(row)}, of which {other['source']} is taken; expected one",
-        )
+        Refused.read(row, "duplicate", reason.format(unit_of(row), other["source"]))
         for row, other in zip(rows, taken, strict=True)
         if row["sha256"] != other["sha256"]
-    ]  # fmt: skip
-
-
-def refusal(row: Row, code: str, reason: str) -> Row:
-    """Row of the quarantine, without the commit, for a reference that was read."""
-    return {"code": code, "reason": reason, **{name: row[name] for name in _FILE}}
+    ]
 
 
 def reference_input(row: Row, generation: int) -> ReferenceInput:

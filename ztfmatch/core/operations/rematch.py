@@ -13,6 +13,7 @@ from typing import Final
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.stagedfiles import StagedFiles
@@ -35,7 +36,7 @@ from ztfmatch.core.operations.link import link_again, relinked_tiles
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.operations.recounts import recount_tasks
-from ztfmatch.core.operations.references import find_references, inspect_all, refusal
+from ztfmatch.core.operations.references import find_references, inspect_all
 from ztfmatch.core.operations.rematchplan import (
     RematchPlan,
     lineage_tasks,
@@ -55,7 +56,6 @@ from ztfmatch.core.schema import (
     MEMBERS,
     OBJECTS,
     ORPHANS,
-    QUARANTINE,
     REFERENCES,
     STARS,
     TRANSIENTDATA,
@@ -128,7 +128,7 @@ class RematchReport(CommitReport):
     units: list[UnitReport]
     known: int
     """References that the store's objects are from already."""
-    quarantined: list[Row]
+    quarantined: list[Refused]
     exposures: int
     matched: int
     orphans: int
@@ -171,17 +171,17 @@ def rematch(
     snapshot = open_snapshot(storage)
     sources, notices = find_references(references, config.strict)
     inspected = inspect_all(sources, runner)
-    found, quarantined = inspected.rows.to_pylist(), inspected.quarantined
+    found = inspected.rows.to_pylist()
     notices += wrapped_positions(inspected.rows)
-    rows, known, refused = _sort_out(snapshot, found)
-    quarantined += refused
-    check_usable("reference catalogs", len(sources), quarantined, config.strict)
-    operation_id = _operation_id(snapshot, rows, quarantined, config) + ("-dry" if dry_run else "")
+    rows, known, beyond = _sort_out(snapshot, found)
+    refused = [*inspected.refused, *beyond]
+    check_usable("reference catalogs", len(sources), refused, config.strict)
+    operation_id = _operation_id(snapshot, rows, refused, config) + ("-dry" if dry_run else "")
     plan = plan_rematch(snapshot, rows, operation_id)
     work = _match(plan, config, runner, write=not dry_run)
     committed = Committed(snapshot, None)
     if not dry_run:
-        tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], quarantined, found)
+        tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], refused, found)
         arguments = {
             "references": told_places(references),
             "strict": config.strict,
@@ -198,7 +198,7 @@ def rematch(
         **committed.told,
         units=work.units,
         known=known,
-        quarantined=quarantined,
+        quarantined=refused,
         exposures=plan.exposures.num_rows,
         matched=int(work.tally.matched.sum()),
         orphans=int(work.tally.orphans.sum()),
@@ -209,7 +209,7 @@ def rematch(
     )
 
 
-def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Row]]:
+def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Refused]]:
     """Rows of the new references with their generations; how many are known; and those refused."""
     newest = newest_references(snapshot, [unit_of(row) for row in found])
     rows, refused, known = [], [], 0
@@ -220,15 +220,17 @@ def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row],
             known += 1
         elif generation > MAX_GENERATION:
             reason = f"unit {unit_of(row)} is at generation {MAX_GENERATION}, the last that an objectid can tell"
-            refused.append(refusal(row, "generations", reason))
+            refused.append(Refused.read(row, "generations", reason))
         else:
             rows.append({**row, "generation": generation})
     return rows, known, refused
 
 
-def _operation_id(snapshot: SnapshotFiles, rows: Sequence[Row], refused: Sequence[Row], config: RematchConfig) -> str:
+def _operation_id(
+    snapshot: SnapshotFiles, rows: Sequence[Row], refused: Sequence[Refused], config: RematchConfig
+) -> str:
     """The same references on the same snapshot, in the same batches, are the same operation, which resumes."""
-    inputs = [[row["sha256"] for row in rows], [row["source"] for row in refused], config.rows_per_task]
+    inputs = [[row["sha256"] for row in rows], [file.source for file in refused], config.rows_per_task]
     return OperationId("rematch", snapshot.number, inputs).value
 
 
@@ -314,7 +316,7 @@ class _Tables:
     """Rows of the tables about files."""
 
     references: list[Row]
-    quarantined: list[Row]
+    refused: list[Refused]
     found: list[Row]
     """Usable references, known or new."""
 
@@ -324,9 +326,9 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
     files += write_rows(storage, REFERENCES, [{**row, "commit": number} for row in tables.references], number, part)
-    entries, replaced = quarantine_change(head, tables.quarantined, tables.found)
-    files += write_rows(storage, QUARANTINE, [{"commit": number, **row} for row in entries], number, part)
-    removed = work.removed | replaced
+    quarantine = quarantine_change(head, tables.refused, tables.found)
+    files += quarantine.write(storage, number, part)
+    removed = work.removed | quarantine.removed
     if not (files or removed):
         return None
     kinds = {kind: sum(getattr(unit, kind) for unit in work.units) for kind in LINEAGE_KINDS}

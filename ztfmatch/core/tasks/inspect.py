@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +17,8 @@ import ztfmatch
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.catalogs import EpochalCatalog, ReferenceCatalog, read_epochal, read_reference
 from ztfmatch.core.io.metadata import Extra
-from ztfmatch.core.io.sources import read_file, stamp
+from ztfmatch.core.io.refused import Refused
+from ztfmatch.core.io.sources import stamp
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_faults
@@ -91,8 +91,7 @@ class FoundCatalogs:
 
     usable: bytes
     """Rows of FOUND or FOUND_REFERENCES, as an Arrow stream."""
-    quarantined: list[Row] = field(default_factory=list)
-    """Rows of the quarantine."""
+    refused: list[Refused] = field(default_factory=list)
 
     @property
     def table(self) -> pa.Table:
@@ -111,7 +110,7 @@ def inspect_epochal(task: InspectTask) -> FoundCatalogs:
     seen = [[catalog.source, stamp(catalog.source), catalog.extra] for catalog in task.catalogs]
     told = json.dumps([ztfmatch.__version__, FORMAT_VERSION, seen], sort_keys=True)
     named = replace(task, key=f"inspect-{hashlib.sha256(told.encode()).hexdigest()[:32]}")
-    return run_staged(read_catalogs, named, task.staging, INSPECTIONS, lambda found: not found.quarantined)
+    return run_staged(read_catalogs, named, task.staging, INSPECTIONS, lambda found: not found.refused)
 
 
 def read_catalogs(task: InspectTask) -> FoundCatalogs:
@@ -125,13 +124,13 @@ def inspect_references(task: InspectTask) -> FoundCatalogs:
 
 
 def _inspected(task: InspectTask, schema: pa.Schema, row_of: Callable[[CatalogInput], Row]) -> FoundCatalogs:
-    usable, quarantined = list[Row](), list[Row]()
+    usable, refused = list[Row](), list[Refused]()
     for catalog in task.catalogs:
         try:
             usable.append(row_of(catalog))
         except CatalogError as error:
-            quarantined.append(quarantine_row(catalog.source, error))
-    return FoundCatalogs(as_stream(pa.Table.from_pylist(usable, schema=schema)), quarantined)
+            refused.append(Refused.unreadable(catalog.source, error))
+    return FoundCatalogs(as_stream(pa.Table.from_pylist(usable, schema=schema)), refused)
 
 
 def as_stream(rows: pa.Table) -> bytes:
@@ -163,16 +162,6 @@ def read_grid(grid: bytes) -> tuple[Pixels, Pixels]:
     plain = pa.decompress(grid[8:], 8 * number, "zstd", asbytes=True)
     steps, counts = np.frombuffer(plain, "<u4").astype(np.int64).reshape(2, number)
     return np.cumsum(steps), counts
-
-
-def quarantine_row(source: str, error: CatalogError) -> Row:
-    """Row of the quarantine, without the commit; size and checksum are of the packed file if it cannot be unpacked."""
-    row: Row = {"code": error.code, "reason": error.message, "source": source, "filename": source.rsplit("/", 1)[-1]}
-    for unpack in (True, False):
-        with contextlib.suppress(CatalogError):
-            content = read_file(source, unpack=unpack)
-            return {**row, "size": content.size, "sha256": content.sha256}
-    return {**row, "size": None, "sha256": None}
 
 
 def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:

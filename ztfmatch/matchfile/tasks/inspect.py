@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.catalogs import PROGRAMS
+from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.kernels.rows import Columns, digest, position_faults
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels
@@ -61,8 +62,7 @@ class Inspected:
     """A matchfile, or why it is none."""
 
     found: list[InspectedMatchfile]
-    quarantined: list[Row]
-    """Rows of the quarantine."""
+    refused: list[Refused]
 
 
 def inspect_matchfile(task: InspectMatchfile) -> Inspected:
@@ -73,12 +73,12 @@ def inspect_matchfile(task: InspectMatchfile) -> Inspected:
         return Inspected([], [_refused(task.source, error)])
 
 
-def _refused(source: str, error: CatalogError) -> Row:
-    row: Row = {"code": error.code, "reason": error.message, "source": source, "filename": source.rsplit("/", 1)[-1]}
+def _refused(source: str, error: CatalogError) -> Refused:
+    told = error.code, error.message, source.rsplit("/", 1)[-1], source
     try:
-        return {**row, "size": Stamp.of(source).size, "sha256": checksum(source)}
+        return Refused(*told, Stamp.of(source).size, checksum(source))
     except CatalogError:
-        return {**row, "size": None, "sha256": None}
+        return Refused(*told, None, None)
 
 
 def _inspected(source: str) -> InspectedMatchfile:

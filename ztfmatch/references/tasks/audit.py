@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.errors import CatalogError
-from ztfmatch.core.tasks.inspect import Row, quarantine_row
+from ztfmatch.core.io.refused import Refused
+from ztfmatch.core.tasks.inspect import Row
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
 from ztfmatch.references.schema.settings import ReferenceSettings
@@ -44,7 +45,7 @@ class Audited:
 
     rows: list[Row] = field(default_factory=list)
     """Of the table ``audit``, without flags and rank."""
-    refused: list[Row] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
     """Rows as the quarantine has them, of catalogs that cannot be used."""
 
 
@@ -64,7 +65,7 @@ def audit_references(task: AuditTask) -> Audited:
     return found
 
 
-def _read(task: AuditTask, refused: list[Row]) -> Iterator[Seeds]:
+def _read(task: AuditTask, refused: list[Refused]) -> Iterator[Seeds]:
     for reference in task.references:
         if isinstance(reference, StoredReference):
             yield seeds_of_store(reference)
@@ -72,7 +73,7 @@ def _read(task: AuditTask, refused: list[Row]) -> Iterator[Seeds]:
         try:
             yield seeds_of_file(reference)
         except CatalogError as error:
-            refused.append(quarantine_row(reference, error))
+            refused.append(Refused.unreadable(reference, error))
 
 
 def _stars_near(seeds: list[Seeds], ps1: Ps1Catalog | None) -> Ps1Stars | None:
