@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from ztfmatch.photometry.kernels.leaning import FILTERS, PLANE, Channel, Leaning, MapData, MapPrior
+from ztfmatch.photometry.kernels.modes import Modes
 from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_processes
 from ztfmatch.photometry.kernels.splines import basis_values, map_basis
 
 CELLS = (8, 8)
 SIZES: Sizes = (0.003, 0.0005, 0.015)
 BASIS = map_basis(*CELLS)
+ALL = Modes(np.eye(BASIS.size), np.ones(BASIS.size), map_processes(*CELLS), np.zeros(3))
+"""Coefficients themselves."""
 NOISE = 0.006
 FEW, MANY = 300, 20_000
 
@@ -44,7 +47,7 @@ def camera(seed: int, common: float, stars: int = FEW, odd: bool = False) -> tup
 
 
 def leaning_of(data: dict[Channel, MapData]) -> Leaning:
-    return Leaning(tuple(data), data.__getitem__, CELLS)
+    return Leaning(tuple(data), data.__getitem__, ALL)
 
 
 def left(truth: np.ndarray, data: MapData, prior: MapPrior | None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from ztfmatch.core.io.corrections import Channel
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.photometry.kernels.modes import MODES_HELD
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.tasks.calibrate import ChannelResult, FitTask, fit_task, read_fit
 from ztfmatch.photometry.tasks.leaning import MATRICES, LeanTask, lean_task
@@ -35,7 +36,9 @@ def fit_channels(runner: Runner, tasks: Sequence[FitTask]) -> dict[Channel, Chan
     fits = {channel: read_fit(storage, result.kept[0].path) for channel, result in of.items()}
     errors = {channel: _error(fits[channel]) for channel, result in of.items() if len(result.kept) > 1}
     told = {channel: of[channel].kept[1].path for channel in sorted(errors, key=lambda channel: errors[channel])}
-    leaning = _lean_tasks(tasks[0], told, [channel for channel in errors if errors[channel] > _CERTAIN_MAG])
+    modes = max((result.modes for result in results), default=0)
+    uncertain = [channel for channel in errors if errors[channel] > _CERTAIN_MAG]
+    leaning = _lean_tasks(tasks[0], told, uncertain, modes)
     runner.check_memory({task.key: _projected_bytes(task) for task in leaning})
     priors: dict[Channel, str] = {}
     for found in runner.run(Job("comparing maps", lean_task, leaning, operation_id, storage)) if leaning else ():
@@ -56,7 +59,7 @@ def _error(result: ChannelResult) -> float:
     return np.inf if result.fitted is None else float(np.mean(result.fitted.fit.map_error))
 
 
-def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[Channel]) -> list[LeanTask]:
+def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[Channel], modes: int) -> list[LeanTask]:
     """One a filter that has channels whose maps are uncertain, and others beside them."""
     tasks = []
     for fid in sorted({channel[1] for channel in uncertain}):
@@ -64,10 +67,10 @@ def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[
         rcids = {channel[0] for channel in wanted}
         files = tuple((channel, path) for channel, path in told.items() if channel[1] == fid or channel[0] in rcids)
         if len(files) > 1:
-            tasks.append(LeanTask(f"lean-{fid}", task.storage, wanted, files, task.config, task.operation_id))
+            tasks.append(LeanTask(f"lean-{fid}", task.storage, wanted, files, modes, task.config, task.operation_id))
     return tasks
 
 
 def _projected_bytes(task: LeanTask) -> int:
-    size = map_basis(task.config.cells_x, task.config.cells_y).size
-    return WORKER_BASE_BYTES + 8 * MATRICES * size**2
+    coefficients = map_basis(task.config.cells_x, task.config.cells_y).size
+    return WORKER_BASE_BYTES + 8 * (MATRICES * task.modes**2 + MODES_HELD * coefficients**2)

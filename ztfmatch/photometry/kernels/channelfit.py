@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.changes import Changes
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, QUADRATIC, Curve, FitSettings
-from ztfmatch.photometry.kernels.grid import coarse_cells, fine_areas
+from ztfmatch.photometry.kernels.grid import cell_means, coarse_cells
 from ztfmatch.photometry.kernels.leaning import MapData
 from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations, Solution, sums_by
 from ztfmatch.photometry.kernels.priors import Sizes
@@ -180,29 +181,34 @@ class FitResult:
         spread = np.einsum("im,ij,jm->m", basis, self.solution.covariance[at, at], basis)
         return np.stack([self.solution.parameters[at] @ basis, np.sqrt(self.inflation * spread)])
 
-    def _cell_means(self) -> Floats:
-        """Matrix from parameters to the mean of the map over each cell, shape (cells, P)."""
-        bins, at = self.bins, self.problem.blocks
-        of_fine = np.zeros((bins.nx * bins.ny, len(self.problem.design.cells)))
-        of_fine[coarse_cells(bins.nx, bins.ny), np.arange(of_fine.shape[1])] = fine_areas(bins.nx, bins.ny)
-        means = np.zeros((len(of_fine), at.size))
-        means[:, at.of_map] = of_fine @ self.problem.design.cells
-        return means
+    def _cell_means(self) -> tuple[Floats, Floats]:
+        """Matrix from coefficients to the mean of the map over each cell, (cells, B), and the variance of each mean.
 
-    def _in_gauge(self, means: Floats, valid: Mask) -> _Level:
+        It is Kronecker's product of one along y and one along x, which the covariance is multiplied with in turn.
+        """
+        bins, splines, of_map = self.bins, self.problem.design.map, self.problem.blocks.of_map
+        along = cell_means(bins.nx, QUADRANT_SHAPE_PIX[0]) @ splines.along
+        up = cell_means(bins.ny, QUADRANT_SHAPE_PIX[1]) @ splines.up
+        means = np.asarray(np.kron(up, along), np.float64)
+        by_place = self.solution.covariance[of_map, of_map].reshape(up.shape[1], along.shape[1], -1)
+        spread = np.tensordot(up, along @ by_place, 1).reshape(means.shape)
+        return means, np.asarray(np.einsum("cb,cb->c", spread, means))
+
+    def _in_gauge(self, cells: tuple[Floats, Floats], valid: Mask) -> _Level:
         """Values and errors where the valid cells have mean zero: that mean moves to the offsets."""
-        solution, of_units = self.solution, self.problem.blocks.of_units
+        means, own = cells
+        solution, of_map, of_units = self.solution, self.problem.blocks.of_map, self.problem.blocks.of_units
         share = valid @ means / max(valid.sum(), 1)
-        crossed = solution.covariance @ share
-        common = float(share @ crossed)
-        own = np.einsum("cp,cp->c", means @ solution.covariance, means)
-        of_map = own - 2.0 * (means @ crossed) + common
+        crossed = solution.covariance[:, of_map] @ share
+        common = float(share @ crossed[of_map])
+        variance = own - 2.0 * (means @ crossed[of_map]) + common
         of_offset = np.diag(solution.covariance)[of_units] + 2.0 * crossed[of_units] + common
-        shift = float(share @ solution.parameters)
+        coefficients = solution.parameters[of_map]
+        shift = float(share @ coefficients)
         return _Level(
             shift,
-            means @ solution.parameters - shift,
-            np.sqrt(self.inflation * np.maximum(of_map, 0.0)),
+            means @ coefficients - shift,
+            np.sqrt(self.inflation * np.maximum(variance, 0.0)),
             solution.parameters[of_units] + shift,
             np.sqrt(self.inflation * np.maximum(of_offset, 0.0)),
         )

@@ -35,6 +35,7 @@ from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
 from ztfmatch.photometry.kernels.leaning import MapData, MapPrior
+from ztfmatch.photometry.kernels.modes import map_modes, precision_with, told_by
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
     Design,
@@ -44,10 +45,10 @@ from ztfmatch.photometry.kernels.normalequations import (
     prior_of,
     sums_by,
 )
-from ztfmatch.photometry.kernels.priors import Sizes, map_precision, map_processes
+from ztfmatch.photometry.kernels.priors import USUAL_SIZES, Sizes, map_precision
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
-from ztfmatch.photometry.kernels.smoothness import USUAL_SIZES, most_probable_sizes, without_others
+from ztfmatch.photometry.kernels.smoothness import most_probable_sizes, without_others
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 
 _ROUNDS: Final = 3
@@ -97,13 +98,13 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
     basis = curve.basis(np.asarray(bins.bright + (sums.magnitude + 0.5) * bins.step))
     design = Design(
         np.concatenate([basis, [sums.colour / sums.n, sums.colour2 / sums.n]]),
-        map_basis(bins.nx, bins.ny).at_cells(bins.nx, bins.ny),
+        map_basis(bins.nx, bins.ny).on_cells(bins.nx, bins.ny),
         units,
     )
     fitter = _Fitter(sums, design, bins, curve, beside)
     if not settings.colour:
         fitter.without_colour()
-    fitted = fitter.fitted(_ROUNDS)
+    fitted = fitter.fitted(_ROUNDS - _FIRST_ROUNDS * (beside.map is not None))
     if settings.colour and not fitter.has_colour(fitted[0]):
         fitter.without_colour()
         fitted = fitter.fitted(1)
@@ -137,15 +138,14 @@ class _Fitter:
 
     def __init__(self, sums: BinSums, design: Design, bins: Bins, curve: Curve, beside: Beside) -> None:
         known = beside.map
-        precision = None if known is None else np.asarray(np.linalg.inv(known.covariance))
-        pull = None if known is None or precision is None else np.asarray(precision @ known.mean)
+        leaning = None if known is None else _leaning_on(known, bins)
+        self._leaning: Floats | None = None if leaning is None else leaning[0]
+        pull = None if leaning is None else leaning[1]
         self.problem = problem = NormalEquations(sums, design, beside.offsets, pull)
         self._beside = beside
         self.sizes: Sizes = USUAL_SIZES if known is None else known.sizes
         self._bins, self.curve = bins, curve
         self.colour_weight = _COLOUR_MAG**-2
-        self._precision: tuple[Sizes, Floats] | None = None if precision is None else (self.sizes, precision)
-        """Of a map; not kept beyond this fit, since its last digits follow the threads that it was made by."""
         self.flat = False
         """Whether the map is held at zero."""
         self._effective = 0.0
@@ -184,8 +184,9 @@ class _Fitter:
         for turn in range(rounds):
             scatters, weight = self._weighed()
             if turn == _FIRST_ROUNDS and self._beside.map is None:
-                processes = map_processes(self._bins.nx, self._bins.ny)
-                self.sizes = most_probable_sizes(self.problem, weight, self._prior(free=True), processes)
+                normal, pull = self._told(weight)
+                processes = map_modes(self._bins.nx, self._bins.ny).first(len(pull)).processes
+                self.sizes = most_probable_sizes(normal, pull, processes)
             solution = self.problem.solve(weight, self._prior())
             self._model, self._effective = self.problem.predict(solution.parameters), solution.effective
             self._trust = trust_of(self.problem.mean - self._model, scatters.weights(self.problem.sums))
@@ -199,10 +200,14 @@ class _Fitter:
 
     def map_data(self) -> MapData:
         """What the data say of the map, by the weights that were found."""
-        weight = self._weighed()[1]
-        of_map = self.problem.blocks.of_map
-        normal, pull = without_others(*self.problem.data(weight), self._prior() + self.problem.known_matrix(), of_map)
-        return MapData(normal, pull, self.sizes)
+        return MapData(*self._told(self._weighed()[1]), self.sizes)
+
+    def _told(self, weight: Floats) -> tuple[Floats, Floats]:
+        """Normal matrix and right side of those modes of the map that the data tell, all else eliminated."""
+        problem, of_map = self.problem, self.problem.blocks.of_map
+        prior = self._prior(free=True) + problem.known_matrix()
+        alone = without_others(*problem.data(weight), prior, of_map)
+        return told_by(*alone, map_modes(self._bins.nx, self._bins.ny))
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
@@ -216,9 +221,8 @@ class _Fitter:
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map none if free."""
         bins = self._bins
-        if self._precision is None or self._precision[0] != self.sizes:
-            self._precision = self.sizes, map_precision(bins.nx, bins.ny, self.sizes)
-        of_map = np.eye(len(self._precision[1])) * HELD_AT_ZERO if self.flat else self._precision[1]
+        known = map_precision(bins.nx, bins.ny, self.sizes) if self._leaning is None else self._leaning
+        of_map = np.eye(len(known)) * HELD_AT_ZERO if self.flat else known
         terms = np.append(self.curve.weights, [self.colour_weight] * COLOUR_TERMS)
         return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))
 
@@ -227,6 +231,12 @@ _COLOUR_MAG: Final = 0.05
 """Usual size of their factors."""
 _SURE_COLOUR: Final = 20.0
 """Chi-square of the two factors beyond which they are more than chance (1 in 20,000)."""
+
+
+def _leaning_on(known: MapPrior, bins: Bins) -> tuple[Floats, Floats]:
+    """Inverse covariance of the coefficients of a map, and that times their mean."""
+    own = map_precision(bins.nx, bins.ny, known.sizes)
+    return precision_with(own, (known.mean, known.covariance), known.sizes, map_modes(bins.nx, bins.ny))
 
 
 def _offsets_alone(sums: BinSums, units: int) -> Floats:

@@ -83,6 +83,14 @@ def fine_areas(nx: int, ny: int) -> Floats:
     return np.asarray((high[:, None] * wide).ravel())
 
 
+@cache
+def cell_means(n: int, pixels: int) -> Floats:
+    """Along an axis, the part that each fine column has of each of n cells, shape (n, fine)."""
+    fine = np.unique(_quarters(n), return_index=True)[1] // RIM_PARTS
+    wide = np.diff(fine_edges(n, pixels)) * n / pixels
+    return np.asarray((fine == np.arange(n)[:, None]) * wide)
+
+
 @njit(cache=True, nogil=True)
 def fine_cell_of(x: float, y: float, grid: FineGrid) -> int:
     """Fine cell of a pixel position; positions beyond the quadrant belong to the nearest; -1 if not finite."""

@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_processes
+from ztfmatch.photometry.kernels.modes import Modes
+from ztfmatch.photometry.kernels.priors import Sizes, covariance
 from ztfmatch.photometry.kernels.smoothness import log_evidence
 
 _SMOOTH_SHARES: Final = (0.5, 0.9)
@@ -32,7 +33,7 @@ _MOST_SOURCES: Final = 12
 """More say hardly more of what all have in common than their own parts leave open."""
 DATA_HELD: Final = 24
 MESSAGES_HELD: Final = 64
-"""Of channels at a time: each is a matrix of a map's coefficients."""
+"""Of channels at a time: each is a matrix of a map's modes."""
 _LEAST_GAIN: Final = 5.0
 """Logarithm of the evidence of the channels that shares are chosen by: a share that adds less is taken for chance."""
 _WORTH: Final = 0.9
@@ -51,18 +52,23 @@ Channel = tuple[int, int]
 
 
 class MapData(NamedTuple):
-    """What the data of a channel say of its map, all other parameters eliminated."""
+    """What the data of a channel say of the first M modes of its map, all other parameters eliminated."""
 
     normal: Floats
-    """Shape (B, B)."""
+    """Shape (M, M)."""
     pull: Floats
-    """Shape (B,)."""
+    """Shape (M,)."""
     sizes: Sizes
     """Of its processes."""
 
+    def padded(self, modes: int) -> MapData:
+        """The same of so many modes: of those beyond the first the data say nothing."""
+        more = modes - len(self.pull)
+        return MapData(np.pad(self.normal, (0, more)), np.pad(self.pull, (0, more)), self.sizes)
+
 
 class MapPrior(NamedTuple):
-    """What is known of the coefficients of a map before its data."""
+    """What is known of the first modes of a map before its data."""
 
     mean: Floats
     covariance: Floats
@@ -91,13 +97,12 @@ class Leaning:
         The most certain first: of a filter so many say what all have in common.
     read : callable
         Gives what the data of a channel say of its map; called again for what is not held any more.
-    cells : tuple of two int
-        Along x and y.
+    modes : Modes
+        As many as the data have.
     """
 
-    def __init__(self, channels: Sequence[Channel], read: Callable[[Channel], MapData], cells: tuple[int, int]) -> None:
-        self._channels = channels
-        self._processes = map_processes(*cells)
+    def __init__(self, channels: Sequence[Channel], read: Callable[[Channel], MapData], modes: Modes) -> None:
+        self._channels, self._modes, self._processes = channels, modes, modes.processes
         self.data = lru_cache(maxsize=DATA_HELD)(read)
         self._message = lru_cache(maxsize=MESSAGES_HELD)(self._message_of)
         self._shares: dict[tuple[str, tuple[Channel, ...]], Shares] = {}
@@ -168,8 +173,9 @@ class Leaning:
 
     def _uncertain(self, channel: Channel, before: Floats) -> float:
         """Variance that coefficients have about their mean, which is a matter of convention, given the data."""
-        after = _after(before, self.data(channel).normal)
-        return float(np.trace(after) - after.sum() / len(after))
+        one, vectors = self.data(channel), self._modes.vectors
+        after, level = _after(before, one.normal), vectors.sum(axis=0) / np.sqrt(len(vectors))
+        return float(np.trace(after) - level @ after @ level + np.square(one.sizes) @ self._modes.beyond)
 
     def common(self, kind: str, channel: Channel, shares: Shares) -> Common | None:
         """What the sources of a channel say of what it shares with them; None without any."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.photometry.kernels.splines import CellSplines
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -82,8 +83,8 @@ class Design:
 
     terms: Floats
     """Functions of a bin, shape (T, N)."""
-    cells: Floats
-    """Values of the splines of a map at the centres of the fine cells, shape (C, B)."""
+    map: CellSplines
+    """Splines of a map at the centres of the C fine cells."""
     units: int
 
 
@@ -98,7 +99,7 @@ class Blocks:
     @classmethod
     def of(cls, design: Design) -> Blocks:
         """Blocks of a design."""
-        return cls(len(design.terms), design.cells.shape[1], design.units)
+        return cls(len(design.terms), design.map.size, design.units)
 
     @property
     def size(self) -> int:
@@ -149,7 +150,7 @@ class NormalEquations:
         """Model of each bin."""
         at, s = self.blocks, self.sums
         total = parameters[at.of_terms] @ self.design.terms
-        total += (self.design.cells @ parameters[at.of_map])[s.cell] + parameters[at.of_units][s.unit]
+        total += self.design.map.sums(parameters[at.of_map])[s.cell] + parameters[at.of_units][s.unit]
         return np.asarray(total)
 
     def solve(self, weight: Floats, prior: Floats) -> Solution:
@@ -168,19 +169,19 @@ class NormalEquations:
         at, design = self.blocks, self.design
         a, right = np.zeros((at.size, at.size)), np.zeros(at.size)
         self._add_terms(a, right, weight)
-        a[at.of_map, at.of_map] = design.cells.T @ (design.cells * self._by_cell(weight)[:, None])
-        right[at.of_map] = design.cells.T @ self._by_cell(weight * self.mean)
+        a[at.of_map, at.of_map] = design.map.normal(self._by_cell(weight))
+        right[at.of_map] = design.map.pulls(self._by_cell(weight * self.mean)[None])[0]
         right[at.of_units] = sums_by(self.sums.unit, weight * self.mean, at.units)
         units = np.arange(at.of_units.start, at.size)
         a[units, units] = sums_by(self.sums.unit, weight, at.units)  # no unit meets another
-        cells = len(design.cells)
-        both = sums_by(self.sums.cell * at.units + self.sums.unit, weight, cells * at.units).reshape(cells, at.units)
-        a[at.of_map, at.of_units] = design.cells.T @ both
+        cells = design.map.cells
+        both = sums_by(self.sums.unit * cells + self.sums.cell, weight, cells * at.units).reshape(at.units, cells)
+        a[at.of_map, at.of_units] = design.map.pulls(both).T
         upper = np.triu(a)
         return upper + np.triu(a, 1).T, right + self._known_right()
 
     def _by_cell(self, values: Floats) -> Floats:
-        return sums_by(self.sums.cell, values, len(self.design.cells))
+        return sums_by(self.sums.cell, values, self.design.map.cells)
 
     def _add_terms(self, a: Floats, right: Floats, weight: Floats) -> None:
         at, design = self.blocks, self.design
@@ -188,7 +189,7 @@ class NormalEquations:
         a[at.of_terms, at.of_terms] = weighted @ design.terms.T
         right[at.of_terms] = weighted @ self.mean
         for i, values in enumerate(weighted):
-            a[i, at.of_map] = self._by_cell(values) @ design.cells
+            a[i, at.of_map] = design.map.pulls(self._by_cell(values)[None])[0]
             a[i, at.of_units] = sums_by(self.sums.unit, values, at.units)
 
     def known_matrix(self) -> Floats:

@@ -7,7 +7,7 @@ them. The size of each is found from the data.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,11 @@ from ztfmatch.photometry.kernels.splines import SplineBasis, change_basis, map_b
 
 Sizes = tuple[float, float, float]
 """Standard deviation of each process, mag: wide, narrow, and at the edge the rims'."""
+
+USUAL_SIZES: Final[Sizes] = (0.003, 0.0005, 0.015)
+"""Of real cameras, mag."""
+USUAL_FACTOR: Final = 2.0
+"""By which those of a camera differ from the usual ones: where data are few, they are what is known."""
 
 _WIDE_PIX: Final = 900.0
 _NARROW_PIX: Final = 250.0
@@ -69,6 +74,10 @@ def covariance(processes: Floats, sizes: Sizes) -> Floats:
     return np.asarray(total)
 
 
+@lru_cache(maxsize=8)
 def map_precision(nx: int, ny: int, sizes: Sizes) -> Floats:
-    """Inverse covariance of the coefficients of a map."""
-    return np.asarray(np.linalg.inv(covariance(map_processes(nx, ny), sizes)))
+    """Inverse covariance of the coefficients of a map, the same to the bit in any process: kept, for sizes recur."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        return np.asarray(np.linalg.inv(covariance(map_processes(nx, ny), sizes)))

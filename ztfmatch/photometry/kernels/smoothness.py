@@ -8,40 +8,30 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.photometry.kernels.normalequations import NormalEquations
-from ztfmatch.photometry.kernels.priors import Sizes, covariance
+from ztfmatch.photometry.kernels.priors import USUAL_FACTOR, USUAL_SIZES, Sizes, covariance
 
-USUAL_SIZES: Final[Sizes] = (0.003, 0.0005, 0.015)
-"""Of real cameras, mag."""
-_USUAL_FACTOR: Final = 2.0
-"""By which those of a camera differ from the usual ones: where data are few, they are what is known."""
 _LEAST_MAG: Final[Sizes] = (0.0005, 0.0001, 0.001)
 _LARGEST_MAG: Final[Sizes] = (0.03, 0.01, 0.08)
 _FACTOR: Final = 2.0
 """By which a size is multiplied or divided; maps hardly differ where sizes do by less."""
 
 
-def most_probable_sizes(problem: NormalEquations, weight: Floats, prior: Floats, processes: Floats) -> Sizes:
+def most_probable_sizes(normal: Floats, pull: Floats, processes: Floats) -> Sizes:
     """The sizes that are most probable, climbed along each in turn: by the evidence, and by what is usual.
 
-    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1). All other parameters
-    than the map's do not depend on the sizes, so they are eliminated first, once: with the normal matrix in blocks, C
-    of the map and O of all others, the map alone obeys C - CO O^-1 OC (Schur's complement).
+    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1).
 
     Parameters
     ----------
-    problem : NormalEquations
-    weight : float64 ndarray, shape (N,)
-    prior : float64 ndarray, shape (P, P)
-        Inverse covariance of the other parameters; what it has of the map does not matter.
-    processes : float64 ndarray, shape (3, B, B)
+    normal, pull : float64 ndarray, shape (M, M), (M,)
+        What the data say of modes of the map, see :func:`ztfmatch.photometry.kernels.modes.told_by`.
+    processes : float64 ndarray, shape (3, M, M)
     """
-    reduced, pull = without_others(*problem.data(weight), prior + problem.known_matrix(), problem.blocks.of_map)
 
     def evidence(sizes: Sizes) -> float:
-        unusual = np.log(np.array(sizes) / USUAL_SIZES) / np.log(_USUAL_FACTOR)
+        unusual = np.log(np.array(sizes) / USUAL_SIZES) / np.log(USUAL_FACTOR)
         root = np.asarray(np.linalg.cholesky(covariance(processes, sizes)))
-        return log_evidence(root.T @ reduced @ root, root.T @ pull) - 0.5 * float(unusual @ unusual)
+        return log_evidence(root.T @ normal @ root, root.T @ pull) - 0.5 * float(unusual @ unusual)
 
     best, highest = USUAL_SIZES, evidence(USUAL_SIZES)
     for which in range(len(best)):
@@ -51,6 +41,9 @@ def most_probable_sizes(problem: NormalEquations, weight: Floats, prior: Floats,
 
 def without_others(data: Floats, right: Floats, prior: Floats, of: slice) -> tuple[Floats, Floats]:
     """Normal matrix and right side of one block, of the data alone, all other parameters eliminated.
+
+    With the normal matrix in blocks, C of this one and O of all others, it alone obeys C - CO O^-1 OC (Schur's
+    complement).
 
     Parameters
     ----------

@@ -49,6 +49,11 @@ class SplineBasis:
         along, up = basis_values(self.knots_x, x), basis_values(self.knots_y, y)
         return np.asarray(np.einsum("jb,ia->jiba", up, along).reshape(len(y) * len(x), self.size))
 
+    def on_cells(self, nx: int, ny: int) -> CellSplines:
+        """The same as products, not multiplied out."""
+        x, y = fine_centres(nx, ny)
+        return CellSplines(basis_values(self.knots_x, x), basis_values(self.knots_y, y))
+
     def refined(self, finer: SplineBasis) -> Floats:
         """Matrix from coefficients to those of a basis with more knots, shape (finer.size, size).
 
@@ -61,6 +66,44 @@ class SplineBasis:
             for u in [np.linspace(fine[0], fine[-1], 40 * len(fine))]
         )
         return np.asarray(np.kron(other, one))
+
+
+@dataclass(frozen=True)
+class CellSplines:
+    """Values of all splines at the centres of fine cells: each is a product of one along x and one along y."""
+
+    along: Floats
+    """Shape (columns, splines along x)."""
+    up: Floats
+    """Shape (rows, splines along y)."""
+
+    @property
+    def cells(self) -> int:
+        """Number of fine cells, C."""
+        return len(self.along) * len(self.up)
+
+    @property
+    def size(self) -> int:
+        """Number of splines, B."""
+        return int(self.along.shape[1] * self.up.shape[1])
+
+    def sums(self, coefficients: Floats) -> Floats:
+        """Values at cells, shape (C,), of coefficients of shape (B,)."""
+        return np.asarray((self.up @ coefficients.reshape(self.up.shape[1], -1) @ self.along.T).ravel())
+
+    def pulls(self, values: Floats) -> Floats:
+        """Sums over cells of values times those of each spline: (K, C) to (K, B)."""
+        placed = self.up.T @ values.reshape(-1, len(self.up), len(self.along)) @ self.along
+        return np.asarray(placed.reshape(len(values), self.size))
+
+    def normal(self, weight: Floats) -> Floats:
+        """Sums over cells of a weight times the product of each two splines: (C,) to (B, B)."""
+        along, up = (
+            (one[:, :, None] * one[:, None, :]).reshape(len(one), one.shape[1] ** 2) for one in (self.along, self.up)
+        )
+        pairs = up.T @ (weight.reshape(len(up), len(along)) @ along)
+        j, i = self.up.shape[1], self.along.shape[1]
+        return np.asarray(pairs.reshape(j, j, i, i).transpose(0, 2, 1, 3).reshape(self.size, self.size))
 
 
 @cache

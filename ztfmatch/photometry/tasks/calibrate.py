@@ -104,6 +104,8 @@ class FitKept:
 
     kept: tuple[KeptFile, ...]
     """Then, if there are other channels and a map, what the data say of it."""
+    modes: int = 0
+    """Of the map, that they tell."""
 
 
 def fit_task(task: FitTask) -> FitKept:
@@ -123,6 +125,7 @@ def _fit(task: FitTask) -> FitKept:
         units, sums, known = _with_old(task, new)
     arrays: Arrays = {}
     told: list[KeptFile] = []
+    modes = 0
     left = _Left.of_nothing(new.maps)
     if len(sums.n):
         cuts = (config.min_stars, config.min_cell_stars, config.max_error)
@@ -135,6 +138,7 @@ def _fit(task: FitTask) -> FitKept:
         fit = solved.fit()
         if task.others and solved.mapped:
             told.append(KeptFile.of(task.storage, task.operation_id, f"{task.key}-map", solved.data._asdict()))
+            modes = len(solved.data.pull)
         changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
         found = clouds.found(changes)
         valid = np.isfinite(fit.map)
@@ -149,7 +153,7 @@ def _fit(task: FitTask) -> FitKept:
         off = fit.raw_offset[sums.unit] + clouds.mean(found)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, off, layout))
     arrays["errors"] = _error_models(new, bins, left)
-    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *told))
+    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *told), modes)
 
 
 def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:

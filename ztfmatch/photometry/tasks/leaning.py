@@ -10,10 +10,11 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import Channel
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.photometry.kernels.leaning import DATA_HELD, MESSAGES_HELD, Leaning, MapData, MapPrior
+from ztfmatch.photometry.kernels.modes import map_modes
 from ztfmatch.photometry.tasks.comparison import KeptFile
 
 MATRICES: Final = DATA_HELD + MESSAGES_HELD + 30
-"""Of a map's coefficients, that a task holds."""
+"""Of a map's modes, that a task holds."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class LeanTask:
     """That have few stars."""
     files: tuple[tuple[Channel, str], ...]
     """What data say of maps, of the channels that these may lean on, and their own; the most certain first."""
+    modes: int
+    """That the data of these channels tell."""
     config: CalibrateConfig
     operation_id: str
 
@@ -43,8 +46,10 @@ def lean_task(task: LeanTask) -> LeanKept:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
-        paths, cells = dict(task.files), (task.config.cells_x, task.config.cells_y)
-        leaning = Leaning(tuple(paths), lambda channel: read_map_data(task.storage, paths[channel]), cells)
+        paths, modes = dict(task.files), map_modes(task.config.cells_x, task.config.cells_y).first(task.modes)
+        leaning = Leaning(
+            tuple(paths), lambda channel: read_map_data(task.storage, paths[channel]).padded(task.modes), modes
+        )
         found = {channel: leaning.prior(channel, task.wanted) for channel in task.wanted}
         kept = {
             channel: KeptFile.of(
