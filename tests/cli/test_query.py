@@ -92,6 +92,8 @@ def test_query_of_lightcurves_of_a_list_of_ids(scene: Scene, tmp_path: Path, row
         (("--status", "lost"), "'lost' is not one of 'active', 'retired', 'any'"),
         (("--snapshot", 99), "has no snapshot 99; the newest is 2"),
         (("--output", "x.txt"), "--output needs a name that ends in .csv, .json, .parquet"),
+        (("--output", "x.fits", "--format", "csv"), "--output x.fits and the format csv contradict each other"),
+        (("--output", "x.csv", "--json"), "--output x.csv and the format json contradict each other"),
         (("--output", "nowhere/x.csv"), "directory 'nowhere' does not exist"),
     ],
 )
@@ -247,6 +249,9 @@ def test_query_of_positions_names_those_without_an_object(scene: Scene, tmp_path
     assert result.stderr == "ztfmatch: nothing within 1arcsec of none\n"
     table = done("query", scene.store, "--positions", tmp_path / "stars.csv", "--radius", 1).splitlines()
     assert table[0].split()[:4] == ["id", "separation", "objectid", "filter"]
+    for columns in ("objectid", "objectid,id,separation", "id"):
+        some = done("query", scene.store, "--positions", tmp_path / "stars.csv", "--radius", 1, "--columns", columns)
+        assert some.splitlines()[0].split() == ["id", "separation", "objectid"]
 
 
 def test_query_by_sexagesimal_place_and_by_name(scene: Scene, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_terminal_gets_forty_rows_and_is_told_of_the_others(scene: Scene, width:
     limited = call("query", scene.store, "--limit", 3)
     assert len(limited.stdout.splitlines()) == 3 + 2
     assert f"and {len(every) - 3:,} more rows" in limited.stderr
+    assert "and 1 more row," in call("query", scene.store, "--limit", len(every) - 1).stderr
     assert width in (80, 120)
 
 
@@ -264,6 +265,7 @@ def test_texts_have_the_decimals_that_mean_something() -> None:
         schema=pa.schema([schema.field("hmjd"), schema.field("mag"), schema.field("ra")]),
     )
     assert [texts_of(row, name) for name in ("hmjd", "mag", "ra")] == [["58300.123457"], [""], ["nan"]]
+    assert texts_of(pa.table({"refsnr": [3.4, 84.475, -0.5]}), "refsnr") == ["3.40", "84.47", "-0.50"]
     assert texts_of(pa.table({"fid": [1, 2, 3, 9]}), "filter") == ["g", "r", "i", "9"]
     assert names_for_people("lightcurves", schema, all_of_them=False)[:2] == ["objectid", "hmjd"]
 

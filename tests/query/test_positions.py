@@ -127,6 +127,9 @@ def test_lists_of_every_kind_are_the_same(tmp_path: Path, stars: pd.DataFrame) -
     listed = position_list(place)
     assert listed.ids.to_pylist() == list(range(len(stars)))
     np.testing.assert_allclose(listed.dec, stars.dec, atol=1e-9)
+    (tmp_path / "blanks.csv").write_text("name, ra, dec\nmine, 1.5, 2.5\n")
+    blanks = position_list(tmp_path / "blanks.csv")
+    assert (blanks.ids.to_pylist(), *blanks.ra, *blanks.dec) == (["mine"], 1.5, 2.5)
     sexagesimal = position_list({"ra": ["16:28:19.9", "0:0:1"], "dec": ["+32:57:17", "-0:0:1"]})
     np.testing.assert_allclose(sexagesimal.dec, [32 + 57 / 60 + 17 / 3600, -1 / 3600])
 
@@ -136,9 +139,9 @@ def test_lists_of_every_kind_are_the_same(tmp_path: Path, stars: pd.DataFrame) -
     [
         ({"x": [1.0], "dec": [1.0]}, "no column 'ra', nor raj2000"),
         ({"ra": [1.0, None], "dec": [1.0, 2.0]}, r"row 1 \(from 0\) has no position"),
-        ({"ra": [1.0], "dec": [91.0]}, "declination 91.0 is outside -90..90"),
+        ({"ra": [1.0, 2.0], "dec": [1.0, 91.0]}, r"row 1 \(from 0\): declination 91.0 is outside -90..90"),
         ({"ra": [400.0], "dec": [1.0]}, "right ascension 400.0 is outside"),
-        ({"ra": ["x"], "dec": ["1"]}, "right ascension 'x' cannot be read"),
+        ({"ra": ["1", "x"], "dec": ["1", "1"]}, r"row 1 \(from 0\): right ascension 'x' cannot be read"),
     ],
 )
 def test_list_that_is_none_is_refused(snapshot: Snapshot, columns: dict[str, Any], said: str) -> None:
@@ -169,7 +172,22 @@ def test_sexagesimal_angles_are_those_of_astropy(ra: float, dec: float) -> None:
         assert abs(dec_degrees(text) - Angle(text, "deg").deg) < 1e-9
 
 
-@pytest.mark.parametrize("text", ["16:60:00", "16:28:61", "abc", "", "16", "16:28:19:3", "+-1:00:00"])
+@pytest.mark.parametrize(
+    ("text", "degrees"),
+    [("16h28m", 247.0), ("16:28.5", 247.125), ("247.5d", 247.5), ("247.5 deg", 247.5), ("\u22121:00", -15.0)],
+)
+def test_angles_without_seconds_or_with_their_unit_are_read(text: str, degrees: float) -> None:
+    assert ra_degrees(text) == pytest.approx(degrees, abs=1e-12)
+    assert dec_degrees("+32\u00b057'36''") == dec_degrees("32.96\u00b0") == dec_degrees("32:57.6") == 32.96
+
+
+@pytest.mark.parametrize("given", [2 * u.m, [1.0, 2.0] * u.deg])
+def test_quantity_that_is_no_angle_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="right ascension"):
+        ra_degrees(given)
+
+
+@pytest.mark.parametrize("text", ["16:60:00", "16:28:61", "abc", "", "16", "16:28:19:3", "+-1:00:00", "16:28.5:1"])
 def test_text_that_is_no_angle_is_refused(text: str) -> None:
     if text == "16":
         assert ra_degrees(text) == 16.0  # a number is degrees

@@ -115,7 +115,8 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
     )
     snap = open_store(store).snapshot(snapshot)
     answer = snap.query(asked)
-    rows = to.write(to.rows_of(answer), answer.schema, People(select, wanted, lambda: answer.count(COUNTING_S)))
+    people = People(select, wanted and answer.schema.names, lambda: answer.count(COUNTING_S))
+    rows = to.write(to.rows_of(answer), answer.schema, people)
     if not rows:
         only_place = cone is not None and where is None and status is None and filters is None
         click.echo(f"ztfmatch: nothing found{f'; {snap.near(cone)}' if only_place else ''}", err=True)

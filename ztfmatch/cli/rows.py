@@ -112,6 +112,8 @@ def chosen_format(form: str | None, output: Path | None, as_json: bool) -> str:
         raise click.UsageError(
             f"--output needs a name that ends in {', '.join(SUFFIXES)}, or --format with the format."
         )
+    if output is not None and suffix not in ("", chosen):
+        raise click.UsageError(f"--output {output.name} and the format {chosen} contradict each other.")
     if chosen in FILES_ONLY and output is None:
         raise click.UsageError(f"--format {chosen} needs --output FILE.")
     return chosen
@@ -183,7 +185,7 @@ def _more(shown: int, most: int, columns: int, total: Total | None) -> str:
     number, all_of_them = total() if total is not None and shown == most else (shown, True)
     said, ways = [], []
     if number > shown or not all_of_them:
-        said, ways = [f"{'' if all_of_them else 'more than '}{number - shown:,} more rows"], ["--limit"]
+        said, ways = [f"{'' if all_of_them else 'more than '}{counted(number - shown, 'more row')}"], ["--limit"]
     if columns:
         said.append(f"{counted(columns, 'more column')}")
         ways.append("--columns")

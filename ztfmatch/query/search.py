@@ -38,7 +38,7 @@ from ztfmatch.core.tasks.statistics import COUNTED_COLUMNS, EPOCH_COLUMNS, Stati
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
 from ztfmatch.query.finder import SEARCHING, Finder, Ids, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
-from ztfmatch.query.positions import SEPARATION, Spots
+from ztfmatch.query.positions import ID, SEPARATION, Spots
 from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of
 from ztfmatch.query.tables import first_rows, joined, stream_parquet
 from ztfmatch.query.text import Layout, names_for_people, texts_of
@@ -90,10 +90,17 @@ class Answer(Shown):
         epochs = condition_of(query.epochs, EPOCH_FIELDS, "epochs")
         self._of_detections, self._of_epochs = _divided(epochs, DETECTIONS.names)
         fields = {"objects": tuple(OBJECTS.schema), "statistics": SOURCE_FIELDS, "lightcurves": EPOCH_FIELDS}
-        self._own = schema_of(query, fields[query.select])
+        self._own = schema_of(self._of_objects(query), fields[query.select])
         self._length: int | None = None
         self.rows_at_once = ROWS_IN_FLIGHT
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
+
+    def _of_objects(self, query: Query) -> Query:
+        """The query without those columns that positions give, which come first whatever is asked for."""
+        if self._spots is None or query.columns is None:
+            return query
+        own = [name for name in query.columns if name not in (ID, SEPARATION.name)]
+        return replace(query, columns=own or ["objectid"])
 
     def _fields(self) -> dict[str, Any]:
         return {"select": self._select, "snapshot": self.snapshot, "columns": self.schema.names}

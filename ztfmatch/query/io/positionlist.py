@@ -99,7 +99,7 @@ def _of_columns(columns: Mapping[str, Any], where: str, id_names: Sequence[str] 
 
 
 def _match(columns: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in columns}
+    lower = {name.strip().lower(): name for name in columns}
     return next((lower[name] for name in names if name in lower), None)
 
 
@@ -124,10 +124,19 @@ def _degrees(column: Any, convert: Any, where: str) -> Floats:
     try:
         numbers = np.asarray(column).astype(np.float64)
     except (TypeError, ValueError):
-        return np.array([convert(str(text)) for text in np.asarray(column).tolist()], np.float64)
+        texts = map(str, np.asarray(column).tolist())
+        return np.array([_converted(text, convert, where, row) for row, text in enumerate(texts)], np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
         raise ConfigError(f"{where}: row {bad[0]} (from 0) has no position")
-    for value in (numbers.min(), numbers.max()) if len(numbers) else ():
-        convert(value)
+    for row in (numbers.argmin(), numbers.argmax()) if len(numbers) else ():
+        _converted(float(numbers[row]), convert, where, int(row))
     return numbers
+
+
+def _converted(value: float | str, convert: Any, where: str, row: int) -> float:
+    """Degrees of one value; an error says of which row."""
+    try:
+        return float(convert(value))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: row {row} (from 0): {error}") from None

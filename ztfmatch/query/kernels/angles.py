@@ -24,8 +24,10 @@ _SHORT: Final = {
     "\u2033": "arcsec",
 }
 _RADIUS: Final = re.compile(r"\s*([-+0-9.eE]+|nan|inf)\s*(deg|arcmin|arcsec|degrees?|d|°|'{1,2}|\"|\u2032|\u2033)?\s*")
+_DEGREES: Final = re.compile(r"\s*([-+0-9.eE]+)\s*(?:deg|degrees?|d|°)\s*")
 _SEXAGESIMAL: Final = re.compile(
-    r"\s*([-+\u2212]?)(\d{1,3})\s*([:hd°\s])\s*(\d{1,2})(?:\s*[:m'\u2032\s]\s*(\d{1,2}(?:\.\d*)?))?\s*[s\"\u2033]?\s*"
+    r"\s*([-+]?)(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*"
+    r"(?:[:m'\u2032\s]\s*(\d{1,2}(?:\.\d*)?)\s*(?:s|\"|\u2033|'')?|[m'\u2032])?\s*"
 )
 _POLE_DEG: Final = 90.0
 
@@ -60,19 +62,22 @@ def dec_degrees(given: Angle) -> float:
 
 def _degrees(given: Angle, what: str, per_unit: float) -> float:
     if hasattr(given, "to_value"):
-        return float(given.to_value("deg"))
+        return _of_quantity(given, "deg", what)
+    text = str(given).replace("\u2212", "-")  # the sign that typesetters take for minus
+    with_unit = _DEGREES.fullmatch(text)
     try:
-        return float(given)
-    except (TypeError, ValueError):
+        return float(with_unit[1] if with_unit else text)
+    except ValueError:
         pass
-    match = _SEXAGESIMAL.fullmatch(str(given))
+    match = _SEXAGESIMAL.fullmatch(text)
     minutes, seconds = (float(match[4]), float(match[5] or 0.0)) if match else (60.0, 0.0)
-    if match is None or minutes >= 60.0 or seconds >= 60.0 or (match[3] == "h" and per_unit == 1.0):
+    broken = match is not None and match[5] and "." in match[4]
+    if match is None or broken or minutes >= 60.0 or seconds >= 60.0 or (match[3] == "h" and per_unit == 1.0):
         example = "247.0829 or 16:28:19.9" if per_unit > 1.0 else "32.9548 or +32:57:17"
         raise ConfigError(f"{what} {given!r} cannot be read; expected something like {example}")
     turned = 1.0 if match[3] in "d°" else per_unit
     size = turned * (float(match[2]) + minutes / 60.0 + seconds / 3600.0)
-    return -size if match[1] and match[1] != "+" else size
+    return -size if match[1] == "-" else size
 
 
 def radius_of(given: Angle, unit: str, bare: str | None = "arcsec") -> float:
@@ -92,7 +97,7 @@ def radius_of(given: Angle, unit: str, bare: str | None = "arcsec") -> float:
         If it is no angle, or has no unit and should.
     """
     if hasattr(given, "to_value") and getattr(given, "unit", None) is not None:
-        return _of_quantity(given, unit)
+        return _of_quantity(given, unit, "radius")
     expected = "expected something like 2deg, 3arcmin or 120arcsec"
     match = _RADIUS.fullmatch(str(given))
     try:
@@ -105,11 +110,11 @@ def radius_of(given: Angle, unit: str, bare: str | None = "arcsec") -> float:
     return number * (_ARCSEC[of] / _ARCSEC[unit])
 
 
-def _of_quantity(given: Any, unit: str) -> float:
+def _of_quantity(given: Any, unit: str, what: str) -> float:
     try:
         return float(given.to_value(unit))
-    except ValueError as error:  # astropy's UnitConversionError is one
-        raise ConfigError(f"radius {given}: {error}") from None
+    except (TypeError, ValueError) as error:  # of several values; astropy's UnitConversionError is a ValueError
+        raise ConfigError(f"{what} {given}: {error}") from None
 
 
 def circle_of(given: Any) -> tuple[float, float, float]:
