@@ -141,10 +141,14 @@ def objectid_base(unit: Unit, generation: int = 0) -> int:
     return head + generation * 10**7
 
 
+IDS_OF_A_UNIT: Final = 10**8
+"""Objectids of a unit have all digits before the last eight in common."""
+
+
 def objectid_range(unit: Unit) -> tuple[int, int]:
     """Smallest and largest objectid that the unit can ever use, all generations; both inclusive."""
     base = objectid_base(unit)
-    return base, base + 10**8 - 1
+    return base, base + IDS_OF_A_UNIT - 1
 
 
 def unit_of_objectid(objectid: int) -> Unit:

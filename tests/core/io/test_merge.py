@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, Table
+from ztfmatch.core.tasks.verify import RowOrder
+from ztfmatch.core.tasks.verifyepochs import Findings
 
 COLUMNS = ["mag", "psfflux"]
 
@@ -73,6 +76,24 @@ def test_iterate_lightcurves_any_files_equals_one_sort(
     for name in got.column_names:
         expected = whole[name].to_numpy()
         np.testing.assert_array_equal(got[name].to_numpy(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=30), st.integers(1, 40))
+def test_row_order_any_rows_that_are_not_in_order_or_are_there_twice_are_found(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[int, int]], rows: int
+) -> None:
+    """However disordered a file is: rows that its readers pass over are told too."""
+    table = pa.concat_tables(detections(np.array([objectid], np.int64), exposure) for objectid, exposure in keys)
+    storage = Storage.at(tmp_path_factory.mktemp("order"))
+    layout = replace(DETECTIONS, row_group_rows=4)
+    files = [write_file(Destination(storage, layout, Tile(0, 0), 1, "0"), table)]
+    findings = Findings()
+    order = RowOrder(findings)
+    for _ in iterate_lightcurves(storage, files, COLUMNS, rows, order.add):
+        pass
+    order.check_all_seen(files)
+    assert (findings.violations["order"] == 0) == all(a < b for a, b in itertools.pairwise(keys))
 
 
 def test_iterate_lightcurves_object_larger_than_a_batch_stays_whole(tmp_path: Path) -> None:

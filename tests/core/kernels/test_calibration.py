@@ -28,6 +28,7 @@ from ztfmatch.core.kernels.calibration import (
     model_errors,
     observer_vectors,
     sigma_errors,
+    times_off,
 )
 from ztfmatch.core.kernels.sphere import unit_vectors
 
@@ -229,6 +230,19 @@ def test_heliocentric_times_row_is_the_same_whatever_rows_come_along() -> None:
     for start, stop in [(0, 1), (1, 4), (2, 4999), (7, 8)]:
         part = heliocentric_times(58300.123456, observer, xyz[start:stop].copy())
         assert part.tobytes() == whole[start:stop].tobytes()
+
+
+def test_times_off_within_and_beyond_what_each_exposure_allows() -> None:
+    rng = np.random.default_rng(4)
+    mjd, allowed = rng.uniform(58194.0, 59500.0, 5), np.array([HMJD_QUANTUM_DAY, 1e-3, 1e-4, 1e-5, 1e-6])
+    row = rng.integers(-1, 5, 400)
+    xyz, observers = unit_vectors(rng.uniform(0, 360, 400), rng.uniform(-90, 90, 400)), observer_vectors(mjd)
+    off = rng.uniform(-2.0, 2.0, 400)
+    hmjd = mjd[row] + np.einsum("ij,ij->i", xyz, observers[row]) + off * allowed[row]
+    sure = np.abs(np.abs(off) - 1.0) > 0.01
+    got = times_off(hmjd, xyz, row, mjd, observers, allowed)
+    assert (got == (np.abs(off) > 1.0))[sure].all()
+    assert times_off(np.full(400, np.nan), xyz, row, mjd, observers, allowed).all()
 
 
 def matchfile(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:

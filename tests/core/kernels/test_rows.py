@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from hypothesis.extra import numpy as hnp
 from ztfmatch.core.kernels import rows as module
 from ztfmatch.core.kernels.rows import (
     MEASURED,
+    add_digests,
     decode,
     digest,
     first_repeated,
     gather,
     linked_digest,
     order_by_group,
+    out_of_order,
     position_faults,
     row_digests,
     take_near,
@@ -127,6 +130,27 @@ def test_digest_knows_no_order(records: np.ndarray, random) -> None:  # type: ig
 def test_digest_of_a_union_is_the_sum_modulo_2_64(one: np.ndarray, other: np.ndarray) -> None:
     both = digest(decode(np.frombuffer(one.tobytes() + other.tobytes(), ROW)))
     assert both == (digest(decode(one)) + digest(decode(other))) % 2**64
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2**64 - 1)), max_size=30))
+def test_add_digests_adds_modulo_2_64_and_leaves_negative_places_out(some: list[tuple[int, int]]) -> None:
+    place, digests = np.array([p for p, _ in some], np.int64), np.array([d for _, d in some], np.uint64)
+    sums, counts = np.full(5, 7, np.uint64), np.full(5, 3, np.int64)
+    add_digests(sums, counts, place, digests)
+    assert sums.tolist() == [(7 + sum(d for p, d in some if p == e)) % 2**64 for e in range(5)]
+    assert counts.tolist() == [3 + sum(p == e for p, _ in some) for e in range(5)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 1.0, 2.0]), st.integers(0, 2)), min_size=1))
+def test_out_of_order_is_what_python_says_of_tuples(keys: list[tuple[int, float, int]]) -> None:
+    first, second, third = (np.array(key) for key in zip(*keys, strict=True))
+    expected = [False, *(not (a < b) for a, b in itertools.pairwise(map(tuple, keys)))]
+    assert out_of_order(first, second, third).tolist() == expected
+
+
+def test_out_of_order_nan_is_after_nothing() -> None:
+    ids, time = np.zeros(3, np.int64), np.array([1.0, np.nan, 2.0])
+    assert out_of_order(ids, time, np.arange(3)).tolist() == [False, True, True]
 
 
 def test_digest_no_rows_is_zero() -> None:

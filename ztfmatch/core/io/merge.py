@@ -66,7 +66,7 @@ def iterate_lightcurves(
     files: Sequence[DataFile],
     columns: Sequence[str],
     rows_in_flight: int = ROWS_IN_FLIGHT,
-    on_read: Callable[[Arrays], None] | None = None,
+    on_read: Callable[[DataFile, Arrays], None] | None = None,
     wanted: Wanted | None = None,
 ) -> Iterator[Lightcurves]:
     """Lightcurves of the objects in detection files, some at a time.
@@ -81,7 +81,7 @@ def iterate_lightcurves(
     rows_in_flight : int
         Bound of the rows given at a time, about; one object with more epochs is held whole.
     on_read : callable, optional
-        Called with the columns of each run of rows as it was read, every row once.
+        Called with each file's rows as they are read, in the order of the file, every row once.
     wanted : Wanted, optional
         Only these objects and epochs; what can have none of them is not read. By default all.
     """
@@ -89,11 +89,13 @@ def iterate_lightcurves(
     wanted = wanted or Wanted()
     runs = [_Run(storage, file, read_footer(storage, file), names, wanted) for file in wanted.files(files)]
     for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
-        parts = [part for run in runs if run.left and (part := run.through(low, high)) is not None]
+        read = [(run.file, part) for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
         if on_read is not None:
-            for part in parts:
-                on_read(part)
+            for file, part in read:
+                on_read(file, part)
+        parts = [part for _, part in read]
+        read.clear()
         if parts:
             yield merge(parts)
 
@@ -229,14 +231,17 @@ def merge(parts: Sequence[Arrays]) -> Lightcurves:
     """
     # Each part is in order: only the first rows of its objects are compared, and the rest is counting.
     heads = [_run_starts(part["objectid"]) for part in parts]
-    unique = np.unique(np.concatenate([part["objectid"][h] for part, h in zip(parts, heads, strict=True)]))
+    ids = np.concatenate([part["objectid"][h] for part, h in zip(parts, heads, strict=True)])
+    ids.sort(kind="stable")  # merges runs
+    unique = ids[_run_starts(ids)]
     group = np.concatenate(
         [
             np.repeat(np.searchsorted(unique, part["objectid"][h]), np.diff(np.append(h, len(part["objectid"]))))
             for part, h in zip(parts, heads, strict=True)
         ]
     )
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "objectid"}
+    names = [name for name in parts[0] if name != "objectid"]
+    columns = {name: parts[0][name] if len(parts) == 1 else np.concatenate([p[name] for p in parts]) for name in names}
     offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(unique)))]).astype(np.int64)
     if len(parts) > 1:
         order = order_by_group(group, columns["hmjd"], columns["exposureid"], len(unique))

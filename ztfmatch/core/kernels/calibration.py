@@ -194,6 +194,32 @@ def light_days(xyz: Floats, observer: Floats) -> Floats:
     return np.asarray((parts[:, 0] + parts[:, 1]) + parts[:, 2])
 
 
+@njit(cache=True, nogil=True)
+def times_off(
+    hmjd: Floats, xyz: Floats, row: npt.NDArray[np.int64], mid_mjd: Floats, observer: Floats, off_day: Floats
+) -> npt.NDArray[np.bool_]:
+    """Whether each time is farther than it may be from the heliocentric one that its place and exposure give.
+
+    Parameters
+    ----------
+    hmjd : float64 ndarray, shape (N,)
+    xyz : float64 ndarray, shape (N, 3)
+        Unit vectors.
+    row : int64 ndarray, shape (N,)
+        Exposure of each; -1 is the last one.
+    mid_mjd, off_day : float64 ndarray, shape (E,)
+        Middle of each exposure, and how far off its times may be.
+    observer : float64 ndarray, shape (E, 3)
+        From :func:`observer_vectors`.
+    """
+    out = np.empty(hmjd.shape[0], np.bool_)
+    for i in range(hmjd.shape[0]):
+        e = row[i]
+        light = (xyz[i, 0] * observer[e, 0] + xyz[i, 1] * observer[e, 1]) + xyz[i, 2] * observer[e, 2]
+        out[i] = not abs(mid_mjd[e] + light - hmjd[i]) <= off_day[e]
+    return out
+
+
 def heliocentric_times(mid_mjd: float, observer: Floats, xyz: Floats) -> Floats:
     """Heliocentric MJD of mid-exposure for each detection of one exposure, rounded to HMJD_QUANTUM_DAY.
 

@@ -239,6 +239,41 @@ def _row_digests(sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, chi, sharp,
     return out
 
 
+@njit(cache=True, nogil=True)
+def add_digests(sums: npt.NDArray[np.uint64], counts: Ids, place: Ids, digests: npt.NDArray[np.uint64]) -> None:
+    """Add rows, and their digests, to what is counted of each exposure.
+
+    Parameters
+    ----------
+    sums : uint64 ndarray, shape (E,)
+        Added to, modulo 2^64.
+    counts : int64 ndarray, shape (E,)
+        Added to.
+    place : int64 ndarray, shape (N,)
+        Exposure of each row; a negative one is left out.
+    digests : uint64 ndarray, shape (N,)
+        From :func:`row_digests`.
+    """
+    for i in range(place.shape[0]):
+        if place[i] >= 0:
+            counts[place[i]] += 1
+            sums[place[i]] += digests[i]
+
+
+@njit(cache=True, nogil=True)
+def out_of_order(first: Ids, second: Floats, third: Ids) -> Mask:
+    """Rows that do not come after the one before, by the first, then the second, then the third; shape (N,).
+
+    The first row comes after none. What is equal in all three, or NaN, is not in order.
+    """
+    out = np.zeros(first.shape[0], np.bool_)
+    for i in range(1, first.shape[0]):
+        tied = first[i] == first[i - 1]
+        later = second[i] > second[i - 1] or (second[i] == second[i - 1] and third[i] > third[i - 1])
+        out[i] = not (first[i] > first[i - 1] or (tied and later))
+    return out
+
+
 def digest(columns: Columns, keep: Mask | None = None) -> int:
     """Order-free digest of a set of rows, by default of all: the sum of their digests modulo 2^64."""
     digests = row_digests(columns)

@@ -94,7 +94,8 @@ def merge_files(task: MergeTask) -> Written:
     if task.table == DETECTIONS.name:
         writer = _TargetWriter(task, task.tile, check.written)
         wanted = Wanted(span=task.span)
-        for chunk in iterate_lightcurves(task.storage, files, DETECTIONS.names, ROWS_PER_FILE, check.read.add, wanted):
+        seen = check.read.add_read
+        for chunk in iterate_lightcurves(task.storage, files, DETECTIONS.names, ROWS_PER_FILE, seen, wanted):
             writer.add(chunk)
         written = writer.close()
     else:
@@ -142,6 +143,10 @@ class _Content:
         digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
         self.rows += len(digests)
         self.digest = (self.digest + int(linked_digest(digests, columns[self._link], columns["exposureid"]))) % 2**64
+
+    def add_read(self, _: DataFile, columns: Arrays) -> None:
+        """Ingest some rows of a file."""
+        self.add(columns)
 
     @property
     def columns(self) -> list[str]:
@@ -199,7 +204,7 @@ def _write_detections(task: CompactTask, check: _Check) -> list[DataFile]:
     writers = [_TargetWriter(task, tile, check.written) for tile in task.targets]
     builders = [StatisticsBuilder(ids, public) for ids in owner.active]
     for chunk in iterate_lightcurves(
-        task.storage, task.files(DETECTIONS), DETECTIONS.names, ROWS_PER_FILE, check.read.add
+        task.storage, task.files(DETECTIONS), DETECTIONS.names, ROWS_PER_FILE, check.read.add_read
     ):
         target = owner.target[find_rows(owner.row_of, chunk.objectid)]
         for i, writer in enumerate(writers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from ztfmatch.core.kernels.sphere import Floats, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, Table
-from ztfmatch.core.tasks.starobjects import NO_OBJECTS, objects_in_reach
+from ztfmatch.core.tasks.starobjects import NO_OBJECTS, Objects, objects_in_reach
 from ztfmatch.core.tasks.tile import WritingTask
 
 Ids = npt.NDArray[np.int64]
@@ -84,12 +84,20 @@ class Linked:
 
 def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linked:
     """Link the active objects in reach of a tile, of files of it and its neighbours."""
-    rows = np.concatenate([NO_OBJECTS, *(objects_in_reach(storage, file, tile) for file in files)])
-    order = np.argsort(rows["objectid"], kind="stable")
-    active = rows["active"][order]
-    retired = rows["objectid"][order[~active]]
-    order = order[active]
-    objectid, ra, dec, snr, own = (rows[name][order] for name in ("objectid", "ra", "dec", "snr", "own"))
+    return link(in_order(objects_in_reach(storage, file, tile) for file in files))
+
+
+def in_order(parts: Iterable[Objects]) -> Objects:
+    """Objects of several files, ascending by objectid."""
+    rows = np.concatenate([NO_OBJECTS, *parts])
+    return rows[np.argsort(rows["objectid"], kind="stable")]
+
+
+def link(rows: Objects) -> Linked:
+    """Link the active ones of the objects in reach of a tile, which are in order of objectid."""
+    active = rows["active"]
+    retired = rows["objectid"][~active]
+    objectid, ra, dec, snr, own = (rows[name][active] for name in ("objectid", "ra", "dec", "snr", "own"))
     error = position_errors(snr)
     xyz = unit_vectors(ra, dec)
     head = objectid // 10**8

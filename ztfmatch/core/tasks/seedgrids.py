@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,8 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.survey import IDS_OF_A_UNIT, Unit, objectid_range, unit_of_objectid
+from ztfmatch.core.tasks.starobjects import Objects
 
 MARGIN: Final = -1
 """In place of a tile's number."""
@@ -84,6 +85,15 @@ def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_ar
     owner = np.where(in_tile(fine[near], tile), 0, MARGIN).astype(np.int16)
     xyz = unit_vectors(seeds.ra[near], seeds.dec[near])
     return dict(_split_units(units, seeds.objectid[near], xyz, owner, radius_arcsec))
+
+
+def seeds_of_objects(objects: Objects, units: Collection[Unit], tile: Tile, radius_arcsec: float) -> dict[Unit, Seeds]:
+    """Seeds of those units that have any, of objects in reach of the tile that are in order of objectid."""
+    active = objects[objects["active"]]
+    ids, ra, dec = (np.ascontiguousarray(active[name]) for name in ("objectid", "ra", "dec"))
+    heads = ids[np.diff(ids // IDS_OF_A_UNIT, prepend=-1) != 0]
+    held = [unit for head in heads.tolist() if (unit := unit_of_objectid(head)) in units]
+    return lay_seeds(SeedPositions(ids, ra, dec), held, tile, radius_arcsec)
 
 
 def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterable[Unit]) -> dict[Unit, Seeds]:

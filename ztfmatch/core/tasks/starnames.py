@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +16,12 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.starheirs import Legacy
+from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARLINEAGE
 from ztfmatch.core.survey import MAX_OBJECTID
 from ztfmatch.core.tasks.linked import Linked, LinkTask
 from ztfmatch.core.tasks.starobjects import EDGES_KEPT, edge_of
+from ztfmatch.core.tasks.tile import TileTask
 
 _GENERATION: Final = 10**7
 """Objectids of a generation of a unit have all digits before the last seven in common."""
@@ -77,13 +79,16 @@ def former_stars(task: LinkTask, linked: Linked, own: npt.NDArray[np.bool_]) -> 
 
 def _members(task: LinkTask) -> tuple[Ids, Ids]:
     """Objectids that were of a star, ascending, and the starid of each: those of the tile, and at edges around it."""
-    parts = [(_NONE, _NONE)]
-    for tile in task.near:
-        files = tuple(task.snapshot.of_tile(MEMBERS.name, tile))
-        if files and tile == task.tile:
-            parts.append(_read_members(task.storage, files))
-        elif files:
-            parts.append(_members_at_edge(task.storage, files, tuple(task.now_of(OBJECTS, tile))))
+    around = {tile: task.now_of(OBJECTS, tile) for tile in task.near if tile != task.tile}
+    return members_near(task, around)
+
+
+def members_near(task: TileTask, around: Mapping[Tile, Sequence[DataFile]]) -> tuple[Ids, Ids]:
+    """The same, where the object files of the tiles around are given."""
+    parts = [_read_members(task.storage, task.files(MEMBERS))]
+    for tile, objects in around.items():
+        if files := tuple(task.snapshot.of_tile(MEMBERS.name, tile)):
+            parts.append(_members_at_edge(task.storage, files, tuple(objects)))
     objectid, starid = (np.concatenate(values) for values in zip(*parts, strict=True))
     order = np.argsort(objectid, kind="stable")
     return objectid[order], starid[order]

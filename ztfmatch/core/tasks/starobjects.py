@@ -38,8 +38,7 @@ EDGES_KEPT: Final = 32
 are looked at by all tiles around it."""
 
 
-@functools.lru_cache(_FILES_KEPT)
-def _objects(storage: Storage, file: DataFile) -> Objects:
+def read_objects(storage: Storage, file: DataFile) -> Objects:
     """All objects of a file, as its tile's own; not to be written to."""
     table = read_file_rows(storage, file, _COLUMNS)
     status = table["status"].unify_dictionaries().combine_chunks()
@@ -50,6 +49,9 @@ def _objects(storage: Storage, file: DataFile) -> Objects:
     rows["own"] = True
     rows.setflags(write=False)
     return rows
+
+
+_objects: Final = functools.lru_cache(_FILES_KEPT)(read_objects)
 
 
 @functools.lru_cache(EDGES_KEPT)

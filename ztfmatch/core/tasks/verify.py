@@ -19,19 +19,22 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
-from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
+from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, OpenFile
+from ztfmatch.core.io.rows import codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import nearest_seeds
-from ztfmatch.core.kernels.rows import MEASURED, row_digests
+from ztfmatch.core.kernels.rows import MEASURED, add_digests, out_of_order, row_digests
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS, Table, sky
 from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
-from ztfmatch.core.survey import Unit, objectid_range, unit_codes, unit_of_code, unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, Unit, objectid_range, unit_of_code, unit_of_objectid
+from ztfmatch.core.tasks.linked import in_order
 from ztfmatch.core.tasks.orphans import orphans_in_reach
-from ztfmatch.core.tasks.seedgrids import Seeds, SeedSource, read_seeds
+from ztfmatch.core.tasks.seedgrids import Seeds, seeds_of_objects
 from ztfmatch.core.tasks.staging import keep
+from ztfmatch.core.tasks.starobjects import Objects, objects_in_reach, read_objects
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.core.tasks.verifyepochs import Findings, Ledger, check_epochs, name_of, repeated
 from ztfmatch.core.tasks.verifylost import LostPairs
@@ -40,8 +43,6 @@ from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transient
 
 _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
-_IDS_OF_A_UNIT: Final = 10**8
-"""Objectids of a unit have all digits before the last eight in common."""
 _REASONS: Final = (NO_SEED, NEARER_DETECTION, NO_REFERENCE)
 _NUMBER_OF: Final = {reason: number for number, reason in enumerate(_REASONS)}
 _EPOCH_COLUMNS: Final = tuple(column.name for column in (*sky.EPOCH, *sky.MEASURED))
@@ -75,10 +76,8 @@ class Tally:
 
     def add(self, counts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], columns: Arrays) -> None:
         """Add rows of some exposures to one of the counts and to the digests."""
-        known = rows >= 0
-        counts += np.bincount(rows[known], minlength=len(counts))
         digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
-        np.add.at(self.digest, rows[known], digests[known])
+        add_digests(self.digest, counts, rows, digests)
 
 
 @dataclass(frozen=True)
@@ -104,28 +103,34 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
     n = len(ledger.exposureid)
     tally = Tally(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64))
     units = task.snapshot.units_with_reference
-    objects = (*task.files(OBJECTS), *task.near(OBJECTS))
-    seeds = read_seeds(SeedSource(task.storage, task.tile, objects, task.snapshot.config.radius_arcsec), units)
+    objects = _objects_near(task)
+    seeds = seeds_of_objects(objects, units, task.tile, task.snapshot.config.radius_arcsec)
     _check_orphans(task, ledger, _Referenced(units, seeds), tally, findings)
     # Orphans first: they say who lost to whom, and the winners are then looked for as the lightcurves pass.
     in_reach = [columns for file in task.orphan_files for columns in orphans_in_reach(task, file)]
     pairs = LostPairs(in_reach, seeds)
-    for file in task.files(DETECTIONS):
-        _check_order(task, file, findings)
-    for chunk in iterate_lightcurves(task.storage, task.files(DETECTIONS), _EPOCH_COLUMNS, _ROWS_IN_FLIGHT):
+    order, files = RowOrder(findings), task.files(DETECTIONS)
+    for chunk in iterate_lightcurves(task.storage, files, _EPOCH_COLUMNS, _ROWS_IN_FLIGHT, order.add):
         _check_lightcurves(chunk, ledger, seeds, findings)
         rows = ledger.rows_of(chunk.columns["exposureid"])
         tally.add(tally.matched, rows, chunk.columns)
         pairs.mark_won(chunk)
+    order.check_all_seen(files)
     pairs.check_all_won(findings)
     findings.add("transients", *wrong_transients(_transient_files(task, in_reach)))
-    if (stars := wrong_stars(task)) is not None:
+    if (stars := wrong_stars(task, objects)) is not None:
         findings.add("stars", *stars)
     sums = encode_arrays(_sums(ledger, tally, seeds))
     if not task.keep:
         return VerifiedTile(**vars(findings), sums=sums)
     path = paths.staged_array(task.keep, task.key)
     return VerifiedTile(**vars(findings), kept=[keep(task.storage, path, sums)])
+
+
+def _objects_near(task: VerifyTask) -> Objects:
+    """Objects of the tile, read now, and what is known of those around that are in its reach."""
+    around = (objects_in_reach(task.storage, file, task.tile) for file in task.near(OBJECTS))
+    return in_order([*(read_objects(task.storage, file) for file in task.files(OBJECTS)), *around])
 
 
 def _sums(ledger: Ledger, tally: Tally, seeds: dict[Unit, Seeds]) -> Arrays:
@@ -170,23 +175,28 @@ def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
         yield {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
 
 
-def _check_order(task: VerifyTask, file: DataFile, findings: Findings) -> None:
-    """Rows of a detection file are sorted by objectid, hmjd, exposureid, each combination once."""
-    last: tuple[Any, ...] | None = None
-    for batch in OpenFile(task.storage, file).batches(list(DETECTIONS.sorted_by), _BATCH_ROWS):
-        columns = numpy_columns(batch)
+class RowOrder:
+    """Rows of each detection file are sorted by objectid, hmjd, exposureid, each combination once."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
+        """Rows of each file so far, and the keys of the last."""
+
+    def add(self, file: DataFile, columns: Arrays) -> None:
+        """See the next rows of a file."""
         keys = [columns[name] for name in DETECTIONS.sorted_by]
-        # The last row of the batch before goes before the first of this one.
-        if last is not None:
-            keys = [np.concatenate([[value], key]) for value, key in zip(last, keys, strict=True)]
-        # Lexicographic order from the least key to the first; it is strict, so that no row is there twice.
-        after = np.zeros(max(len(keys[0]) - 1, 0), bool)
-        for key in reversed(keys):
-            after = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & after)
-        findings.add(
-            "order", ~after, lambda row, k=keys: f"{file.path}: objectid {k[0][row + 1]} at hmjd {k[1][row + 1]}"
-        )
-        last = tuple(key[-1] for key in keys)
+        wrong = out_of_order(*keys)
+        first, last = (tuple(key[row] for key in keys) for row in (0, -1))
+        seen, before = self._seen.get(file.path, (0, first))
+        wrong[0] = seen > 0 and not first > before
+        self._seen[file.path] = seen + len(wrong), last
+        self._findings.add("order", wrong, lambda i: f"{file.path}: objectid {keys[0][i]} at hmjd {keys[1][i]}")
+
+    def check_all_seen(self, files: Sequence[DataFile]) -> None:
+        """Note the files of which rows were passed over: whoever trusts their order does not find those."""
+        passed = np.array([self._seen.get(file.path, (0, ()))[0] != file.rows for file in files], bool)
+        self._findings.add("order", passed, lambda i: f"{files[i].path}: rows are not where its row groups say")
 
 
 def _check_orphans(task: VerifyTask, ledger: Ledger, referenced: _Referenced, tally: Tally, findings: Findings) -> None:
@@ -194,8 +204,9 @@ def _check_orphans(task: VerifyTask, ledger: Ledger, referenced: _Referenced, ta
     for file in task.files(ORPHANS):
         for columns in _batches(task, file):
             rows = ledger.rows_of(columns["exposureid"])
-            units = np.stack([columns[key].astype(np.int64) for key in ("field", "rcid", "fid")], axis=-1)
-            xyz = check_epochs(columns, rows, ledger, units, findings)
+            units = codes_of_rows(columns)
+            xyz = unit_vectors(columns["ra"], columns["dec"])
+            check_epochs(columns, xyz, rows, ledger, units, findings)
             fine = fine_pixels(columns["ra"], columns["dec"])
             findings.add("tile", ~in_tile(fine, task.tile), lambda i, c=columns: name_of(c, i))
             _check_reasons(columns, units, xyz, referenced, findings)
@@ -209,9 +220,8 @@ def _check_reasons(
     # A seed in reach must have been won by another detection, or the row were matched; LostPairs looks for that one.
     expected = np.full(len(units), _NUMBER_OF[NO_SEED])
     nearest = np.zeros(len(units), np.int64)
-    codes = unit_codes(*units.T)
-    for code in np.unique(codes).tolist():
-        unit, rows = unit_of_code(code), np.flatnonzero(codes == code)
+    for code in np.unique(units).tolist():
+        unit, rows = unit_of_code(code), np.flatnonzero(units == code)
         if unit not in referenced.units:
             expected[rows] = _NUMBER_OF[NO_REFERENCE]
         elif (seeds := referenced.seeds.get(unit)) is not None:
@@ -233,17 +243,17 @@ def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, See
     # Files are sorted by objectid, and so by unit: its seeds are asked once for a slice of epochs.
     columns = {**chunk.columns, "objectid": chunk.spread(chunk.objectid)}
     rows = ledger.rows_of(columns["exposureid"])
-    units = np.empty((len(rows), 3), np.int64)
+    units = np.empty(len(rows), np.int64)
     nearest = np.zeros(len(rows), np.int64)
     owned = np.zeros(len(rows), bool)
     xyz = unit_vectors(columns["ra"], columns["dec"])
     for unit, part in _unit_slices(chunk):
-        units[part] = (unit.field, unit.rcid, unit.fid)
+        units[part] = codes_of_units([unit])
         if unit in seeds:
             seed, _ = nearest_seeds(seeds[unit].grid, xyz[part])
             nearest[part] = np.where(seed >= 0, seeds[unit].objectid[seed], 0)
             owned[part] = np.where(seed >= 0, seeds[unit].owned[seed], False)
-    check_epochs(columns, rows, ledger, units, findings)
+    check_epochs(columns, xyz, rows, ledger, units, findings)
 
     def name(i: int) -> str:
         return f"{name_of(columns, i)} is an epoch of {columns['objectid'][i]}"
@@ -256,7 +266,7 @@ def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, See
 
 def _unit_slices(chunk: Lightcurves) -> Iterator[tuple[Unit, slice]]:
     """Units of a chunk, with their epochs."""
-    heads = chunk.objectid // _IDS_OF_A_UNIT
+    heads = chunk.objectid // IDS_OF_A_UNIT
     starts = np.flatnonzero(np.concatenate([[True], heads[1:] != heads[:-1]]))
     for first, stop in zip(starts, [*starts[1:], len(heads)], strict=True):
         yield (unit_of_objectid(int(chunk.objectid[first])), slice(int(chunk.offsets[first]), int(chunk.offsets[stop])))

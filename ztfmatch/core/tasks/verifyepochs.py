@@ -11,11 +11,11 @@ import numpy.typing as npt
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
-from ztfmatch.core.io.rows import UNIT
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration
 from ztfmatch.core.kernels.lookup import build_map, find_rows
-from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import CORRECTIONS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
@@ -59,7 +59,7 @@ class Ledger:
         # A time that was computed here was rounded; that of an imported epoch is the survey's, computed in its own way.
         self.late_day = np.where(self.imported, MATCHFILE_LATE_DAY, calibration.HMJD_QUANTUM_DAY)
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
-        self.unit = np.array([columns[name] for name in UNIT], np.int64).T.reshape(-1, 3)
+        self.unit = codes_of_rows({name: np.array(columns[name], np.int64) for name in UNIT})
         sets = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
         # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
         names = [name if name in sets else None for name in columns["corrections"]]
@@ -71,20 +71,22 @@ class Ledger:
 
 
 def check_epochs(
-    columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, units: npt.NDArray[np.int64], findings: Findings
-) -> Floats:
-    """Ledger row, magnitude, error, flags and time of epochs or orphans; return their unit vectors."""
-    xyz = unit_vectors(columns["ra"], columns["dec"])
+    columns: Arrays,
+    xyz: Floats,
+    rows: npt.NDArray[np.int64],
+    ledger: Ledger,
+    units: npt.NDArray[np.int64],
+    findings: Findings,
+) -> None:
+    """Ledger row, unit by its code, magnitude, error, flags and time of epochs or orphans at some unit vectors."""
     findings.add("ledger", rows < 0, lambda i: f"{name_of(columns, i)}: no such exposure")
     if not len(ledger.exposureid):
-        return np.asarray(xyz)
+        return
     # From here a row without an exposure (-1) is compared with the ledger's last: it is wrong already.
-    findings.add("unit", (ledger.unit[rows] != units).any(axis=1), lambda i: name_of(columns, i))
-    light = calibration.light_days(xyz, ledger.observer[rows])
-    late = np.abs(ledger.mid_mjd[rows] + light - columns["hmjd"]) > ledger.late_day[rows]
-    findings.add("hmjd", late, lambda i: name_of(columns, i))
+    findings.add("unit", ledger.unit[rows] != units, lambda i: name_of(columns, i))
+    off = calibration.times_off(columns["hmjd"], xyz, rows, ledger.mid_mjd, ledger.observer, ledger.late_day)
+    findings.add("hmjd", off, lambda i: name_of(columns, i))
     _check_computed(columns, rows, ledger, findings)
-    return np.asarray(xyz)
 
 
 def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, findings: Findings) -> None:
@@ -104,7 +106,10 @@ def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger
 
 
 def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    return np.asarray((a != b) & ~(np.isnan(a) & np.isnan(b)))
+    differ = np.asarray(a != b)
+    some = np.flatnonzero(differ)
+    differ[some] = ~(np.isnan(a[some]) & np.isnan(b[some]))
+    return differ
 
 
 def repeated(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -70,15 +70,18 @@ class LostPairs:
             return
         exposures = np.unique(pairs["exposureid"])
         exposure_of = build_map(exposures)
-        group = chunk.spread(np.arange(len(chunk.objectid)))
-        exposure = find_rows(exposure_of, chunk.columns["exposureid"])
-        candidates = np.flatnonzero(exposure >= 0)
+        place = find_sorted(chunk.objectid, pairs["nearestid"])
+        lost = np.zeros(len(chunk.objectid), bool)
+        lost[place[place >= 0]] = True
+        candidates = np.flatnonzero(chunk.spread(lost))
+        exposure = find_rows(exposure_of, chunk.columns["exposureid"][candidates])
+        candidates, exposure = candidates[exposure >= 0], exposure[exposure >= 0]
         if not candidates.size:
             return
+        group = np.searchsorted(chunk.offsets, candidates, side="right") - 1
         # An object has one epoch of an exposure, so that both as one number name it. A pair whose object is not in this
         # chunk finds nothing, or the epoch of another object, and does not count.
-        held = build_map(group[candidates] * len(exposures) + exposure[candidates])
-        place = find_sorted(chunk.objectid, pairs["nearestid"])
+        held = build_map(group * len(exposures) + exposure)
         wanted = np.maximum(place, 0) * len(exposures) + find_rows(exposure_of, pairs["exposureid"])
         found = find_rows(held, wanted)
         winner = candidates[found]

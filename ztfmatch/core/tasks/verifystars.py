@@ -8,20 +8,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import read_table
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
 from ztfmatch.core.tasks.link import rows_of_members, rows_of_stars
-from ztfmatch.core.tasks.linked import Linked, linked_objects, stars_in_tile
+from ztfmatch.core.tasks.linked import Linked, link, stars_in_tile
+from ztfmatch.core.tasks.starnames import members_near
+from ztfmatch.core.tasks.starobjects import Objects
 from ztfmatch.core.tasks.tile import TileTask
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
-    """Objects and stars of a tile that are not linked as the objects near say; None if its stars are not of these.
+def wrong_stars(task: TileTask, near: Objects) -> tuple[Mask, Callable[[int], str]] | None:
+    """Objects and stars of a tile that are not linked as those near say; None if its stars are not of these.
 
     Every active object must have one row in ``members``, two of them the same starid if and only if they are one star;
     and the stars must have the positions and counts that these give.
@@ -33,29 +34,31 @@ def wrong_stars(task: TileTask) -> tuple[Mask, Callable[[int], str]] | None:
     describe : callable
         What is wrong with a row.
     """
-    near = neighbours(task.snapshot.tiling, task.tile)
-    objects = [file for tile in near for file in task.snapshot.of_tile(OBJECTS.name, tile)]
+    objects = {tile: task.snapshot.of_tile(OBJECTS.name, tile) for tile in neighbours(task.snapshot.tiling, task.tile)}
     known = min((file.commit for file in task.files(STARS)), default=-1)
-    if any(file.commit > known for file in objects):
+    if any(file.commit > known for files in objects.values() for file in files):
         return None
-    linked = linked_objects(task.storage, task.tile, objects)
-    starid = _starids(task, linked)
+    linked = link(near)
+    del objects[task.tile]
+    starid = _starids(linked, *members_near(task, objects))
     own = stars_in_tile(linked, task.tile)
     parts = [
         differing_rows(task.read(MEMBERS), rows_of_members(linked, starid), "objectid"),
         differing_rows(task.read(STARS), rows_of_stars(linked, starid, own), "starid"),
     ]
-    names = [f"{table.name} of {one}" for table, (ids, _) in zip((MEMBERS, STARS), parts, strict=True) for one in ids]
-    return np.concatenate([wrong for _, wrong in parts]), lambda i: f"{names[i]}: not as its objects say"
+    ids, wrong = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    members = len(parts[0][0])
+
+    def describe(i: int) -> str:
+        return f"{(MEMBERS if i < members else STARS).name} of {ids[i]}: not as its objects say"
+
+    return wrong, describe
 
 
-def _starids(task: TileTask, linked: Linked) -> Ids:
+def _starids(linked: Linked, member: Ids, of_member: Ids) -> Ids:
     """Starid of each star by its first member; 0 where members disagree, or another star near has the same."""
-    near = neighbours(task.snapshot.tiling, task.tile)
-    files = [file for tile in near for file in task.snapshot.of_tile(MEMBERS.name, tile)]
-    rows = read_table(task.storage, files, MEMBERS, ["objectid", "starid"]).sort_by("objectid")
-    at = find_sorted(rows["objectid"].to_numpy(), linked.objectid)
-    of_object = np.where(at >= 0, np.append(rows["starid"].to_numpy(), 0)[at], 0)
+    at = find_sorted(member, linked.objectid)
+    of_object = np.where(at >= 0, np.append(of_member, 0)[at], 0)
     ordered = of_object[linked.stars.row]
     starid = ordered[linked.stars.offsets[:-1]].copy()
     star = linked.stars.star[linked.stars.row]
@@ -67,17 +70,25 @@ def _starids(task: TileTask, linked: Linked) -> Ids:
 
 def differing_rows(stored: pa.Table, expected: pa.Table, key: str) -> tuple[Ids, Mask]:
     """Ids of rows that are in either; whether there is other than one row of each in both, with the same values."""
-    ids = np.union1d(stored[key].to_numpy(), expected[key].to_numpy())
+    one, other = stored[key].to_numpy(), expected[key].to_numpy()
+    if np.array_equal(one, other) and (one[1:] > one[:-1]).all():
+        return one, ~_same(stored, expected)
+    ids = np.union1d(one, other)
     wrong = np.zeros(len(ids), bool)
     for rows in (stored, expected):
         wrong |= np.bincount(np.searchsorted(ids, rows[key].to_numpy()), minlength=len(ids)) != 1
     stored, expected = (_in_order(rows, key, ids[~wrong]) for rows in (stored, expected))
+    wrong[~wrong] = ~_same(stored, expected)
+    return ids, wrong
+
+
+def _same(stored: pa.Table, expected: pa.Table) -> Mask:
+    """Whether each row of one table is that of the other."""
     same = np.ones(stored.num_rows, bool)
     for name in stored.column_names:
         one, other = (rows[name].to_numpy(zero_copy_only=False) for rows in (stored, expected))
         same &= (one == other) | ((one != one) & (other != other))  # NaN stands for null
-    wrong[~wrong] = ~same
-    return ids, wrong
+    return same
 
 
 def _in_order(rows: pa.Table, key: str, ids: Ids) -> pa.Table:
