@@ -21,11 +21,11 @@ class Tally:
     Parameters
     ----------
     ledger : pa.Table
-        Of these exposures, with ``exposureid``, ``source``, ``nrows`` and ``nrejected``.
+        Of these exposures, with ``exposureid``, ``nrows`` and ``nrejected``; with ``source`` that names them in errors.
     """
 
     def __init__(self, ledger: pa.Table) -> None:
-        self._told = ledger.select(["source", "nrows", "nrejected"])
+        self._told = ledger.select([name for name in ("source", "nrows", "nrejected") if name in ledger.column_names])
         self.exposureid: Numbers = ledger["exposureid"].to_numpy()
         self._order = np.argsort(self.exposureid)
         self.matched: Numbers = np.zeros(len(self.exposureid), np.int64)
@@ -50,8 +50,9 @@ class Tally:
         wrong = self.matched + self.orphans + told["nrejected"].to_numpy() != told["nrows"].to_numpy()
         for i in np.flatnonzero(wrong)[:1].tolist():
             row = told.slice(i, 1).to_pylist()[0]
+            name = row.get("source", f"exposure {self.exposureid[i]}")
             raise JobFailedError(
-                f"{row['source']}: {row['nrows']} rows, but {self.matched[i]} matched + {self.orphans[i]} orphans + "
+                f"{name}: {row['nrows']} rows, but {self.matched[i]} matched + {self.orphans[i]} orphans + "
                 f"{row['nrejected']} rejected; nothing was committed. This is a defect of ztfmatch: please report it"
             )
 

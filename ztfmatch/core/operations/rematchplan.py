@@ -31,7 +31,7 @@ from ztfmatch.core.tasks.seeds import ReferenceInput
 
 _UNIT: Final = ("field", "fid", "rcid")
 _COLUMNS: Final = (
-    "exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "source", "nrows", "nrejected",
+    "exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "nrows", "nrejected",
 )  # fmt: skip
 
 
