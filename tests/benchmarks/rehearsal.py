@@ -24,6 +24,7 @@ from measure import own_cpu, run
 from release import SCOPE
 
 from ztfmatch.core import camera, costs
+from ztfmatch.release.forecast import COUNTING
 from ztfmatch.simulate import SimulationConfig, Simulator
 from ztfmatch.simulate.catalogs import UnitSky
 from ztfmatch.simulate.dataset import write_reference
@@ -41,6 +42,8 @@ MATCHED = 0.83
 """Of the rows, over the survey."""
 READS = 10.0
 """How often an epoch is read for statistics, if they wait for a tenth of new epochs."""
+REREADS = 4.74
+"""How often init reads a seed to write it (initmemory.py)."""
 PASSES_A_NIGHT = 0.165
 """Of a tile, in the first year: log(365) / log(1.1) passes in 365 nights."""
 
@@ -242,7 +245,8 @@ def survey(steps: dict[str, Step], start_s: float) -> list[tuple[str, float, flo
     night_epochs = NIGHT_ROWS * MATCHED * READS
     hours = [
         ("init, 4.5 billion seeds", SEEDS * rate("init"),
-         SEEDS * (costs.REFERENCE_SEED.seconds + 6 * costs.REREAD_SEED.seconds + costs.WRITTEN_OBJECT.seconds), 1.5),
+         SEEDS * (costs.REFERENCE_SEED.seconds + REREADS * costs.REREAD_SEED.seconds + costs.WRITTEN_OBJECT.seconds
+                  + costs.LINKED_OBJECT.seconds), 1.5),
         ("first year", YEAR_ROWS * rate("bulk append"), YEAR_ROWS * row + 2 * SEEDS * costs.LAID_SEED.seconds, 60.0),
         ("nightly append of 40,000 catalogs", NIGHT_ROWS * rate(*(f"{n}append" for n in nights)),
          NIGHT_ROWS * (row + 2.2 * costs.LAID_SEED.seconds), 0.4),
@@ -254,9 +258,10 @@ def survey(steps: dict[str, Step], start_s: float) -> list[tuple[str, float, flo
          0.13 * (YEAR_ROWS * costs.REMATCHED_ROW.seconds + SEEDS * costs.TRACED_SEED.seconds)
          + YEAR_ROWS * costs.RETIRED_ROW.seconds, 20.0),
         ("verify", YEAR_ROWS * rate("verify"),
-         YEAR_ROWS * costs.VERIFIED_ROW.seconds + SEEDS * costs.VERIFIED_OBJECT.seconds, 27.0),
+         YEAR_ROWS * costs.VERIFIED_ROW.seconds
+         + SEEDS * (costs.VERIFIED_OBJECT.seconds + costs.VERIFIED_MEMBER.seconds), 27.0),
         ("publish hats", epochs * rate("publish hats"),
-         1.45 * (epochs * costs.PUBLISHED_EPOCH.seconds + SEEDS * costs.PUBLISHED_OBJECT.seconds), 30.0),
+         (1.0 + COUNTING) * (epochs * costs.PUBLISHED_EPOCH.seconds + SEEDS * costs.PUBLISHED_OBJECT.seconds), 30.0),
     ]  # fmt: skip
     return [(name, measured / 3600.0, modelled / 3600.0, aim) for name, measured, modelled, aim in hours]
 
@@ -276,16 +281,17 @@ def constants(steps: dict[str, Step]) -> dict[str, float]:
     ]
     left = np.array([[rows, seeds_] for rows, seeds_, _ in spent])
     row, seed = np.linalg.lstsq(left, np.array([seconds for *_, seconds in spent]), rcond=None)[0]
-    init, first = steps["init"], steps["all statistics"]
+    init, first, verify = steps["init"], steps["all statistics"], steps["verify"]
     return {
         "INSPECTED_ROW": bulk.job_s("reading catalogs") / bulk.amount,
         "MATCHED_ROW": float(row),
         "LAID_SEED": float(seed),
         "REFERENCE_SEED": init.job_s("reading references") / init.amount,
         "REREAD_SEED + WRITTEN_OBJECT": init.job_s("objects") / init.amount,
+        "LINKED_OBJECT": init.job_s("stars") / init.amount,
         "OBJECT": (first.job_s("statistics") - first.amount * costs.EPOCH.seconds) / seeds,
         "MERGED_ROW": steps["compaction"].job_s("merging") / max(steps["compaction"].amount, 1.0),
-        "VERIFIED_OBJECT": (steps["verify"].job_s("verifying") - steps["verify"].amount * costs.VERIFIED_ROW.seconds)
+        "VERIFIED_OBJECT + VERIFIED_MEMBER": (verify.job_s("verifying") - verify.amount * costs.VERIFIED_ROW.seconds)
         / seeds,
         "PUBLISHED_OBJECT": (
             steps["publish hats"].job_s("partitions") - steps["publish hats"].amount * costs.PUBLISHED_EPOCH.seconds

@@ -56,10 +56,10 @@ MAIN_BYTES_PER_LISTED: Final = 40
 """Of each catalog of a list (surveylist.py)."""
 MAIN_BYTES_PER_CATALOG: Final = 3_000
 """Of each catalog of a commit (planning.py)."""
-MAIN_BYTES_PER_REMATCHED: Final = 740
+MAIN_BYTES_PER_REMATCHED: Final = 560
 """Of each exposure of a rematch (rematchmemory.py)."""
-MAIN_BYTES_PER_REFERENCE: Final = 3_000
-"""Of each reference of an init, an estimate: initmemory.py was run on 8,000, 366 MiB in all, most of it fixed."""
+MAIN_BYTES_PER_REFERENCE: Final = 5_500
+"""Of each reference of an init (initmemory.py)."""
 
 STORED_ROW_BYTES: Final = 33.4
 """Of a detection in the store (run.py)."""

@@ -13,7 +13,7 @@ from ztfmatch.release.hats import HatsConfig
 from ztfmatch.release.tasks.partition import HELD_BYTES
 from ztfmatch.release.tasks.released import BYTES_PER_ROW_IN_FLIGHT, ROWS_IN_FLIGHT
 
-_COUNTING: Final = 0.45
+COUNTING: Final = 0.45
 """Of the time of writing (rehearsal.py): only objectids and exposures are read."""
 
 
@@ -40,7 +40,7 @@ def forecast_hats(snapshot: SnapshotFiles, config: HatsConfig) -> Draft:
     memory = WORKER_BASE_BYTES + BYTES_PER_ROW_IN_FLIGHT * min(most, ROWS_IN_FLIGHT) + HELD_BYTES
     partitions = max(len(held), round(all_objects / config.partition_rows))
     writing = JobForecast.of("partitions", seconds, (read, written, 2 * partitions), memory)
-    counting = JobForecast.of("counting", [_COUNTING * one for one in seconds], (0.2 * read, 0, 0), memory)
+    counting = JobForecast.of("counting", [COUNTING * one for one in seconds], (0.2 * read, 0, 0), memory)
     what = f"{all_objects:,} objects, {epochs:,} epochs, in {len(held):,} tiles"
     assumed = ["all epochs are in the scope of the release"]
     used = (costs.PUBLISHED_EPOCH, costs.PUBLISHED_OBJECT, costs.TILE_TASK)

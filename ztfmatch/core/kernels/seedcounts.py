@@ -54,6 +54,8 @@ class SeedCounts:
         held = [(number, np.flatnonzero(self._blocks[number] > 0)) for number in within]
         none = np.zeros(0, np.int64)
         pixels = np.concatenate([none, *((number << _BLOCK_BITS) + at for number, at in held)])
-        counts = np.concatenate([none, *(self._blocks[number][at] for number, at in held)]).astype(np.int64)
-        tiles = adaptive_tiling(pixels << 2 * (FINE_ORDER - GRID_ORDER), counts, seeds_per_tile, max_order).tiles
+        counts = np.concatenate([none.astype(np.int32), *(self._blocks[number][at] for number, at in held)])
+        held.clear()
+        pixels <<= 2 * (FINE_ORDER - GRID_ORDER)
+        tiles = adaptive_tiling(pixels, counts, seeds_per_tile, max_order).tiles
         return [tile for tile in tiles if tile.npix >> 2 * tile.order == base.npix]

@@ -123,8 +123,10 @@ def adaptive_tiling(fine: Pixels, counts: Pixels, max_per_tile: int, max_order: 
 
     Parameters
     ----------
-    fine, counts : int64 ndarray, shape (N,)
-        Fine pixels, ascending, and what each holds.
+    fine : int64 ndarray, shape (N,)
+        Fine pixels, ascending.
+    counts : int ndarray, shape (N,)
+        What each holds.
     max_per_tile : int
         Tiles with more are split, down to ``max_order``.
 
@@ -137,7 +139,8 @@ def adaptive_tiling(fine: Pixels, counts: Pixels, max_per_tile: int, max_order: 
         raise ValueError(f"max_per_tile {max_per_tile} must be at least 1")
     if not 0 <= max_order <= MAX_TILE_ORDER:
         raise ValueError(f"max_order {max_order} is outside 0..{MAX_TILE_ORDER}")
-    total = np.concatenate([[0], np.cumsum(counts)])
+    total = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=total[1:])
     done: list[Tile] = []
     pending = [Tile(0, npix) for npix in reversed(range(12))]
     while pending:

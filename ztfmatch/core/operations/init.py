@@ -25,14 +25,13 @@ from ztfmatch.core.operations.common import (
     OperationId,
     Stopwatch,
     files_of,
-    tiles_of_footprint,
     told_places,
     write_table,
 )
 from ztfmatch.core.operations.link import link_new_store
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import QuarantineChange, check_usable
-from ztfmatch.core.operations.references import find_references, inspect_all, reference_input
+from ztfmatch.core.operations.references import COVERED, find_references, inspect_all, reference_input
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.shown import Shown
@@ -185,11 +184,9 @@ def _already_done(storage: Storage, operation_id: str, watch: Stopwatch, notices
 def _tasks(storage: Storage, found: pa.Table, tiling: Tiling, operation_id: str) -> list[SeedTask]:
     by_tile: dict[Tile, list[ReferenceInput]] = {}
     for row in itertools.chain.from_iterable(batch.to_pylist() for batch in found.to_batches(_ROWS_AT_ONCE)):
-        if row["ra"] is None:
-            continue
         entry = reference_input(row, 0)
-        for tile in tiles_of_footprint(tiling, row):
-            by_tile.setdefault(tile, []).append(entry)
+        for tile in tiling.overlapping(np.array(row[COVERED], np.int64)).tolist():
+            by_tile.setdefault(tiling.tiles[tile], []).append(entry)
     return [
         SeedTask(f"objects-N{tile.order}-{tile.npix}", storage, tile, tuple(inputs), 0, operation_id[:12])
         for tile, inputs in sorted(by_tile.items())

@@ -13,7 +13,8 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
-from ztfmatch.core.kernels.seedcounts import SeedCounts
+from ztfmatch.core.kernels.seedcounts import GRID_ORDER, SeedCounts
+from ztfmatch.core.kernels.tiling import CAP_ORDER
 from ztfmatch.core.operations.common import Row, chunks
 from ztfmatch.core.operations.notices import Notice, misnamed, refuse
 from ztfmatch.core.runner import Job, Runner
@@ -30,8 +31,11 @@ from ztfmatch.core.tasks.inspect import (
 from ztfmatch.core.tasks.seeds import ReferenceInput
 
 _CATALOGS_PER_INSPECTION: Final = 32
+_RESULTS_JOINED: Final = 64
 _UNIT: Final = ("field", "fid", "rcid")
 """In this order, units are in that of their objectids."""
+COVERED: Final = "covered"
+"""Pixels of CAP_ORDER that a reference has seeds in."""
 
 
 def find_references(references: Sequence[str], strict: bool) -> tuple[Sequence[str], list[Notice]]:
@@ -57,7 +61,7 @@ class References:
     """What was found in reference catalogs."""
 
     rows: pa.Table
-    """FOUND_REFERENCES but GRID, one a unit, in order of objectid."""
+    """FOUND_REFERENCES but GRID, with COVERED where seeds were counted; one a unit, in order of objectid."""
     refused: list[Refused]
     """The others."""
 
@@ -70,15 +74,16 @@ def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | No
     ]
 
     def take(result: FoundCatalogs) -> FoundCatalogs:
-        if counted is not None:
-            for grid in result.table[GRID]:
-                counted.add(*read_grid(grid.as_py()))
-        return FoundCatalogs(as_stream(result.table.drop_columns(GRID)), result.refused)
+        rows = result.table if counted is None else _counted(result.table, counted)
+        return FoundCatalogs(as_stream(rows.drop_columns(GRID)), result.refused)
 
     job = Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
     results = runner.run_and(take, job)
+    refused = [file for result in results for file in result.refused]
     none = FOUND_REFERENCES.empty_table().drop_columns(GRID)
-    found = pa.concat_tables([none, *(result.table for result in results)])
+    parts = (_joined(some) for some in chunks(results, _RESULTS_JOINED))
+    found = pa.concat_tables([none, *parts], promote_options="default")
+    results.clear()
     found = found.sort_by([(name, "ascending") for name in (*_UNIT, "source")])
     of_unit = np.stack([found[name].to_numpy().astype(np.int64) for name in _UNIT])
     first = np.any(np.diff(of_unit, axis=1, prepend=-1), axis=0)
@@ -86,9 +91,22 @@ def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | No
     if counted is not None:
         _uncount(again["source"].to_pylist(), counted)
     taken = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))[~first]
-    refused = [file for result in results for file in result.refused]
     refused += _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
     return References(found.filter(pa.array(first)), refused)
+
+
+def _joined(results: Sequence[FoundCatalogs]) -> pa.Table:
+    """Rows of some results as one piece: each piece of a column takes a kilobyte."""
+    return pa.concat_tables([result.table for result in results]).combine_chunks()
+
+
+def _counted(rows: pa.Table, counted: SeedCounts) -> pa.Table:
+    """Count the seeds of some references; their rows with COVERED."""
+    grids = [read_grid(grid.as_py()) for grid in rows[GRID]]
+    for pixels, counts in grids:
+        counted.add(pixels, counts)
+    covered = [np.unique(pixels >> 2 * (GRID_ORDER - CAP_ORDER)) for pixels, _ in grids]
+    return rows.append_column(COVERED, pa.array(covered, pa.list_(pa.int32())))
 
 
 def _uncount(sources: Sequence[str], counted: SeedCounts) -> None:

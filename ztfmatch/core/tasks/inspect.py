@@ -150,7 +150,11 @@ def grid_of(fine: Pixels) -> bytes:
     fine : int64 ndarray, shape (N,)
         Fine pixel of each seed.
     """
-    pixels, counts = np.unique(fine >> 2 * (FINE_ORDER - GRID_ORDER), return_counts=True)
+    return pack_grid(*np.unique(fine >> 2 * (FINE_ORDER - GRID_ORDER), return_counts=True))
+
+
+def pack_grid(pixels: Pixels, counts: Pixels) -> bytes:
+    """The same of pixels of GRID_ORDER, ascending, and the number of seeds in each."""
     plain = np.concatenate([np.diff(pixels, prepend=0), counts]).astype("<u4").tobytes()
     packed: bytes = pa.compress(plain, "zstd", asbytes=True)
     return len(pixels).to_bytes(8, "little") + packed

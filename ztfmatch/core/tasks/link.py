@@ -20,6 +20,7 @@ from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2
 from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
+from ztfmatch.core.kernels.starlinks import Stars
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS
 from ztfmatch.core.schema.stars import BANDS
@@ -102,15 +103,20 @@ def rows_of_stars(linked: Linked, starid: Ids, own: Mask) -> pa.Table:
 def _counts(linked: Linked) -> tuple[npt.NDArray[np.int16], dict[int, npt.NDArray[np.int16]]]:
     """Number of fields, and of objects in each filter, of each star."""
     stars = linked.stars
-    number = len(stars.offsets) - 1
-    star, unit = stars.star[stars.row], linked.unit[stars.row]
+    unit = linked.unit[stars.row]
     field, fid = linked.units // 10**4, linked.units // 10**3 % 10
     # Rows of a star are in order of objectid, and so of field.
     begins = np.ones(len(unit), bool)
-    begins[1:] = (np.diff(field[unit]) != 0) | (np.diff(star) != 0)
-    filters = np.bincount(star * 10 + fid[unit], minlength=10 * number).reshape(number, 10).astype(np.int16)
-    fields = np.bincount(star[begins], minlength=number).astype(np.int16)
-    return fields, {of: filters[:, of] for of in BANDS.values()}
+    begins[1:] = np.diff(field[unit]) != 0
+    begins[stars.offsets[:-1]] = True
+    return _of_stars(begins, stars), {of: _of_stars(fid[unit] == of, stars) for of in BANDS.values()}
+
+
+def _of_stars(counted: Mask, stars: Stars) -> npt.NDArray[np.int16]:
+    """How many rows of each star are counted, shape (S,)."""
+    total = np.zeros(len(counted) + 1, np.int32)
+    np.cumsum(counted, out=total[1:])
+    return np.diff(total[stars.offsets]).astype(np.int16)
 
 
 def rows_of_members(linked: Linked, starid: Ids) -> pa.Table:

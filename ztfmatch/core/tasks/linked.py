@@ -90,7 +90,7 @@ def linked_objects(storage: Storage, tile: Tile, files: list[DataFile]) -> Linke
 def in_order(parts: Iterable[Objects]) -> Objects:
     """Objects of several files, ascending by objectid."""
     rows = np.concatenate([NO_OBJECTS, *parts])
-    return rows[np.argsort(rows["objectid"], kind="stable")]
+    return rows.take(np.argsort(rows["objectid"], kind="stable"))
 
 
 def link(rows: Objects) -> Linked:
