@@ -76,3 +76,8 @@ def test_check_command_prints_a_line_each_and_exits_1_for_the_bad(night: Path) -
     good = sorted(night.glob("*.fits"))[:3]
     assert [one["verdict"] for one in report("catalog", "check", *good)["catalogs"]] == ["new"] * 3
     assert call("catalog", "check", night / "nothing").exit_code == 2
+
+
+def test_check_of_a_directory_of_references_reads_them(tmp_path: Path) -> None:
+    reference_file(tmp_path / "references", ROWS)
+    assert [one["verdict"] for one in report("catalog", "check", tmp_path / "references")["catalogs"]] == ["reference"]

@@ -106,6 +106,23 @@ def test_interruptible_signal_raises_and_handlers_are_as_before(
     assert signal.getsignal(signum) is before
 
 
+def test_command_that_is_interrupted_while_it_is_loaded_says_so_in_one_line() -> None:
+    code = """
+import sys
+from ztfmatch.__main__ import run
+
+class Interrupting:
+    def find_spec(name, *_):
+        if name == "ztfmatch.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting)
+run()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "ztfmatch: interrupted by SIGINT\n")
+
+
 def test_interruptible_second_sigterm_does_not_interrupt_the_end() -> None:
     ended = []
 

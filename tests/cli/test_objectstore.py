@@ -433,7 +433,8 @@ def test_file_missing_from_s3_is_damage(scene: Scene, s3_bucket: str) -> None:
     snapshot = ztfmatch.open_store(store).snapshot()
     lost = snapshot.files.of_table("detections")[0].path
     Storage.at(store).delete([lost])
-    with pytest.raises(StoreDamagedError, match=rf"{lost} \(table detections, .*\) is missing from {store}"):
+    said = rf"{lost} \(table detections, .*\) is missing from {store}; 'ztfmatch repair' tells what it held"
+    with pytest.raises(StoreDamagedError, match=said):
         snapshot.table("detections")
     result = call("verify", store, "--deep")
     assert result.exit_code == 1

@@ -57,6 +57,16 @@ def test_file_with_what_is_no_option_is_refused(config: Path, text: str, complai
     assert call("--help").exit_code == 0
 
 
+def test_value_that_is_wrong_says_where_it_comes_from(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('[query]\nlimit = "x"\n')
+    assert "'x' is not a valid integer range. It comes from the file of defaults." in call("query", tmp_path).output
+    monkeypatch.setenv("ZTFMATCH_QUERY_LIMIT", "y")
+    assert "'y' is not a valid integer range. It comes from ZTFMATCH_QUERY_LIMIT." in call("query", tmp_path).output
+    assert "comes from" not in call("query", tmp_path, "--limit", "z").output
+
+
 def test_missing_file_is_refused(config: Path) -> None:
     assert "there is no such file" in call("schema").output
 
@@ -70,3 +80,4 @@ def test_completion_is_printed_or_installed(shell: str, tmp_path: Path, monkeypa
     path = Path(report("completion", shell, "--install")["path"])
     assert path.is_relative_to(tmp_path)
     assert path.read_text().strip() == script.strip()
+    assert ("fpath" in done("completion", shell, "--install")) == (shell == "zsh")

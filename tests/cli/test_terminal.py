@@ -253,6 +253,22 @@ def test_words_of_a_table_are_never_broken(table: list[tuple[Any, ...]], columns
         assert max(map(len, [*head, *body])) <= columns
 
 
+def test_numbers_with_their_units_are_to_the_right_and_unknown_ones_with_them() -> None:
+    rows = [("a", "5.3 s", 12, "2018-07-01"), ("b", "110.0 s", "-", "2018-07-02")]
+    assert table_lines(["x", "took", "rows", "day"], rows, None)[1] == [
+        "a    5.3 s    12  2018-07-01",
+        "b  110.0 s     -  2018-07-02",
+    ]
+
+
+def test_table_without_room_is_blocks_of_lines_wrapped_at_words() -> None:
+    head, body = table_lines(["what", "found"], [("place", "/a/" + 60 * "b"), ("packages", 10 * "astropy 8.0, ")], 60)
+    assert not head
+    assert body[1] == "found  /a/" + 60 * "b"
+    assert max(map(len, body[3:])) <= 60
+    assert body[-1].startswith("       ")
+
+
 def test_value_wider_than_the_first_ones_is_whole() -> None:
     first, later = pa.table({"objectid": [1]}), pa.table({"objectid": [10**15]})
     assert list(Layout.of(first, ["objectid"]).lines(later)) == [str(10**15)]

@@ -84,6 +84,13 @@ def test_periodogram_of_too_few_epochs_is_refused() -> None:
             periodogram_of(epochs)
 
 
+def test_periodogram_of_several_stars_is_refused() -> None:
+    epochs = star()
+    apart = epochs.set_column(epochs.schema.get_field_index("ra"), "ra", pa.array(np.repeat([10.0, 10.01], 80)))
+    with pytest.raises(ConfigError, match=r"2 objects within 17\.9 arcsec: a periodogram is of one star"):
+        periodogram_of(apart)
+
+
 def test_error_bars_are_inside_the_axes() -> None:
     epochs = star(1, 40)
     errors = np.full(40, 0.02)

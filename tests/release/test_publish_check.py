@@ -54,6 +54,9 @@ def test_check_of_a_whole_product_passes_and_every_damage_is_told(products: Path
     assert not failed()
     (place / "stray.txt").write_text("x")
     assert failed() == {"files"}
+    (place / "sha256sums.txt").unlink()
+    wrong = {check.check: check.wrong for check in check_product(place).checks}
+    assert wrong["files"] == ["sha256sums.txt is missing, which names the files of the product"]
 
 
 def test_init_writes_a_scope_of_the_public_program_and_never_over_a_file(tmp_path: Path) -> None:

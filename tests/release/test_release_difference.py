@@ -149,7 +149,7 @@ def test_comparison_of_what_are_no_two_products_of_a_kind_is_refused(place: Path
         Comparison(place / "dr1" / "hats", place / "dr2" / "objects")
     with pytest.raises(ConfigError, match="no directory that 'publish' made"):
         Comparison(place / "dr1" / "hats", tmp_path / "nothing")
-    with pytest.raises(BadInputError, match="no manifest of a product"):
+    with pytest.raises(BadInputError, match="no manifest of a product: there is none"):
         Comparison(tmp_path, place / "dr1" / "hats")
 
 

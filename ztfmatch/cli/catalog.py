@@ -32,9 +32,10 @@ def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, 
     """Say what an append would say of CATALOGS.
 
     CATALOGS are files, directories or globs, as 'append' takes them; files named *_refpsfcat.fits are read as 'init'
-    reads them. Each is read as a whole: header, checksums, columns, positions, numbers. A line each says 'new', 'known'
-    (in --store already, or given twice), 'reference', or the code that it would be quarantined with; the reasons
-    follow. Nothing is written. Exit code 1 if any would be quarantined.
+    reads them, and directories without other catalogs are searched for them. Each is read as a whole: header,
+    checksums, columns, positions, numbers. A line each says 'new', 'known' (in --store already, or given twice),
+    'reference', or the code that it would be quarantined with; the reasons follow. Nothing is written. Exit code 1 if
+    any would be quarantined.
 
     \b
     Examples:

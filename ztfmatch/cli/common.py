@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ztfmatch.cli.dividing import GIVEN, dividing
 from ztfmatch.cli.interrupts import Interrupted, interruptible
@@ -60,6 +61,9 @@ class Command(click.Command):
             if form is None:
                 raise
             raise click.BadOptionUsage(name, f"{error.message} Expected: {name} {form}.", error.ctx) from None
+        except click.BadParameter as error:
+            error.message += _whence(ctx, error.param)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
@@ -78,6 +82,14 @@ class Command(click.Command):
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
+
+
+def _whence(ctx: click.Context, param: click.Parameter | None) -> str:
+    """Where a value comes from that was not given on the command line."""
+    source = None if param is None or param.name is None else ctx.get_parameter_source(param.name)
+    if source == ParameterSource.ENVIRONMENT and param is not None:
+        return f" It comes from {param.envvar}."
+    return " It comes from the file of defaults." if source == ParameterSource.DEFAULT_MAP else ""
 
 
 def _progress(ctx: click.Context) -> AbstractContextManager[None]:

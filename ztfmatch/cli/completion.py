@@ -44,6 +44,7 @@ def completion(ctx: click.Context, shell: str, install: bool, as_json: bool) -> 
     if install:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(script, encoding="utf-8")
-        emit({"shell": shell, "path": str(path)}, as_json, [f"Written: {path}; new shells complete."])
+        where = f", where {path.parent} is in their fpath" if shell == "zsh" else ""
+        emit({"shell": shell, "path": str(path)}, as_json, [f"Written: {path}; new shells complete{where}."])
     else:
         emit({"shell": shell, "script": script}, as_json, [script])

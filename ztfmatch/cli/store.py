@@ -235,7 +235,8 @@ def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_
     shown = {name: value for name, value in as_plain(report).items() if name not in ("tables", "drift")}
     for name, value in shown.items():
         text = ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name.replace('_', ' '):<22}{f'{text:,}' if isinstance(text, int) else text}")
+        text = "none" if text in (None, "") else f"{text:,}" if isinstance(text, int) else text
+        click.echo(f"{name.replace('_', ' '):<22}{text}")
     click.echo()
     print_table(
         ["table", "rows", "files", "size"], [(t.table, t.rows, t.files, size_text(t.bytes)) for t in report.tables]

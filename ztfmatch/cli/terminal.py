@@ -5,6 +5,7 @@ Ids, times, paths and numbers are never broken: where even wrapped texts leave n
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +18,9 @@ import click
 _GAP: Final = "  "
 _NARROWEST: Final = 12
 """Characters to which texts are wrapped at most."""
+
+_NUMBER: Final = re.compile(r"[-+]?[\d,]*\.?\d+( [a-zA-Z%]+)?")
+_NOTHING: Final = ("", "-")
 
 
 def terminal_width() -> int | None:
@@ -39,19 +43,25 @@ def table_lines(
     headings: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None
 ) -> tuple[list[str], list[str]]:
     """Lines of the head, and of the rows, of a table within so many characters if there is a way."""
-    right = [bool(rows) and all(_is_number(row[at]) for row in rows) for at in range(len(headings))]
+    right = [_are_numbers([row[at] for row in rows]) for at in range(len(headings))]
     cells = [[_text(cell) for cell in row] for row in rows]
     table = [[str(heading) for heading in headings], *cells]
     longest = [max(len(row[at]) for row in table) for at in range(len(headings))]
     widths = _fitted(longest, [_broken(row[at] for row in table) for at in range(len(headings))], width)
     if widths is None:
-        return [], _blocks(table[0], cells)
+        return [], _blocks(table[0], cells, width)
     head, *body = ([_row(line, widths, right) for line in _wrapped(row, widths)] for row in table)
     return head, [line for lines in body for line in lines]
 
 
 def _is_number(cell: Any) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether a column is of numbers, with or without a unit, but for what is not known."""
+    known = [cell for cell in cells if cell not in _NOTHING]
+    return bool(known) and all(_is_number(cell) or _NUMBER.fullmatch(str(cell)) for cell in known)
 
 
 def _text(cell: Any) -> str:
@@ -97,11 +107,13 @@ def _row(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> 
     return _GAP.join(padded).rstrip()
 
 
-def _blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line for each cell, an empty one after each row."""
-    width = max(map(len, headings), default=0)
+def _blocks(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """A line for each cell, or as many as it takes, and an empty one after each row."""
+    first = max(map(len, headings), default=0)
+    room = max((width or 0) - first - len(_GAP), _NARROWEST)
     lines = []
     for row in rows:
-        lines += [f"{heading:<{width}}  {cell}".rstrip() for heading, cell in zip(headings, row, strict=True)]
+        for heading, cell in zip(headings, row, strict=True):
+            lines += [_row(line, [first, 0], [False, False]) for line in _wrapped([heading, cell], [first, room])]
         lines.append("")
     return lines[:-1]

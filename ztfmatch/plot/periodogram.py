@@ -10,11 +10,13 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
 from ztfmatch.plot.axes import DARK, GREY, own_axes
 from ztfmatch.plot.curves import counted, curves_of
 
 _FEWEST: Final = 10
+_ONE_STAR_ARCSEC: Final = 5.0
+"""Objects of one star, of any field and filter, are no farther from their mean position."""
 _MOST_FREQUENCIES: Final = 2_000_000
 _OVERSAMPLING: Final = 8.0
 _FINE: Final = 201
@@ -75,10 +77,11 @@ def periodogram_of(epochs: pa.Table, shortest_day: float = 0.1, longest_day: flo
     Raises
     ------
     ConfigError
-        If there are too few epochs, or periods make no sense.
+        If they are of several stars, there are too few epochs, or periods make no sense.
     """
     from astropy.timeseries import LombScargle
 
+    _refuse_several(epochs)
     curves = [curve for curve in curves_of(epochs) if np.count_nonzero(curve.kind == 0) > 1]
     time, residual, error = (
         (np.concatenate([np.zeros(0), *parts]) for parts in zip(*(_residuals(curve) for curve in curves), strict=True))
@@ -101,6 +104,18 @@ def periodogram_of(epochs: pa.Table, shortest_day: float = 0.1, longest_day: flo
     fine = np.linspace(best - step, best + step, _FINE)
     period = 1.0 / fine[int(LombScargle(time, residual, error, nterms=2).power(fine).argmax())]
     return Periodogram(frequency, power, float(period), len(time))
+
+
+def _refuse_several(epochs: pa.Table) -> None:
+    """Refuse epochs of objects that are far from each other."""
+    if not epochs.num_rows:
+        return
+    objects = epochs.group_by("objectid").aggregate([("ra", "min"), ("dec", "min")])
+    at = unit_vector(objects["ra_min"].to_numpy(), objects["dec_min"].to_numpy())
+    apart = float(np.sqrt(((at - at.mean(axis=0)) ** 2).sum(axis=1).max()) * ARCSEC_PER_RADIAN)
+    if apart > _ONE_STAR_ARCSEC:
+        number = counted(objects.num_rows, "object")
+        raise ConfigError(f"{number} within {apart:.3g} arcsec: a periodogram is of one star; ask for a smaller cone")
 
 
 def _residuals(curve: Any) -> tuple[Floats, Floats, Floats]:

@@ -99,7 +99,8 @@ def read_manifest(output: Path) -> dict[str, Any]:
         _ = manifest["counts"], manifest["files"], manifest["product"], manifest["snapshot"]["number"]
         _ = manifest["release"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{path} is no manifest of a product: {error!r}") from None
+        said = "there is none" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        raise BadInputError(f"{path} is no manifest of a product: {said}") from None
     return manifest
 
 
@@ -115,6 +116,8 @@ def _listed(output: Path) -> dict[str, str]:
 def _files(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> ProductCheck:
     """Every file that is listed is there, no other, and as many and as large as the manifest says."""
     there = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
+    if CHECKSUM_FILE not in there:
+        return ProductCheck("files", len(there), [f"{CHECKSUM_FILE} is missing, which names the files of the product"])
     strange = there.keys() - listed.keys() - {MANIFEST_FILE, CHECKSUM_FILE}
     wrong = [f"{name} is missing" for name in listed if name not in there]
     wrong += [f"{name} does not belong to it" for name in sorted(strange)]
@@ -184,11 +187,12 @@ def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductC
     epochs = sum(part[1] for part in seen)
     wrong = []
     if (repeated := len(ids) - len(np.unique(ids))) > 0:
-        wrong.append(f"{repeated} objects are there more than once")
+        wrong.append(f"{repeated:,} objects are there more than once")
     said = manifest["counts"]
     tells = bool(said["epochs"]) and all(part[2] for part in seen)  # a product of objects does not count their epochs
     if len(ids) != said["objects"] or (tells and epochs != said["epochs"]):
-        wrong.append(f"{len(ids)} objects, {epochs} epochs; {MANIFEST_FILE} says {said['objects']}, {said['epochs']}")
+        expected = f"{said['objects']:,}, {said['epochs'] or 0:,}"
+        wrong.append(f"{len(ids):,} objects, {epochs:,} epochs; {MANIFEST_FILE} says {expected}")
     return ProductCheck("counts", len(ids), wrong)
 
 

@@ -307,7 +307,7 @@ def test_append_other_content_of_a_known_exposure_is_a_conflict(tmp_path: Path, 
     epochal_file(other.parent, ROWS[:2], name=first.name)
     report = append(storage, [first, other])
     assert [row.code for row in report.quarantined] == ["conflict"]
-    assert f"known from {first.name}, other content" in report.quarantined[0].reason
+    assert f"known from {first.name}, other content ('append --replace' takes it)" in report.quarantined[0].reason
     assert table(storage, "detections").num_rows == 3
     assert append(storage, [first, other]).committed is False
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from xxhash import xxh3_64_intdigest
 
 from ztfmatch.core.errors import StorageError, StoreDamagedError
+from ztfmatch.core.io import paths
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.remote import Bytes
 from ztfmatch.core.io.storage import Storage
@@ -141,7 +142,7 @@ class Tail:
         self.start = file.size - file.tail
         self.content = _read(storage, file, self.start, file.tail)
         if short_digest(self.content) != file.seal:
-            raise StoreDamagedError(f"{file.described} is damaged: its last {file.tail} bytes are not as written")
+            raise _unusable(file, f"is damaged: its last {file.tail} bytes are not as written")
         self.metadata: pq.FileMetaData = pq.read_metadata(pa.BufferReader(self.content))
         number = self.metadata.num_row_groups * self.metadata.num_columns
         chunks = np.frombuffer(self.content, _CHUNK, number)
@@ -281,17 +282,21 @@ class SealedFile(io.RawIOBase):
         data = memoryview(_read(self._storage, self._file, first, last - first))
         wrong = self.tail.wrong(data, first)
         if wrong is not None:
-            raise StoreDamagedError(
-                f"{self._file.described} is damaged: the column chunk at byte {wrong} is not as written"
-            )
+            raise _unusable(self._file, f"is damaged: the column chunk at byte {wrong} is not as written")
         return data
+
+
+def _unusable(file: Named, what: str) -> StoreDamagedError:
+    """What to say of a file, and of one of a table which command goes on from there."""
+    advice = "; 'ztfmatch repair' tells what it held" if file.path.startswith(paths.DATA) else ""
+    return StoreDamagedError(f"{file.described} {what}{advice}")
 
 
 def _read(storage: Storage, file: Named, start: int, length: int) -> pa.Buffer:
     try:
         return storage.read_range(file.path, start, length)
     except FileNotFoundError:
-        raise StoreDamagedError(f"{file.described} is missing from {storage.root}") from None
+        raise _unusable(file, f"is missing from {storage.root}") from None
     except StorageError:
         raise  # the disk or the service failed; that says nothing of the file
     except OSError as error:

@@ -77,7 +77,8 @@ def check_catalogs(
     Parameters
     ----------
     catalogs : sequence of str
-        Files, directories (searched for epochal catalogs) or globs, as paths or URLs.
+        Files, directories (searched for epochal catalogs, or for references if they have none) or globs, as paths or
+        URLs.
     snapshot : SnapshotFiles, optional
         Of the store that they would be appended to; it tells which are known.
     config : AppendConfig
@@ -93,6 +94,7 @@ def check_catalogs(
     """
     watch = Stopwatch()
     places = find(catalogs, EPOCHAL_PATTERN)
+    places = places if places.files else find(catalogs, REFERENCE_PATTERN)
     references = [source for source in places.files if is_named(source.rsplit("/", 1)[-1], REFERENCE_PATTERN)]
     epochal = sorted(set(places.files) - set(references))
     checked, notices = _epochal(epochal, snapshot, config, runner)

@@ -188,7 +188,7 @@ def _staged(storage: Storage) -> Iterator[Finding]:
     said = "; ".join(f"{beat.title} {beat.done}/{beat.total} by {beat.process}" for beat in running)
     yield Finding(OK, "running", said or "nothing that tells of itself")
     unfinished = sum(1 for _ in storage.unfinished())
-    left = f"{len(operations)} operations, {sum(operations.values()) / 2**20:.1f} MiB; {unfinished} unfinished files"
+    left = f"operations: {len(operations)}, {sum(operations.values()) / 2**20:.1f} MiB; {unfinished} unfinished files"
     waiting = bool(operations) and not running
     advice = "the same command again resumes what was broken off; 'ztfmatch vacuum' deletes what is old"
     yield Finding(OK, "staged", left, advice if waiting else "")

@@ -119,7 +119,7 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused
             new[i] = True
             replaced[row["exposureid"]] = row
         elif first is not None:
-            reason = f"the exposure is known from {first['filename']}, other content"
+            reason = f"the exposure is known from {first['filename']}, other content ('append --replace' takes it)"
             contradicting.append(Refused.read(row, "conflict", reason))
         elif (twin := seen.same_time(row)) is not None:
             reason = f"it is the exposure of {twin['filename']}, under another name"
