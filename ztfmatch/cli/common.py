@@ -62,8 +62,10 @@ class Command(click.Command):
                 raise
             raise click.BadOptionUsage(name, f"{error.message} Expected: {name} {form}.", error.ctx) from None
         except click.BadParameter as error:
-            error.message += _whence(ctx, error.param)
-            raise
+            whence = _whence(ctx, error.param)
+            if not whence:
+                raise
+            raise click.BadParameter(error.message + whence, error.ctx, error.param, error.param_hint) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
