@@ -19,14 +19,14 @@ from astropy.io import fits
 
 import ztfmatch
 from ztfmatch.core.config import AppendConfig, CompactConfig
-from ztfmatch.core.tasks.heap import keep_freed_memory
+from ztfmatch.core.tasks.ownprocess import make_own
 
 EXPOSURES, INFRARED, NIGHTS, ROUNDS = 32, 8, 8, 9
 
 
 def main(place: Path) -> None:
     """Make the sky once, and print a table."""
-    keep_freed_memory()  # as commands and workers do
+    make_own()  # as commands and workers do
     sky = place / "sky"
     if not sky.exists():
         _simulate(sky)

@@ -99,9 +99,9 @@ def timed(work: Any) -> float:
 def operation(workdir: Path, stars: int, repeats: int) -> None:
     """Print what linking, cones and a rematch of a store cost."""
     import ztfmatch
-    from ztfmatch.core.tasks.heap import keep_freed_memory
+    from ztfmatch.core.tasks.ownprocess import make_own
 
-    keep_freed_memory()  # as commands and workers do
+    make_own()  # as commands and workers do
     if not (workdir / "references").exists():
         make(workdir, stars)
     store = workdir / "store"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from ztfmatch.api.running import Ids, Place, Running, ids_of, places_of, runs_tasks
-from ztfmatch.api.snapshot import Snapshot
 from ztfmatch.core.config import MIN_NEW_PERCENT, VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ZtfmatchError
 from ztfmatch.core.io import log, storefile
@@ -20,6 +19,7 @@ from ztfmatch.core.runner import open_runner
 from ztfmatch.core.shown import Shown, as_html
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
+    from ztfmatch.api.snapshot import Snapshot
     from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.appendreport import AppendReport
     from ztfmatch.core.operations.compact import CompactReport
@@ -76,6 +76,8 @@ class Store(Shown):
 
     def snapshot(self, number: int | None = None) -> Snapshot:
         """Open the newest snapshot, or one by number."""
+        from ztfmatch.api.snapshot import Snapshot
+
         return Snapshot(open_snapshot(self.storage, number))
 
     def commits(self) -> list[log.Commit]:

@@ -28,7 +28,7 @@ from ztfmatch.core.errors import (
     ZtfmatchError,
 )
 from ztfmatch.core.io.urls import check_text
-from ztfmatch.core.tasks.heap import keep_freed_memory
+from ztfmatch.core.tasks.ownprocess import make_own
 
 if TYPE_CHECKING:
     from ztfmatch.api import Store
@@ -70,7 +70,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
-            keep_freed_memory()
+            make_own()
             with interruptible(), telling(ctx), _progress(ctx), _dividing(ctx):
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)

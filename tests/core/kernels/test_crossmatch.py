@@ -66,6 +66,19 @@ def scattered(rng: np.random.Generator, ra: float, dec: float, n: int, size_arcs
 PLACES = [(150.0, 30.0), (0.0, -10.0), (359.9999, 45.0), (12.0, 90.0), (0.0, -90.0), (45.0, 41.8), (180.0, 89.9)]
 
 
+def test_match_exposure_seeds_in_another_order_with_their_numbers_gives_the_same_seeds() -> None:
+    rng = np.random.default_rng(9)
+    seeds = np.repeat(scattered(rng, 150.0, 30.0, 300, 60.0), 3, axis=0)  # each of three is as near as the others
+    points = seeds[::2].copy()
+    sourceid, eligible = np.arange(len(points), dtype=np.int32), np.ones(len(points), bool)
+    order = rng.permutation(len(seeds))
+    number = order.astype(np.int64) * 10 + 7
+    got = match_exposure(build_grid(seeds[order], RADIUS, number), points, sourceid, eligible)
+    expected = brute_force(seeds, points, sourceid, eligible)
+    rows = np.where(got >= 0, got, -2 - got)
+    np.testing.assert_array_equal(np.where(got >= 0, order[rows], -2 - order[rows]), expected)
+
+
 @pytest.mark.parametrize(("ra", "dec"), PLACES)
 @pytest.mark.parametrize("size", [10.0, 120.0, 3600.0])
 def test_match_exposure_anywhere_equals_brute_force(ra: float, dec: float, size: float) -> None:

@@ -18,7 +18,7 @@ from ztfmatch.core.runner import Job, open_runner
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="freed memory is kept by glibc alone")
 
 _STATE = """
-import json, locale, os, signal, sys
+import gc, json, locale, os, signal, sys
 import numba, numpy as np, pyarrow as pa
 
 def resident_bytes():
@@ -38,6 +38,7 @@ def state():
         "threads": [pa.cpu_count(), pa.io_thread_count(), numba.get_num_threads()],
         "numba": [str(numba.config.CACHE_DIR), str(numba.config.CPU_NAME)],
         "numpy": [np.geterr(), np.get_printoptions()["precision"]],
+        "collections": [gc.get_threshold(), gc.isenabled(), gc.get_freeze_count()],
         "locale": locale.setlocale(locale.LC_ALL),
         "signals": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
         "freed memory is kept": keeps_freed_memory(),
@@ -93,6 +94,15 @@ def test_command_keeps_freed_memory_and_lets_arrow_use_it() -> None:
 
 def test_command_leaves_the_pool_that_the_user_chose() -> None:
     assert run(_COMMAND, ARROW_DEFAULT_MEMORY_POOL="mimalloc")["pool"] == "mimalloc"
+
+
+def test_command_loads_pandas_only_where_it_is_needed() -> None:
+    before, after = run(
+        _COMMAND + "before = 'pandas' in sys.modules\n"
+        "print(json.dumps([before, pa.table({'x': [1, 2]}).to_pandas()['x'].sum().item()]))"
+    )
+    assert not before
+    assert after == 3
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def encode(table: Table, data: pa.Table) -> pa.Buffer:
         max_rows_per_page=table.row_group_rows,
         version="2.6",
     ) as writer:
-        rows = data.cast(table.schema)
+        rows = data if data.schema.equals(table.schema, check_metadata=True) else data.cast(table.schema)
         for start, stop in itertools.pairwise(_cuts(table, rows)):
             writer.write_table(rows.slice(start, stop - start), row_group_size=table.row_group_rows)
     return sink.getvalue()

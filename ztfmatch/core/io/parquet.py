@@ -314,7 +314,8 @@ def _within(table: pa.Table, key: str, ranges: Sequence[IdRange], ordered: bool)
     if not ordered:
         return table.take(pa.array(np.flatnonzero(in_ranges(keys, ranges))))
     edges = np.searchsorted(keys, np.add(np.reshape(sorted(ranges), (-1, 2)), (0, 1))).tolist()
-    return pa.concat_tables([table.slice(0, 0), *(table.slice(low, high - low) for low, high in edges if low < high)])
+    parts = [table.slice(low, high - low) for low, high in edges if low < high]
+    return pa.concat_tables(parts) if parts else table.slice(0, 0)
 
 
 def overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:

@@ -49,6 +49,8 @@ class SeedGrid(NamedTuple):
     """First seed of each cell, row by row, shape (cells + 1,)."""
     row: npt.NDArray[np.int32]
     """Original row of each seed, in grid order."""
+    number: npt.NDArray[np.int64]
+    """Of each seed by its original row: of seeds at equal distance the one with the lower number wins."""
     xyz: Floats
     """Unit vectors in grid order, shape (M, 3)."""
     radius: float
@@ -57,15 +59,17 @@ class SeedGrid(NamedTuple):
     """Its square, inclusive."""
 
 
-def build_grid(seed_xyz: Floats, radius_arcsec: float) -> SeedGrid:
+def build_grid(seed_xyz: Floats, radius_arcsec: float, number: npt.NDArray[np.int64] | None = None) -> SeedGrid:
     """Lay seeds on a grid.
 
     Parameters
     ----------
     seed_xyz : float64 ndarray, shape (M, 3)
-        ICRS unit vectors. Of seeds at equal distance the one with the lower row wins.
+        ICRS unit vectors.
     radius_arcsec : float
         Inclusive; must be in (0, 3600].
+    number : int64 ndarray, shape (M,), optional
+        Of seeds at equal distance the one with the lower number wins; by default that with the lower row.
 
     Raises
     ------
@@ -76,33 +80,44 @@ def build_grid(seed_xyz: Floats, radius_arcsec: float) -> SeedGrid:
         raise ValueError(f"match radius {radius_arcsec} arcsec is outside (0, 3600]")
     radius2 = chord2_of_arcsec(radius_arcsec)
     radius = math.sqrt(radius2)
-    # Seeds in the plane, and the rectangle that they fill.
-    plane = _plane_of(seed_xyz)
-    flat = plane @ seed_xyz.T
-    low = flat.min(axis=1) if len(seed_xyz) else np.zeros(2)
-    extent = (flat.max(axis=1) if len(seed_xyz) else np.zeros(2)) - low
-    area = float(max(extent[0], radius) * max(extent[1], radius))
-    # Cells of at least a diameter, so that four hold all that is near; larger where seeds are few.
-    cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * len(seed_xyz), 1.0)))
-    cell = max(cell, math.sqrt(area / _MAX_CELLS))
-    shape = (int(extent[0] / cell) + 1, int(extent[1] / cell) + 1)
-    origin: tuple[float, float] = tuple(low.tolist())
-    start, order, xyz = _lay(seed_xyz, flat, origin, cell, shape)
-    across, along = (tuple(vector) for vector in plane.tolist())
-    return SeedGrid(across, along, origin, cell, shape, start, order, xyz, radius, radius2)
+    across, along = _plane_of(seed_xyz)
+    number = np.arange(len(seed_xyz)) if number is None else number
+    origin, cell, shape, start, row, xyz = _lay(seed_xyz, across, along, radius)
+    return SeedGrid(across, along, origin, cell, shape, start, row, number, xyz, radius, radius2)
 
 
 @njit(cache=True, nogil=True)
-def _lay(xyz, flat, origin, cell, shape):  # type: ignore[no-untyped-def]
+def _extremes(values):  # type: ignore[no-untyped-def]
+    """Smallest and largest of some numbers; 0 and 0 of none."""
+    low, high = (values[0], values[0]) if values.shape[0] else (0.0, 0.0)
+    for i in range(values.shape[0]):
+        low, high = min(low, values[i]), max(high, values[i])
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def _lay(xyz, across, along, radius):  # type: ignore[no-untyped-def]
     """Sort seeds by cell, row by row, and within a cell as they come: a counting sort.
 
     Neighbouring cells of a row are one run of seeds; ``start`` says where each begins.
     """
+    # Seeds in the plane, and the rectangle that they fill.
     seeds = xyz.shape[0]
-    start = np.zeros(shape[0] * shape[1] + 1, np.int32)
+    u, v = np.empty(seeds), np.empty(seeds)
+    for i in range(seeds):
+        u[i] = xyz[i, 0] * across[0] + xyz[i, 1] * across[1] + xyz[i, 2] * across[2]
+        v[i] = xyz[i, 0] * along[0] + xyz[i, 1] * along[1] + xyz[i, 2] * along[2]
+    (first_u, last_u), (first_v, last_v) = _extremes(u), _extremes(v)
+    width, height = last_u - first_u, last_v - first_v
+    area = max(width, radius) * max(height, radius)
+    # Cells of at least a diameter, so that four hold all that is near; larger where seeds are few.
+    cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * seeds, 1.0)), math.sqrt(area / _MAX_CELLS))
+    inverse = 1.0 / cell
+    columns, rows = int(width * inverse) + 1, int(height * inverse) + 1
+    start = np.zeros(columns * rows + 1, np.int32)
     cells = np.empty(seeds, np.int32)
     for i in range(seeds):
-        cells[i] = int((flat[1, i] - origin[1]) / cell) * shape[0] + int((flat[0, i] - origin[0]) / cell)
+        cells[i] = int((v[i] - first_v) * inverse) * columns + int((u[i] - first_u) * inverse)
         start[cells[i] + 1] += 1
     for c in range(1, start.shape[0]):
         start[c] += start[c - 1]
@@ -113,19 +128,28 @@ def _lay(xyz, flat, origin, cell, shape):  # type: ignore[no-untyped-def]
         place[cells[i]] += 1
         order[k] = i
         laid[k, 0], laid[k, 1], laid[k, 2] = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-    return start, order, laid
+    return (first_u, first_v), cell, (columns, rows), start, order, laid
 
 
-def _plane_of(xyz: Floats) -> Floats:
-    """Two orthonormal vectors orthogonal to the mean direction of some, shape (2, 3)."""
-    normal = xyz[:: max(len(xyz) // 256, 1)].mean(axis=0) if len(xyz) else np.array([0.0, 0.0, 1.0])
-    length = float(np.linalg.norm(normal))
-    normal = normal / length if length > 1e-6 else np.array([0.0, 0.0, 1.0])
-    # Any vector that is not along the normal will do; of the axes the one that is least so is the safest.
-    helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
-    first = np.cross(normal, helper)
-    first /= np.linalg.norm(first)
-    return np.ascontiguousarray(np.stack([first, np.cross(normal, first)]))
+Vector = tuple[float, float, float]
+
+
+def _plane_of(xyz: Floats) -> tuple[Vector, Vector]:
+    """Two orthonormal vectors orthogonal to the mean direction of some."""
+    # In plain numbers: what NumPy does for three takes longer than to lay a thousand seeds.
+    x, y, z = xyz[:: max(len(xyz) // 256, 1)].mean(axis=0).tolist() if len(xyz) else (0.0, 0.0, 1.0)
+    length = math.sqrt(x * x + y * y + z * z)
+    x, y, z = (x / length, y / length, z / length) if length > 1e-6 else (0.0, 0.0, 1.0)
+    # The cross product with the axis that is least along the normal; any that is not along it would do.
+    if abs(x) <= abs(y) and abs(x) <= abs(z):
+        a, b, c = 0.0, z, -y
+    elif abs(y) <= abs(z):
+        a, b, c = -z, 0.0, x
+    else:
+        a, b, c = y, -x, 0.0
+    length = math.sqrt(a * a + b * b + c * c)
+    a, b, c = a / length, b / length, c / length
+    return (a, b, c), (y * c - z * b, z * a - x * c, x * b - y * a)
 
 
 def match_exposure(
@@ -135,7 +159,7 @@ def match_exposure(
 
     A detection is matched if the nearest seed lies within the radius (inclusive) and no other detection of the
     exposure with the same nearest seed is nearer; of equally near detections the lower sourceid wins, of equally
-    near seeds the lower row.
+    near seeds the lower number.
 
     Parameters
     ----------
@@ -155,7 +179,7 @@ def match_exposure(
     return _match(grid, xyz, sourceid, eligible)  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
     """Grid position and squared chord of the nearest seed within the radius; (-1, inf) if none."""
     # The square around the place in the plane, in cells, which may lie in part or as a whole beyond the grid.
@@ -166,19 +190,19 @@ def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
     inverse = 1.0 / grid.cell
     u_low, u_high = (u - reach) * inverse, (u + reach) * inverse
     v_low, v_high = (v - reach) * inverse, (v + reach) * inverse
-    best, best2 = -1, np.inf
+    best, best2 = -1, grid.radius2
     if u_high < 0.0 or v_high < 0.0 or u_low >= columns or v_low >= rows:
-        return best, best2
+        return best, np.inf
     first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
     for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
         # Seeds on the other side of the sky are projected into these cells too: the chord tells them apart.
         for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
             dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
             d2 = dx * dx + dy * dy + dz * dz
-            nearer = d2 < best2 or (d2 == best2 and grid.row[k] < grid.row[best])
-            if nearer and d2 <= grid.radius2:
-                best, best2 = k, d2
-    return best, best2
+            if d2 > best2 or (d2 == best2 and best >= 0 and grid.number[grid.row[k]] > grid.number[grid.row[best]]):
+                continue
+            best, best2 = k, d2
+    return best, best2 if best >= 0 else np.inf
 
 
 @njit(cache=True, nogil=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,20 +30,18 @@ from ztfmatch.core.operations.common import (
     units_of,
     write_table,
 )
-from ztfmatch.core.operations.recounts import drop_tasks
-from ztfmatch.core.operations.rematchplan import regrouped_tiles
 from ztfmatch.core.operations.touched import Touched
-from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
-from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
-from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import revise
-from ztfmatch.core.tasks.remove import RemoveTask, projected_bytes, remove_from_tile
-from ztfmatch.core.tasks.transients import group_orphans
+
+if TYPE_CHECKING:  # an append that replaces nothing does without what this needs
+    from ztfmatch.core.tasks.remove import RemoveTask
 
 Ids = npt.NDArray[np.int64]
+
+_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Leaving:
         """Files as a commit on a snapshot has them; transients do not know of orphans that others added since."""
         number = head.number + 1
         older = self.snapshot.number if head is not self.snapshot else number
-        return [replace(file, commit=older if file.table in TRANSIENT_TABLES else number) for file in self.files]
+        return [replace(file, commit=older if file.table in _TRANSIENT_TABLES else number) for file in self.files]
 
     def removed_on(self, head: SnapshotFiles) -> frozenset[str]:
         """Files that leave; the statistics of the tiles too, since objects may have lost their last epoch."""
@@ -106,6 +105,9 @@ def take_out(
     JobFailedError
         If the tiles do not hold all rows that the ledger says; nothing is committed.
     """
+    from ztfmatch.core.operations.recounts import drop_tasks
+    from ztfmatch.core.tasks.remove import projected_bytes, remove_from_tile
+
     storage, ids = snapshot.storage, ledger["exposureid"].to_numpy()
     tasks = _remove_tasks(snapshot, ledger, operation_id)
     runner.check_memory({task.key: WORKER_BASE_BYTES + projected_bytes(task) for task in tasks})
@@ -138,6 +140,8 @@ def take_out(
 
 def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) -> list[RemoveTask]:
     """One task for each tile that the exposures reach into."""
+    from ztfmatch.core.tasks.remove import RemoveTask
+
     path = paths.staged_array(operation_id, "leaving")
     arrays = {name: ledger[name].to_numpy() for name in ("exposureid", "obsmjd")}
     snapshot.storage.put(path, encode_arrays(arrays))
@@ -164,10 +168,14 @@ def _regrouped(
     leaving: Leaving, staged: StagedFiles, changed: Mapping[Tile, Collection[Unit]], operation_id: str, runner: Runner
 ) -> Leaving:
     """The same with transients of the orphans that there will be."""
+    from ztfmatch.core.operations.rematchplan import regrouped_tiles
+    from ztfmatch.core.operations.transients import projected_bytes, transient_tasks
+    from ztfmatch.core.tasks.transients import group_orphans
+
     snapshot = leaving.snapshot
     tiles = regrouped_tiles(snapshot, leaving.tiles)
     tasks = transient_tasks(snapshot, tiles, staged, operation_id, changed)
-    runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
+    runner.check_memory({task.key: projected_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
-    removed = leaving.removed | paths_of(snapshot, tiles, TRANSIENT_TABLES)
+    removed = leaving.removed | paths_of(snapshot, tiles, _TRANSIENT_TABLES)
     return replace(leaving, files=(*leaving.files, *files), removed=removed)

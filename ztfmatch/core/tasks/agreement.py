@@ -21,7 +21,7 @@ import ztfmatch
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import corrections, storefile
 from ztfmatch.core.io.storage import Storage, forced_writes
-from ztfmatch.core.tasks.heap import keep_freed_memory
+from ztfmatch.core.tasks.ownprocess import make_own
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
 Versions = dict[str, Any]
@@ -125,7 +125,7 @@ class Call(Generic[Result]):
             If the worker does not agree; nothing is computed.
         """
         _require(self.agreement)
-        keep_freed_memory()
+        make_own()
         done: list[Outcome[Result]] = []
         started = time.monotonic()
         with forced_writes(self.agreement.forced):

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
-from ztfmatch.core.kernels.crossmatch import Targets, match_exposure, match_exposures
+from ztfmatch.core.kernels.crossmatch import SeedGrid, Targets, match_exposure, match_exposures
 from ztfmatch.core.kernels.rows import order_by_group
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels
@@ -106,6 +106,7 @@ class Fates:
         self, tiles: Sequence[Tile], exposures: Sequence[Exposed], seeds: Mapping[Unit, Seeds], rows: int
     ) -> None:
         self._tiles, self._exposures, self._seeds = tiles, exposures, seeds
+        self._laid: tuple[Unit, SeedGrid | None] | None = None
         self._edges = np.array([tile.fine_range for tile in tiles], np.int64).reshape(-1, 2)
         self.exposure = np.empty(rows, np.int32)
         self.sourceid = np.empty(rows, np.int32)
@@ -132,9 +133,16 @@ class Fates:
         """
         exposure = self._exposures[number]
         self.exposure[rows], self.sourceid[rows] = number, sourceid
-        seeds = self._seeds.get(exposure.unit)
-        target = None if seeds is None else match_exposure(seeds.grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
+        grid = self._grid_of(exposure.unit)
+        target = None if grid is None else match_exposure(grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
         self._note(rows, exposure, at, target)
+
+    def _grid_of(self, unit: Unit) -> SeedGrid | None:
+        """Seeds of a unit on their grid; it is not kept longer than until another unit is asked for."""
+        if self._laid is None or self._laid[0] != unit:
+            self._laid = None  # the next one gets its memory
+            self._laid = (unit, self._seeds[unit].lay()) if unit in self._seeds else (unit, None)
+        return self._laid[1]
 
     def decide_all(self, exposure: npt.NDArray[np.int32], at: Positions, sourceid: npt.NDArray[np.int32]) -> None:
         """Decide on all rows that all exposures have in the tiles and their margin, in whatever order they are.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +32,36 @@ _COLUMNS: Final = ("objectid", "ra", "dec", "status")
 
 @dataclass(frozen=True)
 class Seeds:
-    """Active seeds of one unit in a tile and its margin, ascending by objectid."""
+    """Active seeds of one unit in a tile or several and their margin, ascending by objectid in each tile."""
 
     objectid: npt.NDArray[np.int64]
     tile: npt.NDArray[np.int16]
     """Number of the tile that the seed belongs to; MARGIN for those around."""
-    xyz: Floats
-    grid: SeedGrid
+    ra: Floats
+    """Degrees, ICRS."""
+    dec: Floats
+    radius_arcsec: float
+    """Of the matches that are to be found."""
+
+    def at(self, rows: slice | npt.NDArray[Any]) -> Seeds:
+        """Some of them."""
+        return Seeds(self.objectid[rows], self.tile[rows], self.ra[rows], self.dec[rows], self.radius_arcsec)
+
+    @functools.cached_property
+    def grid(self) -> SeedGrid:
+        """The seeds on a grid, which is kept."""
+        return self.lay()
+
+    def lay(self) -> SeedGrid:
+        """Lay the seeds on a grid, which takes more memory than they do."""
+        return build_grid(self.xyz, self.radius_arcsec, self.objectid)
+
+    @property
+    def xyz(self) -> Floats:
+        """Unit vectors, shape (N, 3)."""
+        # Arrow's arrays may not be written to: for these numba would compile anew.
+        ra, dec = (np.require(values, requirements="W") for values in (self.ra, self.dec))
+        return np.asarray(unit_vectors(ra, dec))
 
     @property
     def owned(self) -> npt.NDArray[np.bool_]:
@@ -83,8 +107,8 @@ def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_ar
     fine = fine_pixels(seeds.ra, seeds.dec)
     near = in_tile_or_margin(fine, tile)
     owner = np.where(in_tile(fine[near], tile), 0, MARGIN).astype(np.int16)
-    xyz = unit_vectors(seeds.ra[near], seeds.dec[near])
-    return dict(_split_units(units, seeds.objectid[near], xyz, owner, radius_arcsec))
+    laid = Seeds(seeds.objectid[near], owner, seeds.ra[near], seeds.dec[near], radius_arcsec)
+    return dict(_split_units(units, laid))
 
 
 def seeds_of_objects(objects: Objects, units: Collection[Unit], tile: Tile, radius_arcsec: float) -> dict[Unit, Seeds]:
@@ -112,41 +136,23 @@ def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterab
     ranges = [objectid_range(unit) for unit in ordered]
     numbers: dict[Tile | None, int] = {tile: number for number, tile in enumerate(tiles)}
     planes = planes_around(source.tile)
-    parts: dict[Unit, list[_Part]] = {unit: [] for unit in ordered}
+    parts: dict[Unit, list[Seeds]] = {unit: [] for unit in ordered}
     for file in source.objects:
         if ranges and file.holds_id(ranges):
-            found = _seeds_of_file(source.storage, file, ranges, numbers.get(file.tile, MARGIN), planes)
-            edges = np.searchsorted(found.objectid, np.add(ranges, (0, 1))).tolist()
-            for unit, (low, high) in zip(ordered, edges, strict=True):
-                if low < high:
-                    parts[unit].append(found.between(low, high))
-    return {unit: _joined(of_unit, source.radius_arcsec) for unit, of_unit in parts.items() if of_unit}
+            found = _seeds_of_file(source, file, ranges, numbers.get(file.tile, MARGIN), planes)
+            for unit, part in _split_units(ordered, found):
+                parts[unit].append(part)
+    return {unit: _joined(of_unit) for unit, of_unit in parts.items() if of_unit}
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Seeds of one file, ascending by objectid."""
-
-    objectid: npt.NDArray[np.int64]
-    xyz: Floats
-    tile: int
-
-    def between(self, low: int, high: int) -> _Part:
-        """Some consecutive ones."""
-        return _Part(self.objectid[low:high], self.xyz[low:high], self.tile)
-
-
-def _seeds_of_file(storage: Storage, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats) -> _Part:
+def _seeds_of_file(source: SeedSource, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats) -> Seeds:
     """Active seeds of some units, ascending, and perhaps of others between them."""
-    table = read_file_rows(storage, file, _COLUMNS, [(ranges[0][0], ranges[-1][1])])
+    table = read_file_rows(source.storage, file, _COLUMNS, [(ranges[0][0], ranges[-1][1])])
     ids, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
+    seeds = Seeds(ids, np.full(len(ids), number, np.int16), ra, dec, source.radius_arcsec)
     if (active := _active(table["status"])) is not None:
-        ids, ra, dec = ids[active], ra[active], dec[active]
-    xyz = unit_vectors(ra, dec)
-    if number == MARGIN:
-        near = inside(planes, xyz)
-        ids, xyz = ids[near], xyz[near]
-    return _Part(ids, xyz, number)
+        seeds = seeds.at(active)
+    return seeds.at(inside(planes, seeds.xyz)) if number == MARGIN else seeds
 
 
 def _active(status: pa.ChunkedArray) -> npt.NDArray[np.bool_] | None:
@@ -157,21 +163,25 @@ def _active(status: pa.ChunkedArray) -> npt.NDArray[np.bool_] | None:
     return np.asarray(pc.equal(status, ACTIVE).to_numpy())
 
 
-def _joined(parts: Sequence[_Part], radius_arcsec: float) -> Seeds:
-    """Seeds of a unit from the files of several tiles."""
-    ids, xyz = (np.concatenate(columns) for columns in zip(*((part.objectid, part.xyz) for part in parts), strict=True))
-    tile = np.repeat(np.array([part.tile for part in parts], np.int16), [len(part.objectid) for part in parts])
-    if len(parts) > 1:
-        order = np.argsort(ids, kind="stable")  # merges runs
-        ids, xyz, tile = ids[order], xyz[order], tile[order]
-    return Seeds(ids, tile, xyz, build_grid(xyz, radius_arcsec))
+def _joined(parts: Sequence[Seeds]) -> Seeds:
+    """Seeds of a unit from the files of several tiles, file after file; by objectid in each tile."""
+    joined = Seeds(
+        np.concatenate([part.objectid for part in parts]),
+        np.concatenate([part.tile for part in parts]),
+        np.concatenate([part.ra for part in parts]),
+        np.concatenate([part.dec for part in parts]),
+        parts[0].radius_arcsec,
+    )
+    owners = [int(part.tile[0]) for part in parts if part.tile[0] != MARGIN]
+    if len(set(owners)) < len(owners):  # a tile has several files
+        return joined.at(np.lexsort((joined.objectid, joined.tile)))
+    return joined
 
 
-def _split_units(
-    units: Iterable[Unit], ids: npt.NDArray[np.int64], xyz: Floats, tile: npt.NDArray[np.int16], radius_arcsec: float
-) -> Iterator[tuple[Unit, Seeds]]:
+def _split_units(units: Iterable[Unit], seeds: Seeds) -> Iterator[tuple[Unit, Seeds]]:
+    """Seeds of each unit that has any, of those of all, ascending by objectid."""
     for unit in sorted(units, key=objectid_range):
         low, high = objectid_range(unit)
-        part = slice(*np.searchsorted(ids, [low, high + 1]))
+        part = slice(*np.searchsorted(seeds.objectid, [low, high + 1]).tolist())
         if part.start < part.stop:
-            yield unit, Seeds(ids[part], tile[part], xyz[part], build_grid(xyz[part], radius_arcsec))
+            yield unit, seeds.at(part)
