@@ -7,7 +7,7 @@ and what all batches have in a tile goes into one file, so that files are few.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from ztfmatch.core.kernels.rows import ROW, gather, take_near
 from ztfmatch.core.kernels.rows import Rows as MeasuredRows
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import OBJECTS, Table
-from ztfmatch.core.tasks.fates import Fates, Positions
+from ztfmatch.core.tasks.fates import Fates, Positions, Rows
 from ztfmatch.core.tasks.groupfiles import GroupFiles
 from ztfmatch.core.tasks.matchplan import ExposureInput, Planned, StagedPart, read_part
 from ztfmatch.core.tasks.photometry import Calibration, Photometer, colours_of
@@ -43,6 +43,9 @@ BYTES_PER_WRITTEN_ROW: Final = 40
 
 MOST_ROWS_OF_FILE: Final = 4_000_000
 """At which a file ends, unless a batch has more."""
+
+_ROWS_TOGETHER: Final = 100_000
+"""Of neighbouring tiles, whose columns are computed at once if there are no more."""
 
 _MOST_ORPHANS: Final = 2_000_000
 """That a task keeps."""
@@ -86,11 +89,29 @@ def _match_batch(
 ) -> ExposureCounts:
     measured, fates = _matched(task, planned, exposures)
     columns = functools.partial(_columns, exposures, measured, fates, _photometer(task, exposures))
-    for tile, rows in fates.epochs_by_tile():
-        files.add_epochs(tile, fates.epochs_table(rows, columns(rows, fates.objectid[fates.group[rows]])))
-    for tile, rows in fates.orphans_by_tile():
-        files.add_orphans(tile, fates.orphans_table(rows, columns(rows)))
+    for tiles, rows in _together(fates.epochs_by_tile()):
+        table = fates.epochs_table(rows, columns(rows, fates.objectid[fates.group[rows]]))
+        for tile, part in tiles:
+            files.add_epochs(tile, table.slice(part.start, part.stop - part.start))
+    for tiles, rows in _together(fates.orphans_by_tile()):
+        table = fates.orphans_table(rows, columns(rows))
+        for tile, part in tiles:
+            files.add_orphans(tile, table.slice(part.start, part.stop - part.start))
     return fates.counts()
+
+
+def _together(by_tile: Iterator[tuple[Tile, Rows]]) -> Iterator[tuple[list[tuple[Tile, slice]], Rows]]:
+    """Rows of some tiles, about so many that they do not take longer to begin with than to compute; where each lies."""
+    tiles, parts, end = list[tuple[Tile, slice]](), list[Rows](), 0
+    for tile, rows in by_tile:
+        tiles.append((tile, slice(end, end + len(rows))))
+        parts.append(rows)
+        end += len(rows)
+        if end >= _ROWS_TOGETHER:
+            yield tiles, np.concatenate(parts)
+            tiles, parts, end = [], [], 0
+    if tiles:
+        yield tiles, np.concatenate(parts)
 
 
 def _matched(task: MatchTask, planned: Planned, exposures: Sequence[ExposureInput]) -> tuple[MeasuredRows, Fates]:
