@@ -325,7 +325,6 @@ class TestLightcurve:
             (("--cone", 10, 10, 1e6), "radius 1000000.0 arcsec is outside"),
             (("--cone", "nan", 10, 2), "right ascension nan is outside"),
             (("--cone", 10, 10, 2, "--snapshot", 99), "has no snapshot 99"),
-            (("--cone", 10, 10, 2, "--plot", "x.gif"), "cannot draw to x.gif"),
         ],
     )
     def test_impossible_request_is_refused(self, scene: Scene, arguments: tuple[object, ...], complaint: str) -> None:
@@ -343,6 +342,10 @@ class TestLightcurve:
             (("--objectid", 5, "--output", "x.txt"), "--output needs a name that ends in"),
             (("--objectid", 5, "--output", "nowhere/x.csv"), "directory 'nowhere' does not exist"),
             (("--objectid", 5, "--plot", "nowhere/x.png"), "directory 'nowhere' does not exist"),
+            (
+                ("--objectid", 5, "--plot", "x.gif"),
+                "cannot draw to x.gif: expected a name that ends in .png, .pdf, .svg",
+            ),
             (("--objectid", 5, "--json", "--format", "csv"), "contradict each other"),
         ],
     )

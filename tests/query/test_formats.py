@@ -23,7 +23,7 @@ from ztfmatch.core.schema import DETECTIONS, TABLES
 from ztfmatch.core.schema.ucds import UCDS, ucd_of
 from ztfmatch.core.schema.voparquet import CONTENT_KEY, with_votable
 from ztfmatch.query import formats
-from ztfmatch.query.astropytable import astropy_table
+from ztfmatch.query.astropytable import astropy_table, file_bytes
 from ztfmatch.release.schema import RELEASE_TABLES
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -75,6 +75,35 @@ def test_format_holds_the_same_values(rows: pa.Table, tmp_path: Path, suffix: st
     found = READERS[suffix](path)
     for name in rows.column_names:
         assert same(found[name], rows[name]), name
+
+
+def written_by_astropy(rows: pa.Table, form: str) -> io.BytesIO:
+    text, stream = io.StringIO(), io.BytesIO()
+    if form == "votable":
+        astropy_table(rows).write(stream, format=form, tabledata_format="binary2")
+    else:
+        astropy_table(rows).write(text, format=form)
+        stream.write(text.getvalue().encode())
+    stream.seek(0)
+    return stream
+
+
+@pytest.mark.parametrize("form", ["ascii.ecsv", "votable"])
+@pytest.mark.parametrize("number", [0, 1, 50])
+def test_files_of_astropys_formats_are_what_astropy_writes(rows: pa.Table, form: str, number: int) -> None:
+    """Rows are encoded here, a column at a time; texts with what separates them, and bits."""
+    some = rows.slice(0, number).drop_columns("filter")
+    texts = [None, 'a, "b" \u00e9', *["c\u2033"] * 48][:number]
+    some = some.append_column("text", pa.array(texts, pa.string()))
+    some = some.append_column("bit", pa.array([None, *[True, False] * 25][:number], pa.bool_()))
+    expected = Table.read(written_by_astropy(some, form), format=form)
+    found = Table.read(io.BytesIO(file_bytes(some, form)), format=form)
+    assert found.colnames == expected.colnames
+    for name in expected.colnames:
+        assert (found[name].dtype, found[name].unit) == (expected[name].dtype, expected[name].unit), name
+        assert (found[name].description, found[name].meta) == (expected[name].description, expected[name].meta)
+        assert found[name].tolist() == expected[name].tolist() or name == "mag"
+        np.testing.assert_array_equal(np.ma.getmaskarray(found[name]), np.ma.getmaskarray(expected[name]))
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "xml"])

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ztfmatch.cli.paramtypes import CONE, FILE, Duration, Filters, LogFile, OutputFile, OutputPlace, Radius, Size
+from ztfmatch.cli.paramtypes import (
+    CONE,
+    FILE,
+    Duration,
+    Filters,
+    LogFile,
+    OutputFile,
+    OutputPlace,
+    PictureFile,
+    Radius,
+    Size,
+)
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
 from ztfmatch.core.config import Resources, StoreConfig
@@ -55,7 +66,11 @@ def _keeping(command: Any) -> Any:
     @functools.wraps(command)
     def run(*args: Any, overwrite: bool, **rest: Any) -> Any:
         ctx = click.get_current_context()
-        named = [ctx.params.get(str(param.name)) for param in ctx.command.params if type(param.type) is OutputFile]
+        named = [
+            ctx.params.get(str(param.name))
+            for param in ctx.command.params
+            if type(param.type) in (OutputFile, PictureFile)
+        ]
         for path in named if not overwrite else []:
             if path is not None and path.is_file():
                 raise click.UsageError(f"{path} is there already: give --overwrite to replace it, or another name.")
@@ -72,7 +87,7 @@ overwrite_option: Final = options(
 
 def plot_option(said: str) -> Option:
     """Add --plot."""
-    return click.option("--plot", type=OutputFile(), help=said)
+    return click.option("--plot", type=PictureFile(), help=said)
 
 
 def _lists(name: str, missing: str) -> Option:

@@ -12,6 +12,7 @@ import click
 
 from ztfmatch.core.errors import ZtfmatchError
 
+PICTURES: Final = (".png", ".pdf", ".svg")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -124,6 +125,17 @@ class OutputFile(click.Path):
         path = Path(str(super().convert(value, param, ctx)))
         if not path.parent.is_dir():
             self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
+        return path
+
+
+class PictureFile(OutputFile):
+    """A picture to write."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Path of the file."""
+        path = super().convert(value, param, ctx)
+        if path.suffix.lower() not in PICTURES:
+            self.fail(f"cannot draw to {path}: expected a name that ends in {', '.join(PICTURES)}.", param, ctx)
         return path
 
 

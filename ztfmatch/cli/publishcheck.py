@@ -95,7 +95,8 @@ def check(product: Path, as_json: bool) -> None:
 @click.command("diff", cls=Command)
 @click.argument("before", metavar="BEFORE", type=click.Path(path_type=Path))
 @click.argument("after", metavar="AFTER", type=click.Path(path_type=Path))
-@click.option("--store", help="Store that AFTER was made of: its lineage says what became of objects that are gone.")
+@click.option("--store", metavar="STORE",
+              help="Store that AFTER was made of: its lineage says what became of objects that are gone.")  # fmt: skip
 @click.option("--output", "-o", type=OutputFile(), help="File of all objects that differ; its name tells the format.")
 @click.option(
     "--association",

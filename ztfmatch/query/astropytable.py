@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.schema.voparquet import UNITS
@@ -65,7 +68,7 @@ def _values(column: pa.ChunkedArray) -> Any:
     column = column.cast(_WIDER.get(kind, kind))
     if pa.types.is_string(kind):
         return np.array(column.fill_null("").to_pylist(), str)
-    return column.fill_null(0).to_numpy() if column.null_count else column.to_numpy()
+    return column.fill_null(pa.scalar(0).cast(column.type)).to_numpy() if column.null_count else column.to_numpy()
 
 
 def file_bytes(rows: pa.Table, form: str) -> bytes:
@@ -73,12 +76,46 @@ def file_bytes(rows: pa.Table, form: str) -> bytes:
     if form == "fits":
         return _fits_bytes(astropy_table(rows))
     if form == "ascii.ecsv":
-        text = io.StringIO()
-        astropy_table(rows).write(text, format=form)
-        return text.getvalue().encode()
+        return _ecsv_bytes(rows)
+    return _votable_bytes(astropy_table(rows))
+
+
+def _ecsv_bytes(rows: pa.Table) -> bytes:
+    """ECSV with astropy's head, and rows that Arrow writes: astropy writes value by value."""
+    head, body = io.StringIO(), io.BytesIO()
+    astropy_table(rows.slice(0, 0)).write(head, format="ascii.ecsv", delimiter=",")
+    plain = [column.cast(plain_type(column.type)) for column in rows.columns]
+    words = [pc.if_else(column, "True", "False") if pa.types.is_boolean(column.type) else column for column in plain]
+    pyarrow.csv.write_csv(pa.table(words, names=rows.column_names), body)
+    return head.getvalue().encode() + body.getvalue().partition(b"\n")[2]
+
+
+def _votable_bytes(table: Any) -> bytes:
+    """VOTable with astropy's head, and rows that are encoded a column at a time: astropy encodes value by value."""
     stream = io.BytesIO()
-    astropy_table(rows).write(stream, format=form, tabledata_format="binary2")
-    return stream.getvalue()
+    table[:1].write(stream, format="votable", tabledata_format="binary2")
+    if not len(table):
+        return stream.getvalue()
+    columns = [_big_endian(np.ma.getdata(column)) for column in table.columns.values()]
+    masks = [np.ma.getmaskarray(column) for column in table.columns.values()]
+    flags = np.packbits(np.array(masks, bool).T.reshape(len(table), -1), axis=1)
+    kinds = [(f"f{number}", part.dtype, part.shape[1:]) for number, part in enumerate([flags, *columns])]
+    packed = np.empty(len(table), kinds)
+    for kind, part in zip(kinds, [flags, *columns], strict=True):
+        packed[kind[0]] = part
+    head, start, first = stream.getvalue().partition(b'<STREAM encoding="base64">')
+    _, end, tail = first.partition(b"</STREAM>")
+    return b"".join([head, start, b"\n", base64.encodebytes(packed.tobytes()), end, tail])
+
+
+def _big_endian(values: Any) -> Any:
+    """Values as a VOTable's binary rows have them, shape (N,); of texts of n characters (N, n), UTF-16."""
+    if values.dtype.kind == "U":
+        width = max(values.dtype.itemsize // 4, 1)
+        return np.ascontiguousarray(values, f"<U{width}").view("<u4").reshape(-1, width).astype(">u2")
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8) * 0x88  # the bit that the standard has, and that which astropy has
+    return values.astype(values.dtype.newbyteorder(">"))
 
 
 def _fits_bytes(table: Any) -> bytes:
