@@ -25,8 +25,8 @@ EXPOSURES = 104
 EVERY = 8
 
 
-def add_ledger(place: Path, number: int) -> None:
-    """Append the exposures, in files of a night's size."""
+def add_ledger(place: Path, number: int, every: int = EVERY) -> None:
+    """Append the exposures of every eighth unit, or other part, in files of a night's size."""
     from ledgers import ledger_rows
 
     from ztfmatch.core.io import log
@@ -37,7 +37,7 @@ def add_ledger(place: Path, number: int) -> None:
     from ztfmatch.core.schema import EXPOSURES as LEDGER
 
     found = units(number)
-    found = found.of(np.arange(0, len(found.code), EVERY))
+    found = found.of(np.arange(0, len(found.code), every))
     ra, dec = lonlats_of(found.xyz)
     storage = Storage.at(place)
     files = []
