@@ -53,6 +53,12 @@ def test_html_is_escaped_and_has_the_same_cells() -> None:
         assert f">{cell}</td>" in page
 
 
+def test_numbers_are_to_the_right_as_texts_too() -> None:
+    page = as_html("Answer", {"first rows": [{"mag": "17.50", "name": "a"}, {"mag": "", "name": "2"}]})
+    assert '<td style="text-align: right">17.50</td>' in page
+    assert '<td style="text-align: left">a</td>' in page
+
+
 def test_text_of_many_rows_and_values_has_the_first_and_says_how_many() -> None:
     fields = {"numbers": list(range(25)), "rows": [{"objectid": 1234567, "n": 1234} for _ in range(21)]}
     lines = as_text("Many", fields).splitlines()

@@ -184,6 +184,7 @@ def test_product_says_what_it_shows_of_what_it_was_made_and_how_to_cite_it(
             assert lines["ztf_scope"] in readme
             assert lines["hats_builder"] == f"ztfmatch v{ztfmatch.__version__}"
         assert citation in readme
+        assert "\n\n\n" not in readme
         assert (licence or "none was stated") in readme
         assert f"of snapshot {commit} (" in readme
         assert check_product(root).passed

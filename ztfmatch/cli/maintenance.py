@@ -168,8 +168,9 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
     if report.committed:
         line = f"Snapshot {report.snapshot} has the state of snapshot {snapshot} again."
     elif report.differences:
-        changed = sum(abs(d.rows_after - d.rows_before) for d in report.differences if d.table == "detections")
-        line = f"Would commit the state of snapshot {snapshot} again: {counted(changed, 'detection')} fewer or more."
+        added = sum(d.rows_after - d.rows_before for d in report.differences if d.table == "detections")
+        changed = f"{counted(abs(added), 'detection')} {'more' if added > 0 else 'fewer'}"
+        line = f"Would commit the state of snapshot {snapshot} again: {changed}."
     else:
         line = f"The newest snapshot, {report.snapshot}, has that state already."
     emit(report, as_json, [line])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _ROWS: Final = 20
 """Most rows of a nested table, and most values of a list, that are shown."""
+
+
+_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]\d+)?|nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +104,16 @@ def _grid(title: str, rows: Sequence[Mapping[str, Any]]) -> _Grid:
     title += f" (the first {_ROWS} of {len(rows):,})" if len(rows) > _ROWS else ""
     names = list(rows[0])
     cells = [[_text(name, row.get(name)) for name in names] for row in rows[:_ROWS]]
-    is_number = [all(type(row.get(name)) in (int, float) for row in rows[:_ROWS]) for name in names]
+    is_number = [_are_numbers([row.get(name) for row in rows[:_ROWS]]) for name in names]
     return _Grid(title, [list(map(_words, names)), *cells], is_number)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all are numbers, or texts of some, but for empty ones."""
+    known = [value for value in values if value != ""]
+    return bool(known) and all(
+        type(value) in (int, float) or (isinstance(value, str) and _NUMBER.fullmatch(value)) for value in known
+    )
 
 
 def _text(name: str, value: Any) -> str:

@@ -59,11 +59,10 @@ def readme(scope: ReleaseScope, commit: Commit, what: str) -> str:
         What files there are, and what is in them.
     """
     heading = f"ZTF, release {scope.release}"
+    text = "\n\n".join(filter(None, (scope.description, what.strip())))
     return f"""{heading}
 {"=" * len(heading)}
-{scope.description}
-
-{what.strip()}
+{text}
 
 It shows
     {scope_text(scope)}

@@ -312,7 +312,7 @@ def _collection(publishing: Publishing, catalog: tasks.Catalog, has_margin: bool
 
 
 def _readme(publishing: Publishing, catalog: tasks.Catalog, rows: int) -> Output:
-    what = f"""A HATS collection of {rows} {_ROWS[catalog.content]}. In Python, with the directory of this file:
+    what = f"""A HATS collection of {rows:,} {_ROWS[catalog.content]}. In Python, with the directory of this file:
     import lsdb
     catalog = lsdb.open_catalog(DIRECTORY)
 {catalog.name}/dataset has plain Parquet files, whose schema describes each column.

@@ -134,7 +134,7 @@ def _store(place: str) -> Iterator[Finding]:
         yield from _writing(storage)
         yield from _staged(storage)
     except (ZtfmatchError, OSError) as error:
-        yield Finding(BAD, "store", f"{place}: {type(error).__name__}", str(error))
+        yield Finding(BAD, "store", f"{place} cannot be used", str(error))
 
 
 def _file_system(root: Path) -> Iterator[Finding]:
