@@ -12,10 +12,16 @@ import pytest
 import ztfmatch
 from ztfmatch.core.errors import JobFailedError, StorageError
 from ztfmatch.core.io.merge import Lightcurves
+from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.operations import verify as operation
+from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
 from ztfmatch.core.tasks import verify
+from ztfmatch.core.tasks.linked import in_order
+from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds, seeds_of_objects
+from ztfmatch.core.tasks.starobjects import objects_in_reach
 from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask
 from ztfmatch.simulate import SimulationConfig, simulate
 
@@ -28,6 +34,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ztfmatch.Store:
     store = ztfmatch.init_store(place / "store", str(place / "sky" / "references"), settings)
     store.append(str(place / "sky" / "catalogs"))
     return store
+
+
+def test_seeds_of_objects_in_reach_are_those_of_all_objects_near(store: ztfmatch.Store) -> None:
+    snapshot = open_snapshot(store.storage)
+    tiles = snapshot.tiles_with(OBJECTS.name)
+    assert len(tiles) > 2
+    for tile in tiles:
+        near = neighbours(snapshot.tiling, tile)
+        files = [file for one in near for file in snapshot.of_tile(OBJECTS.name, one)]
+        objects = in_order(objects_in_reach(snapshot.storage, file, tile) for file in files)
+        units = snapshot.units_with_reference
+        got = seeds_of_objects(objects, units, tile, snapshot.config.radius_arcsec)
+        expected = read_seeds(SeedSource(snapshot.storage, tile, files, snapshot.config.radius_arcsec), units)
+        assert got.keys() == expected.keys()
+        for unit, seeds in expected.items():
+            np.testing.assert_array_equal(got[unit].objectid, seeds.objectid)
+            np.testing.assert_array_equal(got[unit].tile, seeds.tile)
+            np.testing.assert_array_equal(got[unit].xyz, seeds.xyz)
 
 
 def violations(store: ztfmatch.Store) -> int:
