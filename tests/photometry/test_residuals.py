@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,11 @@ from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_BRIGHT_MAG,
     SCATTER_MAG_BINS,
     SCATTER_MAG_STEP,
+    differences,
     fit_error_model,
     noise_of_epochs,
     scatter_without,
+    steady,
     typical_scatter,
 )
 from ztfmatch.photometry.kernels.fit import fit_channel
@@ -46,7 +49,8 @@ from ztfmatch.photometry.kernels.residuals import (
 )
 from ztfmatch.photometry.kernels.scatters import scatters_of
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Curves, Epochs, Layout, add_residuals, held_out
-from ztfmatch.photometry.tasks.residuals import bin_sums, layout_of, leave_out_unlike
+from ztfmatch.photometry.tasks.channelsums import bin_sums, layout_of
+from ztfmatch.photometry.tasks.residuals import leave_out_unlike
 
 BINS = Bins(12.5, 0.25, 27, 30, 30)
 LAYOUT = layout_of(BINS, 1)
@@ -471,7 +475,45 @@ def test_noise_of_epochs_is_theirs_without_gradients_and_those_that_are_clipped(
     got, error = noise_of_epochs(within, freedom, (off - off[:980].mean(), np.ones(1000)))
     np.testing.assert_allclose(got, sigma, rtol=0.03)
     assert (np.abs(got - sigma) < 4.0 * error).all()
-    assert np.isnan(noise_of_epochs(within, np.full(2, 40.0), (off, np.ones(1000)))[0]).all()
+    assert np.isnan(noise_of_epochs(within, np.full(2, 9.0), (off, np.ones(1000)))[0]).all()
+
+
+def test_differences_are_those_of_epochs_that_count_one_after_the_other() -> None:
+    rng = np.random.default_rng(3)
+    lengths = np.array([0, 1, 2, 9, 40])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    epochs = 17.0 + rng.normal(0.0, 0.02, offsets[-1])
+    epochs[rng.random(len(epochs)) < 0.2] = np.nan
+    epochs[20] = 17.5
+    summary = summarise(epochs, offsets)
+    pairs, squares = differences(epochs, offsets, summary)
+    for k, (first, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+        known = epochs[first:stop][~np.isnan(epochs[first:stop])]
+        known = known[np.abs(known - summary.median[k]) <= 4.0 * max(summary.scatter[k], 0.005)]
+        apart = np.diff(known)
+        assert pairs[k] == len(apart)
+        assert squares[k] == pytest.approx(0.5 * (apart**2).sum())
+
+
+@pytest.mark.parametrize("n", [8, 20, 64])
+@pytest.mark.parametrize("varying", [0.0, 0.2])
+def test_steady_tells_the_noise_of_epochs_though_others_vary(n: int, varying: float) -> None:
+    """Those that vary are eclipsed by two to six sigmas a fifth of the time."""
+    rng = np.random.default_rng(n)
+    curves = 20_000
+    epochs = rng.normal(0.0, 0.02, (curves, n))
+    some = slice(0, int(varying * curves))
+    depth = rng.uniform(0.04, 0.12, (curves, 1))[some]
+    epochs[some] += depth * (rng.random((curves, n))[some] < 0.2)
+    offsets = np.arange(curves + 1) * n
+    limits = Summary(np.full(curves, n), np.zeros(curves), np.full(curves, 0.03))
+    pairs, squares = differences(epochs.ravel(), offsets, limits)
+    found, expected = steady(pairs, squares, np.zeros(curves, np.int64))
+    noise = np.sqrt((squares / expected)[found].sum() / pairs[found].sum())
+    assert noise == pytest.approx(0.02, rel=0.02 if varying == 0.0 or n > 8 else 0.08)
+    naive = np.sqrt(squares.sum() / pairs.sum())
+    assert varying == 0.0 or abs(noise - 0.02) < 0.4 * abs(naive - 0.02)
+    assert not steady(np.zeros(3, np.int64), np.zeros(3), np.zeros(3, np.int64))[0].any()
 
 
 def test_fit_error_model_is_of_epochs_without_what_is_taken_off_them_and_with_what_is_left() -> None:

@@ -9,18 +9,23 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.calibration import ERROR_MODEL_BREAK_MAG, model_errors
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.residuals import (
     CLIP_SIGMAS,
     SCATTER_BINS,
     SCATTER_FIRST_DEX,
+    SCATTER_FLOOR_MAG,
     SCATTER_STEP_DEX,
     SIGMA_OF_MAD,
+    Summary,
+    group_medians,
     histogram_quantiles,
 )
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 SCATTER_BRIGHT_MAG: Final = 12.0
 SCATTER_MAG_STEP: Final = 0.25
@@ -32,7 +37,10 @@ MIN_LIGHTCURVES: Final = 10
 _MIN_BINS: Final = 8
 _MIN_SPAN_MAG: Final = 4.0
 _LEAST_RELATIVE_ERROR: Final = 0.01
-_MIN_FREEDOM: Final = 50.0
+_MIN_FREEDOM: Final = 10.0
+_STEADY_SIGMAS: Final = (2.5, 2.5, 1.0)
+"""Of turns one after the other: only few of those that count are left out before the last."""
+_WEIGHINGS: Final = 3
 _LEAST_LEFT: Final = 0.3
 """Of the scatter, whatever is known to be taken off."""
 _SURELY: Final = 3.0
@@ -41,7 +49,8 @@ _KNOWN_STEP_MAG: Final = 0.0005
 _HALVINGS: Final = 12
 _SIGMAS: Final = np.linspace(-5.0, 5.0, 1001)
 _BELOW: Final = np.array([NormalDist().cdf(sigmas) for sigmas in _SIGMAS.tolist()])
-_MAGNITUDES: Final = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
+SCATTER_MAGNITUDES: Final = SCATTER_BRIGHT_MAG + (np.arange(SCATTER_MAG_BINS) + 0.5) * SCATTER_MAG_STEP
+"""Their middles."""
 
 Known = tuple[Floats, Floats]
 """Values, and how many have them."""
@@ -88,7 +97,7 @@ def typical_scatter(counts: Ids) -> tuple[Floats, Floats]:
 
 def typical_scatter_at(mag: Floats, counts: Ids) -> Floats:
     """Median scatter of lightcurves of some magnitudes, between bins that have enough; NaN outside of these."""
-    return _at(mag, np.asarray(_MAGNITUDES), typical_scatter(counts)[0])
+    return _at(mag, np.asarray(SCATTER_MAGNITUDES), typical_scatter(counts)[0])
 
 
 def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
@@ -123,16 +132,68 @@ def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
     return np.asarray(0.5 * (low + high))
 
 
+@njit(cache=True, nogil=True)
+def differences(values: Floats, offsets: Ids, summary: Summary) -> tuple[Ids, Floats]:
+    """Pairs of epochs that follow each other in each lightcurve, and half the sum of squares of their differences.
+
+    These have next to nothing of what changes slowly. Epochs farther than four times the scatter from the median are
+    left out.
+
+    Parameters
+    ----------
+    values : float64 ndarray, shape (N,)
+        Magnitudes in order of time; NaN for epochs that do not count.
+    offsets : int64 ndarray, shape (M + 1,)
+    summary : Summary
+        Of the values.
+    """
+    pairs, squares = np.zeros(len(offsets) - 1, np.int64), np.zeros(len(offsets) - 1)
+    for k in range(len(pairs)):
+        limit, before = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG), np.nan
+        for i in range(offsets[k], offsets[k + 1]):
+            if not abs(values[i] - summary.median[k]) <= limit:
+                continue
+            if not np.isnan(before):
+                pairs[k] += 1
+                squares[k] += 0.5 * (values[i] - before) ** 2
+            before = values[i]
+    return pairs, squares
+
+
+def steady(pairs: Ids, squares: Floats, group: Ids) -> tuple[Mask, Floats]:
+    """Lightcurves whose differences are no larger than usual in their group, by one standard deviation of chance.
+
+    Eclipses and flares, of which a median absolute deviation knows little, make them larger. The mean of n squares of
+    differences has the relative variance 3 / n (von Neumann 1941), as chi-square of k = 2 n / 3 degrees of freedom,
+    whose cube root is about normal with the mean 1 - 2/(9k) and the variance 2/(9k) (Wilson and Hilferty 1931).
+
+    Returns
+    -------
+    found : bool ndarray, shape (N,)
+    expected : float64 ndarray, shape (N,)
+        Mean of the squares of such lightcurves over that of all, none of which vary.
+    """
+    mean, variance = squares / np.maximum(pairs, 1), 1.0 / (3.0 * np.maximum(pairs, 1))
+    sigma, middle, found = np.sqrt(variance), 1.0 - variance, pairs > 0
+    for sigmas in _STEADY_SIGMAS:  # the first median is of those that are not steady, too
+        usual = group_medians(np.where(found, mean, np.nan), group)
+        found = (pairs > 0) & (mean <= usual * (1.0 + sigmas * sigma / middle) ** 3)
+    # Moments of a normal distribution below so many standard deviations.
+    cut = NormalDist().pdf(sigmas) / NormalDist().cdf(sigmas)
+    one, two, three = -cut, 1.0 - sigmas * cut, -(sigmas**2 + 2.0) * cut
+    below = middle**3 + 3.0 * middle**2 * sigma * one + 3.0 * middle * variance * two + sigma**3 * three
+    return found, below / (middle**3 + 3.0 * middle * variance)
+
+
 def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> tuple[Floats, Floats]:
-    """Scatter of epochs about the mean of their star at one place and time, where the map and its changes make none.
+    """Scatter of epochs by which those that follow each other differ, where the map and its changes make none.
 
     Parameters
     ----------
     within : float64 ndarray, shape (levels,)
-        By magnitude, sum of squares about the means of what a star has in a cell and a slice of time, mag^2; without
-        outliers of more than four standard deviations.
+        By magnitude, sum of their squares, mag^2; without outliers of more than four standard deviations.
     freedom : float64 ndarray, shape (levels,)
-        Detections less such means.
+        Number of independent ones.
     known : tuple of two float64 ndarray, shape (K,)
         What is taken off single exposures, mag, and how many epochs have it.
 
@@ -162,7 +223,7 @@ def fit_error_model(
 ) -> ErrorModelFit | None:
     """Fit the coefficients of one unit up to magnitude 20.5, beyond which the model is a line.
 
-    The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs at one place and time
+    The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs one after the other
     follows tails. Both are upper limits of what corrected epochs have: the latter, which is the more certain, is taken
     unless the former is surely lower.
 
@@ -183,11 +244,11 @@ def fit_error_model(
         None where too few bins have lightcurves enough, or the model would not be positive or fall towards the faint.
     """
     scatter, error = typical_scatter(counts)
-    mag = np.asarray(_MAGNITUDES, np.float64)
+    mag = np.asarray(SCATTER_MAGNITUDES, np.float64)
     curves = scatter_without(scatter, *known)
-    epochs, epochs_error = (np.where(np.isfinite(scatter), _at(mag, noise[0], values), np.nan) for values in noise[1:])
+    epochs, epochs_error = (_at(mag, noise[0], values) for values in noise[1:])
     chosen = np.isfinite(epochs) & (not _surely_lower(curves, epochs, error / scatter))
-    error = np.where(chosen, epochs_error, error)
+    relative = np.where(chosen, epochs_error / epochs, error / scatter)
     scatter = np.sqrt(np.where(chosen, epochs, curves) ** 2 + uncertain)
     used = np.flatnonzero(np.isfinite(scatter) & (mag < ERROR_MODEL_BREAK_MAG))
     if len(used) < _MIN_BINS or mag[used[-1]] - mag[used[0]] < _MIN_SPAN_MAG:
@@ -195,7 +256,11 @@ def fit_error_model(
     m = mag[used]
     bright = 10.0 ** (0.4 * (m - 20.0))  # scaled, so that the columns are of like size
     design = np.stack([np.ones(len(m)), m - 17.0, bright, bright**2], axis=1)
-    solved = np.linalg.lstsq(design / error[used, None], scatter[used] / error[used], rcond=None)[0]
+    fitted = scatter[used]
+    for _ in range(_WEIGHINGS):  # by what the model has: what is too low by chance would count too much
+        error = relative[used] * np.maximum(fitted, _LEAST_LEFT * scatter[used])
+        solved = np.linalg.lstsq(design / error[:, None], scatter[used] / error, rcond=None)[0]
+        fitted = design @ solved
     coefficients = (
         float(solved[0] - 17.0 * solved[1]),
         float(solved[1]),
@@ -204,7 +269,7 @@ def fit_error_model(
     )
     if not _is_sound(coefficients, m[0]):
         return None
-    rms = float(np.sqrt(np.mean((design @ solved / scatter[used] - 1.0) ** 2)))
+    rms = float(np.sqrt(np.mean((fitted / scatter[used] - 1.0) ** 2)))
     half = 0.5 * SCATTER_MAG_STEP
     return ErrorModelFit(coefficients, int(counts[used].sum()), float(m[0] - half), float(m[-1] + half), rms)
 

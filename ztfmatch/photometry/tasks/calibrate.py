@@ -22,6 +22,7 @@ from ztfmatch.photometry.kernels.curve import FitSettings
 from ztfmatch.photometry.kernels.eras import find_steps
 from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_MAG_BINS,
+    SCATTER_MAGNITUDES,
     fit_error_model,
     noise_of_epochs,
     typical_scatter_at,
@@ -41,14 +42,17 @@ from ztfmatch.photometry.kernels.residuals import SCATTER_BINS, Bins
 from ztfmatch.photometry.kernels.splines import SplineBasis, basis_values, change_basis, map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 from ztfmatch.photometry.kernels.timeline import Timeline
+from ztfmatch.photometry.tasks.channelsums import ChannelSums, bin_sums, joined, layout_of, read_channel
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
 from ztfmatch.photometry.tasks.leaning import read_map_prior
-from ztfmatch.photometry.tasks.residuals import ChannelSums, bin_sums, joined, layout_of, read_channel
 
 BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+_INDEPENDENT: Final = 2.0 / 3.0
+"""Of differences of epochs that follow each other: each epoch is in two."""
 
 ERROR_COLUMNS: Final = ("a", "b", "c", "d", "lightcurves", "bright", "faint", "rms")
 
@@ -152,7 +156,7 @@ def _fit(task: FitTask) -> FitKept:
         arrays["field"] = np.array([unit.field for unit in units], np.int64)
         off = fit.raw_offset[sums.unit] + clouds.mean(found)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, off, layout))
-    arrays["errors"] = _error_models(new, bins, left)
+    arrays["errors"] = _error_models(new, left)
     return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *told), modes)
 
 
@@ -304,19 +308,15 @@ class _Left:
         return cls(none, none, 0.0)
 
 
-def _error_models(new: ChannelSums, bins: Bins, left: _Left) -> npt.NDArray[np.float64]:
+def _error_models(new: ChannelSums, left: _Left) -> npt.NDArray[np.float64]:
     """Field, and ERROR_COLUMNS, of each unit that has a model."""
-    rows, s = [], new.sums
-    size = (len(new.units), bins.levels)
-    place = s.unit * bins.levels + s.magnitude
-    within = np.bincount(place, s.squares - s.between, size[0] * size[1]).reshape(size)
-    freedom = np.bincount(place, s.n - s.groups, size[0] * size[1]).reshape(size)
-    mag = np.asarray(bins.bright + (np.arange(bins.levels) + 0.5) * bins.step)
+    rows, mag = [], np.asarray(SCATTER_MAGNITUDES)
     n = new.maps.sums[..., 0].sum(axis=1)
     for unit, counts in new.scatter.items():
-        at, mine = new.units.index(unit), (new.maps.field == unit.field)[:, None] & (n > 0)
+        mine = (new.maps.field == unit.field)[:, None] & (n > 0)
         taken = (left.changes + left.gradients)[mine], n[mine]
-        noise = mag, *noise_of_epochs(within[at], freedom[at], (left.gradients[mine], n[mine]))
+        pairs, squares = _INDEPENDENT * new.noise[unit].T
+        noise = mag, *noise_of_epochs(squares, pairs, (left.gradients[mine], n[mine]))
         fit = fit_error_model(counts, taken, noise, left.uncertain)
         if fit is not None:
             rows.append((unit.field, *fit.coefficients, fit.lightcurves, fit.bright, fit.faint, fit.rms))

@@ -17,8 +17,8 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, SUMS
 from ztfmatch.photometry.kernels.gradients import fit_gradients
 from ztfmatch.photometry.tasks.calibrate import FitKept, changes_of_exposures
+from ztfmatch.photometry.tasks.channelsums import layout_of, read_channel
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
-from ztfmatch.photometry.tasks.residuals import layout_of, read_channel
 
 BYTES_PER_EXPOSURE: Final = 48 * HALVES * CELLS * SUMS
 """Peak memory of a task: its maps as read, added up, and as means and weights."""

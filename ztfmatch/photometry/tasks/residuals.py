@@ -6,47 +6,54 @@ and one for the exposures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.merge import Lightcurves
-from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
-from ztfmatch.photometry.kernels.errorfit import SCATTER_BRIGHT_MAG, SCATTER_MAG_BINS, SCATTER_MAG_STEP
-from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, SUMS, ExposureMaps, add_exposure_maps
-from ztfmatch.photometry.kernels.grid import fine_grid
-from ztfmatch.photometry.kernels.normalequations import BinSums
+from ztfmatch.photometry.kernels.errorfit import (
+    SCATTER_BRIGHT_MAG,
+    SCATTER_MAG_BINS,
+    SCATTER_MAG_STEP,
+    differences,
+    steady,
+)
+from ztfmatch.photometry.kernels.exposuremaps import (
+    CELLS,
+    HALVES,
+    RIM_PIX,
+    SUMS,
+    add_exposure_maps,
+)
 from ztfmatch.photometry.kernels.residuals import (
     OFFSET_BINS,
     RESIDUAL_BINS,
     SCATTER_BINS,
     SCATTER_FIRST_DEX,
     SCATTER_STEP_DEX,
-    Bins,
     Summary,
     add_offsets,
     alike,
     clipped_sums,
     constants,
+    group_medians,
     summarise,
     unbiased_scatter,
 )
 from ztfmatch.photometry.kernels.sums import (
     COLUMNS,
     MIDDLE_COLOUR,
-    PARTS,
     Curves,
     Epochs,
     Layout,
     add_residuals,
     held_out,
 )
+from ztfmatch.photometry.tasks.channelsums import NOISE, layout_of
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
     UNIT_DIGITS,
@@ -103,25 +110,6 @@ def bytes_of_sums(layout: Layout) -> int:
     return 4 * len(COLUMNS) * layout.size + _BYTES_OF_OTHERS
 
 
-def layout_of(bins: Bins, slices: int) -> Layout:
-    """How sums over so many slices of time are laid out."""
-    return Layout(bins.levels, fine_grid(bins.nx, bins.ny), slices)
-
-
-@dataclass(frozen=True)
-class ChannelSums:
-    """Sums of one channel over any tiles and units."""
-
-    units: tuple[Unit, ...]
-    sums: BinSums
-    """Relative to PS1, over units, bins of magnitude and cells."""
-    stars: Ids
-    """Histogram of the mean residuals of stars, shape (magnitude bins, RESIDUAL_BINS), RESIDUAL_STEP_MAG each."""
-    scatter: dict[Unit, Ids]
-    """Histogram of the scatter of constant lightcurves by unit, shape (SCATTER_MAG_BINS, SCATTER_BINS)."""
-    maps: ExposureMaps
-
-
 @dataclass(frozen=True)
 class TileResiduals(Compared):
     """What a tile's residuals add up to, and where the sums are."""
@@ -160,6 +148,7 @@ class _Builder:
         self._unit: int | None = None
         self._table = np.zeros((self.layout.size, len(COLUMNS)), np.float32)
         self._scatter = np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64)
+        self._noise = np.zeros((SCATTER_MAG_BINS, NOISE))
         self._channels: dict[tuple[int, int], _ChannelParts] = {}
 
     def add(self, chunk: Lightcurves) -> None:
@@ -181,6 +170,11 @@ class _Builder:
         x, y = chunk.columns["xpos"], chunk.columns["ypos"]
         halves = (bright, chunk.objectid % HALVES == 1)
         add_exposure_maps(residual, (x, y), exposure, chunk.offsets, relative, halves, self.maps)
+        alike = np.where(constant, brightness_groups(unit, summary.median), -1)
+        usual = np.fmax(relative.scatter, group_medians(relative.scatter, alike))
+        pairs, squares = differences(residual, chunk.offsets, relative._replace(scatter=usual))
+        calm, expected = steady(pairs, squares, alike)
+        calm &= _within_rims(x[chunk.offsets[:-1]], y[chunk.offsets[:-1]]) & constant
         epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
         held = held_out(chunk.objectid)
         apart = colour - np.array(MIDDLE_COLOUR)[chunk.objectid // 10**11 % 10 - 1]
@@ -192,6 +186,7 @@ class _Builder:
             some = part_of(relative, part)
             self.used += add_residuals(epochs, curves, some, self.layout, self._table, self._current.stars)
             self._add_scatter(part_of(summary, part), constant[part])
+            self._add_noise(summary.median[part], calm[part], (pairs[part], (squares / expected)[part]))
 
     def _add_scatter(self, summary: Summary, constant: npt.NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(constant & (summary.scatter > 0.0))
@@ -200,6 +195,12 @@ class _Builder:
         dex = np.floor((np.log10(unbiased_scatter(some)) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX).astype(np.int64)
         inside = (at >= 0) & (at < SCATTER_MAG_BINS) & (dex >= 0) & (dex < SCATTER_BINS)
         np.add.at(self._scatter, (at[inside], dex[inside]), 1)
+
+    def _add_noise(self, median: Floats, calm: npt.NDArray[np.bool_], differ: tuple[Ids, Floats]) -> None:
+        at = np.floor((median[calm] - SCATTER_BRIGHT_MAG) / SCATTER_MAG_STEP)
+        inside = (at >= 0) & (at < SCATTER_MAG_BINS)
+        for k, values in enumerate(differ):
+            self._noise[:, k] += np.bincount(at[inside].astype(np.int64), values[calm][inside], SCATTER_MAG_BINS)
 
     @property
     def _current(self) -> _ChannelParts:
@@ -217,9 +218,9 @@ class _Builder:
             return
         unit, parts = unit_of_objectid(self._unit * UNIT_DIGITS), self._current
         rows = np.flatnonzero(self._table[:, 0])
-        parts.add(unit, rows, self._table[rows], self._scatter)
+        parts.add(unit, rows, self._table[rows], (self._scatter, self._noise))
         self._table[rows] = 0.0
-        self._scatter[:] = 0
+        self._scatter[:], self._noise[:] = 0, 0.0
 
     def write(self) -> dict[tuple[int, int], KeptFile]:
         """Write the sums of each channel."""
@@ -262,6 +263,12 @@ def leave_out_unlike(bin_of: Ids, measured: tuple[Lightcurves, Floats, Floats], 
     bin_of[rows[~alike(mean(residual), kinds)]] = -1
 
 
+def _within_rims(x: Singles, y: Singles) -> npt.NDArray[np.bool_]:
+    """Whether positions, pixels, are where a dither hardly changes the map."""
+    columns, rows = QUADRANT_SHAPE_PIX
+    return np.asarray((np.minimum(x, columns - x) > RIM_PIX) & (np.minimum(y, rows - y) > RIM_PIX))
+
+
 def _class_edges(pixels: int) -> Floats:
     """Along an axis, where classes of places begin: narrow ones at the rims, where maps are steep."""
     rim = np.array(_RIM_EDGES)
@@ -278,11 +285,14 @@ class _ChannelParts:
         self._rows: list[Ids] = []
         self._values: list[Singles] = []
         self._scatter: list[Ids] = []
+        self._noise: list[Floats] = []
 
-    def add(self, unit: Unit, rows: Ids, values: Singles, scatter: Ids) -> None:
+    def add(self, unit: Unit, rows: Ids, values: Singles, lightcurves: tuple[Ids, Floats]) -> None:
+        scatter, noise = lightcurves
         self._units.append(unit)
         self._rows.append(rows)
         self._values.append(values)
+        self._noise.append(noise.copy())
         at = np.flatnonzero(scatter)
         self._scatter.append(np.stack([np.full(len(at), len(self._units) - 1), at, scatter.ravel()[at]]))
 
@@ -295,6 +305,7 @@ class _ChannelParts:
             "row": np.concatenate(self._rows),
             "values": np.concatenate(self._values),
             "scatter": np.concatenate(self._scatter, axis=1),
+            "noise": np.stack(self._noise),
             "stars": np.stack([star, self.stars.ravel()[star]]),
         }
 
@@ -310,68 +321,3 @@ def _write_offsets(
     known = np.isfinite(colour)
     kept |= {"objectid": objects.objectid[known], "colour": colour[known].astype(np.float32)}
     return KeptFile.of(task.storage, task.operation_id, f"{task.key}-exposures", kept)
-
-
-def read_channel(storage: Storage, files: Sequence[str], layout: Layout) -> ChannelSums:
-    """Sums of a channel from the files that tasks left."""
-    held = [read_arrays(storage, path) for path in files]
-    units = sorted({Unit(*values) for arrays in held for values in arrays["units"].tolist()})
-    stars = np.zeros(layout.levels * RESIDUAL_BINS, np.int64)
-    scatter = {unit: np.zeros(SCATTER_MAG_BINS * SCATTER_BINS, np.int64) for unit in units}
-    rows, values = [np.zeros(0, np.int64)], [np.zeros((0, len(COLUMNS)), np.float32)]
-    for arrays in held:
-        mine = [Unit(*unit) for unit in arrays["units"].tolist()]
-        row_of = np.array([units.index(unit) for unit in mine], np.int64)
-        np.add.at(stars, arrays["stars"][0], arrays["stars"][1])
-        for i, unit in enumerate(mine):
-            of_unit = arrays["scatter"][:, arrays["scatter"][0] == i]
-            np.add.at(scatter[unit], of_unit[1], of_unit[2])
-        rows.append(row_of[arrays["unit"]] * layout.size + arrays["row"])
-        values.append(arrays["values"])
-    return ChannelSums(
-        tuple(units),
-        bin_sums(np.concatenate(rows), np.concatenate(values), layout),
-        stars.reshape(layout.levels, RESIDUAL_BINS),
-        {unit: counts.reshape(SCATTER_MAG_BINS, SCATTER_BINS) for unit, counts in scatter.items()},
-        _exposure_maps(held),
-    )
-
-
-def _exposure_maps(held: Sequence[Arrays]) -> ExposureMaps:
-    """Maps of exposures over all tiles, in order of time."""
-    if not held:
-        none = np.zeros(0)
-        return ExposureMaps(none.astype(np.int64), none.astype(np.int64), none, np.zeros((0, HALVES, CELLS, SUMS)))
-    joined = {name: np.concatenate([arrays[f"exposure_{name}"] for arrays in held])
-              for name in ("exposureid", "field", "mid_mjd", "maps")}  # fmt: skip
-    ids, first, place = np.unique(joined["exposureid"], return_index=True, return_inverse=True)
-    sums = np.zeros((len(ids), HALVES, CELLS, SUMS))
-    np.add.at(sums, place, joined["maps"])
-    order = np.argsort(joined["mid_mjd"][first], kind="stable")
-    field, time = (joined[name][first][order] for name in ("field", "mid_mjd"))
-    return ExposureMaps(ids[order], field.astype(np.int64), time, sums[order])
-
-
-def bin_sums(rows: Ids, values: npt.NDArray[np.floating[Any]], layout: Layout) -> BinSums:
-    """Sums by unit, slice, part, magnitude and cell; rows that are there more than once are added.
-
-    Parameters
-    ----------
-    rows : int64 ndarray, shape (N,)
-        unit * layout.size + the number of the bin.
-    values : float ndarray, shape (N, 10)
-    layout : Layout
-    """
-    names, place = np.unique(rows, return_inverse=True)
-    summed = [np.bincount(place, column, len(names)).astype(np.float64) for column in values.T]
-    unit, rest = np.divmod(names, layout.size)
-    rest, cell = np.divmod(rest, layout.cells)
-    rest, magnitude = np.divmod(rest, layout.levels)
-    now, part = np.divmod(rest, PARTS)
-    return BinSums(unit, now, part, magnitude, cell, *summed)
-
-
-def joined(parts: Iterable[BinSums]) -> BinSums:
-    """Sums one after the other."""
-    listed = list(parts)
-    return BinSums(*(np.concatenate([getattr(part, field.name) for part in listed]) for field in fields(BinSums)))
