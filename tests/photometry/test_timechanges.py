@@ -14,7 +14,7 @@ from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, Bins, summarise
 from ztfmatch.photometry.kernels.splines import change_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, Curves, Epochs, Layout, add_residuals, held_out
 from ztfmatch.photometry.kernels.timeline import Timeline
-from ztfmatch.photometry.tasks.residuals import bin_sums
+from ztfmatch.photometry.tasks.channelsums import bin_sums
 
 BINS = Bins(12.5, 0.25, 27, 12, 12)
 CURVE = Curve(12.5, 19.25, True)
