@@ -22,7 +22,7 @@ class StarAnswer(Answer):
     def __init__(self, snapshot: SnapshotFiles, query: Query) -> None:
         for name in ("epochs", "status", "filters", "positions"):
             if getattr(query, name) is not None:
-                raise ConfigError(f"{name} {getattr(query, name)!r}: stars have none; it is about objects")
+                raise ConfigError(f"{name}: stars have none; it is about objects")
         self._snapshot, self._query, self._select = snapshot, query, query.select
         self._spots, self._length = None, None
         ids = None if query.objectids is None else distinct_ids(query.objectids)
