@@ -72,7 +72,7 @@ def test_query_of_lightcurves_of_a_list_of_ids(scene: Scene, tmp_path: Path, row
         (("--cone", 1, 2, 3, "--box", 1, 2, 3, 4), "cone and box contradict each other"),
         (("--epochs", "mag < 3"), "a condition on epochs needs select 'lightcurves'"),
         (("--format", "parquet"), "--format parquet needs --output"),
-        (("--columns", "nobs"), "objects have no column 'nobs'"),
+        (("--columns", "nobs"), "objects have no column 'nobs'; select 'statistics' has it; there are"),
         (("--columns", "ra,dec,ra"), "column 'ra' is asked for more than once"),
         (("--where", "refmag >"), "where 'refmag >': it cannot be read"),
         (("--where", "status > 3"), "values of types string, int8 do not go together"),

@@ -350,7 +350,8 @@ def schema_of(query: Query, fields: Sequence[pa.Field]) -> pa.Schema:
     plain = {field.name: field.with_type(kind) for field, kind in zip(fields, kinds_of(fields).values(), strict=True)}
     for name in query.columns or ():
         if name not in plain:
-            raise ConfigError(f"{query.select} have no column {name!r}; there are {', '.join(plain)}")
+            elsewhere = "; select 'statistics' has it" if query.select == "objects" and name in STATISTICS.names else ""
+            raise ConfigError(f"{query.select} have no column {name!r}{elsewhere}; there are {', '.join(plain)}")
     twice = [name for name, number in Counter(query.columns or ()).items() if number > 1]
     if twice:
         raise ConfigError(f"column {twice[0]!r} is asked for more than once")
