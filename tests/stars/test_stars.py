@@ -193,7 +193,7 @@ def test_stars_are_found_by_conditions(scene: Scene) -> None:
     member = min(scene.found())
     of_object = snapshot.query(Query("stars", objectids=[member])).to_arrow()
     assert of_object["starid"].to_pylist() == [scene.found()[member]]
-    with pytest.raises(ConfigError, match="^status: stars have none"):
+    with pytest.raises(ConfigError, match=r"^status: stars have none"):
         snapshot.query(Query("stars", status="retired"))
 
 
