@@ -24,6 +24,7 @@ import ztfmatch
 from ztfmatch.core.config import AppendConfig, CalibrateConfig
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.simulate import SimulationConfig, simulate
+from ztfmatch.simulate.systematics import model_error
 
 BRIGHT = (13.5, 17.5)
 HELD = 5
@@ -46,7 +47,7 @@ SKIES = {
 AIMS = {"constant": 1.0, "step": 1.5, "drift": 1.5, "colour": 2.0, "few": 2.5, "clouds": 2.0, "variables": 1.7,
         "outliers": 1.7}  # fmt: skip
 
-HEADS = ("before", "fitted", "held out", "extended", "aim", "median", "repeat", "pull", "worst", "CPU s")
+HEADS = ("before", "fitted", "held out", "extended", "aim", "median", "repeat", "pull", "worst", "errors", "CPU s")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Left:
     """Robust width of the error of bright constants over magerr."""
     worst: float
     """The same in the bin of half a magnitude, 13.5 to 19, where it is farthest from 1."""
+    errors: float
+    """Of magerr over the noise that was simulated and what is left, root mean squares, in the bin farthest from 1."""
     seconds: float
     """CPU time of calibrate."""
 
@@ -128,16 +131,19 @@ def compared(store: ztfmatch.Store, sky: Path, held: Sequence[str], seconds: flo
     rows = rows.merge(stars, on="star_id")
     rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(BRIGHT[0], 19.0)]
     every = (rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag) / rows.magerr
-    pulls = every.groupby(np.floor(2.0 * rows.true_mag)).agg(robust_width)
-    worst = float(pulls.iloc[np.abs(pulls - 1.0).argmax()])
-    rows = rows[rows.true_mag.between(*BRIGHT)]
-    taken = rows.magzp - 2.5 * np.log10(rows.psfflux) - rows.mag
-    off = rows.systematic - taken
+    off = rows.systematic - (rows.magzp - 2.5 * np.log10(rows.psfflux) - rows.mag)
+    half = np.floor(2.0 * rows.true_mag)
+    pulls = every.groupby(half).agg(robust_width)
+    noise = off**2 + model_error(rows.true_mag.to_numpy(), SKY.filters[0]) ** 2
+    errors = np.sqrt((rows.magerr.astype(float) ** 2).groupby(half).mean() / noise.groupby(half).mean())
+    worst, false = (float(of.iloc[np.abs(of - 1.0).argmax()]) for of in (pulls, errors))
+    bright = rows.true_mag.between(*BRIGHT)
+    rows, off = rows[bright], off[bright]
     out = {int(Path(path).name.split("_")[1]) for path in held}
     mine = rows.fracday.isin(out)
     error = rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag
     return Left(within(rows.systematic), within(off[~mine]), within(off[mine]), np.nan, float(off[~mine].median()),
-                _repeat(rows, error, off), robust_width(error / rows.magerr), worst, seconds)  # fmt: skip
+                _repeat(rows, error, off), robust_width(error / rows.magerr), worst, false, seconds)  # fmt: skip
 
 
 def _repeat(rows: pd.DataFrame, error: pd.Series, off: pd.Series) -> float:
@@ -163,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place.mkdir(parents=True, exist_ok=True)
         got = found[name] = left(place, replace(SKIES[name], seed=options.seed), CalibrateConfig())
         numbers = [1e3 * got.before, 1e3 * got.fitted, 1e3 * got.held, 1e3 * got.extended, AIMS[name], 1e3 * got.median]
-        shares = [got.repeat, got.pull, got.worst]
+        shares = [got.repeat, got.pull, got.worst, got.errors]
         line = "".join(f"{value:>9.2f}" for value in numbers) + "".join(f"{value:>9.3f}" for value in shares)
         print(f"{name:<12}{line}{got.seconds:>9.1f}", flush=True)
     if options.json:
