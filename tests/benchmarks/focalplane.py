@@ -32,7 +32,7 @@ from ztfmatch.simulate.layout import catalog_path, epochal_keys
 FIELDS = (679, 1677, 1721, 1720, 1676)
 """They overlap; catalogs are made of the first."""
 FILTERS = (1, 2, 3)
-UNIT, ONE = "unit", "exposure"
+UNIT, ONE, CATALOG = "unit", "exposure", "catalog"
 GOALS = {ONE: 0.5, "1": 0.7, "30": 1.0}
 """Million detections/s where the unit runs at 1.1."""
 UNIT_RATE = 1.1
@@ -114,6 +114,8 @@ class FocalPlane:
             yield self.unit.data / "catalogs"
         elif case == ONE:
             yield self._of(0, FILTERS[0])
+        elif case == CATALOG:
+            yield min(self._of(0, FILTERS[0]).rglob("*.fits"))
         else:
             yield from (self._of(number, fid) for number in range(int(case)) for fid in FILTERS)
 
@@ -146,6 +148,7 @@ class FocalPlane:
         for case in self.runs:
             goal = GOALS.get(case)
             rows.append(Figure(f"{_named(case)}, CPU", self._rate(case, mine) / 1e6, None, "million/s"))
+            rows.append(Figure(f"{_named(case)}, CPU", statistics.median(self._seconds(case, mine)), None, "s"))
             if UNIT in self.runs and case != UNIT:
                 of_unit = self._rate(case, mine) / self._rate(UNIT, mine)
                 rows.append(Figure(f"{_named(case)}, of the unit", of_unit, goal and goal / UNIT_RATE, ""))
@@ -154,12 +157,16 @@ class FocalPlane:
                 rows.append(Figure(f"{_named(case)}, times {other.name}", statistics.median(times), None, ""))
         return rows
 
+    def _seconds(self, case: str, tree: str) -> list[float]:
+        return [one["cpu_s"] for one in self.runs[case][tree]]
+
     def _rate(self, case: str, tree: str) -> float:
         return statistics.median(one["rate"] for one in self.runs[case][tree])
 
 
 def _named(case: str) -> str:
-    return {UNIT: "single unit", ONE: "one exposure", "1": "a night"}.get(case, f"{case} exposures of each unit")
+    names = {UNIT: "single unit", CATALOG: "one catalog", ONE: "one exposure", "1": "a night"}
+    return names.get(case, f"{case} exposures of each unit")
 
 
 def _say(text: str) -> None:
@@ -170,9 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="where data and stores go, kept (12 GB and more)")
-    parser.add_argument(
-        "--cases", nargs="+", default=[UNIT, ONE, "1", "2", "4", "8", "30"], help="numbers: exposures of each unit"
-    )
+    cases = [UNIT, CATALOG, ONE, "1", "2", "4", "8", "30"]
+    parser.add_argument("--cases", nargs="+", default=cases, help="numbers: exposures of each unit")
     parser.add_argument("--exposures", type=int, default=30, help="made of each unit")
     parser.add_argument("--repeat", type=int, default=3, help="counted rounds")
     parser.add_argument("--other", type=Path, help="another tree of ztfmatch, to be measured in turn with this one")

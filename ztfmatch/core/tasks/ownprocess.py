@@ -11,8 +11,8 @@ from typing import Any, Final
 from ztfmatch.core.tasks.heap import keep_freed_memory
 
 _OBJECTS_UNTIL_COLLECTION: Final = 20_000
-"""More than are made between two collections by default, 700: what a process imports is looked through so often that it
-takes a tenth of a short command, and hardly anything is found."""
+"""By default it is 700: what a process imports is looked through so often that it takes a tenth of a short command, and
+hardly anything is found. Where tasks run, each looks for what it leaves when it ends."""
 
 
 @functools.cache

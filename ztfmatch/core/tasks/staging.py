@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import inspect
 import os
@@ -61,6 +62,7 @@ def attempt(function: Function[Result], task: Task, storage: Storage | None, ope
         result = run_staged(function, task, storage, operation_id)
     except Exception as error:  # noqa: BLE001  (collected, chained and raised by the runner)
         failure = error
+    gc.collect(1)  # Arrow's footers of files refer to themselves: some 40 MB of a task that would stay for a while
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
     where = f"{os.uname().nodename}:{os.getpid()}"
     return Outcome(task.key, result, failure, time.perf_counter() - started, peak_bytes, where)
