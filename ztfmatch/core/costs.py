@@ -45,7 +45,7 @@ PUBLISHED_EPOCH: Final = Cost("epochs published as HATS", 0.31e-6, "epoch", "rel
 PUBLISHED_OBJECT: Final = Cost("objects published as HATS", 0.4e-6, "object", "rehearsal.py")
 TILE_TASK: Final = Cost("a task of a tile", 0.02, "task", "rehearsal.py")
 
-STARTED: Final = Cost("a command started and ended, by the main process", 1.5, "command", "focalplane.py")
+STARTED: Final = Cost("a command started and ended, by the main process", 0.5, "command", "focalplane.py")
 SENT_TASK: Final = Cost("a task sent to a worker, by the main process", 0.5e-3, "task", "tasks.py")
 PLANNED_CATALOG: Final = Cost("a catalog planned, by the main process", 0.03e-3, "catalog", "planning.py")
 COMMITTED_FILE: Final = Cost("a file committed, by the main process", 0.05e-3, "file", "manifests.py")
