@@ -549,6 +549,19 @@ def test_fit_error_model_that_would_fall_towards_the_faint_is_none() -> None:
     assert fit_error_model(counts) is None
 
 
+def test_fit_error_model_whose_square_term_would_let_it_fall_does_without_it() -> None:
+    """As where few stars of the faintest magnitudes scatter too little by chance."""
+    mag = np.arange(14.125, 20.0, 0.25)
+    scatter = 0.01 * 10.0 ** (0.2 * (mag - 16.0)) * np.where(mag > 19.5, 0.85, 1.0)
+    fit = fit_error_model(np.zeros((SCATTER_MAG_BINS, SCATTER_BINS), np.int64), noise=(mag, scatter, 0.05 * scatter))
+    assert fit is not None
+    a, b, c, d = fit.coefficients
+    assert c > 0.0
+    assert d == 0.0
+    sigma = a + b * mag + c * 10.0 ** (0.4 * mag)
+    np.testing.assert_allclose(sigma[mag < 19.5], scatter[mag < 19.5], rtol=0.25)
+
+
 def test_typical_scatter_is_the_median_of_each_bin() -> None:
     counts = scatter_counts(6000)
     scatter, error = typical_scatter(counts)

@@ -136,7 +136,7 @@ ENOUGH = CalibrateConfig(cells_x=2, cells_y=2, min_stars=5, min_cell_stars=2, ma
 
 
 def calibrated_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Store:
-    """One unit of constant stars with PS1 beside it, ``ps1.parquet``.
+    """One unit of constant stars, noisier towards the faint, with PS1 beside it, ``ps1.parquet``.
 
     Public epochs are always the same. There are as many private ones as is told, whose magnitudes and scatter differ
     with the seed.
@@ -144,7 +144,8 @@ def calibrated_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Store:
     place.mkdir()
     sky = np.random.default_rng(5)
     at = np.arange(400)
-    ra, dec, mag = 150.0 + 0.004 * (at % 20), 2.0 + 0.004 * (at // 20), sky.uniform(14.0, 18.5, 400)
+    ra, dec, mag = 150.0 + 0.004 * (at % 20), 2.0 + 0.004 * (at // 20), sky.uniform(14.0, 20.0, 400)
+    noise = 0.01 * 10.0 ** (0.2 * (mag - 16.0))
     place_on_quadrant = {"xpos": sky.uniform(1, 3072, 400), "ypos": sky.uniform(1, 3080, 400)}
     pq.write_table(pa.table({"ra": ra, "dec": dec, "g": mag + 0.5, "r": mag, "i": mag - 0.2}), place / "ps1.parquet")
     storage = make_store(place / "store", [reference_file(place, rows_at(ra, dec))])
@@ -154,7 +155,7 @@ def calibrated_survey(place: Path, seed: int, exposures: int) -> ztfmatch.Store:
     for rng, night, program in nights:
         off = 0.02 + (0.0 if program == PUBLIC else 0.05 * seed)
         seen = rng.random(400) < 0.9
-        flux = 10.0 ** (-0.4 * (mag + off + rng.normal(0.0, 0.02, 400) - 26.0 - night / 64.0))
-        rows = rows_at(ra, dec, flux=flux, sigflux=0.02 * flux, **place_on_quadrant)[seen]
+        flux = 10.0 ** (-0.4 * (mag + off + rng.normal(0.0, noise) - 26.0 - night / 64.0))
+        rows = rows_at(ra, dec, flux=flux, sigflux=noise * flux, **place_on_quadrant)[seen]
         append(storage, [epochal_file(place, rows, night, CLRCOEFF=0.01, PROGRMID=program)])
     return ztfmatch.open_store(place / "store")

@@ -241,7 +241,8 @@ def fit_error_model(
     Returns
     -------
     ErrorModelFit or None
-        None where too few bins have lightcurves enough, or the model would not be positive or fall towards the faint.
+        None where too few bins have lightcurves enough, or the model, with D or without, would not be positive or fall
+        towards the faint.
     """
     scatter, error = typical_scatter(counts)
     mag = np.asarray(SCATTER_MAGNITUDES, np.float64)
@@ -256,22 +257,35 @@ def fit_error_model(
     m = mag[used]
     bright = 10.0 ** (0.4 * (m - 20.0))  # scaled, so that the columns are of like size
     design = np.stack([np.ones(len(m)), m - 17.0, bright, bright**2], axis=1)
-    fitted = scatter[used]
-    for _ in range(_WEIGHINGS):  # by what the model has: what is too low by chance would count too much
-        error = relative[used] * np.maximum(fitted, _LEAST_LEFT * scatter[used])
-        solved = np.linalg.lstsq(design / error[:, None], scatter[used] / error, rcond=None)[0]
-        fitted = design @ solved
-    coefficients = (
-        float(solved[0] - 17.0 * solved[1]),
-        float(solved[1]),
-        float(solved[2] * 1e-8),
-        float(solved[3] * 1e-16),
-    )
-    if not _is_sound(coefficients, m[0]):
+    for terms in (4, 3):  # where the last one would let the model fall towards the faint, it is left out
+        solved, fitted = _solved(design[:, :terms], scatter[used], relative[used])
+        coefficients = _coefficients(*solved, *[0.0] * (4 - terms))
+        if _is_sound(coefficients, m[0]):
+            break
+    else:
         return None
     rms = float(np.sqrt(np.mean((fitted / scatter[used] - 1.0) ** 2)))
     half = 0.5 * SCATTER_MAG_STEP
     return ErrorModelFit(coefficients, int(counts[used].sum()), float(m[0] - half), float(m[-1] + half), rms)
+
+
+def _solved(design: Floats, scatter: Floats, relative: Floats) -> tuple[Floats, Floats]:
+    """Factors of the columns, and the scatter that they make, weighed by what the model has.
+
+    Weighed by itself, what is too low by chance would count too much.
+    """
+    fitted: Floats = scatter
+    solved: Floats = np.zeros(design.shape[1])
+    for _ in range(_WEIGHINGS):
+        error = relative * np.maximum(fitted, _LEAST_LEFT * scatter)
+        solved = np.asarray(np.linalg.lstsq(design / error[:, None], scatter / error, rcond=None)[0], np.float64)
+        fitted = np.asarray(design @ solved, np.float64)
+    return solved, fitted
+
+
+def _coefficients(level: float, slope: float, bright: float, square: float) -> tuple[float, float, float, float]:
+    """A, B, C, D of factors of columns that are scaled."""
+    return float(level - 17.0 * slope), float(slope), float(bright * 1e-8), float(square * 1e-16)
 
 
 def _surely_lower(one: Floats, other: Floats, error: Floats) -> bool:
