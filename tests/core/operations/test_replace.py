@@ -155,6 +155,7 @@ def test_replace_again_is_known_and_without_it_a_conflict(tmp_path: Path, scene:
     storage = filled(tmp_path / "store", scene, scene.infrared[:2])
     refused = append(storage, [scene.red[0], *scene.again[:2]])
     assert [row.code for row in refused.quarantined] == ["conflict", "conflict"]
+    assert all("'append --replace' takes it" in row.reason for row in refused.quarantined)
     assert table(storage, "quarantine").num_rows == 2
     assert append(storage, scene.again[:2], replace=True).replaced == 2
     assert table(storage, "quarantine").num_rows == 0
@@ -180,6 +181,7 @@ def test_replace_of_two_contents_of_one_exposure_takes_the_first(tmp_path: Path,
     report = append(storage, [scene.again[0], other], replace=True)
     assert report.replaced == 1
     assert [row.code for row in report.quarantined] == ["conflict"]
+    assert "--replace" not in report.quarantined[0].reason
 
 
 def test_replace_beside_an_append_commits_on_top_and_beside_a_compaction_refuses(

@@ -18,6 +18,7 @@ from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 Targets = npt.NDArray[np.int32]
+Vector = tuple[float, float, float]
 
 NO_SEED: Final = -1
 """Target of a detection without a seed within the radius."""
@@ -129,9 +130,6 @@ def _lay(xyz, across, along, radius):  # type: ignore[no-untyped-def]
         order[k] = i
         laid[k, 0], laid[k, 1], laid[k, 2] = xyz[i, 0], xyz[i, 1], xyz[i, 2]
     return (first_u, first_v), cell, (columns, rows), start, order, laid
-
-
-Vector = tuple[float, float, float]
 
 
 def _plane_of(xyz: Floats) -> tuple[Vector, Vector]:

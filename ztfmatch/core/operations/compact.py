@@ -28,10 +28,9 @@ from ztfmatch.core.schema import (
     ORPHANS,
     STARSTATISTICS,
     STATISTICS,
-    TRANSIENTDATA,
-    TRANSIENTS,
 )
 from ztfmatch.core.schema.stars import LINK_TABLES
+from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.tasks.compact import (
     BYTES_PER_OBJECT,
     BYTES_PER_ROW_IN_FLIGHT,
@@ -47,10 +46,9 @@ LEDGER_ROWS: Final = 500_000
 
 _CONTENT: Final = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
 _TILED: Final = (*_CONTENT, STATISTICS.name)
-_TRANSIENTS: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
-_DIVIDED: Final = (*_TRANSIENTS, *LINK_TABLES, STARSTATISTICS.name)
+_DIVIDED: Final = (*TRANSIENT_TABLES, *LINK_TABLES, STARSTATISTICS.name)
 """Tables that are written anew where a tile is divided; the last is dropped, and out of date."""
-_DATED: Final = (OBJECTS.name, ORPHANS.name, *_TRANSIENTS, *LINK_TABLES)
+_DATED: Final = (OBJECTS.name, ORPHANS.name, *TRANSIENT_TABLES, *LINK_TABLES)
 """Tables whose files keep the number of the commit that their content is of."""
 
 
@@ -267,7 +265,7 @@ def _refusal(snapshot: SnapshotFiles, head: SnapshotFiles, change: log.Change, p
         return "changed the same tiles"
     if plan.split and not paths_of(head, plan.tiles, _CONTENT) <= content:
         return "added to a tile to be split"
-    if not paths_of(head, plan.split, _TRANSIENTS) <= content:
+    if not paths_of(head, plan.split, TRANSIENT_TABLES) <= content:
         return "grouped the orphans of a tile to be split"
     return None if paths_of(head, plan.split, LINK_TABLES) <= content else "linked the objects of a tile to be split"
 

@@ -101,7 +101,8 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused
     other = there & same & told & ~_is_true(pc.equal(found["programid"], stored["programid"].take(where)))
     repeated = _repeated(found["exposureid"].to_numpy())
     doubtful, near = _doubtful(found, stored, there, repeated)
-    replaceable = replace & there & ~same & _replaceable(stored.take(where), found)
+    contrary = there & ~same & _replaceable(stored.take(where), found)
+    replaceable = replace & contrary
     seen = _Seen(stored.filter(near).to_pylist())
     new, known, others = ~there | (replaceable & ~repeated), there & same, other
     contradicting: list[Refused] = []
@@ -119,7 +120,8 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused
             new[i] = True
             replaced[row["exposureid"]] = row
         elif first is not None:
-            reason = f"the exposure is known from {first['filename']}, other content ('append --replace' takes it)"
+            way = " ('append --replace' takes it)" if contrary[i] and not replace else ""
+            reason = f"the exposure is known from {first['filename']}, other content{way}"
             contradicting.append(Refused.read(row, "conflict", reason))
         elif (twin := seen.same_time(row)) is not None:
             reason = f"it is the exposure of {twin['filename']}, under another name"

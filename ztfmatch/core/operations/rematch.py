@@ -47,7 +47,6 @@ from ztfmatch.core.operations.rematchplan import (
     rematch_tasks,
     retire_tasks,
 )
-from ztfmatch.core.operations.transients import TABLES as TRANSIENT_TABLES
 from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
 from ztfmatch.core.operations.transients import transient_tasks
 from ztfmatch.core.runner import Job, Runner
@@ -63,6 +62,7 @@ from ztfmatch.core.schema import (
 )
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.stars import LINK_TABLES
+from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.settings import Validated
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise

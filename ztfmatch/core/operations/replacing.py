@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from ztfmatch.core.operations.common import (
 from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import revise
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:  # an append that replaces nothing does without what this need
     from ztfmatch.core.tasks.remove import RemoveTask
 
 Ids = npt.NDArray[np.int64]
-
-_TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Leaving:
         """Files as a commit on a snapshot has them; transients do not know of orphans that others added since."""
         number = head.number + 1
         older = self.snapshot.number if head is not self.snapshot else number
-        return [replace(file, commit=older if file.table in _TRANSIENT_TABLES else number) for file in self.files]
+        return [replace(file, commit=older if file.table in TRANSIENT_TABLES else number) for file in self.files]
 
     def removed_on(self, head: SnapshotFiles) -> frozenset[str]:
         """Files that leave; the statistics of the tiles too, since objects may have lost their last epoch."""
@@ -177,5 +176,5 @@ def _regrouped(
     tasks = transient_tasks(snapshot, tiles, staged, operation_id, changed)
     runner.check_memory({task.key: projected_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
     files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
-    removed = leaving.removed | paths_of(snapshot, tiles, _TRANSIENT_TABLES)
+    removed = leaving.removed | paths_of(snapshot, tiles, TRANSIENT_TABLES)
     return replace(leaving, files=(*leaving.files, *files), removed=removed)

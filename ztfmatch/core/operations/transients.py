@@ -14,6 +14,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
+from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.orphans import BYTES_KEPT, ROWS_PER_PASS
 from ztfmatch.core.tasks.transients import (
@@ -23,9 +24,6 @@ from ztfmatch.core.tasks.transients import (
     TransientTask,
     group_orphans,
 )
-
-TABLES = (TRANSIENTS.name, TRANSIENTDATA.name)
-"""What the grouping of a tile writes anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def _projected_bytes(rows: dict[str, int]) -> int:
 _TRANSIENTS: Final = Derivation(
     "transients",
     (ORPHANS.name,),
-    TABLES,
+    TRANSIENT_TABLES,
     with_neighbours,
     group_orphans,
     TransientTask,

@@ -52,3 +52,6 @@ TRANSIENTDATA: Final = Table(
                encoding=Encoding.DELTA),
     ),
 )  # fmt: skip
+
+TRANSIENT_TABLES: Final = (TRANSIENTS.name, TRANSIENTDATA.name)
+"""What the grouping of a tile writes anew."""

@@ -16,6 +16,7 @@ from ztfmatch.core.kernels.sphere import Floats, lonlats_of, unit_vectors
 from ztfmatch.core.kernels.starlinks import Positions, Stars, link_objects, position_errors, star_positions
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import LINEAGE, Table
+from ztfmatch.core.survey import IDS_OF_A_UNIT
 from ztfmatch.core.tasks.starobjects import NO_OBJECTS, Objects, objects_in_reach
 from ztfmatch.core.tasks.tile import WritingTask
 
@@ -100,7 +101,7 @@ def link(rows: Objects) -> Linked:
     objectid, ra, dec, snr, own = (rows[name][active] for name in ("objectid", "ra", "dec", "snr", "own"))
     error = position_errors(snr)
     xyz = unit_vectors(ra, dec)
-    head = objectid // 10**8
+    head = objectid // IDS_OF_A_UNIT
     begins = np.diff(head, prepend=-1) != 0
     unit = (np.cumsum(begins) - 1).astype(np.int32)
     stars = link_objects(xyz, unit, error)

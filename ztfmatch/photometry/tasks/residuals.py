@@ -22,13 +22,7 @@ from ztfmatch.photometry.kernels.errorfit import (
     differences,
     steady,
 )
-from ztfmatch.photometry.kernels.exposuremaps import (
-    CELLS,
-    HALVES,
-    RIM_PIX,
-    SUMS,
-    add_exposure_maps,
-)
+from ztfmatch.photometry.kernels.exposuremaps import CELLS, HALVES, RIM_PIX, SUMS, add_exposure_maps
 from ztfmatch.photometry.kernels.residuals import (
     OFFSET_BINS,
     RESIDUAL_BINS,
@@ -162,7 +156,8 @@ class _Builder:
         residual = mag + self._ledger.clrcoeff[exposure] * np.repeat(colour, counts) - np.repeat(reference, counts)
         relative = summarise(residual, chunk.offsets)
         unit = chunk.objectid // UNIT_DIGITS
-        constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
+        groups = brightness_groups(unit, summary.median)
+        constant = constants(summary, groups, config.min_epochs)
         bin_of = np.where(constant, bins_of_stars(unit, summary, relative, config), -1)
         leave_out_unlike(bin_of, (chunk, residual, colour), brightness_groups(unit, reference))
         bright = constant & (summary.median < RELATIVE_FAINT_MAG) & (relative.n >= config.min_epochs)
@@ -170,10 +165,10 @@ class _Builder:
         x, y = chunk.columns["xpos"], chunk.columns["ypos"]
         halves = (bright, chunk.objectid % HALVES == 1)
         add_exposure_maps(residual, (x, y), exposure, chunk.offsets, relative, halves, self.maps)
-        alike = np.where(constant, brightness_groups(unit, summary.median), -1)
-        usual = np.fmax(relative.scatter, group_medians(relative.scatter, alike))
+        compared = np.where(constant, groups, -1)
+        usual = np.fmax(relative.scatter, group_medians(relative.scatter, compared))
         pairs, squares = differences(residual, chunk.offsets, relative._replace(scatter=usual))
-        calm, expected = steady(pairs, squares, alike)
+        calm, expected = steady(pairs, squares, compared)
         calm &= _within_rims(x[chunk.offsets[:-1]], y[chunk.offsets[:-1]]) & constant
         epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
         held = held_out(chunk.objectid)
