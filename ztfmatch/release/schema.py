@@ -16,7 +16,7 @@ import pyarrow as pa
 from ztfmatch.core.schema.sky import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.stars import STARS
 from ztfmatch.core.schema.statistics import STATISTICS
-from ztfmatch.core.schema.types import Column, Encoding, Table, struct_of_lists
+from ztfmatch.core.schema.types import LABEL, Column, Encoding, Table, delta, few, split, struct_of_lists
 
 HEALPIX_COLUMN: Final = "_healpix_29"
 LIGHTCURVE_COLUMN: Final = "lightcurve"
@@ -27,63 +27,53 @@ MAGERR_BITS: Final = 10
 _OF_REFERENCE: Final = "reference catalog"
 _OF_RELEASE: Final = "epochs of the release"
 
-_HEALPIX: Final = Column(
+_HEALPIX: Final = delta(
     HEALPIX_COLUMN,
     pa.int64(),
     "",
     "HEALPix pixel of the position, order 29, NESTED; rows are sorted by it",
     "computed",
-    encoding=Encoding.DELTA,
     bounds=True,
 )
 
-_OBJECTID: Final = Column(
+_OBJECTID: Final = split(
     "objectid",
     pa.int64(),
     "",
     "field*10^12 + filterid*10^11 + ccdid*10^9 + qid*10^8 + generation*10^7 + sourceid",
     _OF_REFERENCE,
-    encoding=Encoding.SPLIT,
     bounds=True,
 )
 
 _UNIT: Final = (
-    Column("filterid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", "objectid", encoding=Encoding.DICTIONARY),
-    Column("fieldid", pa.int16(), "", "Field number", "objectid", encoding=Encoding.DICTIONARY, bounds=True),
-    Column("rcid", pa.int8(), "", "Readout channel, 0..63", "objectid", encoding=Encoding.DICTIONARY),
+    few("filterid", pa.int8(), "", "Filter: 1 = g, 2 = r, 3 = i", "objectid"),
+    few("fieldid", pa.int16(), "", "Field number", "objectid", bounds=True),
+    few("rcid", pa.int8(), "", "Readout channel, 0..63", "objectid"),
 )
 
 _POSITION: Final = (
-    Column(
+    split(
         "objra",
         pa.float64(),
         "deg",
         "Right ascension of the reference source, ICRS (IRSA's is float32, which has steps of 0.1 arcsec)",
         _OF_REFERENCE,
-        encoding=Encoding.SPLIT,
         bounds=True,
         zstd_level=9,
     ),
-    Column(
+    split(
         "objdec",
         pa.float64(),
         "deg",
         "Declination of the reference source, ICRS",
         _OF_REFERENCE,
-        encoding=Encoding.SPLIT,
         bounds=True,
         zstd_level=9,
     ),
 )
 
-_NEPOCHS: Final = Column(
-    "nepochs",
-    pa.int64(),
-    "",
-    "Epochs of the lightcurve, flagged ones too; never 0",
-    _OF_RELEASE,
-    encoding=Encoding.SPLIT,
-    bounds=True,
+_NEPOCHS: Final = split(
+    "nepochs", pa.int64(), "", "Epochs of the lightcurve, flagged ones too; never 0", _OF_RELEASE, bounds=True
 )
 
 
@@ -97,14 +87,13 @@ LIGHTCURVE: Final = (
     _of_detections(
         "magerr", 9, description=f"1-sigma error of mag, rounded to {MAGERR_BITS} significant bits (0.05 %) by default"
     ),
-    Column(
+    few(
         "clrcoeff",
         pa.float32(),
         "",
         "Colour coefficient of the exposure, not applied: mag + clrcoeff*(g-r), for the i filter (r-i), is PS1's",
         "ledger",
-        nullable=True,
-        encoding=Encoding.DICTIONARY,
+        True,
         zstd_level=9,
     ),
     _of_detections("catflags", 9, type=pa.int32()),
@@ -127,7 +116,7 @@ RELEASED_LIGHTCURVES: Final = Table(
             "",
             "Epochs by time; every list has nepochs elements",
             _OF_RELEASE,
-            nullable=True,
+            True,
         ),
     ),
     row_group_rows=65_536,
@@ -135,10 +124,10 @@ RELEASED_LIGHTCURVES: Final = Table(
 
 STAR_LIGHTCURVE: Final = (
     *LIGHTCURVE,
-    Column("objectid", pa.int64(), "", "The object that it is an epoch of", _OF_RELEASE, encoding=Encoding.DICTIONARY),
-    Column("field", pa.int16(), "", "Its field", _OF_RELEASE, encoding=Encoding.DICTIONARY),
-    Column("rcid", pa.int8(), "", "Its readout channel, 0..63", _OF_RELEASE, encoding=Encoding.DICTIONARY),
-    Column("fid", pa.int8(), "", "Its filter: 1 = g, 2 = r, 3 = i", _OF_RELEASE, encoding=Encoding.DICTIONARY),
+    few("objectid", pa.int64(), "", "The object that it is an epoch of", _OF_RELEASE),
+    few("field", pa.int16(), "", "Its field", _OF_RELEASE),
+    few("rcid", pa.int8(), "", "Its readout channel, 0..63", _OF_RELEASE),
+    few("fid", pa.int8(), "", "Its filter: 1 = g, 2 = r, 3 = i", _OF_RELEASE),
 )
 """Epochs of a star, by time, each with the object that it is of."""
 
@@ -150,8 +139,7 @@ RELEASED_STARS: Final = Table(
         _HEALPIX,
         STARS["starid"],
         *_POSITION,
-        Column("nobjects", pa.int16(), "", "Objects of the star that have epochs in the release", _OF_RELEASE,
-               encoding=Encoding.DICTIONARY),
+        few("nobjects", pa.int16(), "", "Objects of the star that have epochs in the release", _OF_RELEASE),
         _NEPOCHS,
         Column(
             LIGHTCURVE_COLUMN,
@@ -159,11 +147,11 @@ RELEASED_STARS: Final = Table(
             "",
             "Epochs by time, of all filters; every list has nepochs elements",
             _OF_RELEASE,
-            nullable=True,
+            True,
         ),
     ),
     row_group_rows=65_536,
-)  # fmt: skip
+)
 
 
 def _irsa(column: Column, kind: pa.DataType | None = None) -> Column:
@@ -183,29 +171,17 @@ BULK: Final = Table(
             _irsa(replace(c, bounds=False), pa.list_(pa.uint16() if c.name == "catflags" else c.type))
             for c in (*LIGHTCURVE[:2], replace(LIGHTCURVE[2], description="1-sigma error of mag"), *LIGHTCURVE[3:])
         ),
-        Column(
+        delta(
             INDEX_COLUMN,
             pa.int64(),
             "",
             "The index of the pandas frame in IRSA's files: the last eight digits of objectid",
             "objectid",
-            nullable=True,
-            encoding=Encoding.DELTA,
+            True,
         ),
     ),
     row_group_rows=1 << 20,
 )
-
-_FILTERCODE: Final = pa.dictionary(pa.int8(), pa.string())
-
-
-def _split(name: str, kind: pa.DataType, description: str) -> Column:
-    return Column(name, kind, "", description, "computed", encoding=Encoding.SPLIT)
-
-
-def _few(name: str, kind: pa.DataType, description: str) -> Column:
-    return Column(name, kind, "", description, "objectid", encoding=Encoding.DICTIONARY)
-
 
 _NOT_RELEASED: Final = {
     "nobs": "Number of epochs of all programs, good or not, in the release or not",
@@ -234,16 +210,16 @@ RELEASED_OBJECTS: Final = Table(
     (HEALPIX_COLUMN, "oid"),
     (
         _HEALPIX,
-        Column("cntr", pa.int64(), "", "Number of the row, from 1", "computed", encoding=Encoding.DELTA, bounds=True),
+        delta("cntr", pa.int64(), "", "Number of the row, from 1", "computed", bounds=True),
         replace(_OBJECTID, name="oid"),
         *(replace(column, name=name) for column, name in zip(_POSITION, ("ra", "dec"), strict=True)),
-        _split("htm20", pa.int64(), "Hierarchical triangular mesh, depth 20"),
+        split("htm20", pa.int64(), "", "Hierarchical triangular mesh, depth 20", "computed"),
         replace(_UNIT[1], name="field"),
-        _few("ccdid", pa.int8(), "CCD, 1..16"),
-        _few("qid", pa.int8(), "Quadrant of the CCD, 1..4"),
+        few("ccdid", pa.int8(), "", "CCD, 1..16", "objectid"),
+        few("qid", pa.int8(), "", "Quadrant of the CCD, 1..4", "objectid"),
         replace(_UNIT[0], name="fid"),
-        _few("filtercode", _FILTERCODE, "Filter: zg, zr, zi"),
-        *(_split(axis, pa.float64(), f"Unit vector of the position, {axis}") for axis in "xyz"),
+        few("filtercode", LABEL, "", "Filter: zg, zr, zi", "objectid"),
+        *(split(axis, pa.float64(), "", f"Unit vector of the position, {axis}", "computed") for axis in "xyz"),
         *(_statistic(STATISTICS[name]) for name in ("ngoodobs", "ngoodobsrel", "nobs", "nobsrel")),
         *(replace(OBJECTS[name], nullable=True) for name in _REFERENCE_VALUES),
         *(
@@ -261,8 +237,8 @@ INDEX: Final = Table(
     ("objectid",),
     (
         replace(_OBJECTID, encoding=Encoding.DELTA),
-        Column("Norder", pa.uint8(), "", "HEALPix order of the partition", "computed", encoding=Encoding.DICTIONARY),
-        Column("Npix", pa.uint64(), "", "HEALPix pixel of the partition", "computed", encoding=Encoding.DICTIONARY),
+        few("Norder", pa.uint8(), "", "HEALPix order of the partition", "computed"),
+        few("Npix", pa.uint64(), "", "HEALPix pixel of the partition", "computed"),
     ),
     row_group_rows=131_072,
 )
@@ -278,15 +254,14 @@ ASSOCIATION: Final = Table(
         _HEALPIX,
         replace(_OBJECTID, description="Object of the older release"),
         replace(_OBJECTID, name="newobjectid", description="What it is in the newer release"),
-        Column(
+        few(
             "kind",
-            pa.dictionary(pa.int8(), pa.string()),
+            LABEL,
             "",
             f"'{KEPT}' where the id is the same, else as in the table lineage; of a line of several links the first",
             "lineage",
-            encoding=Encoding.DICTIONARY,
         ),
-        Column("separation", pa.float64(), "arcsec", "Between the two positions", "computed", encoding=Encoding.SPLIT),
+        split("separation", pa.float64(), "arcsec", "Between the two positions", "computed"),
     ),
     row_group_rows=131_072,
 )

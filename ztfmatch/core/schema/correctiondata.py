@@ -6,19 +6,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import Column, Table, delta, few, split
 
 GRADIENT: Final = ("zero", "gx", "gy", "qxx", "qxy", "qyy")
 """Columns of a zero point and a gradient."""
 
-_SET: Final = Column(
-    "corrections",
-    pa.string(),
-    "",
-    "The set of corrections that it belongs to",
-    "calibrate",
-    encoding=Encoding.DICTIONARY,
-)
+_SET: Final = few("corrections", pa.string(), "", "The set of corrections that it belongs to", "calibrate")
 
 EXPOSURETERMS: Final = Table(
     "exposureterms",
@@ -26,16 +19,15 @@ EXPOSURETERMS: Final = Table(
     ("field", "exposureid"),
     (
         _SET,
-        Column("field", pa.int16(), "", "Field number", "ledger", encoding=Encoding.DICTIONARY, bounds=True),
-        Column("exposureid", pa.int64(), "", "Key of the ledger", "ledger", encoding=Encoding.PLAIN),
+        few("field", pa.int16(), "", "Field number", "ledger", bounds=True),
+        Column("exposureid", pa.int64(), "", "Key of the ledger", "ledger"),
         *(
-            Column(
+            split(
                 name,
                 pa.float64(),
                 "mag",
                 f"Factor of {form}, taken off the magnitude; u and v run from -1 to 1 over the quadrant",
                 "calibrate",
-                encoding=Encoding.SPLIT,
             )
             for name, form in zip(GRADIENT, ("1", "u", "v", "u^2 - 1/3", "u v", "v^2 - 1/3"), strict=True)
         ),
@@ -49,15 +41,8 @@ COLOURS: Final = Table(
     ("objectid",),
     (
         _SET,
-        Column("objectid", pa.int64(), "", "Object", "init", encoding=Encoding.DELTA, bounds=True),
-        Column(
-            "colour",
-            pa.float32(),
-            "mag",
-            "g - r of PS1 for filters g and r, r - i for i",
-            "calibrate",
-            encoding=Encoding.SPLIT,
-        ),
+        delta("objectid", pa.int64(), "", "Object", "init", bounds=True),
+        split("colour", pa.float32(), "mag", "g - r of PS1 for filters g and r, r - i for i", "calibrate"),
     ),
     by_tile=False,
 )

@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import LABEL, Column, Table, few
 
 GRID: Final = "grid"
 MAGNITUDE: Final = "magnitude"
@@ -29,17 +29,16 @@ CORRECTIONS: Final = Table(
     "Photometric corrections relative to PS1 that magnitudes of the store have: one row a number.",
     ("corrections", "term", "field", "rcid", "fid", "place"),
     (
-        Column(
+        few(
             "corrections",
             pa.string(),
             "",
             "The set of corrections: a digest of all numbers that it applies",
             "calibrate",
-            encoding=Encoding.DICTIONARY,
         ),
-        Column(
+        few(
             "term",
-            pa.dictionary(pa.int8(), pa.string()),
+            LABEL,
             "",
             f"'{GRID}': cells of the maps along x and y; '{MAGNITUDE}': bright and faint end of the valid range, "
             f"coefficients of (mag - faint) and its square; '{POSITION}': value of a cell of the map; '{FIELD}': "
@@ -51,7 +50,6 @@ CORRECTIONS: Final = Table(
             f"'{MEAN_COLOUR}': of the unit, their means and the scatter; '{FADE}': magnitudes over which a curve ends; "
             f"'{DATA}': digest, as a number, of what it has of exposures and objects",
             "calibrate",
-            encoding=Encoding.DICTIONARY,
         ),
         Column("field", pa.int16(), "", "Field; null for what all fields share", "calibrate", True),
         Column("rcid", pa.int8(), "", "Readout channel; null for the grid", "calibrate", True),

@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.schema.ledger import COMMIT, FILE, unit_columns
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import Column, Table, delta, few, split
 
 _ATTRIBUTE: Final = "attribute of /matches"
 
@@ -49,7 +49,7 @@ _TRANSIENT: Final = "transientdata; null for an epoch of a source"
 
 
 def _of_transient(name: str, kind: pa.DataType, unit: str, description: str) -> Column:
-    return Column(name, kind, unit, description, _TRANSIENT, True, Encoding.SPLIT)
+    return split(name, kind, unit, description, _TRANSIENT, True)
 
 
 IMPORTED: Final = Table(
@@ -57,57 +57,50 @@ IMPORTED: Final = Table(
     "One row per imported epoch: what its matchfile says of it beside the columns of detections and orphans.",
     ("legacyid", "row"),
     (
-        Column(
+        delta(
             "legacyid",
             pa.int64(),
             "",
             "What it was an epoch of in the matchfile: field*10^12 + fid*10^11 + ccdid*10^9 + qid*10^8 + matchid, "
             f"{TRANSIENT_OFFSET} more if matchid is of transients",
             "matchid",
-            encoding=Encoding.DELTA,
             bounds=True,
         ),
-        Column(
-            "exposureid", pa.int64(), "", "Key of the exposure in the ledger", "expid", encoding=Encoding.DICTIONARY
-        ),
-        Column(
+        few("exposureid", pa.int64(), "", "Key of the exposure in the ledger", "expid"),
+        delta(
             "sourceid",
             pa.int32(),
             "",
             "Its number among the rows that the matchfile has of its exposure, from 0; unique there",
             "matchfile",
-            encoding=Encoding.DELTA,
         ),
-        Column(
+        delta(
             "row",
             pa.int64(),
             "",
             "Row in the matchfile, from 0, those of transientdata after those of sourcedata",
             "matchfile",
-            encoding=Encoding.DELTA,
         ),
-        Column(
+        few(
             "magerrmodel",
             pa.float32(),
             "mag",
             "The catalog's own sigma, which the matchfile has under this name (its magerr is the model's)",
             "magerrmodel",
             True,
-            Encoding.DICTIONARY,
         ),
-        Column(
+        few(
             "mjd",
             pa.float64(),
             "day",
             "Mid-exposure, MJD (UTC); null where it is obsmjd + exptime/2 of the ledger to the last bit",
             "mjd",
             True,
-            Encoding.DICTIONARY,
         ),
         _of_transient("psfmag", pa.float32(), "mag", "PSF-fit magnitude"),
         _of_transient("psfmagerr", pa.float32(), "mag", "Its error"),
         _of_transient("snr", pa.float32(), "", "Flux over its error"),
-        Column("sid", pa.uint64(), "", "Number of the source", _TRANSIENT, True, Encoding.PLAIN),
+        Column("sid", pa.uint64(), "", "Number of the source", _TRANSIENT, True),
         _of_transient("x", pa.float64(), "", "Unit vector"),
         _of_transient("y", pa.float64(), "", "Unit vector"),
         _of_transient("z", pa.float64(), "", "Unit vector"),

@@ -6,9 +6,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import LABEL, Column, Table, delta, few
 
-_LABEL: Final = pa.dictionary(pa.int8(), pa.string())
 GOOD: Final = "good"
 BAD: Final = "bad"
 UNKNOWN: Final = "unknown"
@@ -77,9 +76,7 @@ EXPOSURES: Final = Table(
     "The ledger: one row per epochal catalog ingested.",
     ("field", "exposureid"),
     (
-        Column(
-            "exposureid", pa.int64(), "", "Key: fracday*100 + rcid", "file name", encoding=Encoding.DELTA, bounds=True
-        ),
+        delta("exposureid", pa.int64(), "", "Key: fracday*100 + rcid", "file name", bounds=True),
         Column(
             "fracday",
             pa.int64(),
@@ -115,7 +112,7 @@ EXPOSURES: Final = Table(
         *_OF_MATCHFILES,
         Column(
             "origin",
-            _LABEL,
+            LABEL,
             "",
             f"'{CATALOG}': measured values are its own, the rest was computed from them; '{MATCHFILE}': mag, magerr, "
             "catflags and hmjd are as its matchfile has them, flags is what catflags says, sourceid its place there",
@@ -123,7 +120,7 @@ EXPOSURES: Final = Table(
         ),
         Column(
             "quality",
-            _LABEL,
+            LABEL,
             "",
             f"'{GOOD}', '{BAD}' (bit 15 is set on its catflags) or '{UNKNOWN}' (inputs of the rule are missing); of an "
             "imported exposure as its catflags say",
@@ -140,14 +137,13 @@ EXPOSURES: Final = Table(
         Column("errorb", pa.float64(), "", "Error model, B", "error model", True),
         Column("errorc", pa.float64(), "mag", "Error model, C", "error model", True),
         Column("errord", pa.float64(), "mag", "Error model, D", "error model", True),
-        Column(
+        few(
             "corrections",
             pa.string(),
             "",
             "The set of corrections that its magnitudes have (table corrections); null for none",
             "correct, append",
             True,
-            Encoding.DICTIONARY,
         ),
         Column(
             "relzp",

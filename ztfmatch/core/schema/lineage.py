@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ztfmatch.core.config import SAME_ARCSEC
 from ztfmatch.core.schema.sky import unit_columns
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import LABEL, Column, Table, delta, few
 
 SAME: Final = "same"
 MOVED: Final = "moved"
@@ -25,34 +25,31 @@ LINEAGE: Final = Table(
     "One row per link between an object, or a transient, and what it became in the next generation of its unit.",
     ("objectid", "newobjectid"),
     (
-        Column(
+        delta(
             "objectid",
             pa.int64(),
             "",
             f"The object of the older generation, retired, or the transient (above 10^16); null for '{NEW}'",
             "rematch",
-            nullable=True,
-            encoding=Encoding.DELTA,
+            True,
             bounds=True,
         ),
-        Column(
+        delta(
             "newobjectid",
             pa.int64(),
             "",
             f"The object of the newer generation; for '{LOST}' the transient that has half of its epochs, or null",
             "rematch",
-            nullable=True,
-            encoding=Encoding.DELTA,
+            True,
         ),
-        Column(
+        few(
             "kind",
-            pa.dictionary(pa.int8(), pa.string()),
+            LABEL,
             "",
             f"'{SAME}' or '{MOVED}' (by more than {SAME_ARCSEC} arcsec): one became one; '{SPLIT}': one became "
             f"several; '{MERGED}': several became one; '{LOST}': less than half of its epochs are of successors; "
             f"'{NEW}': no predecessor",
             "rematch",
-            encoding=Encoding.DICTIONARY,
         ),
         *unit_columns("rematch"),
         Column("separation", pa.float32(), "arcsec", "Between the two positions", "rematch", True),

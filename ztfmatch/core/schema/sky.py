@@ -6,9 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.schema.types import Column, Encoding, Table
-
-_LABEL: Final = pa.dictionary(pa.int8(), pa.string())
+from ztfmatch.core.schema.types import LABEL, Column, Table, delta, few, split
 
 ACTIVE: Final = "active"
 RETIRED: Final = "retired"
@@ -34,7 +32,7 @@ ALL_TERMS: Final = MAGNITUDE_TERM | POSITION_TERM | FIELD_TERM
 def unit_columns(source: str, bounds: bool = False) -> tuple[Column, ...]:
     """Columns that say of which unit a row is."""
     return tuple(
-        Column(name, kind, "", description, source, encoding=Encoding.DICTIONARY, bounds=bounds)
+        few(name, kind, "", description, source, bounds=bounds)
         for name, kind, description in (
             ("field", pa.int16(), "Field number"),
             ("rcid", pa.int8(), "Readout channel, 0..63"),
@@ -48,151 +46,93 @@ OBJECTS: Final = Table(
     "One row per seed and generation of its reference: an object with an objectid.",
     ("objectid",),
     (
-        Column(
+        delta(
             "objectid",
             pa.int64(),
             "",
             "field*10^12 + fid*10^11 + ccdid*10^9 + qid*10^8 + generation*10^7 + sourceid; "
             "generation 0 is IRSA's own number",
             "computed",
-            encoding=Encoding.DELTA,
             bounds=True,
         ),
         *unit_columns("refpsfcat header"),
         Column("generation", pa.int8(), "", "Number of the unit's reference, 0..9", "store"),
         Column("sourceid", pa.int32(), "", "Source number in the reference catalog", "refpsfcat sourceid"),
-        Column("ra", pa.float64(), "deg", "Right ascension, ICRS", "refpsfcat ra", encoding=Encoding.SPLIT),
-        Column("dec", pa.float64(), "deg", "Declination, ICRS", "refpsfcat dec", encoding=Encoding.SPLIT),
-        Column(
-            "refmag",
-            pa.float32(),
-            "mag",
-            "Calibrated reference magnitude, MAGZP + mag",
-            "refpsfcat mag, MAGZP",
-            nullable=True,
-            encoding=Encoding.DICTIONARY,
-        ),
-        Column(
-            "refmagerr",
-            pa.float32(),
-            "mag",
-            "Its 1-sigma error",
-            "refpsfcat sigmag",
-            nullable=True,
-            encoding=Encoding.DICTIONARY,
-        ),
-        Column("refsnr", pa.float32(), "", "Flux over its error", "refpsfcat snr", encoding=Encoding.DICTIONARY),
-        Column("refchi", pa.float32(), "", "Chi of the PSF fit", "refpsfcat chi", encoding=Encoding.DICTIONARY),
-        Column(
-            "refsharp", pa.float32(), "", "Sharpness of the PSF fit", "refpsfcat sharp", encoding=Encoding.DICTIONARY
-        ),
-        Column(
+        split("ra", pa.float64(), "deg", "Right ascension, ICRS", "refpsfcat ra"),
+        split("dec", pa.float64(), "deg", "Declination, ICRS", "refpsfcat dec"),
+        few("refmag", pa.float32(), "mag", "Calibrated reference magnitude, MAGZP + mag", "refpsfcat mag, MAGZP", True),
+        few("refmagerr", pa.float32(), "mag", "Its 1-sigma error", "refpsfcat sigmag", True),
+        few("refsnr", pa.float32(), "", "Flux over its error", "refpsfcat snr"),
+        few("refchi", pa.float32(), "", "Chi of the PSF fit", "refpsfcat chi"),
+        few("refsharp", pa.float32(), "", "Sharpness of the PSF fit", "refpsfcat sharp"),
+        few(
             "refflags",
             pa.int16(),
             "",
             "Mask bits, as catalogued; null where it was imported from a matchfile",
             "refpsfcat flags",
-            nullable=True,
-            encoding=Encoding.DICTIONARY,
+            True,
         ),
-        Column(
-            "status",
-            _LABEL,
-            "",
-            f"'{ACTIVE}', or '{RETIRED}' when a newer reference replaced its generation",
-            "store",
-            encoding=Encoding.DICTIONARY,
-        ),
+        few("status", LABEL, "", f"'{ACTIVE}', or '{RETIRED}' when a newer reference replaced its generation", "store"),
     ),
     # A quarter of others': an append reads the seeds of its units, of which a tile has some thousands each.
     row_group_rows=32_768,
 )
 
 MEASURED: Final = (
-    Column("ra", pa.float64(), "deg", "Right ascension, ICRS", "psfcat ra", encoding=Encoding.SPLIT),
-    Column("dec", pa.float64(), "deg", "Declination, ICRS", "psfcat dec", encoding=Encoding.SPLIT),
-    Column("xpos", pa.float32(), "pix", "Column position on the quadrant", "psfcat xpos", encoding=Encoding.SPLIT),
-    Column(
-        "ypos",
-        pa.float32(),
-        "pix",
-        "Row position on the quadrant",
-        "psfcat ypos",
-        encoding=Encoding.SPLIT,
-        zstd_level=1,
-    ),
-    Column("psfflux", pa.float32(), "DN", "PSF-fit flux", "psfcat flux", encoding=Encoding.SPLIT),
-    Column("psffluxerr", pa.float32(), "DN", "Its 1-sigma error", "psfcat sigflux", encoding=Encoding.SPLIT),
-    Column("chi", pa.float32(), "", "Chi of the PSF fit", "psfcat chi", encoding=Encoding.DICTIONARY),
-    Column("sharp", pa.float32(), "", "Sharpness of the PSF fit", "psfcat sharp", encoding=Encoding.DICTIONARY),
-    Column(
-        "flags",
-        pa.int16(),
-        "",
-        "Mask bits, as catalogued; -1 at the edge",
-        "psfcat flags",
-        encoding=Encoding.DICTIONARY,
-    ),
+    split("ra", pa.float64(), "deg", "Right ascension, ICRS", "psfcat ra"),
+    split("dec", pa.float64(), "deg", "Declination, ICRS", "psfcat dec"),
+    split("xpos", pa.float32(), "pix", "Column position on the quadrant", "psfcat xpos"),
+    split("ypos", pa.float32(), "pix", "Row position on the quadrant", "psfcat ypos", zstd_level=1),
+    split("psfflux", pa.float32(), "DN", "PSF-fit flux", "psfcat flux"),
+    split("psffluxerr", pa.float32(), "DN", "Its 1-sigma error", "psfcat sigflux"),
+    few("chi", pa.float32(), "", "Chi of the PSF fit", "psfcat chi"),
+    few("sharp", pa.float32(), "", "Sharpness of the PSF fit", "psfcat sharp"),
+    few("flags", pa.int16(), "", "Mask bits, as catalogued; -1 at the edge", "psfcat flags"),
 )
 """What the catalog measured, kept to the last bit."""
 
 EPOCH: Final = (
-    Column(
-        "exposureid",
-        pa.int64(),
-        "",
-        "Key of the exposure in the ledger: fracday*100 + rcid",
-        "file name",
-        encoding=Encoding.DICTIONARY,
+    few("exposureid", pa.int64(), "", "Key of the exposure in the ledger: fracday*100 + rcid", "file name"),
+    delta(
+        "sourceid", pa.int32(), "", "Source number in the epochal catalog; unique in its exposure", "psfcat sourceid"
     ),
-    Column(
-        "sourceid",
-        pa.int32(),
-        "",
-        "Source number in the epochal catalog; unique in its exposure",
-        "psfcat sourceid",
-        encoding=Encoding.DELTA,
-    ),
-    Column(
+    split(
         "hmjd",
         pa.float64(),
         "day",
         "Heliocentric MJD (UTC) of mid-exposure at the detection's position, to 0.01 s (rounded to 2^-24 day, 5 ms)",
         "OBSMJD + EXPTIME/2 + light travel time to the Sun, seen from Palomar",
-        encoding=Encoding.SPLIT,
         bounds=True,
         zstd_level=1,
     ),
-    Column(
+    split(
         "mag",
         pa.float32(),
         "mag",
         "Calibrated magnitude, no colour term: MAGZP - 2.5 log10(psfflux), less the corrections that corrflags tells; "
         "null where the flux is not positive",
         "psfcat flux, MAGZP; corrections",
-        nullable=True,
-        encoding=Encoding.SPLIT,
+        True,
         zstd_level=1,
     ),
-    Column(
+    split(
         "magerr",
         pa.float32(),
         "mag",
         "Its 1-sigma error: the unit's error model at mag where its coefficients are known (those of the exposure's "
         "corrections before those given at append), else 1.0857 psffluxerr/psfflux; null where mag is",
         "psfcat flux, sigflux; error model",
-        nullable=True,
-        encoding=Encoding.SPLIT,
+        True,
     ),
-    Column(
+    few(
         "catflags",
         pa.uint16(),
         "",
         "flags without bits 1 and 11; bit 15 (32768) on all rows of a bad exposure; 65535 at the edge; 0 is clean",
         "psfcat flags, quality rule",
-        encoding=Encoding.DICTIONARY,
     ),
-    Column(
+    few(
         "corrflags",
         pa.uint8(),
         "",
@@ -202,7 +142,6 @@ EPOCH: Final = (
         f"{NO_FIELD_TERM} in the unit; {NO_COLOUR}: colour unknown, the unit's mean taken. {ALL_TERMS}: all taken off; "
         "0: none",
         "corrections",
-        encoding=Encoding.DICTIONARY,
     ),
 )
 
@@ -211,9 +150,7 @@ DETECTIONS: Final = Table(
     "Matched detections, flat: the epochs of all lightcurves.",
     ("objectid", "hmjd", "exposureid"),
     (
-        Column(
-            "objectid", pa.int64(), "", "The object it is an epoch of", "match", encoding=Encoding.DELTA, bounds=True
-        ),
+        delta("objectid", pa.int64(), "", "The object it is an epoch of", "match", bounds=True),
         *EPOCH,
         *MEASURED,
     ),
@@ -228,23 +165,21 @@ ORPHANS: Final = Table(
     ("field", "rcid", "fid", "hmjd", "exposureid", "sourceid"),
     (
         *unit_columns("psfcat header", bounds=True),
-        Column(
+        few(
             "reason",
-            _LABEL,
+            LABEL,
             "",
             f"'{NO_SEED}': no seed within the radius; '{NEARER_DETECTION}': another detection of the exposure was "
             f"nearer to the same seed; '{NO_REFERENCE}': the unit had no reference yet",
             "match",
-            encoding=Encoding.DICTIONARY,
         ),
-        Column(
+        few(
             "nearestid",
             pa.int64(),
             "",
             f"The object that another detection was nearer to; null unless '{NEARER_DETECTION}'",
             "match",
-            nullable=True,
-            encoding=Encoding.DICTIONARY,
+            True,
         ),
         *EPOCH,
         *MEASURED,

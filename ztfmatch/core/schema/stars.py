@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.schema.sky import unit_columns
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import LABEL, Column, Table, delta, few, split
 
 _NAME: Final = (
     "S HHMMSSss DDMMSSs QQ: S is 1 north and 2 south of the equator, then the right ascension and declination at which "
@@ -19,21 +19,18 @@ STARS: Final = Table(
     "One row per star: objects of different units, at most one of each, that are one source on the sky.",
     ("starid",),
     (
-        Column("starid", pa.int64(), "", _NAME, "link", encoding=Encoding.DELTA, bounds=True),
-        Column("ra", pa.float64(), "deg", "Mean right ascension of its objects, weighted by their errors, ICRS", "link",
-               encoding=Encoding.SPLIT),
-        Column("dec", pa.float64(), "deg", "The same of the declination, ICRS", "link", encoding=Encoding.SPLIT),
-        Column("poserr", pa.float32(), "arcsec", "1-sigma error of the position in one axis", "link",
-               encoding=Encoding.DICTIONARY),
-        Column("posscatter", pa.float32(), "arcsec", "Root mean square distance of its objects from the position; null "
-               "of a single object", "link", nullable=True, encoding=Encoding.SPLIT),
-        Column("nobjects", pa.int16(), "", "Its objects, each of a unit of its own", "link",
-               encoding=Encoding.DICTIONARY),
-        Column("nfields", pa.int16(), "", "Fields that these are of", "link", encoding=Encoding.DICTIONARY),
-        *(Column(f"nobjects_{band}", pa.int16(), "", f"Its objects in {band}", "link", encoding=Encoding.DICTIONARY)
+        delta("starid", pa.int64(), "", _NAME, "link", bounds=True),
+        split("ra", pa.float64(), "deg", "Mean right ascension of its objects, weighted by their errors, ICRS", "link"),
+        split("dec", pa.float64(), "deg", "The same of the declination, ICRS", "link"),
+        few("poserr", pa.float32(), "arcsec", "1-sigma error of the position in one axis", "link"),
+        split("posscatter", pa.float32(), "arcsec", "Root mean square distance of its objects from the position; null "
+               "of a single object", "link", True),
+        few("nobjects", pa.int16(), "", "Its objects, each of a unit of its own", "link"),
+        few("nfields", pa.int16(), "", "Fields that these are of", "link"),
+        *(few(f"nobjects_{band}", pa.int16(), "", f"Its objects in {band}", "link")
           for band in "gri"),
-        Column("crowded", pa.int8(), "", "1 where an object of another star is within 1.5 arcsec of one of its "
-               "objects, else 0", "link", encoding=Encoding.DICTIONARY),
+        few("crowded", pa.int8(), "", "1 where an object of another star is within 1.5 arcsec of one of its "
+               "objects, else 0", "link"),
     ),
 )  # fmt: skip
 
@@ -42,9 +39,9 @@ MEMBERS: Final = Table(
     "One row per active object: the star that it is of.",
     ("objectid",),
     (
-        Column("objectid", pa.int64(), "", "The object", "objects", encoding=Encoding.DELTA, bounds=True),
-        Column("starid", pa.int64(), "", "Its star", "link", encoding=Encoding.DELTA),
-        Column("separation", pa.float32(), "arcsec", "From the position of the star", "link", encoding=Encoding.SPLIT),
+        delta("objectid", pa.int64(), "", "The object", "objects", bounds=True),
+        delta("starid", pa.int64(), "", "Its star", "link"),
+        split("separation", pa.float32(), "arcsec", "From the position of the star", "link"),
     ),
     row_group_rows=32_768,
 )  # fmt: skip
@@ -57,9 +54,9 @@ STARLINEAGE: Final = Table(
     (
         Column("starid", pa.int64(), "", "The star before; null for 'new'", "link", nullable=True, bounds=True),
         Column("newstarid", pa.int64(), "", "The star after; null for 'lost'", "link", nullable=True),
-        Column("kind", pa.dictionary(pa.int8(), pa.string()), "", "'split': one became several; 'merged': several "
+        few("kind", LABEL, "", "'split': one became several; 'merged': several "
                "became one; 'lost': no object of it is active, nor any that succeeds one; 'new': of no star before. "
-               "The id stays with the star that has most of the epochs", "link", encoding=Encoding.DICTIONARY),
+               "The id stays with the star that has most of the epochs", "link"),
         Column("nobjects", pa.int16(), "", "Objects, or successors of such, that went from one to the other", "link"),
         Column("nepochs", pa.int64(), "", "Epochs of these; null where nothing depended on it", "link", nullable=True),
         Column("snapshot", pa.int64(), "", "The snapshot before", "store"),
@@ -75,16 +72,14 @@ def _of_band(band: str) -> tuple[Column, ...]:
     epochs = f"good epochs in {band} of all its objects (catflags = 0, mag and magerr finite)"
     made = "star statistics"
     return (
-        Column(f"n_{band}", pa.int32(), "", f"Number of {epochs}", made, encoding=Encoding.DICTIONARY),
-        Column(f"{band}_mag", pa.float32(), "mag", f"Median magnitude of the {epochs}, less the offsets of their units "
-               "where these were measured", made, True, encoding=Encoding.SPLIT),
-        Column(f"{band}_scatter", pa.float32(), "mag", "1.4826 times the median distance of these from it", made, True,
-               encoding=Encoding.SPLIT),
-        Column(f"{band}_first", pa.float64(), "day", "hmjd of the first of them", made, True, encoding=Encoding.SPLIT),
-        Column(f"{band}_last", pa.float64(), "day", "hmjd of the last", made, True, encoding=Encoding.SPLIT),
-        Column(f"{band}_discordant", pa.int8(), "", "1 where the median of one of its objects with 3 epochs or more "
-               "differs from their mean by more than 5 times its error (with 0.015 mag added in square), else 0", made,
-               encoding=Encoding.DICTIONARY),
+        few(f"n_{band}", pa.int32(), "", f"Number of {epochs}", made),
+        split(f"{band}_mag", pa.float32(), "mag", f"Median magnitude of the {epochs}, less the offsets of their units "
+               "where these were measured", made, True),
+        split(f"{band}_scatter", pa.float32(), "mag", "1.4826 times the median distance of these from it", made, True),
+        split(f"{band}_first", pa.float64(), "day", "hmjd of the first of them", made, True),
+        split(f"{band}_last", pa.float64(), "day", "hmjd of the last", made, True),
+        few(f"{band}_discordant", pa.int8(), "", "1 where the median of one of its objects with 3 epochs or more "
+               "differs from their mean by more than 5 times its error (with 0.015 mag added in square), else 0", made),
     )  # fmt: skip
 
 
@@ -93,14 +88,13 @@ STARSTATISTICS: Final = Table(
     "One row per star: its magnitudes in each filter, from the epochs of all its objects.",
     ("starid",),
     (
-        Column("starid", pa.int64(), "", "The star", "link", encoding=Encoding.DELTA, bounds=True),
-        Column("snapshot", pa.int64(), "", "The snapshot that it was computed from", "store",
-               encoding=Encoding.DICTIONARY),
+        delta("starid", pa.int64(), "", "The star", "link", bounds=True),
+        few("snapshot", pa.int64(), "", "The snapshot that it was computed from", "store"),
         *(column for band in BANDS for column in _of_band(band)),
-        Column("g_r", pa.float32(), "mag", "g_mag - r_mag", "star statistics", True, encoding=Encoding.SPLIT),
-        Column("r_i", pa.float32(), "mag", "r_mag - i_mag", "star statistics", True, encoding=Encoding.SPLIT),
-        Column("noffsets", pa.int16(), "", "Its objects from whose magnitudes the offset of the unit was taken off",
-               "star statistics", encoding=Encoding.DICTIONARY),
+        split("g_r", pa.float32(), "mag", "g_mag - r_mag", "star statistics", True),
+        split("r_i", pa.float32(), "mag", "r_mag - i_mag", "star statistics", True),
+        few("noffsets", pa.int16(), "", "Its objects from whose magnitudes the offset of the unit was taken off",
+               "star statistics"),
     ),
 )  # fmt: skip
 

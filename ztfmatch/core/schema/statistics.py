@@ -26,7 +26,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import Column, Table, delta, few, split
 
 PERCENTILES: Final = (
     ("05", 5.0),
@@ -57,14 +57,14 @@ _COUNT_FROM_2: Final = "n = 0, 1: 0; n = 2, 3: as defined"
 _ERRORS: Final = "null also where an e_i is not positive"
 
 
-def _count(name: str, definition: str, few: str) -> Column:
-    description = f"{definition}. {few}"
-    return Column(name, pa.int32(), "", description, "lightcurve", encoding=Encoding.DICTIONARY)
+def _count(name: str, definition: str, undefined: str) -> Column:
+    description = f"{definition}. {undefined}"
+    return few(name, pa.int32(), "", description, "lightcurve")
 
 
-def _value(name: str, unit: str, definition: str, few: str) -> Column:
-    description = f"{definition}. {few}"
-    return Column(name, pa.float32(), unit, description, "lightcurve", nullable=True, encoding=Encoding.SPLIT)
+def _value(name: str, unit: str, definition: str, undefined: str) -> Column:
+    description = f"{definition}. {undefined}"
+    return split(name, pa.float32(), unit, description, "lightcurve", True)
 
 
 def _points_by_std(side: str, condition: str) -> tuple[Column, ...]:
@@ -96,14 +96,13 @@ _BELOW: Final = "meanmag - m_i > {k} magrms (brighter)"
 _FROM: Final = "|m_i - meanmag| > {k} magrms (either side)"
 
 _KEYS: Final = (
-    Column("objectid", pa.int64(), "", "The object", "objects", encoding=Encoding.DELTA, bounds=True),
-    Column(
+    delta("objectid", pa.int64(), "", "The object", "objects", bounds=True),
+    few(
         "snapshot",
         pa.int64(),
         "",
         "The snapshot it was computed from; of a tile that is up to date no epoch has come since",
         "store",
-        encoding=Encoding.DICTIONARY,
     ),
 )
 

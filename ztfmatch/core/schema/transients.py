@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from ztfmatch.core.schema.sky import unit_columns
 from ztfmatch.core.schema.statistics import STATISTICS
-from ztfmatch.core.schema.types import Column, Encoding, Table
+from ztfmatch.core.schema.types import Column, Table, delta, few, split
 
 _IDENTITY: Final = (
     "((days since 2017-01-01)*10^6 + ffffff)*10^9 + rcid*10^7 + sourceid of the detection that founded it, the first "
     "of them; above 10^16, so never an objectid"
 )
 
-_ID: Final = Column("transientid", pa.int64(), "", _IDENTITY, "transients", encoding=Encoding.DELTA, bounds=True)
+_ID: Final = delta("transientid", pa.int64(), "", _IDENTITY, "transients", bounds=True)
 
 TRANSIENTS: Final = Table(
     "transients",
@@ -24,17 +24,12 @@ TRANSIENTS: Final = Table(
     (
         _ID,
         *unit_columns("psfcat header"),
-        Column("ra", pa.float64(), "deg", "Mean right ascension of its detections, ICRS", "transients",
-               encoding=Encoding.SPLIT),
-        Column("dec", pa.float64(), "deg", "Mean declination of its detections, ICRS", "transients",
-               encoding=Encoding.SPLIT),
-        Column("firsthmjd", pa.float64(), "day", "hmjd of its earliest detection", "transients",
-               encoding=Encoding.SPLIT),
-        Column("lasthmjd", pa.float64(), "day", "hmjd of its latest detection", "transients",
-               encoding=Encoding.SPLIT),
-        Column("besideid", pa.int64(), "", "The object that most of its detections lost to, since another of their "
-               "exposure was nearer to its seed; null if none did", "transients", nullable=True,
-               encoding=Encoding.DICTIONARY),
+        split("ra", pa.float64(), "deg", "Mean right ascension of its detections, ICRS", "transients"),
+        split("dec", pa.float64(), "deg", "Mean declination of its detections, ICRS", "transients"),
+        split("firsthmjd", pa.float64(), "day", "hmjd of its earliest detection", "transients"),
+        split("lasthmjd", pa.float64(), "day", "hmjd of its latest detection", "transients"),
+        few("besideid", pa.int64(), "", "The object that most of its detections lost to, since another of their "
+               "exposure was nearer to its seed; null if none did", "transients", True),
         Column("nbeside", pa.int32(), "", "Its detections that lost to an object; the others have no seed within the "
                "radius", "transients"),
         *(column for column in STATISTICS.columns if column.name != "objectid"),
@@ -47,9 +42,8 @@ TRANSIENTDATA: Final = Table(
     ("transientid", "exposureid"),
     (
         _ID,
-        Column("exposureid", pa.int64(), "", "Exposure of the detection", "transients", encoding=Encoding.DICTIONARY),
-        Column("sourceid", pa.int32(), "", "Source number in the epochal catalog", "transients",
-               encoding=Encoding.DELTA),
+        few("exposureid", pa.int64(), "", "Exposure of the detection", "transients"),
+        delta("sourceid", pa.int32(), "", "Source number in the epochal catalog", "transients"),
     ),
 )  # fmt: skip
 

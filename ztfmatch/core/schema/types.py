@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -53,6 +54,15 @@ class Column:
         metadata = {"unit": self.unit, "description": self.description, "source": self.source}
         metadata |= {"ucd": self.ucd} if self.ucd else {}
         return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+few: Final = functools.partial(Column, encoding=Encoding.DICTIONARY)
+split: Final = functools.partial(Column, encoding=Encoding.SPLIT)
+delta: Final = functools.partial(Column, encoding=Encoding.DELTA)
+"""Columns by what their values are like; see :class:`Encoding`."""
+
+LABEL: Final = pa.dictionary(pa.int8(), pa.string())
+"""Type of a column of few texts."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
