@@ -53,27 +53,18 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class NightConfig:
-    """What a night is.
-
-    Parameters
-    ----------
-    append : AppendSettings
-    statistics, transients : bool
-        Whether these are brought up to date.
-    min_new : float
-        Statistics of a tile wait until its epochs have grown by so many percent.
-    export : ExportSettings, optional
-        None exports nothing.
-    note : str, optional
-        Kept in the history of each step.
-    """
+    """What a night is."""
 
     append: AppendSettings = AppendSettings()
     statistics: bool = True
     transients: bool = True
+    """Whether these are brought up to date."""
     min_new: float = MIN_NEW_PERCENT
+    """Statistics of a tile wait until its epochs have grown by so many percent."""
     export: ExportSettings | None = None
+    """None exports nothing."""
     note: str | None = None
+    """Kept in the history of each step."""
 
 
 @dataclass(frozen=True)

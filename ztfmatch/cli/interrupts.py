@@ -13,12 +13,7 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end; as a KeyboardInterrupt nothing takes it for a failure of a task.
-
-    Parameters
-    ----------
-    signum : int
-    """
+    """A signal asked the command to end; as a KeyboardInterrupt nothing takes it for a failure of a task."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)

@@ -38,7 +38,6 @@ def read_toml(path: Path, what: str, error: type[Exception] = ConfigError) -> di
 
     Parameters
     ----------
-    path : Path
     what : str
         What the file is, as the error begins.
     error : type
@@ -59,7 +58,6 @@ def checked(
 
     Parameters
     ----------
-    table : mapping
     kind : type
         The dataclass.
     error : type

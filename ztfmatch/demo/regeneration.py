@@ -91,9 +91,6 @@ def run_regeneration(
     ----------
     directory : Path
         New, empty, or of an earlier demonstration, which is replaced.
-    seed : int
-    resources : Resources
-    progress : Progress
     say : callable
         Told what happens, a line at a time.
 

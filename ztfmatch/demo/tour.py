@@ -54,9 +54,6 @@ def run_demo(directory: Path, seed: int, resources: Resources | None, progress: 
     ----------
     directory : Path
         New, empty, or of an earlier demonstration, which is replaced.
-    seed : int
-    resources : Resources
-    progress : Progress
     say : callable
         Told what happens, a line at a time.
 

@@ -73,7 +73,6 @@ def next_export(exports: Sequence[Export], state: State | None, tag: str) -> Exp
         At least one.
     state : State or None
         None where nothing was ever loaded.
-    tag : str
 
     Raises
     ------

@@ -85,7 +85,6 @@ def prune_exports(place: str, keep: int = 1, dry_run: bool = False) -> PrunedExp
 
     Parameters
     ----------
-    place : str
     keep : int
         How many full exports stay of each store and scope; at least 1.
     dry_run : bool

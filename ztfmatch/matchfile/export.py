@@ -76,11 +76,9 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
 
     Parameters
     ----------
-    snapshot : SnapshotFiles
     output : Path
         File to write, for one unit; or a directory, where the files get the survey's names.
     units : UnitFilter
-    runner : Runner
 
     Raises
     ------

@@ -73,10 +73,8 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
 
     Parameters
     ----------
-    plan : ImportPlan
     objects : sequence of DataFile
         New objects, written but not committed.
-    rows_per_task : int
     """
     fresh: dict[Tile | None, list[DataFile]] = {}
     for file in objects:

@@ -38,8 +38,6 @@ def sort_out(
 
     Parameters
     ----------
-    snapshot : SnapshotFiles
-    found : sequence of InspectedMatchfile
     refused : sequence of Refused
         Files that are none.
     named : int

@@ -48,15 +48,6 @@ _LOG_RANGE: Final = 20.0
 class CoverageOptions:
     """How to draw.
 
-    Parameters
-    ----------
-    title : str, optional
-        Heads the picture.
-    dpi : int
-        Pixels per inch.
-    zoom : bool
-        Show what was exposed alone, where that is a small part of the sky.
-
     Raises
     ------
     ConfigError
@@ -64,8 +55,11 @@ class CoverageOptions:
     """
 
     title: str | None = None
+    """Heads the picture."""
     dpi: int = 150
+    """Pixels per inch."""
     zoom: bool = False
+    """Show what was exposed alone, where that is a small part of the sky."""
 
     def __post_init__(self) -> None:
         if not 20 <= self.dpi <= 1200:

@@ -27,19 +27,6 @@ from ztfmatch.plot.legend import add_legend, add_title, handles_of, title_lines
 class PlotOptions:
     """How to draw.
 
-    Parameters
-    ----------
-    title : str, optional
-        Heads the picture: what was asked for. By default the numbers of the objects do.
-    period : float, optional
-        In days: fold, and show two cycles.
-    place : (ra, dec), optional
-        What was asked for, in degrees: the title says how far from it objects are.
-    dpi : int
-        Pixels per inch.
-    size : tuple of float
-        Width and height in inches.
-
     Raises
     ------
     ConfigError
@@ -47,10 +34,15 @@ class PlotOptions:
     """
 
     title: str | None = None
+    """Heads the picture: what was asked for. By default the numbers of the objects do."""
     period: float | None = None
+    """In days: fold, and show two cycles."""
     place: tuple[float, float] | None = None
+    """What was asked for, in degrees: the title says how far from it objects are."""
     dpi: int = 150
+    """Pixels per inch."""
     size: tuple[float, float] = (11.0, 6.0)
+    """Width and height in inches."""
 
     def __post_init__(self) -> None:
         if self.period is not None and not 0.0 < self.period < math.inf:

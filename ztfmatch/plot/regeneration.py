@@ -82,7 +82,6 @@ def plot_regenerations(stories: Sequence[Story], path: Path, title: str) -> None
 
     Parameters
     ----------
-    stories : sequence of Story
     path : Path
         Its suffix tells the format: PNG, PDF or SVG.
     title : str

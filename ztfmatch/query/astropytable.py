@@ -28,7 +28,6 @@ def astropy_table(rows: pa.Table, times: bool = False) -> Any:
 
     Parameters
     ----------
-    rows : pyarrow.Table
     times : bool
         Whether columns of MJD are :class:`astropy.time.Time` (UTC); that of ``hmjd`` is heliocentric.
     """

@@ -157,7 +157,6 @@ def parse_condition(text: str, kinds: Mapping[str, pa.DataType], option: str = "
 
     Parameters
     ----------
-    text : str
     kinds : mapping of str to DataType
         Columns that it may name.
     option : str

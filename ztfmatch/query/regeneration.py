@@ -66,7 +66,6 @@ def regeneration_of(storage: Storage, objectid: int) -> Regeneration:
 
     Parameters
     ----------
-    storage : Storage
     objectid : int
         Of a retired object.
 

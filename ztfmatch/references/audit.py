@@ -112,9 +112,6 @@ def audit_files(
     ----------
     places : sequence of str
         Files, directories and globs.
-    inputs : AuditInputs
-    settings : ReferenceSettings
-    runner : Runner
     strict : bool
         Whether a catalog that cannot be used is an error.
 

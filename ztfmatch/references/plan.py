@@ -232,7 +232,6 @@ def decide(facts: Facts, settings: ReferenceSettings) -> tuple[npt.NDArray[np.in
     facts : mapping of str to ndarray, shape (U,)
         ``npassed`` images that meet every criterion; ``predicted`` depth of a reference of the best, NaN where it is
         not known; of today's reference whether there is one (``has``), ``suspect``, ``unknown`` and ``depth``.
-    settings : ReferenceSettings
     """
     enough = facts["npassed"] >= settings.select.nmin
     has = facts["has"]

@@ -172,8 +172,6 @@ def judge(source: ImageSource, settings: ReferenceSettings, keep: Sequence[str] 
 
     Parameters
     ----------
-    source : ImageSource
-    settings : ReferenceSettings
     keep : sequence of str
         Columns to be kept with the images.
     after : int

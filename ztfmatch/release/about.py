@@ -52,7 +52,6 @@ def readme(scope: ReleaseScope, commit: Commit, what: str) -> str:
 
     Parameters
     ----------
-    scope : ReleaseScope
     commit : Commit
         Of the snapshot.
     what : str

@@ -110,13 +110,6 @@ class _Objects:
 class Comparison:
     """Two products, compared as :meth:`rows` are asked for; then there is a report.
 
-    Parameters
-    ----------
-    before, after : Path
-        Directories that ``publish`` made: HATS lightcurves, objects, or bulk files; both of a kind.
-    snapshot : SnapshotFiles, optional
-        Of the store that the newer one was made of: its lineage says what became of objects that are gone.
-
     Raises
     ------
     ConfigError, BadInputError
@@ -125,7 +118,9 @@ class Comparison:
 
     before: Path
     after: Path
+    """Directories that ``publish`` made: HATS lightcurves, objects, or bulk files; both of a kind."""
     snapshot: SnapshotFiles | None = None
+    """Of the store that the newer one was made of: its lineage says what became of objects that are gone."""
     _counts: Counter[str] = field(default_factory=Counter)
     _epochs: list[int] = field(default_factory=lambda: [0, 0])
     _objects: list[int] = field(default_factory=lambda: [0, 0])

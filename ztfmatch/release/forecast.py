@@ -18,13 +18,7 @@ COUNTING: Final = 0.45
 
 
 def forecast_hats(snapshot: SnapshotFiles, config: HatsConfig) -> Draft:
-    """What the release takes whose scope is the whole snapshot.
-
-    Parameters
-    ----------
-    snapshot : SnapshotFiles
-    config : HatsConfig
-    """
+    """What the release takes whose scope is the whole snapshot."""
     config.validate()
     objects, detections = (snapshot.files.by_tile(table.name) for table in (OBJECTS, DETECTIONS))
     tiles = snapshot.tiles_with(OBJECTS.name)

@@ -70,28 +70,18 @@ class PublishReport(Shown):
 
 @dataclass(frozen=True)
 class Publishing:
-    """One product in the making.
-
-    Parameters
-    ----------
-    snapshot : SnapshotFiles
-    scope : ReleaseScope
-    output : Path
-        Directory, or file, to be made; nothing may be there.
-    product : str
-        What is made.
-    settings : dict
-        Plain values on which its bytes depend.
-    public : frozenset of int
-        Programs that the whole release shows, where this is a part of one whose dates leave some of them out.
-    """
+    """One product in the making."""
 
     snapshot: SnapshotFiles
     scope: ReleaseScope
     output: Path
+    """Directory, or file, to be made; nothing may be there."""
     product: str
+    """What is made."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """Plain values on which its bytes depend."""
     public: frozenset[int] = frozenset()
+    """Programs that the whole release shows, where this is a part of one whose dates leave some of them out."""
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property

@@ -55,7 +55,6 @@ def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_]
 
     Parameters
     ----------
-    snapshot : SnapshotFiles
     ids : int64 ndarray, shape (N,)
         Ascending.
 

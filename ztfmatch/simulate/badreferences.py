@@ -34,24 +34,16 @@ COMPANION_ARCSEC: Final = (2.0, 3.0)
 
 @dataclass(frozen=True)
 class ReferenceFault:
-    """What is wrong with a reference.
-
-    Parameters
-    ----------
-    kind : str
-        One of KINDS.
-    amplitude : float
-        Magnitudes.
-    angle : float
-        Direction of the gradient, or in which the cloud lies, radians from x.
-    lost : float
-        Part of the seeds that are not there.
-    """
+    """What is wrong with a reference."""
 
     kind: str = GOOD
+    """One of KINDS."""
     amplitude: float = 0.0
+    """Magnitudes."""
     angle: float = 0.0
+    """Direction of the gradient, or in which the cloud lies, radians from x."""
     lost: float = 0.0
+    """Part of the seeds that are not there."""
 
     @classmethod
     def draw(cls, seed: int, unit: Unit, fractions: tuple[float, float]) -> ReferenceFault:

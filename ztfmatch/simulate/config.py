@@ -35,110 +35,76 @@ _SOME: Final = Meta(min_length=1, description="at least one")
 
 @dataclass(frozen=True)
 class SimulationConfig(Validated):
-    """Settings of a simulated data set; the defaults make a demonstration within a minute.
-
-    Parameters
-    ----------
-    seed : int
-        Two runs with equal settings write equal bytes.
-    fields : tuple of int
-        Survey fields. The defaults are neighbours that overlap.
-    rcids : tuple of int
-        Readout channels simulated in every field. The defaults lie in the overlap: the eastern edge of the
-        first field, the western edge of the second.
-    filters : tuple of int
-        Filter ids: 1 g, 2 r, 3 i.
-    n_exposures : int
-        Exposures of each field in each filter.
-    stars_per_quadrant : int
-        Mean number of seeds of a reference; 18,833 in the real one that the magnitudes follow.
-    dense_field : int, optional
-        Field at whose centre the sky is denser; None for none.
-    dense_factor : float
-        How many times denser there; falls off with a scale of 4 degrees.
-    epoch_depth : float
-        Part of the reference's stars that a typical exposure is deep enough to detect.
-    depth_scatter : float
-        Scatter of that part from exposure to exposure, natural logarithm.
-    start_mjd : float
-        First night; the fraction is ignored.
-    n_nights : int
-        Nights over which the exposures are spread.
-    variable_fraction : float
-        Part of the stars that vary.
-    transients_per_quadrant : float
-        Mean number of transients, which no reference holds.
-    hosted_fraction : float
-        Part of the transients that stand 2.1 to 2.5 arcsec from a star that is somewhat fainter than their peak, as a
-        supernova beside its host; a reference cannot keep the two apart while both shine.
-    lost_fraction : float
-        Detections lost at random, on top of those too faint.
-    spurious_fraction : float
-        False detections, relative to the real ones.
-    bad_fraction : float
-        Part of the exposures spoilt by cloud or moon.
-    nonpositive_fraction : float
-        Part of the rows with a flux below zero.
-    bad_references, crowded_references : float
-        Parts of the first references that are suspect (a gradient, a cloud's edge, few images), and so crowded that
-        they are confused. Regenerated ones are good.
-    dither_arcsec, rotation_deg : float
-        Scatter of the pointing, per axis, and of its position angle.
-    systematics : float
-        Size of the three photometric systematics relative to the real ones; 0 turns them off.
-    flat_step : float
-        Size of a second map that is added to the position map from half-way in time on, relative to a real map.
-    flat_drift : float
-        Of a pattern that grows linearly and with the seasons, mag a year (root mean square over the quadrant).
-    colour_bias : float
-        Coefficient of a bias with the square of the colour, beside a fifth of it linear, by channel; mag/mag^2.
-    cloudy_fraction, cloud_gradient : float
-        Part of the exposures that have a gradient, channel by channel, and its largest size from the middle of the
-        quadrant to an edge, mag.
-    ps1_outliers : float
-        Part of the PS1 stars that are off by 0.1 to 1 mag, which nothing tells.
-    full_headers : bool
-        Whether catalogs also hold the keys that the survey keeps only in its exposure table.
-    truth : bool
-        Whether to write the truth.
-    reference : Path, optional
-        A real refpsfcat that takes the place of the sky: it gives the stars, and with them the only field,
-        channel and filter.
-    """
+    """Settings of a simulated data set; the defaults make a demonstration within a minute."""
 
     seed: Annotated[int, Meta(ge=0, description="a number not below 0")] = 1
+    """Two runs with equal settings write equal bytes."""
     fields: Annotated[tuple[int, ...], _SOME] = (679, 680)
+    """Survey fields. The defaults are neighbours that overlap."""
     rcids: Annotated[tuple[_Rcid, ...], _SOME] = (16, 29)
+    """Readout channels simulated in every field. The defaults lie in the overlap: the eastern edge of the first field,
+    the western edge of the second."""
     filters: Annotated[tuple[_Filter, ...], _SOME] = (1, 2)
+    """Filter ids: 1 g, 2 r, 3 i."""
     n_exposures: _AtLeastOne = 30
+    """Exposures of each field in each filter."""
     stars_per_quadrant: _AtLeastOne = 5_000
+    """Mean number of seeds of a reference; 18,833 in the real one that the magnitudes follow."""
     dense_field: int | None = None
+    """Field at whose centre the sky is denser; None for none."""
     dense_factor: Annotated[float, Meta(gt=0.0, description="above 0")] = 5.0
+    """How many times denser there; falls off with a scale of 4 degrees."""
     epoch_depth: _Fraction = 0.4
+    """Part of the reference's stars that a typical exposure is deep enough to detect."""
     depth_scatter: _NonNegative = 0.12
+    """Scatter of that part from exposure to exposure, natural logarithm."""
     start_mjd: Annotated[float, Meta(ge=51_544, le=88_000, description="51544 to 88000 (2000 to 2099)")] = 58_300.0
+    """First night; the fraction is ignored."""
     n_nights: _AtLeastOne = 120
+    """Nights over which the exposures are spread."""
     variable_fraction: _Fraction = 0.02
+    """Part of the stars that vary."""
     transients_per_quadrant: _NonNegative = 6.0
+    """Mean number of transients, which no reference holds."""
     hosted_fraction: _Fraction = 0.0
+    """Part of the transients that stand 2.1 to 2.5 arcsec from a star that is somewhat fainter than their peak, as a
+    supernova beside its host; a reference cannot keep the two apart while both shine."""
     lost_fraction: _Fraction = 0.02
+    """Detections lost at random, on top of those too faint."""
     spurious_fraction: _Fraction = 0.01
+    """False detections, relative to the real ones."""
     bad_fraction: _Fraction = 0.1
+    """Part of the exposures spoilt by cloud or moon."""
     nonpositive_fraction: _Fraction = 1e-4
+    """Part of the rows with a flux below zero."""
     bad_references: _Fraction = 0.0
     crowded_references: _Fraction = 0.0
+    """Parts of the first references that are suspect (a gradient, a cloud's edge, few images), and so crowded that they
+    are confused. Regenerated ones are good."""
     dither_arcsec: Annotated[float, Meta(ge=0.0, le=300.0, description="0 to at most 300")] = 40.0
     rotation_deg: Annotated[float, Meta(ge=0.0, le=0.1, description="0 to at most 0.1")] = 0.01
+    """Scatter of the pointing, per axis, and of its position angle."""
     systematics: _NonNegative = 1.0
+    """Size of the three photometric systematics relative to the real ones; 0 turns them off."""
     flat_step: _NonNegative = 0.0
+    """Size of a second map that is added to the position map from half-way in time on, relative to a real map."""
     flat_drift: _NonNegative = 0.0
+    """Of a pattern that grows linearly and with the seasons, mag a year (root mean square over the quadrant)."""
     colour_bias: _NonNegative = 0.0
+    """Coefficient of a bias with the square of the colour, beside a fifth of it linear, by channel; mag/mag^2."""
     cloudy_fraction: _Fraction = 0.0
     cloud_gradient: _NonNegative = 0.03
+    """Part of the exposures that have a gradient, channel by channel, and its largest size from the middle of the
+    quadrant to an edge, mag."""
     ps1_outliers: _Fraction = 0.005
+    """Part of the PS1 stars that are off by 0.1 to 1 mag, which nothing tells."""
     full_headers: bool = False
+    """Whether catalogs also hold the keys that the survey keeps only in its exposure table."""
     truth: bool = True
+    """Whether to write the truth."""
     reference: Path | None = None
+    """A real refpsfcat that takes the place of the sky: it gives the stars, and with them the only field, channel and
+    filter."""
 
     def _validate(self) -> None:
         for name in ("fields", "rcids", "filters"):

@@ -260,7 +260,6 @@ def benchmark_unit(
         Epochs of the unit.
     rows_per_catalog : int
         Mean number of rows; the reference has about a tenth more seeds.
-    seed : int
     """
     return simulate(directory, benchmark_config(n_catalogs, rows_per_catalog, seed))
 

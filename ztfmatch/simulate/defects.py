@@ -33,19 +33,13 @@ _HALF_WIDTH_DEG: Final = QUADRANT_SHAPE_PIX[0] * PIXEL_SCALE_ARCSEC / 2 / 3600.0
 
 @dataclass(frozen=True)
 class Defects:
-    """What is wrong with a reference.
-
-    Parameters
-    ----------
-    mjd : float
-        When its images were taken: transients that shone then are sources of it, alone or blended with a star.
-    offset_arcsec : float
-        Error of the registration at the eastern edge: sources are too far east by this much. It falls in proportion
-        to nothing in the middle; the western half is as it should be.
-    """
+    """What is wrong with a reference."""
 
     mjd: float
+    """When its images were taken: transients that shone then are sources of it, alone or blended with a star."""
     offset_arcsec: float
+    """Error of the registration at the eastern edge: sources are too far east by this much. It falls in proportion to
+    nothing in the middle; the western half is as it should be."""
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,10 @@ def draw_hosts(rng: np.random.Generator, fraction: float, g: Floats, n_transient
 
     Parameters
     ----------
-    rng : Generator
     fraction : float
         Part of them; those that would have the same host as another stay without.
     g : float64 ndarray, shape (N,)
         Magnitudes of stars and, last, of the transients at their peaks.
-    n_transients : int
     """
     n_stars = len(g) - n_transients
     draws = rng.random((4, n_transients))

@@ -48,24 +48,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MetadataConfig:
-    """Settings of a survey of images.
-
-    Parameters
-    ----------
-    images, units : int
-        Images are spread over the units as unevenly as a survey does: some have few.
-    bad_fraction : float
-        Part of the images that fail a criterion, each the same part of them.
-    nights : int
-    seed : int
-        Two runs with equal settings give equal tables.
-    """
+    """Settings of a survey of images."""
 
     images: Annotated[int, Meta(ge=1, description="at least 1")] = 100_000
     units: Annotated[int, Meta(ge=1, le=300_000, description="1 to 300000")] = 1_000
+    """Images are spread over the units as unevenly as a survey does: some have few."""
     bad_fraction: Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")] = 0.3
+    """Part of the images that fail a criterion, each the same part of them."""
     nights: Annotated[int, Meta(ge=1, description="at least 1")] = 700
     seed: int = 1
+    """Two runs with equal settings give equal tables."""
 
 
 def simulate_metadata(config: MetadataConfig) -> tuple[pa.Table, npt.NDArray[np.int8]]:

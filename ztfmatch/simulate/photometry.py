@@ -79,7 +79,6 @@ def draw_flags(rng: np.random.Generator, rows: Rows, calibrated: Floats) -> None
 
     Parameters
     ----------
-    rng : Generator
     rows : structured ndarray of dtype ``ROW``, shape (N,)
     calibrated : float64 ndarray, shape (N,)
         Calibrated magnitudes of the rows.

@@ -58,24 +58,16 @@ def model_error(mag: Floats, fid: int) -> Floats:
 
 @dataclass(frozen=True)
 class ChannelSystematics:
-    """Bias with magnitude and position of one channel and filter.
-
-    Parameters
-    ----------
-    bias : (float, float)
-        Coefficients of t and t^2, t = (19.25 - m) / 6 kept within 0 and 1.25; magnitudes.
-    smooth : tuple of float
-        Coefficients of products of Legendre polynomials over the quadrant; magnitudes.
-    edges : tuple of four floats
-        Amplitude at the low-x, high-x, low-y and high-y edge; magnitudes.
-    mean : float
-        Mean over the quadrant, taken off.
-    """
+    """Bias with magnitude and position of one channel and filter."""
 
     bias: tuple[float, float]
+    """Coefficients of t and t^2, t = (19.25 - m) / 6 kept within 0 and 1.25; magnitudes."""
     smooth: tuple[float, ...]
+    """Coefficients of products of Legendre polynomials over the quadrant; magnitudes."""
     edges: tuple[float, float, float, float]
+    """Amplitude at the low-x, high-x, low-y and high-y edge; magnitudes."""
     mean: float = 0.0
+    """Mean over the quadrant, taken off."""
 
     @classmethod
     def draw(cls, seed: int, rcid: int, fid: int, scale: float = 1.0) -> ChannelSystematics:

@@ -71,7 +71,6 @@ def magnitude_change(variation: Variation, mjd: float, fid: int) -> Floats:
 
     Parameters
     ----------
-    variation : Variation
     mjd : float
         Mid-exposure.
     fid : int

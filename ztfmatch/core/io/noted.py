@@ -27,7 +27,6 @@ def noted(name: str, kind: type[Found], find: Callable[[], Found]) -> Found:
         Of what is asked for, and where.
     kind : type
         Plain, or a dataclass of plain values.
-    find : callable
     """
     notes = _NOTES.get()
     if notes is None:

@@ -34,19 +34,13 @@ _LIFETIME_S: Final = 30 * _DAY_S
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the tasks of a step of a job find each other.
-
-    Parameters
-    ----------
-    task, tasks : int
-        Number of this task, from 0, and how many there are.
-    path : Path
-        The file that says where the scheduler is.
-    """
+    """Where the tasks of a step of a job find each other."""
 
     task: int
     tasks: int
+    """Number of this task, from 0, and how many there are."""
     path: Path
+    """The file that says where the scheduler is."""
 
     @classmethod
     def here(cls, profile: AllocationProfile) -> Meeting:

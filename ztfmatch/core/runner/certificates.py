@@ -28,18 +28,12 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Credentials:
-    """Files of a run's key and certificate, and when it ends.
-
-    Parameters
-    ----------
-    directory : Path
-        Which nobody else can enter.
-    expires : float
-        Seconds since 1970.
-    """
+    """Files of a run's key and certificate, and when it ends."""
 
     directory: Path
+    """Which nobody else can enter."""
     expires: float
+    """Seconds since 1970."""
 
     @property
     def security(self) -> Any:

@@ -28,19 +28,12 @@ _LOOK_S: Final = 0.1
 
 @dataclass(frozen=True)
 class DaskExecutor:
-    """A Dask client; its cluster is someone else's to start and stop.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    retries : int
-    workers : Workers, optional
-        Those of the client; by default whatever there is, for as long as it takes.
-    """
+    """A Dask client; its cluster is someone else's to start and stop."""
 
     client: Any
     retries: int = 0
     workers: Workers | None = None
+    """Those of the client; by default whatever there is, for as long as it takes."""
 
     def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:
         """Outcomes as they come, with a bounded number of tasks submitted.

@@ -24,35 +24,23 @@ _FOR_GOOD: Final = {
 
 @dataclass(frozen=True)
 class Job(Generic[Result]):
-    """Tasks of one kind.
-
-    Parameters
-    ----------
-    title : str
-        What is being done, for people.
-    function : Function
-    tasks : sequence of Task
-        Keys must differ.
-    operation_id : str
-        Under which results are staged.
-    storage : Storage or None
-        Where; None stages nothing.
-    reads : sequence of str
-        Paths or URLs of files, beside the storage's, that every worker must see: of many of a kind one does.
-    preparing : bool
-        Whether its results decide what else is to be done: it is never divided into units of work.
-    ahead : callable
-        Gives jobs that follow and need none of its results, so that units of work can be theirs, too.
-    """
+    """Tasks of one kind."""
 
     title: str
+    """What is being done, for people."""
     function: Function[Result]
     tasks: Sequence[Task]
+    """Keys must differ."""
     operation_id: str
+    """Under which results are staged."""
     storage: Storage | None = None
+    """Where; None stages nothing."""
     reads: Sequence[str] = ()
+    """Paths or URLs of files, beside the storage's, that every worker must see: of many of a kind one does."""
     preparing: bool = False
+    """Whether its results decide what else is to be done: it is never divided into units of work."""
     ahead: Callable[[], Sequence[Job[Any]]] = tuple
+    """Gives jobs that follow and need none of its results, so that units of work can be theirs, too."""
 
 
 class Executor(Protocol):

@@ -65,41 +65,27 @@ def refusal(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Elastic:
-    """How the number of jobs follows the work.
-
-    Parameters
-    ----------
-    per_job, minimum : int
-        Workers of a job, and those that are kept without any task.
-    idle_s : float
-        How long there must be too many before one goes.
-    """
+    """How the number of jobs follows the work."""
 
     per_job: int
     minimum: int
+    """Workers of a job, and those that are kept without any task."""
     idle_s: float
+    """How long there must be too many before one goes."""
 
 
 @dataclass
 class JobKeeper:
-    """Keeps so many jobs of a cluster of dask-jobqueue, which itself never replaces one whose workers have left.
-
-    Parameters
-    ----------
-    cluster : dask_jobqueue.SLURMCluster
-        Its jobs have a ``refusal``: what sbatch said, or nothing.
-    jobs : int
-        Most of them.
-    every_s : float
-        How often they are looked after.
-    elastic : Elastic or None
-        How their number follows the work; None for always as many.
-    """
+    """Keeps so many jobs of a cluster of dask-jobqueue, which itself never replaces one whose workers have left."""
 
     cluster: Any
+    """Its jobs have a ``refusal``: what sbatch said, or nothing."""
     jobs: int
+    """Most of them."""
     every_s: float = 15.0
+    """How often they are looked after."""
     elastic: Elastic | None = None
+    """How their number follows the work; None for always as many."""
     wake: threading.Event = field(default_factory=threading.Event)
     _tasks: int = 0
     _less_since: float | None = None

@@ -243,17 +243,11 @@ def _chunks(units: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 @dataclass
 class UnitsExecutor:
-    """Writes units instead of doing them; once they are written, takes their results and does what follows.
-
-    Parameters
-    ----------
-    units : Units
-    inner : Executor
-        Runs what is no unit.
-    """
+    """Writes units instead of doing them; once they are written, takes their results and does what follows."""
 
     units: Units
     inner: Executor
+    """Runs what is no unit."""
     _taken: bool = False
 
     def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:

@@ -48,38 +48,25 @@ def no_demand(tasks: int) -> None:
 
 @dataclass
 class Workers:
-    """Workers of a client.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    place : str
-        Where they are, for people.
-    wait_s : float
-        Longest time without any.
-    elsewhere : bool
-        Whether they may be of another installation, or on machines that see other files.
-    forced : bool
-        Whether those on other machines force what they write to disk.
-    news : callable
-        What is known of those that are to come.
-    trouble : callable
-        The error to raise where none will come.
-    want : callable
-        Told how many tasks are left.
-    on_demand : bool
-        Whether none comes before there are tasks.
-    """
+    """Workers of a client."""
 
     client: Any
     place: str = "the Dask scheduler"
+    """Where they are, for people."""
     wait_s: float = WORKER_WAIT_S
+    """Longest time without any."""
     elsewhere: bool = True
+    """Whether they may be of another installation, or on machines that see other files."""
     forced: bool = True
+    """Whether those on other machines force what they write to disk."""
     news: Callable[[], str] = nothing_known
+    """What is known of those that are to come."""
     trouble: Callable[[], Exception | None] = no_trouble
+    """The error to raise where none will come."""
     want: Callable[[int], None] = no_demand
+    """Told how many tasks are left."""
     on_demand: bool = False
+    """Whether none comes before there are tasks."""
     _threads: int = 0
     _answers: bool = True
     _asked: float = -math.inf

@@ -179,12 +179,10 @@ class LinesWriter:
 
     Parameters
     ----------
-    storage : Storage
     collection, action : str
         Begin the files' names, which end in a number.
     part : str
         What tells them from the files of other tasks.
-    form : LinesForm
     """
 
     def __init__(self, storage: Storage, collection: str, action: str, part: str, form: LinesForm) -> None:

@@ -81,7 +81,6 @@ def write_documents(documents: Rows, nested: Rows, offsets: Offsets) -> Bytes:
     ----------
     documents : Rows
         N of them.
-    nested : Rows
     offsets : int64 ndarray, shape (N + 1,)
         First nested row of each document, and one past the last; all equal where there are none.
 

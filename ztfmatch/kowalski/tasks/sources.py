@@ -117,13 +117,6 @@ def export_sources(task: SourcesTask) -> LinesWritten:
 class Exposures:
     """The exposures of a tile, and what their epochs are given of them.
 
-    Parameters
-    ----------
-    snapshot : SnapshotFiles
-    tile : Tile
-    scope : Scope
-    changes : Changes, optional
-
     Attributes
     ----------
     exported : bool ndarray, shape (N,)

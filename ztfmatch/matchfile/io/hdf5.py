@@ -191,7 +191,6 @@ class Table:
 
     Parameters
     ----------
-    node : h5py.Dataset
     path : str
         Its name in messages.
 

@@ -94,7 +94,6 @@ def ingest_rows(rows: Records, exposure: Places, intake: Intake, ids: tuple[int,
     rows : structured ndarray, shape (N,)
     exposure : int32 ndarray, shape (N,)
         Row of the exposure in ``intake``; negative for others, which are left out.
-    intake : Intake
     ids : tuple of int
         Number of the first row in the file; what to add to a matchid for a legacyid.
     out : dict of ndarray

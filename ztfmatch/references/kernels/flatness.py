@@ -52,7 +52,6 @@ def pixels_of(xyz: Floats, field: int, rcid: int) -> tuple[Floats, Floats]:
     ----------
     xyz : float64 ndarray, shape (N, 3)
         ICRS unit vectors.
-    field, rcid : int
 
     Raises
     ------
@@ -82,7 +81,6 @@ def flatness(difference: Floats, cell: Ints, group: Ints, groups: int, min_bin: 
         Bin of each, 0 to 8.
     group : int64 ndarray, shape (N,)
         0 to groups - 1.
-    groups : int
     min_bin : int
         Fewest values of a bin that counts in ``delta``.
     """

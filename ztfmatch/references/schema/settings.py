@@ -52,31 +52,21 @@ class FlatOverride:
 
 @dataclass(frozen=True)
 class FlatnessSettings:
-    """How flatness is measured, and what is flat.
-
-    Parameters
-    ----------
-    bright, faint : float
-        Magnitudes of the sources that count, inclusive.
-    min_bin : int
-        Fewest PS1 matches of each of the nine bins; with fewer it is unknown.
-    match_arcsec, isolation_arcsec : float
-        A source counts if a PS1 star is within the one, and no other PS1 source within the other.
-    max_ps1_error : float
-        Largest error of a PS1 magnitude, of the bands that are used, mag.
-    limits : ByFilter
-    overrides : tuple of FlatOverride
-        Limits of fields where sources are so crowded that others are to be used.
-    """
+    """How flatness is measured, and what is flat."""
 
     bright: float = 13.5
     faint: float = 18.5
+    """Magnitudes of the sources that count, inclusive."""
     min_bin: Annotated[int, Meta(ge=2, description="at least 2")] = 10
+    """Fewest PS1 matches of each of the nine bins; with fewer it is unknown."""
     match_arcsec: _Positive = 1.0
     isolation_arcsec: _Positive = 3.0
+    """A source counts if a PS1 star is within the one, and no other PS1 source within the other."""
     max_ps1_error: _Positive = 0.05
+    """Largest error of a PS1 magnitude, of the bands that are used, mag."""
     limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
     overrides: tuple[FlatOverride, ...] = ()
+    """Limits of fields where sources are so crowded that others are to be used."""
 
     def limits_of(self, field: int, fid: int) -> tuple[float, float]:
         """Largest RMS and Delta of a field in a filter."""
@@ -88,61 +78,40 @@ class FlatnessSettings:
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """What is wrong with a reference.
-
-    Parameters
-    ----------
-    shallow : float
-        A reference is shallow if its limiting magnitude (signal to noise 5) is brighter.
-    confused : float
-        A reference is confused if half of its sources have a neighbour within so many arcsec.
-    """
+    """What is wrong with a reference."""
 
     shallow: float = 21.2
+    """A reference is shallow if its limiting magnitude (signal to noise 5) is brighter."""
     confused: _Positive = 5.0
+    """A reference is confused if half of its sources have a neighbour within so many arcsec."""
 
 
 @dataclass(frozen=True)
 class LightcurveSettings:
-    """What lightcurves say against a reference.
-
-    Parameters
-    ----------
-    min_exposures : int
-        Fewest good exposures of a unit; with fewer it is unknown.
-    margin_pix : float
-        Seeds nearer to the edge of the quadrant are not judged by how often they are seen: dithers miss them.
-    spurious_seen : float
-        A seed is spurious if it is seen in a smaller part of the good exposures.
-    missing_seen : float
-        A transient is a missing seed if it is seen in a larger part.
-    won_seen : float
-        A transient that is seen twice, in no smaller part, and lasts, would be an object of a new reference.
-    won_chance : float
-        It does not last if its epochs are so close together as chance brings them in a smaller part of cases.
-    min_epochs : int
-        Fewest epochs of a lightcurve whose medians count.
-    max_spurious : float
-        Largest part of the judged seeds that is spurious in a reference that is not suspect.
-    max_missing : float
-        Largest part of the sources seen so often, with seeds or without, that has none.
-    max_offset : float
-        Largest offset of seeds from the median positions of their epochs in any bin, arcsec.
-    limits : ByFilter
-        Of the differences between reference magnitude and the lightcurve's median.
-    """
+    """What lightcurves say against a reference."""
 
     min_exposures: _AtLeastOne = 5
+    """Fewest good exposures of a unit; with fewer it is unknown."""
     margin_pix: Annotated[float, Meta(ge=0.0, le=1000.0, description="0 to 1000")] = 160.0
+    """Seeds nearer to the edge of the quadrant are not judged by how often they are seen: dithers miss them."""
     spurious_seen: _Part = 0.1
+    """A seed is spurious if it is seen in a smaller part of the good exposures."""
     missing_seen: _Part = 0.5
+    """A transient is a missing seed if it is seen in a larger part."""
     won_seen: _Part = 0.1
+    """A transient that is seen twice, in no smaller part, and lasts, would be an object of a new reference."""
     won_chance: _Part = 0.01
+    """It does not last if its epochs are so close together as chance brings them in a smaller part of cases."""
     min_epochs: _AtLeastOne = 3
+    """Fewest epochs of a lightcurve whose medians count."""
     max_spurious: _Part = 0.05
+    """Largest part of the judged seeds that is spurious in a reference that is not suspect."""
     max_missing: _Part = 0.05
+    """Largest part of the sources seen so often, with seeds or without, that has none."""
     max_offset: _Positive = 0.3
+    """Largest offset of seeds from the median positions of their epochs in any bin, arcsec."""
     limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
+    """Of the differences between reference magnitude and the lightcurve's median."""
 
 
 Range = tuple[float, float]
@@ -150,58 +119,38 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class SelectSettings:
-    """What an image of a reference must be; all bounds inclusive.
-
-    Parameters
-    ----------
-    fwhm : ByFilter
-        Of the image, arcsec.
-    status : int
-    bad_infobits : tuple of int
-        Bits none of which may be set.
-    magzp, clrcoeff : ByFilter
-    maglimit : ByFilter
-        Least limiting magnitude.
-    median, rms : ByFilter
-        Largest global median and robust RMS of the pixels, DN.
-    first_night : date
-        UTC.
-    nmin : int
-        Fewest images of a reference.
-    nmax : int
-        Most; those of smallest FWHM are taken.
-    without : tuple of str
-        Criteria that are not applied.
-    """
+    """What an image of a reference must be; all bounds inclusive."""
 
     fwhm: ByFilter[Range] = ByFilter((1.7, 5.0), (1.7, 5.0), (1.7, 4.5))
+    """Of the image, arcsec."""
     status: int = 1
     bad_infobits: tuple[int, ...] = (25, 26, 27, 28, 29, 30, 31)
+    """Bits none of which may be set."""
     magzp: ByFilter[Range] = ByFilter((25.3, 26.5), (25.3, 26.5), (25.25, 25.85))
     clrcoeff: ByFilter[Range] = ByFilter((-0.20, 0.15), (-0.05, 0.22), (0.05, 0.30))
     maglimit: ByFilter[float] = ByFilter(19.0, 19.0, 18.0)
+    """Least limiting magnitude."""
     median: ByFilter[float] = ByFilter(1900.0, 1600.0, 1200.0)
     rms: ByFilter[float] = ByFilter(100.0, 100.0, 80.0)
+    """Largest global median and robust RMS of the pixels, DN."""
     first_night: datetime.date = datetime.date(2018, 2, 5)
+    """UTC."""
     nmin: _AtLeastOne = 15
+    """Fewest images of a reference."""
     nmax: _AtLeastOne = 40
+    """Most; those of smallest FWHM are taken."""
     without: tuple[str, ...] = ()
+    """Criteria that are not applied."""
 
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What is to be made of a selection.
-
-    Parameters
-    ----------
-    nmax : int
-        Most images of a new reference.
-    deeper : float
-        A reference that is not suspect is deepened if the new one would be deeper by at least so many magnitudes.
-    """
+    """What is to be made of a selection."""
 
     nmax: _AtLeastOne = 50
+    """Most images of a new reference."""
     deeper: _Positive = 0.25
+    """A reference that is not suspect is deepened if the new one would be deeper by at least so many magnitudes."""
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,6 @@ def write_catalog(
 
     Parameters
     ----------
-    storage : Storage
-    catalog : str
-    properties : mapping
-    schema : pyarrow.Schema
     partitions : sequence of (Tile, str)
         Every file and its tile, which may have several; in the order of the metadata.
     """

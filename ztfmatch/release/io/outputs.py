@@ -128,7 +128,6 @@ def parquet_writer(
 
     Parameters
     ----------
-    sink : HashedFile
     table : Table
         Says how each column is laid out.
     schema : pyarrow.Schema, optional
@@ -160,10 +159,6 @@ def write_table(storage: Storage, path: str, table: Table, data: pa.Table, cuts:
 
     Parameters
     ----------
-    storage : Storage
-    path : str
-    table : Table
-    data : pyarrow.Table
     cuts : sequence of int
         Rows at which a row group begins, but the first; without them groups have the table's number of rows.
     """

@@ -72,26 +72,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Quality:
-    """Cuts. Where one is asked for, what has no value for it is left out.
-
-    Parameters
-    ----------
-    only_good_exposures : bool
-        Leave out exposures that the quality rule does not call good.
-    reject_catflags : int
-        Leave out epochs that have any of these bits.
-    max_magerr : float or None
-        Largest error of an epoch in mag.
-    max_airmass, max_seeing, min_maglimit : float or None
-        Of an exposure; seeing in arcsec, limit in mag.
-    """
+    """Cuts. Where one is asked for, what has no value for it is left out."""
 
     only_good_exposures: bool = False
+    """Leave out exposures that the quality rule does not call good."""
     reject_catflags: Annotated[int, Meta(ge=0, lt=1 << 16, description="bits below 65536")] = 0
+    """Leave out epochs that have any of these bits."""
     max_magerr: _Cut | None = None
+    """Largest error of an epoch in mag."""
     max_airmass: _Cut | None = None
     max_seeing: _Cut | None = None
     min_maglimit: int | float | None = None
+    """Of an exposure; seeing in arcsec, limit in mag."""
 
 
 @dataclass(frozen=True)

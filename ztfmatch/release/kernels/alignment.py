@@ -18,19 +18,13 @@ MAX_PARTITION_ORDER: Final = FINE_ORDER - 1
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a partition may be.
-
-    Parameters
-    ----------
-    rows, size : int
-        Most rows, most bytes in memory; a pixel of the largest order may have more.
-    min_order : int
-        HEALPix order of the largest pixel.
-    """
+    """How large a partition may be."""
 
     rows: int
     size: int
+    """Most rows, most bytes in memory; a pixel of the largest order may have more."""
     min_order: int = 0
+    """HEALPix order of the largest pixel."""
 
     def hold(self, rows: int, size: int) -> bool:
         """Whether so much fits into one partition."""
@@ -51,12 +45,10 @@ def pieces_of_tile(tile: Tile, fine: Pixels, size: npt.NDArray[np.int64], limits
 
     Parameters
     ----------
-    tile : Tile
     fine : int64 ndarray, shape (N,)
         Fine pixel of each row, all in the tile.
     size : int64 ndarray, shape (N,)
         Bytes of each row.
-    limits : Limits
     """
     order = np.argsort(fine, kind="stable")
     pixels, total = fine[order], np.concatenate([[0], np.cumsum(size[order])])
@@ -98,12 +90,7 @@ def joined(pieces: Iterable[Piece], limits: Limits) -> list[Piece]:
 
 
 class Alignment:
-    """Partitions in order of the sky, which do not overlap and do not cover it.
-
-    Parameters
-    ----------
-    tiles : sequence of Tile
-    """
+    """Partitions in order of the sky, which do not overlap and do not cover it."""
 
     def __init__(self, tiles: Sequence[Tile]) -> None:
         self.tiles = sorted(tiles, key=lambda tile: tile.fine_range)

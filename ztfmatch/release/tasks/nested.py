@@ -20,7 +20,6 @@ def nested_rows(source: Source, objects: pa.Table, magerr_bits: int) -> Iterator
 
     Parameters
     ----------
-    source : Source
     objects : pyarrow.Table
         ``objectid``, ``ra``, ``dec`` of the objects of the source.
     magerr_bits : int

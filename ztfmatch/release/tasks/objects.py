@@ -32,7 +32,6 @@ def object_rows(source: Source, objects: pa.Table) -> Iterator[pa.Table]:
 
     Parameters
     ----------
-    source : Source
     objects : pyarrow.Table
         OBJECT_COLUMNS of its objects.
     """

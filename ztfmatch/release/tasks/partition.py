@@ -37,7 +37,6 @@ class Partitioner:
         Partitions that all rows lie in.
     spill : Storage
         Local directory for what does not fit into memory; of this one only.
-    held_bytes : int
     """
 
     def __init__(self, targets: Sequence[Tile], spill: Storage, held_bytes: int = HELD_BYTES) -> None:

@@ -208,10 +208,8 @@ def objects_in_scope(
 
     Parameters
     ----------
-    storage : Storage
     files : sequence of DataFile
         Of the table ``objects``.
-    scope : ReleaseScope
     columns : sequence of str
         Columns wanted, ``objectid`` among them.
     ids : IdRange, optional

@@ -71,7 +71,6 @@ def discordant_groups(
         Of each median, 0..groups-1.
     median : float32 ndarray, shape (N,)
     error : float64 ndarray, shape (N,)
-    groups : int
     """
     weight = error**-2
     total = np.maximum(np.bincount(group, weight, groups), 1e-300)
