@@ -11,12 +11,13 @@ from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, s
 from ztfmatch.cli.options import (
     catalogs_argument,
     fail_if_empty_option,
+    file_option,
+    flag_option,
     note_option,
     number_option,
     run_options,
     strict_option,
 )
-from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
 
 if TYPE_CHECKING:
@@ -29,26 +30,19 @@ _SHOWN_UNITS = 5
 @click.command(cls=Command)
 @click.argument("store")
 @catalogs_argument
-@click.option(
+@file_option(
     "--exposures",
-    type=FILE,
-    help="Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or "
-    "Parquet.",
+    "Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or Parquet.",
 )
-@click.option(
+@file_option(
     "--error-model",
+    "Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
     "error_models",
-    type=FILE,
     multiple=True,
-    help="Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
 )
-@click.option(
-    "--zp-thresholds", type=FILE, help="Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default."
-)
-@click.option(
-    "--quality-rule",
-    type=FILE,
-    help="TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches.",
+@file_option("--zp-thresholds", "Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
+@file_option(
+    "--quality-rule", "TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches."
 )
 @click.option(
     "--corrections",
@@ -72,10 +66,8 @@ _SHOWN_UNITS = 5
     CATALOGS_PER_COMMIT,
     "Where there are more, groups of fields are committed one after the other.",
 )
-@click.option(
-    "--replace",
-    is_flag=True,
-    help="Catalogs that were reprocessed replace what the store has of their exposures, in the same commit.",
+@flag_option(
+    "--replace", "Catalogs that were reprocessed replace what the store has of their exposures, in the same commit."
 )
 @note_option
 @run_options

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text, unchanged
-from ztfmatch.cli.options import directory_option, note_option, options, run_options
-from ztfmatch.cli.paramtypes import FILE, PLACE, OutputPlace
-from ztfmatch.cli.terminal import print_table
+from ztfmatch.cli.options import (
+    choice_option,
+    directory_option,
+    file_option,
+    flag_option,
+    gathered,
+    note_option,
+    options,
+    run_options,
+)
+from ztfmatch.cli.paramtypes import PLACE
+from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.config import CalibrateConfig
 
 if TYPE_CHECKING:
@@ -31,26 +39,22 @@ def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     return {ours: theirs for ours, _, theirs in pairs}
 
 
+def _ps1(ps1: Path | None, columns: dict[str, str]) -> dict[str, Any]:
+    if columns and ps1 is None:
+        raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
+    return {"ps1": ps1, "columns": columns}
+
+
 def ps1_options(
     said: str = "PS1: Parquet file or directory, HATS catalog, or SQLite.", required: bool = False
 ) -> Option:
     """Add --ps1 and names of its columns; the command gets ``ps1`` and ``columns``."""
-
-    def check(command: Any) -> Any:
-        @functools.wraps(command)
-        def run(*args: Any, ps1: Path | None, columns: dict[str, str], **rest: Any) -> Any:
-            if columns and ps1 is None:
-                raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
-            return command(*args, ps1=ps1, columns=columns, **rest)
-
-        return run
-
     return options(
         click.option("--ps1", required=required, type=PLACE, metavar="FILE", help=said),
         click.option("--ps1-column", "columns", multiple=True, callback=_mapping, metavar="NAME=COLUMN",
                      help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. "
                      "Repeatable."),
-        check,
+        gathered(_ps1),
     )  # fmt: skip
 
 
@@ -72,10 +76,8 @@ cut_options = options(
 @click.command(cls=Command)
 @click.argument("store")
 @ps1_options()
-@click.option(
-    "--internal", is_flag=True, help="Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them."
-)
-@directory_option("the corrections go")
+@flag_option("--internal", "Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them.")
+@directory_option("Where the corrections go; made new.")
 @click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @click.option(
     "--extend", type=PLACE, metavar="DIR", help="Corrections of this store; of newer exposures alone terms are added."
@@ -88,7 +90,7 @@ cut_options = options(
     help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
 )
 @cut_options
-@click.option("--eras", type=FILE, help="CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
+@file_option("--eras", "CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
 @click.option(
     "--find-eras/--no-find-eras", default=True, show_default=True, help="Look for steps, beside those of --eras."
 )
@@ -99,13 +101,7 @@ cut_options = options(
     metavar="WORDS",
     help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto': of all what pays.",
 )
-@click.option(
-    "--beyond",
-    type=click.Choice(["constant", "fade"]),
-    default="constant",
-    show_default=True,
-    help="The magnitude term beyond its bright end.",
-)
+@choice_option("--beyond", ("constant", "fade"), "The magnitude term beyond its bright end.")
 @_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
 @_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
 @run_options
@@ -162,10 +158,8 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     used = ", ".join(str(number) if number else "none that is known" for number in report.programs)
     emit(report, as_json, [line, f"Programs of the epochs used: {used}.", *_held_lines(report.held_out)])
     if not as_json and report.channels:
-        print_table([name.replace("_", " ") for name in vars(report.channels[0])],
-                    [list(map(_shown, vars(row).values())) for row in report.channels[:_CHANNELS_SHOWN]])  # fmt: skip
-        if len(report.channels) > _CHANNELS_SHOWN:
-            click.echo(f"and {len(report.channels) - _CHANNELS_SHOWN} more: --json lists all")
+        rows = [list(map(_shown, vars(row).values())) for row in report.channels]
+        print_table([name.replace("_", " ") for name in vars(report.channels[0])], rows, most=_CHANNELS_SHOWN)
 
 
 def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, running: Runs, as_json: bool) -> None:
@@ -202,30 +196,18 @@ def _held_lines(rows: Sequence[HeldOut]) -> list[str]:
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return len(value)
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+    return len(value) if isinstance(value, tuple) else cell(value, ".4g")
 
 
 @click.command(cls=Command)
 @click.argument("store", required=False)
 @click.argument("corrections", required=False, type=PLACE)
 @click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, as an option.")
-@click.option(
-    "--catalog", type=FILE, metavar="FILE", help="In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits."
-)
+@file_option("--catalog", "In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits.")
 @ps1_options("With --catalog: draw its residuals, before and after.")
-@click.option("--exposures", type=FILE, help="With --catalog: metadata that its header lacks, as 'append' takes them.")
-@click.option(
-    "--output",
-    "-o",
-    type=OutputPlace(path_type=Path),
-    metavar="DIR",
-    help="With --catalog: where files go; by default beside the catalog.",
-)
-@click.option(
-    "--none", "take_off", is_flag=True, help="Take corrections off: magnitudes as they were, to the last bit."
-)
+@file_option("--exposures", "With --catalog: metadata that its header lacks, as 'append' takes them.")
+@directory_option("With --catalog: where files go; by default beside the catalog.", required=False)
+@flag_option("--none", "Take corrections off: magnitudes as they were, to the last bit.", "take_off")
 @note_option
 @run_options
 def correct(store: str | None, corrections: Path | None, named: Path | None, take_off: bool, note: str | None,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, warning_lines
-from ztfmatch.cli.options import catalogs_argument, worker_options
-from ztfmatch.cli.paramtypes import FILE
+from ztfmatch.cli.options import catalogs_argument, file_option, worker_options
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def catalog() -> None:
 @catalog.command("check", cls=Command)
 @catalogs_argument
 @click.option("--store", metavar="STORE", help="Compare with this store: which are known, which have no reference.")
-@click.option("--exposures", type=FILE, help="Metadata that headers lack, as 'append' takes them.")
+@file_option("--exposures", "Metadata that headers lack, as 'append' takes them.")
 @worker_options
 def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, running: Runs, as_json: bool) -> None:
     """Say what an append would say of CATALOGS.
@@ -55,17 +54,10 @@ def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, 
 
 
 def _print(report: CheckReport) -> None:
-    rows = [
-        (
-            one.verdict,
-            Path(one.source).name,
-            one.unit or "-",
-            "-" if one.rows is None else one.rows,
-            "-" if one.rejected is None else one.rejected,
-            "-" if one.programid is None else one.programid,
-        )
-        for one in report.catalogs
-    ]
+    rows = []
+    for one in report.catalogs:
+        figures = (one.unit, one.rows, one.rejected, one.programid)
+        rows.append([one.verdict, Path(one.source).name, *("-" if value is None else value for value in figures)])
     if rows:
         print_table(["verdict", "catalog", "unit", "rows", "rejected", "program"], rows)
     for one in report.catalogs:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, StoreDamagedError, StorageError)
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
-SHOWN_BAD_FILES = 20
+_SHOWN = 20
 
 
 class Command(click.Command):
@@ -200,23 +200,23 @@ def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
         click.echo(line)
 
 
+def first_lines(texts: Sequence[str], indent: str = "  ", rest: str = "") -> list[str]:
+    """The first of some texts, a line each, and how many more there are."""
+    more = len(texts) - _SHOWN
+    return [f"{indent}{text}" for text in [*texts[:_SHOWN], *([f"... and {more:,} more{rest}"] if more > 0 else [])]]
+
+
 def bad_files(files: Sequence[Refused]) -> list[str]:
     """Lines that name the files that were refused, the first of them."""
-    if not files:
-        return []
-    more = [f"  ... and {len(files) - SHOWN_BAD_FILES:,} more"] if len(files) > SHOWN_BAD_FILES else []
-    shown = [f"  {file.source}\n    {file.code}: {file.reason}" for file in files[:SHOWN_BAD_FILES]]
-    return [f"Quarantined: {counted(len(files), 'file')}", *shown, *more]
+    told = first_lines([f"{file.source}\n    {file.code}: {file.reason}" for file in files])
+    return [f"Quarantined: {counted(len(files), 'file')}", *told] if files else []
 
 
 def warning_lines(warnings: Sequence[Notice]) -> list[str]:
     """Lines that say what may not have been meant so, with the first of the files of each."""
     lines = []
     for warning in warnings:
-        more = len(warning.files) - SHOWN_BAD_FILES
-        lines.append(f"Warning: {warning.message}")
-        lines += [f"  {file}" for file in warning.files[:SHOWN_BAD_FILES]]
-        lines += [f"  ... and {more:,} more"] if more > 0 else []
+        lines += [f"Warning: {warning.message}", *first_lines(warning.files)]
     return lines
 
 

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from ztfmatch.cli.common import Command, emit
-from ztfmatch.cli.options import json_option
+from ztfmatch.cli.options import flag_option, json_option
 
 _PLACES: Final = {
     "bash": ("XDG_DATA_HOME", "~/.local/share", "bash-completion/completions/ztfmatch"),
@@ -22,7 +22,7 @@ _PLACES: Final = {
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(list(_PLACES)))
-@click.option("--install", is_flag=True, help="Write it where the shell looks, instead of printing it.")
+@flag_option("--install", "Write it where the shell looks, instead of printing it.")
 @json_option
 @click.pass_context
 def completion(ctx: click.Context, shell: str, install: bool, as_json: bool) -> None:

@@ -9,8 +9,10 @@ import click
 
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, unchanged, warning_lines
 from ztfmatch.cli.options import (
+    directory_option,
     fail_if_empty_option,
     filter_option,
+    flag_option,
     json_option,
     note_option,
     run_options,
@@ -19,7 +21,7 @@ from ztfmatch.cli.options import (
     strict_option,
 )
 from ztfmatch.cli.paramtypes import PLACE, OutputPlace
-from ztfmatch.cli.terminal import print_table
+from ztfmatch.cli.terminal import cell, print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -39,7 +41,7 @@ def export() -> None:
 @import_.command("matchfile", cls=Command)
 @click.argument("store", type=OutputPlace())
 @click.argument("files", nargs=-1, required=True)
-@click.option("--create", is_flag=True, help="Make the store if there is none.")
+@flag_option("--create", "Make the store if there is none.")
 @store_config_options(", with --create")
 @strict_option("a matchfile cannot be used, instead of quarantining it")
 @fail_if_empty_option("matchfiles")
@@ -124,9 +126,7 @@ def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | N
 
 @export.command("corrections", cls=Command)
 @click.argument("corrections", type=PLACE)
-@click.option(
-    "--output", "-o", required=True, type=OutputPlace(path_type=Path), metavar="DIR", help="Where the tables go."
-)
+@directory_option("Where the tables go.")
 @click.option("--mjd", type=float, help="As they are at this time; by default as they are last.")
 @json_option
 def export_corrections(corrections: Path, output: Path, mjd: float | None, as_json: bool) -> None:
@@ -147,7 +147,7 @@ def export_corrections(corrections: Path, output: Path, mjd: float | None, as_js
     channels, units = counted(len(report.channels), "channel"), counted(report.units, "unit")
     emit(report, as_json, [f"Corrections {report.corrections} in {report.output}: {channels}, {units}{left_out}."])
     if not as_json:
-        rows = [[f"{v:.3f}" if isinstance(v, float) else v for v in vars(row).values()] for row in report.channels]
+        rows = [list(map(cell, vars(row).values())) for row in report.channels]
         print_table(["rcid", "filter", "map RMS mmag", "map most mmag", "magnitude most mmag"], rows)
 
 

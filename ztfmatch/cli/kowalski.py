@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import dry_run_option, json_option, number_option, options, run_options
-from ztfmatch.cli.paramtypes import FILE, OutputPlace
+from ztfmatch.cli.options import (
+    choice_option,
+    dry_run_option,
+    file_option,
+    flag_option,
+    json_option,
+    number_option,
+    options,
+    run_options,
+)
+from ztfmatch.cli.paramtypes import OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
 from ztfmatch.cli.terminal import print_table
@@ -22,10 +31,8 @@ if TYPE_CHECKING:
     from ztfmatch.kowalski.load import LoadReport, LoadStatus
 
 _database_options = options(
-    click.option(
-        "--mongo-uri-file",
-        type=FILE,
-        help="File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI.",
+    file_option(
+        "--mongo-uri-file", "File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI."
     ),
     click.option(
         "--tag",
@@ -45,7 +52,7 @@ _database_options = options(
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that says what was exported last; the first, full export makes it, every complete one moves it.",
 )
-@click.option("--full", is_flag=True, help="Export all, whatever the cursor says, and begin the cursor anew.")
+@flag_option("--full", "Export all, whatever the cursor says, and begin the cursor anew.")
 @click.option(
     "--only",
     "limits",
@@ -54,18 +61,14 @@ _database_options = options(
     help="Only exposures with field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) among the "
     "values. May be given more than once: all must hold.",
 )
-@click.option("--starids", is_flag=True, help="Give each source the field starid; of full exports without cursor.")
-@click.option("--whole", is_flag=True, help="Write objects with new epochs whole, for mongoimport, not as updates.")
-@click.option(
-    "--compression",
-    type=click.Choice(["zstd", "gzip", "none"]),
-    default="zstd",
-    show_default=True,
-    help="Of the files: mongoimport takes what zstdcat, zcat or cat gives it.",
+@flag_option("--starids", "Give each source the field starid; of full exports without cursor.")
+@flag_option("--whole", "Write objects with new epochs whole, for mongoimport, not as updates.")
+@choice_option(
+    "--compression", ("zstd", "gzip", "none"), "Of the files: mongoimport takes what zstdcat, zcat or cat gives it."
 )
 @number_option("--documents-per-file", click.IntRange(1), 20_000, "About so many at most.")
 @dry_run_option("Only say which snapshots it would span and how many tasks there are.")
-@click.option("--load", is_flag=True, help="Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
+@flag_option("--load", "Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
 @_database_options
 @run_options
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
@@ -115,7 +118,7 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
 @click.command(cls=Command)
 @click.argument("exports")
-@click.option("--status", is_flag=True, help="Only say what the collections hold and what would be loaded.")
+@flag_option("--status", "Only say what the collections hold and what would be loaded.")
 @_database_options
 @json_option
 def load(exports: str, status: bool, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:

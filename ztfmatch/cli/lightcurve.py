@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ztfmatch.cli.common import Command, open_store
-from ztfmatch.cli.options import filter_option, json_option, place_options, plot_option, snapshot_option
+from ztfmatch.cli.options import filter_option, flag_option, json_option, place_options, plot_option, snapshot_option
 from ztfmatch.cli.rows import (
     COUNTING_S,
     People,
@@ -33,16 +33,16 @@ from ztfmatch.core.errors import ConfigError
 @click.option(
     "--star", "stars", multiple=True, metavar="ID", help="Star: starid, name, or one of its objectids. Repeatable."
 )
-@click.option("--by-star", is_flag=True, help="Of a --cone the stars in it: epochs of all their objects by star.")
-@click.option("--transients", is_flag=True, help="In the --cone show transients instead of objects.")
+@flag_option("--by-star", "Of a --cone the stars in it: epochs of all their objects by star.")
+@flag_option("--transients", "In the --cone show transients instead of objects.")
 @snapshot_option
 @filter_option()
 @columns_option
 @row_options
 @plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
-@click.option("--statistics", is_flag=True, help="Give each object with its statistics instead of its epochs.")
-@click.option("--follow", is_flag=True, help="Of a retired --objectid, give the objects that took its place.")
+@flag_option("--statistics", "Give each object with its statistics instead of its epochs.")
+@flag_option("--follow", "Of a retired --objectid, give the objects that took its place.")
 @json_option
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, stars: tuple[str, ...],
                by_star: bool, transients: bool, snapshot: int | None, filters: tuple[int, ...] | None,

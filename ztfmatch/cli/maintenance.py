@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
-from ztfmatch.cli.options import dry_run_option, json_option, note_option, number_option, overwrite_option, run_options
+from ztfmatch.cli.options import (
+    dry_run_option,
+    flag_option,
+    json_option,
+    note_option,
+    number_option,
+    overwrite_option,
+    run_options,
+)
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.rows import compare_rows
 from ztfmatch.cli.terminal import print_table
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
     CompactConfig.max_rows_per_tile,
     "Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
-@click.option("--full", is_flag=True, help="Write every tile with files enough anew, and its statistics.")
+@flag_option("--full", "Write every tile with files enough anew, and its statistics.")
 @note_option
 @dry_run_option()
 @run_options
@@ -101,7 +109,7 @@ def history(store: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("before", type=click.IntRange(0))
 @click.argument("after", type=click.IntRange(0))
-@click.option("--objects", is_flag=True, help="Objects that are new, gone or changed.")
+@flag_option("--objects", "Objects that are new, gone or changed.")
 @click.option("--output", "-o", type=OutputFile(), help="With --objects: file of them all; its name tells the format.")
 @overwrite_option
 @json_option

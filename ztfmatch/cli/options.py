@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -45,49 +46,82 @@ def options(*declared: Option) -> Option:
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(declared), command)
 
 
+def gathered(make: Callable[..., dict[str, Any]]) -> Option:
+    """Let a command get in place of some options what is made of them; ``make`` takes them by their names."""
+    names = inspect.signature(make).parameters
+
+    def wrapped(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(*args: Any, **given: Any) -> Any:
+            own = {name: given.pop(name) for name in names if name in given}
+            return command(*args, **given, **make(**own))
+
+        return run
+
+    return wrapped
+
+
+def flag_option(option: str, said: str, *name: str) -> Option:
+    """Add an option without a value."""
+    return click.option(option, *name, is_flag=True, help=said)
+
+
+def file_option(option: str, said: str, *name: str, **more: Any) -> Option:
+    """Add an option that names a file which is read."""
+    return click.option(option, *name, type=FILE, metavar="FILE", help=said, **more)
+
+
+def new_file_option(option: str, said: str) -> Option:
+    """Add an option that names a file which is written."""
+    return click.option(option, type=OutputFile(), metavar="FILE", help=said)
+
+
+def choice_option(option: str, choices: Sequence[str], said: str, *name: str) -> Option:
+    """Add an option of some words, of which the first is the default."""
+    return click.option(option, *name, type=click.Choice(choices), default=choices[0], show_default=True, help=said)
+
+
 def dry_run_option(said: str = "Only say what would be done.") -> Option:
     """Add --dry-run."""
-    return click.option("--dry-run", is_flag=True, help=said)
+    return flag_option("--dry-run", said)
 
 
 def strict_option(said: str) -> Option:
     """Add --strict."""
-    return click.option("--strict", is_flag=True, help=f"Fail if {said}.")
+    return flag_option("--strict", f"Fail if {said}.")
 
 
 def fail_if_empty_option(files: str) -> Option:
     """Add --fail-if-empty."""
-    return click.option("--fail-if-empty", is_flag=True, help=f"Fail if there are no {files}, instead of saying so.")
+    return flag_option("--fail-if-empty", f"Fail if there are no {files}, instead of saying so.")
 
 
-def _keeping(command: Any) -> Any:
-    """A command that writes to no file that is there, unless --overwrite is given."""
-
-    @functools.wraps(command)
-    def run(*args: Any, overwrite: bool, **rest: Any) -> Any:
-        ctx = click.get_current_context()
-        named = [
-            ctx.params.get(str(param.name))
-            for param in ctx.command.params
-            if type(param.type) in (OutputFile, PictureFile)
-        ]
-        for path in named if not overwrite else []:
-            if path is not None and path.is_file():
-                raise click.UsageError(f"{path} is there already: give --overwrite to replace it, or another name.")
-        return command(*args, **rest)
-
-    return run
+def _keep(overwrite: bool) -> dict[str, Any]:
+    """Refuse to write to a file that is there, unless --overwrite is given."""
+    ctx = click.get_current_context()
+    written = [param for param in ctx.command.params if type(param.type) in (OutputFile, PictureFile)]
+    for path in [] if overwrite else [ctx.params.get(str(param.name)) for param in written]:
+        if path is not None and path.is_file():
+            raise click.UsageError(f"{path} is there already: give --overwrite to replace it, or another name.")
+    return {}
 
 
-overwrite_option: Final = options(
-    click.option("--overwrite", is_flag=True, help="Replace a file that is there."), _keeping
-)
+overwrite_option: Final = options(flag_option("--overwrite", "Replace a file that is there."), gathered(_keep))
 """Add --overwrite, without which no file that the command is to write may be there."""
 
 
 def plot_option(said: str) -> Option:
     """Add --plot."""
     return click.option("--plot", type=PictureFile(), help=said)
+
+
+from_file_option: Final = click.option(
+    "--from-file",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    metavar="LIST",
+    help="Take places from the lines of a file, too; - is the standard input.",
+)
 
 
 def _lists(name: str, missing: str) -> Option:
@@ -105,11 +139,7 @@ def _lists(name: str, missing: str) -> Option:
 
         return run
 
-    return options(
-        click.option("--from-file", multiple=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-                     metavar="LIST", help="Take places from the lines of a file, too; - is the standard input."),
-        gather,
-    )  # fmt: skip
+    return options(from_file_option, gather)
 
 
 def lines_of(path: str) -> Iterator[str]:
@@ -163,10 +193,10 @@ def number_option(option: str, kind: click.ParamType[Any], default: float, said:
     return click.option(option, *name, type=kind, default=default, show_default=True, help=said)
 
 
-def directory_option(what: str) -> Option:
-    """Add --output, a directory to be made, which must be given."""
-    return click.option("--output", "-o", required=True, type=OutputPlace(path_type=Path), metavar="DIR",
-                        help=f"Where {what}; made new.")  # fmt: skip
+def directory_option(said: str, required: bool = True) -> Option:
+    """Add --output, a directory to be made."""
+    kind = OutputPlace(path_type=Path)
+    return click.option("--output", "-o", required=required, type=kind, metavar="DIR", help=said)
 
 
 def cone_option(said: str) -> Option:
@@ -174,31 +204,27 @@ def cone_option(said: str) -> Option:
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
 
 
+def _place(cone: tuple[str, str, str] | None, name: tuple[str, str] | None, names: Path | None) -> dict[str, Any]:
+    """The circle that was given, or that about a name."""
+    if name is None:
+        return {"cone": cone}
+    if cone is not None:
+        raise click.UsageError("--cone and --name contradict each other: give one of them.")
+    from ztfmatch.query.io.names import resolve_name
+
+    ra, dec = resolve_name(name[0], names)
+    return {"cone": (repr(ra), repr(dec), name[1])}
+
+
 def place_options(said: str) -> Option:
     """Add --cone, or --name with a table of --names in its place; the command gets ``cone``."""
-
-    def gather(command: Any) -> Any:
-        @functools.wraps(command)
-        def run(*args: Any, name: tuple[str, str] | None, names: Path | None, **rest: Any) -> Any:
-            if name is not None and rest["cone"] is not None:
-                raise click.UsageError("--cone and --name contradict each other: give one of them.")
-            if name is not None:
-                from ztfmatch.query.io.names import resolve_name
-
-                ra, dec = resolve_name(name[0], names)
-                rest["cone"] = (repr(ra), repr(dec), name[1])
-            return command(*args, **rest)
-
-        return run
-
     return options(
         cone_option(said),
         click.option("--name", type=(str, str), metavar="NAME RADIUS",
                      help="Circle about a name: one of --names, or one that says its position (J162819.90+325717.3)."),
-        click.option("--names", type=FILE, metavar="FILE", envvar="ZTFMATCH_NAMES",
-                     help="Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by the "
-                     "environment's ZTFMATCH_NAMES."),
-        gather,
+        file_option("--names", "Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by "
+                    "the environment's ZTFMATCH_NAMES.", envvar="ZTFMATCH_NAMES"),
+        gathered(_place),
     )  # fmt: skip
 
 
@@ -209,24 +235,16 @@ def filter_option(said: str = "Only these filters: g, r, i (zg or 1 do as well),
 
 def store_config_options(of: str = "") -> Option:
     """Add what is settled when a store is made; the command gets one ``store_config``."""
-
-    def gather(command: Any) -> Any:
-        @functools.wraps(command)
-        def run(*args: Any, radius: float, seeds_per_tile: int, **rest: Any) -> Any:
-            return command(*args, store_config=StoreConfig(radius, seeds_per_tile), **rest)
-
-        return run
-
     return options(
         number_option("--radius", Radius(), StoreConfig.radius_arcsec,
                       f"Match radius in arcsec, inclusive; fixed for the life of the store{of}."),
         number_option("--seeds-per-tile", click.INT, StoreConfig.seeds_per_tile,
                       f"A HEALPix tile with more seeds is split{of}."),
-        gather,
+        gathered(lambda radius, seeds_per_tile: {"store_config": StoreConfig(radius, seeds_per_tile)}),
     )  # fmt: skip
 
 
-json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines.")
+json_option: Final = flag_option("--json", "Print the result as JSON, for machines.", "as_json")
 note_option: Final = click.option("--note", help="Kept in the history.")
 snapshot_option: Final = click.option(
     "--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default."
@@ -234,9 +252,7 @@ snapshot_option: Final = click.option(
 polygon_option: Final = click.option(
     "--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."
 )
-moc_option: Final = click.option(
-    "--moc", type=FILE, metavar="FILE", help="Coverage map (MOC): FITS, JSON or ASCII, also gzipped."
-)
+moc_option: Final = file_option("--moc", "Coverage map (MOC): FITS, JSON or ASCII, also gzipped.")
 
 
 def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
@@ -247,26 +263,22 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
         raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
 
 
-def _with_resources(command: Any) -> Any:
-    @functools.wraps(command)
-    def run(*args: Any, workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
-            as_json: bool, performance_report: Path | None, units: str | None = None, **rest: Any) -> Any:  # fmt: skip
-        from ztfmatch.core import prefork
-        from ztfmatch.core.clusters import read_profile
+def _resources(workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
+               performance_report: Path | None, units: str | None = None) -> dict[str, Any]:  # fmt: skip
+    """Where tasks run."""
+    from ztfmatch.core import prefork
+    from ztfmatch.core.clusters import read_profile
 
-        report = None if performance_report is None else str(performance_report)
-        resources = Resources(
-            workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report, units=units
-        )
-        resources.validate()
-        if workers and scheduler is None and cluster in (None, "local"):
-            prefork.start()  # it gets ready while this process imports the rest
-        if cluster is not None:
-            read_profile(cluster)
-        running = _running(click.get_current_context().obj or resources)
-        return command(*args, running=running, as_json=as_json, **rest)
-
-    return run
+    report = None if performance_report is None else str(performance_report)
+    resources = Resources(
+        workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report, units=units
+    )
+    resources.validate()
+    if workers and scheduler is None and cluster in (None, "local"):
+        prefork.start()  # it gets ready while this process imports the rest
+    if cluster is not None:
+        read_profile(cluster)
+    return {"running": _running(click.get_current_context().obj or resources)}
 
 
 @contextmanager
@@ -294,7 +306,7 @@ worker_options: Final = options(
     click.option("--performance-report", type=LogFile(), metavar="FILE",
                  help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
     json_option,
-    _with_resources,
+    gathered(_resources),
 )  # fmt: skip
 """Where tasks run, and --json; the command gets ``running`` and ``as_json``."""
 

@@ -16,102 +16,106 @@ PICTURES: Final = (".png", ".pdf", ".svg")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class _Read(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A value that is read from text; what was read already stays as it is."""
+
+    ready: type = tuple
+
+    def read(self, value: Any) -> Any:
+        """Value of a text; a ValueError says why there is none."""
+        raise NotImplementedError
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What click asks for."""
+        try:
+            return value if isinstance(value, self.ready) else self.read(value)
+        except (ValueError, ZtfmatchError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(_Read):
     """A number of bytes, as in 2GiB or 800MB."""
 
     name = "size"
+    ready = int
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def read(self, value: Any) -> int:
         """Bytes of the text."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
-        try:
-            if match is None:
-                raise ValueError
-            return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
-        except ValueError:
-            self.fail(f"{value!r} is no size; expected something like 2GiB or 800MB", param, ctx)
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            raise ValueError(f"{value!r} is no size; expected something like 2GiB or 800MB")
+        return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Duration(_Read):
     """A time in seconds, as in 45s, 10m, 2h or 1d."""
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def read(self, value: Any) -> float:
         """Seconds of the text."""
         from ztfmatch.core.clusters import duration_seconds
 
         try:
             return float(value) if isinstance(value, int | float) else duration_seconds(str(value))
         except ZtfmatchError as error:
-            self.fail(f"{error}.", param, ctx)
+            raise ValueError(f"{error}.") from None
 
 
-class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Numbers(_Read):
     """Numbers from 0 and ranges of them, as batch systems write arrays: 3,17-20."""
 
     name = "numbers"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def read(self, value: Any) -> tuple[int, ...]:
         """All of them."""
-        if isinstance(value, tuple):
-            return value
         numbers: list[int] = []
         for part in str(value).split(","):
             match = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part)
             if match is None or int(match[2] or match[1]) < int(match[1]):
-                self.fail(f"{value!r} are no numbers; expected something like 7, 3-17 or 0,4-6.", param, ctx)
+                raise ValueError(f"{value!r} are no numbers; expected something like 7, 3-17 or 0,4-6.")
             numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
         return tuple(numbers)
 
 
-class Filters(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Filters(_Read):
     """Filters by any of their names, with commas: g, zg or 1."""
 
     name = "filters"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def read(self, value: Any) -> tuple[int, ...]:
         """Their ids."""
         from ztfmatch.core.survey import FILTER_NAMES
 
-        if isinstance(value, tuple):
-            return value
         words = [word.strip() for word in str(value).split(",")]
         if not set(words) <= set(FILTER_NAMES):
-            self.fail(f"{value!r}: expected some of g, r, i (or zg, zr, zi, or 1, 2, 3) with commas.", param, ctx)
+            raise ValueError(f"{value!r}: expected some of g, r, i (or zg, zr, zi, or 1, 2, 3) with commas.")
         return tuple(dict.fromkeys(FILTER_NAMES[word] for word in words))
 
 
-class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Share(_Read):
     """One of so many parts, as in 0/8."""
 
     name = "share"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+    def read(self, value: Any) -> tuple[int, int]:
         """Number of the part, from 0, and how many there are."""
-        if isinstance(value, tuple):
-            return value
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value))
         if match is None or not int(match[1]) < int(match[2]):
-            self.fail(f"{value!r} is no part; expected one of 0/N to N-1/N.", param, ctx)
+            raise ValueError(f"{value!r} is no part; expected one of 0/N to N-1/N.")
         return int(match[1]), int(match[2])
 
 
-class Radius(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Radius(_Read):
     """A radius in arcsec, as in 1.5 or 1.5arcsec."""
 
     name = "radius"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def read(self, value: Any) -> float:
         """Arcsec of the text."""
         from ztfmatch.query.kernels.angles import radius_of
 
-        try:
-            return radius_of(value, "arcsec")
-        except ZtfmatchError as error:
-            self.fail(str(error), param, ctx)
+        return radius_of(value, "arcsec")
 
 
 class OutputFile(click.Path):
@@ -162,22 +166,21 @@ class OutputPlace(click.Path):
         return made
 
 
-class Date(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+class Date(_Read):
     """An instant: an MJD, or a date with or without a time, UTC."""
 
     name = "date"
+    ready = float
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def read(self, value: Any) -> float:
         """MJD of the text."""
-        if isinstance(value, float):
-            return value
         from ztfmatch.release.io.scope import mjd_of
 
         try:
             plain: Any = float(value) if value.replace(".", "", 1).isdigit() else datetime.datetime.fromisoformat(value)
             return mjd_of(plain, 0.0) or 0.0
         except ValueError:
-            self.fail(f"{value!r} is no date; expected something like 2018-11-15, or an MJD", param, ctx)
+            raise ValueError(f"{value!r} is no date; expected something like 2018-11-15, or an MJD") from None
 
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)

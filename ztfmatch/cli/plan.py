@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import json_option, lines_of
+from ztfmatch.cli.options import from_file_option, json_option, lines_of
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.shown import duration_text
 
@@ -26,13 +26,7 @@ _UNEVEN = 2.0
 @click.argument("operation", type=click.Choice(_OPERATIONS), metavar="OPERATION")
 @click.argument("store")
 @click.argument("places", nargs=-1)
-@click.option(
-    "--from-file",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    metavar="LIST",
-    help="Take places from the lines of a file, too; - is the standard input.",
-)
+@from_file_option
 @click.option(
     "--on",
     type=click.IntRange(1),

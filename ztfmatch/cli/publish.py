@@ -12,8 +12,12 @@ import click
 
 from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
 from ztfmatch.cli.options import (
+    choice_option,
     cone_option,
     dry_run_option,
+    file_option,
+    flag_option,
+    gathered,
     moc_option,
     number_option,
     options,
@@ -21,7 +25,7 @@ from ztfmatch.cli.options import (
     polygon_option,
     run_options,
 )
-from ztfmatch.cli.paramtypes import FILE, PRODUCT, Date, Size
+from ztfmatch.cli.paramtypes import PRODUCT, Date, Size
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -80,35 +84,34 @@ def _published(command: Callable[..., _Product]) -> Any:
     return run
 
 
-def _with_layout(command: Any) -> Any:
-    @functools.wraps(command)
-    def run(*args: Any, partition_size: int, partition_rows: int, magerr_bits: int = 24, **rest: Any) -> Any:
-        from ztfmatch.release import HatsConfig
+def _layout(partition_size: int, partition_rows: int, magerr_bits: int = 24) -> dict[str, Any]:
+    from ztfmatch.release import HatsConfig
 
-        layout = HatsConfig(partition_size, partition_rows, magerr_bits=magerr_bits)
-        return command(*args, layout=layout, **rest)
-
-    return run
+    return {"layout": HatsConfig(partition_size, partition_rows, magerr_bits=magerr_bits)}
 
 
-def _with_region(command: Any) -> Any:
-    @functools.wraps(command)
-    def run(*args: Any, cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | None,
-            **rest: Any) -> Any:  # fmt: skip
-        return command(*args, region=_region(cone, polygon_numbers(polygon), moc), **rest)
+def _region(cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | None) -> dict[str, Any]:
+    """The region that was named, None where none was."""
+    from ztfmatch.query import area
 
-    return run
+    given = [name for name, value in (("--cone", cone), ("--polygon", polygon), ("--moc", moc)) if value is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} contradict each other: give one of them.")
+    if cone is not None:
+        return {"region": area.cone_region(*cone)}
+    if (numbers := polygon_numbers(polygon)) is not None:
+        return {"region": area.polygon_region(numbers)}
+    return {"region": None if moc is None else area.moc_region(moc)}
 
 
 release_options = options(
     click.argument("store"),
     click.argument("output", type=PRODUCT),
     dry_run_option("Only count objects and epochs by program; nothing is written."),
-    click.option("--release", required=True, type=FILE, metavar="FILE", help="Scope of the release, a TOML file."),
+    file_option("--release", "Scope of the release, a TOML file.", required=True),
     click.option("--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."),
-    click.option("--allow-private-corrections", "allow", is_flag=True,
-                 help="Publish magnitudes even if their corrections were derived from epochs of programs out of "
-                 "scope."),
+    flag_option("--allow-private-corrections", "Publish magnitudes even if their corrections were derived from epochs "
+                "of programs out of scope.", "allow"),
     run_options,
     _published,
 )  # fmt: skip
@@ -118,7 +121,7 @@ layout_options = options(
     click.option("--partition-size", type=Size(), default="160MB", show_default=True,
                  help="Most bytes of a partition in memory."),
     number_option("--partition-rows", click.IntRange(1), 1_000_000, "Most rows of a partition."),
-    _with_layout,
+    gathered(_layout),
 )  # fmt: skip
 """How large partitions are; the command gets ``layout``."""
 
@@ -128,7 +131,7 @@ region_options = options(
     moc_option,
     click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
     click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
-    _with_region,
+    gathered(_region),
 )
 """A part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
 
@@ -142,12 +145,10 @@ region_options = options(
     10,
     "Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-@click.option(
+@choice_option(
     "--by",
-    type=click.Choice(("object", "star")),
-    default="object",
-    show_default=True,
-    help="What a row is: an object, or a star with the epochs of all its objects, in all filters.",
+    ("object", "star"),
+    "What a row is: an object, or a star with the epochs of all its objects, in all filters.",
 )
 def publish_hats(layout: HatsConfig, by: str) -> _Product:
     """Write lightcurves as a HATS collection, which LSDB opens.
@@ -199,20 +200,6 @@ def publish_bulk() -> _Product:
     from ztfmatch.api import Snapshot
 
     return _Product(Snapshot.publish_bulk)
-
-
-def _region(cone: tuple[str, str, str] | None, polygon: tuple[float, ...] | None, moc: Path | None) -> Any:
-    """The region that was named, None where none was."""
-    from ztfmatch.query import area
-
-    given = [name for name, value in (("--cone", cone), ("--polygon", polygon), ("--moc", moc)) if value is not None]
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} contradict each other: give one of them.")
-    if cone is not None:
-        return area.cone_region(*cone)
-    if polygon is not None:
-        return area.polygon_region(polygon)
-    return None if moc is None else area.moc_region(moc)
 
 
 @publish.command("tess", cls=Command)

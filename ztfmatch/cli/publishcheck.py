@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
+from ztfmatch.cli.common import Command, counted, emit, first_lines, open_store
 from ztfmatch.cli.options import json_option, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile, OutputPlace
 from ztfmatch.cli.rows import compare_rows
@@ -84,9 +84,7 @@ def check(product: Path, as_json: bool) -> None:
     lines = []
     for one in report.checks:
         lines.append(f"{'FAILED' if one.wrong else 'ok':6}  {one.check}: {one.checked:,} checked")
-        lines += [f"        {text}" for text in one.wrong[:SHOWN_BAD_FILES]]
-        more = len(one.wrong) - SHOWN_BAD_FILES
-        lines += [f"        ... and {more:,} more"] if more > 0 else []
+        lines += first_lines(one.wrong, 8 * " ")
     what = f"{report.product} of release {report.release}, snapshot {report.snapshot}"
     emit(report, as_json, [*lines, f"{'Whole' if report.passed else 'DAMAGED'}: {what}."])
     sys.exit(0 if report.passed else 1)

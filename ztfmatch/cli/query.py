@@ -9,6 +9,8 @@ import click
 
 from ztfmatch.cli.common import Command, open_store
 from ztfmatch.cli.options import (
+    choice_option,
+    file_option,
     filter_option,
     json_option,
     moc_option,
@@ -17,7 +19,6 @@ from ztfmatch.cli.options import (
     polygon_option,
     snapshot_option,
 )
-from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.rows import COUNTING_S, People, RowOutput, columns_option, listed_columns, row_options
 
 _NAMED = 5
@@ -26,23 +27,14 @@ _KINDS = ("objects", "statistics", "lightcurves", "stars")
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option(
-    "--select",
-    type=click.Choice(_KINDS),
-    default="objects",
-    show_default=True,
-    help="Rows wanted: objects, objects with their statistics, epochs, or stars.",
-)
+@choice_option("--select", _KINDS, "Rows wanted: objects, objects with their statistics, epochs, or stars.")
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics, or of stars.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
 @place_options(
     "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit (2deg, 3arcmin)."
 )
-@click.option(
-    "--positions",
-    type=FILE,
-    metavar="FILE",
-    help="Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id.",
+@file_option(
+    "--positions", "Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id."
 )
 @click.option(
     "--radius",
@@ -61,7 +53,7 @@ _KINDS = ("objects", "statistics", "lightcurves", "stars")
 @polygon_option
 @moc_option
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
-@click.option("--objectids", type=FILE, help="File of objectids: one a line, or a column of CSV or Parquet.")
+@file_option("--objectids", "File of objectids: one a line, or a column of CSV or Parquet.")
 @click.option(
     "--status",
     type=click.Choice(("active", "retired", "any")),

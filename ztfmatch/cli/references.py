@@ -11,17 +11,20 @@ from ztfmatch.cli.calibration import ps1_options
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text, unchanged
 from ztfmatch.cli.options import (
     directory_option,
+    file_option,
     json_option,
+    new_file_option,
     note_option,
     number_option,
     options,
     overwrite_option,
     run_options,
     snapshot_option,
+    strict_option,
 )
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
 from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
-from ztfmatch.cli.terminal import print_table
+from ztfmatch.cli.terminal import cell, print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -32,9 +35,7 @@ _AUDIT_COLUMNS = (
     *("rank", "field", "rcid", "fid", "nsources", "delta", "rms", "depth", "lcdelta", "nmissing", "nwon", "verdict"),
 )
 
-settings_option = click.option(
-    "--settings", type=FILE, metavar="FILE", help="Thresholds and criteria (TOML); the survey's by default."
-)
+settings_option = file_option("--settings", "Thresholds and criteria (TOML); the survey's by default.")
 
 
 @click.group(cls=InOrder)
@@ -63,14 +64,9 @@ def references() -> None:
     type=click.Choice(["ps1", "lightcurves", "both"]),
     help="What seeds are compared with; by default with all that is given.",
 )
-@click.option(
-    "--images",
-    type=FILE,
-    metavar="FILE",
-    help="Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.",
-)
+@file_option("--images", "Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.")
 @settings_option
-@click.option("--strict", is_flag=True, help="Fail if a catalog cannot be used, instead of listing it.")
+@strict_option("a catalog cannot be used, instead of listing it")
 @snapshot_option
 @row_options
 @run_options
@@ -123,7 +119,7 @@ def _write(table: Any, to: RowOutput) -> None:
         return
     rows = table.sort_by("rank").slice(0, _SHOWN).to_pylist()
     if rows:
-        shown = [[_cell(_verdict(row) if name == "verdict" else row[name]) for name in _AUDIT_COLUMNS] for row in rows]
+        shown = [[cell(_verdict(row) if name == "verdict" else row[name]) for name in _AUDIT_COLUMNS] for row in rows]
         print_table(list(_AUDIT_COLUMNS), shown)
     if table.num_rows > _SHOWN:
         click.echo(f"and {table.num_rows - _SHOWN:,} more: --output FILE has all")
@@ -132,10 +128,6 @@ def _write(table: Any, to: RowOutput) -> None:
 def _verdict(row: dict[str, Any]) -> str:
     flags = [name for name in ("suspect", "shallow", "confused", "unknown") if row[name]]
     return ", ".join(flags) or "good"
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
 
 
 @references.command(cls=Command)
@@ -203,18 +195,8 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@click.option(
-    "--images",
-    type=OutputFile(),
-    metavar="FILE",
-    help="A row an image (.parquet, .csv): its first failing criterion, or its place.",
-)
-@click.option(
-    "--counts",
-    type=OutputFile(),
-    metavar="FILE",
-    help="A row a unit (.parquet, .csv): its images by criterion, predicted depth.",
-)
+@new_file_option("--images", "A row an image (.parquet, .csv): its first failing criterion, or its place.")
+@new_file_option("--counts", "A row a unit (.parquet, .csv): its images by criterion, predicted depth.")
 @overwrite_option
 @json_option
 def select(store: str | None, images: Path | None, counts: Path | None, as_json: bool, **which: Any) -> None:
@@ -248,20 +230,9 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@click.option(
-    "--audit",
-    "audit_file",
-    type=FILE,
-    metavar="FILE",
-    help="What 'references audit' wrote (.parquet): today's references.",
-)
+@file_option("--audit", "What 'references audit' wrote (.parquet): today's references.", "audit_file")
 @click.option("--update", type=FILE, metavar="PLAN", help="Bring this plan up to date with new images alone.")
-@click.option(
-    "--retune",
-    type=OutputFile(),
-    metavar="FILE",
-    help="Loss against each threshold, one at a time, as rows (.parquet, .csv).",
-)
+@new_file_option("--retune", "Loss against each threshold, one at a time, as rows (.parquet, .csv).")
 @click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): a row a unit.")
 @overwrite_option
 @json_option
@@ -303,17 +274,17 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
     tables = () if as_json else ((report.actions, "units"), (losses, "sky coverage"), (report.possible, "possible now"))
     for rows, title in tables:
         if rows:
-            cells = [[_cell(value) for value in row.values()] for row in rows]
+            cells = [[cell(value) for value in row.values()] for row in rows]
             print_table([name.replace("_", " ") for name in rows[0]], cells, title)
 
 
 @references.command(cls=Command)
 @click.argument("store", required=False)
-@click.option("--audit", "audit_file", type=FILE, required=True, metavar="FILE", help="What 'references audit' wrote.")
-@click.option("--plan", "plan_file", type=FILE, metavar="FILE", help="What 'references plan' wrote.")
+@file_option("--audit", "What 'references audit' wrote.", "audit_file", required=True)
+@file_option("--plan", "What 'references plan' wrote.", "plan_file")
 @number_option("--visits", click.IntRange(1), 20, "Visits from which a unit is counted in the survey's table.")
 @settings_option
-@directory_option("the page goes")
+@directory_option("Where the page goes; made new.")
 @json_option
 def page(store: str | None, audit_file: Path, plan_file: Path | None, visits: int, settings: Path | None, output: Path,
          as_json: bool) -> None:  # fmt: skip

@@ -10,6 +10,7 @@ import click
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
 from ztfmatch.cli.options import (
     dry_run_option,
+    file_option,
     json_option,
     note_option,
     plot_option,
@@ -18,7 +19,6 @@ from ztfmatch.cli.options import (
     snapshot_option,
     strict_option,
 )
-from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.rows import (
     People,
     RowOutput,
@@ -41,12 +41,7 @@ _UNITS_SHOWN = 40
 @click.argument("store")
 @references_option("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
 @strict_option("a reference cannot be used, instead of quarantining it")
-@click.option(
-    "--plan",
-    type=FILE,
-    metavar="FILE",
-    help="Take only references that this plan asks for ('references plan'), and say which are less deep.",
-)
+@file_option("--plan", "Take only references that this plan asks for ('references plan'), and say which are less deep.")
 @note_option
 @dry_run_option("Only find out what would become of objects and epochs.")
 @run_options
@@ -87,9 +82,7 @@ def rematch(store: str, references: tuple[str, ...], strict: bool, plan: Path | 
     if not as_json and report.units:
         names = ("unit", "generation", "seeds", *LINEAGE_KINDS, "transients", "epochs", "epochs_moved")
         rows = [[getattr(unit, name) for name in names] for unit in report.units]
-        print_table([name.replace("_", " ") for name in names], rows[:_UNITS_SHOWN])
-        if len(rows) > _UNITS_SHOWN:
-            click.echo(f"and {len(rows) - _UNITS_SHOWN} more: --json lists all")
+        print_table([name.replace("_", " ") for name in names], rows, most=_UNITS_SHOWN)
     for line in [] if as_json else [*warning_lines(report.warnings), *bad_files(report.quarantined)]:
         click.echo(line)
 

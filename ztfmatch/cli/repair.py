@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztfmatch.cli.common import SHOWN_BAD_FILES, Command, counted, emit, open_store
-from ztfmatch.cli.options import json_option, note_option, worker_options
+from ztfmatch.cli.common import Command, counted, emit, first_lines, open_store
+from ztfmatch.cli.options import flag_option, json_option, note_option, worker_options
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
     from ztfmatch.core.operations.repair import RepairReport
+
+_ALL = ": --json has all"
 
 
 @click.command(cls=Command)
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     metavar="CATALOGS",
     help="Make the lost rows again from these catalogs: files, directories or globs. May be given more than once.",
 )
-@click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum, too.")
+@flag_option("--deep", "Compare the bytes of every file with its checksum, too.")
 @note_option
 @worker_options
 def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, running: Runs, as_json: bool) -> None:
@@ -50,13 +52,10 @@ def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, 
 def _lines(report: RepairReport) -> list[str]:
     if not report.lost:
         return [f"Nothing is lost: all files of snapshot {report.snapshot} are there."]
-    lines = [f"Lost: {text}" for text in report.lost[:SHOWN_BAD_FILES]]
-    lines += [f"... and {len(report.lost) - SHOWN_BAD_FILES:,} more"] if len(report.lost) > SHOWN_BAD_FILES else []
+    lines = first_lines([f"Lost: {text}" for text in report.lost], "")
     if report.exposures:
         lines.append(f"{report.rows:,} rows of {counted(len(report.exposures), 'exposure')}:")
-        lines += [f"  {one.source}  {one.rows:,} rows" for one in report.exposures[:SHOWN_BAD_FILES]]
-        more = len(report.exposures) - SHOWN_BAD_FILES
-        lines += [f"  ... and {more:,} more: --json has all"] if more > 0 else []
+        lines += first_lines([f"{one.source}  {one.rows:,} rows" for one in report.exposures], rest=_ALL)
     if report.beyond:
         lines.append(f"{counted(len(report.beyond), 'file')} can't be made again: bring back a copy, or roll back.")
     elif report.committed:
@@ -72,12 +71,8 @@ def _left(report: RepairReport) -> list[str]:
     if not report.left:
         return []
     rows = sum(one.rows for one in report.left)
-    more = len(report.left) - SHOWN_BAD_FILES
-    return [
-        f"{rows:,} rows of {counted(len(report.left), 'exposure')} stay lost; run it again with their catalogs:",
-        *(f"  {one.source}" for one in report.left[:SHOWN_BAD_FILES]),
-        *([f"  ... and {more:,} more: --json has all"] if more > 0 else []),
-    ]
+    head = f"{rows:,} rows of {counted(len(report.left), 'exposure')} stay lost; run it again with their catalogs:"
+    return [head, *first_lines([one.source for one in report.left], rest=_ALL)]
 
 
 @click.command(cls=Command)

@@ -11,7 +11,7 @@ from ztfmatch.cli.calibration import cut_options, ps1_options
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
 from ztfmatch.cli.options import directory_option, run_options, snapshot_option
 from ztfmatch.cli.paramtypes import PLACE
-from ztfmatch.cli.terminal import print_table
+from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.config import CalibrateConfig
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@directory_option("the report goes")
+@directory_option("Where the report goes; made new.")
 @ps1_options()
 @click.option("--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, beside those.")
 @cut_options
@@ -56,9 +56,5 @@ def report(store: str, output: Path, ps1: Path | None, compare: Path | None, col
     emit(done, as_json, [line])
     if not as_json and done.figures:
         names = list(done.figures[0])
-        rows = [["" if (value := row[name]) is None else _rounded(value) for name in names] for row in done.figures]
+        rows = [[cell(row[name], ".1f") for name in names] for row in done.figures]
         print_table(["objects" if name == "stars" else name.replace("_", " ") for name in names], rows)
-
-
-def _rounded(value: object) -> object:
-    return f"{value:.1f}" if isinstance(value, float) else value

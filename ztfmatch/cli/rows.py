@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ztfmatch.cli.common import counted
-from ztfmatch.cli.options import options, overwrite_option
+from ztfmatch.cli.options import gathered, options, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import terminal_width
 from ztfmatch.core.errors import ConfigError
@@ -78,13 +77,8 @@ class RowOutput:
         return number
 
 
-def _gathered(command: Any) -> Any:
-    @functools.wraps(command)
-    def run(*args: Any, form: str | None, output: Path | None, limit: int | None, **rest: Any) -> Any:
-        chosen = chosen_format(form, output, rest.get("as_json", False))
-        return command(*args, to=RowOutput(chosen, output, limit), **rest)
-
-    return run
+def _to(form: str | None, output: Path | None, limit: int | None, as_json: bool) -> dict[str, Any]:
+    return {"to": RowOutput(chosen_format(form, output, as_json), output, limit), "as_json": as_json}
 
 
 row_options = options(
@@ -95,7 +89,7 @@ row_options = options(
                  "(VOTable)."),
     overwrite_option,
     click.option("--limit", type=click.IntRange(1), help="Most rows to give; 40 on a terminal, all elsewhere."),
-    _gathered,
+    gathered(_to),
 )  # fmt: skip
 """How to write rows; the command gets ``to``, a :class:`RowOutput`."""
 

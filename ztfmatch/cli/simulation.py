@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import filter_option, json_option, number_option, worker_options
+from ztfmatch.cli.options import filter_option, flag_option, json_option, number_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     "--bad-references", click.FloatRange(0, 1), 0.0, "Part of the references that are suspect; 0.13 is as real."
 )
 @click.option("--reference", type=FILE, help="A real refpsfcat as the sky; it sets field, channel and filter.")
-@click.option("--full-headers", is_flag=True, help="Put into headers what the survey keeps only in its exposure table.")
-@click.option("--no-truth", is_flag=True, help="Do not write the truth.")
+@flag_option("--full-headers", "Put into headers what the survey keeps only in its exposure table.")
+@flag_option("--no-truth", "Do not write the truth.")
 @json_option
 def simulate(
     directory: Path, fields: str, rcids: str, filters: tuple[int, ...], no_truth: bool, as_json: bool, **options: Any
@@ -101,7 +101,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
 @number_option("--seed", click.IntRange(0), 1, "Another seed, another sky.")
-@click.option("--regenerate", is_flag=True, help="Show what a bad reference does to lightcurves, and rematch mends.")
+@flag_option("--regenerate", "Show what a bad reference does to lightcurves, and rematch mends.")
 @worker_options
 def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli.common import (
-    SHOWN_BAD_FILES,
     Command,
     as_plain,
     bad_files,
     changed_meanwhile,
     counted,
     emit,
+    first_lines,
     open_store,
     size_text,
     unchanged,
     warning_lines,
 )
 from ztfmatch.cli.options import (
+    flag_option,
     json_option,
     note_option,
     overwrite_option,
@@ -163,7 +164,7 @@ def transients_lines(report: TransientsReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--deep", is_flag=True, help="Compare the bytes of every file with its checksum too.")
+@flag_option("--deep", "Compare the bytes of every file with its checksum too.")
 @snapshot_option
 @run_options
 def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json: bool) -> None:
@@ -186,8 +187,8 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
         for check in report.checks:
             if not check.passed:
                 click.echo(f"{check.check}: for instance {check.example}")
-        for text in report.damaged[:SHOWN_BAD_FILES]:
-            click.echo(f"damaged: {text}")
+        for text in first_lines([f"damaged: {text}" for text in report.damaged], ""):
+            click.echo(text)
         if report.damaged:
             click.echo(f"{counted(len(report.damaged), 'damaged file')}; rows were not checked.")
         outcome = "All checks passed" if report.passed else "Some checks FAILED"
@@ -203,9 +204,7 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
 @snapshot_option
 @overwrite_option
 @plot_option("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
-@click.option(
-    "--watch", is_flag=True, help="Say how far the operations are that run on it, again and again to their end."
-)
+@flag_option("--watch", "Say how far the operations are that run on it, again and again to their end.")
 @json_option
 def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_json: bool) -> None:
     """Say what is in a STORE.
@@ -271,7 +270,7 @@ def quarantine(store: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("table", required=False)
-@click.option("--markdown", is_flag=True, help="Print it as Markdown.")
+@flag_option("--markdown", "Print it as Markdown.")
 @json_option
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
     """Explain every column of a store, or of one TABLE.

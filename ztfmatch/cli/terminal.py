@@ -28,15 +28,24 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+def cell(value: Any, form: str = ".3f") -> Any:
+    """A value of a table: numbers that are not whole in a form, nothing where there is none."""
+    return "" if value is None else f"{value:{form}}" if isinstance(value, float) else value
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", most: int = sys.maxsize
+) -> None:
     """Print rows in columns, numbers to the right; off a terminal one row a line."""
     if title:
         click.echo(title)
-    head, body = table_lines(headings, rows, terminal_width())
+    head, body = table_lines(headings, rows[:most], terminal_width())
     for line in head:
         click.secho(line, bold=True)
     for line in body:
         click.echo(line)
+    if len(rows) > most:
+        click.echo(f"and {len(rows) - most:,} more: --json lists all")
 
 
 def table_lines(

@@ -10,7 +10,7 @@ import click
 
 from ztfmatch.cli.common import Command, counted, emit
 from ztfmatch.cli.dividing import FINISHED, end_if_finished, read_record
-from ztfmatch.cli.options import worker_options
+from ztfmatch.cli.options import flag_option, worker_options
 from ztfmatch.cli.paramtypes import Numbers, Share
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import paths
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("directory", metavar="DIR")
 @click.option("--unit", "-u", type=Numbers(), metavar="NUMBERS", help="Units to do, from 0, such as 7, 3-17 or 0,4-6.")
 @click.option("--share", type=Share(), metavar="I/N", help="Do the I-th of N parts of all units, I from 0.")
-@click.option("--count", is_flag=True, help="Only say how many units there are, and which are not done.")
+@flag_option("--count", "Only say how many units there are, and which are not done.")
 @worker_options
 def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | None, count: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
