@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
-from ztfmatch.cli.options import (
-    catalogs_argument,
-    fail_if_empty_option,
-    file_option,
-    flag_option,
-    note_option,
-    number_option,
-    run_options,
-    strict_option,
-)
 from ztfmatch.core.config import CATALOGS_PER_COMMIT, ROWS_PER_TASK
 
 if TYPE_CHECKING:
@@ -29,19 +20,19 @@ _SHOWN_UNITS = 5
 
 @click.command(cls=Command)
 @click.argument("store")
-@catalogs_argument
-@file_option(
+@options.catalogs
+@options.file(
     "--exposures",
     "Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or Parquet.",
 )
-@file_option(
+@options.file(
     "--error-model",
     "Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
     "error_models",
     multiple=True,
 )
-@file_option("--zp-thresholds", "Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
-@file_option(
+@options.file("--zp-thresholds", "Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
+@options.file(
     "--quality-rule", "TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches."
 )
 @click.option(
@@ -49,28 +40,28 @@ _SHOWN_UNITS = 5
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Photometric corrections that 'calibrate' made; by default those that the store has.",
 )
-@strict_option(
+@options.strict(
     "a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has nothing for "
     "these catalogs; instead of quarantining it, or of a warning"
 )
-@fail_if_empty_option("catalogs")
-@number_option(
+@options.fail_if_empty("catalogs")
+@options.number(
     "--rows-per-task",
     click.IntRange(1),
     ROWS_PER_TASK,
     "Rows in its area of the sky that one task keeps in memory at a time.",
 )
-@number_option(
+@options.number(
     "--catalogs-per-commit",
     click.IntRange(1),
     CATALOGS_PER_COMMIT,
     "Where there are more, groups of fields are committed one after the other.",
 )
-@flag_option(
+@options.flag(
     "--replace", "Catalogs that were reprocessed replace what the store has of their exposures, in the same commit."
 )
-@note_option
-@run_options
+@options.note
+@options.runs
 def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, **options: object) -> None:
     """Ingest epochal catalogs into a STORE.
 

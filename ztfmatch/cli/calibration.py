@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text, unchanged
-from ztfmatch.cli.options import (
-    choice_option,
-    directory_option,
-    file_option,
-    flag_option,
-    gathered,
-    note_option,
-    options,
-    run_options,
-)
 from ztfmatch.cli.paramtypes import PLACE
 from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.config import CalibrateConfig
@@ -49,12 +40,12 @@ def ps1_options(
     said: str = "PS1: Parquet file or directory, HATS catalog, or SQLite.", required: bool = False
 ) -> Option:
     """Add --ps1 and names of its columns; the command gets ``ps1`` and ``columns``."""
-    return options(
+    return options.together(
         click.option("--ps1", required=required, type=PLACE, metavar="FILE", help=said),
         click.option("--ps1-column", "columns", multiple=True, callback=_mapping, metavar="NAME=COLUMN",
                      help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. "
                      "Repeatable."),
-        gathered(_ps1),
+        options.gathered(_ps1),
     )  # fmt: skip
 
 
@@ -64,7 +55,7 @@ def _setting(name: str, said: str, option: str | None = None, metavar: str | Non
     return click.option(option, default=getattr(CalibrateConfig, name), show_default=True, metavar=metavar, help=said)
 
 
-cut_options = options(
+cut_options = options.together(
     _setting("bright", "Brightest magnitude used."),
     _setting("faint", "Faintest magnitude used."),
     _setting("cells_x", "Cells of a map along x and y.", "--cells"),
@@ -76,8 +67,8 @@ cut_options = options(
 @click.command(cls=Command)
 @click.argument("store")
 @ps1_options()
-@flag_option("--internal", "Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them.")
-@directory_option("Where the corrections go; made new.")
+@options.flag("--internal", "Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them.")
+@options.directory("Where the corrections go; made new.")
 @click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
 @click.option(
     "--extend", type=PLACE, metavar="DIR", help="Corrections of this store; of newer exposures alone terms are added."
@@ -90,7 +81,7 @@ cut_options = options(
     help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
 )
 @cut_options
-@file_option("--eras", "CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
+@options.file("--eras", "CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
 @click.option(
     "--find-eras/--no-find-eras", default=True, show_default=True, help="Look for steps, beside those of --eras."
 )
@@ -101,10 +92,10 @@ cut_options = options(
     metavar="WORDS",
     help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto': of all what pays.",
 )
-@choice_option("--beyond", ("constant", "fade"), "The magnitude term beyond its bright end.")
+@options.choice("--beyond", ("constant", "fade"), "The magnitude term beyond its bright end.")
 @_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
 @_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
-@run_options
+@options.runs
 def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update: Path | None,
               extend: Path | None, columns: dict[str, str], cells: int, programs: tuple[str, ...], eras: Path | None,
               terms: str, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
@@ -203,13 +194,13 @@ def _shown(value: Any) -> Any:
 @click.argument("store", required=False)
 @click.argument("corrections", required=False, type=PLACE)
 @click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, as an option.")
-@file_option("--catalog", "In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits.")
+@options.file("--catalog", "In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits.")
 @ps1_options("With --catalog: draw its residuals, before and after.")
-@file_option("--exposures", "With --catalog: metadata that its header lacks, as 'append' takes them.")
-@directory_option("With --catalog: where files go; by default beside the catalog.", required=False)
-@flag_option("--none", "Take corrections off: magnitudes as they were, to the last bit.", "take_off")
-@note_option
-@run_options
+@options.file("--exposures", "With --catalog: metadata that its header lacks, as 'append' takes them.")
+@options.directory("With --catalog: where files go; by default beside the catalog.", required=False)
+@options.flag("--none", "Take corrections off: magnitudes as they were, to the last bit.", "take_off")
+@options.note
+@options.runs
 def correct(store: str | None, corrections: Path | None, named: Path | None, take_off: bool, note: str | None,
             running: Runs, as_json: bool, **of_catalog: Any) -> None:  # fmt: skip
     """Apply CORRECTIONS to all magnitudes of a STORE.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, warning_lines
-from ztfmatch.cli.options import catalogs_argument, file_option, worker_options
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def catalog() -> None:
 
 
 @catalog.command("check", cls=Command)
-@catalogs_argument
+@options.catalogs
 @click.option("--store", metavar="STORE", help="Compare with this store: which are known, which have no reference.")
-@file_option("--exposures", "Metadata that headers lack, as 'append' takes them.")
-@worker_options
+@options.file("--exposures", "Metadata that headers lack, as 'append' takes them.")
+@options.workers
 def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, running: Runs, as_json: bool) -> None:
     """Say what an append would say of CATALOGS.
 

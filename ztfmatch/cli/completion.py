@@ -9,8 +9,8 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, emit
-from ztfmatch.cli.options import flag_option, json_option
 
 _PLACES: Final = {
     "bash": ("XDG_DATA_HOME", "~/.local/share", "bash-completion/completions/ztfmatch"),
@@ -22,8 +22,8 @@ _PLACES: Final = {
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(list(_PLACES)))
-@flag_option("--install", "Write it where the shell looks, instead of printing it.")
-@json_option
+@options.flag("--install", "Write it where the shell looks, instead of printing it.")
+@options.as_json
 @click.pass_context
 def completion(ctx: click.Context, shell: str, install: bool, as_json: bool) -> None:
     """Complete commands and options in a SHELL.

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, unchanged, warning_lines
-from ztfmatch.cli.options import (
-    directory_option,
-    fail_if_empty_option,
-    filter_option,
-    flag_option,
-    json_option,
-    note_option,
-    run_options,
-    snapshot_option,
-    store_config_options,
-    strict_option,
-)
 from ztfmatch.cli.paramtypes import PLACE, OutputPlace
 from ztfmatch.cli.terminal import cell, print_table
 
@@ -41,12 +30,12 @@ def export() -> None:
 @import_.command("matchfile", cls=Command)
 @click.argument("store", type=OutputPlace())
 @click.argument("files", nargs=-1, required=True)
-@flag_option("--create", "Make the store if there is none.")
-@store_config_options(", with --create")
-@strict_option("a matchfile cannot be used, instead of quarantining it")
-@fail_if_empty_option("matchfiles")
-@note_option
-@run_options
+@options.flag("--create", "Make the store if there is none.")
+@options.store_config(", with --create")
+@options.strict("a matchfile cannot be used, instead of quarantining it")
+@options.fail_if_empty("matchfiles")
+@options.note
+@options.runs
 def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_config: StoreConfig,
                      strict: bool, fail_if_empty: bool, note: str | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
@@ -87,7 +76,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
 @export.command("matchfile", cls=Command)
 @click.argument("store")
 @click.option("--field", type=int, help="Only this field.")
-@filter_option("Only this filter: g, r or i (zg or 1 do as well).")
+@options.filters("Only this filter: g, r or i (zg or 1 do as well).")
 @click.option("--ccd", "ccdid", type=click.IntRange(1, 16), help="Only this CCD.")
 @click.option("--quad", "qid", type=click.IntRange(1, 4), help="Only this quadrant of the CCD.")
 @click.option("--objectid", type=int, help="The unit of this object.")
@@ -98,8 +87,8 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
     default=Path(),
     help="File to write, or a directory that is there (by default this one): files get the survey's names in it.",
 )
-@snapshot_option
-@run_options
+@options.snapshot
+@options.runs
 def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | None, ccdid: int | None, qid: int | None,
                      objectid: int | None, output: Path, snapshot: int | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
@@ -126,9 +115,9 @@ def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | N
 
 @export.command("corrections", cls=Command)
 @click.argument("corrections", type=PLACE)
-@directory_option("Where the tables go.")
+@options.directory("Where the tables go.")
 @click.option("--mjd", type=float, help="As they are at this time; by default as they are last.")
-@json_option
+@options.as_json
 def export_corrections(corrections: Path, output: Path, mjd: float | None, as_json: bool) -> None:
     """Write CORRECTIONS as the survey's own tables.
 

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, open_store, size_text
-from ztfmatch.cli.options import (
-    choice_option,
-    dry_run_option,
-    file_option,
-    flag_option,
-    json_option,
-    number_option,
-    options,
-    run_options,
-)
 from ztfmatch.cli.paramtypes import OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -30,8 +21,8 @@ if TYPE_CHECKING:
     from ztfmatch.kowalski.export import KowalskiPreview, KowalskiReport
     from ztfmatch.kowalski.load import LoadReport, LoadStatus
 
-_database_options = options(
-    file_option(
+_database_options = options.together(
+    options.file(
         "--mongo-uri-file", "File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI."
     ),
     click.option(
@@ -52,7 +43,7 @@ _database_options = options(
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that says what was exported last; the first, full export makes it, every complete one moves it.",
 )
-@flag_option("--full", "Export all, whatever the cursor says, and begin the cursor anew.")
+@options.flag("--full", "Export all, whatever the cursor says, and begin the cursor anew.")
 @click.option(
     "--only",
     "limits",
@@ -61,16 +52,16 @@ _database_options = options(
     help="Only exposures with field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) among the "
     "values. May be given more than once: all must hold.",
 )
-@flag_option("--starids", "Give each source the field starid; of full exports without cursor.")
-@flag_option("--whole", "Write objects with new epochs whole, for mongoimport, not as updates.")
-@choice_option(
+@options.flag("--starids", "Give each source the field starid; of full exports without cursor.")
+@options.flag("--whole", "Write objects with new epochs whole, for mongoimport, not as updates.")
+@options.choice(
     "--compression", ("zstd", "gzip", "none"), "Of the files: mongoimport takes what zstdcat, zcat or cat gives it."
 )
-@number_option("--documents-per-file", click.IntRange(1), 20_000, "About so many at most.")
-@dry_run_option("Only say which snapshots it would span and how many tasks there are.")
-@flag_option("--load", "Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
+@options.number("--documents-per-file", click.IntRange(1), 20_000, "About so many at most.")
+@options.dry_run("Only say which snapshots it would span and how many tasks there are.")
+@options.flag("--load", "Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
 @_database_options
-@run_options
+@options.runs
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
              starids: bool, whole: bool, compression: str, documents_per_file: int, dry_run: bool, load: bool,
              mongo_uri_file: Path | None, tag: str, running: Runs, as_json: bool) -> None:  # fmt: skip
@@ -118,9 +109,9 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
 @click.command(cls=Command)
 @click.argument("exports")
-@flag_option("--status", "Only say what the collections hold and what would be loaded.")
+@options.flag("--status", "Only say what the collections hold and what would be loaded.")
 @_database_options
-@json_option
+@options.as_json
 def load(exports: str, status: bool, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
     """Load EXPORTS into Kowalski's MongoDB.
 
@@ -191,7 +182,7 @@ def exports() -> None:
 
 @exports.command("list", cls=Command)
 @click.argument("exports", metavar="DIR")
-@json_option
+@options.as_json
 def list_(exports: str, as_json: bool) -> None:
     """List the exports in DIR, in the order of loading.
 
@@ -215,9 +206,9 @@ def list_(exports: str, as_json: bool) -> None:
 
 @exports.command(cls=Command)
 @click.argument("exports", metavar="DIR")
-@number_option("--keep", click.IntRange(1), 1, "Full exports to be kept.")
-@dry_run_option("Only say what would be deleted.")
-@json_option
+@options.number("--keep", click.IntRange(1), 1, "Full exports to be kept.")
+@options.dry_run("Only say what would be deleted.")
+@options.as_json
 def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """Delete the exports in DIR that no load needs.
 

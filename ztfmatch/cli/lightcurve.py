@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, open_store
-from ztfmatch.cli.options import filter_option, flag_option, json_option, place_options, plot_option, snapshot_option
 from ztfmatch.cli.rows import (
     COUNTING_S,
     People,
@@ -27,23 +27,23 @@ from ztfmatch.core.errors import ConfigError
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", type=int, multiple=True, help="Object or transient; may be given more than once.")
-@place_options(
+@options.place(
     "All objects in a circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit."
 )
 @click.option(
     "--star", "stars", multiple=True, metavar="ID", help="Star: starid, name, or one of its objectids. Repeatable."
 )
-@flag_option("--by-star", "Of a --cone the stars in it: epochs of all their objects by star.")
-@flag_option("--transients", "In the --cone show transients instead of objects.")
-@snapshot_option
-@filter_option()
+@options.flag("--by-star", "Of a --cone the stars in it: epochs of all their objects by star.")
+@options.flag("--transients", "In the --cone show transients instead of objects.")
+@options.snapshot
+@options.filters()
 @columns_option
 @row_options
-@plot_option("Draw the lightcurves to this file (.png, .pdf, .svg).")
+@options.plot("Draw the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
-@flag_option("--statistics", "Give each object with its statistics instead of its epochs.")
-@flag_option("--follow", "Of a retired --objectid, give the objects that took its place.")
-@json_option
+@options.flag("--statistics", "Give each object with its statistics instead of its epochs.")
+@options.flag("--follow", "Of a retired --objectid, give the objects that took its place.")
+@options.as_json
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, stars: tuple[str, ...],
                by_star: bool, transients: bool, snapshot: int | None, filters: tuple[int, ...] | None,
                columns: str | None, to: RowOutput, plot: Path | None, period: float | None, statistics: bool,

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
-from ztfmatch.cli.options import (
-    dry_run_option,
-    flag_option,
-    json_option,
-    note_option,
-    number_option,
-    overwrite_option,
-    run_options,
-)
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.rows import compare_rows
 from ztfmatch.cli.terminal import print_table
@@ -28,22 +20,22 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@number_option(
+@options.number(
     "--min-files",
     click.IntRange(2),
     CompactConfig.min_files,
     "Merge so many runs of like size into one. With --full: write tiles with so many files anew.",
 )
-@number_option(
+@options.number(
     "--max-rows-per-tile",
     click.IntRange(1),
     CompactConfig.max_rows_per_tile,
     "Split tiles with more detections and orphans, as those with more objects than the store allows.",
 )
-@flag_option("--full", "Write every tile with files enough anew, and its statistics.")
-@note_option
-@dry_run_option()
-@run_options
+@options.flag("--full", "Write every tile with files enough anew, and its statistics.")
+@options.note
+@options.dry_run()
+@options.runs
 def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note: str | None, dry_run: bool,
             running: Runs, as_json: bool) -> None:  # fmt: skip
     """Merge the small files of a STORE's tiles into few sorted ones.
@@ -78,7 +70,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note
 
 @click.command(cls=Command)
 @click.argument("store")
-@json_option
+@options.as_json
 def history(store: str, as_json: bool) -> None:
     """List what was done to a STORE: one line a snapshot.
 
@@ -109,10 +101,10 @@ def history(store: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("before", type=click.IntRange(0))
 @click.argument("after", type=click.IntRange(0))
-@flag_option("--objects", "Objects that are new, gone or changed.")
+@options.flag("--objects", "Objects that are new, gone or changed.")
 @click.option("--output", "-o", type=OutputFile(), help="With --objects: file of them all; its name tells the format.")
-@overwrite_option
-@json_option
+@options.overwrite
+@options.as_json
 def diff(store: str, before: int, after: int, objects: bool, output: Path | None, as_json: bool) -> None:
     """Say what changed in a STORE between two snapshots.
 
@@ -159,9 +151,9 @@ def _diff_objects(store: str, numbers: tuple[int, int], output: Path | None, as_
 @click.command(cls=Command)
 @click.argument("store")
 @click.argument("snapshot", type=click.IntRange(0))
-@note_option
-@dry_run_option()
-@json_option
+@options.note
+@options.dry_run()
+@options.as_json
 def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json: bool) -> None:
     """Make an older SNAPSHOT of a STORE the newest again.
 
@@ -187,14 +179,14 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--keep", type=click.IntRange(1), required=True, help="Snapshots to keep, the newest included.")
-@number_option(
+@options.number(
     "--grace-hours",
     click.FloatRange(0),
     VACUUM_GRACE_HOURS,
     "Spare unnamed files younger than this: a running job may be about to commit them.",
 )
-@dry_run_option()
-@json_option
+@options.dry_run()
+@options.as_json
 def vacuum(store: str, keep: int, grace_hours: float, dry_run: bool, as_json: bool) -> None:
     """Delete the files that no retained snapshot of a STORE names.
 

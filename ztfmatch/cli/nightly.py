@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.append import append_lines
 from ztfmatch.cli.common import Command, as_plain, emit
 from ztfmatch.cli.kowalski import described_export, described_load
-from ztfmatch.cli.options import catalogs_argument, worker_options
 from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.store import statistics_lines, transients_lines
 from ztfmatch.cli.terminal import print_table
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@catalogs_argument
+@options.catalogs
 @click.option("--config", "path", type=FILE, metavar="FILE", help="TOML that says how; jobs/nightly.toml explains it.")
-@worker_options
+@options.workers
 def nightly(store: str, catalogs: tuple[str, ...], path: Path | None, running: Runs, as_json: bool) -> None:
     """Ingest a night and do all that follows it.
 

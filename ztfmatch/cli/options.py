@@ -41,7 +41,7 @@ Option = Callable[[Any], Any]
 """What adds an option, or several, to a command."""
 
 
-def options(*declared: Option) -> Option:
+def together(*declared: Option) -> Option:
     """Several options as one; help lists them in this order."""
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(declared), command)
 
@@ -61,39 +61,39 @@ def gathered(make: Callable[..., dict[str, Any]]) -> Option:
     return wrapped
 
 
-def flag_option(option: str, said: str, *name: str) -> Option:
+def flag(option: str, said: str, *name: str) -> Option:
     """Add an option without a value."""
     return click.option(option, *name, is_flag=True, help=said)
 
 
-def file_option(option: str, said: str, *name: str, **more: Any) -> Option:
+def file(option: str, said: str, *name: str, **more: Any) -> Option:
     """Add an option that names a file which is read."""
     return click.option(option, *name, type=FILE, metavar="FILE", help=said, **more)
 
 
-def new_file_option(option: str, said: str) -> Option:
+def new_file(option: str, said: str) -> Option:
     """Add an option that names a file which is written."""
     return click.option(option, type=OutputFile(), metavar="FILE", help=said)
 
 
-def choice_option(option: str, choices: Sequence[str], said: str, *name: str) -> Option:
+def choice(option: str, choices: Sequence[str], said: str, *name: str) -> Option:
     """Add an option of some words, of which the first is the default."""
     return click.option(option, *name, type=click.Choice(choices), default=choices[0], show_default=True, help=said)
 
 
-def dry_run_option(said: str = "Only say what would be done.") -> Option:
+def dry_run(said: str = "Only say what would be done.") -> Option:
     """Add --dry-run."""
-    return flag_option("--dry-run", said)
+    return flag("--dry-run", said)
 
 
-def strict_option(said: str) -> Option:
+def strict(said: str) -> Option:
     """Add --strict."""
-    return flag_option("--strict", f"Fail if {said}.")
+    return flag("--strict", f"Fail if {said}.")
 
 
-def fail_if_empty_option(files: str) -> Option:
+def fail_if_empty(files: str) -> Option:
     """Add --fail-if-empty."""
-    return flag_option("--fail-if-empty", f"Fail if there are no {files}, instead of saying so.")
+    return flag("--fail-if-empty", f"Fail if there are no {files}, instead of saying so.")
 
 
 def _keep(overwrite: bool) -> dict[str, Any]:
@@ -106,16 +106,16 @@ def _keep(overwrite: bool) -> dict[str, Any]:
     return {}
 
 
-overwrite_option: Final = options(flag_option("--overwrite", "Replace a file that is there."), gathered(_keep))
+overwrite: Final = together(flag("--overwrite", "Replace a file that is there."), gathered(_keep))
 """Add --overwrite, without which no file that the command is to write may be there."""
 
 
-def plot_option(said: str) -> Option:
+def plot(said: str) -> Option:
     """Add --plot."""
     return click.option("--plot", type=PictureFile(), help=said)
 
 
-from_file_option: Final = click.option(
+from_file: Final = click.option(
     "--from-file",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
@@ -139,7 +139,7 @@ def _lists(name: str, missing: str) -> Option:
 
         return run
 
-    return options(from_file_option, gather)
+    return together(from_file, gather)
 
 
 def lines_of(path: str) -> Iterator[str]:
@@ -176,30 +176,30 @@ def _texts(texts: Iterator[str]) -> Sequence[str]:
     return Packed(itertools.chain(few, texts))
 
 
-catalogs_argument: Final = options(click.argument("catalogs", nargs=-1), _lists("catalogs", "argument 'CATALOGS...'"))
+catalogs: Final = together(click.argument("catalogs", nargs=-1), _lists("catalogs", "argument 'CATALOGS...'"))
 """CATALOGS, as places, and files that list such."""
 
 
-def references_option(said: str) -> Option:
+def references(said: str) -> Option:
     """Add --references, and files that list such."""
-    return options(
+    return together(
         click.option("--references", "-r", multiple=True, metavar="PLACE", help=said),
         _lists("references", "option '--references'"),
     )
 
 
-def number_option(option: str, kind: click.ParamType[Any], default: float, said: str, *name: str) -> Option:
+def number(option: str, kind: click.ParamType[Any], default: float, said: str, *name: str) -> Option:
     """Add an option with a number that help shows; the command gets it as ``name``, if that is another."""
     return click.option(option, *name, type=kind, default=default, show_default=True, help=said)
 
 
-def directory_option(said: str, required: bool = True) -> Option:
+def directory(said: str, required: bool = True) -> Option:
     """Add --output, a directory to be made."""
     kind = OutputPlace(path_type=Path)
     return click.option("--output", "-o", required=required, type=kind, metavar="DIR", help=said)
 
 
-def cone_option(said: str) -> Option:
+def cone(said: str) -> Option:
     """Add --cone."""
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
 
@@ -216,43 +216,43 @@ def _place(cone: tuple[str, str, str] | None, name: tuple[str, str] | None, name
     return {"cone": (repr(ra), repr(dec), name[1])}
 
 
-def place_options(said: str) -> Option:
+def place(said: str) -> Option:
     """Add --cone, or --name with a table of --names in its place; the command gets ``cone``."""
-    return options(
-        cone_option(said),
+    return together(
+        cone(said),
         click.option("--name", type=(str, str), metavar="NAME RADIUS",
                      help="Circle about a name: one of --names, or one that says its position (J162819.90+325717.3)."),
-        file_option("--names", "Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by "
+        file("--names", "Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by "
                     "the environment's ZTFMATCH_NAMES.", envvar="ZTFMATCH_NAMES"),
         gathered(_place),
     )  # fmt: skip
 
 
-def filter_option(said: str = "Only these filters: g, r, i (zg or 1 do as well), with commas.", **more: Any) -> Option:
+def filters(said: str = "Only these filters: g, r, i (zg or 1 do as well), with commas.", **more: Any) -> Option:
     """Add --filter, which means the same in every command; the command gets ids of filters as ``filters``."""
     return click.option("--filter", "filters", type=Filters(), metavar="g,r,i", help=said, **more)
 
 
-def store_config_options(of: str = "") -> Option:
+def store_config(of: str = "") -> Option:
     """Add what is settled when a store is made; the command gets one ``store_config``."""
-    return options(
-        number_option("--radius", Radius(), StoreConfig.radius_arcsec,
+    return together(
+        number("--radius", Radius(), StoreConfig.radius_arcsec,
                       f"Match radius in arcsec, inclusive; fixed for the life of the store{of}."),
-        number_option("--seeds-per-tile", click.INT, StoreConfig.seeds_per_tile,
+        number("--seeds-per-tile", click.INT, StoreConfig.seeds_per_tile,
                       f"A HEALPix tile with more seeds is split{of}."),
         gathered(lambda radius, seeds_per_tile: {"store_config": StoreConfig(radius, seeds_per_tile)}),
     )  # fmt: skip
 
 
-json_option: Final = flag_option("--json", "Print the result as JSON, for machines.", "as_json")
-note_option: Final = click.option("--note", help="Kept in the history.")
-snapshot_option: Final = click.option(
+as_json: Final = flag("--json", "Print the result as JSON, for machines.", "as_json")
+note: Final = click.option("--note", help="Kept in the history.")
+snapshot: Final = click.option(
     "--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default."
 )
-polygon_option: Final = click.option(
+polygon: Final = click.option(
     "--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."
 )
-moc_option: Final = file_option("--moc", "Coverage map (MOC): FITS, JSON or ASCII, also gzipped.")
+moc: Final = file("--moc", "Coverage map (MOC): FITS, JSON or ASCII, also gzipped.")
 
 
 def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
@@ -287,7 +287,7 @@ def _running(resources: Resources) -> Iterator[Running]:
         yield {"resources": resources, "progress": progress}
 
 
-worker_options: Final = options(
+workers: Final = together(
     click.option("--workers", "-w", type=click.IntRange(0), default=0,
                  help="Worker processes to start for this command, or the profile's number with --cluster. "
                  "Without either it works in this process alone."),
@@ -305,15 +305,15 @@ worker_options: Final = options(
                  "of --cluster says."),
     click.option("--performance-report", type=LogFile(), metavar="FILE",
                  help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
-    json_option,
+    as_json,
     gathered(_resources),
 )  # fmt: skip
 """Where tasks run, and --json; the command gets ``running`` and ``as_json``."""
 
-run_options: Final = options(
+runs: Final = together(
     click.option("--units", metavar="DIR",
                  help="Divide the work into units in DIR instead of doing it: 'ztfmatch work DIR' does them, 'ztfmatch "
                  "finish DIR' ends the command."),
-    worker_options,
+    workers,
 )  # fmt: skip
 """The same of a command whose work can be divided."""

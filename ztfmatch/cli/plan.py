@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import from_file_option, json_option, lines_of
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.shown import duration_text
 
@@ -26,7 +26,7 @@ _UNEVEN = 2.0
 @click.argument("operation", type=click.Choice(_OPERATIONS), metavar="OPERATION")
 @click.argument("store")
 @click.argument("places", nargs=-1)
-@from_file_option
+@options.from_file
 @click.option(
     "--on",
     type=click.IntRange(1),
@@ -34,7 +34,7 @@ _UNEVEN = 2.0
     metavar="NUMBER",
     help="Tell the wall time on so many workers; may be given more than once, by default 1, 8, 64 and 512.",
 )
-@json_option
+@options.as_json
 def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], on: tuple[int, ...],
          as_json: bool) -> None:  # fmt: skip
     """Say what an OPERATION on a STORE will take, beforehand.
@@ -61,7 +61,7 @@ def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[s
 
     if operation in OF_CATALOGS and not (places or from_file):
         raise click.UsageError(f"Missing argument 'PLACES...', or --from-file: the catalogs of this {operation}.")
-    every = itertools.chain(places, *map(lines_of, from_file)) if from_file else places
+    every = itertools.chain(places, *map(options.lines_of, from_file)) if from_file else places
     found = forecast(operation, store, every, workers=on or WORKERS)
     if as_json:
         emit(as_machine(found), True, [])

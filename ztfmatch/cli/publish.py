@@ -10,21 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
-from ztfmatch.cli.options import (
-    choice_option,
-    cone_option,
-    dry_run_option,
-    file_option,
-    flag_option,
-    gathered,
-    moc_option,
-    number_option,
-    options,
-    polygon_numbers,
-    polygon_option,
-    run_options,
-)
 from ztfmatch.cli.paramtypes import PRODUCT, Date, Size
 
 if TYPE_CHECKING:
@@ -99,39 +86,39 @@ def _region(cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | 
         raise click.UsageError(f"{' and '.join(given)} contradict each other: give one of them.")
     if cone is not None:
         return {"region": area.cone_region(*cone)}
-    if (numbers := polygon_numbers(polygon)) is not None:
+    if (numbers := options.polygon_numbers(polygon)) is not None:
         return {"region": area.polygon_region(numbers)}
     return {"region": None if moc is None else area.moc_region(moc)}
 
 
-release_options = options(
+release_options = options.together(
     click.argument("store"),
     click.argument("output", type=PRODUCT),
-    dry_run_option("Only count objects and epochs by program; nothing is written."),
-    file_option("--release", "Scope of the release, a TOML file.", required=True),
+    options.dry_run("Only count objects and epochs by program; nothing is written."),
+    options.file("--release", "Scope of the release, a TOML file.", required=True),
     click.option("--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."),
-    flag_option("--allow-private-corrections", "Publish magnitudes even if their corrections were derived from epochs "
+    options.flag("--allow-private-corrections", "Publish magnitudes even if their corrections were derived from epochs "
                 "of programs out of scope.", "allow"),
-    run_options,
+    options.runs,
     _published,
 )  # fmt: skip
 """STORE, OUTPUT and what all products take. The command gets none of it: it names the product."""
 
-layout_options = options(
+layout_options = options.together(
     click.option("--partition-size", type=Size(), default="160MB", show_default=True,
                  help="Most bytes of a partition in memory."),
-    number_option("--partition-rows", click.IntRange(1), 1_000_000, "Most rows of a partition."),
-    gathered(_layout),
+    options.number("--partition-rows", click.IntRange(1), 1_000_000, "Most rows of a partition."),
+    options.gathered(_layout),
 )  # fmt: skip
 """How large partitions are; the command gets ``layout``."""
 
-region_options = options(
-    cone_option("Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
-    polygon_option,
-    moc_option,
+region_options = options.together(
+    options.cone("Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
+    options.polygon,
+    options.moc,
     click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
     click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
-    gathered(_region),
+    options.gathered(_region),
 )
 """A part of the sky and of time; the command gets ``region``, ``since`` and ``until``."""
 
@@ -139,13 +126,13 @@ region_options = options(
 @publish.command("hats", cls=Command)
 @release_options
 @layout_options
-@number_option(
+@options.number(
     "--magerr-bits",
     click.IntRange(1, 24),
     10,
     "Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
-@choice_option(
+@options.choice(
     "--by",
     ("object", "star"),
     "What a row is: an object, or a star with the epochs of all its objects, in all filters.",

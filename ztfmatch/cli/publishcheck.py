@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, first_lines, open_store
-from ztfmatch.cli.options import json_option, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile, OutputPlace
 from ztfmatch.cli.rows import compare_rows
 
@@ -41,7 +41,7 @@ id = 1                           # 1 public, 2 partnership, 3 Caltech
 @click.command("init", cls=Command)
 @click.argument("scope", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--label", default="dr1", show_default=True, help="Label of the release, in names of files.")
-@json_option
+@options.as_json
 def init(scope: Path, label: str, as_json: bool) -> None:
     """Write a scope of a release to FILE, to be edited.
 
@@ -66,7 +66,7 @@ def init(scope: Path, label: str, as_json: bool) -> None:
 
 @click.command("check", cls=Command)
 @click.argument("product", metavar="DIR", type=click.Path(path_type=Path))
-@json_option
+@options.as_json
 def check(product: Path, as_json: bool) -> None:
     """Check a product that lies in DIR, copied or downloaded.
 
@@ -102,8 +102,8 @@ def check(product: Path, as_json: bool) -> None:
     metavar="DIR",
     help="Write a HATS catalog, through which LSDB joins two HATS collections. Needs --store.",
 )
-@overwrite_option
-@json_option
+@options.overwrite
+@options.as_json
 def diff_releases(
     before: Path, after: Path, store: str | None, output: Path | None, association: Path | None, as_json: bool
 ) -> None:

@@ -7,18 +7,8 @@ from typing import Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, open_store
-from ztfmatch.cli.options import (
-    choice_option,
-    file_option,
-    filter_option,
-    json_option,
-    moc_option,
-    place_options,
-    polygon_numbers,
-    polygon_option,
-    snapshot_option,
-)
 from ztfmatch.cli.rows import COUNTING_S, People, RowOutput, columns_option, listed_columns, row_options
 
 _NAMED = 5
@@ -27,13 +17,13 @@ _KINDS = ("objects", "statistics", "lightcurves", "stars")
 
 @click.command(cls=Command)
 @click.argument("store")
-@choice_option("--select", _KINDS, "Rows wanted: objects, objects with their statistics, epochs, or stars.")
+@options.choice("--select", _KINDS, "Rows wanted: objects, objects with their statistics, epochs, or stars.")
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics, or of stars.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
-@place_options(
+@options.place(
     "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit (2deg, 3arcmin)."
 )
-@file_option(
+@options.file(
     "--positions", "Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id."
 )
 @click.option(
@@ -50,21 +40,21 @@ _KINDS = ("objects", "statistics", "lightcurves", "stars")
     metavar="WEST EAST SOUTH NORTH",
     help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
 )
-@polygon_option
-@moc_option
+@options.polygon
+@options.moc
 @click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
-@file_option("--objectids", "File of objectids: one a line, or a column of CSV or Parquet.")
+@options.file("--objectids", "File of objectids: one a line, or a column of CSV or Parquet.")
 @click.option(
     "--status",
     type=click.Choice(("active", "retired", "any")),
     help="Of which objects: active (default), retired when their reference was regenerated, or any (default where "
     "objectids are given).",
 )
-@filter_option()
+@options.filters()
 @columns_option
-@snapshot_option
+@options.snapshot
 @row_options
-@json_option
+@options.as_json
 def query(store: str, select: str, where: str | None, epochs: str | None, cone: tuple[str, str, str] | None,
           positions: Path | None, around: str,
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
@@ -98,7 +88,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
         positions=positions,
         radius=around,
         box=box or None,  # type: ignore[arg-type]
-        polygon=polygon_numbers(polygon),
+        polygon=options.polygon_numbers(polygon),
         moc=moc,
         objectids=_ids(objectid, objectids),
         columns=wanted,

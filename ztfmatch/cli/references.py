@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.calibration import ps1_options
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text, unchanged
-from ztfmatch.cli.options import (
-    directory_option,
-    file_option,
-    json_option,
-    new_file_option,
-    note_option,
-    number_option,
-    options,
-    overwrite_option,
-    run_options,
-    snapshot_option,
-    strict_option,
-)
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
 from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
 from ztfmatch.cli.terminal import cell, print_table
@@ -35,7 +23,7 @@ _AUDIT_COLUMNS = (
     *("rank", "field", "rcid", "fid", "nsources", "delta", "rms", "depth", "lcdelta", "nmissing", "nwon", "verdict"),
 )
 
-settings_option = file_option("--settings", "Thresholds and criteria (TOML); the survey's by default.")
+settings_option = options.file("--settings", "Thresholds and criteria (TOML); the survey's by default.")
 
 
 @click.group(cls=InOrder)
@@ -64,12 +52,12 @@ def references() -> None:
     type=click.Choice(["ps1", "lightcurves", "both"]),
     help="What seeds are compared with; by default with all that is given.",
 )
-@file_option("--images", "Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.")
+@options.file("--images", "Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.")
 @settings_option
-@strict_option("a catalog cannot be used, instead of listing it")
-@snapshot_option
+@options.strict("a catalog cannot be used, instead of listing it")
+@options.snapshot
 @row_options
-@run_options
+@options.runs
 def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], against: Any,
           images: Path | None, settings: Path | None, strict: bool, snapshot: int | None, to: RowOutput,
           running: Runs, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
@@ -134,8 +122,8 @@ def _verdict(row: dict[str, Any]) -> str:
 @click.argument("store")
 @ps1_options(required=True)
 @settings_option
-@note_option
-@run_options
+@options.note
+@options.runs
 def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | None, note: str | None, running: Runs,
              as_json: bool) -> None:  # fmt: skip
     """Measure how flat the exposures of a STORE are.
@@ -164,7 +152,7 @@ def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | No
     emit(report, as_json, [line])
 
 
-images_options = options(
+images_options = options.together(
     click.option("--metadata", type=PLACE, metavar="FILE",
                  help="Of images, CSV or Parquet: instead of a store, or beside it for what its ledger lacks."),
     settings_option,
@@ -195,10 +183,10 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@new_file_option("--images", "A row an image (.parquet, .csv): its first failing criterion, or its place.")
-@new_file_option("--counts", "A row a unit (.parquet, .csv): its images by criterion, predicted depth.")
-@overwrite_option
-@json_option
+@options.new_file("--images", "A row an image (.parquet, .csv): its first failing criterion, or its place.")
+@options.new_file("--counts", "A row a unit (.parquet, .csv): its images by criterion, predicted depth.")
+@options.overwrite
+@options.as_json
 def select(store: str | None, images: Path | None, counts: Path | None, as_json: bool, **which: Any) -> None:
     """Say which images are good enough for references.
 
@@ -230,12 +218,12 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@file_option("--audit", "What 'references audit' wrote (.parquet): today's references.", "audit_file")
+@options.file("--audit", "What 'references audit' wrote (.parquet): today's references.", "audit_file")
 @click.option("--update", type=FILE, metavar="PLAN", help="Bring this plan up to date with new images alone.")
-@new_file_option("--retune", "Loss against each threshold, one at a time, as rows (.parquet, .csv).")
+@options.new_file("--retune", "Loss against each threshold, one at a time, as rows (.parquet, .csv).")
 @click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): a row a unit.")
-@overwrite_option
-@json_option
+@options.overwrite
+@options.as_json
 def plan(store: str | None, audit_file: Path | None, update: Path | None, retune: Path | None, output: Path | None,
          as_json: bool, **which: Any) -> None:  # fmt: skip
     """Say what to make of each unit, of which images, at what cost.
@@ -280,12 +268,12 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
 
 @references.command(cls=Command)
 @click.argument("store", required=False)
-@file_option("--audit", "What 'references audit' wrote.", "audit_file", required=True)
-@file_option("--plan", "What 'references plan' wrote.", "plan_file")
-@number_option("--visits", click.IntRange(1), 20, "Visits from which a unit is counted in the survey's table.")
+@options.file("--audit", "What 'references audit' wrote.", "audit_file", required=True)
+@options.file("--plan", "What 'references plan' wrote.", "plan_file")
+@options.number("--visits", click.IntRange(1), 20, "Visits from which a unit is counted in the survey's table.")
 @settings_option
-@directory_option("Where the page goes; made new.")
-@json_option
+@options.directory("Where the page goes; made new.")
+@options.as_json
 def page(store: str | None, audit_file: Path, plan_file: Path | None, visits: int, settings: Path | None, output: Path,
          as_json: bool) -> None:  # fmt: skip
     """Show coverage and quality of references on one page.

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, warning_lines
-from ztfmatch.cli.options import (
-    dry_run_option,
-    file_option,
-    json_option,
-    note_option,
-    plot_option,
-    references_option,
-    run_options,
-    snapshot_option,
-    strict_option,
-)
 from ztfmatch.cli.rows import (
     People,
     RowOutput,
@@ -39,12 +29,14 @@ _UNITS_SHOWN = 40
 
 @click.command(cls=Command)
 @click.argument("store")
-@references_option("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
-@strict_option("a reference cannot be used, instead of quarantining it")
-@file_option("--plan", "Take only references that this plan asks for ('references plan'), and say which are less deep.")
-@note_option
-@dry_run_option("Only find out what would become of objects and epochs.")
-@run_options
+@options.references("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
+@options.strict("a reference cannot be used, instead of quarantining it")
+@options.file(
+    "--plan", "Take only references that this plan asks for ('references plan'), and say which are less deep."
+)
+@options.note
+@options.dry_run("Only find out what would become of objects and epochs.")
+@options.runs
 def rematch(store: str, references: tuple[str, ...], strict: bool, plan: Path | None, note: str | None,
             dry_run: bool, running: Runs, as_json: bool) -> None:  # fmt: skip
     """Match the epochs of a STORE again, to new references.
@@ -104,11 +96,11 @@ def _checked(plan: Path, references: tuple[str, ...], how: Running) -> list[str]
 @click.command(cls=Command)
 @click.argument("store")
 @click.option("--objectid", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
-@snapshot_option
-@plot_option("Draw retired objects before and after to this .png, .pdf or .svg.")
+@options.snapshot
+@options.plot("Draw retired objects before and after to this .png, .pdf or .svg.")
 @columns_option
 @row_options
-@json_option
+@options.as_json
 def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, columns: str | None,
             to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Say what became of retired objects of a STORE.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, first_lines, open_store
-from ztfmatch.cli.options import flag_option, json_option, note_option, worker_options
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _ALL = ": --json has all"
     metavar="CATALOGS",
     help="Make the lost rows again from these catalogs: files, directories or globs. May be given more than once.",
 )
-@flag_option("--deep", "Compare the bytes of every file with its checksum, too.")
-@note_option
-@worker_options
+@options.flag("--deep", "Compare the bytes of every file with its checksum, too.")
+@options.note
+@options.workers
 def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, running: Runs, as_json: bool) -> None:
     """Find lost files of a STORE, and bring back what they held.
 
@@ -77,7 +77,7 @@ def _left(report: RepairReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store", required=False)
-@json_option
+@options.as_json
 def doctor(store: str | None, as_json: bool) -> None:
     """Look at the environment, and at where a STORE lies.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.calibration import cut_options, ps1_options
 from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
-from ztfmatch.cli.options import directory_option, run_options, snapshot_option
 from ztfmatch.cli.paramtypes import PLACE
 from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.config import CalibrateConfig
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@directory_option("Where the report goes; made new.")
+@options.directory("Where the report goes; made new.")
 @ps1_options()
 @click.option("--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, beside those.")
 @cut_options
-@snapshot_option
-@run_options
+@options.snapshot
+@options.runs
 def report(store: str, output: Path, ps1: Path | None, compare: Path | None, columns: dict[str, str],
            snapshot: int | None, cells: int, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
     """Show how good the magnitudes of a STORE are.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import counted
-from ztfmatch.cli.options import gathered, options, overwrite_option
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import terminal_width
 from ztfmatch.core.errors import ConfigError
@@ -81,15 +81,15 @@ def _to(form: str | None, output: Path | None, limit: int | None, as_json: bool)
     return {"to": RowOutput(chosen_format(form, output, as_json), output, limit), "as_json": as_json}
 
 
-row_options = options(
+row_options = options.together(
     click.option("--format", "-f", "form", type=click.Choice(_FORMATS),
                  help="How to write the rows; by default as the name of --output ends, or a table."),
     click.option("--output", "-o", type=OutputFile(),
                  help="File to write to, instead of the terminal: .csv, .json, .parquet, .arrow, .ecsv, .fits or .xml "
                  "(VOTable)."),
-    overwrite_option,
+    options.overwrite,
     click.option("--limit", type=click.IntRange(1), help="Most rows to give; 40 on a terminal, all elsewhere."),
-    gathered(_to),
+    options.gathered(_to),
 )  # fmt: skip
 """How to write rows; the command gets ``to``, a :class:`RowOutput`."""
 

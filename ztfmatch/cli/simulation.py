@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, size_text
-from ztfmatch.cli.options import filter_option, flag_option, json_option, number_option, worker_options
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path))
-@number_option("--seed", click.IntRange(0), 1, "The same seed gives the same bytes.")
+@options.number("--seed", click.IntRange(0), 1, "The same seed gives the same bytes.")
 @click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
 @click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
-@filter_option("Filters: some of g, r, i (zg or 1 do as well), with commas.", default="g,r", show_default=True)
-@number_option("--visits", click.IntRange(1), 30, "Exposures of each field in each filter.", "n_exposures")
-@number_option(
+@options.filters("Filters: some of g, r, i (zg or 1 do as well), with commas.", default="g,r", show_default=True)
+@options.number("--visits", click.IntRange(1), 30, "Exposures of each field in each filter.", "n_exposures")
+@options.number(
     "--stars", click.IntRange(1), 5000, "Mean number of seeds of a reference; 18800 is as real.", "stars_per_quadrant"
 )
-@number_option(
+@options.number(
     "--depth",
     click.FloatRange(0, 1),
     0.4,
     "Part of the seeds that a typical exposure detects; 0.1 is as real.",
     "epoch_depth",
 )
-@number_option(
+@options.number(
     "--transients",
     click.FloatRange(0),
     6.0,
     "Mean number of transients, which no reference holds.",
     "transients_per_quadrant",
 )
-@number_option(
+@options.number(
     "--systematics", click.FloatRange(0), 1.0, "Size of the photometric systematics relative to the real ones."
 )
-@number_option(
+@options.number(
     "--bad-references", click.FloatRange(0, 1), 0.0, "Part of the references that are suspect; 0.13 is as real."
 )
 @click.option("--reference", type=FILE, help="A real refpsfcat as the sky; it sets field, channel and filter.")
-@flag_option("--full-headers", "Put into headers what the survey keeps only in its exposure table.")
-@flag_option("--no-truth", "Do not write the truth.")
-@json_option
+@options.flag("--full-headers", "Put into headers what the survey keeps only in its exposure table.")
+@options.flag("--no-truth", "Do not write the truth.")
+@options.as_json
 def simulate(
     directory: Path, fields: str, rcids: str, filters: tuple[int, ...], no_truth: bool, as_json: bool, **options: Any
 ) -> None:
@@ -100,9 +100,9 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
-@number_option("--seed", click.IntRange(0), 1, "Another seed, another sky.")
-@flag_option("--regenerate", "Show what a bad reference does to lightcurves, and rematch mends.")
-@worker_options
+@options.number("--seed", click.IntRange(0), 1, "Another seed, another sky.")
+@options.flag("--regenerate", "Show what a bad reference does to lightcurves, and rematch mends.")
+@options.workers
 def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, changed_meanwhile, counted, emit, open_store, unchanged
-from ztfmatch.cli.options import note_option, run_options
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@note_option
-@run_options
+@options.note
+@options.runs
 def link(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Link objects that are one source into stars.
 
@@ -52,8 +52,8 @@ def link_lines(report: LinkReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@note_option
-@run_options
+@options.note
+@options.runs
 def stars(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Compute the magnitudes of stars from all their objects.
 
@@ -82,8 +82,8 @@ def star_lines(report: StarStatisticsReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@note_option
-@run_options
+@options.note
+@options.runs
 def offsets(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Measure how the zero points of units differ.
 

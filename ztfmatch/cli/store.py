@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import (
     Command,
     as_plain,
@@ -20,18 +21,6 @@ from ztfmatch.cli.common import (
     size_text,
     unchanged,
     warning_lines,
-)
-from ztfmatch.cli.options import (
-    flag_option,
-    json_option,
-    note_option,
-    overwrite_option,
-    plot_option,
-    references_option,
-    run_options,
-    snapshot_option,
-    store_config_options,
-    strict_option,
 )
 from ztfmatch.cli.paramtypes import OutputPlace
 from ztfmatch.cli.terminal import print_table
@@ -46,18 +35,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store", type=OutputPlace())
-@references_option(
+@options.references(
     "Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. May be given more than once."
 )
-@store_config_options()
-@strict_option("a reference cannot be used, or is misnamed")
+@options.store_config()
+@options.strict("a reference cannot be used, or is misnamed")
 @click.option(
     "--link/--no-link",
     default=True,
     show_default=True,
     help="Link objects that are one source into stars, as 'ztfmatch link' does.",
 )
-@run_options
+@options.runs
 def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, link: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
     """Make a STORE from reference PSF catalogs (refpsfcat FITS).
@@ -94,8 +83,8 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
     metavar="PERCENT",
     help="Tiles whose epochs have grown by less wait; 0 leaves none out of date.",
 )
-@note_option
-@run_options
+@options.note
+@options.runs
 def statistics(store: str, min_new: float, note: str | None, running: Runs, as_json: bool) -> None:
     """Compute the statistics of the lightcurves that changed.
 
@@ -130,8 +119,8 @@ def statistics_lines(report: StatisticsReport, min_new: float) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@note_option
-@run_options
+@options.note
+@options.runs
 def transients(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Group the orphans of a STORE into transients.
 
@@ -164,9 +153,9 @@ def transients_lines(report: TransientsReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@flag_option("--deep", "Compare the bytes of every file with its checksum too.")
-@snapshot_option
-@run_options
+@options.flag("--deep", "Compare the bytes of every file with its checksum too.")
+@options.snapshot
+@options.runs
 def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json: bool) -> None:
     """Prove the invariants on what a STORE holds.
 
@@ -201,11 +190,11 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
 
 @click.command(cls=Command)
 @click.argument("store")
-@snapshot_option
-@overwrite_option
-@plot_option("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
-@flag_option("--watch", "Say how far the operations are that run on it, again and again to their end.")
-@json_option
+@options.snapshot
+@options.overwrite
+@options.plot("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
+@options.flag("--watch", "Say how far the operations are that run on it, again and again to their end.")
+@options.as_json
 def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_json: bool) -> None:
     """Say what is in a STORE.
 
@@ -251,7 +240,7 @@ def _draw(snapshot: Snapshot, path: Path) -> None:
 
 @click.command(cls=Command)
 @click.argument("store")
-@json_option
+@options.as_json
 def quarantine(store: str, as_json: bool) -> None:
     """List the files that a STORE refused, and why.
 
@@ -270,8 +259,8 @@ def quarantine(store: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("table", required=False)
-@flag_option("--markdown", "Print it as Markdown.")
-@json_option
+@options.flag("--markdown", "Print it as Markdown.")
+@options.as_json
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
     """Explain every column of a store, or of one TABLE.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit
 from ztfmatch.cli.dividing import FINISHED, end_if_finished, read_record
-from ztfmatch.cli.options import flag_option, worker_options
 from ztfmatch.cli.paramtypes import Numbers, Share
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import paths
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.argument("directory", metavar="DIR")
 @click.option("--unit", "-u", type=Numbers(), metavar="NUMBERS", help="Units to do, from 0, such as 7, 3-17 or 0,4-6.")
 @click.option("--share", type=Share(), metavar="I/N", help="Do the I-th of N parts of all units, I from 0.")
-@flag_option("--count", "Only say how many units there are, and which are not done.")
-@worker_options
+@options.flag("--count", "Only say how many units there are, and which are not done.")
+@options.workers
 def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | None, count: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
     """Do some of the units of work in DIR.
@@ -61,7 +61,7 @@ def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | 
 
 @click.command(cls=Command)
 @click.argument("directory", metavar="DIR")
-@worker_options
+@options.workers
 @click.pass_context
 def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> None:
     """Finish the command whose units of work are in DIR.

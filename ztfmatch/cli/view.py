@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
-from ztfmatch.cli.options import json_option, run_options, snapshot_option
 from ztfmatch.cli.paramtypes import PRODUCT
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def view() -> None:
 @view.command("delta", cls=Command)
 @click.argument("store")
 @click.argument("output", type=PRODUCT)
-@snapshot_option
-@json_option
+@options.snapshot
+@options.as_json
 def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
     """Write Delta logs over a snapshot's files, one a table.
 
@@ -53,8 +53,8 @@ def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> 
 @view.command("hats", cls=Command)
 @click.argument("store")
 @click.argument("output", type=PRODUCT)
-@snapshot_option
-@run_options
+@options.snapshot
+@options.runs
 def view_hats(store: str, output: str, snapshot: int | None, running: Runs, as_json: bool) -> None:
     """Show a compacted snapshot to LSDB.
 
