@@ -53,8 +53,9 @@ class Program(InOrder):
         with formatter.section("Commands"):
             formatter.write_text("'ztfmatch help COMMAND' explains one.")
         widest = max(len(name) for name in self.commands)
+        width = max(formatter.width - widest - 6, 40)
         for title, commands in self._sections.items():
-            rows = [(command.name or "", command.get_short_help_str(_width(formatter, widest))) for command in commands]
+            rows = [(command.name or "", command.get_short_help_str(width)) for command in commands]
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), said) for name, said in rows])
 
@@ -69,10 +70,6 @@ def _name_variables(command: click.Command, words: tuple[str, ...]) -> None:
     for param in command.params:
         if isinstance(param, click.Option) and param.name in by_param and param.envvar is None:
             param.envvar = "_".join((*words, by_param[param.name])).replace("-", "_").upper()
-
-
-def _width(formatter: click.HelpFormatter, widest: int) -> int:
-    return max(formatter.width - widest - 6, 40)
 
 
 def config_file() -> Path | None:

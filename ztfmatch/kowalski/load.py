@@ -165,7 +165,7 @@ class _Loader:
         self._states = collection_name("loads", tag)
         self.documents = self.files = 0
         raw = database.attempt("what was loaded", lambda: database.handle[self._states].find_one({"_id": _STATE}))
-        self.state: State | None = None if raw is None else _state(raw)
+        self.state = None if raw is None else State(**{name: raw[name] for name in raw if name != "_id"})
 
     def next_of(self, exports: Sequence[Export]) -> Export | None:
         """The export to be loaded now; None if all are."""
@@ -255,10 +255,6 @@ class _Loader:
             f"{missing[0] if missing else ids[0]}: they were removed by someone else; load a full export under another "
             "--tag"
         )
-
-
-def _state(raw: Line) -> State:
-    return State(raw["store"], raw["scope"], raw["snapshot"], raw["loading"], raw["done"], raw.get("manifest"))
 
 
 @contextlib.contextmanager

@@ -193,12 +193,8 @@ def _overlapping(parts: Sequence[SnapshotPart], tile: Tile) -> slice:
 
 
 def _exposures(request: Request, ids: tuple[int, ...] | None) -> list[ExposuresTask]:
-    files = [file for file in request.after.ledger if ids is None or _holds_any(file, ids)]
+    files = [f for f in request.after.ledger if ids is None or (ids and f.holds_id([(ids[0], ids[-1])]))]
     return [ExposuresTask(*request.common(f"{number:06d}"), part, ids) for number, part in enumerate(_files(files))]
-
-
-def _holds_any(file: DataFile, ids: Sequence[int]) -> bool:
-    return file.holds_id([(ids[0], ids[-1])]) if ids else False
 
 
 def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[LineageTask]:

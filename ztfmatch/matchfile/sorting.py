@@ -55,7 +55,9 @@ def sort_out(
             continue
         try:
             if other is not None:
-                raise CatalogError("duplicate", _second(unit, other))
+                first = other.matchfile["source"]
+                said = f"a second matchfile of unit {unit}, of which {first} is taken; import it after that"
+                raise CatalogError("duplicate", said)
             taken, known = stored.taken(file)
             _check_apart(taken, exposures)
         except CatalogError as error:
@@ -67,10 +69,6 @@ def sort_out(
         accepted.append(row)
     ordered = sorted(files.values(), key=lambda taken: unit_of(taken.matchfile))
     return Sorted(ordered, named - len(ordered) - len(every), passed, every, accepted)
-
-
-def _second(unit: Unit, other: TakenFile) -> str:
-    return f"a second matchfile of unit {unit}, of which {other.matchfile['source']} is taken; import it after that"
 
 
 def _check_apart(taken: TakenFile, exposures: dict[int, str]) -> None:

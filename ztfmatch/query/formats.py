@@ -75,7 +75,7 @@ def _write_arrow(rows: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) 
 
 
 def _write_csv(rows: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:
-    plain = _without_dictionaries(schema)
+    plain = pa.schema([field.with_type(plain_type(field.type)) for field in schema])
     return tables.stream_csv((table.cast(plain) for table in rows), plain, stream)
 
 
@@ -110,10 +110,6 @@ def _writer_of_astropy(form: str) -> Callable[[Iterable[pa.Table], pa.Schema, Bi
         return int(table.num_rows)
 
     return write
-
-
-def _without_dictionaries(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
 
 
 _WRITERS: Final = {

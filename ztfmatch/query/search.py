@@ -126,13 +126,16 @@ class Answer(Shown):
 
     def count(self, most_s: float = math.inf) -> tuple[int, bool]:
         """Number of rows, and whether those are all: counting ends after so many seconds, or soon after."""
-        only = Answer(self._snapshot, replace(self._query, columns=("objectid",)))
         started, number = time.monotonic(), 0
-        for table in only:
+        for table in self._only_ids():
             number += table.num_rows
             if time.monotonic() - started > most_s:
                 return number, False
         return number, True
+
+    def _only_ids(self) -> Iterator[pa.Table]:
+        """The rows, with as little in them as tells their number."""
+        return iter(Answer(self._snapshot, replace(self._query, columns=("objectid",))))
 
     def __len__(self) -> int:
         """Number of rows; they are counted once, by reading as little as that takes."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -34,14 +32,8 @@ class StarAnswer(Answer):
         for table in self._stars.tables(self.schema.names):
             yield table.cast(self.schema)
 
-    def count(self, most_s: float = math.inf) -> tuple[int, bool]:
-        """Number of stars, and whether those are all: counting ends after so many seconds, or soon after."""
-        started, number = time.monotonic(), 0
-        for table in self._stars.tables(["starid"]):
-            number += table.num_rows
-            if time.monotonic() - started > most_s:
-                return number, False
-        return number, True
+    def _only_ids(self) -> Iterator[pa.Table]:
+        return self._stars.tables(["starid"])
 
     def to_arrow(self) -> pa.Table:
         """All rows, by starid, in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -13,27 +13,13 @@ from ztfmatch.core.survey import FILTER_CODES
 
 _GAP: Final = "  "
 _DECIMALS: Final = {
+    **dict.fromkeys(("ra", "dec"), 7),
     "hmjd": 6,
-    "ra": 7,
-    "dec": 7,
     "clrcoeff": 4,
     "exptime": 1,
-    "airmass": 3,
-    "refsnr": 2,
-    "refchi": 3,
-    "refsharp": 3,
-    "chi": 3,
-    "sharp": 3,
-    "chisq": 2,
-    "skewness": 3,
-    "smallkurtosis": 3,
-    "stetsonj": 3,
-    "stetsonk": 3,
-    "vonneumannratio": 3,
-    "psfflux": 2,
-    "psffluxerr": 2,
-    "xpos": 3,
-    "ypos": 3,
+    **dict.fromkeys(("airmass", "refchi", "refsharp", "chi", "sharp", "xpos", "ypos"), 3),
+    **dict.fromkeys(("skewness", "smallkurtosis", "stetsonj", "stetsonk", "vonneumannratio"), 3),
+    **dict.fromkeys(("refsnr", "chisq", "psfflux", "psffluxerr"), 2),
 }
 _DECIMALS_OF_UNIT: Final = {"mag": 4, "arcsec": 3}
 _DIGITS: Final = 6
@@ -167,14 +153,6 @@ def texts_of(rows: pa.Table, name: str) -> list[str]:
     values = rows[name].to_pylist()
     if not pa.types.is_floating(rows.schema.field(name).type):
         return ["" if value is None else str(value) for value in values]
-    form = _format_of(name, _unit_of(rows.schema, name))
-    return ["" if value is None else _float_text(value, form) for value in values]
-
-
-def _format_of(name: str, unit: str) -> str:
-    decimals = _DECIMALS.get(name, _DECIMALS_OF_UNIT.get(unit))
-    return f"%.{_DIGITS}g" if decimals is None else f"%.{decimals}f"
-
-
-def _float_text(value: Any, form: str) -> str:
-    return form % value if math.isfinite(value) else str(value)
+    decimals = _DECIMALS.get(name, _DECIMALS_OF_UNIT.get(_unit_of(rows.schema, name)))
+    form = f"%.{_DIGITS}g" if decimals is None else f"%.{decimals}f"
+    return ["" if value is None else form % value if math.isfinite(value) else str(value) for value in values]

@@ -140,16 +140,13 @@ def select_images(source: ImageSource, settings: ReferenceSettings) -> Selection
     """
     selection = judge(source, settings).choose(settings.select.nmin, settings.select.nmax)
     if not len(selection.choice.order):
-        failing = ", ".join(f"{name} {n:,}" for name, n in _outcomes(selection).items() if n)
+        outcomes = zip(OUTCOMES, selection.counts.sum(axis=0).tolist(), strict=True)
+        failing = ", ".join(f"{name} {n:,}" for name, n in outcomes if n)
         raise MetadataError(
             f"{source.name}: an empty selection: none of {len(selection.images.unit):,} images is in a unit with "
             f"{settings.select.nmin} that pass; by the first criterion that fails: {failing or 'there are none'}"
         )
     return selection
-
-
-def _outcomes(selection: Selection) -> dict[str, int]:
-    return dict(zip(OUTCOMES, selection.counts.sum(axis=0).tolist(), strict=True))
 
 
 def needed_columns(settings: ReferenceSettings) -> dict[str, str]:

@@ -25,7 +25,7 @@ from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
-from ztfmatch.release.difference import CHANGED, GONE, NEW, changed_rows, digest_of
+from ztfmatch.release.difference import CHANGED, GONE, NEW, changed_rows, digest_of, schema_of
 from ztfmatch.release.successors import Successors
 
 Ids = npt.NDArray[np.int64]
@@ -33,16 +33,8 @@ Ids = npt.NDArray[np.int64]
 _BATCH_ROWS: Final = 1 << 18
 _VALUES: Final = tuple(name for name in DETECTIONS.names if name != "objectid")
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("objectid", pa.int64()),
-        pa.field("change", pa.string()),
-        pa.field("epochs", pa.int64()),
-        pa.field("kind", pa.string()),
-        pa.field("newobjectid", pa.int64()),
-    ]
-)
-"""Rows of what differs: how many epochs more, and of what is gone what the lineage has of it."""
+SCHEMA: Final = schema_of("epochs")
+"""Rows of what differs: how many epochs more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,17 +39,14 @@ _BATCH_ROWS: Final = 1 << 16
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT: Final = np.uint64(29)
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("objectid", pa.int64()),
-        pa.field("change", pa.string()),
-        pa.field("epochs_before", pa.int64()),
-        pa.field("epochs_after", pa.int64()),
-        pa.field("kind", pa.string()),
-        pa.field("newobjectid", pa.int64()),
-    ]
-)
-"""Rows of what differs; the last two say of what is gone what the lineage has of it."""
+
+def schema_of(*counts: str) -> pa.Schema:
+    """Rows of objects that differ, with some counts; the last two say of what is gone what the lineage has of it."""
+    ids = {"objectid": pa.int64(), "change": pa.string()}
+    return pa.schema(ids | dict.fromkeys(counts, pa.int64()) | {"kind": pa.string(), "newobjectid": pa.int64()})
+
+
+SCHEMA: Final = schema_of("epochs_before", "epochs_after")
 
 _OF_EPOCHS: Final = tuple(column.name for column in LIGHTCURVE)
 _OF_OBJECTS: Final = tuple(

@@ -17,7 +17,6 @@ import pyarrow as pa
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Runner
@@ -141,7 +140,7 @@ def _publish(
     publishing.begin()
     catalog = _catalog(content, publishing, config)
     tiles = snapshot.tiles_with(OBJECTS.name)
-    count_tasks = _count_tasks(catalog, tiles, config)
+    count_tasks = [tasks.CountTask(f"count-{tile_text(tile)}", catalog, tile, config.limits) for tile in tiles]
     runner.check_memory({task.key: _counting_bytes(task) for task in count_tasks})
     counted = publishing.run(runner, "counting", tasks.count_tile, count_tasks, preparing=True)
     plan = plan_partitions(tiles, counted, config.limits)
@@ -181,10 +180,6 @@ def _catalog(content: str, publishing: Publishing, config: HatsConfig) -> tasks.
         magerr_bits=config.magerr_bits,
     )
     return replace(catalog, index=f"{name}_index_{catalog.id_column}")
-
-
-def _count_tasks(catalog: tasks.Catalog, tiles: Sequence[Tile], config: HatsConfig) -> list[tasks.CountTask]:
-    return [tasks.CountTask(f"count-{tile_text(tile)}", catalog, tile, config.limits) for tile in tiles]
 
 
 def _counting_bytes(task: tasks.CountTask) -> int:

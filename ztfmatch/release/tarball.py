@@ -74,16 +74,13 @@ def publish_tar(
     """
     public = scope.programs
     scope = replace(scope.within(part.since, part.until), release=f"{scope.release}_{part.label}")
-    settings: dict[str, Any] = {"region": part.region.name, "region_digest": _digest(part.region)}
+    digest = short_digest(json.dumps(part.region.to_json(), sort_keys=True).encode())
+    settings: dict[str, Any] = {"region": part.region.name, "region_digest": digest}
     settings |= {"since": part.since, "until": part.until}
     publishing = Publishing(snapshot, scope, output, "tar", settings, public)
     publishing.begin()
     written, counts = write_lightcurves(publishing, runner, part.region)
     return _finish(publishing, part, written, counts)
-
-
-def _digest(region: Region) -> str:
-    return short_digest(json.dumps(region.to_json(), sort_keys=True).encode())
 
 
 def _finish(publishing: Publishing, part: Part, written: Sequence[Output], counts: dict[str, int]) -> PublishReport:

@@ -214,7 +214,8 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     """Write ``sourcedata`` lightcurve after lightcurve, and ``sources`` with the statistics of each."""
     objects = unit.objects()
     ids = objects["objectid"].to_numpy()
-    statistics = _statistics(_no_epochs(), np.zeros(len(ids) + 1, np.int64), unit.exposures)
+    no_epochs = numpy_columns(DETECTIONS.schema.empty_table())
+    statistics = _statistics(no_epochs, np.zeros(len(ids) + 1, np.int64), unit.exposures)
     storage, files = unit.snapshot.storage, unit.files(DETECTIONS.name)
     for chunk in iterate_lightcurves(storage, files, _KEPT, ROWS_IN_FLIGHT, wanted=Wanted(span=unit.ids)):
         found = np.searchsorted(ids, chunk.objectid)
@@ -224,10 +225,6 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     columns = {name: objects[name].to_numpy() for name in ("ra", "dec", "refmag", "refmagerr", "refsnr", "refchi")}
     columns |= {"matchid": objects["sourceid"].to_numpy(), "refsharp": objects["refsharp"].to_numpy()}
     file.add("sources", legacy.source_rows(columns, statistics))
-
-
-def _no_epochs() -> Arrays:
-    return numpy_columns(DETECTIONS.schema.empty_table())
 
 
 def _statistics(columns: Arrays, offsets: npt.NDArray[np.int64], exposures: _Exposures) -> Arrays:

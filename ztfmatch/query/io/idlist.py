@@ -24,7 +24,8 @@ def read_objectids(path: Path) -> npt.NDArray[np.int64]:
         If it cannot be read, or has something else in it.
     """
     try:
-        ids = _of_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _of_text(path)
+        is_parquet = path.suffix.lower() in (".parquet", ".pq")
+        ids = _numbers(pq.read_table(path, columns=[_COLUMN])) if is_parquet else _of_text(path)
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
     except (pa.ArrowException, KeyError, ValueError, OverflowError, OSError) as error:
@@ -33,13 +34,13 @@ def read_objectids(path: Path) -> npt.NDArray[np.int64]:
     return np.unique(ids)
 
 
-def _of_parquet(path: Path) -> npt.NDArray[np.int64]:
-    return np.asarray(pq.read_table(path, columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy())
+def _numbers(rows: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(rows[_COLUMN].cast(pa.int64()).to_numpy())
 
 
 def _of_text(path: Path) -> npt.NDArray[np.int64]:
     lines = path.read_text().splitlines()
     words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if words and not words[0].isdecimal():
-        return np.asarray(pyarrow.csv.read_csv(path)[_COLUMN].cast(pa.int64()).to_numpy())
+        return _numbers(pyarrow.csv.read_csv(path))
     return np.array([int(word) for word in words], np.int64)

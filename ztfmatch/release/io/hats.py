@@ -67,11 +67,6 @@ def index_file(catalog: str, number: int) -> str:
     return f"{catalog}/{_DATASET}/index/part.{number}.parquet"
 
 
-def dataset_path(catalog: str, path: str) -> str:
-    """Path of a file of a catalog as its dataset's metadata has it."""
-    return path.removeprefix(f"{catalog}/{_DATASET}/")
-
-
 def write_properties(storage: Storage, path: str, properties: Mapping[str, Any]) -> Output:
     """Write ``key = value`` lines, in the order given; what is None is left out."""
     lines = [f"{key} = {_text(value)}" for key, value in properties.items() if value is not None]
@@ -172,7 +167,7 @@ def write_dataset_metadata(storage: Storage, catalog: str, schema: pa.Schema, pa
     gathered = pq.read_metadata(pa.BufferReader(common))
     for path in paths:
         footer = pq.read_metadata(root / path)
-        footer.set_file_path(dataset_path(catalog, path))
+        footer.set_file_path(path.removeprefix(f"{catalog}/{_DATASET}/"))
         gathered.append_row_groups(footer)
     sink = pa.BufferOutputStream()
     gathered.write_metadata_file(sink)
