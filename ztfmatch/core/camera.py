@@ -80,18 +80,12 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True)
 class QuadrantMap:
-    """Affine mapping of an epochal image's pixels to the tangent plane.
-
-    Parameters
-    ----------
-    origin : (float, float)
-        Plane coordinates, degrees, of the image's centre.
-    matrix : tuple of four floats
-        d(east)/dx, d(east)/dy, d(north)/dx, d(north)/dy in degrees per pixel.
-    """
+    """Affine mapping of an epochal image's pixels to the tangent plane."""
 
     origin: tuple[float, float]
+    """Plane coordinates, degrees, of the image's centre."""
     matrix: tuple[float, float, float, float]
+    """d(east)/dx, d(east)/dy, d(north)/dx, d(north)/dy in degrees per pixel."""
 
     @classmethod
     def of_rcid(cls, rcid: int) -> QuadrantMap:
@@ -130,22 +124,15 @@ class QuadrantMap:
 
 @dataclass(frozen=True)
 class Pointing:
-    """Tangent plane of one exposure.
-
-    Parameters
-    ----------
-    ra, dec : float
-        Field centre, degrees.
-    dither_deg : (float, float)
-        Where the telescope really looked, degrees east and north of the field centre.
-    rotation_deg : float
-        Position angle of the plane's north axis, east of north.
-    """
+    """Tangent plane of one exposure."""
 
     ra: float
     dec: float
+    """Field centre, degrees."""
     dither_deg: tuple[float, float] = (0.0, 0.0)
+    """Where the telescope really looked, degrees east and north of the field centre."""
     rotation_deg: float = 0.0
+    """Position angle of the plane's north axis, east of north."""
 
     def basis(self) -> Floats:
         """Return unit vectors east, north and outwards of the plane as rows, shape (3, 3)."""

@@ -55,27 +55,18 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class LocalProfile:
-    """Worker processes on this machine; ztfmatch/data/clusters/local.toml explains and sets each.
-
-    Parameters
-    ----------
-    workers : int
-        Processes; 0 is one for each usable core.
-    memory_limit : bool
-        Whether Dask watches the memory of a worker.
-    memory_headroom : float
-        A worker's memory limit over its budget.
-    security : {"tls", "none"}
-        How scheduler and workers speak; "none" is without encryption.
-    dashboard : str
-        Address of the dashboard; empty for none.
-    """
+    """Worker processes on this machine; ztfmatch/data/clusters/local.toml explains and sets each."""
 
     workers: Annotated[int, Meta(ge=0, description="0 (one a core) or more")]
+    """Processes; 0 is one for each usable core."""
     memory_limit: bool
+    """Whether Dask watches the memory of a worker."""
     memory_headroom: _Headroom
+    """A worker's memory limit over its budget."""
     security: _Security
+    """How scheduler and workers speak; "none" is without encryption."""
     dashboard: _Dashboard
+    """Address of the dashboard; empty for none."""
 
     def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
         """Keyword arguments of ``distributed.LocalCluster``."""
@@ -91,47 +82,33 @@ class LocalProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class _OnNodes:
-    """What is set of workers that SLURM puts on nodes, whoever asks for these.
-
-    Parameters
-    ----------
-    memory_limit : bool
-        Whether Dask watches the memory of a worker.
-    memory_headroom : float
-        Memory that is asked for, or a worker's limit, over its budget.
-    local_directory : str
-        For what workers spill; empty for Dask's own.
-    security : {"tls", "none"}
-        How scheduler and workers speak; "none" is without encryption.
-    certificates : str
-        Directory, seen by all nodes, for the certificates of a run.
-    interface, host : str
-        Network interface of scheduler and workers, or address of the scheduler alone; empty for the one that leads out.
-    dashboard : str
-        Address of the scheduler's dashboard; empty for none.
-    fsync : {"writer", "commit"}
-        Who forces files to disk: the worker that writes them, or only the process that commits.
-    retries : int
-        How often a failed task is tried again.
-    wait : str
-        Longest time without any worker, in the queue too.
-    worker_silence, scheduler_wait : str
-        After so long without a word a worker is given up, and without a scheduler a worker leaves.
-    """
+    """What is set of workers that SLURM puts on nodes, whoever asks for these."""
 
     memory_limit: bool
+    """Whether Dask watches the memory of a worker."""
     memory_headroom: _Headroom
+    """Memory that is asked for, or a worker's limit, over its budget."""
     local_directory: str
+    """For what workers spill; empty for Dask's own."""
     security: _Security
+    """How scheduler and workers speak; "none" is without encryption."""
     certificates: str
+    """Directory, seen by all nodes, for the certificates of a run."""
     interface: str
     host: str
+    """Network interface of scheduler and workers, or address of the scheduler alone; empty for the one that leads
+    out."""
     dashboard: _Dashboard
+    """Address of the scheduler's dashboard; empty for none."""
     fsync: _Fsync
+    """Who forces files to disk: the worker that writes them, or only the process that commits."""
     retries: _Retries
+    """How often a failed task is tried again."""
     wait: _Duration
+    """Longest time without any worker, in the queue too."""
     worker_silence: _Duration
     scheduler_wait: _Duration
+    """After so long without a word a worker is given up, and without a scheduler a worker leaves."""
 
     def __post_init__(self) -> None:
         """Check that times and addresses can be."""
@@ -148,52 +125,37 @@ class _OnNodes:
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmProfile(_OnNodes):
-    """Workers in SLURM jobs; ztfmatch/data/clusters/slurm.toml explains and sets each.
-
-    Parameters
-    ----------
-    workers, workers_per_job : int
-        Processes, and how many of them share a job; one core each.
-    elastic : bool
-        Whether workers come with tasks and go with them, instead of staying from the start to the end.
-    minimum : int
-        Elastic workers that stay without tasks.
-    idle : str
-        How long there must be too few tasks before an elastic worker goes.
-    partition, account, walltime, job_name : str
-        Of sbatch.
-    lifetime, lifetime_stagger : str
-        When a worker leaves of itself, such as ``55m``.
-    job_extra_directives, job_directives_skip, job_script_prologue : list of str
-        Lines of the job script to add, to leave out, and to run before the worker.
-    log_directory, python : str
-        Empty for Dask's own.
-    certificate_lifetime : str
-        How long the certificates of a run are good.
-    scheduler_port : int
-    worker_ports : str
-        Range of the ports of the workers of a node; empty for free ones.
-    """
+    """Workers in SLURM jobs; ztfmatch/data/clusters/slurm.toml explains and sets each."""
 
     workers: _AtLeastOne
     workers_per_job: _AtLeastOne
+    """Processes, and how many of them share a job; one core each."""
     elastic: bool
+    """Whether workers come with tasks and go with them, instead of staying from the start to the end."""
     minimum: Annotated[int, Meta(ge=0, description="0 or more")]
+    """Elastic workers that stay without tasks."""
     idle: _Duration
+    """How long there must be too few tasks before an elastic worker goes."""
     partition: str
     account: str
     walltime: _Walltime
     job_name: str
+    """Of sbatch."""
     lifetime: _Duration
     lifetime_stagger: _Duration
+    """When a worker leaves of itself, such as ``55m``."""
     job_extra_directives: list[str]
     job_directives_skip: list[str]
     job_script_prologue: list[str]
+    """Lines of the job script to add, to leave out, and to run before the worker."""
     log_directory: str
     python: str
+    """Empty for Dask's own."""
     certificate_lifetime: _Duration
+    """How long the certificates of a run are good."""
     scheduler_port: _Port
     worker_ports: _Ports
+    """Range of the ports of the workers of a node; empty for free ones."""
 
     def __post_init__(self) -> None:
         """Check that a job is waited for, that workers leave before it ends, and that times and ports can be."""

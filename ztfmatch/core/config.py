@@ -148,29 +148,20 @@ class Resources(Validated):
 
 @dataclass(frozen=True)
 class RequestConfig(Validated):
-    """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts.
-
-    Parameters
-    ----------
-    retries : int
-        How often a request is repeated. The environment's ZTFMATCH_REQUEST_RETRIES goes before it.
-    timeout_s : float
-        Longest time of one request, its body included. The environment's ZTFMATCH_REQUEST_TIMEOUT goes before it.
-    connect_timeout_s : float
-        Longest time until a connection stands.
-    first_wait_s, longest_wait_s : float
-        Waits before a repetition: random between the first and three times the one before, up to the longest; ten
-        of them take about half a minute.
-    give_up_after_s : float
-        No request is repeated after so long.
-    """
+    """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts."""
 
     retries: int = 10
+    """How often a request is repeated. The environment's ZTFMATCH_REQUEST_RETRIES goes before it."""
     timeout_s: float = 120.0
+    """Longest time of one request, its body included. The environment's ZTFMATCH_REQUEST_TIMEOUT goes before it."""
     connect_timeout_s: float = 10.0
+    """Longest time until a connection stands."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 15.0
+    """Waits before a repetition: random between the first and three times the one before, up to the longest; ten of
+    them take about half a minute."""
     give_up_after_s: float = 180.0
+    """No request is repeated after so long."""
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> RequestConfig:
