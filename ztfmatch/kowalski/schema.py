@@ -53,23 +53,13 @@ class LedgerField:
 
 
 EXPOSURE_FLOATS: Final = (
-    LedgerField("airmass", "airmass", True),
-    LedgerField("clrcoeff", "clrcoeff", True),
-    LedgerField("clrcounc", "clrcounc", True),
-    LedgerField("clrmed", "clrmed", True),
-    LedgerField("clrrms", "clrrms", True),
+    *(LedgerField(name, name, True) for name in ("airmass", "clrcoeff", "clrcounc", "clrmed", "clrrms")),
     LedgerField("diq", "seeing", True),
-    LedgerField("exptime", "exptime", True),
-    LedgerField("gmedian", "gmedian", True),
-    LedgerField("ipac_pub_date", "ipac_pub_date", True),
+    *(LedgerField(name, name, True) for name in ("exptime", "gmedian", "ipac_pub_date")),
     LedgerField("limitmag", "maglimit", True),
-    LedgerField("magzp", "magzp", True),
-    LedgerField("magzprms", "magzprms", True),
-    LedgerField("magzpunc", "magzpunc", True),
-    LedgerField("obshjd", "obshjd"),
-    LedgerField("obsmjd", "obsmjd"),
-    LedgerField("zpclrcov", "zpclrcov", True),
-    LedgerField("zpmed", "zpmed", True),
+    *(LedgerField(name, name, True) for name in ("magzp", "magzprms", "magzpunc")),
+    *(LedgerField(name, name) for name in ("obshjd", "obsmjd")),
+    *(LedgerField(name, name, True) for name in ("zpclrcov", "zpmed")),
 )
 EXPOSURE_INTEGERS: Final = (
     LedgerField("fieldid", "field"),

@@ -25,7 +25,7 @@ from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.shown import Shown
-from ztfmatch.release.check import files_of_rows, read_manifest
+from ztfmatch.release.check import Manifest, files_of_rows, read_manifest
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, write_table
 from ztfmatch.release.publication import check_place
@@ -58,19 +58,19 @@ class _Side:
     """One of the two products."""
 
     place: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
     def of(cls, place: Path) -> _Side:
         manifest = read_manifest(place)
-        if manifest["product"] not in _COLUMNS:
+        if manifest.product not in _COLUMNS:
             kinds = ", ".join(map(repr, _COLUMNS))
-            raise ConfigError(f"{place} is {manifest['product']!r}; an association is of {kinds}")
+            raise ConfigError(f"{place} is {manifest.product!r}; an association is of {kinds}")
         return cls(place, manifest)
 
     @property
     def columns(self) -> tuple[str, str, str]:
-        return _COLUMNS[self.manifest["product"]]
+        return _COLUMNS[self.manifest.product]
 
     @property
     def files(self) -> list[str]:
@@ -122,7 +122,7 @@ def write_association(before: Path, after: Path, snapshot: SnapshotFiles, output
         hats.write_catalog(made.storage, part.name, properties, ASSOCIATION.schema, partitions)
     return Association(
         output=str(output),
-        releases=(sides[0].manifest["release"], sides[1].manifest["release"]),
+        releases=(sides[0].manifest.release, sides[1].manifest.release),
         objects=rows,
         successors=sum(link.successors for link in links),
         max_separation=farthest,

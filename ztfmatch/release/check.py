@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,15 +73,28 @@ def check_product(output: Path) -> CheckedProduct:
     ]
     return CheckedProduct(
         output=str(output),
-        product=manifest["product"],
-        release=manifest["release"],
-        snapshot=manifest["snapshot"]["number"],
+        product=manifest.product,
+        release=manifest.release,
+        snapshot=manifest.snapshot["number"],
         passed=not any(check.wrong for check in checks),
         checks=checks,
     )
 
 
-def read_manifest(output: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Manifest:
+    """What a product says of itself, as far as it is checked."""
+
+    product: str
+    release: str
+    snapshot: dict[str, Any]
+    counts: dict[str, int | None]
+    files: int
+    bytes: int
+    checksums: dict[str, str]
+
+
+def read_manifest(output: Path) -> Manifest:
     """What a product says of itself.
 
     Raises
@@ -95,10 +108,9 @@ def read_manifest(output: Path) -> dict[str, Any]:
         raise ConfigError(f"{output} is no directory that 'publish' made")
     path = output / MANIFEST_FILE
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        _ = manifest["counts"], manifest["files"], manifest["product"], manifest["snapshot"]["number"]
-        _ = manifest["release"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        _ = manifest.snapshot["number"], manifest.counts["objects"], manifest.counts["epochs"]
+    except (OSError, ValueError, KeyError) as error:
         said = "there is none" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
         raise BadInputError(f"{path} is no manifest of a product: {said}") from None
     return manifest
@@ -113,7 +125,7 @@ def _listed(output: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def _files(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> ProductCheck:
+def _files(output: Path, manifest: Manifest, listed: dict[str, str]) -> ProductCheck:
     """Every file that is listed is there, no other, and as many and as large as the manifest says."""
     there = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
     if CHECKSUM_FILE not in there:
@@ -122,15 +134,13 @@ def _files(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> Pr
     wrong = [f"{name} is missing" for name in listed if name not in there]
     wrong += [f"{name} does not belong to it" for name in sorted(strange)]
     size = sum(there[name].stat().st_size for name in listed if name in there)
-    if len(listed) != manifest["files"] or (not wrong and size != manifest["bytes"]):
-        wrong.append(
-            f"{len(listed)} files of {size} bytes; {MANIFEST_FILE} says {manifest['files']}, {manifest['bytes']}"
-        )
+    if len(listed) != manifest.files or (not wrong and size != manifest.bytes):
+        wrong.append(f"{len(listed)} files of {size} bytes; {MANIFEST_FILE} says {manifest.files}, {manifest.bytes}")
     return ProductCheck("files", len(there), wrong)
 
 
-def _checksums(output: Path, manifest: dict[str, Any], listed: dict[str, str]) -> ProductCheck:
-    expected = {CHECKSUM_FILE: manifest["checksums"]["sha256"], **listed}
+def _checksums(output: Path, manifest: Manifest, listed: dict[str, str]) -> ProductCheck:
+    expected = {CHECKSUM_FILE: manifest.checksums["sha256"], **listed}
     wrong = [
         f"{name}: SHA-256 is {made}, expected {digest}"
         for name, digest in tracked(list(expected.items()), "checksums of files")
@@ -157,9 +167,9 @@ def _rows_of(data: Iterable[str]) -> list[str]:
     return [name for name in data if "_margin_" not in name.split("/")[0] and "_index_" not in name.split("/")[0]]
 
 
-def _columns(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductCheck:
+def _columns(output: Path, manifest: Manifest, data: list[str]) -> ProductCheck:
     """The columns of every file are those declared, and none tells a program."""
-    table = RELEASE_TABLES.get(_PRODUCTS.get(manifest["product"], ""))
+    table = RELEASE_TABLES.get(_PRODUCTS.get(manifest.product, ""))
     names = _rows_of(data)
     wrong = []
     for name in tracked(names, "columns of files"):
@@ -180,7 +190,7 @@ def _schema(path: Path) -> pa.Schema | None:
         return None
 
 
-def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductCheck:
+def _counts(output: Path, manifest: Manifest, data: list[str]) -> ProductCheck:
     """Objects, each once, and epochs are as many as the manifest says."""
     seen = list(_counted(output, _rows_of(data)))
     ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in seen)])
@@ -188,7 +198,7 @@ def _counts(output: Path, manifest: dict[str, Any], data: list[str]) -> ProductC
     wrong = []
     if (repeated := len(ids) - len(np.unique(ids))) > 0:
         wrong.append(f"{repeated:,} objects are there more than once")
-    said = manifest["counts"]
+    said = manifest.counts
     tells = bool(said["epochs"]) and all(part[2] for part in seen)  # a product of objects does not count their epochs
     if len(ids) != said["objects"] or (tells and epochs != said["epochs"]):
         expected = f"{said['objects']:,}, {said['epochs'] or 0:,}"

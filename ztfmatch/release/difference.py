@@ -125,7 +125,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self._manifests = [read_manifest(place) for place in (self.before, self.after)]
-        kinds = [manifest["product"] for manifest in self._manifests]
+        kinds = [manifest.product for manifest in self._manifests]
         if kinds[0] != kinds[1] or kinds[0] not in _LAYOUTS:
             raise ConfigError(
                 f"{self.before} is {kinds[0]!r} and {self.after} {kinds[1]!r}; expected two of one of "
@@ -168,8 +168,8 @@ class Comparison:
         return ReleaseDifference(
             before=str(self.before),
             after=str(self.after),
-            product=self._manifests[0]["product"],
-            releases=(self._manifests[0]["release"], self._manifests[1]["release"]),
+            product=self._manifests[0].product,
+            releases=(self._manifests[0].release, self._manifests[1].release),
             objects=(self._objects[0], self._objects[1]),
             epochs=(self._epochs[0], self._epochs[1]),
             new=self._counts[NEW],

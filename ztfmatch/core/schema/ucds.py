@@ -9,17 +9,7 @@ from typing import Final
 
 _COUNTS: Final = (
     *("nobs", "nobsrel", "ngoodobs", "ngoodobsrel", "nepochs", "nmedianbufferrange", "npairposslope", "nshared"),
-    *(
-        "nbeside",
-        "ninobjects",
-        "nintransients",
-        "norphaned",
-        "nseeds",
-        "nsources",
-        "nstars",
-        "ntransients",
-        "nexposures",
-    ),
+    *("nbeside", "ninobjects", "nintransients", "norphaned", "nseeds", "nsources", "nstars", "ntransients"),
     *("nrows", "nmatched", "norphans", "nrejected", "nrejectednan", "nrejectedrange", "nimported", "ntransientepochs"),
     *("nmatches", "nflat", "nrelzp", "ncalibrators", "nexposures"),
 )

@@ -18,13 +18,7 @@ Records = npt.NDArray[np.void]
 _ARRAYS: Final = {
     **{
         name: tuple(f"{name}_{k}" for k in STANDARD_DEVIATIONS)
-        for name in (
-            "nabovemeanbystd",
-            "nbelowmeanbystd",
-            "nconsecabovemeanbystd",
-            "nconsecbelowmeanbystd",
-            "nconsecfrommeanbystd",
-        )
+        for name in (f"n{side}meanbystd" for side in ("above", "below", "consecabove", "consecbelow", "consecfrom"))
     },
     "percentiles": tuple(f"percentiles_{suffix}" for suffix, _ in PERCENTILES),
 }

@@ -104,6 +104,5 @@ def ps1_row(seeds: Seeds, stars: Ps1Stars, settings: ReferenceSettings) -> Row:
     star = stars_at(stars, seeds.xyz, settings.flatness)
     ps1, colour = magnitudes_of(stars, star, seeds.unit.fid, settings.flatness)
     difference = differences(seeds.mag + seeds.clrcoeff * colour, ps1, settings.flatness)
-    got = flatness_row(difference, seeds.bins, settings.flatness.min_bin)
-    names = {"n": "nflat", "nbin": "nbin", "bins": "bins", "delta": "delta", "rms": "rms", "offset": "offset"}
-    return {"nps1": int((star >= 0).sum()), **{name: got[key] for key, name in names.items()}}
+    names = ("nflat", "nbin", "bins", "delta", "rms", "offset")
+    return {"nps1": int((star >= 0).sum()), **flatness_row(names, difference, seeds.bins, settings.flatness.min_bin)}

@@ -75,15 +75,14 @@ def lightcurve_row(seeds: Seeds, reference: StoredReference, settings: Reference
     judged = _inside(seeds, limits) & (seeds.mag < _complete_to(seeds.mag, seen, _inside(seeds, limits)))
     compared = (seeds.mag >= settings.flatness.bright) & (seeds.mag <= settings.flatness.faint)
     difference = np.where(compared, medians.mag - seeds.mag, np.nan)
-    flat = flatness_row(difference, seeds.bins, settings.flatness.min_bin)
-    names = {"nlc": "n", "nlcbin": "nbin", "lcbins": "bins", "lcdelta": "delta", "lcrms": "rms"}
+    names = ("nlc", "nlcbin", "lcbins", "lcdelta", "lcrms")
     return {
         "nexposures": good,
         "njudged": int(judged.sum()),
         "nseen": int((seen > limits.missing_seen).sum()),
         "nspurious": int((judged & (seen < limits.spurious_seen)).sum()),
         "seedoffset": _largest_offset(medians.offset, compared, seeds.bins, settings.flatness.min_bin),
-        **{name: flat[key] for name, key in names.items()},
+        **flatness_row(names, difference, seeds.bins, settings.flatness.min_bin),
         **_transients(reference, exposures, limits),
     }
 

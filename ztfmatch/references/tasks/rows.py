@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,9 @@ def known(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def flatness_row(difference: Floats, bins: Ints, min_bin: int) -> Row:
-    """Flatness of one reference: n, nbin, bins, delta, rms, offset."""
+def flatness_row(names: Sequence[str], difference: Floats, bins: Ints, min_bin: int) -> Row:
+    """Flatness of one reference, under some names: number, that of each bin, its median, delta, rms, offset."""
     flat: Flatness = flatness(difference, bins, np.zeros(len(bins), np.int64), 1, min_bin)
-    return {
-        "n": int(flat.counts.sum()),
-        "nbin": flat.counts[0].tolist(),
-        "bins": [known(value) for value in flat.cells[0]],
-        "delta": known(flat.delta[0]),
-        "rms": known(flat.rms[0]),
-        "offset": known(flat.median[0]),
-    }
+    medians = [known(value) for value in flat.cells[0]]
+    figures = [known(one[0]) for one in (flat.delta, flat.rms, flat.median)]
+    return dict(zip(names, [int(flat.counts.sum()), flat.counts[0].tolist(), medians, *figures], strict=False))
