@@ -16,7 +16,7 @@ from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.exposures import Conditions, Exposure, conditions, depth_limit
 from ztfmatch.simulate.photometry import draw_flags, draw_shapes, fill_rows, make_nonpositive
 from ztfmatch.simulate.sky import Region
-from ztfmatch.simulate.stars import Stars
+from ztfmatch.simulate.stars import Columned, Stars
 from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, model_error
 from ztfmatch.simulate.unsteady import Unsteady
 from ztfmatch.simulate.variability import CONSTANT, TRANSIENT, Variation, magnitude_change
@@ -64,7 +64,7 @@ class Catalog:
 
 
 @dataclass(frozen=True)
-class _Sources:
+class _Sources(Columned):
     """Detections before they become rows: pixels, positions (3, N), truth and calibrated magnitudes."""
 
     xy: Floats
@@ -74,14 +74,6 @@ class _Sources:
     true_mag: Floats
     systematic: Floats
     calibrated: Floats
-
-    def joined(self, other: _Sources) -> _Sources:
-        names = self.__dataclass_fields__
-        return _Sources(**{n: np.concatenate([getattr(self, n), getattr(other, n)], axis=-1) for n in names})
-
-    def in_order(self) -> _Sources:
-        order = np.argsort(self.xy[1], kind="stable")
-        return _Sources(**{n: getattr(self, n)[..., order] for n in self.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,8 @@ class UnitSky:
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, _TAG_CATALOG, exposure.fracday, rcid]))
         state = conditions(config, exposure, rcid)
         found = self._real(rng, exposure, state)
-        found = found.joined(self._spurious(rng, exposure, found)).in_order()
+        found = _Sources.concatenate([found, self._spurious(rng, exposure, found)])
+        found = found.take(np.argsort(found.xy[1], kind="stable"))
         sigma = model_error(found.calibrated, self.fid)
         sigma *= 1.0 + 0.04 * np.clip(rng.standard_normal(len(sigma), dtype=np.float32), -3, 3)
         radec = np.stack(sky_positions(found.xyz))
@@ -245,7 +238,7 @@ class UnitSky:
 
 
 @dataclass(frozen=True)
-class _Seeds:
+class _Seeds(Columned):
     """Seeds before they become rows: reference pixels, positions (3, N), magnitudes, their errors, stars."""
 
     xy: Floats
@@ -261,10 +254,8 @@ class _Seeds:
         aside = np.cross(self.xyz.T, rng.standard_normal((n, 3))).T
         xyz = normalised(self.xyz + away * normalised(aside))
         more = _Seeds(self.xy + away / _ARCSEC, xyz, self.mag + 1.0, self.sigma, np.full(n, NO_STAR))
-        names = self.__dataclass_fields__
-        both = {name: np.concatenate([getattr(self, name), getattr(more, name)], axis=-1) for name in names}
-        order = np.argsort(both["xy"][1], kind="stable")
-        return _Seeds(**{name: values[..., order] for name, values in both.items()})
+        both = _Seeds.concatenate([self, more])
+        return both.take(np.argsort(both.xy[1], kind="stable"))
 
 
 def on_image(xy: Floats) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.records import short_digest
@@ -133,35 +133,30 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
         path = directory / "exposures.csv"
         table = stack.enter_context(path.open("w", newline="", encoding="ascii"))
         truth = stack.enter_context(TruthWriter(directory / "truth", config)) if config.truth else None
-        summary = _Run(directory, simulator, table, truth, progress).write()
+        bad = sum(exposure.bad != "good" for exposure in simulator.exposures)
+        summary = SimulationSummary(exposures=len(simulator.exposures), bad_exposures=bad)
+        rows = csv.writer(table, lineterminator="\n")
+        summary = _Run(directory, simulator, rows, truth, progress, summary).write()
     about["summary"] = asdict(summary)
     (directory / "simulation.json").write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
     unfinished.unlink()
     return summary
 
 
+@dataclass
 class _Run:
     """One call of ``simulate``: where its output goes and what it has counted."""
 
-    def __init__(
-        self,
-        directory: Path,
-        simulator: Simulator,
-        table: IO[str],
-        truth: TruthWriter | None,
-        progress: Progress | None,
-    ) -> None:
-        self.directory = directory
-        self.simulator = simulator
-        self.table = csv.writer(table, lineterminator="\n")
-        self.table.writerow(EXPOSURE_COLUMNS)
-        self.truth = truth
-        self.progress = progress
-        exposures = simulator.exposures
-        bad = sum(exposure.bad != "good" for exposure in exposures)
-        self.summary = SimulationSummary(exposures=len(exposures), bad_exposures=bad)
+    directory: Path
+    simulator: Simulator
+    table: Any
+    """Writer of CSV."""
+    truth: TruthWriter | None
+    progress: Progress | None
+    summary: SimulationSummary
 
     def write(self) -> SimulationSummary:
+        self.table.writerow(EXPOSURE_COLUMNS)
         previous: Region | None = None
         for sky in self.simulator.units():
             if self.truth is not None:

@@ -18,13 +18,7 @@ ROW: Final = np.dtype(
         ("ypos", ">f4"),
         ("ra", ">f8"),
         ("dec", ">f8"),
-        ("flux", ">f4"),
-        ("sigflux", ">f4"),
-        ("mag", ">f4"),
-        ("sigmag", ">f4"),
-        ("snr", ">f4"),
-        ("chi", ">f4"),
-        ("sharp", ">f4"),
+        *((name, ">f4") for name in ("flux", "sigflux", "mag", "sigmag", "snr", "chi", "sharp")),
         ("flags", ">i2"),
     ]
 )

@@ -11,18 +11,8 @@ from ztfmatch.simulate.exposures import Conditions, Exposure
 from ztfmatch.simulate.fitsout import Card
 
 EXPOSURE_COLUMNS: Final = (
-    "filefracday",
-    "field",
-    "rcid",
-    "fid",
-    "expid",
-    "obsmjd",
-    "exptime",
-    "airmass",
-    "seeing",
-    "maglimit",
-    "infobits",
-    "programid",
+    *("filefracday", "field", "rcid", "fid", "expid", "obsmjd", "exptime"),
+    *("airmass", "seeing", "maglimit", "infobits", "programid"),
 )
 """Columns of exposures.csv, one row per catalog."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,22 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+class Columned:
+    """Base of dataclasses of arrays whose last axis is of the same length N."""
+
+    def take(self, which: npt.NDArray[np.bool_] | Ints) -> Self:
+        """Return the chosen rows."""
+        return type(self)(**{name: values[..., which] for name, values in vars(self).items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All rows of all parts, in their order."""
+        names = (field.name for field in fields(cls))  # type: ignore[arg-type]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in names})
+
+
 @dataclass(frozen=True)
-class Stars:
+class Stars(Columned):
     """Sources of a region, transients included; all arrays of shape (N,) but ``xyz``.
 
     Magnitudes are PS1's. ``kind`` is an index into ``variability.KINDS``. Period (days), amplitude (mag in
@@ -39,10 +55,6 @@ class Stars:
     def __len__(self) -> int:
         return len(self.star_id)
 
-    def take(self, which: npt.NDArray[np.bool_] | Ints) -> Stars:
-        """Return the chosen rows."""
-        return Stars(**{f.name: getattr(self, f.name)[..., which] for f in fields(self)})
-
     def magnitude(self, fid: int) -> Floats:
         """PS1 magnitude at rest in the band of a ZTF filter."""
         return (self.g, self.r, self.i)[fid - 1]
@@ -50,11 +62,6 @@ class Stars:
     def colour(self, fid: int) -> Floats:
         """PS1 colour of the filter's colour term: g-r for g and r, r-i for i."""
         return self.r - self.i if fid == 3 else self.g - self.r
-
-    @staticmethod
-    def concatenate(parts: list[Stars]) -> Stars:
-        """All rows of all parts, in their order."""
-        return Stars(**{f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=-1) for f in fields(Stars)})
 
 
 @cache

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.schema.types import LABEL
 from ztfmatch.core.survey import exposureid_of
 from ztfmatch.simulate.catalogs import DETECTED_KINDS, Catalog, UnitSky
 from ztfmatch.simulate.config import SimulationConfig
@@ -20,87 +21,54 @@ from ztfmatch.simulate.stars import Stars
 from ztfmatch.simulate.systematics import MAP_CELLS, cell_centres
 from ztfmatch.simulate.variability import KINDS, TRANSIENT
 
-_NAME = pa.dictionary(pa.int8(), pa.string())
+_UNIT: Final = {"field": pa.int16(), "rcid": pa.int8(), "fid": pa.int8()}
+
+
+def _numbers(*names: str) -> dict[str, pa.DataType]:
+    return dict.fromkeys(names, pa.float64())
+
 
 SCHEMAS: Final[dict[str, dict[str, pa.DataType]]] = {
     "stars": {
         "star_id": pa.int64(),
-        "ra": pa.float64(),
-        "dec": pa.float64(),
-        "g": pa.float64(),
-        "r": pa.float64(),
-        "i": pa.float64(),
-        "kind": _NAME,
-        "period": pa.float64(),
-        "amplitude": pa.float64(),
-        "epoch": pa.float64(),
-        "shape": pa.float64(),
+        **_numbers("ra", "dec", "g", "r", "i"),
+        "kind": LABEL,
+        **_numbers("period", "amplitude", "epoch", "shape"),
     },
     "ps1": {
         "star_id": pa.int64(),
-        "ra": pa.float64(),
-        "dec": pa.float64(),
+        **_numbers("ra", "dec"),
         **{band + error: pa.float32() for band in "gri" for error in ("", "_err")},
         "star": pa.bool_(),
     },
-    "seeds": {
-        "field": pa.int16(),
-        "rcid": pa.int8(),
-        "fid": pa.int8(),
-        "generation": pa.int8(),
-        "sourceid": pa.int32(),
-        "star_id": pa.int64(),
-    },
+    "seeds": {**_UNIT, "generation": pa.int8(), "sourceid": pa.int32(), "star_id": pa.int64()},
     "detections": {
         "exposureid": pa.int64(),
         "sourceid": pa.int32(),
         "star_id": pa.int64(),
-        "kind": _NAME,
+        "kind": LABEL,
         "true_mag": pa.float32(),
         "systematic": pa.float32(),
     },
     "exposures": {
         "exposureid": pa.int64(),
         "fracday": pa.int64(),
-        "field": pa.int16(),
-        "rcid": pa.int8(),
-        "fid": pa.int8(),
-        "obsmjd": pa.float64(),
-        "magzp": pa.float64(),
-        "magzprms": pa.float64(),
-        "clrcoeff": pa.float64(),
+        **_UNIT,
+        **_numbers("obsmjd", "magzp", "magzprms", "clrcoeff"),
         "nmatches": pa.int32(),
         "airmass": pa.float64(),
         "programid": pa.int8(),
-        "limit_mag": pa.float64(),
-        "dither_east_arcsec": pa.float64(),
-        "dither_north_arcsec": pa.float64(),
-        "rotation_deg": pa.float64(),
+        **_numbers("limit_mag", "dither_east_arcsec", "dither_north_arcsec", "rotation_deg"),
         "bad": pa.bool_(),
         "bad_kind": pa.string(),
         "n_rows": pa.int32(),
     },
     "systematics": {
-        "field": pa.int16(),
-        "rcid": pa.int8(),
-        "fid": pa.int8(),
-        "bias_linear": pa.float64(),
-        "bias_quadratic": pa.float64(),
-        "edge_low_x": pa.float64(),
-        "edge_high_x": pa.float64(),
-        "edge_low_y": pa.float64(),
-        "edge_high_y": pa.float64(),
+        **_UNIT,
+        **_numbers("bias_linear", "bias_quadratic", "edge_low_x", "edge_high_x", "edge_low_y", "edge_high_y"),
         "field_offset": pa.float64(),
     },
-    "references": {
-        "field": pa.int16(),
-        "rcid": pa.int8(),
-        "fid": pa.int8(),
-        "kind": pa.string(),
-        "suspect": pa.bool_(),
-        "amplitude": pa.float64(),
-        "lost": pa.float64(),
-    },
+    "references": {**_UNIT, "kind": pa.string(), "suspect": pa.bool_(), **_numbers("amplitude", "lost")},
     "maps": {"rcid": pa.int8(), "fid": pa.int8(), "xpos": pa.float32(), "ypos": pa.float32(), "offset": pa.float32()},
 }
 """Columns of each truth table: ``truth/<table>.parquet``."""
@@ -195,29 +163,16 @@ class TruthWriter:
         kind = _names(catalog.kind, DETECTED_KINDS)
         mags = [catalog.true_mag.astype(np.float32), catalog.systematic.astype(np.float32)]
         self._write("detections", [np.full(n, exposureid), np.arange(n), catalog.star_id, kind, *mags])
-        self._exposures.append(
-            {
-                "exposureid": exposureid,
-                "fracday": exposure.fracday,
-                "field": sky.unit.field,
-                "rcid": sky.unit.rcid,
-                "fid": sky.unit.fid,
-                "obsmjd": exposure.obsmjd,
-                "magzp": state.magzp,
-                "magzprms": state.magzprms,
-                "clrcoeff": state.clrcoeff,
-                "nmatches": state.nmatches,
-                "airmass": exposure.airmass,
-                "programid": exposure.programid,
-                "limit_mag": sky.limit(exposure),
-                "dither_east_arcsec": exposure.pointing.dither_deg[0] * 3600.0,
-                "dither_north_arcsec": exposure.pointing.dither_deg[1] * 3600.0,
-                "rotation_deg": exposure.pointing.rotation_deg,
-                "bad": exposure.bad != "good",
-                "bad_kind": exposure.bad,
-                "n_rows": n,
-            }
-        )
+        east, north = exposure.pointing.dither_deg
+        own: dict[str, object] = {
+            "exposureid": exposureid,
+            "rcid": sky.unit.rcid,
+            "limit_mag": sky.limit(exposure),
+            "n_rows": n,
+        }
+        own |= {"dither_east_arcsec": east * 3600.0, "dither_north_arcsec": north * 3600.0}
+        own |= {"rotation_deg": exposure.pointing.rotation_deg, "bad": exposure.bad != "good", "bad_kind": exposure.bad}
+        self._exposures.append({**vars(exposure), **vars(state), **own})
 
 
 def _names(index: npt.NDArray[np.int8], names: tuple[str, ...]) -> Any:
