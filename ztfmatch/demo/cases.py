@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2
 from ztfmatch.simulate import Defects
@@ -19,9 +19,6 @@ from ztfmatch.simulate.hosts import SEPARATION_ARCSEC
 from ztfmatch.simulate.sky import close_pairs
 from ztfmatch.simulate.systematics import model_error
 from ztfmatch.simulate.variability import CONSTANT, ECLIPSING, KINDS, RR_LYRAE, TRANSIENT
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _BRIGHTEST_MAG: Final = 14.5
 _FAINTEST_MAG: Final = 21.0

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -28,7 +29,6 @@ from ztfmatch.kowalski.tasks.scope import Scope
 
 _COLUMNS: Final = tuple(dict.fromkeys(("exposureid", "expid", "rcid", "ra", "dec", "radius", "sha256", *SCOPE_COLUMNS)))
 
-Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 import hpgeom
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -183,7 +182,7 @@ def to_galactic(ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
     return lonlats_of(unit_vectors(ra, dec) @ ICRS_TO_GALACTIC.T)
 
 
-def _placed(lon: Floats, lat: Floats) -> npt.NDArray[np.float64]:
+def _placed(lon: Floats, lat: Floats) -> Floats:
     """Points of the picture, shape (2, N): the galactic centre in the middle, longitude to the left."""
     x, y = hammer((lon + 180.0) % 360.0 - 180.0, lat).T
     return np.stack([-x, y])

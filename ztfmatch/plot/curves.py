@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.calibration import BAD_EXPOSURE
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES
@@ -36,7 +36,7 @@ class Curve:
     hmjd: Floats
     mag: Floats
     magerr: Floats
-    kind: npt.NDArray[np.int64]
+    kind: Ints
 
     @property
     def fid(self) -> int:

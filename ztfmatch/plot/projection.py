@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.kernels.sphere import Floats
 
 HAMMER_HALF_AXES: Final = (2.0 * 2.0**0.5, 2.0**0.5)
@@ -40,7 +40,7 @@ def hammer(lon: Floats, lat: Floats) -> Floats:
     return np.stack([2.0 * scale * np.cos(phi) * np.sin(half), scale * np.sin(phi)], axis=-1)
 
 
-def from_hammer(x: Floats, y: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+def from_hammer(x: Floats, y: Floats) -> tuple[Floats, Floats, Mask]:
     """Positions in degrees of points of the plane: the inverse of :func:`hammer`.
 
     Returns
@@ -51,7 +51,7 @@ def from_hammer(x: Floats, y: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bo
         Whether the point is within the ellipse.
     """
     half_x, half_y = HAMMER_HALF_AXES
-    inside: npt.NDArray[np.bool_] = (x / half_x) ** 2 + (y / half_y) ** 2 <= 1.0
+    inside: Mask = (x / half_x) ** 2 + (y / half_y) ** 2 <= 1.0
     u, v = np.where(inside, x, 0.0), np.where(inside, y, 0.0)
     z = np.sqrt(1.0 - (u / 4.0) ** 2 - (v / 2.0) ** 2)
     lon = np.degrees(2.0 * np.arctan2(z * u, 2.0 * (2.0 * z * z - 1.0)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +17,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.plot.axes import DARK, GREY, PHASE_ZERO_HMJD, abscissa, style_axes
@@ -35,8 +35,6 @@ _DPI: Final = 150
 
 _ENOUGH_FOREIGN: Final = 5
 """So many epochs of another source are a part of the story; fewer are arrows at the edge if they are far off."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

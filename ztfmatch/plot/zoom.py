@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import hpgeom
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
@@ -59,7 +58,7 @@ def frame_of(coverage: Coverage, to_galactic: ToSky) -> Frame | None:
     return Frame(lon_middle - half_width, lon_middle + half_width, lat_middle - half_height, lat_middle + half_height)
 
 
-def counts_in(frame: Frame, exposures: pa.Table, from_galactic: ToSky) -> npt.NDArray[np.float64]:
+def counts_in(frame: Frame, exposures: pa.Table, from_galactic: ToSky) -> Floats:
     """Exposures at each point of a picture of a frame, from the south and west; NaN where there is none."""
     lon, lat = (
         low + (high - low) * (np.arange(_SIDE_PIX) + 0.5) / _SIDE_PIX

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2, chord2_of_arcsec, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.query.io.moc import ORDER, read_moc
 from ztfmatch.query.kernels.angles import Angle, circle_of, dec_degrees, ra_degrees, radius_of
-
-Mask = npt.NDArray[np.bool_]
 
 _HALF_CIRCLE_DEG: Final = 180.0
 _WIDEST_DEG: Final = 90.0

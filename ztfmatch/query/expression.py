@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 
 _ROW: Final = "row number"
@@ -59,8 +59,6 @@ _MIRRORED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.NotEq: ast.NotEq,
 }
 """What compares the same when the sides change places."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

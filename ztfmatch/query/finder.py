@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.scan import Wanted, scan
@@ -34,9 +34,6 @@ MAX_CONE_ARCSEC: Final = 10 * 3600.0
 SEARCHING: Final = "searching tiles"
 READING: Final = "reading epochs of tiles"
 """What a question does, as progress calls it."""
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

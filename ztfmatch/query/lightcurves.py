@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import merge, numpy_columns
 from ztfmatch.core.io.scan import Wanted
@@ -21,7 +22,7 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, unit_columns
 from ztfmatch.core.tasks.statistics import StatisticsBuilder, released_exposures
 from ztfmatch.query.area import Cone, check_radius
-from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import MAX_CONE_ARCSEC, READING, SEARCHING, Finder, distinct_ids
 
 LEDGER_COLUMNS: Final = ("expid", "programid", "clrcoeff", "magzp", "exptime", "airmass", "seeing", "maglimit")
 """Columns of the ledger that a lightcurve query adds to each epoch."""

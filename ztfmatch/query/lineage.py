@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
@@ -16,8 +16,6 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, LINEAGE
 from ztfmatch.core.schema.lineage import LOST, NEW
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, founder_of_transientid, objectid_range, unit_of_objectid
-
-Ids = npt.NDArray[np.int64]
 
 
 def lineage_table(snapshot: SnapshotFiles, objectids: Sequence[int] | None = None) -> pa.Table:
@@ -75,7 +73,7 @@ def _ids(rows: pa.Table, name: str) -> Ids:
     return np.asarray(rows[name].fill_null(0).to_numpy())
 
 
-def _closure(start: Ids, end: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
+def _closure(start: Ids, end: Ids, ids: Ids) -> Mask:
     """Rows that are reached from some ids, going from ``start`` to ``end`` of each row; and those that end there."""
     reached = np.zeros(len(start), bool)
     front = ids

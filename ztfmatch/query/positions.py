@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-from ztfmatch.query.area import Mask, check_radius
+from ztfmatch.query.area import check_radius
 from ztfmatch.query.io.positionlist import PositionList
 from ztfmatch.query.kernels.pairs import pairs_within
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -17,8 +17,6 @@ from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.shown import Shown
 from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table
 from ztfmatch.query.lineage import lineage_table
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError, OutputExistsError, ZtfmatchError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
@@ -36,7 +37,7 @@ from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import COUNTED_COLUMNS, EPOCH_COLUMNS, StatisticsBuilder, released_exposures
 from ztfmatch.query.expression import Condition, kinds_of, parse_condition
-from ztfmatch.query.finder import SEARCHING, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import SEARCHING, Finder, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 from ztfmatch.query.positions import ID, SEPARATION, Spots
 from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of

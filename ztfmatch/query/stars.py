@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_rows
 from ztfmatch.core.io.scan import Wanted
@@ -25,7 +26,7 @@ from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import MAX_OBJECTID, unit_columns
 from ztfmatch.query.area import Cone
-from ztfmatch.query.finder import READING, SEARCHING, Finder, Ids, distinct_ids
+from ztfmatch.query.finder import READING, SEARCHING, Finder, distinct_ids
 from ztfmatch.query.lightcurves import (
     Selection,
     epochs_of,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
@@ -25,7 +26,6 @@ from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.audit import BYTES_PER_ROW_IN_FLIGHT, BYTES_PER_SEED
-from ztfmatch.references.kernels.flatness import Ints
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.exposures import (
     DECIDING,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Mask
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
@@ -51,7 +51,7 @@ def coverage_loss(images: Images, known: Known) -> list[Row]:
     ]
 
 
-def _loss(images: Images, known: Known, enough: npt.NDArray[np.bool_], fid: int) -> Row:
+def _loss(images: Images, known: Known, enough: Mask, fid: int) -> Row:
     now = int((units_of_codes(known.code)[2] == fid).sum())
     own = enough & (images.fid == fid)
     new = int(np.isin(images.code[own], known.code).sum())
@@ -96,7 +96,7 @@ def _of_bound(images: Images, known: Known, settings: ReferenceSettings, which: 
             }
 
 
-def _other_bounds(images: Images, settings: ReferenceSettings, which: tuple[str, str, int]) -> npt.NDArray[np.bool_]:
+def _other_bounds(images: Images, settings: ReferenceSettings, which: tuple[str, str, int]) -> Mask:
     """Whether images are within the bounds of the same criterion that are not varied."""
     name, column, bound = which
     fid = images.fid[images.unit]
@@ -121,7 +121,7 @@ def _thresholds(settings: ReferenceSettings, name: str, column: str, fid: int) -
     return (value, np.inf) if _BOUNDS[name][1] == (0,) else (-np.inf, value)
 
 
-def _steps(values: npt.NDArray[Any], current: float) -> list[float]:
+def _steps(values: Array, current: float) -> list[float]:
     """Values of a threshold, ascending, with the current one."""
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, _SPREAD).tolist() if len(known) else (current, current)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.camera import field_grid
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES, N_RCID
@@ -112,7 +112,7 @@ def draw_flatness(audit: pa.Table, settings: ReferenceSettings, names: tuple[str
     return figure
 
 
-Values = Callable[[int], list[tuple[str, npt.NDArray[Any]]]]
+Values = Callable[[int], list[tuple[str, Array]]]
 
 
 def draw_histograms(filters: list[int], values: Values, label: str) -> Figure:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ints, Mask
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -20,7 +21,6 @@ from ztfmatch.core.operations.common import Row, Stopwatch
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
-from ztfmatch.references.kernels.flatness import Ints
 from ztfmatch.references.schema import PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.selection import Images, Selection, judge
@@ -44,7 +44,7 @@ REASONS: Final = (
 )
 _ABOUT: Final = b"ztfmatch"
 
-Facts = Mapping[str, npt.NDArray[Any]]
+Facts = Mapping[str, Array]
 """What is known of units, by name, shape (U,) each."""
 
 
@@ -54,8 +54,8 @@ class Known:
 
     code: Ints
     """Units, ascending."""
-    suspect: npt.NDArray[np.bool_]
-    unknown: npt.NDArray[np.bool_]
+    suspect: Mask
+    unknown: Mask
     depth: Floats
     """NaN where it is not known."""
     nwon: Ints
@@ -304,7 +304,7 @@ def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.T
     chosen = whole.choose(1, settings.plan.nmax)
     rows = np.flatnonzero(at >= 0)
 
-    def before(name: str, nothing: Any) -> npt.NDArray[Any]:
+    def before(name: str, nothing: Any) -> Array:
         values = np.full(len(images.code), nothing)
         values[rows] = pc.fill_null(held[name], nothing).to_numpy()
         return values

@@ -11,20 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array, Ints
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import Row
 from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.depth import combined_limit
-from ztfmatch.references.kernels.flatness import Ints, medians_of_runs
+from ztfmatch.references.kernels.flatness import medians_of_runs
 from ztfmatch.references.kernels.selection import CRITERIA, OUTCOMES, Bits, Choice, choose, failures
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 _SHARPNESS: Final = "fwhm"
 """Needed for the order of images, whether or not it is a criterion."""
 
-Columns = Mapping[str, npt.NDArray[Any]]
+Columns = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def judge(source: ImageSource, settings: ReferenceSettings, keep: Sequence[str] 
     """
     needed = needed_columns(settings)
     names = [*dict.fromkeys(["exposureid", _SHARPNESS, *(["maglimit"] if "maglimit" in needed else []), *keep])]
-    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("code", "bits", *names)}
+    parts: dict[str, list[Array]] = {name: [] for name in ("code", "bits", *names)}
     for batch in source.batches(needed, after):
         made = {"code": unit_codes(batch["field"], batch["rcid"], batch["fid"]), "bits": failures(batch, settings)}
         for name, held in parts.items():

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Floats, Ids
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -31,8 +32,6 @@ from ztfmatch.release.io.outputs import Output, write_table
 from ztfmatch.release.publication import check_place
 from ztfmatch.release.schema import ASSOCIATION, HEALPIX_COLUMN, KEPT
 from ztfmatch.release.successors import NO_LINK, links_of
-
-Ids = npt.NDArray[np.int64]
 
 _COLUMNS: Final = {"hats lightcurves": ("objectid", "objra", "objdec"), "hats objects": ("oid", "ra", "dec")}
 """Id and position in each product that can be associated."""
@@ -156,7 +155,7 @@ class _Objects:
     """Objects, ascending, and where they are."""
 
     ids: Ids
-    xyz: npt.NDArray[np.float64]
+    xyz: Floats
 
     @classmethod
     def of(cls, rows: pa.Table, columns: tuple[str, str, str]) -> _Objects:

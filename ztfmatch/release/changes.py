@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -27,8 +27,6 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.shown import Shown
 from ztfmatch.release.difference import CHANGED, GONE, NEW, changed_rows, digest_of, schema_of
 from ztfmatch.release.successors import Successors
-
-Ids = npt.NDArray[np.int64]
 
 _BATCH_ROWS: Final = 1 << 18
 _VALUES: Final = tuple(name for name in DETECTIONS.names if name != "objectid")
@@ -143,7 +141,7 @@ def _active(storage: Storage, files: Sequence[DataFile]) -> Ids:
     return np.sort(np.concatenate(parts))
 
 
-def _net(sides: Sequence[tuple[Storage, Sequence[DataFile], int]]) -> tuple[Ids, Ids, npt.NDArray[np.bool_]]:
+def _net(sides: Sequence[tuple[Storage, Sequence[DataFile], int]]) -> tuple[Ids, Ids, Mask]:
     """Objects of some files, ascending; how many epochs more they have, and whether any epoch differs."""
     ids, epochs, digests = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     for storage, files, sign in sides:

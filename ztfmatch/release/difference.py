@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
@@ -29,7 +30,6 @@ from ztfmatch.release.check import files_of_rows, read_manifest
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_OBJECTS
 from ztfmatch.release.successors import Successors
 
-Ids = npt.NDArray[np.int64]
 Digests = npt.NDArray[np.uint64]
 
 OBJECTS_AT_ONCE: Final = 50_000_000

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -18,8 +19,6 @@ from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import LINEAGE
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid
-
-Ids = npt.NDArray[np.int64]
 
 NO_LINK: Final = "none"
 """Of an object that is gone and has no lineage: the scope has it no more."""

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Mask
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
-
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 GOOD, GRADIENT, CLOUD_EDGE, FEW_IMAGES, CROWDED = "good", "gradient", "cloud edge", "few images", "crowded"
 KINDS: Final = (GOOD, GRADIENT, CLOUD_EDGE, FEW_IMAGES, CROWDED)

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints, Mask
 from ztfmatch.core.camera import Pixels, Plane, normalised, sky_positions
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.simulate.badreferences import COMPANION_ARCSEC, CROWDED, ReferenceFault
@@ -21,8 +22,6 @@ from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, mode
 from ztfmatch.simulate.unsteady import Unsteady
 from ztfmatch.simulate.variability import CONSTANT, TRANSIENT, Variation, magnitude_change
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.void]
 
 _TAG_CATALOG, _TAG_REFERENCE = 401, 402
@@ -258,10 +257,10 @@ class _Seeds(Columned):
         return both.take(np.argsort(both.xy[1], kind="stable"))
 
 
-def on_image(xy: Floats) -> npt.NDArray[np.bool_]:
+def on_image(xy: Floats) -> Mask:
     """Which pixels, shape (2, N), lie on an epochal image."""
     columns, lines = QUADRANT_SHAPE_PIX
-    on: npt.NDArray[np.bool_] = (xy[0] >= 0.5) & (xy[0] <= columns + 0.5) & (xy[1] >= 0.5) & (xy[1] <= lines + 0.5)
+    on: Mask = (xy[0] >= 0.5) & (xy[0] <= columns + 0.5) & (xy[1] >= 0.5) & (xy[1] <= lines + 0.5)
     return on
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints
 from ztfmatch.core.camera import Plane, QuadrantMap, normalised, sky_positions, unit_vectors
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX
 from ztfmatch.simulate.catalogs import REFERENCE_ZERO_POINT, UnitSky, on_image, reference_colour_term
@@ -19,8 +20,6 @@ from ztfmatch.simulate.photometry import draw_shapes, fill_rows
 from ztfmatch.simulate.sky import close_pairs
 from ztfmatch.simulate.variability import TRANSIENT
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.void]
 
 FAINTEST_MAG: Final = 21.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.camera import Pointing, field_centre
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, fracday_of_mjd
 from ztfmatch.simulate.config import NIGHT, SLOT_S, SLOTS_PER_NIGHT, SimulationConfig
@@ -159,7 +159,7 @@ def _bounded(rng: np.random.Generator) -> float:
     return float(np.clip(rng.standard_normal(), -2.5, 2.5))
 
 
-def depth_limit(magnitudes: npt.NDArray[np.float64], depth: float) -> float:
+def depth_limit(magnitudes: Floats, depth: float) -> float:
     """Magnitude that a part ``depth`` of the sorted magnitudes is brighter than."""
     if len(magnitudes) == 0 or depth >= 1.0:
         return 23.5

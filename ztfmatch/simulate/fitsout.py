@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+
+from ztfmatch.core.arrays import Records
 
 Card = bool | int | float | str
 
@@ -115,7 +116,7 @@ def _table_header(n_rows: int) -> bytes:
     return _block(cards)
 
 
-def catalog_bytes(keys: Mapping[str, Card], rows: npt.NDArray[np.void]) -> bytes:
+def catalog_bytes(keys: Mapping[str, Card], rows: Records) -> bytes:
     """Compose the content of a catalog file.
 
     Parameters
@@ -140,7 +141,7 @@ def catalog_bytes(keys: Mapping[str, Card], rows: npt.NDArray[np.void]) -> bytes
     return b"".join([_block(primary), _table_header(len(rows)), data, bytes(-len(data) % _BLOCK)])
 
 
-def write_catalog(path: Path, keys: Mapping[str, Card], rows: npt.NDArray[np.void]) -> int:
+def write_catalog(path: Path, keys: Mapping[str, Card], rows: Records) -> int:
     """Write a catalog, making its directory; returns the file's size in bytes."""
     content = catalog_bytes(keys, rows)
     path.parent.mkdir(parents=True, exist_ok=True)

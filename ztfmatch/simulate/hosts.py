@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from ztfmatch.core.arrays import Floats, Ints
 
 SEPARATION_ARCSEC: Final = (2.1, 2.5)
 """From the host: what the survey's images keep apart, just so."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.settings import check
 from ztfmatch.core.survey import N_RCID
 
@@ -42,8 +43,6 @@ _FAULTY: Final = {
     "fwhm": 5.8, "status": 0.0, "infobits": float(1 << 25), "magzp": 24.0, "clrcoeff": 0.5, "maglimit": 17.0,
     "median": 3000.0, "rms": 250.0, "flatness": 0.09,
 }  # fmt: skip
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints, Mask
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.simulate.fitsout import ROW
 
-Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.void]
 
 MAG_PER_RELATIVE_FLUX: Final = 1.0857
@@ -57,7 +57,7 @@ def fill_rows(xy: Floats, radec: Floats, mag: Floats, sigma: Floats) -> Rows:
     return rows
 
 
-def make_nonpositive(rows: Rows, which: npt.NDArray[np.int64]) -> None:
+def make_nonpositive(rows: Rows, which: Ints) -> None:
     """Turn the fluxes of some rows negative, in place; such rows have no magnitude."""
     rows["flux"][which] *= -1.0
     rows["snr"][which] *= -1.0
@@ -100,10 +100,10 @@ def draw_flags(rng: np.random.Generator, rows: Rows, calibrated: Floats) -> None
     rows["flags"] = np.where(edge, EDGE_FLAG, flags)
 
 
-def _on_track(rng: np.random.Generator, x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+def _on_track(rng: np.random.Generator, x: Floats, y: Floats) -> Mask:
     """Find the sources within 8 pixels of a random line across the image."""
     angle = rng.uniform(0.0, np.pi)
     columns, lines = QUADRANT_SHAPE_PIX
     away = (x - rng.uniform(0.0, columns)) * np.cos(angle) + (y - rng.uniform(0.0, lines)) * np.sin(angle)
-    near: npt.NDArray[np.bool_] = np.abs(away) < 8.0
+    near: Mask = np.abs(away) < 8.0
     return near

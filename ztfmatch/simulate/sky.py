@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.camera import Floats, Plane, Pointing, QuadrantMap, field_centre, quadrant_corners, unit_vectors
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.hosts import draw_hosts
 from ztfmatch.simulate.stars import Stars, draw_magnitudes
 from ztfmatch.simulate.variability import TRANSIENT, draw_kinds
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 CELL_DEG: Final = 0.25
 MIN_SEPARATION_ARCSEC: Final = 2.03

@@ -10,16 +10,14 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints, Mask
 from ztfmatch.core.packagedata import package_rows
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class Columned:
     """Base of dataclasses of arrays whose last axis is of the same length N."""
 
-    def take(self, which: npt.NDArray[np.bool_] | Ints) -> Self:
+    def take(self, which: Mask | Ints) -> Self:
         """Return the chosen rows."""
         return type(self)(**{name: values[..., which] for name, values in vars(self).items()})
 

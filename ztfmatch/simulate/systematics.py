@@ -13,11 +13,9 @@ from functools import cache
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
-
-Floats = npt.NDArray[np.float64]
 
 ERROR_MODEL: Final = {
     1: (0.0334, -0.0013, 2.4e-9, -8.0e-18),

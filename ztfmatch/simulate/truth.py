@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.schema.types import LABEL
 from ztfmatch.core.survey import exposureid_of
 from ztfmatch.simulate.catalogs import DETECTED_KINDS, Catalog, UnitSky
@@ -150,7 +151,7 @@ class TruthWriter:
             pixels = [x.astype(np.float32), y.astype(np.float32)]
             self._write("maps", [np.full(n, unit.rcid), np.full(n, unit.fid), *pixels, offset])
 
-    def seeds(self, sky: UnitSky, star_id: npt.NDArray[np.int64], generation: int) -> None:
+    def seeds(self, sky: UnitSky, star_id: Ints, generation: int) -> None:
         """Star of each seed of a unit, in order of sourceid."""
         n, unit = len(star_id), sky.unit
         unit_columns = [np.full(n, value) for value in (unit.field, unit.rcid, unit.fid, generation)]

@@ -11,13 +11,11 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.systematics import ChannelSystematics
-
-Floats = npt.NDArray[np.float64]
 
 MIDDLE_COLOUR: Final = 0.7
 """Colour at which the bias with colour is zero."""

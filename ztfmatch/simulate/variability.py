@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.simulate.config import SimulationConfig
 
-Floats = npt.NDArray[np.float64]
 Kinds = npt.NDArray[np.int8]
 
 KINDS: Final = ("constant", "rr_lyrae", "eclipsing", "mira", "flare", "transient")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.arrays import encode_arrays, read_arrays
@@ -43,8 +44,6 @@ BRIGHT, FAINT, MIN_EPOCHS = 14.0, 19.0, 5
 
 _CLIPS: Final = ((0.5, 0.0), (0.1, 0.0), (0.05, 4.0), (0.03, 4.0))
 """Rounds: an object is left out if it is farther from its star than both, mag and its own errors."""
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.kowalski.kernels.decimals import NULL, TEXT, Cells, exact_cells, rounded_cells
@@ -134,7 +135,7 @@ class RowsBuilder:
         texts = pc.if_else(whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
         return self._pooled(*_buffers(texts))
 
-    def _pooled(self, data: bytes, offsets: npt.NDArray[np.int64]) -> Cells:
+    def _pooled(self, data: bytes, offsets: Ints) -> Cells:
         first = self._count
         self._texts.append(data)
         self._offsets.append(offsets[1:] + self._size)
@@ -143,7 +144,7 @@ class RowsBuilder:
         return TEXT + np.arange(first, self._count, dtype=np.int64)
 
 
-def _buffers(texts: pa.Array) -> tuple[bytes, npt.NDArray[np.int64]]:
+def _buffers(texts: pa.Array) -> tuple[bytes, Ints]:
     _, offsets, data = texts.buffers()
     starts = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     return bytes(data)[starts[0] : starts[-1]], starts - starts[0]

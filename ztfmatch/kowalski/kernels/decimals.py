@@ -6,11 +6,12 @@ column's last decimal, or one of the codes below, or TEXT plus the number of a r
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Floats, Ints
 from ztfmatch.core.kernelcache import njit
 
 NAN: Final = -(1 << 63)
@@ -29,11 +30,10 @@ _SPLITTER: Final = 2.0**27 + 1.0
 """Divides a double in halves of 26 bits (Dekker 1971, Numer. Math. 18, 224; Veltkamp's splitting)."""
 
 Cells = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-def rounded_cells(values: npt.NDArray[Any], decimals: int) -> tuple[Cells, Bools]:
+def rounded_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
     """Cells of values rounded to some decimals: what Python's ``round(float(value), decimals)`` gives.
 
     Parameters
@@ -51,7 +51,7 @@ def rounded_cells(values: npt.NDArray[Any], decimals: int) -> tuple[Cells, Bools
     return _rounded(np.ascontiguousarray(values, np.float64), 10.0**decimals, False)  # type: ignore[no-any-return]
 
 
-def exact_cells(values: npt.NDArray[Any], decimals: int) -> tuple[Cells, Bools]:
+def exact_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
     """Cells of values that so many decimals say to the last bit; as :func:`rounded_cells` but for ``left``.
 
     Returns
@@ -138,7 +138,7 @@ def hours_text(ra: Floats) -> npt.NDArray[np.uint8]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def degrees_text(dec: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def degrees_text(dec: Floats) -> tuple[npt.NDArray[np.uint8], Ints]:
     """Declinations as Kowalski writes them: ``DD:MM:SS.SSS``, or ``-D:MM:SS.SSS`` and ``-DD:MM:SS.SSS``.
 
     Parameters

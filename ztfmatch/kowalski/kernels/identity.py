@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ids, Singles
 from ztfmatch.core.survey import MAX_SOURCEID, unit_columns
-
-Ids = npt.NDArray[np.int64]
 
 NO_EXPID: Final = -1
 
@@ -60,6 +58,6 @@ def expids(exposureid: Ids, expid: Ids) -> Ids:
     return np.asarray(np.where(expid == NO_EXPID, exposureid // _FRACDAYS, expid))
 
 
-def interquartile_range(percentiles_25: npt.NDArray[Any], percentiles_75: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def interquartile_range(percentiles_25: Array, percentiles_75: Array) -> Singles:
     """``iqr`` of objects, rounded to 3 decimals in float32 as Kowalski does first, shape (N,)."""
     return np.asarray(np.round(percentiles_75 - percentiles_25, 3), np.float32)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, OpenFile, overlaps, read_footer, read_row_group
 from ztfmatch.core.io.rows import unit_arrays, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -20,7 +20,7 @@ from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, MAX_OBJECTID, Unit, matchfile_name, objectid_range
 from ztfmatch.kowalski.io.jsonlines import LinesWriter, LinesWritten, RowsBuilder, binary_text
-from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, source_ids
+from ztfmatch.kowalski.kernels.identity import NO_EXPID, expids, exposure_ids, source_ids
 from ztfmatch.kowalski.kernels.jsontext import NO_ROWS, Rows, write_documents
 from ztfmatch.kowalski.schema import (
     EXPOSURE_BYTES,
@@ -195,7 +195,7 @@ def export_lineage(task: LineageTask) -> LinesWritten:
     return _written(writer, (_lineage_rows(rows, task) for rows in kept))
 
 
-def _links_in_scope(lineage: pa.Table, scope: Scope) -> npt.NDArray[np.bool_]:
+def _links_in_scope(lineage: pa.Table, scope: Scope) -> Mask:
     inside = np.ones(lineage.num_rows, bool)
     for name, allowed in (("field", scope.fields), ("fid", scope.filters)):
         if allowed is not None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.survey import FILTER_NAMES
@@ -54,7 +54,7 @@ class Scope:
             given[attribute] = tuple(sorted({convert(term, value.strip()) for value in values.split(",")}))
         return cls(**given)
 
-    def mask(self, ledger: pa.Table) -> npt.NDArray[np.bool_]:
+    def mask(self, ledger: pa.Table) -> Mask:
         """Which rows of the ledger, with its SCOPE_COLUMNS, are in it."""
         inside = np.ones(ledger.num_rows, bool)
         for column, allowed in (

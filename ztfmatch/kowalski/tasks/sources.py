@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Floats, Ids, Mask
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
@@ -23,7 +24,7 @@ from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS, statistics_of
 from ztfmatch.kowalski.io.jsonlines import LinesForm, LinesWriter, LinesWritten, RowsBuilder
 from ztfmatch.kowalski.kernels.decimals import degrees_text, hours_text, rounded_cells
-from ztfmatch.kowalski.kernels.identity import NO_EXPID, Ids, expids, exposure_ids, interquartile_range, source_ids
+from ztfmatch.kowalski.kernels.identity import NO_EXPID, expids, exposure_ids, interquartile_range, source_ids
 from ztfmatch.kowalski.kernels.jsontext import Rows, Texts, write_documents
 from ztfmatch.kowalski.schema import (
     EPOCH_DECIMALS,
@@ -48,8 +49,6 @@ _OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *REFERENCE)
 _LEDGER_COLUMNS: Final = ("exposureid", "field", "rcid", "fid", "expid", "programid", "quality")
 _EPOCHS: Final = (*EPOCH_COLUMNS, "chi", "sharp")
 _OLD, _NEW, _CHANGED = 0, 1, 2
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -279,7 +278,7 @@ def _of(columns: Arrays, which: Mask) -> Arrays:
     return {name: values[which] for name, values in columns.items()}
 
 
-def _add(writer: LinesWriter, documents: Rows, rows: Rows, which: Mask, counts: npt.NDArray[Any]) -> None:
+def _add(writer: LinesWriter, documents: Rows, rows: Rows, which: Mask, counts: Array) -> None:
     """Write documents with those of the nested rows that are theirs."""
     nested = rows if which.all() else rows._replace(cells=np.ascontiguousarray(rows.cells[:, which]))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -335,7 +334,7 @@ def _source_rows(objects: Arrays, statistics: Arrays) -> Rows:
     return rows.documents(',"data":[', "]}\n")
 
 
-def _add_coordinates(rows: RowsBuilder, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> None:
+def _add_coordinates(rows: RowsBuilder, ra: Floats, dec: Floats) -> None:
     """As texts, and as GeoJSON, whose longitudes are Kowalski's ra - 180."""
     rows.say(',"coordinates":{"radec_str":["')
     hours = hours_text(ra % 360.0)

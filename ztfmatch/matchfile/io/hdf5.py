@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError, ConfigError
-
-Records = npt.NDArray[np.void]
 
 _LARGEST_ROW: Final = 4096
 _LARGEST_CHUNK: Final = 4 << 20

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Records
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, parse_matchfile_name
 from ztfmatch.matchfile import schema as layout
-from ztfmatch.matchfile.io.hdf5 import Records, Table, attribute, child, open_hdf5
+from ztfmatch.matchfile.io.hdf5 import Table, attribute, child, open_hdf5
 
 PATTERN: Final = "*_match.pytable"
 ROWS_AT_A_TIME: Final = 65_536
@@ -225,7 +225,7 @@ def _unit(values: dict[str, Any], filename: str) -> Unit:
     return unit
 
 
-def _check_ids(ids: npt.NDArray[np.int64], table: str, name: str, largest: int) -> None:
+def _check_ids(ids: Ints, table: str, name: str, largest: int) -> None:
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= largest:
         raise CatalogError("layout", f"{name} of {table} reach from {ids.min()} to {ids.max()}; expected 0..{largest}")
     values, counts = np.unique(ids, return_counts=True)

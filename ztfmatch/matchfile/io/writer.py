@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import StorageError, ZtfmatchError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.survey import Unit
@@ -79,7 +79,7 @@ class MatchfileWriter:
             if value is not None:
                 _set(self._tables["sourcedata"].node, theirs, np.float64(value))
 
-    def add(self, table: str, rows: npt.NDArray[np.void]) -> None:
+    def add(self, table: str, rows: Records) -> None:
         """Add rows to a table."""
         if len(rows):
             self._tables[table].append(rows)
@@ -107,7 +107,7 @@ class _Table:
             _set(self.node, f"FIELD_{number}_FILL", np.zeros((), dtype[column].base)[()])
         _set(self.node, "NROWS", np.int64(0))
 
-    def append(self, rows: npt.NDArray[np.void]) -> None:
+    def append(self, rows: Records) -> None:
         """Add rows."""
         library, n = h5py(), len(rows)
         self._id.set_extent((self._rows + n,))

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids, Records, Singles
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.calibration import (
     BAD_EXPOSURE,
@@ -25,9 +26,7 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.survey import EXPID_DATE, MATCHFILE_LATE_DAY, mjd_of_fracday
 from ztfmatch.matchfile.schema import JD_OF_MJD0, SOURCEDATA
 
-Records = npt.NDArray[np.void]
 Places = npt.NDArray[np.int32]
-Ids = npt.NDArray[np.int64]
 
 FIRST_MJD: Final = mjd_of_fracday(EXPID_DATE * 10**6)
 """Beginning of 2017, from which the survey counts its expids."""
@@ -295,7 +294,7 @@ def _tally(rows, words, xyz, place, tally, mid_mjd, observer, centre):  # type: 
     return reach2, fault, fault_late
 
 
-def sigma_magnitudes(flux: npt.NDArray[np.float32], fluxerr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def sigma_magnitudes(flux: Singles, fluxerr: Singles) -> Singles:
     """The catalog's sigma as matchfiles have it, in thousandths of a magnitude; NaN where the flux is not positive."""
     with np.errstate(all="ignore"):
         error = MAG_PER_RELATIVE_FLUX * fluxerr.astype(np.float64) / flux.astype(np.float64)

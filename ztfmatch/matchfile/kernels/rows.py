@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Records
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.schema.statistics import PERCENTILES, STANDARD_DEVIATIONS
 from ztfmatch.matchfile import schema as layout
 
-Arrays = Mapping[str, npt.NDArray[Any]]
-Records = npt.NDArray[np.void]
+Arrays = Mapping[str, Array]
 
 _ARRAYS: Final = {
     **{
@@ -55,7 +54,7 @@ def source_rows(columns: Arrays, statistics: Arrays) -> Records:
     return rows
 
 
-def _fitting(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _fitting(values: Array, dtype: np.dtype[Any]) -> Array:
     """Values that the type of a column can hold: counts are cut off at its largest."""
     return np.minimum(values, np.iinfo(dtype).max) if dtype.kind == "u" else values
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Floats, Ints, Records, Singles
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, OpenFile, read_table
 from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
@@ -48,7 +49,7 @@ from ztfmatch.matchfile.kernels import epochs as kernel
 from ztfmatch.matchfile.kernels import rows as legacy
 
 Row = dict[str, Any]
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 BYTES_PER_EPOCH_IN_FLIGHT: Final = 500
 BYTES_PER_IMPORTED: Final = 60
@@ -111,7 +112,7 @@ class _Exposures:
         self.expid = np.array([expid_of_mjd(mjd) if expid is None else expid for mjd, expid in expids], np.uint32)
         self.programid = self._known("programid", 0).astype(np.int16).view(np.uint16)
 
-    def _known(self, name: str, missing: Any = None) -> npt.NDArray[Any]:
+    def _known(self, name: str, missing: Any = None) -> Array:
         """A column, with a value in place of nulls."""
         column = self._ledger[name]
         return np.asarray((column if missing is None else column.fill_null(missing)).to_numpy())
@@ -122,11 +123,11 @@ class _Exposures:
         newest = self._ledger.select(list(layout.ERROR_MODEL)).slice(max(len(self._ledger) - 1, 0)).to_pylist()
         return {"globalmaglimit": float(np.median(limits)) if len(limits) else None, **(newest[0] if newest else {})}
 
-    def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def rows_of(self, exposureid: Ints) -> Ints:
         """Row of each exposure."""
         return np.asarray(find_rows(self._map, exposureid).astype(np.int64))
 
-    def rows(self) -> npt.NDArray[np.void]:
+    def rows(self) -> Records:
         """Rows of the matchfile's table; what is not known is NaN, 0 or empty."""
         rows = np.zeros(len(self._ledger), layout.EXPOSURES)
         for ours, theirs in layout.LEDGER.items():
@@ -144,7 +145,7 @@ class _Exposures:
             rows[theirs] = pc.coalesce(self._ledger[theirs].cast(pa.int64()), self._ledger[ours]).to_numpy()
         return rows
 
-    def _start_hjd(self) -> npt.NDArray[np.float64]:
+    def _start_hjd(self) -> Floats:
         """Heliocentric JD of each exposure's start, at the centre of its footprint; NaN where it has none."""
         xyz = unit_vectors(self._known("ra", np.nan), self._known("dec", np.nan))
         obsmjd = self._known("obsmjd")
@@ -162,17 +163,17 @@ class _Extras:
         self._keys = keys[order]
         self._columns: Arrays = {name: values[order] for name, values in columns.items()}
 
-    def find(self, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> tuple[Any, Any]:
+    def find(self, exposure: Ints, sourceid: npt.NDArray[np.int32]) -> tuple[Any, Any]:
         """Which rows of an exposure are imported, and their rows here."""
         place = find_sorted(self._keys, _keys(exposure, sourceid))
         known = place >= 0
         return known, place[known]
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+    def __getitem__(self, name: str) -> Array:
         return self._columns[name]
 
 
-def _keys(exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def _keys(exposure: Ints, sourceid: npt.NDArray[np.int32]) -> Ints:
     return (exposure << 32) + sourceid
 
 
@@ -227,13 +228,13 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     file.add("sources", legacy.source_rows(columns, statistics))
 
 
-def _statistics(columns: Arrays, offsets: npt.NDArray[np.int64], exposures: _Exposures) -> Arrays:
+def _statistics(columns: Arrays, offsets: Ints, exposures: _Exposures) -> Arrays:
     names = ("hmjd", "mag", "magerr", "catflags", "ra", "dec", "psfflux")
     released = exposures.programid[exposures.rows_of(columns["exposureid"])] == PUBLIC_PROGRAM
     return lightcurve_statistics(Epochs(**{name: columns[name] for name in names}, released=released), offsets)
 
 
-def _sourcedata(unit: _Unit, chunk: Lightcurves) -> npt.NDArray[np.void]:
+def _sourcedata(unit: _Unit, chunk: Lightcurves) -> Records:
     """Rows of some lightcurves: of each those imported in the order of their file, then the others by time."""
     sizes = np.diff(chunk.offsets)
     columns, row = _epochs(unit, chunk.columns, layout.SOURCEDATA)
@@ -242,7 +243,7 @@ def _sourcedata(unit: _Unit, chunk: Lightcurves) -> npt.NDArray[np.void]:
     return legacy.epoch_rows(layout.SOURCEDATA, columns)[order]
 
 
-def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, npt.NDArray[np.int64]]:
+def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, Ints]:
     """Columns of a matchfile but matchid, and the row in the file of those imported, a very large one of the others."""
     exposure = unit.exposures.rows_of(stored["exposureid"])
     columns: Arrays = {name: stored[name] for name in _COPIED}
@@ -264,7 +265,7 @@ def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, 
     return columns, row
 
 
-def _transient_columns(stored: Arrays, sigma: npt.NDArray[np.float32]) -> Arrays:
+def _transient_columns(stored: Arrays, sigma: Singles) -> Arrays:
     """Columns that only ``transientdata`` has, of epochs that were not imported."""
     x, y, z = unit_vectors(stored["ra"], stored["dec"]).T
     snr = (stored["psfflux"] / stored["psffluxerr"]).astype(np.float32)
@@ -310,7 +311,7 @@ def _orphans(unit: _Unit) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in _KEPT}
 
 
-def _transient_numbers(unit: _Unit, orphans: Arrays) -> npt.NDArray[np.int64]:
+def _transient_numbers(unit: _Unit, orphans: Arrays) -> Ints:
     """Number of each orphan's transient: the file's of those imported, and of what the store groups with them.
 
     The others are numbered after these: those that nothing is grouped with, then in order of transientids.
@@ -328,7 +329,7 @@ def _transient_numbers(unit: _Unit, orphans: Arrays) -> npt.NDArray[np.int64]:
     return np.where(number >= 0, number, lowest[of_group])
 
 
-def _groups(unit: _Unit, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def _groups(unit: _Unit, exposure: Ints, sourceid: npt.NDArray[np.int32]) -> Ints:
     """Transientid of each orphan; of one that is in none a negative number of its own."""
     group = -1 - np.arange(len(exposure))
     links = numpy_columns(read_table(unit.snapshot.storage, unit.files(TRANSIENTDATA.name), TRANSIENTDATA))
@@ -340,7 +341,7 @@ def _groups(unit: _Unit, exposure: npt.NDArray[np.int64], sourceid: npt.NDArray[
     return group
 
 
-def _mean_positions(stored: Arrays, starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> tuple[Any, Any]:
+def _mean_positions(stored: Arrays, starts: Ints, sizes: Ints) -> tuple[Any, Any]:
     """Direction of the mean of the unit vectors of each run of rows, in degrees."""
     xyz = np.add.reduceat(unit_vectors(stored["ra"], stored["dec"]), starts, axis=0) / sizes[:, None]
     return lonlats_of(xyz)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.io.storage import Storage
@@ -27,7 +28,6 @@ from ztfmatch.core.tasks.fates import Fates
 from ztfmatch.core.tasks.results import ExposureCounts, Matched, WrittenObjects
 from ztfmatch.core.tasks.rowbuffer import Arrays, RowBuffer, Rows, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds
-from ztfmatch.matchfile.io.hdf5 import Records
 from ztfmatch.matchfile.io.reader import Stamp, open_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
 

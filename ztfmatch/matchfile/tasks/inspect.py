@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.catalogs import PROGRAMS
 from ztfmatch.core.io.refused import Refused
@@ -218,7 +218,7 @@ class _Inspection:
             "digest": seen.digest,
         }
 
-    def _listed(self, row: npt.NDArray[np.void]) -> Row:
+    def _listed(self, row: Records) -> Row:
         """What ``exposures`` says of one; ``fracday`` is None where it is no time near the start."""
         values = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
         about = {ours: _known(values[theirs]) for ours, theirs in layout.LEDGER.items()}
@@ -252,13 +252,13 @@ def _late(batch: Batch, fault: kernel.Fault) -> str:
 _NOWHERE: Final = {"ra": None, "dec": None, "radius": None}
 
 
-def exptimes(exposures: npt.NDArray[np.void]) -> Floats:
+def exptimes(exposures: Records) -> Floats:
     """Exposure times in seconds, 30 where they make no sense."""
     times = exposures["exptime"].astype(np.float64)
     return np.where((times > 0.0) & (times <= _LONGEST_S), times, DEFAULT_EXPTIME_S)
 
 
-def seed_columns(sources: npt.NDArray[np.void]) -> Columns:
+def seed_columns(sources: Records) -> Columns:
     """Sources in the columns of a measured row, for a digest: the reference's values in the places of epochs'."""
     columns: Columns = {name: np.ascontiguousarray(sources[name]) for name in ("ra", "dec")}
     columns["sourceid"] = np.ascontiguousarray(sources["matchid"])
@@ -270,7 +270,7 @@ def seed_columns(sources: npt.NDArray[np.void]) -> Columns:
     return columns
 
 
-def _check_positions(sources: npt.NDArray[np.void]) -> None:
+def _check_positions(sources: Records) -> None:
     nan, outside = position_faults(np.ascontiguousarray(sources["ra"]), np.ascontiguousarray(sources["dec"]))
     if (nan | outside).any():
         row = sources[int(np.argmax(nan | outside))]

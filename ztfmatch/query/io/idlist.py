@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.errors import MetadataError
 
 _COLUMN = "objectid"
 
 
-def read_objectids(path: Path) -> npt.NDArray[np.int64]:
+def read_objectids(path: Path) -> Ints:
     """Objectids of a file, ascending, each once.
 
     Raises
@@ -34,11 +34,11 @@ def read_objectids(path: Path) -> npt.NDArray[np.int64]:
     return np.unique(ids)
 
 
-def _numbers(rows: pa.Table) -> npt.NDArray[np.int64]:
+def _numbers(rows: pa.Table) -> Ints:
     return np.asarray(rows[_COLUMN].cast(pa.int64()).to_numpy())
 
 
-def _of_text(path: Path) -> npt.NDArray[np.int64]:
+def _of_text(path: Path) -> Ints:
     lines = path.read_text().splitlines()
     words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if words and not words[0].isdecimal():

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.query.kernels.angles import dec_degrees, ra_degrees
-
-Floats = npt.NDArray[np.float64]
 
 _RA: Final = ("ra", "raj2000", "_raj2000", "ra_deg", "ra_icrs", "ra_j2000")
 _DEC: Final = ("dec", "dej2000", "_dej2000", "dec_deg", "de_icrs", "dec_j2000", "decj2000", "decl", "de")

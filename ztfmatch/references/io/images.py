@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -47,7 +48,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _UNKNOWN: Final = -1
 """In place of a whole number that is not there."""
 
-Columns = dict[str, npt.NDArray[Any]]
+Columns = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,7 @@ def images_of_references(path: Path) -> dict[tuple[int, int, int], dict[str, Any
     }
 
 
-def _completed(
-    values: npt.NDArray[Any] | None, others: npt.NDArray[Any] | None, at: npt.NDArray[np.int32] | None, name: str
-) -> npt.NDArray[Any]:
+def _completed(values: Array | None, others: Array | None, at: npt.NDArray[np.int32] | None, name: str) -> Array:
     """Values of the ledger, and of the table beside it where that has none."""
     if others is None or at is None:
         assert values is not None
@@ -263,14 +262,14 @@ def _keys_of(batch: pa.Table, path: Path) -> Columns:
     return keys
 
 
-def _column(values: pa.ChunkedArray, name: str, path: Path) -> npt.NDArray[Any]:
+def _column(values: pa.ChunkedArray, name: str, path: Path) -> Array:
     """Values of a column, NaN or -1 for null; floats keep their precision."""
     if name in _WHOLE:
         return _cast(pc.fill_null(_arrow(values, pa.int64(), name, path), _UNKNOWN), pa.int64(), name, path)
     return _cast(values, values.type if pa.types.is_floating(values.type) else pa.float64(), name, path)
 
 
-def _cast(values: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> npt.NDArray[Any]:
+def _cast(values: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> Array:
     return np.asarray(_arrow(values, kind, name, path).to_numpy())
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.camera import Plane, Pointing, QuadrantMap, field_centre
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-
-Ints = npt.NDArray[np.int64]
 
 BINS: Final = 3
 """Along x and along y."""
@@ -37,7 +35,7 @@ class Flatness(NamedTuple):
     cells: Floats
     """Median of each bin, shape (G, CELLS); NaN without values."""
 
-    def decided(self, min_bin: int) -> npt.NDArray[np.bool_]:
+    def decided(self, min_bin: int) -> Mask:
         """Whether every bin has enough values, shape (G,)."""
         return np.asarray(self.counts.min(axis=1) >= min_bin)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ints, Mask
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.references.schema.settings import ByFilter, ReferenceSettings
 
-Columns = Mapping[str, npt.NDArray[Any]]
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+Columns = Mapping[str, Array]
 Bits = npt.NDArray[np.uint16]
 
 
@@ -51,7 +50,7 @@ def _at_least(column: str, setting: str) -> Callable[[Columns, ReferenceSettings
     )
 
 
-def _by_filter(setting: ByFilter[float], images: Columns, column: str) -> npt.NDArray[Any]:
+def _by_filter(setting: ByFilter[float], images: Columns, column: str) -> Array:
     """Setting of each image's filter, in the column's own precision: 0.15 of a table of floats is 0.15."""
     kind = np.result_type(images[column].dtype, np.float32)
     return np.asarray(np.array([setting.g, setting.r, setting.i]).astype(kind)[images["fid"] - 1])
@@ -135,7 +134,7 @@ class Choice(NamedTuple):
     """Images of each unit that meet every criterion, shape (U,)."""
 
 
-def choose(unit: npt.NDArray[Any], fwhm: Floats, exposureid: Ints, bits: Bits, bounds: Sequence[int]) -> Choice:
+def choose(unit: Array, fwhm: Floats, exposureid: Ints, bits: Bits, bounds: Sequence[int]) -> Choice:
     """Take the sharpest images of each unit that has enough.
 
     Parameters

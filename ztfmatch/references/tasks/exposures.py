@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints, Singles
 from ztfmatch.core.io.merge import iterate_lightcurves
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
@@ -19,7 +19,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
-from ztfmatch.references.kernels.flatness import Flatness, Ints, bin_of, flatness
+from ztfmatch.references.kernels.flatness import Flatness, bin_of, flatness
 from ztfmatch.references.schema.settings import FlatnessSettings
 from ztfmatch.references.tasks.audit import MARGIN_DEG
 from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
@@ -144,7 +144,7 @@ def _flatness(unit: _Pending, part: slice, stars: _Stars, settings: FlatnessSett
     return flatness(difference, cell, exposure, len(exposureid), settings.min_bin)
 
 
-def _magnitudes(flux: npt.NDArray[np.float32], magzp: Floats) -> Floats:
+def _magnitudes(flux: Singles, magzp: Floats) -> Floats:
     """Magnitudes, NaN where the flux is not positive."""
     found: Floats = np.where(flux > 0, unrounded_magnitudes(np.where(flux > 0, flux, np.float32(1.0)), magzp), np.nan)
     return found

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import read_table
 from ztfmatch.core.io.rows import UNIT, rows_of_unit
@@ -21,7 +21,7 @@ from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTS
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.core.tasks.inspect import Row
-from ztfmatch.references.kernels.flatness import Ints, flatness, medians_of_runs
+from ztfmatch.references.kernels.flatness import flatness, medians_of_runs
 from ztfmatch.references.schema.settings import LightcurveSettings, ReferenceSettings
 from ztfmatch.references.tasks.rows import flatness_row
 from ztfmatch.references.tasks.seeds import Seeds
@@ -38,8 +38,6 @@ _TWICE: Final = 2
 
 _MOST_EPOCHS: Final = 0.5
 """Part of the exposures in which most seeds of a step are seen, where exposures are deep enough."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

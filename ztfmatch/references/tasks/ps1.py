@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.io.ps1 import Ps1Stars
-from ztfmatch.references.kernels.flatness import Ints
 from ztfmatch.references.schema.settings import FlatnessSettings
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.tasks.inspect import Row
-from ztfmatch.references.kernels.flatness import Flatness, Ints, flatness
+from ztfmatch.references.kernels.flatness import Flatness, flatness
 
 
 def known(value: Any) -> float | None:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.catalogs import read_reference
 from ztfmatch.core.io.parquet import read_table
 from ztfmatch.core.io.rows import active_rows
@@ -14,7 +15,7 @@ from ztfmatch.core.kernels.rows import decode
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import Unit
-from ztfmatch.references.kernels.flatness import Ints, bin_of, pixels_of
+from ztfmatch.references.kernels.flatness import bin_of, pixels_of
 from ztfmatch.references.tasks.stored import StoredReference
 
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import hpgeom
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ztfmatch
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.log import Commit
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
@@ -32,7 +32,7 @@ _RELEASE_DATE: Final = "2025-08-22"
 _DATASET: Final = "dataset"
 
 
-def healpix_pixels(ra: Floats, dec: Floats) -> npt.NDArray[np.int64]:
+def healpix_pixels(ra: Floats, dec: Floats) -> Ints:
     """HEALPix pixel of HEALPIX_ORDER, NESTED, of positions in degrees, shape (N,)."""
     if not len(ra):
         return np.zeros(0, np.int64)
@@ -150,7 +150,7 @@ def write_skymap(storage: Storage, catalog: str, counts: Mapping[int, int]) -> O
     return write_bytes(storage, f"{catalog}/skymap.fits", sink.getvalue())
 
 
-def skymap_counts(healpix: npt.NDArray[np.int64]) -> dict[int, int]:
+def skymap_counts(healpix: Ints) -> dict[int, int]:
     """Pixels of SKYMAP_ORDER of some rows, by their pixel of HEALPIX_ORDER, and how many each has."""
     pixels, counts = np.unique(healpix >> 2 * (HEALPIX_ORDER - SKYMAP_ORDER), return_counts=True)
     return dict(zip(pixels.tolist(), counts.tolist(), strict=True))

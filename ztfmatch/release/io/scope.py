@@ -38,15 +38,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 
+from ztfmatch.core.arrays import Array, Floats, Mask
 from ztfmatch.core.errors import ScopeError
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.settings import checked, read_toml
 from ztfmatch.core.survey import FILTER_IDS, PROGRAM_NAMES
-
-Mask = npt.NDArray[np.bool_]
 
 _PROGRAMS: Final = "one of " + ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
 _SOME: Final = "a list that is not empty, or no such key for all"
@@ -142,7 +140,7 @@ class ReleaseScope:
         """Whether a unit of this field and filter can be in it."""
         return bool(self.of_units(np.array([field]), np.array([fid]))[0])
 
-    def of_units(self, field: npt.NDArray[Any], fid: npt.NDArray[Any]) -> Mask:
+    def of_units(self, field: Array, fid: Array) -> Mask:
         """Whether each unit, by field and filter, can be in it, shape (N,)."""
         inside = np.ones(len(field), bool)
         if self.fids:
@@ -151,7 +149,7 @@ class ReleaseScope:
             inside &= np.any([(field >= low) & (field <= high) for low, high in self.fields], axis=0)
         return inside
 
-    def of_programs(self, programid: npt.NDArray[Any], obsmjd: npt.NDArray[np.float64]) -> Mask:
+    def of_programs(self, programid: Array, obsmjd: Floats) -> Mask:
         """Whether each exposure, by program (0 for none) and start in MJD, is in a window, shape (N,)."""
         inside = np.zeros(len(obsmjd), bool)
         for window in self.windows:

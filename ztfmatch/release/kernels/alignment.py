@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, margin_ring
 
@@ -40,7 +40,7 @@ class Piece:
     size: int
 
 
-def pieces_of_tile(tile: Tile, fine: Pixels, size: npt.NDArray[np.int64], limits: Limits) -> list[Piece]:
+def pieces_of_tile(tile: Tile, fine: Pixels, size: Ints, limits: Limits) -> list[Piece]:
     """Divide a tile until every piece fits; empty ones are left out.
 
     Parameters
@@ -113,6 +113,6 @@ class Alignment:
             yield self.tiles[row]
 
 
-def in_ring(fine: Pixels, tile: Tile) -> npt.NDArray[np.bool_]:
+def in_ring(fine: Pixels, tile: Tile) -> Mask:
     """Whether each fine pixel is in the ring around a tile, which holds all within MARGIN_ARCSEC of it, shape (N,)."""
     return find_sorted(margin_ring(tile), fine) >= 0

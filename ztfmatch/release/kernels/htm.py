@@ -10,8 +10,8 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 
@@ -33,7 +33,7 @@ _ROOTS: Final = np.array(
 """Corners of S0..S3, N0..N3."""
 
 
-def htm_index(xyz: Floats, depth: int = HTM_DEPTH) -> npt.NDArray[np.int64]:
+def htm_index(xyz: Floats, depth: int = HTM_DEPTH) -> Ints:
     """Number of the triangle of each unit vector.
 
     Parameters
@@ -67,7 +67,7 @@ def _middle(a: Floats, b: Floats, out: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _index(xyz: Floats, depth: int, roots: Floats) -> npt.NDArray[np.int64]:
+def _index(xyz: Floats, depth: int, roots: Floats) -> Ints:
     out = np.empty(xyz.shape[0], np.int64)
     v = np.empty((3, 3))
     w = np.empty((3, 3))

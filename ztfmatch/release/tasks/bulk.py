@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ints
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.lookup import find_rows
@@ -39,7 +39,7 @@ from ztfmatch.release.tasks.released import (
     released,
 )
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 _SOURCEIDS: Final = 10**8
 
@@ -149,7 +149,7 @@ def lightcurve_columns(curves: Lightcurves) -> dict[str, Any]:
     return {"objectid": curves.objectid, "filterid": fid, "fieldid": field, "rcid": rcid, "nepochs": counts}
 
 
-def list_array(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+def list_array(values: Array, offsets: Ints, kind: pa.DataType) -> pa.Array:
     """Lists of values; NaN becomes null.
 
     Parameters

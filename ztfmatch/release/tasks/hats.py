@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.parquet import IdRange
 from ztfmatch.core.io.paths import STAGING
 from ztfmatch.core.io.storage import Storage
@@ -159,7 +159,7 @@ def _open(catalog: Catalog, tile: Tile, columns: Sequence[str]) -> tuple[pa.Tabl
     )
 
 
-def _epochs(source: Source, objects: int) -> npt.NDArray[np.int64]:
+def _epochs(source: Source, objects: int) -> Ints:
     """Epochs in scope of each object."""
     epochs = np.zeros(objects, np.int64)
     for part in released(source, []):
@@ -167,7 +167,7 @@ def _epochs(source: Source, objects: int) -> npt.NDArray[np.int64]:
     return epochs
 
 
-def _rows_by_unit(objectid: npt.NDArray[np.int64]) -> dict[int, int]:
+def _rows_by_unit(objectid: Ints) -> dict[int, int]:
     """Number of objects by the smallest objectid of their unit."""
     heads, counts = np.unique(objectid // 10**8, return_counts=True)
     firsts = (objectid_range(unit_of_objectid(head * 10**8))[0] for head in heads.tolist())

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.sphere import unit_vectors
@@ -24,7 +24,7 @@ _REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
 OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *_REFERENCE)
 """Columns of the store's objects that are needed."""
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 
 def object_rows(source: Source, objects: pa.Table) -> Iterator[pa.Table]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ints, Mask, Singles
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
 from ztfmatch.core.io.rows import active_rows
@@ -24,8 +25,7 @@ from ztfmatch.core.schema.ledger import GOOD
 from ztfmatch.core.survey import Unit, objectid_range, unit_columns
 from ztfmatch.release.io.scope import Quality, ReleaseScope
 
-Arrays = dict[str, npt.NDArray[Any]]
-Mask = npt.NDArray[np.bool_]
+Arrays = dict[str, Array]
 
 LEDGER_COLUMNS: Final = (
     *("exposureid", "obsmjd", "programid", "field", "fid", "quality"),
@@ -73,7 +73,7 @@ class ScopedExposures:
     """Exposures in the scope of a release."""
 
     row_of: IdMap
-    clrcoeff: npt.NDArray[np.float32]
+    clrcoeff: Singles
     """By row; NaN where unknown."""
     programid: npt.NDArray[np.int8]
     """By row."""
@@ -114,16 +114,16 @@ def _good_enough(ledger: pa.Table, quality: Quality) -> Mask:
 class Released:
     """Lightcurves of some objects, ascending by objectid; only epochs in scope."""
 
-    row: npt.NDArray[np.int64]
+    row: Ints
     """Row of each object in the table of objects."""
     lightcurves: Lightcurves
     """Of all objects that have an epoch at all, in scope or not; with ``clrcoeff`` if it was asked for."""
-    nobs: npt.NDArray[np.int64]
+    nobs: Ints
     """Number of epochs of each object, in scope or not."""
-    ngoodobs: npt.NDArray[np.int64]
+    ngoodobs: Ints
     """Number of good ones; only if the columns that tell were asked for."""
 
-    def with_epochs(self) -> tuple[Lightcurves, npt.NDArray[np.int64]]:
+    def with_epochs(self) -> tuple[Lightcurves, Ints]:
         """Lightcurves that have epochs in scope, and the row of each object in the table of objects."""
         curves, seen = self.lightcurves, np.diff(self.lightcurves.offsets) > 0
         offsets = np.concatenate([curves.offsets[:1], curves.offsets[1:][seen]])
@@ -138,7 +138,7 @@ class Source:
     detections: Sequence[DataFile]
     scope: ReleaseScope
     exposures: ScopedExposures
-    objectid: npt.NDArray[np.int64]
+    objectid: Ints
     """Objects wanted, ascending."""
     ids: IdRange | None = None
     """Where they are, to read no more than that."""
@@ -192,7 +192,7 @@ def epochs_in_scope(columns: Arrays, quality: Quality) -> Mask:
     return keep
 
 
-def _good_counts(chunk: Lightcurves) -> npt.NDArray[np.int64]:
+def _good_counts(chunk: Lightcurves) -> Ints:
     """Number of good epochs of each object; zeros where the columns that tell are not there."""
     if not {"mag", "magerr", "catflags"} <= chunk.columns.keys():
         return np.zeros(len(chunk.objectid), np.int64)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Floats, Ids
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
@@ -31,16 +31,14 @@ from ztfmatch.release.tasks.released import (
 
 STARS_PER_TABLE: Final = 50_000
 
-Ids = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class TileStars:
     """Stars of a tile, ascending by starid."""
 
     starid: Ids
-    ra: npt.NDArray[np.float64]
-    dec: npt.NDArray[np.float64]
+    ra: Floats
+    dec: Floats
 
 
 def stars_of_tile(product: Product, tile: Tile) -> TileStars:
@@ -49,7 +47,7 @@ def stars_of_tile(product: Product, tile: Tile) -> TileStars:
     return TileStars(*(rows[name].to_numpy() for name in ("starid", "ra", "dec")))
 
 
-def star_epochs(product: Product, tile: Tile, stars: TileStars) -> npt.NDArray[np.int64]:
+def star_epochs(product: Product, tile: Tile, stars: TileStars) -> Ids:
     """Epochs in scope of each star, shape (S,)."""
     epochs = np.zeros(len(stars.starid), np.int64)
     for star, curves in _lightcurves(product, tile, stars, []):

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ids, Mask, Singles
 from ztfmatch.core.kernelcache import njit
-
-Ids = npt.NDArray[np.int64]
-Singles = npt.NDArray[np.float32]
 
 SCALE: Final = 1.4826
 """Standard deviation over the median absolute deviation of a normal distribution."""
@@ -54,15 +51,13 @@ def _middle(ordered: Any) -> float:
     return 0.5 * (float(ordered[(n - 1) // 2]) + float(ordered[n // 2]))
 
 
-def median_errors(deviation: Singles, n: Ids) -> npt.NDArray[np.float64]:
+def median_errors(deviation: Singles, n: Ids) -> Floats:
     """Errors of medians of n magnitudes with this median absolute deviation, the floor added in square, mag."""
     noise = MEDIAN_ERROR * SCALE * deviation.astype(np.float64) / np.sqrt(np.maximum(n, 1))
     return np.hypot(noise, ERROR_FLOOR_MAG)
 
 
-def discordant_groups(
-    group: Ids, median: Singles, error: npt.NDArray[np.float64], groups: int
-) -> npt.NDArray[np.bool_]:
+def discordant_groups(group: Ids, median: Singles, error: Floats, groups: int) -> Mask:
     """Whether any median of a group is farther from their weighted mean than its error allows, shape (groups,).
 
     Parameters

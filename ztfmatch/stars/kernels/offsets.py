@@ -17,12 +17,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Floats, Ids
 from ztfmatch.core.kernelcache import njit
-
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 DENSE_UNITS: Final = 1500
 """Of a group of so many units errors are those of the whole covariance; of a larger one each unit's own, which leaves
@@ -153,7 +150,7 @@ def solve(first: Ids, second: Ids, entry: Floats, right: Floats, group: Ids) -> 
     units = len(group)
     size = np.bincount(group)
 
-    def centred(values: npt.NDArray[Any]) -> Floats:
+    def centred(values: Array) -> Floats:
         return np.asarray(values - (np.bincount(group, values) / size)[group])
 
     # The matrix is singular by a constant a group. With all vectors kept at mean 0 in each, it is definite there.

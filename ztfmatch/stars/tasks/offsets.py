@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays, read_arrays
 from ztfmatch.core.io.scan import Wanted, scan
@@ -25,8 +25,6 @@ BYTES_PER_STAR: Final = 900
 
 _COLUMNS: Final = ("objectid", "medianmag", "medianabsdev", "ngoodobs")
 _FIDS: Final = 4
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Floats, Ids, Mask
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.io.rows import unit_of
@@ -33,8 +33,6 @@ BYTES_PER_STAR: Final = 200
 
 _COLUMNS: Final = ("hmjd", "mag", "magerr", "catflags")
 _PER_STAR: Final = len(BANDS)
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids,
             yield star[np.searchsorted(ids, of_good.objectid)], of_good
 
 
-def unit_offsets(snapshot: SnapshotFiles) -> tuple[Ids, npt.NDArray[np.float64]]:
+def unit_offsets(snapshot: SnapshotFiles) -> tuple[Ids, Floats]:
     """First objectid of each unit with a measured offset over 10^8, ascending, and the offset."""
     rows = snapshot.read(OFFSETS.name).to_pylist()
     heads = [objectid_base(unit_of(row)) // 10**8 for row in rows]
@@ -101,7 +99,7 @@ def unit_offsets(snapshot: SnapshotFiles) -> tuple[Ids, npt.NDArray[np.float64]]
     return np.array(heads, np.int64)[order], np.array([row["offset"] for row in rows], np.float64)[order]
 
 
-def _lookup(offsets: tuple[Ids, npt.NDArray[np.float64]], objectid: Ids) -> tuple[Any, Any]:
+def _lookup(offsets: tuple[Ids, Floats], objectid: Ids) -> tuple[Any, Any]:
     """Offset of the unit of each object, 0 where it was not measured, and where it was."""
     at = find_sorted(offsets[0], objectid // 10**8)
     return np.where(at >= 0, np.append(offsets[1], 0.0)[at], 0.0), at >= 0
@@ -157,7 +155,7 @@ class _Bands:
             }
         return columns | {"g_r": columns["g_mag"] - columns["r_mag"], "r_i": columns["r_mag"] - columns["i_mag"]}
 
-    def _discordant(self, groups: int) -> npt.NDArray[np.bool_]:
+    def _discordant(self, groups: int) -> Mask:
         if not self._objects:
             return np.zeros(groups, bool)
         code, counts, median, deviation = (np.concatenate(part) for part in zip(*self._objects, strict=True))

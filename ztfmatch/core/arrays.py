@@ -1,0 +1,16 @@
+"""Types of arrays by what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Records = npt.NDArray[np.void]
+Array = npt.NDArray[Any]
