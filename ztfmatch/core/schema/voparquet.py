@@ -15,19 +15,11 @@ VERSION_KEY: Final = b"IVOA.VOTable-Parquet.version"
 CONTENT_KEY: Final = b"IVOA.VOTable-Parquet.content"
 
 _TYPES: Final = {
-    pa.bool_(): "boolean",
-    pa.uint8(): "unsignedByte",
-    pa.int8(): "short",
-    pa.int16(): "short",
-    pa.uint16(): "int",
-    pa.int32(): "int",
-    pa.uint32(): "long",
-    pa.int64(): "long",
-    pa.uint64(): "long",
-    pa.float32(): "float",
-    pa.float64(): "double",
-    pa.string(): "char",
-    pa.large_string(): "char",
+    **{pa.bool_(): "boolean", pa.uint8(): "unsignedByte", pa.float32(): "float", pa.float64(): "double"},
+    **dict.fromkeys((pa.int8(), pa.int16()), "short"),
+    **dict.fromkeys((pa.uint16(), pa.int32()), "int"),
+    **dict.fromkeys((pa.uint32(), pa.int64(), pa.uint64()), "long"),
+    **dict.fromkeys((pa.string(), pa.large_string()), "char"),
 }
 """VOTable's type of the same numbers, or the next wider; of 64 bits unsigned it has none."""
 

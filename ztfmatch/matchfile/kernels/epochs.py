@@ -164,12 +164,7 @@ def start_of(mid_mjd: Floats, exptime_s: float) -> Floats:
 
 TALLY: Final = np.dtype(
     [
-        ("expid", np.int64),
-        ("nrows", np.int64),
-        ("nrejectednan", np.int64),
-        ("nrejectedrange", np.int64),
-        ("nbad", np.int64),
-        ("nedge", np.int64),
+        *((name, np.int64) for name in ("expid", "nrows", "nrejectednan", "nrejectedrange", "nbad", "nedge")),
         ("digest", np.uint64),
         ("firstmjd", np.float64),
         ("lastmjd", np.float64),

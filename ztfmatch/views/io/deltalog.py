@@ -24,17 +24,10 @@ PARTITION_COLUMNS: Final = ("Norder", "Npix")
 """Of a table divided over the sky: readers have them from the log and prune by them."""
 
 _PRIMITIVE: Final = {
-    pa.bool_(): "boolean",
-    pa.int8(): "byte",
-    pa.int16(): "short",
-    pa.int32(): "integer",
-    pa.int64(): "long",
-    pa.uint8(): "short",
-    pa.uint16(): "integer",
-    pa.uint32(): "long",
-    pa.float32(): "float",
-    pa.float64(): "double",
-    pa.string(): "string",
+    **{pa.bool_(): "boolean", pa.int8(): "byte", pa.string(): "string", pa.float32(): "float", pa.float64(): "double"},
+    **dict.fromkeys((pa.int16(), pa.uint8()), "short"),
+    **dict.fromkeys((pa.int32(), pa.uint16()), "integer"),
+    **dict.fromkeys((pa.int64(), pa.uint32()), "long"),
 }
 """Delta's names of types; it has no unsigned ones, and nothing for 64 unsigned bits."""
 
