@@ -15,7 +15,10 @@ VERSION_KEY: Final = b"IVOA.VOTable-Parquet.version"
 CONTENT_KEY: Final = b"IVOA.VOTable-Parquet.content"
 
 _TYPES: Final = {
-    **{pa.bool_(): "boolean", pa.uint8(): "unsignedByte", pa.float32(): "float", pa.float64(): "double"},
+    pa.bool_(): "boolean",
+    pa.uint8(): "unsignedByte",
+    pa.float32(): "float",
+    pa.float64(): "double",
     **dict.fromkeys((pa.int8(), pa.int16()), "short"),
     **dict.fromkeys((pa.uint16(), pa.int32()), "int"),
     **dict.fromkeys((pa.uint32(), pa.int64(), pa.uint64()), "long"),

@@ -24,7 +24,11 @@ PARTITION_COLUMNS: Final = ("Norder", "Npix")
 """Of a table divided over the sky: readers have them from the log and prune by them."""
 
 _PRIMITIVE: Final = {
-    **{pa.bool_(): "boolean", pa.int8(): "byte", pa.string(): "string", pa.float32(): "float", pa.float64(): "double"},
+    pa.bool_(): "boolean",
+    pa.int8(): "byte",
+    pa.string(): "string",
+    pa.float32(): "float",
+    pa.float64(): "double",
     **dict.fromkeys((pa.int16(), pa.uint8()), "short"),
     **dict.fromkeys((pa.int32(), pa.uint16()), "integer"),
     **dict.fromkeys((pa.int64(), pa.uint32()), "long"),
