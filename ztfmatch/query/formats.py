@@ -66,12 +66,8 @@ def write_rows(rows: Iterable[pa.Table], schema: pa.Schema, form: str, path: Pat
 
 def _write_arrow(rows: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:
     """Arrow's IPC file, which is Feather version 2."""
-    number = 0
     with pa.ipc.new_file(stream, schema) as writer:
-        for table in rows:
-            writer.write_table(table)
-            number += table.num_rows
-    return number
+        return tables.written(writer, rows)
 
 
 def _write_csv(rows: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,20 +32,21 @@ def stream_parquet(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     if path.is_fifo():
         raise ConfigError(f"{path} is a pipe, into which Parquet cannot be written: ask for CSV, or give a file")
     with _beside(path) as part, pq.ParquetWriter(part, with_votable(schema), compression="zstd") as writer:
-        rows = 0
-        for table in tables:
-            writer.write_table(table.cast(writer.schema))
-            rows += table.num_rows
-    return rows
+        return written(writer, (table.cast(writer.schema) for table in tables))
 
 
 def stream_csv(tables: Iterable[pa.Table], schema: pa.Schema, stream: BinaryIO) -> int:
     """CSV of many tables without dictionaries, with one header; the number of rows."""
-    rows = 0
     with pyarrow.csv.CSVWriter(stream, schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-            rows += table.num_rows
+        return written(writer, tables)
+
+
+def written(writer: Any, tables: Iterable[pa.Table]) -> int:
+    """Give tables to a writer of Arrow's, one after the other; the number of rows."""
+    rows = 0
+    for table in tables:
+        writer.write_table(table)
+        rows += table.num_rows
     return rows
 
 
