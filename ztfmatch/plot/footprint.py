@@ -32,23 +32,15 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Coverage:
-    """Exposures by HEALPix pixel.
-
-    Attributes
-    ----------
-    order : int
-    counts : int64 ndarray, shape (12 * 4**order,)
-        Exposures on the centre of each pixel, NESTED, ICRS.
-    exposures : int
-        Catalogs that were counted.
-    unplaced : int
-        Catalogs of fields that the survey's grid does not have.
-    """
+    """Exposures by HEALPix pixel."""
 
     order: int
     counts: Counts
+    """Exposures on the centre of each pixel, NESTED, ICRS, shape (12 * 4**order,)."""
     exposures: int
+    """Catalogs that were counted."""
     unplaced: int
+    """Catalogs of fields that the survey's grid does not have."""
 
     @property
     def area_deg2(self) -> float:

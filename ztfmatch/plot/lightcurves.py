@@ -65,10 +65,6 @@ def draw_lightcurves(epochs: pa.Table, options: PlotOptions = PlotOptions(), axe
     axes : matplotlib.axes.Axes, optional
         With a legend and title of their own; by default new ones, of pyplot.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     ConfigError

@@ -24,26 +24,17 @@ _FINE: Final = 201
 
 @dataclass(frozen=True)
 class Periodogram:
-    """Power at each frequency.
-
-    Attributes
-    ----------
-    frequency : float64 ndarray, shape (N,)
-        Per day, ascending, evenly spaced.
-    power : float64 ndarray, shape (N,)
-        Part of the variance, 0 to 1, that a sine of one period and phase in each band explains.
-    period : float
-        Of the highest peak.
-    epochs : int
-        Good epochs that it is made of.
-    """
+    """Power at each frequency."""
 
     frequency: Floats = field(repr=False)
+    """Per day, ascending, evenly spaced, shape (N,)."""
     power: Floats = field(repr=False)
+    """Part of the variance, 0 to 1, that a sine of one period and phase in each band explains, shape (N,)."""
     period: float
     """Days; of the highest peak, found to a hundredth of the spacing with a wave of two terms. Of an eclipsing star it
     is often half of its own."""
     epochs: int
+    """Good epochs that it is made of."""
 
     def plot(self, axes: Axes | None = None, title: str | None = None) -> Axes:
         """Draw it, to axes that are given or to new ones of pyplot."""

@@ -112,10 +112,6 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
     progress : callable, optional
         Called with the catalogs written so far and in all.
 
-    Returns
-    -------
-    SimulationSummary
-
     Raises
     ------
     ConfigError
