@@ -61,15 +61,10 @@ def writes_are_forced() -> bool:
 
 @dataclass(frozen=True)
 class Storage:
-    """A directory or an object-store prefix; cheap to pickle, opened on first use.
-
-    Parameters
-    ----------
-    root : str
-        Absolute local path, or a URL (s3://bucket/prefix, gs://, az://).
-    """
+    """A directory or an object-store prefix; cheap to pickle, opened on first use."""
 
     root: str
+    """Absolute local path, or a URL (s3://bucket/prefix, gs://, az://)."""
 
     @classmethod
     def at(cls, place: str | os.PathLike[str]) -> Storage:

@@ -52,23 +52,15 @@ class Members:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Pixels of CAP_ORDER that footprints touch.
-
-    Parameters
-    ----------
-    tiling : Tiling
-    pixels : int64 ndarray, shape (P,)
-        Those of the first footprint, then of the second ...
-    counts : int64 ndarray, shape (F,)
-        How many each footprint has.
-    rows : int64 ndarray, shape (F,)
-        Rows of each footprint, or what else a task is measured by, taken to be spread evenly over its pixels.
-    """
+    """Pixels of CAP_ORDER that footprints touch."""
 
     tiling: Tiling
     pixels: Pixels
+    """Those of the first footprint, then of the second ..."""
     counts: Rows
+    """How many each footprint has."""
     rows: Rows
+    """Rows of each footprint, or what else a task is measured by, taken to be spread evenly over its pixels."""
 
     def members(self, rows_per_task: int) -> list[Members]:
         """Groups in order of the sky, and what touches each."""

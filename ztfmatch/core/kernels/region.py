@@ -57,15 +57,10 @@ class Cap(Shape):
 
 @dataclass(frozen=True)
 class Polygon(Shape):
-    """What is inside a closed line of great-circle arcs that does not cross itself, smaller than a hemisphere.
-
-    Parameters
-    ----------
-    vertices : tuple of (ra, dec)
-        Degrees, ICRS, at least three, either way round; the last is joined to the first.
-    """
+    """What is inside a closed line of great-circle arcs that does not cross itself, smaller than a hemisphere."""
 
     vertices: tuple[tuple[float, float], ...]
+    """Degrees, ICRS, at least three, either way round; the last is joined to the first."""
 
     def __post_init__(self) -> None:
         if len(self.vertices) < 3:
@@ -134,15 +129,10 @@ def _inside(points: tuple[Floats, Floats], corners: tuple[Floats, Floats]) -> Ma
 
 @dataclass(frozen=True)
 class PixelSet(Shape):
-    """HEALPix pixels of order 29, NESTED, as ranges: what a MOC is.
-
-    Parameters
-    ----------
-    ranges : tuple of (first, stop)
-        Ascending, without overlap; ``stop`` is one past the last.
-    """
+    """HEALPix pixels of order 29, NESTED, as ranges: what a MOC is."""
 
     ranges: tuple[Range, ...]
+    """Ascending, without overlap; ``stop`` is one past the last."""
 
     def contains(self, xyz: Floats) -> Mask:
         """Whether each unit vector is in one of the pixels, shape (N,)."""

@@ -64,32 +64,22 @@ _BUFFER_RANGE: Final = 0.1
 
 @dataclass(frozen=True)
 class Epochs:
-    """Epochs of lightcurves, one lightcurve after the other, each in order of time.
-
-    Parameters
-    ----------
-    hmjd : float64 ndarray, shape (N,)
-        Time in days.
-    mag, magerr : float32 ndarray, shape (N,)
-        Calibrated magnitude and its error; NaN where null.
-    catflags : uint16 ndarray, shape (N,)
-        0 is clean.
-    ra, dec : float64 ndarray, shape (N,)
-        Position in degrees.
-    psfflux : float32 ndarray, shape (N,)
-        Flux in DN.
-    released : bool ndarray, shape (N,)
-        Whether the epoch belongs to the released lightcurve.
-    """
+    """Epochs of lightcurves, one lightcurve after the other, each in order of time."""
 
     hmjd: Float64s
+    """Time in days."""
     mag: Float32s
     magerr: Float32s
+    """Calibrated magnitude and its error; NaN where null."""
     catflags: UInt16s
+    """0 is clean."""
     ra: Float64s
     dec: Float64s
+    """Position in degrees."""
     psfflux: Float32s
+    """Flux in DN."""
     released: Bools
+    """Whether the epoch belongs to the released lightcurve."""
 
 
 _DTYPES: Final[dict[str, type[np.generic]]] = {
