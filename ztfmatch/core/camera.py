@@ -14,13 +14,11 @@ from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.packagedata import package_rows
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-
-Floats = npt.NDArray[np.float64]
 
 REFERENCE_ORIGIN_PIX: Final = (1601.0, 1597.0)
 """Pixel of a reference image that lies at the centre of its quadrant."""

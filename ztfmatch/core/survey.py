@@ -9,11 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:  # the facts are there without arrays
-    import numpy as np
-    import numpy.typing as npt
+from ztfmatch.core.arrays import Ints
 
-    Codes = npt.NDArray[np.int64]
+if TYPE_CHECKING:  # the facts are there without arrays
+    Codes = Ints
 
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""

@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from ztfmatch.core.camera import Floats, Plane, Pointing, QuadrantMap, field_centre, unit_vectors
+from ztfmatch.core.arrays import Floats
+from ztfmatch.core.camera import Plane, Pointing, QuadrantMap, field_centre, unit_vectors
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.survey import Unit
 from ztfmatch.simulate.config import SimulationConfig

@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from ztfmatch.core.arrays import Ints, Mask
-from ztfmatch.core.camera import Floats, Plane, Pointing, QuadrantMap, field_centre, quadrant_corners, unit_vectors
+from ztfmatch.core.arrays import Floats, Ints, Mask
+from ztfmatch.core.camera import Plane, Pointing, QuadrantMap, field_centre, quadrant_corners, unit_vectors
 from ztfmatch.simulate.config import SimulationConfig
 from ztfmatch.simulate.hosts import draw_hosts
 from ztfmatch.simulate.stars import Stars, draw_magnitudes

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.fits import FitsTable, read_table
 from ztfmatch.core.io.fitscolumns import Rows, survey_rows
@@ -81,7 +81,7 @@ class EpochalCatalog:
     magzp: float
     metadata: dict[str, Any]
     """Ledger columns of _HEADER_KEYS, and programid; None where neither header nor table know them."""
-    records: npt.NDArray[np.void]
+    records: Records
     file: FileIdentity
     odd_program: str | None = None
     """What was said in place of a program, if it is none that the ledger holds."""
@@ -105,7 +105,7 @@ class ReferenceCatalog:
     clrcoeff: float | None
     rfid: int | None
     infobits: int | None
-    records: npt.NDArray[np.void]
+    records: Records
     file: FileIdentity
     wrapped: int = 0
     """Right ascensions below 0 or above 360 degrees that were brought between."""
@@ -213,7 +213,7 @@ def read_reference(source: str) -> ReferenceCatalog:
     return ReferenceCatalog(unit, magzp, clrcoeff, rfid, infobits, rows.records, file, rows.wrapped)
 
 
-def reread_records(source: str, rows: int, reference: bool = False) -> npt.NDArray[np.void]:
+def reread_records(source: str, rows: int, reference: bool = False) -> Records:
     """Rows of a catalog that was checked before; the caller compares their digest with what was found then.
 
     Raises

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids, Singles
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -18,8 +18,6 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema import COLOURS, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import Unit, objectid_range
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,9 @@ class Colours:
     """Of objects, ascending by objectid."""
 
     objectid: Ids
-    colour: npt.NDArray[np.float32]
+    colour: Singles
 
-    def of(self, objectid: Ids) -> npt.NDArray[np.float32]:
+    def of(self, objectid: Ids) -> Singles:
         """Colour of each object; NaN for none."""
         if not len(self.objectid):
             return np.full(len(objectid), np.nan, np.float32)

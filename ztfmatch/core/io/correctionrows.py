@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Floats, Ints
 from ztfmatch.core.io.corrections import NUMBERS, CorrectionSet, float_column
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.smoothsets import MODEL_SCHEMA, smooth_set_of
@@ -40,12 +40,12 @@ def store_rows(corrections: CorrectionSet) -> pa.Table:
     return rows.add_column(0, "corrections", pa.array([corrections.digest] * len(rows))).cast(CORRECTIONS.schema)
 
 
-def _unit_rows(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
+def _unit_rows(units: Iterable[Unit]) -> Ints:
     """rcid, fid, field of each unit, ascending by unit."""
     return np.array([(unit.rcid, unit.fid, unit.field) for unit in sorted(units)], np.int64).reshape(-1, 3)
 
 
-def _part(term: str, keys: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> pa.Table:
+def _part(term: str, keys: Ints, values: Floats) -> pa.Table:
     """Rows of one term: keys rcid, fid, field as far as there are any, shape (K, 0..3); values of shape (K, places)."""
     values = values.reshape(len(values), -1 if len(values) else 1)
     places = values.shape[1]
@@ -74,10 +74,10 @@ def set_of_store_rows(rows: pa.Table) -> CorrectionSet:
     value = float_column(rows, "value")
     terms = np.array(rows["term"].cast(pa.string()).to_pylist(), object)
 
-    def of(term: str) -> npt.NDArray[np.int64]:
+    def of(term: str) -> Ints:
         return np.flatnonzero(terms == term)
 
-    def key(at: npt.NDArray[np.int64], *names: str) -> list[Any]:
+    def key(at: Ints, *names: str) -> list[Any]:
         return list(zip(*(columns[name][at].tolist() for name in names), strict=True))
 
     grid = dict(zip(columns["place"][of(GRID)].tolist(), value[of(GRID)].tolist(), strict=True))

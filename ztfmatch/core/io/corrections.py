@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import surveytables
 from ztfmatch.core.io.localfiles import write_directory
@@ -128,7 +128,7 @@ class CorrectionSet:
         return (unit.rcid, unit.fid) in self.row_of or unit in self.errors
 
 
-def _canonical(values: npt.NDArray[np.float64]) -> bytes:
+def _canonical(values: Floats) -> bytes:
     """Bytes of numbers, all NaN alike."""
     return np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes()
 
@@ -196,7 +196,7 @@ def _pairs(table: pa.Table) -> list[Channel]:
     return list(zip(table["rcid"].to_pylist(), table["fid"].to_pylist(), strict=True))
 
 
-def float_column(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+def float_column(table: pa.Table, name: str) -> Floats:
     """Column of numbers; NaN for null."""
     return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError
 
 BLOCK: Final = 2880
@@ -88,7 +88,7 @@ class FitsTable:
 
     primary: Header
     extension: Header
-    records: npt.NDArray[np.void]
+    records: Records
     """Columns that are no plain numbers are of void type."""
     scales: Mapping[str, tuple[Any, Any]]
     """TSCAL and TZERO of the columns where they change anything."""

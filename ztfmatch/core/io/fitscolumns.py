@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Floats, Mask, Records
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.fits import FitsTable
-
-Mask = npt.NDArray[np.bool_]
 
 _FLAGS: Final = "flags"
 _IDENTIFYING: Final = ("sourceid", _FLAGS)
@@ -30,7 +28,7 @@ _TURN: Final = 360.0
 class Rows:
     """Rows of a catalog in the survey's types."""
 
-    records: npt.NDArray[np.void]
+    records: Records
     """Big-endian; the file's own bytes where these are as they should be."""
     undefined: Mask | None = None
     """Rows whose number or flags are masked, shape (N,); their ra is NaN, which no usable row has. None for none."""
@@ -67,9 +65,9 @@ def survey_rows(table: FitsTable, required: Mapping[str, str]) -> Rows:
     return Rows(rows, undefined, 0 if outside is None else int(outside.sum()))
 
 
-def wrap(ra: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def wrap(ra: Floats) -> Floats:
     """Right ascensions, of -360 to 720 degrees, in 0 <= ra < 360 (NumPy's remainder may be 360)."""
-    wrapped: npt.NDArray[np.float64] = np.where(ra < 0.0, ra + _TURN, ra)
+    wrapped: Floats = np.where(ra < 0.0, ra + _TURN, ra)
     wrapped -= _TURN * (wrapped >= _TURN)
     return wrapped
 
@@ -85,7 +83,7 @@ def _is_plain(table: FitsTable, required: Mapping[str, str]) -> bool:
     )
 
 
-def _outside(records: npt.NDArray[np.void], required: Mapping[str, str]) -> Mask | None:
+def _outside(records: Records, required: Mapping[str, str]) -> Mask | None:
     """Rows whose right ascension is not within 0 to 360 degrees, but a turn away from it."""
     ra = records["ra"]
     if ra.dtype.str != required["ra"]:
@@ -105,7 +103,7 @@ def _undefined(table: FitsTable) -> Mask | None:
     return masked if masked is not None and np.any(masked) else None
 
 
-def _converted(table: FitsTable, name: str, wanted: np.dtype[Any]) -> npt.NDArray[Any]:
+def _converted(table: FitsTable, name: str, wanted: np.dtype[Any]) -> Array:
     """A column in the type that is wanted, equal in every value."""
     stored = _unscaled(table, name)
     if stored.dtype == wanted:
@@ -130,16 +128,16 @@ def _converted(table: FitsTable, name: str, wanted: np.dtype[Any]) -> npt.NDArra
     return values
 
 
-def _unscaled(table: FitsTable, name: str) -> npt.NDArray[Any]:
+def _unscaled(table: FitsTable, name: str) -> Array:
     """Stored values, or what they stand for by TZERO: unsigned integers are stored as signed ones."""
-    stored: npt.NDArray[Any] = table.records[name]
+    stored: Array = table.records[name]
     if name not in table.scales:
         return stored
     scale, zero = table.scales[name]
     bits = 8 * stored.dtype.itemsize
     if scale == 1 and stored.dtype.kind == "i" and zero == 1 << (bits - 1):
         native = stored.astype(f"i{bits // 8}").view(f"u{bits // 8}")
-        unsigned: npt.NDArray[Any] = native ^ native.dtype.type(1 << (bits - 1))
+        unsigned: Array = native ^ native.dtype.type(1 << (bits - 1))
         return unsigned
     if scale == 1 and stored.dtype.kind == "u" and zero == -(1 << (bits - 1)):
         return (stored.astype(np.int64) + int(zero)).astype(f"i{bits // 8}")

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer
 from ztfmatch.core.io.joining import Piece, joined, piece_of
 from ztfmatch.core.io.parquet import ID_COLUMN, TIME_COLUMN, Bounds, DataFile, Destination, OpenFile, put_sealed
 from ztfmatch.core.io.sealed import SealedFile, Tail
 from ztfmatch.core.schema import TABLES
-
-Mask = npt.NDArray[np.bool_]
 
 ROWS_AT_ONCE: Final = 1 << 19
 """Bound of the rows that are decoded at a time."""
@@ -66,7 +64,7 @@ class _Rewriting:
         return put_sealed(self.to, sealed, ids, times)
 
     @functools.cached_property
-    def _edges(self) -> npt.NDArray[np.int64]:
+    def _edges(self) -> Ints:
         """First row of each row group, and one past the last."""
         metadata = self.tail.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

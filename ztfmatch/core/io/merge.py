@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array, Ints, Mask
 from ztfmatch.core.io.parquet import DataFile, Footer, IdRange, OpenFile, RowGroup, read_footer, read_row_group
 from ztfmatch.core.io.scan import RowGroups, Wanted
 from ztfmatch.core.io.storage import Storage
@@ -28,7 +28,7 @@ ROWS_IN_FLIGHT: Final = 2_000_000
 ROWS_CARRIED: Final = 4_000_000
 """Bound of the rows held for later ranges: the border row groups of 30 files, or of hundreds of small ones."""
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 _SORT_COLUMNS: Final = ("objectid", "hmjd", "exposureid")
 
 
@@ -36,14 +36,14 @@ _SORT_COLUMNS: Final = ("objectid", "hmjd", "exposureid")
 class Lightcurves:
     """Complete lightcurves of some objects, ascending by objectid; epochs by time, then exposureid."""
 
-    objectid: npt.NDArray[np.int64]
+    objectid: Ints
     """Shape (N,)."""
-    offsets: npt.NDArray[np.int64]
+    offsets: Ints
     """First epoch of each object, and one past the last, shape (N + 1,)."""
     columns: Arrays
     """Epochs; null floats are NaN."""
 
-    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def spread(self, values: Array) -> Array:
         """What each object has, once for each of its epochs."""
         return np.repeat(values, np.diff(self.offsets))
 
@@ -53,7 +53,7 @@ class Lightcurves:
         columns = {name: values[low:high] for name, values in self.columns.items()}
         return Lightcurves(self.objectid[first:stop], self.offsets[first : stop + 1] - low, columns)
 
-    def of_epochs(self, keep: npt.NDArray[np.bool_]) -> tuple[Lightcurves, npt.NDArray[np.bool_]]:
+    def of_epochs(self, keep: Mask) -> tuple[Lightcurves, Mask]:
         """Some of the epochs, with the objects that have any; and which objects these are, shape (N,)."""
         edges = np.concatenate([[0], np.cumsum(keep)])[self.offsets]
         left = np.diff(edges) > 0
@@ -249,7 +249,7 @@ def merge(parts: Sequence[Arrays]) -> Lightcurves:
     return Lightcurves(unique, offsets, columns)
 
 
-def _run_starts(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _run_starts(ids: Ints) -> Ints:
     return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
 
 

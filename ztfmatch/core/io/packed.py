@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from ztfmatch.core.arrays import Ints
 
 _BLOCK: Final = 4096
 RUN: Final = 1 << 17
@@ -66,7 +67,7 @@ class Packed(Sequence[str]):
         number = range(self._len)[at]
         return self._block(number // _BLOCK)[number % _BLOCK]
 
-    def take(self, rows: npt.NDArray[np.int64]) -> list[str]:
+    def take(self, rows: Ints) -> list[str]:
         """Some texts, in the order of ``rows``, which count from 0."""
         if not len(rows):
             return []

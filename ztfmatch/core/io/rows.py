@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ints
 from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, unit_codes
 
@@ -28,7 +28,7 @@ def unit_of(row: Mapping[str, Any]) -> Unit:
     return Unit(row["field"], row["rcid"], row["fid"])
 
 
-def unit_arrays(rows: pa.Table | Mapping[str, Any]) -> dict[str, npt.NDArray[np.int64]]:
+def unit_arrays(rows: pa.Table | Mapping[str, Any]) -> dict[str, Ints]:
     """Columns that name the unit of each row, as arrays."""
     return {name: np.asarray(rows[name]).astype(np.int64) for name in UNIT}
 
@@ -38,12 +38,12 @@ def units_of_rows(rows: pa.Table | Mapping[str, Sequence[int]]) -> list[Unit]:
     return [Unit(*unit) for unit in zip(*(values.tolist() for values in unit_arrays(rows).values()), strict=True)]
 
 
-def codes_of_rows(rows: pa.Table | Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+def codes_of_rows(rows: pa.Table | Mapping[str, Array]) -> Ints:
     """One number for the unit of each row, see :func:`~ztfmatch.core.survey.unit_codes`."""
     return unit_codes(**unit_arrays(rows))
 
 
-def codes_of_units(units: Iterable[Unit]) -> npt.NDArray[np.int64]:
+def codes_of_units(units: Iterable[Unit]) -> Ints:
     """The same of units, shape (U,)."""
     return unit_codes(*np.array([[getattr(unit, name) for name in UNIT] for unit in units], np.int64).reshape(-1, 3).T)
 

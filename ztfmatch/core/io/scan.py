@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.survey import unit_columns
 
-Mask = npt.NDArray[np.bool_]
-Ids = npt.NDArray[np.int64]
 _Known = dict[str, list[tuple[Any, Any]]]
 
 _ID: Final = "objectid"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, SmoothExposures, SmoothTables
 from ztfmatch.core.kernels.sphere import Floats
@@ -34,8 +34,6 @@ MODEL_SCHEMA: Final = pa.schema(
     ]
 )
 """Rows of numbers, as the table ``model`` of a directory has them."""
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class SmoothSet:
     fade: float
     mean_colour: Mapping[Unit, tuple[float, float, float]]
 
-    def tables(self, valid: Mapping[Channel, npt.NDArray[np.bool_]], shape: tuple[int, int]) -> SmoothTables:
+    def tables(self, valid: Mapping[Channel, Mask], shape: tuple[int, int]) -> SmoothTables:
         """Arrays for the kernel.
 
         Parameters

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Singles
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.sky import (
@@ -29,7 +30,6 @@ from ztfmatch.core.schema.sky import (
 )
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 
-Singles = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.uint8]
 
 NO_CHANNEL: Final = -1
@@ -77,7 +77,7 @@ def corrected_magnitudes(
     mag: Floats,
     xpos: Singles,
     ypos: Singles,
-    exposure: npt.NDArray[np.int64],
+    exposure: Ints,
     terms: ExposureTerms,
     tables: CorrectionTables,
 ) -> tuple[Singles, Flags]:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
@@ -50,7 +51,7 @@ class SeedGrid(NamedTuple):
     """First seed of each cell, row by row, shape (cells + 1,)."""
     row: npt.NDArray[np.int32]
     """Original row of each seed, in grid order."""
-    number: npt.NDArray[np.int64]
+    number: Ints
     """Of each seed by its original row: of seeds at equal distance the one with the lower number wins."""
     xyz: Floats
     """Unit vectors in grid order, shape (M, 3)."""
@@ -60,7 +61,7 @@ class SeedGrid(NamedTuple):
     """Its square, inclusive."""
 
 
-def build_grid(seed_xyz: Floats, radius_arcsec: float, number: npt.NDArray[np.int64] | None = None) -> SeedGrid:
+def build_grid(seed_xyz: Floats, radius_arcsec: float, number: Ints | None = None) -> SeedGrid:
     """Lay seeds on a grid.
 
     Parameters
@@ -150,9 +151,7 @@ def _plane_of(xyz: Floats) -> tuple[Vector, Vector]:
     return (a, b, c), (y * c - z * b, z * a - x * c, x * b - y * a)
 
 
-def match_exposure(
-    grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]
-) -> Targets:
+def match_exposure(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: Mask) -> Targets:
     """Assign each detection of one exposure to its nearest seed, at most one detection a seed.
 
     A detection is matched if the nearest seed lies within the radius (inclusive) and no other detection of the
@@ -268,7 +267,7 @@ def _wins(row, rival, distance2, sourceid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_]) -> Targets:
+def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: Mask) -> Targets:
     n = xyz.shape[0]
     target = np.full(n, NO_SEED, np.int32)
     distance2 = np.empty(n)

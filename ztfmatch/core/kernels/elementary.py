@@ -13,11 +13,9 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.kernelcache import njit
-
-Floats = npt.NDArray[np.float64]
 
 _LN2_HIGH: Final = 6.93147180369123816490e-01
 _LN2_LOW: Final = 1.90821492927058770002e-10

@@ -26,14 +26,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ids, Mask
 from ztfmatch.core.config import SAME_ARCSEC
 from ztfmatch.core.kernels.crossmatch import build_grid, nearest_seeds
 from ztfmatch.core.kernels.sphere import Floats, arcsec_of_chord2
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import MAX_OBJECTID
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SAME, MOVED, SPLIT, MERGED, LOST, NEW = range(len(LINEAGE_KINDS))
 """Kinds, as numbers."""
@@ -262,7 +260,7 @@ def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[t
     new = np.concatenate([after.objectid[links.new], np.zeros(len(lost), np.int64), after.objectid[fresh]])
     order = np.lexsort((new, old, old == 0))
 
-    def joined(linked: npt.NDArray[Any], for_lost: Any, for_new: float) -> npt.NDArray[Any]:
+    def joined(linked: Array, for_lost: Any, for_new: float) -> Array:
         parts = [linked, np.broadcast_to(for_lost, len(lost)), np.full(len(fresh), for_new)]
         return np.concatenate(parts).astype(linked.dtype)[order]
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import hpgeom
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
@@ -53,7 +53,7 @@ def _border(pixel: Tile) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def inside(planes: Floats, xyz: Floats) -> npt.NDArray[np.bool_]:
+def inside(planes: Floats, xyz: Floats) -> Mask:
     """Whether each position is on the inner side of all planes, shape (N,).
 
     Parameters

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import hpgeom
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vector, unit_vectors
 
-Mask = npt.NDArray[np.bool_]
 Range = tuple[int, int]
 
 MOC_ORDER: Final = 29

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids, Mask, Singles
 from ztfmatch.core.kernelcache import njit
-from ztfmatch.core.kernels.corrections import Flags, Singles, cell_of
+from ztfmatch.core.kernels.corrections import Flags, cell_of
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.sky import (
     EXPOSURE_TERM,
@@ -32,7 +33,6 @@ from ztfmatch.core.schema.sky import (
 )
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 
-Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 
 DEGREE: Final = 2
@@ -59,7 +59,7 @@ class SmoothTables(NamedTuple):
     it; shape (R, 4 + 2 J)."""
     colour: Floats
     """COLOUR_NUMBERS; factors of zero where there is no such term; shape (R, 3)."""
-    valid: npt.NDArray[np.bool_]
+    valid: Mask
     """Cells of the quadrant in which the map is known well enough, x runs fastest; shape (R, nx * ny)."""
     shape: tuple[int, int]
     """Cells along x and y."""

@@ -16,8 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from ztfmatch.core.arrays import Ids, Mask
 
 SAME: Final = 0
 SPLIT: Final = 1

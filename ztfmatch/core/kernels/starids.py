@@ -12,12 +12,10 @@ import re
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
-
-Ids = npt.NDArray[np.int64]
 
 MIN_STARID: Final = 10**17
 MAX_STARID: Final = 3 * 10**17 - 1

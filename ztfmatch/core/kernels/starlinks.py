@@ -28,12 +28,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ids, Mask
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.crossmatch import SeedGrid, build_grid
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 MAX_LINK_ARCSEC: Final = 1.5
 """Farther apart no two objects are partners, however faint: the survey's own match radius."""
@@ -70,7 +68,7 @@ class Stars:
     """Whether an object of another star, of any unit, is within MAX_LINK_ARCSEC of one of the star's, shape (S,)."""
 
 
-def position_errors(snr: npt.NDArray[Any]) -> Floats:
+def position_errors(snr: Array) -> Floats:
     """Error of positions in one axis, in arcsec: sqrt(FLOOR_ARCSEC^2 + (FWHM_ARCSEC / (2.355 S/N))^2), shape (N,)."""
     known = np.where(np.isfinite(snr), snr, LEAST_SNR).astype(np.float64)
     noise = FWHM_ARCSEC / 2.355 / np.maximum(known, LEAST_SNR)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.kernels import lightcurve, ranks
 from ztfmatch.core.kernels.ranks import Float64s, Int64s, jit
 from ztfmatch.core.schema.statistics import PERCENTILES, STANDARD_DEVIATIONS
@@ -94,7 +95,7 @@ _DTYPES: Final[dict[str, type[np.generic]]] = {
 }
 
 
-def lightcurve_statistics(epochs: Epochs, offsets: Int64s) -> dict[str, npt.NDArray[Any]]:
+def lightcurve_statistics(epochs: Epochs, offsets: Int64s) -> dict[str, Array]:
     """Compute the statistics of each lightcurve.
 
     Parameters
@@ -151,7 +152,7 @@ def _check(epochs: Epochs, offsets: Int64s) -> None:
         )
 
 
-def _read_only(array: npt.NDArray[Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+def _read_only(array: Array, dtype: type[np.generic]) -> Array:
     """Return a read-only view, as Arrow's arrays are: the kernel is compiled for one kind alone."""
     view = np.require(array, dtype, ["C", "A"]).view()
     view.setflags(write=False)

@@ -18,11 +18,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 INFLUENCE_RADII: Final = 3.0
 """What becomes of a detection is told by earlier ones so many radii away: by the founders near it, and by those near

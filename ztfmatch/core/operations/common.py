@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
@@ -118,7 +118,7 @@ def total(table: pa.Table, column: str) -> int:
     return int(np.sum(table[column].to_numpy(), dtype=np.int64))
 
 
-def units_of(table: pa.Table) -> tuple[list[Unit], npt.NDArray[np.int64]]:
+def units_of(table: pa.Table) -> tuple[list[Unit], Ints]:
     """The units of some rows of the ledger, each once and in order, and which of them each row is of."""
     codes, which = np.unique(codes_of_rows(table), return_inverse=True)
     return [unit_of_code(code) for code in codes.tolist()], which

@@ -11,12 +11,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.arrays import encode_arrays
@@ -247,7 +246,7 @@ class _Work:
         )
 
 
-def _scatters(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
+def _scatters(table: pa.Table) -> dict[str, Array]:
     """What is left of exposures, NaN, and whether they are photometric, -1, where it is not known, as of older sets."""
     n = len(table)
     scatter = table["scatter"].to_numpy() if "scatter" in table.column_names else np.full(n, np.nan)

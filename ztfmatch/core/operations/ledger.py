@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.parquet import read_file_rows, read_table
 from ztfmatch.core.io.refused import Refused
@@ -21,8 +21,6 @@ from ztfmatch.core.operations.quarantine import QuarantineChange, quarantine_cha
 from ztfmatch.core.schema import EXPOSURES, QUARANTINE
 from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.core.survey import Unit
-
-Mask = npt.NDArray[np.bool_]
 
 SAME_TIME_DAY: Final = 1e-5
 """Two catalogs of one unit that begin within 0.9 s are of the same exposure: the camera needs 30."""
@@ -145,7 +143,7 @@ def _replaceable(stored: pa.Table, found: pa.Table) -> Mask:
     return kept
 
 
-def _repeated(ids: npt.NDArray[np.int64]) -> Mask:
+def _repeated(ids: Ints) -> Mask:
     """Whether each id, ascending, is there more than once."""
     repeated = np.zeros(len(ids), np.bool_)
     repeated[1:] |= ids[1:] == ids[:-1]

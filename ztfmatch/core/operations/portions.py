@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final, overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.packed import Packed
 
 _NAME: Final = r"(?i)_(?P<fracday>\d{14})_(?P<field>\d{6})_[^/]*$"
@@ -20,7 +20,7 @@ _FRACDAY_BITS: Final = 47
 _MOST_FIELD: Final = (1 << 63 - _FRACDAY_BITS) - 2
 
 
-def _keys_of(sources: Sequence[str]) -> npt.NDArray[np.int64]:
+def _keys_of(sources: Sequence[str]) -> Ints:
     """Field, then fracday, of catalogs by their names, as one number; a name that tells none is before all others."""
     keys = np.empty(len(sources), np.int64)  # of ten million: nothing else is as large
     start = 0
@@ -30,11 +30,11 @@ def _keys_of(sources: Sequence[str]) -> npt.NDArray[np.int64]:
     return keys
 
 
-def _key(names: pa.Array) -> npt.NDArray[np.int64]:
+def _key(names: pa.Array) -> Ints:
     found = pc.extract_regex(names, _NAME)
     columns = (pc.struct_field(found, name).cast(pa.int64()).fill_null(-1) for name in ("field", "fracday"))
     field, fracday = (column.to_numpy() for column in columns)
-    keys: npt.NDArray[np.int64] = (np.minimum(field, _MOST_FIELD) + 1 << _FRACDAY_BITS) + fracday + 1
+    keys: Ints = (np.minimum(field, _MOST_FIELD) + 1 << _FRACDAY_BITS) + fracday + 1
     return keys
 
 
@@ -61,7 +61,7 @@ class _Portion(Sequence[str]):
     """Some catalogs of a list, in another order; of a packed one they are unpacked each time that all are asked for."""
 
     sources: Sequence[str]
-    rows: npt.NDArray[np.int64]
+    rows: Ints
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,13 +76,13 @@ class _Portion(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._taken(self.rows))
 
-    def _taken(self, rows: npt.NDArray[np.int64]) -> list[str]:
+    def _taken(self, rows: Ints) -> list[str]:
         if isinstance(self.sources, Packed):
             return self.sources.take(rows)
         return [self.sources[row] for row in rows.tolist()]
 
 
-def starts_of(sizes: npt.NDArray[np.int64], most: int) -> list[int]:
+def starts_of(sizes: Ints, most: int) -> list[int]:
     """Where portions begin among the catalogs of fields, one field after the other.
 
     Parameters

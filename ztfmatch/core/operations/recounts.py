@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ints
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.parquet import DataFile
@@ -29,7 +29,7 @@ def recount_tasks(plan: RematchPlan, tally: Tally) -> list[ReviseTask]:
 
 
 def revise_tasks(
-    snapshot: SnapshotFiles, ids: npt.NDArray[np.int64], values: Mapping[str, npt.NDArray[Any]], operation_id: str
+    snapshot: SnapshotFiles, ids: Ints, values: Mapping[str, Array], operation_id: str
 ) -> list[ReviseTask]:
     """Put the ledger files that can hold any of the exposures into groups, each of which becomes one file.
 
@@ -53,7 +53,7 @@ def revise_tasks(
     ]
 
 
-def drop_tasks(snapshot: SnapshotFiles, ids: npt.NDArray[np.int64], operation_id: str) -> list[ReviseTask]:
+def drop_tasks(snapshot: SnapshotFiles, ids: Ints, operation_id: str) -> list[ReviseTask]:
     """Tasks that write the ledger without some exposures, ascending by exposureid; files in groups as above."""
     return [replace(task, drop=True) for task in revise_tasks(snapshot, ids, {}, operation_id)]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import unit_of
@@ -108,11 +108,11 @@ def _codes_of(units: Collection[Unit]) -> pa.Array:
     return pa.array(sorted(_code(unit.field, unit.fid, unit.rcid) for unit in units), pa.int64())
 
 
-def _codes(rows: pa.Table) -> npt.NDArray[np.int64]:
+def _codes(rows: pa.Table) -> Ints:
     return np.asarray(_code(*(rows[name].to_numpy().astype(np.int64) for name in _UNIT)))
 
 
-def _units(rows: pa.Table) -> tuple[list[Unit], npt.NDArray[np.int64]]:
+def _units(rows: pa.Table) -> tuple[list[Unit], Ints]:
     """Units of rows that are in order of them, each once, and the number of each row's."""
     codes, which = np.unique(_codes(rows), return_inverse=True)
     return [Unit(code // N_RCID // 4, code % N_RCID, code // N_RCID % 4) for code in codes.tolist()], which
@@ -143,9 +143,7 @@ def _told(plan: RematchPlan) -> pa.Table:
     )
 
 
-def _batches(
-    exposures: npt.NDArray[np.int64], nrows: npt.NDArray[np.int64], rows_per_task: int
-) -> list[npt.NDArray[np.int64]]:
+def _batches(exposures: Ints, nrows: Ints, rows_per_task: int) -> list[Ints]:
     """Consecutive exposures, none of the batches above the limit unless one exposure is."""
     starts, held = list[int](), 0
     for i, number in enumerate(nrows[exposures].tolist()):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.errors import JobFailedError
@@ -39,8 +38,6 @@ from ztfmatch.core.tasks.ledger import revise
 
 if TYPE_CHECKING:  # an append that replaces nothing does without what this needs
     from ztfmatch.core.tasks.remove import RemoveTask
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

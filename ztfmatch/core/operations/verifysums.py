@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
@@ -23,8 +23,6 @@ from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
 from ztfmatch.core.survey import Unit, objectid_range, unit_of_objectid
 
 _COUNTS: Final = ("exposureid", "nmatched", "norphans", "nrejected", "nrows")
-
-Mask = npt.NDArray[np.bool_]
 
 
 def check_sums(snapshot: SnapshotFiles, sums: Iterable[Arrays], found: Found) -> None:

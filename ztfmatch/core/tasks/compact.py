@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Floats, Ints
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
@@ -180,7 +181,7 @@ def _to(task: CompactTask | MergeTask, table: Table, target: Tile, number: int) 
     return Destination(task.storage, table, target, task.commit, f"{task.part}-{number:04d}")
 
 
-def _target_of(task: CompactTask, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+def _target_of(task: CompactTask, ra: Floats, dec: Floats) -> npt.NDArray[np.int8]:
     """Row in ``targets`` of each position."""
     fine = fine_pixels(ra, dec)
     target = np.full(len(ra), -1, np.int8)
@@ -225,7 +226,7 @@ class _Owners:
 
     row_of: IdMap
     target: npt.NDArray[np.int8]
-    active: list[npt.NDArray[np.int64]]
+    active: list[Ints]
     """Objectids of the active objects of each target, ascending."""
 
 

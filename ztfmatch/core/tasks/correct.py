@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Mask
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.correctiondata import CorrectionData
@@ -88,7 +88,7 @@ class _Known:
 
     row_of: IdMap
     photometer: Photometer
-    imported: npt.NDArray[np.bool_]
+    imported: Mask
     """Which are of matchfiles: their magnitudes have corrections already, and stay."""
 
 
@@ -135,7 +135,7 @@ def _corrected(file: DataFile, rows: pa.Table, known: _Known) -> pa.Table | None
     return rows
 
 
-def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+def _same(a: Array, b: Array) -> bool:
     """Whether two columns are equal, NaN to NaN."""
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
 

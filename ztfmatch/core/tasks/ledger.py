@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
@@ -24,8 +24,6 @@ from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_tou
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.results import Replaced, Written
-
-Ids = npt.NDArray[np.int64]
 
 _FOOTPRINT = ("ra", "dec", "radius")
 
@@ -95,7 +93,7 @@ def _tail(storage: Storage, file: DataFile) -> Tail:
     return Tail(storage, file)
 
 
-def mid_exposures(obsmjd: Sequence[float], exptime: Sequence[float | None]) -> npt.NDArray[np.float64]:
+def mid_exposures(obsmjd: Sequence[float], exptime: Sequence[float | None]) -> Floats:
     """Middle of each exposure, MJD, by its ledger; one without an exposure time is taken to have the usual one."""
     seconds = np.array([DEFAULT_EXPTIME_S if value is None else value for value in exptime], np.float64)
     return np.asarray(np.array(obsmjd, np.float64) + 0.5 * seconds / 86400.0)

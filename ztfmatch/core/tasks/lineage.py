@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array, Ids
 from ztfmatch.core.io.parquet import DataFile, Destination, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.lineage import NEW, SPLIT, Flows, Generation, Ids, Lineage, add_flows, count_flows, trace
+from ztfmatch.core.kernels.lineage import NEW, SPLIT, Flows, Generation, Lineage, add_flows, count_flows, trace
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import LINEAGE, OBJECTS, TRANSIENTDATA, TRANSIENTS, Table
@@ -171,7 +172,7 @@ def _places(lineage: Lineage) -> Iterator[tuple[str, npt.NDArray[np.int32]]]:
         yield name, counts.astype(np.int32)
 
 
-def _constant(unit: Unit, n: int) -> Iterator[npt.NDArray[Any]]:
+def _constant(unit: Unit, n: int) -> Iterator[Array]:
     """Columns that say of which unit rows are."""
     for name, value in zip(UNIT, (unit.field, unit.rcid, unit.fid), strict=True):
         yield np.full(n, value, numpy_type(LINEAGE[name].type))

@@ -8,13 +8,14 @@ the tile looks at all objects within 30 arcsec at least.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ids, Mask
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2
@@ -24,7 +25,7 @@ from ztfmatch.core.kernels.starlinks import Stars
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARLINEAGE, STARS
 from ztfmatch.core.schema.stars import BANDS
-from ztfmatch.core.tasks.linked import Ids, Linked, LinkTask, Mask, linked_objects, stars_in_tile
+from ztfmatch.core.tasks.linked import Linked, LinkTask, linked_objects, stars_in_tile
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.starnames import Former, former_stars
 
@@ -84,7 +85,7 @@ def rows_of_stars(linked: Linked, starid: Ids, own: Mask) -> pa.Table:
     size = np.diff(stars.offsets)
     fields, bands = _counts(linked)
     scatter = np.where(size > 1, positions.scatter_arcsec, np.nan)
-    columns: dict[str, npt.NDArray[Any]] = {
+    columns: dict[str, Array] = {
         "starid": starid,
         "ra": linked.ra,
         "dec": linked.dec,

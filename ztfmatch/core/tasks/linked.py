@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, IdRange
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -19,9 +20,6 @@ from ztfmatch.core.schema import LINEAGE, Table
 from ztfmatch.core.survey import IDS_OF_A_UNIT
 from ztfmatch.core.tasks.starobjects import NO_OBJECTS, Objects, objects_in_reach
 from ztfmatch.core.tasks.tile import WritingTask
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core import survey
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
@@ -41,8 +41,6 @@ COLUMNS: Final = tuple(dict.fromkeys((*UNIT, "nearestid", "sourceid", *EPOCH_COL
 """Columns of orphans that are read."""
 
 _FOOTERS_KEPT: Final = 1024
-
-Ids = npt.NDArray[np.int64]
 
 
 class Near(Protocol):
@@ -83,7 +81,7 @@ class Units:
             return self
         return Units(np.union1d(self.codes, codes_of_units(units)))
 
-    def has(self, codes: Ids) -> npt.NDArray[np.bool_]:
+    def has(self, codes: Ids) -> Mask:
         """Whether each unit is one of them, shape (N,)."""
         return np.ones(len(codes), bool) if self.codes is None else is_among(codes, self.codes)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ints, Mask
 from ztfmatch.core.io.correctiondata import Colours, CorrectionData
 from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.rows import units_of_rows
@@ -22,7 +23,7 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import mid_exposures
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,14 @@ class Photometer:
             mine = np.array([other == name for other in exposures.corrections], bool)
             self._add(sets[name], exposures, mine)
 
-    def _add(self, corrections: CorrectionSet, exposures: Calibration, mine: npt.NDArray[np.bool_]) -> None:
+    def _add(self, corrections: CorrectionSet, exposures: Calibration, mine: Mask) -> None:
         for i in np.flatnonzero(mine).tolist():
             if (unit := exposures.units[i]) in corrections.errors:
                 self._error_model[i] = corrections.errors[unit]
         kind = _CellCorrector if corrections.smooth is None else _SmoothCorrector
         self._sets.append(kind(corrections, exposures, mine))
 
-    def measure(self, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.integer[Any]]) -> Arrays:
+    def measure(self, columns: Mapping[str, Array], exposure: npt.NDArray[np.integer[Any]]) -> Arrays:
         """``mag``, ``magerr`` and ``corrflags`` of detections.
 
         Parameters
@@ -124,7 +125,7 @@ class Photometer:
             error = np.where(made.blur > 0, np.sqrt(error * error + made.blur * made.blur), error)
         return {"mag": made.mag, "magerr": error, "corrflags": made.flags}
 
-    def _correct(self, wide: Floats, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]) -> _Made:
+    def _correct(self, wide: Floats, columns: Mapping[str, Array], exposure: Ints) -> _Made:
         names = ["xpos", "ypos", *(["objectid"] if "objectid" in columns else [])]
         made = self._sets[0].correct(wide, {name: columns[name] for name in names}, exposure)
         for corrector in self._sets[1:]:  # exposures of a store have one set but for some moments
@@ -133,9 +134,7 @@ class Photometer:
             made = made.with_rows(rows, some)
         return made
 
-    def _errors(
-        self, mag: calibration.Singles, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]
-    ) -> calibration.Singles:
+    def _errors(self, mag: calibration.Singles, columns: Mapping[str, Array], exposure: Ints) -> calibration.Singles:
         """Model errors where the exposure has coefficients, else the catalog's sigma."""
         known = ~np.isnan(self._error_model[:, 0])
         if known.all():
@@ -160,7 +159,7 @@ class _Made:
     def uncorrected(cls, wide: Floats) -> _Made:
         return cls(np.asarray(wide.astype(np.float32)), np.zeros(len(wide), np.uint8))
 
-    def with_rows(self, rows: npt.NDArray[np.int64], other: _Made) -> _Made:
+    def with_rows(self, rows: Ints, other: _Made) -> _Made:
         """The same with some rows of another."""
         self.mag[rows], self.flags[rows] = other.mag, other.flags
         blur = self.blur
@@ -173,10 +172,10 @@ class _Made:
 class _Corrector(Protocol):
     """Takes the corrections of one set off."""
 
-    has: npt.NDArray[np.bool_]
+    has: Mask
     """Which exposures it has something for."""
 
-    def correct(self, wide: Floats, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]) -> _Made:
+    def correct(self, wide: Floats, columns: Mapping[str, Array], exposure: Ints) -> _Made:
         """Magnitudes of detections."""
         ...
 
@@ -184,7 +183,7 @@ class _Corrector(Protocol):
 class _CellCorrector:
     """Of a set with one value a cell, and none beyond the ends of its ranges."""
 
-    def __init__(self, corrections: CorrectionSet, exposures: Calibration, mine: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, corrections: CorrectionSet, exposures: Calibration, mine: Mask) -> None:
         row_of, units = corrections.row_of, exposures.units
         channel = [
             row_of.get((unit.rcid, unit.fid), NO_CHANNEL) if one else NO_CHANNEL
@@ -194,14 +193,14 @@ class _CellCorrector:
         self._tables = corrections.tables
         self.has = self._terms.channel != NO_CHANNEL
 
-    def correct(self, wide: Floats, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]) -> _Made:
+    def correct(self, wide: Floats, columns: Mapping[str, Array], exposure: Ints) -> _Made:
         return _Made(*corrected_magnitudes(wide, columns["xpos"], columns["ypos"], exposure, self._terms, self._tables))
 
 
 class _SmoothCorrector:
     """Of a set that is continuous."""
 
-    def __init__(self, corrections: CorrectionSet, exposures: Calibration, mine: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, corrections: CorrectionSet, exposures: Calibration, mine: Mask) -> None:
         smooth, tables = corrections.smooth, corrections.smooth_tables
         if smooth is None or tables is None:
             raise ValueError("the set is not continuous")
@@ -214,7 +213,7 @@ class _SmoothCorrector:
         self._colours = exposures.colours.get(corrections.digest)
         self.has = before >= 0
 
-    def correct(self, wide: Floats, columns: Mapping[str, npt.NDArray[Any]], exposure: npt.NDArray[np.int64]) -> _Made:
+    def correct(self, wide: Floats, columns: Mapping[str, Array], exposure: Ints) -> _Made:
         colour = np.full(len(wide), np.nan, np.float32)
         if self._colours is not None and "objectid" in columns:
             colour = self._colours.of(columns["objectid"])
@@ -222,7 +221,7 @@ class _SmoothCorrector:
         return _Made(*smoothly_corrected(wide, place, colour, exposure, self._terms, self._tables))
 
 
-def _offsets(corrections: CorrectionSet, units: Sequence[Unit], mine: npt.NDArray[np.bool_]) -> Floats:
+def _offsets(corrections: CorrectionSet, units: Sequence[Unit], mine: Mask) -> Floats:
     """Offset of the unit of each exposure that has the set; NaN for none."""
     found = [corrections.offsets.get(unit, np.nan) for unit in units]
     return np.where(mine, found, np.nan).astype(np.float64)

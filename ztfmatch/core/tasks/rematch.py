@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays, numpy_columns
@@ -215,7 +216,7 @@ class _Links:
         return np.where(row >= 0, self._ids[row], 0)
 
 
-def _detection_key(exposure: npt.NDArray[Any], sourceid: npt.NDArray[np.int32]) -> Rows:
+def _detection_key(exposure: Array, sourceid: npt.NDArray[np.int32]) -> Rows:
     """Number that no other detection has: of the row of its exposure and its sourceid, which is not negative."""
     return (exposure.astype(np.int64) << 32) + sourceid
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Floats, Ids, Mask
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.kept import ROWS_AT_ONCE, write_kept
 from ztfmatch.core.io.kept import projected_bytes as kept_bytes
@@ -36,9 +36,6 @@ from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, Unit, objectid_range
 from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.core.tasks.tile import TileTask
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 ROWS_OF_FEW: Final = 4 * ORPHANS.row_group_rows
 """Files of orphans of no more are written as one."""
@@ -163,6 +160,6 @@ class _Taking:
 
 
 @functools.lru_cache(2)
-def _exposures(storage: Storage, path: str) -> tuple[Ids, npt.NDArray[np.float64]]:
+def _exposures(storage: Storage, path: str) -> tuple[Ids, Floats]:
     arrays = read_arrays(storage, path)
     return arrays[_KEY], arrays["obsmjd"]

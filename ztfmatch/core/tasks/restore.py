@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Records
 from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def restore_tile(task: RestoreTask) -> Restored:
 _KEY = np.dtype([("exposureid", np.int64), ("sourceid", np.int32)])
 
 
-def _keys(storage: Storage, file: DataFile) -> npt.NDArray[np.void]:
+def _keys(storage: Storage, file: DataFile) -> Records:
     """What tells each row of a file from all others."""
     rows = read_file_rows(storage, file, list(_KEY.names or ()))
     keys = np.empty(rows.num_rows, _KEY)

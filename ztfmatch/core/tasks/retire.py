@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Mask
 from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, read_file_rows, write_file
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
@@ -25,8 +25,6 @@ from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.results import Replaced
 from ztfmatch.core.tasks.seeds import ReferenceInput, objects_of_tile
 from ztfmatch.core.tasks.tile import TileTask
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_table
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
@@ -29,8 +29,6 @@ _GENERATION: Final = 10**7
 _LINEAGES_KEPT: Final = 16
 """Files, each of a unit, that a process keeps: the next tile needs most of them again."""
 
-Ids = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Former:
@@ -39,17 +37,17 @@ class Former:
     kept: Ids
     """Starid that each star keeps, 0 for none, shape (S,)."""
     legacy: Legacy
-    counted: npt.NDArray[np.bool_]
+    counted: Mask
     """Whether the epochs of each pair of ``legacy`` were counted: something depended on them."""
     lost: Ids
     """Former stars of which there is nothing."""
-    unheralded: npt.NDArray[np.bool_]
+    unheralded: Mask
     """Stars to which no former one left anything, shape (S,)."""
     used: Ids
     """Starids that there are or were."""
 
 
-def former_stars(task: LinkTask, linked: Linked, own: npt.NDArray[np.bool_]) -> Former:
+def former_stars(task: LinkTask, linked: Linked, own: Mask) -> Former:
     """Find what former stars leave to the stars of a task, of which some are the tile's own."""
     objectid, starid = _members(task)
     at = find_sorted(linked.objectid, objectid)

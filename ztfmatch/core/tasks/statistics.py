@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Array, Ids
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import active_rows
@@ -35,8 +35,7 @@ PUBLIC_PROGRAM: Final = 1
 BYTES_PER_OBJECT: Final = 900
 BYTES_PER_ROW_IN_FLIGHT: Final = 300
 
-Arrays = dict[str, npt.NDArray[Any]]
-Ids = npt.NDArray[np.int64]
+Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.merge import Arrays, Lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, table_from_columns, write_file
@@ -41,8 +42,6 @@ BYTES_PER_LINK: Final = 80
 """The same per row that the tile has already."""
 
 _LEDGER: Final = ("exposureid", "commit", "obsmjd", "programid")
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

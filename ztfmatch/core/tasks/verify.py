@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
 from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
@@ -70,11 +71,11 @@ class VerifyTask(TileTask):
 class Tally:
     """Rows and digests found for each exposure of the ledger."""
 
-    matched: npt.NDArray[np.int64]
-    orphans: npt.NDArray[np.int64]
+    matched: Ints
+    orphans: Ints
     digest: npt.NDArray[np.uint64]
 
-    def add(self, counts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], columns: Arrays) -> None:
+    def add(self, counts: Ints, rows: Ints, columns: Arrays) -> None:
         """Add rows of some exposures to one of the counts and to the digests."""
         digests = row_digests({name: np.ascontiguousarray(columns[name]) for name in MEASURED})
         add_digests(self.digest, counts, rows, digests)
@@ -213,9 +214,7 @@ def _check_orphans(task: VerifyTask, ledger: Ledger, referenced: _Referenced, ta
             tally.add(tally.orphans, rows, columns)
 
 
-def _check_reasons(
-    columns: Arrays, units: npt.NDArray[np.int64], xyz: Floats, referenced: _Referenced, findings: Findings
-) -> None:
+def _check_reasons(columns: Arrays, units: Ints, xyz: Floats, referenced: _Referenced, findings: Findings) -> None:
     """The reason of each orphan is what its unit's seeds say."""
     # A seed in reach must have been won by another detection, or the row were matched; LostPairs looks for that one.
     expected = np.full(len(units), _NUMBER_OF[NO_SEED])

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Array, Ints, Mask
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import Arrays
@@ -37,7 +37,7 @@ class Findings:
     violations: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, check: str, wrong: npt.NDArray[np.bool_], describe: Any) -> None:
+    def add(self, check: str, wrong: Mask, describe: Any) -> None:
         """Note the outcome of a check on some rows; ``describe(row)`` names the first wrong one."""
         self.checked[check] = self.checked.get(check, 0) + len(wrong)
         count = int(np.count_nonzero(wrong))
@@ -65,7 +65,7 @@ class Ledger:
         names = [name if name in sets else None for name in columns["corrections"]]
         self.photometer = Photometer(Calibration.of(columns, names, CorrectionData.of(snapshot), sets), sets)
 
-    def rows_of(self, exposureid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def rows_of(self, exposureid: Ints) -> Ints:
         """Ledger row of each exposure, -1 where it has none."""
         return np.asarray(find_rows(self._map, exposureid).astype(np.int64))
 
@@ -73,9 +73,9 @@ class Ledger:
 def check_epochs(
     columns: Arrays,
     xyz: Floats,
-    rows: npt.NDArray[np.int64],
+    rows: Ints,
     ledger: Ledger,
-    units: npt.NDArray[np.int64],
+    units: Ints,
     findings: Findings,
 ) -> None:
     """Ledger row, unit by its code, magnitude, error, flags and time of epochs or orphans at some unit vectors."""
@@ -89,7 +89,7 @@ def check_epochs(
     _check_computed(columns, rows, ledger, findings)
 
 
-def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger, findings: Findings) -> None:
+def _check_computed(columns: Arrays, rows: Ints, ledger: Ledger, findings: Findings) -> None:
     """Magnitude, error and flags, of those that were computed here: imported ones are as their file has them."""
     if ledger.imported.any():
         here = np.flatnonzero(~ledger.imported[rows])
@@ -105,14 +105,14 @@ def _check_computed(columns: Arrays, rows: npt.NDArray[np.int64], ledger: Ledger
     findings.add("catflags", flags != columns["catflags"], lambda i: name_of(columns, i))
 
 
-def _differ(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _differ(a: Array, b: Array) -> Mask:
     differ = np.asarray(a != b)
     some = np.flatnonzero(differ)
     differ[some] = ~(np.isnan(a[some]) & np.isnan(b[some]))
     return differ
 
 
-def repeated(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def repeated(first: Array, second: Array) -> Mask:
     """Rows whose pair of values an earlier row in their order has too; no sorting where they are in order."""
     again = np.zeros(len(first), bool)
     after = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] > second[:-1]))

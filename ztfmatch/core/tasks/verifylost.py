@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.io.merge import Arrays, Lightcurves
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
@@ -50,7 +50,7 @@ class LostPairs:
         self._won = np.zeros(len(order), bool)
 
     @staticmethod
-    def _seed_of(nearestid: npt.NDArray[np.int64], seeds: dict[Unit, Seeds]) -> tuple[npt.NDArray[np.bool_], Floats]:
+    def _seed_of(nearestid: Ints, seeds: dict[Unit, Seeds]) -> tuple[Mask, Floats]:
         """Which pairs are about seeds of this tile, and where those seeds are."""
         own = np.zeros(len(nearestid), bool)
         xyz = np.zeros((len(nearestid), 3))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, OBJECTS, STARS
@@ -16,9 +16,6 @@ from ztfmatch.core.tasks.linked import Linked, link, stars_in_tile
 from ztfmatch.core.tasks.starnames import members_near
 from ztfmatch.core.tasks.starobjects import Objects
 from ztfmatch.core.tasks.tile import TileTask
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 def wrong_stars(task: TileTask, near: Objects) -> tuple[Mask, Callable[[int], str]] | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.io.merge import Arrays, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import UNIT
@@ -20,8 +20,6 @@ from ztfmatch.core.kernels.transients import most_frequent
 from ztfmatch.core.schema import TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import transientid_of
 from ztfmatch.core.tasks.verifyepochs import repeated
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def wrong_transients(files: TransientFiles) -> tuple[Mask, Callable[[int], str]]
     return np.concatenate([wrong, np.ones(len(stray), bool)]), lambda i: f"transient {every[i]}"
 
 
-def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.NDArray[np.int64]) -> Mask:
+def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: Ints) -> Mask:
     """Links whose detection is not as it must be, or whose transient is not where its detections are."""
     n = len(place)
     near = _read(files.storage, files.links_near, TRANSIENTDATA.names)
@@ -91,7 +89,7 @@ def _bad_links(files: TransientFiles, rows: Arrays, links: Arrays, place: npt.ND
     return np.asarray(bad | ~(_at_mean(rows, xyz, place) & _beside(rows, orphans["nearestid"][at], place))[place])
 
 
-def _at_mean(rows: Arrays, xyz: Floats, place: npt.NDArray[np.int64]) -> Mask:
+def _at_mean(rows: Arrays, xyz: Floats, place: Ints) -> Mask:
     """Whether each transient is at the mean of its detections, to a microarcsecond."""
     total = np.zeros((len(rows["ra"]), 3))
     np.add.at(total, place, xyz)
@@ -100,7 +98,7 @@ def _at_mean(rows: Arrays, xyz: Floats, place: npt.NDArray[np.int64]) -> Mask:
     return np.asarray(off <= chord2_of_arcsec(1e-6))
 
 
-def _beside(rows: Arrays, nearest: npt.NDArray[np.int64], place: npt.NDArray[np.int64]) -> Mask:
+def _beside(rows: Arrays, nearest: Ints, place: Ints) -> Mask:
     """Whether each transient names the object that most of its detections lost to, and how many did."""
     beside, lost = most_frequent(place, nearest, len(rows["ra"]))
     return np.asarray((rows["besideid"] == beside) & (rows["nbeside"] == lost))
@@ -117,7 +115,7 @@ def _numpy(rows: pa.Table | pa.RecordBatch) -> Arrays:
     return columns | ({"besideid": rows["besideid"].fill_null(0).to_numpy()} if "besideid" in rows.schema.names else {})
 
 
-def _of_exposures(orphans: Sequence[Arrays], exposureid: npt.NDArray[np.int64]) -> Arrays:
+def _of_exposures(orphans: Sequence[Arrays], exposureid: Ints) -> Arrays:
     """Orphans of some exposures."""
     names = ["exposureid", "sourceid", "ra", "dec", "nearestid", *UNIT]
     wanted = np.unique(exposureid)
@@ -126,17 +124,17 @@ def _of_exposures(orphans: Sequence[Arrays], exposureid: npt.NDArray[np.int64]) 
     return {name: np.concatenate([none[name], *(part[name][rows] for part, rows in kept)]) for name in names}
 
 
-def _find(among: Arrays, links: Arrays) -> tuple[npt.NDArray[np.int64], Mask]:
+def _find(among: Arrays, links: Arrays) -> tuple[Ints, Mask]:
     """Row of each link's detection, and whether it is there."""
     at = find_rows(build_map(_keys(among)), _keys(links)).astype(np.int64)
     return at, at >= 0
 
 
-def _keys(part: Arrays) -> npt.NDArray[np.int64]:
+def _keys(part: Arrays) -> Ints:
     """One number for each detection: the name of the transient that it would found."""
     return np.asarray(transientid_of(part["exposureid"], part["sourceid"].astype(np.int64)))
 
 
-def _shared(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Mask:
+def _shared(first: Ints, second: Ints) -> Mask:
     """Rows whose pair of values another row has too."""
     return repeated(first, second) | repeated(first[::-1], second[::-1])[::-1]
