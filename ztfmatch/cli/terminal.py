@@ -15,11 +15,14 @@ from typing import Any, Final
 
 import click
 
+from ztfmatch.core.shown import are_numbers
+
 _GAP: Final = "  "
 _NARROWEST: Final = 12
 """Characters to which texts are wrapped at most."""
 
 _NUMBER: Final = re.compile(r"[-+]?[\d,]*\.?\d+( [a-zA-Z%]+)?")
+"""With or without a unit."""
 _NOTHING: Final = ("", "-")
 
 
@@ -52,7 +55,7 @@ def table_lines(
     headings: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None
 ) -> tuple[list[str], list[str]]:
     """Lines of the head, and of the rows, of a table within so many characters if there is a way."""
-    right = [_are_numbers([row[at] for row in rows]) for at in range(len(headings))]
+    right = [are_numbers([row[at] for row in rows], _NUMBER, _NOTHING) for at in range(len(headings))]
     cells = [[_text(cell) for cell in row] for row in rows]
     table = [[str(heading) for heading in headings], *cells]
     longest = [max(len(row[at]) for row in table) for at in range(len(headings))]
@@ -63,19 +66,9 @@ def table_lines(
     return head, [line for lines in body for line in lines]
 
 
-def _is_number(cell: Any) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
-
-
-def _are_numbers(cells: Sequence[Any]) -> bool:
-    """Whether a column is of numbers, with or without a unit, but for what is not known."""
-    known = [cell for cell in cells if cell not in _NOTHING]
-    return bool(known) and all(_is_number(cell) or _NUMBER.fullmatch(str(cell)) for cell in known)
-
-
 def _text(cell: Any) -> str:
     """A cell in one line."""
-    return f"{cell:,}" if _is_number(cell) and isinstance(cell, int) else " ".join(str(cell).split("\n"))
+    return f"{cell:,}" if type(cell) is int else " ".join(str(cell).split("\n"))
 
 
 def _broken(texts: Iterable[str]) -> int:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import checked, read_toml
+from ztfmatch.core.settings import AtLeastOne, checked, read_toml
 
 PROFILES: Final = ("local", "slurm", "allocation")
 
@@ -29,7 +29,6 @@ _HOST_PORT_WORDS: Final = "host:port, such as 127.0.0.1:8787, or nothing"
 _PORTS: Final = r"^(?:\d{1,5}:\d{1,5})?\Z"
 _PORTS_WORDS: Final = "first:last, such as 40000:40099, or nothing"
 
-_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
 _Headroom = Annotated[float, Meta(ge=1.0, description="at least 1.0")]
 _Duration = Annotated[str, Meta(pattern=_DURATION, description=_DURATION_WORDS)]
 _Walltime = Annotated[str, Meta(pattern=_WALLTIME, description=_WALLTIME_WORDS)]
@@ -127,8 +126,8 @@ class _OnNodes:
 class SlurmProfile(_OnNodes):
     """Workers in SLURM jobs; ztfmatch/data/clusters/slurm.toml explains and sets each."""
 
-    workers: _AtLeastOne
-    workers_per_job: _AtLeastOne
+    workers: AtLeastOne
+    workers_per_job: AtLeastOne
     """Processes, and how many of them share a job; one core each."""
     elastic: bool
     """Whether workers come with tasks and go with them, instead of staying from the start to the end."""

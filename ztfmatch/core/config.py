@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import Validated
+from ztfmatch.core.settings import AtLeastOne, Positive, Validated
 from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
@@ -58,8 +58,6 @@ WORKER_WAIT_S: Final = 600.0
 """Longest time without any worker before a command gives up, by default."""
 
 
-_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
-_Positive = Annotated[float, Meta(gt=0.0, description="above 0")]
 _Cells = Annotated[int, Meta(ge=2, le=64, description="2 to 64")]
 
 
@@ -78,7 +76,7 @@ class StoreConfig(Validated):
     """
 
     radius_arcsec: float = MATCH_RADIUS_ARCSEC
-    seeds_per_tile: _AtLeastOne = 500_000
+    seeds_per_tile: AtLeastOne = 500_000
     max_order: Annotated[int, Meta(ge=0, le=MAX_TILE_ORDER, description=f"0 to {MAX_TILE_ORDER}")] = MAX_TILE_ORDER
 
     def _validate(self) -> None:
@@ -130,7 +128,7 @@ class Resources(Validated):
     _: KW_ONLY
     memory_bytes: Annotated[int, Meta(ge=GIBIBYTE // 2, description="at least 512 MiB")] = 2 * GIBIBYTE
     retries: Annotated[int, Meta(ge=0, description="0 or more")] | None = None
-    wait_s: _Positive | None = None
+    wait_s: Positive | None = None
     performance_report: str | None = None
     units: str | None = None
     client: Any = None
@@ -267,7 +265,7 @@ class CompactConfig(Validated):
     """
 
     min_files: Annotated[int, Meta(ge=2, description="at least 2: one file is compact")] = 8
-    max_rows_per_tile: _AtLeastOne = 100_000_000
+    max_rows_per_tile: AtLeastOne = 100_000_000
     full: bool = False
 
 
@@ -326,13 +324,13 @@ class CalibrateConfig(Validated):
     cells_x: _Cells = 30
     cells_y: _Cells = 30
     min_epochs: Annotated[int, Meta(ge=3, description="at least 3")] = 5
-    min_stars: _AtLeastOne = 20
-    min_cell_stars: _AtLeastOne = 5
-    max_error: _Positive = 0.01
-    min_snr: _Positive = 5.0
+    min_stars: AtLeastOne = 20
+    min_cell_stars: AtLeastOne = 5
+    max_error: Positive = 0.01
+    min_snr: Positive = 5.0
     match_arcsec: float = 1.0
     isolation_arcsec: float = 3.0
-    max_ps1_error: _Positive = 0.05
+    max_ps1_error: Positive = 0.05
     programs: tuple[int, ...] | None = None
     eras: tuple[float, ...] = ()
     find_eras: bool = True

@@ -30,6 +30,11 @@ _WORDS: Final = {
     "array": "a list",
     "object": "a table",
 }
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, description="at least 1")]
+Positive = Annotated[float, msgspec.Meta(gt=0.0, description="above 0")]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0, description="0 to 1")]
+"""What values must be."""
+
 _WRAPPERS: Final = (Annotated, typing.Union, types.UnionType)
 
 

@@ -104,16 +104,14 @@ def _grid(title: str, rows: Sequence[Mapping[str, Any]]) -> _Grid:
     title += f" (the first {_ROWS} of {len(rows):,})" if len(rows) > _ROWS else ""
     names = list(rows[0])
     cells = [[_text(name, row.get(name)) for name in names] for row in rows[:_ROWS]]
-    is_number = [_are_numbers([row.get(name) for row in rows[:_ROWS]]) for name in names]
+    is_number = [are_numbers([row.get(name) for row in rows[:_ROWS]]) for name in names]
     return _Grid(title, [list(map(_words, names)), *cells], is_number)
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all are numbers, or texts of some, but for empty ones."""
-    known = [value for value in values if value != ""]
-    return bool(known) and all(
-        type(value) in (int, float) or (isinstance(value, str) and _NUMBER.fullmatch(value)) for value in known
-    )
+def are_numbers(values: Sequence[Any], number: re.Pattern[str] = _NUMBER, nothing: Sequence[str] = ("",)) -> bool:
+    """Whether all are numbers, or texts of a form, but for those that say that nothing is known."""
+    known = [value for value in values if value not in nothing]
+    return bool(known) and all(type(value) in (int, float) or number.fullmatch(str(value)) for value in known)
 
 
 def _text(name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ztfmatch.core.camera import field_centre
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import Validated
+from ztfmatch.core.settings import AtLeastOne, Fraction, Validated
 from ztfmatch.core.survey import N_RCID
 
 SLOT_S: Final = 45.0
@@ -25,8 +25,6 @@ SLOTS_PER_NIGHT: Final = int((NIGHT[1] - NIGHT[0]) * 86_400 / SLOT_S)
 MAX_STARS_PER_QUADRANT: Final = 300_000
 """Above this a catalog cannot keep its sources apart."""
 
-_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
-_Fraction = Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")]
 _NonNegative = Annotated[float, Meta(ge=0.0, le=sys.float_info.max, description="a number not below 0")]
 _Rcid = Annotated[int, Meta(ge=0, lt=N_RCID, description=f"0 to {N_RCID - 1}")]
 _Filter = Annotated[int, Meta(ge=1, le=3, description="1 (g), 2 (r) or 3 (i)")]
@@ -46,39 +44,39 @@ class SimulationConfig(Validated):
     the western edge of the second."""
     filters: Annotated[tuple[_Filter, ...], _SOME] = (1, 2)
     """Filter ids: 1 g, 2 r, 3 i."""
-    n_exposures: _AtLeastOne = 30
+    n_exposures: AtLeastOne = 30
     """Exposures of each field in each filter."""
-    stars_per_quadrant: _AtLeastOne = 5_000
+    stars_per_quadrant: AtLeastOne = 5_000
     """Mean number of seeds of a reference; 18,833 in the real one that the magnitudes follow."""
     dense_field: int | None = None
     """Field at whose centre the sky is denser; None for none."""
     dense_factor: Annotated[float, Meta(gt=0.0, description="above 0")] = 5.0
     """How many times denser there; falls off with a scale of 4 degrees."""
-    epoch_depth: _Fraction = 0.4
+    epoch_depth: Fraction = 0.4
     """Part of the reference's stars that a typical exposure is deep enough to detect."""
     depth_scatter: _NonNegative = 0.12
     """Scatter of that part from exposure to exposure, natural logarithm."""
     start_mjd: Annotated[float, Meta(ge=51_544, le=88_000, description="51544 to 88000 (2000 to 2099)")] = 58_300.0
     """First night; the fraction is ignored."""
-    n_nights: _AtLeastOne = 120
+    n_nights: AtLeastOne = 120
     """Nights over which the exposures are spread."""
-    variable_fraction: _Fraction = 0.02
+    variable_fraction: Fraction = 0.02
     """Part of the stars that vary."""
     transients_per_quadrant: _NonNegative = 6.0
     """Mean number of transients, which no reference holds."""
-    hosted_fraction: _Fraction = 0.0
+    hosted_fraction: Fraction = 0.0
     """Part of the transients that stand 2.1 to 2.5 arcsec from a star that is somewhat fainter than their peak, as a
     supernova beside its host; a reference cannot keep the two apart while both shine."""
-    lost_fraction: _Fraction = 0.02
+    lost_fraction: Fraction = 0.02
     """Detections lost at random, on top of those too faint."""
-    spurious_fraction: _Fraction = 0.01
+    spurious_fraction: Fraction = 0.01
     """False detections, relative to the real ones."""
-    bad_fraction: _Fraction = 0.1
+    bad_fraction: Fraction = 0.1
     """Part of the exposures spoilt by cloud or moon."""
-    nonpositive_fraction: _Fraction = 1e-4
+    nonpositive_fraction: Fraction = 1e-4
     """Part of the rows with a flux below zero."""
-    bad_references: _Fraction = 0.0
-    crowded_references: _Fraction = 0.0
+    bad_references: Fraction = 0.0
+    crowded_references: Fraction = 0.0
     """Parts of the first references that are suspect (a gradient, a cloud's edge, few images), and so crowded that they
     are confused. Regenerated ones are good."""
     dither_arcsec: Annotated[float, Meta(ge=0.0, le=300.0, description="0 to at most 300")] = 40.0
@@ -92,11 +90,11 @@ class SimulationConfig(Validated):
     """Of a pattern that grows linearly and with the seasons, mag a year (root mean square over the quadrant)."""
     colour_bias: _NonNegative = 0.0
     """Coefficient of a bias with the square of the colour, beside a fifth of it linear, by channel; mag/mag^2."""
-    cloudy_fraction: _Fraction = 0.0
+    cloudy_fraction: Fraction = 0.0
     cloud_gradient: _NonNegative = 0.03
     """Part of the exposures that have a gradient, channel by channel, and its largest size from the middle of the
     quadrant to an edge, mag."""
-    ps1_outliers: _Fraction = 0.005
+    ps1_outliers: Fraction = 0.005
     """Part of the PS1 stars that are off by 0.1 to 1 mag, which nothing tells."""
     full_headers: bool = False
     """Whether catalogs also hold the keys that the survey keeps only in its exposure table."""

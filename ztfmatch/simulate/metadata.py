@@ -14,7 +14,7 @@ import pyarrow as pa
 from msgspec import Meta
 
 from ztfmatch.core.arrays import Ints
-from ztfmatch.core.settings import check
+from ztfmatch.core.settings import AtLeastOne, Fraction, check
 from ztfmatch.core.survey import N_RCID
 
 FAULTS: Final = (
@@ -49,12 +49,12 @@ _FAULTY: Final = {
 class MetadataConfig:
     """Settings of a survey of images."""
 
-    images: Annotated[int, Meta(ge=1, description="at least 1")] = 100_000
+    images: AtLeastOne = 100_000
     units: Annotated[int, Meta(ge=1, le=300_000, description="1 to 300000")] = 1_000
     """Images are spread over the units as unevenly as a survey does: some have few."""
-    bad_fraction: Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")] = 0.3
+    bad_fraction: Fraction = 0.3
     """Part of the images that fail a criterion, each the same part of them."""
-    nights: Annotated[int, Meta(ge=1, description="at least 1")] = 700
+    nights: AtLeastOne = 700
     seed: int = 1
     """Two runs with equal settings give equal tables."""
 

@@ -10,11 +10,7 @@ from typing import Annotated, Generic, TypeVar
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import checked, read_toml
-
-_Positive = Annotated[float, Meta(gt=0.0, description="above 0")]
-_Part = Annotated[float, Meta(ge=0.0, le=1.0, description="0 to 1")]
-_AtLeastOne = Annotated[int, Meta(ge=1, description="at least 1")]
+from ztfmatch.core.settings import AtLeastOne, Fraction, Positive, checked, read_toml
 
 T = TypeVar("T")
 
@@ -36,8 +32,8 @@ class ByFilter(Generic[T]):
 class Flat:
     """Largest scatter and span of the differences from PS1 over a quadrant, mag, inclusive."""
 
-    rms: _Positive
-    delta: _Positive
+    rms: Positive
+    delta: Positive
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,8 @@ class FlatOverride:
 
     fields: tuple[int, ...]
     filter: Annotated[str, Meta(pattern="^[gri]$", description="g, r or i")]
-    rms: _Positive
-    delta: _Positive
+    rms: Positive
+    delta: Positive
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,10 @@ class FlatnessSettings:
     """Magnitudes of the sources that count, inclusive."""
     min_bin: Annotated[int, Meta(ge=2, description="at least 2")] = 10
     """Fewest PS1 matches of each of the nine bins; with fewer it is unknown."""
-    match_arcsec: _Positive = 1.0
-    isolation_arcsec: _Positive = 3.0
+    match_arcsec: Positive = 1.0
+    isolation_arcsec: Positive = 3.0
     """A source counts if a PS1 star is within the one, and no other PS1 source within the other."""
-    max_ps1_error: _Positive = 0.05
+    max_ps1_error: Positive = 0.05
     """Largest error of a PS1 magnitude, of the bands that are used, mag."""
     limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
     overrides: tuple[FlatOverride, ...] = ()
@@ -82,7 +78,7 @@ class AuditSettings:
 
     shallow: float = 21.2
     """A reference is shallow if its limiting magnitude (signal to noise 5) is brighter."""
-    confused: _Positive = 5.0
+    confused: Positive = 5.0
     """A reference is confused if half of its sources have a neighbour within so many arcsec."""
 
 
@@ -90,25 +86,25 @@ class AuditSettings:
 class LightcurveSettings:
     """What lightcurves say against a reference."""
 
-    min_exposures: _AtLeastOne = 5
+    min_exposures: AtLeastOne = 5
     """Fewest good exposures of a unit; with fewer it is unknown."""
     margin_pix: Annotated[float, Meta(ge=0.0, le=1000.0, description="0 to 1000")] = 160.0
     """Seeds nearer to the edge of the quadrant are not judged by how often they are seen: dithers miss them."""
-    spurious_seen: _Part = 0.1
+    spurious_seen: Fraction = 0.1
     """A seed is spurious if it is seen in a smaller part of the good exposures."""
-    missing_seen: _Part = 0.5
+    missing_seen: Fraction = 0.5
     """A transient is a missing seed if it is seen in a larger part."""
-    won_seen: _Part = 0.1
+    won_seen: Fraction = 0.1
     """A transient that is seen twice, in no smaller part, and lasts, would be an object of a new reference."""
-    won_chance: _Part = 0.01
+    won_chance: Fraction = 0.01
     """It does not last if its epochs are so close together as chance brings them in a smaller part of cases."""
-    min_epochs: _AtLeastOne = 3
+    min_epochs: AtLeastOne = 3
     """Fewest epochs of a lightcurve whose medians count."""
-    max_spurious: _Part = 0.05
+    max_spurious: Fraction = 0.05
     """Largest part of the judged seeds that is spurious in a reference that is not suspect."""
-    max_missing: _Part = 0.05
+    max_missing: Fraction = 0.05
     """Largest part of the sources seen so often, with seeds or without, that has none."""
-    max_offset: _Positive = 0.3
+    max_offset: Positive = 0.3
     """Largest offset of seeds from the median positions of their epochs in any bin, arcsec."""
     limits: ByFilter[Flat] = ByFilter(Flat(0.035, 0.047), Flat(0.030, 0.045), Flat(0.030, 0.045))
     """Of the differences between reference magnitude and the lightcurve's median."""
@@ -135,9 +131,9 @@ class SelectSettings:
     """Largest global median and robust RMS of the pixels, DN."""
     first_night: datetime.date = datetime.date(2018, 2, 5)
     """UTC."""
-    nmin: _AtLeastOne = 15
+    nmin: AtLeastOne = 15
     """Fewest images of a reference."""
-    nmax: _AtLeastOne = 40
+    nmax: AtLeastOne = 40
     """Most; those of smallest FWHM are taken."""
     without: tuple[str, ...] = ()
     """Criteria that are not applied."""
@@ -147,9 +143,9 @@ class SelectSettings:
 class PlanSettings:
     """What is to be made of a selection."""
 
-    nmax: _AtLeastOne = 50
+    nmax: AtLeastOne = 50
     """Most images of a new reference."""
-    deeper: _Positive = 0.25
+    deeper: Positive = 0.25
     """A reference that is not suspect is deepened if the new one would be deeper by at least so many magnitudes."""
 
 
