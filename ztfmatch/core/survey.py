@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ztfmatch.core.arrays import Ints
-
 if TYPE_CHECKING:  # the facts are there without arrays
-    Codes = Ints
+    import numpy as np
+    import numpy.typing as npt
+
+    Codes = npt.NDArray[np.int64]
 
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""
