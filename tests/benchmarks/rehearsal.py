@@ -42,7 +42,7 @@ MATCHED = 0.83
 """Of the rows, over the survey."""
 READS = 10.0
 """How often an epoch is read for statistics, if they wait for a tenth of new epochs."""
-REREADS = 4.74
+REREADS = 5.26
 """How often init reads a seed to write it (initmemory.py)."""
 PASSES_A_NIGHT = 0.165
 """Of a tile, in the first year: log(365) / log(1.1) passes in 365 nights."""
@@ -103,7 +103,7 @@ class Step:
     @property
     def longest_over_mean(self) -> float:
         """Of the job that takes most."""
-        seconds = self.jobs.get(self.dominant, [])
+        seconds = self.of_dominant
         return max(seconds) * len(seconds) / sum(seconds) if sum(seconds) else 1.0
 
     @property
@@ -113,6 +113,11 @@ class Step:
         other = self.wall_s - sum(spent.values())
         most = max(spent, key=lambda job: spent[job], default="")
         return most if spent and spent[most] > other else "start, plan, commit"
+
+    @property
+    def of_dominant(self) -> list[float]:
+        """Seconds of the tasks of that job."""
+        return self.jobs.get(self.dominant, [])
 
     def job_s(self, job: str) -> float:
         """CPU seconds of a job: its part of the wall time is that of the CPU time."""
@@ -304,11 +309,13 @@ def show(rehearsal: Rehearsal) -> dict[str, Any]:
     """Print the tables; returns them."""
     steps = rehearsal.steps
     print(
-        "| step | work | CPU seconds | planned | peak MiB | mostly | longest over mean |\n|---|---|---|---|---|---|---|"
+        "| step | work | CPU seconds | planned | peak MiB | mostly | tasks | longest, s | over mean |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
     for step in steps.values():
         print(f"| {step.name} | {step.amount:,.0f} | {step.cpu_s:.1f} | {step.planned_s:.1f} | {step.peak_mib:.0f} | "
-              f"{step.dominant} | {step.longest_over_mean:.1f} |")  # fmt: skip
+              f"{step.dominant} | {len(step.of_dominant)} | "
+              f"{max(step.of_dominant, default=0.0):.2f} | {step.longest_over_mean:.1f} |")  # fmt: skip
     rows = survey(steps, rehearsal.start_s)
     print("\n| core-hours on the survey | at these rates | by the constants | aim |\n|---|---|---|---|")
     for name, hours, modelled, aim in rows:

@@ -3,13 +3,15 @@
 A store that has nothing but 102,000 references, as dense as the sky is, and their tiles; and the names of 10.6 million
 catalogs that are not there, written to the standard input of ``ztfmatch plan append``. Printed are the CPU and wall
 seconds of that process, its peak memory, and its forecast; then the same of ``plan init`` with the names of the
-references; then the peak memory of a process that lists the catalogs and divides them into commits, as an append does.
+references; then the peak memory of a process that lists the catalogs and divides them into commits, as an append does;
+and how uneven tiles are by their seeds, and the tasks that write objects by the references that they read.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import heapq
 import json
 import multiprocessing
 import os
@@ -31,9 +33,10 @@ from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.packed import Sorting
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import lonlats_of
+from ztfmatch.core.kernels.tiling import FINE_ORDER
 from ztfmatch.core.operations.common import write_table
-from ztfmatch.core.operations.forecastappend import tiling_of_units
-from ztfmatch.core.operations.forecastunits import Units, by_geometry
+from ztfmatch.core.operations.forecastappend import forecast_objects, tiling_of_images
+from ztfmatch.core.operations.forecastunits import IMAGE_ORDER, Images, Units, by_geometry
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.survey import psfcat_name, refpsfcat_name, unit_codes, unit_of_code
@@ -41,6 +44,7 @@ from ztfmatch.core.survey import psfcat_name, refpsfcat_name, unit_codes, unit_o
 SEEDS = 4.5e9
 CATALOGS = 10_600_000
 UNITS = 102_000
+_WORKERS = 512
 _POLE = np.radians(192.85948), np.radians(27.12825)
 """Of the Galaxy."""
 
@@ -73,7 +77,7 @@ def make_store(place: Path, found: Units) -> None:
         [_column(field, known.get(field.name), len(code)) for field in REFERENCES.schema], schema=REFERENCES.schema
     )
     files = write_table(storage, REFERENCES, rows, 0, "0" * 12)
-    tiling = tiling_of_units(found, StoreConfig())
+    tiling = tiling_of_images(Images.of(found.code, found.seeds), StoreConfig())
     log.commit(
         storage, None, log.Change("init", "0" * 32, {}, {"objects": int(found.seeds.sum())}, files, tiling=tiling)
     )
@@ -133,6 +137,23 @@ def divided(number: int, units_of: int) -> tuple[int, float]:
     return commits, (peak_kib(os.getpid()) - before) / 1024
 
 
+def unevenness(found: Units) -> tuple[float, float, float]:
+    """Most over mean of seeds of a tile, and of planned seconds of a task that writes objects.
+
+    And wall time over what it were if all workers ended at once, of tasks that take as long as their tile has seeds.
+    """
+    images = Images.of(found.code, found.seeds)
+    tiling = tiling_of_images(images, StoreConfig())
+    shift = 2 * (FINE_ORDER - IMAGE_ORDER)
+    held = np.bincount(tiling.index_of_fine(images.pixels << shift), images.spread)
+    held = held[held > 0]
+    ends = [0.0] * _WORKERS
+    for seeds in held.tolist():
+        heapq.heapreplace(ends, ends[0] + seeds)
+    late = max(ends) * _WORKERS / held.sum()
+    return float(held.max() / held.mean()), forecast_objects(tiling, images).longest_over_mean, float(late)
+
+
 def main() -> None:
     """Make, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -156,6 +177,9 @@ def main() -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         commits, mib = alone.submit(divided, options.catalogs, options.units).result()
     print(f"catalogs listed and divided into {commits} commits: {mib:.0f} MiB")
+    tile, task, late = unevenness(found)
+    print(f"most over mean: seeds of a tile {tile:.1f}, seconds of a task that writes objects {task:.1f}; "
+          f"{_WORKERS} workers take {late:.2f} of their share of the tiles")  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

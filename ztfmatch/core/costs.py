@@ -58,7 +58,9 @@ MAIN_BYTES_PER_CATALOG: Final = 3_000
 """Of each catalog of a commit (planning.py)."""
 MAIN_BYTES_PER_REMATCHED: Final = 560
 """Of each exposure of a rematch (rematchmemory.py)."""
-MAIN_BYTES_PER_REFERENCE: Final = 5_500
+MAIN_BYTES_OF_INIT: Final = 35 << 20
+"""Of an init, whatever the number of references (initmemory.py)."""
+MAIN_BYTES_PER_REFERENCE: Final = 2_000
 """Of each reference of an init (initmemory.py)."""
 
 STORED_ROW_BYTES: Final = 33.4

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.tiling import (
+    CAP_ORDER,
     FINE_ORDER,
     MAX_TILE_ORDER,
     REACH_ORDER,
@@ -365,3 +366,19 @@ def test_adaptive_tiling_no_budget_raises(budget: int) -> None:
 def test_adaptive_tiling_order_out_of_range_raises(order: int) -> None:
     with pytest.raises(ValueError, match=rf"max_order {order} is outside 0\.\.{MAX_TILE_ORDER}"):
         adaptive_tiling(np.zeros(0, np.int64), np.zeros(0, np.int64), 1, order)
+
+
+@given(st.lists(st.integers(0, 12 * 4**7 - 1), max_size=20), st.lists(st.integers(0, N_FINE - 1), max_size=60))
+def test_parts_are_all_pairs_of_a_pixel_and_a_tile_that_overlap(pixels: list[int], dense: list[int]) -> None:
+    fine = np.sort(np.array(dense + [pixel << 12 for pixel in pixels], np.int64))
+    tiling = adaptive_tiling(fine, np.ones(len(fine), np.int64), 1, 9)
+    shift = 2 * (FINE_ORDER - CAP_ORDER)
+    pairs = [
+        (row, i)
+        for row, pixel in enumerate(pixels)
+        for i, (low, high) in enumerate(tile.fine_range for tile in tiling.tiles)
+        if low < (pixel + 1) << shift and high > pixel << shift
+    ]
+    got = tiling.parts(np.array(pixels, np.int64))
+    assert list(zip(*(values.tolist() for values in got), strict=True)) == pairs
+    assert tiling.overlapping(np.array(pixels, np.int64)).tolist() == sorted({tile for _, tile in pairs})

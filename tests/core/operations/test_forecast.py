@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import healpy
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -17,15 +22,18 @@ import ztfmatch
 from ztfmatch.core import camera, costs
 from ztfmatch.core.config import AppendConfig, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.catalogs import HEADER_BYTES
+from ztfmatch.core.io.catalogs import HEADER_BYTES, ROW_BYTES
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.tiling import CAP_ORDER
 from ztfmatch.core.operations.append import append_catalogs
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.forecast import Draft, Forecast, JobForecast
 from ztfmatch.core.operations.forecastappend import commits_of, forecast_append, forecast_init
 from ztfmatch.core.operations.forecasttiles import forecast_compact, forecast_rematch, forecast_statistics
+from ztfmatch.core.operations.forecastunits import Images
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.listing import codes_of, list_catalogs
@@ -35,7 +43,7 @@ from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
-from ztfmatch.core.survey import FILTER_CODES, Unit, psfcat_name, refpsfcat_name, unit_of_code
+from ztfmatch.core.survey import FILTER_CODES, Unit, psfcat_name, refpsfcat_name, unit_codes, unit_of_code
 from ztfmatch.simulate import SimulationConfig, simulate
 
 ROWS_PER_TASK = 3_000
@@ -106,6 +114,58 @@ def test_forecast_of_init_has_the_tasks_seeds_and_files_of_the_init(made: Made) 
     assert job(draft, "stars").tasks == pytest.approx(len(linked), rel=0.35)
     seeds = open_snapshot(made.storage, 0).rows("objects")
     assert draft.amount == pytest.approx(seeds, rel=0.05)
+
+
+@dataclass
+class _Reading(Counting):
+    """Counts how many seeds of references tasks read to write objects, too."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def outcomes(self, job: Job[Any]) -> Iterator[Outcome[Any]]:
+        if job.title == "objects":
+            self.reads = [sum(reference.nrows for reference in task.references) for task in job.tasks]
+        return super().outcomes(job)
+
+
+@pytest.mark.parametrize("budget", [5_000, 20_000, 100_000])
+def test_forecast_of_init_reads_references_as_often_as_the_init(budget: int, tmp_path: Path) -> None:
+    places = SimulationConfig(
+        fields=(679, 680, 246), rcids=tuple(range(0, 64, 6)), filters=(1, 2), n_exposures=1, stars_per_quadrant=600,
+        truth=False,
+    )  # fmt: skip
+    simulate(tmp_path / "sky", places)
+    references, config, reading = [str(tmp_path / "sky" / "references")], StoreConfig(seeds_per_tile=budget), _Reading()
+    init_store(Storage.at(tmp_path / "store"), references, config, Runner(reading, 8 << 30))
+    told = job(forecast_init(references, config), "objects")
+    assert told.tasks == pytest.approx(reading.tasks["objects"], rel=0.1)
+    assert told.bytes_read == pytest.approx(ROW_BYTES * sum(reading.reads), rel=0.07)
+    assert told.memory_bytes - WORKER_BASE_BYTES == pytest.approx(150 * max(reading.reads), rel=0.05)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is counted otherwise elsewhere")
+def test_forecast_of_init_has_the_memory_of_its_main_process() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "initmemory.py"
+    words = [sys.executable, str(script), "--references", "2000"]
+    told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    expected = costs.MAIN_BYTES + costs.MAIN_BYTES_OF_INIT + told["references"] * costs.MAIN_BYTES_PER_REFERENCE
+    assert told["peak_mib"] == pytest.approx(expected / 2**20, rel=0.15)
+
+
+@pytest.mark.parametrize("field", [246, 301, 679, 880])
+def test_images_cover_the_pixels_in_which_the_quadrant_has_points(field: int) -> None:
+    codes = unit_codes(np.full(64, field), np.arange(64), np.full(64, 2))
+    image, pixels = Images.of(codes, np.ones(64)).covered
+    more = 0
+    for rcid in range(64):
+        corners = camera.Pointing(*camera.field_centre(field)).deproject(camera.Plane(*camera.quadrant_corners(rcid).T))
+        u, v = (part.ravel() for part in np.meshgrid(np.linspace(0, 1, 120), np.linspace(0, 1, 120)))
+        sw, nw, ne, se = corners.T[:, :, None]
+        xyz = (1 - v) * ((1 - u) * sw + u * se) + v * ((1 - u) * nw + u * ne)
+        inside = set(healpy.vec2pix(1 << CAP_ORDER, *xyz, nest=True).tolist())
+        assert inside <= set(pixels[image == rcid].tolist())
+        more += int((image == rcid).sum()) - len(inside)
+    assert more < 0.1 * len(pixels)
 
 
 def test_forecast_of_append_has_the_tasks_rows_and_files_of_the_append(made: Made) -> None:

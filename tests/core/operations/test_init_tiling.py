@@ -35,6 +35,22 @@ def test_tiling_of_is_that_of_all_seeds_at_once(references: list[list[int]], bud
     assert counted.tiling(budget, order) == expected
 
 
+def test_tiling_counts_more_seeds_in_a_pixel_than_sixteen_bits_hold() -> None:
+    counted, pixels = SeedCounts(), np.array([70_000, 70_001, 90_000])
+    for counts in ([60_000, 5, 1], [60_000, 5, 1], [-20_000, 0, 0]):
+        counted.add(pixels, np.array(counts))
+    expected = np.array([100_000, 10, 2])
+    for budget in (99_999, 100_000, 100_010, 100_011, 100_012):
+        assert counted.tiling(budget) == adaptive_tiling(pixels << SHIFT, expected, budget), budget
+
+
+def test_seed_counts_of_the_whole_sky_take_a_hundred_megabytes() -> None:
+    counted, pixels = SeedCounts(), np.arange(12 << 2 * GRID_ORDER)
+    for part in np.split(pixels, 48):
+        counted.add(part, np.full(len(part), 4_000))
+    assert sum(block.nbytes for block in counted._blocks.values()) == 2 * len(pixels) < 101e6
+
+
 @given(near)
 def test_read_grid_has_what_grid_of_was_given(seeds: list[int]) -> None:
     pixels, counts = read_grid(grid_of(np.array(seeds, np.int64)))

@@ -92,6 +92,22 @@ def test_command_keeps_freed_memory_and_lets_arrow_use_it() -> None:
     assert state["freed memory is kept"]
 
 
+def test_what_a_process_keeps_is_given_back_when_that_is_asked_for() -> None:
+    before, kept, given_back = run(
+        "from ztfmatch.core.tasks.heap import give_back_freed_memory, keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "sizes = [resident_bytes()]\n"
+        "blocks = [np.ones(1 << 10) for _ in range(8_000)]\n"
+        "least = blocks[::100]\n"  # between them memory is free
+        "del blocks\n"
+        "sizes.append(resident_bytes())\n"
+        "give_back_freed_memory()\n"
+        "print(json.dumps([*sizes, resident_bytes()]))"
+    )
+    assert kept - before > 60 << 20
+    assert given_back - before < 16 << 20
+
+
 def test_command_leaves_the_pool_that_the_user_chose() -> None:
     assert run(_COMMAND, ARROW_DEFAULT_MEMORY_POOL="mimalloc")["pool"] == "mimalloc"
 

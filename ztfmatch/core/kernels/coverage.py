@@ -26,7 +26,7 @@ after. At most CAP_ORDER."""
 
 BATCHES_TO_DIVIDE: Final = 12
 """Times what fits in memory, at which a group is divided once more: by its plan (tests/benchmarks/surveylist.py) a year
-of the survey makes 194,000 files so and takes 49 core-hours, without it 315,000 and 46."""
+of the survey makes 193,000 files so and takes 49 core-hours, without it 313,000 and 46."""
 
 _TOGETHER_RAD: Final = math.radians(0.1)
 """Exposures of a unit share a cap that is so much larger at most; pointings scatter by some arcsec."""

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ztfmatch.core.config import MAX_TILE_ORDER
-from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, Tiling, adaptive_tiling
+from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, Tiling, adaptive_tiling, split_tiles
 
 GRID_ORDER: Final = FINE_ORDER - 2
 """HEALPix order of the pixels on which seeds are counted."""
 
-_BLOCK_BITS: Final = 12
-"""Counts are kept in blocks of so many bits of the pixels' numbers: of what is not covered there is none."""
+_BLOCK_ORDER: Final = 5
+"""Counts are kept in blocks, which are pixels of this order: of what is not covered there is none."""
+_BLOCK_BITS: Final = 2 * (GRID_ORDER - _BLOCK_ORDER)
+_NARROW: Final = np.dtype(np.uint16)
+"""Of a count: densest fields have some thousand seeds in a pixel."""
+_WIDE: Final = np.dtype(np.uint32)
+"""Of a count in a block in which another would be too narrow."""
 
 
 class SeedCounts:
-    """Seeds of each pixel of GRID_ORDER: 200 MB if they are everywhere on the sky, whatever the number of catalogs."""
+    """Seeds of each pixel of GRID_ORDER: 100 MB if they are everywhere on the sky, whatever the number of catalogs."""
 
     def __init__(self) -> None:
-        self._blocks: dict[int, npt.NDArray[np.int32]] = {}
+        self._blocks: dict[int, npt.NDArray[np.uint16] | npt.NDArray[np.uint32]] = {}
 
     def add(self, pixels: Pixels, counts: Pixels) -> None:
         """Add some.
@@ -37,25 +43,30 @@ class SeedCounts:
         edges = [*starts.tolist(), len(pixels)]
         for number, low, high in zip(numbers.tolist(), edges[:-1], edges[1:], strict=True):
             if number not in self._blocks:
-                self._blocks[number] = np.zeros(1 << _BLOCK_BITS, np.int32)
-            block = self._blocks[number]
-            block[pixels[low:high] & (len(block) - 1)] += counts[low:high].astype(np.int32)
+                self._blocks[number] = np.zeros(1 << _BLOCK_BITS, _NARROW)
+            block, at = self._blocks[number], pixels[low:high] & ((1 << _BLOCK_BITS) - 1)
+            held = block[at] + counts[low:high]
+            if block.dtype == _NARROW and held.max() > np.iinfo(_NARROW).max:
+                block = self._blocks[number] = block.astype(_WIDE)
+            block[at] = held
 
     def tiling(self, seeds_per_tile: int, max_order: int = MAX_TILE_ORDER) -> Tiling:
         """Tiles of at most so many seeds, as :func:`~ztfmatch.core.kernels.tiling.adaptive_tiling` makes them.
 
-        One base pixel after the other, since no tile is of two: of the whole sky at once a gigabyte would be needed.
+        Down to blocks by their sums, then one block after the other: of the whole sky at once a gigabyte would be
+        needed.
         """
-        bases = (Tile(0, npix) for npix in range(12))
-        return Tiling(tuple(tile for base in bases for tile in self._tiles_of(base, seeds_per_tile, max_order)))
+        numbers = np.array(sorted(self._blocks), np.int64)
+        sums = np.array([self._blocks[number].sum(dtype=np.int64) for number in numbers.tolist()], np.int64)
+        first = numbers << 2 * (FINE_ORDER - _BLOCK_ORDER)
+        coarse = adaptive_tiling(first, sums, seeds_per_tile, min(max_order, _BLOCK_ORDER)).tiles
+        split = (self._split(tile, seeds_per_tile, max_order) for tile in coarse)
+        return Tiling(tuple(itertools.chain.from_iterable(split)))
 
-    def _tiles_of(self, base: Tile, seeds_per_tile: int, max_order: int) -> list[Tile]:
-        within = sorted(number for number in self._blocks if number >> 2 * GRID_ORDER - _BLOCK_BITS == base.npix)
-        held = [(number, np.flatnonzero(self._blocks[number] > 0)) for number in within]
-        none = np.zeros(0, np.int64)
-        pixels = np.concatenate([none, *((number << _BLOCK_BITS) + at for number, at in held)])
-        counts = np.concatenate([none.astype(np.int32), *(self._blocks[number][at] for number, at in held)])
-        held.clear()
-        pixels <<= 2 * (FINE_ORDER - GRID_ORDER)
-        tiles = adaptive_tiling(pixels, counts, seeds_per_tile, max_order).tiles
-        return [tile for tile in tiles if tile.npix >> 2 * tile.order == base.npix]
+    def _split(self, tile: Tile, seeds_per_tile: int, max_order: int) -> list[Tile]:
+        block = self._blocks.get(tile.npix) if tile.order == _BLOCK_ORDER else None
+        if block is None:
+            return [tile]
+        pixels = np.flatnonzero(block)
+        fine = ((tile.npix << _BLOCK_BITS) + pixels) << 2 * (FINE_ORDER - GRID_ORDER)
+        return split_tiles([tile], fine, block[pixels].astype(np.int64), seeds_per_tile, max_order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -90,11 +91,15 @@ class Tiling:
 
     def overlapping(self, pixels: Pixels) -> Pixels:
         """Rows in ``tiles`` of those that pixels of CAP_ORDER have a part of, ascending."""
+        return np.unique(self.parts(pixels)[1])
+
+    def parts(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
+        """Pairs of a pixel of CAP_ORDER and a tile that have a part in common, as rows in ``pixels`` and ``tiles``."""
         shift = 2 * (FINE_ORDER - CAP_ORDER)
         first, last = (self.index_of_fine(edge) for edge in (pixels << shift, ((pixels + 1) << shift) - 1))
-        wide = np.flatnonzero(last > first)
-        more = [np.arange(low, high + 1) for low, high in zip(first[wide].tolist(), last[wide].tolist(), strict=True)]
-        return np.unique(np.concatenate([first, *more]))
+        number = last - first + 1
+        pixel = np.repeat(np.arange(len(pixels)), number)
+        return pixel, np.arange(len(pixel)) + (first - np.cumsum(number) + number)[pixel]
 
 
 def cap_pixels(centre: Floats, radius_rad: float) -> Pixels:
@@ -139,10 +144,15 @@ def adaptive_tiling(fine: Pixels, counts: Pixels, max_per_tile: int, max_order: 
         raise ValueError(f"max_per_tile {max_per_tile} must be at least 1")
     if not 0 <= max_order <= MAX_TILE_ORDER:
         raise ValueError(f"max_order {max_order} is outside 0..{MAX_TILE_ORDER}")
+    return Tiling(tuple(split_tiles(whole_sky().tiles, fine, counts, max_per_tile, max_order)))
+
+
+def split_tiles(tiles: Sequence[Tile], fine: Pixels, counts: Pixels, max_per_tile: int, max_order: int) -> list[Tile]:
+    """What some tiles, in order of the sky, are split into, as :func:`adaptive_tiling` splits base pixels."""
     total = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=total[1:])
     done: list[Tile] = []
-    pending = [Tile(0, npix) for npix in reversed(range(12))]
+    pending = list(reversed(tiles))
     while pending:
         tile = pending.pop()
         low, high = np.searchsorted(fine, tile.fine_range)
@@ -150,7 +160,7 @@ def adaptive_tiling(fine: Pixels, counts: Pixels, max_per_tile: int, max_order: 
             pending.extend(reversed(tile.children()))
         else:
             done.append(tile)
-    return Tiling(tuple(done))
+    return done
 
 
 def fine_pixels(ra: Floats, dec: Floats) -> Pixels:

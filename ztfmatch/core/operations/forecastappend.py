@@ -22,7 +22,14 @@ from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
-from ztfmatch.core.operations.forecastunits import Units, by_geometry, known_units, ledger_by_unit, rows_of_catalogs
+from ztfmatch.core.operations.forecastunits import (
+    IMAGE_ORDER,
+    Images,
+    Units,
+    known_units,
+    ledger_by_unit,
+    rows_of_catalogs,
+)
 from ztfmatch.core.operations.link import projected_bytes
 from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
 from ztfmatch.core.operations.matchplan import LEAST_SHARE, MOST_EXPOSURES, rows_of_task
@@ -32,6 +39,7 @@ from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_W
 
 _MARGIN_RAD: Final = MARGIN_ARCSEC / ARCSEC_PER_RADIAN
 _INSPECTION_BYTES: Final = 250 << 20
+_IMAGE_BITS: Final = 2 * (FINE_ORDER - IMAGE_ORDER)
 _BYTES_PER_TILE_REFERENCE: Final = 150
 
 
@@ -223,16 +231,16 @@ def forecast_init(references: Sequence[str] | Iterable[str], config: StoreConfig
         raise ConfigError(f"no {REFERENCE_PATTERN} in these places")
     sampled = listing.sampled_rows()
     seeds = round(sum(sampled.values()) / len(sampled)) if sampled else costs.SURVEY_SEEDS
-    units = by_geometry(listing.units, seeds)
     total = float(seeds * listing.catalogs)
-    writing = _objects(tiling_of_units(units, config), units, seeds)
+    images = Images.of(listing.units, np.full(len(listing.units), seeds))
+    writing = forecast_objects(tiling_of_images(images, config), images)
     how = f"as {len(sampled):,} of them by their size" if sampled else "as over the survey"
     return Draft(
         "init",
         f"{listing.catalogs:,} references, {total:,.0f} seeds",
         total,
         [_reading_references(listing, total), writing, _stars(writing.tasks, total)],
-        main_bytes=listing.catalogs * costs.MAIN_BYTES_PER_REFERENCE,
+        main_bytes=costs.MAIN_BYTES_OF_INIT + listing.catalogs * costs.MAIN_BYTES_PER_REFERENCE,
         main_written=listing.catalogs * costs.LEDGER_ROW_BYTES,
         assumed=[f"a reference has {seeds:,} seeds, {how}, and lies where the camera puts its unit"],
         used=(costs.REFERENCE_SEED, costs.REREAD_SEED, costs.WRITTEN_OBJECT, costs.LINKED_OBJECT, costs.TILE_TASK),
@@ -245,31 +253,25 @@ def _reading_references(listing: Listing, seeds: float) -> JobForecast:
     return JobForecast.of("reading references", each, (seeds * ROW_BYTES, 0, 0), _INSPECTION_BYTES)
 
 
-def tiling_of_units(units: Units, config: StoreConfig) -> Tiling:
-    """Tiles, with the seeds of each unit spread evenly over the pixels that it touches."""
-    pixels = units.pixels(0.0)
-    weight = np.repeat(units.seeds / [len(found) for found in pixels], [len(found) for found in pixels])
-    unique, at = np.unique(np.concatenate(pixels), return_inverse=True)
-    held = np.bincount(at, weights=weight).astype(np.int64)
-    order = min(CAP_ORDER, config.max_order)
-    return adaptive_tiling(unique << 2 * (FINE_ORDER - CAP_ORDER), held, config.seeds_per_tile, order)
+def tiling_of_images(images: Images, config: StoreConfig) -> Tiling:
+    """Tiles of seeds that are spread evenly over each image."""
+    unique, at = np.unique(images.pixels, return_inverse=True)
+    held = np.bincount(at, weights=images.spread).astype(np.int64)
+    order = min(IMAGE_ORDER, config.max_order)
+    return adaptive_tiling(unique << _IMAGE_BITS, held, config.seeds_per_tile, order)
 
 
-def _objects(tiling: Tiling, units: Units, seeds: int) -> JobForecast:
-    """One task a tile that any reference touches: it reads all references that do."""
-    references = np.zeros(len(tiling.tiles), np.int64)
-    for found in units.pixels(_MARGIN_RAD):
-        references[tiling.overlapping(found)] += 1
-    references = references[references > 0]
-    read = float(references.sum()) * seeds
-    objects = float(len(units.code)) * seeds
-    each = (
-        references * (seeds * costs.REREAD_SEED.seconds)
-        + objects / max(len(references), 1) * costs.WRITTEN_OBJECT.seconds
-        + costs.TILE_TASK.seconds
-    )
-    memory = WORKER_BASE_BYTES + float(references.max(initial=0)) * seeds * _BYTES_PER_TILE_REFERENCE
-    io = (read * ROW_BYTES, objects * costs.STORED_OBJECT_BYTES, float(len(references)))
+def forecast_objects(tiling: Tiling, images: Images) -> JobForecast:
+    """One task a tile: it reads the references that have seeds in a pixel of CAP_ORDER of which it has a part."""
+    image, pixels = images.covered
+    pixel, tile = tiling.parts(pixels)
+    image, tile = np.divmod(np.unique(image[pixel] * len(tiling.tiles) + tile), len(tiling.tiles))
+    touched, at = np.unique(tile, return_inverse=True)
+    read = np.bincount(at, weights=images.seeds[image])
+    own = np.bincount(tiling.index_of_fine(images.pixels << _IMAGE_BITS), images.spread, len(tiling.tiles))[touched]
+    each = read * costs.REREAD_SEED.seconds + own * costs.WRITTEN_OBJECT.seconds + costs.TILE_TASK.seconds
+    memory = WORKER_BASE_BYTES + float(read.max(initial=0.0)) * _BYTES_PER_TILE_REFERENCE
+    io = (float(read.sum()) * ROW_BYTES, float(own.sum()) * costs.STORED_OBJECT_BYTES, float(len(touched)))
     return JobForecast.of("objects", each, io, memory)
 
 

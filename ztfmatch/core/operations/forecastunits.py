@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import hpgeom
 import numpy as np
 import pyarrow as pa
 
@@ -16,12 +17,17 @@ from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.core.kernels.tiling import Pixels, cap_pixels
+from ztfmatch.core.kernels.tiling import CAP_ORDER, Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
-from ztfmatch.core.survey import unit_codes, unit_of_code
+from ztfmatch.core.survey import Unit, unit_codes, unit_of_code
 
 _QUADRANT_RAD: Final = np.radians(0.63)
+_FILTER_BITS: Final = 2
+"""The last ones of a unit's number."""
+
+IMAGE_ORDER: Final = 9
+"""Order of pixels by which it is told where an image lies; they are 7 arcmin wide, at most CAP_ORDER's."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,53 @@ def _centre(code: int) -> Floats:
         return np.array([0.0, 0.0, 1.0])
     east, north = camera.quadrant_corners(unit.rcid).mean(axis=0)
     return np.asarray(pointing.deproject(camera.Plane(np.array([east]), np.array([north])))[:, 0])
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels of IMAGE_ORDER that images touch where the camera puts them; those of all filters are the same."""
+
+    seeds: Floats
+    """Of the units of each image together, shape (I,)."""
+    image: Codes
+    """Of each pixel, shape (P,)."""
+    pixels: Pixels
+    """Those of the first image, ascending, then of the second ...; shape (P,)."""
+
+    @classmethod
+    def of(cls, codes: Codes, seeds: Codes) -> Images:
+        """Of some units, by their numbers, and the seeds of each."""
+        images, which = np.unique(codes >> _FILTER_BITS, return_inverse=True)
+        found = [_pixels_of(image_corners(unit_of_code(code))) for code in ((images << _FILTER_BITS) + 1).tolist()]
+        image = np.repeat(np.arange(len(images)), [len(pixels) for pixels in found])
+        held = np.bincount(which, weights=seeds).astype(np.float64)
+        return cls(held, image, np.concatenate([np.zeros(0, np.int64), *found]))
+
+    @property
+    def spread(self) -> Floats:
+        """Seeds in each pixel of each image, if they are evenly spread, shape (P,)."""
+        return np.asarray((self.seeds / np.bincount(self.image))[self.image])
+
+    @property
+    def covered(self) -> tuple[Codes, Pixels]:
+        """Image and pixel of CAP_ORDER of all pairs of these that touch."""
+        shift = 2 * (IMAGE_ORDER - CAP_ORDER)
+        new = np.diff((self.image << 2 * IMAGE_ORDER + 4) + self.pixels >> shift, prepend=-1) != 0
+        return self.image[new], self.pixels[new] >> shift
+
+
+def image_corners(unit: Unit) -> Floats:
+    """Unit vectors of the corners of a unit's image, shape (3, 4); at the pole where the survey has no such field."""
+    try:
+        pointing = camera.Pointing(*camera.field_centre(unit.field))
+    except ConfigError:
+        pointing = camera.Pointing(0.0, 90.0)
+    return pointing.deproject(camera.Plane(*camera.quadrant_corners(unit.rcid).T))
+
+
+def _pixels_of(corners: Floats) -> Pixels:
+    pixels = hpgeom.query_polygon_vec(1 << IMAGE_ORDER, corners.T, inclusive=True, fact=4)
+    return np.asarray(pixels.astype(np.int64))
 
 
 def known_units(snapshot: SnapshotFiles, codes: Codes) -> Units:

@@ -31,10 +31,17 @@ from ztfmatch.core.operations.common import (
 from ztfmatch.core.operations.link import link_new_store
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import QuarantineChange, check_usable
-from ztfmatch.core.operations.references import COVERED, find_references, inspect_all, reference_input
+from ztfmatch.core.operations.references import (
+    COVERED,
+    References,
+    find_references,
+    inspect_all,
+    reference_input,
+)
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.tasks.heap import give_back_freed_memory
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
 _ROWS_AT_ONCE: Final = 1000
@@ -97,8 +104,7 @@ def init_store(
     config.validate()
     storefile.check_free(storage)
     sources, notices = find_references(references, strict)
-    seeds = SeedCounts()
-    inspected = inspect_all(sources, runner, seeds)
+    inspected, tiling = _inspected(sources, runner, config)
     found, refused = inspected.rows, inspected.refused
     notices += wrapped_positions(found)
     check_usable("reference catalogs", len(sources), refused, strict)
@@ -107,7 +113,6 @@ def init_store(
     if log.commit_numbers(storage):
         done = _already_done(storage, operation_id, watch, notices)
         return replace(done, warnings=[*notices, _UNLINKED]) if link and not done.stars else done
-    tiling = seeds.tiling(config.seeds_per_tile, config.max_order)
     results = runner.run(
         Job("objects", write_objects, _tasks(storage, found, tiling, operation_id), operation_id, storage)
     )
@@ -143,6 +148,16 @@ def init_store(
         seconds=watch.seconds,
         warnings=notices,
     )
+
+
+def _inspected(sources: Sequence[str], runner: Runner, config: StoreConfig) -> tuple[References, Tiling]:
+    """What is in the references, and the tiles of their seeds."""
+    seeds = SeedCounts()
+    inspected = inspect_all(sources, runner, seeds)
+    tiling = seeds.tiling(config.seeds_per_tile, config.max_order)
+    del seeds
+    give_back_freed_memory()
+    return inspected, tiling
 
 
 def _tables_about_files(storage: Storage, found: pa.Table, refused: list[Refused], part: str) -> list[DataFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -73,8 +74,9 @@ def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Til
 
 def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:
     """Link all objects that a store without a snapshot will have."""
-    held = [tile for tile in tiling.tiles if staged.of_tile(OBJECTS.name, tile)]
-    near = {tile: neighbours(tiling, tile) for tile in {other for tile in held for other in neighbours(tiling, tile)}}
+    near = {tile: neighbours(tiling, tile) for tile in _objects(staged)}
+    beside = {other for around in near.values() for other in around} - near.keys()
+    near |= {tile: neighbours(tiling, tile) for tile in beside}
     tiles = sorted(near, key=lambda tile: tile.fine_range)
     return _run(staged, operation_id, runner, [(tile, tuple(near[tile][1:])) for tile in tiles])
 
@@ -93,11 +95,16 @@ def _run(
         LinkTask(f"link-N{tile.order}-{tile.npix}", staged.snapshot, tile, part, staged, around)
         for tile, around in tiles
     ]
-    rows = {tile: sum(file.rows for file in staged.of_tile(OBJECTS.name, tile)) for task in tasks for tile in task.near}
+    rows = _objects(staged)
     runner.check_memory(
         {task.key: projected_bytes(rows[task.tile], sum(rows[tile] for tile in task.near)) for task in tasks}
     )
     return runner.run(Job("stars", link_tile, tasks, operation_id, staged.snapshot.storage))
+
+
+def _objects(staged: StagedFiles) -> Counter[Tile]:
+    """How many objects each tile will have, if any."""
+    return Counter({tile: held.rows for tile, held in staged.files.by_tile(OBJECTS.name).items() if tile is not None})
 
 
 def projected_bytes(own: int, near: int) -> int:

@@ -24,7 +24,6 @@ from ztfmatch.core.tasks.inspect import (
     CatalogInput,
     FoundCatalogs,
     InspectTask,
-    as_stream,
     inspect_references,
     read_grid,
 )
@@ -68,36 +67,41 @@ class References:
 
 def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | None = None) -> References:
     """Read references, and count the seeds of those that can be used."""
-    tasks = [
-        InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
-        for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
-    ]
-
-    def take(result: FoundCatalogs) -> FoundCatalogs:
-        rows = result.table if counted is None else _counted(result.table, counted)
-        return FoundCatalogs(as_stream(rows.drop_columns(GRID)), result.refused)
-
-    job = Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
-    results = runner.run_and(take, job)
-    refused = [file for result in results for file in result.refused]
-    none = FOUND_REFERENCES.empty_table().drop_columns(GRID)
-    parts = (_joined(some) for some in chunks(results, _RESULTS_JOINED))
-    found = pa.concat_tables([none, *parts], promote_options="default")
-    results.clear()
-    found = found.sort_by([(name, "ascending") for name in (*_UNIT, "source")])
+    read = _read(sources, runner, counted)
+    found = read.rows.sort_by([(name, "ascending") for name in (*_UNIT, "source")])
     of_unit = np.stack([found[name].to_numpy().astype(np.int64) for name in _UNIT])
     first = np.any(np.diff(of_unit, axis=1, prepend=-1), axis=0)
+    if first.all():
+        return References(found, read.refused)
     again = found.filter(pa.array(~first))
     if counted is not None:
         _uncount(again["source"].to_pylist(), counted)
     taken = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))[~first]
-    refused += _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
-    return References(found.filter(pa.array(first)), refused)
+    second = _second(again.to_pylist(), found.take(pa.array(taken)).to_pylist())
+    return References(found.filter(pa.array(first)), read.refused + second)
 
 
-def _joined(results: Sequence[FoundCatalogs]) -> pa.Table:
-    """Rows of some results as one piece: each piece of a column takes a kilobyte."""
-    return pa.concat_tables([result.table for result in results]).combine_chunks()
+def _read(sources: Sequence[str], runner: Runner, counted: SeedCounts | None) -> References:
+    """What is in all files, in any order."""
+    tasks = [
+        InspectTask(f"inspect-{i:06d}", tuple(CatalogInput(source) for source in group))
+        for i, group in enumerate(chunks(sources, _CATALOGS_PER_INSPECTION))
+    ]
+    joined = [FOUND_REFERENCES.empty_table().drop_columns(GRID)]
+    last: list[pa.Table] = []
+
+    def take(result: FoundCatalogs) -> list[Refused]:
+        rows = result.table if counted is None else _counted(result.table, counted)
+        last.append(rows.drop_columns(GRID))
+        # Joined as they come: by themselves they take twice as much, and each piece of a column a kilobyte.
+        if len(last) == _RESULTS_JOINED:
+            joined.append(pa.concat_tables(last).combine_chunks())
+            last.clear()
+        return result.refused
+
+    job = Job("reading references", inspect_references, tasks, "inspect", reads=sources[:1], preparing=True)
+    refused = [file for some in runner.run_and(take, job) for file in some]
+    return References(pa.concat_tables([*joined, *last], promote_options="default"), refused)
 
 
 def _counted(rows: pa.Table, counted: SeedCounts) -> pa.Table:

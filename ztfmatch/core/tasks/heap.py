@@ -8,6 +8,7 @@ the memory budget.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -42,3 +43,15 @@ def keep_freed_memory() -> bool:
         arrow = sys.modules["pyarrow"]
         arrow.set_memory_pool(arrow.system_memory_pool())
     return True
+
+
+def give_back_freed_memory() -> None:
+    """Give the kernel what was freed, once, after a step that took much more than those that follow.
+
+    Python's own objects lie elsewhere, and would not use it.
+    """
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -67,7 +67,7 @@ INSPECTIONS: Final = "inspections"
 """Under what inspections are staged, whatever operation they are for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CatalogInput:
     """A catalog to inspect, with metadata that its header may lack."""
 

@@ -25,7 +25,7 @@ from ztfmatch.core.tasks.seedgrids import SeedPositions
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReferenceInput:
     """One checked reference catalog."""
 
