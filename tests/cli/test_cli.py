@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -558,10 +559,12 @@ class TestProcess:
     def test_progress_is_shown_on_a_terminal_only(self, scene: Scene, tmp_path: Path) -> None:
         reader, writer = pty.openpty()
         words = [sys.executable, "-m", "ztfmatch", "init", str(tmp_path / "new"), "-r", str(scene.sky / "references")]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=writer, text=True) as process:
-            os.close(writer)
-            output, _ = process.communicate(timeout=120)
-            shown = _all_of(reader)
+        with ThreadPoolExecutor(1) as pool:
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=writer, text=True) as process:
+                os.close(writer)
+                reading = pool.submit(_all_of, reader)  # meanwhile: a terminal that nobody reads takes 10 s of bars
+                output, _ = process.communicate(timeout=120)
+            shown = reading.result()
         assert process.returncode == 0
         assert "1/1" in shown
         assert output.startswith("Store made. ")
