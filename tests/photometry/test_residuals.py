@@ -26,7 +26,7 @@ from ztfmatch.photometry.kernels.errorfit import (
     steady,
     typical_scatter,
 )
-from ztfmatch.photometry.kernels.fit import fit_channel
+from ztfmatch.photometry.kernels.fit import solve_channel
 from ztfmatch.photometry.kernels.grid import coarse_cells
 from ztfmatch.photometry.kernels.heldout import ALL, HELD, MAGNITUDES, NAMES
 from ztfmatch.photometry.kernels.normalequations import BinSums
@@ -301,11 +301,11 @@ def pulls(fit: ChannelFit, truth: dict[str, np.ndarray]) -> tuple[np.ndarray, np
     )
 
 
-def test_fit_channel_errors_are_honest_over_many_channels() -> None:
+def test_solve_channel_errors_are_honest_over_many_channels() -> None:
     found = []
     for seed in range(4):
         sums, truth = channel(seed, 1.0)
-        fit = fit_channel(sums, 2, BINS, FitSettings())
+        fit = solve_channel(sums, 2, BINS, FitSettings()).fit()
         assert np.isfinite(fit.map).mean() > 0.9
         assert np.nanmean(fit.map) == pytest.approx(0.0, abs=1e-12)
         found.append(pulls(fit, truth))
@@ -316,18 +316,18 @@ def test_fit_channel_errors_are_honest_over_many_channels() -> None:
         assert low < spread < high, which
 
 
-def test_fit_channel_without_systematics_finds_none() -> None:
+def test_solve_channel_without_systematics_finds_none() -> None:
     sums, truth = channel(11, 0.0)
-    fit = fit_channel(sums, 2, BINS, FitSettings())
+    fit = solve_channel(sums, 2, BINS, FitSettings()).fit()
     assert (fit.sizes < [0.0012, 0.0006, 0.006]).all()  # well below the usual ones
     assert np.nanstd(fit.map) < 0.0012
     for pull in pulls(fit, truth):
         assert np.abs(pull).max() < 4.0
 
 
-def test_fit_channel_held_out_stars_say_which_terms_are_worth_something() -> None:
+def test_solve_channel_held_out_stars_say_which_terms_are_worth_something() -> None:
     """On stars that were not fitted: a map of 5 millimag and a bias take something away, what is not there nothing."""
-    fit = fit_channel(channel(2, 1.0, stars=3000)[0], 2, BINS, FitSettings())
+    fit = solve_channel(channel(2, 1.0, stars=3000)[0], 2, BINS, FitSettings()).fit()
     worth = dict(zip(NAMES, fit.held[list(HELD).index("stars")], strict=True))
     map_square = float(np.nanmean(fit.map**2))
     assert worth["position"] == pytest.approx(map_square, rel=0.6)
@@ -337,29 +337,29 @@ def test_fit_channel_held_out_stars_say_which_terms_are_worth_something() -> Non
     assert all(worth[f"all at {mag} mag"] > 0.0 for mag in MAGNITUDES if mag > 13)
 
 
-def test_fit_channel_term_that_harms_what_is_held_out_is_left_out_when_terms_are_judged() -> None:
+def test_solve_channel_term_that_harms_what_is_held_out_is_left_out_when_terms_are_judged() -> None:
     """Held-out exposures and stars have a bias of the other sign than the rest."""
     sums, _ = channel(2, 1.0, units=1, stars=1500)
     parts = (np.arange(len(sums.n)) % 5) % 3
     sums = replace(sums, part=parts)
     mag = 12.5 + (sums.magnitude + 0.5) * 0.25
     bent = sums.less(np.where(parts == 0, -1.0, 1.0) * 0.02 * (mag - 19.25))
-    judged = fit_channel(bent, 1, BINS, FitSettings(judged=True))
+    judged = solve_channel(bent, 1, BINS, FitSettings(judged=True)).fit()
     assert (judged.held[:, NAMES.index("magnitude")] < 0.0).all()
     assert np.isnan([judged.bright, judged.slope]).all()
     assert np.isnan(judged.curve).all()
     assert np.isfinite(judged.map).mean() > 0.9
     flat = sums.less(np.where(parts == 0, -1.0, 1.0) * 0.02 * np.sin(coarse_cells(30, 30)[sums.cell] % 30 / 5.0))
-    judged = fit_channel(flat, 1, BINS, FitSettings(judged=True))
+    judged = solve_channel(flat, 1, BINS, FitSettings(judged=True)).fit()
     assert np.isnan(judged.map).all()
     assert np.abs(judged.coefficients).max() < 1e-6
     assert np.isfinite(judged.slope)
     assert np.isfinite(judged.offset).all()
 
 
-def test_fit_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_help() -> None:
+def test_solve_channel_map_error_shrinks_with_stars_and_detections_alone_do_not_help() -> None:
     few, many, often = (
-        fit_channel(channel(1, 1.0, stars=stars, epochs=epochs)[0], 2, BINS, FitSettings())
+        solve_channel(channel(1, 1.0, stars=stars, epochs=epochs)[0], 2, BINS, FitSettings()).fit()
         for stars, epochs in ((900, 20), (3600, 20), (900, 80))
     )
     assert np.nanmedian(many.map_error) < 0.9 * np.nanmedian(few.map_error)
@@ -384,9 +384,9 @@ def test_scatters_of_epochs_that_no_star_has_twice_at_a_place_are_those_of_light
     assert scatters_of(once, once.total, bins, (1.0, np.ones(len(once.n)))).epoch == pytest.approx(1e-4)
 
 
-def test_fit_channel_too_few_stars_has_no_terms() -> None:
+def test_solve_channel_too_few_stars_has_no_terms() -> None:
     sums, _ = channel(1, 1.0, units=1, stars=10)
-    fit = fit_channel(sums, 1, BINS, FitSettings())
+    fit = solve_channel(sums, 1, BINS, FitSettings()).fit()
     assert np.isnan([fit.bright, fit.faint, fit.slope, fit.curvature]).all()
     assert np.isnan(fit.map).all()
     assert np.isnan(fit.offset).all()

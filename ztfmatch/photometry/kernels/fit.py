@@ -31,7 +31,7 @@ import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.changes import Changes, TimeModel, find_changes
-from ztfmatch.photometry.kernels.channelfit import ChannelFit, FitResult
+from ztfmatch.photometry.kernels.channelfit import FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
 from ztfmatch.photometry.kernels.leaning import MapData, MapPrior
@@ -73,11 +73,6 @@ class Beside:
 
 
 NOTHING: Final = Beside()
-
-
-def fit_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, beside: Beside = NOTHING) -> ChannelFit:
-    """Fit all terms; arguments as of :func:`solve_channel`."""
-    return solve_channel(sums, units, bins, settings, beside).fit()
 
 
 def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, beside: Beside = NOTHING) -> FitResult:
