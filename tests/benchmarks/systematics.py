@@ -3,7 +3,8 @@
 For each sky, simulated with its truth: four fifths of the exposures are stored and calibrated, then all are, and
 corrected. What is left of the true systematics of bright constants is printed for the exposures that were fitted and
 for those that were held out, and for these once more with corrections that were extended to them: the value that 68 %
-of the detections lie within, so a robust root mean square.
+of the detections lie within, so a robust root mean square. Bound is what an estimator leaves of the fitted that knows
+the form of all terms and all noise; see bound.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from bound import left_by_the_best
 
 import ztfmatch
 from ztfmatch.core.config import AppendConfig, CalibrateConfig
@@ -47,7 +49,8 @@ SKIES = {
 AIMS = {"constant": 1.0, "step": 1.5, "drift": 1.5, "colour": 2.0, "few": 2.5, "clouds": 2.0, "variables": 1.7,
         "outliers": 1.7}  # fmt: skip
 
-HEADS = ("before", "fitted", "held out", "extended", "aim", "median", "repeat", "pull", "worst", "errors", "CPU s")
+HEADS = ("before", "fitted", "held out", "extended", "bound", "aim", "median", "repeat", "pull", "worst", "errors",
+         "CPU s")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Left:
     held: float
     extended: float
     """Of those held out, when corrections have been extended to them."""
+    bound: float
+    """Of the fitted, by an estimator that knows the form of all terms; NaN where there is none."""
     median: float
     """Of what is left of the fitted."""
     repeat: float
@@ -111,25 +116,29 @@ def left(place: Path, config: SimulationConfig, cuts: CalibrateConfig) -> Left:
     seconds = time.process_time() - start
     opened.correct(corrections)
     opened.append(held, exposures)
-    found = compared(opened, place / "sky", held, seconds)
+    found = compared(opened, (place / "sky", config), held, seconds)
     extended = place / "extended"
     shutil.rmtree(extended, ignore_errors=True)
     opened.extend_corrections(CalibrateInputs(ps1, extended, corrections), cuts)
     opened.correct(extended)
-    return replace(found, extended=compared(opened, place / "sky", held, seconds).held)
+    return replace(found, extended=compared(opened, (place / "sky", config), held, seconds).held)
 
 
-def compared(store: ztfmatch.Store, sky: Path, held: Sequence[str], seconds: float) -> Left:
-    """What is left of the truth."""
-    names = ["objectid", "exposureid", "sourceid", "psfflux", "mag", "magerr", "catflags", "corrflags"]
+def compared(store: ztfmatch.Store, of: tuple[Path, SimulationConfig], held: Sequence[str], seconds: float) -> Left:
+    """What is left of the truth of a sky."""
+    sky, config = of
+    names = ["objectid", "exposureid", "sourceid", "psfflux", "mag", "magerr", "catflags", "xpos", "ypos"]
     rows = store.snapshot().table("detections", names).to_pandas()
     truth = {name: pq.read_table(sky / "truth" / f"{name}.parquet").to_pandas()
-             for name in ("detections", "exposures", "stars")}  # fmt: skip
+             for name in ("detections", "exposures", "stars", "ps1")}  # fmt: skip
     rows = rows.merge(truth["detections"], on=["exposureid", "sourceid"])
-    rows = rows.merge(truth["exposures"][["exposureid", "clrcoeff", "magzp", "fracday"]], on="exposureid")
+    rows = rows.merge(truth["exposures"][["exposureid", "clrcoeff", "magzp", "fracday", "obsmjd"]], on="exposureid")
     stars = truth["stars"][["star_id", "g", "r", "kind"]].rename(columns={"kind": "variability"})
     rows = rows.merge(stars, on="star_id")
     rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(BRIGHT[0], 19.0)]
+    out = {int(Path(path).name.split("_")[1]) for path in held}
+    mine = rows.fracday.isin(out)
+    best = left_by_the_best(rows, truth["ps1"], config, ~mine.to_numpy())
     every = (rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag) / rows.magerr
     off = rows.systematic - (rows.magzp - 2.5 * np.log10(rows.psfflux) - rows.mag)
     half = np.floor(2.0 * rows.true_mag)
@@ -138,12 +147,11 @@ def compared(store: ztfmatch.Store, sky: Path, held: Sequence[str], seconds: flo
     errors = np.sqrt((rows.magerr.astype(float) ** 2).groupby(half).mean() / noise.groupby(half).mean())
     worst, false = (float(of.iloc[np.abs(of - 1.0).argmax()]) for of in (pulls, errors))
     bright = rows.true_mag.between(*BRIGHT)
-    rows, off = rows[bright], off[bright]
-    out = {int(Path(path).name.split("_")[1]) for path in held}
-    mine = rows.fracday.isin(out)
+    rows, off, mine, best = rows[bright], off[bright], mine[bright], best[bright]
     error = rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag
-    return Left(within(rows.systematic), within(off[~mine]), within(off[mine]), np.nan, float(off[~mine].median()),
-                _repeat(rows, error, off), robust_width(error / rows.magerr), worst, false, seconds)  # fmt: skip
+    parts = (rows.systematic, off[~mine], off[mine], np.full(1, np.nan), best[~mine])
+    repeat, pull = _repeat(rows, error, off), robust_width(error / rows.magerr)
+    return Left(*map(within, parts), float(off[~mine].median()), repeat, pull, worst, false, seconds)
 
 
 def _repeat(rows: pd.DataFrame, error: pd.Series, off: pd.Series) -> float:
@@ -168,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place = options.workdir / f"{name}-{options.seed}"
         place.mkdir(parents=True, exist_ok=True)
         got = found[name] = left(place, replace(SKIES[name], seed=options.seed), CalibrateConfig())
-        numbers = [1e3 * got.before, 1e3 * got.fitted, 1e3 * got.held, 1e3 * got.extended, AIMS[name], 1e3 * got.median]
+        numbers = [1e3 * got.before, 1e3 * got.fitted, 1e3 * got.held, 1e3 * got.extended, 1e3 * got.bound]
+        numbers += [AIMS[name], 1e3 * got.median]
         shares = [got.repeat, got.pull, got.worst, got.errors]
         line = "".join(f"{value:>9.2f}" for value in numbers) + "".join(f"{value:>9.3f}" for value in shares)
         print(f"{name:<12}{line}{got.seconds:>9.1f}", flush=True)

@@ -37,7 +37,8 @@ MAP_CELLS: Final = 32
 """Cells per axis of the table that the truth holds of the position map."""
 
 _TAG_CHANNEL, _TAG_FIELD = 201, 202
-_SMOOTH_TERMS: Final = ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (0, 3), (2, 2))
+SMOOTH_TERMS: Final = ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (0, 3), (2, 2))
+"""Degrees along x and y of the polynomials of a smooth map."""
 
 
 def model_error(mag: Floats, fid: int) -> Floats:
@@ -73,7 +74,7 @@ class ChannelSystematics:
         rng = np.random.default_rng(np.random.SeedSequence([seed, _TAG_CHANNEL, rcid, fid]))
         top = -rng.uniform(0.008, 0.02) * scale
         share = rng.uniform(0.1, 0.4)
-        smooth = rng.normal(0.0, 0.0025, len(_SMOOTH_TERMS)) * scale
+        smooth = rng.normal(0.0, 0.0025, len(SMOOTH_TERMS)) * scale
         edges = rng.uniform(0.018, 0.03, 4) * scale
         raw = cls((top * share, top * (1 - share)), tuple(smooth.tolist()), tuple(edges.tolist()))
         return cls(raw.bias, raw.smooth, raw.edges, float(raw.position(*cell_centres(200)).mean()))
@@ -88,7 +89,7 @@ class ChannelSystematics:
         columns, rows = QUADRANT_SHAPE_PIX
         px, py = _legendre(2 * x / columns - 1), _legendre(2 * y / rows - 1)
         total = np.full(x.shape, -self.mean)
-        for weight, (m, n) in zip(self.smooth, _SMOOTH_TERMS, strict=True):
+        for weight, (m, n) in zip(self.smooth, SMOOTH_TERMS, strict=True):
             total += weight * px[m] * py[n]
         for amplitude, distance in zip(self.edges, (x, columns - x, y, rows - y), strict=True):
             total += amplitude * np.exp(-np.maximum(distance, 0.0) / EDGE_SCALE_PIX)
