@@ -121,7 +121,7 @@ def test_find_changes_follows_a_drift_that_catalog_errors_would_hide() -> None:
     assert found is not None
     true, left = left_of(found, 2.0)
     assert true > 0.0035
-    assert left < 0.085 * true  # 0.10 if places do not lean on a common course
+    assert left < 0.0705 * true  # 0.0715 with the course that places alone tell, 0.10 if they do not lean on one
     assert (found.held > 0.5 * true**2).all()
     assert found.curve.shape == (found.time.timeline.size, QUADRATIC)
     assert len(found.held) == len(HELD)

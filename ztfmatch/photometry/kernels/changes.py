@@ -12,8 +12,8 @@ tell; it is not corrected for, and may not pass for a change. The constants are 
 and k, with weights v and functions of time T leaves sum(v T T') - sum(v T) sum(v T)' / sum(v) of the normal matrix.
 
 Before there are data, the nodes are alike over a year. A camera changes by much the same pattern for long, dust or a
-coating, say, more or less of it: so the course in time of the strongest pattern is taken from a first solution, and
-where that is more probable all places lean on it.
+coating, say, more or less of it: so the course in time of the strongest pattern is found, in turns with the pattern,
+and where that is more probable all places lean on it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _LEAST_EVIDENCE: Final = 5.0
 """Logarithm: changes that are less probable are taken for chance."""
 _OWN_COURSE: Final = 0.1
 """Variance of what a place changes by beside the course that all share, relative to that of the course."""
+_TURNS: Final = 3
+"""In which the course and its pattern are solved for, each given the other."""
 _HARM: Final = 0.25
 """What held-out exposures may lose of what held-out stars gain: some are extrapolated to. Chance loses all of it."""
 _LEAST_CHANCE_MAG: Final = 1e-5
@@ -243,9 +245,7 @@ class _Problem:
 
         Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike).
         """
-        maps = self.parts(self.solved(equations, sizes))[0] @ self._cells.T
-        apart = (maps - maps.mean(axis=0)) * np.sqrt(fine_areas(self._bins.nx, self._bins.ny))
-        course = np.linalg.svd(apart, full_matrices=False)[0][:, 0] * np.sqrt(self.nodes)
+        course = self._course(equations, sizes)
         own = self._in_time
         self._in_time = np.outer(course, course) + _OWN_COURSE * own
         rim = sizes[2] / sizes[0]
@@ -254,6 +254,28 @@ class _Problem:
             return shared
         self._in_time = own
         return sizes
+
+    def _course(self, equations: _Equations, sizes: Sizes) -> Floats:
+        """Course in time of the strongest pattern, shape (K,), of size 1.
+
+        That of a solution in which each place has its own is drawn towards zero where epochs are few, at the ends most;
+        all places together tell it better.
+        """
+        pattern_of = np.linalg.inv(covariance(change_processes(self._bins.nx, self._bins.ny), sizes))
+        free = np.linalg.inv(self._in_time)
+        reduced, pull = without_others(equations.data, equations.right, self._prior(sizes), self._of_maps)
+        shape = (self.nodes, self.size)
+        both, pulls = reduced.reshape(*shape, *shape), pull.reshape(shape)
+        maps = self.parts(self.solved(equations, sizes))[0]
+        apart = (maps - maps.mean(axis=0)) @ self._cells.T * np.sqrt(fine_areas(self._bins.nx, self._bins.ny))
+        course = np.linalg.svd(apart, full_matrices=False)[0][:, 0] * np.sqrt(self.nodes)
+        for _ in range(_TURNS):
+            given = np.tensordot(course, np.tensordot(course, both, (0, 0)), (0, 1))
+            pattern = np.linalg.solve(given + pattern_of, course @ pulls)
+            told = np.tensordot(both, pattern, (3, 0)).transpose(0, 2, 1) @ pattern
+            course = np.linalg.solve(told + free, pulls @ pattern)
+            course *= np.sqrt(self.nodes) / np.linalg.norm(course)
+        return np.asarray(course)
 
     def solved(self, equations: _Equations, sizes: Sizes) -> Floats:
         """Most probable parameters."""
