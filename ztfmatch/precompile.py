@@ -1,7 +1,7 @@
 """Compile every kernel, once for all: ``python -m ztfmatch.precompile``.
 
 Which types a kernel is compiled for depends on who calls it, so each operation and product that has kernels is run, on
-a sky of a few stars in a temporary directory. What is kept of them is where :mod:`ztfmatch.core.kernelcache` says.
+a sky of a few stars in a temporary directory. What is kept of them is where :mod:`ztfmatch.core.kernelfiles` says.
 """
 
 from __future__ import annotations

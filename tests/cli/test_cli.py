@@ -64,6 +64,9 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
+HEAVY = {"astropy", "distributed", "matplotlib", "numba", "pandas"}
+
+
 class TestHelp:
     @pytest.mark.parametrize("command", COMMANDS)
     def test_help_of_command_has_example_and_explains_every_option(self, command: str) -> None:
@@ -101,6 +104,18 @@ class TestHelp:
 
     def test_version_is_the_package_s(self) -> None:
         assert done("-V") == done("--version") == f"ztfmatch, version {ztfmatch.__version__}\n"
+
+    @pytest.mark.parametrize("command", ["status", "history", "schema", "query", "lightcurve"])
+    def test_commands_that_read_load_no_compiler_and_no_dask(
+        self, command: str, scene: Scene, star: dict[str, Any]
+    ) -> None:
+        """Half of the time that they take, if they do."""
+        more = {"query": ["--limit", 3], "lightcurve": ["--objectid", star["objectid"]]}
+        words = [command, *map(str, [] if command == "schema" else [scene.store, *more.get(command, [])])]
+        code = f"from ztfmatch.cli import main\nimport sys\nmain({words}, standalone_mode=False)\n"
+        code += f"print(*sys.modules.keys() & {HEAVY}, file=sys.stderr)"
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert ended.stderr.split() == []
 
 
 class TestReports:

@@ -15,7 +15,7 @@ import pytest
 from commandline import PROJECT, Scene, call, report
 from distributed import Client
 
-from ztfmatch.core import clusters, runner
+from ztfmatch.core import clusters
 from ztfmatch.core.clusters import LocalProfile, SlurmProfile, duration_seconds, read_profile, walltime_seconds
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError
@@ -322,6 +322,6 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @quiet
 def test_local_profile_file_starts_its_workers(tmp_path: Path) -> None:
     profile = written(tmp_path, 'kind = "local"\nworkers = 1\n')
-    with runner.start_cluster(Resources(cluster=profile)) as workers:
+    with start.start_cluster(Resources(cluster=profile)) as workers:
         started: dict[str, Any] = workers.client.scheduler_info()["workers"]
         assert [worker["nthreads"] for worker in started.values()] == [1]

@@ -21,8 +21,9 @@ from rig import Rig
 
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ServiceError
-from ztfmatch.core.runner import Job, open_runner, start_cluster
+from ztfmatch.core.runner import Job, open_runner
 from ztfmatch.core.runner.certificates import credentials_for_run
+from ztfmatch.core.runner.start import start_cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(slurm_rig.missing()), reason=slurm_rig.missing())]
 quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import forkserver
 from typing import Final
 
+from ztfmatch.core.tasks.ownprocess import ONE_THREAD
+
 _PRELOADED: Final = ["distributed", "ztfmatch.core.tasks.preload"]
-_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""A process that is to be forked must not have started threads; a worker is to use one core anyway."""
 
 
 def start() -> str:
@@ -27,8 +27,8 @@ def start() -> str:
     if not sys.platform.startswith("linux"):
         return "spawn"
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    with kept_environment(_ONE_THREAD):
-        os.environ.update(_ONE_THREAD)
+    with kept_environment(ONE_THREAD):  # a process that is to be forked must not have started threads
+        os.environ.update(ONE_THREAD)
         forkserver.ensure_running()
     return "forkserver"
 

@@ -15,8 +15,9 @@ import pytest
 
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
-from ztfmatch.core.runner import open_runner, start_cluster
+from ztfmatch.core.runner import open_runner
 from ztfmatch.core.runner.certificates import Credentials, credentials_for_run
+from ztfmatch.core.runner.start import start_cluster
 
 quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 

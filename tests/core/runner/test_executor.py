@@ -13,8 +13,8 @@ from test_runner import Scripted, perform, tries_of
 
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import JobFailedError
-from ztfmatch.core.runner import DaskExecutor, Job, Outcome, Runner, open_runner
-from ztfmatch.core.runner.executor import _Left
+from ztfmatch.core.runner import Job, Outcome, Runner, open_runner
+from ztfmatch.core.runner.executor import DaskExecutor, _Left
 from ztfmatch.core.tasks import agreement
 from ztfmatch.core.tasks.agreement import Agreement, Call
 

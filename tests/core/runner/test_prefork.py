@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from ztfmatch.core import prefork
+from ztfmatch.core.tasks.ownprocess import ONE_THREAD
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")
 
@@ -19,7 +20,7 @@ def test_preloaded_process_has_started_no_thread_of_its_own() -> None:
         "import os, threading; import distributed, ztfmatch.core.tasks.preload;"
         "print(threading.active_count(), len(os.listdir('/proc/self/task')))"
     )
-    environment = {**os.environ, **prefork._ONE_THREAD}
+    environment = {**os.environ, **ONE_THREAD}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     python_threads, system_threads = map(int, done.stdout.split())
     assert python_threads == 1

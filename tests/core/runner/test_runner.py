@@ -18,7 +18,8 @@ from ztfmatch.core.config import AppendConfig, Resources
 from ztfmatch.core.errors import ConfigError, JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.runner import DaskExecutor, Executor, Job, LoopExecutor, Runner, open_runner
+from ztfmatch.core.runner import Executor, Job, LoopExecutor, Runner, open_runner
+from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.tasks.inspect import CatalogInput, InspectTask, inspect_epochal
 from ztfmatch.simulate import SimulationConfig, simulate
 

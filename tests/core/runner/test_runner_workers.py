@@ -23,7 +23,8 @@ import ztfmatch
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError, JobFailedError, ServiceError
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.runner import DaskExecutor, Job, Runner, open_runner
+from ztfmatch.core.runner import Job, Runner, open_runner
+from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.workers import Workers, agreed
 from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, differences, versions

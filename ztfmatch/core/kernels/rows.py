@@ -6,10 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
-from numba.extending import intrinsic
 
-from ztfmatch.core.kernelcache import njit
+from ztfmatch.core.kernelcache import intrinsic, njit
 from ztfmatch.core.kernels.reach import inside
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import DETECTIONS, sky
@@ -97,6 +95,7 @@ def _swap_to_columns(words, sourceid, ra, dec, xpos, ypos, psfflux, psffluxerr, 
 @intrinsic
 def _as_double(_context, word):  # type: ignore[no-untyped-def]
     """Read the bits of a word as a float64."""
+    from numba import types
 
     def cast(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))

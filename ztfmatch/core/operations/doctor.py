@@ -20,7 +20,7 @@ from ztfmatch.core.errors import ZtfmatchError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernelcache import kernel_places
+from ztfmatch.core.kernelfiles import kernel_places
 from ztfmatch.core.runner.heartbeat import beats
 
 OK: Final = "ok"

@@ -5,13 +5,11 @@ names it. A lost worker's tasks run elsewhere.
 """
 
 from ztfmatch.core.progress import Progress, no_progress
-from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.jobs import Executor, Job, LoopExecutor, Runner
-from ztfmatch.core.runner.start import open_runner, start_cluster
+from ztfmatch.core.runner.opening import open_runner
 from ztfmatch.core.tasks.staging import Outcome
 
 __all__ = [
-    "DaskExecutor",
     "Executor",
     "Job",
     "LoopExecutor",
@@ -20,5 +18,4 @@ __all__ = [
     "Runner",
     "no_progress",
     "open_runner",
-    "start_cluster",
 ]

@@ -1,4 +1,4 @@
-"""Start what runs tasks: a plain loop, a local cluster, SLURM jobs, or the way to a scheduler that runs already."""
+"""Start workers: a local cluster, SLURM jobs, or the way to a scheduler that runs already."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from ztfmatch.core.clusters import AllocationProfile, LocalProfile, SlurmProfile
 from ztfmatch.core.config import RETRIES, STARTING, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
-from ztfmatch.core.progress import Progress, no_progress
+from ztfmatch.core.progress import Progress
 from ztfmatch.core.runner.allocation import allocation_cluster
 from ztfmatch.core.runner.certificates import credentials_for, spoken
 from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.gateway import gateway_cluster, is_gateway
-from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Runner
 from ztfmatch.core.runner.network import ONE_BY_ONE, dashboard_settings
 from ztfmatch.core.runner.slurm import slurm_cluster
-from ztfmatch.core.runner.units import divided
 from ztfmatch.core.runner.workers import Workers
 from ztfmatch.core.tasks.quiet import is_news
 
@@ -40,47 +38,8 @@ _GREETING_S: Final = 20.0
 _LOCAL_LIFETIME_S: Final = 30 * 86_400.0
 
 
-@contextlib.contextmanager
-def open_runner(resources: Resources | None = None, progress: Progress = no_progress) -> Iterator[Runner]:
-    """Runner for the resources, by default a plain loop; a cluster that it started is stopped at the end.
-
-    Raises
-    ------
-    ConfigError
-        If the resources contradict each other, or workers are of another version of ztfmatch.
-    ServiceError
-        If no scheduler or no worker answers.
-    """
-    resources = resources or Resources()
-    resources.validate()
-    with contextlib.ExitStack() as stack:
-        executor = _executor(resources, stack, progress)
-        if resources.performance_report is not None:
-            stack.enter_context(_reported(resources.performance_report))
-        if resources.units is not None:
-            executor = stack.enter_context(divided(resources.units, executor))
-        yield Runner(executor, resources.memory_bytes, progress)
-
-
-@contextlib.contextmanager
-def _reported(path: str) -> Iterator[None]:
-    """A block of which Dask writes what its workers did."""
-    try:
-        import bokeh  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
-    except ImportError:
-        raise ConfigError("--performance-report needs bokeh: pip install bokeh") from None
-    from distributed import performance_report
-
-    with performance_report(filename=path):
-        yield
-
-
-def _executor(resources: Resources, stack: contextlib.ExitStack, progress: Progress) -> Executor:
-    elsewhere = resources.scheduler is not None or resources.client is not None
-    if not elsewhere and resources.cluster is None and resources.workers == 0:
-        return LoopExecutor(_retries(resources))
-    if not elsewhere and resources.cluster in (None, "local"):
-        prefork.start()
+def dask_executor(resources: Resources, stack: contextlib.ExitStack, progress: Progress) -> DaskExecutor:
+    """Executor on the workers that the resources name, as soon as one is there; the stack ends them."""
     for name in ("distributed.client", "distributed.nanny"):
         of_dask = logging.getLogger(name)
         of_dask.addFilter(is_news)
@@ -99,7 +58,22 @@ def _executor(resources: Resources, stack: contextlib.ExitStack, progress: Progr
     progress(STARTING, 0, 1)
     workers.await_first()
     progress(STARTING, 1, 1)
+    if resources.performance_report is not None:
+        stack.enter_context(_reported(resources.performance_report))
     return DaskExecutor(workers.client, _retries(resources), workers)
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """A block of which Dask writes what its workers did."""
+    try:
+        import bokeh  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
+    except ImportError:
+        raise ConfigError("--performance-report needs bokeh: pip install bokeh") from None
+    from distributed import performance_report
+
+    with performance_report(filename=path):
+        yield
 
 
 def _retries(resources: Resources) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import os
 import sys
 from typing import Any, Final
 
@@ -14,11 +15,16 @@ _OBJECTS_UNTIL_COLLECTION: Final = 20_000
 """By default it is 700: what a process imports is looked through so often that it takes a tenth of a short command, and
 hardly anything is found. Where tasks run, each looks for what it leaves when it ends."""
 
+ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Variables for what NumPy calculates with: a task is to use one core, and threads that wait for work spin."""
+
 
 @functools.cache
 def make_own() -> None:
     """Make this process one of our own: it keeps freed memory, and leaves undone what takes time for nothing."""
     keep_freed_memory()
+    for name, value in ONE_THREAD.items():  # for a NumPy that is yet to be imported
+        os.environ.setdefault(name, value)
     gc.set_threshold(_OBJECTS_UNTIL_COLLECTION)
     atexit.register(gc.freeze)  # else Python looks through all that is left before it ends
     _hide_pandas()
