@@ -57,6 +57,19 @@ def test_file_with_what_is_no_option_is_refused(config: Path, text: str, complai
     assert call("--help").exit_code == 0
 
 
+def test_variable_that_is_no_option_s_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ZTFMATCH_APPEND_WORKER", "ZTFMATCH_SCHEMA_JSON", "ZTFMATCH_STORE", "ZTFMATCH_VIEW_DELTA_NOTHING"):
+        monkeypatch.setenv(name, "1")
+    result = call("schema")
+    assert result.exit_code == 0
+    assert [line.split("; ")[0] for line in result.stderr.splitlines()] == [
+        f"ztfmatch: ZTFMATCH_{name} is set, and no option has this variable"
+        for name in ("APPEND_WORKER", "VIEW_DELTA_NOTHING")
+    ]
+    assert "did you mean ZTFMATCH_APPEND_WORKERS?" in result.stderr
+    assert call("--help").stderr == ""
+
+
 def test_value_that_is_wrong_says_where_it_comes_from(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,13 @@
 
 Defaults of options come, the first that says something, from the command line, the environment
 (``ZTFMATCH_APPEND_WORKERS``), and a TOML file: ``[append] workers = 8``, or ``[defaults]`` for every command that has
-the option. The file is named by ``ZTFMATCH_CONFIG``, else ``~/.config/ztfmatch/config.toml`` if that is there.
+the option. The file is named by ``ZTFMATCH_CONFIG``, else ``~/.config/ztfmatch/config.toml`` if that is there. What
+names no option is an error in the file, and a warning in the environment, which may be another version's.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +48,7 @@ class Program(InOrder):
             args = [*args[1:], "--help"]
         elif not {"-h", "--help", "-V", "--version"} & set(args):
             ctx.default_map = _default_map(self, ctx)
+            _check_environment(self)
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -70,6 +73,23 @@ def _name_variables(command: click.Command, words: tuple[str, ...]) -> None:
     for param in command.params:
         if isinstance(param, click.Option) and param.name in by_param and param.envvar is None:
             param.envvar = "_".join((*words, by_param[param.name])).replace("-", "_").upper()
+
+
+def _check_environment(program: click.Group) -> None:
+    """Warn of variables that begin as those of a command's options, and are none's."""
+    begun = tuple(f"ZTFMATCH_{name.replace('-', '_').upper()}_" for name in program.commands)
+    if set_ := {name for name in os.environ if name.startswith(begun)}:
+        known = _variables(program)
+        for name in sorted(set_ - known):
+            near = "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, known, 1))
+            click.echo(f"ztfmatch: {name} is set, and no option has this variable{near}", err=True)
+
+
+def _variables(command: click.Command) -> set[str]:
+    """Variables of a command's options, and of those of all commands below it."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    own = {str(param.envvar) for param in command.params if param.envvar}
+    return own.union(*map(_variables, below))
 
 
 def config_file() -> Path | None:
