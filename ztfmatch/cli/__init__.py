@@ -5,30 +5,7 @@ from __future__ import annotations
 import click
 
 import ztfmatch
-from ztfmatch.cli.append import append
-from ztfmatch.cli.calibration import calibrate, correct
-from ztfmatch.cli.catalog import catalog
-from ztfmatch.cli.completion import completion
-from ztfmatch.cli.exchange import export, import_
-from ztfmatch.cli.kowalski import exports, kowalski, load
-from ztfmatch.cli.lightcurve import lightcurve
-from ztfmatch.cli.maintenance import compact, diff, history, rollback, vacuum
-from ztfmatch.cli.nightly import nightly
-from ztfmatch.cli.plan import plan
 from ztfmatch.cli.program import Program
-from ztfmatch.cli.publish import publish
-from ztfmatch.cli.publishcheck import check, diff_releases
-from ztfmatch.cli.publishcheck import init as init_release
-from ztfmatch.cli.query import query
-from ztfmatch.cli.references import references
-from ztfmatch.cli.rematch import lineage, rematch
-from ztfmatch.cli.repair import doctor, repair
-from ztfmatch.cli.report import report
-from ztfmatch.cli.simulation import demo, simulate
-from ztfmatch.cli.stars import link, offsets, stars
-from ztfmatch.cli.store import init, quarantine, schema, statistics, status, transients, verify
-from ztfmatch.cli.units import finish, work
-from ztfmatch.cli.view import view
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -63,19 +40,21 @@ def main() -> None:
     """
 
 
-export.add_command(kowalski)
-publish.add_command(init_release)
-publish.add_command(check)
-publish.add_command(diff_releases)
 main.add_sections(
     {
-        "Make and fill a store": (init, append, statistics, transients, link, stars, import_, catalog),
-        "Read": (status, lightcurve, query, lineage, schema),
-        "Maintain": (verify, quarantine, compact, history, diff, rollback, vacuum, repair, doctor),
-        "References": (references, rematch),
-        "Photometry": (calibrate, correct, report, offsets),
-        "Release and export": (publish, view, export, exports, load),
-        "Every night, and on clusters": (plan, nightly, work, finish),
-        "Try": (simulate, demo, completion),
+        "Make and fill a store": (
+            *("store.init", "append.append", "store.statistics", "store.transients", "stars.link", "stars.stars"),
+            *("exchange.import_", "catalog.catalog"),
+        ),
+        "Read": ("store.status", "lightcurve.lightcurve", "query.query", "rematch.lineage", "store.schema"),
+        "Maintain": (
+            *("store.verify", "store.quarantine", "maintenance.compact", "maintenance.history", "maintenance.diff"),
+            *("maintenance.rollback", "maintenance.vacuum", "repair.repair", "repair.doctor"),
+        ),
+        "References": ("references.references", "rematch.rematch"),
+        "Photometry": ("calibration.calibrate", "calibration.correct", "report.report", "stars.offsets"),
+        "Release and export": ("publish.publish", "view.view", "exchange.export", "kowalski.exports", "kowalski.load"),
+        "Every night, and on clusters": ("plan.plan", "nightly.nightly", "units.work", "units.finish"),
+        "Try": ("simulation.simulate", "simulation.demo", "completion.completion"),
     }
 )

@@ -9,6 +9,7 @@ import click
 
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, unchanged, warning_lines
+from ztfmatch.cli.kowalski import kowalski
 from ztfmatch.cli.paramtypes import PLACE, OutputPlace
 from ztfmatch.cli.terminal import cell, print_table
 
@@ -144,3 +145,6 @@ def _written(file: Any) -> str:
     nouns = {"sources": "source", "sourcedata": "epoch", "exposures": "exposure", "transients": "transient"}
     rows = ", ".join(counted(getattr(file, name), noun) for name, noun in nouns.items())
     return f"{file.path}: {rows}; {size_text(file.size)}"
+
+
+export.add_command(kowalski)

@@ -9,7 +9,9 @@ names no option is an error in the file, and a warning in the environment, which
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,23 +26,38 @@ DEFAULTS: Final = "defaults"
 _NEVER_DEFAULT: Final = ("help", "version")
 
 
+class Commands(UserDict[str, click.Command]):
+    """Commands by name, imported when they are asked for: all of them take a third of what a short command takes."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        """One of them, whose options know their variables."""
+        found: Any = self.data[name]
+        if isinstance(found, str):
+            module, _, function = found.partition(".")
+            found = self.data[name] = getattr(importlib.import_module(f"ztfmatch.cli.{module}"), function)
+            _name_variables(found, ("ZTFMATCH", name))
+        return found  # type: ignore[no-any-return]
+
+
 class Program(InOrder):
     """All commands, in sections.
 
     :meth:`add_sections` gives titles, and the commands below them in order of the work.
     """
 
+    commands: Commands
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sections: dict[str, Sequence[click.Command]] = {}
+        self.commands = Commands()
+        self._sections: dict[str, Sequence[str]] = {}
 
-    def add_sections(self, sections: Mapping[str, Sequence[click.Command]]) -> None:
-        """Add commands below titles."""
-        self._sections.update(sections)
-        for commands in sections.values():
-            for command in commands:
-                self.add_command(command)
-                _name_variables(command, ("ZTFMATCH", command.name or ""))
+    def add_sections(self, sections: Mapping[str, Sequence[str]]) -> None:
+        """Add commands below titles, each as the module in ``ztfmatch.cli`` and its function."""
+        for title, places in sections.items():
+            named: dict[str, Any] = {place.partition(".")[2].rstrip("_"): place for place in places}
+            self._sections[title] = tuple(named)
+            self.commands.data.update(named)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """``help COMMAND`` is ``COMMAND --help``; defaults of commands are read before they parse."""
@@ -57,8 +74,8 @@ class Program(InOrder):
             formatter.write_text("'ztfmatch help COMMAND' explains one.")
         widest = max(len(name) for name in self.commands)
         width = max(formatter.width - widest - 6, 40)
-        for title, commands in self._sections.items():
-            rows = [(command.name or "", command.get_short_help_str(width)) for command in commands]
+        for title, names in self._sections.items():
+            rows = [(name, self.commands[name].get_short_help_str(width)) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), said) for name, said in rows])
 

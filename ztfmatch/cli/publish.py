@@ -13,6 +13,7 @@ import click
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
 from ztfmatch.cli.paramtypes import PRODUCT, Date, Size
+from ztfmatch.cli.publishcheck import check, diff_releases, init
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -258,3 +259,7 @@ def _show(report: PublishReport, as_json: bool) -> None:
         f"{counted(report.files, 'file')}, {size_text(report.bytes)}, {report.seconds:.1f} s: {report.output}"
     )
     emit(report, as_json, [headline, *([f"sha256 {report.sha256}"] if report.sha256 else [])])
+
+
+for command in (init, check, diff_releases):
+    publish.add_command(command)
