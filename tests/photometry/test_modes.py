@@ -9,7 +9,7 @@ from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.grid import cell_means, coarse_cells, fine_areas
 from ztfmatch.photometry.kernels.modes import map_modes, precision_with, told_by
 from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_precision, map_processes
-from ztfmatch.photometry.kernels.smoothness import log_evidence
+from ztfmatch.photometry.kernels.smoothness import log_evidence, with_any_of
 from ztfmatch.photometry.kernels.splines import map_basis
 
 CELLS = (12, 10)
@@ -78,3 +78,22 @@ def test_splines_on_cells_are_the_products_written_out(cells: tuple[int, int]) -
     means[coarse_cells(*cells), np.arange(splines.cells)] = fine_areas(*cells)
     along, up = (cell_means(n, pixels) for n, pixels in zip(cells, QUADRANT_SHAPE_PIX, strict=True))
     np.testing.assert_allclose(np.kron(up, along), means, rtol=1e-10)
+
+
+def test_with_any_of_is_known_by_the_covariance_that_is_wider_by_those_vectors() -> None:
+    """In both directions: of what data say, the vectors' amounts are parameters that are solved for beside."""
+    rng = np.random.default_rng(2)
+    root, some, mean = rng.standard_normal((9, 9)), rng.standard_normal((9, 3)), rng.standard_normal(9)
+    spread = root @ root.T + np.eye(9)
+    wider = np.linalg.inv(spread + some @ some.T)
+    got = with_any_of(np.linalg.inv(spread), np.linalg.solve(spread, mean), some)
+    np.testing.assert_allclose(got[0], wider, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(got[1], wider @ mean, rtol=1e-7, atol=1e-9)
+    normal, pull = measured(3_000)
+    some = SPLINES.pulls(rng.standard_normal((2, SPLINES.cells))).T * 1e-3
+    both = np.block([[normal, normal @ some], [some.T @ normal, some.T @ normal @ some + np.eye(2)]])
+    precise = map_precision(*CELLS, SIZES[0])
+    both[: len(pull), : len(pull)] += precise
+    every = np.linalg.solve(both, np.concatenate([pull, some.T @ pull]))
+    alone = with_any_of(normal, pull, some)
+    np.testing.assert_allclose(np.linalg.solve(alone[0] + precise, alone[1]), every[: len(pull)], rtol=1e-5, atol=1e-8)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ztfmatch.photometry.kernels.changes import Changes, TimeModel, _Problem, find_changes
-from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve
+from ztfmatch.photometry.kernels.curve import QUADRATIC, Curve, FitSettings
+from ztfmatch.photometry.kernels.fit import Beside, solve_channel
 from ztfmatch.photometry.kernels.grid import fine_areas, fine_centres, fine_grid
 from ztfmatch.photometry.kernels.heldout import HELD
 from ztfmatch.photometry.kernels.normalequations import BinSums
@@ -125,6 +126,27 @@ def test_find_changes_follows_a_drift_that_catalog_errors_would_hide() -> None:
     assert (found.held > 0.5 * true**2).all()
     assert found.curve.shape == (found.time.timeline.size, QUADRATIC)
     assert len(found.held) == len(HELD)
+
+
+def test_solve_channel_takes_what_a_map_has_of_the_drift_from_before_from_lightcurves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dust that began to settle long before: the map is the pattern of the drift, times any number."""
+    along, up = fine_centres(BINS.nx, BINS.ny)
+    x, y = np.tile(along, len(up)), np.repeat(up, len(along))
+    true, area = 0.020 * pattern(x, y), fine_areas(BINS.nx, BINS.ny)
+    sums = channel(2.0, 0.0)
+    sums = sums.less(-true[sums.cell])
+
+    def left() -> float:
+        solved = solve_channel(sums, 2, BINS, FitSettings(), Beside(time=time_model()))
+        off = solved.problem.design.map.sums(solved.solution.parameters[solved.problem.blocks.of_map]) - true
+        return float(np.sqrt(np.average((off - np.average(off, weights=area)) ** 2, weights=area)))
+
+    found = left()
+    assert found < 0.00063
+    monkeypatch.setattr("ztfmatch.photometry.kernels.changes._BEFORE", 1e-9)
+    assert found < 0.75 * left()
 
 
 @pytest.mark.parametrize(("exposures", "found"), [(1.0, True), (-0.2, True), (-0.3, False), (-1.0, False)])

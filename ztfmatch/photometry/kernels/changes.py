@@ -35,7 +35,7 @@ from ztfmatch.photometry.kernels.priors import Sizes, change_processes, covarian
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import trust_of
 from ztfmatch.photometry.kernels.smoothness import log_evidence, without_others
-from ztfmatch.photometry.kernels.splines import change_basis
+from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 from ztfmatch.photometry.kernels.sums import FITTED
 from ztfmatch.photometry.kernels.timeline import Timeline
 
@@ -50,6 +50,8 @@ _LEAST_EVIDENCE: Final = 5.0
 """Logarithm: changes that are less probable are taken for chance."""
 _OWN_COURSE: Final = 0.1
 """Variance of what a place changes by beside the course that all share, relative to that of the course."""
+_BEFORE: Final = 2.0
+"""Usual size of what the map has of the pattern from before, relative to what it changes by."""
 _TURNS: Final = 3
 """In which the course and its pattern are solved for, each given the other."""
 _HARM: Final = 0.25
@@ -81,12 +83,19 @@ class Changes:
     """Change of slope and curvature at each node, shape (K, QUADRATIC)."""
     held: Floats
     """By how much mean squares of what was held out are larger without them, in order of HELD, mag^2; NaN for none."""
+    pattern: Floats
+    """Mean product of each two coefficients of the strongest pattern, given the data; mag^2, shape (D, D)."""
 
     def at_bins(self, sums: BinSums, functions: Floats, cells: Floats) -> Floats:
         """Change of each bin, for its functions of magnitude, shape (QUADRATIC, N), and the splines at cells (C, D)."""
         maps = self.time.weights @ self.map @ cells.T
         bent = self.time.weights @ self.curve
         return np.asarray(maps[sums.slice, sums.cell] + (bent[sums.slice].T * functions).sum(axis=0))
+
+    def before(self, bins: Bins) -> Floats:
+        """What the map may have of the pattern from before, coefficients of shape (B, D): a sum of normal numbers."""
+        finer = change_basis(bins.nx, bins.ny).refined(map_basis(bins.nx, bins.ny))
+        return np.asarray(_BEFORE * finer @ np.linalg.cholesky(self.pattern))
 
 
 def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: TimeModel) -> Changes | None:
@@ -116,7 +125,7 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     if exposures < -_HARM * max(float(np.nan_to_num(stars)), 0.0):
         return None
     found = problem.solved(problem.equations(every), sizes)  # with the weights that bins are trusted with
-    return Changes(time, *problem.parts(found), held)
+    return Changes(time, *problem.parts(found), held, problem.pattern)
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,7 @@ class _Problem:
         self._trust = np.ones(len(sums.n))
         self.nodes, self.size = time.weights.shape[1], self._cells.shape[1]
         self.slices = len(time.weights)
+        self.pattern = np.zeros((self.size, self.size))
         self._in_time = time.timeline.covariance()
         self._of_maps = slice(0, self.nodes * self.size)
         self._of_curves = slice(self._of_maps.stop, self._of_maps.stop + self.nodes * QUADRATIC)
@@ -157,7 +167,7 @@ class _Problem:
     def trust_by(self, parameters: Floats) -> None:
         """Let bins that are far off count less."""
         slices = parameters[self._of_curves.stop :].reshape(PLANE, -1)
-        at = Changes(self.time, *self.parts(parameters), np.zeros(0))
+        at = Changes(self.time, *self.parts(parameters), np.zeros(0), np.zeros(0))
         model = at.at_bins(self.sums, self._functions[:, self.sums.magnitude], self._cells)
         model += (slices[:, self.sums.slice] * self._planes[:, self.sums.cell]).sum(axis=0)
         self._trust = trust_of(self._mean - model, self._weight)
@@ -245,7 +255,7 @@ class _Problem:
 
         Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike).
         """
-        course = self._course(equations, sizes)
+        course, self.pattern = self._course(equations, sizes)
         own = self._in_time
         self._in_time = np.outer(course, course) + _OWN_COURSE * own
         rim = sizes[2] / sizes[0]
@@ -255,8 +265,8 @@ class _Problem:
         self._in_time = own
         return sizes
 
-    def _course(self, equations: _Equations, sizes: Sizes) -> Floats:
-        """Course in time of the strongest pattern, shape (K,), of size 1.
+    def _course(self, equations: _Equations, sizes: Sizes) -> tuple[Floats, Floats]:
+        """Course in time of the strongest pattern, shape (K,), of size 1, and mean products of the pattern, (D, D).
 
         That of a solution in which each place has its own is drawn towards zero where epochs are few, at the ends most;
         all places together tell it better.
@@ -271,11 +281,12 @@ class _Problem:
         course = np.linalg.svd(apart, full_matrices=False)[0][:, 0] * np.sqrt(self.nodes)
         for _ in range(_TURNS):
             given = np.tensordot(course, np.tensordot(course, both, (0, 0)), (0, 1))
-            pattern = np.linalg.solve(given + pattern_of, course @ pulls)
+            spread = np.linalg.inv(given + pattern_of)
+            pattern = spread @ (course @ pulls)
             told = np.tensordot(both, pattern, (3, 0)).transpose(0, 2, 1) @ pattern
             course = np.linalg.solve(told + free, pulls @ pattern)
             course *= np.sqrt(self.nodes) / np.linalg.norm(course)
-        return np.asarray(course)
+        return np.asarray(course), np.asarray(np.outer(pattern, pattern) + spread)
 
     def solved(self, equations: _Equations, sizes: Sizes) -> Floats:
         """Most probable parameters."""

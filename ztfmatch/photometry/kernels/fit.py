@@ -48,7 +48,7 @@ from ztfmatch.photometry.kernels.normalequations import (
 from ztfmatch.photometry.kernels.priors import USUAL_SIZES, Sizes, map_precision
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
-from ztfmatch.photometry.kernels.smoothness import most_probable_sizes, without_others
+from ztfmatch.photometry.kernels.smoothness import most_probable_sizes, with_any_of, without_others
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 
 _ROUNDS: Final = 3
@@ -113,7 +113,7 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
     if beside.gradients is not None:
         off += beside.gradients(changes)
     if off.any():
-        steady = _Fitter(sums.less(off), design, bins, curve, beside)
+        steady = _Fitter(sums.less(off), design, bins, curve, beside, None if changes is None else changes.before(bins))
         steady.start_from(fitter, off)
         fitter, fitted = steady, steady.fitted(1 if changes is None else _ROUNDS)
     worth = NO_CHANGES if changes is None else changes.held
@@ -131,9 +131,12 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
 class _Fitter:
     """Fits of one design, each a little better than the one before."""
 
-    def __init__(self, sums: BinSums, design: Design, bins: Bins, curve: Curve, beside: Beside) -> None:
+    def __init__(
+        self, sums: BinSums, design: Design, bins: Bins, curve: Curve, beside: Beside, before: Floats | None = None
+    ) -> None:
         known = beside.map
-        leaning = None if known is None else _leaning_on(known, bins)
+        self._before = np.zeros((design.map.size, 0)) if before is None else before
+        leaning = None if known is None else with_any_of(*_leaning_on(known, bins), self._before)
         self._leaning: Floats | None = None if leaning is None else leaning[0]
         pull = None if leaning is None else leaning[1]
         self.problem = problem = NormalEquations(sums, design, beside.offsets, pull)
@@ -202,7 +205,7 @@ class _Fitter:
         problem, of_map = self.problem, self.problem.blocks.of_map
         prior = self._prior(free=True) + problem.known_matrix()
         alone = without_others(*problem.data(weight), prior, of_map)
-        return told_by(*alone, map_modes(self._bins.nx, self._bins.ny))
+        return told_by(*with_any_of(*alone, self._before), map_modes(self._bins.nx, self._bins.ny))
 
     def _weighed(self) -> tuple[Scatters, Floats]:
         """Scatters about the model so far, and the weight of each bin; bins that are far off count less."""
@@ -216,7 +219,10 @@ class _Fitter:
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map none if free."""
         bins = self._bins
-        known = map_precision(bins.nx, bins.ny, self.sizes) if self._leaning is None else self._leaning
+        known = self._leaning
+        if known is None:
+            own = map_precision(bins.nx, bins.ny, self.sizes)
+            known = with_any_of(own, np.zeros(len(own)), self._before)[0]
         of_map = np.eye(len(known)) * HELD_AT_ZERO if self.flat else known
         terms = np.append(self.curve.weights, [self.colour_weight] * COLOUR_TERMS)
         return prior_of(self.problem.design, terms, np.asarray(of_map * 0.0 if free else of_map))

@@ -59,6 +59,22 @@ def without_others(data: Floats, right: Floats, prior: Floats, of: slice) -> tup
     return data[of, of] - normal[of, others] @ back[:, :-1], right[of] - normal[of, others] @ back[:, -1]
 
 
+def with_any_of(normal: Floats, pull: Floats, some: Floats) -> tuple[Floats, Floats]:
+    """What is known of x + U a from what is of x, or of x from what is of x + U a; a are normal numbers of variance 1.
+
+    For inverse covariances A and pulls p it is A - A U (1 + U' A U)^-1 U' A, and p likewise (Woodbury's identity).
+
+    Parameters
+    ----------
+    normal, pull : float64 ndarray, shape (P, P), (P,)
+    some : float64 ndarray, shape (P, K)
+        U.
+    """
+    turned = normal @ some
+    inner = np.linalg.inv(np.eye(some.shape[1]) + some.T @ turned)
+    return normal - turned @ inner @ turned.T, pull - turned @ (inner @ (some.T @ pull))
+
+
 def log_evidence(inner: Floats, pull: Floats) -> float:
     """Logarithm of the evidence, relative to that of coefficients that are all zero.
 
