@@ -11,6 +11,10 @@ m - faint with more of it below some knots, P a spline of degree 2 over the quad
 colour of the bin. Degeneracies are fixed by convention: the magnitude term has no constant and is zero at the faint
 end, the valid cells of the map have mean zero, the offsets carry the constant.
 
+What was before. A camera has changed before the data much as it changes in their time, so its map has that pattern
+times an unknown number. Lightcurves tell the pattern, free of what PS1 has wrong: before there are data the map is a
+sum of its processes and of that, and the sizes of the processes are those of the rest.
+
 Weights. A detection has its own noise (variance s^2, from its scatter about the mean of its star) and shares that of
 its star (t^2, from the scatter of stars about the model: PS1's errors, colours, blends), so a mean over n detections
 has the variance (t^2 sum(n_i^2) + s^2 n) / n^2, n_i those of star i. Both are estimated in each bin of magnitude, and
