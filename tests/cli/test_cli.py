@@ -109,7 +109,7 @@ class TestHelp:
     def test_commands_that_read_load_no_compiler_and_no_dask(
         self, command: str, scene: Scene, star: dict[str, Any]
     ) -> None:
-        """Half of the time that they take, if they do."""
+        """A third of the time that they take is numba's, if they do."""
         more = {"query": ["--limit", 3], "lightcurve": ["--objectid", star["objectid"]]}
         words = [command, *map(str, [] if command == "schema" else [scene.store, *more.get(command, [])])]
         code = f"from ztfmatch.cli import main\nimport sys\nmain({words}, standalone_mode=False)\n"

@@ -121,6 +121,7 @@ def test_load_of_all_exports_gives_the_documents_of_a_full_export(
     assert report.exports == sorted(report.exports)
     assert report.snapshot == store.snapshot().number
     assert_holds(database, tag, store, tmp_path / "full")
+    database.handle[f"ZTF_loads_{tag}"].update_one({}, {"$set": {"of_a_later_version": 1}})
     again = load_exports(str(exports), database, tag)
     assert (again.exports, again.documents) == ([], 0)
 

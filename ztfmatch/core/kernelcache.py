@@ -23,7 +23,7 @@ class Kernel:
     made_by : str
         Which function of :mod:`ztfmatch.core.kernelfiles` makes it.
     **options
-        That that takes.
+        What that function takes.
     """
 
     def __init__(self, function: Callable[..., Any], made_by: str, **options: Any) -> None:
@@ -32,7 +32,7 @@ class Kernel:
 
     @functools.cached_property
     def made(self) -> Any:
-        """Numba's."""
+        """What numba made of it: a dispatcher, or an intrinsic."""
         from ztfmatch.core import kernelfiles
 
         kernelfiles.let_call(Kernel)
@@ -44,7 +44,7 @@ class Kernel:
 
     def __getattr__(self, name: str) -> Any:
         """What numba's has: its signatures, what is kept of it."""
-        if name.startswith("__"):
+        if name.startswith("__") or name == "made":  # not there yet, which must not ask for it again
             raise AttributeError(name)
         return getattr(self.made, name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from ztfmatch.core.errors import BadInputError, ConfigError
@@ -165,7 +165,9 @@ class _Loader:
         self._states = collection_name("loads", tag)
         self.documents = self.files = 0
         raw = database.attempt("what was loaded", lambda: database.handle[self._states].find_one({"_id": _STATE}))
-        self.state = None if raw is None else State(**{name: raw[name] for name in raw if name != "_id"})
+        self.state = (
+            None if raw is None else State(**{one.name: raw[one.name] for one in fields(State) if one.name in raw})
+        )
 
     def next_of(self, exports: Sequence[Export]) -> Export | None:
         """The export to be loaded now; None if all are."""

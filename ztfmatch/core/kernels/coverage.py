@@ -56,11 +56,12 @@ class Coverage:
 
     tiling: Tiling
     pixels: Pixels
-    """Those of the first footprint, then of the second ..."""
+    """Those of the first footprint, then of the second ...; shape (P,)."""
     counts: Rows
-    """How many each footprint has."""
+    """How many each footprint has, shape (F,)."""
     rows: Rows
-    """Rows of each footprint, or what else a task is measured by, taken to be spread evenly over its pixels."""
+    """Rows of each footprint, or what else a task is measured by, taken to be spread evenly over its pixels; shape
+    (F,)."""
 
     def members(self, rows_per_task: int) -> list[Members]:
         """Groups in order of the sky, and what touches each."""

@@ -65,7 +65,7 @@ _BUFFER_RANGE: Final = 0.1
 
 @dataclass(frozen=True)
 class Epochs:
-    """Epochs of lightcurves, one lightcurve after the other, each in order of time."""
+    """Epochs of lightcurves, one lightcurve after the other, each in order of time; all of shape (N,)."""
 
     hmjd: Float64s
     """Time in days."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ztfmatch.core import prefork
 from ztfmatch.core.config import RETRIES, Resources
 from ztfmatch.core.progress import Progress, no_progress
 from ztfmatch.core.runner.jobs import Executor, LoopExecutor, Runner
@@ -38,7 +37,9 @@ def _executor(resources: Resources, stack: contextlib.ExitStack, progress: Progr
     if not elsewhere and resources.cluster is None and resources.workers == 0:
         return LoopExecutor(RETRIES if resources.retries is None else resources.retries)
     if not elsewhere and resources.cluster in (None, "local"):
-        prefork.start()
+        from ztfmatch.core import prefork
+
+        prefork.start()  # it gets ready while Dask is imported
     from ztfmatch.core.runner.start import dask_executor
 
     return dask_executor(resources, stack, progress)
