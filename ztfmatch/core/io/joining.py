@@ -27,11 +27,15 @@ class Piece:
     footer: Footer
 
 
-def piece_of(table: Table, rows: pa.Table) -> Piece:
-    """Rows of a table, encoded."""
-    encoded = seal(encode(table, rows))
-    footer = Footer.of(bytes(encoded.footer))
-    return Piece(encoded.data[0], len(MAGIC), encoded.chunks, footer.groups, footer)
+def file_of(table: Table, rows: pa.Table) -> Sealed:
+    """Rows of a table, encoded, as a file of their own."""
+    return seal(encode(table, rows))
+
+
+def piece_of(file: Sealed) -> Piece:
+    """All that a file of :func:`file_of` has."""
+    footer = Footer.of(bytes(file.footer))
+    return Piece(file.data[0], len(MAGIC), file.chunks, footer.groups, footer)
 
 
 def joined(pieces: Sequence[Piece], rows: int) -> Sealed:

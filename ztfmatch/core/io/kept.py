@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer
-from ztfmatch.core.io.joining import Piece, joined, piece_of
+from ztfmatch.core.io.joining import Piece, file_of, joined, piece_of
 from ztfmatch.core.io.parquet import ID_COLUMN, TIME_COLUMN, Bounds, DataFile, Destination, OpenFile, put_sealed
 from ztfmatch.core.io.sealed import SealedFile, Tail
 from ztfmatch.core.schema import TABLES
@@ -102,7 +102,7 @@ class _Rewriting:
     def _encoded(self, groups: list[int]) -> Piece:
         keep = np.concatenate([self.keep[self._edges[group] : self._edges[group + 1]] for group in groups])
         rows = self._open.read(groups, self.to.table.names).filter(pa.array(keep))
-        return piece_of(self.to.table, rows)
+        return piece_of(file_of(self.to.table, rows))
 
     def _bounds(self, metadata: pq.FileMetaData, column: str | None) -> Bounds:
         """Bounds of a column in what was written, of its statistics where it has them."""

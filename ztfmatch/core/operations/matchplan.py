@@ -57,6 +57,12 @@ def units_with_reference(snapshot: SnapshotFiles) -> dict[str, int]:
     return {str(unit_of(row)): row["nseeds"] for row in table.to_pylist()}
 
 
+def _renewed_units(snapshot: SnapshotFiles) -> set[str]:
+    """Names of the units that had another reference before: objects of theirs are retired."""
+    table = snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "generation"])
+    return {str(unit_of(row)) for row in table.filter(pc.greater(table["generation"], 0)).to_pylist()}
+
+
 def match_tasks(
     snapshot: SnapshotFiles,
     ledger: pa.Table,
@@ -142,6 +148,8 @@ class _Plan:
     """Number of the unit of each, ascending."""
     unit_seeds: Rows
     """Seeds of each unit."""
+    renewed: npt.NDArray[np.bool_]
+    """Which units had another reference before."""
     footprint: Rows
     """Of each exposure."""
     cover: Coverage
@@ -152,7 +160,7 @@ class _Plan:
     def of(cls, snapshot: SnapshotFiles, rows: pa.Table, rows_per_task: int) -> _Plan:
         """Plan of rows that :func:`_in_order` gave."""
         names, unit = _units(rows)
-        known = units_with_reference(snapshot)
+        known, renewed = units_with_reference(snapshot), _renewed_units(snapshot)
         xyz = unit_vector(rows["ra"].to_numpy(), rows["dec"].to_numpy())
         radius = np.radians(rows["radius"].to_numpy()) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
         footprint, centres, radii = shared_caps(unit, xyz, radius)
@@ -169,7 +177,8 @@ class _Plan:
         has_reference = np.array([name in known for name in names])[unit]
         exposures = _exposures(rows, has_reference)
         members = cover.members(rows_per_task)
-        return cls(exposures, nrows, size, unit, seeds, footprint, cover, members, rows_per_task)
+        again = np.array([name in renewed for name in names])
+        return cls(exposures, nrows, size, unit, seeds, again, footprint, cover, members, rows_per_task)
 
     @functools.cached_property
     def _by_footprint(self) -> tuple[Rows, Rows, Rows]:
@@ -231,6 +240,7 @@ class _Plan:
             round(sum(own)),
             round(max(own)),
             max(int(self.unit_seeds[np.unique(self.unit[batch])].sum()) for batch in batches),
+            any(bool(self.renewed[self.unit[batch]].any()) for batch in batches),
             f"{common.operation_id[:12]}-{name}",
             common.corrections,
             common.data,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.io.joining import Piece, joined, piece_of
+from ztfmatch.core.io.joining import file_of, joined, piece_of
 from ztfmatch.core.io.parquet import DataFile, Destination, put_sealed, write_file
+from ztfmatch.core.io.sealed import Sealed
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, Table
 
@@ -23,7 +24,8 @@ from ztfmatch.core.schema import DETECTIONS, ORPHANS, Table
 class _Epochs:
     """Encoded rows of one file."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    files: list[Sealed] = field(default_factory=list)
+    """Of each batch one."""
     rows: int = 0
     ids: tuple[int, int] = (0, -1)
     times: tuple[float, float] = (0.0, 0.0)
@@ -31,11 +33,15 @@ class _Epochs:
     def add(self, rows: pa.Table) -> None:
         first, last = rows["objectid"][0].as_py(), rows["objectid"][-1].as_py()
         times = pc.min_max(rows["hmjd"]).as_py()
-        low, high = self.times if self.pieces else (times["min"], times["max"])
+        low, high = self.times if self.files else (times["min"], times["max"])
         self.times = min(low, times["min"]), max(high, times["max"])
-        self.ids = (self.ids[0] if self.pieces else first), last
-        self.pieces.append(piece_of(DETECTIONS, rows))
+        self.ids = (self.ids[0] if self.files else first), last
+        self.files.append(file_of(DETECTIONS, rows))
         self.rows += rows.num_rows
+
+    def file(self) -> Sealed:
+        """All rows."""
+        return self.files[0] if len(self.files) == 1 else joined([piece_of(file) for file in self.files], self.rows)
 
 
 class GroupFiles:
@@ -61,7 +67,7 @@ class GroupFiles:
         """Add rows, by objectid and time."""
         held = self._epochs.setdefault(tile, _Epochs())
         follows = held.ids[1] < rows["objectid"][0].as_py()
-        if held.pieces and not (follows and held.rows + rows.num_rows <= self._most_rows):
+        if held.files and not (follows and held.rows + rows.num_rows <= self._most_rows):
             self._write_epochs(tile)
             held = self._epochs[tile] = _Epochs()
         held.add(rows)
@@ -84,7 +90,7 @@ class GroupFiles:
     def _write_epochs(self, tile: Tile) -> None:
         held = self._epochs.pop(tile)
         to = self._destination(DETECTIONS, tile)
-        self._written.append(put_sealed(to, joined(held.pieces, held.rows), held.ids, held.times))
+        self._written.append(put_sealed(to, held.file(), held.ids, held.times))
 
     def _write_orphans(self, tile: Tile) -> None:
         held = self._orphans.pop(tile)

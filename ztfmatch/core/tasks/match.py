@@ -67,6 +67,8 @@ class MatchTask:
     """The same of the largest batch."""
     seeds: int
     """Of the units of the batch that has most, in this group and elsewhere."""
+    renewed: bool
+    """Whether any of the units had another reference before."""
     part: str
     corrections: tuple[DataFile, ...] = ()
     """The sets that the exposures name."""
@@ -118,7 +120,7 @@ def _matched(task: MatchTask, planned: Planned, exposures: Sequence[ExposureInpu
     """Measured rows of the tiles and what is near them, exposure after exposure, and what becomes of them."""
     snapshot = task.snapshot
     objects = tuple(file for tile in planned.near for file in snapshot.of_tile(OBJECTS.name, tile))
-    source = SeedSource(snapshot.storage, task.group, objects, snapshot.config.radius_arcsec)
+    source = SeedSource(snapshot.storage, task.group, objects, snapshot.config.radius_arcsec, task.renewed)
     units = {exposure.unit for exposure in exposures if exposure.has_reference}
     seeds, planes = read_seeds_of_group(source, planned.tiles, units), planes_around(task.group)
     most = sum(exposure.nrows for exposure in exposures)  # of which only those that are near are written to

@@ -27,7 +27,8 @@ from ztfmatch.core.tasks.starobjects import Objects
 MARGIN: Final = -1
 """In place of a tile's number."""
 
-_COLUMNS: Final = ("objectid", "ra", "dec", "status")
+_POSITIONS: Final = ("objectid", "ra", "dec")
+_COLUMNS: Final = (*_POSITIONS, "status")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class SeedSource:
     objects: Sequence[DataFile]
     """Object files of the tile and its neighbours."""
     radius_arcsec: float
+    retired: bool = True
+    """Whether any of these objects may be retired."""
 
 
 def read_seeds(source: SeedSource, units: Iterable[Unit]) -> dict[Unit, Seeds]:
@@ -147,10 +150,11 @@ def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterab
 
 def _seeds_of_file(source: SeedSource, file: DataFile, ranges: Sequence[IdRange], number: int, planes: Floats) -> Seeds:
     """Active seeds of some units, ascending, and perhaps of others between them."""
-    table = read_file_rows(source.storage, file, _COLUMNS, [(ranges[0][0], ranges[-1][1])])
+    columns = _COLUMNS if source.retired else _POSITIONS
+    table = read_file_rows(source.storage, file, columns, [(ranges[0][0], ranges[-1][1])])
     ids, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
     seeds = Seeds(ids, np.full(len(ids), number, np.int16), ra, dec, source.radius_arcsec)
-    if (active := _active(table["status"])) is not None:
+    if source.retired and (active := _active(table["status"])) is not None:
         seeds = seeds.at(active)
     return seeds.at(inside(planes, seeds.xyz)) if number == MARGIN else seeds
 
