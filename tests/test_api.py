@@ -128,6 +128,16 @@ def test_snapshot_and_status_repr_have_the_figures(opened: ztfmatch.Store) -> No
     assert re.search(r"^  detections +2$", repr(at.status), re.MULTILINE)
 
 
+def test_store_counts_its_snapshots_and_a_snapshot_its_objects(opened: ztfmatch.Store, tmp_path: Path) -> None:
+    assert (len(opened), len(opened.commits())) == (2, 2)
+    assert len(opened.snapshot()) == opened.snapshot().table("objects").num_rows == 2
+    empty = make_store(tmp_path / "store", [reference_file(tmp_path, rows_at([], []))])
+    store = ztfmatch.open_store(empty.root)
+    assert (len(store), len(store.snapshot())) == (1, 0)
+    assert store
+    assert store.snapshot()
+
+
 def test_answer_and_report_repr_are_read_without_their_rows(opened: ztfmatch.Store) -> None:
     answer = opened.snapshot().query(ztfmatch.Query("objects", "fid == 1", columns=["objectid", "ra"]))
     assert repr(answer).splitlines()[0] == "Answer"

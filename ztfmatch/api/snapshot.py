@@ -18,7 +18,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import is_url
 from ztfmatch.core.operations.status import Status, status_of, table_status
 from ztfmatch.core.runner import open_runner
-from ztfmatch.core.schema import CORRECTIONS, TABLES, Table
+from ztfmatch.core.schema import CORRECTIONS, OBJECTS, TABLES, Table
 from ztfmatch.core.shown import Shown
 from ztfmatch.query import lightcurves
 from ztfmatch.query.area import Circle, cone_of
@@ -50,6 +50,14 @@ class Snapshot(Plots, Shown):
         commit = self.files.commit
         about = {name: getattr(commit, name) for name in ("operation", "time", "note")}
         return {"store": self.files.storage.root, "snapshot": self.number, **about, "tables": table_status(self.files)}
+
+    def __len__(self) -> int:
+        """Number of objects, retired ones included, as the manifest has it: no table is read."""
+        return self.files.rows(OBJECTS.name)
+
+    def __bool__(self) -> bool:
+        """True, of an empty snapshot too: ``if snapshot`` asks whether there is one."""
+        return True
 
     @property
     def number(self) -> int:

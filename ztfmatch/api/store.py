@@ -69,6 +69,14 @@ class Store(Shown):
         history = [{name: getattr(commit, name) for name in names} for commit in commits]
         return as_html("Store", {**self._fields(), "newest snapshots": history})
 
+    def __len__(self) -> int:
+        """Number of snapshots in the log, as :meth:`commits` has them."""
+        return len(log.commit_numbers(self.storage))
+
+    def __bool__(self) -> bool:
+        """True, of an empty store too: ``if store`` asks whether there is one."""
+        return True
+
     @property
     def path(self) -> str:
         """Where it is."""
