@@ -182,6 +182,18 @@ def test_exposure_maps_chance_is_the_scatter_of_zero_points_and_slopes_beside_a_
         np.testing.assert_allclose(np.sqrt(chance), [size, 0.0, 0.5 * size], rtol=0.15, atol=0.0007)
 
 
+@pytest.mark.parametrize("seen", ["by one half alone", "by both alike"])
+def test_exposure_maps_whose_noise_is_unknown_say_nothing_of_single_exposures(seen: str) -> None:
+    time = nights(6)
+    maps = maps_of(np.zeros((len(time), 1)) * U, time)
+    one = maps.sums.copy()
+    one[:, 1] = 0.0 if seen == "by one half alone" else one[:, 0]
+    maps = maps._replace(sums=one)
+    assert np.isnan(maps.variance())
+    assert not maps.chance(Timeline.of(time, ()).weights(time)).any()
+    assert find_steps(maps) == ()
+
+
 def test_add_exposure_maps_are_those_of_a_loop() -> None:
     rng = np.random.default_rng(8)
     n = 400

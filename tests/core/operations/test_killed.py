@@ -33,7 +33,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.verify import Found, _check_newest
 
-LONGER = ("init", "rematch", "replace")
+LONGER = ("init", "rematch", "rematch without stars", "replace")
 """Of hundreds of steps: each twelfth, counted from the last; all of them in the longer run."""
 
 

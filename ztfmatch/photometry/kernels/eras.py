@@ -49,7 +49,7 @@ def find_steps(maps: ExposureMaps, given: tuple[float, ...] = ()) -> tuple[float
         Steps that are known.
     """
     variance = maps.variance()
-    if len(maps.time) < 2 * _LEAST_NIGHTS or not np.isfinite(variance) or variance <= 0.0:
+    if len(maps.time) < 2 * _LEAST_NIGHTS or not np.isfinite(variance):
         return ()
     nights = _nights(maps, variance)
     clear = _clear(nights[1], nights[2])

@@ -49,12 +49,13 @@ class ExposureMaps(NamedTuple):
         return n, total / np.maximum(n, 1.0)
 
     def variance(self) -> float:
-        """Of one detection, by how much the halves differ; mag^2."""
+        """Of one detection, by how much the halves differ; mag^2. NaN where they do not tell."""
         n, total = np.moveaxis(self.sums, -1, 0)
         both = (n > 0).all(axis=1)
         mean = total / np.maximum(n, 1.0)
         scaled = (mean[:, 0] - mean[:, 1]) ** 2 / np.sum(1.0 / np.maximum(n, 1.0), axis=1)
-        return float(np.median(scaled[both]) / _CHI2_MEDIAN) if both.any() else np.nan
+        found = float(np.median(scaled[both]) / _CHI2_MEDIAN) if both.any() else 0.0
+        return found if found > 0.0 else np.nan
 
     def chance(self, functions: Floats) -> Floats:
         """Variances of the zero points and slopes of single exposures, beside functions of time and noise; mag^2.
@@ -68,12 +69,15 @@ class ExposureMaps(NamedTuple):
         Returns
         -------
         float64 ndarray, shape (3,)
-            Of 1, u and v, which are uncorrelated where stars are everywhere.
+            Of 1, u and v, which are uncorrelated where stars are everywhere; 0 where the noise is not known.
         """
+        variance = self.variance()
+        if not np.isfinite(variance):
+            return np.zeros(PLANE)
         n, mean = self.of_all_stars()
         basis = np.stack([np.ones(CELLS), *place_centres()], axis=1)
-        numbers, error2 = fitted_at_places(basis, n / self.variance(), mean)
-        most = CLIP_SIGMAS * np.sqrt(self.variance())
+        numbers, error2 = fitted_at_places(basis, n / variance, mean)
+        most = CLIP_SIGMAS * np.sqrt(variance)
         freedom = max(len(n) - functions.shape[1], 1) / len(n)
         found = np.zeros(PLANE)
         for k in range(PLANE):

@@ -71,7 +71,7 @@ def fit_gradients(maps: ExposureMaps, changes: Floats, wanted: bool = True) -> G
     """
     variance, number = maps.variance(), len(maps.time)
     none = np.zeros((number, GRADIENT_TERMS))
-    if not number or not np.isfinite(variance) or variance <= 0.0:
+    if not number or not np.isfinite(variance):
         return Gradients(none, np.zeros(number, bool), np.full(number, np.nan), np.ones(number, bool))
     n, total = np.moveaxis(maps.sums, -1, 0)
     weight = n / variance
