@@ -15,7 +15,7 @@ from ztfmatch.photometry.kernels.exposuremaps import (
     add_exposure_maps,
     place_centres,
 )
-from ztfmatch.photometry.kernels.gradients import ExposuresOfSums, fit_gradients, mean_gradients
+from ztfmatch.photometry.kernels.gradients import ExposuresOfSums, fit_gradients, mean_gradients, relative_changes
 from ztfmatch.photometry.kernels.grid import fine_centres
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import Bins, Summary
@@ -192,6 +192,11 @@ def test_exposure_maps_whose_noise_is_unknown_say_nothing_of_single_exposures(se
     assert np.isnan(maps.variance())
     assert not maps.chance(Timeline.of(time, ()).weights(time)).any()
     assert find_steps(maps) == ()
+
+
+def test_relative_changes_of_no_exposures_are_none() -> None:
+    """As of a channel whose stars are all at its rims."""
+    assert relative_changes(maps_of(np.zeros((0, CELLS)), np.zeros(0)), np.zeros((0, CELLS))).shape == (0, CELLS)
 
 
 def test_add_exposure_maps_are_those_of_a_loop() -> None:

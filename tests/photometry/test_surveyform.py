@@ -76,6 +76,19 @@ def test_export_survey_tables_adds_what_the_set_takes_off_at_a_time(
         assert np.abs(off).max() < 1.1 * form.map_most_mmag
 
 
+@pytest.mark.parametrize("bright", [19.2, 20.5])
+def test_export_survey_tables_of_a_set_of_faint_stars_is_what_the_set_is_at_its_bright_end(
+    tmp_path: Path, bright: float
+) -> None:
+    model = smooth()
+    model.numbers["curve"][:] = [bright, 22.0, 0.0005, -0.0002]
+    export_survey_tables(written(tmp_path / "set", model), tmp_path / "survey")
+    a, b, c = read_survey_tables(tmp_path / "survey")[0].bias[36, 2]
+    for mag in (17.5, 19.0):
+        taken = curve_value(model.numbers["curve"][0], mag, 0.0)
+        assert a + b * mag + c * mag * mag == pytest.approx(-taken, abs=1e-4)
+
+
 def test_export_survey_tables_of_survey_tables_gives_their_numbers(tmp_path: Path) -> None:
     export_survey_tables(written(tmp_path / "set", smooth()), tmp_path / "survey")
     report = export_survey_tables(tmp_path / "survey", tmp_path / "again")

@@ -21,6 +21,8 @@ from ztfmatch.photometry.kernels.splines import basis_values
 _BRIGHT_MAG: Final = 10.0
 """To which the survey's form is fitted; its instructions take no brighter magnitudes."""
 _STEP_MAG: Final = 0.05
+_LEAST_RANGE_MAG: Final = 2.0
+"""That the quadratic is fitted to, also where the set's own range is less or lies beyond."""
 _POINTS: Final = 4
 """In each interval between knots, along x and y, at which splines are compared."""
 _LAST_MJD: Final = 1e9
@@ -123,7 +125,7 @@ def _quadratic(smooth: SmoothSet, rows: tuple[tuple[int, float], ...]) -> tuple[
     bright = curves[rows[0][0], 0]
     if np.isnan(bright):
         return (0.0, 0.0, 0.0), 0.0
-    mags = np.arange(max(bright, _BRIGHT_MAG), LAST_MAG + 1e-9, _STEP_MAG)
+    mags = np.arange(np.clip(bright, _BRIGHT_MAG, LAST_MAG - _LEAST_RANGE_MAG), LAST_MAG + 1e-9, _STEP_MAG)
     taken = sum(part * np.array([curve_value(curves[row], mag, smooth.fade) for mag in mags]) for row, part in rows)
     c, b, a = np.polyfit(mags - LAST_MAG, -np.asarray(taken), 2)
     off = np.polyval([c, b, a], mags - LAST_MAG) + taken

@@ -161,9 +161,9 @@ def gradients_at_places(numbers: Floats) -> Floats:
 
 def relative_changes(maps: ExposureMaps, changes: Floats) -> Floats:
     """Changes less their mean over the exposures of the same field, which the lightcurves have in common."""
-    _, place = np.unique(maps.field, return_inverse=True)
+    fields, place = np.unique(maps.field, return_inverse=True)
     n = maps.sums[..., 0].sum(axis=1)
-    held = np.zeros((place.max() + 1, CELLS))
+    held = np.zeros((len(fields), CELLS))
     total = np.zeros_like(held)
     np.add.at(held, place, n)
     np.add.at(total, place, n * changes)
