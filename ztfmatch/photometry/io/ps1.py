@@ -351,7 +351,8 @@ def _clear_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, pa.ArrowException, OSError) as error:
-        raise MetadataError(f"{path}: not a readable PS1 catalog: {str(error).splitlines()[0]}") from error
+        expected = "expected Parquet (a file, a directory, HATS) or SQLite"
+        raise MetadataError(f"{path}: not a readable PS1 catalog, {expected}: {str(error).splitlines()[0]}") from error
 
 
 def _quoted(name: str) -> str:
