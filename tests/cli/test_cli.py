@@ -353,6 +353,7 @@ class TestLightcurve:
             (("--objectid", 5, "--cone", 1, 1, 1), "Give one of --objectid, --star, --cone"),
             (("--objectid", "x"), "'x' is not a valid integer"),
             (("--cone", 1, 1), "requires 3 arguments. Expected: --cone RA DEC RADIUS."),
+            ((679, 33, 2), "extra arguments (679 33 2). Did you mean --cone RA DEC RADIUS"),
             (("--objectid", 5, "--period", 1), "give it with --plot"),
             (("--objectid", 5, "--format", "parquet"), "needs --output FILE"),
             (("--objectid", 5, "--output", "x.txt"), "--output needs a name that ends in"),

@@ -44,15 +44,17 @@ _SHOWN = 20
 class Command(click.Command):
     """A command whose errors end in one line and an exit code, and in JSON with --json.
 
-    It has the options that say what it tells beside its answer.
+    It has the options that say what it tells beside its answer. ``stray`` is the option that who gives a word too many
+    will have meant.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stray: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += telling_options()
+        self._stray = stray
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words apart; of an option that has too few, say which it takes."""
+        """Take the words apart; say which words an option takes that has too few, and where one too many goes."""
         try:
             return super().parse_args(ctx, args)
         except click.BadOptionUsage as error:
@@ -66,6 +68,10 @@ class Command(click.Command):
             if not whence:
                 raise
             raise click.BadParameter(error.message + whence, error.ctx, error.param, error.param_hint) from None
+        except click.UsageError as error:
+            if not self._stray or "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(f"{error.message}. Did you mean {self._stray}?", error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""

@@ -24,7 +24,7 @@ from ztfmatch.cli.rows import (
 from ztfmatch.core.errors import ConfigError
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, stray="--cone RA DEC RADIUS, or --objectid")
 @click.argument("store")
 @click.option("--objectid", type=int, multiple=True, help="Object or transient; may be given more than once.")
 @options.place(

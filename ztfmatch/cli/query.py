@@ -15,7 +15,7 @@ _NAMED = 5
 _KINDS = ("objects", "statistics", "lightcurves", "stars")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, stray="--where EXPR")
 @click.argument("store")
 @options.choice("--select", _KINDS, "Rows wanted: objects, objects with their statistics, epochs, or stars.")
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics, or of stars.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UNITS_SHOWN = 40
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, stray="--references PLACE")
 @click.argument("store")
 @options.references("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
 @options.strict("a reference cannot be used, instead of quarantining it")
