@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import TABLES, Column, Table
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASE_TABLES
@@ -52,7 +52,7 @@ def type_text(column: Column) -> str:
     return f"{kind}{'?' if column.nullable else ''}"
 
 
-def as_json(table: Table) -> dict[str, Any]:
+def as_json(table: Table) -> Json:
     """A table as plain values."""
     columns = [
         {

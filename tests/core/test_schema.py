@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import typing
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from ztfmatch.core.io.storefile import FORMAT_VERSION
 from ztfmatch.core.kernels import rows
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES, Encoding, sky
 from ztfmatch.core.schema.corrections import ERROR_MODEL, FIELD, GRID, MAGNITUDE, POSITION, PROGRAM
+from ztfmatch.core.schema.rows import QuarantineRow, ReferenceRow
 from ztfmatch.core.schema.statistics import PERCENTILES
 
 FORMATS = {4: "7130296ec83cdfeb", 5: "f2c6c44ded7fb0cf"}
@@ -83,3 +85,14 @@ def test_terms_of_corrections_are_described() -> None:
 
 def test_percentiles_are_named_by_their_percentage() -> None:
     assert all(float(f"{suffix[:2]}.{suffix[2:] or 0}") == percentage for suffix, percentage in PERCENTILES)
+
+
+@pytest.mark.parametrize(
+    ("row", "table"), [(ReferenceRow, "references"), (QuarantineRow, "quarantine")], ids=["references", "quarantine"]
+)
+def test_typed_rows_are_of_columns_of_their_table(row: type, table: str) -> None:
+    kinds = {"int": int, "uin": int, "dou": float, "str": str}
+    for name, told in typing.get_type_hints(row).items():
+        column = TABLES[table][name]
+        kind = kinds[str(column.type)[:3]]
+        assert told == (kind | None if column.nullable else kind), name

@@ -150,18 +150,21 @@ def _append_config(config: NightConfig) -> Any:
     from ztfmatch.core.config import AppendConfig
 
     given = config.append
-    paths: dict[str, Any] = {
-        name: None if (value := getattr(given, name)) is None else Path(value)
-        for name in ("exposures", "zp_thresholds", "quality_rule", "corrections")
-    }
     return AppendConfig(
-        **paths,
+        exposures=_path(given.exposures),
+        zp_thresholds=_path(given.zp_thresholds),
+        quality_rule=_path(given.quality_rule),
+        corrections=_path(given.corrections),
         error_models=tuple(map(Path, given.error_models)),
         strict=given.strict,
         fail_if_empty=given.fail_if_empty,
         rows_per_task=given.rows_per_task,
         note=config.note,
     )
+
+
+def _path(given: str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _export(storage: Storage, export: ExportSettings, runner: Runner) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -46,7 +46,7 @@ class Snapshot(Plots, Shown):
 
     files: SnapshotFiles
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         commit = self.files.commit
         about = {name: getattr(commit, name) for name in ("operation", "time", "note")}
         return {"store": self.files.storage.root, "snapshot": self.number, **about, "tables": table_status(self.files)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
@@ -56,7 +56,7 @@ class Store(Shown):
 
     storage: Storage
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         return {"path": self.path}  # no more: a debugger that shows a store must not wait for its storage
 
     def _repr_html_(self) -> str:

@@ -12,6 +12,7 @@ from ztfmatch.cli.common import Command, counted, emit, open_store, size_text, u
 from ztfmatch.cli.paramtypes import PLACE
 from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.plain import Keywords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def _mapping(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     return {ours: theirs for ours, _, theirs in pairs}
 
 
-def _ps1(ps1: Path | None, columns: dict[str, str]) -> dict[str, Any]:
+def _ps1(ps1: Path | None, columns: dict[str, str]) -> Keywords:
     if columns and ps1 is None:
         raise click.UsageError("--ps1-column names columns of a --ps1 catalog: give that too")
     return {"ps1": ps1, "columns": columns}

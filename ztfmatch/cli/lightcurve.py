@@ -22,6 +22,7 @@ from ztfmatch.cli.rows import (
     some_columns,
 )
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 
 
 @click.command(cls=Command, stray="--cone RA DEC RADIUS, or --objectid")
@@ -75,7 +76,7 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str]
     objectid = _told_of_retired(opened, objectid, follow) if objectid else objectid
     if cone and transients:
         objectid = tuple(opened.transients(cone=cone)["transientid"].to_pylist())
-    select: dict[str, Any] = {"objectid": objectid} if objectid or transients else {"cone": cone}
+    select: Keywords = {"objectid": objectid} if objectid or transients else {"cone": cone}
     _require_known(objectid, opened)
     if plot is not None:
         title = _title(cone, "Transients" if transients else "Objects")
@@ -135,7 +136,7 @@ def _named(snapshot: Any, names: tuple[str, ...]) -> tuple[int, ...]:
     return starids
 
 
-def _of_stars(snapshot: Any, shown: _Shown, select: dict[str, Any], statistics: bool) -> None:
+def _of_stars(snapshot: Any, shown: _Shown, select: Keywords, statistics: bool) -> None:
     """Give stars' epochs, or what is known of the stars."""
     epochs = None
     if shown.plot is not None or not statistics:
@@ -156,7 +157,7 @@ def _write(to: RowOutput, rows: Any, people: People) -> int:
     return to.write([rows], rows.schema, replace(people, total=lambda: (rows.num_rows, True)))
 
 
-def _write_epochs(to: RowOutput, snapshot: Any, select: dict[str, Any], columns: list[str] | None) -> int:
+def _write_epochs(to: RowOutput, snapshot: Any, select: Keywords, columns: list[str] | None) -> int:
     """Write epochs of objects as they are found; of few they are in order over tiles, too."""
     from ztfmatch.query.question import Query
     from ztfmatch.query.tables import in_order
@@ -189,7 +190,7 @@ def _place(cone: tuple[str, str, str] | None) -> tuple[float, float] | None:
     return circle_of(cone)[:2] if cone else None
 
 
-def _statistics(snapshot: Any, select: dict[str, Any]) -> Any:
+def _statistics(snapshot: Any, select: Keywords) -> Any:
     """Objects with their statistics; transients where only such are asked for."""
     ids = select.get("objectid")
     kinds = {is_transient(number) for number in ids or ()}

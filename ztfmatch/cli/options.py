@@ -27,6 +27,7 @@ from ztfmatch.cli.paramtypes import (
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
 from ztfmatch.core.config import Resources, StoreConfig
+from ztfmatch.core.plain import Keywords
 
 if TYPE_CHECKING:
     from ztfmatch.api.running import Running
@@ -46,7 +47,7 @@ def together(*declared: Option) -> Option:
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(declared), command)
 
 
-def gathered(make: Callable[..., dict[str, Any]]) -> Option:
+def gathered(make: Callable[..., Keywords]) -> Option:
     """Let a command get in place of some options what is made of them; ``make`` takes them by their names."""
     names = inspect.signature(make).parameters
 
@@ -96,7 +97,7 @@ def fail_if_empty(files: str) -> Option:
     return flag("--fail-if-empty", f"Fail if there are no {files}, instead of saying so.")
 
 
-def _keep(overwrite: bool) -> dict[str, Any]:
+def _keep(overwrite: bool) -> Keywords:
     """Refuse to write to a file that is there, unless --overwrite is given."""
     ctx = click.get_current_context()
     written = [param for param in ctx.command.params if type(param.type) in (OutputFile, PictureFile)]
@@ -204,7 +205,7 @@ def cone(said: str) -> Option:
     return click.option("--cone", type=CONE, metavar="RA DEC RADIUS", help=said)
 
 
-def _place(cone: tuple[str, str, str] | None, name: tuple[str, str] | None, names: Path | None) -> dict[str, Any]:
+def _place(cone: tuple[str, str, str] | None, name: tuple[str, str] | None, names: Path | None) -> Keywords:
     """The circle that was given, or that about a name."""
     if name is None:
         return {"cone": cone}
@@ -264,7 +265,7 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def _resources(workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
-               performance_report: Path | None, units: str | None = None) -> dict[str, Any]:  # fmt: skip
+               performance_report: Path | None, units: str | None = None) -> Keywords:  # fmt: skip
     """Where tasks run."""
     from ztfmatch.core import prefork
     from ztfmatch.core.clusters import read_profile

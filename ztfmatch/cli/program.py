@@ -19,6 +19,7 @@ from typing import Any, Final
 import click
 
 from ztfmatch.cli.common import InOrder
+from ztfmatch.core.plain import Json
 
 CONFIG_VARIABLE: Final = "ZTFMATCH_CONFIG"
 DEFAULTS: Final = "defaults"
@@ -55,7 +56,7 @@ class Program(InOrder):
     def add_sections(self, sections: Mapping[str, Sequence[str]]) -> None:
         """Add commands below titles, each as the module in ``ztfmatch.cli`` and its function."""
         for title, places in sections.items():
-            named: dict[str, Any] = {place.partition(".")[2].rstrip("_"): place for place in places}
+            named: Mapping[str, Any] = {place.partition(".")[2].rstrip("_"): place for place in places}
             self._sections[title] = tuple(named)
             self.commands.data.update(named)
 
@@ -127,7 +128,7 @@ def config_file() -> Path | None:
     return usual if usual.is_file() else None
 
 
-def _default_map(program: click.Group, ctx: click.Context) -> dict[str, Any] | None:
+def _default_map(program: click.Group, ctx: click.Context) -> Json | None:
     path = config_file()
     if path is None:
         return None
@@ -148,15 +149,13 @@ def _default_map(program: click.Group, ctx: click.Context) -> dict[str, Any] | N
     return made
 
 
-def _of_group(
-    group: click.Group, ctx: click.Context, said: dict[str, Any], general: dict[str, Any], told: tuple[str, set[str]]
-) -> dict[str, Any]:
+def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json, told: tuple[str, set[str]]) -> Json:
     """Defaults of a group's commands, by the names that click has for parameters."""
     path, used = told
     for name, value in said.items():
         if name not in group.commands or not isinstance(value, dict):
             raise click.UsageError(f"{path}: [{name}] is no command; expected such as [append], or [{DEFAULTS}].")
-    made: dict[str, Any] = {}
+    made: Json = {}
     for name, command in group.commands.items():
         own = said.get(name, {})
         if isinstance(command, click.Group):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -68,6 +68,7 @@ def _bars() -> Iterator[Show]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -81,7 +82,7 @@ def _bars() -> Iterator[Show]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        running: dict[str, Any] = {}
+        running: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
             if what not in running:

@@ -14,6 +14,7 @@ from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, counted, emit, open_store, size_text
 from ztfmatch.cli.paramtypes import PRODUCT, Date, Size
 from ztfmatch.cli.publishcheck import check, diff_releases, init
+from ztfmatch.core.plain import Keywords
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -72,13 +73,13 @@ def _published(command: Callable[..., _Product]) -> Any:
     return run
 
 
-def _layout(partition_size: int, partition_rows: int, magerr_bits: int = 24) -> dict[str, Any]:
+def _layout(partition_size: int, partition_rows: int, magerr_bits: int = 24) -> Keywords:
     from ztfmatch.release import HatsConfig
 
     return {"layout": HatsConfig(partition_size, partition_rows, magerr_bits=magerr_bits)}
 
 
-def _region(cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | None) -> dict[str, Any]:
+def _region(cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | None) -> Keywords:
     """The region that was named, None where none was."""
     from ztfmatch.query import area
 

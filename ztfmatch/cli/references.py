@@ -13,6 +13,7 @@ from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
 from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
 from ztfmatch.cli.terminal import cell, print_table
+from ztfmatch.core.plain import Keywords, Row
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs
@@ -113,7 +114,7 @@ def _write(table: Any, to: RowOutput) -> None:
         click.echo(f"and {table.num_rows - _SHOWN:,} more: --output FILE has all")
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def _verdict(row: Row) -> str:
     flags = [name for name in ("suspect", "shallow", "confused", "unknown") if row[name]]
     return ", ".join(flags) or "good"
 
@@ -174,7 +175,7 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
     if store is None and metadata is None:
         raise click.UsageError("give a STORE, or --metadata, or both")
     read = read_settings(settings)
-    changes: dict[str, Any] = {"without": (*read.select.without, *without)}
+    changes: Keywords = {"without": (*read.select.without, *without)}
     changes |= {} if nmin is None else {"nmin": nmin}
     snapshot = None if store is None else open_store(store).snapshot().files
     return ImageSource(snapshot, metadata), with_limits(read, **changes)
@@ -245,7 +246,7 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
         raise click.UsageError("--update has its references from the plan: give it without --audit and --retune")
     if update is not None:
         report = update_references(update, source, settings)
-        losses: list[dict[str, Any]] = []
+        losses: list[Row] = []
         tuned = None
     else:
         report, losses, tuned = plan_references(source, audit_file, settings, retune is not None)

@@ -14,6 +14,7 @@ from ztfmatch.cli.common import counted
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.terminal import terminal_width
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 
 if TYPE_CHECKING:
     from ztfmatch.api import Snapshot
@@ -77,7 +78,7 @@ class RowOutput:
         return number
 
 
-def _to(form: str | None, output: Path | None, limit: int | None, as_json: bool) -> dict[str, Any]:
+def _to(form: str | None, output: Path | None, limit: int | None, as_json: bool) -> Keywords:
     return {"to": RowOutput(chosen_format(form, output, as_json), output, limit), "as_json": as_json}
 
 

@@ -9,9 +9,12 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ztfmatch.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ztfmatch.core.runner.telling import ToldTask
 
 _SLOWEST: Final = 5
 
@@ -37,7 +40,7 @@ class Tally(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one."""
-        told: dict[str, Any] = record.__dict__["task"]
+        told: ToldTask = record.__dict__["task"]
         self.done += 1
         self.failed += told["outcome"] == "failed"
         self.peak_bytes = max(self.peak_bytes, told["peak_memory_bytes"])

@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.settings import AtLeastOne, checked, read_toml
 
 PROFILES: Final = ("local", "slurm", "allocation")
@@ -67,7 +68,7 @@ class LocalProfile:
     dashboard: _Dashboard
     """Address of the dashboard; empty for none."""
 
-    def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
+    def arguments(self, workers: int, memory_bytes: int) -> Keywords:
         """Keyword arguments of ``distributed.LocalCluster``."""
         return {
             "n_workers": workers or self.workers or usable_cores(),
@@ -197,7 +198,7 @@ class SlurmProfile(_OnNodes):
         """How many workers a job holds: no more than asked for."""
         return min(self.workers_per_job, workers or self.workers)
 
-    def arguments(self, workers: int, memory_bytes: int) -> dict[str, Any]:
+    def arguments(self, workers: int, memory_bytes: int) -> Keywords:
         """Keyword arguments of ``dask_jobqueue.SLURMCluster``; a job is no larger than the workers asked for."""
         per_job = self.per_job(workers)
         limit = [] if self.memory_limit else ["--memory-limit", "0"]

@@ -6,6 +6,8 @@ A message states the value, what was expected, and what to do about it.
 from collections.abc import Sequence
 from typing import Any
 
+from ztfmatch.core.plain import Json
+
 
 class ZtfmatchError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line."""
@@ -128,7 +130,7 @@ class WorkDividedError(ZtfmatchError):
         The same for machines.
     """
 
-    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+    def __init__(self, message: str, facts: Json) -> None:
         super().__init__(message)
         self.facts = facts
 

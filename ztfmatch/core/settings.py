@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Json
 
 Settings = TypeVar("Settings")
 
@@ -38,7 +39,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0, description="0 to 1")]
 _WRAPPERS: Final = (Annotated, typing.Union, types.UnionType)
 
 
-def read_toml(path: Path, what: str, error: type[Exception] = ConfigError) -> dict[str, Any]:
+def read_toml(path: Path, what: str, error: type[Exception] = ConfigError) -> Json:
     """Content of a TOML file.
 
     Parameters
@@ -170,5 +171,5 @@ def _description(kind: Any) -> str:
     return next(notes, None) or (_description(inner) if inner else "")
 
 
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: Any) -> Mapping[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)

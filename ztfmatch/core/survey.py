@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:  # the facts are there without arrays
     import numpy as np
     import numpy.typing as npt
 
     Codes = npt.NDArray[np.int64]
+
+Whole = TypeVar("Whole", int, "Codes")
 
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""
@@ -174,7 +176,7 @@ def unit_columns(objectid: Any) -> tuple[Any, Any, Any]:
     return 4 * (ccdid - 1) + qid - 1, objectid // 10**12, objectid // 10**11 % 10
 
 
-def exposureid_of(fracday: int, rcid: int) -> int:
+def exposureid_of(fracday: Whole, rcid: Whole) -> Whole:
     """Key of one quadrant-image catalog: fracday * 100 + rcid.
 
     fracday is the 14-digit YYYYMMDDffffff of the file name. The camera takes one exposure at a time,

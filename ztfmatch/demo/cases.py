@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -42,13 +42,24 @@ _SAFELY_SEEN_MAG: Final = 0.5
 
 
 @dataclass(frozen=True)
+class Star:
+    """A simulated star; position in degrees, period in days."""
+
+    star_id: int
+    ra: float
+    dec: float
+    kind: str
+    period: float
+
+
+@dataclass(frozen=True)
 class Cases:
     """Two stars, and the defects of a reference that spoil their lightcurves."""
 
-    variable: dict[str, Any]
-    """Star whose seed is misplaced by the match radius: ``ra``, ``dec``, ``kind``, ``period``."""
-    blended: dict[str, Any]
-    """Star whose seed is a blend with the transient beside it."""
+    variable: Star
+    """Whose seed is misplaced by the match radius."""
+    blended: Star
+    """Whose seed is a blend with the transient beside it."""
     defects: Defects
 
 
@@ -64,13 +75,13 @@ def find_cases(sky: UnitSky, exposures: Sequence[Exposure], radius_arcsec: float
     star, mjd = _blend(sky, exposures, radius_arcsec)
     if variable < 0 or star < 0:
         raise ConfigError(f"the simulated sky of seed {sky.config.seed} has no stars to show this on: try another seed")
-    return Cases(_row(sky, variable), _row(sky, star), Defects(mjd, radius_arcsec / east))
+    return Cases(_star(sky, variable), _star(sky, star), Defects(mjd, radius_arcsec / east))
 
 
-def _row(sky: UnitSky, star: int) -> dict[str, Any]:
+def _star(sky: UnitSky, star: int) -> Star:
     stars = sky.stars
-    names = ("star_id", "ra", "dec", "period")
-    return {**{name: getattr(stars, name)[star].item() for name in names}, "kind": KINDS[stars.kind[star]]}
+    position = float(stars.ra[star]), float(stars.dec[star])
+    return Star(int(stars.star_id[star]), *position, KINDS[stars.kind[star]], float(stars.period[star]))
 
 
 def _places(sky: UnitSky) -> tuple[Floats, Floats]:

@@ -18,10 +18,11 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.rematch import RematchConfig, RematchReport, UnitReport, rematch
 from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Progress, Runner, open_runner
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.survey import Unit
-from ztfmatch.demo.cases import Cases, find_cases
+from ztfmatch.demo.cases import Cases, Star, find_cases
 from ztfmatch.demo.common import Say, clear_directory, must_pass
 from ztfmatch.plot import Story, plot_regenerations
 from ztfmatch.query.area import Cone
@@ -195,25 +196,25 @@ def _folded(text: str, indent: int = 4) -> str:
 
 def _stories(storage: Storage, cases: Cases) -> list[Story]:
     variable, blended = cases.variable, cases.blended
-    kind = variable["kind"].replace("_", " ").replace("rr lyrae", "RR Lyrae")
+    kind = variable.kind.replace("_", " ").replace("rr lyrae", "RR Lyrae")
     return [
-        Story(f"Misplaced seed: {kind} star", _change(storage, variable), variable["period"]),
+        Story(f"Misplaced seed: {kind} star", _change(storage, variable), variable.period),
         Story("Seed blended with a supernova: steady star", _change(storage, blended)),
     ]
 
 
-def _change(storage: Storage, star: dict[str, Any]) -> Any:
+def _change(storage: Storage, star: Star) -> Any:
     """The object that a star was in before."""
     before = open_snapshot(storage, 1)
-    near = find_objects(before, Selection(cone=Cone(star["ra"], star["dec"], 1.7)))
+    near = find_objects(before, Selection(cone=Cone(star.ra, star.dec, 1.7)))
     near = near.filter(pc.equal(near["fid"], UNIT.fid)).sort_by("separation")
     return regeneration_of(storage, near["objectid"][0].as_py())
 
 
-def _transient(storage: Storage, star: dict[str, Any]) -> dict[str, Any] | None:
+def _transient(storage: Storage, star: Star) -> Row | None:
     """The transient of most detections beside a star in the unit; None if the store groups none there."""
-    near = find_transients(open_snapshot(storage), Selection(cone=Cone(star["ra"], star["dec"], _BESIDE_ARCSEC)))
-    rows: list[dict[str, Any]] = near.filter(pc.equal(near["fid"], UNIT.fid)).sort_by("nobs").to_pylist()
+    near = find_transients(open_snapshot(storage), Selection(cone=Cone(star.ra, star.dec, _BESIDE_ARCSEC)))
+    rows: list[Row] = near.filter(pc.equal(near["fid"], UNIT.fid)).sort_by("nobs").to_pylist()
     return rows[-1] if rows else None
 
 
@@ -222,7 +223,7 @@ def _lineage_text(storage: Storage, objectid: int) -> str:
     return "; ".join(describe(link) for link in links)
 
 
-def _guide(directory: Path, objectids: Sequence[int], supernova: dict[str, Any] | None) -> list[str]:
+def _guide(directory: Path, objectids: Sequence[int], supernova: Row | None) -> list[str]:
     store = directory / "store"
     of_supernova = [] if supernova is None else [f"  ztfmatch lightcurve {store} --objectid {supernova['transientid']}"]
     return [

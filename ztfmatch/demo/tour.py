@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Progress, open_runner
 from ztfmatch.demo.common import Say, clear_directory, must_pass
 from ztfmatch.plot import PlotOptions, plot_lightcurves
@@ -101,7 +102,7 @@ def run_demo(directory: Path, seed: int, resources: Resources | None, progress: 
     )
 
 
-def _star_to_plot(truth: Path) -> dict[str, Any]:
+def _star_to_plot(truth: Path) -> Row:
     """The RR Lyrae star of largest amplitude among those that are well exposed and in a reference."""
     stars: pa.Table = pq.read_table(truth / "stars.parquet")
     seeded = pc.is_in(stars["star_id"], pq.read_table(truth / "seeds.parquet")["star_id"].combine_chunks())
@@ -111,11 +112,11 @@ def _star_to_plot(truth: Path) -> dict[str, Any]:
     chosen = stars.filter(pc.and_(bright, pc.equal(stars["kind"], "rr_lyrae")))
     if not chosen.num_rows:
         chosen = stars.filter(pc.greater(stars["period"], 0.0))
-    star: dict[str, Any] = chosen.sort_by([("amplitude", "descending")]).slice(0, 1).to_pylist()[0]
+    star: Row = chosen.sort_by([("amplitude", "descending")]).slice(0, 1).to_pylist()[0]
     return star
 
 
-def _guide(directory: Path, star: dict[str, Any], objectids: list[int], what: str) -> list[str]:
+def _guide(directory: Path, star: Row, objectids: list[int], what: str) -> list[str]:
     store = directory / "store"
     cone = f"{star['ra']:.5f} {star['dec']:.5f} {_CONE_ARCSEC:g}"
     call = f"ztfmatch.open_store('{store}').snapshot().lightcurves(cone=({cone.replace(' ', ', ')}))"

@@ -18,9 +18,10 @@ from ztfmatch.core.arrays import Mask
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.rematchplan import newest_references
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit
 from ztfmatch.kowalski.schema import EPOCH_COLUMNS, EXPOSURE_COLUMNS, SCOPE_COLUMNS
@@ -128,5 +129,5 @@ def changed_references(before: SnapshotFiles, after: SnapshotFiles) -> set[Unit]
     return {unit for unit in old.keys() | new.keys() if _identity(old.get(unit)) != _identity(new.get(unit))}
 
 
-def _identity(row: Row | None) -> tuple[int, str] | None:
+def _identity(row: ReferenceRow | None) -> tuple[int, str] | None:
     return None if row is None else (row["generation"], row["sha256"])

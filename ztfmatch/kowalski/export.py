@@ -17,6 +17,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.operations.link import unlinked_tiles
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, STARS
 from ztfmatch.core.settings import Validated
@@ -201,7 +202,7 @@ def _require_directory(cursor: Path | None, output: str) -> None:
         raise ConfigError(f"the directory of the cursor {cursor} does not exist")
 
 
-def _since(after: SnapshotFiles, config: KowalskiConfig, scope: dict[str, Any]) -> int | None:
+def _since(after: SnapshotFiles, config: KowalskiConfig, scope: Json) -> int | None:
     """Number of the snapshot to go on from."""
     cursor = None if config.cursor is None else read_cursor(config.cursor)
     if cursor is None or config.cursor is None or config.full:

@@ -16,6 +16,7 @@ from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Progress, no_progress
 from ztfmatch.kowalski.io.jsonlines import LinesFile, read_lines
 from ztfmatch.kowalski.io.mongo import Database
@@ -39,7 +40,7 @@ _BATCH_BYTES: Final = 8 << 20
 """With so many bytes of lines it is written, too."""
 _STATE: Final = "state"
 
-Line = dict[str, Any]
+Line = Json
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class LoadStatus:
     tag: str
     snapshot: int | None
     """The snapshot whose documents they are; None before a full export is complete."""
-    scope: dict[str, Any] | None
+    scope: Json | None
     loading: str | None
     """Name of the export that is being loaded, or was when a load was stopped."""
     files_done: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.records import decode, encode
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.plain import Json
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile
 from ztfmatch.kowalski.schema import ACTIONS, COLLECTIONS
 from ztfmatch.kowalski.tasks.scope import json_text
@@ -32,7 +33,7 @@ class Span:
     since: int | None
     """The snapshot that the export goes on from; None for all."""
     snapshot: int
-    scope: dict[str, Any]
+    scope: Json
     """Limits; empty for everything."""
     whole: bool = False
     """Whether objects with new epochs are whole documents, not updates."""
@@ -113,9 +114,9 @@ def read_manifest(export: Storage) -> Manifest | None:
     return manifest
 
 
-def _of_format(content: bytes, name: str) -> dict[str, Any]:
+def _of_format(content: bytes, name: str) -> Json:
     """A record of this version of a format."""
-    raw: dict[str, Any] = decode(content, dict)
+    raw: Json = decode(content, dict)
     if (raw.get("format"), raw.get("version")) != (name, _VERSION):
         raise ValueError(f"format {raw.get('format')!r}, version {raw.get('version')}; expected {name!r}, {_VERSION}")
     return raw
@@ -137,7 +138,7 @@ class Cursor:
     snapshot: int
     commit: str
     """Digest of the snapshot's record: a store restored from a copy may have another with that number."""
-    scope: dict[str, Any]
+    scope: Json
 
     def write(self, path: Path) -> None:
         """Replace the file, whole and on disk, or leave it as it is."""
@@ -164,7 +165,7 @@ def read_cursor(path: Path) -> Cursor | None:
         raise ConfigError(f"{path} is no cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
 
 
-def check_cursor(path: Path, cursor: Cursor, store: str, root: str, scope: dict[str, Any]) -> None:
+def check_cursor(path: Path, cursor: Cursor, store: str, root: str, scope: Json) -> None:
     """Refuse a cursor of another store or another scope.
 
     Raises

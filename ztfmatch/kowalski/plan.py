@@ -14,7 +14,7 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, chunks, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, chunks, tiles_of_footprint
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.schema import DETECTIONS, LINEAGE
 from ztfmatch.core.survey import Unit
@@ -135,12 +135,12 @@ def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Uni
     found = new, changed, units, touched = [defaultdict[Tile, set[Any]](set) for _ in range(4)]
     for rows, exposures in ((ledger.new, new), (ledger.changed, changed)):
         for row in rows:
-            for tile in _tiles(after, row):
+            for tile in tiles_of_footprint(after.tiling, row):
                 exposures[tile].add(row["exposureid"])
                 touched[tile].add(unit_of(row))
     references = newest_references(after)
     for unit in whole & references.keys():
-        for tile in _tiles(after, references[unit]):
+        for tile in tiles_of_footprint(after.tiling, references[unit]):
             units[tile].add(unit)
             touched[tile].add(unit)
     return {
@@ -148,10 +148,6 @@ def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Uni
         for tile in after.tiles_with(DETECTIONS.name)
         if tile in touched
     }
-
-
-def _tiles(snapshot: SnapshotFiles, row: Row) -> list[Tile]:
-    return [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row)
 
 
 def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTask:
@@ -165,7 +161,7 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
     by_tile: dict[Tile, set[Unit]] = {}
     references = newest_references(before)
     for unit in units & references.keys():
-        for tile in _tiles(before, references[unit]):
+        for tile in tiles_of_footprint(before.tiling, references[unit]):
             by_tile.setdefault(tile, set()).add(unit)
     parts = _parts(request.after)
     return [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.plain import Json
 from ztfmatch.kowalski.manifest import MANIFEST, Manifest, Span, read_manifest
 from ztfmatch.kowalski.schema import SOURCES
 from ztfmatch.kowalski.tasks.scope import json_text
@@ -48,7 +48,7 @@ class State:
     """What the collections of a tag hold."""
 
     store: str
-    scope: dict[str, Any]
+    scope: Json
     snapshot: int | None
     """The snapshot whose documents they are; None before the first full export is complete."""
     loading: str | None

@@ -13,7 +13,8 @@ from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
+from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
 from ztfmatch.core.shown import Shown

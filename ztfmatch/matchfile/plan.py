@@ -9,7 +9,8 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, objectid_range
 from ztfmatch.matchfile.io.reader import Stamp
@@ -58,7 +59,7 @@ def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
     """One task for each tile that gets objects."""
     by_tile: dict[Tile, list[MatchfileInput]] = {}
     for file in sorted(plan.files, key=lambda file: objectid_range(unit_of(file.matchfile))):
-        for tile in _touched(plan, file.reference) if file.is_reference else ():
+        for tile in tiles_of_footprint(plan.tiling, file.reference) if file.is_reference else ():
             by_tile.setdefault(tile, []).append(file.input)
     return [
         SourcesTask(
@@ -81,7 +82,8 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
         fresh.setdefault(file.tile, []).append(file)
     tasks = []
     for number, taken in enumerate(plan.files):
-        tiles = tuple(TileSeeds(tile, _seeds(plan, fresh, taken, tile)) for tile in _touched(plan, taken.reference))
+        touched = tiles_of_footprint(plan.tiling, taken.reference)
+        tiles = tuple(TileSeeds(tile, _seeds(plan, fresh, taken, tile)) for tile in touched)
         for batch_number, batch in enumerate(_batches(taken, len(tiles) > 1, rows_per_task)):
             name = f"{number:05d}-{batch_number:04d}"
             part = f"{plan.operation_id[:12]}-{name}"
@@ -98,10 +100,6 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
                 )
             )
     return tasks
-
-
-def _touched(plan: ImportPlan, footprint: Row) -> list[Tile]:
-    return [] if footprint["ra"] is None else tiles_of_footprint(plan.tiling, footprint)
 
 
 def _seeds(

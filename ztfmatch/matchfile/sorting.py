@@ -10,9 +10,9 @@ from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.ledger import KnownExposures
 from ztfmatch.core.operations.matchplan import units_with_reference
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES
 from ztfmatch.core.survey import Unit
 from ztfmatch.matchfile.plan import TakenFile

@@ -16,6 +16,7 @@ from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_correcti
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.shown import Shown
@@ -231,9 +232,7 @@ def _projected_bytes(snapshot: SnapshotFiles, config: CalibrateConfig) -> int:
     return WORKER_BASE_BYTES + BYTES_PER_PARAMETER_SQUARED * parameters**2
 
 
-def _about(
-    snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, old: CorrectionFiles | None
-) -> dict[str, Any]:
+def _about(snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, old: CorrectionFiles | None) -> Json:
     """Provenance."""
     import time
 

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
@@ -39,8 +40,6 @@ _PLACES: Final = CELLS + _RIMS
 _LEVELS: Final = 8
 """Bins of magnitude."""
 _COLUMNS: Final = ("exposureid", "mag", "xpos", "ypos", "catflags")
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import MODEL, Channel, CorrectionFiles
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import FILTER_CODES, Unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import hpgeom
 import matplotlib as mpl
@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.sphere import Floats, lonlats_of, unit_vectors
+from ztfmatch.core.plain import Keywords
 from ztfmatch.plot.axes import DARK, GREY
 from ztfmatch.plot.files import metadata_of, save_figure
 from ztfmatch.plot.footprint import Coverage, coverage_of
@@ -119,7 +120,7 @@ def coverage_figure(
 
 def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, extend: Literal["max", "neither"]) -> None:
     """Below the map, with round numbers."""
-    shape: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+    shape: Keywords = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
     if isinstance(image.norm, LogNorm):
         shape |= {"ticks": LogLocator(subs=(1.0, 2.0, 5.0)), "format": StrMethodFormatter("{x:,.0f}")}
     bar = figure.colorbar(image, ax=axes, extend=extend, **shape)
@@ -202,7 +203,7 @@ def _frame(axes: Axes) -> None:
 def _graticule(axes: Axes, names: bool) -> None:
     """Lines of latitude and longitude, the plane, the celestial equator and pole, and their names."""
     along = np.arange(-179.5, 180.0)
-    faint: dict[str, Any] = {"color": "#B5B5B5", "linewidth": 0.5, "alpha": 0.8, "zorder": 3}
+    faint: Keywords = {"color": "#B5B5B5", "linewidth": 0.5, "alpha": 0.8, "zorder": 3}
     for lat in range(-60, 90, 30):
         axes.plot(*_placed(along, np.full(360, float(lat))), **faint)
     for lon in range(-150, 180, 30):

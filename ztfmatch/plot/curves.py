@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Ints
+from ztfmatch.core.arrays import Arrays, Ints
 from ztfmatch.core.kernels.calibration import BAD_EXPOSURE
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES
@@ -81,7 +81,7 @@ def _by_star(epochs: pa.Table) -> pa.Table:
     return epochs
 
 
-def _curve(rows: dict[str, Any]) -> Curve:
+def _curve(rows: Arrays) -> Curve:
     flags = rows["catflags"].astype(np.int64)
     # 65535 is an edge source: all bits set, so it counts as a flag on pixels.
     kind = np.where(flags == 0, 0, np.where(flags == BAD_EXPOSURE, 1, 2))

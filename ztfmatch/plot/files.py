@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import whole
+from ztfmatch.core.plain import Keywords
 
 
-def metadata_of(path: Path) -> dict[str, Any]:
+def metadata_of(path: Path) -> Keywords:
     """What a file of that suffix says of itself: nothing that differs from run to run.
 
     Raises
@@ -21,7 +21,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
     ConfigError
         If figures cannot be written to such a file.
     """
-    known: dict[str, dict[str, Any]] = {
+    known: dict[str, Keywords] = {
         ".png": {"Software": "ztfmatch"},
         ".pdf": {"CreationDate": None},
         ".svg": {"Date": None},

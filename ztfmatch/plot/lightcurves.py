@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 from ztfmatch.plot.axes import DARK, GREY, abscissa, own_axes, phase_axis, style_axes, time_axis
 from ztfmatch.plot.curves import Curve, curves_of, magnitude_limits, marker_shapes, marker_size
 from ztfmatch.plot.density import MOST_CURVES, draw_density
@@ -77,7 +77,7 @@ def draw_lightcurves(epochs: pa.Table, options: PlotOptions = PlotOptions(), axe
         return axes
     handles = _draw_axes(axes, curves, options)
     if handles:
-        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}
+        place: Keywords = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3}
         axes.legend(handles=handles, fontsize=8, frameon=False, labelcolor=DARK, **place)
     said = "\n".join(title_lines(epochs, curves, options))
     axes.set_title(said, fontsize=9, color=GREY, loc="left").set_parse_math(False)
@@ -178,6 +178,6 @@ def _draw_outside(axes: Axes, curve: Curve, limits: tuple[float, float], period:
     for marker, chosen, height in edges:
         x, _ = abscissa(curve.hmjd[chosen], period)
         if len(x):
-            style: dict[str, Any] = {"color": curve.colour, "markersize": 6, "alpha": 0.7, "zorder": 4}
+            style: Keywords = {"color": curve.colour, "markersize": 6, "alpha": 0.7, "zorder": 4}
             axes.plot(x, np.full(len(x), height), marker, transform=axes.get_xaxis_transform(), **style)
     return int(sum(chosen.sum() for _, chosen, _ in edges))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from matplotlib.patches import Circle
 from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Keywords, Row
 from ztfmatch.plot.axes import DARK, GREY, PHASE_ZERO_HMJD, abscissa, style_axes
 from ztfmatch.plot.curves import Curve, counted, curves_of, magnitude_limits
 from ztfmatch.plot.files import metadata_of, save_figure
@@ -56,7 +57,7 @@ class _Look:
     face: str
     alpha: float = 0.9
 
-    def style(self, size: float) -> dict[str, Any]:
+    def style(self, size: float) -> Keywords:
         filled = self.face != "none"
         return {
             "linestyle": "none",
@@ -234,7 +235,7 @@ def _draw_sky(axes: Axes, change: Regeneration, parts: Sequence[tuple[_Look, Mas
         side.set_color(GREY)
 
 
-def _offsets(ra: Floats, dec: Floats, centre: dict[str, Any]) -> tuple[Floats, Floats]:
+def _offsets(ra: Floats, dec: Floats, centre: Row) -> tuple[Floats, Floats]:
     """Offsets east and north of a row's position in arcsec, on the plane; good for arcseconds."""
     turn = (ra - centre["ra"] + 180.0) % 360.0 - 180.0
     return turn * 3600.0 * np.cos(np.radians(centre["dec"])), (dec - centre["dec"]) * 3600.0

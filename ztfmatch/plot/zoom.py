@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import hpgeom
 import numpy as np
@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from ztfmatch.core.camera import Pointing, field_grid, unit_vectors
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.survey import N_RCID
 from ztfmatch.plot.axes import DARK, GREY
 from ztfmatch.plot.footprint import REACH_DEG, Coverage, channels_at
@@ -81,7 +82,7 @@ def counts_in(frame: Frame, exposures: pa.Table, from_galactic: ToSky) -> Floats
 def draw_frame(axes: Axes, counts: Floats, frame: Frame, look: tuple[Normalize, Colormap]) -> AxesImage:
     """Draw counts of a frame; longitude grows to the left, as on the sky."""
     extent = (frame.west, frame.east, frame.south, frame.north)
-    shape: dict[str, Any] = {"extent": extent, "origin": "lower", "norm": look[0], "cmap": look[1]}
+    shape: Keywords = {"extent": extent, "origin": "lower", "norm": look[0], "cmap": look[1]}
     image = axes.imshow(counts, interpolation="nearest", **shape)
     axes.set_xlim(frame.east, frame.west)
     axes.set_aspect(1.0 / math.cos(math.radians(0.5 * (frame.south + frame.north))))

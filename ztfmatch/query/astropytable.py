@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.schema.voparquet import UNITS
 
@@ -47,7 +48,7 @@ def astropy_table(rows: pa.Table, times: bool = False) -> Any:
     return table
 
 
-def _about(field: pa.Field) -> dict[str, Any]:
+def _about(field: pa.Field) -> Keywords:
     """Name, unit, description and UCD of a column, as astropy's columns take them."""
     from astropy import units
 

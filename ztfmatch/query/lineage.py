@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, LINEAGE
 from ztfmatch.core.schema.lineage import LOST, NEW
 from ztfmatch.core.survey import MAX_OBJECTID, Unit, founder_of_transientid, objectid_range, unit_of_objectid
@@ -84,7 +84,7 @@ def _closure(start: Ids, end: Ids, ids: Ids) -> Mask:
     return reached
 
 
-def describe(row: dict[str, Any]) -> str:
+def describe(row: Row) -> str:
     """What became of an object, in words."""
     old, new, kind = row["objectid"], row["newobjectid"], row["kind"]
     if kind == NEW:
@@ -98,7 +98,7 @@ def describe(row: dict[str, Any]) -> str:
     return f"object {old} is retired: {kind}, now {new}, {separation:.2f} arcsec away, {shared} epochs the same"
 
 
-def _whereabouts(row: dict[str, Any]) -> str:
+def _whereabouts(row: Row) -> str:
     """Where the epochs of a lost object are."""
     objects, transients, alone = row["ninobjects"], row["nintransients"], row["norphaned"]
     total = objects + transients + alone

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Mask
+from ztfmatch.core.arrays import Mask, Rows
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
@@ -25,8 +24,6 @@ SEPARATION: Final = pa.field("separation", pa.float64(), metadata={"unit": "arcs
 _ZONE_DEG: Final = 1.0
 """Size of the groups of positions whose tiles are looked up together."""
 
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Spots:
@@ -38,7 +35,7 @@ class Spots:
     """Whether a position has had a match yet, shape (N,); of all positions of the list."""
     rows: Rows = field(repr=False, compare=False)
     """Which of the list's positions these are."""
-    _known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _known: list[tuple[Tiling, dict[Tile, Rows]]] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def of(cls, listed: PositionList, radius_arcsec: float) -> Spots:
@@ -78,10 +75,9 @@ class Spots:
 
     def _by_tile(self, tiling: Tiling) -> dict[Tile, Rows]:
         """Positions by tile of a tiling, found once for the tiles of a snapshot."""
-        if tiling is not self._known.get("tiling"):
-            self._known.update(tiling=tiling, rows=self._found_by_tile(tiling))
-        rows: dict[Tile, Rows] = self._known["rows"]
-        return rows
+        if not self._known or self._known[0][0] is not tiling:
+            self._known[:] = [(tiling, self._found_by_tile(tiling))]
+        return self._known[0][1]
 
     def _found_by_tile(self, tiling: Tiling) -> dict[Tile, Rows]:
         """Positions by tile; looked up by groups of those that are near each other."""

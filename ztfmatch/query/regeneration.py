@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema.lineage import LOST
 from ztfmatch.core.shown import Shown
 from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table
@@ -23,9 +25,9 @@ from ztfmatch.query.lineage import lineage_table
 class Regeneration(Shown):
     """The epochs of a retired object and of the one that took its place."""
 
-    old: dict[str, Any]
+    old: Row
     """The retired object: a row of ``objects``."""
-    new: dict[str, Any] | None
+    new: Row | None
     """Its successor; None if it was lost."""
     kind: str
     """What became of it, as lineage says."""
@@ -38,7 +40,7 @@ class Regeneration(Shown):
     now: Mask
     """Which are epochs of the new one."""
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         ids = {"old objectid": self.old["objectid"], "new objectid": None if self.new is None else self.new["objectid"]}
         epochs = {"epochs": len(self.was), "kept": self.kept, "regained": self.regained, "given up": self.given_up}
         return {**ids, "kind": self.kind, **epochs}
@@ -90,7 +92,7 @@ def regeneration_of(storage: Storage, objectid: int) -> Regeneration:
     return Regeneration(_object(before, objectid), new, link["kind"], head.config.radius_arcsec, epochs, was, now)
 
 
-def _after(head: SnapshotFiles, link: dict[str, Any]) -> SnapshotFiles:
+def _after(head: SnapshotFiles, link: Row) -> SnapshotFiles:
     """The first snapshot after the rematch that retired the object: its lineage has the link."""
     for number in range(link["snapshot"] + 1, head.number):
         if log.read_commit(head.storage, number).operation == "rematch":
@@ -100,8 +102,8 @@ def _after(head: SnapshotFiles, link: dict[str, Any]) -> SnapshotFiles:
     return head
 
 
-def _object(snapshot: SnapshotFiles, objectid: int) -> dict[str, Any]:
-    row: dict[str, Any] = find_objects(snapshot, Selection((objectid,))).to_pylist()[0]
+def _object(snapshot: SnapshotFiles, objectid: int) -> Row:
+    row: Row = find_objects(snapshot, Selection((objectid,))).to_pylist()[0]
     return row
 
 

@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +103,7 @@ class Answer(Shown):
         own = [name for name in query.columns if name not in (ID, SEPARATION.name)]
         return replace(query, columns=own or ["objectid"])
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         return {"select": self._select, "snapshot": self.snapshot, "columns": self.schema.names}
 
     def __iter__(self) -> Iterator[pa.Table]:

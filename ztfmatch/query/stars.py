@@ -20,6 +20,7 @@ from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.plain import Row
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
 from ztfmatch.core.schema.lineage import LOST
@@ -289,7 +290,7 @@ def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[st
     return found, told
 
 
-def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[dict[str, Any]]:
+def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[Row]:
     files = [file for tile in tiles for file in snapshot.of_tile(STARLINEAGE.name, tile)]
     rows = read_rows(snapshot.storage, files, STARLINEAGE.names)
     return [] if rows is None else rows.filter(pc.equal(rows["starid"], starid)).to_pylist()

@@ -52,8 +52,7 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
     exposures = sorted({int(founder_of_transientid(number)[0]) for number in ids})
     ranges = [(exposureid, exposureid) for exposureid in exposures]
     rows = snapshot.read(EXPOSURES.name, _FOOTPRINT, ranges)
-    footprints = [row for row in rows.to_pylist() if row["ra"] is not None]
-    return sorted({tile for row in footprints for tile in tiles_of_footprint(snapshot.tiling, row)})
+    return sorted({tile for row in rows.to_pylist() for tile in tiles_of_footprint(snapshot.tiling, row)})
 
 
 def _in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:

@@ -13,9 +13,10 @@ from ztfmatch.core.errors import BadInputError, ConfigError, MetadataError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, Stopwatch
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.operations.references import find_references
 from ztfmatch.core.operations.transients import ungrouped_tiles
+from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.shown import Shown
@@ -99,7 +100,7 @@ class AuditReport(Shown):
     table: pa.Table
     """One row a reference, see :data:`ztfmatch.references.schema.AUDIT`."""
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "table"}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from ztfmatch.core.arrays import Ints
+from ztfmatch.core.arrays import Arrays, Ints
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
@@ -124,7 +124,7 @@ def _pending_units(snapshot: SnapshotFiles) -> frozenset[Unit]:
     return frozenset(map(unit_of_code, found))
 
 
-def _columns(done: list[MeasuredExposures]) -> tuple[Ints, dict[str, Any]]:
+def _columns(done: list[MeasuredExposures]) -> tuple[Ints, Arrays]:
     """Exposureids, ascending, and their values by column of the ledger."""
     ids = np.array([value for one in done for value in one.exposureid], np.int64)
     order = np.argsort(ids)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ztfmatch.core.io.rows import unit_of
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import Unit
 from ztfmatch.references.schema.settings import ReferenceSettings
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from ztfmatch.core.arrays import Array, Mask
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.selection import CRITERIA

@@ -14,7 +14,8 @@ from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, Stopwatch, references_by_unit
+from ztfmatch.core.operations.common import Stopwatch, references_by_unit
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.operations.common import Row, Stopwatch
+from ztfmatch.core.operations.common import Stopwatch
+from ztfmatch.core.plain import Json, Keywords, Row
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
@@ -109,7 +110,7 @@ class PlanReport(Shown):
     table: pa.Table
     """One row a unit, see :data:`ztfmatch.references.schema.PLAN`."""
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> Mapping[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("table", "judged")}
 
 
@@ -136,7 +137,17 @@ def make_plan(source: ImageSource, audit: pa.Table | None, settings: ReferenceSe
     return _report(table, images, watch)
 
 
-def _identity(source: ImageSource, images: Images, settings: ReferenceSettings) -> dict[str, Any]:
+class PlanIdentity(TypedDict):
+    """What a plan is made of, as its table tells it."""
+
+    snapshot: int | None
+    """None for images of a table alone."""
+    through: int
+    """The newest image."""
+    settings: Json
+
+
+def _identity(source: ImageSource, images: Images, settings: ReferenceSettings) -> PlanIdentity:
     return {
         "snapshot": None if source.snapshot is None else source.snapshot.number,
         "through": int(images.exposureid.max(initial=0)),
@@ -144,12 +155,12 @@ def _identity(source: ImageSource, images: Images, settings: ReferenceSettings) 
     }
 
 
-def _about(table: pa.Table, about: Mapping[str, Any]) -> pa.Table:
+def _about(table: pa.Table, about: PlanIdentity) -> pa.Table:
     return table.replace_schema_metadata({_ABOUT: json.dumps(about, sort_keys=True)})
 
 
-def about_plan(plan: pa.Table) -> dict[str, Any]:
-    """What a plan is made of: snapshot, newest image, settings.
+def about_plan(plan: pa.Table) -> PlanIdentity:
+    """What a plan is made of.
 
     Raises
     ------
@@ -159,7 +170,7 @@ def about_plan(plan: pa.Table) -> dict[str, Any]:
     held = (plan.schema.metadata or {}).get(_ABOUT)
     if held is None or not set(PLAN.names) <= set(plan.column_names):
         raise MetadataError("not a plan: expected what 'references plan' writes, as Parquet")
-    about: dict[str, Any] = json.loads(held)
+    about: PlanIdentity = json.loads(held)
     return about
 
 
@@ -299,7 +310,7 @@ def _merged(plan: pa.Table, images: Images, settings: ReferenceSettings) -> pa.T
     held = plan.take(pa.array(at[at >= 0]))
     old = _images_of(held, images.code, images.code[at >= 0])
     names = ("unit", "exposureid", "fwhm", "maglimit", "bits")
-    both: dict[str, Any] = {name: np.concatenate([getattr(old, name), getattr(images, name)]) for name in names}
+    both: Keywords = {name: np.concatenate([getattr(old, name), getattr(images, name)]) for name in names}
     whole = Images(images.code, **both)
     chosen = whole.choose(1, settings.plan.nmax)
     rows = np.flatnonzero(at >= 0)

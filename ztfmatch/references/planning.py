@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.errors import MetadataError
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema.types import Table
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.loss import coverage_loss, retune

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.rows import unit_of
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.shown import Shown
 from ztfmatch.references.audit import AuditInputs, audit_files

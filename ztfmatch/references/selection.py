@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Array, Ints
+from ztfmatch.core.arrays import Array, Arrays, Ints
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.operations.common import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import FILTER_CODES, unit_codes, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.kernels.depth import combined_limit
@@ -125,7 +125,7 @@ class Selection:
         return rows
 
 
-def _unit_columns(field: Ints, rcid: Ints, fid: Ints) -> dict[str, Any]:
+def _unit_columns(field: Ints, rcid: Ints, fid: Ints) -> Arrays:
     return {"field": field.astype(np.int16), "rcid": rcid.astype(np.int8), "fid": fid.astype(np.int8)}
 
 

@@ -15,7 +15,7 @@ def active_references(snapshot: SnapshotFiles) -> dict[Place, list[StoredReferen
     """The newest reference of each unit, all filters of a place on the sky together."""
     found: dict[Place, list[StoredReference]] = {}
     for row in references_by_unit(snapshot, ["clrcoeff", "ra", "dec", "radius"]).to_pylist():
-        tiles = () if row["ra"] is None else tuple(tiles_of_footprint(snapshot.tiling, row))
+        tiles = tuple(tiles_of_footprint(snapshot.tiling, row))
         reference = StoredReference(snapshot, unit_of(row), row["generation"], row["clrcoeff"], tiles)
         found.setdefault((row["field"], row["rcid"]), []).append(reference)
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import ztfmatch
 from ztfmatch.core.io.log import Commit
 from ztfmatch.core.survey import FILTER_CODES, PROGRAM_NAMES
+from ztfmatch.release.io.hats import Properties
 from ztfmatch.release.io.scope import Quality, ReleaseScope, Window
 
 README: Final = "README.txt"
@@ -18,7 +19,7 @@ CITATION: Final = (
 _NO_LICENCE: Final = "none was stated by whoever made this release"
 
 
-def properties(scope: ReleaseScope) -> dict[str, Any]:
+def properties(scope: ReleaseScope) -> Properties:
     """Properties of a HATS catalog, beside those of the standard: release, scope, licence and citation."""
     return {
         "obs_copyright": scope.licence or None,

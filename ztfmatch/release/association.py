@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -131,7 +131,7 @@ def write_association(before: Path, after: Path, snapshot: SnapshotFiles, output
 
 def _properties(
     name: str, sides: tuple[_Side, _Side], snapshot: SnapshotFiles, counts: dict[str, int], separation: float
-) -> dict[str, Any]:
+) -> hats.Properties:
     return {
         "obs_collection": name,
         "dataproduct_type": "association",

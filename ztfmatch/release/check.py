@@ -75,10 +75,17 @@ def check_product(output: Path) -> CheckedProduct:
         output=str(output),
         product=manifest.product,
         release=manifest.release,
-        snapshot=manifest.snapshot["number"],
+        snapshot=manifest.snapshot.number,
         passed=not any(check.wrong for check in checks),
         checks=checks,
     )
+
+
+@dataclass(frozen=True)
+class ManifestSnapshot:
+    """The snapshot of which a product was made, as far as it is checked."""
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Manifest:
 
     product: str
     release: str
-    snapshot: dict[str, Any]
+    snapshot: ManifestSnapshot
     counts: dict[str, int | None]
     files: int
     bytes: int
@@ -109,7 +116,7 @@ def read_manifest(output: Path) -> Manifest:
     path = output / MANIFEST_FILE
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        _ = manifest.snapshot["number"], manifest.counts["objects"], manifest.counts["epochs"]
+        _ = manifest.counts["objects"], manifest.counts["epochs"]
     except (OSError, ValueError, KeyError) as error:
         said = "there is none" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
         raise BadInputError(f"{path} is no manifest of a product: {said}") from None

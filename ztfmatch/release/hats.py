@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -221,7 +221,7 @@ def _is_there(catalog: tasks.Catalog, path: str) -> bool:
     return root is not None and (root / path).is_file()
 
 
-def _common(publishing: Publishing) -> dict[str, Any]:
+def _common(publishing: Publishing) -> hats.Properties:
     scope = publishing.scope
     return {
         "obs_title": f"ZTF {scope.release}",
@@ -232,7 +232,7 @@ def _common(publishing: Publishing) -> dict[str, Any]:
 
 
 def _sky(
-    publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], kind: dict[str, Any]
+    publishing: Publishing, catalog: tasks.Catalog, directory: str, written: Sequence[Output], kind: hats.Properties
 ) -> list[Output]:
     """Files at the root of a catalog on the sky, and its dataset's metadata."""
     columns = ("objra", "objdec") if catalog.is_nested else ("ra", "dec")
@@ -258,7 +258,7 @@ def _primary(
     skymap = Counter[int]()
     for result in written:
         skymap.update(result.skymap)
-    kind = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
+    kind: hats.Properties = {"dataproduct_type": "object", "hats_skymap_order": hats.SKYMAP_ORDER}
     described = _sky(publishing, catalog, catalog.name, ordered, kind)
     return [*ordered, *described, hats.write_skymap(catalog.out, catalog.name, skymap)]
 

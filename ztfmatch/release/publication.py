@@ -37,6 +37,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
 from ztfmatch.core.shown import Shown
@@ -78,7 +79,7 @@ class Publishing:
     """Directory, or file, to be made; nothing may be there."""
     product: str
     """What is made."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Json = field(default_factory=dict)
     """Plain values on which its bytes depend."""
     public: frozenset[int] = frozenset()
     """Programs that the whole release shows, where this is a part of one whose dates leave some of them out."""
@@ -249,7 +250,7 @@ class Publishing:
             }
         )
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Json:
         """What the product is of: snapshot, scope, corrections, version, settings."""
         commit = self.snapshot.commit
         corrections = [{"name": name, "programs": one.programs} for name, one in self.corrections.items()]
@@ -284,7 +285,7 @@ class Publishing:
         )
 
 
-def manifest_text(record: dict[str, Any]) -> bytes:
+def manifest_text(record: Json) -> bytes:
     """Bytes of a manifest."""
     return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 

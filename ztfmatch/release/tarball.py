@@ -9,11 +9,12 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.region import Region
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Runner
 from ztfmatch.release.about import readme
 from ztfmatch.release.bulk import bulk_directory, files_text, rows_text, write_beside, write_lightcurves
@@ -75,7 +76,7 @@ def publish_tar(
     public = scope.programs
     scope = replace(scope.within(part.since, part.until), release=f"{scope.release}_{part.label}")
     digest = short_digest(json.dumps(part.region.to_json(), sort_keys=True).encode())
-    settings: dict[str, Any] = {"region": part.region.name, "region_digest": digest}
+    settings: Json = {"region": part.region.name, "region_digest": digest}
     settings |= {"since": part.since, "until": part.until}
     publishing = Publishing(snapshot, scope, output, "tar", settings, public)
     publishing.begin()

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Floats, Ints, Mask
+from ztfmatch.core.arrays import Floats, Ints, Mask, Records
 from ztfmatch.core.camera import Pixels, Plane, normalised, sky_positions
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.simulate.badreferences import COMPANION_ARCSEC, CROWDED, ReferenceFault
@@ -21,8 +21,6 @@ from ztfmatch.simulate.stars import Columned, Stars
 from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, model_error
 from ztfmatch.simulate.unsteady import Unsteady
 from ztfmatch.simulate.variability import CONSTANT, TRANSIENT, Variation, magnitude_change
-
-Rows = npt.NDArray[np.void]
 
 _TAG_CATALOG, _TAG_REFERENCE = 401, 402
 
@@ -49,13 +47,13 @@ _ARCSEC: Final = np.pi / 180.0 / 3600.0
 
 @dataclass(frozen=True)
 class Catalog:
-    """Rows of one catalog and, for each, the truth; all of length N.
+    """Records of one catalog and, for each, the truth; all of length N.
 
     ``star_id`` is ``NO_STAR`` for spurious rows; ``kind`` indexes ``DETECTED_KINDS``; ``true_mag`` is PS1's
     at the time, NaN for spurious rows; ``systematic`` the sum of all systematics.
     """
 
-    rows: Rows
+    rows: Records
     star_id: Ints
     kind: npt.NDArray[np.int8]
     true_mag: Floats
@@ -194,13 +192,13 @@ class UnitSky:
         kind = np.full(n, SPURIOUS, dtype=np.int8)
         return _Sources(xy, xyz, np.full(n, NO_STAR), kind, np.full(n, np.nan), np.zeros(n), mag)
 
-    def _spoil(self, rng: np.random.Generator, rows: Rows) -> None:
+    def _spoil(self, rng: np.random.Generator, rows: Records) -> None:
         n = int(rng.poisson(self.config.nonpositive_fraction * len(rows)))
         if n:
             faint = np.flatnonzero(rows["snr"] < 8.0)
             make_nonpositive(rows, rng.permutation(faint)[:n])
 
-    def reference(self, generation: int = 0) -> tuple[Rows, Ints]:
+    def reference(self, generation: int = 0) -> tuple[Records, Ints]:
         """Draw the reference catalog: rows and the star of each, in another generation other ones."""
         key = [self.config.seed, _TAG_REFERENCE, self.region.field, self.region.rcid, self.fid, generation]
         rng = np.random.default_rng(np.random.SeedSequence(key))

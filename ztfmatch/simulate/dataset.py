@@ -13,6 +13,7 @@ from typing import Any
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.plain import Json
 from ztfmatch.core.survey import Unit
 from ztfmatch.simulate.catalogs import Catalog, UnitSky
 from ztfmatch.simulate.config import SLOTS_PER_NIGHT, SimulationConfig
@@ -119,7 +120,7 @@ def simulate(directory: Path, config: SimulationConfig, progress: Progress | Non
     """
     simulator = Simulator(config)
     directory = Path(directory)
-    about: dict[str, Any] = {"config": config.as_dict()}
+    about: Json = {"config": config.as_dict()}
     unfinished = directory / f".unfinished-{short_digest(json.dumps(about).encode())}"
     if directory.exists() and any(directory.iterdir()) and not unfinished.exists():
         raise ConfigError(f"{directory} is not empty; a simulation needs a new or empty directory")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ztfmatch.core.arrays import Floats, Ints
+from ztfmatch.core.arrays import Floats, Ints, Records
 from ztfmatch.core.camera import Plane, QuadrantMap, normalised, sky_positions, unit_vectors
 from ztfmatch.core.survey import PIXEL_SCALE_ARCSEC, QUADRANT_SHAPE_PIX
 from ztfmatch.simulate.catalogs import REFERENCE_ZERO_POINT, UnitSky, on_image, reference_colour_term
@@ -19,8 +18,6 @@ from ztfmatch.simulate.layout import reference_keys, reference_path
 from ztfmatch.simulate.photometry import draw_shapes, fill_rows
 from ztfmatch.simulate.sky import close_pairs
 from ztfmatch.simulate.variability import TRANSIENT
-
-Rows = npt.NDArray[np.void]
 
 FAINTEST_MAG: Final = 21.0
 """Transients that are fainter leave no source in a reference."""
@@ -59,8 +56,8 @@ def write_spoilt_reference(sky: UnitSky, defects: Defects, root: Path) -> Path:
     return path
 
 
-def spoilt_reference(sky: UnitSky, defects: Defects) -> Rows:
-    """Rows of a unit's reference with some defects; its sources are numbered as those of a real one."""
+def spoilt_reference(sky: UnitSky, defects: Defects) -> Records:
+    """Records of a unit's reference with some defects; its sources are numbered as those of a real one."""
     seeds = _contaminated(sky, _seeds(sky), defects.mjd)
     plane = sky.region.pointing.project(seeds.xyz)
     misplaced = defects.offset_arcsec * np.clip(eastern_part(sky.region.quadrant, plane), 0.0, None)

@@ -6,14 +6,14 @@ Many images, no catalogs: columns are drawn for all images at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta
 
-from ztfmatch.core.arrays import Ints
+from ztfmatch.core.arrays import Arrays, Ints
 from ztfmatch.core.settings import AtLeastOne, Fraction, check
 from ztfmatch.core.survey import N_RCID
 
@@ -75,7 +75,7 @@ def simulate_metadata(config: MetadataConfig) -> tuple[pa.Table, npt.NDArray[np.
     unit = np.sort(rng.choice(config.units, n, p=share / share.sum()))
     fault = np.where(rng.random(n) < config.bad_fraction, rng.integers(1, len(FAULTS), n), 0).astype(np.int8)
     night = rng.integers(0, config.nights, n)
-    columns: dict[str, Any] = {
+    columns: Arrays = {
         "exposureid": _exposureids(rng, unit, np.where(fault == FAULTS.index("night"), -40, night), rcid[unit]),
         "field": field[unit].astype(np.int16),
         "rcid": rcid[unit].astype(np.int8),

@@ -1,17 +1,14 @@
-"""Rows of a catalog: rounding, fluxes, shapes and flags as the survey writes them."""
+"""Records of a catalog: rounding, fluxes, shapes and flags as the survey writes them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ztfmatch.core.arrays import Floats, Ints, Mask
+from ztfmatch.core.arrays import Floats, Ints, Mask, Records
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.simulate.fitsout import ROW
-
-Rows = npt.NDArray[np.void]
 
 MAG_PER_RELATIVE_FLUX: Final = 1.0857
 """2.5 / ln 10, with the digits that the survey uses."""
@@ -26,8 +23,8 @@ SATURATION_MAG: Final = 12.6
 HALO_RADIUS_PIX: Final = 120.0
 
 
-def fill_rows(xy: Floats, radec: Floats, mag: Floats, sigma: Floats) -> Rows:
-    """Rows with position and photometry; chi, sharp and flags are left at zero.
+def fill_rows(xy: Floats, radec: Floats, mag: Floats, sigma: Floats) -> Records:
+    """Records with position and photometry; chi, sharp and flags are left at zero.
 
     Parameters
     ----------
@@ -57,7 +54,7 @@ def fill_rows(xy: Floats, radec: Floats, mag: Floats, sigma: Floats) -> Rows:
     return rows
 
 
-def make_nonpositive(rows: Rows, which: Ints) -> None:
+def make_nonpositive(rows: Records, which: Ints) -> None:
     """Turn the fluxes of some rows negative, in place; such rows have no magnitude."""
     rows["flux"][which] *= -1.0
     rows["snr"][which] *= -1.0
@@ -65,7 +62,7 @@ def make_nonpositive(rows: Rows, which: Ints) -> None:
     rows["sigmag"][which] = np.nan
 
 
-def draw_shapes(rng: np.random.Generator, rows: Rows) -> None:
+def draw_shapes(rng: np.random.Generator, rows: Records) -> None:
     """Fill chi and sharp, in place: about 1 and 0, with the scatter of faint sources in real catalogs."""
     n = len(rows)
     faint = np.clip(np.abs(np.nan_to_num(3.0 / rows["snr"])), 0.02, 1.0).astype(np.float64)
@@ -74,7 +71,7 @@ def draw_shapes(rng: np.random.Generator, rows: Rows) -> None:
     rows["sharp"] = np.round(0.16 * faint * rng.standard_normal(n, dtype=np.float32) - 0.08 * faint, 3)
 
 
-def draw_flags(rng: np.random.Generator, rows: Rows, calibrated: Floats) -> None:
+def draw_flags(rng: np.random.Generator, rows: Records, calibrated: Floats) -> None:
     """Fill the mask bits, in place.
 
     Parameters

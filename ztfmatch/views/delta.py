@@ -11,7 +11,7 @@ import datetime
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -178,7 +178,7 @@ def _commit(snapshot: SnapshotFiles, view: Storage, table: Table, entries: list[
     moment_ms = int(moment.timestamp() * 1000)
     log = deltalog.read_log(view, table.name)
     wanted, known = {entry.path: entry for entry in entries}, set(log.live)
-    actions: list[dict[str, Any]] = [] if log.versions else [deltalog.protocol_action()]
+    actions: list[deltalog.Action] = [] if log.versions else [deltalog.protocol_action()]
     metadata = deltalog.table_metadata(table, snapshot.commit.store, moment_ms)
     redefined = log.metadata != metadata | {"createdTime": log.metadata.get("createdTime")}
     if redefined:  # as in a view that another version of ztfmatch made: its files are listed anew, too

@@ -14,6 +14,7 @@ from ztfmatch.core.config import RequestConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.awsconfig import ProfileCredentials, s3_settings
 from ztfmatch.core.io.urls import SCHEMES, ObjectUrl
+from ztfmatch.core.plain import Keywords
 
 if TYPE_CHECKING:  # which is all that they are there for
     from obstore.store import ClientConfig
@@ -46,7 +47,7 @@ def open_backend(url: ObjectUrl) -> Any:
         If they are not usable.
     """
     requests = RequestConfig.of_environment(os.environ)
-    common: dict[str, Any] = {"prefix": url.key or None, "retry_config": _retries(requests)}
+    common: Keywords = {"prefix": url.key or None, "retry_config": _retries(requests)}
     options: ClientConfig = {
         "timeout": timedelta(seconds=requests.timeout_s),
         "connect_timeout": timedelta(seconds=requests.connect_timeout_s),
@@ -60,7 +61,7 @@ def open_backend(url: ObjectUrl) -> Any:
         options["allow_http"] = settings.allow_http
         if settings.boto3_profile:
             common["credential_provider"] = ProfileCredentials(settings.boto3_profile, settings.region)
-        return S3Store(url.bucket, **common, client_options=options, **dict[str, Any](settings.options()))
+        return S3Store(url.bucket, **common, client_options=options, **Keywords(settings.options()))
     except (BaseError, ValueError, OSError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -73,7 +74,7 @@ def if_absent_of(url: ObjectUrl) -> tuple[str, str]:
     return endpoint or SCHEMES[url.scheme], _IF_ABSENT.get(url.scheme, "If-None-Match: *")
 
 
-def _retries(requests: RequestConfig) -> dict[str, Any]:
+def _retries(requests: RequestConfig) -> Keywords:
     return {
         "max_retries": requests.retries,
         "retry_timeout": timedelta(seconds=requests.give_up_after_s),

@@ -27,6 +27,7 @@ from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.io.smoothsets import SmoothSet, digest_of_data, smooth_set_of
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import COLOURS, EXPOSURETERMS
 from ztfmatch.core.survey import Unit
 
@@ -138,7 +139,7 @@ class CorrectionFiles:
     """What a directory of corrections holds."""
 
     place: str
-    about: dict[str, Any]
+    about: Json
     tables: dict[str, pa.Table]
     """By name, see FILES."""
 
@@ -272,9 +273,9 @@ class _About:
     programs: tuple[int, ...] | None = None
 
 
-def _read_about(place: Path) -> dict[str, Any]:
+def _read_about(place: Path) -> Json:
     try:
-        about: dict[str, Any] = decode((place / ABOUT).read_bytes(), dict)
+        about: Json = decode((place / ABOUT).read_bytes(), dict)
         version = msgspec.convert(about, _About).version
     except FileNotFoundError:
         raise CorrectionsError(

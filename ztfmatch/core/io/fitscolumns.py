@@ -74,13 +74,12 @@ def wrap(ra: Floats) -> Floats:
 
 def _is_plain(table: FitsTable, required: Mapping[str, str]) -> bool:
     """Whether every column is there as the survey has it; raises where one is missing."""
-    fields: dict[str, Any] = dict(table.records.dtype.fields or {})
+    found = table.records.dtype
+    names = found.names or ()
     for name in required:
-        if name not in fields:
-            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(map(repr, fields)) or 'none'}")
-    return table.scales.keys().isdisjoint(required) and all(
-        fields[name][0].str == form for name, form in required.items()
-    )
+        if name not in names:
+            raise CatalogError("layout", f"no column {name!r}; it has {', '.join(map(repr, names)) or 'none'}")
+    return table.scales.keys().isdisjoint(required) and all(found[name].str == form for name, form in required.items())
 
 
 def _outside(records: Records, required: Mapping[str, str]) -> Mask | None:

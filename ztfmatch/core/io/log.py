@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import ztfmatch
 from ztfmatch.core.errors import CommitConflictError, StorageError, StoreDamagedError
@@ -25,6 +25,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.plain import Json
 
 _GROWTH: Final = 2
 """A manifest is merged into the new one unless it is longer than so many times that."""
@@ -71,7 +72,7 @@ class Commit:
     parent: int | None
     operation: str
     operation_id: str
-    arguments: dict[str, Any]
+    arguments: Json
     counts: dict[str, int]
     manifests: tuple[ManifestPart, ...]
     tiling: str
@@ -96,7 +97,7 @@ class Change:
 
     operation: str
     operation_id: str
-    arguments: dict[str, Any]
+    arguments: Json
     counts: dict[str, int]
     added: Sequence[DataFile]
     removed: frozenset[str] = frozenset()

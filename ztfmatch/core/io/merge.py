@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Array, Ints, Mask
+from ztfmatch.core.arrays import Array, Arrays, Ints, Mask
 from ztfmatch.core.io.parquet import DataFile, Footer, IdRange, OpenFile, RowGroup, read_footer, read_row_group
 from ztfmatch.core.io.scan import RowGroups, Wanted
 from ztfmatch.core.io.storage import Storage
@@ -28,7 +28,6 @@ ROWS_IN_FLIGHT: Final = 2_000_000
 ROWS_CARRIED: Final = 4_000_000
 """Bound of the rows held for later ranges: the border row groups of 30 files, or of hundreds of small ones."""
 
-Arrays = dict[str, Array]
 _SORT_COLUMNS: Final = ("objectid", "hmjd", "exposureid")
 
 

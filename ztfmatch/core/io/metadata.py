@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.kernels.calibration import QualityRule
+from ztfmatch.core.plain import Row
 from ztfmatch.core.settings import checked, read_toml
 from ztfmatch.core.survey import FILTER_CODES, FILTER_IDS, N_RCID, Unit, rcid_of
 
@@ -135,7 +136,7 @@ def _check_same(left: list[Any], right: list[Any], names: tuple[str, str], path:
             raise MetadataError(f"{path}: data row {number} has {names[0]} {a}, but {names[1]} {b}; expected the same")
 
 
-def _exposure_key(row: dict[str, Any], path: Path) -> tuple[int, int]:
+def _exposure_key(row: Row, path: Path) -> tuple[int, int]:
     try:
         fracday, rcid = _whole(row["fracday"]), _ALL_CHANNELS
         if "rcid" in row:
@@ -168,7 +169,7 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def _ledger_values(row: dict[str, Any], path: Path) -> Extra:
+def _ledger_values(row: Row, path: Path) -> Extra:
     extra: Extra = {name: value for name, value in row.items() if name not in _KEYS}
     try:
         if "obsjd" in extra:

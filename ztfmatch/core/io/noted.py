@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+from ztfmatch.core.plain import Json
+
 Found = TypeVar("Found")
 
-_NOTES: Final[ContextVar[dict[str, Any] | None]] = ContextVar("notes", default=None)
+_NOTES: Final[ContextVar[Json | None]] = ContextVar("notes", default=None)
 
 
 def noted(name: str, kind: type[Found], find: Callable[[], Found]) -> Found:
@@ -37,7 +39,7 @@ def noted(name: str, kind: type[Found], find: Callable[[], Found]) -> Found:
 
 
 @contextlib.contextmanager
-def noting(notes: dict[str, Any]) -> Iterator[None]:
+def noting(notes: Json) -> Iterator[None]:
     """A block in which what is found is noted, and what is noted is not looked for."""
     token = _NOTES.set(notes)
     try:
@@ -46,6 +48,6 @@ def noting(notes: dict[str, Any]) -> Iterator[None]:
         _NOTES.reset(token)
 
 
-def notes() -> dict[str, Any] | None:
+def notes() -> Json | None:
     """All notes; None where nobody notes anything."""
     return _NOTES.get()

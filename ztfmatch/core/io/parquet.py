@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztfmatch.core.arrays import Array
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.encoding import encode
@@ -22,6 +22,7 @@ from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import TABLES, Table
 
 _ROWS_FOR_THREADS: Final = 1 << 16
@@ -30,6 +31,8 @@ _LITTLE_BYTES: Final = 1 << 21
 """So much of a file of this machine is read at once; of more each column by itself, when it is decoded."""
 IdRange = tuple[int, int]
 """Smallest and largest id, both inclusive."""
+Columns = dict[str, Array | pa.Array]
+"""Of a table, by name; of NumPy or of Arrow."""
 Bounds = tuple[Any, Any]
 """Smallest and largest value of a column; None, None where there is none."""
 
@@ -78,7 +81,7 @@ class DataFile:
             return True
         return self.min_hmjd <= last and self.max_hmjd >= first
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Plain values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -167,7 +170,7 @@ def _bounds(data: pa.Table, column: str | None) -> Bounds:
     return bounds["min"].as_py(), bounds["max"].as_py()
 
 
-def table_from_columns(table: Table, columns: dict[str, npt.NDArray[Any] | pa.Array]) -> pa.Table:
+def table_from_columns(table: Table, columns: Mapping[str, Array | pa.Array]) -> pa.Table:
     """Arrow table of the schema; NaN becomes null in nullable float columns, and nowhere else."""
     arrays = []
     for column in table.columns:

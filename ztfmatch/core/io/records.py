@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ztfmatch.core.plain import Json
+
 Record = TypeVar("Record")
 
 _DIGEST: Final = "digest"
@@ -20,7 +22,7 @@ def short_digest(content: Any) -> str:
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()[:_DIGITS]
 
 
-def encode(record: dict[str, Any]) -> bytes:
+def encode(record: Json) -> bytes:
     """Bytes of a record of plain values."""
     plain = json.loads(json.dumps(record))
     return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=1).encode()
@@ -41,7 +43,7 @@ def decode(content: bytes, kind: type[Record]) -> Record:
     return record
 
 
-def _plain(content: bytes) -> dict[str, Any]:
+def _plain(content: bytes) -> Json:
     try:
         record = json.loads(content)
     except RecursionError:
@@ -54,5 +56,5 @@ def _plain(content: bytes) -> dict[str, Any]:
     return record
 
 
-def _digest(record: dict[str, Any]) -> str:
+def _digest(record: Json) -> str:
     return short_digest(json.dumps(record, sort_keys=True).encode())

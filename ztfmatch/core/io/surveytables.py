@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, DEGREE, spline_values
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Json
 from ztfmatch.core.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX, Unit
 
 FORMAT: Final = "survey-tables"
@@ -347,7 +348,7 @@ def _spline_lines(spline: Spline) -> list[str]:
     return lines
 
 
-def record_of(place: Path, files: Mapping[str, str]) -> dict[str, Any]:
+def record_of(place: Path, files: Mapping[str, str]) -> Json:
     """What is known of where tables are from, as the record of a set has it."""
     about = {"store": None, "root": f"the survey's tables in {place}", "snapshot": 0, "programs": None}
     return {"format": FORMAT, "cells_x": CELLS, "cells_y": CELLS, "files": dict(files), **about}

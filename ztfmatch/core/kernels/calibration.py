@@ -10,12 +10,11 @@ import erfa
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Singles
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.elementary import exp, log10_of
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import PALOMAR_GEODETIC
-
-Singles = npt.NDArray[np.float32]
 
 MAG_PER_RELATIVE_FLUX: Final = 1.0857
 """Magnitude error per relative flux error: 2.5 / ln 10, to the four decimals in which the survey states it. The rest

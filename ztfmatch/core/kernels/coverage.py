@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Rows
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Pixels, Tile, Tiling, adaptive_tiling, margin_ring
 
@@ -35,8 +35,6 @@ _ROUNDING_RAD: Final = 1e-9
 
 _FINE_BITS: Final = 2 * (FINE_ORDER - CAP_ORDER)
 _ORDER_BITS: Final = 40
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import hpgeom
 import numpy as np
 
 from ztfmatch.core.arrays import Mask
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vector, unit_vectors
+from ztfmatch.core.plain import Json
 
 Range = tuple[int, int]
 
@@ -182,6 +183,6 @@ class Region:
         """
         return any(shape.may_touch(centre, radius_rad) for shape in self.shapes)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[Json]:
         """Plain values, for a manifest."""
         return [{"shape": type(shape).__name__.lower(), **vars(shape)} for shape in self.shapes]

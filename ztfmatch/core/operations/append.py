@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -46,6 +46,7 @@ from ztfmatch.core.operations.notices import misnamed, of_orphans, of_positions,
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
@@ -297,7 +298,7 @@ class _Matching:
         )  # fmt: skip
 
 
-def _plain(config: AppendConfig) -> dict[str, Any]:
+def _plain(config: AppendConfig) -> Json:
     values = asdict(config)
     del values["note"], values["fail_if_empty"], values["catalogs_per_commit"]
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
@@ -22,6 +22,14 @@ Build = Callable[[SnapshotFiles], log.Change | None]
 
 StillValid = Callable[[SnapshotFiles], str | None]
 """Why the work does not hold on a newer snapshot, as the end of 'another writer ...'; None where it holds."""
+
+
+class CommitFields(TypedDict):
+    """What every :class:`CommitReport` tells."""
+
+    store: str
+    snapshot: int
+    committed: bool
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class Committed:
         return 0 if self.change is None else sum(file.size for file in self.change.added)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What every :class:`CommitReport` tells."""
+    def told(self) -> CommitFields:
+        """What its report tells of it."""
         return {"store": self.head.storage.root, "snapshot": self.number, "committed": self.done}
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -23,12 +23,12 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import REFERENCES, Table
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
 
-Row = dict[str, Any]
 Item = TypeVar("Item")
 
 _PLACES_TOLD: Final = 20
@@ -68,7 +68,7 @@ class Stopwatch:
 class Told:
     """What the history is told of an operation, whatever came of it."""
 
-    arguments: dict[str, Any]
+    arguments: Json
     started: float
     note: str | None
 
@@ -100,7 +100,9 @@ def paths_of(snapshot: SnapshotFiles, tiles: Iterable[Tile], tables: Collection[
     return frozenset(file.path for tile in tiles for name in tables for file in snapshot.of_tile(name, tile))
 
 
-def write_rows(storage: Storage, table: Table, rows: Sequence[Row], commit: int, part: str) -> list[DataFile]:
+def write_rows(
+    storage: Storage, table: Table, rows: Sequence[Mapping[str, Any]], commit: int, part: str
+) -> list[DataFile]:
     """Write rows of a table that is not divided over the sky; nothing if there are none."""
     return write_table(storage, table, pa.Table.from_pylist(list(rows), schema=table.schema), commit, part)
 
@@ -154,11 +156,14 @@ class _Digested(io.RawIOBase):
         return len(content)
 
 
-def tiles_of_footprint(tiling: Tiling, row: Row) -> list[Tile]:
+def tiles_of_footprint(tiling: Tiling, row: Mapping[str, Any]) -> list[Tile]:
     """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
 
-    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
+    A detection just outside a tile can match a seed inside, and that tile is the one that writes it. A catalog without
+    usable rows has no footprint.
     """
+    if row["ra"] is None:
+        return []
     return tiling.touched_by_cap(
         unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)
     )

@@ -18,6 +18,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of, same_files
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import Table
 from ztfmatch.core.tasks.results import Written
@@ -94,7 +95,7 @@ class Derived:
     """Tiles that others changed meanwhile, and that are still to be done."""
     counts: dict[str, int]
 
-    def fields(self, watch: Stopwatch) -> dict[str, Any]:
+    def fields(self, watch: Stopwatch) -> Keywords:
         """What every report tells."""
         return {
             **self.committed.told,

@@ -17,6 +17,7 @@ from ztfmatch.core import costs
 from ztfmatch.core.costs import Cost
 from ztfmatch.core.io import log
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.plain import Json
 from ztfmatch.core.shown import Shown
 
 WORKERS: Final = (1, 8, 64, 512)
@@ -194,7 +195,7 @@ def _commits(storage: Storage) -> Iterable[log.Commit]:
     return (log.read_commit(storage, number) for number in log.commit_numbers(storage)[-_COMMITS_LOOKED_AT:])
 
 
-def as_machine(forecast: Forecast) -> dict[str, Any]:
+def as_machine(forecast: Forecast) -> Json:
     """Plain values, with what follows from them."""
     import dataclasses
 

@@ -16,8 +16,9 @@ from ztfmatch.core.io.parquet import read_file_rows, read_table
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, units_of
+from ztfmatch.core.operations.common import units_of
 from ztfmatch.core.operations.quarantine import QuarantineChange, quarantine_change
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, QUARANTINE
 from ztfmatch.core.schema.ledger import CATALOG
 from ztfmatch.core.survey import Unit

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import DataFile
@@ -29,8 +30,6 @@ from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MatchTask
 from ztfmatch.core.tasks.matchplan import EXPOSURES, StagedPart, encode_part
 from ztfmatch.core.tasks.staging import keep
-
-Rows = npt.NDArray[np.int64]
 
 MOST_EXPOSURES: Final = 8192
 """Of a task: some 50 bytes each, in a file where they are many."""
@@ -251,7 +250,7 @@ class _Plan:
         rows = np.concatenate(batches)
         footprints = np.unique(self.footprint[rows])
         exposures = self.exposures.take(pa.array(rows))
-        made: dict[str, Any] = {
+        made: Arrays = {
             "straddles": self._share(members, rows) < 1.0,
             "batch": np.repeat(np.arange(len(batches)), [len(batch) for batch in batches]),
         }

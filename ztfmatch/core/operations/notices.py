@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.sources import Found
-from ztfmatch.core.operations.common import Row
 from ztfmatch.core.operations.ledger import Sorted
+from ztfmatch.core.plain import Row
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM, WRAPPED
 
 

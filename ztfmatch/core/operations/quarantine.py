@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.common import Row, write_rows
+from ztfmatch.core.operations.common import write_rows
 from ztfmatch.core.schema import QUARANTINE
+from ztfmatch.core.schema.rows import QuarantineRow
 from ztfmatch.core.survey import plain_name
 
 _OTHER_CONTENT: Final = ("conflict", "duplicate")
@@ -25,7 +26,7 @@ _NAMED: Final = 5
 class QuarantineChange:
     """What a commit makes of the quarantine."""
 
-    kept: list[Row]
+    kept: list[QuarantineRow]
     """Of the files that are removed."""
     refused: list[Refused]
     removed: frozenset[str]
@@ -34,7 +35,7 @@ class QuarantineChange:
     def __bool__(self) -> bool:
         return bool(self.kept or self.refused or self.removed)
 
-    def rows(self, commit: int) -> list[Row]:
+    def rows(self, commit: int) -> list[Mapping[str, Any]]:
         """To be written."""
         return [*self.kept, *({**asdict(file), "commit": commit} for file in self.refused)]
 
@@ -71,7 +72,9 @@ def check_usable(noun: str, files: int, refused: Sequence[Refused], strict: bool
     raise BadInputError(f"none of {files:,} {noun} can be used, nothing was ingested. {named}{more}", refused)
 
 
-def quarantine_change(snapshot: SnapshotFiles, refused: Sequence[Refused], found: Sequence[Row]) -> QuarantineChange:
+def quarantine_change(
+    snapshot: SnapshotFiles, refused: Sequence[Refused], found: Sequence[Mapping[str, Any]]
+) -> QuarantineChange:
     """What to write and drop, so that the table holds each refused source once, as last seen.
 
     Parameters
@@ -79,11 +82,11 @@ def quarantine_change(snapshot: SnapshotFiles, refused: Sequence[Refused], found
     snapshot : SnapshotFiles
     refused : sequence of Refused
         Now.
-    found : sequence of Row
+    found : sequence of mapping
         Usable: with ``source`` and ``filename``. A usable catalog clears the entry of its source, and that of an
         unusable file of the same name elsewhere, or gzipped, which it replaces.
     """
-    stored: list[Row] = snapshot.read(QUARANTINE.name).to_pylist()
+    stored: list[QuarantineRow] = snapshot.read(QUARANTINE.name).to_pylist()
     before = {row["source"]: (row["code"], row["reason"], row["sha256"]) for row in stored}
     again = {file.source for file in refused}
     accepted = [row for row in found if row["source"] not in again]

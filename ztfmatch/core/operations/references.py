@@ -15,9 +15,10 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.kernels.seedcounts import GRID_ORDER, SeedCounts
 from ztfmatch.core.kernels.tiling import CAP_ORDER
-from ztfmatch.core.operations.common import Row, chunks
+from ztfmatch.core.operations.common import chunks
 from ztfmatch.core.operations.notices import Notice, misnamed, refuse
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.tasks.inspect import (
     FOUND_REFERENCES,
     GRID,
@@ -121,7 +122,7 @@ def _uncount(sources: Sequence[str], counted: SeedCounts) -> None:
             counted.add(pixels, -counts)
 
 
-def _second(rows: Sequence[Row], taken: Sequence[Row]) -> list[Refused]:
+def _second(rows: Sequence[ReferenceRow], taken: Sequence[ReferenceRow]) -> list[Refused]:
     """References whose unit has another, with other content."""
     reason = "a second reference of unit {}, of which {} is taken; expected one"
     return [
@@ -131,6 +132,6 @@ def _second(rows: Sequence[Row], taken: Sequence[Row]) -> list[Refused]:
     ]
 
 
-def reference_input(row: Row, generation: int) -> ReferenceInput:
+def reference_input(row: ReferenceRow, generation: int) -> ReferenceInput:
     """What tasks need to know of a reference."""
     return ReferenceInput(row["source"], row["nseeds"], row["digest"], unit_of(row), generation, row["magzp"])

@@ -21,7 +21,6 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
-    Row,
     Stopwatch,
     Told,
     files_of,
@@ -61,6 +60,7 @@ from ztfmatch.core.schema import (
     TRANSIENTS,
 )
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
+from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.settings import Validated
@@ -181,7 +181,7 @@ def rematch(
     work = _match(plan, config, runner, write=not dry_run)
     committed = Committed(snapshot, None)
     if not dry_run:
-        tables = _Tables([{name: row.get(name) for name in REFERENCES.names} for row in rows], refused, found)
+        tables = _Tables(rows, refused, found)
         arguments = {
             "references": told_places(references),
             "strict": config.strict,
@@ -209,10 +209,10 @@ def rematch(
     )
 
 
-def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row], int, list[Refused]]:
+def _sort_out(snapshot: SnapshotFiles, found: Sequence[ReferenceRow]) -> tuple[list[ReferenceRow], int, list[Refused]]:
     """Rows of the new references with their generations; how many are known; and those refused."""
     newest = newest_references(snapshot, [unit_of(row) for row in found])
-    rows, refused, known = [], [], 0
+    rows, refused, known = list[ReferenceRow](), list[Refused](), 0
     for row in found:
         last = newest.get(unit_of(row))
         generation = 0 if last is None else last["generation"] + 1
@@ -227,7 +227,7 @@ def _sort_out(snapshot: SnapshotFiles, found: Sequence[Row]) -> tuple[list[Row],
 
 
 def _operation_id(
-    snapshot: SnapshotFiles, rows: Sequence[Row], refused: Sequence[Refused], config: RematchConfig
+    snapshot: SnapshotFiles, rows: Sequence[ReferenceRow], refused: Sequence[Refused], config: RematchConfig
 ) -> str:
     """The same references on the same snapshot, in the same batches, are the same operation, which resumes."""
     inputs = [[row["sha256"] for row in rows], [file.source for file in refused], config.rows_per_task]
@@ -315,9 +315,9 @@ def _unit_reports(plan: RematchPlan, lineage: Sequence[Traced]) -> list[UnitRepo
 class _Tables:
     """Rows of the tables about files."""
 
-    references: list[Row]
+    references: list[ReferenceRow]
     refused: list[Refused]
-    found: list[Row]
+    found: list[ReferenceRow]
     """Usable references, known or new."""
 
 

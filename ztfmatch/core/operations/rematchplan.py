@@ -17,12 +17,13 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Row, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.operations.derived import connected, with_neighbours
 from ztfmatch.core.operations.references import reference_input
 from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.schema import EXPOSURES, REFERENCES, TRANSIENTS
+from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, N_RCID, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
 from ztfmatch.core.tasks.rematch import BYTES_PER_ROW, RematchTask, encode_exposures
@@ -51,7 +52,7 @@ class RematchPlan(OfSnapshot):
     operation_id: str
 
 
-def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = None) -> dict[Unit, Row]:
+def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = None) -> dict[Unit, ReferenceRow]:
     """The reference of each unit, or of some units, that its active objects are from."""
     rows = snapshot.read(REFERENCES.name)
     if units is not None:
@@ -59,14 +60,14 @@ def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = 
     return {unit_of(row): row for row in rows.sort_by("generation").to_pylist()}
 
 
-def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[Row], operation_id: str) -> RematchPlan:
+def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[ReferenceRow], operation_id: str) -> RematchPlan:
     """Find the exposures and tiles of the units that get new references.
 
     Parameters
     ----------
     snapshot : SnapshotFiles
-    rows : sequence of Row
-        Rows of ``references`` to be, one a unit.
+    rows : sequence of ReferenceRow
+        To be, one a unit.
     operation_id : str
     """
     references = {unit_of(row): reference_input(row, row["generation"]) for row in rows}
@@ -76,7 +77,7 @@ def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[Row], operation_id: str
     before = newest_references(snapshot, references)
     tiles: dict[Tile, set[Unit]] = {}
     for row in (*rows, *(before[unit] for unit in references if unit in before)):
-        for tile in [] if row["ra"] is None else tiles_of_footprint(snapshot.tiling, row):
+        for tile in tiles_of_footprint(snapshot.tiling, row):
             tiles.setdefault(tile, set()).add(unit_of(row))
     of_footprint = np.zeros(len(touched.tiles), np.int64)
     of_footprint[touched.footprint] = which

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.kernels.coverage import runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.tiling import Tiling, cap_pixels
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

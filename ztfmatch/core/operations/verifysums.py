@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Mask
+from ztfmatch.core.arrays import Arrays, Mask
 from ztfmatch.core.io.correctionrows import read_store_sets
-from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.findings import Found

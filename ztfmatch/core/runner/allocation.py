@@ -13,9 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from ztfmatch.core.clusters import LOOPBACK, MEETING, WORKER_PROGRAM, AllocationProfile, duration_seconds
 from ztfmatch.core.config import Resources
@@ -69,6 +69,15 @@ class Meeting:
         return cls(task, tasks, place / f"{_PREFIX}{job}-{step}-{again}.json")
 
 
+@dataclass(frozen=True)
+class _Scheduler:
+    """What the first task tells the others, as stored."""
+
+    address: str
+    credentials: str | None
+    """Directory of the certificates."""
+
+
 @contextlib.contextmanager
 def allocation_cluster(profile: AllocationProfile, resources: Resources) -> Iterator[Workers]:
     """Start a scheduler in the first task of a step; the others become its workers, and do not come back.
@@ -105,11 +114,11 @@ def allocation_cluster(profile: AllocationProfile, resources: Resources) -> Iter
 @contextlib.contextmanager
 def _announced(meeting: Meeting, address: str, credentials: Credentials | None) -> Iterator[None]:
     """A block in which the other tasks find the scheduler."""
-    record = {"address": address, "credentials": None if credentials is None else str(credentials.directory)}
+    found = _Scheduler(address, None if credentials is None else str(credentials.directory))
     try:
         meeting.path.parent.mkdir(parents=True, exist_ok=True)
         _remove_old(meeting.path.parent)
-        localfiles.replace(meeting.path, memoryview(encode(record)), durable=False)
+        localfiles.replace(meeting.path, memoryview(encode(asdict(found))), durable=False)
     except OSError as error:
         raise ConfigError(f"cannot write {meeting.path}: {error.strerror or error}") from error
     try:
@@ -126,12 +135,12 @@ def _remove_old(place: Path) -> None:
                 path.unlink()
 
 
-def _met(meeting: Meeting, wait_s: float) -> dict[str, Any]:
+def _met(meeting: Meeting, wait_s: float) -> _Scheduler:
     """What the first task says, as soon as it does."""
     end = time.monotonic() + wait_s
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError):
-            return decode(_own(meeting.path), dict)
+            return decode(_own(meeting.path), _Scheduler)
         time.sleep(_LOOK_S)
     raise ServiceError(f"task {meeting.task} of {meeting.tasks}: the first task did not write {meeting.path}")
 
@@ -144,7 +153,7 @@ def _own(path: Path) -> bytes:
         return file.read()
 
 
-def _work(profile: AllocationProfile, resources: Resources, found: dict[str, Any]) -> NoReturn:
+def _work(profile: AllocationProfile, resources: Resources, found: _Scheduler) -> NoReturn:
     """Become a worker."""
     limit = int(resources.memory_bytes * profile.memory_headroom) if profile.memory_limit else 0
     words = [
@@ -153,10 +162,10 @@ def _work(profile: AllocationProfile, resources: Resources, found: dict[str, Any
         *(("--local-directory", profile.local_directory) if profile.local_directory else ()),
         *(("--interface", profile.interface) if profile.interface else ()),
     ]
-    if found["credentials"] is not None:
-        place = Path(str(found["credentials"]))
+    if found.credentials is not None:
+        place = Path(found.credentials)
         certificate, key = str(place / "certificate.pem"), str(place / "key.pem")
         words += ["--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", WORKER_PROGRAM, str(found["address"]), *words])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", WORKER_PROGRAM, found.address, *words])  # noqa: S606

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 
 _PREFIX: Final = ".ztfmatch-run-"
 _NAME: Final = "ztfmatch-run"
@@ -66,7 +67,7 @@ def credentials_for(security: str, place: str, lifetime_s: float) -> Iterator[Cr
         yield made
 
 
-def spoken(credentials: Credentials | None) -> dict[str, Any]:
+def spoken(credentials: Credentials | None) -> Keywords:
     """Keywords of a cluster of Dask that say how its processes speak; without any, as Dask's configuration says."""
     return {} if credentials is None else {"protocol": "tls://", "security": credentials.security}
 

@@ -72,7 +72,7 @@ class Runner:
             If any task failed after its retries; what the others did is staged, so a rerun resumes.
         """
         total = len(job.tasks)
-        results: dict[str, Any] = {}
+        results: dict[str, Kept] = {}
         failures: list[Outcome[Result]] = []
         self.progress(job.title, 0, total)
         beat = Beat(job.operation_id, job.title, total)

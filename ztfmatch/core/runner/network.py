@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from typing import Any, Final
+from typing import Final
 
 from ztfmatch.core.clusters import AllocationProfile, SlurmProfile
 from ztfmatch.core.errors import ConfigError, ServiceError
+from ztfmatch.core.plain import Json
 
 logger = logging.getLogger("ztfmatch")
 
-ONE_BY_ONE: Final[dict[str, Any]] = {"distributed.scheduler.worker-saturation": 1.0}
+ONE_BY_ONE: Final[Json] = {"distributed.scheduler.worker-saturation": 1.0}
 """No call waits on a worker behind another, so that where a worker is killed it is known by which."""
 _NO_ROUTES: Final[dict[str, list[str]]] = {
     "distributed.scheduler.http.routes": [],
@@ -59,7 +60,7 @@ def check_free(host: str, port: int, key: str) -> None:
             raise ServiceError(f"{key}: port {port} of {host} {said}") from None
 
 
-def dashboard_settings(address: str) -> dict[str, Any]:
+def dashboard_settings(address: str) -> Json:
     """Settings of Dask for a dashboard at an address, which is announced, or for none.
 
     Raises

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ztfmatch.core.clusters import SlurmProfile, duration_seconds
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.runner.certificates import credentials_for, spoken
 from ztfmatch.core.runner.network import ONE_BY_ONE, check_free, dashboard_settings, scheduler_host
 from ztfmatch.core.runner.slurmjobs import Elastic, JobKeeper, refusal
@@ -62,7 +63,7 @@ def slurm_cluster(profile: SlurmProfile, resources: Resources) -> Iterator[Worke
         )  # fmt: skip
 
 
-def _arguments(profile: SlurmProfile, resources: Resources) -> dict[str, Any]:
+def _arguments(profile: SlurmProfile, resources: Resources) -> Keywords:
     """Keyword arguments of the cluster, whose scheduler listens on one address."""
     arguments = profile.arguments(resources.workers, resources.memory_bytes)
     host = scheduler_host(profile)

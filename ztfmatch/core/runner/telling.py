@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from ztfmatch.core.tasks.staging import Outcome
 
@@ -20,12 +20,24 @@ _VARIABLE: Final = re.compile(r"(?:[\w.:-]*/)+[\w.#=-]+|0x[0-9a-f]+|\d+")
 _logger = logging.getLogger(TASKS)
 
 
+class ToldTask(TypedDict):
+    """What a record tells of a task."""
+
+    job: str
+    key: str
+    outcome: Literal["done", "failed"]
+    seconds: float
+    peak_memory_bytes: int
+    worker: str
+    error: NotRequired[str]
+
+
 def tell(title: str, outcome: Outcome[Any]) -> None:
     """Tell what became of a task."""
     level = logging.INFO if outcome.error is None else logging.ERROR
     if not _logger.isEnabledFor(level):
         return
-    told = {
+    told: ToldTask = {
         "job": title,
         "key": outcome.key,
         "outcome": "done" if outcome.error is None else "failed",

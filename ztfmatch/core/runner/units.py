@@ -25,9 +25,10 @@ from ztfmatch.core.io.noted import notes, noting
 from ztfmatch.core.io.records import decode, encode, short_digest
 from ztfmatch.core.io.snapshot import check_noted_snapshots, newest_name
 from ztfmatch.core.io.storage import Storage, forced_writes
+from ztfmatch.core.plain import Json
 from ztfmatch.core.runner.jobs import Executor, Job, Runner
 from ztfmatch.core.runner.workers import seen_by_all
-from ztfmatch.core.tasks.agreement import Agreement, Sight
+from ztfmatch.core.tasks.agreement import Agreement, Sight, Versions
 from ztfmatch.core.tasks.coding import decode_task, encode_task, function_of, name_of, shared_fields
 from ztfmatch.core.tasks.staging import Outcome, Result, keep, read_kept
 
@@ -54,7 +55,7 @@ class _PlannedJob:
 
 @dataclass(frozen=True)
 class _Plan:
-    versions: dict[str, Any]
+    versions: Versions
     sights: list[Sight]
     jobs: list[_PlannedJob]
     kept: list[dict[str, str]]
@@ -113,11 +114,11 @@ class Units:
         """Whether there is a plan."""
         return self._plan is not None
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> Json:
         """What was found out as it was planned; nothing before."""
         if self._plan is None:
             return {}
-        found: dict[str, Any] = msgspec.msgpack.decode(self._read(_NOTES))
+        found: Json = msgspec.msgpack.decode(self._read(_NOTES))
         return found
 
     def write(self, jobs: Sequence[Job[Any]]) -> None:

@@ -24,7 +24,7 @@ from ztfmatch.core.io.storage import Storage, forced_writes
 from ztfmatch.core.tasks.ownprocess import make_own
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
-Versions = dict[str, Any]
+Versions = dict[str, str | int]
 
 CALL_S: Final = 0.25
 """How long a worker begins one task of a call after the other: a call costs the main process 2 to 4 ms."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from ztfmatch.core.plain import Json
 from ztfmatch.core.tasks.staging import Function, Task
 
 _NAME: Final = r"(ztfmatch(?:\.[a-z0-9_]+)*\.tasks\.[a-z0-9_]+):([a-z][a-z0-9_]*)"
@@ -73,9 +74,9 @@ def decode_task(function: Function[Any], *parts: bytes) -> Task:
     ValueError
         If they are not the fields of what the function takes.
     """
-    values: dict[str, Any] = {}
+    values: Json = {}
     for part in parts:
-        values |= msgspec.msgpack.decode(part, type=dict[str, Any])
+        values |= msgspec.msgpack.decode(part, type=Json)
     task: Task = msgspec.convert(values, _taken_by(function), dec_hook=_restored)
     return task
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Floats, Ints
+from ztfmatch.core.arrays import Arrays, Floats, Ints
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.errors import StoreDamagedError
-from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,

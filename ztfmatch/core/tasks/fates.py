@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.core.io.parquet import Columns, DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.core.kernels.crossmatch import SeedGrid, Targets, match_exposure, match_exposures
 from ztfmatch.core.kernels.rows import order_by_group
@@ -254,11 +254,11 @@ class Fates:
         units = [(e.unit.field, e.unit.rcid, e.unit.fid) for e in self._exposures]
         return np.array(units, np.int16).reshape(-1, 3)[self.exposure[rows]]
 
-    def epochs_table(self, rows: Rows, columns: dict[str, Any]) -> pa.Table:
+    def epochs_table(self, rows: Rows, columns: Columns) -> pa.Table:
         """Some of :meth:`epochs`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
         return table_from_columns(DETECTIONS, {"objectid": self.objectid[self.group[rows]], **columns})
 
-    def orphans_table(self, rows: Rows, columns: dict[str, Any]) -> pa.Table:
+    def orphans_table(self, rows: Rows, columns: Columns) -> pa.Table:
         """Some of :meth:`orphans`, in that order, with their columns of ``EPOCH`` and ``MEASURED``."""
         units, nearest = self._units(rows), self.nearest[rows]
         fates = {
@@ -270,10 +270,10 @@ class Fates:
         }
         return table_from_columns(ORPHANS, {**fates, **columns})
 
-    def write_epochs(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+    def write_epochs(self, to: Destination, rows: Rows, columns: Columns) -> DataFile:
         """Write :meth:`epochs_table`."""
         return write_file(to, self.epochs_table(rows, columns))
 
-    def write_orphans(self, to: Destination, rows: Rows, columns: dict[str, Any]) -> DataFile:
+    def write_orphans(self, to: Destination, rows: Rows, columns: Columns) -> DataFile:
         """Write :meth:`orphans_table`."""
         return write_file(to, self.orphans_table(rows, columns))

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +25,10 @@ from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_f
 from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, fine_pixels
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.survey import MAX_SOURCEID
 from ztfmatch.core.tasks.staging import run_staged
-
-Row = dict[str, Any]
 
 ODD_PROGRAM: Final = "odd_program"
 """Beside the ledger's columns: what a catalog says in place of a program that the ledger holds."""

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core import survey
-from ztfmatch.core.arrays import Ids, Mask
-from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.arrays import Arrays, Ids, Mask
+from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Array, Ints, Mask
+from ztfmatch.core.arrays import Array, Arrays, Ints, Mask, Singles
 from ztfmatch.core.io.correctiondata import Colours, CorrectionData
 from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.rows import units_of_rows
@@ -22,8 +22,6 @@ from ztfmatch.core.kernels.smoothcorrections import smoothly_corrected
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.ledger import mid_exposures
-
-Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Photometer:
             made = made.with_rows(rows, some)
         return made
 
-    def _errors(self, mag: calibration.Singles, columns: Mapping[str, Array], exposure: Ints) -> calibration.Singles:
+    def _errors(self, mag: Singles, columns: Mapping[str, Array], exposure: Ints) -> Singles:
         """Model errors where the exposure has coefficients, else the catalog's sigma."""
         known = ~np.isnan(self._error_model[:, 0])
         if known.all():
@@ -150,9 +148,9 @@ class Photometer:
 class _Made:
     """Of some detections, shape (N,) each."""
 
-    mag: calibration.Singles
+    mag: Singles
     flags: npt.NDArray[np.uint8]
-    blur: calibration.Singles | None = None
+    blur: Singles | None = None
     """What their magnitudes are uncertain by beside their own errors; None for nothing."""
 
     @classmethod

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Array
+from ztfmatch.core.arrays import Array, Arrays, Rows
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
-from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, overlaps, read_footer, read_row_group, read_table
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.storage import Storage
@@ -46,8 +46,6 @@ BYTES_PER_ROW: Final = 240
 _BATCH_ROWS: Final = 131_072
 _KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
 """Columns that a detection keeps, whatever it is matched to."""
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class _Columns:
             self._photometer = Photometer(Calibration.of(columns, columns["corrections"], data, sets), sets)
             self._has_set = np.array([name is not None for name in columns["corrections"]], bool)
 
-    def of(self, rows: Rows, epochs: bool = False) -> dict[str, Any]:
+    def of(self, rows: Rows, epochs: bool = False) -> Arrays:
         """Columns of EPOCH and MEASURED of some rows, which are epochs or orphans."""
         columns = self._stored.columns(_KEPT, rows)
         if self._photometer is None:
@@ -288,5 +286,5 @@ def read_flows(storage: Storage, path: str) -> tuple[Flows, Freed]:
         return Flows(**_of(Flows, arrays)), Freed(**_of(Freed, arrays))
 
 
-def _of(kind: type[Flows | Freed], arrays: Any) -> dict[str, Any]:
+def _of(kind: type[Flows | Freed], arrays: Any) -> Arrays:
     return {name: arrays[f"{kind.__name__}.{name}"] for name in kind.__dataclass_fields__}

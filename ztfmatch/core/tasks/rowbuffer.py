@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.tasks.fates import Fates, Positions
-
-Rows = npt.NDArray[np.int64]
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class RowBuffer:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.io.catalogs import changed, reread_records
 from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.core.io.storage import Storage
@@ -21,8 +21,6 @@ from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.core.tasks.seedgrids import SeedPositions
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Array, Ids
+from ztfmatch.core.arrays import Arrays, Ids
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import active_rows
@@ -34,8 +34,6 @@ PUBLIC_PROGRAM: Final = 1
 
 BYTES_PER_OBJECT: Final = 900
 BYTES_PER_ROW_IN_FLIGHT: Final = 300
-
-Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Ids
+from ztfmatch.core.arrays import Arrays, Ids
 from ztfmatch.core.errors import BadInputError
-from ztfmatch.core.io.merge import Arrays, Lightcurves, numpy_columns
-from ztfmatch.core.io.parquet import DataFile, table_from_columns, write_file
+from ztfmatch.core.io.merge import Lightcurves, numpy_columns
+from ztfmatch.core.io.parquet import Columns, DataFile, table_from_columns, write_file
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
@@ -235,7 +235,7 @@ def _lightcurves(epochs: Arrays) -> Lightcurves:
 def _transients(task: TransientTask, curves: Lightcurves, public: IdMap) -> pa.Table:
     """One row a transient, with its statistics."""
     first, last = curves.offsets[:-1], curves.offsets[1:] - 1
-    columns: dict[str, Any] = {name: curves.columns[name][first] for name in UNIT}
+    columns: Columns = {name: curves.columns[name][first] for name in UNIT}
     columns |= {"transientid": curves.objectid, "snapshot": np.full(len(first), task.snapshot.number)}
     transient = curves.spread(np.arange(len(first)))
     beside, lost = most_frequent(transient, curves.columns["nearestid"], len(first))

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Ints
+from ztfmatch.core.arrays import Arrays, Ints
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import decode_arrays, encode_arrays, read_arrays
-from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.rows import codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ztfmatch.core.arrays import Array, Ints, Mask
+from ztfmatch.core.arrays import Array, Arrays, Ints, Mask
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
-from ztfmatch.core.io.merge import Arrays
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels import calibration

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ztfmatch.core.arrays import Ints, Mask
-from ztfmatch.core.io.merge import Arrays, Lightcurves
+from ztfmatch.core.arrays import Arrays, Ints, Mask
+from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import ORPHANS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Ints, Mask
-from ztfmatch.core.io.merge import Arrays, numpy_columns
+from ztfmatch.core.arrays import Arrays, Ints, Mask
+from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import UNIT
 from ztfmatch.core.io.storage import Storage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Mask
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.survey import FILTER_NAMES
 
@@ -72,7 +73,7 @@ class Scope:
         """Whether some epochs of an object may be in it and others not."""
         return self.programs is not None or self.qualities is not None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Plain values of what is limited."""
         names = ("fields", "filters", "programs", "qualities")
         return {name: list(getattr(self, name)) for name in names if getattr(self, name) is not None}
@@ -81,7 +82,7 @@ class Scope:
         return json_text(self.to_json())
 
 
-def json_text(limits: dict[str, Any]) -> str:
+def json_text(limits: Json) -> str:
     """What is limited, for people."""
     return ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in limits.items()) or "everything"
 
@@ -95,7 +96,7 @@ def _number(low: int, high: int) -> Any:
     return convert
 
 
-def _among(names: dict[str, Any]) -> Any:
+def _among(names: Mapping[str, Any]) -> Any:
     def convert(term: str, value: str) -> Any:
         if value not in names:
             raise ConfigError(f"--only {term!r}: {value!r} is none of {', '.join(names)}")

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Array, Floats, Ids, Mask
+from ztfmatch.core.arrays import Array, Arrays, Floats, Ids, Mask
 from ztfmatch.core.errors import BadInputError, StoreDamagedError
-from ztfmatch.core.io.merge import Arrays, Lightcurves, iterate_lightcurves, numpy_columns
+from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, read_table
 from ztfmatch.core.io.rows import active_rows, unit_arrays
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles

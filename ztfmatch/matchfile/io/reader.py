@@ -14,6 +14,7 @@ import numpy as np
 
 from ztfmatch.core.arrays import Ints, Records
 from ztfmatch.core.errors import CatalogError
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, parse_matchfile_name
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.hdf5 import Table, attribute, child, open_hdf5
@@ -99,7 +100,7 @@ class Matchfile:
         return self._tables[name]
 
     @functools.cached_property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> Row:
         """Attributes by columns of the table ``matchfiles``; None where the file lacks one."""
         of_data = self._table("sourcedata").node
         return _plain(self._group, layout.ATTRIBUTES) | _plain(of_data, layout.ERROR_MODEL)
@@ -186,12 +187,11 @@ def _whole_chunks(table: Table, rows: int) -> int:
 
 def _check_columns(table: str, found: np.dtype[Any]) -> None:
     """Every column must be there, with a type whose values ours can hold."""
-    fields: dict[str, Any] = dict(found.fields or {})
     for name in layout.TABLES[table].names or ():
         wanted = layout.TABLES[table][name]
-        if name not in fields:
+        if name not in (found.names or ()):
             raise CatalogError("layout", f"table {table} has no column {name}")
-        kind = fields[name][0]
+        kind = found[name]
         if kind.shape != wanted.shape or not np.can_cast(kind.base, wanted.base, "safe"):
             raise CatalogError("layout", f"column {name} of {table} is {kind}; expected {wanted}")
 
@@ -206,12 +206,12 @@ def _laid_out(rows: Records, dtype: np.dtype[Any]) -> Records:
     return out
 
 
-def _plain(node: Any, names: dict[str, str]) -> dict[str, Any]:
+def _plain(node: Any, names: dict[str, str]) -> Row:
     """Attributes by our names of them."""
     return {ours: attribute(node, theirs) for ours, theirs in names.items()}
 
 
-def _unit(values: dict[str, Any], filename: str) -> Unit:
+def _unit(values: Row, filename: str) -> Unit:
     try:
         unit = Unit(int(values["field"]), int(values["rcid"]), int(values["fid"]))
         named = parse_matchfile_name(filename)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +16,12 @@ import numpy as np
 from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import StorageError, ZtfmatchError
 from ztfmatch.core.io import localfiles
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import Unit
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.hdf5 import h5py
 
-_DEFAULTS: Final[dict[str, Any]] = {
+_DEFAULTS: Final[Mapping[str, Any]] = {
     "rfid": np.int64(0),
     "datetimematched": np.str_(""),
     "datetimecalibrated": np.str_(""),
@@ -68,7 +69,7 @@ class MatchfileWriter:
             _set(self._group, theirs, np.int64(getattr(unit, ours)))
         self.rows = dict.fromkeys(layout.TABLES, 0)
 
-    def describe(self, attributes: dict[str, Any]) -> None:
+    def describe(self, attributes: Row) -> None:
         """Set the attributes, by the columns of ``matchfiles``; None is not known."""
         for ours, theirs in layout.ATTRIBUTES.items():
             value = attributes.get(ours)
@@ -139,7 +140,7 @@ def _text_kind(size: int, unicode: bool = False) -> Any:
     return kind
 
 
-def _set_all(node: Any, values: dict[str, Any]) -> None:
+def _set_all(node: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         _set(node, name, value)
 

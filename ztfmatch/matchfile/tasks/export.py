@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Array, Floats, Ints, Records, Singles
+from ztfmatch.core.arrays import Array, Arrays, Floats, Ints, Records, Singles
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves, numpy_columns
 from ztfmatch.core.io.parquet import DataFile, OpenFile, read_table
 from ztfmatch.core.io.rows import UNIT, active_rows, rows_of_unit
@@ -27,6 +27,7 @@ from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vectors
 from ztfmatch.core.kernels.statistics import Epochs, lightcurve_statistics
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import (
     DETECTIONS,
     EXPOSURES,
@@ -47,9 +48,6 @@ from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.writer import MatchfileWriter, writing_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
 from ztfmatch.matchfile.kernels import rows as legacy
-
-Row = dict[str, Any]
-Arrays = dict[str, Array]
 
 BYTES_PER_EPOCH_IN_FLIGHT: Final = 500
 BYTES_PER_IMPORTED: Final = 60

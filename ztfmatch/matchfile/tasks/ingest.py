@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Records
+from ztfmatch.core.arrays import Arrays, Records, Rows
 from ztfmatch.core.errors import CatalogError
-from ztfmatch.core.io.parquet import DataFile, Destination, table_from_columns, write_file
+from ztfmatch.core.io.parquet import Columns, DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
@@ -26,7 +26,7 @@ from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.core.tasks.fates import Fates
 from ztfmatch.core.tasks.results import ExposureCounts, Matched, WrittenObjects
-from ztfmatch.core.tasks.rowbuffer import Arrays, RowBuffer, Rows, decide_all, pieces
+from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds
 from ztfmatch.matchfile.io.reader import Stamp, open_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
@@ -223,7 +223,7 @@ def _write_imported(task: ImportTask, rows: RowBuffer, transients: Arrays) -> It
 
 def _imported(columns: Arrays, transients: Arrays) -> pa.Table:
     """Rows of ``imported``: with the columns of transients where the row is of one."""
-    more: dict[str, Any] = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
+    more: Columns = {name: pa.nulls(len(columns["row"]), IMPORTED[name].type) for name in _OF_TRANSIENT}
     if transients and len(transients["row"]):
         place = find_sorted(transients["row"], columns["row"])
         for name in _OF_TRANSIENT:

@@ -16,6 +16,7 @@ from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.kernels.rows import Columns, digest, position_faults
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, REFERENCES
 from ztfmatch.core.schema.ledger import BAD, GOOD, MATCHFILE, UNKNOWN
 from ztfmatch.core.schema.types import Table
@@ -31,8 +32,6 @@ from ztfmatch.core.tasks.inspect import ODD_PROGRAM, grid_of
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.reader import Batch, Matchfile, Stamp, checksum, open_matchfile
 from ztfmatch.matchfile.kernels import epochs as kernel
-
-Row = dict[str, Any]
 
 _LONGEST_S: Final = 3600.0
 

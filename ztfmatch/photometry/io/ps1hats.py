@@ -17,10 +17,9 @@ import hpgeom
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.places import Places
-
-Floats = npt.NDArray[np.float64]
 
 _PROPERTIES: Final = ("hats.properties", "properties")
 _NO_OBJECTS: Final = frozenset({"margin", "index", "association", "map"})

@@ -14,8 +14,9 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.common import Row, Stopwatch
+from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.corrections import check_channels
+from ztfmatch.core.plain import Json, Row
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
@@ -146,7 +147,7 @@ def _page(
 def _numbers(snapshot: SnapshotFiles, measured: tuple[Sums, Sums | None], found: Exposures) -> str:
     """All figures for machines."""
     sums, compared = measured
-    content: dict[str, Any] = {
+    content: Json = {
         "store": snapshot.storage.root,
         "snapshot": snapshot.number,
         "time": snapshot.commit.time,

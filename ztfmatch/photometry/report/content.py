@@ -9,6 +9,7 @@ from typing import Any, Final
 from ztfmatch.core.camera import field_grid
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.report.exposures import Exposures, mjd_range
 from ztfmatch.photometry.report.measure import Sums
@@ -16,7 +17,6 @@ from ztfmatch.photometry.report.numbers import (
     BRIGHT_RANGE_MAG,
     GOAL_MMAG,
     PHASES,
-    Row,
     channel_rows,
     coarse_factor,
     filter_rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,7 @@ def mjd_range(found: Exposures) -> tuple[int, int] | None:
     return (min(found.days), max(found.days)) if found.days else None
 
 
-def plain(found: Exposures) -> dict[str, Any]:
+def plain(found: Exposures) -> dict[str, dict[str, int]]:
     """By filter and quality, for machines."""
     return {
         code: dict(zip(QUALITIES, found.by_quality[fid - 1].tolist(), strict=True))

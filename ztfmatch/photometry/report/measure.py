@@ -17,6 +17,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.operations.corrections import current
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
 from ztfmatch.core.survey import FILTER_CODES, Unit
@@ -98,10 +99,8 @@ class Sums:
 
     def only(self, phases: list[int], titles: tuple[str, ...] = ()) -> Sums:
         """Some of the phases."""
-        by_key: dict[str, Any] = {
-            name: {key: held[phases] for key, held in getattr(self, name).items()} for name in _BY_KEY
-        }
-        whole: dict[str, Any] = {name: getattr(self, name)[phases] for name in _WHOLE}
+        by_key: Keywords = {name: {key: held[phases] for key, held in getattr(self, name).items()} for name in _BY_KEY}
+        whole: Keywords = {name: getattr(self, name)[phases] for name in _WHOLE}
         return replace(self, **by_key, **whole, titles=titles)
 
     @property
@@ -205,7 +204,7 @@ def _projected_bytes(task: ReportTask, ledger_rows: int) -> int:
 def _folded(storage: Storage, what: What, results: Sequence[TileSums], times: Mapping[Channel, Times]) -> Sums:
     """Sums of all tiles, read one after the other."""
     by_key: dict[str, dict[Any, npt.NDArray[Any]]] = {name: {} for name in ("maps", "stars", "unitsums", "times")}
-    whole: dict[str, Any] = dict.fromkeys(("epochs", "scatter", "errors"), 0)
+    whole: Keywords = dict.fromkeys(("epochs", "scatter", "errors"), 0)
     for result in results:
         held = read_arrays(storage, result.kept[0].path)
         channels = [(rcid, fid) for rcid, fid in held["channels"].tolist()]

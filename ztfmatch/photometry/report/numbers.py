@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.kernels.residuals import (
     OFFSET_BINS,
@@ -27,7 +28,6 @@ from ztfmatch.photometry.tables import RMS_RANGE_MAG
 from ztfmatch.photometry.tasks.report import BEFORE, RMS_BRIGHT_MAG, RMS_MAG_BINS, RMS_STEP_MAG
 
 Counts = npt.NDArray[np.int64]
-Row = dict[str, Any]
 
 MMAG: Final = 1000.0
 GOAL_MMAG: Final = 7.0

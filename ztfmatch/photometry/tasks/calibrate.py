@@ -9,12 +9,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.smoothsets import between
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit
 from ztfmatch.photometry.kernels.changes import Changes, TimeModel
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
@@ -49,7 +51,6 @@ from ztfmatch.photometry.tasks.leaning import read_map_prior
 BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
 
-Arrays = dict[str, npt.NDArray[Any]]
 
 _INDEPENDENT: Final = 2.0 / 3.0
 """Of differences of epochs that follow each other: each epoch is in two."""
@@ -255,7 +256,7 @@ def read_fit(storage: Storage, path: str) -> ChannelResult:
     return ChannelResult(held["errors"], Fitted(fit, held["field"], _of_prefix("exposure_", held), sums))
 
 
-def _of_prefix(prefix: str, arrays: Arrays) -> dict[str, Any]:
+def _of_prefix(prefix: str, arrays: Arrays) -> Keywords:
     return {name.removeprefix(prefix): values[()] for name, values in arrays.items() if name.startswith(prefix)}
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Arrays, Ids
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
@@ -19,9 +20,6 @@ from ztfmatch.photometry.kernels.grid import fine_grid
 from ztfmatch.photometry.kernels.normalequations import BinSums
 from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, SCATTER_BINS, Bins
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
-
-Arrays = dict[str, npt.NDArray[Any]]
-Ids = npt.NDArray[np.int64]
 
 NOISE: Final = 2
 """Numbers of pairs of epochs, and what they differ by."""

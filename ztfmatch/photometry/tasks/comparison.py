@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
@@ -53,8 +54,6 @@ _NOISY_MAG: Final = 0.05
 _COMPLETE_OF_NOISY: Final = 0.97
 """The same where epochs scatter by more: their mean is off by a fifth of that when a tenth is missed."""
 _MARGIN_DEG: Final = 1.0 / 60.0
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

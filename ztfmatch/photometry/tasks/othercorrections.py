@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io.correctiondata import Colours
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
 from ztfmatch.core.io.merge import Lightcurves
@@ -18,8 +18,6 @@ from ztfmatch.core.schema.correctiondata import GRADIENT
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.photometry.tasks.comparison import TileLedger
-
-Ids = npt.NDArray[np.int64]
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
@@ -80,7 +81,6 @@ _COPIES: Final = 4
 _KEPT: Final = tuple(COLUMNS.index(name) for name in MAP_COLUMNS)
 _FILTERS: Final = len(FILTER_CODES)
 
-Arrays = dict[str, npt.NDArray[Any]]
 Counts = npt.NDArray[np.int64]
 Channel = tuple[int, int]
 

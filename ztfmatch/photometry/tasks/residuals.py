@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Arrays, Ids, Singles
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
@@ -78,10 +79,6 @@ _RIM_EDGES: Final = (20.0, 50.0, 100.0, 200.0)
 """Pixels."""
 _INNER_CLASSES: Final = 4
 _CLASS_COLOUR: Final = 0.2
-
-Arrays = dict[str, npt.NDArray[Any]]
-Ids = npt.NDArray[np.int64]
-Singles = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

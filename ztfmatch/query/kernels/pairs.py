@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ztfmatch.core.arrays import Floats
+from ztfmatch.core.arrays import Floats, Rows
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, chord2_of_arcsec, unit_vector
-
-Rows = npt.NDArray[np.int64]
 
 _LEAST_ZONE_DEG: Final = 2.0 / 3600.0
 _SLACK_DEG: Final = 1e-6

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,7 @@ class ImageSource:
         lacking = [name for name, column in held.items() if column is None and name not in beside]
         if lacking:
             raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
+        known = build_map(beside["exposureid"]) if beside else None
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
         for file in tracked(self.snapshot.ledger, "reading files of the ledger"):
             if file.commit <= after_commit:
@@ -122,14 +123,14 @@ class ImageSource:
             rows = read_file_rows(self.snapshot.storage, file, list(dict.fromkeys(names)))
             rows = rows.filter(pc.greater(rows["commit"], after_commit))
             batch = {name: rows[name].to_numpy().astype(np.int64) for name in ("exposureid", "field", "rcid", "fid")}
-            at = find_rows(beside["row"], batch["exposureid"]) if beside else None
+            at = None if known is None else find_rows(known, batch["exposureid"])
             for name, column in held.items():
                 values = None if column is None else _column(rows[column], name, Path(self.name))
                 batch[name] = _completed(values, beside.get(name), at, name)
             yield batch
 
-    def _beside(self, needed: Mapping[str, str]) -> dict[str, Any]:
-        """Columns of the table beside a store, by exposureid: those that it has."""
+    def _beside(self, needed: Mapping[str, str]) -> Columns:
+        """Columns of the table beside a store: those that it has; empty without rows."""
         if self.table is None:
             return {}
         schema = _names(self.table)
@@ -138,13 +139,18 @@ class ImageSource:
             _keys_of(batch, self.table) | {name: _column(batch[name], name, self.table) for name in held}
             for batch in _read(self.table, held)
         ]
-        if not parts:
-            return {}
-        columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return columns | {"row": build_map(columns["exposureid"])}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
-def images_of_references(path: Path) -> dict[tuple[int, int, int], dict[str, Any]]:
+class MadeOf(TypedDict):
+    """What a reference is made of, as columns of an audit."""
+
+    nimages: int
+    predicted: float | None
+    """Depth that the images make, mag."""
+
+
+def images_of_references(path: Path) -> dict[tuple[int, int, int], MadeOf]:
     """Number of images of references by field, readout channel and filter, and the depth that these make.
 
     Raises
@@ -164,7 +170,7 @@ def images_of_references(path: Path) -> dict[tuple[int, int, int], dict[str, Any
         raise MetadataError(f"{path}: nimages is {keys[3].min()}; expected at least 1")
     predicted = combined_limit(_cast(table["maglimit"], pa.float64(), "maglimit", path), keys[3])
     return {
-        (f, r, k): {"nimages": n, "predicted": depth if np.isfinite(depth) else None}
+        (f, r, k): MadeOf(nimages=n, predicted=depth if np.isfinite(depth) else None)
         for f, r, k, n, depth in zip(*(key.tolist() for key in keys), predicted.tolist(), strict=True)
     }
 
@@ -251,7 +257,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 def _keys_of(batch: pa.Table, path: Path) -> Columns:
     """Keys of images as int64; exposureid is made of fracday and rcid where it is not there."""
-    keys: dict[str, Any] = {}
+    keys: Columns = {}
     for name in (one for one in _KEYS if one in batch.column_names):
         if batch[name].null_count:
             raise MetadataError(f"{path}: column {name} is empty in {batch[name].null_count:,} rows; expected a number")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.refused import Refused
-from ztfmatch.core.tasks.inspect import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
 from ztfmatch.references.schema.settings import ReferenceSettings

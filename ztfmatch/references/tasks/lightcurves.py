@@ -17,10 +17,10 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TRANSIENTS
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
-from ztfmatch.core.tasks.inspect import Row
 from ztfmatch.references.kernels.flatness import flatness, medians_of_runs
 from ztfmatch.references.schema.settings import LightcurveSettings, ReferenceSettings
 from ztfmatch.references.tasks.rows import flatness_row

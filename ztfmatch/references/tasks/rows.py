@@ -10,7 +10,7 @@ import numpy as np
 
 from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.tasks.inspect import Row
+from ztfmatch.core.plain import Row
 from ztfmatch.references.kernels.flatness import Flatness, flatness
 
 

@@ -25,6 +25,9 @@ from ztfmatch.core.schema.voparquet import with_votable
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.schema import HEALPIX_COLUMN
 
+Properties = Mapping[str, str | int | float | None]
+"""What a catalog says of itself, by the standard's names."""
+
 SKYMAP_ORDER: Final = 8
 HEALPIX_ORDER: Final = 29
 VERSION: Final = "v1.0"
@@ -67,7 +70,7 @@ def index_file(catalog: str, number: int) -> str:
     return f"{catalog}/{_DATASET}/index/part.{number}.parquet"
 
 
-def write_properties(storage: Storage, path: str, properties: Mapping[str, Any]) -> Output:
+def write_properties(storage: Storage, path: str, properties: Properties) -> Output:
     """Write ``key = value`` lines, in the order given; what is None is left out."""
     lines = [f"{key} = {_text(value)}" for key, value in properties.items() if value is not None]
     return write_bytes(storage, path, "\n".join(["#HATS", *lines, ""]).encode())
@@ -76,7 +79,7 @@ def write_properties(storage: Storage, path: str, properties: Mapping[str, Any])
 def write_catalog(
     storage: Storage,
     catalog: str,
-    properties: Mapping[str, Any],
+    properties: Properties,
     schema: pa.Schema,
     partitions: Sequence[tuple[Tile, str]],
 ) -> list[Output]:
@@ -94,7 +97,7 @@ def write_catalog(
     ]
 
 
-def write_both_properties(storage: Storage, catalog: str, properties: Mapping[str, Any]) -> list[Output]:
+def write_both_properties(storage: Storage, catalog: str, properties: Properties) -> list[Output]:
     """Write a catalog's properties under their present name, and under the one that older readers know."""
     names = ("hats.properties", "properties")
     return [write_properties(storage, f"{catalog}/{name}", properties) for name in names]
@@ -105,7 +108,7 @@ def _text(value: Any) -> str:
     return " ".join(text.split()).replace("\\", "\\\\")
 
 
-def provenance_properties(commit: Commit) -> dict[str, Any]:
+def provenance_properties(commit: Commit) -> Properties:
     """What every catalog says of what it was made from, and how."""
     return {
         "prov_progenitor": f"ztfmatch store {commit.store}, snapshot {commit.number}",
@@ -116,12 +119,12 @@ def provenance_properties(commit: Commit) -> dict[str, Any]:
     }
 
 
-def spatial_properties(columns: tuple[str, str], suffix: str = ".parquet") -> dict[str, Any]:
+def spatial_properties(columns: tuple[str, str], suffix: str = ".parquet") -> Properties:
     """What a catalog on the sky says of its columns of right ascension and declination, and of its files."""
     return {"hats_col_ra": columns[0], "hats_col_dec": columns[1], "hats_npix_suffix": suffix}
 
 
-def healpix_properties() -> dict[str, Any]:
+def healpix_properties() -> Properties:
     """What a catalog says of its column of HEALPix pixels."""
     return {"hats_col_healpix": HEALPIX_COLUMN, "hats_col_healpix_order": HEALPIX_ORDER}
 
@@ -142,9 +145,8 @@ def write_skymap(storage: Storage, catalog: str, counts: Mapping[int, int]) -> O
     table = fits.BinTableHDU.from_columns(
         [fits.Column("PIXEL", "K", array=pixels), fits.Column("VALUE", "K", array=values)]
     )
-    cards: dict[str, Any] = {"PIXTYPE": "HEALPIX", "INDXSCHM": "EXPLICIT", "ORDERING": "NESTED", "COORDSYS": "C"}
-    cards |= {"NSIDE": 1 << SKYMAP_ORDER, "OBS_NPIX": len(pixels)}
-    table.header.update(cards)
+    table.header.update({"PIXTYPE": "HEALPIX", "INDXSCHM": "EXPLICIT", "ORDERING": "NESTED", "COORDSYS": "C"})
+    table.header.update({"NSIDE": 1 << SKYMAP_ORDER, "OBS_NPIX": len(pixels)})
     sink = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(sink)
     return write_bytes(storage, f"{catalog}/skymap.fits", sink.getvalue())

@@ -43,6 +43,7 @@ from msgspec import Meta
 from ztfmatch.core.arrays import Array, Floats, Mask
 from ztfmatch.core.errors import ScopeError
 from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.plain import Json
 from ztfmatch.core.settings import checked, read_toml
 from ztfmatch.core.survey import FILTER_IDS, PROGRAM_NAMES
 
@@ -108,9 +109,9 @@ class ReleaseScope:
         """Programs of which it shows anything."""
         return frozenset(window.programid for window in self.windows)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Plain values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain: Json = json.loads(json.dumps(asdict(self)))
         return {name: value for name, value in plain.items() if value or name not in _LATER}
 
     @property

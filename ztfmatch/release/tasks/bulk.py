@@ -10,15 +10,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Array, Ints
+from ztfmatch.core.arrays import Array, Arrays, Ints
 from ztfmatch.core.io.merge import Lightcurves
-from ztfmatch.core.io.parquet import table_from_columns
+from ztfmatch.core.io.parquet import Columns, table_from_columns
 from ztfmatch.core.kernels.lookup import find_rows
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
@@ -38,8 +38,6 @@ from ztfmatch.release.tasks.released import (
     objects_in_scope,
     released,
 )
-
-Arrays = dict[str, Array]
 
 _SOURCEIDS: Final = 10**8
 
@@ -133,7 +131,7 @@ def bulk_rows(part: Released, objects: pa.Table) -> pa.Table:
     """Rows of BULK of the objects that have an epoch."""
     curves, row = part.with_epochs()
     lists = {column.name: BULK[column.name].type.value_type for column in LIGHTCURVE}
-    values: dict[str, Any] = {
+    values: Columns = {
         **lightcurve_columns(curves),
         **{f"obj{axis}": objects[axis].to_numpy()[row].astype(np.float32) for axis in ("ra", "dec")},
         **{name: list_array(curves.columns[name], curves.offsets, kind) for name, kind in lists.items()},
@@ -142,7 +140,7 @@ def bulk_rows(part: Released, objects: pa.Table) -> pa.Table:
     return table_from_columns(BULK, values)
 
 
-def lightcurve_columns(curves: Lightcurves) -> dict[str, Any]:
+def lightcurve_columns(curves: Lightcurves) -> Arrays:
     """Columns of objects that follow from their lightcurves."""
     rcid, field, fid = unit_columns(curves.objectid)
     counts = np.diff(curves.offsets)

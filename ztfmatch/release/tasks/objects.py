@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Array
+from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.io.merge import Lightcurves
-from ztfmatch.core.io.parquet import table_from_columns
+from ztfmatch.core.io.parquet import Columns, table_from_columns
 from ztfmatch.core.kernels.sphere import unit_vectors
 from ztfmatch.core.kernels.statistics import COUNTS, VALUES, Epochs, lightcurve_statistics
 from ztfmatch.core.survey import FILTER_CODES, unit_columns
@@ -24,8 +24,6 @@ _REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
 OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *_REFERENCE)
 """Columns of the store's objects that are needed."""
 
-Arrays = dict[str, Array]
-
 
 def object_rows(source: Source, objects: pa.Table) -> Iterator[pa.Table]:
     """Rows of RELEASED_OBJECTS of all objects of a source, at once; they are not numbered yet.
@@ -37,7 +35,7 @@ def object_rows(source: Source, objects: pa.Table) -> Iterator[pa.Table]:
     """
     if not objects.num_rows:
         return
-    columns: dict[str, Any] = {name: np.zeros(objects.num_rows, np.int32) for name in COUNTS}
+    columns: Columns = {name: np.zeros(objects.num_rows, np.int32) for name in COUNTS}
     columns |= {name: np.full(objects.num_rows, np.nan, np.float32) for name in VALUES}
     for part in released(source, EPOCH_COLUMNS):
         for name, values in _statistics(part.lightcurves).items():
@@ -54,7 +52,7 @@ def _statistics(curves: Lightcurves) -> Arrays:
     return lightcurve_statistics(Epochs(released=released_all, **columns), curves.offsets)
 
 
-def _described(objects: pa.Table) -> dict[str, Any]:
+def _described(objects: pa.Table) -> Columns:
     """What does not come from epochs."""
     objectid, ra, dec = (objects[name].to_numpy() for name in ("objectid", "ra", "dec"))
     rcid, field, fid = unit_columns(objectid)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Array, Ints, Mask, Singles
+from ztfmatch.core.arrays import Arrays, Ints, Mask, Singles
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_table
 from ztfmatch.core.io.rows import active_rows
@@ -24,8 +24,6 @@ from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.schema.ledger import GOOD
 from ztfmatch.core.survey import Unit, objectid_range, unit_columns
 from ztfmatch.release.io.scope import Quality, ReleaseScope
-
-Arrays = dict[str, Array]
 
 LEDGER_COLUMNS: Final = (
     *("exposureid", "obsmjd", "programid", "field", "fid", "quality"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Floats, Ids
+from ztfmatch.core.arrays import Arrays, Floats, Ids
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
@@ -63,7 +63,7 @@ def star_rows(product: Product, tile: Tile, magerr_bits: int) -> Iterator[pa.Tab
         return
     counts = [np.diff(curves.offsets) for _, curves in parts]
     star = np.concatenate([np.repeat(of, n) for (of, _), n in zip(parts, counts, strict=True)])
-    columns: dict[str, Any] = {
+    columns: Arrays = {
         column.name: np.concatenate([curves.columns[column.name] for _, curves in parts]) for column in LIGHTCURVE
     }
     objectid = np.concatenate([np.repeat(curves.objectid, n) for (_, curves), n in zip(parts, counts, strict=True)])
@@ -78,7 +78,7 @@ def star_rows(product: Product, tile: Tile, magerr_bits: int) -> Iterator[pa.Tab
         yield _rows(stars, objects, columns, edges, np.arange(first, min(first + STARS_PER_TABLE, len(stars.starid))))
 
 
-def _rows(stars: TileStars, objects: Ids, columns: dict[str, Any], edges: Ids, row: Ids) -> pa.Table:
+def _rows(stars: TileStars, objects: Ids, columns: Arrays, edges: Ids, row: Ids) -> pa.Table:
     """Rows of consecutive stars, those without epochs left out."""
     begin, end = edges[row[0]], edges[row[-1] + 1]
     offsets = np.append(edges[row], end) - begin

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Floats, Ids, Mask
+from ztfmatch.core.arrays import Arrays, Floats, Ids, Mask
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.io.rows import unit_of
@@ -134,7 +134,7 @@ class _Bands:
         self._taken += np.bincount(star[known], minlength=self.stars)
         self.epochs += int(counts.sum())
 
-    def columns(self, snapshot: int) -> dict[str, Any]:
+    def columns(self, snapshot: int) -> Arrays:
         """Columns of the table but the starid."""
         groups = self.stars * _PER_STAR
         code = np.concatenate([np.zeros(0, np.int32), *self._code])
@@ -143,7 +143,7 @@ class _Bands:
         median, deviation = group_medians(mag, np.concatenate([[0], np.cumsum(n)]).astype(np.int64))
         discordant = self._discordant(groups)
         first, last = (np.where(n > 0, value, np.nan) for value in (self._first, self._last))
-        columns: dict[str, Any] = {"snapshot": np.full(self.stars, snapshot), "noffsets": self._taken.astype(np.int16)}
+        columns: Arrays = {"snapshot": np.full(self.stars, snapshot), "noffsets": self._taken.astype(np.int16)}
         for band, fid in BANDS.items():
             of = slice(fid - 1, None, _PER_STAR)
             columns |= {f"n_{band}": n[of].astype(np.int32), f"{band}_mag": median[of]}

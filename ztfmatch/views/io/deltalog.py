@@ -17,8 +17,12 @@ import pyarrow as pa
 
 from ztfmatch.core.io.parquet import ID_COLUMN, DataFile
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import Table
 from ztfmatch.core.schema.types import plain_type
+
+Action = Json
+"""One line of a table's log, as the Delta protocol has it."""
 
 PARTITION_COLUMNS: Final = ("Norder", "Npix")
 """Of a table divided over the sky: readers have them from the log and prune by them."""
@@ -79,7 +83,7 @@ def read_log(storage: Storage, table: str) -> LogState:
     """State of a table after its last version."""
     names = sorted(path for path, _ in storage.list(f"{table}/_delta_log/") if path.endswith(".json"))
     live: dict[str, None] = {}
-    metadata: dict[str, Any] = {}
+    metadata: Json = {}
     for name in names:
         for line in storage.read(name).splitlines():
             action = json.loads(line)
@@ -91,7 +95,7 @@ def read_log(storage: Storage, table: str) -> LogState:
     return LogState(len(names), tuple(live), metadata)
 
 
-def protocol_action() -> dict[str, Any]:
+def protocol_action() -> Action:
     """First action of a table's log."""
     return {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
 
@@ -102,7 +106,7 @@ def bounded_columns(table: Table) -> list[str]:
     return [name for name in names if name is not None and not table[name].nullable]
 
 
-def table_metadata(table: Table, store: str, moment_ms: int) -> dict[str, Any]:
+def table_metadata(table: Table, store: str, moment_ms: int) -> Json:
     """Schema with the documentation of every column, and which columns have bounds.
 
     Readers need the list: by default deltalake assumes that the first 32 columns have bounds, and takes missing ones
@@ -137,7 +141,7 @@ def _documented(field: pa.Field) -> dict[str, str]:
     return {key: value for key, value in named.items() if value}
 
 
-def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True) -> dict[str, Any]:
+def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True) -> Action:
     """A file that is added, or listed anew, with what readers prune by: rows, bounds of its ids and times."""
     file = entry.file
     known = bounded_columns(table)
@@ -160,7 +164,7 @@ def add_action(table: Table, entry: DeltaFile, moment_ms: int, new: bool = True)
     }
 
 
-def remove_action(path: str, moment_ms: int) -> dict[str, Any]:
+def remove_action(path: str, moment_ms: int) -> Action:
     """A file that is removed."""
     return {"remove": {"path": path, "deletionTimestamp": moment_ms, "dataChange": True}}
 

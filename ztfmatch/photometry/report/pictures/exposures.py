@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ztfmatch.core.plain import Keywords
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.report.exposures import QUALITIES, Exposures, binned_days
@@ -58,7 +59,7 @@ def _draw_days(axes: Axes, found: Exposures) -> None:
     for number, quality in enumerate(QUALITIES):
         values = counts[:, :, number].sum(axis=1)
         if values.any():
-            look: dict[str, Any] = {"color": QUALITY_COLOURS[quality], "label": quality}
+            look: Keywords = {"color": QUALITY_COLOURS[quality], "label": quality}
             axes.bar(first, values, bottom=below, width=step, align="edge", zorder=2, **look)
         below += values
     axes.set_ylim(0.0, 1.25 * max(below.max(initial=0.0), 1.0))

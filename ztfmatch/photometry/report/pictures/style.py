@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.plain import Keywords
 
 WIDTH_INCH: Final = 10.0
 DPI: Final = 120
@@ -100,7 +101,7 @@ def colour_scale(limit: float) -> Scale:
 
 def colour_bar(figure: Figure, scale: Scale, axes: Sequence[Axes], label: str, place: Axes | None = None) -> None:
     """One bar for several axes, below them or in a place of its own."""
-    shape: dict[str, Any] = {"cax": place, "orientation": "horizontal"}
+    shape: Keywords = {"cax": place, "orientation": "horizontal"}
     if place is None:
         shape = {"ax": list(axes), "location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
     bar = figure.colorbar(ScalarMappable(*scale), extend="both", **shape)
