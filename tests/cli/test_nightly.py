@@ -76,7 +76,7 @@ def test_nightly_ends_where_a_step_fails_and_goes_on_from_there(
     [
         (["[append]", "strikt = true"], "unknown key 'strikt' in [append]"),
         (["[export]"], "output is missing in [export]"),
-        (["[append]", "rows_per_task = 0"], "rows per task 0 must be at least 1"),
+        (["[append]", "rows_per_task = 0"], "rows_per_task in [append] is 0; expected at least 1"),
         (["statistics = 1"], "statistics is 1; expected true or false"),
         (["[export]", 'output = "s3://bucket/x"'], "give the cursor a local path"),
     ],

@@ -751,10 +751,10 @@ def test_publish_more_memory_than_a_worker_has_is_told_before_the_start(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (HatsConfig(partition_bytes=0), r"partition size 0 bytes is outside 1\.\.32000000000"),
-        (HatsConfig(partition_rows=0), "partition rows 0 must be at least 1"),
-        (HatsConfig(min_order=13), r"order 13 of the largest partition is outside 0\.\.12"),
-        (HatsConfig(magerr_bits=25), r"magerr bits 25 are outside 1\.\.24"),
+        (HatsConfig(partition_bytes=0), "partition_bytes is 0; expected 1 to 32000000000"),
+        (HatsConfig(partition_rows=0), "partition_rows is 0; expected at least 1"),
+        (HatsConfig(min_order=13), "min_order is 13; expected 0 to 12"),
+        (HatsConfig(magerr_bits=25), "magerr_bits is 25; expected 1 to 24"),
     ],
 )
 def test_hats_config_out_of_range_is_refused(

@@ -8,31 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ztfmatch.core.config import MIN_NEW_PERCENT, ROWS_PER_TASK
+from ztfmatch.core.config import MIN_NEW_PERCENT, AppendConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.storage import Storage, is_url
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.settings import checked, read_toml
 
 _WHAT: Final = "nightly configuration"
-
-
-@dataclass(frozen=True)
-class AppendSettings:
-    """Options of ``append``; paths are relative to the directory of the configuration."""
-
-    exposures: str | None = None
-    error_models: tuple[str, ...] = ()
-    zp_thresholds: str | None = None
-    quality_rule: str | None = None
-    corrections: str | None = None
-    strict: bool = False
-    fail_if_empty: bool = False
-    rows_per_task: int = ROWS_PER_TASK
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,8 @@ class ExportSettings:
 class NightConfig:
     """What a night is."""
 
-    append: AppendSettings = AppendSettings()
+    append: AppendConfig = field(default_factory=AppendConfig)
+    """Paths are relative to the directory of the configuration."""
     statistics: bool = True
     transients: bool = True
     """Whether these are brought up to date."""
@@ -102,6 +89,8 @@ def _placed(settings: Any, there: Path, *names: str) -> Any:
     def placed(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(placed, value))
+        if isinstance(value, Path):
+            return there / value
         return value if value is None or is_url(value) else str(there / value)
 
     return type(settings)(**(vars(settings) | {name: placed(getattr(settings, name)) for name in names}))
@@ -131,8 +120,9 @@ def run_night(
     from ztfmatch.core.operations.statistics import update_statistics
     from ztfmatch.core.operations.transients import update_transients
 
+    append = replace(config.append, note=config.note or config.append.note)
     with _database(config.export, tell) as database:
-        yield NightStep("append", append_catalogs(storage, catalogs, _append_config(config), runner))
+        yield NightStep("append", append_catalogs(storage, catalogs, append, runner))
         if config.statistics:
             yield NightStep("statistics", update_statistics(storage, runner, config.min_new, config.note))
         if config.transients:
@@ -144,27 +134,6 @@ def run_night(
 
             loaded = load_exports(config.export.output, database, config.export.tag, runner.progress)
             yield NightStep("load", loaded)
-
-
-def _append_config(config: NightConfig) -> Any:
-    from ztfmatch.core.config import AppendConfig
-
-    given = config.append
-    return AppendConfig(
-        exposures=_path(given.exposures),
-        zp_thresholds=_path(given.zp_thresholds),
-        quality_rule=_path(given.quality_rule),
-        corrections=_path(given.corrections),
-        error_models=tuple(map(Path, given.error_models)),
-        strict=given.strict,
-        fail_if_empty=given.fail_if_empty,
-        rows_per_task=given.rows_per_task,
-        note=config.note,
-    )
-
-
-def _path(given: str | None) -> Path | None:
-    return None if given is None else Path(given)
 
 
 def _export(storage: Storage, export: ExportSettings, runner: Runner) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.settings import AtLeastOne, Positive, Validated
+from ztfmatch.core.settings import AtLeastOne, Positive, Validated, within
 from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
@@ -58,7 +58,7 @@ WORKER_WAIT_S: Final = 600.0
 """Longest time without any worker before a command gives up, by default."""
 
 
-_Cells = Annotated[int, Meta(ge=2, le=64, description="2 to 64")]
+_Cells = Annotated[int, within(2, 64)]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StoreConfig(Validated):
 
     radius_arcsec: float = MATCH_RADIUS_ARCSEC
     seeds_per_tile: AtLeastOne = 500_000
-    max_order: Annotated[int, Meta(ge=0, le=MAX_TILE_ORDER, description=f"0 to {MAX_TILE_ORDER}")] = MAX_TILE_ORDER
+    max_order: Annotated[int, within(0, MAX_TILE_ORDER)] = MAX_TILE_ORDER
 
     def _validate(self) -> None:
         if not MIN_RADIUS_ARCSEC <= self.radius_arcsec <= MAX_RADIUS_ARCSEC:
@@ -192,7 +192,7 @@ def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
 
 
 @dataclass(frozen=True)
-class AppendConfig:
+class AppendConfig(Validated):
     """How catalogs are ingested.
 
     Parameters
@@ -229,23 +229,11 @@ class AppendConfig:
     quality_rule: Path | None = None
     corrections: Path | None = None
     strict: bool = False
-    rows_per_task: int = ROWS_PER_TASK
+    rows_per_task: AtLeastOne = ROWS_PER_TASK
     note: str | None = None
     fail_if_empty: bool = False
-    catalogs_per_commit: int = CATALOGS_PER_COMMIT
+    catalogs_per_commit: AtLeastOne = CATALOGS_PER_COMMIT
     replace: bool = False
-
-    def validate(self) -> None:
-        """Check every setting.
-
-        Raises
-        ------
-        ConfigError
-        """
-        if self.rows_per_task < 1:
-            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
-        if self.catalogs_per_commit < 1:
-            raise ConfigError(f"catalogs per commit {self.catalogs_per_commit} must be at least 1")
 
 
 @dataclass(frozen=True)

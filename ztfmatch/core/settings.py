@@ -36,6 +36,12 @@ Positive = Annotated[float, msgspec.Meta(gt=0.0, description="above 0")]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0, description="0 to 1")]
 """What values must be."""
 
+
+def within(low: float, high: float) -> msgspec.Meta:
+    """A range that values must be in, both ends included."""
+    return msgspec.Meta(ge=low, le=high, description=f"{low} to {high}")
+
+
 _WRAPPERS: Final = (Annotated, typing.Union, types.UnionType)
 
 
@@ -74,7 +80,7 @@ def checked(
     """
     try:
         _check_table(table, kind, "")
-        return msgspec.convert(table, kind)
+        return msgspec.convert(table, kind, dec_hook=_restored)
     except ValueError as failure:  # msgspec's is one, with the place behind what the dataclass said
         raise error(place + str(failure).partition(" - at `$")[0]) from None
 
@@ -125,7 +131,7 @@ def _check_table(table: Mapping[str, Any], kind: Any, where: str) -> None:
         declared = hints[field.name]
         if field.name in table:
             _check_value(table[field.name], declared, field.name, where)
-        elif field.default is MISSING:
+        elif field.default is MISSING and field.default_factory is MISSING:
             described = _description(declared)
             raise ConfigError(f"{field.name} is missing{where}{described and f'; expected {described}'}")
 
@@ -139,12 +145,19 @@ def _check_value(value: Any, declared: Any, name: str, where: str = "") -> None:
         for item in value:
             _check_table(item, inner, f" in [[{name}]]")
     try:
-        msgspec.convert(value, declared)
+        msgspec.convert(value, declared, dec_hook=_restored)
     except msgspec.ValidationError as failure:
         said, _, at = str(failure).partition(" - at `$")
         if item := re.fullmatch(r"\[(\d+)\]`", at):
             name, value, declared = f"{name}[{item[1]}]", value[int(item[1])], inner
         raise ConfigError(f"{name}{where} is {value!r}; expected {_expected(said, declared)}") from None
+
+
+def _restored(kind: Any, value: Any) -> Any:
+    """What msgspec does not know how to make: paths."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def _expected(said: str, declared: Any) -> str:

@@ -151,9 +151,7 @@ def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Uni
 
 
 def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTask:
-    return SourcesTask(
-        *request.common(f"sources-N{tile.order}-{tile.npix}"), tile, changes, request.whole, request.starids
-    )
+    return SourcesTask(*request.common(f"sources-{tile.key}"), tile, changes, request.whole, request.starids)
 
 
 def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[RemovedTask]:

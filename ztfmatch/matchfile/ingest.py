@@ -42,7 +42,7 @@ from ztfmatch.core.operations.notices import Notice, misnamed, odd_programs, ref
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES, OBJECTS, REFERENCES
-from ztfmatch.core.settings import Validated
+from ztfmatch.core.settings import AtLeastOne, Validated
 from ztfmatch.core.tasks.inspect import ODD_PROGRAM, read_grid
 from ztfmatch.core.tasks.results import WrittenObjects
 from ztfmatch.matchfile.io.hdf5 import h5py
@@ -74,15 +74,13 @@ class ImportConfig(Validated):
 
     create: StoreConfig | None = None
     strict: bool = False
-    rows_per_task: int = ROWS_PER_IMPORT
+    rows_per_task: AtLeastOne = ROWS_PER_IMPORT
     _: KW_ONLY
     note: str | None = None
     fail_if_empty: bool = False
     """Fail if the places hold no matchfiles."""
 
     def _validate(self) -> None:
-        if self.rows_per_task < 1:
-            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
         if self.create is not None:
             self.create.validate()
 

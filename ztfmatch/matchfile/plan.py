@@ -62,9 +62,7 @@ def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
         for tile in tiles_of_footprint(plan.tiling, file.reference) if file.is_reference else ():
             by_tile.setdefault(tile, []).append(file.input)
     return [
-        SourcesTask(
-            f"objects-N{tile.order}-{tile.npix}", plan.storage, tile, tuple(files), plan.commit, plan.operation_id[:12]
-        )
+        SourcesTask(f"objects-{tile.key}", plan.storage, tile, tuple(files), plan.commit, plan.operation_id[:12])
         for tile, files in sorted(by_tile.items())
     ]
 
@@ -106,12 +104,9 @@ def _seeds(
     plan: ImportPlan, fresh: dict[Tile | None, list[DataFile]], taken: TakenFile, tile: Tile
 ) -> tuple[DataFile, ...]:
     """Object files of a tile and its neighbours that can hold the unit's."""
-    near = neighbours(plan.tiling, tile)
-    files = [file for one in near for file in fresh.get(one, [])]
-    if not taken.is_reference:
-        files += [file for one in near for file in plan.snapshot.of_tile(OBJECTS.name, one)]
-    ids = [objectid_range(unit_of(taken.matchfile))]
-    return tuple(file for file in files if file.holds_id(ids))
+    near, ids = neighbours(plan.tiling, tile), [objectid_range(unit_of(taken.matchfile))]
+    there = [] if taken.is_reference else plan.snapshot.of_tiles(OBJECTS.name, near, ids)
+    return tuple(file for one in near for file in fresh.get(one, []) if file.holds_id(ids)) + tuple(there)
 
 
 def _batches(taken: TakenFile, straddles: bool, rows_per_task: int) -> Iterator[tuple[ImportedExposure, ...]]:

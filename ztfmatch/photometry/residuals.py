@@ -113,7 +113,7 @@ def tile_inputs(
 ) -> Iterator[TileInputs]:
     """What each tile with detections is compared from, for tasks whose keys begin with a name."""
     for tile in snapshot.tiles_with(DETECTIONS.name):
-        yield TileInputs(f"{name}-N{tile.order}-{tile.npix}", snapshot, tile, ps1, config, operation_id)
+        yield TileInputs(f"{name}-{tile.key}", snapshot, tile, ps1, config, operation_id)
 
 
 def _projected_bytes(task: ResidualTask, ledger_rows: int) -> int:

@@ -21,7 +21,7 @@ from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.schema import OBJECTS, REFERENCES, Table
 from ztfmatch.core.survey import unit_of_objectid
 from ztfmatch.query.area import Area, Cone
@@ -87,9 +87,7 @@ class Finder:
         wanted = set(self.snapshot.tiling.tiles if self.area is None else self.area.tiles(self.snapshot.tiling))
         if self.ids is not None:
             wanted &= set(tiles_of_ids(self.snapshot, self.ids.tolist()))
-        return sorted(
-            (tile for tile in wanted if self.snapshot.of_tile(OBJECTS.name, tile)), key=lambda tile: tile.fine_range
-        )
+        return in_sky_order(tile for tile in wanted if self.snapshot.of_tile(OBJECTS.name, tile))
 
     def rows(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
         """Wanted rows of any table in a tile, in the order of the table."""

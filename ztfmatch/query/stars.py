@@ -19,7 +19,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.kernels.starids import is_starid, name_of_star, positions_of_starids, starid_of_name
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.plain import Row
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, STARLINEAGE, STARS, STARSTATISTICS
@@ -107,8 +107,7 @@ def star_rows(
 
 
 def _read(snapshot: SnapshotFiles, table: str, tiles: Sequence[Tile], names: Sequence[str], ranges: Any) -> pa.Table:
-    files = [file for tile in tiles for file in snapshot.of_tile(table, tile)]
-    rows = read_rows(snapshot.storage, files, names, ranges, threads=True)
+    rows = read_rows(snapshot.storage, snapshot.of_tiles(table, tiles), names, ranges, threads=True)
     schema = (STARS if table == STARS.name else STARSTATISTICS).schema
     return schema.empty_table().select(names) if rows is None else rows.sort_by("starid")
 
@@ -118,7 +117,7 @@ def _tiles_around(snapshot: SnapshotFiles, starids: Ids) -> list[Tile]:
     centres = unit_vector(*positions_of_starids(starids))
     radius = NEAR_ARCSEC / ARCSEC_PER_RADIAN
     tiles = {tile for centre in centres for tile in snapshot.tiling.touched_by_cap(centre, radius)}
-    return sorted(tiles, key=lambda tile: tile.fine_range)
+    return in_sky_order(tiles)
 
 
 def _members_in(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
@@ -291,8 +290,7 @@ def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[st
 
 
 def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[Row]:
-    files = [file for tile in tiles for file in snapshot.of_tile(STARLINEAGE.name, tile)]
-    rows = read_rows(snapshot.storage, files, STARLINEAGE.names)
+    rows = read_rows(snapshot.storage, snapshot.of_tiles(STARLINEAGE.name, tiles), STARLINEAGE.names)
     return [] if rows is None else rows.filter(pc.equal(rows["starid"], starid)).to_pylist()
 
 

@@ -36,13 +36,11 @@ def find_transients(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     bad = [number for number in ids if number <= MAX_OBJECTID]
     if bad:
         raise ConfigError(f"{bad[0]} is no transientid: those are above {MAX_OBJECTID}")
-    files = [file for tile in _tiles_of_ids(snapshot, ids) for file in snapshot.of_tile(TRANSIENTS.name, tile)]
-    return _read(snapshot, files, [(number, number) for number in ids])
+    return _read(snapshot, _tiles_of_ids(snapshot, ids), [(number, number) for number in ids])
 
 
-def _read(
-    snapshot: SnapshotFiles, files: Sequence[DataFile], ranges: Sequence[tuple[int, int]] | None = None
-) -> pa.Table:
+def _read(snapshot: SnapshotFiles, tiles: Sequence[Tile], ranges: Sequence[tuple[int, int]] | None = None) -> pa.Table:
+    files = snapshot.of_tiles(TRANSIENTS.name, tiles)
     rows = read_rows(snapshot.storage, files, TRANSIENTS.names, ranges, threads=True)
     return TRANSIENTS.schema.empty_table() if rows is None else rows.cast(TRANSIENTS.schema).sort_by("transientid")
 
@@ -56,8 +54,7 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
 
 
 def _in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
-    tiles = cone.tiles(snapshot.tiling)
-    rows = _read(snapshot, [file for tile in tiles for file in snapshot.of_tile(TRANSIENTS.name, tile)])
+    rows = _read(snapshot, cone.tiles(snapshot.tiling))
     inside = cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())
     return with_separation(rows.filter(pa.array(inside)), cone)
 
@@ -90,14 +87,14 @@ def _tiles(snapshot: SnapshotFiles, found: pa.Table) -> list[Tile]:
 
 def _links(snapshot: SnapshotFiles, found: pa.Table) -> pa.Table:
     ranges = [(number, number) for number in found["transientid"].to_pylist()]
-    files = [file for tile in _tiles(snapshot, found) for file in snapshot.of_tile(TRANSIENTDATA.name, tile)]
+    files = snapshot.of_tiles(TRANSIENTDATA.name, _tiles(snapshot, found))
     return read_table(snapshot.storage, files, TRANSIENTDATA, ranges=ranges)
 
 
 def _orphan_files(snapshot: SnapshotFiles, found: pa.Table) -> list[DataFile]:
     """Orphan files of the transients' tiles and of their neighbours, where their detections may lie."""
     tiles = {near for tile in _tiles(snapshot, found) for near in neighbours(snapshot.tiling, tile)}
-    return [file for tile in sorted(tiles) for file in snapshot.of_tile(ORPHANS.name, tile)]
+    return snapshot.of_tiles(ORPHANS.name, sorted(tiles))
 
 
 def _epochs(snapshot: SnapshotFiles, file: DataFile, links: pa.Table) -> pa.Table:

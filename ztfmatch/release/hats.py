@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import pyarrow as pa
 
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.tiling import in_sky_order
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.link import unlinked_tiles
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STARS
-from ztfmatch.core.settings import Validated
+from ztfmatch.core.settings import AtLeastOne, Validated, within
 from ztfmatch.release import about
-from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions, tile_text
+from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, Written, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
@@ -66,21 +67,11 @@ class HatsConfig(Validated):
         Significant bits kept of magerr; 24 are all.
     """
 
-    partition_bytes: int = 160_000_000
-    partition_rows: int = 1_000_000
-    min_order: int = 2
+    partition_bytes: Annotated[int, within(1, _MOST_BYTES)] = 160_000_000
+    partition_rows: AtLeastOne = 1_000_000
+    min_order: Annotated[int, within(0, MAX_PARTITION_ORDER)] = 2
     _: KW_ONLY
-    magerr_bits: int = MAGERR_BITS
-
-    def _validate(self) -> None:
-        if not 1 <= self.partition_bytes <= _MOST_BYTES:
-            raise ConfigError(f"partition size {self.partition_bytes} bytes is outside 1..{_MOST_BYTES}")
-        if self.partition_rows < 1:
-            raise ConfigError(f"partition rows {self.partition_rows} must be at least 1")
-        if not 0 <= self.min_order <= MAX_PARTITION_ORDER:
-            raise ConfigError(f"order {self.min_order} of the largest partition is outside 0..{MAX_PARTITION_ORDER}")
-        if not 1 <= self.magerr_bits <= SIGNIFICANT_BITS:
-            raise ConfigError(f"magerr bits {self.magerr_bits} are outside 1..{SIGNIFICANT_BITS}")
+    magerr_bits: Annotated[int, within(1, SIGNIFICANT_BITS)] = MAGERR_BITS
 
     @property
     def limits(self) -> Limits:
@@ -140,7 +131,7 @@ def _publish(
     publishing.begin()
     catalog = _catalog(content, publishing, config)
     tiles = snapshot.tiles_with(OBJECTS.name)
-    count_tasks = [tasks.CountTask(f"count-{tile_text(tile)}", catalog, tile, config.limits) for tile in tiles]
+    count_tasks = [tasks.CountTask(f"count-{tile.key}", catalog, tile, config.limits) for tile in tiles]
     runner.check_memory({task.key: _counting_bytes(task) for task in count_tasks})
     counted = publishing.run(runner, "counting", tasks.count_tile, count_tasks, preparing=True)
     plan = plan_partitions(tiles, counted, config.limits)
@@ -210,9 +201,9 @@ def _margin_tasks(catalog: tasks.Catalog, written: Sequence[tasks.PartitionsWrit
     alignment = tasks.read_alignment(catalog.out)
     reached = {tile for result in written for tile in result.margins}
     found: list[tasks.MarginTask] = []
-    for tile in sorted(reached, key=lambda tile: tile.fine_range):
+    for tile in in_sky_order(reached):
         sources = tuple(t for t in alignment.neighbours(tile) if _is_there(catalog, tasks.margin_piece(tile, t)))
-        found.append(tasks.MarginTask(f"margin-{tile_text(tile)}", catalog, tile, sources))
+        found.append(tasks.MarginTask(f"margin-{tile.key}", catalog, tile, sources))
     return found
 
 

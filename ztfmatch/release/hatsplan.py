@@ -15,11 +15,6 @@ from ztfmatch.release.tasks import hats as tasks
 _INDEX_ROWS: Final = 2_000_000
 
 
-def tile_text(tile: Tile) -> str:
-    """Tile, as keys of tasks have it."""
-    return f"N{tile.order}-{tile.npix}"
-
-
 @dataclass(frozen=True)
 class Group:
     """Tiles that are read and partitions that are written by one task."""
@@ -49,7 +44,7 @@ class Plan:
             at += piece.rows
         return [
             tasks.WriteTask(
-                f"write-{tile_text(group.partitions[0].tile)}",
+                f"write-{group.partitions[0].tile.key}",
                 catalog,
                 group.tiles,
                 tuple(piece.tile for piece in group.partitions),

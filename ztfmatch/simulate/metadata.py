@@ -11,10 +11,9 @@ from typing import Annotated, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from msgspec import Meta
 
 from ztfmatch.core.arrays import Arrays, Ints
-from ztfmatch.core.settings import AtLeastOne, Fraction, check
+from ztfmatch.core.settings import AtLeastOne, Fraction, check, within
 from ztfmatch.core.survey import N_RCID
 
 FAULTS: Final = (
@@ -50,7 +49,7 @@ class MetadataConfig:
     """Settings of a survey of images."""
 
     images: AtLeastOne = 100_000
-    units: Annotated[int, Meta(ge=1, le=300_000, description="1 to 300000")] = 1_000
+    units: Annotated[int, within(1, 300_000)] = 1_000
     """Images are spread over the units as unevenly as a survey does: some have few."""
     bad_fraction: Fraction = 0.3
     """Part of the images that fail a criterion, each the same part of them."""

@@ -134,7 +134,7 @@ class Measured:
 def measure_offsets(snapshot: SnapshotFiles, operation_id: str, runner: Runner) -> Measured:
     """Solve for the offsets of all units that share stars."""
     tasks = [
-        CollectTask(f"collect-N{tile.order}-{tile.npix}", snapshot, tile, operation_id, BRIGHT, FAINT, MIN_EPOCHS)
+        CollectTask(f"collect-{tile.key}", snapshot, tile, operation_id, BRIGHT, FAINT, MIN_EPOCHS)
         for tile in snapshot.tiles_with(STARS.name)
     ]
     runner.check_memory({task.key: WORKER_BASE_BYTES + BYTES_PER_STAR * task.rows(STARS) for task in tasks})

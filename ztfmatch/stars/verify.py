@@ -27,7 +27,7 @@ def check_statistics(verification: Verification) -> list[Findings]:
     snapshot = verification.snapshot
     stale = set(stale_stars(snapshot))
     tiles = [tile for tile in snapshot.tiles_with(STARSTATISTICS.name) if tile not in stale]
-    tasks = [TileTask(f"starstatistics-N{tile.order}-{tile.npix}", snapshot, tile) for tile in tiles]
+    tasks = [TileTask(f"starstatistics-{tile.key}", snapshot, tile) for tile in tiles]
     job = Job("verifying stars", check_star_statistics, tasks, verification.operation_id, verification.staging)
     return verification.runner.run(job)
 

@@ -101,7 +101,7 @@ def _check_layout(snapshot: SnapshotFiles, files: Sequence[DataFile]) -> None:
 
 def _tasks(snapshot: SnapshotFiles, out: Storage) -> list[ViewTask]:
     return [
-        ViewTask(f"objects-N{tile.order}-{tile.npix}", snapshot, tile, out, OBJECT_CATALOG)
+        ViewTask(f"objects-{tile.key}", snapshot, tile, out, OBJECT_CATALOG)
         for tile in snapshot.tiles_with(OBJECTS.name)
     ]
 

@@ -128,7 +128,7 @@ def test_append_by_portions_of_which_none_can_be_used_is_an_error(storage: Stora
 
 
 def test_append_catalogs_per_commit_below_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match="catalogs per commit 0 must be at least 1"):
+    with pytest.raises(ConfigError, match="catalogs_per_commit is 0; expected at least 1"):
         AppendConfig(catalogs_per_commit=0).validate()
 
 

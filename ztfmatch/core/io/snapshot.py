@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
 from ztfmatch.core.io.rows import UNIT, unit_of
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit
 
@@ -74,10 +74,15 @@ class SnapshotFiles:
         """Live files of one tile of a table, oldest first."""
         return self.files.of_tile(table, tile)
 
+    def of_tiles(self, table: str, tiles: Iterable[Tile], ids: Sequence[IdRange] | None = None) -> list[DataFile]:
+        """Live files of some tiles of a table; given ranges of ids, only those that can hold any of them."""
+        files = (file for tile in tiles for file in self.of_tile(table, tile))
+        return [file for file in files if ids is None or file.holds_id(ids)]
+
     def tiles_with(self, *tables: str) -> list[Tile]:
         """Tiles that have files of any of these tables, in order of the sky."""
         tiles = {tile for table in tables for tile in self.files.by_tile(table) if tile is not None}
-        return sorted(tiles, key=lambda tile: tile.fine_range)
+        return in_sky_order(tiles)
 
     def rows(self, table: str) -> int:
         """Number of rows of a table."""

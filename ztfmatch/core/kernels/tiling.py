@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,6 +43,11 @@ class Tile:
         return f"Norder={self.order}/Npix={self.npix}"
 
     @property
+    def key(self) -> str:
+        """As keys of tasks have it: ``N5-1234``."""
+        return f"N{self.order}-{self.npix}"
+
+    @property
     def fine_range(self) -> tuple[int, int]:
         """First fine pixel of the tile, and one past the last."""
         shift = 2 * (FINE_ORDER - self.order)
@@ -52,6 +57,11 @@ class Tile:
         """The four tiles of the next order that make it up."""
         a, b, c, d = (Tile(self.order + 1, 4 * self.npix + i) for i in range(4))
         return a, b, c, d
+
+
+def in_sky_order(tiles: Iterable[Tile]) -> list[Tile]:
+    """Tiles in order of their first fine pixel."""
+    return sorted(tiles, key=lambda tile: tile.fine_range)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, Tiling
+from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
@@ -154,7 +154,7 @@ class CompactPlan:
     @property
     def touched(self) -> list[Tile]:
         """Tiles some files of which are written anew."""
-        return sorted({*self.tiles, *(merge.tile for merge in self.merges)}, key=lambda tile: tile.fine_range)
+        return in_sky_order({*self.tiles, *(merge.tile for merge in self.merges)})
 
     @property
     def split(self) -> list[Tile]:
@@ -242,7 +242,7 @@ def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:
 
 
 def _task(snapshot: SnapshotFiles, tile: Tile, targets: tuple[Tile, ...], operation_id: str) -> CompactTask:
-    return CompactTask(f"compact-N{tile.order}-{tile.npix}", snapshot, tile, targets, operation_id[:12])
+    return CompactTask(f"compact-{tile.key}", snapshot, tile, targets, operation_id[:12])
 
 
 def _projected_bytes(task: CompactTask) -> int:

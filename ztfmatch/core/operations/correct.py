@@ -181,7 +181,7 @@ class _Work:
         set_file = None if self.applied is None else self.applied.file
         for group in _groups(left):
             key = _key([file for _, file in group])
-            name, part = f"correct-N{tile.order}-{tile.npix}-{key}", f"{self.operation_id[:12]}-{key}"
+            name, part = f"correct-{tile.key}-{key}", f"{self.operation_id[:12]}-{key}"
             data = () if self.applied is None else self.applied.new_data
             yield CorrectTask(name, head, tile, tuple(number for number, _ in group), set_file, part, data)
 

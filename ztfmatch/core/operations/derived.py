@@ -15,7 +15,7 @@ from ztfmatch.core.io import log
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order, neighbours
 from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of, same_files
 from ztfmatch.core.plain import Keywords
@@ -76,7 +76,7 @@ class Derivation(Generic[R]):
                     for other in self.near(snapshot, tile):
                         if held.newest > known.get(other, -1 if other in filled else bare):
                             found.add(other)
-        return sorted(found, key=lambda tile: tile.fine_range)
+        return in_sky_order(found)
 
     @property
     def operation_id(self) -> str:
@@ -220,7 +220,7 @@ class _Plan(Generic[R]):
         inputs = [self._state(name, other) for other in near for name in kind.inputs]
         own = [self._state(name, tile) for name in kind.tables]
         state = OperationId(kind.name, None, [inputs, own, *self._everywhere]).value[:12]
-        task = kind.task(f"{kind.name}-N{tile.order}-{tile.npix}-{state}", snapshot, tile, kind.operation_id[:12])
+        task = kind.task(f"{kind.name}-{tile.key}-{state}", snapshot, tile, kind.operation_id[:12])
         rows = {name: _rows(self._held[name], near) for name in kind.inputs}
         rows[OWN] = _rows(self._held[kind.inputs[0]], [tile])
         return task, kind.projected_bytes(rows | {name: _rows(self._held[name], [tile]) for name in kind.tables})

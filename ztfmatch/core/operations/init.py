@@ -203,6 +203,6 @@ def _tasks(storage: Storage, found: pa.Table, tiling: Tiling, operation_id: str)
         for tile in tiling.overlapping(np.array(row[COVERED], np.int64)).tolist():
             by_tile.setdefault(tiling.tiles[tile], []).append(entry)
     return [
-        SeedTask(f"objects-N{tile.order}-{tile.npix}", storage, tile, tuple(inputs), 0, operation_id[:12])
+        SeedTask(f"objects-{tile.key}", storage, tile, tuple(inputs), 0, operation_id[:12])
         for tile, inputs in sorted(by_tile.items())
     ]

@@ -10,7 +10,7 @@ from typing import Final
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
+from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
 from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, connected, with_neighbours
 from ztfmatch.core.runner import Job, Runner
@@ -69,7 +69,7 @@ def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Til
         return []
     tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in unlinked_tiles(snapshot) if snapshot.of_tile(STARS.name, tile))
-    return sorted(connected(with_neighbours, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
+    return in_sky_order(connected(with_neighbours, snapshot, tiles, stale))
 
 
 def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:
@@ -77,7 +77,7 @@ def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runne
     near = {tile: neighbours(tiling, tile) for tile in _objects(staged)}
     beside = {other for around in near.values() for other in around} - near.keys()
     near |= {tile: neighbours(tiling, tile) for tile in beside}
-    tiles = sorted(near, key=lambda tile: tile.fine_range)
+    tiles = in_sky_order(near)
     return _run(staged, operation_id, runner, [(tile, tuple(near[tile][1:])) for tile in tiles])
 
 
@@ -91,10 +91,7 @@ def _run(
 ) -> list[WrittenStars]:
     """One task a tile, which is told the tiles beside it or knows them."""
     part = operation_id[:12]
-    tasks = [
-        LinkTask(f"link-N{tile.order}-{tile.npix}", staged.snapshot, tile, part, staged, around)
-        for tile, around in tiles
-    ]
+    tasks = [LinkTask(f"link-{tile.key}", staged.snapshot, tile, part, staged, around) for tile, around in tiles]
     rows = _objects(staged)
     runner.check_memory(
         {task.key: projected_bytes(rows[task.tile], sum(rows[tile] for tile in task.near)) for task in tasks}

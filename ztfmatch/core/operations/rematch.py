@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.refused import Refused
@@ -63,7 +62,7 @@ from ztfmatch.core.schema.lineage import LINEAGE_KINDS
 from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.schema.stars import LINK_TABLES
 from ztfmatch.core.schema.transients import TRANSIENT_TABLES
-from ztfmatch.core.settings import Validated
+from ztfmatch.core.settings import AtLeastOne, Validated
 from ztfmatch.core.survey import MAX_GENERATION, Unit
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.core.tasks.lineage import Traced, trace_unit
@@ -91,12 +90,8 @@ class RematchConfig(Validated):
     """
 
     strict: bool = False
-    rows_per_task: int = ROWS_PER_REMATCH
+    rows_per_task: AtLeastOne = ROWS_PER_REMATCH
     note: str | None = None
-
-    def _validate(self) -> None:
-        if self.rows_per_task < 1:
-            raise ConfigError(f"rows per task {self.rows_per_task} must be at least 1")
 
 
 @dataclass(frozen=True)

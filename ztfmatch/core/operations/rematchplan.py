@@ -16,7 +16,7 @@ from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.tiling import Tile, neighbours
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.operations.derived import connected, with_neighbours
 from ztfmatch.core.operations.references import reference_input
@@ -83,7 +83,7 @@ def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[ReferenceRow], operatio
     of_footprint[touched.footprint] = which
     for at, footprint in touched.pairs.T.tolist():
         tiles.setdefault(snapshot.tiling.tiles[at], set()).add(units[of_footprint[footprint]])
-    ordered = {tile: sorted(tiles[tile], key=objectid_range) for tile in sorted(tiles, key=lambda t: t.fine_range)}
+    ordered = {tile: sorted(tiles[tile], key=objectid_range) for tile in in_sky_order(tiles)}
     return RematchPlan(snapshot, references, exposures, ordered, touched, operation_id)
 
 
@@ -158,7 +158,7 @@ def _batches(exposures: Ints, nrows: Ints, rows_per_task: int) -> list[Ints]:
 def _task(plan: RematchPlan, rows: pa.Table, place: tuple[Tile, int], write: bool) -> RematchTask:
     """The task of a tile and the number of a batch."""
     tile, number = place
-    key = f"rematch-N{tile.order}-{tile.npix}-{number:04d}"
+    key = f"rematch-{tile.key}-{number:04d}"
     first, last = pc.min_max(rows["obsmjd"]).as_py().values()
     return RematchTask(
         key,
@@ -178,7 +178,7 @@ def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
     """One task a tile."""
     return [
         RetireTask(
-            f"retire-N{tile.order}-{tile.npix}",
+            f"retire-{tile.key}",
             plan.snapshot,
             tile,
             tuple(plan.references[unit] for unit in units),
@@ -196,7 +196,7 @@ def regrouped_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Ti
     """
     tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
     stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
-    return sorted(connected(with_neighbours, snapshot, tiles, stale), key=lambda tile: tile.fine_range)
+    return in_sky_order(connected(with_neighbours, snapshot, tiles, stale))
 
 
 def lineage_tasks(

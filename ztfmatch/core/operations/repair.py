@@ -23,7 +23,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.committing import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
@@ -214,7 +214,7 @@ class _Repair:
 
     def ledger(self) -> pa.Table:
         """Ledger rows of the exposures that lost rows, with their number as ``lost``."""
-        tiles = sorted({file.tile for file in self.lost if file.tile is not None}, key=lambda tile: tile.fine_range)
+        tiles = in_sky_order({file.tile for file in self.lost if file.tile is not None})
         rows = exposures_of_tiles(self.snapshot, tiles, EXPOSURES.names)
         first, last = self._span
         obsmjd = rows["obsmjd"]
@@ -232,7 +232,7 @@ class _Repair:
         first, last = self._span
         span = first - 2 * HMJD_MARGIN_DAY, last + 2 * HMJD_MARGIN_DAY
         tasks = [
-            CountTask(f"count-N{tile.order}-{tile.npix}", self.snapshot, tile, self._lost_in(tile), span)
+            CountTask(f"count-{tile.key}", self.snapshot, tile, self._lost_in(tile), span)
             for tile in touched_tiles(self.snapshot, ledger)
         ]
         return self.runner.run(Job("counting", count_left, tasks, self.operation_id(), self.snapshot.storage))
@@ -246,9 +246,9 @@ class _Repair:
         tasks = match_tasks(self.snapshot, told, ROWS_PER_TASK, operation_id, sets)
         self.runner.check_memory({task.key: projected_bytes(task) for task in tasks})
         made = files_of(self.runner.run(Job("matching", match_group, tasks, operation_id, storage)))
-        tiles = sorted({file.tile for file in self.lost if file.tile is not None}, key=lambda tile: tile.fine_range)
+        tiles = in_sky_order({file.tile for file in self.lost if file.tile is not None})
         restoring = [
-            RestoreTask(f"restore-N{tile.order}-{tile.npix}", self.snapshot, tile, self._lost_in(tile),
+            RestoreTask(f"restore-{tile.key}", self.snapshot, tile, self._lost_in(tile),
                         (-np.inf, np.inf), of_tile(made, tile), f"{operation_id[:12]}-back")
             for tile in tiles
         ]  # fmt: skip

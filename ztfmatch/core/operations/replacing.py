@@ -142,9 +142,7 @@ def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) 
     arrays = {name: ledger[name].to_numpy() for name in ("exposureid", "obsmjd")}
     snapshot.storage.put(path, encode_arrays(arrays))
     return [
-        RemoveTask(
-            f"remove-N{tile.order}-{tile.npix}", snapshot, tile, tuple(sorted(units)), path, f"{operation_id[:12]}-out"
-        )
+        RemoveTask(f"remove-{tile.key}", snapshot, tile, tuple(sorted(units)), path, f"{operation_id[:12]}-out")
         for tile, units in sorted(touched_tiles(snapshot, ledger).items(), key=lambda item: item[0].fine_range)
     ]
 

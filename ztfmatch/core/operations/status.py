@@ -141,7 +141,7 @@ def _state(snapshot: SnapshotFiles, table: str, stale: Sequence[Tile]) -> str:
 
 def _age(snapshot: SnapshotFiles, stale: Sequence[Tile]) -> str:
     """By how much tiles have grown since their statistics were computed, and when the oldest of these were."""
-    commits = [file.commit for tile in stale for file in snapshot.of_tile(STATISTICS.name, tile)]
+    commits = [file.commit for file in snapshot.of_tiles(STATISTICS.name, stale)]
     if not commits:
         return ""
     oldest = log.read_commit(snapshot.storage, min(commits))

@@ -82,7 +82,7 @@ def transient_tasks(
     """
     return [
         TransientTask(
-            f"transients-N{tile.order}-{tile.npix}", snapshot, tile, operation_id[:12], staged,
+            f"transients-{tile.key}", snapshot, tile, operation_id[:12], staged,
             None if changed is None else _changed_near(snapshot, tile, changed),
         )
         for tile in tiles

@@ -133,10 +133,7 @@ def _check_files(snapshot: SnapshotFiles, operation_id: str, runner: Runner, fou
 def checksum_tasks(snapshot: SnapshotFiles, deep: bool = True) -> list[ChecksumTask]:
     """One task a tile, and some for the tables that are not divided over the sky."""
     tiled = [table.name for table in TABLES.values() if table.by_tile]
-    tasks = [
-        ChecksumTask(f"checksums-N{tile.order}-{tile.npix}", snapshot, tile, deep=deep)
-        for tile in snapshot.tiles_with(*tiled)
-    ]
+    tasks = [ChecksumTask(f"checksums-{tile.key}", snapshot, tile, deep=deep) for tile in snapshot.tiles_with(*tiled)]
     for name in (name for name in TABLES if name not in tiled):
         count = snapshot.files.count(name)
         tasks += [
@@ -198,7 +195,7 @@ def _verifying(snapshot: SnapshotFiles, operation_id: str) -> Job[VerifiedTile]:
     tiles = snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name, TRANSIENTS.name, STARS.name)
     staging = _staging(snapshot.storage, operation_id)
     keep = operation_id if staging else ""
-    tasks = [VerifyTask(f"verify-N{tile.order}-{tile.npix}", snapshot, tile, keep) for tile in tiles]
+    tasks = [VerifyTask(f"verify-{tile.key}", snapshot, tile, keep) for tile in tiles]
     return Job("verifying", verify_tile, tasks, operation_id, staging)
 
 

@@ -51,9 +51,7 @@ class LineageTask(OfSnapshot):
 
     def objects(self) -> list[DataFile]:
         """Files of objects, from before, of the unit."""
-        ids = [objectid_range(self.reference.unit)]
-        files = (file for tile in self.tiles for file in self.snapshot.of_tile(OBJECTS.name, tile))
-        return [file for file in files if file.holds_id(ids)]
+        return self.snapshot.of_tiles(OBJECTS.name, self.tiles, [objectid_range(self.reference.unit)])
 
     def near(self) -> list[Tile]:
         """The tiles and their neighbours: transients of the unit may lie there."""
@@ -61,7 +59,7 @@ class LineageTask(OfSnapshot):
 
     def before(self, table: Table) -> list[DataFile]:
         """Files of transients from before."""
-        return [file for tile in self.near() for file in self.snapshot.of_tile(table.name, tile)]
+        return self.snapshot.of_tiles(table.name, self.near())
 
     def after(self, table: Table) -> list[DataFile]:
         """Files of transients to be."""

@@ -48,7 +48,7 @@ class LinkTask(WritingTask):
 
     def before(self, table: Table) -> list[DataFile]:
         """Files near, of the snapshot."""
-        return [file for tile in self.near for file in self.snapshot.of_tile(table.name, tile)]
+        return self.snapshot.of_tiles(table.name, self.near)
 
     def lineage_files(self, ranges: Sequence[IdRange]) -> list[DataFile]:
         """Of objects in some ranges, those retired just now too."""

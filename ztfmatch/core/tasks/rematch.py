@@ -102,7 +102,7 @@ class RematchTask(TileTask):
         """Files of the tile, and of its neighbours if any of the exposures reaches into these."""
         straddling = any(exposure.straddles for exposure in self.exposures)
         tiles = neighbours(self.snapshot.tiling, self.tile) if straddling else [self.tile]
-        return [file for tile in tiles for file in self.snapshot.of_tile(table.name, tile)]
+        return self.snapshot.of_tiles(table.name, tiles)
 
     def stored(self) -> list[DataFile]:
         """Files of detections and orphans that can have rows of the exposures."""

@@ -58,8 +58,7 @@ class VerifyTask(TileTask):
 
     def near(self, table: Table) -> list[DataFile]:
         """Files of the tile's neighbours: their orphans may have lost to detections of this tile."""
-        tiles = neighbours(self.snapshot.tiling, self.tile)[1:]
-        return [file for tile in tiles for file in self.snapshot.of_tile(table.name, tile)]
+        return self.snapshot.of_tiles(table.name, neighbours(self.snapshot.tiling, self.tile)[1:])
 
     @property
     def orphan_files(self) -> Sequence[DataFile]:

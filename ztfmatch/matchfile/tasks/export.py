@@ -187,7 +187,7 @@ class _Unit:
 
     def files(self, table: str) -> list[DataFile]:
         """Files of its tiles."""
-        return [file for tile in self.tiles for file in self.snapshot.of_tile(table, tile)]
+        return self.snapshot.of_tiles(table, self.tiles)
 
     def objects(self) -> pa.Table:
         """Active objects, by objectid."""

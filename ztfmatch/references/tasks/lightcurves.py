@@ -176,7 +176,7 @@ def _transients(reference: StoredReference, exposures: _Exposures, limits: Light
     """Sources without a seed, and their epochs; None where orphans were never grouped."""
     if not is_grouped(reference.snapshot):
         return {"nmissing": None, "nwon": None}
-    files = [file for tile in reference.tiles for file in reference.snapshot.of_tile(TRANSIENTS.name, tile)]
+    files = reference.snapshot.of_tiles(TRANSIENTS.name, reference.tiles)
     rows = rows_of_unit(read_table(reference.storage, files, TRANSIENTS, _TRANSIENT), reference.unit)
     nobs, lasting = rows["nobs"].to_numpy(), rows["lasthmjd"].to_numpy() - rows["firsthmjd"].to_numpy()
     number = len(exposures.exposureid)

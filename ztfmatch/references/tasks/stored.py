@@ -32,10 +32,9 @@ class StoredReference(OfSnapshot):
         base = objectid_base(self.unit, self.generation)
         return base, base + MAX_SOURCEID
 
-    def files(self, table: str) -> tuple[DataFile, ...]:
+    def files(self, table: str) -> list[DataFile]:
         """Files of a table of its tiles that may hold rows of its objects."""
-        span = [self.span]
-        return tuple(file for tile in self.tiles for file in self.snapshot.of_tile(table, tile) if file.holds_id(span))
+        return self.snapshot.of_tiles(table, self.tiles, [self.span])
 
     def rows(self, table: str) -> int:
         """Of those files."""

@@ -20,7 +20,7 @@ from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.log import Commit
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.schema.voparquet import with_votable
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.schema import HEALPIX_COLUMN
@@ -131,7 +131,7 @@ def healpix_properties() -> Properties:
 
 def write_partition_info(storage: Storage, catalog: str, tiles: Iterable[Tile]) -> Output:
     """Write the list of partitions, by order, then pixel's place on the sky."""
-    ordered = sorted(tiles, key=lambda tile: tile.fine_range)
+    ordered = in_sky_order(tiles)
     lines = "".join(f"{tile.order},{tile.npix}\n" for tile in ordered)
     return write_bytes(storage, f"{catalog}/partition_info.csv", f"Norder,Npix\n{lines}".encode())
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.kernels.lookup import find_sorted
-from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, margin_ring
+from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile, in_sky_order, margin_ring
 
 MAX_PARTITION_ORDER: Final = FINE_ORDER - 1
 
@@ -93,7 +93,7 @@ class Alignment:
     """Partitions in order of the sky, which do not overlap and do not cover it."""
 
     def __init__(self, tiles: Sequence[Tile]) -> None:
-        self.tiles = sorted(tiles, key=lambda tile: tile.fine_range)
+        self.tiles = in_sky_order(tiles)
         edges = np.array([tile.fine_range for tile in self.tiles], np.int64).reshape(-1, 2)
         self._starts, self._stops = np.ascontiguousarray(edges[:, 0]), np.ascontiguousarray(edges[:, 1])
         if np.any(self._stops[:-1] > self._starts[1:]):

@@ -57,9 +57,7 @@ class UnitFiles:
 
     def files(self, table: Table) -> list[DataFile]:
         """Those that may have something of it."""
-        ids = [objectid_range(self.unit)]
-        files = (file for tile in self.tiles for file in self.snapshot.of_tile(table.name, tile))
-        return [file for file in files if file.holds_id(ids)]
+        return self.snapshot.of_tiles(table.name, self.tiles, [objectid_range(self.unit)])
 
     def rows(self, table: Table) -> int:
         """Their rows."""
