@@ -78,6 +78,16 @@ class Derivation(Generic[R]):
                             found.add(other)
         return in_sky_order(found)
 
+    def affected(self, snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
+        """Tiles whose results what changed in some tiles may have a part in, and stale ones beside them.
+
+        Of what moved over a border since, a tile that stays as it was would else have a part that the next, computed
+        anew, has too.
+        """
+        tiles = {near for tile in changed for near in self.near(snapshot, tile)}
+        stale = (tile for tile in self.stale(snapshot) if snapshot.of_tile(self.tables[0], tile))
+        return in_sky_order(connected(self.near, snapshot, tiles, stale))
+
     @property
     def operation_id(self) -> str:
         """The same for every pass of a version of ztfmatch."""

@@ -12,7 +12,7 @@ from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
-from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, connected, with_neighbours
+from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import OBJECTS, STARS
 from ztfmatch.core.schema.stars import LINK_TABLES
@@ -61,15 +61,8 @@ def unlinked_tiles(snapshot: SnapshotFiles) -> list[Tile]:
 
 
 def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
-    """Tiles whose stars objects of some tiles may have a part in, and stale ones beside them; none of a store without.
-
-    A star that lies at the border of a tile that stays as it was would else have a member that the next has too.
-    """
-    if not snapshot.files.count(STARS.name):
-        return []
-    tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
-    stale = (tile for tile in unlinked_tiles(snapshot) if snapshot.of_tile(STARS.name, tile))
-    return in_sky_order(connected(with_neighbours, snapshot, tiles, stale))
+    """Tiles whose stars objects of some tiles may have a part in; none of a store without stars."""
+    return _LINKS.affected(snapshot, changed) if snapshot.files.count(STARS.name) else []
 
 
 def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:

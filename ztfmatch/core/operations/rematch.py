@@ -41,12 +41,10 @@ from ztfmatch.core.operations.rematchplan import (
     newest_references,
     plan_rematch,
     projected_bytes,
-    regrouped_tiles,
     rematch_tasks,
     retire_tasks,
 )
-from ztfmatch.core.operations.transients import projected_bytes as grouping_bytes
-from ztfmatch.core.operations.transients import transient_tasks
+from ztfmatch.core.operations.transients import group_again
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import (
     EXPOSURES,
@@ -69,7 +67,6 @@ from ztfmatch.core.tasks.lineage import Traced, trace_unit
 from ztfmatch.core.tasks.rematch import MatchedAgain, rematch_tile
 from ztfmatch.core.tasks.retire import retire_tile
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.core.tasks.transients import group_orphans
 
 ROWS_PER_REMATCH: Final = 6_000_000
 """Stored detections that one task takes by default: as many as its memory allows, since each reads its files anew."""
@@ -275,13 +272,10 @@ def _tallied(tally: Tally, result: MatchedAgain) -> list[DataFile]:
 def _regroup(plan: RematchPlan, work: _Work, runner: Runner) -> list[DataFile]:
     """Group the orphans that there will be into transients; returns the files of these."""
     orphans = [file for file in work.files if file.table in (ORPHANS.name, EXPOSURES.name)]
-    tiles = regrouped_tiles(plan.snapshot, plan.tiles)
     staged = StagedFiles.write(plan.snapshot, plan.operation_id, orphans, work.removed)
-    tasks = transient_tasks(plan.snapshot, tiles, staged, plan.operation_id, plan.tiles)
-    runner.check_memory({task.key: grouping_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
-    files = files_of(runner.run(Job("transients", group_orphans, tasks, plan.operation_id, plan.snapshot.storage)))
+    files, replaced = group_again(staged, plan.tiles, plan.tiles, runner, plan.operation_id)
     work.files += files
-    work.removed |= paths_of(plan.snapshot, tiles, TRANSIENT_TABLES)
+    work.removed |= replaced
     return files
 
 

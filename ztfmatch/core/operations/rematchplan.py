@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +16,11 @@ from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
-from ztfmatch.core.kernels.tiling import Tile, in_sky_order, neighbours
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
-from ztfmatch.core.operations.derived import connected, with_neighbours
 from ztfmatch.core.operations.references import reference_input
 from ztfmatch.core.operations.touched import Touched
-from ztfmatch.core.operations.transients import ungrouped_tiles
-from ztfmatch.core.schema import EXPOSURES, REFERENCES, TRANSIENTS
+from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, N_RCID, Unit, objectid_range
 from ztfmatch.core.tasks.lineage import LineageTask
@@ -186,17 +184,6 @@ def retire_tasks(plan: RematchPlan) -> list[RetireTask]:
         )
         for tile, units in plan.tiles.items()
     ]
-
-
-def regrouped_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
-    """Tiles whose transients what changed in some tiles may have a part in, and stale ones beside them.
-
-    Of a transient that moved over a border since, a tile that stays as it was would else have detections that the next,
-    grouped anew, has too.
-    """
-    tiles = {near for tile in changed for near in neighbours(snapshot.tiling, tile)}
-    stale = (tile for tile in ungrouped_tiles(snapshot) if snapshot.of_tile(TRANSIENTS.name, tile))
-    return in_sky_order(connected(with_neighbours, snapshot, tiles, stale))
 
 
 def lineage_tasks(

@@ -6,7 +6,7 @@ files that hold rows of the exposures: a tile's files of one batch, or those of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,7 @@ def take_out(
         If the tiles do not hold all rows that the ledger says; nothing is committed.
     """
     from ztfmatch.core.operations.recounts import drop_tasks
+    from ztfmatch.core.operations.transients import group_again
     from ztfmatch.core.tasks.remove import projected_bytes, remove_from_tile
 
     storage, ids = snapshot.storage, ledger["exposureid"].to_numpy()
@@ -131,7 +132,8 @@ def take_out(
     staged = StagedFiles.write(
         snapshot, operation_id, [file for file in files if file.table in (ORPHANS.name, EXPOSURES.name)], removed
     )
-    return _regrouped(leaving, staged, changed, operation_id, runner)
+    transients, replaced = group_again(staged, tiles, changed, runner, operation_id)
+    return replace(leaving, files=(*leaving.files, *transients), removed=leaving.removed | replaced)
 
 
 def _remove_tasks(snapshot: SnapshotFiles, ledger: pa.Table, operation_id: str) -> list[RemoveTask]:
@@ -156,20 +158,3 @@ def touched_tiles(snapshot: SnapshotFiles, ledger: pa.Table) -> dict[Tile, set[U
     for tile, unit in pairs.T.tolist():
         touched.setdefault(snapshot.tiling.tiles[tile], set()).add(units[unit])
     return touched
-
-
-def _regrouped(
-    leaving: Leaving, staged: StagedFiles, changed: Mapping[Tile, Collection[Unit]], operation_id: str, runner: Runner
-) -> Leaving:
-    """The same with transients of the orphans that there will be."""
-    from ztfmatch.core.operations.rematchplan import regrouped_tiles
-    from ztfmatch.core.operations.transients import projected_bytes, transient_tasks
-    from ztfmatch.core.tasks.transients import group_orphans
-
-    snapshot = leaving.snapshot
-    tiles = regrouped_tiles(snapshot, leaving.tiles)
-    tasks = transient_tasks(snapshot, tiles, staged, operation_id, changed)
-    runner.check_memory({task.key: projected_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
-    files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
-    removed = leaving.removed | paths_of(snapshot, tiles, TRANSIENT_TABLES)
-    return replace(leaving, files=(*leaving.files, *files), removed=removed)

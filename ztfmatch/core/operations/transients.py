@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told, files_of, paths_of
 from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, with_neighbours
-from ztfmatch.core.runner import Runner
+from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.transients import TRANSIENT_TABLES
 from ztfmatch.core.survey import Unit
@@ -61,32 +62,35 @@ def ungrouped_tiles(snapshot: SnapshotFiles) -> list[Tile]:
     return _TRANSIENTS.stale(snapshot)
 
 
-def transient_tasks(
-    snapshot: SnapshotFiles,
-    tiles: Iterable[Tile],
+def group_again(
     staged: StagedFiles,
+    tiles: Iterable[Tile],
+    changed: Mapping[Tile, Collection[Unit]],
+    runner: Runner,
     operation_id: str,
-    changed: Mapping[Tile, Collection[Unit]] | None = None,
-) -> list[TransientTask]:
-    """One task a tile, of the orphans that there will be.
+) -> tuple[list[DataFile], frozenset[str]]:
+    """Group the orphans that there will be; files of transients, and paths of those that they replace.
 
     Parameters
     ----------
-    snapshot : SnapshotFiles
-    tiles : iterable of Tile
     staged : StagedFiles
         With these orphans.
+    tiles : iterable of Tile
+        In which an operation changes rows.
+    changed : mapping
+        Units of each tile whose orphans are not those of the snapshot.
+    runner : Runner
     operation_id : str
-    changed : mapping, optional
-        Units of each tile whose orphans are not those of the snapshot; by default any may be.
     """
-    return [
-        TransientTask(
-            f"transients-{tile.key}", snapshot, tile, operation_id[:12], staged,
-            None if changed is None else _changed_near(snapshot, tile, changed),
-        )
+    snapshot = staged.snapshot
+    tiles, part = _TRANSIENTS.affected(snapshot, tiles), operation_id[:12]
+    tasks = [
+        TransientTask(f"transients-{tile.key}", snapshot, tile, part, staged, _changed_near(snapshot, tile, changed))
         for tile in tiles
-    ]  # fmt: skip
+    ]
+    runner.check_memory({task.key: projected_bytes(sum(file.rows for file in task.orphan_files)) for task in tasks})
+    files = files_of(runner.run(Job("transients", group_orphans, tasks, operation_id, snapshot.storage)))
+    return files, paths_of(snapshot, tiles, TRANSIENT_TABLES)
 
 
 def _changed_near(snapshot: SnapshotFiles, tile: Tile, changed: Mapping[Tile, Collection[Unit]]) -> tuple[Unit, ...]:
