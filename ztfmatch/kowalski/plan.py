@@ -14,8 +14,9 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, chunks, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.operations.rematchplan import newest_references
+from ztfmatch.core.runs import chunks, runs
 from ztfmatch.core.schema import DETECTIONS, LINEAGE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import Function
@@ -196,12 +197,5 @@ def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[L
 
 
 def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
-    """Runs of files with at most so many rows, unless one alone has more."""
-    run: list[DataFile] = []
-    for file in sorted(files, key=lambda file: file.path):
-        if run and sum(one.rows for one in run) + file.rows > _ROWS_PER_TASK:
-            yield tuple(run)
-            run = []
-        run.append(file)
-    if run:
-        yield tuple(run)
+    """Files, some at a time."""
+    return map(tuple, runs(sorted(files, key=lambda file: file.path), lambda file: file.rows, _ROWS_PER_TASK))

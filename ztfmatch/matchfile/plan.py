@@ -11,6 +11,7 @@ from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.plain import Row
+from ztfmatch.core.runs import runs
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, objectid_range
 from ztfmatch.matchfile.io.reader import Stamp
@@ -111,21 +112,16 @@ def _seeds(
 
 def _batches(taken: TakenFile, straddles: bool, rows_per_task: int) -> Iterator[tuple[ImportedExposure, ...]]:
     """Exposures with rows, by time, none of the batches above the limit unless one exposure is."""
-    batch: list[ImportedExposure] = []
-    held = 0
-    for row in sorted(taken.exposures, key=lambda row: (row["obsmjd"], row["exposureid"])):
-        rows = row["nrows"] - row["nrejected"]
-        if batch and held + rows > rows_per_task:
-            yield tuple(batch)
-            batch, held = [], 0
-        if rows:
-            exptime = DEFAULT_EXPTIME_S if row.get("exptime") is None else row["exptime"]
-            mid = row["obsmjd"] + 0.5 * exptime / 86400.0
-            unit = unit_of(row)
-            batch.append(ImportedExposure(row["exposureid"], row["expid"], unit, rows, mid, straddles))
-            held += rows
-    if batch:
-        yield tuple(batch)
+    ordered = sorted(taken.exposures, key=lambda row: (row["obsmjd"], row["exposureid"]))
+    given = (_imported(row, straddles) for row in ordered if row["nrows"] > row["nrejected"])
+    return map(tuple, runs(given, lambda exposure: exposure.rows, rows_per_task))
+
+
+def _imported(row: Row, straddles: bool) -> ImportedExposure:
+    exptime = DEFAULT_EXPTIME_S if row.get("exptime") is None else row["exptime"]
+    mid = row["obsmjd"] + 0.5 * exptime / 86400.0
+    rows = row["nrows"] - row["nrejected"]
+    return ImportedExposure(row["exposureid"], row["expid"], unit_of(row), rows, mid, straddles)
 
 
 def projected_bytes(task: ImportTask) -> int:

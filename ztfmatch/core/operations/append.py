@@ -29,7 +29,6 @@ from ztfmatch.core.operations.common import (
     OperationId,
     Stopwatch,
     Told,
-    chunks,
     digest_of,
     files_of,
     same_files,
@@ -48,6 +47,7 @@ from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
 from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import chunks
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_group

@@ -17,12 +17,13 @@ from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
-from ztfmatch.core.operations.common import Stopwatch, chunks
+from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.ledger import sort_out
 from ztfmatch.core.operations.notices import Notice, misnamed, of_positions, of_programs, wrapped_positions
 from ztfmatch.core.operations.references import inspect_all
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import chunks
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import FOUND, InspectTask, inspect_epochal
 

@@ -7,9 +7,9 @@ import io
 import json
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +28,6 @@ from ztfmatch.core.schema import REFERENCES, Table
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
-
-Item = TypeVar("Item")
 
 _PLACES_TOLD: Final = 20
 
@@ -77,12 +75,6 @@ def told_places(places: Sequence[str]) -> list[str]:
     """Places as the history keeps them: every reader of the store reads it."""
     more = len(places) - _PLACES_TOLD
     return list(places) if more <= 0 else [*places[:_PLACES_TOLD], f"and {more} more"]
-
-
-def chunks(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Consecutive runs of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield tuple(items[start : start + size])
 
 
 def files_of(results: Iterable[Written]) -> list[DataFile]:

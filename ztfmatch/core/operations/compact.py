@@ -22,6 +22,7 @@ from ztfmatch.core.operations.committing import CommitReport, Committed, commit_
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import runs
 from ztfmatch.core.schema import (
     DETECTIONS,
     OBJECTS,
@@ -229,12 +230,7 @@ def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple
         small = [file for file in small if file in due]
     elif len(small) < config.min_files:
         return []
-    groups: list[list[DataFile]] = [[]]
-    for file in small:
-        if sum(member.rows for member in groups[-1]) + file.rows > LEDGER_ROWS:
-            groups.append([])
-        groups[-1].append(file)
-    return [tuple(group) for group in groups if len(group) > 1]
+    return [tuple(group) for group in runs(small, lambda file: file.rows, LEDGER_ROWS) if len(group) > 1]
 
 
 def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:

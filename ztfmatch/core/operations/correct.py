@@ -28,6 +28,7 @@ from ztfmatch.core.operations.committing import CommitReport, Committed, commit_
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, check_channels, register_set
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import runs
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -179,7 +180,7 @@ class _Work:
 
     def _tasks(self, head: SnapshotFiles, tile: Tile, left: Sequence[_Numbered]) -> Iterator[CorrectTask]:
         set_file = None if self.applied is None else self.applied.file
-        for group in _groups(left):
+        for group in runs(left, lambda one: one[1].rows, ROWS_PER_FILE):  # about what a file should have
             key = _key([file for _, file in group])
             name, part = f"correct-{tile.key}-{key}", f"{self.operation_id[:12]}-{key}"
             data = () if self.applied is None else self.applied.new_data
@@ -253,18 +254,6 @@ def _scatters(table: pa.Table) -> dict[str, Array]:
     known = "photometric" in table.column_names
     photometric = table["photometric"].cast(pa.int8()).fill_null(-1).to_numpy() if known else np.full(n, -1, np.int8)
     return {"relscatter": np.asarray(scatter, np.float64), "photometric": np.asarray(photometric)}
-
-
-def _groups(files: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
-    """Consecutive files, about as many rows together as a file should have."""
-    group: list[_Numbered] = []
-    for number, file in files:
-        if group and sum(other.rows for _, other in group) + file.rows > ROWS_PER_FILE:
-            yield group
-            group = []
-        group.append((number, file))
-    if group:
-        yield group
 
 
 def _key(files: Sequence[DataFile]) -> str:

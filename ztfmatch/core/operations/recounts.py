@@ -15,6 +15,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.rematchplan import RematchPlan
+from ztfmatch.core.runs import runs
 from ztfmatch.core.tasks.ledger import ReviseTask
 
 ROWS_PER_RECOUNT: Final = 200_000
@@ -60,17 +61,11 @@ def drop_tasks(snapshot: SnapshotFiles, ids: Ints, operation_id: str) -> list[Re
 
 def _groups(ledger: Sequence[DataFile], ids: np.ndarray) -> Iterator[tuple[int, ...]]:
     """Files that can hold any of the ids, in order of time, in groups of no more rows than one file may get."""
-    group: list[int] = []
-    rows = 0
-    for number in sorted(range(len(ledger)), key=lambda number: (ledger[number].min_id or 0, ledger[number].path)):
-        file = ledger[number]
-        first, last = np.searchsorted(ids, [file.min_id or 0, (file.max_id or 0) + 1])
-        if first == last:
-            continue
-        if group and rows + file.rows > ROWS_PER_RECOUNT:
-            yield tuple(group)
-            group, rows = [], 0
-        group.append(number)
-        rows += file.rows
-    if group:
-        yield tuple(group)
+    ordered = sorted(range(len(ledger)), key=lambda number: (ledger[number].min_id or 0, ledger[number].path))
+    held = (number for number in ordered if _has_any(ledger[number], ids))
+    return map(tuple, runs(held, lambda number: ledger[number].rows, ROWS_PER_RECOUNT))
+
+
+def _has_any(file: DataFile, ids: np.ndarray) -> bool:
+    first, last = np.searchsorted(ids, [file.min_id or 0, (file.max_id or 0) + 1])
+    return bool(first != last)

@@ -15,9 +15,9 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.sources import REFERENCE_PATTERN, find
 from ztfmatch.core.kernels.seedcounts import GRID_ORDER, SeedCounts
 from ztfmatch.core.kernels.tiling import CAP_ORDER
-from ztfmatch.core.operations.common import chunks
 from ztfmatch.core.operations.notices import Notice, misnamed, refuse
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import chunks
 from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.tasks.inspect import (
     FOUND_REFERENCES,

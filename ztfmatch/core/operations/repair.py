@@ -30,7 +30,6 @@ from ztfmatch.core.operations.common import (
     OperationId,
     Stopwatch,
     Told,
-    chunks,
     files_of,
     same_files,
     told_places,
@@ -40,6 +39,7 @@ from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
 from ztfmatch.core.operations.replacing import touched_tiles
 from ztfmatch.core.operations.verify import checksum_tasks
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.runs import chunks
 from ztfmatch.core.schema import (
     CORRECTIONS,
     DETECTIONS,

@@ -13,8 +13,9 @@ from ztfmatch.core.errors import ConfigError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
-from ztfmatch.core.operations.common import Stopwatch, chunks
+from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
+from ztfmatch.core.runs import chunks
 from ztfmatch.core.shown import Shown
 
 _FILES_AT_ONCE: Final = 1000

@@ -30,6 +30,7 @@ from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
 from ztfmatch.core.kernels.starids import positions_of_starids
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
+from ztfmatch.core.runs import runs
 from ztfmatch.core.schema import (
     DETECTIONS,
     MEMBERS,
@@ -331,16 +332,11 @@ def _write_stars(task: CompactTask) -> list[DataFile]:
 
 def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) -> Iterator[pa.Table]:
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
-    held: list[pa.Table] = []
-    for file in files:
-        for batch in OpenFile(storage, file).batches(ORPHANS.names, ROWS_PER_FILE):
+    batches = (batch for file in files for batch in OpenFile(storage, file).batches(ORPHANS.names, ROWS_PER_FILE))
+    for held in runs(batches, lambda batch: batch.num_rows, ROWS_PER_FILE):
+        for batch in held:
             read.add_batch(batch)
-            if held and sum(table.num_rows for table in held) + batch.num_rows > ROWS_PER_FILE:
-                yield pa.concat_tables(held)
-                held = []
-            held.append(pa.Table.from_batches([batch]))
-    if held:
-        yield pa.concat_tables(held)
+        yield pa.Table.from_batches(held)
 
 
 def _sorted(rows: pa.Table) -> pa.Table:
