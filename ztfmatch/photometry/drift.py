@@ -18,11 +18,11 @@ from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.corrections import Applied, current
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
-from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
+from ztfmatch.core.survey import FILTER_CODES, IDS_OF_A_UNIT, QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.drift import LEAST_EXPOSURES, Change, change_of
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, CLOUD_MAG, SIDE
 from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary, constants, summarise
-from ztfmatch.photometry.tasks.comparison import UNIT_DIGITS, brightness_groups
+from ztfmatch.photometry.tasks.comparison import brightness_groups
 
 LIMIT_MAG: Final = 0.002
 """Root mean square of a change that corrections no longer fit."""
@@ -172,7 +172,7 @@ def _add(chunk: Lightcurves, ledger: _Ledger, found: list[_Channel]) -> None:
     exposure = find_rows(ledger.map, columns["exposureid"]).astype(np.int64)
     mag = np.where((columns["catflags"] == 0) & (exposure >= 0), columns["mag"].astype(np.float64), np.nan)
     older = summarise(np.where(ledger.older[exposure], mag, np.nan), chunk.offsets)
-    group = brightness_groups(chunk.objectid // UNIT_DIGITS, older.median)
+    group = brightness_groups(chunk.objectid // IDS_OF_A_UNIT, older.median)
     chosen = constants(older, group, _OLDER_EPOCHS) & (older.median > _RANGE_MAG[0]) & (older.median < _RANGE_MAG[1])
     owner = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
     off = mag - older.median[owner]

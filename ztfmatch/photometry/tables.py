@@ -16,10 +16,11 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.corrections import MODEL, Channel, CorrectionFiles
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS
+from ztfmatch.core.operations.common import units_of
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
-from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.core.survey import FILTER_CODES, Unit, unit_columns
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.heldout import HELD, NAMES
 from ztfmatch.photometry.kernels.normalequations import BinSums
@@ -182,17 +183,12 @@ def _colours(residuals: Residuals, fitted: Mapping[Channel, Fitted]) -> pa.Table
     for path in residuals.offsets if wanted else ():
         held = read_arrays(residuals.snapshot.storage, path)
         ids = held["objectid"]
-        channel = rcids_of(ids) * 10 + ids // 10**11 % 10
-        rows = np.isin(channel, [rcid * 10 + fid for rcid, fid in wanted])
+        rcid, _, fid = unit_columns(ids)
+        rows = np.isin(rcid * 10 + fid, [rcid * 10 + fid for rcid, fid in wanted])
         parts.append((ids[rows], held["colour"][rows]))
     objectid, colour = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else ([], [])
     rows = pa.table({"objectid": pa.array(objectid, pa.int64()), "colour": pa.array(colour, pa.float32())})
     return rows.sort_by("objectid")
-
-
-def rcids_of(objectid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Readout channel of objects."""
-    return 4 * (objectid // 10**9 % 100 - 1) + objectid // 10**8 % 10 - 1
 
 
 def _position_rows(channel: Channel, fit: ChannelFit, config: CalibrateConfig) -> pa.Table:
@@ -280,16 +276,14 @@ def _zero_point_noise(residuals: Residuals, exposures: pa.Table) -> dict[Unit, f
     ids = exposures["exposureid"].to_numpy()
     order = np.argsort(ledger["exposureid"].to_numpy())
     rows = order[np.searchsorted(ledger["exposureid"].to_numpy()[order], ids)]
-    units = np.stack([ledger[name].to_numpy()[rows].astype(np.int64) for name in ("field", "rcid", "fid")], axis=-1)
-    names, place = np.unique(units, axis=0, return_inverse=True)
-    place = place.reshape(-1)
+    units, place = units_of(ledger.take(pa.array(rows)))
     relzp, rms, n = (exposures[name].to_numpy() for name in ("relzp", "relzprms", "nrelzp"))
-    count = np.bincount(place, minlength=len(names))
-    mean = np.bincount(place, relzp, len(names)) / np.maximum(count, 1)
+    count = np.bincount(place, minlength=len(units))
+    mean = np.bincount(place, relzp, len(units)) / np.maximum(count, 1)
     own = np.nan_to_num(rms) ** 2 / np.maximum(n, 1)
-    excess = np.bincount(place, (relzp - mean[place]) ** 2 - own, len(names)) / np.maximum(count - 1, 1)
+    excess = np.bincount(place, (relzp - mean[place]) ** 2 - own, len(units)) / np.maximum(count - 1, 1)
     errors = np.sqrt(np.maximum(excess, 0.0) / np.maximum(count, 1))
-    return {Unit(*unit): float(error) for unit, error in zip(names.tolist(), errors, strict=True)}
+    return dict(zip(units, errors.tolist(), strict=True))
 
 
 def _newer(fresh: pa.Table, old: pa.Table, keys: tuple[str, ...]) -> pa.Table:

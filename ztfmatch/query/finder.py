@@ -23,7 +23,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.schema import OBJECTS, REFERENCES, Table
-from ztfmatch.core.survey import unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, unit_of_objectid
 from ztfmatch.query.area import Area, Cone
 from ztfmatch.query.expression import Condition
 from ztfmatch.query.positions import Spots
@@ -150,7 +150,7 @@ def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
         If a number is no objectid.
     """
     try:
-        units = {unit_of_objectid(one) for one in {int(one) // 10**8: int(one) for one in ids}.values()}
+        units = {unit_of_objectid(one) for one in {int(one) // IDS_OF_A_UNIT: int(one) for one in ids}.values()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
     tiles: set[Tile] = set()

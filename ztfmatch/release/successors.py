@@ -18,7 +18,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import LINEAGE
 from ztfmatch.core.schema.lineage import LINEAGE_KINDS
-from ztfmatch.core.survey import MAX_OBJECTID, Unit, unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, MAX_OBJECTID, Unit, unit_of_objectid
 
 NO_LINK: Final = "none"
 """Of an object that is gone and has no lineage: the scope has it no more."""
@@ -92,7 +92,7 @@ def _files_by_unit(snapshot: SnapshotFiles, ids: Ids) -> Iterator[list[DataFile]
     for file in snapshot.of_table(LINEAGE.name):
         if file.min_id is not None:  # else all of its objects are new
             units.setdefault(_unit_of(snapshot, file), []).append(file)
-    wanted = {unit_of_objectid(int(number)) for number in ids[np.unique(ids // 10**8, return_index=True)[1]]}
+    wanted = {unit_of_objectid(int(number)) for number in ids[np.unique(ids // IDS_OF_A_UNIT, return_index=True)[1]]}
     yield from (files for unit, files in units.items() if unit in wanted)
 
 

@@ -27,7 +27,7 @@ from ztfmatch.core.operations.committing import CommitReport, Committed, commit_
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, same_files, write_table
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, OFFSETS, STARS, STARSTATISTICS, STATISTICS
-from ztfmatch.core.survey import unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, unit_of_objectid
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.stars.kernels.offsets import groups_of, offset_errors, solve, summed
 from ztfmatch.stars.tasks.offsets import (
@@ -195,7 +195,7 @@ class _Rounds:
 
     def _measured(self, offset: Any, error: Any, stars: Ids, group: Ids, chi_square: float) -> Measured:
         shared = np.flatnonzero(stars > 0)
-        units = [unit_of_objectid(number * 10**8) for number in self.head[shared].tolist()]
+        units = [unit_of_objectid(number * IDS_OF_A_UNIT) for number in self.head[shared].tolist()]
         fid = np.array([unit.fid for unit in units])
         _, of_group, size = np.unique(group[shared], return_inverse=True, return_counts=True)
         rows = table_from_columns(

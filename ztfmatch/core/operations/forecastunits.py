@@ -13,14 +13,14 @@ import pyarrow as pa
 from ztfmatch.core import camera, costs
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_file_rows
-from ztfmatch.core.io.rows import codes_of_rows
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import CAP_ORDER, Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
-from ztfmatch.core.survey import Unit, unit_codes, unit_of_code
+from ztfmatch.core.survey import Unit, unit_of_code
 
 _QUADRANT_RAD: Final = np.radians(0.63)
 _FILTER_BITS: Final = 2
@@ -154,11 +154,10 @@ def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
     """Exposures and rows of each unit, read a file at a time."""
     exposures, rows = np.zeros(CODES, np.int64), np.zeros(CODES, np.int64)
     for file in snapshot.ledger:
-        table = read_file_rows(snapshot.storage, file, ["field", "rcid", "fid", "nrows"])
-        field, rcid, fid, nrows = (column.to_numpy().astype(np.int64) for column in table.columns)
-        code = unit_codes(field, rcid, fid)
+        table = read_file_rows(snapshot.storage, file, [*UNIT, "nrows"])
+        code = codes_of_rows(table)
         exposures += np.bincount(code, minlength=CODES)
-        rows += np.bincount(code, weights=nrows, minlength=CODES).astype(np.int64)
+        rows += np.bincount(code, weights=table["nrows"].to_numpy(), minlength=CODES).astype(np.int64)
     return Ledger(exposures, rows)
 
 

@@ -18,7 +18,7 @@ from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.rows import unit_of
+from ztfmatch.core.io.rows import unit_arrays, unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.coverage import Coverage, Members, runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
@@ -26,7 +26,7 @@ from ztfmatch.core.kernels.tiling import cap_pixels
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.schema.ledger import BAD
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MatchTask
 from ztfmatch.core.tasks.matchplan import EXPOSURES, StagedPart, encode_part
 from ztfmatch.core.tasks.staging import keep
@@ -278,11 +278,9 @@ def _even_parts(size: Floats, limit: float) -> list[tuple[int, int]]:
 
 def _units(rows: pa.Table) -> tuple[list[str], Rows]:
     """Names of the units of rows in their order, and the number of each row's."""
-    columns = np.stack([rows[name].to_numpy().astype(np.int64) for name in ("field", "rcid", "fid")])
+    columns = np.stack([*unit_arrays(rows).values()])
     first = np.flatnonzero(np.any(np.diff(columns, axis=1, prepend=-1), axis=0))
-    names = [
-        str(unit_of(dict(zip(("field", "rcid", "fid"), unit, strict=True)))) for unit in columns[:, first].T.tolist()
-    ]
+    names = [str(Unit(*unit)) for unit in columns[:, first].T.tolist()]
     return names, np.repeat(np.arange(len(first)), np.diff(np.append(first, columns.shape[1])))
 
 

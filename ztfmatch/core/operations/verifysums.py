@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 from ztfmatch.core.arrays import Arrays, Mask
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.findings import Found
-from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
-from ztfmatch.core.survey import Unit, objectid_range, unit_of_objectid
+from ztfmatch.core.schema import CORRECTIONS, EXPOSURES
+from ztfmatch.core.survey import objectid_range, unit_of_objectid
 
 _COUNTS: Final = ("exposureid", "nmatched", "norphans", "nrejected", "nrows")
 
@@ -114,9 +116,9 @@ def _name(snapshot: SnapshotFiles, file: DataFile, row: int) -> str:
 
 def _check_objects(snapshot: SnapshotFiles, held: dict[int, int], found: Found) -> None:
     """Compare the number of active objects of each unit with its newest reference."""
-    rows = snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "nseeds", "generation"]).sort_by("generation")
-    *units, nseeds = (rows[name].to_pylist() for name in ("field", "rcid", "fid", "nseeds"))
-    newest = {objectid_range(Unit(*unit))[0]: seeds for *unit, seeds in zip(*units, nseeds, strict=True)}
+    rows = references_by_unit(snapshot, ["nseeds"])
+    firsts = (objectid_range(unit)[0] for unit in units_of_rows(rows))
+    newest = dict(zip(firsts, rows["nseeds"].to_pylist(), strict=True))
     wrong = [
         f"unit {unit_of_objectid(unit)}: {held.get(unit, 0)} active objects, {seeds} seeds"
         for unit, seeds in newest.items()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.arrays import read_arrays
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
@@ -179,8 +180,8 @@ def _times(snapshot: SnapshotFiles) -> dict[Channel, Times]:
     if not ends:
         return {}
     span = min(ends), max(ends)
-    rows = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
-    units = len(set(zip(*(rows[name].to_pylist() for name in ("field", "rcid", "fid")), strict=True)))
+    rows = snapshot.read(REFERENCES.name, UNIT)
+    units = len(np.unique(codes_of_rows(rows)))
     visits = snapshot.rows(EXPOSURES.name) / max(units, 1)
     n = int(np.clip(min((span[1] - span[0]) / _SLICE_DAYS, visits / _SLICE_VISITS), 1, _MOST_EVEN))
     even = tuple(np.linspace(*span, n + 1)[1:-1].tolist())

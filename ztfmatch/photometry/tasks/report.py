@@ -18,7 +18,15 @@ from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
+from ztfmatch.core.survey import (
+    FILTER_CODES,
+    IDS_OF_A_UNIT,
+    N_RCID,
+    QUADRANT_SHAPE_PIX,
+    Unit,
+    fids_of,
+    unit_of_objectid,
+)
 from ztfmatch.photometry.kernels.grid import even_grid
 from ztfmatch.photometry.kernels.residuals import (
     CLIP_SIGMAS,
@@ -37,7 +45,6 @@ from ztfmatch.photometry.kernels.residuals import (
 from ztfmatch.photometry.kernels.sums import COLUMNS, Curves, Epochs, Layout, add_residuals
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
-    UNIT_DIGITS,
     Compared,
     KeptFile,
     TileInputs,
@@ -176,7 +183,7 @@ class _Builder:
         self, chunk: Lightcurves, exposure: Counts, measured: tuple[Floats, Summary], objects: TileObjects
     ) -> _Chosen:
         config, (mag, summary) = self._task.config, measured
-        unit = chunk.objectid // UNIT_DIGITS
+        unit = chunk.objectid // IDS_OF_A_UNIT
         constant = constants(summary, brightness_groups(unit, summary.median), config.min_epochs)
         level = levels_of(summary.median, self.bins)
         if self._task.ps1 is None:
@@ -304,7 +311,7 @@ class _Sums:
 
     def _add_epochs(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> None:
         """Epochs of constant objects relative to their medians, by filter and magnitude."""
-        row = _filters(chunk) * self._bins.levels + np.maximum(chosen.level, 0)
+        row = (fids_of(chunk.objectid) - 1) * self._bins.levels + np.maximum(chosen.level, 0)
         wanted = chosen.constant & (chosen.level >= 0)
         add_offsets(mag, np.repeat(row, np.diff(chunk.offsets)), chunk.offsets, summary.median, wanted, self._epochs)
 
@@ -314,7 +321,7 @@ class _Sums:
         level = np.floor((np.where(known, summary.median, 0.0) - RMS_BRIGHT_MAG) / RMS_STEP_MAG).astype(np.int64)
         dex = np.floor((np.log10(np.where(known, summary.scatter, 1.0)) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX)
         inside = known & (level >= 0) & (level < RMS_MAG_BINS)
-        fid, place = _filters(chunk), np.clip(dex, 0, SCATTER_BINS - 1).astype(np.int64)
+        fid, place = fids_of(chunk.objectid) - 1, np.clip(dex, 0, SCATTER_BINS - 1).astype(np.int64)
         np.add.at(self._scatter, (fid[inside], level[inside], place[inside]), 1)
         usable = np.isfinite(mag) & np.isfinite(chunk.columns["magerr"])
         errors = np.where(usable, chunk.columns["magerr"].astype(np.float64), 0.0)
@@ -341,8 +348,3 @@ class _Sums:
             "scatter": self._scatter,
             "errors": self._errors,
         }
-
-
-def _filters(chunk: Lightcurves) -> Counts:
-    """Row of the filter of each object."""
-    return np.asarray(chunk.objectid // 10**11 % 10 - 1)

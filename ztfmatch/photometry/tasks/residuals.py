@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ztfmatch.core.arrays import Arrays, Ids, Singles
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.survey import QUADRANT_SHAPE_PIX, Unit, unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, QUADRANT_SHAPE_PIX, Unit, fids_of, unit_of_objectid
 from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_BRIGHT_MAG,
     SCATTER_MAG_BINS,
@@ -51,7 +51,6 @@ from ztfmatch.photometry.kernels.sums import (
 from ztfmatch.photometry.tasks.channelsums import NOISE, layout_of
 from ztfmatch.photometry.tasks.comparison import (
     EPOCH_COLUMNS,
-    UNIT_DIGITS,
     Compared,
     KeptFile,
     TileInputs,
@@ -152,7 +151,7 @@ class _Builder:
         reference, colour = self._objects.references(chunk.objectid, config.max_ps1_error)
         residual = mag + self._ledger.clrcoeff[exposure] * np.repeat(colour, counts) - np.repeat(reference, counts)
         relative = summarise(residual, chunk.offsets)
-        unit = chunk.objectid // UNIT_DIGITS
+        unit = chunk.objectid // IDS_OF_A_UNIT
         groups = brightness_groups(unit, summary.median)
         constant = constants(summary, groups, config.min_epochs)
         bin_of = np.where(constant, bins_of_stars(unit, summary, relative, config), -1)
@@ -169,7 +168,7 @@ class _Builder:
         calm &= _within_rims(x[chunk.offsets[:-1]], y[chunk.offsets[:-1]]) & constant
         epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
         held = held_out(chunk.objectid)
-        apart = colour - np.array(MIDDLE_COLOUR)[chunk.objectid // 10**11 % 10 - 1]
+        apart = colour - np.array(MIDDLE_COLOUR)[fids_of(chunk.objectid) - 1]
         starts = np.flatnonzero(np.diff(unit, prepend=-1))
         for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(unit)], strict=True):
             self._begin(int(unit[first]))
@@ -196,7 +195,7 @@ class _Builder:
 
     @property
     def _current(self) -> _ChannelParts:
-        unit = unit_of_objectid((self._unit or 0) * UNIT_DIGITS)
+        unit = unit_of_objectid((self._unit or 0) * IDS_OF_A_UNIT)
         return self._channels.setdefault((unit.rcid, unit.fid), _ChannelParts(self.layout.levels))
 
     def _begin(self, unit: int) -> None:
@@ -208,7 +207,7 @@ class _Builder:
         """Keep the sums of the unit that is complete, without the empty bins."""
         if self._unit is None:
             return
-        unit, parts = unit_of_objectid(self._unit * UNIT_DIGITS), self._current
+        unit, parts = unit_of_objectid(self._unit * IDS_OF_A_UNIT), self._current
         rows = np.flatnonzero(self._table[:, 0])
         parts.add(unit, rows, self._table[rows], (self._scatter, self._noise))
         self._table[rows] = 0.0
@@ -247,7 +246,7 @@ def leave_out_unlike(bin_of: Ids, measured: tuple[Lightcurves, Floats, Floats], 
     def mean(values: npt.NDArray[np.floating[Any]]) -> Floats:
         return np.asarray(np.bincount(star, np.where(counts, values, 0.0), len(bin_of))[rows] / n)
 
-    unit = chunk.objectid[rows] // UNIT_DIGITS * 1000
+    unit = chunk.objectid[rows] // IDS_OF_A_UNIT * 1000
     place = [np.searchsorted(_class_edges(pixels), mean(chunk.columns[name]))
              for name, pixels in zip(("xpos", "ypos"), QUADRANT_SHAPE_PIX, strict=True)]  # fmt: skip
     hue = np.clip(np.floor(colour[rows] / _CLASS_COLOUR), -500, 499).astype(np.int64)

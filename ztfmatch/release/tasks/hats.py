@@ -25,7 +25,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels
 from ztfmatch.core.schema import DETECTIONS, Table
 from ztfmatch.core.schema import OBJECTS as SEEDED
-from ztfmatch.core.survey import objectid_range, unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, Written, write_table
@@ -169,9 +169,8 @@ def _epochs(source: Source, objects: int) -> Ints:
 
 def _rows_by_unit(objectid: Ints) -> dict[int, int]:
     """Number of objects by the smallest objectid of their unit."""
-    heads, counts = np.unique(objectid // 10**8, return_counts=True)
-    firsts = (objectid_range(unit_of_objectid(head * 10**8))[0] for head in heads.tolist())
-    return dict(zip(firsts, counts.tolist(), strict=True))
+    heads, counts = np.unique(objectid // IDS_OF_A_UNIT, return_counts=True)
+    return dict(zip((heads * IDS_OF_A_UNIT).tolist(), counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

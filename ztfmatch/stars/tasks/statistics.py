@@ -19,7 +19,7 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OFFSETS, STARS, STARSTATISTICS
 from ztfmatch.core.schema.stars import BANDS
-from ztfmatch.core.survey import objectid_base
+from ztfmatch.core.survey import IDS_OF_A_UNIT, fids_of, objectid_base
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask, WritingTask
 from ztfmatch.core.tasks.verifyepochs import Findings
@@ -94,14 +94,14 @@ def _lightcurves(task: TileTask, tile: Tile, starid: Ids) -> Iterator[tuple[Ids,
 def unit_offsets(snapshot: SnapshotFiles) -> tuple[Ids, Floats]:
     """First objectid of each unit with a measured offset over 10^8, ascending, and the offset."""
     rows = snapshot.read(OFFSETS.name).to_pylist()
-    heads = [objectid_base(unit_of(row)) // 10**8 for row in rows]
+    heads = [objectid_base(unit_of(row)) // IDS_OF_A_UNIT for row in rows]
     order = np.argsort(heads)
     return np.array(heads, np.int64)[order], np.array([row["offset"] for row in rows], np.float64)[order]
 
 
 def _lookup(offsets: tuple[Ids, Floats], objectid: Ids) -> tuple[Any, Any]:
     """Offset of the unit of each object, 0 where it was not measured, and where it was."""
-    at = find_sorted(offsets[0], objectid // 10**8)
+    at = find_sorted(offsets[0], objectid // IDS_OF_A_UNIT)
     return np.where(at >= 0, np.append(offsets[1], 0.0)[at], 0.0), at >= 0
 
 
@@ -123,7 +123,7 @@ class _Bands:
     def add(self, chunk: Lightcurves, star: Ids, offset: Any, known: Any) -> None:
         """Add lightcurves of objects, with the row of the star of each and what is to be taken off."""
         counts = np.diff(chunk.offsets)
-        code = star * _PER_STAR + chunk.objectid // 10**11 % 10 - 1
+        code = star * _PER_STAR + fids_of(chunk.objectid) - 1
         mag = (chunk.columns["mag"] - np.repeat(offset, counts)).astype(np.float32)
         median, deviation = group_medians(mag, chunk.offsets)
         self._objects.append((code, counts, median, deviation))
