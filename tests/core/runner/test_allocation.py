@@ -50,7 +50,7 @@ def test_met_takes_only_a_file_of_the_user(tmp_path: Path, monkeypatch: pytest.M
     """Another's would have the worker run his code."""
     meeting = Meeting(1, 2, tmp_path / "meeting.json")
     with allocation._announced(meeting, "tls://127.0.0.1:1", None):
-        assert allocation._met(meeting, 5.0)["address"] == "tls://127.0.0.1:1"
+        assert allocation._met(meeting, 5.0).address == "tls://127.0.0.1:1"
         monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
         with pytest.raises(ConfigError, match="is another user's"):
             allocation._met(meeting, 5.0)
