@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import append, epochal_file, make_store, reference_file, rows_at
 
@@ -20,7 +21,7 @@ from ztfmatch.core import errors
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import no_progress
 
-ALIASES = {"Circle", "Filters", "Ids", "Place", "Progress", "Running"}
+ALIASES = {"Circle", "Filters", "Ids", "Place", "Places", "Progress", "Running"}
 """Names of plain values: numbers, texts, paths and functions."""
 OTHERS = {"Any", "Axes", "Callable", "Expression", "Dataset", "Iterable", "None", "Sequence", "Table", "Unpack"} | {
     "bool", "dict", "ds", "float", "int", "list", "pa", "str", "tuple"
@@ -94,8 +95,10 @@ def test_methods_that_run_tasks_show_their_keywords(module: ModuleType) -> None:
 
 
 def test_keyword_that_no_method_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'worker'"):
+    with pytest.raises(TypeError, match=r"init_store\(\) got an unexpected keyword argument 'worker'$"):
         ztfmatch.init_store(tmp_path / "store", "nowhere", worker=2)
+    with pytest.raises(TypeError, match=r"did you mean resources=Resources\(workers=\.\.\.\)\?"):
+        ztfmatch.init_store(tmp_path / "store", "nowhere", workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,38 @@ def test_snapshot_and_status_repr_have_the_figures(opened: ztfmatch.Store) -> No
     assert re.search(r"^    detections +2 +1 ", text, re.MULTILINE)
     assert ">detections</td>" in page
     assert re.search(r"^  detections +2$", repr(at.status), re.MULTILINE)
+
+
+def test_one_place_id_or_name_stands_for_a_list_of_it(opened: ztfmatch.Store) -> None:
+    at, catalogs = opened.snapshot(), next(Path(opened.path).parent.glob("*_psfcat.fits"))
+    (first, second) = at.table("objects", "objectid")["objectid"].to_pylist()
+    assert opened.append(catalogs).known == opened.append([catalogs]).known == 1
+    for one in (first, str(first), np.int64(first), [str(first)], {first}):
+        assert at.objects(one)["objectid"].to_pylist() == [first]
+    asked = ztfmatch.Query(objectids=second, columns="objectid", filters=2)
+    assert at.query(asked).to_arrow().to_pydict() == {"objectid": [second]}
+    ztfmatch.Query(objectids=np.array([first, second]), columns=("ra",))
+
+
+@pytest.mark.parametrize(
+    ("ask", "complaint"),
+    [
+        (lambda at: at.objects("x"), "an id is no integer: .*'x'"),
+        (lambda at: at.objects(cone="111"), "a circle '111'; expected"),
+        (lambda at: at.near("10"), "a place '10'; expected"),
+        (lambda at: at.near((10.0,)), "expected .ra, dec. or a SkyCoord"),
+    ],
+)
+def test_what_is_no_id_or_place_is_not_taken_apart(
+    opened: ztfmatch.Store, ask: Callable[[ztfmatch.Snapshot], object], complaint: str
+) -> None:
+    with pytest.raises(errors.ConfigError, match=complaint):
+        ask(opened.snapshot())
+
+
+def test_snapshot_below_0_is_none(opened: ztfmatch.Store) -> None:
+    with pytest.raises(errors.SnapshotNotFoundError, match="no snapshot -1; the newest is"):
+        opened.snapshot(-1)
 
 
 def test_store_counts_its_snapshots_and_a_snapshot_its_objects(opened: ztfmatch.Store, tmp_path: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from ztfmatch.api.running import Place, Running, places_of, runs_tasks
+from ztfmatch.api.running import Place, Places, Running, places_of, runs_tasks
 from ztfmatch.api.store import open_store
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.runner import open_runner
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @runs_tasks
 def check_catalogs(
-    catalogs: str | Sequence[str],
+    catalogs: Places,
     store: Place | None = None,
     config: AppendConfig | None = None,
     **running: Unpack[Running],

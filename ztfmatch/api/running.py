@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypedDict, TypeVar
 
 from ztfmatch.core.config import Resources
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.packed import Packed
 from ztfmatch.core.runner import Progress, no_progress
 
 AnyMethod = TypeVar("AnyMethod", bound=Callable[..., Any])
 
 Place = str | os.PathLike[str]
-Ids = int | Iterable[int]
+Places = Place | Sequence[Place]
+Ids = int | str | Iterable[int | str]
 
 
 class Running(TypedDict, total=False):
@@ -31,20 +34,39 @@ _KEYWORDS: Final = (
 
 
 def runs_tasks(method: AnyMethod) -> AnyMethod:
-    """Show the keywords of :class:`Running` in the signature of a method, for help and completion."""
+    """Show the keywords of :class:`Running` in the signature of a method, for help and completion; take no others."""
     signature = inspect.signature(method)
     own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    method.__signature__ = signature.replace(parameters=[*own, *_KEYWORDS])  # type: ignore[attr-defined]
-    return method
+    known = signature.replace(parameters=[*own, *_KEYWORDS])
+
+    @functools.wraps(method)
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords.keys() - known.parameters.keys():
+            meant = f"; did you mean resources=Resources({name}=...)?" if name in Resources.__annotations__ else ""
+            raise TypeError(f"{method.__name__}() got an unexpected keyword argument {name!r}{meant}")
+        return method(*arguments, **keywords)
+
+    run.__signature__ = known  # type: ignore[attr-defined]
+    return run  # type: ignore[return-value]
 
 
-def places_of(given: str | Sequence[str]) -> Sequence[str]:
+def places_of(given: Places) -> Sequence[str]:
     """Places as texts, from one or several."""
     if isinstance(given, Packed):
         return given
-    return [given] if isinstance(given, str) else [os.fspath(place) for place in given]
+    return [os.fspath(place) for place in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
 def ids_of(given: Ids) -> tuple[int, ...]:
-    """Ids from one or several."""
-    return (int(given),) if not isinstance(given, Iterable) else tuple(int(value) for value in given)
+    """Ids from one or several.
+
+    Raises
+    ------
+    ConfigError
+        If one is no integer.
+    """
+    values = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    try:
+        return tuple(int(value) for value in values)
+    except ValueError as error:
+        raise ConfigError(f"an id is no integer: {error}") from None

@@ -89,7 +89,7 @@ class Snapshot(Plots, Shown):
         name : str
             One of ``ztfmatch.TABLES``.
         columns : sequence of str, optional
-            Columns to read; all by default.
+            Columns to read, or one; all by default.
         filter : pyarrow.dataset.Expression, optional
             For instance ``pyarrow.dataset.field("catflags") == 0``.
 
@@ -99,6 +99,7 @@ class Snapshot(Plots, Shown):
             If there is no such table or column.
         """
         known = _table(name).names
+        columns = [columns] if isinstance(columns, str) else columns
         for column in columns or ():
             if column not in known:
                 raise ConfigError(f"table {name} has no column {column!r}; it has {', '.join(known)}")
@@ -180,7 +181,10 @@ class Snapshot(Plots, Shown):
         """
         from ztfmatch.query.near import near
 
-        cone = cone_of((place, 0.0) if hasattr(place, "icrs") else (*place[:2], 0.0))
+        parts = (place,) if hasattr(place, "icrs") or isinstance(place, str) else tuple(place)
+        if len(parts) != 2 and not hasattr(place, "icrs"):
+            raise ConfigError(f"a place {place!r}; expected (ra, dec) or a SkyCoord")
+        cone = cone_of((*parts, 0.0))
         return near(self.files, cone.ra, cone.dec)
 
     def query(self, query: Query) -> Answer:

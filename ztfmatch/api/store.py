@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from ztfmatch.api.running import Ids, Place, Running, ids_of, places_of, runs_tasks
+from ztfmatch.api.running import Ids, Place, Places, Running, ids_of, places_of, runs_tasks
 from ztfmatch.core.config import MIN_NEW_PERCENT, VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ZtfmatchError
 from ztfmatch.core.io import log, storefile
@@ -93,9 +93,7 @@ class Store(Shown):
         return [log.read_commit(self.storage, number) for number in log.commit_numbers(self.storage)]
 
     @runs_tasks
-    def append(
-        self, catalogs: str | Sequence[str], config: AppendConfig | None = None, **running: Unpack[Running]
-    ) -> AppendReport:
+    def append(self, catalogs: Places, config: AppendConfig | None = None, **running: Unpack[Running]) -> AppendReport:
         """Ingest epochal catalogs; see :func:`ztfmatch.core.operations.append.append_catalogs`."""
         from ztfmatch.core.config import AppendConfig
         from ztfmatch.core.operations.append import append_catalogs
@@ -106,7 +104,7 @@ class Store(Shown):
     @runs_tasks
     def rematch(
         self,
-        references: str | Sequence[str],
+        references: Places,
         config: RematchConfig | None = None,
         *,
         dry_run: bool = False,
@@ -270,7 +268,7 @@ class Store(Shown):
     @runs_tasks
     def repair(
         self,
-        catalogs: str | Sequence[str] = (),
+        catalogs: Places = (),
         *,
         deep: bool = False,
         note: str | None = None,
@@ -346,7 +344,7 @@ def open_store(path: Place) -> Store:
 @runs_tasks
 def init_store(
     path: Place,
-    references: str | Sequence[str],
+    references: Places,
     config: StoreConfig | None = None,
     *,
     link: bool = True,
@@ -360,7 +358,7 @@ def init_store(
 @runs_tasks
 def create(
     path: Place,
-    references: str | Sequence[str],
+    references: Places,
     config: StoreConfig | None = None,
     *,
     strict: bool = False,
@@ -377,7 +375,7 @@ def create(
 
 @runs_tasks
 def import_matchfiles(
-    path: Place, files: str | Sequence[str], config: ImportConfig | None = None, **running: Unpack[Running]
+    path: Place, files: Places, config: ImportConfig | None = None, **running: Unpack[Running]
 ) -> tuple[Store, ImportReport]:
     """Ingest matchfiles into a store; see :func:`ztfmatch.matchfile.ingest.import_matchfiles`."""
     from ztfmatch.matchfile import ingest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -44,10 +45,10 @@ class Query:
         Vertices in degrees, joined by great circles.
     moc : path, optional
         Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.
-    objectids : sequence of int, optional
-    columns : sequence of str, optional
+    objectids : int or sequence of int, optional
+    columns : str or sequence of str, optional
         Columns wanted; all by default.
-    filters : sequence of str or int, optional
+    filters : str, int or sequence of these, optional
         Only objects in these: ``g``, ``zg`` or 1, and so on.
     positions : object, optional
         Many places at once, each with its objects within ``radius``: path of a file (.csv, .parquet, .ecsv, .fits,
@@ -74,6 +75,13 @@ class Query:
     filters: Sequence[str | int] | None = None
     positions: Any = None
     radius: Angle = "2arcsec"
+
+    def __post_init__(self) -> None:
+        """One objectid, column or filter stands for a list of it."""
+        for name in ("objectids", "columns", "filters"):
+            value = getattr(self, name)
+            if isinstance(value, str | Integral):
+                object.__setattr__(self, name, (value,))
 
     @property
     def area(self) -> areas.Area | None:

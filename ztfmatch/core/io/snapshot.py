@@ -221,7 +221,7 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
 
 def _check_retained(storage: Storage, number: int) -> None:
     oldest = log.oldest_retained(storage)
-    if number < oldest:
+    if 0 <= number < oldest:
         raise SnapshotNotFoundError(
             f"{storage.root}: snapshot {number} was removed by a vacuum; the oldest is {oldest}"
         )

@@ -129,6 +129,8 @@ def circle_of(given: Any) -> tuple[float, float, float]:
     ------
     ConfigError
     """
+    if isinstance(given, str):
+        raise ConfigError(f"a circle {given!r}; expected (ra, dec, radius) or (SkyCoord, radius)")
     parts = tuple(given)
     if len(parts) == 2 and hasattr(parts[0], "icrs"):
         place = parts[0].icrs
