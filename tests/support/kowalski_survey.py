@@ -13,6 +13,7 @@ from helpers import UNIT, append, epochal_file, make_store, reference_file, rows
 
 import ztfmatch
 from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.compact import compact
@@ -97,7 +98,12 @@ class Append:
     content: int
 
     def do(self, survey: Survey, storage: Storage) -> None:
-        append(storage, [survey.catalogs[unit, night, self.content] for unit, night in self.catalogs])
+        """Of exposures that the store has with other content, there is nothing to ingest."""
+        try:
+            append(storage, [survey.catalogs[unit, night, self.content] for unit, night in self.catalogs])
+        except BadInputError as error:
+            if {one.code for one in error.refused} != {"conflict"}:
+                raise
 
 
 @dataclass(frozen=True)
