@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli import options
-from ztfmatch.cli.common import Command, counted, emit, warning_lines
+from ztfmatch.cli.common import Command, counted, emit_json, warning_lines
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, 
     with running as how:
         report = check_catalogs(catalogs, store, AppendConfig(exposures), **how)
     if as_json:
-        emit(report, True, [])
+        emit_json(report)
     else:
         _print(report)
     sys.exit(1 if report.refused else 0)

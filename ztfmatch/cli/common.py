@@ -200,10 +200,15 @@ def as_plain(value: Any) -> Any:
 def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
     """Print a report as JSON, or as lines for people."""
     if as_json:
-        click.echo(json.dumps(as_plain(report), default=str, indent=1))
+        emit_json(report)
         return
     for line in lines:
         click.echo(line)
+
+
+def emit_json(report: Any) -> None:
+    """Print a report as JSON."""
+    click.echo(json.dumps(as_plain(report), default=str, indent=1))
 
 
 def first_lines(texts: Sequence[str], indent: str = "  ", rest: str = "") -> list[str]:

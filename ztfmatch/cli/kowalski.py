@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ztfmatch.cli import options
-from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, open_store, size_text
+from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, emit_json, open_store, size_text
 from ztfmatch.cli.paramtypes import OutputPlace
 from ztfmatch.cli.progress import progress_shown
 from ztfmatch.cli.telling import is_quiet
@@ -98,7 +98,7 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
         said = f"magnitudes have corrections {name}, derived from epochs of {private}, which are not exported"
         click.echo(f"ztfmatch: {said} ('ztfmatch calibrate --program')", err=True)
     if as_json:
-        emit({"export": as_plain(report), "load": as_plain(loaded)} if load else report, True, [])
+        emit_json({"export": as_plain(report), "load": as_plain(loaded)} if load else report)
         return
     click.echo(described_export(report))
     if report.unfinished:
@@ -194,7 +194,7 @@ def list_(exports: str, as_json: bool) -> None:
 
     found = list_exports(exports)
     if as_json:
-        emit(found, True, [])
+        emit_json(found)
         return
     rows = [
         (one.name, f"{one.documents:,}", f"{one.epochs:,}", one.files, size_text(one.bytes)) if one.whole

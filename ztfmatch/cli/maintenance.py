@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli import options
-from ztfmatch.cli.common import Command, counted, emit, open_store, size_text
+from ztfmatch.cli.common import Command, counted, emit, emit_json, open_store, size_text
 from ztfmatch.cli.paramtypes import OutputFile
 from ztfmatch.cli.rows import compare_rows
 from ztfmatch.cli.terminal import print_table
@@ -80,7 +80,7 @@ def history(store: str, as_json: bool) -> None:
     """
     commits = open_store(store).commits()
     if as_json:
-        emit(commits, True, [])
+        emit_json(commits)
         return
     noted = any(commit.note for commit in commits)
     rows = [
@@ -123,7 +123,7 @@ def diff(store: str, before: int, after: int, objects: bool, output: Path | None
         return
     differences = open_store(store).compare(before, after)
     if as_json:
-        emit(differences, True, [])
+        emit_json(differences)
         return
     rows = [(d.table, d.tile or "-", d.rows_before, d.rows_after, d.files_removed, d.files_added) for d in differences]
     print_table(["table", "tile", "rows before", "rows after", "files removed", "files added"], rows)

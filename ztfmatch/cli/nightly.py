@@ -9,7 +9,7 @@ import click
 
 from ztfmatch.cli import options
 from ztfmatch.cli.append import append_lines
-from ztfmatch.cli.common import Command, as_plain, emit
+from ztfmatch.cli.common import Command, as_plain, emit_json
 from ztfmatch.cli.kowalski import described_export, described_load
 from ztfmatch.cli.paramtypes import FILE
 from ztfmatch.cli.store import statistics_lines, transients_lines
@@ -52,7 +52,7 @@ def nightly(store: str, catalogs: tuple[str, ...], path: Path | None, running: R
             _show(steps, catalogs, config.min_new)
         raise
     if as_json:
-        emit({"store": store, "steps": {step.step: as_plain(step.report) for step in steps}}, True, [])
+        emit_json({"store": store, "steps": {step.step: as_plain(step.report) for step in steps}})
     else:
         _show(steps, catalogs, config.min_new)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli import options
-from ztfmatch.cli.common import Command, counted, emit, size_text
+from ztfmatch.cli.common import Command, counted, emit_json, size_text
 from ztfmatch.cli.terminal import print_table
 from ztfmatch.core.shown import duration_text
 
@@ -64,7 +64,7 @@ def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[s
     every = itertools.chain(places, *map(options.lines_of, from_file)) if from_file else places
     found = forecast(operation, store, every, workers=on or WORKERS)
     if as_json:
-        emit(as_machine(found), True, [])
+        emit_json(as_machine(found))
     else:
         _show(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ztfmatch.cli import options
-from ztfmatch.cli.common import Command, counted, emit, first_lines, open_store
+from ztfmatch.cli.common import Command, counted, emit, emit_json, first_lines, open_store
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def doctor(store: str | None, as_json: bool) -> None:
 
     findings = examine(store)
     if as_json:
-        emit(findings, True, [])
+        emit_json(findings)
     else:
         print_table(["", "what", "found"], [(one.verdict, one.what, one.found) for one in findings])
         for one in findings:

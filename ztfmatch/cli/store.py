@@ -16,6 +16,7 @@ from ztfmatch.cli.common import (
     changed_meanwhile,
     counted,
     emit,
+    emit_json,
     first_lines,
     open_store,
     size_text,
@@ -169,7 +170,7 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
     with running as how:
         report = open_store(store).verify(deep, snapshot=snapshot, **how)
     if as_json:
-        emit(report, True, [])
+        emit_json(report)
     else:
         rows = [("ok" if c.passed else "FAILED", c.check, c.checked, c.violations, c.proves) for c in report.checks]
         print_table(["", "check", "checked", "wrong", "proves that"], rows)
@@ -218,7 +219,7 @@ def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_
         _draw(opened, plot)
     report = opened.status
     if as_json:
-        emit(report, True, [])
+        emit_json(report)
         return
     shown = {name: value for name, value in as_plain(report).items() if name not in ("tables", "drift")}
     for name, value in shown.items():
@@ -275,7 +276,7 @@ def schema(table: str | None, markdown: bool, as_json: bool) -> None:
 
     tables = documentation.tables(table)
     if as_json:
-        emit([documentation.as_json(one) for one in tables], True, [])
+        emit_json([documentation.as_json(one) for one in tables])
     elif markdown:
         click.echo("\n".join(documentation.as_markdown(one) for one in tables))
     else:
