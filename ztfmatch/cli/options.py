@@ -267,17 +267,18 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
 def _resources(workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,
                performance_report: Path | None, units: str | None = None) -> Keywords:  # fmt: skip
     """Where tasks run."""
-    from ztfmatch.core import prefork
-    from ztfmatch.core.clusters import read_profile
-
     report = None if performance_report is None else str(performance_report)
     resources = Resources(
         workers, scheduler, cluster, memory_bytes=memory, wait_s=wait, performance_report=report, units=units
     )
     resources.validate()
     if workers and scheduler is None and cluster in (None, "local"):
+        from ztfmatch.core import prefork
+
         prefork.start()  # it gets ready while this process imports the rest
     if cluster is not None:
+        from ztfmatch.core.clusters import read_profile
+
         read_profile(cluster)
     return {"running": _running(click.get_current_context().obj or resources)}
 

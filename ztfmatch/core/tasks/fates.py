@@ -24,6 +24,7 @@ from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.core.kernels.crossmatch import SeedGrid, Targets, match_exposure, match_exposures
 from ztfmatch.core.kernels.rows import order_by_group
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.kernels.targets import Noted, note_targets
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels
 from ztfmatch.core.schema import DETECTIONS, ORPHANS
 from ztfmatch.core.schema.sky import ORPHAN_REASONS
@@ -113,8 +114,9 @@ class Fates:
         self.hmjd = np.empty(rows)
         self.group = np.empty(rows, np.int64)
         self.reason = np.empty(rows, np.int8)
-        self.nearest = np.zeros(rows, np.int64)
+        self.nearest = np.empty(rows, np.int64)
         self._tile = np.empty(rows, np.int16)
+        self._matched, self._orphans = np.zeros((2, len(exposures)), np.int64)
         self.objectid = np.concatenate([np.zeros(0, np.int64), *(found.objectid for found in seeds.values())])
         starts = np.cumsum([0, *(len(found.objectid) for found in seeds.values())]).tolist()
         self._first_group = dict(zip(seeds, starts, strict=False))
@@ -136,6 +138,8 @@ class Fates:
         grid = self._grid_of(exposure.unit)
         target = None if grid is None else match_exposure(grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
         self._note(rows, exposure, at, target)
+        self._matched[number] = np.count_nonzero(self.group[rows] >= 0)
+        self._orphans[number] = np.count_nonzero(self.reason[rows] >= 0)
 
     def _grid_of(self, unit: Unit) -> SeedGrid | None:
         """Seeds of a unit on their grid; it is not kept longer than until another unit is asked for."""
@@ -165,25 +169,23 @@ class Fates:
                 of_unit = (at.xyz[rows], exposure[rows], sourceid[rows])
                 target = match_exposures(seeds.grid, *of_unit, len(self._exposures))
             self._note(rows, one, Positions(at.ra[rows], at.dec[rows], at.xyz[rows]), target)
+        self._matched = np.bincount(exposure[self.group >= 0], minlength=len(self._exposures))
+        self._orphans = np.bincount(exposure[self.reason >= 0], minlength=len(self._exposures))
 
     def _note(self, rows: slice | Rows, exposure: Exposed, at: Positions, target: Targets | None) -> None:
         """Keep what was decided on rows of exposures like one; ``target`` is None where there are no seeds."""
-        self.group[rows], self.reason[rows], self._tile[rows] = -1, -1, MARGIN
+        noted = Noted(self.group[rows], self._tile[rows], self.nearest[rows])
         if target is None:
+            noted.group[:], noted.tile[:], noted.nearest[:] = -1, MARGIN, 0
             free = np.arange(len(at.ra))
             why = np.full(len(free), _NO_SEED if exposure.has_reference else _NO_REFERENCE)
         else:
             seeds = self._seeds[exposure.unit]
-            # One more at the end, for those that have no seed.
-            tile = np.append(seeds.tile, MARGIN).astype(np.int16)[np.maximum(target, TARGET_NONE)]
-            self.group[rows] = np.where(tile == MARGIN, -1, self._first_group[exposure.unit] + target)
-            self._tile[rows] = tile
-            nearest = np.zeros(len(target), np.int64)
-            lost = np.flatnonzero(target < TARGET_NONE)
-            nearest[lost] = seeds.objectid[-2 - target[lost]]
-            self.nearest[rows] = nearest
-            free = np.flatnonzero(target < 0)
+            free = note_targets(target, seeds.tile, seeds.objectid, self._first_group[exposure.unit], noted)
             why = np.where(target[free] == TARGET_NONE, _NO_SEED, _NEARER)
+        if not isinstance(rows, slice):  # of a slice it is there already
+            self.group[rows], self._tile[rows], self.nearest[rows] = noted
+        self.reason[rows] = -1
         # Only who has no seed needs a pixel: a matched row goes to the tile of its seed.
         tile = self._tile_at(at.ra[free], at.dec[free], exposure.straddles)
         mine = tile != MARGIN
@@ -206,12 +208,9 @@ class Fates:
 
     def counts(self) -> ExposureCounts:
         """What was decided for each exposure that has any rows here."""
-        n = len(self._exposures)
-        matched = np.bincount(self.exposure[self.group >= 0], minlength=n)
-        orphans = np.bincount(self.exposure[self.reason >= 0], minlength=n)
-        seen = np.flatnonzero(matched + orphans)
+        seen = np.flatnonzero(self._matched + self._orphans)
         ids = [self._exposures[i].exposureid for i in seen.tolist()]
-        return ExposureCounts(ids, matched[seen].tolist(), orphans[seen].tolist())
+        return ExposureCounts(ids, self._matched[seen].tolist(), self._orphans[seen].tolist())
 
     @property
     def _exposureids(self) -> Rows:

@@ -17,7 +17,7 @@ import ztfmatch.core.tasks.rematch
 import ztfmatch.core.tasks.retire
 import ztfmatch.core.tasks.seeds
 import ztfmatch.core.tasks.verify  # noqa: F401
-from ztfmatch.core.kernels import calibration, crossmatch, lookup, reach, rows, sphere, statistics
+from ztfmatch.core.kernels import calibration, crossmatch, lookup, reach, rows, sphere, statistics, targets
 from ztfmatch.core.kernels.tiling import Tile
 
 
@@ -26,7 +26,9 @@ def load_kernels() -> None:
     ra, dec, one = np.array([10.0]), np.array([20.0]), np.ones(1, np.int64)
     xyz = sphere.unit_vectors(ra, dec)
     grid = crossmatch.build_grid(xyz, 1.5)
-    crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32), np.ones(1, bool))
+    target = crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32), np.ones(1, bool))
+    noted = targets.Noted(np.zeros(1, np.int64), np.zeros(1, np.int16), np.zeros(1, np.int64))
+    targets.note_targets(target, np.zeros(1, np.int16), one, 0, noted)
     crossmatch.match_exposures(grid, xyz, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     crossmatch.nearest_seeds(grid, xyz)
     records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
