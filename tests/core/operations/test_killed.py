@@ -68,7 +68,7 @@ def undisturbed(zygote: Zygote, judge: Judge, before: Path, place: Path, sky: Sk
 @pytest.mark.parametrize(
     ("operation", "every"),
     [(name, 12 if name in LONGER else 1) for name in OPERATIONS]
-    + [pytest.param(name, 1, marks=pytest.mark.slow) for name in LONGER],
+    + [pytest.param(name, 1, marks=[pytest.mark.slow, pytest.mark.timeout(0)]) for name in LONGER],
 )
 def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
     zygote: Zygote, sky: Sky, tmp_path: Path, operation: str, every: int
