@@ -13,7 +13,7 @@ and k, with weights v and functions of time T leaves sum(v T T') - sum(v T) sum(
 
 Before there are data, the nodes are alike over a year. A camera changes by much the same pattern for long, dust or a
 coating, say, more or less of it: so the course in time of the strongest pattern is found, in turns with the pattern,
-and where that is more probable all places lean on it.
+and where that is more probable all places lean on it, as closely as the data say.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _BEND_OF_CURVE: Final = (0.2, 0.05)
 _NO_CURVE: Final = 1e-6
 _LEAST_EVIDENCE: Final = 5.0
 """Logarithm: changes that are less probable are taken for chance."""
-_OWN_COURSE: Final = 0.1
-"""Variance of what a place changes by beside the course that all share, relative to that of the course."""
+_OWN_COURSE: Final = (0.1, 0.02)
+"""Variance of what a place changes by beside the course that all share, relative to that of the course: usual, less."""
 _BEFORE: Final = 2.0
 """Usual size of what the map has of the pattern from before, relative to what it changes by."""
 _TURNS: Final = 3
@@ -253,17 +253,22 @@ class _Problem:
     def lean_on_course(self, equations: _Equations, sizes: Sizes, evidence: float) -> Sizes:
         """Let all places lean on the course in time of the strongest pattern, if that is more probable; the sizes then.
 
-        Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike).
+        Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike). Places have as
+        much of their own beside it as is more probable.
         """
         course, self.pattern = self._course(equations, sizes)
         own = self._in_time
-        self._in_time = np.outer(course, course) + _OWN_COURSE * own
+        usual, less = (np.outer(course, course) + part * own for part in _OWN_COURSE)
         rim = sizes[2] / sizes[0]
+        self._in_time = usual
         shared, more = self._best(equations, [_sizes(sizes[0], rim * factor) for factor in (0.25, 0.5, 1.0)])
-        if more > evidence + self.nodes:
-            return shared
-        self._in_time = own
-        return sizes
+        if more <= evidence + self.nodes:
+            self._in_time = own
+            return sizes
+        self._in_time = less
+        if self._evidence(equations, shared) <= more:
+            self._in_time = usual
+        return shared
 
     def _course(self, equations: _Equations, sizes: Sizes) -> tuple[Floats, Floats]:
         """Course in time of the strongest pattern, shape (K,), of size 1, and mean products of the pattern, (D, D).

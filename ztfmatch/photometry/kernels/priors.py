@@ -1,8 +1,8 @@
 """What is known of a map before there are data: covariances of its coefficients.
 
 A map is taken to be a sum of independent Gaussian processes: one that is smooth over the whole quadrant, one over
-some cells, and one that decays from the edges inwards, as the response of real detectors does, and varies slowly along
-them. The size of each is found from the data.
+some cells, and one that decays from the edges inwards, as the response of real detectors does: partly alike at all
+edges, partly each has its own, of which some varies slowly along it. The size of each is found from the data.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _NARROW_PIX: Final = 250.0
 _RIM_PIX: Final = (30.0, 60.0, 120.0)
 """Scales of the decay; a rim is a sum of them."""
 _ALONG_PIX: Final = 1200.0
+_RIM_PARTS: Final = (0.25, 0.25, 0.5)
+"""Of a rim's variance, in what varies along its edge, is the same all along it, and is common to all edges."""
 _NUGGET_MAG: Final = 5e-5
 """Beside the processes, of each coefficient alone; it keeps matrices far from singular."""
 
@@ -51,17 +53,14 @@ def _processes(basis: SplineBasis) -> Floats:
     x, y = basis.places
     apart2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
     columns, rows = QUADRANT_SHAPE_PIX
-    rims = np.zeros_like(apart2)
-    for distance, along in (
-        (x - FIRST_EDGE_PIX, y),
-        (columns + FIRST_EDGE_PIX - x, y),
-        (y - FIRST_EDGE_PIX, x),
-        (rows + FIRST_EDGE_PIX - y, x),
-    ):
+    distances = (x - FIRST_EDGE_PIX, columns + FIRST_EDGE_PIX - x, y - FIRST_EDGE_PIX, rows + FIRST_EDGE_PIX - y)
+    decays = np.exp(-np.maximum(distances, 0.0) / np.reshape(_RIM_PIX, (-1, 1, 1)))  # by scale, edge and coefficient
+    varying, steady, common = np.array(_RIM_PARTS) / len(_RIM_PIX)
+    whole = decays.sum(axis=1)
+    rims = common * (whole.T @ whole)
+    for along, opposite in ((y, decays[:, :2].reshape(-1, len(x))), (x, decays[:, 2:].reshape(-1, len(x)))):
         slowly = np.exp(-0.5 * ((along[:, None] - along) / _ALONG_PIX) ** 2)
-        for scale in _RIM_PIX:
-            decay = np.exp(-np.maximum(distance, 0.0) / scale)
-            rims += slowly * np.outer(decay, decay) / len(_RIM_PIX)
+        rims += (varying * slowly + steady) * (opposite.T @ opposite)
     wide, narrow = (np.exp(-0.5 * apart2 / scale**2) for scale in (_WIDE_PIX, _NARROW_PIX))
     return np.stack([wide, narrow, rims])
 
