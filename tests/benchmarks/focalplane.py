@@ -126,7 +126,7 @@ class FocalPlane:
         """Append to a fresh copy of the store.
 
         It is only emptied afterwards: for a minute or more ext4 looks at the number of every file and directory that
-        was removed whenever it makes one, a twentieth of one exposure.
+        was removed whenever it makes one, by a profile a twentieth of one exposure.
         """
         store = self.place / "runs" / str(next(self.numbers))
         shutil.copytree(self._initial(tree, UNIT if case == UNIT else ONE), store, copy_function=os.link)
