@@ -178,10 +178,11 @@ class Snapshot(Plots, Shown):
         Parameters
         ----------
         place : (ra, dec) or SkyCoord
+            A radius after them, of a cone in which nothing was, does not matter.
         """
         from ztfmatch.query.near import near
 
-        parts = (place,) if hasattr(place, "icrs") or isinstance(place, str) else tuple(place)
+        parts = (place,) if hasattr(place, "icrs") or isinstance(place, str) else tuple(place)[:2]
         if len(parts) != 2 and not hasattr(place, "icrs"):
             raise ConfigError(f"a place {place!r}; expected (ra, dec) or a SkyCoord")
         cone = cone_of((*parts, 0.0))
