@@ -139,7 +139,7 @@ def test_one_place_id_or_name_stands_for_a_list_of_it(opened: ztfmatch.Store) ->
         assert at.objects(one)["objectid"].to_pylist() == [first]
     asked = ztfmatch.Query(objectids=second, columns="objectid", filters=2)
     assert at.query(asked).to_arrow().to_pydict() == {"objectid": [second]}
-    ztfmatch.Query(objectids=np.array([first, second]), columns=("ra",))
+    assert len(at.query(ztfmatch.Query(objectids=np.array([first, second]), columns=("ra",)))) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztfmatch.core.runs import chunks, runs
+from ztfmatch.core.runs import bounded_runs, chunks
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from ztfmatch.core.runs import chunks, runs
     ],
 )
 def test_runs_of_sizes_are_as_long_as_they_may(sizes: list[int], expected: list[list[int]]) -> None:
-    assert list(runs(sizes, int, 10)) == expected
+    assert list(bounded_runs(sizes, int, 10)) == expected
 
 
 @given(st.lists(st.integers(0, 12)), st.integers(1, 20))
 def test_runs_of_any_sizes_keep_the_order_and_cannot_be_joined(sizes: list[int], most: int) -> None:
-    found = list(runs(sizes, int, most))
+    found = list(bounded_runs(sizes, int, most))
     assert list(itertools.chain.from_iterable(found)) == sizes
     assert all(len(run) == 1 or sum(run) <= most for run in found)
     assert all(sum(one) + other[0] > most for one, other in itertools.pairwise(found))

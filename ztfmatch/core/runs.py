@@ -14,7 +14,7 @@ def chunks(items: Sequence[Item], number: int) -> Iterator[tuple[Item, ...]]:
         yield tuple(items[start : start + number])
 
 
-def runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+def bounded_runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
     """Consecutive runs of items whose sizes add up to ``most`` or less; a larger item is a run of its own."""
     run: list[Item] = []
     held = 0

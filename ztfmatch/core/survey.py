@@ -173,10 +173,10 @@ def unit_of_objectid(objectid: int) -> Unit:
 def unit_columns(objectid: Any) -> tuple[Any, Any, Any]:
     """Readout channel, field and filter of objectids, as arrays of the same shape."""
     ccdid, qid = objectid // 10**9 % 100, objectid // 10**8 % 10
-    return 4 * (ccdid - 1) + qid - 1, objectid // 10**12, fids_of(objectid)
+    return 4 * (ccdid - 1) + qid - 1, objectid // 10**12, fid_column(objectid)
 
 
-def fids_of(objectid: Any) -> Any:
+def fid_column(objectid: Any) -> Any:
     """Filter of objectids, as an array of the same shape."""
     return objectid // 10**11 % 10
 

@@ -16,7 +16,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.operations.rematchplan import newest_references
-from ztfmatch.core.runs import chunks, runs
+from ztfmatch.core.runs import bounded_runs, chunks
 from ztfmatch.core.schema import DETECTIONS, LINEAGE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.staging import Function
@@ -198,4 +198,4 @@ def _lineage(request: Request, files: Sequence[DataFile], action: str) -> list[L
 
 def _files(files: Sequence[DataFile]) -> Iterator[tuple[DataFile, ...]]:
     """Files, some at a time."""
-    return map(tuple, runs(sorted(files, key=lambda file: file.path), lambda file: file.rows, _ROWS_PER_TASK))
+    return map(tuple, bounded_runs(sorted(files, key=lambda file: file.path), lambda file: file.rows, _ROWS_PER_TASK))

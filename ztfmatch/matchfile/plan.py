@@ -11,7 +11,7 @@ from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
 from ztfmatch.core.plain import Row
-from ztfmatch.core.runs import runs
+from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, objectid_range
 from ztfmatch.matchfile.io.reader import Stamp
@@ -114,7 +114,7 @@ def _batches(taken: TakenFile, straddles: bool, rows_per_task: int) -> Iterator[
     """Exposures with rows, by time, none of the batches above the limit unless one exposure is."""
     ordered = sorted(taken.exposures, key=lambda row: (row["obsmjd"], row["exposureid"]))
     given = (_imported(row, straddles) for row in ordered if row["nrows"] > row["nrejected"])
-    return map(tuple, runs(given, lambda exposure: exposure.rows, rows_per_task))
+    return map(tuple, bounded_runs(given, lambda exposure: exposure.rows, rows_per_task))
 
 
 def _imported(row: Row, straddles: bool) -> ImportedExposure:

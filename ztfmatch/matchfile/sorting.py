@@ -11,7 +11,6 @@ from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.ledger import KnownExposures
-from ztfmatch.core.operations.matchplan import units_with_reference
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES, MATCHFILES
 from ztfmatch.core.survey import Unit
@@ -84,9 +83,9 @@ class _Stored:
 
     def __init__(self, snapshot: SnapshotFiles, found: Sequence[InspectedMatchfile]) -> None:
         self.files = checksums(snapshot)
-        self._units = units_with_reference(snapshot)
+        self._units = snapshot.units_with_reference
         self._waiting: Counter[Unit] = Counter()
-        if any(str(unit_of(file.matchfile)) not in self._units for file in found):
+        if any(unit_of(file.matchfile) not in self._units for file in found):
             ledger = snapshot.read(EXPOSURES.name, ["field", "rcid", "fid"])
             for row in ledger.group_by(ledger.column_names).aggregate([([], "count_all")]).to_pylist():
                 self._waiting[unit_of(row)] += row["count_all"]
@@ -102,7 +101,7 @@ class _Stored:
         """
         unit = unit_of(file.matchfile)
         new, known = self._exposures.split(file.exposures)
-        has_reference = str(unit) in self._units
+        has_reference = unit in self._units
         if not has_reference and (waiting := self._waiting[unit]):
             reason = (
                 f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"

@@ -40,7 +40,7 @@ from ztfmatch.core.operations.common import (
 from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
-from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes, units_with_reference
+from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
 from ztfmatch.core.operations.notices import misnamed, of_orphans, of_positions, of_programs, refuse
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
@@ -159,7 +159,7 @@ class _Bulk:
         )
         counts = {} if committed.change is None else committed.change.counts
         matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
-        units = {str(unit) for unit in units_of(ledger)[0]}
+        lacking = {*units_of(ledger)[0]} - snapshot.units_with_reference
         return AppendReport(
             store=self.storage.root,
             snapshot=committed.number,
@@ -173,7 +173,7 @@ class _Bulk:
             matched=matched,
             orphans=orphans,
             rejected=total(ledger, "nrejected"),
-            without_reference=sorted(units.difference(units_with_reference(snapshot))),
+            without_reference=sorted(map(str, lacking)),
             tiles=committed.tiles,
             bytes=committed.size,
             seconds=0.0,

@@ -22,7 +22,7 @@ from ztfmatch.core.operations.committing import CommitReport, Committed, commit_
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.runs import runs
+from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import (
     DETECTIONS,
     OBJECTS,
@@ -230,7 +230,7 @@ def _ledger_groups(snapshot: SnapshotFiles, config: CompactConfig) -> list[tuple
         small = [file for file in small if file in due]
     elif len(small) < config.min_files:
         return []
-    return [tuple(group) for group in runs(small, lambda file: file.rows, LEDGER_ROWS) if len(group) > 1]
+    return [tuple(group) for group in bounded_runs(small, lambda file: file.rows, LEDGER_ROWS) if len(group) > 1]
 
 
 def _split_tiling(tiling: Tiling, plan: dict[Tile, tuple[Tile, ...]]) -> Tiling:

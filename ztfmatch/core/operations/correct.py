@@ -28,7 +28,7 @@ from ztfmatch.core.operations.committing import CommitReport, Committed, commit_
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, check_channels, register_set
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.runs import runs
+from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OFFSETS, ORPHANS, STATISTICS
 from ztfmatch.core.survey import HMJD_MARGIN_DAY
 from ztfmatch.core.tasks.correct import (
@@ -180,7 +180,7 @@ class _Work:
 
     def _tasks(self, head: SnapshotFiles, tile: Tile, left: Sequence[_Numbered]) -> Iterator[CorrectTask]:
         set_file = None if self.applied is None else self.applied.file
-        for group in runs(left, lambda one: one[1].rows, ROWS_PER_FILE):  # about what a file should have
+        for group in bounded_runs(left, lambda one: one[1].rows, ROWS_PER_FILE):  # about what a file should have
             key = _key([file for _, file in group])
             name, part = f"correct-{tile.key}-{key}", f"{self.operation_id[:12]}-{key}"
             data = () if self.applied is None else self.applied.new_data

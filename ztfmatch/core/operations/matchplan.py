@@ -18,13 +18,12 @@ from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.rows import unit_arrays, unit_of
+from ztfmatch.core.io.rows import unit_arrays, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.coverage import Coverage, Members, runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
 from ztfmatch.core.kernels.tiling import cap_pixels
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES
-from ztfmatch.core.schema import REFERENCES
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, references_by_unit
 from ztfmatch.core.schema.ledger import BAD
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MatchTask
@@ -48,18 +47,6 @@ _COLUMNS: Final = (
     *("magzp", "quality", "errora", "errorb", "errorc", "errord", "corrections"),
 )
 """Of the ledger, that matching needs."""
-
-
-def units_with_reference(snapshot: SnapshotFiles) -> dict[str, int]:
-    """Seeds of the units that have a reference, by the units' names."""
-    table = snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "nseeds"])
-    return {str(unit_of(row)): row["nseeds"] for row in table.to_pylist()}
-
-
-def _renewed_units(snapshot: SnapshotFiles) -> set[str]:
-    """Names of the units that had another reference before: objects of theirs are retired."""
-    table = snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "generation"])
-    return {str(unit_of(row)) for row in table.filter(pc.greater(table["generation"], 0)).to_pylist()}
 
 
 def match_tasks(
@@ -148,7 +135,7 @@ class _Plan:
     unit_seeds: Rows
     """Seeds of each unit."""
     renewed: npt.NDArray[np.bool_]
-    """Which units had another reference before."""
+    """Which units had another reference before: objects of theirs are retired."""
     footprint: Rows
     """Of each exposure."""
     cover: Coverage
@@ -159,13 +146,16 @@ class _Plan:
     def of(cls, snapshot: SnapshotFiles, rows: pa.Table, rows_per_task: int) -> _Plan:
         """Plan of rows that :func:`_in_order` gave."""
         names, unit = _units(rows)
-        known, renewed = units_with_reference(snapshot), _renewed_units(snapshot)
+        references = references_by_unit(snapshot, ["nseeds"])
+        known = {str(of): row for row, of in enumerate(units_of_rows(references))}
+        reference = np.array([known.get(name, -1) for name in names], np.int64)  # -1 finds what is appended
         xyz = unit_vector(rows["ra"].to_numpy(), rows["dec"].to_numpy())
         radius = np.radians(rows["radius"].to_numpy()) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
         footprint, centres, radii = shared_caps(unit, xyz, radius)
         pixels = [cap_pixels(centre, size) for centre, size in zip(centres, radii.tolist(), strict=True)]
         nrows = rows["nrows"].to_numpy()
-        seeds = np.array([known.get(name, 0) for name in names], np.int64)
+        seeds = np.append(references["nseeds"].to_numpy(), 0).astype(np.int64)[reference]
+        renewed = np.append(references["generation"].to_numpy() > 0, False)[reference]
         size = nrows + np.where(np.diff(unit, prepend=-1), seeds[unit], 0) * (BYTES_PER_SEED / BYTES_PER_ROW)
         cover = Coverage(
             snapshot.tiling,
@@ -173,11 +163,9 @@ class _Plan:
             np.array([len(found) for found in pixels], np.int64),
             np.bincount(footprint, size).astype(np.int64),
         )
-        has_reference = np.array([name in known for name in names])[unit]
-        exposures = _exposures(rows, has_reference)
+        exposures = _exposures(rows, (reference >= 0)[unit])
         members = cover.members(rows_per_task)
-        again = np.array([name in renewed for name in names])
-        return cls(exposures, nrows, size, unit, seeds, again, footprint, cover, members, rows_per_task)
+        return cls(exposures, nrows, size, unit, seeds, renewed, footprint, cover, members, rows_per_task)
 
     @functools.cached_property
     def _by_footprint(self) -> tuple[Rows, Rows, Rows]:

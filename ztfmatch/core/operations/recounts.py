@@ -15,7 +15,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.rematchplan import RematchPlan
-from ztfmatch.core.runs import runs
+from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.tasks.ledger import ReviseTask
 
 ROWS_PER_RECOUNT: Final = 200_000
@@ -63,7 +63,7 @@ def _groups(ledger: Sequence[DataFile], ids: np.ndarray) -> Iterator[tuple[int, 
     """Files that can hold any of the ids, in order of time, in groups of no more rows than one file may get."""
     ordered = sorted(range(len(ledger)), key=lambda number: (ledger[number].min_id or 0, ledger[number].path))
     held = (number for number in ordered if _has_any(ledger[number], ids))
-    return map(tuple, runs(held, lambda number: ledger[number].rows, ROWS_PER_RECOUNT))
+    return map(tuple, bounded_runs(held, lambda number: ledger[number].rows, ROWS_PER_RECOUNT))
 
 
 def _has_any(file: DataFile, ids: np.ndarray) -> bool:

@@ -204,7 +204,9 @@ def rematch(
 def _sort_out(snapshot: SnapshotFiles, found: Sequence[ReferenceRow]) -> tuple[list[ReferenceRow], int, list[Refused]]:
     """Rows of the new references with their generations; how many are known; and those refused."""
     newest = newest_references(snapshot, [unit_of(row) for row in found])
-    rows, refused, known = list[ReferenceRow](), list[Refused](), 0
+    rows: list[ReferenceRow] = []
+    refused: list[Refused] = []
+    known = 0
     for row in found:
         last = newest.get(unit_of(row))
         generation = 0 if last is None else last["generation"] + 1

@@ -30,7 +30,7 @@ from ztfmatch.core.kernels.lookup import IdMap, build_map, find_rows
 from ztfmatch.core.kernels.rows import MEASURED, linked_digest, row_digests
 from ztfmatch.core.kernels.starids import positions_of_starids
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
-from ztfmatch.core.runs import runs
+from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import (
     DETECTIONS,
     MEMBERS,
@@ -333,7 +333,7 @@ def _write_stars(task: CompactTask) -> list[DataFile]:
 def _orphan_groups(storage: Storage, files: Sequence[DataFile], read: _Content) -> Iterator[pa.Table]:
     """Consecutive files' rows together, up to so many; a larger file comes in pieces."""
     batches = (batch for file in files for batch in OpenFile(storage, file).batches(ORPHANS.names, ROWS_PER_FILE))
-    for held in runs(batches, lambda batch: batch.num_rows, ROWS_PER_FILE):
+    for held in bounded_runs(batches, lambda batch: batch.num_rows, ROWS_PER_FILE):
         for batch in held:
             read.add_batch(batch)
         yield pa.Table.from_batches(held)

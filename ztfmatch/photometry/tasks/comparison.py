@@ -23,7 +23,7 @@ from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.survey import fids_of
+from ztfmatch.core.survey import fid_column
 from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
@@ -32,8 +32,6 @@ from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, g
 
 EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
 """Of detections that are compared."""
-
-"""Objectids of one unit have what is left of these digits in common."""
 
 _LEDGER_COLUMNS: Final = (
     *("exposureid", "field", "rcid", "fid", "programid"),
@@ -183,7 +181,7 @@ class TileObjects:
         mag, colour = np.full(len(objectid), np.nan), np.full(len(objectid), np.nan)
         place = find_sorted(self.objectid, objectid)
         source = np.append(self.source, -1)[place]  # -1 finds the last
-        band = (fids_of(objectid) - 1).astype(np.int64)
+        band = (fid_column(objectid) - 1).astype(np.int64)
         rows = np.flatnonzero(source >= 0)
         if len(rows):
             at, of, first = source[rows], band[rows], np.where(band[rows] == 2, 1, 0)

@@ -24,7 +24,7 @@ from ztfmatch.core.survey import (
     N_RCID,
     QUADRANT_SHAPE_PIX,
     Unit,
-    fids_of,
+    fid_column,
     unit_of_objectid,
 )
 from ztfmatch.photometry.kernels.grid import even_grid
@@ -311,7 +311,7 @@ class _Sums:
 
     def _add_epochs(self, chunk: Lightcurves, chosen: _Chosen, mag: Floats, summary: Summary) -> None:
         """Epochs of constant objects relative to their medians, by filter and magnitude."""
-        row = (fids_of(chunk.objectid) - 1) * self._bins.levels + np.maximum(chosen.level, 0)
+        row = (fid_column(chunk.objectid) - 1) * self._bins.levels + np.maximum(chosen.level, 0)
         wanted = chosen.constant & (chosen.level >= 0)
         add_offsets(mag, np.repeat(row, np.diff(chunk.offsets)), chunk.offsets, summary.median, wanted, self._epochs)
 
@@ -321,7 +321,7 @@ class _Sums:
         level = np.floor((np.where(known, summary.median, 0.0) - RMS_BRIGHT_MAG) / RMS_STEP_MAG).astype(np.int64)
         dex = np.floor((np.log10(np.where(known, summary.scatter, 1.0)) - SCATTER_FIRST_DEX) / SCATTER_STEP_DEX)
         inside = known & (level >= 0) & (level < RMS_MAG_BINS)
-        fid, place = fids_of(chunk.objectid) - 1, np.clip(dex, 0, SCATTER_BINS - 1).astype(np.int64)
+        fid, place = fid_column(chunk.objectid) - 1, np.clip(dex, 0, SCATTER_BINS - 1).astype(np.int64)
         np.add.at(self._scatter, (fid[inside], level[inside], place[inside]), 1)
         usable = np.isfinite(mag) & np.isfinite(chunk.columns["magerr"])
         errors = np.where(usable, chunk.columns["magerr"].astype(np.float64), 0.0)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ztfmatch.core.arrays import Arrays, Ids, Singles
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.survey import IDS_OF_A_UNIT, QUADRANT_SHAPE_PIX, Unit, fids_of, unit_of_objectid
+from ztfmatch.core.survey import IDS_OF_A_UNIT, QUADRANT_SHAPE_PIX, Unit, fid_column, unit_of_objectid
 from ztfmatch.photometry.kernels.errorfit import (
     SCATTER_BRIGHT_MAG,
     SCATTER_MAG_BINS,
@@ -168,7 +168,7 @@ class _Builder:
         calm &= _within_rims(x[chunk.offsets[:-1]], y[chunk.offsets[:-1]]) & constant
         epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
         held = held_out(chunk.objectid)
-        apart = colour - np.array(MIDDLE_COLOUR)[fids_of(chunk.objectid) - 1]
+        apart = colour - np.array(MIDDLE_COLOUR)[fid_column(chunk.objectid) - 1]
         starts = np.flatnonzero(np.diff(unit, prepend=-1))
         for first, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(unit)], strict=True):
             self._begin(int(unit[first]))

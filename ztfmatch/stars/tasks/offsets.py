@@ -16,7 +16,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.schema import MEMBERS, STARS, STATISTICS
-from ztfmatch.core.survey import IDS_OF_A_UNIT, fids_of
+from ztfmatch.core.survey import IDS_OF_A_UNIT, fid_column
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
 from ztfmatch.stars.kernels.medians import median_errors
@@ -71,7 +71,7 @@ def _objects(task: CollectTask) -> tuple[Any, ...]:
         found = scan(task.storage, task.snapshot.of_tile(STATISTICS.name, tile), STATISTICS, _COLUMNS, Wanted(ids))
         objectid, mag, deviation, n = (found[name].to_numpy() for name in _COLUMNS)
         good = (n >= task.min_epochs) & (mag >= task.bright) & (mag <= task.faint)
-        star = star[np.searchsorted(ids, objectid)] * _FIDS + fids_of(objectid)
+        star = star[np.searchsorted(ids, objectid)] * _FIDS + fid_column(objectid)
         columns = star, objectid // IDS_OF_A_UNIT, mag.astype(np.float64), median_errors(deviation, n)
         parts.append(tuple(values[good] for values in columns))
     return tuple(np.concatenate(values) for values in zip(*parts, strict=True))

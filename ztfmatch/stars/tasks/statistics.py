@@ -19,7 +19,7 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OFFSETS, STARS, STARSTATISTICS
 from ztfmatch.core.schema.stars import BANDS
-from ztfmatch.core.survey import IDS_OF_A_UNIT, fids_of, objectid_base
+from ztfmatch.core.survey import IDS_OF_A_UNIT, fid_column, objectid_base
 from ztfmatch.core.tasks.results import Written
 from ztfmatch.core.tasks.tile import TileTask, WritingTask
 from ztfmatch.core.tasks.verifyepochs import Findings
@@ -123,7 +123,7 @@ class _Bands:
     def add(self, chunk: Lightcurves, star: Ids, offset: Any, known: Any) -> None:
         """Add lightcurves of objects, with the row of the star of each and what is to be taken off."""
         counts = np.diff(chunk.offsets)
-        code = star * _PER_STAR + fids_of(chunk.objectid) - 1
+        code = star * _PER_STAR + fid_column(chunk.objectid) - 1
         mag = (chunk.columns["mag"] - np.repeat(offset, counts)).astype(np.float32)
         median, deviation = group_medians(mag, chunk.offsets)
         self._objects.append((code, counts, median, deviation))
