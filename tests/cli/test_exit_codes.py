@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,3 +153,22 @@ def test_good_catalog_beside_a_bad_one_goes_in(copied: Scene, tmp_path: Path) ->
     result = call("append", copied.store, bad, copied.sky / "catalogs")
     assert result.exit_code == 0
     assert "Quarantined: 1 file" in result.stdout
+
+
+def in_shell(redirection: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    words = shlex.join([sys.executable, "-m", "ztfmatch", *map(str, arguments)])
+    return subprocess.run(["sh", "-c", f"{words} {redirection}"], capture_output=True, text=True, check=False)
+
+
+def test_command_whose_streams_were_closed_does_its_work(copied: Scene) -> None:
+    ended = in_shell("<&- >&- 2>&-", "statistics", copied.store, "--min-new", "0", "--workers", "1")
+    assert ended.returncode == 0
+    ended = in_shell(">&-", "query", copied.store)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [("status", "--json"), ("--help",)])
+def test_answer_for_which_there_is_no_room_fails_in_one_line(scene: Scene, words: tuple[str, ...]) -> None:
+    store = [scene.store] if words[0] == "status" else []
+    ended = in_shell(">/dev/full", *words, *store)
+    assert (ended.returncode, ended.stderr) == (1, "ztfmatch: [Errno 28] No space left on device\n")
