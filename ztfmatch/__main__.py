@@ -25,7 +25,7 @@ def _open_closed_streams() -> None:
     """Streams that the caller closed (``>&-``) are empty ones: else the next file that is opened has their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
 
 
 if __name__ == "__main__":

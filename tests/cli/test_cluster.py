@@ -54,6 +54,12 @@ class TestProfiles:
         assert arguments["n_workers"] == clusters.usable_cores() >= 1
         assert arguments["threads_per_worker"] == 1
 
+    def test_local_refuses_more_processes_than_start(self) -> None:
+        most = 16 * clusters.usable_cores()
+        assert read_profile("local").arguments(most, 1 << 30)["n_workers"] == most
+        with pytest.raises(ConfigError, match=rf"{most + 1} workers on the .* expected at most {most}"):
+            read_profile("local").arguments(most + 1, 1 << 30)
+
     def test_local_pauses_a_worker_at_its_budget(self) -> None:
         """Dask pauses at 80 % of the limit."""
         assert 0.8 * read_profile("local").arguments(3, 2 * GIB)["memory_limit"] == pytest.approx(2 * GIB, rel=1e-6)

@@ -47,6 +47,9 @@ def test_defaults_are_of_every_command_that_has_the_option(config: Path, tmp_pat
         ("[defaults]\nworker = 1\n", "[defaults] worker: no command has such an option"),
         ("[view.delta]\nnothing = 1\n", "[delta] nothing: the command has no such option"),
         ("[append\n", "config.toml"),
+        ('[query]\ncolumns = ["ra", "dec"]\n', "[query] columns is ['ra', 'dec']; expected one value"),
+        ("[append]\nworkers = 1.5\n", "[append] workers is 1.5; expected a whole number"),
+        ("[defaults]\nworkers = true\n", "[defaults] workers is true; expected a whole number"),
     ],
 )
 def test_file_with_what_is_no_option_is_refused(config: Path, text: str, complaint: str) -> None:
@@ -55,6 +58,11 @@ def test_file_with_what_is_no_option_is_refused(config: Path, text: str, complai
     assert result.exit_code == 2
     assert complaint in result.output
     assert call("--help").exit_code == 0
+
+
+def test_one_value_is_a_list_of_it_where_an_option_may_be_repeated(config: Path, tmp_path: Path) -> None:
+    config.write_text('[append]\nfrom-file = "nowhere.txt"\n')
+    assert "'nowhere.txt' does not exist" in call("append", tmp_path).output
 
 
 def test_variable_that_is_no_option_s_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

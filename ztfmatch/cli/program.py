@@ -87,7 +87,7 @@ def _name_variables(command: click.Command, words: tuple[str, ...]) -> None:
         for name, below in command.commands.items():
             _name_variables(below, (*words, name))
         return
-    by_param = {param: name for name, param in _options(command).items()}
+    by_param = {param.name: name for name, param in _options(command).items()}
     for param in command.params:
         if isinstance(param, click.Option) and param.name in by_param and param.envvar is None:
             param.envvar = "_".join((*words, by_param[param.name])).replace("-", "_").upper()
@@ -167,16 +167,38 @@ def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json,
                 raise click.UsageError(f"{path}: [{name}] {key}: the command has no such option.")
         shared = {key: value for key, value in general.items() if _plain(key) in options}
         used.update(shared)
-        made[name] = {options[_plain(key)]: value for key, value in {**shared, **own}.items()}
+        made[name] = {}
+        for key, value in {**shared, **own}.items():
+            param = options[_plain(key)]
+            where = f"{path}: [{name if key in own else DEFAULTS}] {key}"
+            made[name][str(param.name)] = _checked(param, value, where)
     return made
 
 
-def _options(command: click.Command) -> dict[str, str]:
-    """Parameters of a command by their names on the command line, without dashes."""
-    found: dict[str, str] = {}
+def _checked(param: click.Option, value: Any, where: str) -> Any:
+    """A value of the file for an option; one is a list of it, where an option may be given more than once.
+
+    Raises
+    ------
+    UsageError
+        If it is a list and the option takes one value, or not whole and the option counts: click would take some text
+        or number for it.
+    """
+    if param.multiple and not isinstance(value, list):
+        return [value]
+    if isinstance(value, list | dict) and not param.multiple and param.nargs == 1:
+        raise click.UsageError(f"{where} is {value!r}; expected one value, as on the command line.")
+    if isinstance(value, bool | float) and isinstance(param.type, type(click.INT)):
+        raise click.UsageError(f"{where} is {str(value).lower()}; expected a whole number.")
+    return value
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Options of a command by their names on the command line, without dashes."""
+    found: dict[str, click.Option] = {}
     for param in command.params:
         if isinstance(param, click.Option) and param.name not in _NEVER_DEFAULT:
-            found |= {_plain(word.lstrip("-")): str(param.name) for word in param.opts if word.startswith("--")}
+            found |= {_plain(word.lstrip("-")): param for word in param.opts if word.startswith("--")}
     return found
 
 

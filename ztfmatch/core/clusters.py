@@ -46,6 +46,8 @@ MEETING: Final = "ZTFMATCH_MEETING"
 """Variable with the path of a file that is there as long as the run of an allocation's worker is."""
 _NO_DASHBOARD: Final = f"{LOOPBACK}:0"
 """Where Dask's web server, which nothing turns off, bothers nobody."""
+_WORKERS_PER_CORE: Final = 16
+"""More processes of this machine are a mistake, which would take minutes to start and all of its memory."""
 _LAST_PORT: Final = 65535
 _LEAST_SILENCE_S: Final = 10
 """Workers of a large cluster speak every few seconds."""
@@ -69,9 +71,21 @@ class LocalProfile:
     """Address of the dashboard; empty for none."""
 
     def arguments(self, workers: int, memory_bytes: int) -> Keywords:
-        """Keyword arguments of ``distributed.LocalCluster``."""
+        """Keyword arguments of ``distributed.LocalCluster``.
+
+        Raises
+        ------
+        ConfigError
+            If there would be so many processes that starting them does not end.
+        """
+        number, cores = workers or self.workers or usable_cores(), usable_cores()
+        if number > (most := _WORKERS_PER_CORE * cores):
+            raise ConfigError(
+                f"{number} workers on the {cores} cores of this machine; expected at most {most}, "
+                "and one a core to be fast; for workers on other machines give --cluster or --scheduler"
+            )
         return {
-            "n_workers": workers or self.workers or usable_cores(),
+            "n_workers": number,
             "threads_per_worker": 1,
             "processes": True,
             "memory_limit": int(memory_bytes * self.memory_headroom) if self.memory_limit else None,
