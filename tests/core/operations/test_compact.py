@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,31 @@ def test_vacuum_keeping_all_deletes_only_what_no_snapshot_names(store: ztfmatch.
     assert vacuum(store.storage, keep=100).files == 1
     assert not stray.exists()
     assert all(store.snapshot(number).table("objects").num_rows for number in range(N_APPENDS + 1))
+
+
+@pytest.mark.parametrize("days", [-30, 30])
+def test_vacuum_goes_by_the_clock_that_dates_the_files(
+    store: ztfmatch.Store, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    def stray(name: str) -> Path:
+        path = Path(store.path) / "data" / "detections" / name
+        path.write_bytes(b"of a job that runs, or of one that failed")
+        return path
+
+    old = stray("old.parquet")
+    age(store)
+    young, now = stray("young.parquet"), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + days * 86400.0)
+    report = vacuum(store.storage, keep=100)
+    assert (report.files, report.spared, old.exists(), young.exists()) == (1, 1, False, True)
+    assert list(store.storage.list("staging/")) == []
+
+
+def test_vacuum_without_grace_takes_files_of_the_future(store: ztfmatch.Store) -> None:
+    stray = Path(store.path) / "data" / "detections" / "stray.parquet"
+    stray.write_bytes(b"copied from a machine whose clock was ahead")
+    os.utime(stray, (time.time() + 86400.0,) * 2)
+    assert (vacuum(store.storage, keep=100, grace_hours=0.0).files, stray.exists()) == (1, False)
 
 
 def test_vacuum_before_a_running_append_commits_spares_its_files(

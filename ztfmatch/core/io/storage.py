@@ -250,6 +250,15 @@ class Storage:
                 for entry in batch:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"].timestamp())
 
+    def clock(self) -> float:
+        """Time by which this place dates its objects, in seconds since 1970: that of one that is written for it."""
+        path = f"{STAGING}clock-{secrets.token_hex(6)}"
+        self.put(path, b"clock")
+        try:
+            return next(entry.modified for entry in self.entries(STAGING) if entry.path == path)
+        finally:
+            self.delete([path])
+
     def unfinished(self) -> Iterator[Entry]:
         """Files that a writer left when it was killed; no listing has them. Object stores keep none."""
         if (local := self.local_root) is not None:

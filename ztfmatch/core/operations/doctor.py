@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -163,14 +162,9 @@ def _writing(storage: Storage) -> Iterator[Finding]:
         yield Finding(BAD, "commits", "refused", str(error))
         return
     yield Finding(OK, "commits", "of two writers of a name the second is refused")
-    path = f"{paths.STAGING}doctor-{secrets.token_hex(6)}"
-    storage.put(path, b"doctor")
-    try:
-        ahead = max(entry.modified for entry in storage.entries(paths.STAGING) if entry.path == path) - time.time()
-    finally:
-        storage.delete([path])
+    ahead = storage.clock() - time.time()
     wrong = abs(ahead) > _MOST_CLOCK_S
-    advice = "set the clocks (NTP): a vacuum tells by the age of files what a running job may need" if wrong else ""
+    advice = "set the clocks (NTP): by their times 'ztfmatch status --watch' tells who still runs" if wrong else ""
     yield Finding(
         WARN if wrong else OK,
         "time",

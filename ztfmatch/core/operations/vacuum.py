@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from ztfmatch.core.config import VACUUM_GRACE_HOURS
-from ztfmatch.core.errors import ConfigError, StoreDamagedError
+from ztfmatch.core.errors import ConfigError, StorageError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
@@ -51,8 +52,9 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     keep : int
         Snapshots to retain, the newest included; at least 1.
     grace_hours : float
-        Unnamed files younger than this are spared: a job that runs now may name them in its commit. It must be longer
-        than any job takes, reruns included; with 0 nothing else may run.
+        Unnamed files younger than this by the place's own clock (in a dry run by this machine's) are spared: a job that
+        runs now may name them in its commit. It must be longer than any job takes, reruns included; with 0 nothing else
+        may run, and none is spared.
     dry_run : bool
         Only say what would be deleted.
 
@@ -70,7 +72,7 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     oldest = max(log.oldest_retained(storage), head.number - keep + 1, 0)
     if not dry_run:
         log.retain_from(storage, oldest)
-    found = _Found(time.time() - grace_hours * 3600.0)
+    found = _Found(_now(storage, dry_run) - grace_hours * 3600.0 if grace_hours else math.inf)
     found.add(storage.entries(paths.STAGING), set())
     # What is held is looked for before the newest snapshot, which may have been made of it meanwhile.
     named = _held(storage, found.held)
@@ -91,6 +93,14 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
         spared=found.spared,
         seconds=watch.seconds,
     )
+
+
+def _now(storage: Storage, dry_run: bool) -> float:
+    """Time by which files are dated, which another machine may keep; this one's where nothing is or can be written."""
+    if not dry_run:
+        with contextlib.suppress(StorageError):  # a full disk is what a vacuum is for
+            return storage.clock()
+    return time.time()
 
 
 @dataclass
