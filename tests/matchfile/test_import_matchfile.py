@@ -426,6 +426,13 @@ def test_export_of_several_units_needs_a_directory_and_names_their_files(tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(file.name for file in files)
 
 
+def test_export_of_an_orphan_whose_flux_has_no_error_warns_of_nothing(tmp_path: Path) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at([10.0], [10.0]))))
+    store.append(str(epochal_file(tmp_path, rows_at([10.0, 10.1], [10.0, 10.1], flux=100.0, sigflux=[10.0, 0.0]))))
+    store.snapshot().export_matchfiles(tmp_path / "out.pytable")
+    assert read_matchfile(tmp_path / "out.pytable")["transientdata"]["snr"].tolist() == [np.inf]
+
+
 # Values that a column of the store cannot hold
 
 

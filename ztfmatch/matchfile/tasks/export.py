@@ -266,7 +266,8 @@ def _epochs(unit: _Unit, stored: Arrays, dtype: np.dtype[Any]) -> tuple[Arrays, 
 def _transient_columns(stored: Arrays, sigma: Singles) -> Arrays:
     """Columns that only ``transientdata`` has, of epochs that were not imported."""
     x, y, z = unit_vectors(stored["ra"], stored["dec"]).T
-    snr = (stored["psfflux"] / stored["psffluxerr"]).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a catalog has no error
+        snr = (stored["psfflux"] / stored["psffluxerr"]).astype(np.float32)
     number = stored["sourceid"].astype(np.uint64)
     return {
         "psfmag": stored["mag"].copy(),
