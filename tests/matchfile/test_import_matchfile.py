@@ -433,6 +433,17 @@ def test_export_of_an_orphan_whose_flux_has_no_error_warns_of_nothing(tmp_path: 
     assert read_matchfile(tmp_path / "out.pytable")["transientdata"]["snr"].tolist() == [np.inf]
 
 
+@pytest.mark.parametrize(("expid", "written"), [(7, 7), (None, 76425000), (-3, 76425000), (2**40, 76425000)])
+def test_export_of_an_expid_that_has_no_room_writes_what_the_survey_s_would_be(
+    tmp_path: Path, expid: int | None, written: int
+) -> None:
+    store = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at([10.0], [10.0]))))
+    store.append(str(epochal_file(tmp_path, rows_at([10.0], [10.0]), 3, EXPID=expid)))
+    store.snapshot().export_matchfiles(tmp_path / "out.pytable")
+    made = read_matchfile(tmp_path / "out.pytable")
+    assert [made[name]["expid"].tolist() for name in ("exposures", "sourcedata")] == [[written], [written]]
+
+
 # Values that a column of the store cannot hold
 
 

@@ -97,6 +97,11 @@ def export_unit(task: ExportTask) -> ExportedMatchfile:
     return ExportedMatchfile(str(task.unit), task.path, path.stat().st_size, **file.rows)
 
 
+def _expid(known: int | None, obsmjd: float) -> int:
+    """The expid of an exposure; where it is unknown, or has no room in a matchfile, what the survey's would be."""
+    return known if known is not None and 0 <= known < 1 << 32 else max(expid_of_mjd(obsmjd), 0)
+
+
 class _Exposures:
     """The unit's rows of the ledger, by time."""
 
@@ -107,7 +112,7 @@ class _Exposures:
         obsmjd = self._known("obsmjd")
         self.mid_mjd = kernel.mid_exposure(obsmjd, self._known("exptime", DEFAULT_EXPTIME_S).astype(np.float64))
         expids = zip(obsmjd.tolist(), self._ledger["expid"].to_pylist(), strict=True)
-        self.expid = np.array([expid_of_mjd(mjd) if expid is None else expid for mjd, expid in expids], np.uint32)
+        self.expid = np.array([_expid(expid, mjd) for mjd, expid in expids], np.uint32)
         self.programid = self._known("programid", 0).astype(np.int16).view(np.uint16)
 
     def _known(self, name: str, missing: Any = None) -> Array:
