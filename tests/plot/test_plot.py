@@ -184,6 +184,15 @@ def test_figure_one_epoch_without_magerr_is_drawn() -> None:
     assert np.ptp(figure.axes[0].get_ylim()) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("error", [np.inf, 1e30])
+def test_figure_error_without_end_does_not_squash_the_curve(error: float) -> None:
+    epochs = rr_lyrae()
+    errors = epochs["magerr"].to_numpy().copy()
+    errors[5] = error
+    limits = [_figure(one, PlotOptions()).axes[0].get_ylim() for one in (epochs, with_column(epochs, "magerr", errors))]
+    assert np.ptp(limits[1]) <= np.ptp(limits[0]) + 4.5
+
+
 @pytest.mark.parametrize(("flags", "text"), [(32768, "bad exposure"), (65535, "pixels or edge"), (4, "pixels or edge")])
 def test_figure_all_flagged_still_fills_the_axes(flags: int, text: str) -> None:
     epochs = with_flags(rr_lyrae(), flags)

@@ -228,6 +228,17 @@ def test_store_audits_its_references(tmp_path: Path) -> None:
     assert "table" not in repr(report)
 
 
+def test_reference_of_a_field_off_the_grid_is_unknown_and_the_others_are_audited(tmp_path: Path) -> None:
+    audited(tmp_path, quadrant(tilt=0.1))
+    reference_file(tmp_path / "references", quadrant().rows(), Unit(1999, 20, 2))
+    store = api.init_store(tmp_path / "store", str(tmp_path / "references"))
+    against = AuditInputs(tmp_path / "ps1.parquet", against="both")
+    for report in (audited(tmp_path, quadrant(tilt=0.1)), store.audit_references(against)):
+        rows = [(row["field"], row["suspect"], row["unknown"]) for row in report.table.to_pylist()]
+        assert sorted(rows) == [(500, True, False), (1999, False, True)]
+        assert report.notes[-1].endswith("are compared with nothing: field 1999")
+
+
 def test_real_reference_is_deep_and_not_confused(data_dir: Path) -> None:
     report = audit_files([str(data_dir / "refpsfcat")], AuditInputs(), SETTINGS, runner())
     row = only(report)

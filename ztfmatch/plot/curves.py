@@ -24,6 +24,8 @@ MAX_LEGEND_CURVES: Final = 8
 
 _MARKERS: Final = "osD^vPph"
 _MIN_SPAN_MAG = 0.2
+_LONGEST_BAR_MAG = 2.0
+"""Longer error bars do not set the axis."""
 _ENOUGH_CLEAN = 5
 
 
@@ -63,7 +65,8 @@ def curves_of(epochs: pa.Table) -> list[Curve]:
         epochs = _by_star(epochs)
     columns = {name: epochs[name].to_numpy() for name in ("objectid", "fid", "field", "rcid", "hmjd", "catflags")}
     for name in ("mag", "magerr"):
-        columns[name] = epochs[name].cast(pa.float64()).to_numpy()
+        columns[name] = epochs[name].cast(pa.float64()).to_numpy().copy()
+    columns["magerr"][np.isinf(columns["magerr"])] = np.nan
     usable = np.isfinite(columns["mag"]) & np.isfinite(columns["hmjd"])
     columns = {name: values[usable] for name, values in columns.items()}
     order = np.lexsort([columns[name] for name in ("hmjd", "objectid", "rcid", "field", "fid")])
@@ -122,7 +125,7 @@ def _error_ends(curves: Sequence[Curve], low: float, high: float) -> tuple[float
         clean = shown & (curve.kind == 0)
         shown = clean if clean.any() else shown
         if shown.any():
-            error = np.nan_to_num(curve.magerr[shown])
+            error = np.minimum(np.nan_to_num(curve.magerr[shown]), _LONGEST_BAR_MAG)
             low = min(low, float((curve.mag[shown] - error).min()))
             high = max(high, float((curve.mag[shown] + error).max()))
     return low, high

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 
+from ztfmatch.core.camera import field_grid
 from ztfmatch.core.errors import BadInputError, ConfigError, MetadataError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.refused import Refused
@@ -219,10 +220,19 @@ def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwat
         **counts,
         figures=[row for row in figures if row["references"]],
         refused=refused,
-        notes=notes,
+        notes=notes + _unplaced(rows),
         seconds=watch.seconds,
         table=table,
     )
+
+
+def _unplaced(rows: Sequence[Row]) -> list[str]:
+    """A note on fields that are not the survey's."""
+    fields = sorted({int(row["field"]) for row in rows} - field_grid().keys())
+    said = (
+        f"not in the survey's grid, so their references are compared with nothing: field {', '.join(map(str, fields))}"
+    )
+    return [said] if fields else []
 
 
 def _figures(code: str, rows: Sequence[Row]) -> Row:

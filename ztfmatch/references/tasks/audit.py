@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from ztfmatch.core.camera import field_grid
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.plain import Row
@@ -50,15 +51,18 @@ class Audited:
 
 
 def audit_references(task: AuditTask) -> Audited:
-    """Measure references; what is wrong with them is decided by who has all rows."""
+    """Measure references; what is wrong with them is decided by who has all rows.
+
+    Those of a field off the survey's grid are compared with nothing: where their seeds lie on an image is not known.
+    """
     found = Audited()
     seeds = list(_read(task, found.refused))
     stars = _stars_near(seeds, task.ps1)
     for number, one in enumerate(seeds):
-        row = catalog_row(one)
-        if stars is not None:
+        row, placed = catalog_row(one), one.unit.field in field_grid()
+        if stars is not None and placed:
             row |= ps1_row(one, stars, task.settings)
-        reference = task.references[number] if task.with_lightcurves else None
+        reference = task.references[number] if task.with_lightcurves and placed else None
         if isinstance(reference, StoredReference):
             row |= lightcurve_row(one, reference, task.settings)
         found.rows.append(row)
