@@ -20,6 +20,7 @@ from ztfmatch.api import running, snapshot, store
 from ztfmatch.core import errors
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import no_progress
+from ztfmatch.core.settings import WithPaths
 
 ALIASES = {"Circle", "Filters", "Ids", "Place", "Places", "Progress", "Running"}
 """Names of plain values: numbers, texts, paths and functions."""
@@ -197,3 +198,39 @@ def test_answer_has_a_length_and_shows_its_first_rows(opened: ztfmatch.Store) ->
     assert (len(none), bool(none)) == (0, False)
     assert "0 rows" in str(none)
     assert "0 rows" in none._repr_html_()
+
+
+def test_settings_take_texts_for_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    given = ztfmatch.AppendConfig(exposures="a.csv", error_models=["b_zg.dat", Path("c_zr.dat")], corrections="~/set")
+    assert given == ztfmatch.AppendConfig(
+        exposures=Path("a.csv"),
+        error_models=(Path("b_zg.dat"), Path("c_zr.dat")),
+        corrections=Path("/home/someone/set"),
+    )
+    assert ztfmatch.AppendConfig(error_models="b_zg.dat").error_models == (Path("b_zg.dat"),)
+    assert ztfmatch.AuditInputs("ps1.parquet").ps1 == Path("ps1.parquet")
+
+
+def test_every_public_dataclass_with_paths_takes_texts() -> None:
+    public = [getattr(ztfmatch, name) for name in ztfmatch.__all__]
+    with_paths = [
+        kind
+        for kind in public
+        if dataclasses.is_dataclass(kind)
+        and any(re.search(r"\bPath\b(?! \| str)", str(field.type)) for field in dataclasses.fields(kind))
+    ]
+    assert len(with_paths) >= 9
+    assert [kind for kind in with_paths if not issubclass(kind, WithPaths)] == []
+
+
+def test_functions_take_texts_for_paths(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(ztfmatch.ConfigError):
+        ztfmatch.check_product(nowhere)
+    with pytest.raises(ztfmatch.CorrectionsError):
+        ztfmatch.export_survey_tables(nowhere, nowhere)
+    with pytest.raises(ztfmatch.CatalogError):
+        ztfmatch.correct_catalog(nowhere, ztfmatch.CatalogInputs(nowhere))
+    with pytest.raises(ztfmatch.ConfigError):
+        ztfmatch.moc_region(nowhere)

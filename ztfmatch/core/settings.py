@@ -85,7 +85,27 @@ def checked(
         raise error(place + str(failure).partition(" - at `$")[0]) from None
 
 
-class Validated:
+class WithPaths:
+    """Base of dataclasses with paths, which may be given as texts; several of them also as a list, or one alone."""
+
+    def __post_init__(self) -> None:
+        """Make paths of texts."""
+        own: Any = self
+        for name, declared in _hints(type(own)).items():
+            if name in own.__dataclass_fields__:
+                object.__setattr__(own, name, _as_declared(getattr(own, name), _bare(declared)))
+
+
+def _as_declared(value: Any, kind: Any) -> Any:
+    """A value, or paths where these are declared."""
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if typing.get_args(kind)[:1] != (Path,):
+        return value
+    return tuple(_as_declared(one, Path) for one in ([value] if isinstance(value, str | Path) else value))
+
+
+class Validated(WithPaths):
     """Base of settings."""
 
     def validate(self) -> None:

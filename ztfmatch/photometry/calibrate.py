@@ -19,6 +19,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -81,7 +82,7 @@ class CalibrateReport(Shown):
 
 
 @dataclass(frozen=True)
-class CalibrateInputs:
+class CalibrateInputs(WithPaths):
     """What a calibration is made from, and where it goes."""
 
     ps1: Path

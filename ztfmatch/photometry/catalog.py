@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from ztfmatch.core.schema.sky import (
     NO_POSITION_TERM,
     POSITION_TERM,
 )
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import parse_catalog_name
 from ztfmatch.core.tasks.ledger import mid_exposures
@@ -53,7 +55,7 @@ _TERMS: Final = {
 
 
 @dataclass(frozen=True)
-class CatalogInputs:
+class CatalogInputs(WithPaths):
     """What a catalog is corrected with."""
 
     corrections: Path
@@ -87,7 +89,7 @@ class CatalogReport(Shown):
     seconds: float
 
 
-def correct_catalog(catalog: Path, inputs: CatalogInputs) -> CatalogReport:
+def correct_catalog(catalog: str | os.PathLike[str], inputs: CatalogInputs) -> CatalogReport:
     """Write ``X_psfcat.fits`` as ``X_psfcatscorr.fits``: the same, with corrected instrumental magnitudes.
 
     ``mag`` is such that with MAGZP it is the corrected magnitude, as a store has it; all other columns and cards stay.
@@ -104,7 +106,7 @@ def correct_catalog(catalog: Path, inputs: CatalogInputs) -> CatalogReport:
     """
     from ztfmatch.core.operations.common import Stopwatch
 
-    watch = Stopwatch()
+    watch, catalog = Stopwatch(), Path(catalog)
     if not catalog.name.endswith(_SUFFIX):
         raise CatalogError("layout", f"{catalog}: expected the name of an epochal catalog, {EPOCHAL_PATTERN}")
     read = _read(catalog, inputs.exposures)

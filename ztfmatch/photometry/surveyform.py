@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,7 +54,9 @@ class SurveyFormReport(Shown):
     """Terms that the survey's form has not."""
 
 
-def export_survey_tables(corrections: Path, output: Path, mjd: float | None = None) -> SurveyFormReport:
+def export_survey_tables(
+    corrections: str | os.PathLike[str], output: str | os.PathLike[str], mjd: float | None = None
+) -> SurveyFormReport:
     """Write a set of corrections as the survey's tables.
 
     Parameters
@@ -72,6 +75,7 @@ def export_survey_tables(corrections: Path, output: Path, mjd: float | None = No
     ConfigError
         If the set is of an older version, with one value a cell, or the output is there.
     """
+    corrections, output = Path(corrections), Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output} is there already; give a new place for the tables")
     held = read_corrections(corrections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,8 +203,9 @@ def polygon_region(numbers: Sequence[float]) -> Region:
         raise ConfigError(str(error)) from None
 
 
-def moc_region(path: Path) -> Region:
+def moc_region(path: str | os.PathLike[str]) -> Region:
     """Coverage map (MOC 2.0, space) from a file: FITS, JSON or ASCII; neither empty nor something else."""
+    path = Path(path)
     ranges = tuple((int(low), int(high)) for low, high in read_moc(path).tolist())
     return Region((PixelSet(ranges),), f"the coverage map {path.name}")
 

@@ -20,6 +20,7 @@ from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -44,7 +45,7 @@ Against = Literal["ps1", "lightcurves", "both"]
 
 
 @dataclass(frozen=True)
-class AuditInputs:
+class AuditInputs(WithPaths):
     """What references are compared with.
 
     Parameters
@@ -67,6 +68,7 @@ class AuditInputs:
     images: Path | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.ps1 is None and self.against in ("ps1", "both"):
             raise ConfigError(f"against {self.against} needs a PS1 catalog")
         if self.columns and self.ps1 is None:

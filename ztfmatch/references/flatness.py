@@ -22,6 +22,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.ledger import revise
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -42,7 +43,7 @@ _BYTES_PER_VALUE: Final = 40
 
 
 @dataclass(frozen=True)
-class FlatnessInputs:
+class FlatnessInputs(WithPaths):
     """What exposures are compared with, as ``calibrate`` takes it."""
 
     ps1: Path

@@ -17,6 +17,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Stopwatch, references_by_unit
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.report.page import Grid, Page, Picture, Section, render
@@ -34,7 +35,7 @@ _FLAGS: Final = ("suspect", "suspect_ps1", "suspect_lightcurves", "shallow", "co
 
 
 @dataclass(frozen=True)
-class PageInputs:
+class PageInputs(WithPaths):
     """What a page is made from.
 
     Parameters

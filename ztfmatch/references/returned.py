@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class ReturnedReport(Shown):
     """References less deep than was predicted: unit, depth, predicted."""
 
 
-def check_returned(plan: Path, references: Sequence[str], runner: Runner) -> ReturnedReport:
+def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runner: Runner) -> ReturnedReport:
     """Check references against a plan, before they are matched.
 
     Parameters
@@ -52,7 +53,7 @@ def check_returned(plan: Path, references: Sequence[str], runner: Runner) -> Ret
     BadInputError
         If a reference is of a unit that the plan does not ask for, or none can be used.
     """
-    rows = read_rows(plan, "plan")
+    rows = read_rows(Path(plan), "plan")
     about_plan(rows)
     settings = ReferenceSettings()
     names = ["field", "rcid", "fid", "action", "predicted"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class CheckedProduct(Shown):
     checks: list[ProductCheck]
 
 
-def check_product(output: Path) -> CheckedProduct:
+def check_product(output: str | os.PathLike[str]) -> CheckedProduct:
     """Compare the files of a product with its checksums, its manifest and the declared columns.
 
     Parameters
@@ -62,6 +63,7 @@ def check_product(output: Path) -> CheckedProduct:
     BadInputError
         If it has no manifest that can be read.
     """
+    output = Path(output)
     manifest = read_manifest(output)
     listed = _listed(output)
     data = [name for name in listed if name.endswith(".parquet") and (output / name).is_file()]

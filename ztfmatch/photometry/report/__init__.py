@@ -18,6 +18,7 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.corrections import check_channels
 from ztfmatch.core.plain import Json, Row
 from ztfmatch.core.runner import Runner
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
@@ -32,7 +33,7 @@ __all__ = ["NUMBERS", "PAGE", "ReportInputs", "ReportSummary", "make_report"]
 
 
 @dataclass(frozen=True)
-class ReportInputs:
+class ReportInputs(WithPaths):
     """What a report is made from, and where it goes."""
 
     output: Path

@@ -20,6 +20,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.survey import N_RCID, exposureid_of
 from ztfmatch.references.kernels.depth import combined_limit
 
@@ -52,7 +53,7 @@ Columns = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class ImageSource:
+class ImageSource(WithPaths):
     """Where metadata of images are.
 
     Parameters
