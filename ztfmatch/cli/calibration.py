@@ -134,7 +134,7 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     wanted = None if terms == "auto" else () if terms == "none" else tuple(word.strip() for word in terms.split(","))
     steps = () if eras is None else read_eras(eras)
     config = CalibrateConfig(cells_x=cells, cells_y=cells, programs=asked, eras=steps, terms=wanted, **cuts)
-    inputs = CalibrateInputs(ps1, output, update or extend, columns)
+    inputs = CalibrateInputs(ps1, output, update or extend, columns=columns)
     if extend is not None:
         _extend(store, inputs, config, running, as_json)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +90,7 @@ class CalibrateInputs(WithPaths):
     """Directory to be made."""
     update: Path | None = None
     """Corrections from older data of the same store, to which those ingested since are added."""
+    _: KW_ONLY
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names that the PS1 catalog gives to columns, see :func:`ztfmatch.photometry.io.ps1.open_ps1`."""
 

@@ -30,7 +30,7 @@ _LAST_MJD: Final = 1e9
 MMAG: Final = 1000.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChannelForm:
     """How far the survey's form is from the corrections of a channel."""
 
@@ -120,7 +120,13 @@ def survey_form(corrections: CorrectionSet, smooth: SmoothSet, mjd: float) -> tu
 
 def _form(channel: Channel, off: Floats, magnitude_most: float) -> ChannelForm:
     rms, most = float(np.sqrt(np.mean(off**2))), float(np.abs(off).max())
-    return ChannelForm(channel[0], FILTER_CODES[channel[1]], MMAG * rms, MMAG * most, MMAG * magnitude_most)
+    return ChannelForm(
+        rcid=channel[0],
+        filter=FILTER_CODES[channel[1]],
+        map_rms_mmag=MMAG * rms,
+        map_most_mmag=MMAG * most,
+        magnitude_most_mmag=MMAG * magnitude_most,
+    )
 
 
 def _quadratic(smooth: SmoothSet, rows: tuple[tuple[int, float], ...]) -> tuple[tuple[float, float, float], float]:

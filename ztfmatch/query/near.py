@@ -26,7 +26,7 @@ _DITHER_PIX: Final = 200.0
 _COLUMNS: Final = (*UNIT, "ra", "dec", "radius")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Near(Shown):
     """The surroundings of a place.
 
@@ -61,7 +61,9 @@ def near(snapshot: SnapshotFiles, ra: float, dec: float) -> Near:
     """What a snapshot has near a place in degrees."""
     cone = Cone(ra, dec, _REACHES_ARCSEC[-1])
     objectid, separation = _nearest(snapshot, cone)
-    return Near(ra % 360.0, dec, objectid, separation, exposures_of(snapshot, cone))
+    return Near(
+        ra=ra % 360.0, dec=dec, objectid=objectid, separation_arcsec=separation, exposures=exposures_of(snapshot, cone)
+    )
 
 
 def _nearest(snapshot: SnapshotFiles, place: Cone) -> tuple[int | None, float | None]:

@@ -21,7 +21,7 @@ from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table
 from ztfmatch.query.lineage import lineage_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Regeneration(Shown):
     """The epochs of a retired object and of the one that took its place."""
 
@@ -89,7 +89,15 @@ def regeneration_of(storage: Storage, objectid: int) -> Regeneration:
         parts.append(lightcurve_table(after, Selection((successor,))))
     epochs, was, now = _united(parts)
     new = None if successor is None else _object(after, successor)
-    return Regeneration(_object(before, objectid), new, link["kind"], head.config.radius_arcsec, epochs, was, now)
+    return Regeneration(
+        old=_object(before, objectid),
+        new=new,
+        kind=link["kind"],
+        radius_arcsec=head.config.radius_arcsec,
+        epochs=epochs,
+        was=was,
+        now=now,
+    )
 
 
 def _after(head: SnapshotFiles, link: Row) -> SnapshotFiles:

@@ -47,9 +47,8 @@ class Images:
 
     def choose(self, nmin: int, nmax: int) -> Selection:
         """Take the sharpest images of the units that have enough."""
-        return Selection(
-            self, nmin, nmax, choose(self.unit, self.fwhm, self.exposureid, self.bits, (len(self.code), nmin, nmax))
-        )
+        choice = choose(self.unit, self.fwhm, self.exposureid, self.bits, (len(self.code), nmin, nmax))
+        return Selection(images=self, nmin=nmin, nmax=nmax, choice=choice)
 
     @cached_property
     def fid(self) -> Ints:
@@ -57,7 +56,7 @@ class Images:
         return units_of_codes(self.code)[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """What becomes of the images, by some numbers of a reference's images."""
 

@@ -64,7 +64,7 @@ class ManifestPart:
         return f"{self.path} (a manifest)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Commit:
     """One entry of the log, as stored."""
 
@@ -228,18 +228,18 @@ def _publish(
 ) -> Commit:
     """Create the commit record, the one step that readers see."""
     entry = Commit(
-        0 if parent is None else parent.number + 1,
-        None if parent is None else parent.number,
-        change.operation,
-        change.operation_id,
-        change.arguments,
-        change.counts,
-        manifests,
-        tiling,
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        round(time.time() - change.started, 3),
-        storefile.identity(storage),
-        change.note,
+        number=0 if parent is None else parent.number + 1,
+        parent=None if parent is None else parent.number,
+        operation=change.operation,
+        operation_id=change.operation_id,
+        arguments=change.arguments,
+        counts=change.counts,
+        manifests=manifests,
+        tiling=tiling,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        duration_s=round(time.time() - change.started, 3),
+        store=storefile.identity(storage),
+        note=change.note,
     )
     if _created(storage, paths.commit(entry.number), encode(asdict(entry))):
         return entry

@@ -9,9 +9,10 @@ from typing import Any
 
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.sources import read_file
+from ztfmatch.core.plain import Row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Refused:
     """A file that cannot be used, and why."""
 
@@ -29,14 +30,15 @@ class Refused:
     @classmethod
     def read(cls, row: Mapping[str, Any], code: str, reason: str) -> Refused:
         """One that was read, and whose row of the ledger or of references, or the like, is known."""
-        return cls(code, reason, row["filename"], row["source"], row["size"], row["sha256"])
+        return cls(code=code, reason=reason, **{name: row[name] for name in ("filename", "source", "size", "sha256")})
 
     @classmethod
     def unreadable(cls, source: str, error: CatalogError) -> Refused:
         """One whose reading failed; size and checksum are of the packed file if it cannot be unpacked."""
-        told = error.code, error.message, source.rsplit("/", 1)[-1], source
+        row: Row = {"filename": source.rsplit("/", 1)[-1], "source": source, "size": None, "sha256": None}
         for unpack in (True, False):
             with contextlib.suppress(CatalogError):
                 content = read_file(source, unpack=unpack)
-                return cls(*told, content.size, content.sha256)
-        return cls(*told, None, None)
+                row |= {"size": content.size, "sha256": content.sha256}
+                break
+        return cls.read(row, error.code, error.message)

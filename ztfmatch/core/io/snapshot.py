@@ -161,7 +161,23 @@ class SnapshotFiles:
 
 def before_first(storage: Storage, config: StoreConfig) -> SnapshotFiles:
     """What a store is before its first commit: numbered -1, without files and without a tiling."""
-    return SnapshotFiles(storage, config, log.Commit(-1, None, "", "", {}, {}, (), "", "", 0.0, ""))
+    return SnapshotFiles(
+        storage,
+        config,
+        log.Commit(
+            number=-1,
+            parent=None,
+            operation="",
+            operation_id="",
+            arguments={},
+            counts={},
+            manifests=(),
+            tiling="",
+            time="",
+            duration_s=0.0,
+            store="",
+        ),
+    )
 
 
 def _newest(storage: Storage) -> int:

@@ -32,7 +32,7 @@ KNOWN: Final = "known"
 REFERENCE: Final = "reference"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckedCatalog:
     """What would become of one catalog."""
 
@@ -160,13 +160,13 @@ def _checked(
 ) -> CheckedCatalog:
     unit = unit_of(row) if row else None
     return CheckedCatalog(
-        source,
-        verdict,
-        None if fault is None else fault.reason,
-        None if unit is None else str(unit),
-        row.get("obsmjd"),
-        row.get("nrows"),
-        row.get("nrejected"),
-        row.get("programid"),
-        None if snapshot is None or unit is None else unit in snapshot.units_with_reference,
+        source=source,
+        verdict=verdict,
+        reason=None if fault is None else fault.reason,
+        unit=None if unit is None else str(unit),
+        obsmjd=row.get("obsmjd"),
+        rows=row.get("nrows"),
+        rejected=row.get("nrejected"),
+        programid=row.get("programid"),
+        has_reference=None if snapshot is None or unit is None else unit in snapshot.units_with_reference,
     )

@@ -17,7 +17,7 @@ from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """Rows and files of one table in one tile that two snapshots do not share."""
 
@@ -37,7 +37,14 @@ def compare(storage: Storage, before: int, after: int) -> list[Difference]:
     added = Counter((file.table, file.tile) for file in second.files.not_in(first.files))
     rows = [_rows(snapshot) for snapshot in (first, second)]
     return [
-        Difference(key[0], "" if key[1] is None else str(key[1]), rows[0][key], rows[1][key], removed[key], added[key])
+        Difference(
+            table=key[0],
+            tile="" if key[1] is None else str(key[1]),
+            rows_before=rows[0][key],
+            rows_after=rows[1][key],
+            files_removed=removed[key],
+            files_added=added[key],
+        )
         for key in sorted(removed | added, key=lambda key: (key[0], "" if key[1] is None else str(key[1])))
     ]
 

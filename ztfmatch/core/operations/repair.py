@@ -63,7 +63,7 @@ _DERIVED: Final = (STATISTICS.name, TRANSIENTS.name, TRANSIENTDATA.name)
 _NAMED: Final = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LostExposure:
     """An exposure of which rows were lost."""
 
@@ -166,7 +166,13 @@ def _derived(snapshot: SnapshotFiles, lost: Iterable[DataFile]) -> frozenset[str
 def _described(ledger: pa.Table) -> list[LostExposure]:
     names = ["exposureid", "filename", "source", "origin", "lost"]
     return [
-        LostExposure(row["exposureid"], row["filename"], row["source"], row["lost"], row["origin"])
+        LostExposure(
+            exposureid=row["exposureid"],
+            filename=row["filename"],
+            source=row["source"],
+            rows=row["lost"],
+            origin=row["origin"],
+        )
         for row in ledger.select(names).to_pylist()
     ]
 

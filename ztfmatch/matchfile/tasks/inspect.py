@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,11 +74,10 @@ def inspect_matchfile(task: InspectMatchfile) -> Inspected:
 
 
 def _refused(source: str, error: CatalogError) -> Refused:
-    told = error.code, error.message, source.rsplit("/", 1)[-1], source
-    try:
-        return Refused(*told, Stamp.of(source).size, checksum(source))
-    except CatalogError:
-        return Refused(*told, None, None)
+    row: Row = {"filename": source.rsplit("/", 1)[-1], "source": source, "size": None, "sha256": None}
+    with contextlib.suppress(CatalogError):
+        row |= {"size": Stamp.of(source).size, "sha256": checksum(source)}
+    return Refused.read(row, error.code, error.message)
 
 
 def _inspected(source: str) -> InspectedMatchfile:

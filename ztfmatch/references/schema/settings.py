@@ -149,7 +149,7 @@ class PlanSettings:
     """A reference that is not suspect is deepened if the new one would be deeper by at least so many magnitudes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReferenceSettings:
     """What references are audited, selected and planned by."""
 
