@@ -12,17 +12,17 @@ import pyarrow as pa
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.corrections import Channel, CorrectionFiles, read_corrections, write_corrections
+from ztfmatch.core.io.corrections import Channel, CorrectionFiles, provenance, read_corrections, write_corrections
+from ztfmatch.core.io.localfiles import check_vacant
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
-from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
+from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 from ztfmatch.photometry.kernels.timeline import MOST_NODES, slice_dates
 from ztfmatch.photometry.leaning import fit_channels
@@ -119,7 +119,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     """
     watch = Stopwatch()
     config.validate()
-    check_output(inputs.output)
+    check_vacant(inputs.output, "corrections")
     catalog = open_ps1(inputs.ps1, inputs.columns)
     snapshot = open_snapshot(storage)
     old = None if inputs.update is None else older_set(snapshot, inputs.update, config)
@@ -136,8 +136,16 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     tables, channels = correction_tables(residuals, fits, config, old)
     counts = {"detections": residuals.detections, "used": residuals.used, "stars": residuals.stars}
     programs = sorted({*residuals.programs, *(() if old is None else old.about.get("programs") or ())})
-    about = _about(snapshot, catalog, config, old) | {"counts": counts}
-    about["programs"] = None if old is not None and old.set.programs is None else programs
+    about = provenance(
+        snapshot,
+        catalog.path,
+        (config.cells_x, config.cells_y),
+        ps1_columns=dict(catalog.columns),
+        cuts=asdict(config),
+        updated=None if old is None else old.about["corrections"],
+        counts=counts,
+        programs=None if old is not None and old.set.programs is None else programs,
+    )
     digest = write_corrections(inputs.output, tables, about, error_model_files(tables["errormodel"]))
     for staged in (operation_id, residuals.operation_id):
         clear(storage, staged)
@@ -157,12 +165,6 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
         tiles=residuals.tiles,
         seconds=watch.seconds,
     )
-
-
-def check_output(place: Path) -> None:
-    """Refuse a place that has something."""
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise ConfigError(f"{place} is there already; give a new place for the corrections")
 
 
 def older_set(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> CorrectionFiles:
@@ -232,27 +234,6 @@ def _projected_bytes(snapshot: SnapshotFiles, config: CalibrateConfig) -> int:
     fields = len(snapshot.read(REFERENCES.name, ["field"])["field"].unique())
     parameters = max(map_basis(*cells).size + fields, MOST_NODES * change_basis(*cells).size)
     return WORKER_BASE_BYTES + BYTES_PER_PARAMETER_SQUARED * parameters**2
-
-
-def _about(snapshot: SnapshotFiles, ps1: Ps1Catalog, config: CalibrateConfig, old: CorrectionFiles | None) -> Json:
-    """Provenance."""
-    import time
-
-    import ztfmatch
-
-    return {
-        "store": snapshot.commit.store,
-        "root": snapshot.storage.root,
-        "snapshot": snapshot.number,
-        "ps1": ps1.path,
-        "ps1_columns": dict(ps1.columns),
-        "cuts": asdict(config),
-        "cells_x": config.cells_x,
-        "cells_y": config.cells_y,
-        "updated": None if old is None else old.about["corrections"],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "ztfmatch": ztfmatch.__version__,
-    }
 
 
 def summary_of(channels: Sequence[ChannelReport]) -> dict[str, int]:

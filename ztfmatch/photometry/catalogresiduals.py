@@ -13,7 +13,7 @@ from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.catalogs import EpochalCatalog
 from ztfmatch.core.kernels.calibration import catalog_flags, unrounded_magnitudes
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.photometry.io.ps1 import BANDS, Box, Ps1Catalog
+from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
 
 _MARGIN_DEG: Final = 1.0 / 60.0
@@ -47,8 +47,7 @@ def residuals_of(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1C
     MetadataError
         If PS1 has too few of the stars, or none of them in a band that is needed.
     """
-    config, rows, band = CalibrateConfig(), read.records, read.unit.fid - 1
-    first = 1 if band == 2 else 0
+    config, rows = CalibrateConfig(), read.records
     flux = rows["flux"].astype(np.float32)
     before = unrounded_magnitudes(flux, np.full(len(rows), read.magzp))
     good = catalog_flags(rows["flags"].astype(np.int16), np.zeros(len(rows), bool)) == 0
@@ -57,12 +56,12 @@ def residuals_of(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1C
     if len(at):
         ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
         stars = ps1.read(Box.around(ra, dec, _MARGIN_DEG))
-        needed = BANDS[first : first + 2]
+        needed = "ri" if read.unit.fid == 3 else "gr"
         bands = ", ".join(band for band in stars.lacking if band in needed) if len(stars.ra) else ""
         source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
         at, source = at[source >= 0], source[source >= 0]
-        colour = stars.mag[first, source] - stars.mag[first + 1, source]
-        expected = stars.mag[band, source] - (read.metadata["clrcoeff"] or 0.0) * colour
+        mag, colour = stars.references(source, read.unit.fid)
+        expected = mag - (read.metadata["clrcoeff"] or 0.0) * colour
         used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
         at, expected = at[used], expected[used]
     if bands:
@@ -74,4 +73,4 @@ def residuals_of(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1C
             f"{_FEWEST_STARS}: is it of another part of the sky?"
         )
     x, y = (rows[name][at].astype(np.float64) for name in ("xpos", "ypos"))
-    return CatalogResiduals(x, y, before[at] - expected, after[at] - expected)
+    return CatalogResiduals(x, y, before[at] - expected, after[at].astype(np.float64) - expected)

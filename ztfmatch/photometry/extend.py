@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.corrections import ABOUT_WRITTEN, CorrectionFiles, write_corrections
+from ztfmatch.core.io.corrections import ABOUT_WRITTEN, CorrectionFiles, made_now, write_corrections
+from ztfmatch.core.io.localfiles import check_vacant
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
@@ -15,7 +15,7 @@ from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.photometry.calibrate import CalibrateInputs, check_output, older_set
+from ztfmatch.photometry.calibrate import CalibrateInputs, older_set
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.photometry.tables import error_model_files, extended_tables
@@ -69,7 +69,7 @@ def extend_corrections(
     """
     watch = Stopwatch()
     config.validate()
-    check_output(inputs.output)
+    check_vacant(inputs.output, "corrections")
     if inputs.update is None:
         raise ConfigError("nothing to extend: give corrections of older data")
     catalog, snapshot = open_ps1(inputs.ps1, inputs.columns), open_snapshot(storage)
@@ -116,17 +116,8 @@ def _projected_bytes(task: ExtendTask, snapshot: SnapshotFiles) -> int:
 
 def _about(residuals: Residuals, old: CorrectionFiles, ps1: str) -> dict[str, object]:
     """Provenance: that of the older set, and what it was extended from."""
-    import ztfmatch
-
     of = old.set.programs
     programs = None if of is None else sorted({*of, *residuals.programs})
     kept = {name: value for name, value in old.about.items() if name not in ABOUT_WRITTEN}
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    extended = {
-        "corrections": old.set.digest,
-        "snapshot": residuals.snapshot.number,
-        "ps1": ps1,
-        "time": now,
-        "ztfmatch": ztfmatch.__version__,
-    }
+    extended = {"corrections": old.set.digest, "snapshot": residuals.snapshot.number, "ps1": ps1, **made_now()}
     return {**kept, "programs": programs, "extended": extended}

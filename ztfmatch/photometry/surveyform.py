@@ -11,6 +11,7 @@ import numpy as np
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import Channel, CorrectionSet, read_corrections
+from ztfmatch.core.io.localfiles import check_vacant
 from ztfmatch.core.io.smoothsets import SmoothSet, between
 from ztfmatch.core.io.surveytables import KNOTS, LAST_MAG, Spline, SurveyTables, write_survey_tables
 from ztfmatch.core.kernels.smoothcorrections import DEGREE, curve_value
@@ -76,8 +77,7 @@ def export_survey_tables(
         If the set is of an older version, with one value a cell, or the output is there.
     """
     corrections, output = Path(corrections), Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output} is there already; give a new place for the tables")
+    check_vacant(output, "tables")
     held = read_corrections(corrections)
     smooth = held.set.smooth
     if smooth is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import ztfmatch
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.corrections import write_corrections
+from ztfmatch.core.io.corrections import provenance, write_corrections
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, OFFSETS
 from ztfmatch.core.shown import Shown
@@ -64,7 +62,7 @@ def calibrate_internal(snapshot: SnapshotFiles, output: Path) -> InternalReport:
     if not rows.num_rows:
         raise ConfigError(f"{snapshot.storage.root} has no offsets of units: run 'ztfmatch offsets' first")
     programs = sorted(value or 0 for value in pc.unique(ledger["programid"]).to_pylist())
-    about = _about(snapshot) | {"counts": {"units": rows.num_rows}, "programs": programs}
+    about = provenance(snapshot, INTERNAL, (1, 1), counts={"units": rows.num_rows}, programs=programs)
     groups = len(rows.group_by(["fid", "group"]).aggregate([]))
     digest = write_corrections(output, _tables(rows), about)
     return InternalReport(
@@ -76,23 +74,6 @@ def calibrate_internal(snapshot: SnapshotFiles, output: Path) -> InternalReport:
         groups=groups,
         programs=programs,
     )
-
-
-def _about(snapshot: SnapshotFiles) -> dict[str, object]:
-    """Provenance."""
-    return {
-        "store": snapshot.commit.store,
-        "root": snapshot.storage.root,
-        "snapshot": snapshot.number,
-        "ps1": INTERNAL,
-        "ps1_columns": {},
-        "cuts": {},
-        "cells_x": 1,
-        "cells_y": 1,
-        "updated": None,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "ztfmatch": ztfmatch.__version__,
-    }
 
 
 def _tables(rows: pa.Table) -> dict[str, pa.Table]:

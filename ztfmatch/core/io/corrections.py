@@ -18,13 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import ztfmatch
 from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import CorrectionsError
 from ztfmatch.core.io import surveytables
 from ztfmatch.core.io.localfiles import write_directory
-from ztfmatch.core.io.records import decode, encode, short_digest
+from ztfmatch.core.io.records import decode, encode, short_digest, utc_now
 from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.io.smoothsets import SmoothSet, digest_of_data, smooth_set_of
+from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
 from ztfmatch.core.plain import Json
@@ -225,6 +227,28 @@ def write_corrections(
     files = {f"{name}.parquet": data for name, data in content.items()}
     write_directory(place, {**files, ABOUT: encode(record), **(others or {})})
     return digest
+
+
+def provenance(snapshot: SnapshotFiles, ps1: str, cells: tuple[int, int], **more: Any) -> Json:
+    """What a new set is made from, for :func:`write_corrections`: a snapshot, PS1, a map of so many cells."""
+    return {
+        "store": snapshot.commit.store,
+        "root": snapshot.storage.root,
+        "snapshot": snapshot.number,
+        "ps1": ps1,
+        "ps1_columns": {},
+        "cuts": {},
+        "cells_x": cells[0],
+        "cells_y": cells[1],
+        "updated": None,
+        **made_now(),
+        **more,
+    }
+
+
+def made_now() -> Json:
+    """When and by which version a set is made."""
+    return {"time": utc_now(), "ztfmatch": ztfmatch.__version__}
 
 
 def _parquet(table: pa.Table) -> bytes:

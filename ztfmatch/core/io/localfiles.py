@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from ztfmatch.core.errors import OutputExistsError
+from ztfmatch.core.errors import ConfigError, OutputExistsError
 
 _UNFINISHED: Final = re.compile(r"#\d+$")
 _LEFTOVER: Final = re.compile(r"(?P<file>.+)#\d{12}|\.(?P<directory>.+)\.[0-9a-f]{12}\.partial", re.DOTALL)
@@ -164,6 +164,17 @@ def write_directory(place: Path, files: Mapping[str, bytes]) -> None:
         part.mkdir(parents=True)
         for name, content in files.items():
             replace(part / name, memoryview(content))
+
+
+def check_vacant(place: Path, what: str) -> None:
+    """Refuse a place for a new directory, of what ``what`` says, that has something.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(f"{place} is there already; give a new place for the {what}")
 
 
 def partial_of(place: Path, identity: str) -> Path:

@@ -22,7 +22,7 @@ from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.manifestpart import encode as encode_part
 from ztfmatch.core.io.manifestpart import open_part, part_of
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.records import decode, encode, short_digest
+from ztfmatch.core.io.records import decode, encode, short_digest, utc_now
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling
 from ztfmatch.core.plain import Json
@@ -236,7 +236,7 @@ def _publish(
         counts=change.counts,
         manifests=manifests,
         tiling=tiling,
-        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        time=utc_now(),
         duration_s=round(time.time() - change.started, 3),
         store=storefile.identity(storage),
         note=change.note,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, TypeVar
 
@@ -20,6 +21,11 @@ _DIGITS: Final = 16
 def short_digest(content: Any) -> str:
     """Digest of some bytes, as names and records have it."""
     return hashlib.sha256(content, usedforsecurity=False).hexdigest()[:_DIGITS]
+
+
+def utc_now() -> str:
+    """The time, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def encode(record: Json) -> bytes:

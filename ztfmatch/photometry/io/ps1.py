@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
@@ -115,6 +116,33 @@ class Ps1Stars:
         found &= count_seeds(grid, xyz) == 1
         found &= self.star[np.maximum(nearest, 0)]
         return np.where(found, nearest, -1).astype(np.int64)
+
+    def references(self, source: Ids, fid: int | Ids, max_error: float = np.inf) -> tuple[Floats, Floats]:
+        """Magnitude in a filter and colour of its colour term, r - i for i, else g - r; NaN where they cannot be used.
+
+        Parameters
+        ----------
+        source : int64 ndarray, shape (N,)
+            Numbers of sources; -1 for none.
+        fid : int, or int64 ndarray of shape (N,)
+            Filter ids, 1 to 3.
+        max_error : float
+            Largest error of a magnitude that is used, of the filter or of the colour.
+        """
+        mag, colour = np.full(len(source), np.nan), np.full(len(source), np.nan)
+        rows = np.flatnonzero(source >= 0)
+        at, band = source[rows], np.broadcast_to(np.asarray(fid) - 1, source.shape)[rows]
+        blue = np.where(band == 2, 1, 0)
+        colour[rows] = self.mag[blue, at] - self.mag[blue + 1, at]
+        usable = np.isfinite(colour[rows])
+        for used in (band, blue, blue + 1):
+            usable &= ~(self.error[used, at] > max_error)
+        mag[rows] = np.where(usable, self.mag[band, at], np.nan)
+        return mag, colour
+
+
+NO_STARS: Final = Ps1Stars(np.zeros(0), np.zeros(0), np.zeros((3, 0)), np.zeros((3, 0)), np.zeros(0, bool))
+"""Where there is no source."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.core.config import CalibrateConfig
-from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import read_corrections
-from ztfmatch.core.io.localfiles import write_directory
+from ztfmatch.core.io.localfiles import check_vacant, write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.corrections import check_channels
@@ -96,8 +95,7 @@ def make_report(
     """
     watch = Stopwatch()
     config.validate()
-    if inputs.output.exists() and (not inputs.output.is_dir() or any(inputs.output.iterdir())):
-        raise ConfigError(f"{inputs.output} is there already; give a new place for the report")
+    check_vacant(inputs.output, "report")
     ps1 = None if inputs.ps1 is None else open_ps1(inputs.ps1, inputs.columns)
     other = None if inputs.other is None else _other(snapshot, inputs.other)
     everything = measure(snapshot, What(ps1, config, other), runner)

@@ -27,7 +27,7 @@ from ztfmatch.core.survey import fid_column
 from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
+from ztfmatch.photometry.io.ps1 import NO_STARS, Box, Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, group_medians
 
 EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
@@ -160,38 +160,26 @@ class TileObjects:
 
     def __init__(self, task: TileInputs) -> None:
         table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
-        self.objectid, self.n_ps1 = np.zeros(0, np.int64), 0
+        self.objectid, self.ps1 = np.zeros(0, np.int64), NO_STARS
         self.source = np.zeros(0, np.int64)
         """Row in ``ps1``; -1 for none that can be used."""
         if table is None:
             return
         table = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
         self.objectid, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
-        self.source = np.full(len(self.objectid), -1, np.int64)
-        if task.ps1 is None or not len(ra):
-            return
-        self.ps1 = task.ps1.read(Box.around(ra, dec, _MARGIN_DEG))
-        self.n_ps1 = len(self.ps1.ra)
-        if self.n_ps1:
-            xyz = unit_vectors(ra, dec)
-            self.source = self.ps1.nearest(xyz, task.config.match_arcsec, task.config.isolation_arcsec)
+        if task.ps1 is not None and len(ra):
+            self.ps1 = task.ps1.read(Box.around(ra, dec, _MARGIN_DEG))
+        self.source = self.ps1.nearest(unit_vectors(ra, dec), task.config.match_arcsec, task.config.isolation_arcsec)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many objects have a PS1 star, and how many PS1 sources there are."""
+        return int((self.source >= 0).sum()), len(self.ps1.ra)
 
     def references(self, objectid: Ids, max_error: float) -> tuple[Floats, Floats]:
         """PS1 magnitude in the object's filter and colour of its colour term; NaN where they cannot be used."""
-        mag, colour = np.full(len(objectid), np.nan), np.full(len(objectid), np.nan)
-        place = find_sorted(self.objectid, objectid)
-        source = np.append(self.source, -1)[place]  # -1 finds the last
-        band = (fid_column(objectid) - 1).astype(np.int64)
-        rows = np.flatnonzero(source >= 0)
-        if len(rows):
-            at, of, first = source[rows], band[rows], np.where(band[rows] == 2, 1, 0)
-            good = np.ones(len(rows), bool)
-            for index in (of, first, first + 1):
-                good &= ~(self.ps1.error[index, at] > max_error)
-            mag[rows] = np.where(good, self.ps1.mag[of, at], np.nan)
-            colour[rows] = self.ps1.mag[first, at] - self.ps1.mag[first + 1, at]
-            mag[np.isnan(colour)] = np.nan
-        return mag, colour
+        source = np.append(self.source, -1)[find_sorted(self.objectid, objectid)]  # -1 finds the last
+        return self.ps1.references(source, fid_column(objectid).astype(np.int64), max_error)
 
 
 def usable_magnitudes(chunk: Lightcurves, ledger: TileLedger, config: CalibrateConfig) -> tuple[Ids, Floats]:

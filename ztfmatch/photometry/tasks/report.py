@@ -133,8 +133,7 @@ def sum_tile(task: ReportTask) -> TileSums:
     for chunk in compared_lightcurves(task, ledger, (*EPOCH_COLUMNS, "magerr"), ROWS_IN_FLIGHT):
         builder.add(chunk, objects)
     kept = KeptFile.of(task.storage, task.operation_id, task.key, builder.arrays())
-    stars = int((objects.source >= 0).sum())
-    return TileSums(builder.detections, builder.used, stars, objects.n_ps1, (kept,))
+    return TileSums(builder.detections, builder.used, *objects.counts, (kept,))
 
 
 @dataclass(frozen=True)

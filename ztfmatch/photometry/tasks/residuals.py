@@ -120,8 +120,7 @@ def measure_tile(task: ResidualTask) -> TileResiduals:
         builder.add(chunk)
     channels = builder.write()
     kept = (*channels.values(), _write_offsets(task, ledger, builder.offsets, objects))
-    stars = int((objects.source >= 0).sum())
-    return TileResiduals(builder.detections, builder.used, stars, objects.n_ps1, tuple(channels), kept, ledger.programs)
+    return TileResiduals(builder.detections, builder.used, *objects.counts, tuple(channels), kept, ledger.programs)
 
 
 class _Builder:

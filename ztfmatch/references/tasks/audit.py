@@ -16,7 +16,7 @@ from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.lightcurves import lightcurve_row
-from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
+from ztfmatch.references.tasks.ps1 import differences, stars_of
 from ztfmatch.references.tasks.rows import flatness_row, known
 from ztfmatch.references.tasks.seeds import Seeds, seeds_of_file, seeds_of_store
 from ztfmatch.references.tasks.stored import StoredReference
@@ -105,8 +105,7 @@ def catalog_row(seeds: Seeds) -> Row:
 
 def ps1_row(seeds: Seeds, stars: Ps1Stars, settings: ReferenceSettings) -> Row:
     """What PS1 tells."""
-    star = stars_at(stars, seeds.xyz, settings.flatness)
-    ps1, colour = magnitudes_of(stars, star, seeds.unit.fid, settings.flatness)
+    star, ps1, colour = stars_of(seeds, stars, settings.flatness)
     difference = differences(seeds.mag + seeds.clrcoeff * colour, ps1, settings.flatness)
     names = ("nflat", "nbin", "bins", "delta", "rms", "offset")
     return {"nps1": int((star >= 0).sum()), **flatness_row(names, difference, seeds.bins, settings.flatness.min_bin)}

@@ -18,11 +18,11 @@ from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.schema.ledger import CATALOG
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.photometry.io.ps1 import NO_STARS, Box, Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.flatness import Flatness, bin_of, flatness
 from ztfmatch.references.schema.settings import FlatnessSettings
 from ztfmatch.references.tasks.audit import MARGIN_DEG
-from ztfmatch.references.tasks.ps1 import differences, magnitudes_of, stars_at
+from ztfmatch.references.tasks.ps1 import differences, stars_of
 from ztfmatch.references.tasks.rows import known
 from ztfmatch.references.tasks.seeds import Seeds, seeds_of_store
 from ztfmatch.references.tasks.stored import StoredReference
@@ -81,7 +81,7 @@ def measure_exposures(task: FlatnessTask) -> MeasuredExposures:
     found = MeasuredExposures([], [], [], [])
     seeds = [seeds_of_store(reference) for reference in task.references]
     ra, dec = (np.concatenate([getattr(one, name) for one in seeds]) for name in ("ra", "dec"))
-    stars = task.ps1.read(Box.around(ra, dec, MARGIN_DEG)) if len(ra) else None
+    stars = task.ps1.read(Box.around(ra, dec, MARGIN_DEG)) if len(ra) else NO_STARS
     for reference, own in zip(task.references, seeds, strict=True):
         pending = _pending(reference)
         for part, flat in _measured(pending, own, stars, task.settings):
@@ -100,12 +100,10 @@ def _pending(reference: StoredReference) -> _Pending:
 
 
 def _measured(
-    unit: _Pending, seeds: Seeds, stars: Ps1Stars | None, settings: FlatnessSettings
+    unit: _Pending, seeds: Seeds, stars: Ps1Stars, settings: FlatnessSettings
 ) -> Iterator[tuple[slice, Flatness]]:
     """Flatness of some exposures of a unit after the others, so many at a time as memory allows."""
-    none = np.zeros(0)
-    star = np.full(len(seeds.ra), -1, np.int64) if stars is None else stars_at(stars, seeds.xyz, settings)
-    ps1, colour = (none, none) if stars is None else magnitudes_of(stars, star, seeds.unit.fid, settings)
+    star, ps1, colour = stars_of(seeds, stars, settings)
     step = max(VALUES_PER_PASS // max(int((star >= 0).sum()), 1), 1)
     for first in range(0, len(unit.exposureid), step):
         part = slice(first, first + step)
