@@ -476,7 +476,7 @@ class TestFailures:
         [
             (("--workers", 2, "--scheduler", "tcp://x:1"), "give it without --workers"),
             (("--cluster", "local", "--scheduler", "tcp://x:1"), "give one of them"),
-            (("--memory", "1MB"), "expected at least 512 MiB"),
+            (("--memory", "1MB"), "--memory is 1000000; expected at least 512 MiB"),
             (("--cluster", "nowhere.toml"), "no cluster profile 'nowhere.toml'"),
         ],
     )
@@ -487,6 +487,26 @@ class TestFailures:
         arguments = scene.append[1:] if command == "append" else [tmp_path / "demo"]
         assert complaint in failure(command, *arguments, *options, code=2)
         assert not (tmp_path / "demo").exists()
+
+    @pytest.mark.parametrize(
+        ("command", "options", "complaint"),
+        [
+            ("append", ("--wait", "0s"), "--wait is 0; expected above 0"),
+            ("init", ("--seeds-per-tile", 0), "--seeds-per-tile is 0; expected at least 1"),
+            ("calibrate", ("--cells", 1), "--cells is 1; expected 2 to 64"),
+            ("calibrate", ("--min-epochs", 1), "--min-epochs is 1; expected at least 3"),
+        ],
+    )
+    def test_setting_that_is_refused_is_named_by_its_option(
+        self, scene: Scene, tmp_path: Path, command: str, options: tuple[object, ...], complaint: str
+    ) -> None:
+        (tmp_path / "ps1.parquet").touch()
+        arguments = {
+            "append": scene.append[1:],
+            "init": (tmp_path / "new", "--references", scene.sky),
+            "calibrate": (scene.store, "--ps1", tmp_path / "ps1.parquet", "--output", tmp_path / "set"),
+        }
+        assert failure(command, *arguments[command], *options, code=2) == f"ztfmatch: {complaint}"
 
     @pytest.mark.parametrize(
         "arguments",

@@ -124,7 +124,7 @@ def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(
         (("bulk", "--release", "{backwards}"), "the window of program 1 ends before it starts"),
         (("bulk", "--release", "{unknown}"), "id in [[programs]] is 7; expected one of 1 (public)"),
         (("hats", "--release", "{late}"), "no exposure of snapshot 2 is in the scope of release 'late'"),
-        (("hats", "--release", "{scope}", "--partition-size", "0"), "partition_bytes is 0; expected 1 to 32000000000"),
+        (("hats", "--release", "{scope}", "--partition-size", "0"), "--partition-size is 0; expected 1 to 32000000000"),
         (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
         (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--polygon", "0 0 1 0 0 1"), "contradict each other"),
         (("tar", "--release", "{scope}", "--cone", 0, 0, 8), "radius 8 has no unit; expected something like 2deg"),

@@ -39,6 +39,8 @@ _FAILURES = (BadInputError, JobFailedError, CommitConflictError, ServiceError, S
 """Errors of the work rather than of the command: exit code 1, and a rerun may do. So are those of the system."""
 
 _SHOWN = 20
+_SETTINGS = {"memory_bytes": "memory", "wait_s": "wait", "cells_x": "cells", "partition_bytes": "partition_size"}
+"""Settings whose options are called otherwise."""
 
 
 class Command(click.Command):
@@ -85,11 +87,19 @@ class Command(click.Command):
         except WorkDividedError as ended:
             emit(ended.facts, ctx.params.get("as_json", False), [str(ended)])
         except ZtfmatchError as error:
-            _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2)
+            _fail(ctx, error, 1 if isinstance(error, _FAILURES) else 2, _by_option(ctx.command, str(error)))
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             _fail(ctx, error, 1)
+
+
+def _by_option(command: click.Command, message: str) -> str:
+    """What is said of a setting, by the name of the option that gives it."""
+    setting, _, rest = message.partition(" is ")
+    option = _SETTINGS.get(setting, setting)
+    named = [param.opts[0] for param in command.params if isinstance(param, click.Option) and param.name == option]
+    return f"{named[0]} is {rest}" if named else message
 
 
 def _whence(ctx: click.Context, param: click.Parameter | None) -> str:
