@@ -17,6 +17,12 @@ if TYPE_CHECKING:  # the facts are there without arrays
 
 Whole = TypeVar("Whole", int, "Codes")
 
+Channel = tuple[int, int]
+"""Readout channel (rcid) and filter (fid)."""
+
+MJD_ZERO: Final = (1858, 11, 17)
+"""Year, month and day at which modified Julian dates begin."""
+
 FILTER_CODES: Final = {1: "zg", 2: "zr", 3: "zi"}
 """IRSA's filter codes by filter id (fid)."""
 
@@ -253,7 +259,7 @@ def mjd_of_fracday(fracday: int) -> float:
 
     day, fraction = divmod(fracday, 10**6)
     date = datetime.date(day // 10_000, day // 100 % 100, day % 100)
-    return (date - datetime.date(1858, 11, 17)).days + fraction / 1e6
+    return (date - datetime.date(*MJD_ZERO)).days + fraction / 1e6
 
 
 def fracday_of_mjd(obsmjd: float) -> int:
@@ -264,7 +270,7 @@ def fracday_of_mjd(obsmjd: float) -> int:
     import datetime
 
     day, fraction = divmod(obsmjd, 1.0)
-    date = datetime.date(1858, 11, 17) + datetime.timedelta(days=int(day))
+    date = datetime.date(*MJD_ZERO) + datetime.timedelta(days=int(day))
     return int(f"{date:%Y%m%d}") * 10**6 + min(round(fraction * 1e6), 999_999)
 
 

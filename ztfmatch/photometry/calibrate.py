@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.corrections import Channel, CorrectionFiles, provenance, read_corrections, write_corrections
+from ztfmatch.core.io.corrections import CorrectionFiles, provenance, read_corrections, write_corrections
 from ztfmatch.core.io.localfiles import check_vacant
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -21,6 +21,7 @@ from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.shown import Shown
+from ztfmatch.core.survey import Channel
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis

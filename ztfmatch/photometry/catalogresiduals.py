@@ -13,10 +13,9 @@ from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.catalogs import EpochalCatalog
 from ztfmatch.core.kernels.calibration import catalog_flags, unrounded_magnitudes
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
+from ztfmatch.photometry.io.ps1 import Ps1Catalog
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
 
-_MARGIN_DEG: Final = 1.0 / 60.0
 _FEWEST_STARS: Final = 3
 
 
@@ -52,18 +51,16 @@ def residuals_of(read: EpochalCatalog, after: npt.NDArray[np.float32], ps1: Ps1C
     before = unrounded_magnitudes(flux, np.full(len(rows), read.magzp))
     good = catalog_flags(rows["flags"].astype(np.int16), np.zeros(len(rows), bool)) == 0
     good &= np.isfinite(before) & (flux >= config.min_snr * rows["sigflux"]) & np.isfinite(rows["ra"] + rows["dec"])
-    at, bands = np.flatnonzero(good), ""
-    if len(at):
-        ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
-        stars = ps1.read(Box.around(ra, dec, _MARGIN_DEG))
-        needed = "ri" if read.unit.fid == 3 else "gr"
-        bands = ", ".join(band for band in stars.lacking if band in needed) if len(stars.ra) else ""
-        source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
-        at, source = at[source >= 0], source[source >= 0]
-        mag, colour = stars.references(source, read.unit.fid)
-        expected = mag - (read.metadata["clrcoeff"] or 0.0) * colour
-        used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
-        at, expected = at[used], expected[used]
+    at = np.flatnonzero(good)
+    ra, dec = (rows[name][at].astype(np.float64) for name in ("ra", "dec"))
+    stars = ps1.around(ra, dec)
+    source = stars.nearest(unit_vectors(ra, dec), config.match_arcsec, config.isolation_arcsec)
+    mag, colour = stars.references(source, read.unit.fid)
+    expected = mag - (read.metadata["clrcoeff"] or 0.0) * colour
+    used = (expected > RMS_RANGE_MAG[0]) & (expected < RMS_RANGE_MAG[1]) & np.isfinite(after[at])
+    at, expected = at[used], expected[used]
+    needed = "ri" if read.unit.fid == 3 else "gr"
+    bands = ", ".join(band for band in stars.lacking if band in needed) if len(stars.ra) else ""
     if bands:
         raise MetadataError(f"{ps1.path}: none of its sources about {read.file.source} has a magnitude in {bands}")
     if len(at) < _FEWEST_STARS:

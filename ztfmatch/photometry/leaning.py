@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from ztfmatch.core.io.corrections import Channel
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Job, Runner
+from ztfmatch.core.survey import Channel
 from ztfmatch.photometry.kernels.modes import MODES_HELD
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.tasks.calibrate import ChannelResult, FitTask, fit_task, read_fit

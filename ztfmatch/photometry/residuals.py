@@ -11,6 +11,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.survey import Channel
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
 from ztfmatch.photometry.tasks.comparison import Compared, TileInputs
@@ -23,8 +24,6 @@ from ztfmatch.photometry.tasks.residuals import (
     bytes_of_sums,
     measure_tile,
 )
-
-Channel = tuple[int, int]
 
 
 @dataclass(frozen=True)

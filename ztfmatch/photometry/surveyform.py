@@ -10,14 +10,14 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.corrections import Channel, CorrectionSet, read_corrections
+from ztfmatch.core.io.corrections import CorrectionSet, read_corrections
 from ztfmatch.core.io.localfiles import check_vacant
 from ztfmatch.core.io.smoothsets import SmoothSet, between
 from ztfmatch.core.io.surveytables import KNOTS, LAST_MAG, Spline, SurveyTables, write_survey_tables
 from ztfmatch.core.kernels.smoothcorrections import DEGREE, curve_value
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_CODES
+from ztfmatch.core.survey import FILTER_CODES, Channel
 from ztfmatch.photometry.kernels.splines import basis_values
 
 _BRIGHT_MAG: Final = 10.0

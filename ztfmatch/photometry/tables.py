@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.corrections import MODEL, Channel, CorrectionFiles
+from ztfmatch.core.io.corrections import MODEL, CorrectionFiles
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS
 from ztfmatch.core.operations.common import units_of
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import COLOURS, EXPOSURES, EXPOSURETERMS
 from ztfmatch.core.schema.correctiondata import GRADIENT
-from ztfmatch.core.survey import FILTER_CODES, Unit, unit_columns
+from ztfmatch.core.survey import FILTER_CODES, Channel, Unit, unit_columns
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.heldout import HELD, NAMES
 from ztfmatch.photometry.kernels.normalequations import BinSums

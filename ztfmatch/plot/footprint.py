@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import hpgeom
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.camera import Plane, Pointing, field_grid, quadrant_corners, unit_vectors
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.sphere import Floats
@@ -27,15 +27,13 @@ REACH_DEG: Final = 5.4
 
 _ENDS: Final = (np.min, np.max)
 
-Counts = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Coverage:
     """Exposures by HEALPix pixel."""
 
     order: int
-    counts: Counts
+    counts: Ints
     """Exposures on the centre of each pixel, NESTED, ICRS, shape (12 * 4**order,)."""
     exposures: int
     """Catalogs that were counted."""
@@ -69,7 +67,7 @@ def coverage_of(exposures: pa.Table, order: int = COVERAGE_ORDER) -> Coverage:
         raise ConfigError(f"order {order} is outside 0..12")
     field, rcid = (exposures[name].to_numpy().astype(np.int64) for name in ("field", "rcid"))
     by_unit = np.bincount(field * N_RCID + rcid, minlength=10_000 * N_RCID).reshape(-1, N_RCID)
-    counts: Counts = np.zeros(12 * 4**order, np.int64)
+    counts: Ints = np.zeros(12 * 4**order, np.int64)
     placed = [number for number in np.flatnonzero(by_unit.any(axis=1)).tolist() if number in field_grid()]
     for number in placed:
         pixels, channels = pixels_of_field(number, order)
@@ -78,7 +76,7 @@ def coverage_of(exposures: pa.Table, order: int = COVERAGE_ORDER) -> Coverage:
     return Coverage(order, counts, n_placed, len(field) - n_placed)
 
 
-def pixels_of_field(field: int, order: int) -> tuple[Counts, Counts]:
+def pixels_of_field(field: int, order: int) -> tuple[Ints, Ints]:
     """Pixels whose centres are on a quadrant of a field, NESTED, and the readout channel of each."""
     ra, dec = field_grid()[field]
     pixels = hpgeom.query_circle(2**order, ra, dec, REACH_DEG)
@@ -87,7 +85,7 @@ def pixels_of_field(field: int, order: int) -> tuple[Counts, Counts]:
     return pixels[channels >= 0], channels[channels >= 0]
 
 
-def channels_at(plane: Plane) -> Counts:
+def channels_at(plane: Plane) -> Ints:
     """Readout channel at points of the focal plane, -1 where there is none: between the CCDs, and outside.
 
     Exact to 10 arcsec, since it takes the quadrants for a grid.
@@ -97,7 +95,7 @@ def channels_at(plane: Plane) -> Counts:
     return np.where((column >= 0) & (row >= 0), grid.channel[column, row], -1)
 
 
-def _interval(values: Floats, ends: Floats) -> Counts:
+def _interval(values: Floats, ends: Floats) -> Ints:
     """Number of the interval that holds each value, -1 for none; ends of shape (2, N), ascending."""
     index = np.searchsorted(ends[0], values, side="right") - 1
     return np.where((index >= 0) & (values < ends[1][index]), index, -1)
@@ -108,7 +106,7 @@ class _Grid(NamedTuple):
 
     east: Floats
     north: Floats
-    channel: Counts
+    channel: Ints
 
 
 @cache

@@ -30,7 +30,7 @@ from ztfmatch.core.errors import (
 from ztfmatch.core.io import localfiles, log, paths
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.corrections import CorrectionSet
-from ztfmatch.core.io.parquet import DataFile, read_file_rows
+from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -103,11 +103,6 @@ class Publishing:
         return Storage.at(self.partial)
 
     @property
-    def ledger(self) -> list[DataFile]:
-        """Files of the ledger that may have exposures in scope."""
-        return self.snapshot.ledger
-
-    @property
     def inputs(self) -> Product:
         """What tasks need to know of it."""
         return Product(self.snapshot, self.scope, self.out)
@@ -140,7 +135,7 @@ class Publishing:
 
     def _has_exposures(self) -> bool:
         """Whether any exposure is in scope; files are read until one is found."""
-        files = (read_file_rows(self.snapshot.storage, file, LEDGER_COLUMNS) for file in self.ledger)
+        files = (read_file_rows(self.snapshot.storage, file, LEDGER_COLUMNS) for file in self.snapshot.ledger)
         return any(in_scope(rows, self.scope).any() for rows in files)
 
     def _check_corrections(self) -> None:
@@ -159,7 +154,7 @@ class Publishing:
         """Sets of corrections, by name, that exposures in scope have."""
         storage, held = self.snapshot.storage, self.snapshot.of_table(CORRECTIONS.name)
         named: set[str | None] = set()
-        for file in self.ledger if held else ():
+        for file in self.snapshot.ledger if held else ():
             rows = read_file_rows(storage, file, [*LEDGER_COLUMNS, "corrections"])
             named |= set(rows["corrections"].filter(pa.array(in_scope(rows, self.scope))).unique().to_pylist())
         return {name: one for name, one in sorted(read_store_sets(storage, held).items()) if name in named}

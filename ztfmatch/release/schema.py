@@ -201,7 +201,7 @@ def _statistic(column: Column) -> Column:
     return replace(column, description=text or column.description, source=source)
 
 
-_REFERENCE_VALUES: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
+REFERENCE_VALUES: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
 
 RELEASED_OBJECTS: Final = Table(
     "releasedobjects",
@@ -221,7 +221,7 @@ RELEASED_OBJECTS: Final = Table(
         few("filtercode", LABEL, "", "Filter: zg, zr, zi", "objectid"),
         *(split(axis, pa.float64(), "", f"Unit vector of the position, {axis}", "computed") for axis in "xyz"),
         *(_statistic(STATISTICS[name]) for name in ("ngoodobs", "ngoodobsrel", "nobs", "nobsrel")),
-        *(replace(OBJECTS[name], nullable=True) for name in _REFERENCE_VALUES),
+        *(replace(OBJECTS[name], nullable=True) for name in REFERENCE_VALUES),
         *(
             _statistic(column)
             for column in STATISTICS.columns

@@ -16,6 +16,7 @@ import numpy as np
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.kernels.region import Polygon, Region
 from ztfmatch.core.packagedata import package_rows
+from ztfmatch.core.survey import MJD_ZERO
 
 _INSTALL: Final = "pip install 'ztfmatch[publish]'"
 
@@ -23,7 +24,6 @@ _COLUMNS: Final = (44.5, 2092.5)
 _ROWS: Final = (0.5, 2048.5)
 """Edges of the pixels of a CCD that see the sky, as tess-point counts them."""
 _SPECIAL: Final = 1000
-_MJD_ZERO: Final = date(1858, 11, 17)
 _POINTS_A_SIDE: Final = 6
 """Two degrees apart, between which distortion bends a side by arcseconds."""
 
@@ -62,7 +62,7 @@ def sector_dates(number: int) -> tuple[float, float]:
     days = {int(row["sector"]): (row["first"], row["last"]) for row in package_rows("tess_sectors.csv")}
     if number not in days:
         raise ConfigError(f"no dates of sector {number}; known are {_listed([*days])}: give --since and --until")
-    first, last = ((date.fromisoformat(day) - _MJD_ZERO).days for day in days[number])
+    first, last = ((date.fromisoformat(day) - date(*MJD_ZERO)).days for day in days[number])
     return float(first), last + 1.0
 
 

@@ -19,7 +19,7 @@ from ztfmatch.core.runner import Runner
 from ztfmatch.release.about import readme
 from ztfmatch.release.bulk import bulk_directory, files_text, rows_text, write_beside, write_lightcurves
 from ztfmatch.release.io.outputs import HashedFile, Output, write_bytes
-from ztfmatch.release.io.scope import ReleaseScope
+from ztfmatch.release.io.scope import MJD_EPOCH, ReleaseScope
 from ztfmatch.release.publication import MANIFEST_FILE, Publishing, PublishReport, give_name, manifest_text
 from ztfmatch.release.sectors import sector_dates, sector_region
 
@@ -122,7 +122,7 @@ def _dates(part: Part) -> str:
 def _date(mjd: float | None) -> str:
     if mjd is None:
         return ""
-    moment = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC) + datetime.timedelta(days=mjd)
+    moment = MJD_EPOCH + datetime.timedelta(days=mjd)
     return f"{moment:%Y-%m-%d %H:%M} UTC (MJD {mjd:.4f})"
 
 

@@ -31,7 +31,7 @@ from ztfmatch.core.kernels.corrections import CorrectionTables
 from ztfmatch.core.kernels.smoothcorrections import SmoothTables
 from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import COLOURS, EXPOSURETERMS
-from ztfmatch.core.survey import Unit
+from ztfmatch.core.survey import Channel, Unit
 
 FORMAT: Final = "ztfmatch-corrections"
 FORMAT_VERSION: Final = 3
@@ -49,9 +49,6 @@ FILES: Final = (*FILES_OF_ALL, "curve", "heldout", MODEL, *DATA_FILES)
 
 ABOUT_WRITTEN: Final = ("format", "version", "corrections", "files")
 """What a record says beside the provenance that is given."""
-
-Channel = tuple[int, int]
-"""Readout channel and filter."""
 
 Coefficients = tuple[float, float, float, float]
 _MAGNITUDE_COLUMNS: Final = ("bright", "faint", "slope", "curvature")

@@ -16,9 +16,7 @@ from ztfmatch.core.io.rows import units_of_rows
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, SmoothExposures, SmoothTables
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema.corrections import COLOUR, CURVE, FADE, KNOTS_X, KNOTS_Y, MEAN_COLOUR, NODE, SPLINE
-from ztfmatch.core.survey import Unit
-
-Channel = tuple[int, int]
+from ztfmatch.core.survey import Channel, Unit
 
 NODE_PLACES: Final = 1 << 16
 """Place of a number of a node: the node's number times this, and the number's own."""

@@ -26,7 +26,7 @@ from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.kernels.smoothcorrections import COLOUR_NUMBERS, DEGREE, spline_values
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.plain import Json
-from ztfmatch.core.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX, Unit
+from ztfmatch.core.survey import FILTER_CODES, N_RCID, QUADRANT_SHAPE_PIX, Channel, Unit
 
 FORMAT: Final = "survey-tables"
 """In place of the name of our own format."""
@@ -47,8 +47,6 @@ _FILTERS: Final = {code[1]: fid for fid, code in FILTER_CODES.items()} | {str(fi
 _SPLINE_NAME: Final = re.compile(r"ztf_z(.)_c(\d\d)_q(\d)\.out\.txt\.spline")
 _PLACE_OF_VALUE: Final = {"coeff": 3, "X": 5, "Y": 5}
 """Word of a line of a spline, by its first."""
-
-Channel = tuple[int, int]
 
 
 class Spline(NamedTuple):

@@ -10,13 +10,12 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints, Singles
 from ztfmatch.core.kernels.elementary import log10
-from ztfmatch.core.kernels.ranks import Float64s, Int64s, jit
+from ztfmatch.core.kernels.ranks import jit
 from ztfmatch.core.kernels.sphere import sincos_degrees
 
-Float32s = npt.NDArray[np.float32]
 Float3 = tuple[float, float, float]
 Float4 = tuple[float, float, float, float]
 Int5 = tuple[int, int, int, int, int]
@@ -26,7 +25,7 @@ _LAST_POINTS: Final = 30
 
 
 @jit
-def position_rms(ra: Float64s, dec: Float64s, good: Int64s, n: int) -> float:
+def position_rms(ra: Floats, dec: Floats, good: Ints, n: int) -> float:
     """Return the RMS distance from the mean position in degrees, on the plane tangent at the first epoch."""
     ra_0, dec_0 = ra[good[0]], dec[good[0]]
     sin_0, cos_0 = sincos_degrees(dec_0)
@@ -64,7 +63,7 @@ def _tangent_offset(ra_difference: float, dec_difference: float, sin_0: float, c
 
 
 @jit
-def mean_uncalibrated(psfflux: Float32s, good: Int64s, n: int) -> float:
+def mean_uncalibrated(psfflux: Singles, good: Ints, n: int) -> float:
     """Return the mean of -2.5 log10(psfflux); one logarithm of many factors is faster and as exact."""
     total, product = 0.0, 1.0
     for j in range(n):
@@ -77,7 +76,7 @@ def mean_uncalibrated(psfflux: Float32s, good: Int64s, n: int) -> float:
 
 
 @jit
-def means(m: Float64s, inverse: Float64s, n: int) -> Float3:
+def means(m: Floats, inverse: Floats, n: int) -> Float3:
     """Return mean, weighted mean and sum of weights; the means are exact for a constant lightcurve."""
     total, weighted, weight = 0.0, 0.0, 0.0
     for j in range(n):
@@ -90,7 +89,7 @@ def means(m: Float64s, inverse: Float64s, n: int) -> Float3:
 
 
 @jit
-def moments(m: Float64s, n: int, mean: float) -> Float3:
+def moments(m: Floats, n: int, mean: float) -> Float3:
     """Return standard deviation, skewness and small-sample kurtosis."""
     sum_2, sum_3, sum_4 = 0.0, 0.0, 0.0
     for j in range(n):
@@ -112,7 +111,7 @@ def moments(m: Float64s, n: int, mean: float) -> Float3:
 
 
 @jit
-def series(t: Float64s, m: Float64s, n: int, std: float) -> Float3:
+def series(t: Floats, m: Floats, n: int, std: float) -> Float3:
     """Return linear trend, steepest slope (-inf where there is none) and von Neumann ratio."""
     mean_t = 0.0
     for j in range(n):
@@ -130,7 +129,7 @@ def series(t: Float64s, m: Float64s, n: int, std: float) -> Float3:
 
 
 @jit
-def weighted(m: Float64s, inverse: Float64s, n: int, mean: float, weight: float) -> Float4:
+def weighted(m: Floats, inverse: Floats, n: int, mean: float, weight: float) -> Float4:
     """Return chi-square, weighted RMS, Stetson J and Stetson K about the weighted mean."""
     if n < 2:
         return np.nan, np.nan, np.nan, np.nan
@@ -149,7 +148,7 @@ def weighted(m: Float64s, inverse: Float64s, n: int, mean: float, weight: float)
 
 
 @jit
-def beyond(m: Float64s, n: int, mean: float, distance: float) -> Int5:
+def beyond(m: Floats, n: int, mean: float, distance: float) -> Int5:
     """Return the numbers of points above and below, and the longest runs above, below and either."""
     n_above, n_below = 0, 0
     run_above, run_below, run_from = 0, 0, 0
@@ -169,7 +168,7 @@ def beyond(m: Float64s, n: int, mean: float, distance: float) -> Int5:
 
 
 @jit
-def outside(m: Float64s, n: int, centre: float, distance: float) -> int:
+def outside(m: Floats, n: int, centre: float, distance: float) -> int:
     """Return the number of points farther from the centre than the distance."""
     total = 0
     for j in range(n):
@@ -178,7 +177,7 @@ def outside(m: Float64s, n: int, centre: float, distance: float) -> int:
 
 
 @jit
-def con(m: Float64s, n: int, median: float, distance: float) -> float:
+def con(m: Floats, n: int, median: float, distance: float) -> float:
     """Return 1 + the fraction of points in runs of three or more, all beyond the distance from the median."""
     if n < 3:
         return np.nan
@@ -193,7 +192,7 @@ def con(m: Float64s, n: int, median: float, distance: float) -> float:
 
 
 @jit
-def brightenings(t: Float64s, m: Float64s, n: int) -> int:
+def brightenings(t: Floats, m: Floats, n: int) -> int:
     """Return the number of consecutive pairs that brighten among the last 30 points."""
     total = 0
     for j in range(max(n - _LAST_POINTS, 0) + 1, n):

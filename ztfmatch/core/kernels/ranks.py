@@ -12,10 +12,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Floats, Ints
 from ztfmatch.core.kernelcache import njit
 
-Float64s = npt.NDArray[np.float64]
-Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
 
 MAX_BUCKETS: Final = 2048
@@ -28,7 +27,7 @@ jit: Final[Any] = functools.partial(njit, nogil=True, error_model="numpy")
 
 
 @jit
-def load_keys(bits: UInt32s, rows: Int64s, n: int, keys: UInt32s) -> None:
+def load_keys(bits: UInt32s, rows: Ints, n: int, keys: UInt32s) -> None:
     """Write the keys of the float32 bits at the first n rows."""
     for j in range(n):
         # Of negative numbers all bits are turned, since they grow downwards; of others the sign's, to come after them.
@@ -37,7 +36,7 @@ def load_keys(bits: UInt32s, rows: Int64s, n: int, keys: UInt32s) -> None:
 
 
 @jit
-def keys_to_floats(keys: UInt32s, n: int, out: Float64s) -> None:
+def keys_to_floats(keys: UInt32s, n: int, out: Floats) -> None:
     """Write the numbers of the first n keys."""
     for j in range(n):
         out[j] = key_to_float(keys[j])
@@ -52,7 +51,7 @@ def key_to_float(key: np.uint32) -> float:
 
 
 @jit
-def sort(keys: UInt32s, spare: UInt32s, n: int, histogram: Int64s) -> UInt32s:
+def sort(keys: UInt32s, spare: UInt32s, n: int, histogram: Ints) -> UInt32s:
     """Sort the first n keys; the result is in one of the two arrays, which is returned."""
     if n <= _INSERTION_LIMIT:
         _insertion_sort(keys, n)
@@ -69,7 +68,7 @@ def sort(keys: UInt32s, spare: UInt32s, n: int, histogram: Int64s) -> UInt32s:
 
 
 @jit
-def select(keys: UInt32s, n: int, rank: int, histogram: Int64s) -> np.uint32:
+def select(keys: UInt32s, n: int, rank: int, histogram: Ints) -> np.uint32:
     """Return the key of a rank, from 0, among the first n, which are overwritten."""
     while n > _INSERTION_LIMIT:
         lowest, highest = _key_range(keys, n)
@@ -127,7 +126,7 @@ def _digit_bits(n: int) -> int:
 
 
 @jit
-def _clear(histogram: Int64s, n: int) -> None:
+def _clear(histogram: Ints, n: int) -> None:
     for digit in range(n):
         histogram[digit] = 0
 
@@ -144,9 +143,7 @@ def _insertion_sort(keys: UInt32s, n: int) -> None:
 
 
 @jit
-def _radix_pass(
-    keys: UInt32s, out: UInt32s, n: int, lowest: np.int64, shift: int, width: int, histogram: Int64s
-) -> None:
+def _radix_pass(keys: UInt32s, out: UInt32s, n: int, lowest: np.int64, shift: int, width: int, histogram: Ints) -> None:
     """Copy the keys in order of one digit, and of equal digits in the order they have."""
     mask = (1 << width) - 1
     _clear(histogram, mask + 1)
@@ -164,7 +161,7 @@ def _radix_pass(
 
 
 @jit
-def percentile(ordered: Float64s, n: int, percentage: float) -> float:
+def percentile(ordered: Floats, n: int, percentage: float) -> float:
     """Interpolate linearly in the first n sorted numbers, as ``numpy.percentile`` does."""
     rank = (n - 1) * percentage / 100.0
     low = int(rank)
@@ -173,7 +170,7 @@ def percentile(ordered: Float64s, n: int, percentage: float) -> float:
 
 
 @jit
-def median_deviation(ordered: Float64s, n: int, median: float) -> float:
+def median_deviation(ordered: Floats, n: int, median: float) -> float:
     """Return the median of |x - median|, walking outwards from the middle of the n sorted numbers."""
     # Deviations grow on both sides of the middle: the smaller of the two next ones is the next in order of size.
     left = (n - 1) // 2

@@ -13,15 +13,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Array
+from ztfmatch.core.arrays import Array, Floats, Ints, Mask, Singles
 from ztfmatch.core.kernels import lightcurve, ranks
-from ztfmatch.core.kernels.ranks import Float64s, Int64s, jit
+from ztfmatch.core.kernels.ranks import jit
 from ztfmatch.core.schema.statistics import PERCENTILES, STANDARD_DEVIATIONS
 
-Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
 UInt16s = npt.NDArray[np.uint16]
-Bools = npt.NDArray[np.bool_]
 
 COUNTS: Final = (
     *("nobs", "nobsrel", "ngoodobs", "ngoodobsrel", "nmedianbufferrange", "npairposslope"),
@@ -67,19 +65,19 @@ _BUFFER_RANGE: Final = 0.1
 class Epochs:
     """Epochs of lightcurves, one lightcurve after the other, each in order of time; all of shape (N,)."""
 
-    hmjd: Float64s
+    hmjd: Floats
     """Time in days."""
-    mag: Float32s
-    magerr: Float32s
+    mag: Singles
+    magerr: Singles
     """Calibrated magnitude and its error; NaN where null."""
     catflags: UInt16s
     """0 is clean."""
-    ra: Float64s
-    dec: Float64s
+    ra: Floats
+    dec: Floats
     """Position in degrees."""
-    psfflux: Float32s
+    psfflux: Singles
     """Flux in DN."""
-    released: Bools
+    released: Mask
     """Whether the epoch belongs to the released lightcurve."""
 
 
@@ -95,7 +93,7 @@ _DTYPES: Final[dict[str, type[np.generic]]] = {
 }
 
 
-def lightcurve_statistics(epochs: Epochs, offsets: Int64s) -> dict[str, Array]:
+def lightcurve_statistics(epochs: Epochs, offsets: Ints) -> dict[str, Array]:
     """Compute the statistics of each lightcurve.
 
     Parameters
@@ -124,7 +122,7 @@ def lightcurve_statistics(epochs: Epochs, offsets: Int64s) -> dict[str, Array]:
     return dict(zip(COUNTS, counts, strict=True)) | dict(zip(VALUES, values, strict=True))
 
 
-def epoch_counts(mag: Float32s, magerr: Float32s, catflags: UInt16s, offsets: Int64s) -> dict[str, Int32s]:
+def epoch_counts(mag: Singles, magerr: Singles, catflags: UInt16s, offsets: Ints) -> dict[str, Int32s]:
     """Only EPOCH_COUNTS of each lightcurve, as :func:`lightcurve_statistics` gives them; nothing is compiled.
 
     Parameters
@@ -138,7 +136,7 @@ def epoch_counts(mag: Float32s, magerr: Float32s, catflags: UInt16s, offsets: In
     return {name: np.diff(edges).astype(np.int32) for name, edges in zip(EPOCH_COUNTS, (offsets, before), strict=True)}
 
 
-def _check(epochs: Epochs, offsets: Int64s) -> None:
+def _check(epochs: Epochs, offsets: Ints) -> None:
     """Raise ValueError unless the arrays fit together."""
     shapes = {name: np.shape(getattr(epochs, name)) for name in _DTYPES}
     if len(set(shapes.values())) != 1 or len(shapes["hmjd"]) != 1:
@@ -161,17 +159,17 @@ def _read_only(array: Array, dtype: type[np.generic]) -> Array:
 
 @jit(cache=True)  # what it calls is compiled into it and needs no cache of its own
 def _statistics(
-    hmjd: Float64s,
-    mag: Float32s,
-    magerr: Float32s,
+    hmjd: Floats,
+    mag: Singles,
+    magerr: Singles,
     catflags: UInt16s,
-    ra: Float64s,
-    dec: Float64s,
-    psfflux: Float32s,
-    released: Bools,
-    offsets: Int64s,
+    ra: Floats,
+    dec: Floats,
+    psfflux: Singles,
+    released: Mask,
+    offsets: Ints,
     counts: Int32s,
-    values: Float32s,
+    values: Singles,
 ) -> None:
     """Fill one column of counts and values for each object; scratch arrays are made once."""
     # Compiled loops over thousands of short lightcurves spend their time on memory if each asks for its own.
@@ -212,7 +210,7 @@ def _statistics(
 
 
 @jit
-def _longest(offsets: Int64s) -> int:
+def _longest(offsets: Ints) -> int:
     longest = 1
     for k in range(len(offsets) - 1):
         longest = max(longest, offsets[k + 1] - offsets[k])
@@ -221,13 +219,13 @@ def _longest(offsets: Int64s) -> int:
 
 @jit
 def _find_good(
-    mag: Float32s,
-    magerr: Float32s,
+    mag: Singles,
+    magerr: Singles,
     catflags: UInt16s,
-    released: Bools,
+    released: Mask,
     start: int,
     stop: int,
-    good: Int64s,
+    good: Ints,
     count: Int32s,
 ) -> int:
     """List the good epochs, write the four numbers of epochs, return the number of good ones."""
@@ -248,7 +246,7 @@ def _find_good(
 
 @jit
 def _gather(
-    hmjd: Float64s, mag: Float32s, magerr: Float32s, good: Int64s, n: int, t: Float64s, m: Float64s, inverse: Float64s
+    hmjd: Floats, mag: Singles, magerr: Singles, good: Ints, n: int, t: Floats, m: Floats, inverse: Floats
 ) -> None:
     """Copy the good epochs: time since the first, magnitude, 1/magerr (NaN where not positive)."""
     first = hmjd[good[0]]
@@ -260,7 +258,7 @@ def _gather(
 
 
 @jit
-def _write_undefined(count: Int32s, value: Float32s) -> None:
+def _write_undefined(count: Int32s, value: Singles) -> None:
     for row in range(_BUFFER, len(count)):
         count[row] = 0
     for row in range(len(value)):
@@ -268,7 +266,7 @@ def _write_undefined(count: Int32s, value: Float32s) -> None:
 
 
 @jit
-def _write(value: Float32s, row: int, results: tuple[float, ...]) -> None:
+def _write(value: Singles, row: int, results: tuple[float, ...]) -> None:
     """Write results from a row on as float32; NaN for what it cannot hold, so that none is infinite."""
     for i in range(len(results)):
         rounded = np.float32(results[i])
@@ -276,7 +274,7 @@ def _write(value: Float32s, row: int, results: tuple[float, ...]) -> None:
 
 
 @jit
-def _write_ordered(ordered: Float64s, m: Float64s, n: int, std: float, median_error: float, value: Float32s) -> float:
+def _write_ordered(ordered: Floats, m: Floats, n: int, std: float, median_error: float, value: Singles) -> float:
     """Write what the sorted magnitudes give; return the median."""
     median: float = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2.0
     deviation = ranks.median_deviation(ordered, n, median)
@@ -288,7 +286,7 @@ def _write_ordered(ordered: Float64s, m: Float64s, n: int, std: float, median_er
 
 
 @jit
-def _write_by_std(ordered: Float64s, m: Float64s, n: int, mean: float, std: float, count: Int32s) -> None:
+def _write_by_std(ordered: Floats, m: Floats, n: int, mean: float, std: float, count: Int32s) -> None:
     """Write the counts of points beyond some standard deviations; most lightcurves have none, which extremes tell."""
     farthest = max(ordered[n - 1] - mean, mean - ordered[0])
     for i in range(len(STANDARD_DEVIATIONS)):

@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core import costs
-from ztfmatch.core.config import MARGIN_ARCSEC, AppendConfig, StoreConfig
+from ztfmatch.core.config import AppendConfig, StoreConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.catalogs import ROW_BYTES
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
 from ztfmatch.core.kernels.coverage import Coverage, Members
-from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats
+from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive_tiling
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
@@ -37,7 +37,6 @@ from ztfmatch.core.operations.portions import starts_of
 from ztfmatch.core.survey import N_RCID
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MOST_ROWS_OF_FILE
 
-_MARGIN_RAD: Final = MARGIN_ARCSEC / ARCSEC_PER_RADIAN
 _INSPECTION_BYTES: Final = 250 << 20
 _IMAGE_BITS: Final = 2 * (FINE_ORDER - IMAGE_ORDER)
 _BYTES_PER_TILE_REFERENCE: Final = 150
@@ -156,7 +155,7 @@ class _Matching:
 
 def _matching(tiling: Tiling, given: _Given, config: AppendConfig) -> _Matching:
     """Tasks of a commit, as :func:`~.matchplan.match_tasks` divides them, from sums over units."""
-    pixels = given.units.pixels(_MARGIN_RAD)
+    pixels = given.units.pixels()
     counts = np.array([len(found) for found in pixels], np.int64)
     size = given.all_rows + given.seed_rows
     cover = Coverage(tiling, np.concatenate(pixels), counts, size.astype(np.int64))

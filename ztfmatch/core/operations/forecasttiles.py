@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ztfmatch.core import costs
-from ztfmatch.core.config import MARGIN_ARCSEC, CompactConfig
+from ztfmatch.core.config import CompactConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import REFERENCE_PATTERN
-from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations import compact, link, statistics, transients
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
@@ -25,7 +24,6 @@ from ztfmatch.core.tasks.rematch import BYTES_PER_ROW
 Held = Mapping[Tile | None, TileFiles]
 
 _NONE: Final = TileFiles(0, 0, -1, 0)
-_MARGIN_RAD: Final = MARGIN_ARCSEC / ARCSEC_PER_RADIAN
 _TASK: Final = costs.TILE_TASK.seconds
 
 
@@ -168,7 +166,7 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
     ledger = ledger_by_unit(snapshot)
     rows = ledger.rows[units.code]
     in_tiles: dict[int, list[tuple[int, int, int]]] = {}
-    for i, pixels in enumerate(units.pixels(_MARGIN_RAD)):
+    for i, pixels in enumerate(units.pixels()):
         touched = snapshot.tiling.overlapping(pixels).tolist()
         for tile in touched:
             in_tiles.setdefault(tile, []).append((int(rows[i]), len(touched), int(units.seeds[i])))

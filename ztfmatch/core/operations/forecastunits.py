@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core import camera, costs
+from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted
-from ztfmatch.core.kernels.sphere import Floats, unit_vectors
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import CAP_ORDER, Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
@@ -46,11 +47,10 @@ class Units:
         """Some of them."""
         return Units(*(values[chosen] for values in vars(self).values()))
 
-    def pixels(self, margin_rad: float) -> list[Pixels]:
-        """Pixels of CAP_ORDER that each touches, with a margin."""
-        return [
-            cap_pixels(xyz, radius) for xyz, radius in zip(self.xyz, (self.radius + margin_rad).tolist(), strict=True)
-        ]
+    def pixels(self) -> list[Pixels]:
+        """Pixels of CAP_ORDER that each touches, with the margin around tiles."""
+        radii = self.radius + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+        return [cap_pixels(xyz, radius) for xyz, radius in zip(self.xyz, radii.tolist(), strict=True)]
 
 
 def references_of(snapshot: SnapshotFiles) -> Units:

@@ -32,7 +32,7 @@ from ztfmatch.core.tasks.seeds import ReferenceInput
 
 _CATALOGS_PER_INSPECTION: Final = 32
 _RESULTS_JOINED: Final = 64
-_UNIT: Final = ("field", "fid", "rcid")
+UNIT_ORDER: Final = ("field", "fid", "rcid")
 """In this order, units are in that of their objectids."""
 COVERED: Final = "covered"
 """Pixels of CAP_ORDER that a reference has seeds in."""
@@ -69,8 +69,8 @@ class References:
 def inspect_all(sources: Sequence[str], runner: Runner, counted: SeedCounts | None = None) -> References:
     """Read references, and count the seeds of those that can be used."""
     read = _read(sources, runner, counted)
-    found = read.rows.sort_by([(name, "ascending") for name in (*_UNIT, "source")])
-    of_unit = np.stack([found[name].to_numpy().astype(np.int64) for name in _UNIT])
+    found = read.rows.sort_by([(name, "ascending") for name in (*UNIT_ORDER, "source")])
+    of_unit = np.stack([found[name].to_numpy().astype(np.int64) for name in UNIT_ORDER])
     first = np.any(np.diff(of_unit, axis=1, prepend=-1), axis=0)
     if first.all():
         return References(found, read.refused)

@@ -18,7 +18,7 @@ from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
-from ztfmatch.core.operations.references import reference_input
+from ztfmatch.core.operations.references import UNIT_ORDER, reference_input
 from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.schema.rows import ReferenceRow
@@ -28,7 +28,6 @@ from ztfmatch.core.tasks.rematch import BYTES_PER_ROW, RematchTask, encode_expos
 from ztfmatch.core.tasks.retire import RetireTask
 from ztfmatch.core.tasks.seeds import ReferenceInput
 
-_UNIT: Final = ("field", "fid", "rcid")
 _COLUMNS: Final = (
     "exposureid", "field", "rcid", "fid", "obsmjd", "ra", "dec", "radius", "nrows", "nrejected",
 )  # fmt: skip
@@ -94,7 +93,7 @@ def _exposures(snapshot: SnapshotFiles, units: Sequence[Unit]) -> pa.Table:
     for file in snapshot.ledger:
         rows = read_file_rows(snapshot.storage, file, _COLUMNS, ranges, "field")
         parts.append(rows.filter(pc.is_in(pa.array(_codes(rows)), wanted)).select(_COLUMNS).cast(parts[0].schema))
-    order = [(name, "ascending") for name in (*_UNIT, "obsmjd", "exposureid")]
+    order = [(name, "ascending") for name in (*UNIT_ORDER, "obsmjd", "exposureid")]
     return pa.concat_tables(parts).sort_by(order).combine_chunks()
 
 
@@ -108,7 +107,7 @@ def _codes_of(units: Collection[Unit]) -> pa.Array:
 
 
 def _codes(rows: pa.Table) -> Ints:
-    return np.asarray(_code(*(rows[name].to_numpy().astype(np.int64) for name in _UNIT)))
+    return np.asarray(_code(*(rows[name].to_numpy().astype(np.int64) for name in UNIT_ORDER)))
 
 
 def _units(rows: pa.Table) -> tuple[list[Unit], Ints]:
@@ -134,7 +133,7 @@ def _told(plan: RematchPlan) -> pa.Table:
     rows = plan.exposures
     return pa.table(
         {
-            **{name: rows[name] for name in ("exposureid", *_UNIT)},
+            **{name: rows[name] for name in ("exposureid", *UNIT_ORDER)},
             "rows": pc.subtract(rows["nrows"], rows["nrejected"]).cast(pa.int64()),
             "straddles": plan.touched.tiles[plan.touched.footprint] > 1,
             "obsmjd": rows["obsmjd"],

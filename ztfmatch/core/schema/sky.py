@@ -145,6 +145,9 @@ EPOCH: Final = (
     ),
 )
 
+EPOCH_NAMES: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
+"""Columns that epochs and orphans have alike."""
+
 DETECTIONS: Final = Table(
     "detections",
     "Matched detections, flat: the epochs of all lightcurves.",

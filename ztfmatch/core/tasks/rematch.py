@@ -27,7 +27,7 @@ from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
 from ztfmatch.core.kernels.lookup import build_map, find_rows, in_ranges
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile_or_margin, neighbours
 from ztfmatch.core.schema import COLOURS, CORRECTIONS, DETECTIONS, ORPHANS, TRANSIENTDATA, Table
-from ztfmatch.core.schema.sky import EPOCH, MEASURED
+from ztfmatch.core.schema.sky import EPOCH, EPOCH_NAMES, MEASURED
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.fates import Fates
@@ -44,7 +44,6 @@ BYTES_PER_ROW: Final = 240
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
 
 _BATCH_ROWS: Final = 131_072
-_KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
 """Columns that a detection keeps, whatever it is matched to."""
 
 
@@ -165,7 +164,7 @@ class _Columns:
 
     def of(self, rows: Rows, epochs: bool = False) -> Arrays:
         """Columns of EPOCH and MEASURED of some rows, which are epochs or orphans."""
-        columns = self._stored.columns(_KEPT, rows)
+        columns = self._stored.columns(EPOCH_NAMES, rows)
         if self._photometer is None:
             return columns
         own = {"objectid": self._fates.objectid[self._fates.group[rows]]} if epochs else {}
@@ -249,7 +248,7 @@ def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iter
 
 def _orphans(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:  # noqa: ARG001
     """Orphans of a file, some at a time."""
-    for batch in OpenFile(storage, file).batches(list(_KEPT), _BATCH_ROWS):
+    for batch in OpenFile(storage, file).batches(list(EPOCH_NAMES), _BATCH_ROWS):
         yield numpy_columns(batch)
 
 

@@ -28,8 +28,8 @@ from ztfmatch.core.kernels.crossmatch import nearest_seeds
 from ztfmatch.core.kernels.rows import MEASURED, add_digests, out_of_order, row_digests
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
-from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS, Table, sky
-from ztfmatch.core.schema.sky import NEARER_DETECTION, NO_REFERENCE, NO_SEED
+from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS, Table
+from ztfmatch.core.schema.sky import EPOCH_NAMES, NEARER_DETECTION, NO_REFERENCE, NO_SEED, ORPHAN_REASONS
 from ztfmatch.core.survey import IDS_OF_A_UNIT, Unit, objectid_range, unit_of_code, unit_of_objectid
 from ztfmatch.core.tasks.linked import in_order
 from ztfmatch.core.tasks.orphans import orphans_in_reach
@@ -44,9 +44,7 @@ from ztfmatch.core.tasks.verifytransients import TransientFiles, wrong_transient
 
 _BATCH_ROWS: Final = 262_144
 _ROWS_IN_FLIGHT: Final = 1_000_000
-_REASONS: Final = (NO_SEED, NEARER_DETECTION, NO_REFERENCE)
-_NUMBER_OF: Final = {reason: number for number, reason in enumerate(_REASONS)}
-_EPOCH_COLUMNS: Final = tuple(column.name for column in (*sky.EPOCH, *sky.MEASURED))
+_NUMBER_OF: Final = {reason: number for number, reason in enumerate(ORPHAN_REASONS)}
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
     in_reach = [columns for file in task.orphan_files for columns in orphans_in_reach(task, file)]
     pairs = LostPairs(in_reach, seeds)
     order, files = RowOrder(findings), task.files(DETECTIONS)
-    for chunk in iterate_lightcurves(task.storage, files, _EPOCH_COLUMNS, _ROWS_IN_FLIGHT, order.add):
+    for chunk in iterate_lightcurves(task.storage, files, EPOCH_NAMES, _ROWS_IN_FLIGHT, order.add):
         _check_lightcurves(chunk, ledger, seeds, findings)
         rows = ledger.rows_of(chunk.columns["exposureid"])
         tally.add(tally.matched, rows, chunk.columns)
@@ -167,10 +165,10 @@ class _Referenced:
 
 
 def _batches(task: VerifyTask, file: DataFile) -> Iterator[Arrays]:
-    """Orphans of a file, some at a time; ``reason`` as its number in _REASONS, -1 for any other."""
+    """Orphans of a file, some at a time; ``reason`` as its number in ORPHAN_REASONS, -1 for any other."""
     for batch in OpenFile(task.storage, file).batches(ORPHANS.names, _BATCH_ROWS):
         columns = {name: batch[name] for name in batch.schema.names}
-        columns["reason"] = pc.index_in(batch["reason"].cast(pa.string()), pa.array(_REASONS)).fill_null(-1)
+        columns["reason"] = pc.index_in(batch["reason"].cast(pa.string()), pa.array(ORPHAN_REASONS)).fill_null(-1)
         columns["nearestid"] = batch["nearestid"].fill_null(0)
         yield {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
 
@@ -230,8 +228,8 @@ def _check_reasons(columns: Arrays, units: Ints, xyz: Floats, referenced: _Refer
     wrong = (columns["reason"] != expected) | (columns["nearestid"] != nearest)
 
     def describe(i: int) -> str:
-        told = _REASONS[columns["reason"][i]] if columns["reason"][i] >= 0 else "an unknown reason"
-        return f"{name_of(columns, i)}: {told}, expected {_REASONS[expected[i]]}"
+        told = ORPHAN_REASONS[columns["reason"][i]] if columns["reason"][i] >= 0 else "an unknown reason"
+        return f"{name_of(columns, i)}: {told}, expected {ORPHAN_REASONS[expected[i]]}"
 
     findings.add("reason", wrong, describe)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Ints
+from ztfmatch.core.arrays import Ints, Mask
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.kowalski.kernels.decimals import NULL, TEXT, Cells, exact_cells, rounded_cells
@@ -41,7 +41,6 @@ _LONGEST_LINE: Final = 64 << 20
 """Bytes: MongoDB's documents have at most 16 MiB; compressed, a line of any length is a few bytes."""
 
 Column = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
 
 
 class RowsBuilder:
@@ -60,12 +59,12 @@ class RowsBuilder:
         """Write the same into every row."""
         self._literals[-1] += literal
 
-    def integers(self, name: str, values: Column, missing: Bools | None = None) -> None:
+    def integers(self, name: str, values: Column, missing: Mask | None = None) -> None:
         """Integers; null where missing."""
         cells = values.astype(np.int64)
         self._named(name, cells if missing is None else np.where(missing, NULL, cells), 0)
 
-    def rounded(self, name: str, values: Column, places: int, missing: Bools | None = None) -> None:
+    def rounded(self, name: str, values: Column, places: int, missing: Mask | None = None) -> None:
         """Floats as Python rounds them; null where missing."""
         cells, left = rounded_cells(values, places)
         if left.any():

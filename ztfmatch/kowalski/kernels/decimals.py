@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Array, Floats, Ints
+from ztfmatch.core.arrays import Array, Floats, Ints, Mask
 from ztfmatch.core.kernelcache import njit
 
 NAN: Final = -(1 << 63)
@@ -30,10 +30,9 @@ _SPLITTER: Final = 2.0**27 + 1.0
 """Divides a double in halves of 26 bits (Dekker 1971, Numer. Math. 18, 224; Veltkamp's splitting)."""
 
 Cells = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
-def rounded_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
+def rounded_cells(values: Array, decimals: int) -> tuple[Cells, Mask]:
     """Cells of values rounded to some decimals: what Python's ``round(float(value), decimals)`` gives.
 
     Parameters
@@ -51,7 +50,7 @@ def rounded_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
     return _rounded(np.ascontiguousarray(values, np.float64), 10.0**decimals, False)  # type: ignore[no-any-return]
 
 
-def exact_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
+def exact_cells(values: Array, decimals: int) -> tuple[Cells, Mask]:
     """Cells of values that so many decimals say to the last bit; as :func:`rounded_cells` but for ``left``.
 
     Returns
@@ -64,7 +63,7 @@ def exact_cells(values: Array, decimals: int) -> tuple[Cells, Bools]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _rounded(values: Floats, scale: float, exact: bool) -> tuple[Cells, Bools]:
+def _rounded(values: Floats, scale: float, exact: bool) -> tuple[Cells, Mask]:
     cells = np.zeros(values.shape[0], np.int64)
     left = np.zeros(values.shape[0], np.bool_)
     for i in range(values.shape[0]):

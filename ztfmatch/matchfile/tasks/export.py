@@ -39,7 +39,7 @@ from ztfmatch.core.schema import (
     TRANSIENTDATA,
 )
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
-from ztfmatch.core.schema.sky import EPOCH, MEASURED
+from ztfmatch.core.schema.sky import EPOCH_NAMES
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, expid_of_mjd, is_stand_in, objectid_range
 from ztfmatch.core.tasks.ledger import exposures_of_fields
@@ -54,7 +54,6 @@ BYTES_PER_IMPORTED: Final = 60
 BYTES_PER_ORPHAN: Final = 500
 
 _BATCH_ROWS: Final = 131_072
-_KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
 _COPIED: Final = ("catflags", "chi", "dec", "mag", "magerr", "psfflux", "psffluxerr", "ra", "sharp", "xpos", "ypos")
 _LAST: Final = np.iinfo(np.int64).max
 
@@ -221,7 +220,7 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     no_epochs = numpy_columns(DETECTIONS.schema.empty_table())
     statistics = _statistics(no_epochs, np.zeros(len(ids) + 1, np.int64), unit.exposures)
     storage, files = unit.snapshot.storage, unit.files(DETECTIONS.name)
-    for chunk in iterate_lightcurves(storage, files, _KEPT, ROWS_IN_FLIGHT, wanted=Wanted(span=unit.ids)):
+    for chunk in iterate_lightcurves(storage, files, EPOCH_NAMES, ROWS_IN_FLIGHT, wanted=Wanted(span=unit.ids)):
         found = np.searchsorted(ids, chunk.objectid)
         for name, values in _statistics(chunk.columns, chunk.offsets, unit.exposures).items():
             statistics[name][found] = values
@@ -304,15 +303,15 @@ def _write_transients(unit: _Unit, file: MatchfileWriter) -> None:
 
 
 def _orphans(unit: _Unit) -> Arrays:
-    parts = [{name: np.zeros(0, numpy_type(ORPHANS[name].type)) for name in _KEPT}]
-    names = [*UNIT, *_KEPT]
+    parts = [{name: np.zeros(0, numpy_type(ORPHANS[name].type)) for name in EPOCH_NAMES}]
+    names = [*UNIT, *EPOCH_NAMES]
     for file in unit.files(ORPHANS.name):
         for batch in OpenFile(unit.snapshot.storage, file).batches(names, _BATCH_ROWS):
             columns = numpy_columns(batch)
             mine = columns["field"] == unit.unit.field
             mine &= (columns["rcid"] == unit.unit.rcid) & (columns["fid"] == unit.unit.fid)
-            parts.append({name: columns[name][mine] for name in _KEPT})
-    return {name: np.concatenate([part[name] for part in parts]) for name in _KEPT}
+            parts.append({name: columns[name][mine] for name in EPOCH_NAMES})
+    return {name: np.concatenate([part[name] for part in parts]) for name in EPOCH_NAMES}
 
 
 def _transient_numbers(unit: _Unit, orphans: Arrays) -> Ints:

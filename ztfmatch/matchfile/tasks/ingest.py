@@ -22,7 +22,7 @@ from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile, in_tile_or_margin
 from ztfmatch.core.schema import DETECTIONS, IMPORTED, OBJECTS, ORPHANS
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
-from ztfmatch.core.schema.sky import ACTIVE, EPOCH, MEASURED
+from ztfmatch.core.schema.sky import ACTIVE, EPOCH_NAMES
 from ztfmatch.core.survey import Unit, objectid_base
 from ztfmatch.core.tasks.fates import Fates
 from ztfmatch.core.tasks.results import ExposureCounts, Matched, WrittenObjects
@@ -34,7 +34,6 @@ from ztfmatch.matchfile.kernels import epochs as kernel
 BYTES_PER_ROW: Final = 340
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
 
-_KEPT: Final = tuple(column.name for column in (*EPOCH, *MEASURED))
 _OF_TRANSIENT: Final = ("psfmag", "psfmagerr", "snr", "sid", "x", "y", "z")
 
 
@@ -193,10 +192,10 @@ def _write(task: ImportTask, tile: int, rows: RowBuffer, near: Rows | None, fate
         to = Destination(
             task.storage, DETECTIONS, task.tiles[tile].tile, task.commit, f"{task.part}-{tile}-{number:04d}"
         )
-        yield fates.write_epochs(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
+        yield fates.write_epochs(to, chosen, rows.columns(EPOCH_NAMES, _among(near, chosen)))
     for number, chosen in enumerate(pieces(fates.orphans())):
         to = Destination(task.storage, ORPHANS, task.tiles[tile].tile, task.commit, f"{task.part}-{tile}-{number:04d}")
-        yield fates.write_orphans(to, chosen, rows.columns(_KEPT, _among(near, chosen)))
+        yield fates.write_orphans(to, chosen, rows.columns(EPOCH_NAMES, _among(near, chosen)))
 
 
 def _among(near: Rows | None, chosen: Rows) -> Rows:

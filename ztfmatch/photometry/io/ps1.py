@@ -47,6 +47,8 @@ _LOOKS: Final = 100
 _BYTES_PER_LOOK: Final = 10_000
 """SQLite's steps: a scan takes some 20 for each row, of some 40 bytes at least; 100 for each byte end no honest one."""
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+_MARGIN_DEG: Final = 1.0 / 60.0
+"""How far around positions."""
 _PLAUSIBLE_MAG: Final = (5.0, 30.0)
 _MISSING: Final = -999.0
 """PS1 writes it where it has no value."""
@@ -180,6 +182,10 @@ class Ps1Catalog:
         star = ~np.isin(np.nan_to_num(columns.get("star", np.ones(n))), (0.0, _MISSING))
         usable = np.isfinite(columns["ra"]) & np.isfinite(columns["dec"])
         return Ps1Stars(columns["ra"][usable], columns["dec"][usable], mag[:, usable], error[:, usable], star[usable])
+
+    def around(self, ra: Floats, dec: Floats) -> Ps1Stars:
+        """All sources around some positions, shape (N,), degrees."""
+        return self.read(Box.around(ra, dec, _MARGIN_DEG)) if len(ra) else NO_STARS
 
     def _parquet(self, box: Box, names: Mapping[str, str]) -> pa.Table:
         import pyarrow.dataset as ds

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema.ledger import BAD, GOOD, UNKNOWN
@@ -21,22 +21,20 @@ QUALITIES: Final = (GOOD, UNKNOWN, BAD)
 _COLUMNS: Final = ("fid", "quality", "obsmjd", "corrections", "relzp")
 _FILTERS: Final = len(FILTER_CODES)
 
-Counts = npt.NDArray[np.int64]
-
 
 @dataclass
 class Exposures:
-    """Counts of exposures."""
+    """Ints of exposures."""
 
-    days: dict[int, Counts] = field(default_factory=dict)
+    days: dict[int, Ints] = field(default_factory=dict)
     """By MJD of the day: shape (filters, qualities)."""
-    relzp: Counts = field(default_factory=lambda: np.zeros((_FILTERS, OFFSET_BINS), np.int64))
+    relzp: Ints = field(default_factory=lambda: np.zeros((_FILTERS, OFFSET_BINS), np.int64))
     """Histogram of residual zero points, OFFSET_STEP_MAG each, those beyond at its ends."""
     corrections: Counter[str | None] = field(default_factory=Counter)
     """By name of the set of corrections; None for none."""
 
     @property
-    def by_quality(self) -> Counts:
+    def by_quality(self) -> Ints:
         """Shape (filters, qualities)."""
         return np.sum(list(self.days.values()), axis=0) if self.days else np.zeros((_FILTERS, len(QUALITIES)), np.int64)
 
@@ -70,14 +68,14 @@ def count_exposures(snapshot: SnapshotFiles) -> Exposures:
     return found
 
 
-def days_of(found: Exposures) -> tuple[Counts, Counts]:
+def days_of(found: Exposures) -> tuple[Ints, Ints]:
     """Days in order, shape (D,), and their counts, shape (D, filters, qualities)."""
     days = np.array(sorted(found.days), np.int64)
     return days, np.array([found.days[day] for day in days.tolist()], np.int64).reshape(-1, _FILTERS, len(QUALITIES))
 
 
-def binned_days(found: Exposures, most: int = 60) -> tuple[Counts, Counts, int]:
-    """Counts in equal runs of days, no more of them than ``most``.
+def binned_days(found: Exposures, most: int = 60) -> tuple[Ints, Ints, int]:
+    """Ints in equal runs of days, no more of them than ``most``.
 
     Returns
     -------

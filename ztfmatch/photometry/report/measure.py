@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.core.io.arrays import read_arrays
@@ -21,7 +22,7 @@ from ztfmatch.core.operations.corrections import current
 from ztfmatch.core.plain import Keywords
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, DETECTIONS, EXPOSURES, OBJECTS, REFERENCES
-from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.core.survey import FILTER_CODES, Channel, Unit
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import Bins
@@ -39,8 +40,6 @@ from ztfmatch.photometry.tasks.report import (
 )
 from ztfmatch.photometry.tasks.residuals import BYTES_PER_OBJECT
 
-Counts = npt.NDArray[np.int64]
-Channel = tuple[int, int]
 _BYTES_PER_EXPOSURE: Final = 400
 _SLICE_DAYS: Final = 3.0
 _SLICE_VISITS: Final = 4.0
@@ -75,13 +74,13 @@ class Sums:
     bins: Bins
     maps: Mapping[Channel, Floats]
     """By readout channel and filter: MAP_COLUMNS of each cell, shape (phases, cells, 3)."""
-    stars: Mapping[Channel, Counts]
+    stars: Mapping[Channel, Ints]
     """Histogram of the mean residuals of stars, shape (phases, levels, RESIDUAL_BINS)."""
     units: Mapping[Unit, Floats]
     """MAP_COLUMNS, shape (phases, 3)."""
-    epochs: Counts
+    epochs: Ints
     """Histogram of epochs about the medians of their lightcurves, shape (phases, filters, levels, OFFSET_BINS)."""
-    scatter: Counts
+    scatter: Ints
     """Histogram of the scatter of lightcurves, shape (phases, filters, RMS_MAG_BINS, SCATTER_BINS)."""
     errors: Floats
     """Number and sum of stored errors of epochs, shape (phases, filters, RMS_MAG_BINS, 2)."""

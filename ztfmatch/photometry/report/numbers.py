@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.plain import Row
 from ztfmatch.core.survey import FILTER_CODES
@@ -26,8 +27,6 @@ from ztfmatch.photometry.kernels.residuals import (
 from ztfmatch.photometry.report.measure import Sums
 from ztfmatch.photometry.tables import RMS_RANGE_MAG
 from ztfmatch.photometry.tasks.report import BEFORE, RMS_BRIGHT_MAG, RMS_MAG_BINS, RMS_STEP_MAG
-
-Counts = npt.NDArray[np.int64]
 
 MMAG: Final = 1000.0
 GOAL_MMAG: Final = 7.0
@@ -64,7 +63,7 @@ class Spread:
     """Robust: half the width of the central 68.27 %."""
 
 
-def spread_of(counts: Counts, centres: Floats) -> Spread:
+def spread_of(counts: Ints, centres: Floats) -> Spread:
     """Number, median and robust RMS of a histogram.
 
     Parameters
@@ -90,24 +89,24 @@ def levels_between(bins: Bins, limits: tuple[float, float]) -> npt.NDArray[np.bo
     return np.asarray((centres > limits[0]) & (centres < limits[1]))
 
 
-def star_counts(sums: Sums, phase: int, fid: int) -> Counts:
+def star_counts(sums: Sums, phase: int, fid: int) -> Ints:
     """Histogram of the mean residuals of stars of a filter, shape (levels, RESIDUAL_BINS)."""
     held = [sums.stars[rcid, fid][phase] for rcid in sums.channels(fid)]
     return np.sum(held, axis=0) if held else np.zeros((sums.bins.levels, RESIDUAL_BINS), np.int64)
 
 
-def star_histogram(sums: Sums, phase: int, fid: int, rcid: int | None = None) -> Counts:
+def star_histogram(sums: Sums, phase: int, fid: int, rcid: int | None = None) -> Ints:
     """Histogram of stars in the magnitudes of the goal, of a filter or of one channel; shape (RESIDUAL_BINS,)."""
     counts = star_counts(sums, phase, fid) if rcid is None else sums.stars[rcid, fid][phase]
     return np.asarray(counts[levels_between(sums.bins, RMS_RANGE_MAG)].sum(axis=0))
 
 
-def epoch_histogram(sums: Sums, phase: int, fid: int) -> Counts:
+def epoch_histogram(sums: Sums, phase: int, fid: int) -> Ints:
     """Histogram of epochs about their lightcurves' medians, in the same magnitudes; shape (OFFSET_BINS,)."""
     return np.asarray(sums.epochs[phase, fid - 1][levels_between(sums.bins, RMS_RANGE_MAG)].sum(axis=0))
 
 
-def running_quantiles(counts: Counts, centres: Floats, fractions: tuple[float, ...], fewest: int = 5) -> Floats:
+def running_quantiles(counts: Ints, centres: Floats, fractions: tuple[float, ...], fewest: int = 5) -> Floats:
     """Quantiles of each row of a histogram, shape (len(fractions), rows); NaN where fewer than ``fewest`` count."""
     step = float(centres[1] - centres[0])
     enough = counts.sum(axis=1) >= fewest

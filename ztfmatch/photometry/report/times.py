@@ -10,8 +10,8 @@ import numpy as np
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.plain import Row
-from ztfmatch.core.survey import FILTER_CODES
-from ztfmatch.photometry.report.measure import Channel, Sums
+from ztfmatch.core.survey import FILTER_CODES, Channel
+from ztfmatch.photometry.report.measure import Sums
 from ztfmatch.photometry.report.numbers import COMPARED, MMAG, MOMENTS, STARS_PER_CELL, levels_between
 from ztfmatch.photometry.tasks.report import TIME_RANGE_MAG, TIME_SIDE
 

@@ -27,7 +27,7 @@ from ztfmatch.core.survey import fid_column
 from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.staging import keep
 from ztfmatch.core.tasks.tile import TileTask
-from ztfmatch.photometry.io.ps1 import NO_STARS, Box, Ps1Catalog
+from ztfmatch.photometry.io.ps1 import NO_STARS, Ps1Catalog
 from ztfmatch.photometry.kernels.residuals import SIGMA_OF_MAD, Bins, Summary, group_medians
 
 EPOCH_COLUMNS: Final = ("exposureid", "psfflux", "psffluxerr", "xpos", "ypos", "catflags", "mag")
@@ -51,7 +51,6 @@ _COMPLETE: Final = 0.8
 _NOISY_MAG: Final = 0.05
 _COMPLETE_OF_NOISY: Final = 0.97
 """The same where epochs scatter by more: their mean is off by a fifth of that when a tenth is missed."""
-_MARGIN_DEG: Final = 1.0 / 60.0
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,8 @@ class TileObjects:
             return
         table = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
         self.objectid, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
-        if task.ps1 is not None and len(ra):
-            self.ps1 = task.ps1.read(Box.around(ra, dec, _MARGIN_DEG))
+        if task.ps1 is not None:
+            self.ps1 = task.ps1.around(ra, dec)
         self.source = self.ps1.nearest(unit_vectors(ra, dec), task.config.match_arcsec, task.config.isolation_arcsec)
 
     @property

@@ -7,8 +7,8 @@ from typing import Final
 
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.corrections import Channel
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.survey import Channel
 from ztfmatch.photometry.kernels.leaning import DATA_HELD, MESSAGES_HELD, Leaning, MapData, MapPrior
 from ztfmatch.photometry.kernels.modes import map_modes
 from ztfmatch.photometry.tasks.comparison import KeptFile

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Arrays
+from ztfmatch.core.arrays import Arrays, Ints
 from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.merge import Lightcurves
 from ztfmatch.core.kernels.sphere import Floats
@@ -23,6 +23,7 @@ from ztfmatch.core.survey import (
     IDS_OF_A_UNIT,
     N_RCID,
     QUADRANT_SHAPE_PIX,
+    Channel,
     Unit,
     fid_column,
     unit_of_objectid,
@@ -88,9 +89,6 @@ _COPIES: Final = 4
 _KEPT: Final = tuple(COLUMNS.index(name) for name in MAP_COLUMNS)
 _FILTERS: Final = len(FILTER_CODES)
 
-Counts = npt.NDArray[np.int64]
-Channel = tuple[int, int]
-
 
 def bytes_of_sums(config: CalibrateConfig, states: int) -> int:
     """Memory of the sums of a tile that has all channels, and of one unit, of so many states: before, after, other."""
@@ -140,11 +138,11 @@ def sum_tile(task: ReportTask) -> TileSums:
 class _Chosen:
     """Lightcurves of a chunk that count, shape (N,)."""
 
-    unit: Counts
+    unit: Ints
     constant: npt.NDArray[np.bool_]
-    level: Counts
+    level: Ints
     """Bin of the median magnitude; -1 outside."""
-    bin_of: Counts
+    bin_of: Ints
     """Bin of magnitude in the maps; -1 for none."""
     shift: Floats | None
     """What PS1 takes off the magnitude of each epoch; None without PS1."""
@@ -179,7 +177,7 @@ class _Builder:
             sums.add_times(chunk, chosen, exposure, values)
 
     def _choose(
-        self, chunk: Lightcurves, exposure: Counts, measured: tuple[Floats, Summary], objects: TileObjects
+        self, chunk: Lightcurves, exposure: Ints, measured: tuple[Floats, Summary], objects: TileObjects
     ) -> _Chosen:
         config, (mag, summary) = self._task.config, measured
         unit = chunk.objectid // IDS_OF_A_UNIT
@@ -202,7 +200,7 @@ class _Builder:
         }
 
 
-def levels_of(mag: Floats, bins: Bins) -> Counts:
+def levels_of(mag: Floats, bins: Bins) -> Ints:
     """Magnitude bin of each value; -1 outside and for NaN."""
     place = np.floor((np.nan_to_num(mag, nan=-1.0) - bins.bright) / bins.step).astype(np.int64)
     return np.where((place >= 0) & (place < bins.levels), place, -1)
@@ -213,9 +211,9 @@ class _Slices:
     """Slices of time of the exposures of a tile, shape (E,)."""
 
     channels: list[Channel]
-    channel: Counts
+    channel: Ints
     """Number among the channels."""
-    number: Counts
+    number: Ints
     """Of the slice."""
     most: int
     """Number of slices of any channel."""
@@ -241,7 +239,7 @@ class _Sums:
         self._times = np.zeros((len(slices.channels) * slices.most * places, len(TIME_COLUMNS)))
         self._table = np.zeros((bins.size, len(COLUMNS)))
         self._maps: dict[Channel, Floats] = {}
-        self._stars: dict[Channel, Counts] = {}
+        self._stars: dict[Channel, Ints] = {}
         self._units: dict[Unit, Floats] = {}
         self._epochs = np.zeros((_FILTERS * bins.levels, OFFSET_BINS), np.int32)
         self._scatter = np.zeros((_FILTERS, RMS_MAG_BINS, SCATTER_BINS), np.int64)
@@ -263,7 +261,7 @@ class _Sums:
         return used
 
     def _add_unit(
-        self, unit: Unit, chunk: Lightcurves, residual: Floats, lightcurves: tuple[Counts, Counts], relative: Summary
+        self, unit: Unit, chunk: Lightcurves, residual: Floats, lightcurves: tuple[Ints, Ints], relative: Summary
     ) -> int:
         """Maps and sums of a unit, of lightcurves given by offsets and bins of magnitude."""
         channel, bins = (unit.rcid, unit.fid), self._bins
@@ -282,7 +280,7 @@ class _Sums:
         self._units[unit] = self._units.get(unit, empty[0]) + by_cell.sum(axis=0)
         return int(used)
 
-    def add_times(self, chunk: Lightcurves, chosen: _Chosen, exposure: Counts, mag: Floats) -> None:
+    def add_times(self, chunk: Lightcurves, chosen: _Chosen, exposure: Ints, mag: Floats) -> None:
         """Epochs of the same lightcurves by channel, slice of time and place."""
         counts = np.diff(chunk.offsets)
         residual = mag + chosen.shift if chosen.shift is not None else mag

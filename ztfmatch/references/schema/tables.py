@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.schema.ledger import unit_columns
-from ztfmatch.core.schema.types import Column, Table
+from ztfmatch.core.schema.types import LABEL, Column, Table
 
 _MAG: Final = pa.float32()
 _COUNTS: Final = pa.list_(pa.int32())
@@ -69,9 +69,6 @@ AUDIT: Final = Table(
 )  # fmt: skip
 
 
-_LABEL: Final = pa.dictionary(pa.int8(), pa.string())
-
-
 def _planned(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> Column:
     return Column(name, kind, unit, description, "plan", nullable)
 
@@ -82,8 +79,8 @@ PLAN: Final = Table(
     ("field", "rcid", "fid"),
     (
         *unit_columns("metadata")[:3],
-        _planned("action", _LABEL, "", "make, wait, keep, regenerate, potentially updatable or deepen"),
-        _planned("reason", _LABEL, "", "Why"),
+        _planned("action", LABEL, "", "make, wait, keep, regenerate, potentially updatable or deepen"),
+        _planned("reason", LABEL, "", "Why"),
         _planned("nimages", pa.int32(), "", "Images that were judged"),
         _planned("npassed", pa.int32(), "", "of which: meet every criterion"),
         _planned("exposures", pa.list_(pa.int64()), "", "The best of these, sharpest first: exposureids"),

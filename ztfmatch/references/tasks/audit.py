@@ -12,7 +12,7 @@ from ztfmatch.core.camera import field_grid
 from ztfmatch.core.errors import CatalogError
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.plain import Row
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog, Ps1Stars
+from ztfmatch.photometry.io.ps1 import Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.depth import limit_of_errors, neighbour_distances, turnover
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.lightcurves import lightcurve_row
@@ -20,9 +20,6 @@ from ztfmatch.references.tasks.ps1 import differences, stars_of
 from ztfmatch.references.tasks.rows import flatness_row, known
 from ztfmatch.references.tasks.seeds import Seeds, seeds_of_file, seeds_of_store
 from ztfmatch.references.tasks.stored import StoredReference
-
-MARGIN_DEG: Final = 1.0 / 60.0
-"""How far around seeds PS1 is read."""
 
 _CROWDED_ARCSEC: Final = 3.0
 
@@ -83,7 +80,7 @@ def _read(task: AuditTask, refused: list[Refused]) -> Iterator[Seeds]:
 def _stars_near(seeds: list[Seeds], ps1: Ps1Catalog | None) -> Ps1Stars | None:
     """PS1 sources around all seeds; None if there is no PS1, or nothing to compare with it."""
     ra, dec = (np.concatenate([np.zeros(0), *(getattr(one, name) for one in seeds)]) for name in ("ra", "dec"))
-    return ps1.read(Box.around(ra, dec, MARGIN_DEG)) if ps1 is not None and len(ra) else None
+    return ps1.around(ra, dec) if ps1 is not None and len(ra) else None
 
 
 def catalog_row(seeds: Seeds) -> Row:

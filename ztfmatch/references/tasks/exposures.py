@@ -18,10 +18,9 @@ from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.schema.ledger import CATALOG
-from ztfmatch.photometry.io.ps1 import NO_STARS, Box, Ps1Catalog, Ps1Stars
+from ztfmatch.photometry.io.ps1 import Ps1Catalog, Ps1Stars
 from ztfmatch.references.kernels.flatness import Flatness, bin_of, flatness
 from ztfmatch.references.schema.settings import FlatnessSettings
-from ztfmatch.references.tasks.audit import MARGIN_DEG
 from ztfmatch.references.tasks.ps1 import differences, stars_of
 from ztfmatch.references.tasks.rows import known
 from ztfmatch.references.tasks.seeds import Seeds, seeds_of_store
@@ -81,7 +80,7 @@ def measure_exposures(task: FlatnessTask) -> MeasuredExposures:
     found = MeasuredExposures([], [], [], [])
     seeds = [seeds_of_store(reference) for reference in task.references]
     ra, dec = (np.concatenate([getattr(one, name) for one in seeds]) for name in ("ra", "dec"))
-    stars = task.ps1.read(Box.around(ra, dec, MARGIN_DEG)) if len(ra) else NO_STARS
+    stars = task.ps1.around(ra, dec)
     for reference, own in zip(task.references, seeds, strict=True):
         pending = _pending(reference)
         for part, flat in _measured(pending, own, stars, task.settings):

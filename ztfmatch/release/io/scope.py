@@ -45,7 +45,7 @@ from ztfmatch.core.errors import ScopeError
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.plain import Json
 from ztfmatch.core.settings import checked, read_toml
-from ztfmatch.core.survey import FILTER_IDS, PROGRAM_NAMES
+from ztfmatch.core.survey import FILTER_IDS, MJD_ZERO, PROGRAM_NAMES
 
 _PROGRAMS: Final = "one of " + ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
 _SOME: Final = "a list that is not empty, or no such key for all"
@@ -53,7 +53,7 @@ _CUT: Final = Meta(gt=0, description="above 0, else nothing would be left")
 _Cut = Annotated[int, _CUT] | Annotated[float, _CUT]
 """A whole number stays one, as the digest of a scope has it."""
 
-_MJD_EPOCH: Final = datetime.datetime(1858, 11, 17, tzinfo=datetime.UTC)
+MJD_EPOCH: Final = datetime.datetime(*MJD_ZERO, tzinfo=datetime.UTC)
 _LATER: Final = ("licence", "citation")
 """Keys that scopes had not before: one that says nothing there has the digest that it had."""
 _FIELD_RANGE: Final = re.compile(r"(\d{1,4})-(\d{1,4})")
@@ -266,9 +266,9 @@ def mjd_of(value: Any, day: float) -> float | None:
         return float(value)
     if isinstance(value, datetime.datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
-        return (moment - _MJD_EPOCH) / datetime.timedelta(days=1)
+        return (moment - MJD_EPOCH) / datetime.timedelta(days=1)
     if isinstance(value, datetime.date):
-        return float((value - _MJD_EPOCH.date()).days) + day
+        return float((value - MJD_EPOCH.date()).days) + day
     raise ValueError(f"is {value!r}; expected a date such as 2018-06-30, or an MJD")
 
 

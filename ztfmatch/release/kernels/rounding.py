@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
+from ztfmatch.core.arrays import Singles
 
 SIGNIFICANT_BITS = 24
 """Of a float32, the leading one included."""
 
 
-def rounded(values: Float32s, bits: int) -> Float32s:
+def rounded(values: Singles, bits: int) -> Singles:
     """Round to so many significant bits, to the nearest and to even; the relative error is at most 2^-bits.
 
     Parameters

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from ztfmatch.core.kernels.lookup import find_rows
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.types import numpy_type
-from ztfmatch.core.survey import objectid_range, unit_columns
+from ztfmatch.core.survey import IDS_OF_A_UNIT, objectid_range, unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_fields
 from ztfmatch.release.io.outputs import Written, parquet_writer, writing
 from ztfmatch.release.schema import BULK, INDEX_COLUMN, LIGHTCURVE
@@ -38,8 +37,6 @@ from ztfmatch.release.tasks.released import (
     objects_in_scope,
     released,
 )
-
-_SOURCEIDS: Final = 10**8
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def bulk_rows(part: Released, objects: pa.Table) -> pa.Table:
         **lightcurve_columns(curves),
         **{f"obj{axis}": objects[axis].to_numpy()[row].astype(np.float32) for axis in ("ra", "dec")},
         **{name: list_array(curves.columns[name], curves.offsets, kind) for name, kind in lists.items()},
-        INDEX_COLUMN: curves.objectid % _SOURCEIDS,
+        INDEX_COLUMN: curves.objectid % IDS_OF_A_UNIT,
     }
     return table_from_columns(BULK, values)
 

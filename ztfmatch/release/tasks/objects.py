@@ -17,11 +17,10 @@ from ztfmatch.core.survey import FILTER_CODES, unit_columns
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
 from ztfmatch.release.io.hats import healpix_pixels
 from ztfmatch.release.kernels.htm import HTM_DEPTH, htm_index
-from ztfmatch.release.schema import HEALPIX_COLUMN, RELEASED_OBJECTS
+from ztfmatch.release.schema import HEALPIX_COLUMN, REFERENCE_VALUES, RELEASED_OBJECTS
 from ztfmatch.release.tasks.released import Source, released
 
-_REFERENCE: Final = ("refchi", "refmag", "refmagerr", "refsharp", "refsnr")
-OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *_REFERENCE)
+OBJECT_COLUMNS: Final = ("objectid", "ra", "dec", *REFERENCE_VALUES)
 """Columns of the store's objects that are needed."""
 
 
@@ -71,5 +70,5 @@ def _described(objects: pa.Table) -> Columns:
         "fid": fid,
         "filtercode": pa.DictionaryArray.from_arrays(codes, pa.array([FILTER_CODES[i] for i in (1, 2, 3)])),
         **dict(zip("xyz", xyz.T, strict=True)),
-        **{name: objects[name].combine_chunks() for name in _REFERENCE},
+        **{name: objects[name].combine_chunks() for name in REFERENCE_VALUES},
     }

@@ -31,8 +31,6 @@ LEDGER_COLUMNS: Final = (
 )
 """What has to be known of exposures."""
 
-"""Columns of detections in a lightcurve as it is released."""
-
 ROWS_IN_FLIGHT: Final = 1_000_000
 BYTES_PER_ROW_IN_FLIGHT: Final = 320
 """Peak memory by rows in flight: as read, as merged, and what is kept of them."""

@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.kernels.residuals import SCATTER_BINS, SCATTER_FIRST_DEX, SCATTER_STEP_DEX
@@ -22,7 +23,6 @@ from ztfmatch.photometry.report.numbers import (
     RESIDUAL_CENTRES,
     RMS_MAGS,
     SCATTER_DEX,
-    Counts,
     epoch_histogram,
     level_centres,
     running_quantiles,
@@ -92,13 +92,13 @@ def draw_magnitudes(sums: Sums) -> Figure:
     return figure
 
 
-def _by_magnitude(sums: Sums, phase: int, fid: int) -> tuple[Counts, Floats]:
+def _by_magnitude(sums: Sums, phase: int, fid: int) -> tuple[Ints, Floats]:
     if sums.against_ps1:
         return star_counts(sums, phase, fid), RESIDUAL_CENTRES
     return sums.epochs[phase, fid - 1], OFFSET_CENTRES
 
 
-def _residual_panel(axes: Axes, sums: Sums, counts: Counts, centres: Floats) -> None:
+def _residual_panel(axes: Axes, sums: Sums, counts: Ints, centres: Floats) -> None:
     """Density, running median, and where 68 % are."""
     bins = sums.bins
     style(axes)
@@ -115,7 +115,7 @@ def _residual_panel(axes: Axes, sums: Sums, counts: Counts, centres: Floats) -> 
     axes.set_xlim(edges[0], edges[-1])
 
 
-def _joined(counts: Counts, centres: Floats, by: int) -> tuple[Counts, Floats]:
+def _joined(counts: Ints, centres: Floats, by: int) -> tuple[Ints, Floats]:
     """Bins of a histogram joined, without those that are left over at the ends, and their edges."""
     left = (len(centres) % by) // 2
     columns = len(centres) // by
@@ -124,7 +124,7 @@ def _joined(counts: Counts, centres: Floats, by: int) -> tuple[Counts, Floats]:
     return joined, centres[left] - step / 2 + step * by * np.arange(columns + 1)
 
 
-def _density(axes: Axes, x: Floats, y: Floats, counts: Counts) -> None:
+def _density(axes: Axes, x: Floats, y: Floats, counts: Ints) -> None:
     """Counts on a logarithmic scale of grey, shape (columns, rows); nothing where there are none."""
     shown = np.ma.masked_less(counts.T, 1)
     if shown.count():
@@ -154,11 +154,11 @@ def draw_histograms(sums: Sums) -> Figure:
     return figure
 
 
-def _histogram(sums: Sums, phase: int, fid: int) -> Counts:
+def _histogram(sums: Sums, phase: int, fid: int) -> Ints:
     return star_histogram(sums, phase, fid) if sums.against_ps1 else epoch_histogram(sums, phase, fid)
 
 
-def _histogram_panel(axes: Axes, held: list[Counts], centres: Floats, limit: float) -> None:
+def _histogram_panel(axes: Axes, held: list[Ints], centres: Floats, limit: float) -> None:
     style(axes)
     step = float(centres[1] - centres[0])
     by = max(1, round(limit / 40.0 / step))
