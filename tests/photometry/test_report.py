@@ -786,7 +786,7 @@ def test_command_with_cuts_applies_them(store: Storage, catalogs: Path, scenes: 
 def test_command_with_impossible_cuts_is_wrong(store: Storage, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["report", store.root, "-o", str(tmp_path / "r"), "--min-epochs", "1"])
     assert done.exit_code == 2
-    assert "min_epochs is 1; expected at least 3" in done.output
+    assert "--min-epochs is 1; expected at least 3" in done.output
     assert not (tmp_path / "r").exists()
 
 

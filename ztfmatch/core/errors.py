@@ -9,6 +9,11 @@ from typing import Any
 from ztfmatch.core.plain import Json
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class ZtfmatchError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line."""
 

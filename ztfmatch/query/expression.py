@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Mask
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, first_line
 
 _ROW: Final = "row number"
 _MOST_CHARACTERS: Final = 10_000
@@ -193,7 +193,7 @@ class _UnreadableError(Exception):
 
 
 def _said(error: Exception) -> str:
-    text = str(error).splitlines()[0]
+    text = first_line(error)
     if "no kernel matching input types" in text:
         types = text.partition("input types ")[2].strip("()")
         return f"values of types {types} do not go together"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.errors import MetadataError, first_line
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema.types import Table
 from ztfmatch.references.io.images import ImageSource
@@ -27,7 +27,7 @@ def read_rows(path: Path, what: str, table: Table | None = None) -> pa.Table:
     try:
         rows = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise MetadataError(f"{path} is no {what}: {str(error).splitlines()[0]}; expected Parquet") from error
+        raise MetadataError(f"{path} is no {what}: {first_line(error)}; expected Parquet") from error
     lacking = [name for name in (() if table is None else table.names) if name not in rows.column_names]
     if lacking:
         raise MetadataError(f"{path} is no {what}: it has no column {lacking[0]}")

@@ -11,7 +11,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from ztfmatch.core.config import RequestConfig
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, first_line
 from ztfmatch.core.io.awsconfig import ProfileCredentials, s3_settings
 from ztfmatch.core.io.urls import SCHEMES, ObjectUrl
 from ztfmatch.core.plain import Keywords
@@ -98,7 +98,7 @@ def reason_of(error: Exception) -> str:
             "there are no credentials, and no service of the machine that gives some: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws with AWS_PROFILE"
         )
-    line = text.splitlines()[0].split("<", 1)[0] if text else type(error).__name__
+    line = first_line(error).split("<", 1)[0]
     line = line.removeprefix(_NO_CREDENTIALS)
     line = re.sub(r"(status code: \d+[^:]*).*", r"\1", line)
     line = re.sub(r"\?\S*|^Generic \S+ error: |, max_retries.*?(?= +- )", "", line)

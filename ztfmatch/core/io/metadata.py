@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from msgspec import Meta
 
-from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.errors import MetadataError, first_line
 from ztfmatch.core.kernels.calibration import QualityRule
 from ztfmatch.core.plain import Row
 from ztfmatch.core.settings import checked, read_toml
@@ -198,7 +198,7 @@ def _read_any_table(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
     except (pa.ArrowException, ValueError, OSError, OverflowError) as error:
-        raise MetadataError(f"{path}: not a readable table: {str(error).splitlines()[0]}") from error
+        raise MetadataError(f"{path}: not a readable table: {first_line(error)}") from error
 
 
 def _read_ipac(path: Path) -> pa.Table:

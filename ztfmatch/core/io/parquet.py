@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Array
-from ztfmatch.core.errors import StorageError, StoreDamagedError
+from ztfmatch.core.errors import StorageError, StoreDamagedError, first_line
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
@@ -267,7 +267,7 @@ class OpenFile:
         except (StoreDamagedError, StorageError):
             raise
         except (pa.ArrowException, OSError) as error:
-            raise StoreDamagedError(f"{self._file.described} is damaged: {str(error).splitlines()[0]}") from error
+            raise StoreDamagedError(f"{self._file.described} is damaged: {first_line(error)}") from error
 
 
 def _completed(rows: pa.Table, file: Any, columns: Sequence[str]) -> pa.Table:

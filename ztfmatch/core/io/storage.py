@@ -23,7 +23,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from ztfmatch.core.errors import StorageError
+from ztfmatch.core.errors import StorageError, first_line
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.client import environment, if_absent_of
 from ztfmatch.core.io.paths import STAGING
@@ -300,4 +300,4 @@ def _failures(what: str) -> Iterator[None]:
 def _first_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ztfmatch.core.errors import BadInputError, ConfigError, StorageError
+from ztfmatch.core.errors import BadInputError, ConfigError, StorageError, first_line
 
 URI_VARIABLE: Final = "ZTFMATCH_MONGO_URI"
 DATABASE: Final = "kowalski"
@@ -215,5 +215,4 @@ def _told(error: Exception) -> str:
     if failed := details.get("writeErrors"):
         first = failed[0]
         return f"{first.get('errmsg')} (operation {first.get('index')}, {len(failed)} failed)"
-    first = (str(error) or type(error).__name__).splitlines()[0]
-    return re.split(r", full error: | \(configured timeouts: |, Timeout: ", first)[0][:300]
+    return re.split(r", full error: | \(configured timeouts: |, Timeout: ", first_line(error))[0][:300]

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from ztfmatch.core.arrays import Records
-from ztfmatch.core.errors import CatalogError, ConfigError
+from ztfmatch.core.errors import CatalogError, ConfigError, first_line
 
 _LARGEST_ROW: Final = 4096
 _LARGEST_CHUNK: Final = 4 << 20
@@ -122,7 +122,7 @@ def _beginning(source: str) -> bytes:
 
 
 def _damaged(error: Exception) -> CatalogError:
-    message = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    message = first_line(error)
     return CatalogError("damaged", f"not a whole HDF5 file: {message}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.arrays import Records
-from ztfmatch.core.errors import CatalogError
+from ztfmatch.core.errors import CatalogError, first_line
 from ztfmatch.core.io.catalogs import PROGRAMS
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.kernels.rows import Columns, digest, position_faults
@@ -104,8 +104,7 @@ def _check_storable(table: Table, rows: list[Row]) -> None:
         try:
             pa.array([row.get(column.name) for row in rows], column.type)
         except (pa.ArrowException, TypeError, OverflowError) as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise CatalogError("layout", f"{column.name}: {reason}; expected {column.type}") from None
+            raise CatalogError("layout", f"{column.name}: {first_line(error)}; expected {column.type}") from None
 
 
 @dataclass(frozen=True)

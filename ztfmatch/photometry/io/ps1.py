@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ztfmatch.core.arrays import Ids
-from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.errors import MetadataError, first_line
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.kernels.crossmatch import build_grid, count_seeds, nearest_seeds
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec, unit_vectors
@@ -386,7 +386,7 @@ def _clear_errors(path: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, pa.ArrowException, OSError) as error:
         expected = "expected Parquet (a file, a directory, HATS) or SQLite"
-        raise MetadataError(f"{path}: not a readable PS1 catalog, {expected}: {str(error).splitlines()[0]}") from error
+        raise MetadataError(f"{path}: not a readable PS1 catalog, {expected}: {first_line(error)}") from error
 
 
 def _quoted(name: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Ints
-from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.errors import MetadataError, first_line
 
 _COLUMN = "objectid"
 
@@ -29,8 +29,9 @@ def read_objectids(path: Path) -> Ints:
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
     except (pa.ArrowException, KeyError, ValueError, OverflowError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise MetadataError(f"{path}: expected objectids, one a line or a column {_COLUMN!r}; {said}") from None
+        raise MetadataError(
+            f"{path}: expected objectids, one a line or a column {_COLUMN!r}; {first_line(error)}"
+        ) from None
     return np.unique(ids)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, first_line
 
 ORDER: Final = 29
 Ranges = npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ def read_moc(path: Path) -> Ranges:
         content = _unpacked(content) if content.startswith(_GZIP) else content
         ranges = _of_fits(content) if content.startswith(b"SIMPLE") else _of_text(content.decode("ascii"))
     except _UNREADABLE as error:
-        raise ConfigError(f"{path} is no MOC: {str(error).splitlines()[0] if str(error) else 'not one'}") from None
+        raise ConfigError(f"{path} is no MOC: {first_line(error)}") from None
     if not len(ranges):
         raise ConfigError(f"{path} is an empty MOC")
     return ranges

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Floats
-from ztfmatch.core.errors import ConfigError, MetadataError
+from ztfmatch.core.errors import ConfigError, MetadataError, first_line
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.query.kernels.angles import dec_degrees, ra_degrees
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
     except (pa.ArrowException, ValueError, OSError, TypeError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         kinds = "CSV, Parquet, ECSV, FITS, VOTable"
         raise MetadataError(f"{path}: expected a table of positions ({kinds}); {said}") from None
     return {name: read[name] for name in read.column_names}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Array
-from ztfmatch.core.errors import MetadataError
+from ztfmatch.core.errors import MetadataError, first_line
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import build_map, find_rows
@@ -253,7 +253,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise MetadataError(f"{path}: not a readable table of metadata: {str(error).splitlines()[0]}") from error
+        raise MetadataError(f"{path}: not a readable table of metadata: {first_line(error)}") from error
 
 
 def _keys_of(batch: pa.Table, path: Path) -> Columns:
@@ -284,7 +284,7 @@ def _arrow(values: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) ->
     try:
         return values.cast(kind)
     except pa.ArrowException as error:
-        raise MetadataError(f"{path}: column {name}: {str(error).splitlines()[0]}; expected numbers") from None
+        raise MetadataError(f"{path}: column {name}: {first_line(error)}; expected numbers") from None
 
 
 def _check_keys(batch: Columns, where: str) -> None:
