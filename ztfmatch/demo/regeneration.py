@@ -135,20 +135,20 @@ def run_regeneration(
     changes = [story.regeneration for story in stories]
     old = [change.old["objectid"] for change in changes]
     return RegenerationReport(
-        str(directory),
-        storage.root,
-        [str(picture)],
-        old,
-        [None if change.new is None else change.new["objectid"] for change in changes],
-        None if supernova is None else supernova["transientid"],
-        before,
-        foretold.units,
-        done.units[0],
-        done.matched,
-        done.orphans,
-        verified.passed,
-        watch.seconds,
-        _guide(directory, old, supernova),
+        directory=str(directory),
+        store=storage.root,
+        plots=[str(picture)],
+        objectids=old,
+        newobjectids=[None if change.new is None else change.new["objectid"] for change in changes],
+        transientid=None if supernova is None else supernova["transientid"],
+        before=before,
+        foretold=foretold.units,
+        unit=done.units[0],
+        matched=done.matched,
+        orphans=done.orphans,
+        verified=verified.passed,
+        seconds=watch.seconds,
+        guide=_guide(directory, old, supernova),
     )
 
 

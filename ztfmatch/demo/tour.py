@@ -89,16 +89,16 @@ def run_demo(directory: Path, seed: int, resources: Resources | None, progress: 
     plot_lightcurves(epochs, plots[1], PlotOptions(period=star["period"]))
     objectids = pc.unique(epochs["objectid"]).to_pylist()
     return DemoReport(
-        str(directory),
-        storage.root,
-        [str(plot) for plot in plots],
-        objectids,
-        report.exposures,
-        report.matched,
-        report.orphans,
-        verified.passed,
-        watch.seconds,
-        _guide(directory, star, objectids, f"{report.matched:,} detections of {report.exposures} exposures"),
+        directory=str(directory),
+        store=storage.root,
+        plots=[str(plot) for plot in plots],
+        objectids=objectids,
+        exposures=report.exposures,
+        detections=report.matched,
+        orphans=report.orphans,
+        verified=verified.passed,
+        seconds=watch.seconds,
+        guide=_guide(directory, star, objectids, f"{report.matched:,} detections of {report.exposures} exposures"),
     )
 
 

@@ -192,7 +192,15 @@ def _span(after: SnapshotFiles, config: KowalskiConfig) -> Span:
 
 def _request(storage: Storage, after: SnapshotFiles, place: Storage, span: Span, config: KowalskiConfig) -> Request:
     before = None if span.since is None else _open_before(storage, span.since)
-    return Request(before, after, place, config.scope, config.form, config.whole, config.starids)
+    return Request(
+        before=before,
+        after=after,
+        output=place,
+        scope=config.scope,
+        form=config.form,
+        whole=config.whole,
+        starids=config.starids,
+    )
 
 
 def _require_directory(cursor: Path | None, output: str) -> None:

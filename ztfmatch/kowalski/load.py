@@ -89,7 +89,15 @@ def load_exports(place: str, database: Database, tag: str, progress: Progress = 
         loader.load(export)
         names.append(export.span.name)
     held = loader.state.snapshot if loader.state else None
-    return LoadReport(tag, names, held, loader.documents, loader.files, database.retries - before, watch.seconds)
+    return LoadReport(
+        tag=tag,
+        exports=names,
+        snapshot=held,
+        documents=loader.documents,
+        files=loader.files,
+        retries=database.retries - before,
+        seconds=watch.seconds,
+    )
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,15 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
     }
     tiling = plan.tiling if head.number < 0 else None
     return log.Change(
-        "import", plan.operation_id, told.arguments, counts, files, quarantine.removed, tiling, told.started, told.note
+        operation="import",
+        operation_id=plan.operation_id,
+        arguments=told.arguments,
+        counts=counts,
+        added=files,
+        removed=quarantine.removed,
+        tiling=tiling,
+        started=told.started,
+        note=told.note,
     )
 
 

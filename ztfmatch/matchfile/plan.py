@@ -88,14 +88,14 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
             part = f"{plan.operation_id[:12]}-{name}"
             tasks.append(
                 ImportTask(
-                    f"import-{name}",
-                    plan.storage,
-                    taken.input,
-                    batch,
-                    tiles,
-                    plan.snapshot.config.radius_arcsec,
-                    plan.commit,
-                    part,
+                    key=f"import-{name}",
+                    storage=plan.storage,
+                    file=taken.input,
+                    exposures=batch,
+                    tiles=tiles,
+                    radius_arcsec=plan.snapshot.config.radius_arcsec,
+                    commit=plan.commit,
+                    part=part,
                 )
             )
     return tasks

@@ -214,16 +214,16 @@ def _fit_tasks(
         channels |= set(old.set.channels)
     return [
         FitTask(
-            f"fit-{rcid:02d}-{fid}",
-            residuals.snapshot.storage,
-            rcid,
-            fid,
-            residuals.files.get((rcid, fid), ()),
-            config,
-            operation_id,
-            dates,
-            None if old is None else old.place,
-            len(channels) > 1,
+            key=f"fit-{rcid:02d}-{fid}",
+            storage=residuals.snapshot.storage,
+            rcid=rcid,
+            fid=fid,
+            files=residuals.files.get((rcid, fid), ()),
+            config=config,
+            operation_id=operation_id,
+            dates=dates,
+            update=None if old is None else old.place,
+            others=len(channels) > 1,
         )
         for rcid, fid in sorted(channels)
     ]

@@ -157,13 +157,13 @@ def _corrected(read: EpochalCatalog, held: CorrectionFiles) -> dict[str, npt.NDA
     """What a store would have of the rows: ``mag`` and ``corrflags``."""
     name, rows = held.set.digest, read.records
     exposure = Calibration(
-        [read.unit],
-        np.array([read.magzp]),
-        np.full((1, 4), np.nan),
-        [name],
-        mid_exposures([read.obsmjd], [read.metadata["exptime"]]),
-        gradients_of(held, np.array([read.exposureid])),
-        {},
+        units=[read.unit],
+        magzp=np.array([read.magzp]),
+        error_model=np.full((1, 4), np.nan),
+        corrections=[name],
+        mid_mjd=mid_exposures([read.obsmjd], [read.metadata["exptime"]]),
+        gradient=gradients_of(held, np.array([read.exposureid])),
+        colours={},
     )
     pairs = {"psfflux": "flux", "psffluxerr": "sigflux", "xpos": "xpos", "ypos": "ypos"}
     columns = {ours: rows[theirs].astype(np.float32) for ours, theirs in pairs.items()}

@@ -151,7 +151,15 @@ class _Channel:
         changes = (joined if joined.certain and not fine.certain else fine, levels)
         of_map, of_magnitude = (None if np.isnan(c.size) else round(1e3 * c.size, 2) for c in changes)
         drifted = bool(any(change.certain and change.size > LIMIT_MAG for change in changes))
-        return ChannelDrift(rcid, FILTER_CODES[fid], self._exposures, self.stars, of_map, of_magnitude, drifted)
+        return ChannelDrift(
+            rcid=rcid,
+            filter=FILTER_CODES[fid],
+            exposures=self._exposures,
+            stars=self.stars,
+            map_mmag=of_map,
+            magnitude_mmag=of_magnitude,
+            drifted=drifted,
+        )
 
 
 def _change(sums: Floats, own: Floats) -> Change:

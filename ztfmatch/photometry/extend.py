@@ -102,10 +102,19 @@ def _tasks(residuals: Residuals, old: CorrectionFiles, config: CalibrateConfig) 
     storage = residuals.snapshot.storage
     operation_id = OperationId("extend", residuals.snapshot.number, [residuals.operation_id, old.set.digest]).value
     return [
-        ExtendTask(f"{operation_id[:12]}-{rcid:02d}-{fid}", storage, rcid, fid, files, config,
-                   residuals.operation_id, old.place)
-        for (rcid, fid), files in residuals.files.items() if (rcid, fid) in old.set.channels
-    ]  # fmt: skip
+        ExtendTask(
+            key=f"{operation_id[:12]}-{rcid:02d}-{fid}",
+            storage=storage,
+            rcid=rcid,
+            fid=fid,
+            files=files,
+            config=config,
+            operation_id=residuals.operation_id,
+            place=old.place,
+        )
+        for (rcid, fid), files in residuals.files.items()
+        if (rcid, fid) in old.set.channels
+    ]
 
 
 def _projected_bytes(task: ExtendTask, snapshot: SnapshotFiles) -> int:

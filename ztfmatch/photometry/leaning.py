@@ -67,7 +67,17 @@ def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[
         rcids = {channel[0] for channel in wanted}
         files = tuple((channel, path) for channel, path in told.items() if channel[1] == fid or channel[0] in rcids)
         if len(files) > 1:
-            tasks.append(LeanTask(f"lean-{fid}", task.storage, wanted, files, modes, task.config, task.operation_id))
+            tasks.append(
+                LeanTask(
+                    key=f"lean-{fid}",
+                    storage=task.storage,
+                    wanted=wanted,
+                    files=files,
+                    modes=modes,
+                    config=task.config,
+                    operation_id=task.operation_id,
+                )
+            )
     return tasks
 
 

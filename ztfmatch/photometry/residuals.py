@@ -84,15 +84,15 @@ def measure_residuals(snapshot: SnapshotFiles, what: Measurement, runner: Runner
             files.setdefault(channel, []).append(file.path)
     total = total_of(results)
     return Residuals(
-        snapshot,
-        operation_id,
-        {channel: tuple(paths) for channel, paths in sorted(files.items())},
-        tuple(result.kept[-1].path for result in results),
-        len(tasks),
-        total.detections,
-        total.used,
-        total.stars,
-        tuple(sorted({number for result in results for number in result.programs})),
+        snapshot=snapshot,
+        operation_id=operation_id,
+        files={channel: tuple(paths) for channel, paths in sorted(files.items())},
+        offsets=tuple(result.kept[-1].path for result in results),
+        tiles=len(tasks),
+        detections=total.detections,
+        used=total.used,
+        stars=total.stars,
+        programs=tuple(sorted({number for result in results for number in result.programs})),
     )
 
 

@@ -52,7 +52,7 @@ class SurveyFormReport(Shown):
     channels: list[ChannelForm]
     units: int
     left_out: list[str]
-    """Terms that the survey's form has not."""
+    """Terms that the survey's form lacks."""
 
 
 def export_survey_tables(

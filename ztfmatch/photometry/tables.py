@@ -326,22 +326,22 @@ def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> Channel
     centres = config.bright + (np.arange(config.magnitude_bins) + 0.5) * config.magnitude_step
     inside = (centres > RMS_RANGE_MAG[0]) & (centres < RMS_RANGE_MAG[1])
     return ChannelReport(
-        channel[0],
-        FILTER_CODES[channel[1]],
-        _known(fit.bright),
-        _known(fit.faint),
-        len(fit.map),
-        int(np.isfinite(fit.map).sum()),
-        len(fit.offset),
-        int(np.isfinite(fit.offset).sum()),
-        int(fit.map_stars.sum()),
-        int(fit.map_n.sum()),
-        float(np.median(fit.star_scatter[inside])) if inside.any() else None,
-        len(np.unique(fit.time)),
-        tuple(fit.time[1:][np.diff(fit.time) == 0.0].tolist()),
-        bool(fit.colour.any()),
-        int(of.exposures["applied"].sum()),
-        tuple(fit.leans_on.tolist()),
+        rcid=channel[0],
+        filter=FILTER_CODES[channel[1]],
+        bright=_known(fit.bright),
+        faint=_known(fit.faint),
+        cells=len(fit.map),
+        cells_valid=int(np.isfinite(fit.map).sum()),
+        units=len(fit.offset),
+        units_valid=int(np.isfinite(fit.offset).sum()),
+        stars=int(fit.map_stars.sum()),
+        detections=int(fit.map_n.sum()),
+        star_scatter=float(np.median(fit.star_scatter[inside])) if inside.any() else None,
+        nodes=len(np.unique(fit.time)),
+        steps=tuple(fit.time[1:][np.diff(fit.time) == 0.0].tolist()),
+        colour=bool(fit.colour.any()),
+        gradients=int(of.exposures["applied"].sum()),
+        leans_on=tuple(fit.leans_on.tolist()),
     )
 
 

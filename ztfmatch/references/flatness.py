@@ -17,7 +17,7 @@ from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import CommitReport, commit_on_top
+from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
@@ -81,7 +81,7 @@ def update_flatness(
     operation_id = OperationId(OPERATION, snapshot.number, [ps1.stamp, repr(settings.flatness)]).value
     tasks = _tasks(snapshot, ps1, settings)
     if not tasks:
-        return _report(snapshot, None, [], watch)
+        return _report(Committed(snapshot, None), [], watch)
     runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
     job = Job("measuring flatness", measure_exposures, tasks, operation_id, storage, reads=[str(inputs.ps1)])
     done = runner.run(job)
@@ -102,7 +102,7 @@ def update_flatness(
         return "wrote the ledger of these exposures anew" if gone else None
 
     committed = commit_on_top(snapshot, lambda _: change, still_valid)
-    return _report(committed.head, committed.size, done, watch)
+    return _report(committed, done, watch)
 
 
 def _tasks(snapshot: SnapshotFiles, ps1: Ps1Catalog, settings: ReferenceSettings) -> list[FlatnessTask]:
@@ -141,13 +141,11 @@ def _projected_bytes(task: FlatnessTask) -> int:
     return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight + _BYTES_PER_VALUE * min(epochs, VALUES_PER_PASS)
 
 
-def _report(head: SnapshotFiles, size: int | None, done: list[MeasuredExposures], watch: Stopwatch) -> FlatnessReport:
+def _report(committed: Committed, done: list[MeasuredExposures], watch: Stopwatch) -> FlatnessReport:
     return FlatnessReport(
-        store=head.storage.root,
-        snapshot=head.number + (size is not None),
-        committed=size is not None,
+        **committed.told,
         exposures=sum(len(one.n) for one in done),
         decided=sum(value is not None for one in done for value in one.delta),
-        bytes=size or 0,
+        bytes=committed.size,
         seconds=watch.seconds,
     )

@@ -266,7 +266,7 @@ def decide(facts: Facts, settings: ReferenceSettings) -> tuple[npt.NDArray[np.in
 def update_plan(plan: pa.Table, source: ImageSource, settings: ReferenceSettings) -> PlanReport:
     """Bring a plan up to date with new images alone: those that are newer than it.
 
-    Only units that have new images are decided anew. Of a store, what later commits took in is new; of a table, what
+    Only units that have new images are decided anew. Of a store, what later commits ingested is new; of a table, what
     was exposed after the newest image of the plan. Images that are not newer are counted and passed over.
 
     Raises

@@ -172,7 +172,7 @@ def judge(source: ImageSource, settings: ReferenceSettings, keep: Sequence[str] 
     keep : sequence of str
         Columns to be kept with the images.
     after : int
-        Of a store only what later commits took in.
+        Of a store only what later commits ingested.
     """
     needed = needed_columns(settings)
     names = [*dict.fromkeys(["exposureid", _SHARPNESS, *(["maglimit"] if "maglimit" in needed else []), *keep])]
@@ -188,9 +188,14 @@ def judge(source: ImageSource, settings: ReferenceSettings, keep: Sequence[str] 
     code, unit = _numbered(whole["code"])
     nothing = np.full(len(unit), np.nan, np.float32)
     return Images(
-        code, unit, whole["exposureid"], whole[_SHARPNESS], whole.get("maglimit", nothing),
-        whole["bits"].astype(np.uint16), {name: whole[name] for name in keep},
-    )  # fmt: skip
+        code=code,
+        unit=unit,
+        exposureid=whole["exposureid"],
+        fwhm=whole[_SHARPNESS],
+        maglimit=whole.get("maglimit", nothing),
+        bits=whole["bits"].astype(np.uint16),
+        kept={name: whole[name] for name in keep},
+    )
 
 
 def _numbered(code: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:

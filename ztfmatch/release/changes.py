@@ -1,6 +1,6 @@
 """What became of a store's objects between two of its snapshots: new, gone, changed, by what the two do not share.
 
-Of each place on the sky those files are read that one of the snapshots has and the other has not. An epoch that moved
+Of each place on the sky those files are read that one of the snapshots has and the other lacks. An epoch that moved
 from one file to another counts for both and cancels out, so that a compaction changes no object.
 """
 
@@ -110,7 +110,7 @@ Places = dict[tuple[int, int], list[DataFile]]
 
 
 def _by_place(snapshot: SnapshotFiles, other: SnapshotFiles) -> Places:
-    """Files of objects and detections that the other snapshot has not."""
+    """Files of objects and detections that are not in the other snapshot."""
     found: Places = {}
     for file in snapshot.files.not_in(other.files):
         if file.table in (OBJECTS.name, DETECTIONS.name) and file.tile is not None:

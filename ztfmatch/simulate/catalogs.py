@@ -172,7 +172,15 @@ class UnitSky:
         systematic += self.unsteady.total(xy[0], xy[1], self.colours[seen], (exposure.mid_mjd, exposure.fracday))
         measured = mag - state.clrcoeff * self.colours[seen] + systematic + noise * model_error(mag, self.fid)
         kind = (stars.kind[seen] == TRANSIENT).astype(np.int8)
-        return _Sources(xy, xyz, stars.star_id[seen], kind, mag, systematic, measured)
+        return _Sources(
+            xy=xy,
+            xyz=xyz,
+            star_id=stars.star_id[seen],
+            kind=kind,
+            true_mag=mag,
+            systematic=systematic,
+            calibrated=measured,
+        )
 
     def _spurious(self, rng: np.random.Generator, exposure: Exposure, real: _Sources) -> _Sources:
         """Draw false detections: most anywhere, some beside a star, where they may be mistaken for it."""
@@ -190,7 +198,15 @@ class UnitSky:
         plane: Plane = self.region.quadrant.to_plane(Pixels(xy[0], xy[1]))
         xyz = exposure.pointing.deproject(plane)
         kind = np.full(n, SPURIOUS, dtype=np.int8)
-        return _Sources(xy, xyz, np.full(n, NO_STAR), kind, np.full(n, np.nan), np.zeros(n), mag)
+        return _Sources(
+            xy=xy,
+            xyz=xyz,
+            star_id=np.full(n, NO_STAR),
+            kind=kind,
+            true_mag=np.full(n, np.nan),
+            systematic=np.zeros(n),
+            calibrated=mag,
+        )
 
     def _spoil(self, rng: np.random.Generator, rows: Records) -> None:
         n = int(rng.poisson(self.config.nonpositive_fraction * len(rows)))

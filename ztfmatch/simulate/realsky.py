@@ -57,7 +57,15 @@ def read_reference(path: Path) -> RealReference:
         ) from error
     sourceid, ra, dec, mag = columns
     good = np.isfinite(ra) & np.isfinite(dec) & np.isfinite(mag)
-    return RealReference(path, unit, sourceid[good], ra[good], dec[good], mag[good] + zero, colour)
+    return RealReference(
+        path=path,
+        unit=unit,
+        sourceid=sourceid[good],
+        ra=ra[good],
+        dec=dec[good],
+        calibrated=mag[good] + zero,
+        clrcoeff=colour,
+    )
 
 
 def real_config(config: SimulationConfig, reference: RealReference) -> SimulationConfig:
@@ -84,7 +92,9 @@ def real_region(config: SimulationConfig, reference: RealReference) -> Region:
     g, r, i = (band + shift for band in bands)
     mark = np.zeros(len(g))
     ids = reference.sourceid.astype(np.int64)
-    stars = Stars(ids, xyz, reference.ra, reference.dec, g, r, i, mark, **variation._asdict())
+    stars = Stars(
+        star_id=ids, xyz=xyz, ra=reference.ra, dec=reference.dec, g=g, r=r, i=i, mark=mark, **variation._asdict()
+    )
     both = Stars.concatenate([stars, _transients(config, unit)])
     return Region(unit.field, unit.rcid, pointing, quadrant, _without_blends(both, pointing))
 

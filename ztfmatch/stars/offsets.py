@@ -134,7 +134,15 @@ class Measured:
 def measure_offsets(snapshot: SnapshotFiles, operation_id: str, runner: Runner) -> Measured:
     """Solve for the offsets of all units that share stars."""
     tasks = [
-        CollectTask(f"collect-{tile.key}", snapshot, tile, operation_id, BRIGHT, FAINT, MIN_EPOCHS)
+        CollectTask(
+            key=f"collect-{tile.key}",
+            snapshot=snapshot,
+            tile=tile,
+            operation_id=operation_id,
+            bright=BRIGHT,
+            faint=FAINT,
+            min_epochs=MIN_EPOCHS,
+        )
         for tile in snapshot.tiles_with(STARS.name)
     ]
     runner.check_memory({task.key: WORKER_BASE_BYTES + BYTES_PER_STAR * task.rows(STARS) for task in tasks})

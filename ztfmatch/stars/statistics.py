@@ -60,13 +60,13 @@ def _projected_bytes(rows: dict[str, int]) -> int:
 
 
 _STATISTICS: Final = Derivation(
-    "starstatistics",
-    (DETECTIONS.name, STARS.name),
-    (STARSTATISTICS.name,),
-    with_neighbours,
-    compute_star_statistics,
-    WritingTask,
-    _projected_bytes,
-    ("stars", "epochs"),
-    (OFFSETS,),
+    name="starstatistics",
+    inputs=(DETECTIONS.name, STARS.name),
+    tables=(STARSTATISTICS.name,),
+    near=with_neighbours,
+    function=compute_star_statistics,
+    task=WritingTask,
+    projected_bytes=_projected_bytes,
+    counts=("stars", "epochs"),
+    everywhere=(OFFSETS,),
 )

@@ -111,7 +111,7 @@ class FileList:
         return itertools.chain.from_iterable(_files(rows) for rows in self._tables(EVERYTHING, FILE_COLUMNS))
 
     def not_in(self, other: FileList) -> Iterator[DataFile]:
-        """The files that another list has not."""
+        """The files that are not in another list."""
         for one in self._ranges(EVERYTHING):
             rows = surviving(self._parts, one, FILE_COLUMNS)[0].select(FILE_COLUMNS)
             there = surviving(other._parts, one, ["path"])[0]["path"].combine_chunks()

@@ -50,7 +50,7 @@ class StagedFiles:
         return cls(snapshot, _Manifest(path, sealed.size, sealed.tail, sealed.seal))
 
     def added(self, table: str, tile: Tile) -> list[DataFile]:
-        """Files of a tile that the snapshot has not."""
+        """Files of a tile that are not in the snapshot."""
         return _listed(self.snapshot.storage, (), self.manifest).of_tile(table, tile)
 
     @property

@@ -265,13 +265,13 @@ def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[t
         return np.concatenate(parts).astype(linked.dtype)[order]
 
     return Lineage(
-        old[order],
-        new[order],
-        joined(kind, LOST, NEW).astype(np.int8),
-        joined(separation, np.nan, np.nan),
-        joined(after.mag[links.new] - before.mag[links.old], np.nan, np.nan),
-        joined(links.shared, 0, 0),
-        joined(of_old, np.nan, np.nan),
-        joined(of_new, np.nan, np.nan),
-        Places(*(joined(part[links.old], part[lost], 0) for part in vars(places).values())),
+        old=old[order],
+        new=new[order],
+        kind=joined(kind, LOST, NEW).astype(np.int8),
+        separation=joined(separation, np.nan, np.nan),
+        dmag=joined(after.mag[links.new] - before.mag[links.old], np.nan, np.nan),
+        shared=joined(links.shared, 0, 0),
+        fraction_of_old=joined(of_old, np.nan, np.nan),
+        fraction_of_new=joined(of_new, np.nan, np.nan),
+        places=Places(*(joined(part[links.old], part[lost], 0) for part in vars(places).values())),
     )

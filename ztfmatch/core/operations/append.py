@@ -161,9 +161,7 @@ class _Bulk:
         matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
         lacking = {*units_of(ledger)[0]} - snapshot.units_with_reference
         return AppendReport(
-            store=self.storage.root,
-            snapshot=committed.number,
-            committed=committed.done,
+            **committed.told,
             catalogs=len(sources),
             exposures=ledger.num_rows,
             replaced=work.replaced.num_rows,

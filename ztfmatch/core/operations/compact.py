@@ -95,13 +95,13 @@ def compact(
         operation_id = OperationId("compact", snapshot.number, [asdict(config), list(before)]).value
         added = _run(snapshot, plan, operation_id, runner)
         change = log.Change(
-            "compact",
-            operation_id,
-            asdict(config),
-            plan.counts | {"files_before": len(before), "files_after": len(added)},
-            added,
-            frozenset(before),
-            _split_tiling(snapshot.tiling, plan.tiles) if plan.split else None,
+            operation="compact",
+            operation_id=operation_id,
+            arguments=asdict(config),
+            counts=plan.counts | {"files_before": len(before), "files_after": len(added)},
+            added=added,
+            removed=frozenset(before),
+            tiling=_split_tiling(snapshot.tiling, plan.tiles) if plan.split else None,
             started=watch.started,
             note=note,
         )

@@ -176,7 +176,15 @@ class _Work:
         set_file = None if self.applied is None else self.applied.file
         key = _key([file])
         part = f"{self.operation_id[:12]}-{key}"
-        return RenameTask(f"ledger-{key}", self.storage, file, set_file, self.offsets, self.commit, part)
+        return RenameTask(
+            key=f"ledger-{key}",
+            storage=self.storage,
+            file=file,
+            corrections=set_file,
+            offsets=self.offsets,
+            commit=self.commit,
+            part=part,
+        )
 
     def _tasks(self, head: SnapshotFiles, tile: Tile, left: Sequence[_Numbered]) -> Iterator[CorrectTask]:
         set_file = None if self.applied is None else self.applied.file
@@ -184,7 +192,15 @@ class _Work:
             key = _key([file for _, file in group])
             name, part = f"correct-{tile.key}-{key}", f"{self.operation_id[:12]}-{key}"
             data = () if self.applied is None else self.applied.new_data
-            yield CorrectTask(name, head, tile, tuple(number for number, _ in group), set_file, part, data)
+            yield CorrectTask(
+                key=name,
+                snapshot=head,
+                tile=tile,
+                numbers=tuple(number for number, _ in group),
+                corrections=set_file,
+                part=part,
+                data=data,
+            )
 
     def change(self, head: SnapshotFiles, place: Path | None, started: float, note: str | None) -> log.Change | None:
         """What to commit on top of a snapshot; None if there is nothing."""

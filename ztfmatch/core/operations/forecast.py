@@ -56,7 +56,16 @@ class JobForecast:
         each = np.asarray(seconds, np.float64)
         read, written, files = (round(value) for value in io)
         longest = float(each.max(initial=0.0))
-        return cls(job, len(each), float(each.sum()), longest, read, written, files, round(memory_bytes))
+        return cls(
+            job=job,
+            tasks=len(each),
+            cpu_s=float(each.sum()),
+            longest_s=longest,
+            bytes_read=read,
+            bytes_written=written,
+            files=files,
+            memory_bytes=round(memory_bytes),
+        )
 
     @property
     def longest_over_mean(self) -> float:

@@ -189,7 +189,7 @@ class KnownExposures:
         return any(self._seen.same_exposure(row) or self._seen.same_time(row) for row in rows)
 
     def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-        """Rows of exposures that the store has not, and of those that it has.
+        """Rows of exposures that are not in the store, and of those that are.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class KnownExposures:
 
 
 def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
-    """Units of the exposures that are in files of the ledger which an older snapshot has not."""
+    """Units of the exposures in files of the ledger that an older snapshot lacks."""
     known = set(before.files.paths(EXPOSURES.name))
     fresh = [file for file in head.ledger if file.path not in known]
     return set(units_of(read_table(head.storage, fresh, EXPOSURES, UNIT))[0])

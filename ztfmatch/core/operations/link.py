@@ -103,12 +103,12 @@ def projected_bytes(own: int, near: int) -> int:
 
 
 _LINKS: Final = Derivation(
-    "link",
-    (OBJECTS.name,),
-    LINK_TABLES,
-    with_neighbours,
-    link_tile,
-    LinkTask,
-    lambda rows: projected_bytes(rows[OWN], rows[OBJECTS.name]),
-    ("stars", "members", "new", "split", "merged", "lost"),
+    name="link",
+    inputs=(OBJECTS.name,),
+    tables=LINK_TABLES,
+    near=with_neighbours,
+    function=link_tile,
+    task=LinkTask,
+    projected_bytes=lambda rows: projected_bytes(rows[OWN], rows[OBJECTS.name]),
+    counts=("stars", "members", "new", "split", "merged", "lost"),
 )

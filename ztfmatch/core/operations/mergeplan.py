@@ -101,7 +101,16 @@ def _merges(snapshot: SnapshotFiles, tile: Tile, table: str, rule: Rule) -> list
 def _merge(tile: Tile, table: str, rule: Rule, number: int, files: Sequence[DataFile]) -> Merge:
     paths, sizes = (tuple(getattr(file, name) for file in files) for name in ("path", "size"))
     rows = sum(file.rows for file in files)
-    return Merge(tile, table, rule, number, paths, sizes, rows, tuple(_spans(table, files, rows)))
+    return Merge(
+        tile=tile,
+        table=table,
+        rule=rule,
+        number=number,
+        paths=paths,
+        sizes=sizes,
+        rows=rows,
+        spans=tuple(_spans(table, files, rows)),
+    )
 
 
 def _spans(table: str, files: Sequence[DataFile], rows: int) -> list[IdRange | None]:

@@ -158,16 +158,16 @@ def _task(plan: RematchPlan, rows: pa.Table, place: tuple[Tile, int], write: boo
     key = f"rematch-{tile.key}-{number:04d}"
     first, last = pc.min_max(rows["obsmjd"]).as_py().values()
     return RematchTask(
-        key,
-        plan.snapshot,
-        tile,
-        encode_exposures(rows.drop_columns("obsmjd")),
-        pc.sum(rows["rows"]).as_py(),
-        tuple(plan.references[unit] for unit in _units(rows)[0]),
-        (first - HMJD_MARGIN_DAY, last + HMJD_MARGIN_DAY),
-        f"{plan.operation_id[:12]}-{number:04d}",
-        paths.staged_flows(plan.operation_id, key),
-        write,
+        key=key,
+        snapshot=plan.snapshot,
+        tile=tile,
+        plan=encode_exposures(rows.drop_columns("obsmjd")),
+        nrows=pc.sum(rows["rows"]).as_py(),
+        references=tuple(plan.references[unit] for unit in _units(rows)[0]),
+        span=(first - HMJD_MARGIN_DAY, last + HMJD_MARGIN_DAY),
+        part=f"{plan.operation_id[:12]}-{number:04d}",
+        flows=paths.staged_flows(plan.operation_id, key),
+        write=write,
     )
 
 
@@ -199,14 +199,14 @@ def lineage_tasks(
             tiles.setdefault(unit, []).append(tile)
     return [
         LineageTask(
-            f"lineage-{unit}",
-            plan.snapshot,
-            reference,
-            tuple(tiles.get(unit, [])),
-            regrouped,
-            tuple(flows.get(unit, [])),
-            f"{plan.operation_id[:12]}-{unit}",
-            write,
+            key=f"lineage-{unit}",
+            snapshot=plan.snapshot,
+            reference=reference,
+            tiles=tuple(tiles.get(unit, [])),
+            regrouped=regrouped,
+            flows=tuple(flows.get(unit, [])),
+            part=f"{plan.operation_id[:12]}-{unit}",
+            write=write,
         )
         for unit, reference in plan.references.items()
     ]

@@ -254,8 +254,8 @@ class _Repair:
         made = files_of(self.runner.run(Job("matching", match_group, tasks, operation_id, storage)))
         tiles = in_sky_order({file.tile for file in self.lost if file.tile is not None})
         restoring = [
-            RestoreTask(f"restore-{tile.key}", self.snapshot, tile, self._lost_in(tile),
-                        (-np.inf, np.inf), of_tile(made, tile), f"{operation_id[:12]}-back")
+            RestoreTask(key=f"restore-{tile.key}", snapshot=self.snapshot, tile=tile, lost=self._lost_in(tile),
+                        span=(-np.inf, np.inf), made=of_tile(made, tile), part=f"{operation_id[:12]}-back")
             for tile in tiles
         ]  # fmt: skip
         back = self.runner.run(Job("restoring", restore_tile, restoring, operation_id, storage))

@@ -104,12 +104,12 @@ def projected_bytes(rows: dict[str, int]) -> int:
 
 
 _STATISTICS: Final = Derivation(
-    "statistics",
-    (OBJECTS.name, DETECTIONS.name),
-    (STATISTICS.name,),
-    itself,
-    compute_statistics,
-    WritingTask,
-    projected_bytes,
-    ("objects", "epochs"),
+    name="statistics",
+    inputs=(OBJECTS.name, DETECTIONS.name),
+    tables=(STATISTICS.name,),
+    near=itself,
+    function=compute_statistics,
+    task=WritingTask,
+    projected_bytes=projected_bytes,
+    counts=("objects", "epochs"),
 )

@@ -109,12 +109,12 @@ def _projected_bytes(rows: dict[str, int]) -> int:
 
 
 _TRANSIENTS: Final = Derivation(
-    "transients",
-    (ORPHANS.name,),
-    TRANSIENT_TABLES,
-    with_neighbours,
-    group_orphans,
-    TransientTask,
-    _projected_bytes,
-    ("transients", "detections", "undecided"),
+    name="transients",
+    inputs=(ORPHANS.name,),
+    tables=TRANSIENT_TABLES,
+    near=with_neighbours,
+    function=group_orphans,
+    task=TransientTask,
+    projected_bytes=_projected_bytes,
+    counts=("transients", "detections", "undecided"),
 )

@@ -117,7 +117,7 @@ class _Found:
     """Older snapshots that an operation is about to make the newest."""
 
     def add(self, entries: Iterable[Entry], named: set[str]) -> None:
-        """Take in a listing."""
+        """Add a listing."""
         for entry in entries:
             if entry.path in named:
                 continue

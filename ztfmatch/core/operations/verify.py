@@ -137,7 +137,15 @@ def checksum_tasks(snapshot: SnapshotFiles, deep: bool = True) -> list[ChecksumT
     for name in (name for name in TABLES if name not in tiled):
         count = snapshot.files.count(name)
         tasks += [
-            ChecksumTask(f"checksums-{name}-{first:06d}", snapshot, None, name, first, first + _FILES_PER_TASK, deep)
+            ChecksumTask(
+                key=f"checksums-{name}-{first:06d}",
+                snapshot=snapshot,
+                tile=None,
+                table=name,
+                first=first,
+                stop=first + _FILES_PER_TASK,
+                deep=deep,
+            )
             for first in range(0, count, _FILES_PER_TASK)
         ]
     return tasks

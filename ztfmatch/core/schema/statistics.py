@@ -11,7 +11,7 @@ Conventions, which every description relies on:
 - Pairs of epochs with the same hmjd have no slope and are skipped where a slope is asked for.
 - A row is of one snapshot, whole. From new epochs and the row alone only nobs, nobsrel, ngoodobs, ngoodobsrel, minmag
   and maxmag could be carried forward to the last bit. Medians, percentiles and what is counted from them need all
-  magnitudes in order; means and trends need float64 sums in order of time, which a row has not, and nights may come
+  magnitudes in order; means and trends need float64 sums in order of time, which a row lacks, and nights may come
   late; moments and runs are about a mean that moves with each epoch. So an object with new epochs is computed from all
   of its epochs, and the row of another stays as it is.
 

@@ -242,8 +242,8 @@ def _owners(task: CompactTask) -> _Owners:
 class _TargetWriter:
     """Collects the lightcurves of one target tile and writes a file whenever there are rows enough."""
 
-    def __init__(self, task: CompactTask | MergeTask, tile: Tile, witness: _Content) -> None:
-        self._task, self._tile, self._witness = task, tile, witness
+    def __init__(self, task: CompactTask | MergeTask, tile: Tile, written: _Content) -> None:
+        self._task, self._tile, self._written = task, tile, written
         self._held: list[pa.Table] = []
         self._files: list[DataFile] = []
 
@@ -257,7 +257,7 @@ class _TargetWriter:
         table = self._held[0] if len(self._held) == 1 else pa.concat_tables(self._held).combine_chunks()
         self._held = []
         to = _to(self._task, DETECTIONS, self._tile, len(self._files))
-        self._files.append(write_file(to, table, self._witness))
+        self._files.append(write_file(to, table, self._written))
 
     def close(self) -> list[DataFile]:
         if self._held:

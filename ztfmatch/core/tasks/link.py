@@ -53,7 +53,7 @@ def link_tile(task: LinkTask) -> WrittenStars:
     """Write the tile's stars and members, and what became of former stars."""
     linked = linked_objects(task.storage, task.tile, task.now(OBJECTS))
     if not (len(linked.objectid) or len(linked.retired) or task.files(STARS)):
-        return WrittenStars([], 0, 0, 0, 0, 0, 0)
+        return WrittenStars(files=[], stars=0, members=0, new=0, split=0, merged=0, lost=0)
     own = stars_in_tile(linked, task.tile)
     former = former_stars(task, linked, own)
     starid = _starids(task, linked, former.kept, former.used)

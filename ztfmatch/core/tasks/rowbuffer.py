@@ -38,7 +38,7 @@ class RowBuffer:
         self.rows = 0
 
     def add(self, columns: Arrays, exposure: npt.NDArray[np.int32]) -> None:
-        """Take in rows."""
+        """Add rows."""
         part = slice(self.rows, self.rows + len(exposure))
         for name, values in self._columns.items():
             values[part] = columns[name]

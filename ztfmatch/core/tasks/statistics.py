@@ -100,7 +100,7 @@ class StatisticsBuilder:
         self._columns |= {name: np.full(len(objectid), np.nan, np.float32) for name in VALUES}
 
     def add(self, chunk: Lightcurves) -> None:
-        """Take in complete lightcurves; those of other objects are passed over."""
+        """Add complete lightcurves; those of other objects are passed over."""
         if not len(self.objectid):
             return
         place = find_sorted(self.objectid, chunk.objectid)

@@ -146,13 +146,13 @@ def _sums(ledger: Ledger, tally: Tally, seeds: dict[Unit, Seeds]) -> Arrays:
 
 def _transient_files(task: VerifyTask, orphans: Sequence[Arrays]) -> TransientFiles:
     return TransientFiles(
-        task.storage,
-        task.tile,
-        task.files(TRANSIENTS),
-        task.files(TRANSIENTDATA),
-        task.near(TRANSIENTDATA),
-        orphans,
-        task.snapshot.config.radius_arcsec,
+        storage=task.storage,
+        tile=task.tile,
+        transients=task.files(TRANSIENTS),
+        links=task.files(TRANSIENTDATA),
+        links_near=task.near(TRANSIENTDATA),
+        orphans=orphans,
+        radius_arcsec=task.snapshot.config.radius_arcsec,
     )
 
 

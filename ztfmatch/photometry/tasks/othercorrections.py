@@ -41,13 +41,13 @@ class OtherCorrections:
         units = [Unit(*unit) for unit in zip(*columns, strict=True)]
         name = held.set.digest
         exposures = Calibration(
-            units,
-            ledger.magzp,
-            np.full((len(units), 4), np.nan),
-            [name if held.set.has(unit) else None for unit in units],
-            ledger.mid_mjd,
-            gradients_of(held, ledger.exposureid),
-            {name: _colours(held)},
+            units=units,
+            magzp=ledger.magzp,
+            error_model=np.full((len(units), 4), np.nan),
+            corrections=[name if held.set.has(unit) else None for unit in units],
+            mid_mjd=ledger.mid_mjd,
+            gradient=gradients_of(held, ledger.exposureid),
+            colours={name: _colours(held)},
         )
         self._photometer = Photometer(exposures, {name: held.set})
 

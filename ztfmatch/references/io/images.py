@@ -80,7 +80,7 @@ class ImageSource(WithPaths):
         needed : mapping of str to str
             Column, and the criterion that needs it.
         after_commit : int
-            Of a store only what later commits took in.
+            Of a store only what later commits ingested.
 
         Raises
         ------
@@ -288,7 +288,7 @@ def _arrow(values: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) ->
 
 
 def _check_keys(batch: Columns, where: str) -> None:
-    """Refuse filters, channels and fields that the survey has not."""
+    """Refuse filters, channels and fields that are not the survey's."""
     for name, (low, high) in {"fid": (1, 3), "rcid": (0, N_RCID - 1), "field": (1, 9999)}.items():
         bad = (batch[name] < low) | (batch[name] > high)
         if bad.any():

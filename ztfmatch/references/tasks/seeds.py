@@ -66,7 +66,16 @@ def seeds_of_file(source: str) -> Seeds:
     good = np.isfinite(columns["ra"]) & np.isfinite(columns["dec"]) & (np.abs(columns["dec"]) <= 90.0)
     ra, dec = columns["ra"][good], columns["dec"][good]
     number = np.arange(len(ra), dtype=np.int64)
-    return Seeds(catalog.unit, None, catalog.clrcoeff or 0.0, number, ra, dec, catalog.magzp + mag[good], error[good])
+    return Seeds(
+        unit=catalog.unit,
+        generation=None,
+        clrcoeff=catalog.clrcoeff or 0.0,
+        objectid=number,
+        ra=ra,
+        dec=dec,
+        mag=catalog.magzp + mag[good],
+        error=error[good],
+    )
 
 
 def seeds_of_store(reference: StoredReference) -> Seeds:
