@@ -26,7 +26,7 @@ from ztfmatch.core.settings import AtLeastOne, Validated, within
 from ztfmatch.release import about
 from ztfmatch.release.hatsplan import Plan, index_tasks, plan_partitions
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output, Written, outputs_of, write_bytes
+from ztfmatch.release.io.outputs import Output, Written, outputs_of, place_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
 from ztfmatch.release.kernels.alignment import MAX_PARTITION_ORDER, Limits
 from ztfmatch.release.kernels.rounding import SIGNIFICANT_BITS
@@ -202,14 +202,10 @@ def _margin_tasks(catalog: tasks.Catalog, written: Sequence[tasks.PartitionsWrit
     reached = {tile for result in written for tile in result.margins}
     found: list[tasks.MarginTask] = []
     for tile in in_sky_order(reached):
-        sources = tuple(t for t in alignment.neighbours(tile) if _is_there(catalog, tasks.margin_piece(tile, t)))
+        near = alignment.neighbours(tile)
+        sources = tuple(t for t in near if place_of(catalog.out, tasks.margin_piece(tile, t)).is_file())
         found.append(tasks.MarginTask(f"margin-{tile.key}", catalog, tile, sources))
     return found
-
-
-def _is_there(catalog: tasks.Catalog, path: str) -> bool:
-    root = catalog.out.local_root
-    return root is not None and (root / path).is_file()
 
 
 def _common(publishing: Publishing) -> hats.Properties:

@@ -22,7 +22,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.schema.voparquet import with_votable
-from ztfmatch.release.io.outputs import Output, write_bytes
+from ztfmatch.release.io.outputs import Output, place_of, write_bytes
 from ztfmatch.release.schema import HEALPIX_COLUMN
 
 Properties = Mapping[str, str | int | float | None]
@@ -160,15 +160,12 @@ def skymap_counts(healpix: Ints) -> dict[int, int]:
 
 def write_dataset_metadata(storage: Storage, catalog: str, schema: pa.Schema, paths: Sequence[str]) -> list[Output]:
     """Write the dataset's ``_common_metadata`` and ``_metadata`` from the footers of its files, in the order given."""
-    root = storage.local_root
-    if root is None:
-        raise ValueError(f"{storage.root} is no local directory")
     sink = pa.BufferOutputStream()
     pq.write_metadata(with_votable(schema), sink)
     common = sink.getvalue()
     gathered = pq.read_metadata(pa.BufferReader(common))
     for path in paths:
-        footer = pq.read_metadata(root / path)
+        footer = pq.read_metadata(place_of(storage, path))
         footer.set_file_path(path.removeprefix(f"{catalog}/{_DATASET}/"))
         gathered.append_row_groups(footer)
     sink = pa.BufferOutputStream()

@@ -8,6 +8,7 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
@@ -80,6 +81,19 @@ class HashedFile(io.RawIOBase):
         return Output(path, rows, self.size, sha256, md5)
 
 
+def place_of(storage: Storage, path: str) -> Path:
+    """Where a file of a product is while that is made.
+
+    Raises
+    ------
+    ConfigError
+        If the storage is no local directory.
+    """
+    if storage.local_root is None:
+        raise ConfigError(f"products are written to a local directory; {storage.root} is none")
+    return storage.local_root / path
+
+
 @contextlib.contextmanager
 def writing(storage: Storage, path: str) -> Iterator[HashedFile]:
     """A file in a directory that is being made: it gets its name when the block ends well, else is taken away.
@@ -91,9 +105,7 @@ def writing(storage: Storage, path: str) -> Iterator[HashedFile]:
     ConfigError
         If the storage is no local directory.
     """
-    if (root := storage.local_root) is None:
-        raise ConfigError(f"products are written to a local directory; {storage.root} is none")
-    place = root / path
+    place = place_of(storage, path)
     place.parent.mkdir(parents=True, exist_ok=True)
     with localfiles.beside(place) as part:
         with part.open("wb") as file:

@@ -28,7 +28,7 @@ from ztfmatch.core.schema import OBJECTS as SEEDED
 from ztfmatch.core.survey import IDS_OF_A_UNIT
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.release.io import hats
-from ztfmatch.release.io.outputs import Output, Written, write_table
+from ztfmatch.release.io.outputs import Output, Written, place_of, write_table
 from ztfmatch.release.kernels.alignment import Alignment, Limits, Piece, in_ring, pieces_of_tile
 from ztfmatch.release.schema import HEALPIX_COLUMN, INDEX, RELEASED_LIGHTCURVES, RELEASED_OBJECTS, RELEASED_STARS
 from ztfmatch.release.tasks.nested import nested_rows
@@ -314,14 +314,13 @@ class MarginTask:
 def write_margin(task: MarginTask) -> Written:
     """Write the margin of a partition, sorted."""
     catalog = task.catalog
-    parts = [_read(catalog, margin_piece(task.tile, source)) for source in task.sources]
-    rows = hats.in_order(pa.concat_tables(parts), catalog.table.sorted_by)
+    parts = (_read(catalog, margin_piece(task.tile, source)) for source in task.sources)
+    rows = hats.in_order(pa.concat_tables(part.cast(catalog.table.schema) for part in parts), catalog.table.sorted_by)
     return Written((_write(catalog, hats.pixel_file(catalog.margin, task.tile), rows),))
 
 
 def _read(catalog: Catalog, path: str) -> pa.Table:
-    root = catalog.out.local_root
-    return pq.ParquetFile(f"{root}/{path}").read(use_threads=False).cast(catalog.table.schema)
+    return pq.ParquetFile(place_of(catalog.out, path)).read(use_threads=False)
 
 
 @dataclass(frozen=True)
@@ -342,7 +341,7 @@ def write_index(task: IndexTask) -> Written:
     low, high = task.ids
     parts = []
     for key in task.pieces:
-        rows = pq.ParquetFile(f"{catalog.out.local_root}/{index_piece(key)}").read(use_threads=False)
+        rows = _read(catalog, index_piece(key))
         first, last = np.searchsorted(rows["objectid"].to_numpy(), [low, high + 1])
         parts.append(rows.slice(first, last - first))
     rows = hats.in_order(pa.concat_tables(parts), ["objectid"]).rename_columns([catalog.id_column, "Norder", "Npix"])

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.errors import StorageError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, Tile
 from ztfmatch.release.io.hats import HEALPIX_ORDER, in_order
+from ztfmatch.release.io.outputs import place_of
 from ztfmatch.release.kernels.alignment import Alignment
 from ztfmatch.release.schema import HEALPIX_COLUMN
 
@@ -60,9 +60,7 @@ class Partitioner:
 
     def _write_held(self) -> None:
         """Write what is held to one file for each partition."""
-        root = self._spill.local_root
-        if root is None:
-            raise StorageError(f"{self._spill.root} is no local directory")
+        root = place_of(self._spill, "")
         root.mkdir(parents=True, exist_ok=True)
         for i, tables in enumerate(self._held):
             if tables:
