@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_rows, read_table
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
@@ -290,8 +290,9 @@ def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[st
 
 
 def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[Row]:
-    rows = read_rows(snapshot.storage, snapshot.of_tiles(STARLINEAGE.name, tiles), STARLINEAGE.names)
-    return [] if rows is None else rows.filter(pc.equal(rows["starid"], starid)).to_pylist()
+    rows = read_table(snapshot.storage, snapshot.of_tiles(STARLINEAGE.name, tiles), STARLINEAGE)
+    found: list[Row] = rows.filter(pc.equal(rows["starid"], starid)).to_pylist()
+    return found
 
 
 def _of_object(snapshot: SnapshotFiles, objectid: int) -> tuple[list[int], list[str]]:

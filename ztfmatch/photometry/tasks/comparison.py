@@ -15,14 +15,14 @@ from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import read_rows
+from ztfmatch.core.io.parquet import read_table
+from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.calibration import unrounded_magnitudes
 from ztfmatch.core.kernels.lookup import build_map, find_rows, find_sorted
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
-from ztfmatch.core.schema.sky import ACTIVE
 from ztfmatch.core.survey import fid_column
 from ztfmatch.core.tasks.ledger import exposures_of_tile, mid_exposures
 from ztfmatch.core.tasks.staging import keep
@@ -158,17 +158,12 @@ class TileObjects:
     """Active objects of the tile, ascending by objectid, and the PS1 star of each."""
 
     def __init__(self, task: TileInputs) -> None:
-        table = read_rows(task.storage, task.files(OBJECTS), ["objectid", "ra", "dec", "status"])
-        self.objectid, self.ps1 = np.zeros(0, np.int64), NO_STARS
-        self.source = np.zeros(0, np.int64)
-        """Row in ``ps1``; -1 for none that can be used."""
-        if table is None:
-            return
-        table = table.filter(pc.equal(table["status"], ACTIVE)).sort_by("objectid")
+        table = read_table(task.storage, task.files(OBJECTS), OBJECTS, ["objectid", "ra", "dec", "status"])
+        table = active_rows(table).sort_by("objectid")
         self.objectid, ra, dec = (table[name].to_numpy() for name in ("objectid", "ra", "dec"))
-        if task.ps1 is not None:
-            self.ps1 = task.ps1.around(ra, dec)
+        self.ps1 = NO_STARS if task.ps1 is None else task.ps1.around(ra, dec)
         self.source = self.ps1.nearest(unit_vectors(ra, dec), task.config.match_arcsec, task.config.isolation_arcsec)
+        """Row in ``ps1``; -1 for none that can be used."""
 
     @property
     def counts(self) -> tuple[int, int]:
