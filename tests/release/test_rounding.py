@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ztfmatch.release.kernels.rounding import rounded
 
 
+@example([3.0, 6.0, -3.0], 1)
 @given(st.lists(st.floats(width=32, allow_subnormal=False), min_size=1, max_size=20), st.integers(1, 24))
 def test_rounded_is_the_nearest_number_of_so_many_bits(values: list[float], bits: int) -> None:
     given_values = np.array(values, np.float32)

@@ -77,6 +77,7 @@ def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> 
 
     units = Units.at(directory)
     end_if_finished(units.storage)
+    _ = units.plan  # which raises where there is none
     command = read_record(units.storage, paths.COMMAND_FILE)
     if command is None:
         raise ConfigError(f"{units.storage.root} does not say which command its units are of")

@@ -32,6 +32,7 @@ def rounded(values: Singles, bits: int) -> Singles:
     drop = SIGNIFICANT_BITS - bits
     words = np.ascontiguousarray(values, np.float32).view(np.uint32)
     half = np.uint32((1 << drop - 1) - 1)
-    even = (words >> np.uint32(drop)) & np.uint32(1)
+    # The leading bit is not stored, and is 1: of numbers of one bit only the next power of two is even.
+    even = np.uint32(1) if bits == 1 else (words >> np.uint32(drop)) & np.uint32(1)
     cut = (words + half + even) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
     return np.where(np.isfinite(values), cut.view(np.float32), values)
