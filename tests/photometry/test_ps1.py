@@ -15,7 +15,8 @@ from astropy.coordinates import angular_separation
 
 from ztfmatch.core.errors import MetadataError
 from ztfmatch.photometry.io import ps1
-from ztfmatch.photometry.io.ps1 import Box, Ps1Stars, open_ps1
+from ztfmatch.photometry.io.ps1 import Ps1Stars, open_ps1
+from ztfmatch.photometry.io.skybox import Box
 
 
 def write(path: Path, ra: np.ndarray, dec: np.ndarray) -> Path:

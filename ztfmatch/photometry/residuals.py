@@ -13,7 +13,8 @@ from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
 from ztfmatch.core.survey import Channel
 from ztfmatch.core.tasks.staging import clear
-from ztfmatch.photometry.io.ps1 import Box, Ps1Catalog
+from ztfmatch.photometry.io.ps1 import Ps1Catalog
+from ztfmatch.photometry.io.skybox import Box
 from ztfmatch.photometry.tasks.comparison import Compared, TileInputs
 from ztfmatch.photometry.tasks.residuals import (
     BYTES_PER_EXPOSURE,
