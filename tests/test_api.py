@@ -232,3 +232,27 @@ def test_functions_take_texts_for_paths(tmp_path: Path) -> None:
         ztfmatch.correct_catalog(nowhere, ztfmatch.CatalogInputs(nowhere))
     with pytest.raises(ztfmatch.ConfigError):
         ztfmatch.moc_region(nowhere)
+
+
+def test_note_that_is_no_text_leaves_a_store_that_can_be_read(tmp_path: Path) -> None:
+    reference = reference_file(tmp_path, rows_at([10.0], [10.0]))
+    made = ztfmatch.init_store(tmp_path / "store", str(reference))
+    made.append(epochal_file(tmp_path, rows_at([10.0], [10.0])), ztfmatch.AppendConfig(note=20190107))
+    made.update_statistics(note=Path("night"))
+    made.rollback(1, note=np.int64(7))
+    assert [commit.note for commit in made.commits()] == [None, "20190107", "night", "7"]
+    assert made.verify(deep=True).passed
+
+
+def test_numbers_of_numpy_are_taken_for_settings(tmp_path: Path) -> None:
+    reference = reference_file(tmp_path, rows_at([10.0], [10.0]))
+    config = ztfmatch.StoreConfig(radius_arcsec=np.float32(1.5), seeds_per_tile=np.int64(9), max_order=np.int8(5))
+    made = ztfmatch.init_store(tmp_path / "store", str(reference), config)
+    settings = ztfmatch.AppendConfig(rows_per_task=np.int64(100), replace=np.bool_(True))
+    made.append(epochal_file(tmp_path, rows_at([10.0], [10.0])), settings)
+    made.update_statistics(np.int64(10))
+    made.rollback(np.int64(1))
+    assert made.vacuum(np.int64(1), grace_hours=0.0).deleted
+    assert ztfmatch.open_store(tmp_path / "store").snapshot().status.detections == 1
+    with pytest.raises(ztfmatch.ConfigError, match=r"keep 1\.5 must be a whole number"):
+        made.vacuum(1.5)

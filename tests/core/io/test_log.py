@@ -119,6 +119,13 @@ def test_commit_of_which_nothing_more_is_heard_says_so(
     assert log.commit_numbers(storage) == [0]
 
 
+def test_commit_that_no_reader_could_read_is_not_made(storage: Storage, first: log.Commit) -> None:
+    odd: Any = {"epochs": "many"}
+    with pytest.raises(ValueError, match="Expected `int`, got `str`"):
+        log.commit(storage, first, log.Change("append", "b" * 32, {}, odd, []))
+    assert log.commit_numbers(storage) == [0]
+
+
 def test_commit_older_snapshots_stay_as_they_were(storage: Storage, first: log.Commit) -> None:
     second = log.commit(storage, first, change(storage, "data/t/b", operation_id="1" * 32))
     log.commit(storage, second, change(storage, "data/t/c", operation_id="2" * 32, removed=frozenset(["data/t/a"])))

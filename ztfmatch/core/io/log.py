@@ -107,6 +107,10 @@ class Change:
     started: float = field(default_factory=time.time)
     note: str | None = None
 
+    def __post_init__(self) -> None:
+        """A note that is no text, such as the number of a night, becomes one."""
+        object.__setattr__(self, "note", None if self.note is None else str(self.note))
+
 
 def check_store(storage: Storage, entry: Commit) -> None:
     """Check that a snapshot is of this store.
@@ -241,7 +245,9 @@ def _publish(
         store=storefile.identity(storage),
         note=change.note,
     )
-    if _created(storage, paths.commit(entry.number), encode(asdict(entry))):
+    record = encode(asdict(entry))
+    decode(record, Commit)  # or no reader could open the store any more
+    if _created(storage, paths.commit(entry.number), record):
         return entry
     there = read_commit(storage, entry.number)
     if (there.operation_id, there.manifests, there.tiling) == (entry.operation_id, manifests, tiling):

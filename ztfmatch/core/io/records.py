@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, TypeVar
@@ -29,9 +30,24 @@ def utc_now() -> str:
 
 
 def encode(record: Json) -> bytes:
-    """Bytes of a record of plain values."""
-    plain = json.loads(json.dumps(record))
+    """Bytes of a record of plain values; those of NumPy, which a notebook may give, and paths become such.
+
+    Raises
+    ------
+    TypeError
+        If there is anything else.
+    """
+    plain = json.loads(json.dumps(record, default=plain_value))
     return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=1).encode()
+
+
+def plain_value(value: Any) -> Any:
+    """What JSON has for a value of NumPy, or a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if callable(item := getattr(value, "item", None)):
+        return item()
+    raise TypeError(f"{value!r} is no plain value")
 
 
 def decode(content: bytes, kind: type[Record]) -> Record:

@@ -20,7 +20,7 @@ from ztfmatch.core.errors import (
     StoreNotFoundError,
 )
 from ztfmatch.core.io import paths
-from ztfmatch.core.io.records import short_digest
+from ztfmatch.core.io.records import plain_value, short_digest
 from ztfmatch.core.io.storage import Storage
 
 FORMAT: Final = "ztfmatch-store"
@@ -59,7 +59,7 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
     """
     check_free(storage)
     content = _StoreFile(FORMAT, FORMAT_VERSION, "ZTF", uuid.uuid4().hex, **asdict(config))
-    if not storage.put_if_absent(paths.STORE_FILE, json.dumps(asdict(content), indent=1).encode()):
+    if not storage.put_if_absent(paths.STORE_FILE, json.dumps(asdict(content), indent=1, default=plain_value).encode()):
         there = read_config(storage)
         if there != config:
             raise StoreFormatError(

@@ -64,12 +64,14 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
         If keep < 1 or grace_hours < 0.
     """
     watch = Stopwatch()
+    if keep != int(keep):
+        raise ConfigError(f"keep {keep} must be a whole number of snapshots")
     if keep < 1:
         raise ConfigError(f"keep {keep} must be at least 1: the newest snapshot always stays")
     if grace_hours < 0:
         raise ConfigError(f"grace of {grace_hours} hours must not be negative")
     head = open_snapshot(storage)
-    oldest = max(log.oldest_retained(storage), head.number - keep + 1, 0)
+    oldest = max(log.oldest_retained(storage), head.number - int(keep) + 1, 0)
     if not dry_run:
         log.retain_from(storage, oldest)
     found = _Found(_now(storage, dry_run) - grace_hours * 3600.0 if grace_hours else math.inf)
