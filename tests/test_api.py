@@ -93,6 +93,13 @@ def test_methods_that_run_tasks_show_their_keywords(module: ModuleType) -> None:
         assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
+def test_store_and_snapshot_of_a_path_say_how_they_are_opened(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"a store is opened by its place with ztfmatch.open_store\('survey.store'\)"):
+        ztfmatch.Store("survey.store")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a snapshot is opened with ztfmatch.open_store\(...\).snapshot\(\), not of"):
+        ztfmatch.Snapshot(tmp_path)  # type: ignore[arg-type]
+
+
 def test_keyword_that_no_method_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"init_store\(\) got an unexpected keyword argument 'worker'$"):
         ztfmatch.init_store(tmp_path / "store", "nowhere", worker=2)

@@ -46,6 +46,10 @@ class Snapshot(Plots, Shown):
 
     files: SnapshotFiles
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.files, SnapshotFiles):
+            raise TypeError(f"a snapshot is opened with ztfmatch.open_store(...).snapshot(), not of {self.files!r}")
+
     def _fields(self) -> Mapping[str, Any]:
         commit = self.files.commit
         about = {name: getattr(commit, name) for name in ("operation", "time", "note")}

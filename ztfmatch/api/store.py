@@ -52,9 +52,13 @@ _COMMITS_SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Store(Shown):
-    """A lightcurve store."""
+    """A lightcurve store; :func:`open_store` opens one by its place."""
 
     storage: Storage
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.storage, Storage):
+            raise TypeError(f"a store is opened by its place with ztfmatch.open_store({str(self.storage)!r})")
 
     def _fields(self) -> Mapping[str, Any]:
         return {"path": self.path}  # no more: a debugger that shows a store must not wait for its storage

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import remove_leftovers
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
-from ztfmatch.core.io.rows import unit_of
+from ztfmatch.core.io.rows import codes_of_units
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
-from ztfmatch.core.plain import Row
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import EXPOSURES, IMPORTED, REFERENCES
+from ztfmatch.core.schema import IMPORTED
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_objectid
+from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_code, unit_of_objectid, units_of_codes
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.tasks.export import (
     BYTES_PER_EPOCH_IN_FLIGHT,
@@ -28,8 +28,8 @@ from ztfmatch.matchfile.tasks.export import (
     ExportTask,
     export_unit,
 )
+from ztfmatch.matchfile.units import Held, codes_of_units_held
 
-_FOOTPRINT: Final = ("field", "rcid", "fid", "ra", "dec", "radius", "norphans", "nmatched")
 _NAMED: Final = 5
 
 
@@ -45,11 +45,15 @@ class UnitFilter:
     objectid: int | None = None
     """The unit of this object."""
 
-    def takes(self, unit: Unit) -> bool:
-        """Whether it is one of them."""
-        named = ("field", "fid", "ccdid", "qid")
-        wanted = all(getattr(self, name) in (None, getattr(unit, name)) for name in named)
-        return wanted and (self.objectid is None or unit == _unit_of(self.objectid))
+    def of(self, codes: Ints) -> Ints:
+        """Which they are of some units, by their codes."""
+        field, rcid, fid = units_of_codes(codes)
+        columns = {"field": field, "fid": fid, "ccdid": rcid // 4 + 1, "qid": rcid % 4 + 1}
+        given = {name: value for name in columns if (value := getattr(self, name)) is not None}
+        kept = np.all([np.ones(len(codes), bool), *(columns[name] == value for name, value in given.items())], axis=0)
+        if self.objectid is not None:
+            kept &= codes == codes_of_units([_unit_of(self.objectid)])[0]
+        return codes[kept]
 
     def __str__(self) -> str:
         given = [f"{name} {value}" for name, value in vars(self).items() if value is not None]
@@ -89,44 +93,41 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
         If a file cannot be written.
     """
     h5py()
-    references = snapshot.read(REFERENCES.name).to_pylist()
-    exposures = snapshot.read(EXPOSURES.name, _FOOTPRINT).to_pylist()
-    known = sorted({unit_of(row) for row in (*references, *exposures)})
-    chosen = [unit for unit in known if units.takes(unit)]
-    if not chosen:
-        some = ", ".join(str(unit) for unit in known[:_NAMED]) + (" ..." if len(known) > _NAMED else "")
+    codes = codes_of_units_held(snapshot)
+    chosen = units.of(codes)
+    if not len(chosen):
+        some = ", ".join(str(unit_of_code(code)) for code in codes[:_NAMED].tolist())
+        some += " ..." if len(codes) > _NAMED else ""
         raise ConfigError(f"{snapshot.storage.root} has no unit of {units}; it has {some}")
     if len(chosen) > 1 and not output.is_dir():
         raise ConfigError(f"{len(chosen)} units are of {units}: {output} must be a directory that is there")
-    by_unit: dict[Unit, list[Row]] = {unit: [] for unit in chosen}
-    for row in (*references, *exposures):
-        if unit_of(row) in by_unit:
-            by_unit[unit_of(row)].append(row)
+    held = Held.of(snapshot, chosen)
     tasks = [
         ExportTask(
             f"export-{unit}",
             snapshot,
             unit,
-            _tiles(snapshot, rows),
+            held.tiles(snapshot, row),
             str(output / matchfile_name(unit) if output.is_dir() else output),
         )
-        for unit, rows in by_unit.items()
+        for row, unit in enumerate(map(unit_of_code, chosen.tolist()))
     ]
-    runner.check_memory({task.key: _projected_bytes(snapshot, task, by_unit[task.unit]) for task in tasks})
+    runner.check_memory(dict(zip((task.key for task in tasks), _projected_bytes(snapshot, held), strict=True)))
     files = runner.run(Job("writing matchfiles", export_unit, tasks, "export"))
     remove_leftovers([Path(task.path) for task in tasks])
     return ExportReport(snapshot.storage.root, snapshot.number, files)
 
 
-def _tiles(snapshot: SnapshotFiles, rows: Sequence[Row]) -> tuple[Tile, ...]:
-    footprints = {(row["ra"], row["dec"], row["radius"]): row for row in rows if row["ra"] is not None}
-    return tuple(sorted({t for row in footprints.values() for t in tiles_of_footprint(snapshot.tiling, row)}))
-
-
-def _projected_bytes(snapshot: SnapshotFiles, task: ExportTask, rows: Sequence[Row]) -> int:
-    """Peak memory of the worker that writes a unit."""
-    orphans, epochs = (sum(int(row.get(name, 0)) for row in rows) for name in ("norphans", "nmatched"))
-    ids = [objectid_range(task.unit)]
-    imported = sum(file.rows for file in snapshot.of_table(IMPORTED.name) if file.holds_id(ids))
-    in_flight = BYTES_PER_EPOCH_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + in_flight + BYTES_PER_ORPHAN * orphans + BYTES_PER_IMPORTED * imported
+def _projected_bytes(snapshot: SnapshotFiles, held: Held) -> list[int]:
+    """Peak memory of the worker that writes each unit."""
+    files = snapshot.of_table(IMPORTED.name)
+    first, last, rows = (
+        np.array([(file.min_id or 0, file.max_id or 0, file.rows) for file in files], int).reshape(-1, 3).T
+    )
+    projected = []
+    for code, epochs, orphans in zip(held.code.tolist(), held.epochs.tolist(), held.orphans.tolist(), strict=True):
+        low, high = objectid_range(unit_of_code(code))
+        imported = int(rows[(first <= high) & (last >= low)].sum())
+        in_flight = BYTES_PER_EPOCH_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
+        projected.append(WORKER_BASE_BYTES + in_flight + BYTES_PER_ORPHAN * orphans + BYTES_PER_IMPORTED * imported)
+    return projected

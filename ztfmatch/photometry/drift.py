@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
+from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.lookup import build_map, find_rows
+from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.corrections import Applied, current
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES
+from ztfmatch.core.schema import DETECTIONS
 from ztfmatch.core.schema.ledger import BAD, MATCHFILE
 from ztfmatch.core.survey import FILTER_CODES, IDS_OF_A_UNIT, QUADRANT_SHAPE_PIX
+from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.photometry.kernels.drift import LEAST_EXPOSURES, Change, change_of
 from ztfmatch.photometry.kernels.exposuremaps import CELLS, CLOUD_MAG, SIDE
 from ztfmatch.photometry.kernels.residuals import CLIP_SIGMAS, SCATTER_FLOOR_MAG, Summary, constants, summarise
@@ -40,6 +44,7 @@ _PLACES: Final = CELLS + _RIMS
 _LEVELS: Final = 8
 """Bins of magnitude."""
 _COLUMNS: Final = ("exposureid", "mag", "xpos", "ypos", "catflags")
+_EXPOSURE: Final = ("exposureid", "rcid", "fid", "obsmjd", "quality", "origin", "corrections", "commit")
 
 
 @dataclass(frozen=True)
@@ -68,64 +73,83 @@ def find_drift(snapshot: SnapshotFiles) -> list[ChannelDrift]:
     applied = current(snapshot)
     if applied is None:
         return []
-    ledger = _Ledger(snapshot, applied)
-    if not ledger.newest.any():
-        return []
-    found = [_Channel(len(ledger.rows_of(channel))) for channel in ledger.channels]
-    for chunk in _sample(snapshot, applied):
-        _add(chunk, ledger, found)
-    return [one.drift(*channel) for channel, one in zip(ledger.channels, found, strict=True) if one.stars]
+    newest = _Newest.of(snapshot, applied)
+    found = [_Channel(number) for number in newest.numbers.tolist()]
+    for tile in _sample(snapshot, applied) if found else ():
+        older = _older(snapshot, applied, tile)
+        files = snapshot.of_tile(DETECTIONS.name, tile)
+        for chunk in itertools.islice(iterate_lightcurves(snapshot.storage, files, _COLUMNS, _ROWS), 1):
+            _add(chunk, older, newest, found)
+    channels = (divmod(code, 100)[::-1] for code in newest.channels.tolist())
+    return [one.drift(*channel) for channel, one in zip(channels, found, strict=True) if one.stars]
 
 
-class _Ledger:
-    """Good exposures that have the set, shape (E,), and which are the newest of channels with enough of them."""
+def _good(rows: pa.Table, applied: Applied) -> pa.Table:
+    """Those exposures of the ledger that are of catalogs, good, and have the set."""
+    other = pc.or_(pc.equal(rows["quality"], BAD), pc.equal(rows["origin"], MATCHFILE))
+    return rows.filter(pc.and_not(pc.equal(rows["corrections"], applied.set.digest), other))
 
-    def __init__(self, snapshot: SnapshotFiles, applied: Applied) -> None:
-        names = ["exposureid", "rcid", "fid", "obsmjd", "quality", "origin", "corrections", "commit"]
-        rows = snapshot.read(EXPOSURES.name, names)
-        texts = {name: np.array(rows[name].to_pylist(), object) for name in ("quality", "origin", "corrections")}
-        good = (texts["quality"] != BAD) & (texts["origin"] != MATCHFILE)
-        good &= texts["corrections"] == applied.set.digest
-        self.exposureid, rcid, fid, time, commit = (
-            rows[name].to_numpy()[good] for name in ("exposureid", "rcid", "fid", "obsmjd", "commit")
-        )
-        self.map = build_map(self.exposureid)
-        channel = fid.astype(np.int64) * 100 + rcid
-        newer = commit > applied.file.commit
-        self.older = ~newer
-        order = np.lexsort((-time, channel))
-        order = order[newer[order]]
-        found, first, count = np.unique(channel[order], return_index=True, return_counts=True)
+
+def _ranks(ordered: Ids) -> Ids:
+    """Which of its equals each of some ascending numbers is, from 0."""
+    _, first, count = np.unique(ordered, return_index=True, return_counts=True)
+    return np.arange(len(ordered)) - np.repeat(first, count)
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The newest good exposures of each channel that has enough of them since the corrections came, shape (N,)."""
+
+    exposureid: Ids
+    """Ascending."""
+    channel: Ids
+    """Its number among the channels."""
+    row: Ids
+    """Its number within the channel."""
+    channels: Ids
+    """Channels, as ``100 fid + rcid``, ascending, shape (C,)."""
+
+    @classmethod
+    def of(cls, snapshot: SnapshotFiles, applied: Applied) -> _Newest:
+        """Read one file of the ledger after the other, and keep no more than is needed."""
+        ids, channel, time = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        for file in snapshot.ledger:
+            if file.commit <= applied.file.commit:
+                continue
+            rows = _good(read_file_rows(snapshot.storage, file, _EXPOSURE), applied)
+            rows = rows.filter(pc.greater(rows["commit"], applied.file.commit))
+            ids = np.append(ids, rows["exposureid"].to_numpy())
+            channel = np.append(channel, 100 * rows["fid"].to_numpy().astype(np.int64) + rows["rcid"].to_numpy())
+            time = np.append(time, rows["obsmjd"].to_numpy())
+            order = np.lexsort((ids, -time, channel))
+            kept = order[_ranks(channel[order]) < _NEWEST]
+            ids, channel, time = ids[kept], channel[kept], time[kept]
+        channels, number, count = np.unique(channel, return_inverse=True, return_counts=True)
         enough = count >= LEAST_EXPOSURES
-        found_enough = found[enough]
-        rank = np.arange(len(order)) - np.repeat(first, count)
-        chosen = (rank < _NEWEST) & np.repeat(enough, count)
-        kept = order[chosen]
-        self.newest = np.zeros(len(channel), bool)
-        self.newest[kept] = True
-        self.channels = [divmod(int(name), 100)[::-1] for name in found_enough]
-        self.channel = np.full(len(channel), -1)
-        """Number among the channels, of the newest."""
-        self.channel[kept] = np.searchsorted(found_enough, channel[kept])
-        self.row = np.zeros(len(channel), np.int64)
-        """Number within the channel, of the newest."""
-        self.row[kept] = rank[chosen]
+        chosen = np.flatnonzero(enough[number])
+        chosen = chosen[np.argsort(ids[chosen])]
+        number_of_enough = np.cumsum(enough) - 1
+        return cls(ids[chosen], number_of_enough[number[chosen]], _ranks(channel)[chosen], channels[enough])
 
-    def rows_of(self, channel: tuple[int, int]) -> Ids:
-        """The newest exposures of a channel."""
-        return np.flatnonzero(self.channel == self.channels.index(channel))
+    @property
+    def numbers(self) -> Ids:
+        """How many exposures each channel has."""
+        return np.bincount(self.channel, minlength=len(self.channels))
 
 
-def _sample(snapshot: SnapshotFiles, applied: Applied) -> Iterator[Lightcurves]:
-    """First lightcurves of some tiles, over all that have newer detections."""
-    tiles = [
-        tile
-        for tile in snapshot.tiles_with(DETECTIONS.name)
-        if any(file.commit > applied.file.commit for file in snapshot.of_tile(DETECTIONS.name, tile))
-    ]
-    for at in np.unique(np.linspace(0, len(tiles) - 1, _TILES).round().astype(int)) if tiles else ():
-        files = snapshot.of_tile(DETECTIONS.name, tiles[at])
-        yield from itertools.islice(iterate_lightcurves(snapshot.storage, files, _COLUMNS, _ROWS), 1)
+def _sample(snapshot: SnapshotFiles, applied: Applied) -> list[Tile]:
+    """Some tiles, over all that have newer detections."""
+    held = snapshot.files.by_tile(DETECTIONS.name)
+    tiles = in_sky_order(tile for tile, files in held.items() if tile and files.newest > applied.file.commit)
+    if not tiles:
+        return []
+    return [tiles[at] for at in np.unique(np.linspace(0, len(tiles) - 1, _TILES).round().astype(int)).tolist()]
+
+
+def _older(snapshot: SnapshotFiles, applied: Applied, tile: Tile) -> Ids:
+    """Good exposures of a tile that were there when the corrections came, ascending."""
+    rows = _good(exposures_of_tile(snapshot, tile, _EXPOSURE), applied)
+    return np.sort(rows.filter(pc.less_equal(rows["commit"], applied.file.commit))["exposureid"].to_numpy())
 
 
 class _Channel:
@@ -174,28 +198,31 @@ def _joined(sums: Floats) -> Floats:
     return np.concatenate([cells.reshape(len(sums), -1, 2), sums[:, CELLS:]], axis=1)
 
 
-def _add(chunk: Lightcurves, ledger: _Ledger, found: list[_Channel]) -> None:
+def _add(chunk: Lightcurves, older_ids: Ids, newest: _Newest, found: list[_Channel]) -> None:
     """Add the newest epochs of bright constants, relative to the means of their older ones."""
     columns = chunk.columns
-    exposure = find_rows(ledger.map, columns["exposureid"]).astype(np.int64)
-    mag = np.where((columns["catflags"] == 0) & (exposure >= 0), columns["mag"].astype(np.float64), np.nan)
-    older = summarise(np.where(ledger.older[exposure], mag, np.nan), chunk.offsets)
+    is_older, exposure = (
+        is_among(columns["exposureid"], older_ids),
+        find_sorted(newest.exposureid, columns["exposureid"]),
+    )
+    mag = np.where((columns["catflags"] == 0) & (is_older | (exposure >= 0)), columns["mag"].astype(np.float64), np.nan)
+    older = summarise(np.where(is_older, mag, np.nan), chunk.offsets)
     group = brightness_groups(chunk.objectid // IDS_OF_A_UNIT, older.median)
     chosen = constants(older, group, _OLDER_EPOCHS) & (older.median > _RANGE_MAG[0]) & (older.median < _RANGE_MAG[1])
     owner = np.repeat(np.arange(len(chunk.objectid)), np.diff(chunk.offsets))
     off = mag - older.median[owner]
     scatter = np.maximum(older.scatter, SCATTER_FLOOR_MAG)
     kept = chosen[owner] & (np.abs(off) <= CLIP_SIGMAS * scatter[owner] + CLOUD_MAG)
-    before = kept & ledger.older[exposure]
+    before = kept & is_older
     count, total = (np.bincount(owner[before], values, len(scatter)) for values in (None, off[before]))
     off -= (total / np.maximum(count, 1))[owner]
-    rows = np.flatnonzero(kept & ledger.newest[exposure])
+    rows = np.flatnonzero(kept & (exposure >= 0))
     if not len(rows):
         return
     weight, variance = 1.0 / scatter**2, scatter**2 / np.maximum(count, 1)
     bins = ((_PLACES, _places(columns["xpos"][rows], columns["ypos"][rows])), (_LEVELS, _levels(older, owner[rows])))
     star, first = np.unique(owner[rows], return_index=True)
-    place, channel = ledger.row[exposure[rows]], ledger.channel[exposure[rows]]
+    place, channel = newest.row[exposure[rows]], newest.channel[exposure[rows]]
     for number in np.unique(channel).tolist():
         found[number].stars += int((channel[first] == number).sum())
         for size, at in bins:

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.rows import UNIT, unit_of
+from ztfmatch.core.io.rows import FOOTPRINT
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
-from ztfmatch.core.schema import OBJECTS, REFERENCES, Table
+from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.survey import IDS_OF_A_UNIT, unit_of_objectid
 from ztfmatch.query.area import Area, Cone
 from ztfmatch.query.expression import Condition
@@ -84,9 +84,9 @@ class Finder:
         """Tiles that can hold any of the objects, in order of the sky."""
         if self.area is None and self.ids is None:
             return self.snapshot.tiles_with(OBJECTS.name)
-        wanted = set(self.snapshot.tiling.tiles if self.area is None else self.area.tiles(self.snapshot.tiling))
-        if self.ids is not None:
-            wanted &= set(tiles_of_ids(self.snapshot, self.ids.tolist()))
+        either = [] if self.area is None else [self.area.tiles(self.snapshot.tiling)]
+        either += [] if self.ids is None else [tiles_of_ids(self.snapshot, self.ids.tolist())]
+        wanted = set.intersection(*map(set, either))
         return in_sky_order(tile for tile in wanted if self.snapshot.of_tile(OBJECTS.name, tile))
 
     def rows(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
@@ -154,8 +154,8 @@ def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     tiles: set[Tile] = set()
-    for row in snapshot.read(REFERENCES.name, [*UNIT, "ra", "dec", "radius"]).to_pylist():
-        if unit_of(row) in units and row["ra"] is not None:
-            centre = unit_vector(row["ra"], row["dec"])
-            tiles.update(snapshot.tiling.touched_by_cap(centre, math.radians(row["radius"])))
+    for unit in units:
+        columns = (snapshot.footprints_of(unit)[name].to_pylist() for name in FOOTPRINT)
+        for ra, dec, radius in zip(*columns, strict=True):
+            tiles.update(snapshot.tiling.touched_by_cap(unit_vector(ra, dec), math.radians(radius)))
     return sorted(tiles)

@@ -128,8 +128,7 @@ def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int],
     bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - HMJD_MARGIN_DAY, bounds["max"].as_py() + HMJD_MARGIN_DAY
     files = [file for file in snapshot.ledger if file.holds_time(low, high)]
-    rows = [snapshot.ledger_of_field(file, columns, field) for file in files for field in fields]
-    return pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)])
+    return pa.concat_tables([empty, *(snapshot.ledger_of_fields(file, columns, fields) for file in files)])
 
 
 def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:

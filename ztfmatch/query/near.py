@@ -8,12 +8,13 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ztfmatch.core.camera import Pointing, QuadrantMap, field_grid
-from ztfmatch.core.io.rows import UNIT, active_rows
+from ztfmatch.core.io.rows import FOOTPRINT, UNIT, active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vector
-from ztfmatch.core.schema import REFERENCES
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
 from ztfmatch.query.area import Cone
@@ -23,7 +24,7 @@ _REACHES_ARCSEC: Final = (10.0, 60.0, 300.0, 1800.0)
 _FIELD_RADIUS_DEG: Final = 6.0
 _DITHER_PIX: Final = 200.0
 """How far an exposure's image may be from where its field's plan has it."""
-_COLUMNS: Final = (*UNIT, "ra", "dec", "radius")
+_COLUMNS: Final = (*UNIT, *FOOTPRINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +89,12 @@ def _nearest(snapshot: SnapshotFiles, place: Cone) -> tuple[int | None, float | 
 def exposures_of(snapshot: SnapshotFiles, place: Cone) -> dict[str, int]:
     """Number of exposures whose image holds a place, by filter."""
     counts: Counter[int] = Counter()
-    for field in _fields(snapshot, place):
-        for file in snapshot.ledger:
-            rows = snapshot.ledger_of_field(file, _COLUMNS, field)
-            counts.update(rows["fid"].to_numpy()[_holds(rows, field, place)].tolist())
+    fields = _fields(snapshot, place)
+    parts = [snapshot.ledger_of_fields(file, _COLUMNS, fields) for file in snapshot.ledger]
+    ledger = pa.concat_tables(parts) if parts else EXPOSURES.schema.empty_table()
+    for field in fields:
+        rows = ledger.filter(pc.equal(ledger["field"], field))
+        counts.update(rows["fid"].to_numpy()[_holds(rows, field, place)].tolist())
     return {FILTER_CODES.get(fid, f"fid {fid}"): counts[fid] for fid in sorted(counts)}
 
 
@@ -101,7 +104,9 @@ def _fields(snapshot: SnapshotFiles, place: Cone) -> list[int]:
     numbers = np.array(list(grid))
     centres = np.array(list(grid.values()))
     near_grid = numbers[place.separation(centres[:, 0], centres[:, 1]) < _FIELD_RADIUS_DEG * 3600.0]
-    rows = snapshot.read(REFERENCES.name, ["field", "ra", "dec", "radius"]).drop_null()
+    rows = snapshot.footprints
+    far_deg = np.abs(rows["dec"].to_numpy() - place.dec)  # at least
+    rows = rows.filter(pa.array(far_deg <= rows["radius"].to_numpy() + 1e-6))
     inside = _in_caps(rows, place)
     return sorted({*near_grid.tolist(), *rows["field"].to_numpy()[inside].tolist()})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,7 +58,7 @@ def test_dataset_that_is_read_ahead_at_the_end_of_python_aborts_nothing(tmp_path
     rows = pa.Table.from_pylist([dict.fromkeys(STATISTICS.names, 0)] * 10, STATISTICS.schema)
     files = [write_file(Destination(storage, STATISTICS, Tile(2, 5), 3, part), rows) for part in "ab"]
     ended = subprocess.run(
-        [sys.executable, "-c", ABANDON, str(tmp_path), *(str(file.to_json()) for file in files)],
+        [sys.executable, "-c", ABANDON, str(tmp_path), *(str(asdict(file)) for file in files)],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert ended.stderr == ""

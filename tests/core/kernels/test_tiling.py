@@ -25,7 +25,7 @@ from ztfmatch.core.kernels.tiling import (
     adaptive_tiling,
     border,
     boxes_touch_tile,
-    caps_touch_tile,
+    caps_touch_any,
     fine_pixels,
     in_tile,
     in_tile_or_margin,
@@ -281,7 +281,7 @@ def test_touched_by_cap_small_cap_touches_few_tiles() -> None:
 
 @settings(max_examples=100)
 @given(tiles, st.sampled_from([0.0, 1e-6, 0.01, 0.6, 30.0, 179.0]), st.integers(0, 2**32))
-def test_caps_touch_tile_lets_through_every_cap_that_comes_within_the_margin(
+def test_caps_touch_any_lets_through_every_cap_that_comes_within_the_margin(
     tile: Tile, radius: float, seed: int
 ) -> None:
     """Centres just within the cap's radius and the margin of places on the tile's border, and within the tile."""
@@ -290,14 +290,14 @@ def test_caps_touch_tile_lets_through_every_cap_that_comes_within_the_margin(
         healpy.pix2vec(1 << FINE_ORDER, np.random.default_rng(seed).integers(*tile.fine_range, 20), nest=True), axis=1
     )
     ra, dec = healpy.vec2ang(np.concatenate([edge, inside]), lonlat=True)
-    assert caps_touch_tile(tile, ra, dec, np.full(len(ra), radius)).all()
+    assert caps_touch_any([tile], ra, dec, np.full(len(ra), radius)).all()
 
 
-def test_caps_touch_tile_far_caps_and_empty_ones_do_not() -> None:
+def test_caps_touch_any_far_caps_and_empty_ones_do_not() -> None:
     tile = Tile(5, 4000)
     far = healpy.vec2ang(-np.array(healpy.pix2vec(32, 4000, nest=True)), lonlat=True)
     ra, dec = np.array([far[0][0], np.nan]), np.array([far[1][0], np.nan])
-    assert caps_touch_tile(tile, ra, dec, np.array([1.0, np.nan])).tolist() == [False, False]
+    assert caps_touch_any([tile], ra, dec, np.array([1.0, np.nan])).tolist() == [False, False]
 
 
 @settings(max_examples=100)
@@ -312,7 +312,7 @@ def test_boxes_touch_tile_lets_through_every_box_with_a_cap_that_does(
 ) -> None:
     """A centre just within reach of the tile is a corner of each box, which lies away from the tile or about it."""
     ra, dec = healpy.vec2ang(places_near_borders(tile, radius * 3600.0 + MARGIN_ARCSEC * 0.9999, 4, 6), lonlat=True)
-    assert caps_touch_tile(tile, ra, dec, np.full(len(ra), radius)).all()
+    assert caps_touch_any([tile], ra, dec, np.full(len(ra), radius)).all()
     rng = np.random.default_rng(seed)
     other_ra, other_dec = (place + width * rng.choice([-1.0, 1.0], len(ra)) for place in (ra, dec))
     corners = np.clip([ra, other_ra], 0.0, 360.0), np.clip([dec, other_dec], -90.0, 90.0)

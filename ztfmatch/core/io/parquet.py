@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -22,13 +22,14 @@ from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.plain import Json
 from ztfmatch.core.schema import TABLES, Table
 
 _ROWS_FOR_THREADS: Final = 1 << 16
 """Fewer are decoded before a thread has begun."""
 _LITTLE_BYTES: Final = 1 << 21
 """So much of a file of this machine is read at once; of more each column by itself, when it is decoded."""
+_FEW: Final = 4
+"""Rows are few where they are less than this part of all."""
 IdRange = tuple[int, int]
 """Smallest and largest id, both inclusive."""
 Columns = dict[str, Array | pa.Array]
@@ -80,10 +81,6 @@ class DataFile:
         if self.min_hmjd is None or self.max_hmjd is None:
             return True
         return self.min_hmjd <= last and self.max_hmjd >= first
-
-    def to_json(self) -> Json:
-        """Plain values."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 _IDS: Final = ("objectid", "transientid", "legacyid", "starid", "exposureid")
@@ -312,13 +309,14 @@ def read_file_rows(
 
 
 def _within(table: pa.Table, key: str, ranges: Sequence[IdRange], ordered: bool) -> pa.Table:
-    """Rows whose key lies in any of the ranges; slices of what is sorted by it, which copies nothing."""
+    """Rows whose key lies in any of the ranges: slices of what is sorted by it, copies of few, as slices hold all."""
     keys = table[key].to_numpy()
     if not ordered:
         return table.take(pa.array(np.flatnonzero(in_ranges(keys, ranges))))
     edges = np.searchsorted(keys, np.add(np.reshape(sorted(ranges), (-1, 2)), (0, 1))).tolist()
     parts = [table.slice(low, high - low) for low, high in edges if low < high]
-    return pa.concat_tables(parts) if parts else table.slice(0, 0)
+    rows = pa.concat_tables(parts) if parts else table.slice(0, 0)
+    return rows.take(np.arange(rows.num_rows)) if _FEW * rows.num_rows < table.num_rows else rows
 
 
 def overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:

@@ -17,6 +17,9 @@ from ztfmatch.core.survey import Unit, unit_codes
 UNIT: Final = ("field", "rcid", "fid")
 """Columns that name a unit."""
 
+FOOTPRINT: Final = ("ra", "dec", "radius")
+"""Columns that say where the rows of a catalog are: a circle about them, in degrees."""
+
 
 def rows_of_unit(rows: pa.Table, unit: Unit) -> pa.Table:
     """Those of a unit."""

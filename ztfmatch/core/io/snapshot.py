@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.config import StoreConfig
@@ -16,7 +17,7 @@ from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
-from ztfmatch.core.io.rows import UNIT, unit_of
+from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units, units_of_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.schema import TABLES
@@ -95,7 +96,19 @@ class SnapshotFiles:
     @functools.cached_property
     def units_with_reference(self) -> frozenset[Unit]:
         """Units that have seeds."""
-        return frozenset(map(unit_of, self.read("references", UNIT).to_pylist()))
+        return frozenset(units_of_rows(self.read("references", UNIT)))
+
+    @functools.cached_property
+    def footprints(self) -> pa.Table:
+        """``unit`` (its code), ``field``, ``ra``, ``dec``, ``radius`` of each reference with sources, by unit; kept."""
+        rows = self.read("references", (*UNIT, *FOOTPRINT)).drop_null()
+        rows = rows.append_column("unit", pa.array(codes_of_rows(rows)))
+        return rows.select(["unit", "field", *FOOTPRINT]).sort_by("unit").combine_chunks()
+
+    def footprints_of(self, unit: Unit) -> pa.Table:
+        """Those of a unit: one for each of its references."""
+        low, high = np.searchsorted(self.footprints["unit"].to_numpy(), codes_of_units([unit])[0] + np.arange(2))
+        return self.footprints.slice(low, high - low)
 
     @functools.cached_property
     def _kept(self) -> dict[Hashable, dict[Tile, Any]]:
@@ -126,16 +139,17 @@ class SnapshotFiles:
         return self.of_table("exposures")
 
     @functools.cached_property
-    def _ledger(self) -> dict[tuple[str, tuple[str, ...], int], pa.Table]:
+    def _ledger(self) -> dict[tuple[str, tuple[str, ...], tuple[int, ...]], pa.Table]:
         return {}
 
-    def ledger_of_field(self, file: DataFile, columns: tuple[str, ...], field: int) -> pa.Table:
-        """Rows of a field in a file of the ledger; those last asked for are kept."""
-        key = (file.path, columns, field)
+    def ledger_of_fields(self, file: DataFile, columns: tuple[str, ...], fields: Sequence[int]) -> pa.Table:
+        """Rows of some fields in a file of the ledger; those last asked for are kept."""
+        key = (file.path, columns, tuple(fields))
         if key not in self._ledger:
             if len(self._ledger) >= _LEDGER_KEPT:
                 self._ledger.pop(next(iter(self._ledger)))
-            self._ledger[key] = read_file_rows(self.storage, file, columns, [(field, field)], "field")
+            rows = read_file_rows(self.storage, file, columns, [(field, field) for field in fields], "field")
+            self._ledger[key] = rows.cast(pa.schema([TABLES["exposures"].schema.field(name) for name in columns]))
         return self._ledger[key]
 
     def read(

@@ -291,21 +291,25 @@ def boxes_touch_tile(tile: Tile, boxes: Boxes) -> npt.NDArray[np.bool_]:
     return np.asarray(np.maximum(beside, np.where(outside, across, 0.0)) <= reach + 1e-6)
 
 
-def caps_touch_tile(tile: Tile, ra: Floats, dec: Floats, radius: Floats) -> npt.NDArray[np.bool_]:
-    """Whether each cap may touch the tile or its margin; a few that do not are let through.
+def caps_touch_any(tiles: Sequence[Tile], ra: Floats, dec: Floats, radius: Floats) -> npt.NDArray[np.bool_]:
+    """Whether each cap may touch any of some tiles or their margins; a few that do not are let through.
 
     Parameters
     ----------
-    tile : Tile
+    tiles : sequence of Tile
+        At least one.
     ra, dec : float64 ndarray, shape (N,)
         Centres in degrees; NaN for a cap without points, which touches nothing.
     radius : float64 ndarray, shape (N,)
         Degrees.
     """
-    nside = 1 << tile.order
-    centre = np.array(hpgeom.pixel_to_vector(nside, tile.npix))
-    reach = np.radians(radius + hpgeom.max_pixel_radius(nside)) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    nsides = [1 << tile.order for tile in tiles]
+    centres = np.array([hpgeom.pixel_to_vector(nside, tile.npix) for nside, tile in zip(nsides, tiles, strict=True)])
+    sizes = np.radians([hpgeom.max_pixel_radius(nside) for nside in nsides])
     known = np.isfinite(ra)
     xyz = unit_vectors(np.where(known, ra, 0.0), np.where(known, dec, 0.0))
-    apart = np.arccos(np.clip(xyz @ centre, -1.0, 1.0))
-    return np.asarray(known & (apart <= np.where(known, reach, 0.0) + 1e-6))
+    reach = np.radians(np.where(known, radius, 0.0)) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN + 1e-6
+    # Cosines of the sums of both, by those of each: an arc cosine for every pair would take most of the time.
+    limit = np.outer(np.cos(reach), np.cos(sizes)) - np.outer(np.sin(reach), np.sin(sizes))
+    touching = (xyz @ centres.T >= limit) | (np.add.outer(reach, sizes) >= np.pi)
+    return np.asarray(known & touching.any(axis=1))

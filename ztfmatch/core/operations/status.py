@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 
 from ztfmatch.core.io import log
+from ztfmatch.core.io.parquet import read_file_rows
+from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.link import unlinked_tiles
@@ -29,7 +32,9 @@ from ztfmatch.core.schema import (
     TRANSIENTS,
 )
 from ztfmatch.core.shown import Shown
-from ztfmatch.core.survey import FILTER_CODES
+from ztfmatch.core.survey import FILTER_CODES, units_of_codes
+
+_COUNTED: Final = ("fid", "quality", "corrections")
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,8 @@ class Status(Shown):
 
 def status_of(snapshot: SnapshotFiles) -> Status:
     """Describe a snapshot; reads the ledger and the references, no detection."""
-    ledger = snapshot.read(EXPOSURES.name, ["field", "fid", "obsmjd", "quality", "nrejected", "corrections"])
-    references = snapshot.read(REFERENCES.name, ["field", "rcid", "fid"])
-    times = pc.min_max(ledger["obsmjd"])
+    ledger = _Ledger.of(snapshot)
+    units = np.unique(codes_of_rows(snapshot.read(REFERENCES.name, UNIT)))
     detections = snapshot.rows(DETECTIONS.name)
     return Status(
         store=snapshot.storage.root,
@@ -93,22 +97,22 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         radius_arcsec=snapshot.config.radius_arcsec,
         tiles=len(snapshot.tiling.tiles),
         tiles_with_data=len(snapshot.tiles_with(OBJECTS.name, DETECTIONS.name, ORPHANS.name)),
-        units=len({tuple(row.values()) for row in references.to_pylist()}),
-        fields=len(pc.unique(references["field"])),
-        exposures=ledger.num_rows,
-        exposures_by_filter={FILTER_CODES[fid]: n for fid, n in _counts(ledger, "fid").items()},
-        exposures_by_quality=_counts(ledger, "quality"),
-        first_mjd=times["min"].as_py(),
-        last_mjd=times["max"].as_py(),
+        units=len(units),
+        fields=len(np.unique(units_of_codes(units)[0])),
+        exposures=snapshot.rows(EXPOSURES.name),
+        exposures_by_filter={FILTER_CODES[fid]: n for fid, n in sorted(ledger.counts["fid"].items())},
+        exposures_by_quality=dict(sorted(ledger.counts["quality"].items())),
+        first_mjd=min(ledger.times, default=None),
+        last_mjd=max(ledger.times, default=None),
         detections=detections,
         orphans=snapshot.rows(ORPHANS.name),
-        rejected=pc.sum(ledger["nrejected"]).as_py() or 0,
+        rejected=ledger.rejected,
         objects=snapshot.rows(OBJECTS.name),
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
         statistics=_state(snapshot, STATISTICS.name, stale := stale_tiles(snapshot)) + _age(snapshot, stale),
         transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles(snapshot)),
         stars=_state(snapshot, STARS.name, unlinked_tiles(snapshot) if snapshot.files.count(STARS.name) else ()),
-        corrections=_corrections(ledger),
+        corrections=_corrections(ledger.counts["corrections"]),
         drift=[],
         quarantined=snapshot.rows(QUARANTINE.name),
         tables=table_status(snapshot),
@@ -120,16 +124,34 @@ def table_status(snapshot: SnapshotFiles) -> list[TableStatus]:
     return [TableStatus(name, snapshot.rows(name), snapshot.files.count(name), snapshot.size(name)) for name in TABLES]
 
 
-def _corrections(ledger: pa.Table) -> str:
-    counts = {item["values"]: item["counts"] for item in pc.value_counts(ledger["corrections"]).to_pylist()}
+@dataclass
+class _Ledger:
+    """What is said of all exposures; one file of the ledger is read after the other."""
+
+    counts: dict[str, Counter[Any]] = field(default_factory=lambda: {name: Counter() for name in _COUNTED})
+    """Exposures by value of some columns."""
+    times: list[float] = field(default_factory=list)
+    """First and last of each file, MJD."""
+    rejected: int = 0
+
+    @classmethod
+    def of(cls, snapshot: SnapshotFiles) -> _Ledger:
+        """Of a snapshot."""
+        ledger = cls()
+        for file in snapshot.ledger:
+            rows = read_file_rows(snapshot.storage, file, (*_COUNTED, "obsmjd", "nrejected"))
+            for name, counts in ledger.counts.items():
+                counted = pc.value_counts(rows[name].combine_chunks())
+                counts.update({item["values"]: item["counts"] for item in counted.to_pylist()})
+            bounds = pc.min_max(rows["obsmjd"]).as_py()
+            ledger.times += [bounds["min"], bounds["max"]]
+            ledger.rejected += pc.sum(rows["nrejected"]).as_py()
+        return ledger
+
+
+def _corrections(counts: Counter[Any]) -> str:
     named = sorted((name, n) for name, n in counts.items() if name is not None)
-    return ", ".join(f"{name} of {n} of {ledger.num_rows} exposures" for name, n in named) or "none"
-
-
-def _counts(table: pa.Table, column: str) -> dict[Any, int]:
-    values = table[column].combine_chunks()
-    counted = pc.value_counts(values.cast("string") if column == "quality" else values)
-    return {item["values"]: item["counts"] for item in sorted(counted.to_pylist(), key=lambda item: item["values"])}
+    return ", ".join(f"{name} of {n} of {counts.total()} exposures" for name, n in named) or "none"
 
 
 def _state(snapshot: SnapshotFiles, table: str, stale: Sequence[Tile]) -> str:

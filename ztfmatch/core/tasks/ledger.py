@@ -15,21 +15,24 @@ from ztfmatch.core.arrays import Floats
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
+from ztfmatch.core.io.rows import FOOTPRINT
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
-from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_tile
+from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_any
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.results import Replaced, Written
 
-_FOOTPRINT = ("ra", "dec", "radius")
-
 _BOXES_KEPT: Final = 4096
-_FILES_KEPT: Final = 32
-"""Some hundred kB each. Neighbouring tiles, one after the other in a worker, need the same parts of the same files."""
+_FILES_KEPT: Final = 128
+"""Their footers, some ten kB each."""
+_AREA_ORDER: Final = 3
+"""Of the pixels, seven degrees wide, for which the ledger is read: a tile's neighbours are in up to four of them."""
+_AREAS_KEPT: Final = 4
+_EMPTY: Final = pa.Table.from_batches([], EXPOSURES.schema)
 _ROWS_OF_FEW: Final = 1024
 """A ledger file of no more, as nights leave it, is read at once."""
 
@@ -41,31 +44,51 @@ _UNPACKED: Final = pa.schema(
 
 
 def exposures_of_tile(snapshot: SnapshotFiles, tile: Tile, columns: Sequence[str]) -> pa.Table:
-    """Ledger rows of the exposures whose footprint may touch a tile.
-
-    Of each file only the row groups are read whose bounds say that they may have one; these are remembered for the
-    next tile. So what is read follows the exposures of the tile, not the survey.
-    """
+    """Ledger rows of the exposures whose footprint may touch a tile."""
     return exposures_of_tiles(snapshot, [tile], columns)
 
 
 def exposures_of_tiles(
     snapshot: SnapshotFiles | StagedFiles, tiles: Sequence[Tile], columns: Sequence[str]
 ) -> pa.Table:
-    """Ledger rows of the exposures whose footprint may touch any of some tiles, each once."""
-    parts = [EXPOSURES.schema.empty_table().select(list(columns))]
-    wanted = tuple(dict.fromkeys([*columns, *_FOOTPRINT]))
-    for file in snapshot.ledger:
-        boxes = _boxes(snapshot.storage, file)
-        groups = np.flatnonzero(np.any([boxes_touch_tile(tile, boxes) for tile in tiles], axis=0)).tolist()
-        if not groups:
-            continue
-        rows = _row_groups(snapshot.storage, file, tuple(groups), wanted)
-        ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in _FOOTPRINT)
-        touching = np.any([caps_touch_tile(tile, ra, dec, radius) for tile in tiles], axis=0)
-        if touching.any():
-            parts.append(rows.select(list(columns)).filter(pa.array(touching)).cast(parts[0].schema))
-    return pa.concat_tables(parts)
+    """Ledger rows of the exposures whose footprint may touch any of some tiles, each once.
+
+    What is read follows the exposures of that part of the sky, not the survey: those of an area are read for all tiles
+    in it that a process is asked for one after the other.
+    """
+    ledger, wanted = tuple(snapshot.ledger), tuple(dict.fromkeys(["exposureid", *columns, *FOOTPRINT]))
+    by_area: dict[Tile, list[Tile]] = {}
+    for tile in tiles:
+        by_area.setdefault(_area_of(tile), []).append(tile)
+    parts = [_touching(_of_area(snapshot.storage, ledger, area, wanted), held) for area, held in by_area.items()]
+    rows = pa.concat_tables(parts or [_EMPTY.select(wanted)])
+    if len(parts) > 1:
+        rows = rows.take(np.sort(np.unique(rows["exposureid"].to_numpy(), return_index=True)[1]))
+    return rows.select(list(columns))
+
+
+def _area_of(tile: Tile) -> Tile:
+    """Pixel of _AREA_ORDER that a tile is in, or the tile if it is larger."""
+    down = tile.order - _AREA_ORDER
+    return Tile(_AREA_ORDER, tile.npix >> 2 * down) if down > 0 else tile
+
+
+@functools.lru_cache(_AREAS_KEPT)
+def _of_area(storage: Storage, ledger: tuple[DataFile, ...], area: Tile, columns: tuple[str, ...]) -> pa.Table:
+    """Ledger rows of the exposures whose footprint may touch an area; only row groups that may have one are read."""
+    parts = [_EMPTY.select(columns)]
+    for file in ledger:
+        groups = np.flatnonzero(boxes_touch_tile(area, _boxes(storage, file))).tolist()
+        if groups:
+            rows = OpenFile(storage, file, _tail(storage, file)).read(groups, columns)
+            parts.append(_touching(rows, [area]).cast(parts[0].schema))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _touching(rows: pa.Table, tiles: Sequence[Tile]) -> pa.Table:
+    """Those of ledger rows whose footprint may touch any of some tiles."""
+    ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
+    return rows.filter(pa.array(caps_touch_any(tiles, ra, dec, radius)))
 
 
 @functools.lru_cache(_BOXES_KEPT)
@@ -81,11 +104,6 @@ def _boxes(storage: Storage, file: DataFile) -> Boxes:
             bounds[i, :, group] = (said.min, said.max) if said is not None and said.has_min_max else (low, high)
     (min_ra, max_ra), (min_dec, max_dec), (_, max_radius) = bounds
     return Boxes(min_ra, max_ra, min_dec, max_dec, max_radius)
-
-
-@functools.lru_cache(_FILES_KEPT)
-def _row_groups(storage: Storage, file: DataFile, groups: tuple[int, ...], columns: tuple[str, ...]) -> pa.Table:
-    return OpenFile(storage, file, _tail(storage, file)).read(groups, columns)
 
 
 @functools.lru_cache(_FILES_KEPT)

@@ -36,6 +36,7 @@ from ztfmatch.core.schema import (
     OBJECTS,
     ORPHANS,
     REFERENCES,
+    TABLES,
     TRANSIENTDATA,
 )
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
@@ -209,7 +210,9 @@ class _Unit:
 
     def _newest(self, table: str, by: str) -> Row:
         """The unit's last row of a table; empty without any."""
-        rows: list[Row] = rows_of_unit(self.snapshot.read(table), self.unit).to_pylist()
+        files, field = self.snapshot.of_table(table), self.unit.field
+        held = read_table(self.snapshot.storage, files, TABLES[table], ranges=[(field, field)], key="field")
+        rows: list[Row] = rows_of_unit(held, self.unit).to_pylist()
         return max(rows, key=lambda row: row[by], default={})
 
 
