@@ -187,8 +187,7 @@ class Leaning:
             more, toward = self._message(source, shares)
             normal += more
             pull += toward
-        middle = np.exp(np.median(np.log([self.data(source).sizes for source in sources]), axis=0))
-        usual: Sizes = (float(middle[0]), float(middle[1]), float(middle[2]))
+        usual = Sizes(*np.median([self.data(source).sizes for source in sources], axis=0).tolist())
         after = _after(covariance(self._processes, _scaled(usual, shares)), normal)
         return Common(kind, after @ pull, after, shares)
 
@@ -219,6 +218,5 @@ def _rest(commons: Sequence[Common]) -> Shares:
 
 def _scaled(sizes: Sizes, shares: Shares) -> Sizes:
     """Sizes of a part with some shares of the variances."""
-    wide, narrow, rim = sizes
-    smooth = float(np.sqrt(shares[0]))
-    return wide * smooth, narrow * smooth, rim * float(np.sqrt(shares[1]))
+    smooth, rim = np.sqrt(shares).tolist()
+    return Sizes(sizes.wide * smooth, sizes.narrow * smooth, sizes.rim * rim, sizes.low * smooth)
