@@ -11,9 +11,9 @@ from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_processes
 from ztfmatch.photometry.kernels.splines import basis_values, map_basis
 
 CELLS = (8, 8)
-SIZES = Sizes(0.003, 0.0005, 0.015)
+SIZES: Sizes = (0.003, 0.0005, 0.015)
 BASIS = map_basis(*CELLS)
-ALL = Modes(np.eye(BASIS.size), np.ones(BASIS.size), map_processes(*CELLS), np.zeros(4))
+ALL = Modes(np.eye(BASIS.size), np.ones(BASIS.size), map_processes(*CELLS), np.zeros(3))
 """Coefficients themselves."""
 NOISE = 0.006
 FEW, MANY = 300, 20_000
@@ -117,9 +117,9 @@ def test_message_and_common_are_those_of_all_maps_solved_at_once() -> None:
     common = some.common(PLANE, channels[0], shares)
     assert common is not None
     processes = map_processes(*CELLS)
-    wide, narrow, rim, _ = SIZES
-    shared = covariance(processes, Sizes(wide * 0.5**0.5, narrow * 0.5**0.5, rim * 0.9**0.5))
-    rest = covariance(processes, Sizes(wide * 0.5**0.5, narrow * 0.5**0.5, rim * 0.1**0.5))
+    wide, narrow, rim = SIZES
+    shared = covariance(processes, (wide * 0.5**0.5, narrow * 0.5**0.5, rim * 0.9**0.5))
+    rest = covariance(processes, (wide * 0.5**0.5, narrow * 0.5**0.5, rim * 0.1**0.5))
     joint = np.kron(np.ones((2, 2)), shared) + np.kron(np.eye(2), rest)
     size = len(shared)
     normal = np.zeros_like(joint)

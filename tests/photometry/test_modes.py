@@ -14,12 +14,7 @@ from ztfmatch.photometry.kernels.splines import map_basis
 
 CELLS = (12, 10)
 SPLINES = map_basis(*CELLS).on_cells(*CELLS)
-SIZES = (
-    Sizes(0.003, 0.0005, 0.015),
-    Sizes(0.012, 0.002, 0.03),
-    Sizes(0.0005, 0.0001, 0.004),
-    Sizes(0.001, 0.001, 0.01, 0.004),
-)
+SIZES: tuple[Sizes, ...] = ((0.003, 0.0005, 0.015), (0.012, 0.002, 0.03), (0.0005, 0.0001, 0.004))
 
 
 def measured(stars: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ztfmatch.photometry.kernels.grid import fine_areas
 from ztfmatch.photometry.kernels.priors import map_processes
 from ztfmatch.photometry.kernels.splines import map_basis
 
@@ -51,12 +50,3 @@ def test_rim_that_is_alone_is_hardly_told_of_the_others() -> None:
     noisy = rims()[np.ix_(EDGES, EDGES)] + 0.01 * np.eye(4)
     kept = rims()[np.ix_(EDGES, EDGES)] @ np.linalg.solve(noisy, [1.0, 0.0, 0.0, 0.0])
     np.testing.assert_allclose(kept, [1.0, 0.0, 0.0, 0.0], atol=0.02)
-
-
-def test_polynomials_of_low_order_have_their_size_over_the_quadrant_and_no_mean() -> None:
-    low, at_cells = map_processes(CELLS, CELLS)[3], map_basis(CELLS, CELLS).at_cells(CELLS, CELLS)
-    areas = fine_areas(CELLS, CELLS) / CELLS**2
-    assert np.linalg.matrix_rank(low, tol=1e-6 * np.trace(low)) == 9  # of third order, but for the constant
-    assert areas @ np.einsum("cb,bd,cd->c", at_cells, low, at_cells) == pytest.approx(1.0, rel=0.02)
-    mean = areas @ at_cells
-    assert mean @ low @ mean == pytest.approx(0.0, abs=1e-3)

@@ -24,7 +24,6 @@ from ztfmatch.core.survey import FILTER_CODES, Channel, Unit, unit_columns
 from ztfmatch.photometry.kernels.channelfit import ChannelFit
 from ztfmatch.photometry.kernels.heldout import HELD, NAMES
 from ztfmatch.photometry.kernels.normalequations import BinSums
-from ztfmatch.photometry.kernels.priors import Sizes
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.kernels.sums import COLUMNS, MIDDLE_COLOUR
 from ztfmatch.photometry.residuals import Residuals
@@ -107,11 +106,8 @@ def _magnitude_rows(channel: Channel, fit: ChannelFit) -> pa.Table:
     names = ("bright", "faint", "slope", "curvature", "slope_error", "curvature_error", "covariance")
     numbers = {name: _nullable(getattr(fit, name)) for name in names}
     counts = {"stars": pa.array([int(fit.map_stars.sum())]), "detections": pa.array([int(fit.map_n.sum())])}
-    found = Sizes(*fit.sizes.tolist())
-    sizes = {"wide": found.smooth, "narrow": found.narrow, "rim": found.rim}
-    return pa.table(
-        {**_channel(channel, 1), **numbers, **counts, **{name: _nullable(size) for name, size in sizes.items()}}
-    )
+    steps = {name: _nullable(size) for name, size in zip(("wide", "narrow", "rim"), fit.sizes, strict=True)}
+    return pa.table({**_channel(channel, 1), **numbers, **counts, **steps})
 
 
 def _held_rows(channel: Channel, fit: ChannelFit) -> pa.Table:

@@ -223,7 +223,7 @@ class _Problem:
 
     def _prior(self, sizes: Sizes) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map's changes none."""
-        bend = np.array(_BEND_OF_CURVE) * (sizes.wide if self._known_curve else _NO_CURVE)
+        bend = np.array(_BEND_OF_CURVE) * (sizes[0] if self._known_curve else _NO_CURVE)
         chance = 1.0 / np.maximum(self.time.chance, _LEAST_CHANCE_MAG**2)
         free = np.zeros(self._of_maps.stop)
         return np.diag(np.concatenate([free, np.tile(bend**-2.0, self.nodes), chance.T.ravel()]))
@@ -231,7 +231,7 @@ class _Problem:
     def most_probable(self, equations: _Equations) -> tuple[Sizes, float]:
         """The most probable sizes, and the logarithm of their evidence relative to no changes."""
         best = self._best(equations, [_sizes(size, _USUAL_RIM) for size in _SIZES_MAG])
-        other = self._best(equations, [_sizes(best[0].wide, rim) for rim in _RIMS if rim != _USUAL_RIM])
+        other = self._best(equations, [_sizes(best[0][0], rim) for rim in _RIMS if rim != _USUAL_RIM])
         return max(best, other, key=lambda found: found[1])
 
     def _best(self, equations: _Equations, tried: Sequence[Sizes]) -> tuple[Sizes, float]:
@@ -259,9 +259,9 @@ class _Problem:
         course, self.pattern = self._course(equations, sizes)
         own = self._in_time
         usual, less = (np.outer(course, course) + part * own for part in _OWN_COURSE)
-        rim = sizes.rim / sizes.wide
+        rim = sizes[2] / sizes[0]
         self._in_time = usual
-        shared, more = self._best(equations, [_sizes(sizes.wide, rim * factor) for factor in (0.25, 0.5, 1.0)])
+        shared, more = self._best(equations, [_sizes(sizes[0], rim * factor) for factor in (0.25, 0.5, 1.0)])
         if more <= evidence + self.nodes:
             self._in_time = own
             return sizes
@@ -374,4 +374,4 @@ def _runs(unit: Ids, rows: Mask) -> Iterator[Ids]:
 
 def _sizes(size: float, rim: float) -> Sizes:
     """Of the processes of what a map changes by."""
-    return Sizes(size, 0.1 * size, rim * size)
+    return size, 0.1 * size, rim * size

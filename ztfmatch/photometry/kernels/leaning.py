@@ -187,7 +187,8 @@ class Leaning:
             more, toward = self._message(source, shares)
             normal += more
             pull += toward
-        usual = Sizes(*np.median([self.data(source).sizes for source in sources], axis=0).tolist())
+        middle = np.exp(np.median(np.log([self.data(source).sizes for source in sources]), axis=0))
+        usual: Sizes = (float(middle[0]), float(middle[1]), float(middle[2]))
         after = _after(covariance(self._processes, _scaled(usual, shares)), normal)
         return Common(kind, after @ pull, after, shares)
 
@@ -218,5 +219,6 @@ def _rest(commons: Sequence[Common]) -> Shares:
 
 def _scaled(sizes: Sizes, shares: Shares) -> Sizes:
     """Sizes of a part with some shares of the variances."""
-    smooth, rim = np.sqrt(shares).tolist()
-    return Sizes(sizes.wide * smooth, sizes.narrow * smooth, sizes.rim * rim, sizes.low * smooth)
+    wide, narrow, rim = sizes
+    smooth = float(np.sqrt(shares[0]))
+    return wide * smooth, narrow * smooth, rim * float(np.sqrt(shares[1]))

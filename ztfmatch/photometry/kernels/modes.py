@@ -17,7 +17,7 @@ from ztfmatch.photometry.kernels.priors import USUAL_FACTOR, USUAL_SIZES, Sizes,
 
 _TOLD: Final = 1e-3
 """Variance of a mode over that of its error by the data alone, below which they say nothing of it."""
-MODES_HELD: Final = 12
+MODES_HELD: Final = 10
 """Matrices of coefficients that a process holds for all modes of a map, with what they are made from."""
 
 
@@ -29,9 +29,9 @@ class Modes(NamedTuple):
     variances: Floats
     """Usual ones, shape (M,)."""
     processes: Floats
-    """Covariances of the processes of a map, of size 1 each, shape (4, M, M)."""
+    """Covariances of the processes of a map, of size 1 each, shape (3, M, M)."""
     beyond: Floats
-    """Variance of each process in all modes beyond these, shape (4,)."""
+    """Variance of each process in all modes beyond these, shape (3,)."""
 
     def first(self, modes: int) -> Modes:
         """So many of them."""

@@ -1,43 +1,27 @@
 """What is known of a map before there are data: covariances of its coefficients.
 
 A map is taken to be a sum of independent Gaussian processes: one that is smooth over the whole quadrant, one over
-some cells, one that decays from the edges inwards, as the response of real detectors does: partly alike at all edges,
-partly each has its own, of which some varies slowly along it; and, where that is more probable, polynomials of low
-order, as the illumination of a focal plane often is. The size of each is found from the data.
+some cells, and one that decays from the edges inwards, as the response of real detectors does: partly alike at all
+edges, partly each has its own, of which some varies slowly along it. The size of each is found from the data.
 """
 
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numpy.polynomial.legendre import legvander
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.grid import FIRST_EDGE_PIX
 from ztfmatch.photometry.kernels.splines import SplineBasis, change_basis, map_basis
 
+Sizes = tuple[float, float, float]
+"""Standard deviation of each process, mag: wide, narrow, and at the edge the rims'."""
 
-class Sizes(NamedTuple):
-    """Standard deviation of each process, mag."""
-
-    wide: float
-    narrow: float
-    rim: float
-    """At the edge."""
-    low: float = 0.0
-    """Of polynomials of low order, over the quadrant."""
-
-    @property
-    def smooth(self) -> float:
-        """Of what is smooth over the whole quadrant."""
-        return float(np.hypot(self.wide, self.low))
-
-
-USUAL_SIZES: Final = Sizes(0.003, 0.0005, 0.015)
+USUAL_SIZES: Final[Sizes] = (0.003, 0.0005, 0.015)
 """Of real cameras, mag."""
 USUAL_FACTOR: Final = 2.0
 """By which those of a camera differ from the usual ones: where data are few, they are what is known."""
@@ -49,15 +33,13 @@ _RIM_PIX: Final = (30.0, 60.0, 120.0)
 _ALONG_PIX: Final = 1200.0
 _RIM_PARTS: Final = (0.25, 0.25, 0.5)
 """Of a rim's variance, in what varies along its edge, is the same all along it, and is common to all edges."""
-_ORDER: Final = 3
-"""Of polynomials, x and y together."""
 _NUGGET_MAG: Final = 5e-5
 """Beside the processes, of each coefficient alone; it keeps matrices far from singular."""
 
 
 @cache
 def map_processes(nx: int, ny: int) -> npt.NDArray[np.float64]:
-    """Covariances of the processes of a map, of size 1 each, in order of Sizes; shape (4, B, B)."""
+    """Covariances of the processes of a map, of size 1 each, shape (3, B, B)."""
     return _processes(map_basis(nx, ny))
 
 
@@ -80,16 +62,7 @@ def _processes(basis: SplineBasis) -> Floats:
         slowly = np.exp(-0.5 * ((along[:, None] - along) / _ALONG_PIX) ** 2)
         rims += (varying * slowly + steady) * (opposite.T @ opposite)
     wide, narrow = (np.exp(-0.5 * apart2 / scale**2) for scale in (_WIDE_PIX, _NARROW_PIX))
-    return np.stack([wide, narrow, rims, _polynomials(x, y)])
-
-
-def _polynomials(x: Floats, y: Floats) -> Floats:
-    """Covariance at places of products of Legendre polynomials, all equally large in the mean, without a constant."""
-    along, up = (legvander(2.0 * (w - FIRST_EDGE_PIX) / pixels - 1.0, _ORDER)
-                 for w, pixels in zip((x, y), QUADRANT_SHAPE_PIX, strict=True))  # fmt: skip
-    orders = [(m, n) for m in range(_ORDER + 1) for n in range(_ORDER + 1 - m) if m + n > 0]
-    values = np.stack([np.sqrt((2 * m + 1) * (2 * n + 1)) * along[:, m] * up[:, n] for m, n in orders])
-    return np.asarray(values.T @ values / len(orders))
+    return np.stack([wide, narrow, rims])
 
 
 def covariance(processes: Floats, sizes: Sizes) -> Floats:

@@ -10,50 +10,33 @@ import numpy as np
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.priors import USUAL_FACTOR, USUAL_SIZES, Sizes, covariance
 
-_LEAST_MAG: Final = (0.0005, 0.0001, 0.001)
-_LARGEST_MAG: Final = (0.03, 0.01, 0.08)
+_LEAST_MAG: Final[Sizes] = (0.0005, 0.0001, 0.001)
+_LARGEST_MAG: Final[Sizes] = (0.03, 0.01, 0.08)
 _FACTOR: Final = 2.0
 """By which a size is multiplied or divided; maps hardly differ where sizes do by less."""
-_OF_LOW_ORDER: Final = 0.8
-"""Of the variance of what is smooth, in polynomials where there are any."""
 
 
 def most_probable_sizes(normal: Floats, pull: Floats, processes: Floats) -> Sizes:
     """The sizes that are most probable, climbed along each in turn: by the evidence, and by what is usual.
 
-    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1). What is smooth is
-    either a stationary process, or mostly polynomials of low order if that is more probable.
+    The evidence is that of a linear model with normal priors (Rasmussen and Williams 2006, 5.4.1).
 
     Parameters
     ----------
     normal, pull : float64 ndarray, shape (M, M), (M,)
         What the data say of modes of the map, see :func:`ztfmatch.photometry.kernels.modes.told_by`.
-    processes : float64 ndarray, shape (4, M, M)
+    processes : float64 ndarray, shape (3, M, M)
     """
 
     def evidence(sizes: Sizes) -> float:
-        unusual = np.log(_three(sizes) / _three(USUAL_SIZES)) / np.log(USUAL_FACTOR)
+        unusual = np.log(np.array(sizes) / USUAL_SIZES) / np.log(USUAL_FACTOR)
         root = np.asarray(np.linalg.cholesky(covariance(processes, sizes)))
         return log_evidence(root.T @ normal @ root, root.T @ pull) - 0.5 * float(unusual @ unusual)
 
-    found = []
-    for start in (USUAL_SIZES, _of_low_order(USUAL_SIZES)):
-        best = start, evidence(start)
-        for which in range(len(_LEAST_MAG)):
-            best = _climbed(evidence, best, which, _FACTOR)
-        found.append(best)
-    return max(found, key=lambda one: one[1])[0]
-
-
-def _three(sizes: Sizes) -> Floats:
-    """Sizes that are searched for, of what is smooth as a whole."""
-    return np.array([sizes.smooth, sizes.narrow, sizes.rim])
-
-
-def _of_low_order(sizes: Sizes) -> Sizes:
-    """The same size of what is smooth, most of it polynomials."""
-    wide, low = sizes.smooth * np.sqrt([1.0 - _OF_LOW_ORDER, _OF_LOW_ORDER])
-    return sizes._replace(wide=float(wide), low=float(low))
+    best, highest = USUAL_SIZES, evidence(USUAL_SIZES)
+    for which in range(len(best)):
+        best, highest = _climbed(evidence, (best, highest), which, _FACTOR)
+    return best
 
 
 def without_others(data: Floats, right: Floats, prior: Floats, of: slice) -> tuple[Floats, Floats]:
@@ -110,10 +93,9 @@ def log_evidence(inner: Floats, pull: Floats) -> float:
     return float(0.5 * q @ q - np.log(np.diag(factor)).sum())
 
 
-def _times(sizes: Sizes, which: int, factor: float) -> Sizes:
-    """Sizes with one of the three multiplied."""
-    wide, narrow, rim = (factor if k == which else 1.0 for k in range(len(_LEAST_MAG)))
-    return Sizes(sizes.wide * wide, sizes.narrow * narrow, sizes.rim * rim, sizes.low * wide)
+def _with(sizes: Sizes, which: int, size: float) -> Sizes:
+    wide, narrow, rim = (size if k == which else other for k, other in enumerate(sizes))
+    return wide, narrow, rim
 
 
 def _climbed(
@@ -123,8 +105,8 @@ def _climbed(
     best, highest = start
     for direction in (factor, 1.0 / factor):
         while True:
-            tried = _times(best, which, direction)
-            size = _three(tried)[which]
+            size = best[which] * direction
+            tried = _with(best, which, size)
             if not _LEAST_MAG[which] <= size <= _LARGEST_MAG[which] or (value := evidence(tried)) <= highest:
                 break
             best, highest = tried, value

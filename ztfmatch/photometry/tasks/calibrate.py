@@ -48,7 +48,7 @@ from ztfmatch.photometry.tasks.channelsums import ChannelSums, bin_sums, joined,
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
 from ztfmatch.photometry.tasks.leaning import read_map_prior
 
-BYTES_PER_PARAMETER_SQUARED: Final = 96
+BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
 
 

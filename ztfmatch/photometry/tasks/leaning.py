@@ -11,7 +11,6 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.survey import Channel
 from ztfmatch.photometry.kernels.leaning import DATA_HELD, MESSAGES_HELD, Leaning, MapData, MapPrior
 from ztfmatch.photometry.kernels.modes import map_modes
-from ztfmatch.photometry.kernels.priors import Sizes
 from ztfmatch.photometry.tasks.comparison import KeptFile
 
 MATRICES: Final = DATA_HELD + MESSAGES_HELD + 30
@@ -65,10 +64,12 @@ def lean_task(task: LeanTask) -> LeanKept:
 def read_map_data(storage: Storage, path: str) -> MapData:
     """What the data of a channel say of its map."""
     held = read_arrays(storage, path)
-    return MapData(held["normal"], held["pull"], Sizes(*held["sizes"].tolist()))
+    wide, narrow, rim = held["sizes"].tolist()
+    return MapData(held["normal"], held["pull"], (wide, narrow, rim))
 
 
 def read_map_prior(storage: Storage, path: str) -> MapPrior:
     """What :func:`lean_task` kept of a channel."""
     held = read_arrays(storage, path)
-    return MapPrior(held["mean"], held["covariance"], Sizes(*held["sizes"].tolist()), tuple(held["leans_on"].tolist()))
+    wide, narrow, rim = held["sizes"].tolist()
+    return MapPrior(held["mean"], held["covariance"], (wide, narrow, rim), tuple(held["leans_on"].tolist()))
