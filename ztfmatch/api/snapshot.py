@@ -72,7 +72,7 @@ class Snapshot(Plots, Shown):
     def status(self) -> Status:
         """What it holds, in figures."""
         status = status_of(self.files)
-        if not self.files.files.count(CORRECTIONS.name):
+        if not self.files.files.has(CORRECTIONS.name):
             return status
         from ztfmatch.photometry.drift import find_drift, said_of
 
@@ -117,7 +117,7 @@ class Snapshot(Plots, Shown):
         import pyarrow.dataset as ds
 
         schema = _table(name).schema
-        if not self.files.of_table(name):
+        if not self.files.files.has(name):
             return ds.dataset(schema.empty_table())
         return self.files.dataset(name)
 

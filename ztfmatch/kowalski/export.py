@@ -125,7 +125,7 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
     config.validate()
     after = open_snapshot(storage)
     _require_directory(config.cursor, output)
-    if config.starids and (not after.files.count(STARS.name) or unlinked_tiles(after)):
+    if config.starids and (not after.files.has(STARS.name) or unlinked_tiles(after)):
         raise ConfigError(f"{storage.root} has objects that are of no star: run 'ztfmatch link' first")
     span = _span(after, config)
     place = Storage.at(f"{output.rstrip('/')}/{span.name}")

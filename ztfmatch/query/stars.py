@@ -58,7 +58,7 @@ def require_stars(snapshot: SnapshotFiles) -> None:
     ------
     ConfigError
     """
-    if not snapshot.files.count(STARS.name):
+    if not snapshot.files.has(STARS.name):
         raise ConfigError(
             f"{snapshot.storage.root} has no stars in snapshot {snapshot.number}: run 'ztfmatch link' first"
         )

@@ -103,8 +103,8 @@ def publish_stars(
     ------
     As :func:`publish_hats`; ConfigError too if the snapshot has no stars, or if they are out of date.
     """
-    if not snapshot.files.count(STARS.name) or unlinked_tiles(snapshot):
-        lacks = "stars that are out of date" if snapshot.files.count(STARS.name) else "no stars"
+    if not snapshot.files.has(STARS.name) or unlinked_tiles(snapshot):
+        lacks = "stars that are out of date" if snapshot.files.has(STARS.name) else "no stars"
         raise ConfigError(
             f"{snapshot.storage.root} has {lacks} in snapshot {snapshot.number}: run 'ztfmatch link' first"
         )

@@ -79,7 +79,7 @@ def update_offsets(storage: Storage, runner: Runner, note: str | None = None) ->
     watch = Stopwatch()
     snapshot = open_snapshot(storage)
     for table, command in ((STARS, "link"), (STATISTICS, "statistics")):
-        if not snapshot.files.count(table.name):
+        if not snapshot.files.has(table.name):
             raise ConfigError(f"{storage.root} has no {table.name} yet: run 'ztfmatch {command}' first")
     operation_id = OperationId("offsets", snapshot.number, []).value
     measured = measure_offsets(snapshot, operation_id, runner)

@@ -110,7 +110,7 @@ def _check_view(snapshot: SnapshotFiles, output: Path) -> None:
 
 def _update(snapshot: SnapshotFiles, root: Path, place: Path, output: Path, watch: Stopwatch) -> DeltaReport:
     view = Storage.at(place)
-    stale = set(stale_tiles(snapshot)) if snapshot.of_table(STATISTICS.name) else set()
+    stale = set(stale_tiles(snapshot)) if snapshot.files.has(STATISTICS.name) else set()
     retired = _retired_units(snapshot)
     counts: dict[str, int] = {}
     changed: list[str] = []

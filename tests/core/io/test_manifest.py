@@ -143,6 +143,7 @@ def test_file_list_answers_as_a_loop_over_the_files_does(
     assert sorted(listed.paths()) == sorted(file.path for file in files)
     assert sorted(listed.paths(table)) == sorted(file.path for file in of_table)
     assert listed.count(table) == len(of_table)
+    assert listed.has(table) == bool(of_table)
     ranges = [(2, 3), (7, 8)]
     assert sorted(listed.of_ids(table, ranges), key=str) == sorted(
         (file for file in of_table if file.holds_id(ranges)), key=str

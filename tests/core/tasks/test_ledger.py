@@ -110,6 +110,14 @@ def test_exposures_of_fields_are_those_of_the_fields(tmp_path: Path) -> None:
     assert sorted(exposures_of_fields(snapshot, wanted, COLUMNS)["exposureid"].to_pylist()) == sorted(expected)
 
 
+def test_exposures_of_a_field_are_read_once_for_its_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = store_of_ledgers(tmp_path / "s", [survey_rows(3_000, 58300.0, 1)])
+    field = snapshot.read("exposures", ["field"])["field"][0].as_py()
+    first = exposures_of_fields(snapshot, [field], COLUMNS)
+    monkeypatch.setattr(OpenFile, "read", lambda *_: pytest.fail("read again"))
+    assert exposures_of_fields(snapshot, [field], COLUMNS).equals(first)
+
+
 def test_exposures_of_no_fields_are_none(tmp_path: Path) -> None:
     snapshot = store_of_ledgers(tmp_path / "s", [survey_rows(100, 58300.0, 1)])
     assert exposures_of_fields(snapshot, [], COLUMNS).num_rows == 0

@@ -60,6 +60,8 @@ class FileList:
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
         self._block = functools.lru_cache(_BLOCKS_KEPT)(self._read_block)
+        self.has = functools.cache(self._has)
+        """Whether a table, by name, has any file; kept."""
 
     @classmethod
     def of(cls, files: Iterable[DataFile]) -> FileList:
@@ -121,6 +123,9 @@ class FileList:
         """Paths of all files, or of one table's."""
         keys = EVERYTHING if table is None else keys_of_table(table)
         return [path for rows in self._tables(keys, ["path"]) for path in rows["path"].to_pylist()]
+
+    def _has(self, table: str) -> bool:
+        return any(rows.num_rows for rows in self._tables(keys_of_table(table), ["key"]))
 
     def count(self, table: str) -> int:
         """Number of a table's files."""

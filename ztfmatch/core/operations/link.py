@@ -62,7 +62,7 @@ def unlinked_tiles(snapshot: SnapshotFiles) -> list[Tile]:
 
 def relinked_tiles(snapshot: SnapshotFiles, changed: Iterable[Tile]) -> list[Tile]:
     """Tiles whose stars objects of some tiles may have a part in; none of a store without stars."""
-    return _LINKS.affected(snapshot, changed) if snapshot.files.count(STARS.name) else []
+    return _LINKS.affected(snapshot, changed) if snapshot.files.has(STARS.name) else []
 
 
 def link_new_store(staged: StagedFiles, tiling: Tiling, operation_id: str, runner: Runner) -> list[WrittenStars]:

@@ -120,7 +120,7 @@ def take_out(
     files = files_of(taken) + files_of(rows)
     removed = frozenset(path for result in (*taken, *rows) for path in result.removed)
     leaving = Leaving(snapshot, tiles, tuple(files), removed)
-    if not snapshot.of_table(TRANSIENTS.name):
+    if not snapshot.files.has(TRANSIENTS.name):
         return leaving
     changed = {task.tile: set(task.units) for task in tasks}
     for tile, units in touched_tiles(snapshot, arriving.ledger).items():

@@ -111,7 +111,7 @@ def status_of(snapshot: SnapshotFiles) -> Status:
         bytes_per_detection=round(snapshot.size(DETECTIONS.name) / detections, 2) if detections else None,
         statistics=_state(snapshot, STATISTICS.name, stale := stale_tiles(snapshot)) + _age(snapshot, stale),
         transients=_state(snapshot, TRANSIENTS.name, ungrouped_tiles(snapshot)),
-        stars=_state(snapshot, STARS.name, unlinked_tiles(snapshot) if snapshot.files.count(STARS.name) else ()),
+        stars=_state(snapshot, STARS.name, unlinked_tiles(snapshot) if snapshot.files.has(STARS.name) else ()),
         corrections=_corrections(ledger.counts["corrections"]),
         drift=[],
         quarantined=snapshot.rows(QUARANTINE.name),
@@ -156,7 +156,7 @@ def _corrections(counts: Counter[Any]) -> str:
 
 def _state(snapshot: SnapshotFiles, table: str, stale: Sequence[Tile]) -> str:
     """Whether a table that is made of others is up to date with them."""
-    if not snapshot.files.count(table):
+    if not snapshot.files.has(table):
         return "none"
     return f"{len(stale)} tiles are stale" if stale else "up to date"
 

@@ -32,6 +32,7 @@ _FILES_KEPT: Final = 128
 _AREA_ORDER: Final = 3
 """Of the pixels, seven degrees wide, for which the ledger is read: a tile's neighbours are in up to four of them."""
 _AREAS_KEPT: Final = 4
+_FIELDS_KEPT: Final = 2
 _EMPTY: Final = pa.Table.from_batches([], EXPOSURES.schema)
 _ROWS_OF_FEW: Final = 1024
 """A ledger file of no more, as nights leave it, is read at once."""
@@ -118,10 +119,15 @@ def mid_exposures(obsmjd: Sequence[float], exptime: Sequence[float | None]) -> F
 
 
 def exposures_of_fields(snapshot: SnapshotFiles, fields: Iterable[int], columns: Sequence[str]) -> pa.Table:
-    """Ledger rows of some fields; of each file only the row groups that hold any."""
-    ranges = [(field, field) for field in sorted(set(fields))]
-    ledger = snapshot.ledger
-    return read_table(snapshot.storage, ledger, EXPOSURES, columns, ranges, "field")
+    """Ledger rows of some fields; of each file only the row groups that hold any, and once for units of one field."""
+    return _of_fields(snapshot.storage, tuple(snapshot.ledger), tuple(sorted(set(fields))), tuple(columns))
+
+
+@functools.lru_cache(_FIELDS_KEPT)
+def _of_fields(
+    storage: Storage, ledger: tuple[DataFile, ...], fields: tuple[int, ...], columns: tuple[str, ...]
+) -> pa.Table:
+    return read_table(storage, ledger, EXPOSURES, columns, [(field, field) for field in fields], "field")
 
 
 @dataclass(frozen=True)

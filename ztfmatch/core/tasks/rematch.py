@@ -152,7 +152,7 @@ class _Columns:
     def __init__(self, task: RematchTask, stored: RowBuffer, fates: Fates) -> None:
         self._stored, self._fates = stored, fates
         self._photometer: Photometer | None = None
-        if task.snapshot.of_table(COLOURS.name):
+        if task.snapshot.files.has(COLOURS.name):
             sets = read_store_sets(task.storage, task.snapshot.of_table(CORRECTIONS.name))
             ids = [exposure.exposureid for exposure in task.exposures]
             ledger = exposures_of_fields(task.snapshot, {e.unit.field for e in task.exposures}, _CALIBRATION)

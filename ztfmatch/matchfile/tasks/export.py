@@ -188,7 +188,8 @@ class _Unit:
         self.ids = objectid_range(unit)
         ledger = exposures_of_fields(snapshot, [unit.field], EXPOSURES.names)
         self.exposures = _Exposures(unit, rows_of_unit(ledger, unit))
-        self.extras = _Extras(snapshot.read(IMPORTED.name, ranges=[self.ids]), self.exposures)
+        imported = snapshot.files.of_ids(IMPORTED.name, [self.ids])
+        self.extras = _Extras(read_table(snapshot.storage, imported, IMPORTED, None, [self.ids]), self.exposures)
 
     def files(self, table: str) -> list[DataFile]:
         """Files of its tiles."""

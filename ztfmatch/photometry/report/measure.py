@@ -165,7 +165,7 @@ def measure(snapshot: SnapshotFiles, what: What, runner: Runner) -> Sums:
 
 
 def _tasks(snapshot: SnapshotFiles, what: What, operation_id: str, times: Mapping[Channel, Times]) -> list[ReportTask]:
-    corrected = bool(snapshot.of_table(CORRECTIONS.name))
+    corrected = snapshot.files.has(CORRECTIONS.name)
     inputs = tile_inputs(snapshot, "report", operation_id, what.ps1, what.config)
     other = None if what.other is None else what.other.place
     dates = {channel: when.dates for channel, when in times.items()}

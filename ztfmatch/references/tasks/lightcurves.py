@@ -169,7 +169,7 @@ def _largest_offset(offset: Floats, compared: Mask, bins: Ints, min_bin: int) ->
 
 def is_grouped(snapshot: SnapshotFiles) -> bool:
     """Whether it is known which orphans recur: they were grouped once, or there are none."""
-    return bool(snapshot.of_table(TRANSIENTS.name)) or not snapshot.of_table(ORPHANS.name)
+    return snapshot.files.has(TRANSIENTS.name) or not snapshot.files.has(ORPHANS.name)
 
 
 def _transients(reference: StoredReference, exposures: _Exposures, limits: LightcurveSettings) -> Row:
