@@ -198,6 +198,8 @@ class FitResult:
         """Values and errors where the valid cells have mean zero: that mean moves to the offsets."""
         means, own = cells
         solution, of_map, of_units = self.solution, self.problem.blocks.of_map, self.problem.blocks.of_units
+        # The mean over valid cells is a sum of coefficients, by these shares. Values less it have the variance
+        # var(x) - 2 cov(x, mean) + var(mean), and offsets, which get it, the same with a plus.
         share = valid @ means / max(valid.sum(), 1)
         crossed = solution.covariance[:, of_map] @ share
         common = float(share @ crossed[of_map])

@@ -100,6 +100,7 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
         map_basis(bins.nx, bins.ny).on_cells(bins.nx, bins.ny),
         units,
     )
+    # First a fit as if nothing changed: it tells how epochs scatter, and whether there is a colour term.
     fitter = _Fitter(sums, design, bins, curve, beside)
     if not settings.colour:
         fitter.without_colour()
@@ -107,6 +108,7 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
     if settings.colour and not fitter.has_colour(fitted[0]):
         fitter.without_colour()
         fitted = fitter.fitted(1)
+    # Then what changes, in time and by exposure, is found from lightcurves; an older fit, the last unit, has none.
     changes, off = None, np.zeros(len(sums.n))
     if time is not None and time.timeline.size > 1:
         newer = sums.unit < (units if known is None else units - 1)
@@ -117,9 +119,11 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
     if beside.gradients is not None:
         off += beside.gradients(changes)
     if off.any():
+        # It is taken off, and what is constant fitted again to the rest, from where the first fit ended.
         steady = _Fitter(sums.less(off), design, bins, curve, beside, None if changes is None else changes.before(bins))
         steady.start_from(fitter, off)
         fitter, fitted = steady, steady.fitted(1 if changes is None else _ROUNDS)
+    # At last each term has to make what was held out better.
     worth = NO_CHANGES if changes is None else changes.held
     held, harmful = fitter.held_out(worth)
     if harmful and settings.judged:

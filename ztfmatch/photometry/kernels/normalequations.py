@@ -167,6 +167,7 @@ class NormalEquations:
     def data(self, weight: Floats) -> tuple[Floats, Floats]:
         """Normal matrix of the data alone, and right side with what is known of offsets and of the map."""
         at, design = self.blocks, self.design
+        # Blocks on the diagonal and above it: terms, map, units; those below are their mirror images.
         a, right = np.zeros((at.size, at.size)), np.zeros(at.size)
         self._add_terms(a, right, weight)
         a[at.of_map, at.of_map] = design.map.normal(self._by_cell(weight))
@@ -174,6 +175,7 @@ class NormalEquations:
         right[at.of_units] = sums_by(self.sums.unit, weight * self.mean, at.units)
         units = np.arange(at.of_units.start, at.size)
         a[units, units] = sums_by(self.sums.unit, weight, at.units)  # no unit meets another
+        # Of a map and a unit: the weight of the unit in each cell, spread over the coefficients that reach there.
         cells = design.map.cells
         both = sums_by(self.sums.unit * cells + self.sums.cell, weight, cells * at.units).reshape(at.units, cells)
         a[at.of_map, at.of_units] = design.map.pulls(both).T
