@@ -129,7 +129,7 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused
             new[i] = True
             seen.add(row)
     every = [*refused, *contradicting]
-    names = found.select(["source", "filename"]).to_pylist() if snapshot.files.has(QUARANTINE.name) else []
+    names = found.select(["source", "filename"]).to_pylist() if snapshot.of_table(QUARANTINE.name) else []
     quarantine = quarantine_change(snapshot, every, names)
     known_elsewhere = found["source"].filter(pa.array(others)).to_pylist()
     leaving = stored.take(where.filter(pa.array(new & there)))
