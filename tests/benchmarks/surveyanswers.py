@@ -3,7 +3,7 @@
 A store of 102,000 references, their tiles and 10.6 million exposures in the 104 files of the ledger, in which one unit
 has a thousand objects, each with an epoch in every exposure of it. Commands are processes of their own; of Python's
 methods, called in one process, the first call and the median of those after it. Printed are CPU milliseconds and the
-peak memory of the process. ``--other TREE`` measures another version of ztfmatch too, in turn with this one.
+peak memory of the process. ``--other TREE`` measures another version of ztfmatch too, after this one.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="where the store is made, and kept (130 MB)")
     parser.add_argument("--units", type=int, default=UNITS)
-    parser.add_argument("--other", type=Path, help="another tree of ztfmatch, to be measured in turn with this one")
+    parser.add_argument("--other", type=Path, help="another tree of ztfmatch, to be measured after this one")
     options = parser.parse_args()
     store = (options.workdir / f"answers-{options.units}").absolute()
     made = store.with_suffix(".json")

@@ -120,10 +120,8 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
 
 def _projected_bytes(snapshot: SnapshotFiles, held: Held) -> list[int]:
     """Peak memory of the worker that writes each unit."""
-    files = snapshot.of_table(IMPORTED.name)
-    first, last, rows = (
-        np.array([(file.min_id or 0, file.max_id or 0, file.rows) for file in files], int).reshape(-1, 3).T
-    )
+    files = [(file.min_id or 0, file.max_id or 0, file.rows) for file in snapshot.of_table(IMPORTED.name)]
+    first, last, rows = np.array(files, np.int64).reshape(-1, 3).T
     projected = []
     for code, epochs, orphans in zip(held.code.tolist(), held.epochs.tolist(), held.orphans.tolist(), strict=True):
         low, high = objectid_range(unit_of_code(code))

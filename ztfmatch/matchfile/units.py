@@ -49,7 +49,8 @@ class Held:
     @classmethod
     def of(cls, snapshot: SnapshotFiles, codes: Ints) -> Held:
         """Of units by their codes, ascending."""
-        held = cls(codes, np.full((len(codes), 3), np.nan), *np.zeros((1, len(codes))), *np.zeros((2, len(codes)), int))
+        epochs, orphans = np.zeros((2, len(codes)), np.int64)
+        held = cls(codes, np.full((len(codes), 3), np.nan), np.zeros(len(codes)), epochs, orphans)
         fields = [(field, field) for field in np.unique(units_of_codes(codes)[0]).tolist()]
         for rows in _rows(snapshot, (*UNIT, *FOOTPRINT, *_COUNTS), fields):
             held._add(rows)
@@ -63,6 +64,7 @@ class Held:
         ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
         used = np.flatnonzero((at >= 0) & np.isfinite(ra))
         at, xyz = at[used], unit_vector(ra[used], dec[used])
+        # The first row of a unit is its centre, and the farthest from there its reach: nothing is kept of the others.
         first = np.isnan(self.centre[at, 0])
         self.centre[at[first]] = xyz[first]
         away = arcsec_of_chord2(((xyz - self.centre[at]) ** 2).sum(axis=1)) / ARCSEC_PER_RADIAN

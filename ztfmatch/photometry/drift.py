@@ -201,10 +201,8 @@ def _joined(sums: Floats) -> Floats:
 def _add(chunk: Lightcurves, older_ids: Ids, newest: _Newest, found: list[_Channel]) -> None:
     """Add the newest epochs of bright constants, relative to the means of their older ones."""
     columns = chunk.columns
-    is_older, exposure = (
-        is_among(columns["exposureid"], older_ids),
-        find_sorted(newest.exposureid, columns["exposureid"]),
-    )
+    is_older = is_among(columns["exposureid"], older_ids)
+    exposure = find_sorted(newest.exposureid, columns["exposureid"])
     mag = np.where((columns["catflags"] == 0) & (is_older | (exposure >= 0)), columns["mag"].astype(np.float64), np.nan)
     older = summarise(np.where(is_older, mag, np.nan), chunk.offsets)
     group = brightness_groups(chunk.objectid // IDS_OF_A_UNIT, older.median)

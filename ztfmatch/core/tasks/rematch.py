@@ -44,7 +44,6 @@ BYTES_PER_ROW: Final = 240
 """Peak memory of a task per row of its exposures; tests compare it with what is measured."""
 
 _BATCH_ROWS: Final = 131_072
-"""Columns that a detection keeps, whatever it is matched to."""
 
 
 @dataclass(frozen=True)

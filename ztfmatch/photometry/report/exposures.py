@@ -24,7 +24,7 @@ _FILTERS: Final = len(FILTER_CODES)
 
 @dataclass
 class Exposures:
-    """Ints of exposures."""
+    """Counts of exposures."""
 
     days: dict[int, Ints] = field(default_factory=dict)
     """By MJD of the day: shape (filters, qualities)."""
@@ -75,7 +75,7 @@ def days_of(found: Exposures) -> tuple[Ints, Ints]:
 
 
 def binned_days(found: Exposures, most: int = 60) -> tuple[Ints, Ints, int]:
-    """Ints in equal runs of days, no more of them than ``most``.
+    """Counts in equal runs of days, no more of them than ``most``.
 
     Returns
     -------
