@@ -149,6 +149,34 @@ def test_list_that_is_none_is_refused(snapshot: Snapshot, columns: dict[str, Any
         snapshot.query(Query(positions=pa.table(columns)))
 
 
+@pytest.mark.parametrize("ext", ["ecsv", "fits", "xml", None])
+def test_masked_position_is_refused_and_a_masked_id_is_null(tmp_path: Path, ext: str | None) -> None:
+    table = Table({"id": np.ma.array([7, 8], mask=[True, False]), "ra": [1.0, 2.0], "dec": [3.0, 4.0]}, masked=True)
+    if ext is None:
+        assert position_list(table).ids.to_pylist() == [None, 8]
+    table["ra"].mask = [False, True]
+    given_list: Any = table if ext is None else tmp_path / f"x.{ext}"
+    if ext is not None:
+        table.write(given_list, format={"xml": "votable"}.get(ext, ext if ext == "fits" else "ascii.ecsv"))
+    with pytest.raises(ConfigError, match=r"row 1 \(from 0\) has no position"):
+        position_list(given_list)
+
+
+def test_positions_are_read_in_the_unit_of_their_column(tmp_path: Path) -> None:
+    table = Table({"ra": [10.0, 11.5], "dec": [0.5, -0.5]}, units={"ra": "hourangle", "dec": "rad"})
+    table.write(tmp_path / "x.ecsv")
+    place = SkyCoord(table["ra"], table["dec"])
+    for given_list in (table, tmp_path / "x.ecsv", {"ra": place.ra.to("rad"), "dec": place.dec}):
+        listed = position_list(given_list)
+        np.testing.assert_allclose(listed.ra, [150.0, 172.5], rtol=1e-14)
+        np.testing.assert_allclose(listed.dec, np.degrees([0.5, -0.5]), rtol=1e-14)
+    table["dec"].unit = "s"
+    with pytest.raises(ConfigError, match=r"'s' .* not convertible; expected positions in degrees"):
+        position_list(table)
+    table["ra"], table["dec"].unit = [10.0, 11.5], u.Unit("degrees of arc", parse_strict="silent")
+    assert position_list(table).dec.tolist() == [0.5, -0.5]
+
+
 def test_questions_about_lists_that_cannot_be_are_refused(snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MetadataError, match=r"x\.csv"):

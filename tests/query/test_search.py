@@ -355,7 +355,10 @@ def test_read_objectids_reads_parquet(tmp_path: Path) -> None:
     assert read_objectids(tmp_path / "a.parquet").tolist() == [3, 5]
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.txt", "5\nx\n"), ("a.csv", "id\n5\n"), ("a.parquet", "x")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.txt", "5\nx\n"), ("a.csv", "id\n5\n"), ("a.parquet", "x"), ("a.csv", "objectid,x\n5,1\n,2\n")],
+)
 def test_read_objectids_of_something_else_is_refused(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(MetadataError, match=rf"{name}: expected objectids, one a line or a column 'objectid'"):

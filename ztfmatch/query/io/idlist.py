@@ -36,7 +36,10 @@ def read_objectids(path: Path) -> Ints:
 
 
 def _numbers(rows: pa.Table) -> Ints:
-    return np.asarray(rows[_COLUMN].cast(pa.int64()).to_numpy())
+    ids = rows[_COLUMN].cast(pa.int64())
+    if ids.null_count:
+        raise ValueError(f"{ids.null_count} rows have none")
+    return np.asarray(ids.to_numpy())
 
 
 def _of_text(path: Path) -> Ints:

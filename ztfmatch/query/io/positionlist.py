@@ -114,22 +114,34 @@ def _ids(column: Any) -> pa.Array:
         column = column.combine_chunks()
     if isinstance(column, pa.Array):
         return column.cast(plain_type(column.type))
-    return pa.array(np.asarray(column).tolist())
+    return pa.array(np.ma.asarray(column).tolist())
 
 
 def _degrees(column: Any, convert: Any, where: str) -> Floats:
-    """Degrees of a column of numbers or sexagesimal texts."""
+    """Degrees of a column of numbers, in its unit if it has one, or of sexagesimal texts."""
+    values = np.ma.asarray(column)
     try:
-        numbers = np.asarray(column).astype(np.float64)
+        numbers: Floats = values.astype(np.float64).filled(np.nan)
     except (TypeError, ValueError):
-        texts = map(str, np.asarray(column).tolist())
+        texts = ("" if value is None else str(value) for value in values.tolist())
         return np.array([_converted(text, convert, where, row) for row, text in enumerate(texts)], np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
         raise ConfigError(f"{where}: row {bad[0]} (from 0) has no position")
+    numbers = _from_unit(numbers, getattr(column, "unit", None), where)
     for row in (numbers.argmin(), numbers.argmax()) if len(numbers) else ():
         _converted(float(numbers[row]), convert, where, int(row))
     return numbers
+
+
+def _from_unit(numbers: Floats, unit: Any, where: str) -> Floats:
+    """Numbers in a unit of astropy as degrees; without a unit, or in one that astropy does not know, they are that."""
+    if unit is None or getattr(unit, "physical_type", "unknown") == "unknown":
+        return numbers
+    try:
+        return np.asarray(unit.to("deg", numbers), np.float64)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {first_line(error)}; expected positions in degrees") from None
 
 
 def _converted(value: float | str, convert: Any, where: str, row: int) -> float:
