@@ -163,6 +163,13 @@ class TestBadInput:
         with pytest.raises(ConfigError, match="refpsfcat"):
             audit_files([str(tmp_path)], AuditInputs(), SETTINGS, runner())
 
+    def test_misnamed_catalog_is_noted(self, tmp_path: Path) -> None:
+        whole = write_reference(tmp_path, quadrant(n_side=5))
+        (tmp_path / "ztf_000500_zg_c06_q1_refpsfcat (1).fits").write_bytes(whole.read_bytes())
+        report = audit_files([str(tmp_path)], AuditInputs(), SETTINGS, runner())
+        assert report.references == 1
+        assert report.notes == ["1 file looks like a catalog but is not named as such"]
+
     def test_catalog_that_cannot_be_used(self, tmp_path: Path) -> None:
         whole = write_reference(tmp_path, quadrant(n_side=5))
         cut = tmp_path / "ztf_000500_zg_c06_q1_refpsfcat.fits"

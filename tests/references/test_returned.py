@@ -35,6 +35,14 @@ def test_references_that_are_planned_are_counted_and_the_others_missed(tmp_path:
     assert (report.references, report.missing, report.shallower) == (1, 1, [])
 
 
+def test_unit_that_came_back_twice_counts_once(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    for name in ("new", "again"):
+        write_reference(tmp_path / name, quadrant(Unit(500, 3, 1), n_side=5))
+    report = check_returned(plan, [str(tmp_path / "new"), str(tmp_path / "again")], runner())
+    assert (report.references, report.missing) == (1, 1)
+
+
 @pytest.mark.parametrize(("field", "said"), [(502, "keep"), (503, "potentially updatable"), (504, "not in it")])
 def test_reference_that_is_not_planned_is_refused(field: int, said: str, tmp_path: Path) -> None:
     plan = plan_file(tmp_path)

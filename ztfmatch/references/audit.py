@@ -129,7 +129,7 @@ def audit_files(
         If none can be used, or ``strict`` and one cannot.
     """
     watch = Stopwatch()
-    sources, _ = find_references(places, strict)
+    sources, notices = find_references(places, strict)
     if inputs.against in ("lightcurves", "both"):
         raise ConfigError("catalogs alone have no lightcurves: audit a store, or against ps1")
     by_place: dict[Any, list[str]] = {}
@@ -141,7 +141,7 @@ def audit_files(
     refused = [file for one in done for file in one.refused]
     if refused and (strict or len(refused) == len(sources)):
         raise BadInputError(f"{refused[0].source} cannot be used: {refused[0].reason}", refused)
-    return _report(done, settings, watch, [])
+    return _report(done, settings, watch, [notice.message for notice in notices])
 
 
 def audit_store(

@@ -75,4 +75,5 @@ def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runn
         and row["depth"] is not None
         and predicted - row["depth"] > settings.plan.deeper
     ]
-    return ReturnedReport(references=len(came), missing=asked - len(came), shallower=shallower)
+    units = len({unit_of(row) for row in came})  # two files may be of the same unit
+    return ReturnedReport(references=units, missing=asked - units, shallower=shallower)

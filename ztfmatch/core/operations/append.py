@@ -41,7 +41,7 @@ from ztfmatch.core.operations.conservation import with_counts
 from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
-from ztfmatch.core.operations.notices import misnamed, of_orphans, of_positions, of_programs, refuse
+from ztfmatch.core.operations.notices import misnamed, of_orphans, of_programs, refuse, wrapped_positions
 from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
@@ -148,7 +148,7 @@ class _Bulk:
         check_usable("catalogs", self.catalogs, work.refused, config.strict)
         applied = current(snapshot) if config.corrections is None else register_set(snapshot, config.corrections)
         notices = table_notices(config, self.auxiliary, sources, found, applied)
-        notices += of_programs(work) + of_positions(work)
+        notices += of_programs(work) + wrapped_positions(work.new)
         whole = len(sources) == self.catalogs
         refuse([notice for notice in notices if whole or notice.code != UNUSED], config.strict)
         ledger = self.auxiliary.completed(work.new, applied)

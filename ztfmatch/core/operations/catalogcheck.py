@@ -19,7 +19,7 @@ from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
 from ztfmatch.core.operations.auxiliary import Auxiliary, table_notices
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.operations.ledger import sort_out
-from ztfmatch.core.operations.notices import Notice, misnamed, of_positions, of_programs, wrapped_positions
+from ztfmatch.core.operations.notices import Notice, misnamed, of_programs, wrapped_positions
 from ztfmatch.core.operations.references import inspect_all
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
@@ -134,7 +134,7 @@ def _epochal(
                  faults.get(source), told.get(source, {}), snapshot)
         for source in sources
     ]  # fmt: skip
-    notices = table_notices(config, auxiliary, sources, found, None) + of_programs(work) + of_positions(work)
+    notices = table_notices(config, auxiliary, sources, found, None) + of_programs(work) + wrapped_positions(work.new)
     return checked, notices
 
 

@@ -68,13 +68,8 @@ def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
     return [Notice("odd-program", f"{len(odd):,} of {new:,} new exposures are {text}", files)]
 
 
-def of_positions(work: Sorted) -> list[Notice]:
-    """New catalogs with right ascensions below 0 or above 360 degrees."""
-    return wrapped_positions(work.new)
-
-
 def wrapped_positions(found: pa.Table) -> list[Notice]:
-    """Catalogs, of epochs or references, with such."""
+    """Catalogs, of epochs or references, with right ascensions below 0 or above 360 degrees."""
     rows = found.select(["source", WRAPPED]).filter(pc.greater(found[WRAPPED], 0))
     files = dict(zip(*rows.to_pydict().values(), strict=True))
     if not files:
