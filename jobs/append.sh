@@ -7,7 +7,7 @@
 #SBATCH --time=02:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Take epochal catalogs into a store, night by night. Arguments go to 'ztfmatch append' as they are.
+# Ingest epochal catalogs into a store, night by night. Arguments are passed to 'ztfmatch append'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/append.sh CATALOGS... [OPTIONS]
 #

@@ -8,7 +8,7 @@
 #SBATCH --array=0-15
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Do the units of work that jobs/plan.sh wrote: each job of the array one part of them, however many there are.
+# Run the units of work written by jobs/plan.sh: each job of the array runs one share of them, however many there are.
 # Arguments go to 'ztfmatch work' as they are.
 #
 #   ZTFMATCH_UNITS=night sbatch --export=ALL --array=0-63 jobs/array.sh [OPTIONS]

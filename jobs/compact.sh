@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Bring a store's many small files into few sorted ones. Arguments go to 'ztfmatch compact' as they are.
+# Merge the small files of a store. Arguments are passed to 'ztfmatch compact'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/compact.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Export what changed since the last time for Kowalski, night by night. Arguments go to 'ztfmatch export kowalski'.
+# Export the changes since the last export for Kowalski. Arguments are passed to 'ztfmatch export kowalski'.
 #
 #   ZTFMATCH_STORE=survey.store ZTFMATCH_EXPORTS=exports sh jobs/export.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=02:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Check what the units of work made, and commit it. Arguments go to 'ztfmatch finish' as they are.
+# Check the results of the units of work and commit them. Arguments are passed to 'ztfmatch finish'.
 #
 #   ZTFMATCH_UNITS=night sh jobs/finish.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Make a store of reference catalogs. Arguments go to 'ztfmatch init' as they are.
+# Create a store from reference catalogs. Arguments are passed to 'ztfmatch init'.
 #
 #   ZTFMATCH_STORE=survey.store ZTFMATCH_REFERENCES=/data/ztf/ref sh jobs/init.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=06:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# All that a night needs: append, statistics, transients, export. Arguments go to 'ztfmatch nightly' as they are.
+# Run all steps of a night: append, statistics, transients, export. Arguments are passed to 'ztfmatch nightly'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/nightly.sh CATALOGS... [OPTIONS]
 #

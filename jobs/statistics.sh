@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Compute the statistics of the lightcurves that changed. Arguments go to 'ztfmatch statistics' as they are.
+# Update the statistics of lightcurves. Arguments are passed to 'ztfmatch statistics'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/statistics.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Group the orphans of all tiles that have new ones into transients. Arguments go to 'ztfmatch transients' as they are.
+# Group new orphans into transients. Arguments are passed to 'ztfmatch transients'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/transients.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Delete what no retained snapshot of a store names. Arguments go to 'ztfmatch vacuum' as they are.
+# Delete files that no retained snapshot of a store uses. Arguments are passed to 'ztfmatch vacuum'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/vacuum.sh [OPTIONS]
 #

@@ -7,7 +7,7 @@
 #SBATCH --time=08:00:00
 #SBATCH --kill-on-invalid-dep=yes
 #
-# Prove the invariants on what a store holds. Arguments, such as --deep, go to 'ztfmatch verify' as they are.
+# Verify the invariants of a store. Arguments, such as --deep, are passed to 'ztfmatch verify'.
 #
 #   ZTFMATCH_STORE=survey.store sh jobs/verify.sh [OPTIONS]
 #

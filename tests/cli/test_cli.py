@@ -83,7 +83,7 @@ class TestHelp:
         listed = re.findall(r"^  (\w+)  ", text[text.index("Commands:") :], re.MULTILINE)
         assert sorted(listed) == sorted(main.commands)
         assert listed[:2] == ["init", "append"]
-        assert "Exit codes: 0 done" in text
+        assert "Exit codes: 0 success" in text
         assert "..." not in text[text.index("Commands:") :]
         for name, group in main.commands.items():
             if isinstance(group, click.Group):

@@ -463,5 +463,5 @@ def test_profile_of_the_configuration_files_is_enough(
 def test_help_says_once_where_endpoint_and_credentials_come_from() -> None:
     text = " ".join(done("--help").split())
     assert not any("AWS_" in done(*name.split(), "--help") for name in leaves())
-    assert "s3://BUCKET/PREFIX, gs:// or az:// in place of a path" in text
+    assert "s3://BUCKET/PREFIX, gs:// or az:// instead of a path" in text
     assert all(word in text for word in ("AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ALLOW_HTTP"))

@@ -205,3 +205,10 @@ def test_a_store_of_an_older_format_is_refused(copied: Stars, command: str) -> N
     file.write_text(json.dumps(json.loads(file.read_text()) | {"version": FORMAT_VERSION - 1}))
     assert f"has store format {FORMAT_VERSION - 1}" in refused(command, copied.store)
     assert "make the store again" in refused("lightcurve", copied.store, "--star", min(116281990325717300, 10**18))
+
+
+@pytest.mark.parametrize("option", [("--ps1", "x"), ("--update", "x"), ("--extend", "x"), ("--program", "1")])
+def test_calibrate_internal_refuses_what_it_would_not_use(made: Stars, tmp_path: Path, option: tuple[str, ...]) -> None:
+    result = call("calibrate", made.store, "--internal", "--output", tmp_path / "corrections", *option)
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "--internal goes without" in result.stderr

@@ -23,20 +23,21 @@ def main() -> None:
       ztfmatch demo                                  simulate, build, verify, plot; a minute
       ztfmatch init STORE --references DIR           make a store
       ztfmatch append STORE CATALOGS...              ingest catalogs
-      ztfmatch lightcurve STORE --cone RA DEC 2      see a lightcurve
+      ztfmatch lightcurve STORE --cone RA DEC 2      show a lightcurve
 
-    Every command has --json for machines, -q, -v and --log-file.
+    Every command has --json, -q, -v and --log-file.
 
-    Exit codes: 0 done; 1 something failed: the message says whether a rerun helps; 2 the command, an argument or a
-    place is wrong; 130, 143 interrupted: a rerun resumes.
+    Exit codes: 0 success; 1 the work failed, and the message says whether a rerun helps; 2 wrong command line, argument
+    or path; 130, 143 interrupted: a rerun resumes.
 
-    A STORE, and catalogs, may lie in an object store: s3://BUCKET/PREFIX, gs:// or az:// in place of a path. Endpoint
+    A STORE and its catalogs may be in an object store: s3://BUCKET/PREFIX, gs:// or az:// instead of a path. Endpoint
     and credentials of S3 come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_SESSION_TOKEN, or from a profile of ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true
-    allows an endpoint without encryption.
+    AWS_SESSION_TOKEN, or from a profile in ~/.aws (AWS_PROFILE), never from the command line; AWS_ALLOW_HTTP=true
+    permits an unencrypted endpoint.
 
-    Defaults of options come from the environment (ZTFMATCH_APPEND_WORKERS=8) and from ~/.config/ztfmatch/config.toml or
-    the file that ZTFMATCH_CONFIG names: [append] workers = 8, or [defaults] for every command that has the option.
+    Defaults of options are read from the environment (ZTFMATCH_APPEND_WORKERS=8) and from
+    ~/.config/ztfmatch/config.toml or the file named by ZTFMATCH_CONFIG: [append] workers = 8, or [defaults] for every
+    command that has the option.
     """
 
 
@@ -54,7 +55,7 @@ main.add_sections(
         "References": ("references.references", "rematch.rematch"),
         "Photometry": ("calibration.calibrate", "calibration.correct", "report.report", "stars.offsets"),
         "Release and export": ("publish.publish", "view.view", "exchange.export", "kowalski.exports", "kowalski.load"),
-        "Every night, and on clusters": ("plan.plan", "nightly.nightly", "units.work", "units.finish"),
+        "Nightly runs and clusters": ("plan.plan", "nightly.nightly", "units.work", "units.finish"),
         "Try": ("simulation.simulate", "simulation.demo", "completion.completion"),
     }
 )

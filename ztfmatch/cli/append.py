@@ -23,61 +23,61 @@ _SHOWN_UNITS = 5
 @options.catalogs
 @options.file(
     "--exposures",
-    "Metadata that headers lack (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC table or Parquet.",
+    "Metadata missing from headers (programid, exptime, airmass ...) by filefracday and rcid: CSV, IPAC or Parquet.",
 )
 @options.file(
     "--error-model",
-    "Coefficients fieldid ccdid qid A B C D of one filter; the name ends in zg, zr or zi.",
+    "Coefficients fieldid ccdid qid A B C D of one filter; the file name ends in zg, zr or zi.",
     "error_models",
     multiple=True,
 )
-@options.file("--zp-thresholds", "Zero-point thresholds 'rcid g r i' of bad exposures; the survey's by default.")
 @options.file(
-    "--quality-rule", "TOML that changes the rule of bad exposures: [zg] upper, slope, max_magzprms, min_nmatches."
+    "--zp-thresholds", "Zero-point thresholds 'rcid g r i' below which exposures are bad; the survey's by default."
+)
+@options.file(
+    "--quality-rule", "TOML with other criteria for bad exposures: [zg] upper, slope, max_magzprms, min_nmatches."
 )
 @click.option(
     "--corrections",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Photometric corrections that 'calibrate' made; by default those that the store has.",
+    help="Photometric corrections made by 'calibrate'; by default those of the store.",
 )
 @options.strict(
-    "a catalog cannot be used, is misnamed, or has no program or no row in --exposures, or if a table has nothing for "
-    "these catalogs; instead of quarantining it, or of a warning"
+    "a catalog is unusable, misnamed, or has no program or no row in --exposures, or a table has no row for these "
+    "catalogs, instead of quarantining or warning"
 )
 @options.fail_if_empty("catalogs")
 @options.number(
     "--rows-per-task",
     click.IntRange(1),
     ROWS_PER_TASK,
-    "Rows in its area of the sky that one task keeps in memory at a time.",
+    "Rows that one task holds in memory at a time.",
 )
 @options.number(
     "--catalogs-per-commit",
     click.IntRange(1),
     CATALOGS_PER_COMMIT,
-    "Where there are more, groups of fields are committed one after the other.",
+    "Larger appends are committed in groups of fields.",
 )
-@options.flag(
-    "--replace", "Catalogs that were reprocessed replace what the store has of their exposures, in the same commit."
-)
+@options.flag("--replace", "Reprocessed catalogs replace what the store has of their exposures, in the same commit.")
 @options.note
 @options.runs
 def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, **options: object) -> None:
     """Ingest epochal catalogs into a STORE.
 
-    CATALOGS are psfcat FITS files, directories that are searched for them, or globs; so are URLs of object stores
-    (a file, a prefix, a glob). They may be gzipped. - takes them from the standard input, one a line.
+    CATALOGS are psfcat FITS files, directories to be searched for them, or globs, on disk or in an object store. They
+    may be gzipped. - reads them from standard input, one per line.
 
-    Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the radius,
-    and all of it is committed at once. Catalogs that are in the store already are skipped; those that cannot be
-    used are quarantined with the reason, and the others are ingested.
+    Every detection is matched to the nearest seed of its unit (field, readout channel, filter) within the match radius,
+    and everything is committed at once. Catalogs already in the store are skipped; unusable ones are quarantined with
+    the reason, and the others are ingested.
 
-    A catalog of an exposure that is in the store with another content is quarantined as a conflict, or with --replace
-    takes its place: the old detections leave, and older snapshots keep them. Everything else stays, to the bit; the
-    statistics of the tiles it touches are to be computed anew.
+    A catalog of an exposure that the store has with other content is quarantined as a conflict; with --replace it
+    replaces the old detections, which older snapshots keep. Everything else is unchanged, to the bit; statistics of the
+    tiles it touches become out of date.
 
-    Of very many catalogs one group of fields is committed after the other, so that memory is bounded and a tile gets
-    few files. Broken off, the same command goes on with the next group.
+    Very many catalogs are committed in groups of fields, which bounds memory and the number of files per tile. An
+    interrupted command resumes with the next group.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def append(store: str, catalogs: tuple[str, ...], running: Runs, as_json: bool, 
 
 
 def append_lines(report: AppendReport, catalogs: tuple[str, ...]) -> list[str]:
-    """What to say of an append."""
+    """Report of an append as lines."""
     headline = (
         f"Snapshot {report.snapshot}: {counted(report.exposures, 'exposure')}, {report.rows:,} rows = "
         f"{report.matched:,} matched + {report.orphans:,} orphans + {report.rejected:,} rejected; "

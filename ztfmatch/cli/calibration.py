@@ -38,14 +38,14 @@ def _ps1(ps1: Path | None, columns: dict[str, str]) -> Keywords:
 
 
 def ps1_options(
-    said: str = "PS1: Parquet file or directory, HATS catalog, or SQLite.", required: bool = False
+    said: str = "PS1 catalog: Parquet file or directory, HATS, or SQLite.", required: bool = False
 ) -> Option:
     """Add --ps1 and names of its columns; the command gets ``ps1`` and ``columns``."""
     return options.together(
         click.option("--ps1", required=required, type=PLACE, metavar="FILE", help=said),
         click.option("--ps1-column", "columns", multiple=True, callback=_mapping, metavar="NAME=COLUMN",
-                     help="The catalog's name of ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in SQLite. "
-                     "Repeatable."),
+                     help="Column of the PS1 catalog for ra, dec, g, r, i, g_err, r_err, i_err or star; table=NAME in "
+                     "SQLite. Repeatable."),
         options.gathered(_ps1),
     )  # fmt: skip
 
@@ -59,8 +59,8 @@ def _setting(name: str, said: str, option: str | None = None, metavar: str | Non
 cut_options = options.together(
     _setting("bright", "Brightest magnitude used."),
     _setting("faint", "Faintest magnitude used."),
-    _setting("cells_x", "Cells of a map along x and y.", "--cells"),
-    _setting("min_epochs", "Fewest of a lightcurve."),
+    _setting("cells_x", "Cells of a quadrant map along x and along y.", "--cells"),
+    _setting("min_epochs", "Minimum number of epochs of a lightcurve."),
 )
 """Which detections count, and how they are binned."""
 
@@ -68,49 +68,57 @@ cut_options = options.together(
 @click.command(cls=Command)
 @click.argument("store")
 @ps1_options()
-@options.flag("--internal", "Without PS1: offsets of units alone, as 'ztfmatch offsets' measured them.")
-@options.directory("Where the corrections go; made new.")
-@click.option("--update", type=PLACE, metavar="DIR", help="Corrections of older data of this store, to be added to.")
+@options.flag("--internal", "Without PS1: only the offsets of units measured by 'ztfmatch offsets'.")
+@options.directory("Directory for the corrections; must not exist.")
 @click.option(
-    "--extend", type=PLACE, metavar="DIR", help="Corrections of this store; of newer exposures alone terms are added."
+    "--update", type=PLACE, metavar="DIR", help="Earlier corrections of this store, to be refined with its newer data."
+)
+@click.option(
+    "--extend",
+    type=PLACE,
+    metavar="DIR",
+    help="Corrections of this store, kept as they are; only terms of newer exposures are added.",
 )
 @click.option(
     "--program",
     "programs",
     type=click.Choice(["1", "2", "3"]),
     multiple=True,
-    help="Use only epochs of this program, all by default; for a release those in its scope. Repeatable.",
+    help="Use only epochs of this program; all by default. For a release: the programs in its scope. Repeatable.",
 )
 @cut_options
-@options.file("--eras", "CSV of the camera's eras: begin, end; ISO dates or MJD. Steps at each begin.")
+@options.file("--eras", "CSV of camera eras: begin, end as ISO dates or MJD. Corrections may step at each begin.")
 @click.option(
-    "--find-eras/--no-find-eras", default=True, show_default=True, help="Look for steps, beside those of --eras."
+    "--find-eras/--no-find-eras", default=True, show_default=True, help="Search for steps beyond those of --eras."
 )
 @click.option(
     "--terms",
     default="auto",
     show_default=True,
     metavar="WORDS",
-    help="Beside magnitude, position, unit: time, colour, exposure, with commas; 'none'; 'auto': of all what pays.",
+    help="Terms besides magnitude, position and unit: time, colour, exposure, comma-separated; 'none'; or 'auto': those"
+    " that improve held-out data.",
 )
-@options.choice("--beyond", ("constant", "fade"), "The magnitude term beyond its bright end.")
-@_setting("min_stars", "Fewest of a unit, and of a bin of magnitude and its neighbours.")
-@_setting("max_error", "Largest of a cell or an offset that is applied.", metavar="MAG")
+@options.choice("--beyond", ("constant", "fade"), "How the magnitude term continues beyond its bright end.")
+@_setting("min_stars", "Minimum number of stars of a unit, and of a magnitude bin with its neighbours.")
+@_setting("max_error", "Largest error of a cell or an offset that is applied.", metavar="MAG")
 @options.runs
 def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update: Path | None,
               extend: Path | None, columns: dict[str, str], cells: int, programs: tuple[str, ...], eras: Path | None,
               terms: str, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
-    """Derive photometric corrections of a STORE from PS1.
+    """Derive photometric corrections for a STORE from PS1.
 
-    Compares the lightcurves of constant, isolated stars with PS1 and fits, for each readout channel and filter, a bias
-    with magnitude and a map over the quadrant, for each unit an offset, and an error model. Both follow time, with
-    steps (--eras, --find-eras); colour terms and gradients of exposures are used where they pay. The store stays as is:
-    'ztfmatch correct' applies them. Corrected magnitudes depend on all epochs that were used: those of a release must
-    be of its own programs (--program). With --internal the fields are brought to agree with each other, not with PS1:
-    the field term alone, from the stars that they share. With --extend corrections stay as they are, but that exposures
-    that came since get zero points and gradients, where they have any. The directory holds Parquet files of every term
-    with errors and counts, what they are made from (about.json), and the error models as 'append --error-model' reads
-    them.
+    Compares the lightcurves of constant, isolated stars with PS1 and fits a magnitude-dependent bias and a map over the
+    quadrant for each readout channel and filter, an offset for each unit, and an error model. Bias and map may vary
+    with time, with steps (--eras, --find-eras); colour terms and exposure gradients are included where they improve
+    held-out data. The store is not changed: 'ztfmatch correct' applies the corrections. Corrected magnitudes depend on
+    all epochs used: for a release use only the programs in its scope (--program).
+
+    --internal makes fields agree with each other rather than with PS1: it fits only the field term, from shared stars.
+    --extend keeps existing corrections and adds zero points and gradients of newer exposures where they have any.
+
+    The output directory holds Parquet files of every term with errors and counts, their provenance (about.json), and
+    error models for 'append --error-model'.
 
     \b
     Examples:
@@ -121,7 +129,9 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
       ztfmatch calibrate survey.store --ps1 ps1.sqlite --ps1-column ra=raMean --update corrections -o corrections-2
     """
     if internal:
-        _calibrate_internal(store, ps1, update or extend, output, as_json)
+        if ps1 is not None or update is not None or extend is not None or programs:
+            raise click.UsageError("--internal goes without --ps1, --update, --extend and --program.")
+        _calibrate_internal(store, output, as_json)
         return
     if update is not None and extend is not None:
         raise click.UsageError("Give either --update or --extend.")
@@ -165,10 +175,8 @@ def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, runnin
     emit(report, as_json, [line])
 
 
-def _calibrate_internal(store: str, ps1: Path | None, update: Path | None, output: Path, as_json: bool) -> None:
+def _calibrate_internal(store: str, output: Path, as_json: bool) -> None:
     """Write corrections of the offsets of units."""
-    if ps1 is not None or update is not None:
-        raise click.UsageError("--internal goes without --ps1, --update and --extend.")
     report = open_store(store).calibrate_internal(output)
     terms = f"the field term of {counted(report.units, 'unit')} in {counted(report.groups, 'group')}"
     line = f"{terms} that overlaps connect; no term of magnitude or position."
@@ -194,26 +202,26 @@ def _shown(value: Any) -> Any:
 @click.command(cls=Command)
 @click.argument("store", required=False)
 @click.argument("corrections", required=False, type=PLACE)
-@click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, as an option.")
-@options.file("--catalog", "In place of a STORE: correct X_psfcat.fits as X_psfcatscorr.fits.")
-@ps1_options("With --catalog: draw its residuals, before and after.")
-@options.file("--exposures", "With --catalog: metadata that its header lacks, as 'append' takes them.")
-@options.directory("With --catalog: where files go; by default beside the catalog.", required=False)
-@options.flag("--none", "Take corrections off: magnitudes as they were, to the last bit.", "take_off")
+@click.option("--corrections", "named", type=PLACE, metavar="DIR", help="CORRECTIONS, given as an option.")
+@options.file("--catalog", "Instead of a STORE: correct the catalog X_psfcat.fits, as X_psfcatscorr.fits.")
+@ps1_options("With --catalog: plot its residuals from this PS1 catalog before and after.")
+@options.file("--exposures", "With --catalog: metadata missing from its header, as for 'append'.")
+@options.directory("With --catalog: directory for the output; by default that of the catalog.", required=False)
+@options.flag("--none", "Remove corrections: restore the original magnitudes, to the last bit.", "take_off")
 @options.note
 @options.runs
 def correct(store: str | None, corrections: Path | None, named: Path | None, take_off: bool, note: str | None,
             running: Runs, as_json: bool, **of_catalog: Any) -> None:  # fmt: skip
     """Apply CORRECTIONS to all magnitudes of a STORE.
 
-    In one commit: mag, magerr and corrflags of every detection and orphan are made anew from what was measured, the
-    ledger says which corrections each exposure has, statistics that became stale are dropped. Later appends get the
-    same corrections. Applied twice they are applied once; --none takes them off.
+    One commit recomputes mag, magerr and corrflags of every detection and orphan from the measured values, records the
+    corrections of each exposure in the ledger, and drops statistics that became stale. Later appends get the same
+    corrections. Applying them twice has no further effect; --none removes them.
 
-    CORRECTIONS is what 'calibrate' made, or a directory of the survey's own tables: Mag_Bias.txt,
-    Field_Corrections.txt and ztf_zg_c01_q1.out.txt.spline and so on. What these add to a magnitude is applied.
+    CORRECTIONS is the output of 'calibrate', or a directory of the survey's own tables: Mag_Bias.txt,
+    Field_Corrections.txt, ztf_zg_c01_q1.out.txt.spline and so on, whose values are added to magnitudes.
 
-    With --catalog a single catalog is corrected, without any store: the same file with other magnitudes.
+    --catalog corrects a single catalog without a store: it writes the same file with corrected magnitudes.
 
     \b
     Examples:

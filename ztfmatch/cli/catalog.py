@@ -1,4 +1,4 @@
-"""Group catalog: look at catalogs before they are ingested."""
+"""Group catalog: check catalogs before ingesting them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 @click.group("catalog")
 def catalog() -> None:
-    """Look at catalogs before they are ingested."""
+    """Check catalogs before ingesting them."""
 
 
 @catalog.command("check", cls=Command)
 @options.catalogs
-@click.option("--store", metavar="STORE", help="Compare with this store: which are known, which have no reference.")
-@options.file("--exposures", "Metadata that headers lack, as 'append' takes them.")
+@click.option("--store", metavar="STORE", help="Store to compare with: which catalogs it has, which have no reference.")
+@options.file("--exposures", "Metadata missing from headers, as for 'append'.")
 @options.workers
 def check(catalogs: tuple[str, ...], store: str | None, exposures: Path | None, running: Runs, as_json: bool) -> None:
-    """Say what an append would say of CATALOGS.
+    """Check how an append would treat CATALOGS.
 
-    CATALOGS are files, directories or globs, as 'append' takes them; files named *_refpsfcat.fits are read as 'init'
-    reads them, and directories without other catalogs are searched for them. Each is read as a whole: header,
-    checksums, columns, positions, numbers. A line each says 'new', 'known' (in --store already, or given twice),
-    'reference', or the code that it would be quarantined with; the reasons follow. Nothing is written. Exit code 1 if
-    any would be quarantined.
+    CATALOGS are files, directories or globs, as for 'append'; reference catalogs (*_refpsfcat.fits) are checked as by
+    'init', and directories without epochal catalogs are searched for them. Each file is read completely: header,
+    checksums, columns, positions, values. The verdict of each is 'new', 'known' (already in --store, or given twice),
+    'reference', or the code with which it would be quarantined; reasons follow. Nothing is written. Exit code 1 if any
+    would be quarantined.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command that makes the shell complete commands and options."""
+"""The command completion: shell completion of commands and options."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PLACES: Final = {
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(list(_PLACES)))
-@options.flag("--install", "Write it where the shell looks, instead of printing it.")
+@options.flag("--install", "Install it where the shell finds it, instead of printing it.")
 @options.as_json
 @click.pass_context
 def completion(ctx: click.Context, shell: str, install: bool, as_json: bool) -> None:
-    """Complete commands and options in a SHELL.
+    """Print or install command completion for a SHELL.
 
-    Prints the script that does it, or installs it for new shells. zsh needs the directory in its fpath.
+    An installed script takes effect in new shells. zsh needs its directory in fpath.
 
     \b
     Examples:

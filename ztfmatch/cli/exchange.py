@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @click.group("import")
 def import_() -> None:
-    """Ingest other formats into a store."""
+    """Import other formats into a store."""
 
 
 @click.group("export")
 def export() -> None:
-    """Write what a store holds in other formats."""
+    """Export a store to other formats."""
 
 
 @import_.command("matchfile", cls=Command)
@@ -40,12 +40,12 @@ def export() -> None:
 def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_config: StoreConfig,
                      strict: bool, fail_if_empty: bool, note: str | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
-    """Ingest the survey's matchfiles into a STORE.
+    """Import the survey's matchfiles into a STORE.
 
-    FILES are *_match.pytable files, directories or globs on local disks; they need ztfmatch[matchfile]. Sources become
-    objects with the objectids that IRSA gave them, their epochs detections with every value as it is there, transients
-    orphans. Of a unit that the store has objects of, the epochs are matched to those. Run again with the same files
-    it changes nothing; exposures that are in the store are skipped.
+    FILES are *_match.pytable files, directories or globs on local disks; needs ztfmatch[matchfile]. Sources become
+    objects with IRSA's objectids, their epochs become detections with all values unchanged, and transients become
+    orphans. In units of which the store already has objects, epochs are matched to those. A rerun with the same files
+    changes nothing; exposures already in the store are skipped.
 
     \b
     Examples:
@@ -80,24 +80,24 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
 @options.filters("Only this filter: g, r or i (zg or 1 do as well).")
 @click.option("--ccd", "ccdid", type=click.IntRange(1, 16), help="Only this CCD.")
 @click.option("--quad", "qid", type=click.IntRange(1, 4), help="Only this quadrant of the CCD.")
-@click.option("--objectid", type=int, help="The unit of this object.")
+@click.option("--objectid", type=int, help="Only the unit of this object.")
 @click.option(
     "--output",
     "-o",
     type=OutputPlace(path_type=Path),
     default=Path(),
-    help="File to write, or a directory that is there (by default this one): files get the survey's names in it.",
+    help="File to write, or an existing directory for files with the survey's names; by default the current one.",
 )
 @options.snapshot
 @options.runs
 def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | None, ccdid: int | None, qid: int | None,
                      objectid: int | None, output: Path, snapshot: int | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
-    """Write units of a STORE as the survey's matchfiles.
+    """Export units of a STORE as matchfiles of the survey.
 
-    One PyTables file for each field, filter, CCD and quadrant, with the tables, columns, types and attributes of the
-    survey's; needs ztfmatch[matchfile]. Epochs that were imported have every value that they had. Statistics are
-    computed now, under the survey's names; orphans are in transients, as 'ztfmatch transients' grouped them.
+    One PyTables file per field, filter, CCD and quadrant, with the survey's tables, columns, types and attributes;
+    needs ztfmatch[matchfile]. Imported epochs keep all their values. Statistics are computed on the fly, under the
+    survey's names; the transients table has the groups of 'ztfmatch transients'.
 
     \b
     Examples:
@@ -116,15 +116,15 @@ def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | N
 
 @export.command("corrections", cls=Command)
 @click.argument("corrections", type=PLACE)
-@options.directory("Where the tables go.")
-@click.option("--mjd", type=float, help="As they are at this time; by default as they are last.")
+@options.directory("Directory for the tables.")
+@click.option("--mjd", type=float, help="Time at which time-dependent terms are evaluated; by default the latest.")
 @options.as_json
 def export_corrections(corrections: Path, output: Path, mjd: float | None, as_json: bool) -> None:
-    """Write CORRECTIONS as the survey's own tables.
+    """Export CORRECTIONS as the survey's own tables.
 
-    Mag_Bias.txt, Field_Corrections.txt and a spline of 21 x 21 coefficients for each readout channel and filter, which
-    the survey's pipeline adds to magnitudes. That form has no terms of time, colour and exposure, and fewer numbers:
-    how far it is from the corrections is told by channel. 'ztfmatch correct' applies such tables, too.
+    Mag_Bias.txt, Field_Corrections.txt and a spline of 21 x 21 coefficients per readout channel and filter, which the
+    survey's pipeline adds to magnitudes. This format has no time, colour or exposure terms and a lower resolution: the
+    differences from the corrections are reported per channel. 'ztfmatch correct' can apply such tables, too.
 
     \b
     Example:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _database_options = options.together(
     options.file(
-        "--mongo-uri-file", "File with the URI of the MongoDB; without it the environment's ZTFMATCH_MONGO_URI."
+        "--mongo-uri-file", "File with the URI of the MongoDB; by default ZTFMATCH_MONGO_URI of the environment."
     ),
     click.option(
         "--tag",
         default="ztfmatch",
         show_default=True,
-        help="Ends the names of the collections: ZTF_sources_TAG, ZTF_exposures_TAG, ZTF_lineage_TAG.",
+        help="Suffix of the collections: ZTF_sources_TAG, ZTF_exposures_TAG, ZTF_lineage_TAG.",
     ),
 )
 
@@ -41,35 +41,37 @@ _database_options = options.together(
 @click.option(
     "--cursor",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File that says what was exported last; the first, full export makes it, every complete one moves it.",
+    help="File that records the last export: created by the first, full export, updated by each completed one.",
 )
-@options.flag("--full", "Export all, whatever the cursor says, and begin the cursor anew.")
+@options.flag("--full", "Export everything, whatever the cursor says, and restart the cursor.")
 @click.option(
     "--only",
     "limits",
     multiple=True,
     metavar="NAME=VALUE,...",
-    help="Only exposures with field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) among the "
-    "values. May be given more than once: all must hold.",
+    help="Only exposures whose field, filter (zg, zr, zi), program (1, 2, 3) or quality (good, bad, unknown) is among "
+    "the values. Repeatable: all conditions must hold.",
 )
-@options.flag("--starids", "Give each source the field starid; of full exports without cursor.")
-@options.flag("--whole", "Write objects with new epochs whole, for mongoimport, not as updates.")
+@options.flag("--starids", "Add the field starid to each source; only in full exports without cursor.")
+@options.flag("--whole", "Write objects with new epochs as complete documents, for mongoimport, instead of updates.")
 @options.choice(
-    "--compression", ("zstd", "gzip", "none"), "Of the files: mongoimport takes what zstdcat, zcat or cat gives it."
+    "--compression",
+    ("zstd", "gzip", "none"),
+    "Compression of the files; pipe them to mongoimport with zstdcat, zcat or cat.",
 )
-@options.number("--documents-per-file", click.IntRange(1), 20_000, "About so many at most.")
-@options.dry_run("Only say which snapshots it would span and how many tasks there are.")
-@options.flag("--load", "Load the exports in OUT into MongoDB then, as 'ztfmatch load' does.")
+@options.number("--documents-per-file", click.IntRange(1), 20_000, "Approximate maximum.")
+@options.dry_run("Only report the snapshots it would span and the number of tasks.")
+@options.flag("--load", "Then load the exports in OUT into MongoDB, as 'ztfmatch load' does.")
 @_database_options
 @options.runs
 def kowalski(store: str, output: str, since: int | None, cursor: Path | None, full: bool, limits: tuple[str, ...],
              starids: bool, whole: bool, compression: str, documents_per_file: int, dry_run: bool, load: bool,
              mongo_uri_file: Path | None, tag: str, running: Runs, as_json: bool) -> None:  # fmt: skip
-    """Write the documents of a STORE for Kowalski.
+    """Export the documents of a STORE for Kowalski.
 
-    One directory below OUT for each export: JSON Lines with the sources, exposures and lineage as Kowalski's MongoDB
-    has them, and a manifest, which is written last. Without --since and --cursor all is exported; with either, what
-    changed since: new objects whole, new epochs and statistics of known ones as updates, and what is no more.
+    Each export is a directory below OUT: JSON Lines with sources, exposures and lineage as in Kowalski's MongoDB, and a
+    manifest, which is written last. Without --since and --cursor everything is exported; with either, only changes: new
+    objects as complete documents, new epochs and statistics of known ones as updates, and deletions.
 
     \b
     Examples:
@@ -109,15 +111,15 @@ def kowalski(store: str, output: str, since: int | None, cursor: Path | None, fu
 
 @click.command(cls=Command)
 @click.argument("exports")
-@options.flag("--status", "Only say what the collections hold and what would be loaded.")
+@options.flag("--status", "Only report what the collections hold and what would be loaded.")
 @_database_options
 @options.as_json
 def load(exports: str, status: bool, mongo_uri_file: Path | None, tag: str, as_json: bool) -> None:
     """Load EXPORTS into Kowalski's MongoDB.
 
-    EXPORTS is the directory that 'ztfmatch export kowalski' wrote to, or one export in it. All that goes on from what
-    the collections hold is loaded, in order; into empty ones the newest full export first. A load that was stopped
-    goes on where it was.
+    EXPORTS is the output directory of 'ztfmatch export kowalski', or one export in it. All exports that continue what
+    the collections hold are loaded, in order; empty collections get the newest full export first. An interrupted load
+    resumes where it stopped.
 
     \b
     Examples:
@@ -156,7 +158,7 @@ def _load(exports: str, database: Any, tag: str, progress: Any) -> LoadReport:
 
 
 def _described_preview(preview: KowalskiPreview) -> str:
-    """What to say of an export that is not made."""
+    """Report of a dry run."""
     of = f"snapshot {preview.snapshot}" + ("" if preview.since is None else f" since {preview.since}")
     if preview.there:
         return f"Nothing to do: {of} was exported, or the store is there still. Nothing was written."
@@ -165,7 +167,7 @@ def _described_preview(preview: KowalskiPreview) -> str:
 
 
 def _described_status(status: LoadStatus) -> list[str]:
-    """What to say of what is loaded."""
+    """Report of what is loaded, as lines."""
     holds = "no export" if status.snapshot is None else f"snapshot {status.snapshot}"
     lines = [f"The collections of {status.tag} hold {holds}."]
     if status.loading is not None:
@@ -177,14 +179,14 @@ def _described_status(status: LoadStatus) -> list[str]:
 
 @click.group(cls=InOrder)
 def exports() -> None:
-    """List the exports for Kowalski, and delete old ones."""
+    """List Kowalski exports and delete old ones."""
 
 
 @exports.command("list", cls=Command)
 @click.argument("exports", metavar="DIR")
 @options.as_json
 def list_(exports: str, as_json: bool) -> None:
-    """List the exports in DIR, in the order of loading.
+    """List the exports in DIR in loading order.
 
     \b
     Example:
@@ -206,14 +208,14 @@ def list_(exports: str, as_json: bool) -> None:
 
 @exports.command(cls=Command)
 @click.argument("exports", metavar="DIR")
-@options.number("--keep", click.IntRange(1), 1, "Full exports to be kept.")
-@options.dry_run("Only say what would be deleted.")
+@options.number("--keep", click.IntRange(1), 1, "Number of full exports to keep.")
+@options.dry_run("Only report what would be deleted.")
 @options.as_json
 def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """Delete the exports in DIR that no load needs.
 
-    What comes before the newest full export goes, of each store and --only, and what was never finished; increments
-    that go on from it stay. Not while an export is written or loaded.
+    For each store and each --only: deletes the exports before the newest full one, and unfinished exports; increments
+    of the newest full export are kept. Do not run it during an export or a load.
 
     \b
     Examples:
@@ -229,7 +231,7 @@ def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:
 
 
 def described_export(report: KowalskiReport) -> str:
-    """What to say of an export."""
+    """Report of an export."""
     of = f"snapshot {report.snapshot}" + ("" if report.since is None else f" since {report.since}")
     if report.since == report.snapshot:
         return f"Nothing to export: the store is at snapshot {report.snapshot} still."
@@ -248,7 +250,7 @@ def described_export(report: KowalskiReport) -> str:
 
 
 def described_load(report: LoadReport) -> str:
-    """What to say of a load."""
+    """Report of a load."""
     if not report.exports:
         return f"Nothing to load: the collections of {report.tag} hold snapshot {report.snapshot}."
     repeated = f", {counted(report.retries, 'request')} repeated" if report.retries else ""

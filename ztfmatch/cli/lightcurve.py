@@ -1,4 +1,4 @@
-"""The command that shows lightcurves."""
+"""The command lightcurve."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from ztfmatch.core.plain import Keywords
 
 @click.command(cls=Command, stray="--cone RA DEC RADIUS, or --objectid")
 @click.argument("store")
-@click.option("--objectid", type=int, multiple=True, help="Object or transient; may be given more than once.")
+@click.option("--objectid", type=int, multiple=True, help="Object or transient. Repeatable.")
 @options.place(
-    "All objects in a circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit."
+    "All objects in a circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec or with a unit."
 )
 @click.option(
-    "--star", "stars", multiple=True, metavar="ID", help="Star: starid, name, or one of its objectids. Repeatable."
+    "--star", "stars", multiple=True, metavar="ID", help="Star: its starid, its name, or an objectid of it. Repeatable."
 )
-@options.flag("--by-star", "Of a --cone the stars in it: epochs of all their objects by star.")
-@options.flag("--transients", "In the --cone show transients instead of objects.")
+@options.flag("--by-star", "Select the stars in the --cone: epochs of all their objects, by star.")
+@options.flag("--transients", "Select the transients in the --cone instead of objects.")
 @options.snapshot
 @options.filters()
 @columns_option
 @row_options
-@options.plot("Draw the lightcurves to this file (.png, .pdf, .svg).")
+@options.plot("Plot the lightcurves to this file (.png, .pdf, .svg).")
 @click.option("--period", type=float, metavar="DAYS", help="Fold the plot with this period.")
-@options.flag("--statistics", "Give each object with its statistics instead of its epochs.")
-@options.flag("--follow", "Of a retired --objectid, give the objects that took its place.")
+@options.flag("--statistics", "Give objects with their statistics instead of epochs.")
+@options.flag("--follow", "Replace a retired --objectid by its successors.")
 @options.as_json
 def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str] | None, stars: tuple[str, ...],
                by_star: bool, transients: bool, snapshot: int | None, filters: tuple[int, ...] | None,
@@ -51,11 +51,10 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str]
                follow: bool, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
     """Show lightcurves of a STORE.
 
-    Select objects by --objectid or --cone, or stars by --star, whose epochs are those of all their objects, in every
-    field and filter ('ztfmatch link' finds which these are). All epochs are given, flagged ones too: catflags = 0 are
-    the clean ones. With --plot alone nothing is printed. An object that retired when its reference was regenerated has
-    no epochs any more: the command says what became of it, and with --follow gives the objects that took its place; of
-    --star it gives the star of these.
+    Select objects by --objectid or --cone, or stars by --star; a star has the epochs of all its objects, over fields
+    and filters (see 'ztfmatch link'). All epochs are given, including flagged ones: clean ones have catflags = 0. With
+    only --plot nothing is printed. An object retired by a regenerated reference has no epochs any more: the command
+    reports its successors, and with --follow gives their lightcurves; --star always does.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Commands that look after a store: compact, history, diff, rollback, vacuum."""
+"""Commands for maintaining a store: compact, history, diff, rollback, vacuum."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     "--min-files",
     click.IntRange(2),
     CompactConfig.min_files,
-    "Merge so many runs of like size into one. With --full: write tiles with so many files anew.",
+    "Number of runs of similar size that are merged into one. With --full: minimum number of files of a tile.",
 )
 @options.number(
     "--max-rows-per-tile",
     click.IntRange(1),
     CompactConfig.max_rows_per_tile,
-    "Split tiles with more detections and orphans, as those with more objects than the store allows.",
+    "Split tiles with more detections and orphans; tiles with too many objects are split in any case.",
 )
-@options.flag("--full", "Write every tile with files enough anew, and its statistics.")
+@options.flag("--full", "Rewrite every tile with enough files, and its statistics.")
 @options.note
 @options.dry_run()
 @options.runs
 def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note: str | None, dry_run: bool,
             running: Runs, as_json: bool) -> None:  # fmt: skip
-    """Merge the small files of a STORE's tiles into few sorted ones.
+    """Merge the small files of each tile of a STORE.
 
-    Files are merged in levels, small ones often and large ones seldom, so that a run writes about what came since the
-    last one, and a tile keeps some ten files of each level; --full brings each tile into one order. A tile that outgrew
-    its budget is split into four. Content stays as it is: what is written is decoded again and compared before the
-    commit. Safe while others read and append.
+    Files are merged in levels, small ones often and large ones rarely, so that a run writes about as much as was added
+    since the last one, and a tile keeps about ten files per level; --full sorts each tile completely. Tiles that
+    outgrew their budget are split into four. The content does not change: written files are decoded and compared before
+    the commit. Safe during reads and appends.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def compact(store: str, min_files: int, max_rows_per_tile: int, full: bool, note
 @click.argument("store")
 @options.as_json
 def history(store: str, as_json: bool) -> None:
-    """List what was done to a STORE: one line a snapshot.
+    """List the snapshots of a STORE and their operations.
 
     \b
     Example:
@@ -101,15 +101,18 @@ def history(store: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("before", type=click.IntRange(0))
 @click.argument("after", type=click.IntRange(0))
-@options.flag("--objects", "Objects that are new, gone or changed.")
-@click.option("--output", "-o", type=OutputFile(), help="With --objects: file of them all; its name tells the format.")
+@options.flag("--objects", "Compare object by object: new, gone and changed ones.")
+@click.option(
+    "--output", "-o", type=OutputFile(), help="With --objects: file for all of them; its suffix selects the format."
+)
 @options.overwrite
 @options.as_json
 def diff(store: str, before: int, after: int, objects: bool, output: Path | None, as_json: bool) -> None:
-    """Say what changed in a STORE between two snapshots.
+    """Compare two snapshots of a STORE.
 
-    Rows and files by table and tile, from snapshot BEFORE to snapshot AFTER. With --objects, object by object: it is
-    changed if it has other epochs, or other values of them; what the two snapshots share is not read.
+    Reports rows and files by table and tile that differ between the snapshots BEFORE and AFTER. With --objects,
+    compares object by object: an object is changed if its epochs or any of their values differ. Files that both
+    snapshots share are not read.
 
     \b
     Examples:
@@ -155,10 +158,10 @@ def _diff_objects(store: str, numbers: tuple[int, int], output: Path | None, as_
 @options.dry_run()
 @options.as_json
 def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json: bool) -> None:
-    """Make an older SNAPSHOT of a STORE the newest again.
+    """Roll a STORE back to an older SNAPSHOT.
 
-    Nothing is deleted: the rollback is a commit of its own and can be rolled back. What was appended after that
-    snapshot can be appended again.
+    Nothing is deleted: the rollback is a commit and can itself be rolled back. What was appended after that snapshot
+    can be appended again.
 
     \b
     Example:
@@ -178,19 +181,21 @@ def rollback(store: str, snapshot: int, note: str | None, dry_run: bool, as_json
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--keep", type=click.IntRange(1), required=True, help="Snapshots to keep, the newest included.")
+@click.option(
+    "--keep", type=click.IntRange(1), required=True, help="Number of snapshots to keep, including the newest."
+)
 @options.number(
     "--grace-hours",
     click.FloatRange(0),
     VACUUM_GRACE_HOURS,
-    "Spare unnamed files younger than this: a running job may be about to commit them.",
+    "Keep unreferenced files younger than this: a running job may be about to commit them.",
 )
 @options.dry_run()
 @options.as_json
 def vacuum(store: str, keep: int, grace_hours: float, dry_run: bool, as_json: bool) -> None:
-    """Delete the files that no retained snapshot of a STORE names.
+    """Delete files that no retained snapshot of a STORE uses.
 
-    Older snapshots can no longer be opened, nor rolled back to; their lines in the history stay.
+    Older snapshots can no longer be opened or rolled back to; they stay in the history.
 
     \b
     Example:

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("store")
 @options.catalogs
-@click.option("--config", "path", type=FILE, metavar="FILE", help="TOML that says how; jobs/nightly.toml explains it.")
+@click.option(
+    "--config", "path", type=FILE, metavar="FILE", help="TOML with the settings of the steps; see jobs/nightly.toml."
+)
 @options.workers
 def nightly(store: str, catalogs: tuple[str, ...], path: Path | None, running: Runs, as_json: bool) -> None:
-    """Ingest a night and do all that follows it.
+    """Ingest a night and run the steps that follow.
 
-    That is append, statistics, transients and export, in that order; the first that fails ends the night with its exit
-    code. What was committed until then stays, and the same command again goes on from there.
+    Runs append, statistics, transients and export, in this order; the first that fails ends the run with its exit code.
+    What was committed before stays, and a rerun continues from there.
 
     \b
     Examples:

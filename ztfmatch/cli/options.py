@@ -1,4 +1,4 @@
-"""Options that several commands have, each declared once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def choice(option: str, choices: Sequence[str], said: str, *name: str) -> Option
     return click.option(option, *name, type=click.Choice(choices), default=choices[0], show_default=True, help=said)
 
 
-def dry_run(said: str = "Only say what would be done.") -> Option:
+def dry_run(said: str = "Only report what would be done.") -> Option:
     """Add --dry-run."""
     return flag("--dry-run", said)
 
@@ -94,7 +94,7 @@ def strict(said: str) -> Option:
 
 def fail_if_empty(files: str) -> Option:
     """Add --fail-if-empty."""
-    return flag("--fail-if-empty", f"Fail if there are no {files}, instead of saying so.")
+    return flag("--fail-if-empty", f"Fail if there are no {files}, instead of only reporting it.")
 
 
 def _keep(overwrite: bool) -> Keywords:
@@ -107,7 +107,7 @@ def _keep(overwrite: bool) -> Keywords:
     return {}
 
 
-overwrite: Final = together(flag("--overwrite", "Replace a file that is there."), gathered(_keep))
+overwrite: Final = together(flag("--overwrite", "Overwrite an existing output file."), gathered(_keep))
 """Add --overwrite, without which no file that the command is to write may be there."""
 
 
@@ -121,7 +121,7 @@ from_file: Final = click.option(
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     metavar="LIST",
-    help="Take places from the lines of a file, too; - is the standard input.",
+    help="File that lists places, one per line; - is standard input. Repeatable.",
 )
 
 
@@ -222,14 +222,14 @@ def place(said: str) -> Option:
     return together(
         cone(said),
         click.option("--name", type=(str, str), metavar="NAME RADIUS",
-                     help="Circle about a name: one of --names, or one that says its position (J162819.90+325717.3)."),
-        file("--names", "Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); also by "
-                    "the environment's ZTFMATCH_NAMES.", envvar="ZTFMATCH_NAMES"),
+                     help="Circle around a name: one of --names, or a coordinate name (J162819.90+325717.3)."),
+        file("--names", "Table of names: columns name, ra, dec (.csv, .parquet, .ecsv, .fits, .xml); by default "
+                    "ZTFMATCH_NAMES of the environment.", envvar="ZTFMATCH_NAMES"),
         gathered(_place),
     )  # fmt: skip
 
 
-def filters(said: str = "Only these filters: g, r, i (zg or 1 do as well), with commas.", **more: Any) -> Option:
+def filters(said: str = "Only these filters, comma-separated: g, r, i (or zg, or 1).", **more: Any) -> Option:
     """Add --filter, which means the same in every command; the command gets ids of filters as ``filters``."""
     return click.option("--filter", "filters", type=Filters(), metavar="g,r,i", help=said, **more)
 
@@ -238,22 +238,20 @@ def store_config(of: str = "") -> Option:
     """Add what is settled when a store is made; the command gets one ``store_config``."""
     return together(
         number("--radius", Radius(), StoreConfig.radius_arcsec,
-                      f"Match radius in arcsec, inclusive; fixed for the life of the store{of}."),
+                      f"Match radius in arcsec, inclusive; cannot be changed later{of}."),
         number("--seeds-per-tile", click.INT, StoreConfig.seeds_per_tile,
-                      f"A HEALPix tile with more seeds is split{of}."),
+                      f"Maximum number of seeds of a HEALPix tile{of}."),
         gathered(lambda radius, seeds_per_tile: {"store_config": StoreConfig(radius, seeds_per_tile)}),
     )  # fmt: skip
 
 
-as_json: Final = flag("--json", "Print the result as JSON, for machines.", "as_json")
-note: Final = click.option("--note", help="Kept in the history.")
-snapshot: Final = click.option(
-    "--snapshot", type=click.IntRange(0), help="Number of the snapshot; the newest by default."
-)
+as_json: Final = flag("--json", "Print the result as JSON.", "as_json")
+note: Final = click.option("--note", help="Comment recorded in the history.")
+snapshot: Final = click.option("--snapshot", type=click.IntRange(0), help="Snapshot number; by default the newest.")
 polygon: Final = click.option(
-    "--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, joined by great circles."
+    "--polygon", metavar="'RA DEC RA DEC ...'", help="Vertices in degrees, connected by great circles."
 )
-moc: Final = file("--moc", "Coverage map (MOC): FITS, JSON or ASCII, also gzipped.")
+moc: Final = file("--moc", "Coverage map (MOC) as FITS, JSON or ASCII; may be gzipped.")
 
 
 def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
@@ -291,22 +289,22 @@ def _running(resources: Resources) -> Iterator[Running]:
 
 workers: Final = together(
     click.option("--workers", "-w", type=click.IntRange(0), default=0,
-                 help="Worker processes to start for this command, or the profile's number with --cluster. "
-                 "Without either it works in this process alone."),
+                 help="Number of worker processes to start; with --cluster by default that of the profile. Without "
+                 "either everything runs in this process."),
     click.option("--scheduler", metavar="ADDRESS",
-                 help="Use the workers of the Dask scheduler that runs there, such as tcp://host:8786, or of a Dask "
-                 "gateway: gateway://HOST starts a cluster of --workers, gateway://HOST/NAME uses one that runs (needs "
+                 help="Use the workers of a running Dask scheduler, such as tcp://host:8786, or of a Dask gateway: "
+                 "gateway://HOST starts a cluster of --workers, gateway://HOST/NAME uses a running one (needs "
                  "pip install 'ztfmatch[gateway]')."),
     click.option("--cluster", metavar="PROFILE",
                  help="Start the workers of a profile: local, slurm (needs pip install 'ztfmatch[slurm]'), allocation "
                  "(where srun started the command), or the path of a TOML file."),
     click.option("--memory", type=Size(), default="2GiB", show_default=True,
-                 help="Memory budget of a worker; a task that would need more is refused before the start."),
+                 help="Memory budget of a worker; tasks that need more are refused before anything runs."),
     click.option("--wait", type=Duration(), metavar="TIME",
-                 help="Give up after so long without any worker, such as 30m; by default 10m, or what the profile "
-                 "of --cluster says."),
+                 help="Give up after this long without any worker, such as 30m; by default 10m, or as set in the "
+                 "profile of --cluster."),
     click.option("--performance-report", type=LogFile(), metavar="FILE",
-                 help="Write what Dask's workers did, as HTML, at the end (needs bokeh)."),
+                 help="Write Dask's performance report as HTML (needs bokeh)."),
     as_json,
     gathered(_resources),
 )  # fmt: skip
@@ -314,8 +312,8 @@ workers: Final = together(
 
 runs: Final = together(
     click.option("--units", metavar="DIR",
-                 help="Divide the work into units in DIR instead of doing it: 'ztfmatch work DIR' does them, 'ztfmatch "
-                 "finish DIR' ends the command."),
+                 help="Divide the work into units in DIR instead of running it: 'ztfmatch work DIR' runs them, "
+                 "'ztfmatch finish DIR' completes the command."),
     workers,
 )  # fmt: skip
 """The same of a command whose work can be divided."""

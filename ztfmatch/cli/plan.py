@@ -1,4 +1,4 @@
-"""The command plan: what an operation will take."""
+"""The command plan: the cost of an operation."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ _UNEVEN = 2.0
     type=click.IntRange(1),
     multiple=True,
     metavar="NUMBER",
-    help="Tell the wall time on so many workers; may be given more than once, by default 1, 8, 64 and 512.",
+    help="Number of workers for which to estimate the wall time; by default 1, 8, 64 and 512. Repeatable.",
 )
 @options.as_json
 def plan(operation: str, store: str, places: tuple[str, ...], from_file: tuple[str, ...], on: tuple[int, ...],
          as_json: bool) -> None:  # fmt: skip
-    """Say what an OPERATION on a STORE will take, beforehand.
+    """Estimate the cost of an OPERATION on a STORE.
 
     OPERATION is init, append, statistics, transients, link, compact, rematch, verify or publish.
 
-    Tasks, bytes, files, memory, core-hours, and the wall time for numbers of workers; beside it how fast the same
-    operation was on this store before. PLACES are the catalogs to append, or the references of an init or a rematch:
-    of those that are listed by name nothing is read but the sizes of some, so that a list of millions takes minutes.
-    'publish' stands for 'publish hats' of all that there is.
+    Reports tasks, bytes, files, memory, core-hours, and the wall time by number of workers, beside the speed of the
+    same operation on this store so far. PLACES are the catalogs of an append, or the references of an init or a
+    rematch. Of catalogs listed by name only the sizes of a sample are read, so that millions take minutes. 'publish' is
+    'publish hats' of everything.
 
-    Times add up constants that were measured on two shared cores of an AMD EPYC; --json has them, and the benchmark
-    that measures each.
+    Times are sums of constants measured on two shared cores of an AMD EPYC; --json gives them with the benchmark that
+    measures each.
 
     \b
     Examples:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def publish() -> None:
     """Make a data release of a STORE.
 
-    Only epochs in the scope of --release leave the store: a TOML file with programs and their dates, filters, fields
-    and quality. OUTPUT must not exist; it appears when all of it is there, and the same command resumes what was
-    interrupted. The same snapshot and scope give the same bytes.
+    Only epochs in the scope given by --release are published: a TOML file with programs and their dates, filters,
+    fields and quality cuts. OUTPUT must not exist; it appears only when it is complete, and a rerun resumes an
+    interrupted command. The same snapshot and scope give the same bytes.
 
     \b
     Examples:
@@ -96,11 +96,11 @@ def _region(cone: tuple[str, str, str] | None, polygon: str | None, moc: Path | 
 release_options = options.together(
     click.argument("store"),
     click.argument("output", type=PRODUCT),
-    options.dry_run("Only count objects and epochs by program; nothing is written."),
-    options.file("--release", "Scope of the release, a TOML file.", required=True),
+    options.dry_run("Only count objects and epochs by program; write nothing."),
+    options.file("--release", "Scope of the release (TOML).", required=True),
     click.option("--snapshot", "number", type=click.IntRange(0), help="Snapshot to publish; the newest by default."),
     options.flag("--allow-private-corrections", "Publish magnitudes even if their corrections were derived from epochs "
-                "of programs out of scope.", "allow"),
+                "of programs outside the scope.", "allow"),
     options.runs,
     _published,
 )  # fmt: skip
@@ -108,17 +108,17 @@ release_options = options.together(
 
 layout_options = options.together(
     click.option("--partition-size", type=Size(), default="160MB", show_default=True,
-                 help="Most bytes of a partition in memory."),
-    options.number("--partition-rows", click.IntRange(1), 1_000_000, "Most rows of a partition."),
+                 help="Maximum size of a partition in memory."),
+    options.number("--partition-rows", click.IntRange(1), 1_000_000, "Maximum number of rows of a partition."),
     options.gathered(_layout),
 )  # fmt: skip
 """How large partitions are; the command gets ``layout``."""
 
 region_options = options.together(
-    options.cone("Circle: centre in degrees (ICRS), radius with its unit: 8deg, 30arcmin, 120arcsec."),
+    options.cone("Circle: centre in degrees (ICRS), radius with unit: 8deg, 30arcmin, 120arcsec."),
     options.polygon,
     options.moc,
-    click.option("--since", type=Date(), help="Only exposures that began at this date (UTC) or MJD, or later."),
+    click.option("--since", type=Date(), help="Only exposures that began at or after this date (UTC) or MJD."),
     click.option("--until", type=Date(), help="Only exposures that began before this date (UTC) or MJD."),
     options.gathered(_region),
 )
@@ -132,19 +132,19 @@ region_options = options.together(
     "--magerr-bits",
     click.IntRange(1, 24),
     10,
-    "Significant bits kept of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
+    "Significant bits of magerr: 10 round it by at most 0.05 %, 24 keep it exactly.",
 )
 @options.choice(
     "--by",
     ("object", "star"),
-    "What a row is: an object, or a star with the epochs of all its objects, in all filters.",
+    "One row per object, or per star with the epochs of all its objects in all filters.",
 )
 def publish_hats(layout: HatsConfig, by: str) -> _Product:
-    """Write lightcurves as a HATS collection, which LSDB opens.
+    """Publish lightcurves as a HATS collection for LSDB.
 
-    One row an object with its lightcurve nested, in partitions of like size, with margin cache, index of objectids and
-    sky map. With --by star one row a star ('ztfmatch link'): each epoch says of which object, field, channel and filter
-    it is.
+    One row per object with a nested lightcurve, in partitions of similar size, with margin cache, objectid index and
+    sky map. With --by star one row per star ('ztfmatch link'), whose epochs have their object, field, channel and
+    filter.
 
     \b
     Examples:
@@ -160,10 +160,10 @@ def publish_hats(layout: HatsConfig, by: str) -> _Product:
 @release_options
 @layout_options
 def publish_objects(layout: HatsConfig) -> _Product:
-    """Write every object with the statistics of its released epochs.
+    """Publish all objects with the statistics of their released epochs.
 
     The object source database: a HATS collection with the columns of IRSA's objects table; its files are plain Parquet.
-    nobs and ngoodobs count the epochs of all programs, all else is made of the release's own.
+    nobs and ngoodobs count the epochs of all programs; all other statistics use only released epochs.
 
     \b
     Example:
@@ -177,7 +177,7 @@ def publish_objects(layout: HatsConfig) -> _Product:
 @publish.command("bulk", cls=Command)
 @release_options
 def publish_bulk() -> _Product:
-    """Write one Parquet file a field, filter and quadrant.
+    """Publish one Parquet file per field, filter and quadrant.
 
     As IRSA's bulk downloads, with a list of MD5 sums:
     OUTPUT/lc_<release>/<0|1>/field<FFFFFF>/ztf_<FFFFFF>_<filter>_c<CC>_q<Q>_<release>.parquet
@@ -198,13 +198,13 @@ def publish_bulk() -> _Product:
     "--sector",
     type=click.IntRange(1),
     required=True,
-    help="Sector of TESS. Its footprint comes from tess-point (pip install 'ztfmatch[publish]') and its dates from the "
+    help="TESS sector. Its footprint is taken from tess-point (pip install 'ztfmatch[publish]') and its dates from the "
     "mission's schedule, unless a region, --since and --until are given.",
 )
 def publish_tess(sector: int, region: Any, since: float | None, until: float | None) -> _Product:
-    """Write the lightcurves in a TESS sector as one tar file.
+    """Publish the lightcurves of a TESS sector as one tar file.
 
-    In its footprint and its dates.
+    Epochs in the footprint and the dates of the sector.
 
     \b
     Examples:
@@ -221,9 +221,11 @@ def publish_tess(sector: int, region: Any, since: float | None, until: float | N
 @publish.command("tar", cls=Command)
 @release_options
 @region_options
-@click.option("--label", default="region", show_default=True, help="Added to the release's label in file names.")
+@click.option(
+    "--label", default="region", show_default=True, help="Label of the region, appended to the release's in file names."
+)
 def publish_tar(label: str, region: Any, since: float | None, until: float | None) -> _Product:
-    """Write the lightcurves of a region of the sky as one tar file.
+    """Publish the lightcurves of a region of the sky as one tar file.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The commands that begin and check a release."""
+"""Commands for the scope of a release, and for checking and comparing products."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ id = 1                           # 1 public, 2 partnership, 3 Caltech
 
 @click.command("init", cls=Command)
 @click.argument("scope", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--label", default="dr1", show_default=True, help="Label of the release, in names of files.")
+@click.option("--label", default="dr1", show_default=True, help="Label of the release, used in file names.")
 @options.as_json
 def init(scope: Path, label: str, as_json: bool) -> None:
-    """Write a scope of a release to FILE, to be edited.
+    """Write a template for the scope of a release to FILE.
 
-    It allows the public program alone; every other setting is there as a comment. FILE must not exist.
+    It allows only the public program; all other settings are in comments. FILE must not exist.
 
     \b
     Example:
@@ -68,11 +68,11 @@ def init(scope: Path, label: str, as_json: bool) -> None:
 @click.argument("product", metavar="DIR", type=click.Path(path_type=Path))
 @options.as_json
 def check(product: Path, as_json: bool) -> None:
-    """Check a product that lies in DIR, copied or downloaded.
+    """Check a copied or downloaded product in DIR.
 
-    Every file that its list of checksums names is there, none beside, and has its SHA-256; the columns are those of the
-    release, and none tells a program; each object is there once, and objects and epochs are as many as the manifest
-    says. Needs no store. Exit code 1 if anything is wrong.
+    Checks that it has exactly the files in its list of checksums, each with its SHA-256; that the columns are those of
+    a release and none gives the program; that each object occurs once; and the numbers of objects and epochs against
+    the manifest. Needs no store. Exit code 1 if a check fails.
 
     \b
     Example:
@@ -94,23 +94,25 @@ def check(product: Path, as_json: bool) -> None:
 @click.argument("before", metavar="BEFORE", type=click.Path(path_type=Path))
 @click.argument("after", metavar="AFTER", type=click.Path(path_type=Path))
 @click.option("--store", metavar="STORE",
-              help="Store that AFTER was made of: its lineage says what became of objects that are gone.")  # fmt: skip
-@click.option("--output", "-o", type=OutputFile(), help="File of all objects that differ; its name tells the format.")
+              help="Store of AFTER: its lineage gives the successors of objects that are gone.")  # fmt: skip
+@click.option(
+    "--output", "-o", type=OutputFile(), help="File for all objects that differ; its suffix selects the format."
+)
 @click.option(
     "--association",
     type=OutputPlace(path_type=Path),
     metavar="DIR",
-    help="Write a HATS catalog, through which LSDB joins two HATS collections. Needs --store.",
+    help="Write a HATS association catalog, with which LSDB joins two HATS collections. Needs --store.",
 )
 @options.overwrite
 @options.as_json
 def diff_releases(
     before: Path, after: Path, store: str | None, output: Path | None, association: Path | None, as_json: bool
 ) -> None:
-    """Say which objects are new, gone and changed in a release.
+    """Compare the objects of two releases.
 
-    BEFORE and AFTER are two products of a kind: HATS lightcurves, objects, or bulk files. An object is changed if it
-    has other epochs, or other values of them; every value is compared.
+    BEFORE and AFTER are two products of the same kind: HATS lightcurves, objects, or bulk files. An object is changed
+    if its epochs or any of their values differ; every value is compared.
 
     \b
     Example:

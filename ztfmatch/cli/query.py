@@ -1,4 +1,4 @@
-"""The command that asks a store by place, objectid and condition."""
+"""The command query."""
 
 from __future__ import annotations
 
@@ -17,38 +17,36 @@ _KINDS = ("objects", "statistics", "lightcurves", "stars")
 
 @click.command(cls=Command, stray="--where EXPR")
 @click.argument("store")
-@options.choice("--select", _KINDS, "Rows wanted: objects, objects with their statistics, epochs, or stars.")
+@options.choice("--select", _KINDS, "What to return: objects, objects with statistics, epochs, or stars.")
 @click.option("--where", metavar="EXPR", help="Condition on columns of objects and statistics, or of stars.")
 @click.option("--epochs", metavar="EXPR", help="Condition on the epochs of lightcurves, such as 'catflags == 0'.")
 @options.place(
-    "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with its unit (2deg, 3arcmin)."
+    "Circle (ICRS): degrees or sexagesimal (16:28:19.9 +32:57:17); radius in arcsec, or with a unit (2deg, 3arcmin)."
 )
-@options.file(
-    "--positions", "Many circles at once: a table (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and perhaps id."
-)
+@options.file("--positions", "Table of positions (.csv, .parquet, .ecsv, .fits, .xml) with ra, dec and optionally id.")
 @click.option(
     "--radius",
     "around",
     default="2arcsec",
     show_default=True,
-    help="Of the circles about --positions: arcsec, or with its unit.",
+    help="Radius around --positions: arcsec, or with a unit.",
 )
 @click.option(
     "--box",
     type=float,
     nargs=4,
     metavar="WEST EAST SOUTH NORTH",
-    help="Right ascensions and declinations in degrees; west > east goes over RA 0.",
+    help="Right ascensions and declinations in degrees; west > east crosses RA 0.",
 )
 @options.polygon
 @options.moc
-@click.option("--objectid", type=int, multiple=True, help="Object; may be given more than once.")
-@options.file("--objectids", "File of objectids: one a line, or a column of CSV or Parquet.")
+@click.option("--objectid", type=int, multiple=True, help="Object. Repeatable.")
+@options.file("--objectids", "File of objectids: one per line, or a column objectid of CSV or Parquet.")
 @click.option(
     "--status",
     type=click.Choice(("active", "retired", "any")),
-    help="Of which objects: active (default), retired when their reference was regenerated, or any (default where "
-    "objectids are given).",
+    help="Only active objects (default), only those retired by a regenerated reference, or any (default with "
+    "objectids).",
 )
 @options.filters()
 @columns_option
@@ -60,14 +58,13 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
           box: tuple[float, ...] | None, polygon: str | None, moc: Path | None, objectid: tuple[int, ...],
           objectids: Path | None, status: str | None, filters: tuple[int, ...] | None, columns: str | None,
           snapshot: int | None, to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
-    """Find objects of a STORE by place, list and condition.
+    """Query objects of a STORE by position, id and condition.
 
-    Gives the objects, their statistics or their lightcurves, or the stars that objects are of. Conditions are made of
-    column names, numbers, texts, comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull();
-    'ztfmatch schema objects' and 'schema statistics' tell the columns, those of stars 'schema stars' and 'schema
-    starstatistics'. Of objectids that are asked for, those are named that no object has, and with --select lightcurves
-    those of retired objects, which have no epochs. Parquet and CSV are written tile by tile, so that the answer may be
-    larger than memory.
+    Returns objects, their statistics, their lightcurves, or stars. Conditions consist of column names, numbers,
+    strings, comparisons, and, or, not, + - * /, in [..], abs(), sqrt(), log10() and isnull(); for the columns see
+    'ztfmatch schema objects' and 'schema statistics', for stars 'schema stars' and 'schema starstatistics'. Unknown
+    objectids are reported, and with --select lightcurves also those of retired objects, which have no epochs. Parquet
+    and CSV are written tile by tile, so results may be larger than memory.
 
     \b
     Examples:

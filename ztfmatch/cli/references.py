@@ -24,20 +24,20 @@ _AUDIT_COLUMNS = (
     *("rank", "field", "rcid", "fid", "nsources", "delta", "rms", "depth", "lcdelta", "nmissing", "nwon", "verdict"),
 )
 
-settings_option = options.file("--settings", "Thresholds and criteria (TOML); the survey's by default.")
+settings_option = options.file("--settings", "Thresholds and criteria (TOML); by default the survey's.")
 
 
 @click.group(cls=InOrder)
 def references() -> None:
-    """Find bad references, choose images, plan new ones.
+    """Audit references, select images, plan regenerations.
 
     \b
     In this order:
-      ztfmatch references audit STORE --ps1 FILE     which are suspect, and which fifty to mend first
-      ztfmatch references flatness STORE --ps1 FILE  keep in the ledger how flat exposures are
+      ztfmatch references audit STORE --ps1 FILE     which references are suspect, the worst fifty first
+      ztfmatch references flatness STORE --ps1 FILE  measure the flatness of exposures
       ztfmatch references select STORE               which images are good enough
-      ztfmatch references plan STORE --audit FILE    what to make of each unit, of which images
-      ztfmatch references page STORE --audit FILE    all of it on one page
+      ztfmatch references plan STORE --audit FILE    what to do for each unit, with which images
+      ztfmatch references page STORE --audit FILE    an HTML report of all this
     """
 
 
@@ -45,29 +45,31 @@ def references() -> None:
 @click.argument("store", required=False)
 @click.option(
     "--references", "-r", "places", multiple=True, metavar="PLACE",
-    help="Reference catalogs, instead of a store: a directory, file or glob. May be given more than once.",
+    help="Reference catalogs instead of a store: a directory, file or glob. Repeatable.",
 )  # fmt: skip
 @ps1_options()
 @click.option(
     "--against",
     type=click.Choice(["ps1", "lightcurves", "both"]),
-    help="What seeds are compared with; by default with all that is given.",
+    help="What seeds are compared with; by default everything available.",
 )
-@options.file("--images", "Of what references are made (.parquet, .csv): field, rcid, fid, nimages, maglimit.")
+@options.file(
+    "--images", "Table of the images in each reference (.parquet, .csv): field, rcid, fid, nimages, maglimit."
+)
 @settings_option
-@options.strict("a catalog cannot be used, instead of listing it")
+@options.strict("a catalog is unusable, instead of listing it")
 @options.snapshot
 @row_options
 @options.runs
 def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns: dict[str, str], against: Any,
           images: Path | None, settings: Path | None, strict: bool, snapshot: int | None, to: RowOutput,
           running: Runs, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
-    """Say which references are suspect.
+    """Audit references: find the suspect ones.
 
-    Of each reference it is measured how much PS1's magnitudes differ from its own over a grid of 3 x 3 bins, how deep
-    it is and how crowded; of a store also what its lightcurves say: seeds that exposures do not see, sources that have
-    no seed, offsets of positions and magnitudes, and the epochs that a new reference would win. A row a reference; of
-    a table for people the first to be mended.
+    For each reference, measures its differences from PS1 magnitudes over a grid of 3 x 3 bins, its depth and its
+    crowding; in a store also, from the lightcurves, seeds not seen in exposures, sources without a seed, offsets of
+    positions and magnitudes, and the epochs that a new reference would recover. One row per reference; on a terminal
+    the most urgent ones.
 
     \b
     Examples:
@@ -127,11 +129,11 @@ def _verdict(row: Row) -> str:
 @options.runs
 def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | None, note: str | None, running: Runs,
              as_json: bool) -> None:  # fmt: skip
-    """Measure how flat the exposures of a STORE are.
+    """Measure the flatness of the exposures of a STORE.
 
-    What an audit measures of references, of exposures: differences of their stored detections from PS1 over 3 x 3 bins.
-    In one commit the ledger gets flatdelta, flatrms and nflat of exposures that were not measured before; every
-    morning those of the night. The criterion 'flatness' of 'references select' needs them.
+    Measures for exposures what an audit measures for references: differences of their stored detections from PS1 over
+    3 x 3 bins. One commit adds flatdelta, flatrms and nflat of all unmeasured exposures to the ledger. The criterion
+    'flatness' of 'references select' needs them.
 
     \b
     Examples:
@@ -155,12 +157,12 @@ def flatness(store: str, ps1: Path, columns: dict[str, str], settings: Path | No
 
 images_options = options.together(
     click.option("--metadata", type=PLACE, metavar="FILE",
-                 help="Of images, CSV or Parquet: instead of a store, or beside it for what its ledger lacks."),
+                 help="Table of images (CSV or Parquet): instead of a store, or for columns missing from its ledger."),
     settings_option,
     click.option("--without", multiple=True, metavar="CRITERION",
-                 help="Leave a criterion out: fwhm, status, infobits, magzp, clrcoeff, maglimit, median, rms, night, "
-                 "flatness. May be given more than once."),
-    click.option("--nmin", type=click.IntRange(1), help="Fewest images of a reference, in place of the settings' 15."),
+                 help="Skip a criterion: fwhm, status, infobits, magzp, clrcoeff, maglimit, median, rms, night, "
+                 "flatness. Repeatable."),
+    click.option("--nmin", type=click.IntRange(1), help="Minimum number of images (overrides --settings)."),
 )  # fmt: skip
 """Which images, and what is good; the command gets what :func:`_images` takes."""
 
@@ -184,15 +186,15 @@ def _images(store: str | None, metadata: Path | None, settings: Path | None, wit
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@options.new_file("--images", "A row an image (.parquet, .csv): its first failing criterion, or its place.")
-@options.new_file("--counts", "A row a unit (.parquet, .csv): its images by criterion, predicted depth.")
+@options.new_file("--images", "One row per image (.parquet, .csv): the first criterion it fails, or its place.")
+@options.new_file("--counts", "One row per unit (.parquet, .csv): images by criterion, predicted depth.")
 @options.overwrite
 @options.as_json
 def select(store: str | None, images: Path | None, counts: Path | None, as_json: bool, **which: Any) -> None:
-    """Say which images are good enough for references.
+    """Select images for references.
 
-    Every image is held to the criteria of the settings; of those of a unit that meet all of them the sharpest are
-    taken. Images are those of the ledger of a STORE, of a table of metadata, or both.
+    Tests every image against the criteria of the settings, and selects the sharpest images of each unit that meet all
+    of them. Images come from the ledger of a STORE, from a table of metadata, or from both.
 
     \b
     Examples:
@@ -219,19 +221,20 @@ def select(store: str | None, images: Path | None, counts: Path | None, as_json:
 @references.command(cls=Command)
 @click.argument("store", required=False)
 @images_options
-@options.file("--audit", "What 'references audit' wrote (.parquet): today's references.", "audit_file")
-@click.option("--update", type=FILE, metavar="PLAN", help="Bring this plan up to date with new images alone.")
-@options.new_file("--retune", "Loss against each threshold, one at a time, as rows (.parquet, .csv).")
-@click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): a row a unit.")
+@options.file("--audit", "Output of 'references audit' (.parquet) for the current references.", "audit_file")
+@click.option("--update", type=FILE, metavar="PLAN", help="Update this plan with new images only.")
+@options.new_file("--retune", "Write the loss of coverage as a function of each threshold (.parquet, .csv).")
+@click.option("--output", "-o", type=OutputFile(), metavar="FILE", help="The plan (.parquet): one row per unit.")
 @options.overwrite
 @options.as_json
 def plan(store: str | None, audit_file: Path | None, update: Path | None, retune: Path | None, output: Path | None,
          as_json: bool, **which: Any) -> None:  # fmt: skip
-    """Say what to make of each unit, of which images, at what cost.
+    """Plan new references: for which units, of which images.
 
-    make: there is no reference, and images enough; wait: too few; regenerate: it is suspect, and images are enough;
-    potentially updatable: too few; deepen: it is good, and a new one would be deeper; keep: all others.
-    With --update, every morning, only units with new images are looked at, and those that became possible are listed.
+    The action for a unit is make (no reference, enough images), wait (no reference, too few images), regenerate
+    (suspect reference, enough images), potentially updatable (suspect reference, too few images), deepen (good
+    reference, but a new one would be deeper) or keep. --update, for daily runs, only reconsiders units with new images
+    and lists those that became possible.
 
     \b
     Examples:
@@ -269,18 +272,18 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
 
 @references.command(cls=Command)
 @click.argument("store", required=False)
-@options.file("--audit", "What 'references audit' wrote.", "audit_file", required=True)
-@options.file("--plan", "What 'references plan' wrote.", "plan_file")
-@options.number("--visits", click.IntRange(1), 20, "Visits from which a unit is counted in the survey's table.")
+@options.file("--audit", "Output of 'references audit'.", "audit_file", required=True)
+@options.file("--plan", "Output of 'references plan'.", "plan_file")
+@options.number("--visits", click.IntRange(1), 20, "Minimum number of visits for a unit to count in the summary table.")
 @settings_option
-@options.directory("Where the page goes; made new.")
+@options.directory("Directory for the page; must not exist.")
 @options.as_json
 def page(store: str | None, audit_file: Path, plan_file: Path | None, visits: int, settings: Path | None, output: Path,
          as_json: bool) -> None:  # fmt: skip
-    """Show coverage and quality of references on one page.
+    """Write an HTML report on the coverage and quality of references.
 
-    A page of HTML that needs nothing but itself: maps of the sky in galactic coordinates, flatness with the thresholds,
-    what is planned, those to be mended first; of a STORE also the survey's summary table.
+    A self-contained page with sky maps in galactic coordinates, flatness against the thresholds, the plan, and the most
+    urgent references; with a STORE also the survey's summary table.
 
     \b
     Examples:

@@ -29,24 +29,22 @@ _UNITS_SHOWN = 40
 
 @click.command(cls=Command, stray="--references PLACE")
 @click.argument("store")
-@options.references("New reference PSF catalogs, of any units: a directory, file or glob. May be given more than once.")
-@options.strict("a reference cannot be used, instead of quarantining it")
-@options.file(
-    "--plan", "Take only references that this plan asks for ('references plan'), and say which are less deep."
-)
+@options.references("New reference PSF catalogs, of any units: a directory, file or glob. Repeatable.")
+@options.strict("a reference is unusable, instead of quarantining it")
+@options.file("--plan", "Accept only references requested by this plan ('references plan'), and report shallower ones.")
 @options.note
-@options.dry_run("Only find out what would become of objects and epochs.")
+@options.dry_run("Only report what would become of objects and epochs.")
 @options.runs
 def rematch(store: str, references: tuple[str, ...], strict: bool, plan: Path | None, note: str | None,
             dry_run: bool, running: Runs, as_json: bool) -> None:  # fmt: skip
-    """Match the epochs of a STORE again, to new references.
+    """Rematch the epochs of a STORE to new references.
 
-    Every detection and orphan of the units that have a new reference is matched to its seeds, in one commit; no
-    epochal catalog is read. New objects get objectids of the next generation, the old ones retire, and lineage says
-    what became of each. Other units stay as they are. A unit that had no reference gets its first.
+    One commit matches every detection and orphan of the units with a new reference to its seeds; no epochal catalog is
+    read. New objects get objectids of the next generation, the old ones are retired, and the lineage links them. Other
+    units are unchanged. A unit without a reference gets its first.
 
-    Of each unit it is told how many old objects are the same, moved, split, merged or lost, how many new ones have no
-    ancestor, how many transients become objects, and how many epochs will not be of their object's successor.
+    For each unit, reports how many old objects are the same, moved, split, merged or lost, how many new ones have no
+    ancestor, how many transients become objects, and how many epochs do not go to their object's successor.
 
     \b
     Examples:
@@ -95,20 +93,20 @@ def _checked(plan: Path, references: tuple[str, ...], how: Running) -> list[str]
 
 @click.command(cls=Command)
 @click.argument("store")
-@click.option("--objectid", type=int, multiple=True, help="Object to follow, forward and back; all without it.")
+@click.option("--objectid", type=int, multiple=True, help="Object to trace, forwards and backwards; by default all.")
 @options.snapshot
-@options.plot("Draw retired objects before and after to this .png, .pdf or .svg.")
+@options.plot("Plot retired objects before and after to this .png, .pdf or .svg.")
 @columns_option
 @row_options
 @options.as_json
 def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: Path | None, columns: str | None,
             to: RowOutput, as_json: bool) -> None:  # fmt: skip  # noqa: ARG001
-    """Say what became of retired objects of a STORE.
+    """Trace retired objects of a STORE to their successors.
 
-    One row a link between an old and a new object: same, moved, split, merged, lost or new, with separation,
-    magnitude difference, the epochs that they share, and how many of the old one's are of objects, of transients and
-    orphans alone now. With --plot the lightcurve of each --objectid, which must be retired, is drawn beside that of the
-    object that took its place.
+    One row per link between an old and a new object: same, moved, split, merged, lost or new, with separation,
+    magnitude difference, the number of shared epochs, and how many epochs of the old one now belong to objects, to
+    transients, or are plain orphans. --plot draws the lightcurve of each --objectid, which must be retired, beside that
+    of its successor.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Commands for when something is wrong: repair, doctor."""
+"""Commands for troubleshooting: repair, doctor."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _ALL = ": --json has all"
     "catalogs",
     multiple=True,
     metavar="CATALOGS",
-    help="Make the lost rows again from these catalogs: files, directories or globs. May be given more than once.",
+    help="Restore lost rows from these catalogs: files, directories or globs. Repeatable.",
 )
-@options.flag("--deep", "Compare the bytes of every file with its checksum, too.")
+@options.flag("--deep", "Also compare every file with its checksum.")
 @options.note
 @options.workers
 def repair(store: str, catalogs: tuple[str, ...], deep: bool, note: str | None, running: Runs, as_json: bool) -> None:
-    """Find lost files of a STORE, and bring back what they held.
+    """Find lost files of a STORE and restore their rows.
 
-    Says which files are missing (with --deep: or damaged), and which exposures had how many rows in them. With --from
-    it makes those rows again from the catalogs, to the last bit, and commits them; rows of exposures whose catalogs are
-    not given stay lost until they are. Statistics and transients that were lost are dropped, to be computed by their
-    commands. Everything else can be read meanwhile. Exit code 1 while something is lost.
+    Reports which files are missing (with --deep also damaged) and how many rows of which exposures they held. --from
+    restores these rows from the catalogs, to the last bit, and commits them; rows of exposures whose catalogs are not
+    given remain lost. Lost statistics and transients are dropped, to be recomputed by their commands. Everything else
+    stays readable. Exit code 1 while anything is lost.
 
     \b
     Examples:
@@ -79,11 +79,11 @@ def _left(report: RepairReport) -> list[str]:
 @click.argument("store", required=False)
 @options.as_json
 def doctor(store: str | None, as_json: bool) -> None:
-    """Look at the environment, and at where a STORE lies.
+    """Check the environment, and the storage of a STORE.
 
-    Versions of Python and of the packages, the cache of compiled kernels, cores, memory and time; of a store whether
-    its place keeps what a commit asks of it (it makes and deletes a file there), how much room there is, what is staged
-    of operations that run or were broken off, and unfinished files. Exit code 1 if something must be mended.
+    Checks versions of Python and packages, the cache of compiled kernels, cores, memory and time; for a store, whether
+    its storage has the guarantees that commits need (it creates and deletes a file), free space, staged files of
+    running or interrupted operations, and unfinished files. Exit code 1 if something needs fixing.
 
     \b
     Examples:

@@ -20,21 +20,23 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store")
-@options.directory("Where the report goes; made new.")
+@options.directory("Directory for the report; must not exist.")
 @ps1_options()
-@click.option("--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, beside those.")
+@click.option(
+    "--compare", type=PLACE, metavar="DIR", help="Other corrections, or the survey's tables, to compare with."
+)
 @cut_options
 @options.snapshot
 @options.runs
 def report(store: str, output: Path, ps1: Path | None, compare: Path | None, columns: dict[str, str],
            snapshot: int | None, cells: int, running: Runs, as_json: bool, **cuts: Any) -> None:  # fmt: skip
-    """Show how good the magnitudes of a STORE are.
+    """Report on the photometric quality of a STORE.
 
-    Writes a page of HTML that needs no network and no other file, with pictures without and with corrections:
-    residuals relative to PS1 against magnitude, over the focal plane, over each readout channel, by field on the sky,
-    and their distribution; the scatter of lightcurves; exposures by quality. Beside it the figures as JSON. Without
-    --ps1 it tells what lightcurves tell alone. With --compare it shows beside that what other corrections, or the
-    survey's own tables, make of the same stars. The store stays as it is.
+    Writes a self-contained HTML page with plots without and with corrections: residuals from PS1 against magnitude,
+    over the focal plane, over each readout channel, by field on the sky, and their distribution; the scatter of
+    lightcurves; exposures by quality. The numbers are written as JSON, too. Without --ps1 it uses only lightcurves.
+    --compare adds the result of other corrections, or of the survey's own tables, for the same stars. The store is not
+    changed.
 
     \b
     Examples:

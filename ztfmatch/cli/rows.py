@@ -1,4 +1,4 @@
-"""How commands give rows: as a table for people, or in a format, on the terminal or in a file."""
+"""Output of rows: as a table on the terminal, or in a file format."""
 
 from __future__ import annotations
 
@@ -84,12 +84,11 @@ def _to(form: str | None, output: Path | None, limit: int | None, as_json: bool)
 
 row_options = options.together(
     click.option("--format", "-f", "form", type=click.Choice(_FORMATS),
-                 help="How to write the rows; by default as the name of --output ends, or a table."),
+                 help="Output format; by default that of the suffix of --output, or a table."),
     click.option("--output", "-o", type=OutputFile(),
-                 help="File to write to, instead of the terminal: .csv, .json, .parquet, .arrow, .ecsv, .fits or .xml "
-                 "(VOTable)."),
+                 help="Output file, instead of the terminal: .csv, .json, .parquet, .arrow, .ecsv, .fits, .xml."),
     options.overwrite,
-    click.option("--limit", type=click.IntRange(1), help="Most rows to give; 40 on a terminal, all elsewhere."),
+    click.option("--limit", type=click.IntRange(1), help="Maximum number of rows; by default 40 on a terminal."),
     options.gathered(_to),
 )  # fmt: skip
 """How to write rows; the command gets ``to``, a :class:`RowOutput`."""
@@ -130,7 +129,7 @@ def some_columns(rows: Any, names: Sequence[str]) -> Any:
 columns_option = click.option(
     "--columns",
     metavar="NAME,NAME",
-    help="Columns wanted; by default all, or in a table those for which there is room.",
+    help="Columns to return; by default all, or in a table as many as fit.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Commands that make data: a simulated survey, and the demonstration."""
+"""Commands simulate and demo."""
 
 from __future__ import annotations
 
@@ -20,45 +20,43 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path))
 @options.number("--seed", click.IntRange(0), 1, "The same seed gives the same bytes.")
-@click.option("--fields", default="679,680", show_default=True, help="Field numbers, with commas.")
-@click.option("--rcids", default="16,29", show_default=True, help="Readout channels, with commas; 'all' for the 64.")
-@options.filters("Filters: some of g, r, i (zg or 1 do as well), with commas.", default="g,r", show_default=True)
+@click.option("--fields", default="679,680", show_default=True, help="Field numbers, comma-separated.")
+@click.option("--rcids", default="16,29", show_default=True, help="Readout channels, comma-separated, or 'all' 64.")
+@options.filters("Filters, comma-separated: g, r, i (or zg, or 1).", default="g,r", show_default=True)
 @options.number("--visits", click.IntRange(1), 30, "Exposures of each field in each filter.", "n_exposures")
 @options.number(
-    "--stars", click.IntRange(1), 5000, "Mean number of seeds of a reference; 18800 is as real.", "stars_per_quadrant"
+    "--stars", click.IntRange(1), 5000, "Mean number of seeds per reference; 18800 is realistic.", "stars_per_quadrant"
 )
 @options.number(
     "--depth",
     click.FloatRange(0, 1),
     0.4,
-    "Part of the seeds that a typical exposure detects; 0.1 is as real.",
+    "Fraction of the seeds detected in a typical exposure; 0.1 is realistic.",
     "epoch_depth",
 )
 @options.number(
     "--transients",
     click.FloatRange(0),
     6.0,
-    "Mean number of transients, which no reference holds.",
+    "Mean number of transients per quadrant, which are not in the reference.",
     "transients_per_quadrant",
 )
 @options.number(
     "--systematics", click.FloatRange(0), 1.0, "Size of the photometric systematics relative to the real ones."
 )
-@options.number(
-    "--bad-references", click.FloatRange(0, 1), 0.0, "Part of the references that are suspect; 0.13 is as real."
-)
-@click.option("--reference", type=FILE, help="A real refpsfcat as the sky; it sets field, channel and filter.")
-@options.flag("--full-headers", "Put into headers what the survey keeps only in its exposure table.")
+@options.number("--bad-references", click.FloatRange(0, 1), 0.0, "Fraction of suspect references; 0.13 is realistic.")
+@click.option("--reference", type=FILE, help="Real refpsfcat to use as the sky; it sets field, channel and filter.")
+@options.flag("--full-headers", "Write metadata to headers that the survey keeps only in its exposure table.")
 @options.flag("--no-truth", "Do not write the truth.")
 @options.as_json
 def simulate(
     directory: Path, fields: str, rcids: str, filters: tuple[int, ...], no_truth: bool, as_json: bool, **options: Any
 ) -> None:
-    """Make a simulated data set in DIRECTORY.
+    """Simulate a data set in DIRECTORY.
 
-    The directory must be new or empty. It gets reference and epochal catalogs in the survey's own layout and names,
-    an exposure table, and the truth as Parquet: stars, variables, transients, noise, dithers, systematics, bad
-    exposures, detections lost and spurious.
+    The directory must be new or empty. Writes reference and epochal catalogs in the survey's layout and naming, an
+    exposure table, and the truth as Parquet: stars, variables, transients, noise, dithers, systematics, bad exposures,
+    lost and spurious detections.
 
     \b
     Example:
@@ -100,13 +98,13 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 
 @click.command(cls=Command)
 @click.argument("directory", type=OutputPlace(file_okay=False, path_type=Path), default="ztfmatch-demo")
-@options.number("--seed", click.IntRange(0), 1, "Another seed, another sky.")
-@options.flag("--regenerate", "Show what a bad reference does to lightcurves, and rematch mends.")
+@options.number("--seed", click.IntRange(0), 1, "Random seed of the sky.")
+@options.flag("--regenerate", "Show how a bad reference spoils lightcurves and a rematch repairs them.")
 @options.workers
 def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: bool) -> None:
     """Simulate, build, verify and plot, in about a minute.
 
-    Everything goes to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or of an earlier demo.
+    Writes everything to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or from an earlier demo.
 
     \b
     Example:

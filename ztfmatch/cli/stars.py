@@ -1,4 +1,4 @@
-"""Commands for stars: link objects, measure the offsets of units, compute the magnitudes of stars."""
+"""Commands for stars: link, offsets, stars."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 @options.note
 @options.runs
 def link(store: str, note: str | None, running: Runs, as_json: bool) -> None:
-    """Link objects that are one source into stars.
+    """Link objects of the same source into stars.
 
-    An object of a STORE is of one field, readout channel and filter; the same source is several. Objects of different
-    units that are each other's nearest, within five times the error of their separation and 1.5 arcsec, become one
-    star, with at most one object of each unit. A rematch keeps the stars of a store that has any; run it again after
-    an import. 'ztfmatch stars' gives the stars their magnitudes. A star keeps its id: through a rematch the
-    id stays with most of its epochs. 'ztfmatch schema stars' has the columns, 'schema members' the objects of each,
-    'schema starlineage' what became of former stars.
+    An object belongs to one field, readout channel and filter, so that one source has several. Objects of different
+    units that are each other's nearest neighbour, within five times the error of their separation and 1.5 arcsec,
+    become one star, with at most one object per unit. A rematch updates existing stars; run this again after an import.
+    Stars keep their ids: in a rematch an id stays with most of its epochs. 'ztfmatch stars' computes their magnitudes.
+    For the columns see 'ztfmatch schema stars', 'schema members' (the objects of each star) and 'schema starlineage'
+    (former stars).
 
     \b
     Example:
@@ -57,9 +57,9 @@ def link_lines(report: LinkReport) -> list[str]:
 def stars(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Compute the magnitudes of stars from all their objects.
 
-    For each star of a STORE and each filter the number of good epochs, their median, scatter, first and last time, the
-    colours, and whether the medians of its objects disagree. Offsets that 'ztfmatch offsets' measured are taken off.
-    Tiles with new epochs or stars are computed; 'ztfmatch schema starstatistics' has the columns.
+    For each star of a STORE and each filter: number of good epochs, median, scatter, first and last time; also colours,
+    and whether the medians of its objects disagree. Offsets measured by 'ztfmatch offsets' are subtracted. Only tiles
+    with new epochs or stars are computed. For the columns see 'ztfmatch schema starstatistics'.
 
     \b
     Examples:
@@ -85,12 +85,12 @@ def star_lines(report: StarStatisticsReport) -> list[str]:
 @options.note
 @options.runs
 def offsets(store: str, note: str | None, running: Runs, as_json: bool) -> None:
-    """Measure how the zero points of units differ.
+    """Measure zero-point offsets between units.
 
-    Solves for one offset for each unit of a STORE from the median magnitudes of stars that several units of a filter
-    share, over all overlaps at once. The mean over units that overlaps connect is 0: what they have in common, and how
-    such groups differ, cannot be told. Statistics of objects must be there ('ztfmatch statistics'); those of stars that
-    were computed before are dropped. 'ztfmatch calibrate --internal' makes corrections of the offsets.
+    Solves for the offset of each unit of a STORE from the median magnitudes of stars shared by several units of a
+    filter, over all overlaps at once. The mean over connected units is 0: a common offset of a connected group is not
+    determined. Needs the statistics of objects ('ztfmatch statistics'); existing statistics of stars are dropped.
+    'ztfmatch calibrate --internal' turns the offsets into corrections.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Commands that make a store, fill it, check it and describe it."""
+"""Commands init, statistics, transients, verify, status, quarantine and schema."""
 
 from __future__ import annotations
 
@@ -36,25 +36,23 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("store", type=OutputPlace())
-@options.references(
-    "Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. May be given more than once."
-)
+@options.references("Reference PSF catalogs: a directory, file or glob, or s3://BUCKET/PREFIX. Repeatable.")
 @options.store_config()
-@options.strict("a reference cannot be used, or is misnamed")
+@options.strict("a reference is unusable or misnamed")
 @click.option(
     "--link/--no-link",
     default=True,
     show_default=True,
-    help="Link objects that are one source into stars, as 'ztfmatch link' does.",
+    help="Link objects of the same source into stars, as 'ztfmatch link' does.",
 )
 @options.runs
 def init(store: str, references: tuple[str, ...], store_config: StoreConfig, strict: bool, link: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
-    """Make a STORE from reference PSF catalogs (refpsfcat FITS).
+    """Create a STORE from reference PSF catalogs (refpsfcat FITS).
 
-    Reads the seeds, divides the sky into HEALPix tiles by their number, and writes one object for each seed. Links
-    objects of different fields, channels and filters that are one source into stars. Run again with the same
-    references it changes nothing.
+    Reads the seeds, divides the sky into HEALPix tiles by seed density, and writes one object per seed. Links objects
+    of the same source in different fields, channels and filters into stars. A rerun with the same references changes
+    nothing.
 
     \b
     Examples:
@@ -82,17 +80,17 @@ def init(store: str, references: tuple[str, ...], store_config: StoreConfig, str
     default=MIN_NEW_PERCENT,
     show_default=True,
     metavar="PERCENT",
-    help="Tiles whose epochs have grown by less wait; 0 leaves none out of date.",
+    help="Skip tiles with fewer new epochs; 0 updates all.",
 )
 @options.note
 @options.runs
 def statistics(store: str, min_new: float, note: str | None, running: Runs, as_json: bool) -> None:
-    """Compute the statistics of the lightcurves that changed.
+    """Update the statistics of lightcurves.
 
-    All columns of the matchfile's sources table, for every object of the STORE; 'ztfmatch schema statistics' has
-    every formula. Of a tile those objects are computed that have new epochs. A tile waits until its epochs have grown
-    by --min-new, so that a nightly run does not read all lightcurves for one epoch each: 'ztfmatch status' tells how
-    old statistics are, and queries compute those that are out of date anew.
+    Computes all columns of the matchfile's sources table for the objects with new epochs; for the formulas see
+    'ztfmatch schema statistics'. Tiles whose epochs have grown by less than --min-new are skipped, so that a nightly
+    run does not read every lightcurve for one epoch each: 'ztfmatch status' reports how old statistics are, and queries
+    recompute those that are out of date.
 
     \b
     Examples:
@@ -125,10 +123,10 @@ def statistics_lines(report: StatisticsReport, min_new: float) -> list[str]:
 def transients(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     """Group the orphans of a STORE into transients.
 
-    A transient is made of detections of a unit that are no object's and recur at a place: linked over exposures within
-    the match radius. One whose detections lie within the radius of a seed, and lost to a nearer one, is beside that
-    object. Only units with new orphans are worked on; a transient keeps its id whatever is appended.
-    'ztfmatch lightcurve --transients' shows them, 'ztfmatch schema transients' has the columns.
+    A transient consists of detections of a unit that matched no object and recur at a position: they are linked over
+    exposures within the match radius. A transient within the radius of a seed, whose detections lost to nearer ones, is
+    flagged as beside that object. Only units with new orphans are processed; transients keep their ids.
+    'ztfmatch lightcurve --transients' shows them; for the columns see 'ztfmatch schema transients'.
 
     \b
     Examples:
@@ -154,14 +152,14 @@ def transients_lines(report: TransientsReport) -> list[str]:
 
 @click.command(cls=Command)
 @click.argument("store")
-@options.flag("--deep", "Compare the bytes of every file with its checksum too.")
+@options.flag("--deep", "Also compare every file with its checksum.")
 @options.snapshot
 @options.runs
 def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json: bool) -> None:
-    """Prove the invariants on what a STORE holds.
+    """Verify the invariants of a STORE.
 
-    Makes every match, magnitude, time and digest again from the stored rows and compares: nothing lost, nothing
-    doubled, every measured value as the catalog had it, every match the nearest. Exit code 1 if a check fails.
+    Recomputes every match, magnitude, time and digest from the stored rows and compares them: no detection is lost or
+    duplicated, every measured value is that of the catalog, every match is the nearest. Exit code 1 if a check fails.
 
     \b
     Example:
@@ -193,14 +191,14 @@ def verify(store: str, deep: bool, snapshot: int | None, running: Runs, as_json:
 @click.argument("store")
 @options.snapshot
 @options.overwrite
-@options.plot("Draw how often the sky was exposed to this file (.png, .pdf, .svg).")
-@options.flag("--watch", "Say how far the operations are that run on it, again and again to their end.")
+@options.plot("Plot a map of the number of exposures to this file (.png, .pdf, .svg).")
+@options.flag("--watch", "Report the progress of running operations until they end.")
 @options.as_json
 def status(store: str, snapshot: int | None, plot: Path | None, watch: bool, as_json: bool) -> None:
-    """Say what is in a STORE.
+    """Summarize a STORE.
 
-    Its size, times and tables, how many exposures are good, and whether the statistics are up to date. With --plot, a
-    map of the whole sky in galactic coordinates.
+    Reports its size, times and tables, how many exposures are good, and whether the statistics are up to date. --plot
+    draws a map of the whole sky in galactic coordinates.
 
     \b
     Examples:
@@ -243,9 +241,9 @@ def _draw(snapshot: Snapshot, path: Path) -> None:
 @click.argument("store")
 @options.as_json
 def quarantine(store: str, as_json: bool) -> None:
-    """List the files that a STORE refused, and why.
+    """List the quarantined files of a STORE with the reasons.
 
-    A file that has been mended is ingested by the next append of it, which clears its entry.
+    The next append of a repaired file ingests it and clears its entry.
 
     \b
     Example:
@@ -260,12 +258,12 @@ def quarantine(store: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("table", required=False)
-@options.flag("--markdown", "Print it as Markdown.")
+@options.flag("--markdown", "Print as Markdown.")
 @options.as_json
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
-    """Explain every column of a store, or of one TABLE.
+    """Describe the columns of all tables, or of one TABLE.
 
-    Tables of releases are lightcurves, bulk and releasedobjects.
+    The tables of releases are lightcurves, bulk and releasedobjects.
 
     \b
     Examples:

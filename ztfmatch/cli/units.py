@@ -1,4 +1,4 @@
-"""Commands of work that is divided into units: do some, finish it."""
+"""Commands for work divided into units: work, finish."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("directory", metavar="DIR")
-@click.option("--unit", "-u", type=Numbers(), metavar="NUMBERS", help="Units to do, from 0, such as 7, 3-17 or 0,4-6.")
-@click.option("--share", type=Share(), metavar="I/N", help="Do the I-th of N parts of all units, I from 0.")
-@options.flag("--count", "Only say how many units there are, and which are not done.")
+@click.option("--unit", "-u", type=Numbers(), metavar="NUMBERS", help="Units to run, from 0, such as 7, 3-17 or 0,4-6.")
+@click.option("--share", type=Share(), metavar="I/N", help="Run the I-th of N shares of all units, I from 0.")
+@options.flag("--count", "Only report the number of units and which are not done.")
 @options.workers
 def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | None, count: bool, running: Runs,
          as_json: bool) -> None:  # fmt: skip
-    """Do some of the units of work in DIR.
+    """Run some of the units of work in DIR.
 
-    A command with --units DIR writes them; when all are done 'ztfmatch finish DIR' ends it. Units may be done in any
-    order, on any machine that sees DIR and the store, at once and again and again.
+    A command with --units DIR writes them; when all are done, 'ztfmatch finish DIR' completes it. Units may run in any
+    order, concurrently and repeatedly, on any machine with access to DIR and the store.
 
     \b
     Examples:
@@ -64,10 +64,10 @@ def work(directory: str, unit: tuple[int, ...] | None, share: tuple[int, int] | 
 @options.workers
 @click.pass_context
 def finish(ctx: click.Context, directory: str, running: Runs, as_json: bool) -> None:
-    """Finish the command whose units of work are in DIR.
+    """Complete the command whose units of work are in DIR.
 
-    Checks what the units made, does what little follows, and commits. If some are not done it ends with exit code 1
-    and names them. Finished twice it says so, with exit code 0.
+    Checks the results of the units, runs the few remaining steps, and commits. If units are not done, it lists them
+    with exit code 1. A second run reports that nothing is left to do, with exit code 0.
 
     \b
     Example:

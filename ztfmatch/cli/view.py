@@ -1,4 +1,4 @@
-"""Commands that show a snapshot's own files to other tools."""
+"""Commands for views of a snapshot's files in other formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=InOrder)
 def view() -> None:
-    """Show a STORE to other tools without a copy.
+    """Make a STORE readable by other tools without a copy.
 
     \b
     Examples:
@@ -31,10 +31,10 @@ def view() -> None:
 @options.snapshot
 @options.as_json
 def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> None:
-    """Write Delta logs over a snapshot's files, one a table.
+    """Write Delta tables over the files of a snapshot.
 
-    OUTPUT gets a link to every file, and logs that list exactly those of the snapshot. Called again, it adds a version
-    with what changed. Rows of retired objects are left out, as are statistics that are not up to date.
+    Each table in OUTPUT has links to the files and a log that lists exactly those of the snapshot. A rerun adds a
+    version with the changes. Rows of retired objects and statistics that are not up to date are left out.
 
     \b
     Example:
@@ -56,10 +56,10 @@ def view_delta(store: str, output: str, snapshot: int | None, as_json: bool) -> 
 @options.snapshot
 @options.runs
 def view_hats(store: str, output: str, snapshot: int | None, running: Runs, as_json: bool) -> None:
-    """Show a compacted snapshot to LSDB.
+    """Write a HATS view of a compacted snapshot for LSDB.
 
-    Two HATS catalogs, of objects and of links to detections, with the store's tiles as partitions; joined by objectid
-    they give lightcurves. A view is of one snapshot: make another for the next.
+    Two HATS catalogs, objects and detections (as links), with the store's tiles as partitions; joined by objectid they
+    give lightcurves. A view shows one snapshot: make a new one for the next.
 
     \b
     Example:
