@@ -121,7 +121,7 @@ def _degrees(column: Any, convert: Any, where: str) -> Floats:
     """Degrees of a column of numbers, in its unit if it has one, or of sexagesimal texts."""
     values = np.ma.asarray(column)
     try:
-        numbers: Floats = values.astype(np.float64).filled(np.nan)
+        numbers: Floats = np.ma.filled(values.astype(np.float64), np.nan)
     except (TypeError, ValueError):
         texts = ("" if value is None else str(value) for value in values.tolist())
         return np.array([_converted(text, convert, where, row) for row, text in enumerate(texts)], np.float64)
