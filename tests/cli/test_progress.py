@@ -26,9 +26,9 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.runner import Job, LoopExecutor, Runner, heartbeat
 from ztfmatch.core.runner.heartbeat import Beat, beating, beats
-from ztfmatch.core.runner.telling import reasons, tell
+from ztfmatch.core.runner.outcomes import log_outcome, reasons
 from ztfmatch.core.tasks.staging import Outcome
-from ztfmatch.query.search import Answer
+from ztfmatch.query.answer import Answer
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_progress_off_a_terminal_is_a_line_every_while(
     monkeypatch.setattr(click, "echo", heard)
     with progress_shown(quiet=False) as show:
         show("matching", 1, 3)
-        tell("matching", Outcome("tile-7", None, ValueError("no"), 12.3, 300 << 20, "node1:5"))
+        log_outcome("matching", Outcome("tile-7", None, ValueError("no"), 12.3, 300 << 20, "node1:5"))
         assert said.wait(20)
     lines = capsys.readouterr().err.splitlines()
     first, end = lines[0], lines[-2:]
@@ -153,8 +153,8 @@ def test_log_file_of_a_command_without_tasks_has_its_end_and_its_error(scene: Sc
 def test_log_level_error_has_what_failed_alone(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with logged(log, "error"), tallied():
-        tell("matching", Outcome("good", 1))
-        tell("matching", Outcome("bad", None, OSError("disk full")))
+        log_outcome("matching", Outcome("good", 1))
+        log_outcome("matching", Outcome("bad", None, OSError("disk full")))
         logging.getLogger("ztfmatch").warning("waiting")
     (record,) = [json.loads(line) for line in log.read_text().splitlines()]
     assert (record["key"], record["outcome"], record["error"]) == ("bad", "failed", "OSError: disk full")

@@ -160,7 +160,7 @@ def test_query_that_fails_leaves_what_was_there(
     def broken(*_: object) -> object:
         raise OSError(errno.EIO, "the disk is gone")
 
-    monkeypatch.setattr("ztfmatch.query.search.Answer._lightcurves", broken)
+    monkeypatch.setattr("ztfmatch.query.answer.Answer._lightcurves", broken)
     result = call("query", scene.store, "--select", "lightcurves", "--output", output, "--overwrite")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the disk is gone" in result.stderr

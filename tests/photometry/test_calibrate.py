@@ -24,7 +24,7 @@ from ztfmatch.core.io.metadata import read_error_models
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.photometry import calibrate as operation
-from ztfmatch.photometry import leaning as leaning_operation
+from ztfmatch.photometry import pooling as pooling_operation
 from ztfmatch.photometry.calibrate import CalibrateInputs
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, RESIDUAL_STEP_MAG, histogram_quantiles
@@ -412,11 +412,11 @@ def test_calibrate_maps_of_few_stars_lean_on_the_rims_that_all_channels_have(
     sky, store = build(tmp_path, FEW)
     ps1 = sky / "truth" / "ps1.parquet"
     leaning = store.calibrate(CalibrateInputs(ps1, tmp_path / "leaning"))
-    assert sum(channel.leans_on == ("plane",) for channel in leaning.channels) >= 3
+    assert sum(channel.pooled_with == ("plane",) for channel in leaning.channels) >= 3
     with monkeypatch.context() as patch:
-        patch.setattr(leaning_operation, "_CERTAIN_MAG", np.inf)
+        patch.setattr(pooling_operation, "_CERTAIN_MAG", np.inf)
         alone = store.calibrate(CalibrateInputs(ps1, tmp_path / "alone"))
-    assert not any(channel.leans_on for channel in alone.channels)
+    assert not any(channel.pooled_with for channel in alone.channels)
     squares, stated = {}, {}
     for name in ("leaning", "alone"):
         table = pq.read_table(tmp_path / name / "position.parquet").to_pandas()

@@ -75,7 +75,7 @@ def test_run_regeneration_mends_both_stars_and_loses_no_detection(shown: Shown) 
 
 def test_run_regeneration_says_beforehand_what_the_rematch_does(shown: Shown) -> None:
     report = shown.report
-    assert report.foretold == [report.unit]
+    assert report.forecast == [report.unit]
     assert f"{report.unit.lost:,} lost" in shown.said
     assert f"{report.matched:,} would be matched" in shown.said
     for old, new in zip(report.objectids, report.newobjectids, strict=True):

@@ -21,7 +21,7 @@ from ztfmatch.core.io.parquet import Destination, read_rows, write_file
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.kernels.starids import name_of_star
 from ztfmatch.core.kernels.tiling import fine_pixels
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.commit import commit_on_top
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.survey import Unit, objectid_base

@@ -79,7 +79,7 @@ class Plots:
         return periodogram_of(epochs, shortest_day, longest_day).plot(axes, _options(cone, None).title)
 
     def _epochs(self, objectid: Ids | None, cone: Circle | None, filters: Filters | None) -> pa.Table:
-        from ztfmatch.query.question import fids_of
+        from ztfmatch.query.request import fids_of
         from ztfmatch.query.tables import of_filters
 
         rows = self.lightcurves(objectid=objectid, cone=cone)  # type: ignore[attr-defined]

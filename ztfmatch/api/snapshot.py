@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from ztfmatch.api.plots import Plots
 from ztfmatch.api.running import Ids, Place, Running, ids_of, runs_tasks
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import is_url
 from ztfmatch.core.operations.status import Status, status_of, table_status
 from ztfmatch.core.runner import open_runner
 from ztfmatch.core.schema import CORRECTIONS, OBJECTS, TABLES, Table
-from ztfmatch.core.shown import Shown
 from ztfmatch.query import lightcurves
 from ztfmatch.query.area import Circle, cone_of
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
     import pyarrow.dataset as ds
 
     from ztfmatch.matchfile.export import ExportReport, UnitFilter
+    from ztfmatch.query.answer import Answer
     from ztfmatch.query.near import Near
-    from ztfmatch.query.question import Query
-    from ztfmatch.query.search import Answer
+    from ztfmatch.query.request import Query
     from ztfmatch.query.stars import Named
     from ztfmatch.release import HatsConfig, Part, PublishReport, ReleasePreview
     from ztfmatch.release.io.scope import ReleaseScope
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
 
 
 @dataclass(frozen=True)
-class Snapshot(Plots, Shown):
+class Snapshot(Plots, Displayable):
     """One committed state of a store; later commits do not change it.
 
     All methods return Arrow tables, which pandas (``to_pandas``), Polars (``from_arrow``) and astropy
@@ -194,7 +194,7 @@ class Snapshot(Plots, Shown):
 
     def query(self, query: Query) -> Answer:
         """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
-        from ztfmatch.query.search import Answer
+        from ztfmatch.query.answer import Answer
         from ztfmatch.query.staranswer import StarAnswer
 
         return (StarAnswer if query.select == "stars" else Answer)(self.files, query)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from ztfmatch.api.running import Ids, Place, Places, Running, ids_of, places_of, runs_tasks
 from ztfmatch.core.config import MIN_NEW_PERCENT, VACUUM_GRACE_HOURS, CalibrateConfig, CompactConfig, StoreConfig
+from ztfmatch.core.display import Displayable, as_html
 from ztfmatch.core.errors import ZtfmatchError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.staged import staged_beside
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import open_runner
-from ztfmatch.core.shown import Shown, as_html
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.api.snapshot import Snapshot
@@ -51,7 +51,7 @@ _COMMITS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
-class Store(Shown):
+class Store(Displayable):
     """A lightcurve store; :func:`open_store` opens one by its place."""
 
     storage: Storage

@@ -1,4 +1,4 @@
-"""What the commands share: options, output, progress, errors and exit codes."""
+"""Base of all commands: output, progress, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from ztfmatch.cli.dividing import GIVEN, dividing
 from ztfmatch.cli.interrupts import Interrupted, interruptible
-from ztfmatch.cli.telling import is_quiet, tell_where, telling, telling_options
+from ztfmatch.cli.messages import is_quiet, message_options, messages, show_traceback
 from ztfmatch.core.errors import (
     BadInputError,
     CommitConflictError,
@@ -44,19 +44,18 @@ _SETTINGS = {"memory_bytes": "memory", "wait_s": "wait", "cells_x": "cells", "pa
 
 
 class Command(click.Command):
-    """A command whose errors end in one line and an exit code, and in JSON with --json.
+    """A command with the options for messages, whose errors become one line, or JSON with --json, and an exit code.
 
-    It has the options that say what it tells beside its answer. ``stray`` is the option that who gives a word too many
-    will have meant.
+    ``stray`` is the option to suggest where there is an unexpected extra argument.
     """
 
     def __init__(self, *args: Any, stray: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += telling_options()
+        self.params += message_options()
         self._stray = stray
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words apart; say which words an option takes that has too few, and where one too many goes."""
+        """Parse; errors name the values of an option that has too few, and the option for a stray argument."""
         try:
             return super().parse_args(ctx, args)
         except click.BadOptionUsage as error:
@@ -79,7 +78,7 @@ class Command(click.Command):
         """Run it."""
         try:
             make_own()
-            with interruptible(), telling(ctx), _progress(ctx), _dividing(ctx):
+            with interruptible(), messages(ctx), _progress(ctx), _dividing(ctx):
                 _check_texts(ctx.params.values())
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -95,7 +94,7 @@ class Command(click.Command):
 
 
 def _by_option(command: click.Command, message: str) -> str:
-    """What is said of a setting, by the name of the option that gives it."""
+    """An error message about a setting, with the name of its option."""
     setting, _, rest = message.partition(" is ")
     option = _SETTINGS.get(setting, setting)
     named = [param.opts[0] for param in command.params if isinstance(param, click.Option) and param.name == option]
@@ -103,7 +102,7 @@ def _by_option(command: click.Command, message: str) -> str:
 
 
 def _whence(ctx: click.Context, param: click.Parameter | None) -> str:
-    """Where a value comes from that was not given on the command line."""
+    """Origin of a value that was not given on the command line."""
     source = None if param is None or param.name is None else ctx.get_parameter_source(param.name)
     if source == ParameterSource.ENVIRONMENT and param is not None:
         return f" It comes from {param.envvar}."
@@ -111,7 +110,7 @@ def _whence(ctx: click.Context, param: click.Parameter | None) -> str:
 
 
 def _progress(ctx: click.Context) -> AbstractContextManager[None]:
-    """A block whose progress is told; that of tasks is where these run."""
+    """Report progress of the block, unless the command runs tasks, which report their own."""
     if _runs_tasks(ctx.command):
         return nullcontext()
     from ztfmatch.cli.progress import lines_shown
@@ -124,7 +123,7 @@ def _runs_tasks(command: click.Command) -> bool:
 
 
 def _dividing(ctx: click.Context) -> AbstractContextManager[None]:
-    """A block in which a command whose work is divided (--units) is noted, and what it finds."""
+    """Record a command whose work is divided (--units), and what it finds."""
     place = ctx.params.get("units")
     if place is None:
         return nullcontext()
@@ -141,15 +140,15 @@ def _check_texts(values: Iterable[Any]) -> None:
 
 
 class InOrder(click.Group):
-    """Lists its commands in the order in which they were added, which is that of the work."""
+    """Group that lists its commands in the order of their definition."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and keep what was given for who repeats it elsewhere."""
+        """Parse, and keep the arguments for ``finish``, which repeats the command."""
         ctx.meta.setdefault(GIVEN, tuple(args))
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what interrupts before it begins has the same exit code as later."""
+        """Run a command; an interrupt before it begins has the same exit code as later."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -165,13 +164,13 @@ def _fail(ctx: click.Context, error: BaseException, code: int, message: str = ""
     message = " ".join((message or str(error)).splitlines())
     if ctx.params.get("as_json"):
         click.echo(json.dumps({"error": type(error).__name__, "message": message, "exit": code}))
-    tell_where(error)
+    show_traceback(error)
     click.echo(f"ztfmatch: {message}", err=True)
     ctx.exit(code)
 
 
 def _end(ctx: click.Context, interrupted: Interrupted) -> None:
-    """Say what stands, and whether the same command goes on from here."""
+    """Report the newest snapshot, and whether a rerun resumes."""
     what = "the same command again resumes" if _runs_tasks(ctx.command) else ""
     said = "; ".join(filter(None, (_standing(ctx.params.get("store")), what)))
     message = ": ".join(filter(None, (f"interrupted by {interrupted.name}", said)))
@@ -179,7 +178,7 @@ def _end(ctx: click.Context, interrupted: Interrupted) -> None:
 
 
 def _standing(store: str | None) -> str:
-    """Which snapshot of a store stands, as far as that can be told."""
+    """The newest snapshot of a store as text, if it can be read."""
     if store is None:
         return ""
     from ztfmatch.core.io import log
@@ -194,7 +193,7 @@ def _standing(store: str | None) -> str:
 
 
 def open_store(place: str) -> Store:
-    """Open a store; the interface is imported only then, so that help comes at once."""
+    """Open a store; imports the API lazily, so that help is fast."""
     from ztfmatch import api
 
     return api.open_store(place)
@@ -208,7 +207,7 @@ def as_plain(value: Any) -> Any:
 
 
 def emit(report: Any, as_json: bool, lines: Sequence[str]) -> None:
-    """Print a report as JSON, or as lines for people."""
+    """Print a report as JSON, or as lines."""
     if as_json:
         emit_json(report)
         return
@@ -222,19 +221,19 @@ def emit_json(report: Any) -> None:
 
 
 def first_lines(texts: Sequence[str], indent: str = "  ", rest: str = "") -> list[str]:
-    """The first of some texts, a line each, and how many more there are."""
+    """The first of some texts, one per line, and the number of the others."""
     more = len(texts) - _SHOWN
     return [f"{indent}{text}" for text in [*texts[:_SHOWN], *([f"... and {more:,} more{rest}"] if more > 0 else [])]]
 
 
 def bad_files(files: Sequence[Refused]) -> list[str]:
-    """Lines that name the files that were refused, the first of them."""
-    told = first_lines([f"{file.source}\n    {file.code}: {file.reason}" for file in files])
-    return [f"Quarantined: {counted(len(files), 'file')}", *told] if files else []
+    """Lines that list refused files."""
+    listed = first_lines([f"{file.source}\n    {file.code}: {file.reason}" for file in files])
+    return [f"Quarantined: {counted(len(files), 'file')}", *listed] if files else []
 
 
 def warning_lines(warnings: Sequence[Notice]) -> list[str]:
-    """Lines that say what may not have been meant so, with the first of the files of each."""
+    """Lines for warnings, with the first files of each."""
     lines = []
     for warning in warnings:
         lines += [f"Warning: {warning.message}", *first_lines(warning.files)]
@@ -242,12 +241,12 @@ def warning_lines(warnings: Sequence[Notice]) -> list[str]:
 
 
 def unchanged(why: str, snapshot: int) -> str:
-    """What to say where nothing was committed."""
+    """Message where nothing was committed."""
     return f"{why}; the store stays at snapshot {snapshot}."
 
 
 def changed_meanwhile(tiles: int) -> list[str]:
-    """What to tell of tiles that others changed while a pass over them ran."""
+    """Message about tiles that others changed meanwhile."""
     return [f"{counted(tiles, 'tile')} changed meanwhile: run it again."] if tiles else []
 
 
@@ -257,7 +256,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes for people."""
+    """A size as text."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000.0:

@@ -11,9 +11,9 @@ import click
 
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, InOrder, as_plain, counted, emit, emit_json, open_store, size_text
+from ztfmatch.cli.messages import is_quiet
 from ztfmatch.cli.paramtypes import OutputPlace
 from ztfmatch.cli.progress import progress_shown
-from ztfmatch.cli.telling import is_quiet
 from ztfmatch.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def list_(exports: str, as_json: bool) -> None:
     Example:
       ztfmatch exports list exports
     """
-    from ztfmatch.kowalski.shelf import list_exports
+    from ztfmatch.kowalski.exports import list_exports
 
     found = list_exports(exports)
     if as_json:
@@ -222,7 +222,7 @@ def prune(exports: str, keep: int, dry_run: bool, as_json: bool) -> None:
       ztfmatch exports prune exports --dry-run
       ztfmatch exports prune exports --keep 2
     """
-    from ztfmatch.kowalski.shelf import prune_exports
+    from ztfmatch.kowalski.exports import prune_exports
 
     report = prune_exports(exports, keep, dry_run)
     done = "Would delete" if dry_run else "Deleted"

@@ -129,7 +129,7 @@ class _Shown:
 def _named(snapshot: Any, names: tuple[str, ...]) -> tuple[int, ...]:
     """Starids of what names stars; says what was followed."""
     named = snapshot.named_stars(*names)
-    for text in named.told:
+    for text in named.followed:
         click.echo(f"ztfmatch: {text}", err=True)
     starids: tuple[int, ...] = named.starids
     return starids
@@ -158,7 +158,7 @@ def _write(to: RowOutput, rows: Any, people: People) -> int:
 
 def _write_epochs(to: RowOutput, snapshot: Any, select: Keywords, columns: list[str] | None) -> int:
     """Write epochs of objects as they are found; of few they are in order over tiles, too."""
-    from ztfmatch.query.question import Query
+    from ztfmatch.query.request import Query
     from ztfmatch.query.tables import in_order
 
     asked = {"objectids" if name == "objectid" else name: value for name, value in select.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ztfmatch.cli.messages import is_quiet
 from ztfmatch.cli.paramtypes import (
     CONE,
     FILE,
@@ -25,7 +26,6 @@ from ztfmatch.cli.paramtypes import (
     Size,
 )
 from ztfmatch.cli.progress import progress_shown
-from ztfmatch.cli.telling import is_quiet
 from ztfmatch.core.config import Resources, StoreConfig
 from ztfmatch.core.plain import Keywords
 

@@ -11,7 +11,7 @@ import click
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit_json, size_text
 from ztfmatch.cli.terminal import print_table
-from ztfmatch.core.shown import duration_text
+from ztfmatch.core.display import duration_text
 
 if TYPE_CHECKING:
     from ztfmatch.core.operations.forecast import Forecast, JobForecast

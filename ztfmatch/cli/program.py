@@ -149,9 +149,9 @@ def _default_map(program: click.Group, ctx: click.Context) -> Json | None:
     return made
 
 
-def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json, told: tuple[str, set[str]]) -> Json:
+def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json, file: tuple[str, set[str]]) -> Json:
     """Defaults of a group's commands, by the names that click has for parameters."""
-    path, used = told
+    path, used = file
     for name, value in said.items():
         if name not in group.commands or not isinstance(value, dict):
             raise click.UsageError(f"{path}: [{name}] is no command; expected such as [append], or [{DEFAULTS}].")
@@ -159,7 +159,7 @@ def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json,
     for name, command in group.commands.items():
         own = said.get(name, {})
         if isinstance(command, click.Group):
-            made[name] = _of_group(command, ctx, own, general, told)
+            made[name] = _of_group(command, ctx, own, general, file)
             continue
         options = _options(command)
         for key in own:

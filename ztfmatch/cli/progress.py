@@ -15,8 +15,8 @@ import click
 
 from ztfmatch.cli.tasklog import Tally, tallied
 from ztfmatch.core.config import STARTING
+from ztfmatch.core.display import duration_text
 from ztfmatch.core.progress import listening
-from ztfmatch.core.shown import duration_text
 
 Show = Callable[[str, int, int], None]
 

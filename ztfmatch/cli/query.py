@@ -74,7 +74,7 @@ def query(store: str, select: str, where: str | None, epochs: str | None, cone: 
       ztfmatch query survey.store --select lightcurves --objectids mine.csv --epochs "catflags == 0" -f csv
       ztfmatch query survey.store --select stars --where "n_g > 50 and g_r < 0.3 and g_scatter > 0.1"
     """
-    from ztfmatch.query.question import Query
+    from ztfmatch.query.request import Query
 
     wanted = listed_columns(columns)
     asked = Query(

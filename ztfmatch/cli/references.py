@@ -260,9 +260,11 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
         f"{counted(report.units, 'unit')}, {counted(report.images, 'image')}; what is to be made wins "
         f"{report.won:,} epochs; {report.seconds:.1f} s."
     )
-    told = f"{counted(report.passed_over, 'image')} not newer than the plan passed over: make a new one to count them."
+    skipped = (
+        f"{counted(report.passed_over, 'image')} not newer than the plan passed over: make a new one to count them."
+    )
     shown = {name: value for name, value in vars(report).items() if name not in ("table", "judged")}
-    emit({**shown, "loss": losses}, as_json, [line, *([told] if report.passed_over else [])])
+    emit({**shown, "loss": losses}, as_json, [line, *([skipped] if report.passed_over else [])])
     tables = () if as_json else ((report.actions, "units"), (losses, "sky coverage"), (report.possible, "possible now"))
     for rows, title in tables:
         if rows:

@@ -9,9 +9,9 @@ import click
 
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, counted, emit, size_text
+from ztfmatch.cli.messages import is_quiet
 from ztfmatch.cli.paramtypes import FILE, OutputPlace
 from ztfmatch.cli.progress import progress_shown
-from ztfmatch.cli.telling import is_quiet
 
 if TYPE_CHECKING:
     from ztfmatch.cli.options import Runs

@@ -1,4 +1,4 @@
-"""What becomes of tasks, for machines and for the end of a command: each is one record of the logger of tasks."""
+"""Handlers for the log records of tasks: JSON lines for ``--log-file``, and a tally for the end of a command."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Final
 from ztfmatch.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ztfmatch.core.runner.telling import ToldTask
+    from ztfmatch.core.runner.outcomes import TaskRecord
 
 _SLOWEST: Final = 5
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record."""
+    """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A task with what is known of it, or a message."""
+        """A task with its facts, or a message."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        told = getattr(record, "task", None)
-        what = {"event": "message", "message": record.getMessage()} if told is None else {"event": "task", **told}
+        task = getattr(record, "task", None)
+        what = {"event": "message", "message": record.getMessage()} if task is None else {"event": "task", **task}
         return json.dumps({"time": moment, "level": record.levelname.lower(), **what})
 
 
@@ -40,18 +40,18 @@ class Tally(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one."""
-        told: ToldTask = record.__dict__["task"]
+        task: TaskRecord = record.__dict__["task"]
         self.done += 1
-        self.failed += told["outcome"] == "failed"
-        self.peak_bytes = max(self.peak_bytes, told["peak_memory_bytes"])
+        self.failed += task["outcome"] == "failed"
+        self.peak_bytes = max(self.peak_bytes, task["peak_memory_bytes"])
         keep = heapq.heappush if len(self.slowest) < _SLOWEST else heapq.heappushpop
-        keep(self.slowest, (told["seconds"], f"{told['job']} {told['key']}"))
+        keep(self.slowest, (task["seconds"], f"{task['job']} {task['key']}"))
 
 
 @contextlib.contextmanager
 def tallied() -> Iterator[Tally]:
-    """A block whose tasks are counted."""
-    from ztfmatch.core.runner.telling import TASKS
+    """Tally the tasks of the block."""
+    from ztfmatch.core.runner.outcomes import TASKS
 
     tally, logger = Tally(), logging.getLogger(TASKS)
     before = logger.level
@@ -66,7 +66,7 @@ def tallied() -> Iterator[Tally]:
 
 @contextlib.contextmanager
 def logged(path: Path | None, level: str) -> Iterator[logging.Handler | None]:
-    """A block whose tasks and messages go to a file, a line of JSON each, behind what is there.
+    """Append tasks and messages of the block to a file as lines of JSON.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from ztfmatch.core.shown import are_numbers
+from ztfmatch.core.display import are_numbers
 
 _GAP: Final = "  "
 _NARROWEST: Final = 12

@@ -11,7 +11,7 @@ import click
 
 from ztfmatch.cli.common import open_store
 from ztfmatch.cli.progress import how_far
-from ztfmatch.core.shown import duration_text
+from ztfmatch.core.display import duration_text
 
 if TYPE_CHECKING:
     from ztfmatch.core.runner.heartbeat import Beat

@@ -71,7 +71,7 @@ class RegenerationReport:
     """The supernova that was blended with the second."""
     before: dict[str, int]
     """Detections that were ``matched``, and ``orphans``, of the unit with the bad reference."""
-    foretold: list[UnitReport]
+    forecast: list[UnitReport]
     """What the dry run said."""
     unit: UnitReport
     """What the rematch did."""
@@ -113,8 +113,8 @@ def run_regeneration(
         before = _build(storage, directory / "sky", runner)
         say(f"    of {UNIT}: {before['matched']:,} matched, {before['orphans']:,} orphans")
         say("3/6 the reference was made anew: what would become of its objects? (--dry-run)")
-        foretold = rematch(storage, [regenerated], RematchConfig(), runner, dry_run=True)
-        for line in _foretold(foretold):
+        forecast = rematch(storage, [regenerated], RematchConfig(), runner, dry_run=True)
+        for line in _forecast_lines(forecast):
             say(line)
         say("4/6 matching again, from the store alone (rematch)")
         done = rematch(storage, [regenerated], RematchConfig(note="reference made of other images"), runner)
@@ -142,7 +142,7 @@ def run_regeneration(
         newobjectids=[None if change.new is None else change.new["objectid"] for change in changes],
         transientid=None if supernova is None else supernova["transientid"],
         before=before,
-        foretold=foretold.units,
+        forecast=forecast.units,
         unit=done.units[0],
         matched=done.matched,
         orphans=done.orphans,
@@ -176,7 +176,7 @@ def _build(storage: Storage, sky: Path, runner: Runner) -> dict[str, int]:
     return {"matched": pc.sum(ours["nmatched"]).as_py(), "orphans": pc.sum(ours["norphans"]).as_py()}
 
 
-def _foretold(report: RematchReport) -> list[str]:
+def _forecast_lines(report: RematchReport) -> list[str]:
     """The dry run's report in words."""
     lines = []
     for unit in report.units:

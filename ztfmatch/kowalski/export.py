@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import ztfmatch
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError, SnapshotNotFoundError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.correctionrows import read_store_sets
@@ -21,7 +22,6 @@ from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, STARS
 from ztfmatch.core.settings import Validated
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.kowalski.io.jsonlines import SUFFIXES, LinesFile, LinesForm
 from ztfmatch.kowalski.manifest import (
@@ -87,7 +87,7 @@ class KowalskiConfig(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KowalskiReport(Shown):
+class KowalskiReport(Displayable):
     """What an export wrote."""
 
     store: str
@@ -143,7 +143,7 @@ def export_kowalski(storage: Storage, output: str, config: KowalskiConfig, runne
 
 
 @dataclass(frozen=True, kw_only=True)
-class KowalskiPreview(Shown):
+class KowalskiPreview(Displayable):
     """What an export would be of."""
 
     store: str
@@ -318,5 +318,5 @@ def _private_corrections(after: SnapshotFiles, scope: Scope) -> dict[str, str]:
     if scope.programs is None:
         return {}
     held = read_store_sets(after.storage, after.of_table(CORRECTIONS.name))
-    told = {name: corrections.told_by(scope.programs) for name, corrections in sorted(held.items())}
-    return {name: private for name, private in told.items() if private}
+    found = {name: corrections.private_programs(scope.programs) for name, corrections in sorted(held.items())}
+    return {name: private for name, private in found.items() if private}

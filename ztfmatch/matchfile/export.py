@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from ztfmatch.core.arrays import Ints
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import remove_leftovers
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
@@ -17,7 +18,6 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import IMPORTED
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, matchfile_name, objectid_range, unit_of_code, unit_of_objectid, units_of_codes
 from ztfmatch.matchfile.io.hdf5 import h5py
 from ztfmatch.matchfile.tasks.export import (
@@ -68,7 +68,7 @@ def _unit_of(objectid: int) -> Unit:
 
 
 @dataclass(frozen=True)
-class ExportReport(Shown):
+class ExportReport(Displayable):
     """What an export wrote."""
 
     store: str

@@ -25,11 +25,11 @@ from ztfmatch.core.io.sources import Found, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.urls import is_url
 from ztfmatch.core.kernels.seedcounts import SeedCounts
-from ztfmatch.core.operations.committing import CommitReport, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
+    CommitInfo,
     OperationId,
     Stopwatch,
-    Told,
     files_of,
     same_files,
     total,
@@ -154,13 +154,13 @@ def import_matchfiles(storage: Storage, places: Sequence[str], config: ImportCon
     arguments = {
         "matchfiles": [str(place) for place in places], "strict": config.strict, "rows_per_task": config.rows_per_task
     }  # fmt: skip
-    told = Told(arguments, watch.started, config.note)
+    info = CommitInfo(arguments, watch.started, config.note)
     committed = commit_on_top(
-        snapshot, lambda head: _change(plan, head, results, work, told), lambda head: _refusal(plan, head)
+        snapshot, lambda head: _change(plan, head, results, work, info), lambda head: _refusal(plan, head)
     )
     counts = Counter({} if committed.change is None else committed.change.counts)
     return ImportReport(
-        **committed.told,
+        **committed.fields,
         files=len(sources),
         imported=len(work.files),
         known=work.known,
@@ -266,7 +266,9 @@ def _refusal(plan: ImportPlan, head: SnapshotFiles) -> str | None:
     return "ingested some of the same exposures" if KnownExposures(head, rows).has_any(rows) else None
 
 
-def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sorted, told: Told) -> log.Change | None:
+def _change(
+    plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sorted, info: CommitInfo
+) -> log.Change | None:
     """What to commit on top of a snapshot, or as the first; writes the tables about files."""
     number, part = head.number + 1, plan.operation_id[:12]
     rows = [row for file in plan.files for row in file.exposures]
@@ -290,13 +292,13 @@ def _change(plan: ImportPlan, head: SnapshotFiles, results: _Results, work: Sort
     return log.Change(
         operation="import",
         operation_id=plan.operation_id,
-        arguments=told.arguments,
+        arguments=info.arguments,
         counts=counts,
         added=files,
         removed=quarantine.removed,
         tiling=tiling,
-        started=told.started,
-        note=told.note,
+        started=info.started,
+        note=info.note,
     )
 
 

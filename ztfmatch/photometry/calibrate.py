@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import CorrectionFiles, provenance, read_corrections, write_corrections
 from ztfmatch.core.io.localfiles import check_vacant
@@ -20,13 +21,12 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stop
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, REFERENCES
 from ztfmatch.core.settings import WithPaths
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Channel
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 from ztfmatch.photometry.kernels.timeline import MOST_NODES, slice_dates
-from ztfmatch.photometry.leaning import fit_channels
+from ztfmatch.photometry.pooling import fit_channels
 from ztfmatch.photometry.residuals import Measurement, Residuals, measure_residuals
 from ztfmatch.photometry.tables import ChannelReport, correction_tables, error_model_files
 from ztfmatch.photometry.tasks.calibrate import BYTES_PER_PARAMETER_SQUARED, FitTask
@@ -59,7 +59,7 @@ def _held_out(table: pa.Table) -> list[HeldOut]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateReport(Shown):
+class CalibrateReport(Displayable):
     """What was derived."""
 
     store: str

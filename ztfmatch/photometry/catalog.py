@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import CatalogError, CorrectionsError
 from ztfmatch.core.io.catalogs import EpochalCatalog, read_epochal
 from ztfmatch.core.io.corrections import CorrectionFiles, read_corrections
@@ -31,7 +32,6 @@ from ztfmatch.core.schema.sky import (
     POSITION_TERM,
 )
 from ztfmatch.core.settings import WithPaths
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import parse_catalog_name
 from ztfmatch.core.tasks.ledger import mid_exposures
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
@@ -71,7 +71,7 @@ class CatalogInputs(WithPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CatalogReport(Shown):
+class CatalogReport(Displayable):
     """What was written."""
 
     catalog: str

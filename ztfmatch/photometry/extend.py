@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import ABOUT_WRITTEN, CorrectionFiles, made_now, write_corrections
 from ztfmatch.core.io.localfiles import check_vacant
@@ -13,7 +14,6 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, EXPOSURETERMS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.photometry.calibrate import CalibrateInputs, older_set
 from ztfmatch.photometry.io.ps1 import open_ps1
@@ -23,7 +23,7 @@ from ztfmatch.photometry.tasks.extend import BYTES_PER_EXPOSURE, ExtendTask, ext
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtendReport(Shown):
+class ExtendReport(Displayable):
     """What was added."""
 
     store: str

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import CorrectionSet, read_corrections
 from ztfmatch.core.io.localfiles import check_vacant
@@ -16,7 +17,6 @@ from ztfmatch.core.io.smoothsets import SmoothSet, between
 from ztfmatch.core.io.surveytables import KNOTS, LAST_MAG, Spline, SurveyTables, write_survey_tables
 from ztfmatch.core.kernels.smoothcorrections import DEGREE, curve_value
 from ztfmatch.core.kernels.sphere import Floats
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, Channel
 from ztfmatch.photometry.kernels.splines import basis_values
 
@@ -44,7 +44,7 @@ class ChannelForm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurveyFormReport(Shown):
+class SurveyFormReport(Displayable):
     """What was written."""
 
     corrections: str

@@ -317,8 +317,8 @@ class ChannelReport:
     """Whether there is a colour term."""
     gradients: int
     """Exposures that have one of their own."""
-    leans_on: tuple[str, ...]
-    """Other channels that the map leans on: ``plane``, those of the filter, ``filters``, the same in other filters."""
+    pooled_with: tuple[str, ...]
+    """Channels that the map is pooled with: ``plane``, all of the filter; ``filters``, the same in other filters."""
 
 
 def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> ChannelReport:
@@ -341,7 +341,7 @@ def _report_of(channel: Channel, of: Fitted, config: CalibrateConfig) -> Channel
         steps=tuple(fit.time[1:][np.diff(fit.time) == 0.0].tolist()),
         colour=bool(fit.colour.any()),
         gradients=int(of.exposures["applied"].sum()),
-        leans_on=tuple(fit.leans_on.tolist()),
+        pooled_with=tuple(fit.pooled_with.tolist()),
     )
 
 

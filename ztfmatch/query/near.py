@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.camera import Pointing, QuadrantMap, field_grid
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.rows import FOOTPRINT, UNIT, active_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2, unit_vector
 from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, QUADRANT_SHAPE_PIX
 from ztfmatch.query.area import Cone
 
@@ -28,7 +28,7 @@ _COLUMNS: Final = (*UNIT, *FOOTPRINT)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near(Shown):
+class Near(Displayable):
     """The surroundings of a place.
 
     Attributes

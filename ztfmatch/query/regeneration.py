@@ -10,19 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.arrays import Mask
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema.lineage import LOST
-from ztfmatch.core.shown import Shown
 from ztfmatch.query.lightcurves import Selection, find_objects, lightcurve_table
 from ztfmatch.query.lineage import lineage_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regeneration(Shown):
+class Regeneration(Displayable):
     """The epochs of a retired object and of the one that took its place."""
 
     old: Row

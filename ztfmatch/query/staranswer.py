@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.query.answer import Answer, condition_of, schema_of
 from ztfmatch.query.finder import Finder, distinct_ids
-from ztfmatch.query.question import Query
-from ztfmatch.query.search import Answer, condition_of, schema_of
+from ztfmatch.query.request import Query
 from ztfmatch.query.stars import STAR_FIELDS, StarRows
 
 

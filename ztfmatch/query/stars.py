@@ -229,8 +229,8 @@ class Named:
     """Stars that were asked for by name."""
 
     starids: tuple[int, ...]
-    told: tuple[str, ...]
-    """What was followed to find them, for people."""
+    followed: tuple[str, ...]
+    """Messages about former stars and retired objects that were followed to them."""
 
 
 def named_stars(snapshot: SnapshotFiles, names: Sequence[int | str]) -> Named:
@@ -245,13 +245,13 @@ def named_stars(snapshot: SnapshotFiles, names: Sequence[int | str]) -> Named:
     """
     require_stars(snapshot)
     found: list[int] = []
-    told: list[str] = []
+    followed: list[str] = []
     for name in names:
         number = _number(name)
         starids, said = _of_starid(snapshot, number) if is_starid(number) else _of_object(snapshot, number)
         found += starids
-        told += said
-    return Named(tuple(dict.fromkeys(found)), tuple(told))
+        followed += said
+    return Named(tuple(dict.fromkeys(found)), tuple(followed))
 
 
 def _number(name: int | str) -> int:
@@ -267,7 +267,7 @@ def _number(name: int | str) -> int:
 
 def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[str]]:
     """The star itself, or what became of it."""
-    pending, found, told = [starid], [], []
+    pending, found, followed = [starid], [], []
     seen: set[int] = set()
     while pending:
         one = pending.pop()
@@ -282,11 +282,11 @@ def _of_starid(snapshot: SnapshotFiles, starid: int) -> tuple[list[int], list[st
             raise ConfigError(f"{snapshot.storage.root} has no star {one} ({name_of_star(one)}), nor had it")
         heirs = {row["newstarid"] for row in rows if row["newstarid"] is not None} - seen
         what = "was lost" if all(row["kind"] == LOST for row in rows) else "became"
-        told.append(f"star {one} ({name_of_star(one)}) {what} {', '.join(map(str, sorted(heirs)))}".strip())
+        followed.append(f"star {one} ({name_of_star(one)}) {what} {', '.join(map(str, sorted(heirs)))}".strip())
         pending += sorted(heirs)
     if not found:
-        raise ConfigError(f"{'; '.join(told)} in {snapshot.storage.root}: nothing is left of it")
-    return found, told
+        raise ConfigError(f"{'; '.join(followed)} in {snapshot.storage.root}: nothing is left of it")
+    return found, followed
 
 
 def _lineage_of(snapshot: SnapshotFiles, tiles: Sequence[Tile], starid: int) -> list[Row]:
@@ -300,18 +300,18 @@ def _of_object(snapshot: SnapshotFiles, objectid: int) -> tuple[list[int], list[
     rows = find_objects(snapshot, Selection((objectid,))).select(["status"]).to_pylist()
     if not rows:
         raise ConfigError(f"{snapshot.storage.root} has no object {objectid} in snapshot {snapshot.number}")
-    told: list[str] = []
+    followed: list[str] = []
     ids = [objectid]
     if rows[0]["status"] != ACTIVE:
         ids = [row["newobjectid"] for row in successors(snapshot, [objectid]).to_pylist() if row["newobjectid"]]
         ids = [one for one in ids if one <= MAX_OBJECTID]
         became = f"became object {', '.join(map(str, ids))}" if ids else "has no object in its place"
-        told.append(f"object {objectid} retired and {became}")
+        followed.append(f"object {objectid} retired and {became}")
     starids = sorted(set(stars_of_objects(snapshot, ids)["starid"].to_pylist())) if ids else []
     if not starids:
-        also = "" if told else ": its tile is not linked, run 'ztfmatch link'"
-        raise ConfigError(f"{'; '.join(told) or f'object {objectid} is of no star'}{also}")
-    return starids, told
+        also = "" if followed else ": its tile is not linked, run 'ztfmatch link'"
+        raise ConfigError(f"{'; '.join(followed) or f'object {objectid} is of no star'}{also}")
+    return starids, followed
 
 
 class StarRows:

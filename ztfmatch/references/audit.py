@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 from ztfmatch.core.camera import field_grid
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import BadInputError, ConfigError, MetadataError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.refused import Refused
@@ -21,7 +22,6 @@ from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.settings import WithPaths
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
 from ztfmatch.references.io.images import images_of_references
@@ -85,7 +85,7 @@ class AuditInputs(WithPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditReport(Shown):
+class AuditReport(Displayable):
     """What an audit found."""
 
     references: int

@@ -17,7 +17,7 @@ from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
@@ -143,7 +143,7 @@ def _projected_bytes(task: FlatnessTask) -> int:
 
 def _report(committed: Committed, done: list[MeasuredExposures], watch: Stopwatch) -> FlatnessReport:
     return FlatnessReport(
-        **committed.told,
+        **committed.fields,
         exposures=sum(len(one.n) for one in done),
         decided=sum(value is not None for one in done for value in one.delta),
         bytes=committed.size,

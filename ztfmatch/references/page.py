@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.localfiles import write_directory
 from ztfmatch.core.io.rows import unit_of
@@ -18,7 +19,6 @@ from ztfmatch.core.operations.common import Stopwatch, references_by_unit
 from ztfmatch.core.plain import Row
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.settings import WithPaths
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES
 from ztfmatch.photometry.report.page import Grid, Page, Picture, Section, render
 from ztfmatch.references.plan import ACTIONS
@@ -54,7 +54,7 @@ class PageInputs(WithPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PageReport(Shown):
+class PageReport(Displayable):
     """What was made."""
 
     page: str

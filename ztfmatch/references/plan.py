@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Array, Ints, Mask
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.plain import Json, Keywords, Row
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.schema import PLAN
@@ -91,7 +91,7 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanReport(Shown):
+class PlanReport(Displayable):
     """What is planned."""
 
     units: int

@@ -11,11 +11,11 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Runner
-from ztfmatch.core.shown import Shown
 from ztfmatch.references.audit import AuditInputs, audit_files
 from ztfmatch.references.plan import TO_BE_MADE, about_plan
 from ztfmatch.references.planning import read_rows
@@ -25,7 +25,7 @@ _NAMED: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReturnedReport(Shown):
+class ReturnedReport(Displayable):
     """References that came back, beside what was planned."""
 
     references: int

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Floats, Ids
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io import localfiles
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -25,7 +26,6 @@ from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
-from ztfmatch.core.shown import Shown
 from ztfmatch.release.check import Manifest, files_of_rows, read_manifest
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, write_table
@@ -38,7 +38,7 @@ _COLUMNS: Final = {"hats lightcurves": ("objectid", "objra", "objdec"), "hats ob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Association(Shown):
+class Association(Displayable):
     """What associates two releases."""
 
     output: str

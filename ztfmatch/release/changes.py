@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids, Mask
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -24,7 +25,6 @@ from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.shown import Shown
 from ztfmatch.release.difference import CHANGED, GONE, NEW, changed_rows, digest_of, schema_of
 from ztfmatch.release.successors import Successors
 
@@ -36,7 +36,7 @@ SCHEMA: Final = schema_of("epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectChanges(Shown):
+class ObjectChanges(Displayable):
     """How the objects of two snapshots differ."""
 
     store: str

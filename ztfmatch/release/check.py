@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.progress import tracked
-from ztfmatch.core.shown import Shown
 from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
 from ztfmatch.release.schema import RELEASE_TABLES
 
@@ -37,7 +37,7 @@ class ProductCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedProduct(Shown):
+class CheckedProduct(Displayable):
     """What was found of a product."""
 
     output: str

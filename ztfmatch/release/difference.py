@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Ids
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import STATISTICS
-from ztfmatch.core.shown import Shown
 from ztfmatch.release.check import files_of_rows, read_manifest
 from ztfmatch.release.schema import LIGHTCURVE, LIGHTCURVE_COLUMN, RELEASED_OBJECTS
 from ztfmatch.release.successors import Successors
@@ -73,7 +73,7 @@ _LAYOUTS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseDifference(Shown):
+class ReleaseDifference(Displayable):
     """How a product differs from an older one."""
 
     before: str

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import PROGRAM_NAMES
 from ztfmatch.release.bulk import bulk_tasks
 from ztfmatch.release.io.scope import ReleaseScope
@@ -30,7 +30,7 @@ class ProgramCount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleasePreview(Shown):
+class ReleasePreview(Displayable):
     """What a release would have."""
 
     release: str

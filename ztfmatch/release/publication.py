@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 import ztfmatch
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import (
     ConfigError,
     JobFailedError,
@@ -40,7 +41,6 @@ from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_foo
 from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import Unit, objectid_range
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
@@ -53,7 +53,7 @@ _STAGED_UNDER: Final = "publish"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishReport(Shown):
+class PublishReport(Displayable):
     """What was published."""
 
     product: str
@@ -141,7 +141,7 @@ class Publishing:
     def _check_corrections(self) -> None:
         """Raise if corrected magnitudes would reveal private epochs."""
         for name, corrections in self.corrections.items():
-            private = corrections.told_by(self.scope.programs | self.public)
+            private = corrections.private_programs(self.scope.programs | self.public)
             if private and not self.scope.private_corrections:
                 raise ScopeError(
                     f"magnitudes in the scope of release {self.scope.release!r} have corrections {name}, derived from "

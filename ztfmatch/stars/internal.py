@@ -9,18 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.corrections import provenance, write_corrections
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.schema import EXPOSURES, OFFSETS
-from ztfmatch.core.shown import Shown
 
 INTERNAL = "internal"
 """What a set is made from that is not made from PS1."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InternalReport(Shown):
+class InternalReport(Displayable):
     """What was written."""
 
     store: str

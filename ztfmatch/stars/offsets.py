@@ -23,7 +23,7 @@ from ztfmatch.core.io.arrays import encode_arrays, read_arrays
 from ztfmatch.core.io.parquet import table_from_columns
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, same_files, write_table
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import CORRECTIONS, OFFSETS, STARS, STARSTATISTICS, STATISTICS
@@ -92,7 +92,7 @@ def update_offsets(storage: Storage, runner: Runner, note: str | None = None) ->
         )
     clear(storage, operation_id)
     return OffsetsReport(
-        **committed.told,
+        **committed.fields,
         units=measured.rows.num_rows,
         groups=measured.groups,
         stars=measured.stars,

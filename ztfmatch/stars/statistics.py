@@ -9,7 +9,7 @@ from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, CommitInfo, Stopwatch
 from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OFFSETS, STARS, STARSTATISTICS
@@ -44,7 +44,7 @@ def update_star_statistics(storage: Storage, runner: Runner, note: str | None = 
         If others changed all of these tiles meanwhile.
     """
     watch = Stopwatch()
-    done = bring_up_to_date(_STATISTICS, storage, runner, Told({}, watch.started, note), stale_stars)
+    done = bring_up_to_date(_STATISTICS, storage, runner, CommitInfo({}, watch.started, note), stale_stars)
     return StarStatisticsReport(**done.fields(watch))
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ztfmatch
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import CommitConflictError, ConfigError, OutputExistsError
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.localfiles import beside
@@ -30,7 +31,6 @@ from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import OBJECTS, REFERENCES, STATISTICS, TABLES, Table
 from ztfmatch.core.schema.sky import ACTIVE
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import objectid_range
 from ztfmatch.release.publication import check_place, give_name
 from ztfmatch.views.io import deltalog
@@ -41,7 +41,7 @@ VIEW_FILE: Final = "view.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaReport(Shown):
+class DeltaReport(Displayable):
     """What a view has."""
 
     output: str

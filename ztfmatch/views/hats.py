@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.localfiles import partial_of
 from ztfmatch.core.io.parquet import DataFile
@@ -20,7 +21,6 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
-from ztfmatch.core.shown import Shown
 from ztfmatch.release.io import hats
 from ztfmatch.release.io.outputs import Output, outputs_of
 from ztfmatch.release.publication import check_place, publish
@@ -34,7 +34,7 @@ _BYTES_PER_OBJECT: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class HatsViewReport(Shown):
+class HatsViewReport(Displayable):
     """What a view has."""
 
     output: str

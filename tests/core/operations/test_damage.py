@@ -34,7 +34,7 @@ from ztfmatch.core.errors import StoreDamagedError, StoreFormatError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.commit import commit_on_top
 from ztfmatch.core.operations.common import write_rows
 from ztfmatch.core.schema import OFFSETS, TABLES
 from ztfmatch.core.schema.stars import LINK_TABLES

@@ -21,12 +21,12 @@ from distributed import Client, LocalCluster
 
 import ztfmatch
 from ztfmatch.core.config import Resources
+from ztfmatch.core.display import duration_text
 from ztfmatch.core.errors import ConfigError, JobFailedError, ServiceError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.runner import Job, Runner, open_runner
 from ztfmatch.core.runner.executor import DaskExecutor
 from ztfmatch.core.runner.workers import Workers, agreed
-from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, differences, versions
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

@@ -116,8 +116,8 @@ class CorrectionSet:
             hasher.update(f"data {self.data}".encode())
         return hasher.hexdigest()[:16]
 
-    def told_by(self, public: Collection[int]) -> str:
-        """Of which other programs it was derived, in words; empty if of none."""
+    def private_programs(self, public: Collection[int]) -> str:
+        """The programs that are not public of which epochs were used, as text; empty if there are none."""
         if self.programs is None:
             return "programs that are not known"
         private = (number for number in self.programs if number not in public)

@@ -252,8 +252,8 @@ def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[t
     separation = arcsec_of_chord2(chord2)
     kind = _kinds(before, after, links, separation, epochs_of_new)
     # A transient that keeps its id is what it was; its link counted for the kinds of others.
-    told = before.objectid[links.old] != after.objectid[links.new]
-    links, kind, separation = links.where(told), kind[told], separation[told]
+    changed = before.objectid[links.old] != after.objectid[links.new]
+    links, kind, separation = links.where(changed), kind[changed], separation[changed]
     with np.errstate(invalid="ignore"):
         of_old, of_new = links.shared / epochs_of_old[links.old], links.shared / epochs_of_new[links.new]
     old = np.concatenate([before.objectid[np.concatenate([links.old, lost])], np.zeros(len(fresh), np.int64)])

@@ -29,7 +29,7 @@ REACH_ORDER: Final = 11
 """Order of the pixels that make the reach around a tile, much wider than the margin; no tile is smaller."""
 
 CAP_ORDER: Final = 7
-"""Order of the pixels by which it is told what a cap touches; they are 27 arcmin wide."""
+"""Order of the pixels used to find what a cap touches; they are 27 arcmin wide."""
 
 
 @dataclass(frozen=True, order=True)

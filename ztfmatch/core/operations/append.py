@@ -24,15 +24,15 @@ from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.appendreport import AppendReport, merged, together
 from ztfmatch.core.operations.auxiliary import UNUSED, Auxiliary, table_notices
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.commit import commit_on_top
 from ztfmatch.core.operations.common import (
+    CommitInfo,
     OperationId,
     Stopwatch,
-    Told,
+    abridged_places,
     digest_of,
     files_of,
     same_files,
-    told_places,
     total,
     units_of,
     write_table,
@@ -96,8 +96,8 @@ def append_catalogs(storage: Storage, catalogs: Sequence[str], config: AppendCon
     places = find(catalogs, EPOCHAL_PATTERN)
     if not places.files and config.fail_if_empty:
         raise BadInputError(places.none_of(EPOCHAL_PATTERN, catalogs))
-    told = Told({"catalogs": told_places(catalogs), **_plain(config)}, watch.started, config.note)
-    bulk = _Bulk(storage, config, Auxiliary.read(config), runner, told, len(places.files))
+    info = CommitInfo({"catalogs": abridged_places(catalogs), **_plain(config)}, watch.started, config.note)
+    bulk = _Bulk(storage, config, Auxiliary.read(config), runner, info, len(places.files))
     notices = misnamed(places)
     refuse(notices, config.strict)
     portions = portions_of(places.files, config.catalogs_per_commit)
@@ -117,7 +117,7 @@ def _in_turn(bulk: _Bulk, portions: Sequence[Sequence[str]]) -> list[AppendRepor
     parts: list[AppendReport] = []
     try:
         for portion in portions:
-            parts.append(bulk.append(list(portion)))  # noqa: PERF401  # what a failure left is told
+            parts.append(bulk.append(list(portion)))  # noqa: PERF401  # keeps what was appended before a failure
     except ZtfmatchError:
         if parts:
             logger.warning(
@@ -136,7 +136,7 @@ class _Bulk:
     config: AppendConfig
     auxiliary: Auxiliary
     runner: Runner
-    told: Told
+    info: CommitInfo
     catalogs: int
     """Of all portions."""
 
@@ -155,13 +155,13 @@ class _Bulk:
         matching = _Matching(snapshot, _Inspected(found, refused, work, ledger), applied, config)
         made = matching.run(self.runner)
         committed = commit_on_top(
-            snapshot, lambda head: matching.change(head, made, self.told), lambda head: matching.refusal(head, made)
+            snapshot, lambda head: matching.change(head, made, self.info), lambda head: matching.refusal(head, made)
         )
         counts = {} if committed.change is None else committed.change.counts
         matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
         lacking = {*units_of(ledger)[0]} - snapshot.units_with_reference
         return AppendReport(
-            **committed.told,
+            **committed.fields,
             catalogs=len(sources),
             exposures=ledger.num_rows,
             replaced=work.replaced.num_rows,
@@ -271,7 +271,7 @@ class _Matching:
             return "ingested some of the same exposures"
         return made.leaving.refusal(head)
 
-    def change(self, head: SnapshotFiles, made: _Made, told: Told) -> log.Change | None:
+    def change(self, head: SnapshotFiles, made: _Made, info: CommitInfo) -> log.Change | None:
         """What to commit on top of a snapshot; writes the ledger's files."""
         work, number, part = self._sorted_on(head), head.number + 1, self.operation_id[:12]
         if self._is_idle(work):
@@ -285,14 +285,14 @@ class _Matching:
         return log.Change(
             "append",
             self.operation_id,
-            told.arguments,
+            info.arguments,
             {"exposures": rows.num_rows, "detections": total(rows, "nmatched"), "orphans": total(rows, "norphans"),
              "rejected": total(rows, "nrejected"), "quarantined": len(work.refused),
              **({"replaced": work.replaced.num_rows} if work.replaced.num_rows else {})},
             files,
             work.quarantine.removed | made.leaving.removed_on(head),
-            started=told.started,
-            note=told.note,
+            started=info.started,
+            note=info.note,
         )  # fmt: skip
 
 

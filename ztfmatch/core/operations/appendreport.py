@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.operations.auxiliary import UNUSED
 from ztfmatch.core.operations.notices import Notice
-from ztfmatch.core.shown import Shown
 
 _SUMMED: Final = (
     *("exposures", "replaced", "known", "quarantined", "rows"),
@@ -18,7 +18,7 @@ _SUMMED: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppendReport(Shown):
+class AppendReport(Displayable):
     """What an append did."""
 
     store: str

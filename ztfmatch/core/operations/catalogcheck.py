@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from ztfmatch.core.config import AppendConfig, StoreConfig
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.places import is_named
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.rows import unit_of
@@ -24,7 +25,6 @@ from ztfmatch.core.operations.references import inspect_all
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.runs import chunks
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.inspect import FOUND, InspectTask, inspect_epochal
 
 NEW: Final = "new"
@@ -58,7 +58,7 @@ class CheckedCatalog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckReport(Shown):
+class CheckReport(Displayable):
     """What would become of some catalogs."""
 
     store: str | None
@@ -126,12 +126,12 @@ def _epochal(
     found = pa.concat_tables([FOUND.empty_table(), *(result.table for result in results)])
     refused = [file for result in results for file in result.refused]
     work = sort_out(snapshot or before_first(Storage.at("."), StoreConfig()), found, refused)
-    told = {row["source"]: row for row in found.to_pylist()}
+    rows = {row["source"]: row for row in found.to_pylist()}
     faults = {file.source: file for file in work.refused}
     new = set(work.new["source"].to_pylist())
     checked = [
         _checked(source, faults[source].code if source in faults else NEW if source in new else KNOWN,
-                 faults.get(source), told.get(source, {}), snapshot)
+                 faults.get(source), rows.get(source, {}), snapshot)
         for source in sources
     ]  # fmt: skip
     notices = table_notices(config, auxiliary, sources, found, None) + of_programs(work) + wrapped_positions(work.new)

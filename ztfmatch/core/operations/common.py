@@ -29,7 +29,7 @@ from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
 
-_PLACES_TOLD: Final = 20
+_PLACES_KEPT: Final = 20
 
 WORKER_BASE_BYTES: Final = 450 << 20
 """Memory of a worker that does nothing: the interpreter, the libraries, compiled kernels."""
@@ -63,18 +63,18 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the history is told of an operation, whatever came of it."""
+class CommitInfo:
+    """What the history records of an operation, besides its result."""
 
     arguments: Json
     started: float
     note: str | None
 
 
-def told_places(places: Sequence[str]) -> list[str]:
-    """Places as the history keeps them: every reader of the store reads it."""
-    more = len(places) - _PLACES_TOLD
-    return list(places) if more <= 0 else [*places[:_PLACES_TOLD], f"and {more} more"]
+def abridged_places(places: Sequence[str]) -> list[str]:
+    """The first places, for the history, which every reader of the store reads."""
+    more = len(places) - _PLACES_KEPT
+    return list(places) if more <= 0 else [*places[:_PLACES_KEPT], f"and {more} more"]
 
 
 def files_of(results: Iterable[Written]) -> list[DataFile]:

@@ -18,7 +18,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.mergeplan import Merge, merges_due, merges_now
 from ztfmatch.core.runner import Job, Runner
@@ -111,7 +111,7 @@ def compact(
             lambda head: _refusal(snapshot, head, change, plan),
         )
     return CompactReport(
-        **committed.told,
+        **committed.fields,
         tiles=[str(tile) for tile in plan.touched],
         waiting=plan.waiting,
         split=[str(tile) for tile in plan.split],

@@ -25,7 +25,7 @@ class Tally:
     """
 
     def __init__(self, ledger: pa.Table) -> None:
-        self._told = ledger.select([name for name in ("source", "nrows", "nrejected") if name in ledger.column_names])
+        self._counts = ledger.select([name for name in ("source", "nrows", "nrejected") if name in ledger.column_names])
         self.exposureid: Numbers = ledger["exposureid"].to_numpy()
         self._order = np.argsort(self.exposureid)
         self.matched: Numbers = np.zeros(len(self.exposureid), np.int64)
@@ -46,10 +46,10 @@ class Tally:
         JobFailedError
             If not: nothing is committed.
         """
-        told = self._told
-        wrong = self.matched + self.orphans + told["nrejected"].to_numpy() != told["nrows"].to_numpy()
+        counts = self._counts
+        wrong = self.matched + self.orphans + counts["nrejected"].to_numpy() != counts["nrows"].to_numpy()
         for i in np.flatnonzero(wrong)[:1].tolist():
-            row = told.slice(i, 1).to_pylist()[0]
+            row = counts.slice(i, 1).to_pylist()[0]
             name = row.get("source", f"exposure {self.exposureid[i]}")
             raise JobFailedError(
                 f"{name}: {row['nrows']} rows, but {self.matched[i]} matched + {self.orphans[i]} orphans + "

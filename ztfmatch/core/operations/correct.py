@@ -24,7 +24,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.corrections import SET_TABLES, Applied, check_channels, register_set
 from ztfmatch.core.runner import Job, Runner
@@ -251,7 +251,7 @@ class _Work:
         head = committed.head
         added = [] if committed.change is None else committed.change.added
         return CorrectReport(
-            **committed.told,
+            **committed.fields,
             corrections=self._name,
             applies=self.applies(head),
             exposures=self._exposures(head),

@@ -16,8 +16,8 @@ from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order, neighbours
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
-from ztfmatch.core.operations.common import OperationId, Stopwatch, Told, paths_of, same_files
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.common import CommitInfo, OperationId, Stopwatch, paths_of, same_files
 from ztfmatch.core.plain import Keywords
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import Table
@@ -108,7 +108,7 @@ class Derived:
     def fields(self, watch: Stopwatch) -> Keywords:
         """What every report tells."""
         return {
-            **self.committed.told,
+            **self.committed.fields,
             "tiles": self.tiles,
             "changed": self.changed,
             **self.counts,
@@ -137,7 +137,7 @@ def with_neighbours(snapshot: SnapshotFiles, tile: Tile) -> list[Tile]:
 
 
 def bring_up_to_date(
-    kind: Derivation[R], storage: Storage, runner: Runner, told: Told, due: TilesOf | None = None
+    kind: Derivation[R], storage: Storage, runner: Runner, info: CommitInfo, due: TilesOf | None = None
 ) -> Derived:
     """Compute what is derived from some tiles, and commit what holds on the newest snapshot.
 
@@ -146,7 +146,7 @@ def bring_up_to_date(
     kind : Derivation
     storage : Storage
     runner : Runner
-    told : Told
+    info : CommitInfo
     due : callable, optional
         Which of the stale tiles of a snapshot are to be done; by default all.
 
@@ -162,7 +162,7 @@ def bring_up_to_date(
     tiles = due(snapshot)
     if not tiles:
         return Derived(Committed(snapshot, None), 0, 0, dict.fromkeys(kind.counts, 0))
-    return _Pass(kind, snapshot, tiles, runner).commit(due, told)
+    return _Pass(kind, snapshot, tiles, runner).commit(due, info)
 
 
 class _Pass(Generic[R]):
@@ -176,14 +176,14 @@ class _Pass(Generic[R]):
         job = Job(kind.name, kind.function, [task for task, _ in planned], kind.operation_id, snapshot.storage)
         self._results = dict(zip(tiles, runner.run(job), strict=True))
 
-    def commit(self, due: TilesOf, told: Told) -> Derived:
+    def commit(self, due: TilesOf, info: CommitInfo) -> Derived:
         """Commit the tiles whose results hold on the newest snapshot."""
 
         def refusal(head: SnapshotFiles) -> str | None:
             overtaken = not self._holding(head) and due(head)
             return f"changed all tiles of these {self._kind.name}" if overtaken else None
 
-        committed = commit_on_top(self._snapshot, lambda head: self._change(head, told), refusal)
+        committed = commit_on_top(self._snapshot, lambda head: self._change(head, info), refusal)
         head = committed.head
         held = self._holding(head)
         left = set() if head is self._snapshot else set(due(head))
@@ -195,7 +195,7 @@ class _Pass(Generic[R]):
             return dict.fromkeys(self._results, head.number + 1)
         return holding(self._kind, self._snapshot, head, list(self._results))
 
-    def _change(self, head: SnapshotFiles, told: Told) -> log.Change | None:
+    def _change(self, head: SnapshotFiles, info: CommitInfo) -> log.Change | None:
         held = self._holding(head)
         if not held:
             return None
@@ -203,12 +203,12 @@ class _Pass(Generic[R]):
         return log.Change(
             self._kind.name,
             self._kind.operation_id,
-            told.arguments,
+            info.arguments,
             self._counts(held),
             added,
             paths_of(head, held, self._kind.tables),
-            started=told.started,
-            note=told.note,
+            started=info.started,
+            note=info.note,
         )
 
     def _counts(self, tiles: Iterable[Tile]) -> dict[str, int]:

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from ztfmatch.core import costs
 from ztfmatch.core.costs import Cost
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io import log
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.plain import Json
-from ztfmatch.core.shown import Shown
 
 WORKERS: Final = (1, 8, 64, 512)
-"""For which the wall time is told by default."""
+"""Numbers of workers for which the wall time is estimated by default."""
 _COMMITS_LOOKED_AT: Final = 400
 _WORK: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "init": ("objects", ("objects",)),
@@ -105,7 +105,7 @@ class OwnHistory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast(Shown):
+class Forecast(Displayable):
     """What an operation will take."""
 
     operation: str
@@ -193,11 +193,11 @@ def own_history(storage: Storage, operation: str) -> OwnHistory | None:
     if operation not in _WORK or not storage.exists():
         return None
     work, names = _WORK[operation]
-    told = [entry for entry in _commits(storage) if entry.operation == operation]
-    amounts = [sum(entry.counts.get(name, 0) for name in names) for entry in told]
+    entries = [entry for entry in _commits(storage) if entry.operation == operation]
+    amounts = [sum(entry.counts.get(name, 0) for name in names) for entry in entries]
     if not sum(amounts):
         return None
-    return OwnHistory(len(told), work, sum(amounts), sum(entry.duration_s for entry in told))
+    return OwnHistory(len(entries), work, sum(amounts), sum(entry.duration_s for entry in entries))
 
 
 def _commits(storage: Storage) -> Iterable[log.Commit]:
@@ -209,6 +209,6 @@ def as_machine(forecast: Forecast) -> Json:
     import dataclasses
 
     plain = dataclasses.asdict(forecast)
-    for job, told in zip(forecast.jobs, plain["jobs"], strict=True):
-        told["longest_over_mean"] = job.longest_over_mean
+    for job, row in zip(forecast.jobs, plain["jobs"], strict=True):
+        row["longest_over_mean"] = job.longest_over_mean
     return plain

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.schema import TABLES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 
@@ -55,7 +55,7 @@ def _rows(snapshot: SnapshotFiles) -> Counter[tuple[str, Tile | None]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackReport(Shown):
+class RollbackReport(Displayable):
     """What a rollback did, or would do."""
 
     store: str

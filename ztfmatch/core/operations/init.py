@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.config import StoreConfig
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import StoreExistsError
 from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.parquet import DataFile
@@ -20,12 +21,12 @@ from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.seedcounts import SeedCounts
 from ztfmatch.core.kernels.tiling import Tile, Tiling
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.commit import commit_on_top
 from ztfmatch.core.operations.common import (
     OperationId,
     Stopwatch,
+    abridged_places,
     files_of,
-    told_places,
     write_table,
 )
 from ztfmatch.core.operations.link import link_new_store
@@ -40,7 +41,6 @@ from ztfmatch.core.operations.references import (
 )
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import REFERENCES
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.heap import give_back_freed_memory
 from ztfmatch.core.tasks.seeds import ReferenceInput, SeedTask, write_objects
 
@@ -50,7 +50,7 @@ _UNLINKED: Final = Notice("unlinked", "its first snapshot has no stars: 'ztfmatc
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitReport(Shown):
+class InitReport(Displayable):
     """What an init did."""
 
     store: str
@@ -128,7 +128,7 @@ def init_store(
     change = log.Change(
         "init",
         operation_id,
-        {"references": told_places(references), **asdict(config), "link": link},
+        {"references": abridged_places(references), **asdict(config), "link": link},
         counts,
         files,
         tiling=tiling,

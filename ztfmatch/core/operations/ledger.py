@@ -40,7 +40,7 @@ class Sorted:
     """Those to ingest, as they were found, in order of exposureid."""
     known: int
     other_program: list[str]
-    """Sources of those of the known whose program is told now, and is another than before."""
+    """Sources of those of the known whose program is given now, and differs from the stored one."""
     refused: list[Refused]
     """In this run, whether or not they were before."""
     quarantine: QuarantineChange
@@ -96,8 +96,8 @@ def sort_out(snapshot: SnapshotFiles, found: pa.Table, refused: Sequence[Refused
     where = pc.index_in(found["exposureid"], stored["exposureid"])
     there = where.is_valid().to_numpy()
     same = _is_true(pc.equal(found["sha256"], stored["sha256"].take(where)))
-    told = _is_true(pc.is_valid(found["programid"]))
-    other = there & same & told & ~_is_true(pc.equal(found["programid"], stored["programid"].take(where)))
+    known = _is_true(pc.is_valid(found["programid"]))
+    other = there & same & known & ~_is_true(pc.equal(found["programid"], stored["programid"].take(where)))
     repeated = _repeated(found["exposureid"].to_numpy())
     doubtful, near = _doubtful(found, stored, there, repeated)
     contrary = there & ~same & _replaceable(stored.take(where), found)

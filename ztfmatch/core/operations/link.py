@@ -11,7 +11,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, CommitInfo, Stopwatch
 from ztfmatch.core.operations.derived import OWN, Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import OBJECTS, STARS
@@ -51,7 +51,7 @@ def link_stars(storage: Storage, runner: Runner, note: str | None = None) -> Lin
         If others changed the objects or stars of all of these tiles meanwhile.
     """
     watch = Stopwatch()
-    done = bring_up_to_date(_LINKS, storage, runner, Told({}, watch.started, note))
+    done = bring_up_to_date(_LINKS, storage, runner, CommitInfo({}, watch.started, note))
     return LinkReport(**done.fields(watch))
 
 
@@ -82,7 +82,7 @@ def link_again(staged: StagedFiles, tiles: Iterable[Tile], operation_id: str, ru
 def _run(
     staged: StagedFiles, operation_id: str, runner: Runner, tiles: Sequence[tuple[Tile, tuple[Tile, ...] | None]]
 ) -> list[WrittenStars]:
-    """One task a tile, which is told the tiles beside it or knows them."""
+    """One task a tile, which is info the tiles beside it or knows them."""
     part = operation_id[:12]
     tasks = [LinkTask(f"link-{tile.key}", staged.snapshot, tile, part, staged, around) for tile, around in tiles]
     rows = _objects(staged)

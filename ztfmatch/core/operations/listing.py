@@ -31,11 +31,11 @@ _MOST_SAMPLED: Final = 512
 
 def codes_of(names: pa.Array) -> Codes:
     """Numbers of the units of catalogs by their names, epochal or reference; -1 where a name does not tell."""
-    told = pc.extract_regex(names, _NAME)
-    columns = [pc.struct_field(told, name) for name in ("field", "ccdid", "qid")]
+    parts = pc.extract_regex(names, _NAME)
+    columns = [pc.struct_field(parts, name) for name in ("field", "ccdid", "qid")]
     field_, ccdid, qid = (column.cast(pa.int64()).fill_null(0).to_numpy() for column in columns)
     letters = pa.array([code[1] for code in FILTER_IDS])
-    fid = pc.index_in(pc.utf8_lower(pc.struct_field(told, "code")), letters).fill_null(-1).to_numpy() + 1
+    fid = pc.index_in(pc.utf8_lower(pc.struct_field(parts, "code")), letters).fill_null(-1).to_numpy() + 1
     known = (field_ > 0) & (ccdid >= 1) & (ccdid <= N_RCID // 4) & (qid >= 1) & (qid <= 4) & (fid > 0)
     return np.where(known, unit_codes(field_, 4 * (ccdid - 1) + qid - 1, fid), -1)
 

@@ -17,15 +17,15 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.operations.committing import CommitReport, Committed, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import (
+    CommitInfo,
     OperationId,
     Stopwatch,
-    Told,
+    abridged_places,
     files_of,
     paths_of,
     same_files,
-    told_places,
     write_rows,
 )
 from ztfmatch.core.operations.conservation import Tally
@@ -175,19 +175,19 @@ def rematch(
     if not dry_run:
         tables = _Tables(rows, refused, found)
         arguments = {
-            "references": told_places(references),
+            "references": abridged_places(references),
             "strict": config.strict,
             "rows_per_task": config.rows_per_task,
         }
-        told = Told(arguments, watch.started, config.note)
+        info = CommitInfo(arguments, watch.started, config.note)
         committed = commit_on_top(
             snapshot,
-            lambda head: _change(plan, head, work, tables, told),
+            lambda head: _change(plan, head, work, tables, info),
             lambda head: _refusal(plan, head, work, tables),
         )
     clear(storage, operation_id)
     return RematchReport(
-        **committed.told,
+        **committed.fields,
         units=work.units,
         known=known,
         quarantined=refused,
@@ -312,7 +312,9 @@ class _Tables:
     """Usable references, known or new."""
 
 
-def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, told: Told) -> log.Change | None:
+def _change(
+    plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables, info: CommitInfo
+) -> log.Change | None:
     """What to commit on top of a snapshot; writes the tables about files."""
     storage, number, part = head.storage, head.number + 1, plan.operation_id[:12]
     files = [replace(file, commit=_commit_of(file, plan, head)) for file in work.files]
@@ -326,7 +328,7 @@ def _change(plan: RematchPlan, head: SnapshotFiles, work: _Work, tables: _Tables
     counts = {"references": len(tables.references), "exposures": plan.exposures.num_rows, **kinds}
     counts |= {"epochs_moved": sum(unit.epochs_moved for unit in work.units)}
     return log.Change(
-        "rematch", plan.operation_id, told.arguments, counts, files, removed, started=told.started, note=told.note
+        "rematch", plan.operation_id, info.arguments, counts, files, removed, started=info.started, note=info.note
     )
 
 

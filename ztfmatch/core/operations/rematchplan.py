@@ -118,18 +118,18 @@ def _units(rows: pa.Table) -> tuple[list[Unit], Ints]:
 
 def rematch_tasks(plan: RematchPlan, rows_per_task: int, write: bool) -> list[RematchTask]:
     """One task for each tile and batch of exposures."""
-    told = _told(plan)
+    exposures = _task_columns(plan)
     nrows = plan.exposures["nrows"].to_numpy()
     rows_of_tiles = {tile: row for row, tile in enumerate(plan.snapshot.tiling.tiles)}
     return [
-        _task(plan, told.take(pa.array(batch)), (tile, number), write)
+        _task(plan, exposures.take(pa.array(batch)), (tile, number), write)
         for tile in plan.tiles
         for number, batch in enumerate(_batches(plan.touched.exposures(rows_of_tiles[tile]), nrows, rows_per_task))
     ]
 
 
-def _told(plan: RematchPlan) -> pa.Table:
-    """What tasks are told of exposures, and what they are planned by."""
+def _task_columns(plan: RematchPlan) -> pa.Table:
+    """Columns of exposures for tasks and their planning."""
     rows = plan.exposures
     return pa.table(
         {

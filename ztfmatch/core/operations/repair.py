@@ -25,14 +25,14 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
-from ztfmatch.core.operations.committing import CommitReport, commit_on_top
+from ztfmatch.core.operations.commit import CommitReport, commit_on_top
 from ztfmatch.core.operations.common import (
+    CommitInfo,
     OperationId,
     Stopwatch,
-    Told,
+    abridged_places,
     files_of,
     same_files,
-    told_places,
     total,
 )
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
@@ -106,7 +106,7 @@ def repair(
     storage : Storage
         Of a store whose ledger, objects and references can be read.
     catalogs : sequence of str
-        Places of the catalogs of these exposures, with the content that was ingested; without any it is only told what
+        Places of the catalogs of these exposures, with the content that was ingested; without any it only reports what
         was lost. Rows of exposures whose catalog is not among them stay lost until another repair is given those.
     runner : Runner
     deep : bool
@@ -138,8 +138,8 @@ def repair(
     back, committed = _Back(work.paths), None
     if lost and not beyond and (catalogs or not work.lost):
         back = work.restore(ledger, catalogs) if ledger is not None else back
-        told = Told({"catalogs": told_places(catalogs), "deep": deep}, watch.started, note)
-        committed = commit_on_top(snapshot, lambda head: work.change(head, back, told), work.refusal)
+        info = CommitInfo({"catalogs": abridged_places(catalogs), "deep": deep}, watch.started, note)
+        committed = commit_on_top(snapshot, lambda head: work.change(head, back, info), work.refusal)
     return RepairReport(
         store=storage.root,
         snapshot=snapshot.number if committed is None else committed.number,
@@ -245,11 +245,11 @@ class _Repair:
 
     def restore(self, ledger: pa.Table, catalogs: Sequence[str]) -> _Back:
         """Files with the lost rows, made from the catalogs."""
-        told, left = self._placed(ledger, catalogs)
-        exposures = tuple(told["exposureid"].to_pylist())
+        known, left = self._placed(ledger, catalogs)
+        exposures = tuple(known["exposureid"].to_pylist())
         storage, operation_id = self.snapshot.storage, self.operation_id(exposures)
         sets = tuple(self.snapshot.of_table(CORRECTIONS.name))
-        tasks = match_tasks(self.snapshot, told, ROWS_PER_TASK, operation_id, sets)
+        tasks = match_tasks(self.snapshot, known, ROWS_PER_TASK, operation_id, sets)
         self.runner.check_memory({task.key: projected_bytes(task) for task in tasks})
         made = files_of(self.runner.run(Job("matching", match_group, tasks, operation_id, storage)))
         tiles = in_sky_order({file.tile for file in self.lost if file.tile is not None})
@@ -308,14 +308,14 @@ class _Repair:
         sources = pa.array([by_content[sha256] for sha256 in placed["sha256"].to_pylist()])
         return placed.set_column(placed.schema.get_field_index("source"), "source", sources), left
 
-    def change(self, head: SnapshotFiles, back: _Back, told: Told) -> log.Change:
+    def change(self, head: SnapshotFiles, back: _Back, info: CommitInfo) -> log.Change:
         """What to commit."""
         files = [replace(file, commit=head.number + 1) for file in back.files]
         removed = back.mended | self.dropped
         counts = {"files": len(removed), "rows": sum(file.rows for file in files)}
         counts |= {"rows still lost": sum(one.rows for one in back.left)} if back.left else {}
         name = self.operation_id(back.exposures)
-        return log.Change("repair", name, told.arguments, counts, files, removed, started=told.started, note=told.note)
+        return log.Change("repair", name, info.arguments, counts, files, removed, started=info.started, note=info.note)
 
     def refusal(self, head: SnapshotFiles) -> str | None:
         """Why it does not hold on a newer snapshot."""

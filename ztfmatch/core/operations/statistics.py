@@ -13,7 +13,7 @@ from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
 from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, CommitInfo, Stopwatch
 from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, itself
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, STATISTICS
@@ -70,8 +70,8 @@ def update_statistics(
             return stale
         return [tile for tile, percent in new_percent(snapshot, stale).items() if percent >= min_new_percent]
 
-    told = Told({"min_new_percent": min_new_percent}, watch.started, note)
-    done = bring_up_to_date(_STATISTICS, storage, runner, told, due)
+    info = CommitInfo({"min_new_percent": min_new_percent}, watch.started, note)
+    done = bring_up_to_date(_STATISTICS, storage, runner, info, due)
     head = newest_snapshot(storage)
     waiting = len(set(stale_tiles(head)).difference(due(head))) if min_new_percent else 0
     return StatisticsReport(**done.fields(watch), waiting=waiting)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.compute as pc
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io import log
 from ztfmatch.core.io.parquet import read_file_rows
 from ztfmatch.core.io.rows import UNIT, codes_of_rows
@@ -31,7 +32,6 @@ from ztfmatch.core.schema import (
     TABLES,
     TRANSIENTS,
 )
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.survey import FILTER_CODES, units_of_codes
 
 _COUNTED: Final = ("fid", "quality", "corrections")
@@ -48,7 +48,7 @@ class TableStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status(Shown):
+class Status(Displayable):
     """What a store holds."""
 
     store: str

@@ -11,7 +11,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, Stopwatch, Told, files_of, paths_of
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, CommitInfo, Stopwatch, files_of, paths_of
 from ztfmatch.core.operations.derived import Derivation, PassReport, bring_up_to_date, with_neighbours
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import ORPHANS, TRANSIENTDATA, TRANSIENTS
@@ -53,7 +53,7 @@ def update_transients(storage: Storage, runner: Runner, note: str | None = None)
         If others changed the orphans or transients of all of these tiles meanwhile.
     """
     watch = Stopwatch()
-    done = bring_up_to_date(_TRANSIENTS, storage, runner, Told({}, watch.started, note))
+    done = bring_up_to_date(_TRANSIENTS, storage, runner, CommitInfo({}, watch.started, note))
     return TransientsReport(**done.fields(watch))
 
 

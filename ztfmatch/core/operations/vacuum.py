@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ztfmatch.core.config import VACUUM_GRACE_HOURS
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError, StorageError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
@@ -17,14 +18,13 @@ from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.runs import chunks
-from ztfmatch.core.shown import Shown
 
 _FILES_AT_ONCE: Final = 1000
 """How many are deleted before it is told how far that is."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VacuumReport(Shown):
+class VacuumReport(Displayable):
     """What a vacuum deleted, or would delete."""
 
     store: str

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -15,7 +16,6 @@ from ztfmatch.core.operations.findings import CheckResult, Found
 from ztfmatch.core.operations.verifysums import check_sums
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, ORPHANS, STARS, TABLES, TRANSIENTS
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.checksums import CatalogSumTask, ChecksumTask, compare_catalogs, compare_checksums
 from ztfmatch.core.tasks.staging import clear
 from ztfmatch.core.tasks.verify import VerifiedTile, VerifyTask, verify_tile
@@ -42,7 +42,7 @@ _NAMED: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyReport(Shown):
+class VerifyReport(Displayable):
     """Outcome of all checks."""
 
     store: str

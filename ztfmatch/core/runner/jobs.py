@@ -11,7 +11,7 @@ from ztfmatch.core.errors import JobFailedError, MemoryBudgetError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.progress import Progress, no_progress
 from ztfmatch.core.runner.heartbeat import Beat, beating
-from ztfmatch.core.runner.telling import reasons, tell
+from ztfmatch.core.runner.outcomes import log_outcome, reasons
 from ztfmatch.core.tasks.staging import Function, Outcome, Result, Task, attempt
 
 Kept = TypeVar("Kept")
@@ -83,7 +83,7 @@ class Runner:
                 else:
                     results[outcome.key] = take(outcome.result)  # type: ignore[arg-type]  # there is one
                 beat.done, beat.failed = done, len(failures)
-                tell(job.title, outcome)
+                log_outcome(job.title, outcome)
                 self.progress(job.title, done, total)
         if failures:
             raise _job_error(job, failures) from failures[0].error

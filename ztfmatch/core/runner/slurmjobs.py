@@ -41,8 +41,8 @@ def states(jobs: Sequence[str]) -> dict[str, str] | None:
 
 def ending(job: str) -> str:
     """How a job ended, and the last line of its log, as far as SLURM tells."""
-    told = called("scontrol", "--oneliner", "show", "job", job) or ""
-    facts = dict(re.findall(r"(\w+)=(\S*)", told))
+    output = called("scontrol", "--oneliner", "show", "job", job) or ""
+    facts = dict(re.findall(r"(\w+)=(\S*)", output))
     code = facts.get("ExitCode", "").partition(":")[0]
     state = f"{facts.get('JobState', 'ended')}, exit code {code}" if code else "ended"
     logs = [Path(re.sub("%[jJ]", job, facts[name])) for name in ("StdErr", "StdOut") if facts.get(name)]
@@ -143,8 +143,8 @@ class JobKeeper:
             self._fruitless += len(ended)
             self._last = ending(max(ended.values(), key=int))
         if not self._seen and not self._states and self._fruitless >= _FRUITLESS:
-            told = f"{self._fruitless} SLURM jobs ended before a worker came, the last: {self._last}"
-            self._trouble = ConfigError(f"{told}: see the profile's python and job_script_prologue")
+            message = f"{self._fruitless} SLURM jobs ended before a worker came, the last: {self._last}"
+            self._trouble = ConfigError(f"{message}: see the profile's python and job_script_prologue")
             return
         wanted = self._wanted()
         refused = self.cluster.sync(self._replace, left | ended.keys(), wanted)

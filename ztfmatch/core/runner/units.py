@@ -29,7 +29,7 @@ from ztfmatch.core.plain import Json
 from ztfmatch.core.runner.jobs import Executor, Job, Runner
 from ztfmatch.core.runner.workers import seen_by_all
 from ztfmatch.core.tasks.agreement import Agreement, Sight, Versions
-from ztfmatch.core.tasks.coding import decode_task, encode_task, function_of, name_of, shared_fields
+from ztfmatch.core.tasks.serialization import decode_task, encode_task, function_of, name_of, shared_fields
 from ztfmatch.core.tasks.staging import Outcome, Result, keep, read_kept
 
 _PER_FILE: Final = 1000

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ztfmatch.core.config import WORKER_WAIT_S
+from ztfmatch.core.display import duration_text
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.storage import Storage, is_url, writes_are_forced
-from ztfmatch.core.shown import duration_text
 from ztfmatch.core.tasks.agreement import Agreement, Sight, versions
 from ztfmatch.core.tasks.staging import Task
 

@@ -107,8 +107,8 @@ def inspect_epochal(task: InspectTask) -> FoundCatalogs:
     if task.staging is None:
         return read_catalogs(task)
     seen = [[catalog.source, stamp(catalog.source), catalog.extra] for catalog in task.catalogs]
-    told = json.dumps([ztfmatch.__version__, FORMAT_VERSION, seen], sort_keys=True)
-    named = replace(task, key=f"inspect-{hashlib.sha256(told.encode()).hexdigest()[:32]}")
+    identity = json.dumps([ztfmatch.__version__, FORMAT_VERSION, seen], sort_keys=True)
+    named = replace(task, key=f"inspect-{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
     return run_staged(read_catalogs, named, task.staging, INSPECTIONS, lambda found: not found.refused)
 
 

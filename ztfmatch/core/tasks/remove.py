@@ -17,8 +17,6 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Floats, Ids, Mask
 from ztfmatch.core.io.arrays import read_arrays
-from ztfmatch.core.io.kept import ROWS_AT_ONCE, write_kept
-from ztfmatch.core.io.kept import projected_bytes as kept_bytes
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
@@ -30,6 +28,8 @@ from ztfmatch.core.io.parquet import (
     read_footer,
     write_file,
 )
+from ztfmatch.core.io.rowremoval import ROWS_AT_ONCE, write_kept
+from ztfmatch.core.io.rowremoval import projected_bytes as kept_bytes
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES

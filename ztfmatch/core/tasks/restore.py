@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ztfmatch.core.arrays import Records
-from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows
+from ztfmatch.core.io.rowremoval import write_kept
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.schema import DETECTIONS, ORPHANS, TABLES
 from ztfmatch.core.tasks.results import Written

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Mask
-from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, IdRange, read_file_rows, write_file
+from ztfmatch.core.io.rowremoval import write_kept
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges

@@ -60,9 +60,9 @@ def former_stars(task: LinkTask, linked: Linked, own: Mask) -> Former:
     of = np.concatenate([starid[here], starid[np.searchsorted(objectid, old)]])
     epochs = np.concatenate([np.zeros(len(here), np.int64), shared])
     legacy = Legacy.of(of, linked.stars.star[active].astype(np.int64), epochs)
-    told = own.copy()
-    told[linked.stars.star[linked.own]] = True  # these have a say in what is written
-    counted = legacy.contested & is_among(legacy.old, legacy.old[legacy.contested & told[legacy.new]])
+    relevant = own.copy()
+    relevant[linked.stars.star[linked.own]] = True  # these have a say in what is written
+    counted = legacy.contested & is_among(legacy.old, legacy.old[legacy.contested & relevant[legacy.new]])
     if counted.any():  # the rest is clear without reading lightcurves
         needed = np.flatnonzero(counted[legacy.pair[: len(here)]])
         epochs[needed] = _epochs(task, linked, active[needed])

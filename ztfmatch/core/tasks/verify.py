@@ -228,8 +228,8 @@ def _check_reasons(columns: Arrays, units: Ints, xyz: Floats, referenced: _Refer
     wrong = (columns["reason"] != expected) | (columns["nearestid"] != nearest)
 
     def describe(i: int) -> str:
-        told = ORPHAN_REASONS[columns["reason"][i]] if columns["reason"][i] >= 0 else "an unknown reason"
-        return f"{name_of(columns, i)}: {told}, expected {ORPHAN_REASONS[expected[i]]}"
+        stored = ORPHAN_REASONS[columns["reason"][i]] if columns["reason"][i] >= 0 else "an unknown reason"
+        return f"{name_of(columns, i)}: {stored}, expected {ORPHAN_REASONS[expected[i]]}"
 
     findings.add("reason", wrong, describe)
 

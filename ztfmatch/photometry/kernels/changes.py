@@ -13,7 +13,7 @@ and k, with weights v and functions of time T leaves sum(v T T') - sum(v T) sum(
 
 Before there are data, the nodes are alike over a year. A camera changes by much the same pattern for long, dust or a
 coating, say, more or less of it: so the course in time of the strongest pattern is found, in turns with the pattern,
-and where that is more probable all places lean on it, as closely as the data say.
+and where that is more probable the course of all places is shrunk towards it, as closely as the data say.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: T
     sizes, evidence = problem.most_probable(equations)
     if evidence <= _LEAST_EVIDENCE:
         return None
-    sizes = problem.lean_on_course(equations, sizes, evidence)
+    sizes = problem.shrink_to_course(equations, sizes, evidence)
     problem.trust_by(problem.solved(equations, sizes))
     held = problem.held_out(sizes)
     exposures, stars = (held[list(HELD).index(name)] for name in ("exposures", "stars"))
@@ -250,8 +250,8 @@ class _Problem:
             reduced = np.tensordot(placed, in_time, (1, 0)).transpose(0, 2, 1).reshape(pull.size, -1).T
         return log_evidence(np.array(reduced), (in_time.T @ pull.reshape(shape) @ in_place).ravel())
 
-    def lean_on_course(self, equations: _Equations, sizes: Sizes, evidence: float) -> Sizes:
-        """Let all places lean on the course in time of the strongest pattern, if that is more probable; the sizes then.
+    def shrink_to_course(self, equations: _Equations, sizes: Sizes, evidence: float) -> Sizes:
+        """Shrink all places towards the course of the strongest pattern in time, if more probable; the sizes then.
 
         Each number of the course must be worth itself: its evidence is raised by one by chance (Akaike). Places have as
         much of their own beside it as is more probable.
@@ -288,8 +288,8 @@ class _Problem:
             given = np.tensordot(course, np.tensordot(course, both, (0, 0)), (0, 1))
             spread = np.linalg.inv(given + pattern_of)
             pattern = spread @ (course @ pulls)
-            told = np.tensordot(both, pattern, (3, 0)).transpose(0, 2, 1) @ pattern
-            course = np.linalg.solve(told + free, pulls @ pattern)
+            normal = np.tensordot(both, pattern, (3, 0)).transpose(0, 2, 1) @ pattern
+            course = np.linalg.solve(normal + free, pulls @ pattern)
             course *= np.sqrt(self.nodes) / np.linalg.norm(course)
         return np.asarray(course), np.asarray(np.outer(pattern, pattern) + spread)
 

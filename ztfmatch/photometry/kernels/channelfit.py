@@ -1,4 +1,4 @@
-"""The corrections of a channel, told from the solution of its normal equations."""
+"""The corrections of a channel from the solution of its normal equations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.changes import Changes
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.grid import cell_means, coarse_cells
-from ztfmatch.photometry.kernels.leaning import MapData
 from ztfmatch.photometry.kernels.normalequations import Mask, NormalEquations, Solution, sums_by
+from ztfmatch.photometry.kernels.pooling import MapData
 from ztfmatch.photometry.kernels.priors import Sizes
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters
@@ -22,7 +22,7 @@ from ztfmatch.photometry.kernels.splines import change_basis, map_basis
 
 _NO_COLOUR: Final = 1e-6
 _AROUND: Final = 2
-"""Cells around one, of which it may lean on the stars."""
+"""Cells around one, whose stars may determine it."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class ChannelFit:
     """Scatter of stars about the model by bin of magnitude, mag."""
     epoch_scatter: Floats
     """Scatter of epochs about their star, mag."""
-    leans_on: npt.NDArray[np.str_]
-    """What other channels the map leans on, see :class:`ztfmatch.photometry.kernels.leaning.MapPrior`."""
+    pooled_with: npt.NDArray[np.str_]
+    """Which other channels the map is pooled with, see :class:`ztfmatch.photometry.kernels.pooling.MapPrior`."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """A solution, to be told as corrections."""
+    """A solution, to be turned into corrections."""
 
     problem: NormalEquations
     solution: Solution
@@ -92,7 +92,7 @@ class FitResult:
     """Whether there is a map."""
     data: MapData
     """What the data say of the map."""
-    leans_on: tuple[str, ...]
+    pooled_with: tuple[str, ...]
 
     @property
     def inflation(self) -> float:
@@ -142,7 +142,7 @@ class FitResult:
             held=self.held,
             star_scatter=np.sqrt(self.scatters.star),
             epoch_scatter=np.sqrt(self.scatters.epoch),
-            leans_on=np.array(self.leans_on, np.str_),
+            pooled_with=np.array(self.pooled_with, np.str_),
         )
 
     def _at_nodes(self, shift: float) -> dict[str, Floats]:

@@ -21,8 +21,8 @@ has the variance (t^2 sum(n_i^2) + s^2 n) / n^2, n_i those of star i. Both are e
 errors follow: they count stars, not detections.
 
 Smoothness. See :mod:`ztfmatch.photometry.kernels.priors` and :mod:`ztfmatch.photometry.kernels.smoothness`: where stars
-are few the map leans on what is around, and where they are many it does not; and on the maps of other channels, see
-:mod:`ztfmatch.photometry.kernels.leaning`.
+are few the map is determined by its surroundings and by the maps of other channels
+(:mod:`ztfmatch.photometry.kernels.pooling`), where they are many by its stars.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from ztfmatch.photometry.kernels.changes import Changes, TimeModel, find_changes
 from ztfmatch.photometry.kernels.channelfit import FitResult
 from ztfmatch.photometry.kernels.curve import COLOUR_TERMS, HELD_AT_ZERO, QUADRATIC, Curve, FitSettings
 from ztfmatch.photometry.kernels.heldout import NO_CHANGES, TERMS, held_out_squares
-from ztfmatch.photometry.kernels.leaning import MapData, MapPrior
 from ztfmatch.photometry.kernels.modes import map_modes, precision_with, told_by
 from ztfmatch.photometry.kernels.normalequations import (
     BinSums,
@@ -49,6 +48,7 @@ from ztfmatch.photometry.kernels.normalequations import (
     prior_of,
     sums_by,
 )
+from ztfmatch.photometry.kernels.pooling import MapData, MapPrior
 from ztfmatch.photometry.kernels.priors import USUAL_SIZES, Sizes, map_precision
 from ztfmatch.photometry.kernels.residuals import Bins
 from ztfmatch.photometry.kernels.scatters import Scatters, scatters_of, trust_of
@@ -129,11 +129,12 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
     if harmful and settings.judged:
         fitter.without(harmful)
         fitted = fitter.fitted(1)
-        told = [TERMS.index(term) for term in harmful]  # why they are left out
-        held = np.where(np.isin(np.arange(held.shape[1]), told), held, fitter.held_out(worth)[0])
+        dropped = [TERMS.index(term) for term in harmful]  # why they are left out
+        held = np.where(np.isin(np.arange(held.shape[1]), dropped), held, fitter.held_out(worth)[0])
     solution, scatters = fitted
+    pooled_with = () if beside.map is None else beside.map.pooled_with
     return FitResult(fitter.problem, solution, bins, settings, fitter.curve, fitter.sizes, scatters, changes, held,
-                     not fitter.flat, fitter.map_data(), () if beside.map is None else beside.map.leans_on)  # fmt: skip
+                     not fitter.flat, fitter.map_data(), pooled_with)  # fmt: skip
 
 
 class _Fitter:
@@ -144,9 +145,9 @@ class _Fitter:
     ) -> None:
         known = beside.map
         self._before = np.zeros((design.map.size, 0)) if before is None else before
-        leaning = None if known is None else with_any_of(*_leaning_on(known, bins), self._before)
-        self._leaning: Floats | None = None if leaning is None else leaning[0]
-        pull = None if leaning is None else leaning[1]
+        prior = None if known is None else with_any_of(*_pooled_prior(known, bins), self._before)
+        self._map_prior: Floats | None = None if prior is None else prior[0]
+        pull = None if prior is None else prior[1]
         self.problem = problem = NormalEquations(sums, design, beside.offsets, pull)
         self._beside = beside
         self.sizes: Sizes = USUAL_SIZES if known is None else known.sizes
@@ -227,7 +228,7 @@ class _Fitter:
     def _prior(self, free: bool = False) -> Floats:
         """Inverse covariance of all parameters before there are data; of the map none if free."""
         bins = self._bins
-        known = self._leaning
+        known = self._map_prior
         if known is None:
             own = map_precision(bins.nx, bins.ny, self.sizes)
             known = with_any_of(own, np.zeros(len(own)), self._before)[0]
@@ -242,7 +243,7 @@ _SURE_COLOUR: Final = 20.0
 """Chi-square of the two factors beyond which they are more than chance (1 in 20,000)."""
 
 
-def _leaning_on(known: MapPrior, bins: Bins) -> tuple[Floats, Floats]:
+def _pooled_prior(known: MapPrior, bins: Bins) -> tuple[Floats, Floats]:
     """Inverse covariance of the coefficients of a map, and that times their mean."""
     own = map_precision(bins.nx, bins.ny, known.sizes)
     return precision_with(own, (known.mean, known.covariance), known.sizes, map_modes(bins.nx, bins.ny))

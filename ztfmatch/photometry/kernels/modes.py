@@ -15,7 +15,7 @@ import numpy as np
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.photometry.kernels.priors import USUAL_FACTOR, USUAL_SIZES, Sizes, covariance, map_processes
 
-_TOLD: Final = 1e-3
+_INFORMED: Final = 1e-3
 """Variance of a mode over that of its error by the data alone, below which they say nothing of it."""
 MODES_HELD: Final = 10
 """Matrices of coefficients that a process holds for all modes of a map, with what they are made from."""
@@ -55,8 +55,8 @@ def map_modes(nx: int, ny: int) -> Modes:
 def told_by(normal: Floats, pull: Floats, modes: Modes) -> tuple[Floats, Floats]:
     """Normal matrix and right side of coefficients, (B, B) and (B,), as those of the M modes that they tell."""
     turned = normal @ modes.vectors
-    told = modes.variances * np.einsum("bm,bm->m", modes.vectors, turned) > _TOLD
-    some = modes.vectors[:, : int(np.flatnonzero(told).max(initial=0)) + 1]
+    informed = modes.variances * np.einsum("bm,bm->m", modes.vectors, turned) > _INFORMED
+    some = modes.vectors[:, : int(np.flatnonzero(informed).max(initial=0)) + 1]
     return some.T @ turned[:, : some.shape[1]], some.T @ pull
 
 

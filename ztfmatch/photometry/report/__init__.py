@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ztfmatch.core.config import CalibrateConfig
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.io.corrections import read_corrections
 from ztfmatch.core.io.localfiles import check_vacant, write_directory
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -18,7 +19,6 @@ from ztfmatch.core.operations.corrections import check_channels
 from ztfmatch.core.plain import Json, Row
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.settings import WithPaths
-from ztfmatch.core.shown import Shown
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import OtherSet, Sums, What, measure
@@ -46,7 +46,7 @@ class ReportInputs(WithPaths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSummary(Shown):
+class ReportSummary(Displayable):
     """What a report found."""
 
     store: str

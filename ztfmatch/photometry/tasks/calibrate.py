@@ -46,7 +46,7 @@ from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 from ztfmatch.photometry.kernels.timeline import Timeline
 from ztfmatch.photometry.tasks.channelsums import ChannelSums, bin_sums, joined, layout_of, read_channel
 from ztfmatch.photometry.tasks.comparison import KeptFile, bins_of
-from ztfmatch.photometry.tasks.leaning import read_map_prior
+from ztfmatch.photometry.tasks.pooling import read_map_prior
 
 BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
@@ -75,9 +75,9 @@ class FitTask:
     update: str | None = None
     """Directory of an older set of corrections that newer data are added to."""
     others: bool = False
-    """Whether there are other channels, whose maps may lean on this one's."""
-    lean: str | None = None
-    """What other channels say of the map, of :func:`ztfmatch.photometry.tasks.leaning.lean_task`."""
+    """Whether there are other channels, whose maps may be pooled with this one."""
+    map_prior: str | None = None
+    """File of the prior pooled from other channels by :func:`ztfmatch.photometry.tasks.pooling.pool_task`."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _fit(task: FitTask) -> FitKept:
     if task.update is not None:
         units, sums, known = _with_old(task, new)
     arrays: Arrays = {}
-    told: list[KeptFile] = []
+    kept: list[KeptFile] = []
     modes = 0
     left = _Left.of_nothing(new.maps)
     if len(sums.n):
@@ -137,12 +137,12 @@ def _fit(task: FitTask) -> FitKept:
         settings = FitSettings(*cuts, config.may_have("colour"), config.terms is None)
         clouds = _Clouds(_exposures_of_sums(task, new, units), sums, bins, config.may_have("exposure"))
         time = _time_model(task, new)
-        lean = None if task.lean is None else read_map_prior(task.storage, task.lean)
-        beside = Beside(known, time, _variance_of_curves(new, bins), clouds.taken, lean)
+        prior = None if task.map_prior is None else read_map_prior(task.storage, task.map_prior)
+        beside = Beside(known, time, _variance_of_curves(new, bins), clouds.taken, prior)
         solved = solve_channel(sums, len(units) + (known is not None), bins, settings, beside)
         fit = solved.fit()
         if task.others and solved.mapped:
-            told.append(KeptFile.of(task.storage, task.operation_id, f"{task.key}-map", solved.data._asdict()))
+            kept.append(KeptFile.of(task.storage, task.operation_id, f"{task.key}-map", solved.data._asdict()))
             modes = len(solved.data.pull)
         changes = changes_of_exposures(new.maps, (fit.time, fit.coefficients), bins)
         found = clouds.found(changes)
@@ -158,7 +158,7 @@ def _fit(task: FitTask) -> FitKept:
         off = fit.raw_offset[sums.unit] + clouds.mean(found)
         arrays |= _prefixed("fit_", _of_units(fit, len(units))) | _prefixed("sums_", _level_sums(sums, off, layout))
     arrays["errors"] = _error_models(new, left)
-    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *told), modes)
+    return FitKept((KeptFile.of(task.storage, task.operation_id, task.key, arrays), *kept), modes)
 
 
 def _time_model(task: FitTask, new: ChannelSums) -> TimeModel | None:

@@ -13,7 +13,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.snapshot import SnapshotFiles, before_first, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import whole_sky
-from ztfmatch.core.operations.committing import commit_on_top
+from ztfmatch.core.operations.commit import commit_on_top
 
 OURS, THEIRS = "a" * 32, "b" * 32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ztfmatch.photometry.kernels.leaning import FILTERS, PLANE, Channel, Leaning, MapData, MapPrior
 from ztfmatch.photometry.kernels.modes import Modes
+from ztfmatch.photometry.kernels.pooling import FILTERS, PLANE, Channel, MapData, MapPrior, Pooling
 from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_processes
 from ztfmatch.photometry.kernels.splines import basis_values, map_basis
 
@@ -35,7 +35,7 @@ def measured(rng: np.random.Generator, coefficients: np.ndarray, stars: int) -> 
     return MapData(design.T @ design / NOISE**2, design.T @ residual / NOISE**2, SIZES)
 
 
-def camera(seed: int, common: float, stars: int = FEW, odd: bool = False) -> tuple[dict[Channel, np.ndarray], Leaning]:
+def camera(seed: int, common: float, stars: int = FEW, odd: bool = False) -> tuple[dict[Channel, np.ndarray], Pooling]:
     """Eight channels of a filter whose maps have a share of their variances in common; the last perhaps none."""
     rng = np.random.default_rng(seed)
     shared = maps(rng, 1, common)[0]
@@ -43,11 +43,11 @@ def camera(seed: int, common: float, stars: int = FEW, odd: bool = False) -> tup
     truth = {(k, 2): shared + own[k] for k in range(8)}
     if odd:
         truth[7, 2] = maps(rng, 1)[0]
-    return truth, leaning_of({channel: measured(rng, of, stars) for channel, of in truth.items()})
+    return truth, pooling_of({channel: measured(rng, of, stars) for channel, of in truth.items()})
 
 
-def leaning_of(data: dict[Channel, MapData]) -> Leaning:
-    return Leaning(tuple(data), data.__getitem__, ALL)
+def pooling_of(data: dict[Channel, MapData]) -> Pooling:
+    return Pooling(tuple(data), data.__getitem__, ALL)
 
 
 def left(truth: np.ndarray, data: MapData, prior: MapPrior | None) -> float:
@@ -59,7 +59,7 @@ def left(truth: np.ndarray, data: MapData, prior: MapPrior | None) -> float:
     return float(np.std(off))
 
 
-def priors(leaning: Leaning, channels: list[Channel]) -> dict[Channel, MapPrior | None]:
+def priors(leaning: Pooling, channels: list[Channel]) -> dict[Channel, MapPrior | None]:
     return {channel: leaning.prior(channel, channels) for channel in channels}
 
 
@@ -68,7 +68,7 @@ def test_prior_of_channels_that_share_a_map_makes_that_of_few_stars_better() -> 
     for seed in range(3):
         truth, leaning = camera(seed, 0.9)
         found = priors(leaning, list(truth))
-        assert all(prior is not None and prior.leans_on == (PLANE,) for prior in found.values())
+        assert all(prior is not None and prior.pooled_with == (PLANE,) for prior in found.values())
         before += [left(truth[channel], leaning.data(channel), None) for channel in truth]
         after += [left(truth[channel], leaning.data(channel), found[channel]) for channel in truth]
     assert np.mean(np.square(after)) < 0.6 * np.mean(np.square(before))
@@ -99,8 +99,8 @@ def test_prior_of_a_channel_that_is_alike_in_both_filters_leans_on_the_other_fil
     truth = {(k, fid): both[k] + own[fid - 1, k] for k in range(4) for fid in (1, 2)}
     data = {channel: measured(rng, of, MANY if channel[1] == 1 else FEW) for channel, of in truth.items()}
     few = [channel for channel in truth if channel[1] == 2]
-    found = priors(leaning_of(data), few)
-    assert all(prior is not None and prior.leans_on == (FILTERS,) for prior in found.values())
+    found = priors(pooling_of(data), few)
+    assert all(prior is not None and prior.pooled_with == (FILTERS,) for prior in found.values())
     before, after = (
         np.mean([left(truth[channel], data[channel], some[channel]) ** 2 for channel in few])
         for some in (dict.fromkeys(few), found)
@@ -112,7 +112,7 @@ def test_message_and_common_are_those_of_all_maps_solved_at_once() -> None:
     """The map of a channel given the data of two others, by the joint covariance of all three."""
     truth, leaning = camera(8, 0.9)
     channels = list(truth)[:3]
-    some = leaning_of({channel: leaning.data(channel) for channel in channels})
+    some = pooling_of({channel: leaning.data(channel) for channel in channels})
     shares = (0.5, 0.9)
     common = some.common(PLANE, channels[0], shares)
     assert common is not None

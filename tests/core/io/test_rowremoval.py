@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.core.errors import StoreDamagedError
-from ztfmatch.core.io import kept
+from ztfmatch.core.io import rowremoval
 from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer
-from ztfmatch.core.io.kept import write_kept
 from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, write_file
+from ztfmatch.core.io.rowremoval import write_kept
 from ztfmatch.core.io.sealed import seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
@@ -90,7 +90,7 @@ def test_write_kept_gives_the_rows_that_stay_to_every_reader(
         return
     rows = rows_of(table, len(keep), seed)
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept, "ROWS_AT_ONCE", at_once)
+        patch.setattr(rowremoval, "ROWS_AT_ONCE", at_once)
         storage, file = written(Path(place), table, rows)
         rest = write_kept(Destination(storage, table, Tile(2, 5), 4, "rest"), file, keep)
         expected = rows.filter(pa.array(keep))
@@ -126,8 +126,8 @@ def test_rows_of_a_filter_go_without_others_being_encoded_again(
     metadata = pq.read_metadata(Path(storage.root, file.path))
     groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     assert groups == [GROUP, GROUP, GROUP, 200 - 3 * GROUP, GROUP, 105 - GROUP]  # the five are no group by themselves
-    monkeypatch.setattr(kept, "encode", lambda table, rows: pytest.fail(f"{rows.num_rows} rows are encoded"))
-    monkeypatch.setattr(kept, "_schema", lambda name: metadata.schema)
+    monkeypatch.setattr(rowremoval, "encode", lambda table, rows: pytest.fail(f"{rows.num_rows} rows are encoded"))
+    monkeypatch.setattr(rowremoval, "_schema", lambda name: metadata.schema)
     rest = write_kept(Destination(storage, table, Tile(2, 5), 4, "rest"), file, np.array(filters) == 1)
     assert read_file_rows(storage, rest, table.names).num_rows == 200
 

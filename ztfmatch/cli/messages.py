@@ -1,4 +1,4 @@
-"""What a command says beside its answer, on the terminal and to a file: the same options for every command."""
+"""Messages and logging of commands, on the terminal and to a file, with the options that every command has."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ import click
 from ztfmatch.cli.paramtypes import LogFile
 from ztfmatch.cli.tasklog import logged
 
-_TOLD: Final = "ztfmatch.telling"
-"""Key of a context's ``meta``: the values of the options."""
+_META_KEY: Final = "ztfmatch.messages"
+"""Key in the ``meta`` of a click context with the values of these options."""
 
 
-def telling_options() -> list[click.Option]:
+def message_options() -> list[click.Option]:
     """Options of every command."""
     return [
-        click.Option(["--quiet", "-q"], is_flag=True, help="No progress; only warnings and errors."),
-        click.Option(["--verbose", "-v"], is_flag=True, help="Say each task as it ends; with an error where it arose."),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Show no progress, only warnings and errors."),
+        click.Option(["--verbose", "-v"], is_flag=True, help="Report each finished task, and tracebacks of errors."),
         click.Option(["--log-file"], type=LogFile(), metavar="FILE",
                      help="Append a line of JSON for each task (key, seconds, peak memory, worker, outcome), message "
                      "and error, and the end."),
         click.Option(["--log-level"], type=click.Choice(["info", "warning", "error"]), default="info",
-                     show_default=True, help="What goes to --log-file: with error only what failed."),
+                     show_default=True, help="Minimum level for --log-file; error logs only failures."),
     ]  # fmt: skip
 
 
-def _asked(name: str) -> Any:
+def _option(name: str) -> Any:
     context = click.get_current_context(silent=True)
-    return None if context is None else context.meta.get(_TOLD, {}).get(name)
+    return None if context is None else context.meta.get(_META_KEY, {}).get(name)
 
 
 def is_quiet() -> bool:
-    """Whether the command that runs is to say no more than warnings and errors."""
-    return bool(_asked("quiet"))
+    """Whether the running command has ``--quiet``."""
+    return bool(_option("quiet"))
 
 
-def tell_where(error: BaseException) -> None:
-    """Say where an error arose, if that was asked for."""
-    if _asked("verbose"):
+def show_traceback(error: BaseException) -> None:
+    """Print the traceback of an error if the command has ``--verbose``."""
+    if _option("verbose"):
         click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
 
 
 @contextmanager
-def telling(ctx: click.Context) -> Iterator[None]:
-    """A block in which what there is to say goes to the terminal, a line each, and to the file of --log-file."""
-    said = {str(option.name): ctx.params.pop(str(option.name), None) for option in telling_options()}
+def messages(ctx: click.Context) -> Iterator[None]:
+    """Send log messages of the block to the terminal, one per line, and to the file of ``--log-file``."""
+    given = {str(option.name): ctx.params.pop(str(option.name), None) for option in message_options()}
     logger = logging.getLogger("ztfmatch")
     if any(isinstance(other, _Lines) for other in logger.handlers):
         yield  # a command that runs another
         return
-    ctx.meta[_TOLD] = said
-    lines, before = _Lines(said["verbose"], logging.WARNING if said["quiet"] else logging.INFO), logger.level
+    ctx.meta[_META_KEY] = given
+    lines, before = _Lines(given["verbose"], logging.WARNING if given["quiet"] else logging.INFO), logger.level
     logger.setLevel(logging.INFO)
-    with logged(said["log_file"], said["log_level"]) as file:
+    with logged(given["log_file"], given["log_level"]) as file:
         logger.addHandler(lines)
         try:
             with _ended(file, ctx.command_path):
@@ -70,7 +70,7 @@ def telling(ctx: click.Context) -> Iterator[None]:
 
 @contextmanager
 def _ended(file: logging.Handler | None, command: str) -> Iterator[None]:
-    """A block whose end, and the error that ended it, go to a file."""
+    """Log the end of the block, and the error that ended it, to a file."""
     began = time.monotonic()
 
     def note(level: int, text: str) -> None:
@@ -97,11 +97,11 @@ class _Lines(logging.Handler):
         self._tasks = tasks
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """What becomes of each task is for others, unless it was asked for."""
+        """Drop records of tasks unless they were requested."""
         return self._tasks or not hasattr(record, "task")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        told = getattr(record, "task", None)
-        more = "" if told is None else f", {told['seconds']:.2f} s, peak {told['peak_memory_bytes'] >> 20:,} MiB"
+        task = getattr(record, "task", None)
+        more = "" if task is None else f", {task['seconds']:.2f} s, peak {task['peak_memory_bytes'] >> 20:,} MiB"
         click.echo(f"ztfmatch: {record.getMessage()}{more}", err=True)

@@ -1,4 +1,4 @@
-"""What the maps of other channels say of one whose stars are few.
+"""Partial pooling: a prior for the map of a channel with few stars from the maps of other channels.
 
 Channels of a camera have something in common: all readouts of a filter, such as steep rims, and one channel in all
 filters, such as dust. The map of a channel is taken to be the sum of a part that it shares with others, its sources,
@@ -8,8 +8,8 @@ of their variances in the common part.
 The sources say what that is: with A and p the normal matrix and right side of a source's map alone, N the covariance of
 its own part, their message is of the precision (A^-1 + N)^-1 and the pull (1 + A N)^-1 p. Messages of all sources and
 the covariance of the common part give its mean and covariance, which are what is known of the channel's map before its
-own data: held-out evidence, since these are not in it. It leans on them only where that makes its own data more
-probable than they are without, and its map more certain.
+own data: held-out evidence, since these are not in it. It is used only where it makes the channel's own data more
+probable, and its map more certain.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LEAST_GAIN: Final = 5.0
 _WORTH: Final = 0.9
 """Of the variance that a map has without, that it must at most have."""
 _LEAST_OWN: Final = 0.02
-"""Share of the variance that a map has of its own, whatever it leans on."""
+"""Share of the variance that a map has of its own, however much is pooled."""
 
 PLANE: Final = "plane"
 FILTERS: Final = "filters"
@@ -73,8 +73,8 @@ class MapPrior(NamedTuple):
     mean: Floats
     covariance: Floats
     sizes: Sizes
-    """Of its processes, where it leans on nothing."""
-    leans_on: tuple[str, ...] = ()
+    """Of its processes without pooling."""
+    pooled_with: tuple[str, ...] = ()
     """PLANE, FILTERS or both."""
 
 
@@ -88,8 +88,8 @@ class Common(NamedTuple):
     shares: Shares
 
 
-class Leaning:
-    """Of the channels of a camera that are there.
+class Pooling:
+    """Pooling over the channels of a camera.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Leaning:
         self._evidence: dict[Channel, float] = {}
 
     def prior(self, channel: Channel, wanted: Sequence[Channel]) -> MapPrior | None:
-        """What the map of a channel leans on; None where that is not worth it.
+        """Pooled prior of the map of a channel; None where that is not worth it.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class Leaning:
         return covariance(self._processes, self.data(channel).sizes)
 
     def _gain(self, channel: Channel, prior: MapPrior) -> float:
-        """By how much the logarithm of the evidence is larger than where the map leans on nothing."""
+        """By how much the logarithm of the evidence is larger than without pooling."""
         one = self.data(channel)
         if channel not in self._evidence:
             root = np.linalg.cholesky(self._own(channel))

@@ -203,7 +203,7 @@ def test_query_of_lightcurves_gives_every_epoch_of_its_objects(
     snapshot: Snapshot, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By their ids, and by going through whole tiles."""
-    monkeypatch.setattr("ztfmatch.query.search._FEW", few)
+    monkeypatch.setattr("ztfmatch.query.answer._FEW", few)
     chosen = snapshot.query(Query(where="nobs >= 4", box=(0.0, 360.0, -40.0, 60.0))).to_arrow()["objectid"].to_pylist()
     got = snapshot.query(Query("lightcurves", "nobs >= 4", box=(0.0, 360.0, -40.0, 60.0))).to_arrow()
     expected = snapshot.lightcurves(objectid=chosen)
@@ -306,7 +306,7 @@ def test_query_that_fails_leaves_no_file(snapshot: Snapshot, tmp_path: Path, mon
         raise OSError("no more")
 
     answer = snapshot.query(Query("lightcurves"))
-    monkeypatch.setattr("ztfmatch.query.search.with_exposures", fail)
+    monkeypatch.setattr("ztfmatch.query.answer.with_exposures", fail)
     with pytest.raises(OSError, match="no more"):
         answer.write_parquet(tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
@@ -479,7 +479,7 @@ def test_query_of_some_columns_is_that_part_of_all(snapshot: Snapshot, select: A
 def test_query_of_epochs_is_what_duckdb_finds(
     snapshot: Snapshot, epochs: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ztfmatch.query.search._FEW", few)
+    monkeypatch.setattr("ztfmatch.query.answer._FEW", few)
     every = snapshot.lightcurves(objectid=snapshot.table("objects")["objectid"].to_pylist())
     sql = epochs.replace("==", "=").replace("mag <", "mag::DOUBLE <")
     with duckdb.connect() as connection:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids
+from ztfmatch.core.display import Displayable, as_html
 from ztfmatch.core.errors import ConfigError, OutputExistsError, ZtfmatchError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT, Lightcurves, iterate_lightcurves
 from ztfmatch.core.io.parquet import table_from_columns
@@ -32,7 +33,6 @@ from ztfmatch.core.operations.statistics import stale_tiles
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, STATISTICS
 from ztfmatch.core.schema.sky import ACTIVE, RETIRED
-from ztfmatch.core.shown import Shown, as_html
 from ztfmatch.core.survey import unit_columns
 from ztfmatch.core.tasks.ledger import exposures_of_tile
 from ztfmatch.core.tasks.statistics import COUNTED_COLUMNS, EPOCH_COLUMNS, StatisticsBuilder, released_exposures
@@ -40,7 +40,7 @@ from ztfmatch.query.expression import Condition, kinds_of, parse_condition
 from ztfmatch.query.finder import SEARCHING, Finder, distinct_ids
 from ztfmatch.query.lightcurves import LEDGER_COLUMNS, with_exposures
 from ztfmatch.query.positions import ID, SEPARATION, Spots
-from ztfmatch.query.question import KINDS, STATUSES, Query, fids_of
+from ztfmatch.query.request import KINDS, STATUSES, Query, fids_of
 from ztfmatch.query.tables import first_rows, joined, stream_parquet
 from ztfmatch.query.text import Layout, names_for_people, texts_of
 
@@ -65,7 +65,7 @@ EPOCH_FIELDS: Final = (
 )
 
 
-class Answer(Shown):
+class Answer(Displayable):
     """The rows that a query asks for, found as they are taken.
 
     ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.

@@ -1,4 +1,4 @@
-"""What the maps of channels with few stars lean on, from what the fits of all channels left."""
+"""Priors for the maps of channels with few stars, pooled from the fits of all channels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ztfmatch.core.config import CalibrateConfig
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.survey import Channel
-from ztfmatch.photometry.kernels.leaning import DATA_HELD, MESSAGES_HELD, Leaning, MapData, MapPrior
 from ztfmatch.photometry.kernels.modes import map_modes
+from ztfmatch.photometry.kernels.pooling import DATA_HELD, MESSAGES_HELD, MapData, MapPrior, Pooling
 from ztfmatch.photometry.tasks.comparison import KeptFile
 
 MATRICES: Final = DATA_HELD + MESSAGES_HELD + 30
@@ -18,7 +18,7 @@ MATRICES: Final = DATA_HELD + MESSAGES_HELD + 30
 
 
 @dataclass(frozen=True)
-class LeanTask:
+class PoolTask:
     """Channels of one filter."""
 
     key: str
@@ -26,7 +26,7 @@ class LeanTask:
     wanted: tuple[Channel, ...]
     """That have few stars."""
     files: tuple[tuple[Channel, str], ...]
-    """What data say of maps, of the channels that these may lean on, and their own; the most certain first."""
+    """Map data of the channels to pool, including their own; the most certain first."""
     modes: int
     """That the data of these channels tell."""
     config: CalibrateConfig
@@ -34,23 +34,23 @@ class LeanTask:
 
 
 @dataclass(frozen=True)
-class LeanKept:
-    """Where the priors are of those channels that lean."""
+class PooledPriors:
+    """Files of the priors of channels for which pooling pays."""
 
     channels: tuple[Channel, ...]
     kept: tuple[KeptFile, ...]
 
 
-def lean_task(task: LeanTask) -> LeanKept:
-    """Find what channels lean on, and keep it; the same to the bit in any process, as of ``fit_task``."""
+def pool_task(task: PoolTask) -> PooledPriors:
+    """Compute pooled priors and keep them; bit for bit the same in any process, as with ``fit_task``."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
         paths, modes = dict(task.files), map_modes(task.config.cells_x, task.config.cells_y).first(task.modes)
-        leaning = Leaning(
+        pooling = Pooling(
             tuple(paths), lambda channel: read_map_data(task.storage, paths[channel]).padded(task.modes), modes
         )
-        found = {channel: leaning.prior(channel, task.wanted) for channel in task.wanted}
+        found = {channel: pooling.prior(channel, task.wanted) for channel in task.wanted}
         kept = {
             channel: KeptFile.of(
                 task.storage, task.operation_id, f"{task.key}-{channel[0]:02d}-{channel[1]}", prior._asdict()
@@ -58,7 +58,7 @@ def lean_task(task: LeanTask) -> LeanKept:
             for channel, prior in found.items()
             if prior is not None
         }
-        return LeanKept(tuple(kept), tuple(kept.values()))
+        return PooledPriors(tuple(kept), tuple(kept.values()))
 
 
 def read_map_data(storage: Storage, path: str) -> MapData:
@@ -69,7 +69,7 @@ def read_map_data(storage: Storage, path: str) -> MapData:
 
 
 def read_map_prior(storage: Storage, path: str) -> MapPrior:
-    """What :func:`lean_task` kept of a channel."""
+    """The prior of a channel that :func:`pool_task` kept."""
     held = read_arrays(storage, path)
     wide, narrow, rim = held["sizes"].tolist()
-    return MapPrior(held["mean"], held["covariance"], (wide, narrow, rim), tuple(held["leans_on"].tolist()))
+    return MapPrior(held["mean"], held["covariance"], (wide, narrow, rim), tuple(held["pooled_with"].tolist()))

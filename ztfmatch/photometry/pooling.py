@@ -1,4 +1,4 @@
-"""Fit all channels, and those with few stars once more, leaning on the others where that is worth it."""
+"""Fit all channels, and those with few stars a second time, with priors pooled from the other channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ztfmatch.core.survey import Channel
 from ztfmatch.photometry.kernels.modes import MODES_HELD
 from ztfmatch.photometry.kernels.splines import map_basis
 from ztfmatch.photometry.tasks.calibrate import ChannelResult, FitTask, fit_task, read_fit
-from ztfmatch.photometry.tasks.leaning import MATRICES, LeanTask, lean_task
+from ztfmatch.photometry.tasks.pooling import MATRICES, PoolTask, pool_task
 
 _CERTAIN_MAG: Final = 0.0008
 """Mean error of a map that needs no other."""
@@ -35,16 +35,16 @@ def fit_channels(runner: Runner, tasks: Sequence[FitTask]) -> dict[Channel, Chan
     of = {(task.rcid, task.fid): result for task, result in zip(tasks, results, strict=True)}
     fits = {channel: read_fit(storage, result.kept[0].path) for channel, result in of.items()}
     errors = {channel: _error(fits[channel]) for channel, result in of.items() if len(result.kept) > 1}
-    told = {channel: of[channel].kept[1].path for channel in sorted(errors, key=lambda channel: errors[channel])}
+    data = {channel: of[channel].kept[1].path for channel in sorted(errors, key=lambda channel: errors[channel])}
     modes = max((result.modes for result in results), default=0)
     uncertain = [channel for channel in errors if errors[channel] > _CERTAIN_MAG]
-    leaning = _lean_tasks(tasks[0], told, uncertain, modes)
-    runner.check_memory({task.key: _projected_bytes(task) for task in leaning})
+    pooling = _pool_tasks(tasks[0], data, uncertain, modes)
+    runner.check_memory({task.key: _projected_bytes(task) for task in pooling})
     priors: dict[Channel, str] = {}
-    for found in runner.run(Job("comparing maps", lean_task, leaning, operation_id, storage)) if leaning else ():
+    for found in runner.run(Job("comparing maps", pool_task, pooling, operation_id, storage)) if pooling else ():
         priors |= {channel: file.path for channel, file in zip(found.channels, found.kept, strict=True)}
     again = [
-        replace(task, key=f"{task.key}-leaning", lean=priors[task.rcid, task.fid], others=False)
+        replace(task, key=f"{task.key}-pooled", map_prior=priors[task.rcid, task.fid], others=False)
         for task in tasks
         if (task.rcid, task.fid) in priors
     ]
@@ -59,17 +59,17 @@ def _error(result: ChannelResult) -> float:
     return np.inf if result.fitted is None else float(np.mean(result.fitted.fit.map_error))
 
 
-def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[Channel], modes: int) -> list[LeanTask]:
+def _pool_tasks(task: FitTask, data: Mapping[Channel, str], uncertain: Sequence[Channel], modes: int) -> list[PoolTask]:
     """One a filter that has channels whose maps are uncertain, and others beside them."""
     tasks = []
     for fid in sorted({channel[1] for channel in uncertain}):
         wanted = tuple(channel for channel in uncertain if channel[1] == fid)
         rcids = {channel[0] for channel in wanted}
-        files = tuple((channel, path) for channel, path in told.items() if channel[1] == fid or channel[0] in rcids)
+        files = tuple((channel, path) for channel, path in data.items() if channel[1] == fid or channel[0] in rcids)
         if len(files) > 1:
             tasks.append(
-                LeanTask(
-                    key=f"lean-{fid}",
+                PoolTask(
+                    key=f"pool-{fid}",
                     storage=task.storage,
                     wanted=wanted,
                     files=files,
@@ -81,6 +81,6 @@ def _lean_tasks(task: FitTask, told: Mapping[Channel, str], uncertain: Sequence[
     return tasks
 
 
-def _projected_bytes(task: LeanTask) -> int:
+def _projected_bytes(task: PoolTask) -> int:
     coefficients = map_basis(task.config.cells_x, task.config.cells_y).size
     return WORKER_BASE_BYTES + 8 * (MATRICES * task.modes**2 + MODES_HELD * coefficients**2)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Cap, PixelSet, Polygon, Region
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.tasks.coding import decode_task, encode_task, function_of, name_of, shared_fields
 from ztfmatch.core.tasks.ledger import compact_ledger
 from ztfmatch.core.tasks.match import match_group
+from ztfmatch.core.tasks.serialization import decode_task, encode_task, function_of, name_of, shared_fields
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 

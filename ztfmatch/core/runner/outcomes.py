@@ -1,4 +1,4 @@
-"""What is told of tasks: a record of each for whoever listens, and failures by their reasons."""
+"""Log records of finished tasks, and a summary of failures by reason."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Final, Literal, NotRequired, TypedDict
 from ztfmatch.core.tasks.staging import Outcome
 
 TASKS: Final = "ztfmatch.tasks"
-"""Logger with a record for each task that has ended, whose ``task`` says what became of it."""
+"""Logger with a record for each finished task, whose ``task`` is a :class:`TaskRecord`."""
 
 _NAMED_REASONS: Final = 5
 _LONGEST_REASON: Final = 500
 _VARIABLE: Final = re.compile(r"(?:[\w.:-]*/)+[\w.#=-]+|0x[0-9a-f]+|\d+")
-"""In what two errors of one reason differ: paths and numbers."""
+"""Parts in which errors with the same reason differ: paths and numbers."""
 
 _logger = logging.getLogger(TASKS)
 
 
-class ToldTask(TypedDict):
-    """What a record tells of a task."""
+class TaskRecord(TypedDict):
+    """Facts about a finished task."""
 
     job: str
     key: str
@@ -32,12 +32,12 @@ class ToldTask(TypedDict):
     error: NotRequired[str]
 
 
-def tell(title: str, outcome: Outcome[Any]) -> None:
-    """Tell what became of a task."""
+def log_outcome(title: str, outcome: Outcome[Any]) -> None:
+    """Log the outcome of a task."""
     level = logging.INFO if outcome.error is None else logging.ERROR
     if not _logger.isEnabledFor(level):
         return
-    told: ToldTask = {
+    record: TaskRecord = {
         "job": title,
         "key": outcome.key,
         "outcome": "done" if outcome.error is None else "failed",
@@ -46,12 +46,12 @@ def tell(title: str, outcome: Outcome[Any]) -> None:
         "worker": outcome.worker,
     }
     if outcome.error is not None:
-        told["error"] = _said(outcome.error)
-    _logger.log(level, "%s %s: %s", title, outcome.key, told["outcome"], extra={"task": told})
+        record["error"] = _said(outcome.error)
+    _logger.log(level, "%s %s: %s", title, outcome.key, record["outcome"], extra={"task": record})
 
 
 def reasons(failures: Sequence[Outcome[Any]]) -> str:
-    """Failed tasks by what their errors have in common, the most frequent first; each with one that it befell."""
+    """Failed tasks grouped by the reason of their errors, the most frequent first, each with an example."""
     groups: dict[str, list[Outcome[Any]]] = {}
     for one in failures:
         groups.setdefault(_VARIABLE.sub("*", _said(one.error)), []).append(one)

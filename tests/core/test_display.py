@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ztfmatch.core.shown import Shown, as_html, as_text
+from ztfmatch.core.display import Displayable, as_html, as_text
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Report(Shown):
+class Report(Displayable):
     store: str
     snapshot_rows: int
     committed: bool

@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.shown import Shown
 from ztfmatch.kowalski.manifest import MANIFEST, Manifest, is_name, read_manifest
 from ztfmatch.kowalski.tasks.scope import json_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedExport(Shown):
+class ListedExport(Displayable):
     """An export, finished or not."""
 
     name: str
@@ -33,7 +33,7 @@ class ListedExport(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrunedExports(Shown):
+class PrunedExports(Displayable):
     """What was deleted."""
 
     kept: list[str]

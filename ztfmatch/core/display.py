@@ -1,4 +1,4 @@
-"""How reports and stores show themselves: aligned text in a terminal, HTML tables in a notebook."""
+"""Representation of reports and stores: aligned text in a terminal, HTML tables in a notebook."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _ROWS: Final = 20
-"""Most rows of a nested table, and most values of a list, that are shown."""
-
+"""Maximum number of rows of a nested table, and of values of a list."""
 
 _NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]\d+)?|nan")
 
@@ -21,20 +20,20 @@ class _Grid:
 
     title: str
     rows: list[list[str]]
-    """Headings, and what is below them."""
+    """The first has the headings."""
     is_number: list[bool]
-    """Of each column: numbers go to the right."""
+    """For each column: numbers are right-aligned."""
 
 
-class Shown:
-    """Base of what is shown by its fields: a value a line, and lists of rows as tables below."""
+class Displayable:
+    """Mixin for a representation by fields: one value per line, and lists of rows as tables below."""
 
     def __init_subclass__(cls) -> None:
         if "__repr__" not in vars(cls):
-            cls.__repr__ = Shown.__repr__  # type: ignore[method-assign]  # in the class itself, or @dataclass adds one
+            cls.__repr__ = Displayable.__repr__  # type: ignore[method-assign]  # in the class itself, or @dataclass adds one
 
     def _fields(self) -> Mapping[str, Any]:
-        """What to show, by name."""
+        """Values by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
@@ -82,7 +81,7 @@ def _cell(tag: str, text: str, right: bool = False) -> str:
 
 
 def _divided(fields: Mapping[str, Any]) -> tuple[dict[str, str], list[_Grid]]:
-    """The fields that are shown in a line, and those that are tables."""
+    """Fields that take one line, and those that are tables."""
     values, grids = {}, []
     for name, value in fields.items():
         rows = [_as_row(item) for item in value] if isinstance(value, list | tuple) else []
@@ -109,13 +108,13 @@ def _grid(title: str, rows: Sequence[Mapping[str, Any]]) -> _Grid:
 
 
 def are_numbers(values: Sequence[Any], number: re.Pattern[str] = _NUMBER, nothing: Sequence[str] = ("",)) -> bool:
-    """Whether all are numbers, or texts of a form, but for those that say that nothing is known."""
+    """Whether all are numbers, or texts of a number format, except for those that stand for an unknown value."""
     known = [value for value in values if value not in nothing]
     return bool(known) and all(type(value) in (int, float) or number.fullmatch(str(value)) for value in known)
 
 
 def _text(name: str, value: Any) -> str:
-    """A value as people read it."""
+    """A value as text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -137,7 +136,7 @@ def _words(name: str) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration for people: ``45 s``, ``10 min``, ``12 h``."""
+    """A duration as text: ``45 s``, ``10 min``, ``12 h``."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size or seconds == size:
             return f"{seconds / size:.3g} {unit}"

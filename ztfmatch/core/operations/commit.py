@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import CommitConflictError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.snapshot import SnapshotFiles, newest_snapshot
-from ztfmatch.core.shown import Shown
 from ztfmatch.core.tasks.staging import clear
 
 Build = Callable[[SnapshotFiles], log.Change | None]
@@ -25,7 +25,7 @@ StillValid = Callable[[SnapshotFiles], str | None]
 
 
 class CommitFields(TypedDict):
-    """What every :class:`CommitReport` tells."""
+    """Fields of every :class:`CommitReport`."""
 
     store: str
     snapshot: int
@@ -62,20 +62,20 @@ class Committed:
         return 0 if self.change is None else sum(file.size for file in self.change.added)
 
     @property
-    def told(self) -> CommitFields:
-        """What its report tells of it."""
+    def fields(self) -> CommitFields:
+        """Fields of its report."""
         return {"store": self.head.storage.root, "snapshot": self.number, "committed": self.done}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommitReport(Shown):
-    """What every operation tells that commits."""
+class CommitReport(Displayable):
+    """Report of an operation that commits."""
 
     store: str
     snapshot: int
     """The newest one, after it."""
     committed: bool
-    """False if there was nothing to commit, or it was only to be said what would be."""
+    """False if there was nothing to commit, or in a dry run."""
 
 
 def commit_on_top(snapshot: SnapshotFiles, build: Build, still_valid: StillValid) -> Committed:
