@@ -1,4 +1,4 @@
-"""The schema as documentation: every table and column, printed from its declaration."""
+"""The schema as documentation, generated from the declarations of tables and columns."""
 
 from __future__ import annotations
 

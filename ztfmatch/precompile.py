@@ -1,4 +1,4 @@
-"""Compile every kernel, once for all: ``python -m ztfmatch.precompile``.
+"""Compile every kernel ahead of time: ``python -m ztfmatch.precompile``.
 
 Which types a kernel is compiled for depends on who calls it, so each operation and product that has kernels is run, on
 a sky of a few stars in a temporary directory. What is kept of them is where :mod:`ztfmatch.core.kernelfiles` says.

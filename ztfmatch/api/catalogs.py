@@ -1,4 +1,4 @@
-"""What can be asked of catalogs without a store."""
+"""Functions on catalogs that need no store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to a store every night: append, statistics, transients, export, in that order.
+"""The nightly steps: append, statistics, transients, export, in this order.
 
 Each step is the operation of that name and resumes as it does: a night that stopped anywhere is run again as it is.
 """

@@ -1,4 +1,4 @@
-"""What an operation will take, before anything runs."""
+"""Cost estimates of operations."""
 
 from __future__ import annotations
 

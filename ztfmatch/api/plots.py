@@ -1,4 +1,4 @@
-"""Pictures of a snapshot's lightcurves, as axes of matplotlib."""
+"""Plots of a snapshot's lightcurves, as axes of matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all methods that run tasks have in common."""
+"""Shared by all methods that run tasks."""
 
 from __future__ import annotations
 

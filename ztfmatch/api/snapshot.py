@@ -1,4 +1,4 @@
-"""A snapshot of a store: tables, questions, and products made of it."""
+"""The class Snapshot: tables, queries, and products of a snapshot."""
 
 from __future__ import annotations
 

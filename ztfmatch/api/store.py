@@ -1,4 +1,4 @@
-"""A store: what fills, checks and changes it; how one is made and opened."""
+"""The class Store: creates, opens, fills, checks and changes a store."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What makes, appends to, matches again, corrects, compacts and verifies a store; it knows no capability."""
+"""The core: creates, appends to, rematches, corrects, compacts and verifies a store; imports no capability."""

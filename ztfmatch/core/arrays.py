@@ -1,4 +1,4 @@
-"""Types of arrays by what is in them."""
+"""Types of arrays by dtype."""
 
 from __future__ import annotations
 

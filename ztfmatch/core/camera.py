@@ -1,4 +1,4 @@
-"""Where the camera looks: field grid, quadrant layout, and the mapping of pixels to the sky.
+"""Camera geometry: field grid, quadrant layout, and the mapping of pixels to the sky.
 
 A pointing is a gnomonic (TAN) plane about the field centre, axes east and north in degrees. In it each of the
 64 quadrants is an affine image of the pixel grid. Orientation, as measured on real catalogs: x of an epochal

@@ -1,4 +1,4 @@
-"""Cluster profiles: what ``--cluster`` starts, read from TOML. Starting it is the runner's part, as is all of Dask.
+"""Cluster profiles for ``--cluster``, read from TOML. Starting them, like all of Dask, is up to the runner.
 
 A profile of this package (``local``, ``slurm``) holds every setting and so the defaults; a site's file names its
 ``kind`` and what differs.

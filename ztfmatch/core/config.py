@@ -1,4 +1,4 @@
-"""Settings: they say what to do; making one touches no disk, ``validate`` checks it before any work."""
+"""Settings; constructing one touches no disk, ``validate`` checks it before any work."""
 
 from __future__ import annotations
 

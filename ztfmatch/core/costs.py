@@ -1,4 +1,4 @@
-"""What the steps of each operation cost, as measured: the constants that ``ztfmatch plan`` adds up.
+"""Measured costs of the steps of each operation: the constants that ``ztfmatch plan`` adds up.
 
 Each names the benchmark that measures it; there is no other place for them. They are CPU seconds of one core of the
 machine that docs/explanation/benchmarks.md tells of, which is shared with others: on another all are larger or smaller

@@ -1,4 +1,4 @@
-"""Every error that ztfmatch raises on purpose: one base class, each also the built-in a caller expects.
+"""All errors that ztfmatch raises on purpose: one base class, each also a fitting built-in exception.
 
 A message states the value, what was expected, and what to do about it.
 """

@@ -1,4 +1,4 @@
-"""Compiled kernels, declared: numba is loaded when the first of them is called, not when its module is.
+"""Declaration of compiled kernels: numba is loaded at the first call of one, not at import.
 
 It takes a third of what a short command takes, and many commands call no kernel. So :func:`njit` of this module gives
 something that becomes a kernel of numba's when it is called, or compiled into another. What numba makes is kept in

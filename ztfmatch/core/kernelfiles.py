@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, and how.
+"""The cache of compiled kernels on disk.
 
 numba compiles a kernel when it is first called, which takes seconds for all of them. It can keep what it made, but its
 cache knows two things too few. It looks at the file of a kernel alone: one that was compiled with another module's

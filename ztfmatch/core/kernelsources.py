@@ -1,4 +1,4 @@
-"""All sources that a kernel can be made of."""
+"""All sources from which a kernel can be compiled."""
 
 from __future__ import annotations
 

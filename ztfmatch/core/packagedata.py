@@ -1,4 +1,4 @@
-"""Tables that the package holds."""
+"""Tables in the package."""
 
 from __future__ import annotations
 

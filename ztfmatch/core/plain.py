@@ -1,4 +1,4 @@
-"""Dictionaries whose keys are not the program's to declare: where they are, a dataclass or a TypedDict says them."""
+"""Types of dictionaries whose keys are not declared by the program; others are dataclasses or TypedDicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told how far work is: what it goes through says so, whoever called it, and nobody hears it by default."""
+"""Progress of loops, reported to a listener if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items one after the other, some at a time."""
+"""Iterate in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings held to the types that declare them: those of a TOML file, and those of a dataclass made in Python.
+"""Settings checked against their declared types: from TOML files, and of dataclasses made in Python.
 
 What a value must be stands in its declaration, as in ``Annotated[float, Meta(ge=1.0, description="at least 1.0")]``;
 msgspec checks it, and what was expected is told in the words of ``description``. An error is one line with the key, the

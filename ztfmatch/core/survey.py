@@ -1,4 +1,4 @@
-"""Facts of the survey: identifiers, filters, focal plane, names of its files.
+"""Facts of the survey: identifiers, filters, focal plane, file names.
 
 Everything here is arithmetic on integers and strings; no files, no arrays of detections.
 """

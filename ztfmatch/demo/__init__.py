@@ -1,4 +1,4 @@
-"""Demonstrations: a store from its beginning, and a regenerated reference."""
+"""Demonstrations: building a store, and a regenerated reference."""
 
 from ztfmatch.demo.cases import find_cases
 from ztfmatch.demo.regeneration import UNIT, RegenerationReport, demo_config, run_regeneration

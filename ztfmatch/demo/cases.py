@@ -1,4 +1,4 @@
-"""Stars on which a bad reference tells most: one beside a transient, one where the registration fails."""
+"""Stars on which a bad reference shows most: one next to a transient, one where the registration fails."""
 
 from __future__ import annotations
 

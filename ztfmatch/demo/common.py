@@ -1,4 +1,4 @@
-"""What the demonstrations share."""
+"""Shared by the demonstrations."""
 
 from __future__ import annotations
 

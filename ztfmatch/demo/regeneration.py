@@ -1,4 +1,4 @@
-"""The demonstration of a regenerated reference: what a bad one does to lightcurves, and how rematch mends it."""
+"""The demonstration of a regenerated reference: how a bad one spoils lightcurves and a rematch repairs them."""
 
 from __future__ import annotations
 

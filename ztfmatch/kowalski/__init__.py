@@ -1,1 +1,1 @@
-"""Kowalski: documents of a snapshot, or of what changed since another, as files; and those files in its MongoDB."""
+"""Kowalski: documents of a snapshot, or of the changes since another, as files, and loading them into MongoDB."""

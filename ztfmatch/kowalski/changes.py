@@ -1,4 +1,4 @@
-"""What changed between two snapshots, as the ledger and the references tell it.
+"""Changes between two snapshots, from the ledger and the references.
 
 Data files cannot tell it: compaction rewrites them without changing their content.
 """

@@ -1,4 +1,4 @@
-"""Export a snapshot, or what changed since another, as files for Kowalski's MongoDB."""
+"""Export a snapshot, or the changes since another, as files for Kowalski's MongoDB."""
 
 from __future__ import annotations
 

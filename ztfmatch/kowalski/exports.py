@@ -1,4 +1,4 @@
-"""The exports that lie in a directory: which there are, and which no load needs any more."""
+"""List the exports in a directory, and prune those that no load needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load exports into Kowalski's MongoDB: in their order, file by file, each of which may be loaded again.
+"""Load exports into Kowalski's MongoDB in order, file by file; each file may be loaded again.
 
 What was loaded is kept beside the documents, so that a load that was stopped goes on with the next file, and an export
 that does not go on from there is refused.

@@ -1,4 +1,4 @@
-"""What an export is: its manifest, written last, and the cursor, which says up to which snapshot was exported."""
+"""The manifest of an export, written last, and the cursor, which records the last exported snapshot."""
 
 from __future__ import annotations
 

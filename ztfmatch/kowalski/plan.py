@@ -1,4 +1,4 @@
-"""Divide an export into tasks: one a tile for its objects, some for the ledger and the lineage."""
+"""Divide an export into tasks: one per tile for its objects, some for the ledger and the lineage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Kowalski's documents hold, and from which columns of the store; see docs/guides/kowalski.md.
+"""Kowalski's documents and their columns in the store; see docs/guides/kowalski.md.
 
 Names, types and rounding are those of the survey's matchfiles as Kowalski's ingester stores them (skyportal/kowalski,
 ``ingest_ztf_matchfiles.py``).

@@ -1,4 +1,4 @@
-"""Which exports are loaded into the collections of a tag: the newest full one, then those that go on from there."""
+"""Which exports to load into the collections of a tag: the newest full one, then those that continue it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The survey's matchfiles: ingested into a store, and written from one."""
+"""Matchfiles of the survey: import into a store, and export from one."""

@@ -1,4 +1,4 @@
-"""Write units of a snapshot as the survey's matchfiles, one file a unit."""
+"""Export units of a snapshot as matchfiles of the survey, one file per unit."""
 
 from __future__ import annotations
 

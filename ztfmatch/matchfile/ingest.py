@@ -1,4 +1,4 @@
-"""Ingest the survey's matchfiles: their sources as objects, their epochs as detections, in one commit.
+"""Import matchfiles of the survey: sources become objects, epochs become detections, in one commit.
 
 The sources of a unit that has no reference yet become its generation 0, with the objectids that IRSA gave them.
 Where the store has objects of the unit, the file's epochs are matched to those. Exposures that the store has,

@@ -1,4 +1,4 @@
-"""Which of the inspected matchfiles, and of their exposures, are new, known, or to be refused."""
+"""Sort inspected matchfiles and their exposures into new, known and refused ones."""
 
 from __future__ import annotations
 

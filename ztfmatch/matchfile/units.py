@@ -1,4 +1,4 @@
-"""Units as the references and the ledger of a snapshot have them; one of their files is read after the other."""
+"""Units with their references and ledger rows in a snapshot, read file by file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Photometry against PS1: corrections derived from it, and the report on how good magnitudes are."""
+"""Photometry against PS1: derive corrections, and report on the quality of magnitudes."""

@@ -1,4 +1,4 @@
-"""Derive photometric corrections relative to PS1 from a snapshot; the store stays as it is."""
+"""Derive photometric corrections relative to PS1 from a snapshot; the store is not changed."""
 
 from __future__ import annotations
 

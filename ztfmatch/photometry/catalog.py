@@ -1,4 +1,4 @@
-"""Corrections applied to a catalog as a file, beside any store, and its residuals relative to PS1 as a picture."""
+"""Apply corrections to a catalog file, without a store, and plot its residuals from PS1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residuals of one catalog relative to PS1, before and after corrections."""
+"""Residuals of one catalog from PS1, before and after corrections."""
 
 from __future__ import annotations
 

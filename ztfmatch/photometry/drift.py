@@ -1,4 +1,4 @@
-"""Whether the corrections that a store applies still fit its newest exposures, from a sample of its lightcurves."""
+"""Whether the applied corrections still fit a store's newest exposures, from a sample of its lightcurves."""
 
 from __future__ import annotations
 

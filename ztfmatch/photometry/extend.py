@@ -1,4 +1,4 @@
-"""Add zero points and gradients of newer exposures to corrections; every other number stays."""
+"""Add zero points and gradients of newer exposures to corrections; all other numbers are kept."""
 
 from __future__ import annotations
 

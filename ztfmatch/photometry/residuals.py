@@ -1,4 +1,4 @@
-"""Residuals of a whole snapshot relative to PS1, added up by tile: before and after corrections."""
+"""Residuals of a snapshot from PS1, summed by tile, before and after corrections."""
 
 from __future__ import annotations
 

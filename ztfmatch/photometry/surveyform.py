@@ -1,4 +1,4 @@
-"""A set of corrections in the form of the survey's own tables, as nearly as that form allows."""
+"""A set of corrections in the format of the survey's own tables, as closely as it allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of lightcurves, and of the sky that was exposed.
+"""Plots of lightcurves, and of the exposed sky.
 
 Files are made with objects of matplotlib alone, never pyplot, so that a plot neither needs nor leaves behind any global
 state. What gives axes to who asks for them in Python makes them by pyplot, as a notebook expects.

@@ -1,4 +1,4 @@
-"""Axes of a lightcurve: magnitudes, times with calendar dates, phases."""
+"""Axes of lightcurves: magnitudes, times with calendar dates, phases."""
 
 from __future__ import annotations
 

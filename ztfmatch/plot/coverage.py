@@ -1,4 +1,4 @@
-"""A map of the whole sky in galactic coordinates: how often each place was exposed."""
+"""Map of the number of exposures over the sky in galactic coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightcurves to draw: epochs of one object each, their look, and the range of magnitudes that shows them."""
+"""Lightcurves to plot: epochs by object, style, and magnitude range."""
 
 from __future__ import annotations
 

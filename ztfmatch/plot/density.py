@@ -1,4 +1,4 @@
-"""Very many lightcurves as a density: how many epochs there are of each magnitude at each time."""
+"""Plot very many lightcurves as a density of epochs in time and magnitude."""
 
 from __future__ import annotations
 

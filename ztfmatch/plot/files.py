@@ -1,4 +1,4 @@
-"""Write a figure: PNG, PDF or SVG, the same bytes each time."""
+"""Write figures as PNG, PDF or SVG, with reproducible bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each place of the sky was exposed, from the fields and readout channels of exposures."""
+"""Number of exposures over the sky, from the fields and readout channels of exposures."""
 
 from __future__ import annotations
 

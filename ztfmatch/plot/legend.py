@@ -1,4 +1,4 @@
-"""Legend and title of a picture."""
+"""Legend and title of a figure."""
 
 from __future__ import annotations
 

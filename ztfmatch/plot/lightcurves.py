@@ -1,4 +1,4 @@
-"""Lightcurves as a picture: all bands, flagged epochs marked, by time or folded."""
+"""Plot lightcurves: all bands, flagged epochs marked, against time or phase."""
 
 from __future__ import annotations
 

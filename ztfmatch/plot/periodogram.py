@@ -1,4 +1,4 @@
-"""Periods of a star: the Lomb-Scargle periodogram of all its bands together."""
+"""Periods of a star: the multiband Lomb-Scargle periodogram."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightcurves before and after a reference was regenerated, side by side, and why, on the sky."""
+"""Plot lightcurves before and after a reference was regenerated, side by side, with sky maps of the reason."""
 
 from __future__ import annotations
 

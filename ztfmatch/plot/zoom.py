@@ -1,4 +1,4 @@
-"""A map of a part of the sky in galactic coordinates, where no more than that was exposed."""
+"""Map of a part of the sky in galactic coordinates, for surveys that cover no more."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Answers: objects, statistics, lightcurves, transients and lineage by place, objectid and condition."""
+"""Queries: objects, statistics, lightcurves, transients and lineage by position, objectid and condition."""

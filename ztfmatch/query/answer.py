@@ -1,4 +1,4 @@
-"""Ask a snapshot for objects, statistics or lightcurves by place, objectid and condition, however many there are.
+"""Query objects, statistics or lightcurves by position, objectid and condition, however many there are.
 
 The answer comes tile by tile, so that memory follows one tile and not the answer. Statistics are the stored ones where
 they are up to date, else computed from the epochs. Of each table only those columns are read that decide or that are

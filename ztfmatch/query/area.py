@@ -1,4 +1,4 @@
-"""Parts of the sky as a person names them in numbers or by a file, checked here and nowhere else."""
+"""Areas of the sky: circles, boxes, polygons and coverage maps, validated here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrow tables as astropy tables, and files of formats that astropy writes."""
+"""Arrow tables as astropy tables, and files in astropy's formats."""
 
 from __future__ import annotations
 

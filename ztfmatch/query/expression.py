@@ -1,4 +1,4 @@
-"""Conditions as a person writes them, ``magrms > 0.1 and nobs > 50``, as Arrow expressions.
+"""Conditions such as ``magrms > 0.1 and nobs > 50``, as Arrow expressions.
 
 A subset of Python's expressions, read by ``ast`` and never evaluated as Python: column names, numbers, texts,
 comparisons (also chained, ``in`` and ``not in`` a list), ``and``, ``or``, ``not``, arithmetic, and the functions

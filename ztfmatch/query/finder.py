@@ -1,4 +1,4 @@
-"""Find objects of a snapshot, and rows of its tables, tile by tile: the one engine behind all questions.
+"""Find objects of a snapshot, and rows of its tables, tile by tile: the engine behind all queries.
 
 Of a small cone the positions are kept in memory, so that the next one there reads no objects at all. Everything else is
 left to :mod:`ztfmatch.core.io.scan`, which reads no more than the wanted rows need.

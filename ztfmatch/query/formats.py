@@ -1,4 +1,4 @@
-"""Formats of rows in files: which a file's name tells, and how each is written.
+"""Output formats of rows: chosen by the suffix of a file, and their writers.
 
 CSV, JSON, Parquet and Arrow are written table by table, so that memory is that of one; ECSV, FITS and VOTable are
 astropy's, which takes all rows at once.

@@ -1,4 +1,4 @@
-"""Find objects and their lightcurves in a snapshot, reading no more than they need."""
+"""Query objects and their lightcurves in a snapshot, reading no more than necessary."""
 
 from __future__ import annotations
 

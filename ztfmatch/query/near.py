@@ -1,4 +1,4 @@
-"""What there is at a place where nothing was found: the nearest object, and whether the place was ever exposed."""
+"""The surroundings of an empty position: the nearest object, and the exposures that cover it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many circles at once: positions of a list, which of them each tile is near, and what of a table is within them."""
+"""Many circles at once: which tiles the positions of a list are near, and which objects are near them."""
 
 from __future__ import annotations
 

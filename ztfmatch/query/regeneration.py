@@ -1,4 +1,4 @@
-"""One object before and after the reference of its unit was regenerated, epoch by epoch."""
+"""One object before and after its reference was regenerated, epoch by epoch."""
 
 from __future__ import annotations
 

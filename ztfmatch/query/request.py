@@ -1,4 +1,4 @@
-"""What is asked of a snapshot: kinds of rows, places, conditions."""
+"""The parameters of a query."""
 
 from __future__ import annotations
 

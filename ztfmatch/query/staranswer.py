@@ -1,4 +1,4 @@
-"""The answer to a query for stars."""
+"""The result of a query for stars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find stars, their objects and their lightcurves in a snapshot."""
+"""Query stars, their objects and their lightcurves in a snapshot."""
 
 from __future__ import annotations
 

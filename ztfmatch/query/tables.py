@@ -1,4 +1,4 @@
-"""Write result tables as CSV, JSON, Parquet, or rows for a terminal."""
+"""Write result tables as CSV, JSON or Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of an answer as text for people: aligned columns, as many of them as there is room for."""
+"""Rows as text: aligned columns, as many as fit."""
 
 from __future__ import annotations
 

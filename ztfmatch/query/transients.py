@@ -1,4 +1,4 @@
-"""Find transients and their detections in a snapshot."""
+"""Query transients and their detections in a snapshot."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Quality of references: which are suspect, which images would make better ones, and the plan of their regeneration."""
+"""Quality of references: which are suspect, which images would make better ones, and plans for regenerating them."""

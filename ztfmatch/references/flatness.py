@@ -1,4 +1,4 @@
-"""Measure the flatness of exposures against PS1 and keep it in the ledger, in one commit."""
+"""Measure the flatness of exposures against PS1 and record it in the ledger, in one commit."""
 
 from __future__ import annotations
 

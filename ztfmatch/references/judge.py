@@ -1,4 +1,4 @@
-"""Say what is wrong with measured references, and which to mend first."""
+"""Judge measured references: flags, and their rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What criteria cost in sky coverage: units with a reference today that would have too few images."""
+"""Loss of sky coverage by criteria: units with a reference that would have too few images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page on the references of a survey: coverage, quality, what is planned, and the survey's summary table."""
+"""HTML report on the references of a survey: coverage, quality, the plan, and the survey's summary table."""
 
 from __future__ import annotations
 

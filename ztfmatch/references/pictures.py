@@ -1,4 +1,4 @@
-"""Pictures of references: maps of the sky in galactic coordinates, flatness, and histograms of now and new."""
+"""Figures of references: sky maps in galactic coordinates, flatness, and histograms of current and new depths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plan the regeneration of references: what is to be made of each unit, of which images, and why."""
+"""Plan the regeneration of references: an action for each unit, its images, and the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans from files: the audit and the plan before are Parquet."""
+"""Plans with their inputs from files: the audit and the previous plan are Parquet."""
 
 from __future__ import annotations
 

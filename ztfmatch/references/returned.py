@@ -1,4 +1,4 @@
-"""Hold the references that come back from an image pipeline to the plan that asked for them."""
+"""Check references that come back from an image pipeline against the plan that requested them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose the images of references: the criteria on all images of a survey, and how many each unit has left."""
+"""Select the images of references: apply the criteria to all images of a survey, count what is left of each unit."""
 
 from __future__ import annotations
 

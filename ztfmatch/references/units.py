@@ -1,4 +1,4 @@
-"""What a snapshot has of each unit that has a reference."""
+"""The stored references of a snapshot by unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases: products made of the epochs of a snapshot that a scope allows."""
+"""Releases: products of the epochs of a snapshot that are in the scope of a release."""
 
 from ztfmatch.release.association import Association, write_association
 from ztfmatch.release.bulk import publish_bulk

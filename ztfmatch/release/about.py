@@ -1,4 +1,4 @@
-"""What a product says of itself in words: what it shows, what it was made from, how to use, check and cite it."""
+"""README of a product: content, provenance, and how to use, check and cite it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a release's objects in the next one, as a HATS association catalog through which LSDB joins the two.
+"""The objects of two releases linked by lineage, as a HATS association catalog with which LSDB joins them.
 
 The partitions are those of the older release. Each of its objects that the newer one has is there, under its own id or
 as the successor that the lineage gives it; an object that is gone for good has no row.

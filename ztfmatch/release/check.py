@@ -1,4 +1,4 @@
-"""Check a product as it lies on disk, wherever it was copied to: whole, unaltered, and what its manifest says."""
+"""Check a product on disk, wherever it was copied to: complete, unaltered, and consistent with its manifest."""
 
 from __future__ import annotations
 

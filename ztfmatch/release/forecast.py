@@ -1,4 +1,4 @@
-"""What a HATS release of all that a store holds will take."""
+"""Estimate the cost of a HATS release of a whole store."""
 
 from __future__ import annotations
 

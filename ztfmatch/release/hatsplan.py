@@ -1,4 +1,4 @@
-"""Which partitions a HATS catalog will have, and which task makes which: every tile is read once."""
+"""The partitions of a HATS catalog, and which task writes which; every tile is read once."""
 
 from __future__ import annotations
 

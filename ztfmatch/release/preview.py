@@ -1,4 +1,4 @@
-"""What a release would have, counted by program before anything is written."""
+"""Counts of a release by program, before anything is written."""
 
 from __future__ import annotations
 

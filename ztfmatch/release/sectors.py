@@ -1,4 +1,4 @@
-"""Sectors of TESS: what they see, and when.
+"""TESS sectors: footprints and dates.
 
 tess-point knows where TESS looks, but only the middle of a sector. The dates are a table of ours, made of that of
 tesswcs 1.9.3 (its ``pointings.csv``). tesswcs has footprints as well, but needs pandas before 3, and LSDB, which reads

@@ -1,4 +1,4 @@
-"""Lightcurves of a region of the sky, and of some dates, as one tar file: bulk files, a README, checksums."""
+"""Lightcurves of a region of the sky and a time range as one tar file: bulk files, a README, checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References that are no good: what is wrong with one, and what that does to its seeds.
+"""Bad references: their defects, and the effect on seeds.
 
 Only the first reference of a unit can be so; regenerated ones are good.
 """

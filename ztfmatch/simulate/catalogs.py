@@ -1,4 +1,4 @@
-"""One catalog at a time: what a channel of an exposure detects, and what a reference holds."""
+"""Single catalogs: the detections of a channel in an exposure, and the sources of a reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole data set on disk: references, catalogs, the exposure table, the truth."""
+"""A complete data set on disk: references, catalogs, the exposure table, the truth."""
 
 from __future__ import annotations
 

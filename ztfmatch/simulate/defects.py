@@ -1,4 +1,4 @@
-"""References as they should not be: made of images in which a transient shone, and not well registered."""
+"""Defects of references: images in which a transient shone, and bad registration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the telescope looks where, and under which conditions."""
+"""Schedule and conditions of exposures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transients beside stars that are somewhat fainter, as supernovae beside their hosts."""
+"""Transients next to somewhat fainter stars, like supernovae next to their hosts."""
 
 from __future__ import annotations
 

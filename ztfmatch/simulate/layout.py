@@ -1,4 +1,4 @@
-"""Names and places of the files, their headers, and the rows of the exposure table."""
+"""File names, headers, and rows of the exposure table."""
 
 from __future__ import annotations
 

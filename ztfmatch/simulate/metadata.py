@@ -1,4 +1,4 @@
-"""Metadata of a survey's images, with the truth: which of them was made to fail which criterion of references.
+"""Metadata of a survey's images, with the truth: which was made to fail which criterion of references.
 
 Many images, no catalogs: columns are drawn for all images at once.
 """

@@ -1,4 +1,4 @@
-"""A real reference catalog in the place of the simulated sky."""
+"""A real reference catalog instead of the simulated sky."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One sky for all fields and filters: every region of it is the same whichever field looks at it.
+"""One sky for all fields and filters: every region is the same whichever field covers it.
 
 The sphere is divided into cells of 0.25 degrees; each draws its stars from a generator keyed by the seed and
 the cell. Stars closer than the survey resolves are thinned by a rule that looks at the pair alone (the one

@@ -1,4 +1,4 @@
-"""Errors of the photometry: random ones by the survey's model, systematic ones relative to PS1.
+"""Photometric errors: random ones by the survey's model, systematic ones relative to PS1.
 
 Three systematics, each drawn from a generator of its own key and of the size found in real data: a bias that
 depends on magnitude (channel and filter), one that depends on the position on the quadrant (channel and

@@ -1,4 +1,4 @@
-"""What really is in a simulated data set, as Parquet."""
+"""The truth of a simulated data set, as Parquet."""
 
 from __future__ import annotations
 

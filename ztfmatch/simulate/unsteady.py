@@ -1,4 +1,4 @@
-"""Systematics that a constant map lacks: the camera's change, colour beyond the linear term, clouds.
+"""Systematics that vary: changes of the camera, colour beyond the linear term, clouds.
 
 Each is turned on by a setting of its own and is drawn from generators of its own keys, so that the rest of a data set
 stays as it is without.

@@ -1,4 +1,4 @@
-"""Stars that vary and sources that come and go: kinds, their parameters and their light curves.
+"""Variable stars and transients: kinds, parameters and light curves.
 
 Each kind has a period (days), an amplitude (mag in g), an epoch (MJD) and a shape parameter. The curves are
 simple forms with the right amplitudes and time scales, not models of stars.

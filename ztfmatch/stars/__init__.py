@@ -1,1 +1,1 @@
-"""Stars as sources: their magnitudes over all objects, and how the zero points of units differ."""
+"""Stars: magnitudes over all their objects, and zero-point offsets between units."""

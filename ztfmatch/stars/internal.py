@@ -1,4 +1,4 @@
-"""Corrections from the offsets of units alone: where PS1 is absent, fields are brought to agree with each other."""
+"""Corrections from the offsets of units alone: without PS1, fields are brought to agree with each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure by how much the zero points of units differ, from the stars that they share, and commit the table.
+"""Measure the zero-point offsets between units from shared stars, and commit the table.
 
 The solution is found in a few rounds, each of which leaves out the stars' outliers by the one before. What it cannot
 tell: the mean of a group of units that overlaps connect, and so any difference between groups or filters; and, over

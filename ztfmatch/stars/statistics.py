@@ -1,4 +1,4 @@
-"""Compute the magnitudes of stars where their objects or epochs changed, and commit."""
+"""Update the magnitudes of stars whose objects or epochs changed, and commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove what is kept of stars' magnitudes and of units' offsets: both are computed again, and compared."""
+"""Verify the statistics of stars and the offsets of units by recomputing both."""
 
 from __future__ import annotations
 

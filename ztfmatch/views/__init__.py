@@ -1,4 +1,4 @@
-"""Views: a snapshot's own files, without a copy, as other tools want to find them."""
+"""Views: a snapshot's own files, without a copy, in the layout of other tools."""
 
 from ztfmatch.views.delta import DeltaReport, view_delta
 from ztfmatch.views.hats import HatsViewReport, view_hats

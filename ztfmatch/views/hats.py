@@ -1,4 +1,4 @@
-"""A snapshot for LSDB: its objects, and links to its own files of detections, in the layout of HATS.
+"""A snapshot for LSDB: its objects, and links to its own files of detections, in the HATS layout.
 
 HATS reads whatever lies in the directory of a pixel, and has no versions. So a view is of one snapshot, made whole and
 then named, and never changed. Both catalogs have the tiles of the store as their partitions, and a detection is in the

@@ -1,1 +1,1 @@
-"""Files in and out: FITS catalogs, tables beside them, Parquet, storage, the snapshot log."""
+"""I/O: FITS catalogs, tables beside them, Parquet, storage, the snapshot log."""

@@ -1,4 +1,4 @@
-"""Named arrays as one staged file, for results of tasks that other tasks add up."""
+"""Named arrays as one staged file, for results of tasks that other tasks sum up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where S3 is and who asks: the environment first, then ~/.aws/config and ~/.aws/credentials.
+"""Endpoint and credentials of S3: from the environment, then ~/.aws/config and ~/.aws/credentials.
 
 obstore reads the environment by itself (keys, session token, region, endpoint, web identity, container and instance
 credentials), but no file. Region, endpoint and keys of a profile are read here, which spares the import of boto3; where

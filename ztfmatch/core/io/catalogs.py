@@ -1,4 +1,4 @@
-"""Epochal and reference PSF catalogs: who they are, what their headers say, their rows."""
+"""Epochal and reference PSF catalogs: identity, headers, rows."""
 
 from __future__ import annotations
 

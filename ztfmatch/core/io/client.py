@@ -1,4 +1,4 @@
-"""The client of object stores (obstore): opened with what the environment says, its errors put into one line."""
+"""The client of object stores (obstore): configured from the environment, with errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What corrections of a store have of single exposures and objects: read where it is needed, by row groups."""
+"""Terms of corrections for single exposures and objects, read by row groups where they are needed."""
 
 from __future__ import annotations
 

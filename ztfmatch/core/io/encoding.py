@@ -1,4 +1,4 @@
-"""Rows as the bytes of a Parquet file: encodings, compression and row groups as the schema of their table says."""
+"""Rows as the bytes of a Parquet file: encodings, compression and row groups as its table's schema sets them."""
 
 from __future__ import annotations
 

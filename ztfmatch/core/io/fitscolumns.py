@@ -1,4 +1,4 @@
-"""Columns of a catalog as the survey writes them, whatever wrote the file anew.
+"""Columns of a catalog as the survey writes them, also from files rewritten by other software.
 
 A catalog of the survey is used as it lies in memory. One that other software saved again (astropy, pandas, TOPCAT) may
 have wider or unsigned integers, doubles in place of floats, columns beside its own, masked values, or right ascensions

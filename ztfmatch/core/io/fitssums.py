@@ -1,4 +1,4 @@
-"""Checksums that a FITS file carries: DATASUM and CHECKSUM of each HDU.
+"""Checksums in FITS files: DATASUM and CHECKSUM of each HDU.
 
 A sum is of big-endian 32-bit words, in ones' complement: what overflows is added at the low end (FITS standard 4.0,
 appendix J).

@@ -1,4 +1,4 @@
-"""Footers of Parquet files as bytes: row groups of several files put into one, where their column chunks come to lie.
+"""Footers of Parquet files as bytes: row groups of several files combined, at the new offsets of their columns.
 
 Arrow has no way to copy a row group as it is. A footer is a structure of Thrift's compact protocol
 (https://github.com/apache/parquet-format, ``parquet.thrift``; https://github.com/apache/thrift,

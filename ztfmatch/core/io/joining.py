@@ -1,4 +1,4 @@
-"""Join row groups that are encoded already into one file, as they are."""
+"""Join encoded row groups into one file without decoding them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and directories of a local disk: whole or not there, whatever happens to the writer.
+"""Atomic files and directories on a local disk: complete or absent, whatever happens to the writer.
 
 What is written has a name that ends in ``#`` and a number, which no listing of a store has, and gets its own when all
 its bytes are there. A writer that fails takes the unfinished away. What a killed one leaves is taken away by

@@ -1,4 +1,4 @@
-"""The live files of a snapshot: what its manifests add and do not remove, read as far as it is asked for."""
+"""The live files of a snapshot: those that its manifests add and do not remove, read on demand."""
 
 from __future__ import annotations
 

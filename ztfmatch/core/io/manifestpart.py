@@ -1,4 +1,4 @@
-"""One manifest: the files that some commits added and those that they removed, in columns, sorted by table and tile.
+"""One manifest: files added and removed by some commits, in columns, sorted by table and tile.
 
 Row groups are small and have the bounds of their keys, so that the files of one tile are found without the others. A
 manifest is sealed like any file of the store (:mod:`ztfmatch.core.io.sealed`): what is read of it is verified, what is

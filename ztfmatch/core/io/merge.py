@@ -1,4 +1,4 @@
-"""Read whole lightcurves from many files of a tile, in bounded memory.
+"""Read complete lightcurves from many files of a tile, in bounded memory.
 
 Every file is sorted by objectid, then time. One range of objectids after the other is read from all files, chosen from
 the bounds of their row groups so that each holds about the same number of rows. What a row group on a border has for

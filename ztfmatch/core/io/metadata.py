@@ -1,4 +1,4 @@
-"""Tables beside the catalogs: exposure metadata, error-model coefficients, quality thresholds."""
+"""Auxiliary tables: exposure metadata, error-model coefficients, quality thresholds."""
 
 from __future__ import annotations
 

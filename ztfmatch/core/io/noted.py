@@ -1,4 +1,4 @@
-"""What an operation found out when it was planned, and must find the same where another process finishes it later.
+"""Findings of an operation recorded when it is planned, for the process that finishes it later.
 
 The newest snapshot, the catalogs of a directory: others commit, and files arrive, while units of work are done. Where
 nobody notes anything, whoever asks looks.

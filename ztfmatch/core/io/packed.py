@@ -1,4 +1,4 @@
-"""Very many paths in little memory: a survey's list has ten million, some hundred bytes each and much alike."""
+"""Very many paths in little memory: a survey has ten million, of some hundred similar bytes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every name in a store, decided here and nowhere else."""
+"""All file names in a store."""
 
 from __future__ import annotations
 

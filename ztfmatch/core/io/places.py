@@ -1,4 +1,4 @@
-"""What is below a directory or fits a glob on local disks: links are followed, nothing is passed over silently."""
+"""Files below a directory or matching a glob on local disks; follows links, and reports what it cannot list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small JSON records that tell when they are not what was written."""
+"""Small JSON records that detect whether they were altered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that cannot be used: what the quarantine tells of each, but the commit."""
+"""Unusable files: their entries in the quarantine, without the commit."""
 
 from __future__ import annotations
 

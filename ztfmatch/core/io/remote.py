@@ -1,4 +1,4 @@
-"""Requests to an object store, repeated where that helps, with errors that say what was asked and no secret.
+"""Requests to an object store, retried where that helps, with errors that name the request and no secret.
 
 The client (obstore) repeats what it can, as :class:`ztfmatch.core.config.RequestConfig` says; what it does not
 (an answer that breaks off in a listing or a bulk delete) is repeated here. Every request can be repeated safely: a

@@ -1,4 +1,4 @@
-"""Write a file anew without some of its rows; row groups that lose none are copied as they are, not encoded again."""
+"""Rewrite a file without some of its rows; row groups that lose none are copied, not encoded again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in memory of tables that say of each of which unit it is, or whether it is active."""
+"""Rows in memory of tables with columns for the unit, or the status, of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the wanted rows of a table's files, and of the others as little as can be.
+"""Read the wanted rows of a table's files, and as little as possible of the others.
 
 What cannot hold a wanted row, by the bounds in the manifest and in the footers, is not read. Of each row group that
 can, the columns that decide are read first, and the others only where a row is wanted: a row group has one page of each

@@ -1,4 +1,4 @@
-"""The continuous corrections of a set, as arrays and as rows of numbers."""
+"""The continuous corrections of a set, as arrays and as rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One committed state of a store: its files, tiling and rows."""
+"""A snapshot: one committed state of a store, with its files, tiling and rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where catalogs come from: files, directories, globs, on local disks or in object stores."""
+"""Find catalogs: files, directories, globs, on local disks or in object stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage the work of a command that only reads a store elsewhere, where the store may not be written to."""
+"""Staging area elsewhere, for commands that only read a store which they may not write to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an operation that is not committed yet, as a manifest in its staging area: tasks need not hold them."""
+"""Files of an uncommitted operation, as a manifest in its staging area, so that tasks need not hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes in and out of a store, on local disk or an object store: the only module that knows which.
+"""Storage of a store, on local disk or in an object store: the only module that knows which.
 
 A contract of six calls (read, read_range, put, put_if_absent, list, delete), all atomic per object. Objects are
 immutable but for those under ``staging/``. Local files are written by :mod:`ztfmatch.core.io.localfiles`, requests

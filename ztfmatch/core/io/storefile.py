@@ -1,4 +1,4 @@
-"""The file that says what a store is: its format version, survey and settings, written once."""
+"""store.json: format version, survey and settings of a store, written once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The survey's own tables of corrections, read and written in the form that its pipeline uses.
+"""The survey's own tables of corrections, read and written in the format of its pipeline.
 
 ``Mag_Bias.txt``: CCD, quadrant, filter and a, b, c of a quadratic in magnitude, which is constant beyond 19.25.
 ``Field_Corrections.txt``: field, readout channel, filter and offset. ``ztf_z<filter>_c<CC>_q<Q>.out.txt.spline``: a

@@ -1,4 +1,4 @@
-"""URLs of object stores: taken apart, and refused where they carry a secret.
+"""URLs of object stores: parsed, and refused where they contain a secret.
 
 A place that a user names ends up in commit records, listings of processes and logs, so no part of it may be secret.
 """

@@ -1,4 +1,4 @@
-"""From what the catalog measured to what a lightcurve shows: magnitudes, errors, times, flags, quality."""
+"""From measured values to lightcurve values: magnitudes, errors, times, flags, quality."""
 
 from __future__ import annotations
 

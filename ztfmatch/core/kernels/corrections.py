@@ -1,4 +1,4 @@
-"""Photometric corrections relative to PS1: what is taken off a magnitude, and which terms could be.
+"""Photometric corrections relative to PS1: the value for a magnitude, and which terms apply.
 
 A detection's magnitude MAGZP - 2.5 log10(flux) is too faint by
 

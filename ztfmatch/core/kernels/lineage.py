@@ -1,4 +1,4 @@
-"""What became of each object when its unit's reference was regenerated, from where its epochs went.
+"""Lineage of the objects of a unit whose reference was regenerated, from where their epochs went.
 
 An object is its lightcurve, so it lives on where its epochs are. It is linked to what has at least half of them now;
 and, where it was divided, to each object that has at least a quarter of them and consists of them by half or more, if

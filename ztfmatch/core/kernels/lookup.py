@@ -1,4 +1,4 @@
-"""Find the row of an id among others: by a small open-addressing hash table, for very many rows, or by bisection."""
+"""Find the rows of ids: with a small open-addressing hash table for very many, or by bisection."""
 
 from __future__ import annotations
 

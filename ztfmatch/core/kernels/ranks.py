@@ -1,4 +1,4 @@
-"""Order of the numbers of one lightcurve: sort, select, percentiles. Compiled parts of ``statistics``.
+"""Order statistics of one lightcurve: sort, select, percentiles. Compiled parts of ``statistics``.
 
 Numbers are ordered as integers: the bits of a float32, rearranged into a key that grows with the number. Less
 the smallest, the keys of a lightcurve span about 20 bits, which a radix sort does in two or three passes.

@@ -1,4 +1,4 @@
-"""What lies in a pixel or near it, told without HEALPix: all that does is found, and a little around it.
+"""Candidates in or near a pixel without HEALPix: all that are, and a few around it.
 
 A pixel's border is nearly four great circles. What is on the inner side of four planes, moved out by how far the border
 bends and by the margin, holds the pixel and its margin: four products a position, anywhere on the sky.

@@ -1,4 +1,4 @@
-"""Count the seeds of a survey on a grid, catalog after catalog, and divide the sky into tiles by them."""
+"""Count the seeds of a survey on a grid, catalog by catalog, and divide the sky into tiles accordingly."""
 
 from __future__ import annotations
 

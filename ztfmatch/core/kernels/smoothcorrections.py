@@ -1,4 +1,4 @@
-"""Photometric corrections that are continuous in position, magnitude and time, and what is taken off a magnitude.
+"""Photometric corrections that are continuous in position, magnitude and time.
 
 A detection's magnitude MAGZP - 2.5 log10(flux) is too faint by
 

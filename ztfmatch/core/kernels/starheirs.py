@@ -1,4 +1,4 @@
-"""Which star keeps which starid, when objects came and went: the id stays with most of the star's epochs.
+"""Which star keeps which starid when objects come and go: an id stays with most of its star's epochs.
 
 An old star *leaves* its epochs to new stars: those of an object that is still active to the star that this is of now,
 those of a retired object by its lineage. Its heir is the new star that gets most of them (of equal ones that which gets

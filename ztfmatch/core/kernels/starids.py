@@ -1,4 +1,4 @@
-"""Names of stars: the position at which a star was first found, as a number that a person can read, and as a name.
+"""Starids and names of stars: the position at which a star was first found, as a readable number and as a name.
 
 A starid has 18 digits: S HHMMSSss DDMMSSs QQ. S is 1 in the north and 2 in the south, then right ascension to 0.01 s
 and declination to 0.1 arcsec, cut off as the IAU asks for, and QQ tells apart the stars ever found at one place. So

@@ -1,4 +1,4 @@
-"""Which objects of different units are one star: mutual nearest neighbours that follow the best connected of them.
+"""Which objects of different units are one star: mutual nearest neighbours of the best connected of them.
 
 The definition, for objects of any part of the sky:
 

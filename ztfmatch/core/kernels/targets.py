@@ -1,4 +1,4 @@
-"""What the targets of detections say of them, in one pass over them."""
+"""Flags of detections from their match targets, in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Link detections of one unit that are no object's: those that recur at a place are a transient.
+"""Link unmatched detections of one unit that recur at a position into transients.
 
 The exposures are taken one after the other. A detection joins the nearest *founder* of an earlier exposure within the
 radius, at most one detection of an exposure each, the nearest (ties: the lower row); what joins none is a founder

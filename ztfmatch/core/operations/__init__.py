@@ -1,1 +1,1 @@
-"""What commits a snapshot, and what checks one: plan, run tasks, commit."""
+"""Operations that commit a snapshot, and those that check one: plan, run tasks, commit."""

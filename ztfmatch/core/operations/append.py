@@ -1,4 +1,4 @@
-"""Ingest epochal catalogs: inspect, sort out what is known or bad, match group by group of tiles, commit.
+"""Ingest epochal catalogs: inspect, sort out known and bad ones, match by groups of tiles, commit.
 
 Nothing that is stored is rewritten, and no stored detection is read: the cost follows the new catalogs.
 """

@@ -1,4 +1,4 @@
-"""What an append tells of itself, and what several one after the other do."""
+"""The report of an append, and the sum of several."""
 
 from __future__ import annotations
 

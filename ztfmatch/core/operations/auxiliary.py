@@ -1,4 +1,4 @@
-"""Tables beside the catalogs of an append, and which of them were of no use."""
+"""Tables given with the catalogs of an append, and a check that they were used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell of catalogs what an append, or an init, would say of them; nothing is written."""
+"""Check how an append, or an init, would treat catalogs; nothing is written."""
 
 from __future__ import annotations
 

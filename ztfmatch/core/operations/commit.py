@@ -1,4 +1,4 @@
-"""Commit what an operation made, on top of what others committed meanwhile where it still holds.
+"""Commit the result of an operation, on top of other commits made meanwhile where it still holds.
 
 An operation works on the snapshot that it opened, for hours perhaps, and others commit in that time. Each says in one
 function what to commit on a given snapshot, and in another why its work does not hold on a newer one; the loop

@@ -1,4 +1,4 @@
-"""What all operations share: identity of an operation, batches, footprints, conversion of results."""
+"""Shared by operations: operation ids, batches, footprints, conversion of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compact: fewer, larger, sorted files, tiles split that outgrew their budget. Content stays.
+"""Compaction: fewer, larger, sorted files; tiles that outgrew their budget are split. The content is unchanged.
 
 By default files are merged in levels (:mod:`ztfmatch.core.tasks.levels`), so that what is written follows what came
 since. In full each tile that has files enough is written anew, with fresh statistics.

@@ -1,4 +1,4 @@
-"""Every row of a catalog is matched, an orphan or rejected, and counted once, before anything is committed."""
+"""Check before a commit that every catalog row is counted once: matched, orphan or rejected."""
 
 from __future__ import annotations
 

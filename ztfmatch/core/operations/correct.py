@@ -1,4 +1,4 @@
-"""Apply a set of corrections to all that is stored, or take it off again, in one commit.
+"""Apply a set of corrections to everything stored, or remove it, in one commit.
 
 What others commit meanwhile does no harm and costs little: files that came in are corrected too, files that are gone
 are forgotten, and the commit is tried again. Results are kept by the files that they are from, so that neither that

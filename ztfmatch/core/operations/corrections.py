@@ -1,4 +1,4 @@
-"""The sets of corrections that a store holds, and which of them its exposures have."""
+"""The sets of corrections in a store, and which of them its exposures have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring up to date what is derived from each tile's content: compute it where it is stale, and commit what holds.
+"""Update tables derived from the content of tiles: recompute stale tiles, and commit what still holds.
 
 What a tile's results depend on is in the names of its tasks, not the number of the snapshot: what a killed pass has
 staged is taken over by the next, whatever was committed to other tiles in between.

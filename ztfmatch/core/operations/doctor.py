@@ -1,4 +1,4 @@
-"""Look at the environment of a command, and at the place of a store."""
+"""Check the environment of a command, and the storage of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is checked in a store, and what was found, added up."""
+"""Checks of a store and the sums of their findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation will take, before anything runs: its tasks, bytes, files, memory, and time for so many workers.
+"""Estimate the cost of an operation: its tasks, bytes, files, memory, and wall time by number of workers.
 
 What is to be done is counted as the operation itself counts it, or from names and bounds alone where that would read
 what is to be ingested; the constants of :mod:`ztfmatch.core.costs` make times of it.

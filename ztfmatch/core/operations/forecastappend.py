@@ -1,4 +1,4 @@
-"""What an append or an init will take, by the names of its catalogs."""
+"""Estimate the cost of an append or an init from the names of its catalogs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operations on stored tiles will take: statistics, transients, linking, compaction, verification, a rematch."""
+"""Estimate the cost of operations on stored tiles: statistics, transients, link, compact, verify, rematch."""
 
 from __future__ import annotations
 

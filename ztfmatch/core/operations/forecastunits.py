@@ -1,4 +1,4 @@
-"""What is known of units before their catalogs are read: where they lie, their seeds, and rows of a catalog."""
+"""Positions, seeds and catalog sizes of units whose catalogs are not read yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look back and go back: compare two snapshots, make an older one the newest again."""
+"""Compare two snapshots, and roll back to an older one."""
 
 from __future__ import annotations
 

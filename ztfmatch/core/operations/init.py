@@ -1,4 +1,4 @@
-"""Make a store: read the references, decide the tiling, write the objects, commit snapshot 0."""
+"""Create a store: read the references, choose the tiling, write the objects, commit snapshot 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the inspected catalogs are new, known, or to be refused."""
+"""Sort inspected catalogs into new, known and refused ones."""
 
 from __future__ import annotations
 

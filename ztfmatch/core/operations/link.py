@@ -1,4 +1,4 @@
-"""Link objects of different units into stars: the tiles whose objects changed, and commit."""
+"""Link objects of different units into stars in the tiles whose objects changed, and commit."""
 
 from __future__ import annotations
 

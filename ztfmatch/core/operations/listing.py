@@ -1,4 +1,4 @@
-"""Count the catalogs of places by unit, from their names alone: a list of millions is gone through, never held."""
+"""Count catalogs by unit from their names alone; a list of millions is streamed, never held."""
 
 from __future__ import annotations
 

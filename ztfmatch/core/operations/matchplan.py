@@ -1,4 +1,4 @@
-"""Divide the matching of new exposures into tasks: groups of tiles, and batches of exposures one after the other."""
+"""Divide the matching of new exposures into tasks: groups of tiles, and successive batches of exposures."""
 
 from __future__ import annotations
 

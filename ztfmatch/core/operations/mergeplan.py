@@ -1,4 +1,4 @@
-"""Which merges of a tile's files are due, and which of them a compaction does now."""
+"""Which merges of a tile's files are due, and which of them a compaction runs now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was done, but may not have been meant so: told with the report, and refused where that was asked for."""
+"""Warnings about what may not have been intended: part of the report, or an error with ``--strict``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divide very many catalogs into portions, each of which is a commit of its own: by field, then by time."""
+"""Divide very many catalogs into portions, each a commit of its own: by field, then by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was refused: one entry a file, until it is mended or replaced."""
+"""The quarantine: one entry for each refused file, until it is repaired or replaced."""
 
 from __future__ import annotations
 

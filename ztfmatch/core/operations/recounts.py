@@ -1,4 +1,4 @@
-"""Divide the ledger rows of exposures that get new values into tasks."""
+"""Divide ledger rows that get new values into tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference catalogs: read them all, one a unit, and say which are of use."""
+"""Inspect reference catalogs: read them all, keep one per unit, refuse unusable ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regenerated references: match every stored epoch of their units again, in one commit.
+"""Rematch: match every stored epoch of units with regenerated references again, in one commit.
 
 Objects of the new generation come in, the old ones retire, detections and orphans are matched to the new seeds, the
 ledger has the new counts, and lineage says what became of each object. Other units stay as they are.

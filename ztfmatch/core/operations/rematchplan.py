@@ -1,4 +1,4 @@
-"""Divide the matching again of some units into tasks: by tile, and within a tile by exposures."""
+"""Divide a rematch into tasks: by tile, and within a tile by exposures."""
 
 from __future__ import annotations
 

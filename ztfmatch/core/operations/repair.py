@@ -1,4 +1,4 @@
-"""After the loss of files: which, what they held, and the same rows made again from the catalogs.
+"""Repair after the loss of files: find them, what they held, and restore their rows from the catalogs.
 
 Detections and orphans follow from the catalogs, the ledger and the objects, to the last bit; statistics and transients
 from these. Nothing else can be made again: files of the ledger, of objects or of references come back from a copy.

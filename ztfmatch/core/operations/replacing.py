@@ -1,4 +1,4 @@
-"""Take exposures out of a store, beside an append that brings them in again: what was made of them before leaves.
+"""Remove exposures that an append replaces, with everything derived from them.
 
 Nothing of it is seen before the append's commit, and the snapshot before that keeps it. What is written follows the
 files that hold rows of the exposures: a tile's files of one batch, or those of its merged runs that have their objects.

@@ -1,4 +1,4 @@
-"""Compute the statistics of the lightcurves that changed, where enough has changed, and commit them."""
+"""Update the statistics of lightcurves in tiles where enough has changed, and commit them."""
 
 from __future__ import annotations
 

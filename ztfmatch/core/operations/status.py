@@ -1,4 +1,4 @@
-"""What is in a snapshot."""
+"""A summary of a snapshot."""
 
 from __future__ import annotations
 

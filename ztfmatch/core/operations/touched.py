@@ -1,4 +1,4 @@
-"""Which tiles stored exposures touch, and which exposures a tile has, for very many of them."""
+"""Which tiles stored exposures touch, and which exposures touch a tile, for very many of them."""
 
 from __future__ import annotations
 

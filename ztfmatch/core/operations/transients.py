@@ -1,4 +1,4 @@
-"""Bring the transients up to date: group the orphans of every tile that has new ones, and commit."""
+"""Update the transients: group the orphans of every tile with new ones, and commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delete what no retained snapshot names."""
+"""Delete files that no retained snapshot references."""
 
 from __future__ import annotations
 

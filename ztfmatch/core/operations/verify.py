@@ -1,4 +1,4 @@
-"""Prove the invariants on what is stored."""
+"""Verify the invariants on a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare what the tiles of a store hold, added up, with what its ledger and its references say.
+"""Compare sums over the tiles of a store with its ledger and its references.
 
 The ledger is gone through file after file, and the sums of one tile after the other are added: of each exposure only
 its key, two counts and a digest are held.

@@ -1,4 +1,4 @@
-"""Run tasks: in a plain loop, on a local cluster, or on a Dask scheduler. The only package that imports Dask.
+"""Run tasks: in a loop, on a local cluster, or on a Dask scheduler. The only package that imports Dask.
 
 A task that fails is tried again; when it keeps failing the others are finished, then the job stops with an error that
 names it. A lost worker's tasks run elsewhere.

@@ -1,4 +1,4 @@
-"""Certificates of one run, so that only its own processes can talk to its scheduler and its workers.
+"""TLS certificates of one run, so that only its own processes can talk to its scheduler and workers.
 
 Who reaches the port of a Dask scheduler or worker can have it run any code. Each run has a key of its own; whoever
 holds it is of the run, and everybody else is turned away in the handshake. It lies in files that only the user can

@@ -1,4 +1,4 @@
-"""Clusters of a Dask Gateway: one that runs there, or one that it starts for a command."""
+"""Clusters of a Dask Gateway: a running one, or one started for a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a running job is, for another process that asks: a small record beside what it stages.
+"""Progress of a running job for other processes: a small record beside its staged results.
 
 It is written every few seconds while tasks run, so a short job has none, and goes when they have ended. One that is not
 written any more is of a command that was killed; a vacuum takes it away with what that one staged.

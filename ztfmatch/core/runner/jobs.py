@@ -1,4 +1,4 @@
-"""Jobs, and how they are run whatever runs their tasks: results in order, failures collected into one error."""
+"""Jobs and how they run on any executor: results in order, failures collected into one error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a cluster that is started for a command listens, and whether it can."""
+"""Network interface on which a cluster listens, and whether it can."""
 
 from __future__ import annotations
 

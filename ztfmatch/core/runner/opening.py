@@ -1,4 +1,4 @@
-"""Open what runs tasks; all of Dask is imported only where it is asked for."""
+"""Open a runner; Dask is imported only where it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SLURM jobs that workers live in: kept at their number, and given up where no worker will come of them."""
+"""The SLURM jobs of workers: kept at their number, and given up where they cannot start."""
 
 from __future__ import annotations
 

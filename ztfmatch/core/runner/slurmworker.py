@@ -1,4 +1,4 @@
-"""What runs in a SLURM job: Dask's own worker program, on no other network interface than the scheduler's.
+"""The program in a SLURM job: Dask's worker, restricted to the network interface of the scheduler.
 
 ``python -m ztfmatch.core.runner.slurmworker ADDRESS OPTIONS...``; without --host or --interface Dask would listen on
 every interface of the node.

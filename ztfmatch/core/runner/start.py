@@ -1,4 +1,4 @@
-"""Start workers: a local cluster, SLURM jobs, or the way to a scheduler that runs already."""
+"""Start workers: a local cluster, SLURM jobs, or connect to a running scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units of work in a directory: an operation is planned, done in parts wherever and whenever, and finished.
+"""Units of work in a directory: an operation is planned, run in parts anywhere and at any time, and finished.
 
 An operation runs up to its first job that decides nothing about other jobs; the tasks of that job, and of those that
 can follow it at once, are written as units, numbered from 0. Each unit stages its result as a task of any runner does.

@@ -1,4 +1,4 @@
-"""The workers of a Dask client: whether they are there, and whether they agree with the process that plans.
+"""The workers of a Dask client: whether they are there, and agree with the planning process.
 
 Nobody waits silently, or for ever: who waits says for what, and gives up after a limit.
 """

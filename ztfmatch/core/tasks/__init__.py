@@ -1,1 +1,1 @@
-"""One tile's or one batch's work: read, compute, write, count. Plain functions that know no Dask."""
+"""Tasks: the work for one tile or one batch; plain functions that read, compute, write and count, without Dask."""

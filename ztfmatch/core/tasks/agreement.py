@@ -1,4 +1,4 @@
-"""What the process that plans a job and those that work on it must agree in, on whatever machines they are.
+"""Fingerprint of the environment in which planner and workers must agree, on whatever machines they run.
 
 A worker of another version would compute what is committed as the work of this one; one that does not see the store
 would take it for damaged, and one that sees another file system under the same path would write where nobody reads.

@@ -1,4 +1,4 @@
-"""Compare the bytes of files with their checksums: those of the store, and catalogs that are still where they were."""
+"""Compare files with their checksums: those of the store, and catalogs still at their place."""
 
 from __future__ import annotations
 

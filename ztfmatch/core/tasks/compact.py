@@ -1,4 +1,4 @@
-"""Bring files of one tile into few sorted ones, and divide them among its children if it outgrew its budget."""
+"""Merge files of one tile into few sorted ones, and split them among its children if it outgrew its budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give the detections of a tile the magnitudes of a set of corrections, or of none; every other value stays."""
+"""Recompute the magnitudes of a tile's detections with a set of corrections, or without; all else is unchanged."""
 
 from __future__ import annotations
 

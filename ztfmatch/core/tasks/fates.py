@@ -1,4 +1,4 @@
-"""What becomes of detections in a tile, or in a group of them: matched to its seeds, or orphans of its own.
+"""The outcome of detections in a group of tiles: matched to one of its seeds, or an orphan.
 
 A tile decides alone. It considers its own detections and those of the margin around it, against its own seeds and
 those of the margin: all that can take part in the fate of a detection or a seed of its own (a seed within a radius

@@ -1,4 +1,4 @@
-"""Files of a group of tiles, to which batch after batch adds rows: one of a table in each tile, unless it is full.
+"""Files of a group of tiles to which successive batches add rows: one per table and tile, until it is full.
 
 Epochs are kept encoded, 33 bytes each. Batches are in order of their units, and so of objectids: row groups of one
 follow on those of the last. Where they don't, as where a unit was divided by time, a file ends. Orphans are in another

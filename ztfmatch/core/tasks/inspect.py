@@ -1,4 +1,4 @@
-"""Read catalogs once to learn what they are: identity, metadata, footprint, usable rows; refuse the bad ones."""
+"""Inspect catalogs: identity, metadata, footprint, usable rows; refuse bad ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: the part of it that one tile needs, and how its small files become large ones."""
+"""The ledger: the rows that one tile needs, and how its small files are merged."""
 
 from __future__ import annotations
 

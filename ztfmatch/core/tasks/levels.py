@@ -1,4 +1,4 @@
-"""Which files of a tile are due to be merged, so that they stay few and no row is written often: levels of sorted runs.
+"""Levels of sorted runs (LSM): which files of a tile to merge so that they stay few and rows are rarely rewritten.
 
 A run is what one batch of an append, or one merge, wrote of a table in a tile: one sorted file, or several whose ranges
 of ids do not overlap. With a factor F, a run of N rows is of the level floor(log_F N). F runs of one level are merged

@@ -1,4 +1,4 @@
-"""The lineage of one unit's objects and transients, from the flows that the tiles counted."""
+"""The lineage of one unit's objects and transients, from the flows of epochs counted by tile."""
 
 from __future__ import annotations
 

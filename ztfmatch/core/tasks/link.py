@@ -1,4 +1,4 @@
-"""Link the objects of one tile, and of its surroundings, into stars; write those that are the tile's own.
+"""Link the objects of one tile and its surroundings into stars; write those that belong to the tile.
 
 A star belongs to the tile that holds its position, a member to that of its object. What decides on either lies within
 some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20 (:mod:`ztfmatch.core.kernels.starheirs`);

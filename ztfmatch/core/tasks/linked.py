@@ -1,4 +1,4 @@
-"""Stars of the objects in reach of a tile, before they have names."""
+"""Stars of the objects in reach of a tile, before they are named."""
 
 from __future__ import annotations
 

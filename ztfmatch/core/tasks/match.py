@@ -1,4 +1,4 @@
-"""Match the detections of exposures to the seeds of a group of neighbouring tiles and write their new rows.
+"""Match the detections of exposures to the seeds of a group of neighbouring tiles and write the new rows.
 
 Each catalog is read once for all tiles of the group. Exposures are matched batch by batch, so that memory is bounded,
 and what all batches have in a tile goes into one file, so that files are few.

@@ -1,4 +1,4 @@
-"""What a task of an append is told of its exposures and tiles, in few bytes: paths and numbers differ by little."""
+"""Compact encoding of the exposures and tiles that a task of an append needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orphans near a tile, unit by unit, to be grouped.
+"""Orphans near a tile, by unit, for grouping.
 
 A row of orphans is looked at by its tile and by the tiles around it. A process works on tiles in order of the sky, so
 it keeps what it read last, as it will be looked at: row groups without the orphans that wait for a reference, and with

@@ -1,4 +1,4 @@
-"""What holds in processes of our own, commands and workers, and never in a user's notebook."""
+"""Settings for our own processes, commands and workers, but never for a user's notebook."""
 
 from __future__ import annotations
 

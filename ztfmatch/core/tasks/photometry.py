@@ -1,4 +1,4 @@
-"""Magnitude, error and correction flags of detections, from what was measured and the calibration of their exposures.
+"""Magnitude, error and correction flags of detections, from measured values and the calibration of their exposures.
 
 One function for all that write or check them, so that they agree to the last bit.
 """

@@ -1,4 +1,4 @@
-"""Import to make a process ready for tasks: everything imported, every compiled kernel loaded.
+"""Imported to make a process ready for tasks: imports everything, loads every compiled kernel.
 
 The parent of a local cluster's workers imports this once, before it forks them; so a worker takes its first task as
 fast as any other. On a new installation it is here that kernels are compiled, once for all workers; those that few

@@ -1,4 +1,4 @@
-"""What Dask need not print on the user's terminal: failures that the job tells in one line, as tracebacks.
+"""Suppress tracebacks that Dask prints for failures which the job reports in one line.
 
 Imported in a worker that shares the terminal, it keeps the worker's own from it.
 """

@@ -1,4 +1,4 @@
-"""Take the rows of some exposures out of a tile's files; all other rows stay, bit for bit and in their order.
+"""Remove the rows of some exposures from a tile's files; all other rows stay, bit for bit and in order.
 
 A file without rows of these exposures is not touched. Files are worked through one after the other; small ones of
 orphans, as nights leave them, become one.

@@ -1,4 +1,4 @@
-"""What a tile holds of exposures after the loss of files, and the rows that were lost."""
+"""The rows of exposures that a tile still holds after the loss of files, and those that were lost."""
 
 from __future__ import annotations
 

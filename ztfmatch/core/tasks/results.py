@@ -1,4 +1,4 @@
-"""What tasks return that write files of the store: staged as records, read back as what they are."""
+"""Results of tasks that write files of the store, staged as records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take the detections of some units out of a tile's files, and put a new generation of objects into it.
+"""Remove the detections of some units from a tile's files, and add a new generation of objects.
 
 The rows of all other units stay as they are, bit for bit and in their order. A file without rows of these units is not
 touched.

@@ -1,4 +1,4 @@
-"""Rows of many exposures gathered as they come from what is stored in another order, and decided on together."""
+"""Rows of many exposures gathered from files in another order, to be matched together."""
 
 from __future__ import annotations
 

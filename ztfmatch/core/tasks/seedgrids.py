@@ -1,4 +1,4 @@
-"""Seeds of a tile, or of a group of tiles, and its margin, unit by unit, ready to match against."""
+"""Seeds of a tile or a group of tiles with its margin, by unit, ready for matching."""
 
 from __future__ import annotations
 

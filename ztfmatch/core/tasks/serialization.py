@@ -1,4 +1,4 @@
-"""Tasks as bytes, for workers that take them from files; whatever a file holds, reading it executes nothing.
+"""Tasks as bytes, for workers that read them from files; decoding never executes anything.
 
 A task is a map of its fields (msgpack), its function the name of one in a ``tasks`` package of ztfmatch: both are held
 to what the function declares that it takes.

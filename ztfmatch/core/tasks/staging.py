@@ -1,4 +1,4 @@
-"""Keep what finished tasks returned until the commit, so that a rerun repeats none of them."""
+"""Keep the results of finished tasks until the commit, so that a rerun repeats none of them."""
 
 from __future__ import annotations
 

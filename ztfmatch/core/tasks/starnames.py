@@ -1,4 +1,4 @@
-"""Former stars near a tile: what they leave to the stars that there are now, and which of these keep their ids."""
+"""Ids of stars near a tile: what former stars pass on to current ones, and which of these keep their ids."""
 
 from __future__ import annotations
 

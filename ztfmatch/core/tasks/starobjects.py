@@ -1,4 +1,4 @@
-"""What linking reads of objects: all of a tile, and those of the tiles around that are in its reach."""
+"""Objects to link: all of a tile, and those of neighbouring tiles within reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of the objects of one tile: computed where the lightcurve changed, else as they were."""
+"""Statistics of the objects of one tile: computed where the lightcurve changed, otherwise kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What most tasks are of: one tile of a snapshot, whose files are looked up where the task runs."""
+"""Base of most tasks: one tile of a snapshot, whose files are looked up where the task runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove the invariants on the stored rows of one tile, from the rows alone.
+"""Verify the invariants on the stored rows of one tile, from the rows alone.
 
 Nothing that append computed is trusted: matches, magnitudes, times and digests are made again from the stored
 measured values, the ledger and the seeds, and compared. What each row alone tells is in ``verifyepochs``, pairs of rows

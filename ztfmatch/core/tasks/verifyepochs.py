@@ -1,4 +1,4 @@
-"""Prove epochs and orphans row by row: what was computed of each is made again from its measured values."""
+"""Verify epochs and orphans row by row: recompute every derived value from the measured ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove that what lost to another detection of its exposure did: the winner is stored, and is nearer.
+"""Verify detections that lost to another one of their exposure: the winner is stored, and is nearer.
 
 Loser and winner are in different files: the loser is an orphan, the winner an epoch of the object that both have
 nearest. The losers of a tile's objects are gathered first, from the orphans of the tile and of its neighbours, since a

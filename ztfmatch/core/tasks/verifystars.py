@@ -1,4 +1,4 @@
-"""Prove what is stored of the stars of one tile, from the stored objects alone."""
+"""Verify the stars of one tile from the stored objects alone."""
 
 from __future__ import annotations
 

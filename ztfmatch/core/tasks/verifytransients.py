@@ -1,4 +1,4 @@
-"""Prove what is stored of the transients of one tile, from the stored orphans alone."""
+"""Verify the transients of one tile from the stored orphans alone."""
 
 from __future__ import annotations
 

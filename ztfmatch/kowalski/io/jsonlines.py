@@ -1,4 +1,4 @@
-"""Files of JSON Lines, compressed: written in parts of whole lines, read line by line.
+"""Compressed JSON Lines files: written in parts of whole lines, read line by line.
 
 Types that JSON lacks are written as MongoDB's Extended JSON v2 has them: a float that is not finite as
 ``{"$numberDouble": "NaN"}``, bytes as ``{"$binary": ...}``. All other floats have a point or an exponent, so that no

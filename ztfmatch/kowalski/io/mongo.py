@@ -1,4 +1,4 @@
-"""MongoDB: connect without telling a secret, and repeat what failed because the service did.
+"""MongoDB: connect without leaking a secret, and retry what failed because of the service.
 
 pymongo is imported only here, and only when a connection is asked for.
 """

@@ -1,4 +1,4 @@
-"""Numbers that Kowalski knows objects and exposures by."""
+"""Kowalski's ids of objects and exposures."""
 
 from __future__ import annotations
 

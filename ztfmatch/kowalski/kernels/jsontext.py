@@ -1,4 +1,4 @@
-"""Rows of cells to JSON Lines, bytes in compiled code: a document a line, each with a list of nested rows.
+"""Rows of cells to JSON Lines in compiled code: one document per line, each with a list of nested rows.
 
 What is written between the cells of a row (braces, names, commas) is given as literals: row = literal 0, cell 0,
 literal 1, cell 1 ... literal N. A document has one more, which follows its nested rows.

@@ -1,4 +1,4 @@
-"""Documents of exposures and of lineage, and the numbers of documents that are no more."""
+"""Documents of exposures and of lineage, and ids of deleted documents."""
 
 from __future__ import annotations
 

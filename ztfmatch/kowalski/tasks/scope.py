@@ -1,4 +1,4 @@
-"""Which exposures an export holds."""
+"""Which exposures an export includes."""
 
 from __future__ import annotations
 

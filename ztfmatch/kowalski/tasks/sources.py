@@ -1,4 +1,4 @@
-"""Documents of the objects of one tile, as Kowalski has them: all of them, or what changed since a snapshot."""
+"""Documents of the objects of one tile: all of them, or the changes since a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read HDF5 files of anyone: tables, numbers and texts. Nothing in them is run, followed or believed unchecked.
+"""Read untrusted HDF5 files: tables, numbers and strings; nothing is executed, followed or used unchecked.
 
 PyTables, by which the survey makes its matchfiles, unpickles attributes while it opens a file, which can so run code.
 Here only HDF5's own types are read. A file may also lead elsewhere (links, external and virtual data), or claim more

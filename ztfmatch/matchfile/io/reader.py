@@ -1,4 +1,4 @@
-"""Read the survey's matchfiles: HDF5 by PyTables, checked against their layout before anything is made of them."""
+"""Read matchfiles of the survey: HDF5 by PyTables, checked against their layout first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epochs as matchfiles have them, as columns of the store; what they say of their exposures.
+"""Epochs of matchfiles as columns of the store, and their facts about exposures.
 
 Arguments named ``rows`` are structured arrays of :data:`ztfmatch.matchfile.schema.SOURCEDATA`. A file is read twice,
 once to check it and once to ingest it, and each time every row is looked at once.

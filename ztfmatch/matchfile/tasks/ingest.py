@@ -1,4 +1,4 @@
-"""Ingest the sources and epochs of a matchfile: objects by tile; epochs decided on by the rules of an append.
+"""Ingest the sources and epochs of a matchfile: objects by tile, epochs by the rules of an append.
 
 The file's own associations are not trusted but compared: an epoch goes to the nearest seed of the store, and how
 many went elsewhere than the file has them is counted. Measured and calibrated values are kept to the last bit.

@@ -1,4 +1,4 @@
-"""Read a matchfile once to learn what it is: its unit, sources, exposures; refuse a bad one."""
+"""Inspect a matchfile: its unit, sources, exposures; refuse a bad one."""
 
 from __future__ import annotations
 

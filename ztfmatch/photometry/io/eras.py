@@ -1,4 +1,4 @@
-"""Eras of the camera from a file: dates at which it was cleaned, got new waveforms, was warmed up."""
+"""Eras of the camera from a file: dates of cleaning, new waveforms, warm-ups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A piece of the sky between declinations and right ascensions, by which catalogs are read."""
+"""A box in declination and right ascension, by which catalogs are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the map and the magnitude term of a channel change by in time, from lightcurves relative to their own means.
+"""Changes with time of the map and the magnitude term of a channel, from lightcurves relative to their means.
 
 A star is its own standard: what PS1 has wrong of it is the same in all its epochs. So the changes are fitted to the
 means, in bins of time, magnitude and place, of what epochs are off from the mean of their star, apart from all that

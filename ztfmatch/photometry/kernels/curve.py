@@ -1,4 +1,4 @@
-"""The magnitude term of a channel: over which range it is known, and its functions."""
+"""The magnitude term of a channel: its range and its basis functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether newer exposures differ from older ones, place by place or magnitude by magnitude, beyond noise and clouds."""
+"""Whether newer exposures differ from older ones by position or magnitude beyond noise and clouds."""
 
 from __future__ import annotations
 

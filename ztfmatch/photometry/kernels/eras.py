@@ -1,4 +1,4 @@
-"""When the camera changed: dates at which the maps of exposures step, told from drifts, clouds and noise.
+"""Eras of the camera: dates at which the maps of exposures step, detected against drifts, clouds and noise.
 
 The maps of the exposures of a night are one vector. Without a step they follow, cell by cell, a line in time that
 bends at nodes (:func:`~ztfmatch.photometry.kernels.timeline.hats`). For each gap between nights it is asked how much

@@ -1,4 +1,4 @@
-"""What single exposures are off by beside their channel: zero points and gradients, of clouds and of extinction.
+"""Zero points and gradients of single exposures relative to their channel, from clouds and extinction.
 
 Of each exposure the coarse map of its stars, relative to their lightcurves, is described by nothing, a zero point, a
 plane or a surface of second order: by the one that, fitted to one half of the stars, describes the other half best, and

@@ -1,4 +1,4 @@
-"""Where on the quadrant residuals are added up: cells, those at the rims divided, since maps are steep there."""
+"""The grid of cells on the quadrant in which residuals are summed; finer at the rims, where maps are steep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What corrections are worth on data that they were not fitted to: a fifth of the exposures, a fifth of the stars.
+"""Cross-validation of corrections on held-out data: a fifth of the exposures, a fifth of the stars.
 
 A channel is fitted once more, with the same weights and the same smoothness, to the rest. What a term is worth is by
 how much the mean square of the residuals of the others, noise and all, grows when it is not taken off.

@@ -1,4 +1,4 @@
-"""The modes of a map that its data tell: of several hundred coefficients some hundred, where stars are few.
+"""Modes of a map that its data determine: some hundred of several hundred coefficients where stars are few.
 
 Coefficients are turned to the eigenvectors of a usual covariance, those with the largest variance first. Beyond a mode
 that the data say next to nothing of there are none that they say more of: there the map is what was known before. What

@@ -1,4 +1,4 @@
-"""Normal equations of the corrections of one channel: what the data say, what is known before, and their solution.
+"""Normal equations of the corrections of one channel: data, priors, and the solution.
 
 Parameters are blocks of one vector:
 

@@ -1,4 +1,4 @@
-"""What is known of a map before there are data: covariances of its coefficients.
+"""Priors of a map: covariances of its coefficients.
 
 A map is taken to be a sum of independent Gaussian processes: one that is smooth over the whole quadrant, one over
 some cells, and one that decays from the edges inwards, as the response of real detectors does: partly alike at all

@@ -1,4 +1,4 @@
-"""Residuals of lightcurves relative to PS1 and to their own medians, added up in bins.
+"""Residuals of lightcurves from PS1 and from their own medians, summed in bins.
 
 What is kept of any number of detections are sums over bins of magnitude and cells of the quadrant; from these the
 corrections are fitted and reports are drawn. Outliers and variables are told by medians before anything is added.

@@ -1,4 +1,4 @@
-"""Weights of bins of residuals: by the noise of epochs and of stars, and by how far off they are."""
+"""Weights of bins of residuals: from the noise of epochs and of stars, and robust against outliers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How smooth a map is: the sizes of its processes under which the data are most probable."""
+"""Smoothness of a map: the sizes of its processes that maximize the evidence of the data."""
 
 from __future__ import annotations
 

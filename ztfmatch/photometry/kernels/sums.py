@@ -1,4 +1,4 @@
-"""Residuals relative to PS1 added up in bins of time, magnitude and place: what corrections are fitted to."""
+"""Residuals from PS1 summed in bins of time, magnitude and position, to which corrections are fitted."""
 
 from __future__ import annotations
 

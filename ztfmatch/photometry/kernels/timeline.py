@@ -1,4 +1,4 @@
-"""How corrections run in time: nodes between which they are linear, and steps."""
+"""Time dependence of corrections: nodes with linear interpolation, and steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exposures of a snapshot in brief, from its ledger: by quality, by day, by residual zero point."""
+"""Summary of the exposures of a snapshot from its ledger: by quality, by day, by residual zero point."""
 
 from __future__ import annotations
 

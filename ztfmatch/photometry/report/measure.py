@@ -1,4 +1,4 @@
-"""Sums over a whole snapshot, from those that a task leaves of each tile."""
+"""Sums over a whole snapshot, from those that tasks write for each tile."""
 
 from __future__ import annotations
 

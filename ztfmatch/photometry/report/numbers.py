@@ -1,4 +1,4 @@
-"""What a report says in numbers: residuals in brief, by filter and by channel; all in millimagnitudes."""
+"""Numbers of a report: summaries of residuals by filter and by channel, in millimagnitudes."""
 
 from __future__ import annotations
 

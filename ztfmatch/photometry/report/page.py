@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing but itself: text, tables, pictures embedded."""
+"""A self-contained HTML page: text, tables, embedded pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of changes in time: by slice of time, and by era between the steps of corrections."""
+"""Changes with time in a report: by time slice, and by era between the steps of corrections."""
 
 from __future__ import annotations
 

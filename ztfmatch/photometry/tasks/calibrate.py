@@ -1,4 +1,4 @@
-"""Fit the corrections of one channel to the sums that the tiles left, and the error models of its units."""
+"""Fit the corrections of one channel to the sums over tiles, and the error models of its units."""
 
 from __future__ import annotations
 

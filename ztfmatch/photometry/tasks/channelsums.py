@@ -1,4 +1,4 @@
-"""Sums of one channel over any tiles and units, from the files that tasks left."""
+"""Sums of one channel over tiles and units, from files that tasks wrote."""
 
 from __future__ import annotations
 

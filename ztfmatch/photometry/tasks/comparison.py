@@ -1,4 +1,4 @@
-"""Which detections of a tile are compared with PS1 or with each other, and with what."""
+"""Which detections of a tile are compared, with PS1 or with each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero points and gradients of the exposures of one channel, beside corrections that are known."""
+"""Zero points and gradients of the exposures of one channel, given known corrections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Magnitudes as corrections of a directory would make them, beside those that are stored."""
+"""Magnitudes with other corrections than the stored ones."""
 
 from __future__ import annotations
 

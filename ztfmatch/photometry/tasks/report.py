@@ -1,4 +1,4 @@
-"""What a report needs of one tile's lightcurves, added up in one pass: without corrections, and as they are stored.
+"""Sums over one tile's lightcurves for a report in one pass: without corrections, and as stored.
 
 Whatever the number of detections, a task leaves one file of sums: maps over the quadrant by channel (readout channel
 and filter), sums by unit, histograms. The stars and bins of magnitude are chosen by uncorrected magnitudes and are the

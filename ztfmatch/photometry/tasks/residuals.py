@@ -1,4 +1,4 @@
-"""Residuals of one tile's lightcurves relative to PS1, added up: what corrections are fitted to and reports show.
+"""Sums of the residuals of one tile's lightcurves from PS1, for fits of corrections and reports.
 
 Whatever the number of detections, a task leaves one small file of sums for each channel (readout channel and filter)
 and one for the exposures.

@@ -1,4 +1,4 @@
-"""Read lists of objectids: one a line, or a column ``objectid`` of CSV or Parquet."""
+"""Read lists of objectids: one per line, or a column ``objectid`` of CSV or Parquet."""
 
 from __future__ import annotations
 

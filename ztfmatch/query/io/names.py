@@ -1,4 +1,4 @@
-"""Names of objects on the sky, resolved without a network: by a table of names, or by the position that a name says."""
+"""Resolve names of objects without a network: from a table of names, or from a coordinate name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read lists of positions: CSV, Parquet, or what astropy reads, with columns of right ascension and declination."""
+"""Read lists of positions: CSV, Parquet, or astropy formats, with columns of right ascension and declination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Angles as people give them: degrees, sexagesimal, with units, or astropy's; as numbers of degrees or arcsec."""
+"""Parse angles: degrees, sexagesimal, with units, or astropy's; as numbers of degrees or arcsec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All pairs of two lists of positions within a radius, by zones of declination.
+"""All pairs of two lists of positions within a radius, by declination zones.
 
 The second list is sorted by zone and, within it, by right ascension. Of a position of the first, the wanted ones lie in
 few zones, in each between two right ascensions: a run of the sorted list, which two binary searches find. Those in the

@@ -1,1 +1,1 @@
-"""Tables that are read beside a store."""
+"""Tables read beside a store."""

@@ -1,4 +1,4 @@
-"""How deep a catalog is, and how crowded."""
+"""Depth and crowding of a catalog."""
 
 from __future__ import annotations
 

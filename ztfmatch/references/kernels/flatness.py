@@ -1,4 +1,4 @@
-"""How even magnitudes are over a quadrant: medians of differences in 3 x 3 bins, their span, and the robust scatter."""
+"""Flatness of magnitudes over a quadrant: medians of differences in 3 x 3 bins, their range, and the robust scatter."""
 
 from __future__ import annotations
 

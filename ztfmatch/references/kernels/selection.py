@@ -1,4 +1,4 @@
-"""Which images are good enough for a reference, and which of a unit's are taken: arrays of all images at once."""
+"""Which images are good enough for a reference, and which of a unit's are selected, for all images at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of what is found out about references, and the settings that say what is good."""
+"""Columns of audits and plans, and the settings of criteria."""
 
 from ztfmatch.references.schema.tables import AUDIT, PLAN, without_lists
 

@@ -1,4 +1,4 @@
-"""What makes a reference suspect, an image good, and a plan: one TOML file, whose defaults are the survey's."""
+"""Criteria for references, images and plans: one TOML file, whose defaults are the survey's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of this room: what an audit says of references. They are products, not tables of a store."""
+"""Tables of audits and plans: products, not tables of a store."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is measured of references and exposures, a field and readout channel at a time."""
+"""Measurements of references and exposures, by field and readout channel."""

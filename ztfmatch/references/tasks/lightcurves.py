@@ -1,4 +1,4 @@
-"""What a store's own lightcurves say of a reference: seeds never seen, sources without a seed, offsets."""
+"""Quality of a reference from a store's lightcurves: seeds never seen, sources without a seed, offsets."""
 
 from __future__ import annotations
 

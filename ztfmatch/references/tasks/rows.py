@@ -1,4 +1,4 @@
-"""Measurements as plain values, None where there is none."""
+"""Measurements as plain values; None where there is none."""
 
 from __future__ import annotations
 

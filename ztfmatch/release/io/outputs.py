@@ -1,4 +1,4 @@
-"""Files of products: written once, whole or not there, with their checksums; Parquet laid out as a schema says."""
+"""Files of products: written atomically, with checksums; Parquet laid out as a schema sets it."""
 
 from __future__ import annotations
 

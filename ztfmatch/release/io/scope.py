@@ -1,4 +1,4 @@
-"""What a data release may show: programs within their dates, filters, fields, quality; read from a TOML file.
+"""The scope of a data release: programs with dates, filters, fields, quality; read from a TOML file.
 
     release = "dr2"                     # label in file names
     filters = ["zg", "zr"]              # all without it

@@ -1,4 +1,4 @@
-"""Partitions of a release: HEALPix pixels of mixed orders, no larger than asked for, only where there is something."""
+"""Partitions of a release: HEALPix pixels of mixed orders up to a size, only where there are objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hierarchical triangular mesh: the number of the spherical triangle that a direction is in.
+"""Hierarchical triangular mesh: the number of the spherical triangle of a direction.
 
 Kunszt, Szalay and Thakar 2001 (Mining the Sky, p. 631); numbering as in the SDSS and in IRSA's tables: the eight roots
 S0..S3, N0..N3 are 8..15, and a child is 4 times its parent plus 0..3.

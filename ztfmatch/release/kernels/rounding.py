@@ -1,4 +1,4 @@
-"""Numbers with fewer bits, which compress better."""
+"""Round floats to fewer bits, for better compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One unit's lightcurves as one file, the way IRSA's bulk downloads have them.
+"""One unit's lightcurves as one file, in the layout of IRSA's bulk downloads.
 
 A unit's objects lie in several tiles, and a tile has objects of several units. Both are sorted by objectid, in which a
 unit is one range: so the files of all its tiles are merged over that range, some objects at a time, and written as they

@@ -1,4 +1,4 @@
-"""Nested lightcurves of the objects of a tile, as HATS catalogs have them."""
+"""Nested lightcurves of the objects of a tile, for HATS catalogs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring rows that come by objectid into partitions sorted by place, in bounded memory."""
+"""Sort rows that come by objectid into spatial partitions, in bounded memory."""
 
 from __future__ import annotations
 

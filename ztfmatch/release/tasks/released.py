@@ -1,4 +1,4 @@
-"""Lightcurves of the objects of a snapshot as a release has them: only epochs in its scope."""
+"""Lightcurves of the objects of a snapshot in a release: only epochs in its scope."""
 
 from __future__ import annotations
 

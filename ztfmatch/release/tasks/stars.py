@@ -1,4 +1,4 @@
-"""Nested lightcurves of the stars of a tile: one row a star, the epochs of all its objects in it."""
+"""Nested lightcurves of the stars of a tile: one row per star, with the epochs of all its objects."""
 
 from __future__ import annotations
 

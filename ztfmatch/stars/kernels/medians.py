@@ -1,4 +1,4 @@
-"""Medians of groups of magnitudes, and which of several medians do not agree."""
+"""Medians of groups of magnitudes, and tests of whether they disagree."""
 
 from __future__ import annotations
 

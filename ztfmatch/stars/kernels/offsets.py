@@ -1,4 +1,4 @@
-"""Differences of the zero points of units from the stars that they share: an uber-calibration from overlaps.
+"""Zero-point offsets between units from shared stars: an ubercalibration from overlaps.
 
 An object of star s in unit u has the median magnitude m = M_s + z_u + noise. The magnitudes M_s are eliminated star by
 star, exactly: what remains of a star with weights w_u, W their sum, and the mean m' = sum(w_u m_u) / W, are the normal

@@ -1,1 +1,1 @@
-"""Work on one tile."""
+"""Tasks of stars, for one tile."""

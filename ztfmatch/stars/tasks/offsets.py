@@ -1,4 +1,4 @@
-"""What the stars of one tile say of the zero points of units."""
+"""Contributions of the stars of one tile to the zero-point offsets of units."""
 
 from __future__ import annotations
 

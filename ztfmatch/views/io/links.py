@@ -1,4 +1,4 @@
-"""A second name for a file of a store, which takes no space."""
+"""Hard links to files of a store, which take no space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of a tile as a HATS catalog has them: the active ones, sorted by place."""
+"""Objects of a tile in a HATS catalog: the active ones, sorted by position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residual of every unit at its place on the sky: a few fields from near, or the whole sky."""
+"""Residual of every unit at its position on the sky: a few fields close up, or the whole sky."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, labels, and the bytes of a PNG."""
+"""Shared by all figures: size, colours, labels, and PNG bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes in time: courses of all channels, and maps by era of some."""
+"""Changes with time: courses of all channels, and maps by era of some."""
 
 from __future__ import annotations
 
