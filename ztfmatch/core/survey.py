@@ -149,6 +149,7 @@ def objectid_base(unit: Unit, generation: int = 0) -> int:
     return head + generation * 10**7
 
 
+IDS_OF_A_GENERATION: Final = MAX_SOURCEID + 1
 IDS_OF_A_UNIT: Final = 10**8
 """Objectids of a unit have all digits before the last eight in common."""
 

@@ -16,12 +16,11 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Mask
 from ztfmatch.core.io.parquet import DataFile, read_table
-from ztfmatch.core.io.rows import unit_of
+from ztfmatch.core.io.rows import unit_of, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.operations.rematchplan import newest_references
+from ztfmatch.core.operations.common import references_by_unit, same_files
 from ztfmatch.core.plain import Row
-from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.schema.rows import ReferenceRow
+from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.schema.types import plain_type
 from ztfmatch.core.survey import Unit
 from ztfmatch.kowalski.schema import EPOCH_COLUMNS, EXPOSURE_COLUMNS, SCOPE_COLUMNS
@@ -125,9 +124,8 @@ def _same(old: _Ledger, new: _Ledger, in_old: Numbers, in_new: Numbers, columns:
 
 def changed_references(before: SnapshotFiles, after: SnapshotFiles) -> set[Unit]:
     """Units whose newest reference is another, or there in only one of the snapshots."""
-    old, new = newest_references(before), newest_references(after)
-    return {unit for unit in old.keys() | new.keys() if _identity(old.get(unit)) != _identity(new.get(unit))}
-
-
-def _identity(row: ReferenceRow | None) -> tuple[int, str] | None:
-    return None if row is None else (row["generation"], row["sha256"])
+    if same_files(before, after, REFERENCES):
+        return set()
+    rows = pa.concat_tables([references_by_unit(snapshot, ["sha256"]) for snapshot in (before, after)])
+    counted = rows.group_by(rows.column_names).aggregate([([], "count_all")])
+    return set(units_of_rows(counted.filter(pc.equal(counted["count_all"], 1))))

@@ -14,7 +14,7 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.runs import bounded_runs, chunks
 from ztfmatch.core.schema import DETECTIONS, LINEAGE
@@ -135,15 +135,13 @@ def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Uni
     """What changed in each tile that has detections and is touched, in order of the sky."""
     found = new, changed, units, touched = [defaultdict[Tile, set[Any]](set) for _ in range(4)]
     for rows, exposures in ((ledger.new, new), (ledger.changed, changed)):
-        for row in rows:
-            for tile in tiles_of_footprint(after.tiling, row):
+        for row, tiles in zip(rows, tiles_of_footprints(after.tiling, rows), strict=True):
+            for tile in tiles:
                 exposures[tile].add(row["exposureid"])
                 touched[tile].add(unit_of(row))
-    references = newest_references(after)
-    for unit in whole & references.keys():
-        for tile in tiles_of_footprint(after.tiling, references[unit]):
-            units[tile].add(unit)
-            touched[tile].add(unit)
+    for tile, of in _units_by_tile(after, whole).items():
+        units[tile] |= of
+        touched[tile] |= of
     return {
         tile: Changes(*(tuple(sorted(of[tile])) for of in found))
         for tile in after.tiles_with(DETECTIONS.name)
@@ -157,11 +155,7 @@ def _sources(request: Request, tile: Tile, changes: Changes | None) -> SourcesTa
 
 def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[RemovedTask]:
     """One task for each tile of the older snapshot in which units have objects."""
-    by_tile: dict[Tile, set[Unit]] = {}
-    references = newest_references(before)
-    for unit in units & references.keys():
-        for tile in tiles_of_footprint(before.tiling, references[unit]):
-            by_tile.setdefault(tile, set()).add(unit)
+    by_tile = _units_by_tile(before, units)
     parts = _parts(request.after)
     return [
         RemovedTask(
@@ -173,6 +167,17 @@ def _removed(request: Request, before: SnapshotFiles, units: set[Unit]) -> list[
         for part in _parts(before)
         if part.tile in by_tile
     ]
+
+
+def _units_by_tile(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Tile, set[Unit]]:
+    """Those of some units that have a reference, by the tiles that it touches."""
+    references = newest_references(snapshot, units)
+    by_tile: dict[Tile, set[Unit]] = {}
+    touched = tiles_of_footprints(snapshot.tiling, list(references.values()))
+    for unit, tiles in zip(references, touched, strict=True):
+        for tile in tiles:
+            by_tile.setdefault(tile, set()).add(unit)
+    return by_tile
 
 
 def _parts(snapshot: SnapshotFiles) -> list[SnapshotPart]:

@@ -9,7 +9,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import OBJECTS
@@ -59,8 +59,10 @@ class ImportPlan(OfSnapshot):
 def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
     """One task for each tile that gets objects."""
     by_tile: dict[Tile, list[MatchfileInput]] = {}
-    for file in sorted(plan.files, key=lambda file: objectid_range(unit_of(file.matchfile))):
-        for tile in tiles_of_footprint(plan.tiling, file.reference) if file.is_reference else ():
+    ordered = sorted(plan.files, key=lambda file: objectid_range(unit_of(file.matchfile)))
+    files = [file for file in ordered if file.is_reference]
+    for file, tiles in zip(files, tiles_of_footprints(plan.tiling, [f.reference for f in files]), strict=True):
+        for tile in tiles:
             by_tile.setdefault(tile, []).append(file.input)
     return [
         SourcesTask(f"objects-{tile.key}", plan.storage, tile, tuple(files), plan.commit, plan.operation_id[:12])
@@ -80,8 +82,8 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
     for file in objects:
         fresh.setdefault(file.tile, []).append(file)
     tasks = []
-    for number, taken in enumerate(plan.files):
-        touched = tiles_of_footprint(plan.tiling, taken.reference)
+    footprints = tiles_of_footprints(plan.tiling, [taken.reference for taken in plan.files])
+    for number, (taken, touched) in enumerate(zip(plan.files, footprints, strict=True)):
         tiles = tuple(TileSeeds(tile, _seeds(plan, fresh, taken, tile)) for tile in touched)
         for batch_number, batch in enumerate(_batches(taken, len(tiles) > 1, rows_per_task)):
             name = f"{number:05d}-{batch_number:04d}"

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_rows, read_table
+from ztfmatch.core.io.rows import FOOTPRINT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, neighbours
-from ztfmatch.core.operations.common import tiles_of_footprint
+from ztfmatch.core.operations.common import tiles_of_footprints
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, ORPHANS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.survey import MAX_OBJECTID, founder_of_transientid, transientid_of
 from ztfmatch.query.area import Cone
 from ztfmatch.query.lightcurves import Selection, with_exposures, with_separation
-
-_FOOTPRINT: Final = ("exposureid", "ra", "dec", "radius")
 
 
 def find_transients(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
@@ -49,8 +47,8 @@ def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
     """Tiles that the exposures which the transients are named after touch, or come near to."""
     exposures = sorted({int(founder_of_transientid(number)[0]) for number in ids})
     ranges = [(exposureid, exposureid) for exposureid in exposures]
-    rows = snapshot.read(EXPOSURES.name, _FOOTPRINT, ranges)
-    return sorted({tile for row in rows.to_pylist() for tile in tiles_of_footprint(snapshot.tiling, row)})
+    rows = snapshot.read(EXPOSURES.name, FOOTPRINT, ranges)
+    return sorted(set().union(*tiles_of_footprints(snapshot.tiling, rows)))
 
 
 def _in_cone(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:

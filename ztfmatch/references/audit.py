@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.camera import field_grid
@@ -20,7 +21,6 @@ from ztfmatch.core.operations.references import find_references
 from ztfmatch.core.operations.transients import ungrouped_tiles
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.survey import FILTER_CODES, parse_catalog_name
 from ztfmatch.photometry.io.ps1 import Ps1Catalog, open_ps1
@@ -30,8 +30,7 @@ from ztfmatch.references.schema import AUDIT
 from ztfmatch.references.schema.settings import ReferenceSettings
 from ztfmatch.references.tasks.audit import Audited, AuditTask, audit_references
 from ztfmatch.references.tasks.lightcurves import is_grouped
-from ztfmatch.references.tasks.stored import StoredReference
-from ztfmatch.references.units import active_references
+from ztfmatch.references.units import active_references, rows_to_read
 
 BYTES_PER_SEED: Final = 400
 """Of a reference, and of the PS1 sources beside it."""
@@ -137,7 +136,7 @@ def audit_files(
         by_place.setdefault(_place_of(source), []).append(source)
     ps1 = inputs.open_ps1()
     tasks = [AuditTask(f"audit-{i:06d}", tuple(group), ps1, settings) for i, group in enumerate(by_place.values())]
-    done = _run(tasks, inputs, runner)
+    done = _run(tasks, [BYTES_PER_SEED * _ROWS_OF_A_FILE * len(task.references) for task in tasks], inputs, runner)
     refused = [file for one in done for file in one.refused]
     if refused and (strict or len(refused) == len(sources)):
         raise BadInputError(f"{refused[0].source} cannot be used: {refused[0].reason}", refused)
@@ -158,12 +157,15 @@ def audit_store(
     """
     watch = Stopwatch()
     ps1, curves = inputs.open_ps1(), inputs.with_lightcurves
+    groups = active_references(snapshot)
     tasks = [
         AuditTask(f"audit-{number:06d}-{rcid:02d}", tuple(group), ps1, settings, curves)
-        for (number, rcid), group in active_references(snapshot).items()
+        for (number, rcid), group in groups.items()
     ]
+    seeds, epochs = rows_to_read(snapshot, list(groups.values()))
+    read = BYTES_PER_SEED * seeds + BYTES_PER_ROW_IN_FLIGHT * np.minimum(epochs if curves else 0, ROWS_IN_FLIGHT)
     notes = _notes(snapshot) if curves else []
-    return _report(_run(tasks, inputs, runner), settings, watch, notes)
+    return _report(_run(tasks, read.tolist(), inputs, runner), settings, watch, notes)
 
 
 def _notes(snapshot: SnapshotFiles) -> list[str]:
@@ -182,8 +184,9 @@ def _place_of(source: str) -> Any:
     return source if name is None else (name.unit.field, name.unit.rcid)
 
 
-def _run(tasks: Sequence[AuditTask], inputs: AuditInputs, runner: Runner) -> list[Audited]:
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+def _run(tasks: Sequence[AuditTask], read: Sequence[int], inputs: AuditInputs, runner: Runner) -> list[Audited]:
+    """Run tasks that hold so many bytes of what they read."""
+    runner.check_memory({task.key: WORKER_BASE_BYTES + size for task, size in zip(tasks, read, strict=True)})
     reads = [str(inputs.ps1)] if inputs.ps1 is not None else []
     done = runner.run(Job("auditing references", audit_references, tasks, "audit", reads=reads))
     rows = [row for one in done for row in one.rows if "nps1" in row]
@@ -197,18 +200,6 @@ def _run(tasks: Sequence[AuditTask], inputs: AuditInputs, runner: Runner) -> lis
             for row in one.rows:
                 row.update(made_of.get((row["field"], row["rcid"], row["fid"]), {}))
     return done
-
-
-def _projected_bytes(task: AuditTask) -> int:
-    seeds = epochs = 0
-    for one in task.references:
-        if isinstance(one, StoredReference):
-            seeds += one.rows(OBJECTS.name)
-            epochs = max(epochs, one.rows(DETECTIONS.name) if task.with_lightcurves else 0)
-        else:
-            seeds += _ROWS_OF_A_FILE
-    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight
 
 
 def _report(done: Iterable[Audited], settings: ReferenceSettings, watch: Stopwatch, notes: list[str]) -> AuditReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_t
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
 from ztfmatch.core.operations.recounts import revise_tasks
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.settings import WithPaths
 from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.ledger import revise
@@ -36,7 +36,7 @@ from ztfmatch.references.tasks.exposures import (
     measure_exposures,
     unmeasured,
 )
-from ztfmatch.references.units import active_references
+from ztfmatch.references.units import active_references, rows_to_read
 
 OPERATION: Final = "flatness"
 _BYTES_PER_VALUE: Final = 40
@@ -82,7 +82,7 @@ def update_flatness(
     tasks = _tasks(snapshot, ps1, settings)
     if not tasks:
         return _report(Committed(snapshot, None), [], watch)
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    runner.check_memory(_projected_bytes(snapshot, tasks))
     job = Job("measuring flatness", measure_exposures, tasks, operation_id, storage, reads=[str(inputs.ps1)])
     done = runner.run(job)
     if not any(n for one in done for n in one.n):
@@ -134,11 +134,11 @@ def _columns(done: list[MeasuredExposures]) -> tuple[Ints, Arrays]:
     return ids[order], {name: column[order] for name, column in values.items()}
 
 
-def _projected_bytes(task: FlatnessTask) -> int:
-    seeds = sum(reference.rows(OBJECTS.name) for reference in task.references)
-    epochs = max(reference.rows(DETECTIONS.name) for reference in task.references)
-    in_flight = BYTES_PER_ROW_IN_FLIGHT * min(epochs, ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + BYTES_PER_SEED * seeds + in_flight + _BYTES_PER_VALUE * min(epochs, VALUES_PER_PASS)
+def _projected_bytes(snapshot: SnapshotFiles, tasks: Sequence[FlatnessTask]) -> dict[str, int]:
+    seeds, epochs = rows_to_read(snapshot, [task.references for task in tasks])
+    read = BYTES_PER_SEED * seeds + BYTES_PER_ROW_IN_FLIGHT * np.minimum(epochs, ROWS_IN_FLIGHT)
+    projected = WORKER_BASE_BYTES + read + _BYTES_PER_VALUE * np.minimum(epochs, VALUES_PER_PASS)
+    return dict(zip((task.key for task in tasks), projected.tolist(), strict=True))
 
 
 def _report(committed: Committed, done: list[MeasuredExposures], watch: Stopwatch) -> FlatnessReport:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
-from ztfmatch.core.survey import FILTER_CODES, Unit
+from ztfmatch.core.survey import FILTER_CODES, Unit, objectid_range
 from ztfmatch.release import about
 from ztfmatch.release.io.outputs import Output, outputs_of, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
@@ -93,13 +95,15 @@ def bulk_tasks(publishing: Publishing, runner: Runner, region: Region | None = N
         )
         for files in publishing.units(region)
     ]
-    runner.check_memory({task.key: _projected_bytes(task) for task in tasks})
+    runner.check_memory(_projected_bytes(publishing.snapshot, tasks))
     return tasks
 
 
-def _projected_bytes(task: BulkTask) -> int:
-    in_flight = min(task.files.rows(DETECTIONS), ROWS_IN_FLIGHT)
-    return WORKER_BASE_BYTES + _BYTES_PER_OBJECT * task.files.rows(OBJECTS) + BYTES_PER_ROW_IN_FLIGHT * in_flight
+def _projected_bytes(snapshot: SnapshotFiles, tasks: Sequence[BulkTask]) -> dict[str, int]:
+    asked = [(task.files.tiles, objectid_range(task.files.unit)) for task in tasks]
+    objects, epochs = (snapshot.files.rows_near(table.name, asked) for table in (OBJECTS, DETECTIONS))
+    read = _BYTES_PER_OBJECT * objects + BYTES_PER_ROW_IN_FLIGHT * np.minimum(epochs, ROWS_IN_FLIGHT)
+    return dict(zip((task.key for task in tasks), (WORKER_BASE_BYTES + read).tolist(), strict=True))
 
 
 def _md5_list(outputs: Sequence[Output], below: str) -> bytes:

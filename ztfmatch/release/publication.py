@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 import ztfmatch
@@ -32,16 +32,17 @@ from ztfmatch.core.io import localfiles, log, paths
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.corrections import CorrectionSet
 from ztfmatch.core.io.parquet import read_file_rows
-from ztfmatch.core.io.rows import unit_of
+from ztfmatch.core.io.rows import FOOTPRINT
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.kernels.sphere import unit_vector
-from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprint
+from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.operations.common import OperationId, Stopwatch, tiles_of_footprints
 from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
-from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, REFERENCES
-from ztfmatch.core.survey import Unit, objectid_range
+from ztfmatch.core.schema import CORRECTIONS, EXPOSURES
+from ztfmatch.core.survey import Unit, objectid_range, unit_of_code, units_of_codes
 from ztfmatch.core.tasks.staging import Function, Result, Task
 from ztfmatch.release.io.outputs import Output, write_bytes
 from ztfmatch.release.io.scope import ReleaseScope
@@ -85,24 +86,24 @@ class Publishing:
     """Programs that the whole release shows, where this is a part of one whose dates leave some of them out."""
     watch: Stopwatch = field(default_factory=Stopwatch)
 
-    @property
+    @functools.cached_property
     def operation_id(self) -> str:
         """Digest of all that the product depends on."""
         commit = self.snapshot.commit
         inputs = [commit.store, commit.operation_id, self.scope.to_json(), self.settings, ztfmatch.__version__]
         return OperationId(f"publish {self.product}", self.snapshot.number, inputs).value
 
-    @property
+    @functools.cached_property
     def partial(self) -> Path:
         """Where it is made."""
         return localfiles.partial_of(self.output, self.operation_id)
 
-    @property
+    @functools.cached_property
     def out(self) -> Storage:
         """The directory in which it is made."""
         return Storage.at(self.partial)
 
-    @property
+    @functools.cached_property
     def inputs(self) -> Product:
         """What tasks need to know of it."""
         return Product(self.snapshot, self.scope, self.out)
@@ -208,14 +209,16 @@ class Publishing:
         region : Region, optional
             Only units that may reach into it.
         """
-        tiling = self.snapshot.tiling
-        rows = self.snapshot.read(REFERENCES.name, ["field", "rcid", "fid", "ra", "dec", "radius"]).to_pylist()
-        tiles: dict[Unit, set[Any]] = {}
-        for row in rows:
-            if row["ra"] is None or not self.scope.shows_unit(row["field"], row["fid"]):
-                continue
-            if region is None or region.may_touch(unit_vector(row["ra"], row["dec"]), math.radians(row["radius"])):
-                tiles.setdefault(unit_of(row), set()).update(tiles_of_footprint(tiling, row))
+        rows = self.snapshot.footprints
+        field, _, fid = units_of_codes(rows["unit"].to_numpy())
+        rows = rows.filter(pa.array(self.scope.of_units(field, fid)))
+        if region is not None:
+            ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
+            rows = rows.filter(pa.array(region.may_touch(unit_vector(ra, dec), np.radians(radius))))
+        tiles: dict[Unit, set[Tile]] = {}
+        touched = tiles_of_footprints(self.snapshot.tiling, rows)
+        for code, of in zip(rows["unit"].to_pylist(), touched, strict=True):
+            tiles.setdefault(unit_of_code(code), set()).update(of)
         ordered = sorted(tiles, key=objectid_range)
         return [UnitFiles(self.snapshot, unit, tuple(sorted(tiles[unit]))) for unit in ordered]
 

@@ -159,6 +159,27 @@ def test_file_list_answers_as_a_loop_over_the_files_does(
     }
 
 
+spans = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda pair: (10**7 * min(pair), 10**7 * max(pair)))
+
+
+@given(file_lists(), st.lists(st.tuples(st.lists(st.sampled_from(TILES[1:]), unique=True), spans), max_size=9))
+def test_file_list_rows_near_are_those_of_the_files_that_may_hold_ids(
+    drawn: list[DataFile], spans: list[tuple[list[Tile], tuple[int, int]]]
+) -> None:
+    """Ranges begin with a generation, and end with one."""
+    spread = {"min_id": 10**7, "max_id": 10**7}
+    files = [
+        replace(file, **{name: None if (at := getattr(file, name)) is None else at * of for name, of in spread.items()})
+        for file in drawn
+    ]
+    listed = FileList.of(files)
+    asked = [(tiles, (low, high + 10**7 - 1)) for tiles, (low, high) in spans]
+    assert listed.rows_near("objects", asked).tolist() == [
+        sum(file.rows for tile in tiles for file in listed.of_tile("objects", tile) if file.holds_id([ids]))
+        for tiles, ids in asked
+    ]
+
+
 @settings(max_examples=30)
 @given(histories(), histories())
 def test_file_list_not_in_another(

@@ -273,6 +273,19 @@ def test_touched_by_cap_larger_than_half_the_sky_holds_every_place_of_the_cap(ra
     assert inside <= set(tiling.touched_by_cap(np.array([1.0, 0.0, 0.0]), radius))
 
 
+def test_touched_by_caps_are_those_of_each_cap() -> None:
+    tiling = adaptive_tiling(np.arange(0, 12 << 26, 1 << 14), np.arange(12 << 12), 2_000_000, 5)
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(60, 3))
+    centres /= np.linalg.norm(centres, axis=1)[:, None]
+    radii = np.append(rng.uniform(1e-6, 0.2, 58), [1.0, math.pi])
+    caps, rows = tiling.touched_by_caps(centres, radii)
+    assert [(cap, tiling.tiles[row]) for cap, row in zip(caps.tolist(), rows.tolist(), strict=True)] == [
+        (i, tile) for i in range(60) for tile in tiling.touched_by_cap(centres[i], float(radii[i]))
+    ]
+    assert [len(of) for of in tiling.touched_by_caps(np.zeros((0, 3)), np.zeros(0))] == [0, 0]
+
+
 def test_touched_by_cap_small_cap_touches_few_tiles() -> None:
     tiling = Tiling(tuple(Tile(5, npix) for npix in range(12 * 4**5)))
     centre = np.array(healpy.pix2vec(32, 1234, nest=True))

@@ -26,8 +26,12 @@ from ztfmatch.core.io.manifestpart import (
     surviving,
 )
 from ztfmatch.core.io.parquet import DataFile, IdRange
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.tiling import Tile
+from ztfmatch.core.survey import IDS_OF_A_GENERATION
 
+_GENERATIONS: Final = 1 << 31
+"""More than all units have together."""
 _BLOCKS_KEPT: Final = 16
 _BLOCKS_AT_ONCE: Final = 16
 """So many are swept through at a time: of each part a row group may be read twice, for two of them."""
@@ -157,6 +161,30 @@ class FileList:
         if low == high:
             return []
         return sorted(_files(rows.slice(low, high - low)), key=lambda f: (f.min_hmjd or 0.0, f.path))
+
+    def rows_near(self, table: str, asked: Sequence[tuple[Sequence[Tile], IdRange]]) -> Keys:
+        """Rows of the files of some tiles that may hold ids of a range, of a generation of a unit or more; shape (N,).
+
+        Those are the files that begin before the range ends, but for those that end before it begins.
+        """
+        rows = self._column(table, "key", "min_id", "max_id", "rows")
+        tiles, tile = np.unique(rows["key"].to_numpy(), return_inverse=True)
+        total = rows["rows"].to_numpy()
+        wanted = np.array([key_of(table, one.order, one.npix) for of, _ in asked for one in of], np.int64)
+        owner = np.repeat(np.arange(len(asked)), [len(of) for of, _ in asked])
+        at = find_sorted(tiles, wanted)
+        owner, at = owner[at >= 0], at[at >= 0]
+
+        def before(name: str, unknown: int, edges: Keys) -> Keys:
+            """Rows of files of which one end lies before an edge, and of all files of tiles before."""
+            keys = tile * _GENERATIONS + rows[name].fill_null(unknown).to_numpy() // IDS_OF_A_GENERATION
+            order = np.argsort(keys)
+            held = np.concatenate([[0], np.cumsum(total[order])])
+            return np.asarray(held[np.searchsorted(keys[order], at * _GENERATIONS + edges[owner])])
+
+        low, high = np.array([ids for _, ids in asked], np.int64).reshape(-1, 2).T // IDS_OF_A_GENERATION
+        held = before("min_id", 0, high + 1) - before("max_id", _GENERATIONS * IDS_OF_A_GENERATION - 1, low)
+        return np.bincount(owner, held, len(asked)).astype(np.int64)
 
     def by_tile(self, table: str) -> dict[Tile | None, TileFiles]:
         """What each tile has of a table; None stands for the whole sky."""

@@ -32,8 +32,8 @@ class Shape(ABC):
         """Whether each unit vector is inside, shape (N,)."""
 
     @abstractmethod
-    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
-        """Whether a cap may reach into it."""
+    def may_touch(self, centres: Floats, radii_rad: Floats) -> Mask:
+        """Whether each cap may reach into it, shape (N,)."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Cap(Shape):
         inside: Mask = chord2 <= chord2_of_arcsec(self.radius_deg * 3600.0)
         return inside
 
-    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
-        """Whether a cap may reach into it."""
-        return _angle(unit_vector(self.ra, self.dec), centre) <= math.radians(self.radius_deg) + radius_rad + _SLACK
+    def may_touch(self, centres: Floats, radii_rad: Floats) -> Mask:
+        """Whether each cap may reach into it, shape (N,)."""
+        return _reach(centres, radii_rad, unit_vector(self.ra, self.dec), math.radians(self.radius_deg))
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,22 @@ class Polygon(Shape):
         inside[near] = _inside(_project(xyz[near], centre, east, north), _project(corners, centre, east, north))
         return inside
 
-    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
-        """Whether a cap may reach into it: whether it reaches the cap around the corners."""
+    def may_touch(self, centres: Floats, radii_rad: Floats) -> Mask:
+        """Whether each cap may reach into it, shape (N,): whether it reaches the cap around the corners."""
         corners = self._xyz
         middle = corners.mean(axis=0)
         middle /= np.linalg.norm(middle)
-        reach = max(_angle(middle, corner) for corner in corners)
-        return _angle(middle, centre) <= reach + radius_rad + _SLACK
+        return _reach(centres, radii_rad, middle, float(_angles(corners, middle).max()))
 
 
-def _angle(first: Floats, second: Floats) -> float:
-    """Radians between two unit vectors."""
-    return math.atan2(float(np.linalg.norm(np.cross(first, second))), float(first @ second))
+def _reach(centres: Floats, radii_rad: Floats, centre: Floats, radius_rad: float) -> Mask:
+    """Whether each cap touches another one, or nearly."""
+    return np.asarray(_angles(centres, centre) <= radius_rad + radii_rad + _SLACK)
+
+
+def _angles(xyz: Floats, centre: Floats) -> Floats:
+    """Radians between unit vectors, shape (N, 3), and another."""
+    return np.asarray(np.arctan2(np.linalg.norm(np.cross(xyz, centre), axis=1), xyz @ centre))
 
 
 def _axes(centre: Floats) -> tuple[Floats, Floats]:
@@ -142,8 +146,12 @@ class PixelSet(Shape):
         inside: Mask = (place >= 0) & (pixels < np.append(stops, 0)[np.maximum(place, 0)])
         return inside
 
-    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
-        """Whether a cap may reach into one of the pixels: judged by larger ones."""
+    def may_touch(self, centres: Floats, radii_rad: Floats) -> Mask:
+        """Whether each cap may reach into one of the pixels, shape (N,): judged by larger ones."""
+        caps = zip(centres, radii_rad.tolist(), strict=True)
+        return np.array([self._may_touch(centre, radius) for centre, radius in caps], bool)
+
+    def _may_touch(self, centre: Floats, radius_rad: float) -> bool:
         if radius_rad > 0.5 * math.pi:  # inclusive discs lose pixels beyond 2.3 rad
             return True
         coarse = hpgeom.query_circle_vec(1 << _COARSE_ORDER, centre, radius_rad + _SLACK, inclusive=True, fact=4)
@@ -171,17 +179,21 @@ class Region:
             inside[outside] = shape.contains(xyz[outside])
         return inside
 
-    def may_touch(self, centre: Floats, radius_rad: float) -> bool:
-        """Whether a cap may reach into it; a few that do not are let through.
+    def may_touch(self, centres: Floats, radii_rad: Floats) -> Mask:
+        """Whether each cap may reach into it, shape (N,); a few that do not are let through.
 
         Parameters
         ----------
-        centre : float64 ndarray, shape (3,)
-            Unit vector.
-        radius_rad : float
+        centres : float64 ndarray, shape (N, 3)
+            Unit vectors.
+        radii_rad : float64 ndarray, shape (N,)
             Radians.
         """
-        return any(shape.may_touch(centre, radius_rad) for shape in self.shapes)
+        touched = np.zeros(len(centres), bool)
+        for shape in self.shapes:
+            left = np.flatnonzero(~touched)
+            touched[left] = shape.may_touch(centres[left], radii_rad[left])
+        return touched
 
     def to_json(self) -> list[Json]:
         """Plain values, for a manifest."""

@@ -99,6 +99,13 @@ class Tiling:
         rows = self.overlapping(cap_pixels(centre, radius_rad))
         return [self.tiles[row] for row in rows.tolist()]
 
+    def touched_by_caps(self, centres: Floats, radii_rad: Floats) -> tuple[Pixels, Pixels]:
+        """The same of caps, shape (N, 3) and (N,): pairs of a cap and a tile, as rows, in order of both."""
+        pixels = [cap_pixels(centre, radius) for centre, radius in zip(centres, radii_rad.tolist(), strict=True)]
+        which, tile = self.parts(np.concatenate([*pixels, np.zeros(0, np.int64)]))
+        cap = np.repeat(np.arange(len(pixels)), [len(found) for found in pixels])[which]
+        return np.divmod(np.unique(cap * len(self.tiles) + tile), len(self.tiles))
+
     def overlapping(self, pixels: Pixels) -> Pixels:
         """Rows in ``tiles`` of those that pixels of CAP_ORDER have a part of, ascending."""
         return np.unique(self.parts(pixels)[1])

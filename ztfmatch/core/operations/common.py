@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import pyarrow.csv
 from ztfmatch.core.arrays import Ints
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io.parquet import DataFile, Destination, write_file
-from ztfmatch.core.io.rows import UNIT, codes_of_rows
+from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import unit_vector
@@ -148,14 +147,19 @@ class _Digested(io.RawIOBase):
         return len(content)
 
 
-def tiles_of_footprint(tiling: Tiling, row: Mapping[str, Any]) -> list[Tile]:
-    """Tiles that the footprint of a ledger or reference row touches, or comes within MARGIN_ARCSEC of.
+def tiles_of_footprints(tiling: Tiling, rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[list[Tile]]:
+    """Tiles that the footprint of each ledger or reference row touches, or comes within MARGIN_ARCSEC of.
 
     A detection just outside a tile can match a seed inside, and that tile is the one that writes it. A catalog without
     usable rows has no footprint.
     """
-    if row["ra"] is None:
-        return []
-    return tiling.touched_by_cap(
-        unit_vector(row["ra"], row["dec"]), math.radians(row["radius"] + MARGIN_ARCSEC / 3600.0)
-    )
+    if not isinstance(rows, pa.Table):
+        rows = pa.table({name: pa.array([row[name] for row in rows], pa.float64()) for name in FOOTPRINT})
+    ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
+    placed = np.flatnonzero(np.isfinite(ra))
+    reach = np.radians(radius[placed] + MARGIN_ARCSEC / 3600.0)
+    cap, touched = tiling.touched_by_caps(unit_vector(ra[placed], dec[placed]), reach)
+    tiles: list[list[Tile]] = [[] for _ in range(rows.num_rows)]
+    for row, at in zip(placed[cap].tolist(), touched.tolist(), strict=True):
+        tiles[row].append(tiling.tiles[at])
+    return tiles

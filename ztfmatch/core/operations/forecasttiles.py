@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from ztfmatch.core import costs
-from ztfmatch.core.config import CompactConfig
+from ztfmatch.core.config import MARGIN_ARCSEC, CompactConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.manifest import TileFiles
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.sources import REFERENCE_PATTERN
+from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN
 from ztfmatch.core.kernels.tiling import Tile, neighbours
 from ztfmatch.core.operations import compact, link, statistics, transients
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
@@ -166,10 +169,11 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
     ledger = ledger_by_unit(snapshot)
     rows = ledger.rows[units.code]
     in_tiles: dict[int, list[tuple[int, int, int]]] = {}
-    for i, pixels in enumerate(units.pixels()):
-        touched = snapshot.tiling.overlapping(pixels).tolist()
-        for tile in touched:
-            in_tiles.setdefault(tile, []).append((int(rows[i]), len(touched), int(units.seeds[i])))
+    reach = units.radius + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
+    unit, touched = snapshot.tiling.touched_by_caps(units.xyz, reach)
+    told = np.stack([rows, np.bincount(unit, minlength=len(rows)), units.seeds], axis=1)[unit].tolist()
+    for tile, of in zip(touched.tolist(), told, strict=True):
+        in_tiles.setdefault(tile, []).append(tuple(of))
     tables = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
     held = _Tiles(snapshot, *tables)
     tiles = {snapshot.tiling.tiles[row]: of for row, of in sorted(in_tiles.items())}

@@ -17,7 +17,7 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprint
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
 from ztfmatch.core.operations.references import UNIT_ORDER, reference_input
 from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
@@ -49,11 +49,12 @@ class RematchPlan(OfSnapshot):
     operation_id: str
 
 
-def newest_references(snapshot: SnapshotFiles, units: Collection[Unit] | None = None) -> dict[Unit, ReferenceRow]:
-    """The reference of each unit, or of some units, that its active objects are from."""
+def newest_references(snapshot: SnapshotFiles, units: Collection[Unit]) -> dict[Unit, ReferenceRow]:
+    """The reference of each of some units that its active objects are from."""
+    if not units:
+        return {}
     rows = snapshot.read(REFERENCES.name)
-    if units is not None:
-        rows = rows.filter(pc.is_in(pa.array(_codes(rows)), _codes_of(units)))
+    rows = rows.filter(pc.is_in(pa.array(_codes(rows)), _codes_of(units)))
     return {unit_of(row): row for row in rows.sort_by("generation").to_pylist()}
 
 
@@ -73,8 +74,9 @@ def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[ReferenceRow], operatio
     touched = Touched.of(snapshot.tiling, exposures, which)
     before = newest_references(snapshot, references)
     tiles: dict[Tile, set[Unit]] = {}
-    for row in (*rows, *(before[unit] for unit in references if unit in before)):
-        for tile in tiles_of_footprint(snapshot.tiling, row):
+    known = [*rows, *(before[unit] for unit in references if unit in before)]
+    for row, of in zip(known, tiles_of_footprints(snapshot.tiling, known), strict=True):
+        for tile in of:
             tiles.setdefault(tile, set()).add(unit_of(row))
     of_footprint = np.zeros(len(touched.tiles), np.int64)
     of_footprint[touched.footprint] = which

@@ -11,7 +11,7 @@ from ztfmatch.core.arrays import Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.kernels.coverage import runs, shared_caps
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, unit_vector
-from ztfmatch.core.kernels.tiling import Tiling, cap_pixels
+from ztfmatch.core.kernels.tiling import Tiling
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,16 @@ class Touched:
         """
         ra, dec, radius = (exposures[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "radius"))
         placed = np.flatnonzero(np.isfinite(ra))
-        tiles, footprint = [np.zeros(0, np.int64)], np.zeros(0, np.int64)
+        footprint, centres, radii = np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0)
         if len(placed):
             reach = np.radians(radius[placed]) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
             footprint, centres, radii = shared_caps(unit[placed], unit_vector(ra[placed], dec[placed]), reach)
-            tiles = [
-                tiling.overlapping(cap_pixels(centre, size))
-                for centre, size in zip(centres, radii.tolist(), strict=True)
-            ] + tiles
-        every = np.full(len(ra), len(tiles) - 1, np.int64)
+        every = np.full(len(ra), len(radii), np.int64)
         every[placed] = footprint
-        counts = np.array([len(one) for one in tiles], np.int64)
-        pairs = np.stack([np.concatenate(tiles), np.repeat(np.arange(len(tiles)), counts)])
+        pairs = np.stack(tiling.touched_by_caps(centres, radii)[::-1])
+        counts, held = (np.bincount(of, minlength=len(radii) + 1) for of in (pairs[1], every))
         pairs = pairs[:, np.lexsort(pairs[::-1])]
-        return cls(every, pairs, counts, np.argsort(every, kind="stable"), np.bincount(every, minlength=len(tiles)))
+        return cls(every, pairs, counts, np.argsort(every, kind="stable"), held)
 
     def exposures(self, tile: int) -> Rows:
         """Exposures that touch the tile of a row of the tiling, ascending."""

@@ -36,10 +36,6 @@ class StoredReference(OfSnapshot):
         """Files of a table of its tiles that may hold rows of its objects."""
         return self.snapshot.of_tiles(table, self.tiles, [self.span])
 
-    def rows(self, table: str) -> int:
-        """Of those files."""
-        return sum(file.rows for file in self.files(table))
-
     def exposures(self, columns: Sequence[str]) -> pa.Table:
         """Ledger rows of its unit, ascending by exposureid, which is the first column."""
         names = ["exposureid", *columns]

@@ -137,10 +137,6 @@ class ReleaseScope:
             )
         return replace(self, windows=windows)
 
-    def shows_unit(self, field: int, fid: int) -> bool:
-        """Whether a unit of this field and filter can be in it."""
-        return bool(self.of_units(np.array([field]), np.array([fid]))[0])
-
     def of_units(self, field: Array, fid: Array) -> Mask:
         """Whether each unit, by field and filter, can be in it, shape (N,)."""
         inside = np.ones(len(field), bool)

@@ -57,10 +57,6 @@ class UnitFiles:
         """Those that may have something of it."""
         return self.snapshot.of_tiles(table.name, self.tiles, [objectid_range(self.unit)])
 
-    def rows(self, table: Table) -> int:
-        """Their rows."""
-        return sum(file.rows for file in self.files(table))
-
 
 @dataclass(frozen=True)
 class ScopedExposures:
