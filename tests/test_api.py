@@ -261,5 +261,37 @@ def test_numbers_of_numpy_are_taken_for_settings(tmp_path: Path) -> None:
     made.rollback(np.int64(1))
     assert made.vacuum(np.int64(1), grace_hours=0.0).deleted
     assert ztfmatch.open_store(tmp_path / "store").snapshot().status.detections == 1
-    with pytest.raises(ztfmatch.ConfigError, match=r"keep 1\.5 must be a whole number"):
-        made.vacuum(1.5)
+
+
+@pytest.mark.parametrize("number", [1.0, "1", True])
+def test_snapshot_that_is_no_whole_number_is_refused(tmp_path: Path, number: Any) -> None:
+    made = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at([10.0], [10.0]))))
+    told = rf"snapshot is {number!r}; expected a whole number"
+    for do in (made.snapshot, made.rollback, lambda one: made.verify(snapshot=one), lambda one: made.compare(0, one)):
+        with pytest.raises(ztfmatch.ConfigError, match=told):
+            do(number)
+    with pytest.raises(ztfmatch.ConfigError, match="snapshot is None"):
+        made.rollback(None)  # type: ignore[arg-type]
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "grace_hours", "told"),
+    [
+        ("3", 24.0, "keep is '3'; expected a whole number, at least 1"),
+        (1.5, 24.0, "keep is 1.5; expected a whole number, at least 1"),
+        (None, 24.0, "keep is None; expected a whole number, at least 1"),
+        (0, 24.0, "keep is 0; expected at least 1"),
+        (1, "24", "grace_hours is '24'; expected a number, at least 0"),
+        (1, -1.0, "grace_hours is -1.0; expected at least 0"),
+        (1, float("nan"), "grace_hours is nan; expected at least 0"),
+    ],
+)
+def test_vacuum_of_what_is_no_number_is_refused_and_deletes_nothing(
+    tmp_path: Path, keep: Any, grace_hours: Any, told: str
+) -> None:
+    made = ztfmatch.init_store(tmp_path / "store", str(reference_file(tmp_path, rows_at([10.0], [10.0]))))
+    before = sorted((tmp_path / "store").rglob("*"))
+    with pytest.raises(ztfmatch.ConfigError, match=re.escape(told)):
+        made.vacuum(keep, grace_hours=grace_hours)
+    assert sorted((tmp_path / "store").rglob("*")) == before

@@ -457,12 +457,13 @@ def with_programs(content: Content, programs: dict[int, int]) -> Content:
     return content
 
 
-def test_import_programs_that_the_ledger_does_not_hold_are_null_with_a_count(tmp_path: Path) -> None:
+def test_import_programs_that_are_none_are_told_and_null_where_the_ledger_does_not_hold_them(tmp_path: Path) -> None:
     """65535 is -1 in 16 bits, as the catflags of the edge are; the good file beside it goes in too."""
     odd = with_programs(of_filter(1), {0: 65535, 1: 200, 2: 127, 3: 40_000})
     files = [write_matchfile(tmp_path, odd), write_matchfile(tmp_path, of_filter(2))]
     with pytest.raises(
-        BadInputError, match=r"--strict: 2 of 24 new exposures are of a program that is none \(200, 40000\)"
+        BadInputError,
+        match=r"--strict: 3 of 24 new exposures are of a program that is none of 1, 2 and 3 \(127, 200, 40000\)",
     ):
         ingest(tmp_path / "strict", *files, strict=True)
     storage, report = ingest(tmp_path / "store", *files)

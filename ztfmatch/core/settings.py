@@ -32,6 +32,7 @@ _WORDS: Final = {
     "object": "a table",
 }
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, description="at least 1")]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0, description="at least 0")]
 Positive = Annotated[float, msgspec.Meta(gt=0.0, description="above 0")]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0, description="0 to 1")]
 """What values must be."""
@@ -132,6 +133,19 @@ def check(settings: Any) -> None:
     for name, declared in _hints(type(settings)).items():
         if _description(declared):
             _check_value(_plain(getattr(settings, name)), declared, name)
+
+
+def checked_value(value: Any, declared: Any, name: str) -> Any:
+    """A value that a function was given, without NumPy's types.
+
+    Raises
+    ------
+    ConfigError
+        If it is not as ``declared`` (a type, perhaps annotated) says.
+    """
+    plain = _plain(value)
+    _check_value(plain, declared, name)
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -67,7 +67,9 @@ def test_append_without_a_table_warns_where_headers_have_no_program(tmp_path: Pa
     assert told(append(storage, catalogs)) == [("no-program", [catalogs[1].name])]
 
 
-@pytest.mark.parametrize(("program", "stored"), [(-1, -1), (127, 127), (128, None), (65535, None), ("public", None)])
+@pytest.mark.parametrize(
+    ("program", "stored"), [(-1, -1), (0, 0), (4, 4), (127, 127), (128, None), (65535, None), ("public", None)]
+)
 def test_append_odd_program_is_as_the_file_has_it_or_null_with_a_count(
     tmp_path: Path, storage: Storage, program: object, stored: int | None
 ) -> None:
@@ -77,9 +79,10 @@ def test_append_odd_program_is_as_the_file_has_it_or_null_with_a_count(
     if not isinstance(program, str):
         catalogs.append(epochal_file(tmp_path, ROWS, 2, PROGRMID=None))
         files = {"exposures": exposures_csv(tmp_path, {catalogs[0]: 1, catalogs[1]: program, catalogs[2]: program})}  # type: ignore[dict-item]
-    odd = [] if stored is not None else [("odd-program", [path.name for path in catalogs[1:]])]
+    odd = [] if stored == -1 else [("odd-program", [path.name for path in catalogs[1:]])]
     if odd:
-        with pytest.raises(BadInputError, match=rf"--strict: .* are of a program that is none \({program}\)"):
+        said = rf"--strict: .* are of a program that is none of 1, 2 and 3 \({program}\), and are in no release"
+        with pytest.raises(BadInputError, match=said):
             append(storage, catalogs, strict=True, **files)
     report = append(storage, catalogs, **files)
     assert (report.exposures, report.quarantined) == (len(catalogs), [])

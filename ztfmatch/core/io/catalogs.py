@@ -19,6 +19,7 @@ from ztfmatch.core.io.sources import read_file
 from ztfmatch.core.kernels.rows import MEASURED, first_repeated
 from ztfmatch.core.survey import (
     MAX_NAME_LAG_DAY,
+    PROGRAM_NAMES,
     CatalogName,
     Unit,
     exposureid_of,
@@ -53,8 +54,10 @@ _HEADER_KEYS: Final = {
 }
 """Ledger column: header key and type; all may be missing, as may the program."""
 
-PROGRAMS: Final = range(-128, 128)
-"""Numbers of programs that the ledger holds: the survey's are 1 to 3, and -1 before it."""
+_HELD_PROGRAMS: Final = range(-128, 128)
+"""Numbers of programs that the ledger holds."""
+_KNOWN_PROGRAMS: Final = (*PROGRAM_NAMES, -1)
+"""Those that mean something: the survey's, and -1 before it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class EpochalCatalog:
     records: Records
     file: FileIdentity
     odd_program: str | None = None
-    """What was said in place of a program, if it is none that the ledger holds."""
+    """What was said of the program, if it is none of the survey's."""
     undefined: int = 0
     """Rows whose number or flags are masked (TNULL); their ra is NaN in ``records``."""
     wrapped: int = 0
@@ -145,7 +148,7 @@ def read_epochal(source: str, extra: Mapping[str, Any] | None = None) -> Epochal
 
 
 def _program(said: Any, tabled: Any) -> tuple[int | None, str | None]:
-    """Program by the header, else by the exposure table, and what else was said in its place.
+    """Program by the header, else by the exposure table, and what was said if it is none of the survey's.
 
     It decides who may see a detection: nothing is made of what is no program.
 
@@ -157,10 +160,14 @@ def _program(said: Any, tabled: Any) -> tuple[int | None, str | None]:
     number = _number_in(said)
     if not _is_blank(said) and tabled is not None and number != tabled:
         raise CatalogError("contradiction", f"PROGRMID is {said!r} in the header, {tabled!r} in the exposure table")
-    said, number = (tabled, tabled) if _is_blank(said) else (said, number)
-    if number in PROGRAMS:
-        return int(number), None
-    return None, None if said is None else str(said)
+    return program_of(tabled if _is_blank(said) else said)
+
+
+def program_of(said: Any) -> tuple[int | None, str | None]:
+    """Program as the ledger has it, and what was said, where that is none of the survey's."""
+    number = _number_in(said)
+    held = int(number) if number in _HELD_PROGRAMS else None
+    return held, None if said is None or number in _KNOWN_PROGRAMS else str(said)
 
 
 def _number_in(said: Any) -> Any:

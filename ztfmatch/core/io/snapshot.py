@@ -21,6 +21,7 @@ from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.settings import checked_value
 from ztfmatch.core.survey import Unit
 
 if TYPE_CHECKING:  # it brings pandas with it
@@ -234,6 +235,8 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
         If there is no such snapshot, or no more.
     StoreDamagedError
         If its files are not what was written.
+    ConfigError
+        If ``number`` is no whole number.
     """
     config = storefile.read_config(storage)
     if number is None:
@@ -241,6 +244,7 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
         if notes() is not None:
             _check_retained(storage, number)
         return _of_commit(storage, config, number)
+    number = checked_value(number, int, "snapshot")
     _check_retained(storage, number)
     if number not in (numbers := log.commit_numbers(storage)):
         raise SnapshotNotFoundError(

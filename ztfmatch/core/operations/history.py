@@ -14,6 +14,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import OperationId, Stopwatch
 from ztfmatch.core.schema import TABLES
+from ztfmatch.core.settings import checked_value
 from ztfmatch.core.tasks.staging import clear
 
 
@@ -77,8 +78,11 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
         If there is no such snapshot, or no more; a vacuum may take it at any moment before the commit begins.
     CommitConflictError
         If another writer committed meanwhile.
+    ConfigError
+        If ``number`` is no whole number.
     """
     watch = Stopwatch()
+    number = checked_value(number, int, "snapshot")
     head = open_snapshot(storage)
     target = open_snapshot(storage, number)
     same = (target.commit.manifests, target.commit.tiling) == (head.commit.manifests, head.commit.tiling)

@@ -58,12 +58,13 @@ def of_programs(work: Sorted) -> list[Notice]:
 
 
 def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
-    """Exposures, of so many new ones, with something in place of a program that is none."""
+    """Exposures, of so many new ones, with something in place of a program that is none of the survey's."""
     if not odd:
         return []
     values = sorted({row[ODD_PROGRAM] for row in odd})
     named = ", ".join(values[:5]) + (" ..." if len(values) > 5 else "")
-    text = f"of a program that is none ({named}): it is null in the store, and they are in no release"
+    text = f"of a program that is none of 1, 2 and 3 ({named}), and are in no release"
+    text += "; the store has it as it was, or null if it is no number of 8 bits"
     files = sorted({row["source"] for row in odd})
     return [Notice("odd-program", f"{len(odd):,} of {new:,} new exposures are {text}", files)]
 

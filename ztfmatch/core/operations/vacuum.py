@@ -11,13 +11,14 @@ from typing import Final
 
 from ztfmatch.core.config import VACUUM_GRACE_HOURS
 from ztfmatch.core.display import Displayable
-from ztfmatch.core.errors import ConfigError, StorageError, StoreDamagedError
+from ztfmatch.core.errors import StorageError, StoreDamagedError
 from ztfmatch.core.io import log, paths
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Entry, Storage
 from ztfmatch.core.operations.common import Stopwatch
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.runs import chunks
+from ztfmatch.core.settings import AtLeastOne, NotNegative, checked_value
 
 _FILES_AT_ONCE: Final = 1000
 """How many are deleted before it is told how far that is."""
@@ -61,17 +62,13 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     Raises
     ------
     ConfigError
-        If keep < 1 or grace_hours < 0.
+        If ``keep`` is no whole number above 0, or ``grace_hours`` is negative or no number.
     """
     watch = Stopwatch()
-    if keep != int(keep):
-        raise ConfigError(f"keep {keep} must be a whole number of snapshots")
-    if keep < 1:
-        raise ConfigError(f"keep {keep} must be at least 1: the newest snapshot always stays")
-    if grace_hours < 0:
-        raise ConfigError(f"grace of {grace_hours} hours must not be negative")
+    keep = checked_value(keep, AtLeastOne, "keep")
+    grace_hours = checked_value(grace_hours, NotNegative, "grace_hours")
     head = open_snapshot(storage)
-    oldest = max(log.oldest_retained(storage), head.number - int(keep) + 1, 0)
+    oldest = max(log.oldest_retained(storage), head.number - keep + 1, 0)
     if not dry_run:
         log.retain_from(storage, oldest)
     found = _Found(_now(storage, dry_run) - grace_hours * 3600.0 if grace_hours else math.inf)

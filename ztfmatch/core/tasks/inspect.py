@@ -31,7 +31,7 @@ from ztfmatch.core.survey import MAX_SOURCEID
 from ztfmatch.core.tasks.staging import run_staged
 
 ODD_PROGRAM: Final = "odd_program"
-"""Beside the ledger's columns: what a catalog says in place of a program that the ledger holds."""
+"""Beside the ledger's columns: what a catalog says of its program, where it is none of the survey's."""
 
 WRAPPED: Final = "wrapped"
 """The same: right ascensions that were outside 0 to 360 degrees, by a turn."""

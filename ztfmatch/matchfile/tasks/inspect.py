@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ztfmatch.core.arrays import Records
 from ztfmatch.core.errors import CatalogError, first_line
-from ztfmatch.core.io.catalogs import PROGRAMS
+from ztfmatch.core.io.catalogs import program_of
 from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.kernels.rows import Columns, digest, position_faults
 from ztfmatch.core.kernels.sphere import Floats, enclosing_cap, lonlat_of, unit_vectors
@@ -302,9 +302,10 @@ def _check_keys(rows: list[Row]) -> None:
 
 
 def _program(said: int) -> Row:
-    """A program of 16 bits as the ledger has it, which knows -1: 65535; without, ODD_PROGRAM is what it was."""
+    """A program of 16 bits as the ledger has it, which knows -1: 65535; ODD_PROGRAM is what else it was."""
     number = said - 2**16 if said >= 2**15 else said
-    return {"programid": number} if number in PROGRAMS else {"programid": None, ODD_PROGRAM: str(said)}
+    held, odd = program_of(number)
+    return {"programid": held, **({} if odd is None else {ODD_PROGRAM: str(said)})}
 
 
 def _known(value: Any) -> Any:
