@@ -141,12 +141,13 @@ def test_lists_of_every_kind_are_the_same(tmp_path: Path, stars: pd.DataFrame) -
         ({"ra": [1.0, None], "dec": [1.0, 2.0]}, r"row 1 \(from 0\) has no position"),
         ({"ra": [1.0, 2.0], "dec": [1.0, 91.0]}, r"row 1 \(from 0\): declination 91.0 is outside -90..90"),
         ({"ra": [400.0], "dec": [1.0]}, "right ascension 400.0 is outside"),
+        ({"ra": [1.0], "dec": [1.0, 2.0]}, "columns of 1, 2 and 1 values; expected one length"),
         ({"ra": ["1", "x"], "dec": ["1", "1"]}, r"row 1 \(from 0\): right ascension 'x' cannot be read"),
     ],
 )
 def test_list_that_is_none_is_refused(snapshot: Snapshot, columns: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        snapshot.query(Query(positions=pa.table(columns)))
+        snapshot.query(Query(positions=columns))
 
 
 @pytest.mark.parametrize("ext", ["ecsv", "fits", "xml", None])
@@ -183,6 +184,8 @@ def test_questions_about_lists_that_cannot_be_are_refused(snapshot: Snapshot, tm
         snapshot.query(Query(positions=tmp_path / "x.csv"))
     with pytest.raises(MetadataError, match="no such file"):
         snapshot.query(Query(positions=tmp_path / "y.csv"))
+    with pytest.raises(ConfigError, match="positions 5; expected a file, a table or a SkyCoord"):
+        snapshot.query(Query(positions=5))
     with pytest.raises(ConfigError, match="cone and positions contradict"):
         snapshot.query(Query(cone=(1, 2, 3), positions={"ra": [1.0], "dec": [1.0]}))
     with pytest.raises(ConfigError, match=r"radius 7200.0 arcsec is outside \(0, 3600\]"):

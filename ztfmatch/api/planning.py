@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ztfmatch.api.running import Place
+from ztfmatch.api.running import Place, places_of
 from ztfmatch.core.config import MIN_NEW_PERCENT, CompactConfig, StoreConfig
 from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
@@ -17,22 +18,22 @@ OF_CATALOGS: Final = ("init", "append", "rematch")
 
 
 def forecast(
-    operation: str, path: Place, places: str | Iterable[str] = (), *, workers: Sequence[int] = WORKERS
+    operation: str, path: Place, places: Place | Iterable[Place] = (), *, workers: Sequence[int] = WORKERS
 ) -> Forecast:
-    """Say what an operation will take, as it is by default: tasks, bytes, files, memory and time; nothing is run.
+    """Estimate the cost of an operation with default settings: tasks, bytes, files, memory and time; nothing is run.
 
     Parameters
     ----------
     operation : str
         ``init``, ``append``, ``statistics``, ``transients``, ``link``, ``compact``, ``rematch``, ``verify`` or
         ``publish`` (as HATS, of all that there is).
-    path : str
-        Of the store; of an init the one to be.
-    places : str or iterable of str
-        Of catalogs to append, or of references to make a store of or to match again to: files, directories or globs.
-        Files that are named as catalogs are not looked for. A generator is gone through once.
+    path : path
+        Of the store, which need not exist for an init.
+    places : path or iterable of paths
+        Catalogs to append, or references for an init or a rematch: files, directories or globs. Files with names of
+        catalogs are not checked for existence. A generator is consumed once.
     workers : sequence of int
-        Numbers of workers for which to tell the wall time.
+        Numbers of workers for which to estimate the wall time.
 
     Raises
     ------
@@ -43,7 +44,9 @@ def forecast(
     """
     if operation not in OPERATIONS:
         raise ConfigError(f"nothing is known of {operation!r}; expected one of {', '.join(OPERATIONS)}")
-    given = [places] if isinstance(places, str) else places
+    given = (
+        places_of(places) if isinstance(places, str | os.PathLike | Sequence) else (os.fspath(one) for one in places)
+    )
     if operation not in OF_CATALOGS and (not isinstance(given, Sequence) or given):
         raise ConfigError(f"{operation} takes no catalogs: give the store alone")
     storage = Storage.at(path)

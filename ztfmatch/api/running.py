@@ -63,10 +63,18 @@ def ids_of(given: Ids) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        If one is no integer.
+        If one is not an integer of 64 bits.
     """
     values = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    return tuple(map(_id, values))
+
+
+def _id(value: Any) -> int:
+    """An integer from a number without a fraction, or a text."""
     try:
-        return tuple(int(value) for value in values)
-    except ValueError as error:
-        raise ConfigError(f"an id is no integer: {error}") from None
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or (number != value and not isinstance(value, str)) or not -(2**63) <= number < 2**63:
+        raise ConfigError(f"id {value!r}: expected an integer of 64 bits")
+    return number

@@ -126,18 +126,16 @@ class Finder:
 
 
 def distinct_ids(objectids: Sequence[int]) -> Ids:
-    """Objectids, ascending, each once.
+    """Ids, ascending, without duplicates.
 
     Raises
     ------
     ConfigError
-        If one is no integer of 64 bits.
+        If one is not a signed integer of 64 bits.
     """
     ids = np.array(list(objectids))
-    if ids.size and ids.dtype.kind not in "iu":
-        raise ConfigError(
-            f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of at most 64 bits"
-        )
+    if ids.size and (ids.dtype.kind not in "iu" or ids.max() >= 2**63):
+        raise ConfigError(f"objectids {', '.join(map(str, ids[:3].tolist()))} ...: expected integers of 64 bits")
     return np.unique(ids.astype(np.int64))
 
 

@@ -98,6 +98,8 @@ class Query:
         if self.cone is not None:
             return areas.cone_area(self.cone)
         if self.box is not None:
+            if len(self.box) != 4:
+                raise ConfigError(f"a box of {len(self.box)} numbers; expected west, east, south and north")
             return areas.box_area(*self.box)
         if self.polygon is not None:
             return areas.polygon_area(self.polygon)

@@ -72,19 +72,27 @@ def find_stars(snapshot: SnapshotFiles, starids: Sequence[int] | None = None, co
     Raises
     ------
     ConfigError
-        If the snapshot has no stars, or neither or both are given.
+        If the snapshot has no stars, a number is no starid, or neither or both are given.
     """
     require_stars(snapshot)
     if (starids is None) == (cone is None):
         raise ConfigError("select stars either by starid or by cone: give one of them")
     wider = None if cone is None else _wider(cone)
-    ids = distinct_ids(starids or ()) if wider is None else np.unique(_members_in(snapshot, wider)["starid"].to_numpy())
+    ids = _starids(starids or ()) if wider is None else np.unique(_members_in(snapshot, wider)["starid"].to_numpy())
     tiles = _tiles_around(snapshot, ids) if cone is None else cone.tiles(snapshot.tiling)
     rows = star_rows(snapshot, tiles, [field.name for field in STAR_FIELDS], ids)
     if cone is None:
         return rows
     rows = rows.filter(pa.array(cone.contains(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
     return with_separation(rows, cone)
+
+
+def _starids(given: Sequence[int]) -> Ids:
+    """Starids, ascending, without duplicates."""
+    ids = distinct_ids(given)
+    if (bad := ids[~is_starid(ids)]).size:
+        raise ConfigError(f"{bad[0]} is no starid: expected a number of 18 digits")
+    return ids
 
 
 def star_rows(
@@ -141,7 +149,7 @@ def stars_of_objects(snapshot: SnapshotFiles, objectids: Sequence[int]) -> pa.Ta
 def members_of(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
     """``objectid`` and ``starid`` of the objects of some stars, by objectid."""
     require_stars(snapshot)
-    ids = distinct_ids(starids)
+    ids = _starids(starids)
     parts = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
     for ra, dec in zip(*(values.tolist() for values in positions_of_starids(ids)), strict=True):
         rows = _members_in(snapshot, Cone(ra, dec, NEAR_ARCSEC))

@@ -329,7 +329,7 @@ def test_vacuum_after_a_rollback_was_killed_goes_on(store: ztfmatch.Store) -> No
     assert vacuum(store.storage, keep=1).files == 1
 
 
-@pytest.mark.parametrize(("keep", "grace"), [(0, 1.0), (1, -1.0)])
+@pytest.mark.parametrize(("keep", "grace"), [(0, 1.0), (1, -1.0), (1, float("nan"))])
 def test_vacuum_impossible_settings_are_refused(store: ztfmatch.Store, keep: int, grace: float) -> None:
     with pytest.raises(ConfigError):
         vacuum(store.storage, keep, grace)

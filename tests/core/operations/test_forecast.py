@@ -284,7 +284,7 @@ def test_rows_are_those_of_the_survey_where_nothing_is_known(made: Made) -> None
 
 
 def test_history_of_the_store_is_told_beside_the_constants(made: Made, sky: Path) -> None:
-    told = ztfmatch.forecast("append", made.storage.root, [str(sky / "catalogs")], workers=(1, 1000))
+    told = ztfmatch.forecast("append", made.storage.root, sky / "catalogs", workers=(1, 1000))
     assert told.history is not None
     assert told.history.snapshots == 1
     assert told.history_s == pytest.approx(told.history.seconds, rel=0.05)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +60,8 @@ def position_list(given: Any) -> PositionList:
         columns = {"ra": np.asarray(place.ra.deg, np.float64), "dec": np.asarray(place.dec.deg, np.float64)}
         return _of_columns(columns, "positions")
     names = next((getattr(given, key) for key in ("column_names", "colnames", "columns") if hasattr(given, key)), given)
+    if not isinstance(names, Iterable):
+        raise ConfigError(f"positions {given!r}; expected a file, a table or a SkyCoord")
     return _of_columns({str(name): given[name] for name in names}, "positions")
 
 
@@ -93,6 +95,8 @@ def _of_columns(columns: Mapping[str, Any], where: str, id_names: Sequence[str] 
     at = _degrees(columns[ra], ra_degrees, where), _degrees(columns[dec], dec_degrees, where)
     known = _match(columns, id_names)
     ids = pa.array(np.arange(len(at[0]))) if known is None else _ids(columns[known])
+    if not len(at[0]) == len(at[1]) == len(ids):
+        raise ConfigError(f"{where}: columns of {len(at[0])}, {len(at[1])} and {len(ids)} values; expected one length")
     return PositionList(ids, *at)
 
 
