@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztfmatch.core.io import encoding
-from ztfmatch.core.io.parquet import DataFile, Destination, read_file_rows, read_rows, write_file
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_rows, write_file
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
@@ -75,8 +75,8 @@ def reads(storage: Storage, file: DataFile, ids: Any) -> dict[str, Callable[[int
     path = str(Path(storage.root) / file.path)
     names = DETECTIONS.names
     ours: dict[str, Callable[[int], Any]] = {
-        "lightcurve": lambda n: scan(storage, [file], DETECTIONS, names, Wanted(ids=ids[n : n + 1])),
-        "20 objects": lambda n: scan(storage, [file], DETECTIONS, names, Wanted(ids=ids[n : n + 20])),
+        "lightcurve": lambda n: scan([OpenFile(storage, file)], DETECTIONS, names, Wanted(ids=ids[n : n + 1])),
+        "20 objects": lambda n: scan([OpenFile(storage, file)], DETECTIONS, names, Wanted(ids=ids[n : n + 20])),
         "whole": lambda n: read_file_rows(storage, file, names),
     }
     made = {

@@ -46,6 +46,12 @@ rows = st.tuples(
 )
 """objectid, hmjd, mag, psfflux, catflags, sourceid."""
 
+
+def scanned(storage: Storage, files: list[DataFile], table: Table, columns: list[str], wanted: Wanted) -> pa.Table:
+    """Wanted rows of files, of which those are opened that may have any."""
+    return scan((OpenFile(storage, file) for file in wanted.files(files)), table, columns, wanted)
+
+
 Pair = tuple[str, str]
 """A condition, and the same in SQL."""
 
@@ -140,7 +146,7 @@ def test_scan_and_merge_of_a_condition_give_the_rows_that_duckdb_finds(
         storage, files = written(Path(place), tables)
         for number, table in enumerate(tables):
             expected = by_duckdb(table, condition[1], ids)
-            found = scan(storage, files[number : number + 1], DETECTIONS, ["exposureid", "mag", "chi"], wanted)
+            found = scanned(storage, files[number : number + 1], DETECTIONS, ["exposureid", "mag", "chi"], wanted)
             assert sorted(found["exposureid"].to_pylist()) == expected
         merged = [chunk.columns["exposureid"] for chunk in iterate_lightcurves(storage, files, ["mag"], wanted=wanted)]
         every = [row for table in tables for row in by_duckdb(table, condition[1], ids)]
@@ -170,7 +176,7 @@ def test_scan_of_units_by_the_bounds_of_objectids_gives_what_duckdb_finds(
     with tempfile.TemporaryDirectory() as place:
         storage, files = written(Path(place), [table], replace(OBJECTS, row_group_rows=3))
         condition = parse_condition(f"{name} {operator} {constant}", kinds_of(OBJECTS.schema))
-        found = scan(storage, files, OBJECTS, ["objectid"], Wanted(sieve=condition))
+        found = scanned(storage, files, OBJECTS, ["objectid"], Wanted(sieve=condition))
     DUCK.register("objects", table)
     expected = DUCK.sql(f"select objectid from objects where {name} {operator} {constant}").fetchall()
     assert found["objectid"].to_pylist() == sorted(row for (row,) in expected)
@@ -200,32 +206,32 @@ class TestReads:
         return written(tmp_path, [detections(part) for part in parts], replace(LAYOUT, columns=columns))
 
     def test_scan_by_time_reads_neither_other_files_nor_other_row_groups(self, stored: Any, reads: Any) -> None:
-        found = scan(*stored, DETECTIONS, ["hmjd", "chi"], Wanted(sieve=parse_condition("105 <= hmjd < 108", KINDS)))
+        found = scanned(*stored, DETECTIONS, ["hmjd", "chi"], Wanted(sieve=parse_condition("105 <= hmjd < 108", KINDS)))
         assert found["hmjd"].to_pylist() == [105.0, 106.0, 107.0]
         assert reads == [([1, 2], ["hmjd"]), ([1, 2], ["chi"])]
 
     def test_scan_reads_other_columns_only_where_a_row_passes(self, stored: Any, reads: Any) -> None:
-        found = scan(*stored, DETECTIONS, ["chi", "hmjd"], Wanted(sieve=parse_condition("mag == 5", KINDS)))
+        found = scanned(*stored, DETECTIONS, ["chi", "hmjd"], Wanted(sieve=parse_condition("mag == 5", KINDS)))
         assert found["hmjd"].to_pylist() == [5.0, 11.0, 105.0, 111.0]
         assert found.column_names == ["chi", "hmjd"]
         assert reads == [([0, 1, 2, 3], ["mag"]), ([1, 3], ["chi", "hmjd"])] * 2
 
     def test_scan_of_objects_reads_their_row_groups(self, stored: Any, reads: Any) -> None:
-        found = scan(*stored, DETECTIONS, ["hmjd"], Wanted(np.array([-4, 4, 30])))
+        found = scanned(*stored, DETECTIONS, ["hmjd"], Wanted(np.array([-4, 4, 30])))
         assert found["hmjd"].to_pylist() == [4.0, 104.0]
         assert reads == [([1], ["objectid"]), ([1], ["hmjd"])] * 2
 
     def test_scan_of_what_no_file_can_have_opens_none(
         self, stored: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ztfmatch.core.io.scan.OpenFile", pytest.fail)
+        monkeypatch.setattr(f"{__name__}.OpenFile", pytest.fail)
         for wanted in (Wanted(sieve=parse_condition("hmjd > 200 and mag > 1", KINDS)), Wanted(np.array([12, 40]))):
-            assert scan(*stored, DETECTIONS, ["hmjd"], wanted).num_rows == 0
+            assert scanned(*stored, DETECTIONS, ["hmjd"], wanted).num_rows == 0
         assert reads == []
 
     def test_bounds_of_a_footer_are_used_as_they_are_there(self, stored: Any) -> None:
         storage, files = stored
-        metadata = OpenFile(storage, files[1]).metadata
+        parquet = OpenFile(storage, files[1])
         for text, groups in [("hmjd < 103", [0]), ("not (hmjd < 103)", [0, 1, 2, 3]), ("mag > 99", [0, 1, 2, 3]),
                              ("objectid >= 9 or objectid in [3]", [1, 3]), ("not (objectid >= 3)", [0])]:  # fmt: skip
-            assert Wanted(sieve=parse_condition(text, KINDS)).groups(files[1], metadata) == groups, text
+            assert Wanted(sieve=parse_condition(text, KINDS)).groups(parquet) == groups, text

@@ -249,7 +249,7 @@ class Answer(Displayable):
         snapshot = self._snapshot
         sieve = set() if self._of_statistics is None else self._of_statistics.columns
         counts = (self._asked | sieve).intersection(STATISTICS.names) <= {"objectid", "snapshot", *EPOCH_COUNTS}
-        ledger = EXPOSURES.schema.empty_table()
+        ledger = EXPOSURES.empty
         if not (counts or tile is None):
             ledger = exposures_of_tile(snapshot, tile, ("exposureid", "programid"))
         builder = StatisticsBuilder(ids, None if counts else released_exposures(ledger))

@@ -91,8 +91,8 @@ class Finder:
 
     def rows(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
         """Wanted rows of any table in a tile, in the order of the table."""
-        files = self.snapshot.of_tile(table.name, tile)
-        rows = scan(self.snapshot.storage, files, table, columns, wanted)
+        files = wanted.files(self.snapshot.of_tile(table.name, tile))
+        rows = scan(map(self.snapshot.opened, files), table, columns, wanted)
         keys = [(name, "ascending") for name in table.sorted_by if name in columns]
         return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
 

@@ -65,8 +65,10 @@ def joined(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     """Rows of a table, in its order, from several tiles."""
     found = [part for part in parts if part.num_rows]
     if not found:
-        return table.schema.empty_table()
-    rows = pa.concat_tables(found).cast(table.schema)
+        return table.empty
+    rows = pa.concat_tables(found)
+    if not rows.schema.equals(table.schema, check_metadata=True):
+        rows = rows.cast(table.schema)
     return rows if len(found) == 1 else rows.sort_by(table.order)
 
 
@@ -113,16 +115,15 @@ def epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Ta
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Add columns of each epoch's exposure."""
     ledger = _ledger_of(snapshot, epochs, fields, ("exposureid", *columns))
-    row = _rows_by_id(ledger["exposureid"], epochs["exposureid"])
+    rows = ledger.combine_chunks().take(_rows_by_id(ledger["exposureid"], epochs["exposureid"]))
     for name in columns:
-        values = ledger[name].combine_chunks().take(row)
-        epochs = epochs.append_column(EXPOSURES.schema.field(name), values)
+        epochs = epochs.append_column(EXPOSURES.schema.field(name), rows[name])
     return epochs
 
 
 def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: tuple[str, ...]) -> pa.Table:
     """Ledger rows of the epochs' exposures, and perhaps others: only of their nights and fields any are read."""
-    empty = EXPOSURES.schema.empty_table().select(list(columns))
+    empty = EXPOSURES.empty.select(list(columns))
     if not epochs.num_rows:
         return empty
     bounds = pc.min_max(epochs["hmjd"])

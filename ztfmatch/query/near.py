@@ -91,7 +91,7 @@ def exposures_of(snapshot: SnapshotFiles, place: Cone) -> dict[str, int]:
     counts: Counter[int] = Counter()
     fields = _fields(snapshot, place)
     parts = [snapshot.ledger_of_fields(file, _COLUMNS, fields) for file in snapshot.ledger]
-    ledger = pa.concat_tables(parts) if parts else EXPOSURES.schema.empty_table()
+    ledger = pa.concat_tables(parts) if parts else EXPOSURES.empty
     for field in fields:
         rows = ledger.filter(pc.equal(ledger["field"], field))
         counts.update(rows["fid"].to_numpy()[_holds(rows, field, place)].tolist())

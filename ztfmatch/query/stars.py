@@ -135,7 +135,7 @@ def _members_in(snapshot: SnapshotFiles, cone: Cone) -> pa.Table:
 
 def _members(finder: Finder) -> pa.Table:
     names = ["objectid", "starid"]
-    none = MEMBERS.schema.empty_table().select(names)
+    none = MEMBERS.empty.select(names)
     parts = [finder.rows(MEMBERS, tile, names, Wanted(ids)).cast(none.schema) for tile, ids in finder.objectids()]
     return pa.concat_tables([none, *parts])
 
@@ -150,7 +150,7 @@ def members_of(snapshot: SnapshotFiles, starids: Sequence[int]) -> pa.Table:
     """``objectid`` and ``starid`` of the objects of some stars, by objectid."""
     require_stars(snapshot)
     ids = _starids(starids)
-    parts = [MEMBERS.schema.empty_table().select(["objectid", "starid"])]
+    parts = [MEMBERS.empty.select(["objectid", "starid"])]
     for ra, dec in zip(*(values.tolist() for values in positions_of_starids(ids)), strict=True):
         rows = _members_in(snapshot, Cone(ra, dec, NEAR_ARCSEC))
         parts.append(rows.filter(pa.array(is_among(rows["starid"].to_numpy(), ids))))

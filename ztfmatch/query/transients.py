@@ -40,7 +40,7 @@ def find_transients(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
 def _read(snapshot: SnapshotFiles, tiles: Sequence[Tile], ranges: Sequence[tuple[int, int]] | None = None) -> pa.Table:
     files = snapshot.of_tiles(TRANSIENTS.name, tiles)
     rows = read_rows(snapshot.storage, files, TRANSIENTS.names, ranges, threads=True)
-    return TRANSIENTS.schema.empty_table() if rows is None else rows.cast(TRANSIENTS.schema).sort_by("transientid")
+    return TRANSIENTS.empty if rows is None else rows.cast(TRANSIENTS.schema).sort_by("transientid")
 
 
 def _tiles_of_ids(snapshot: SnapshotFiles, ids: Sequence[int]) -> list[Tile]:
@@ -68,7 +68,7 @@ def transient_epochs(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     found = find_transients(snapshot, selection)
     links = _links(snapshot, found)
     parts = [_epochs(snapshot, file, links) for file in _orphan_files(snapshot, found)]
-    empty = DETECTIONS.schema.empty_table()
+    empty = DETECTIONS.empty
     epochs = pa.concat_tables([empty, *parts]).sort_by(DETECTIONS.order)
     at = np.searchsorted(found["transientid"].to_numpy(), epochs["objectid"].to_numpy())
     rcid, field, fid = (found[name].to_numpy()[at] for name in ("rcid", "field", "fid"))
@@ -102,7 +102,7 @@ def _epochs(snapshot: SnapshotFiles, file: DataFile, links: pa.Table) -> pa.Tabl
     keys = _keys(read_file_rows(snapshot.storage, file, ["exposureid", "sourceid"]))
     rows = np.flatnonzero(np.isin(keys, wanted))
     if not rows.size:
-        return DETECTIONS.schema.empty_table()
+        return DETECTIONS.empty
     names = [name for name in DETECTIONS.names if name != "objectid"]
     epochs = read_file_rows(snapshot.storage, file, names, threads=True).take(pa.array(rows))
     ids = links["transientid"].to_numpy()[order[np.searchsorted(wanted, keys[rows], sorter=order)]]

@@ -150,7 +150,7 @@ def measure_offsets(snapshot: SnapshotFiles, operation_id: str, runner: Runner) 
     collected = [result for result in runner.run(job) if result.stars]
     head = np.unique(np.array([unit for result in collected for unit in result.units], np.int64))
     if not len(head):
-        return Measured(OFFSETS.schema.empty_table(), 0, 0, None)
+        return Measured(OFFSETS.empty, 0, 0, None)
     return _Rounds(snapshot, operation_id, collected, head).run(runner)
 
 

@@ -23,8 +23,6 @@ from ztfmatch.core.io.parquet import (
     OpenFile,
     encode,
     read_file_rows,
-    read_footer,
-    read_row_group,
     table_from_columns,
     write_file,
 )
@@ -169,8 +167,7 @@ def test_row_group_of_an_object_store_is_one_request(s3_bucket: str, s3_faults: 
     storage, rows = Storage.at(f"{s3_bucket}/s"), rows_of(ROWS)
     file = write_file(Destination(storage, STATISTICS, Tile(2, 5), 3, "x"), rows)
     s3_faults.follow(undisturbed)
-    footer = read_footer(storage, file)
-    read = read_row_group(storage, file, footer, 1, STATISTICS.names)
+    read = OpenFile(storage, file).read([1], STATISTICS.names)
     step = STATISTICS.row_group_rows
     assert read.equals(rows.slice(step, step))
     assert [request.method for request, _ in s3_faults.seen] == ["GET", "GET"]

@@ -33,6 +33,7 @@ from ztfmatch.core.survey import IDS_OF_A_GENERATION
 _GENERATIONS: Final = 1 << 31
 """More than all units have together."""
 _BLOCKS_KEPT: Final = 16
+_TILES_KEPT: Final = 32
 _BLOCKS_AT_ONCE: Final = 16
 """So many are swept through at a time: of each part a row group may be read twice, for two of them."""
 
@@ -64,6 +65,7 @@ class FileList:
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
         self._block = functools.lru_cache(_BLOCKS_KEPT)(self._read_block)
+        self._tile = functools.lru_cache(_TILES_KEPT)(self._read_tile)
         self.has = functools.cache(self._has)
         """Whether a table, by name, has any file; kept."""
 
@@ -155,7 +157,9 @@ class FileList:
 
     def of_tile(self, table: str, tile: Tile) -> list[DataFile]:
         """Files of one tile of a table, oldest first."""
-        key = key_of(table, tile.order, tile.npix)
+        return list(self._tile(key_of(table, tile.order, tile.npix)))
+
+    def _read_tile(self, key: int) -> list[DataFile]:
         keys, rows = self._block(int(np.searchsorted(self._edges, key, "right")) - 1)
         low, high = np.searchsorted(keys, [key, key + 1])
         if low == high:

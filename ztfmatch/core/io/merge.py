@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.arrays import Array, Arrays, Ints, Mask
-from ztfmatch.core.io.parquet import DataFile, Footer, IdRange, OpenFile, RowGroup, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile, RowGroup
 from ztfmatch.core.io.scan import RowGroups, Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.rows import order_by_group
@@ -86,9 +86,9 @@ def iterate_lightcurves(
     """
     names = list(dict.fromkeys([*_SORT_COLUMNS, *columns]))
     wanted = wanted or Wanted()
-    runs = [_Run(storage, file, read_footer(storage, file), names, wanted) for file in wanted.files(files)]
+    runs = [_Run(OpenFile(storage, file), names, wanted) for file in wanted.files(files)]
     for low, high in ranges_of_rows([piece for run in runs for piece in run.pieces()], rows_in_flight):
-        read = [(run.file, part) for run in runs if run.left and (part := run.through(low, high)) is not None]
+        read = [(run.parquet.file, part) for run in runs if run.left and (part := run.through(low, high)) is not None]
         _bound_carried(runs)
         if on_read is not None:
             for file, part in read:
@@ -103,9 +103,7 @@ def iterate_lightcurves(
 class _Run:
     """A sorted file, read row group by row group as its rows are asked for."""
 
-    storage: Storage
-    file: DataFile
-    footer: Footer
+    parquet: OpenFile
     columns: Sequence[str]
     wanted: Wanted
     _groups: list[int] = field(init=False)
@@ -116,7 +114,7 @@ class _Run:
     """Rows of the row group before the next that were not asked for yet."""
 
     def __post_init__(self) -> None:
-        self._groups = self.wanted.groups(self.file, self.footer.tail.metadata)
+        self._groups = self.wanted.groups(self.parquet)
 
     def _clipped(self, ids: IdRange) -> IdRange | None:
         """What of a range is wanted; None if nothing is."""
@@ -138,7 +136,7 @@ class _Run:
     def through(self, low: int, high: int) -> Arrays | None:
         """Rows with objectids of a range, the ranges ascending from call to call; None if there are none."""
         parts = []
-        while self._held is not None or (self.left and self.footer.groups[self._groups[self._next]].ids[0] <= high):
+        while self._held is not None or (self.left and self.parquet.groups[self._groups[self._next]].ids[0] <= high):
             rows = self._held if self._held is not None else self._read()
             first, last = np.searchsorted(rows["objectid"], [low, high + 1])  # those before were given, if read again
             if last > first:
@@ -154,8 +152,7 @@ class _Run:
     def _read(self) -> Arrays:
         group = self._groups[self._next]
         self._next += 1
-        parquet = OpenFile(self.storage, self.file, self.footer.tail)
-        return numpy_columns(RowGroups(parquet).read([group], self.columns, self.wanted))
+        return numpy_columns(RowGroups(self.parquet).read([group], self.columns, self.wanted))
 
     def pieces(self) -> Iterator[RowGroup]:
         """Ranges of ids over which rows are spread evenly: row groups, or what these have of each unit.
@@ -164,7 +161,7 @@ class _Run:
         are read. Of a piece that is wanted in part all rows are counted.
         """
         for number in self._groups[self._next :]:
-            for piece in self._pieces_of(number, self.footer.groups[number]):
+            for piece in self._pieces_of(number, self.parquet.groups[number]):
                 if (wanted := self._clipped(piece.ids)) is not None:
                     yield RowGroup(wanted, piece.rows)
 
@@ -172,8 +169,7 @@ class _Run:
         if _unit_number(group.ids[0]) == _unit_number(group.ids[1]):
             yield group
         else:
-            rows = read_row_group(self.storage, self.file, self.footer, number, ["objectid"])
-            ids = rows["objectid"].to_numpy()
+            ids = self.parquet.read([number], ["objectid"])["objectid"].to_numpy()
             cuts = [0, *(np.flatnonzero(np.diff(_unit_number(ids))) + 1).tolist(), len(ids)]
             for start, stop in itertools.pairwise(cuts):
                 yield RowGroup((int(ids[start]), int(ids[stop - 1])), stop - start)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztfmatch.core.arrays import Array
+from ztfmatch.core.arrays import Array, Ids
 from ztfmatch.core.errors import StorageError, StoreDamagedError, first_line
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.encoding import encode
@@ -179,6 +179,15 @@ def table_from_columns(table: Table, columns: Mapping[str, Array | pa.Array]) ->
     return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
+@dataclass(frozen=True)
+class RowGroup:
+    """What a footer says of a row group."""
+
+    ids: IdRange
+    """Smallest and largest id."""
+    rows: int
+
+
 class OpenFile:
     """A sealed file, open to be read; all of its bytes are verified as they are read.
 
@@ -201,18 +210,32 @@ class OpenFile:
     """
 
     def __init__(self, storage: Storage, file: Named, tail: Tail | None = None) -> None:
-        self._storage, self._file, self._tail = storage, file, tail or Tail(storage, file)
+        self.file: Any = file
+        self.tail = tail or Tail(storage, file)
+        self._storage = storage
 
     @property
     def metadata(self) -> pq.FileMetaData:
         """What the footer says."""
-        return self._tail.metadata
+        return self.tail.metadata
+
+    @functools.cached_property
+    def groups(self) -> tuple[RowGroup, ...]:
+        """Row groups of a data file whose table has ids."""
+        whole = (self.file.min_id or 0, self.file.max_id or 0)
+        bounds = enumerate(_group_bounds(self.metadata, ID_COLUMN[self.file.table]))
+        return tuple(RowGroup(known or whole, self.metadata.row_group(g).num_rows) for g, known in bounds)
+
+    @functools.cached_property
+    def ids(self) -> Ids:
+        """Smallest and largest id of each of these, shape (G, 2)."""
+        return np.array([group.ids for group in self.groups], np.int64).reshape(-1, 2)
 
     def read(self, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
         """Some columns of some row groups, decoded side by side if there is enough of them."""
         if lacking := self._lacking(columns):
             held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
-            return _completed(self.read(groups, held, threads), self._file, columns)
+            return _completed(self.read(groups, held, threads), self.file, columns)
         ahead = self._ahead(groups, columns)
         if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
             return self._decoded(groups, columns, ahead)
@@ -226,7 +249,7 @@ class OpenFile:
         if lacking := self._lacking(columns):
             held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
             for batch in self.batches(held, rows):
-                yield from _completed(pa.Table.from_batches([batch]), self._file, columns).to_batches()
+                yield from _completed(pa.Table.from_batches([batch]), self.file, columns).to_batches()
             return
         names = list(columns)
         for group in range(self.metadata.num_row_groups):
@@ -237,7 +260,7 @@ class OpenFile:
 
     def _lacking(self, columns: Sequence[str]) -> set[str]:
         """Columns that came after the file was written."""
-        table = TABLES.get(getattr(self._file, "table", ""))
+        table = TABLES.get(getattr(self.file, "table", ""))
         later = {name for name in columns if name in table.later} if table is not None and table.later else set()
         return later - set(self.metadata.schema.names) if later else later
 
@@ -248,13 +271,13 @@ class OpenFile:
 
     def _ahead(self, groups: Sequence[int], columns: Sequence[str]) -> Sequence[Run]:
         """What is read with one request for all columns: better where it is far, or not much."""
-        runs = self._tail.runs(groups, columns)
+        runs = self.tail.runs(groups, columns)
         if self._storage.local_root is not None and sum(stop - start for start, stop in runs) > _LITTLE_BYTES:
             return ()
-        return SealedFile(self._storage, self._file, self._tail).read_ahead(runs)
+        return SealedFile(self._storage, self.file, self.tail).read_ahead(runs)
 
     def _parquet(self, ahead: Sequence[Run]) -> pq.ParquetFile:
-        source = SealedFile(self._storage, self._file, self._tail, ahead)
+        source = SealedFile(self._storage, self.file, self.tail, ahead)
         return pq.ParquetFile(pa.PythonFile(source, mode="r"), metadata=self.metadata, pre_buffer=False)
 
     def _guarded(self, read: Callable[[], Any]) -> Any:
@@ -264,7 +287,7 @@ class OpenFile:
         except (StoreDamagedError, StorageError):
             raise
         except (pa.ArrowException, OSError) as error:
-            raise StoreDamagedError(f"{self._file.described} is damaged: {first_line(error)}") from error
+            raise StoreDamagedError(f"{self.file.described} is damaged: {first_line(error)}") from error
 
 
 def _completed(rows: pa.Table, file: Any, columns: Sequence[str]) -> pa.Table:
@@ -337,36 +360,6 @@ def _group_bounds(metadata: pq.FileMetaData, key: str | None) -> list[IdRange | 
     return bounds
 
 
-@dataclass(frozen=True)
-class RowGroup:
-    """What a footer says of a row group."""
-
-    ids: IdRange
-    """Smallest and largest id."""
-    rows: int
-
-
-@dataclass(frozen=True)
-class Footer:
-    """The footer of a file, to open it again without reading that."""
-
-    tail: Tail
-    groups: tuple[RowGroup, ...]
-
-
-def read_footer(storage: Storage, file: DataFile) -> Footer:
-    """Read the footer of a file whose table has ids."""
-    tail = Tail(storage, file)
-    whole = (file.min_id or 0, file.max_id or 0)
-    bounds = enumerate(_group_bounds(tail.metadata, ID_COLUMN[file.table]))
-    return Footer(tail, tuple(RowGroup(known or whole, tail.metadata.row_group(g).num_rows) for g, known in bounds))
-
-
-def read_row_group(storage: Storage, file: DataFile, footer: Footer, group: int, columns: Sequence[str]) -> pa.Table:
-    """Rows of one row group of a file."""
-    return OpenFile(storage, file, footer.tail).read([group], columns)
-
-
 def read_rows(
     storage: Storage,
     files: Iterable[DataFile],
@@ -395,4 +388,4 @@ def read_table(
     """The same of a table, all columns by default; without rows where no file fits."""
     names = list(columns or table.names)
     rows = read_rows(storage, files, names, ranges, key)
-    return table.schema.empty_table().select(names) if rows is None else rows
+    return table.empty.select(names) if rows is None else rows

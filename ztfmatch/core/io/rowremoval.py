@@ -120,5 +120,5 @@ class _Rewriting:
 @functools.lru_cache
 def _schema(table: str) -> pq.ParquetSchema:
     """Schema of files of a table, as they are written now."""
-    empty = TABLES[table].schema.empty_table()
+    empty = TABLES[table].empty
     return pq.read_metadata(pa.BufferReader(encode(TABLES[table], empty))).schema

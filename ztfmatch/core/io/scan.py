@@ -7,17 +7,16 @@ column, so that less than a row group cannot be left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile
-from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.survey import unit_columns
@@ -69,23 +68,24 @@ class Wanted:
             return [] if self.ids is None else [_ID]
         return sorted({*([] if self.ids is None else [_ID]), *self.sieve.columns}) or [_ID]
 
-    @property
-    def bounded(self) -> set[str]:
-        """Columns whose bounds tell something."""
-        by_id = self.ids is not None or self.span is not None
-        return {*([_ID] if by_id else []), *(() if self.sieve is None else self.sieve.bounded)}
+    def _may_hold(self, ids: Ids, bounds: Callable[[Collection[str]], pa.Table]) -> list[int]:
+        """Which files or row groups can have wanted rows.
 
-    def may_hold(self, bounds: pa.Table) -> Mask:
-        """Whether rows within some bounds can be wanted."""
-        kept = np.ones(bounds.num_rows, bool) if self.sieve is None else self.sieve.may_hold(bounds)
-        if self.ids is None and self.span is None:
-            return kept
-        first, last = bounds[f"min_{_ID}"].fill_null(0).to_numpy(), bounds[f"max_{_ID}"].fill_null(_LAST).to_numpy()
+        Parameters
+        ----------
+        ids : int64 ndarray, shape (N, 2)
+            Smallest and largest objectid of each.
+        bounds : callable
+            Makes the table of the bounds of some columns in each.
+        """
+        (first, last), kept = ids.T, np.ones(len(ids), bool)
         if self.span is not None:
-            kept = kept & (first <= self.span[1]) & (last >= self.span[0])
+            kept &= (first <= self.span[1]) & (last >= self.span[0])
         if self.ids is not None:
-            kept = kept & (np.searchsorted(self.ids, first, "left") < np.searchsorted(self.ids, last, "right"))
-        return kept
+            kept &= np.searchsorted(self.ids, first, "left") < np.searchsorted(self.ids, last, "right")
+        if self.sieve is not None and self.sieve.bounded:
+            kept &= self.sieve.may_hold(bounds(self.sieve.bounded))
+        return [int(at) for at in np.flatnonzero(kept)]
 
     def mask(self, rows: pa.Table) -> Mask:
         """Whether each row is wanted."""
@@ -94,27 +94,20 @@ class Wanted:
 
     def files(self, files: Sequence[DataFile]) -> list[DataFile]:
         """Files that may hold a wanted row, by what the manifest says of them."""
-        held = [file for file in files if file.rows]
-        if not held or not self.bounded:
+        if not (held := [file for file in files if file.rows]):
             return held
-        kept = self.may_hold(_bounds_of_files(TABLES[held[0].table], held, self.bounded))
-        return [file for file, may in zip(held, kept.tolist(), strict=True) if may]
+        ids = [(file.min_id or 0, _LAST if file.max_id is None else file.max_id) for file in held]
+        return [held[at] for at in self._may_hold(np.reshape(ids, (-1, 2)), functools.partial(_bounds_of_files, held))]
 
-    def groups(self, file: DataFile, metadata: pq.FileMetaData) -> list[int]:
+    def groups(self, parquet: OpenFile) -> list[int]:
         """Row groups of a file that may hold a wanted row, by what its footer says of them."""
-        if not self.bounded:
-            return list(range(metadata.num_row_groups))
-        bounds = _bounds_of_groups(TABLES[file.table], metadata, self.bounded)
-        return [int(group) for group in np.flatnonzero(self.may_hold(bounds))]
+        return self._may_hold(parquet.ids, functools.partial(_bounds_of_groups, parquet))
 
 
-def scan(storage: Storage, files: Sequence[DataFile], table: Table, columns: Sequence[str], wanted: Wanted) -> pa.Table:
-    """Wanted rows of files of a table, file after file; what has no wanted row is not read."""
-    parts = []
-    for file in wanted.files(files):
-        parquet = OpenFile(storage, file)
-        parts.append(RowGroups(parquet, threads=True).read(wanted.groups(file, parquet.metadata), columns, wanted))
-    return pa.concat_tables(parts) if parts else table.schema.empty_table().select(list(columns))
+def scan(files: Iterable[OpenFile], table: Table, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+    """Wanted rows of files that may hold any, file after file; row groups without a wanted row are not read."""
+    parts = [RowGroups(parquet, threads=True).read(wanted.groups(parquet), columns, wanted) for parquet in files]
+    return pa.concat_tables(parts) if parts else table.empty.select(list(columns))
 
 
 @dataclass(frozen=True)
@@ -131,33 +124,36 @@ class RowGroups:
         if not first:
             return self._columns(groups, columns)
         rows = self._columns(groups, first)
-        kept = wanted.mask(rows)
-        sizes = np.array([self.parquet.metadata.row_group(group).num_rows for group in groups], np.int64)
-        of_group = np.repeat(np.arange(len(sizes)), sizes)
-        hit = np.bincount(of_group[kept], minlength=len(sizes)) > 0
-        found = dict(zip(first, rows.filter(pa.array(kept)).columns, strict=True))
-        others = [name for name in columns if name not in first]
-        if others:
-            more = self._columns(np.array(groups, np.int64)[hit].tolist(), others)
-            found |= dict(zip(others, more.filter(pa.array(kept[hit[of_group]])).columns, strict=True))
-        return pa.table({name: found[name] for name in columns})
+        kept = np.flatnonzero(wanted.mask(rows))
+        found = rows.take(kept)
+        if others := [name for name in columns if name not in first]:
+            starts = np.cumsum([0, *(self.parquet.metadata.row_group(group).num_rows for group in groups)])
+            counts = np.diff(np.searchsorted(kept, starts))
+            hit = np.flatnonzero(counts)
+            sizes = np.diff(starts)[hit]
+            kept += np.repeat(np.cumsum(sizes) - sizes - starts[hit], counts[hit])
+            more = self._columns([groups[at] for at in hit.tolist()], others).take(kept)
+            schema = pa.schema([*found.schema, *more.schema], found.schema.metadata)
+            found = pa.Table.from_arrays([*found.columns, *more.columns], schema=schema)
+        return found.select(list(columns))
 
     def _columns(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
         return self.parquet.read(groups, names, self.threads)
 
 
-def _bounds_of_files(table: Table, files: Sequence[DataFile], names: Collection[str]) -> pa.Table:
+def _bounds_of_files(files: Sequence[DataFile], names: Collection[str]) -> pa.Table:
     """Bounds of columns in each file, as the manifest has those of ids and times."""
     known: _Known = {_ID: [(f.min_id, f.max_id) for f in files], "hmjd": [(f.min_hmjd, f.max_hmjd) for f in files]}
-    return _bounds_table(table, known, names, len(files))
+    return _bounds_table(TABLES[files[0].table], known, names, len(files))
 
 
-def _bounds_of_groups(table: Table, metadata: pq.FileMetaData, names: Collection[str]) -> pa.Table:
+def _bounds_of_groups(parquet: OpenFile, names: Collection[str]) -> pa.Table:
     """Bounds of columns in each row group, as the footer has those that are kept."""
+    metadata = parquet.metadata
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     places = {name: at for at, name in enumerate(metadata.schema.names) if name in (*names, _ID)}
     known = {name: [_bounds(group.column(at).statistics) for group in groups] for name, at in places.items()}
-    return _bounds_table(table, known, names, len(groups))
+    return _bounds_table(TABLES[parquet.file.table], known, names, len(groups))
 
 
 def _bounds(statistics: Any) -> tuple[Any, Any]:

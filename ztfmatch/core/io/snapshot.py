@@ -16,7 +16,7 @@ from ztfmatch.core.io import log, storefile
 from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
-from ztfmatch.core.io.parquet import DataFile, IdRange, read_file_rows, read_table
+from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile, read_file_rows, read_table
 from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units, units_of_rows
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
@@ -33,6 +33,8 @@ _NEWEST_OF: Final = "newest snapshot of "
 _SNAPSHOTS_KEPT: Final = 4
 """A worker is asked for one, or two where changes between snapshots are exported; operations may share it."""
 _TILES_KEPT: Final = 16
+_FOOTER_BYTES_KEPT: Final = 1 << 22
+"""As they are in files, 45 kB of a million detections; decoded they take some times as much."""
 _LEDGER_KEPT: Final = 4096
 """A night of a field is some hundred rows."""
 
@@ -123,6 +125,19 @@ class SnapshotFiles:
                 kept.pop(next(iter(kept)))
             kept[tile] = read(tile)
         return kept[tile]
+
+    @functools.cached_property
+    def _opened(self) -> dict[str, OpenFile]:
+        return {}
+
+    def opened(self, file: DataFile) -> OpenFile:
+        """One of its files, to be read from; the footers of those last asked for are kept."""
+        if (parquet := self._opened.pop(file.path, None)) is None:
+            parquet = OpenFile(self.storage, file)
+            while self._opened and sum(held.file.tail for held in self._opened.values()) > _FOOTER_BYTES_KEPT:
+                self._opened.pop(next(iter(self._opened)))
+        self._opened[file.path] = parquet
+        return parquet
 
     def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
         """Columns of all that a tile has of a table; kept."""

@@ -218,7 +218,7 @@ def units_since(before: SnapshotFiles, head: SnapshotFiles) -> set[Unit]:
 
 def _ledger_near(snapshot: SnapshotFiles, found: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Ledger rows that can be of the same exposures: only files of those nights or keys are read, one at a time."""
-    parts = [EXPOSURES.schema.empty_table().select(list(columns))]
+    parts = [EXPOSURES.empty.select(list(columns))]
     if not found.num_rows:
         return parts[0]
     (first, last), (low, high) = (pc.min_max(found[name]).as_py().values() for name in ("obsmjd", "exposureid"))

@@ -91,7 +91,7 @@ def _exposures(snapshot: SnapshotFiles, units: Sequence[Unit]) -> pa.Table:
     wanted = _codes_of(units)
     fields = sorted({unit.field for unit in units})
     ranges = [(field, field) for field in fields]
-    parts = [EXPOSURES.schema.empty_table().select(_COLUMNS)]
+    parts = [EXPOSURES.empty.select(_COLUMNS)]
     for file in snapshot.ledger:
         rows = read_file_rows(snapshot.storage, file, _COLUMNS, ranges, "field")
         parts.append(rows.filter(pc.is_in(pa.array(_codes(rows)), wanted)).select(_COLUMNS).cast(parts[0].schema))

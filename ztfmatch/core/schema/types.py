@@ -107,6 +107,11 @@ class Table:
         return pa.schema([column.field() for column in self.columns])
 
     @functools.cached_property
+    def empty(self) -> pa.Table:
+        """The table without rows."""
+        return self.schema.empty_table()
+
+    @functools.cached_property
     def names(self) -> list[str]:
         """Column names in order."""
         return [column.name for column in self.columns]

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ztfmatch.core import survey
 from ztfmatch.core.arrays import Arrays, Ids, Mask
 from ztfmatch.core.io.merge import numpy_columns
-from ztfmatch.core.io.parquet import DataFile, Footer, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
@@ -85,12 +85,12 @@ class Units:
         """Whether each unit is one of them, shape (N,)."""
         return np.ones(len(codes), bool) if self.codes is None else is_among(codes, self.codes)
 
-    def groups(self, footer: Footer) -> list[int]:
+    def groups(self, parquet: OpenFile) -> list[int]:
         """Row groups that can have rows of them, by what the footer says."""
-        return [group for group in range(len(footer.groups)) if self.codes is None or self._may_be_in(footer, group)]
+        return [group for group in range(len(parquet.groups)) if self.codes is None or self._may_be_in(parquet, group)]
 
-    def _may_be_in(self, footer: Footer, group: int) -> bool:
-        columns, row_group = footer.tail.metadata.schema.names, footer.tail.metadata.row_group(group)
+    def _may_be_in(self, parquet: OpenFile, group: int) -> bool:
+        columns, row_group = parquet.metadata.schema.names, parquet.metadata.row_group(group)
         codes = np.zeros(0, np.int64) if self.codes is None else self.codes
         kept = np.ones(len(codes), bool)
         for name, values in zip(UNIT, survey.units_of_codes(codes), strict=True):
@@ -120,14 +120,14 @@ def orphans_by_unit(near: Near, units: Units) -> Iterator[Arrays]:
 
 def _passes(near: Near, units: Units) -> Iterator[Units]:
     """Units, so many at a time that ROWS_PER_PASS holds their rows."""
-    footers = [(file, _footer(near.storage, file)) for file in near.orphan_files]
-    groups = [(file, footer, group) for file, footer in footers for group in units.groups(footer)]
-    if sum(footer.groups[group].rows for _, footer, group in groups) <= ROWS_PER_PASS:
+    opened = [_opened(near.storage, file) for file in near.orphan_files]
+    groups = [(parquet, group) for parquet in opened for group in units.groups(parquet)]
+    if sum(parquet.groups[group].rows for parquet, group in groups) <= ROWS_PER_PASS:
         yield units
         return
     rows: dict[int, int] = {}
-    for file, footer, group in groups:
-        codes = codes_of_rows(numpy_columns(read_row_group(near.storage, file, footer, group, UNIT)))
+    for parquet, group in groups:
+        codes = codes_of_rows(numpy_columns(parquet.read([group], UNIT)))
         for code, count in zip(*(part.tolist() for part in np.unique(codes, return_counts=True)), strict=True):
             rows[code] = rows.get(code, 0) + count
     some: list[int] = []
@@ -145,9 +145,9 @@ def orphans_in_reach(near: Near, file: DataFile, units: Units | None = None) -> 
     Beside COLUMNS there are ``code``, the number of the unit, and ``fine``, the fine pixel.
     """
     units = units or Units(None)
-    footer = _footer(near.storage, file)
-    for group in units.groups(footer):
-        part = _kept.get((file.sha256, group), functools.partial(_read, near.storage, file, group))
+    parquet = _opened(near.storage, file)
+    for group in units.groups(parquet):
+        part = _kept.get((file.sha256, group), functools.partial(_read, parquet, group))
         wanted = units.has(part["code"])
         if file.tile != near.tile:
             wanted[wanted] = in_reach(part["fine"][wanted], near.tile)
@@ -155,9 +155,9 @@ def orphans_in_reach(near: Near, file: DataFile, units: Units | None = None) -> 
             yield part if wanted.all() else {name: values[wanted] for name, values in part.items()}
 
 
-def _read(storage: Storage, file: DataFile, group: int) -> Arrays:
+def _read(parquet: OpenFile, group: int) -> Arrays:
     """Orphans of a row group that no reference is awaited for: no seed is near, or another was nearer to it."""
-    rows = read_row_group(storage, file, _footer(storage, file), group, [*COLUMNS, "reason"])
+    rows = parquet.read([group], [*COLUMNS, "reason"])
     rows = rows.filter(pc.not_equal(rows["reason"], NO_REFERENCE)).drop_columns(["reason"])
     at = rows.schema.get_field_index("nearestid")
     rows = rows.set_column(at, "nearestid", rows["nearestid"].fill_null(pa.scalar(0, pa.int64())))
@@ -166,8 +166,8 @@ def _read(storage: Storage, file: DataFile, group: int) -> Arrays:
 
 
 @functools.lru_cache(_FOOTERS_KEPT)
-def _footer(storage: Storage, file: DataFile) -> Footer:
-    return read_footer(storage, file)
+def _opened(storage: Storage, file: DataFile) -> OpenFile:
+    return OpenFile(storage, file)
 
 
 class _Kept:

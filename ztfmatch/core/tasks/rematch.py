@@ -20,7 +20,7 @@ from ztfmatch.core.arrays import Array, Arrays, Rows
 from ztfmatch.core.io.correctiondata import CorrectionData
 from ztfmatch.core.io.correctionrows import read_store_sets
 from ztfmatch.core.io.merge import numpy_columns
-from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, overlaps, read_footer, read_row_group, read_table
+from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, overlaps, read_table
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lineage import Flows, add_flows, count_flows
@@ -237,10 +237,10 @@ def _parts(task: RematchTask) -> Iterator[tuple[Arrays, npt.NDArray[np.int32]]]:
 def _detections(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Iterator[Arrays]:
     """Detections of some units in a file, row group by row group."""
     ranges = [objectid_range(unit) for unit in units]
-    footer = read_footer(storage, file)
-    for number, group in enumerate(footer.groups):
+    parquet = OpenFile(storage, file)
+    for number, group in enumerate(parquet.groups):
         if overlaps(group.ids, ranges):
-            columns = numpy_columns(read_row_group(storage, file, footer, number, DETECTIONS.names))
+            columns = numpy_columns(parquet.read([number], DETECTIONS.names))
             mine = in_ranges(columns["objectid"], ranges)
             yield columns if mine.all() else {name: values[mine] for name, values in columns.items()}
 

@@ -20,12 +20,10 @@ from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import (
     DataFile,
     Destination,
-    Footer,
     IdRange,
     OpenFile,
     overlaps,
     read_file_rows,
-    read_footer,
     write_file,
 )
 from ztfmatch.core.io.rowremoval import ROWS_AT_ONCE, write_kept
@@ -70,13 +68,13 @@ class RemoveTask(TileTask):
         ids, _ = _exposures(self.storage, self.exposures)
         return [(int(ids[0]), int(ids[-1]))]
 
-    def going(self, file: DataFile, footer: Footer) -> Mask:
+    def going(self, parquet: OpenFile) -> Mask:
         """Which rows of a file are of the exposures; row groups without their ids are not read."""
         ids, _ = _exposures(self.storage, self.exposures)
-        ranges = self.ranges(file)
-        among = [overlaps(group.ids, ranges) for group in footer.groups]
-        rows = OpenFile(self.storage, file, footer.tail).read(np.flatnonzero(among).tolist(), [_KEY])
-        going = np.repeat(among, [group.rows for group in footer.groups])
+        ranges = self.ranges(parquet.file)
+        among = [overlaps(group.ids, ranges) for group in parquet.groups]
+        rows = parquet.read(np.flatnonzero(among).tolist(), [_KEY])
+        going = np.repeat(among, [group.rows for group in parquet.groups])
         going[going] = is_among(rows[_KEY].to_numpy(), ids)
         return going
 
@@ -126,15 +124,15 @@ class _Taking:
 
     def rewrite(self, file: DataFile) -> None:
         """Write a file anew, if it has any of them."""
-        footer = read_footer(self._task.storage, file)
-        going = self._task.going(file, footer)
+        parquet = OpenFile(self._task.storage, file)
+        going = self._task.going(parquet)
         if self._is_left(file, going) and not going.all():
-            self.done.files.append(write_kept(self._to(file.table), file, ~going, footer.tail))
+            self.done.files.append(write_kept(self._to(file.table), file, ~going, parquet.tail))
 
     def merge(self, files: Sequence[DataFile]) -> None:
         """Write small files of orphans that have any of them as one: each row of them is encoded again anyway."""
         ids, _ = _exposures(self._task.storage, self._task.exposures)
-        parts, masks = [ORPHANS.schema.empty_table()], [np.zeros(0, bool)]
+        parts, masks = [ORPHANS.empty], [np.zeros(0, bool)]
         for file in files:
             rows = read_file_rows(self._task.storage, file, ORPHANS.names)
             going = is_among(rows[_KEY].to_numpy(), ids)

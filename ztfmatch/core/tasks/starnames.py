@@ -175,5 +175,5 @@ def _epochs(task: LinkTask, linked: Linked, row: Ids) -> Ids:
 def _rows_of(storage: Storage, file: DataFile, ids: Ids) -> Ids:
     """Rows that a file, which is in order of them, has of each of some ids."""
     parquet = OpenFile(storage, file)
-    rows = parquet.read(Wanted(ids).groups(file, parquet.metadata), ["objectid"])["objectid"].to_numpy()
+    rows = parquet.read(Wanted(ids).groups(parquet), ["objectid"])["objectid"].to_numpy()
     return np.searchsorted(rows, ids, "right") - np.searchsorted(rows, ids, "left")

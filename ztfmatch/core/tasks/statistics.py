@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Arrays, Ids
 from ztfmatch.core.io.merge import Lightcurves, iterate_lightcurves
-from ztfmatch.core.io.parquet import DataFile, read_file_rows, read_table, table_from_columns, write_file
+from ztfmatch.core.io.parquet import DataFile, OpenFile, read_file_rows, read_table, table_from_columns, write_file
 from ztfmatch.core.io.rows import active_rows
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
@@ -69,7 +69,9 @@ def _rows_that_hold(task: WritingTask, active: Ids) -> pa.Table:
     newer = [file for file in task.files(DETECTIONS) if file.commit > known] if files else []
     changed = [np.unique(read_file_rows(task.storage, file, ["objectid"])["objectid"].to_numpy()) for file in newer]
     unchanged = np.setdiff1d(active, np.concatenate([np.zeros(0, np.int64), *changed]))
-    return scan(task.storage, files, STATISTICS, STATISTICS.names, Wanted(unchanged)).cast(STATISTICS.schema)
+    wanted = Wanted(unchanged)
+    opened = (OpenFile(task.storage, file) for file in wanted.files(files))
+    return scan(opened, STATISTICS, STATISTICS.names, wanted).cast(STATISTICS.schema)
 
 
 def _computed(task: WritingTask, objectid: Ids, all_objects: bool) -> tuple[pa.Table, int]:

@@ -130,9 +130,7 @@ def _units_anew(task: TransientTask) -> Units:
 
 def _rows_that_hold(task: TransientTask, anew: Units) -> tuple[pa.Table, pa.Table]:
     """Transients of units that are not grouped anew, and their links."""
-    rows, links = (
-        table.schema.empty_table() if anew.codes is None else task.read(table) for table in (TRANSIENTS, TRANSIENTDATA)
-    )
+    rows, links = (table.empty if anew.codes is None else task.read(table) for table in (TRANSIENTS, TRANSIENTDATA))
     rows = rows.filter(pa.array(~anew.has(codes_of_rows(rows))))
     return rows, links.filter(pa.array(is_among(links["transientid"].to_numpy(), rows["transientid"].to_numpy())))
 
@@ -215,7 +213,7 @@ def _check_founders(exposureid: Ids, sourceid: Ids) -> None:
 
 
 def _no_transients() -> Arrays:
-    empty = numpy_columns(ORPHANS.schema.empty_table().select(COLUMNS))
+    empty = numpy_columns(ORPHANS.empty.select(COLUMNS))
     return empty | {"transientid": np.zeros(0, np.int64), "meanra": np.zeros(0), "meandec": np.zeros(0)}
 
 

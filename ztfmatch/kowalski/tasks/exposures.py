@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids, Mask
-from ztfmatch.core.io.parquet import DataFile, OpenFile, overlaps, read_footer, read_row_group
+from ztfmatch.core.io.parquet import DataFile, OpenFile, overlaps
 from ztfmatch.core.io.rows import unit_arrays, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
@@ -144,10 +144,10 @@ def _with_document(task: RemovedTask, part: SnapshotPart) -> Ids:
     exposures = Exposures(part.snapshot, part.tile, task.scope)
     found = [np.zeros(0, np.int64)]
     for file in part.snapshot.of_tile(DETECTIONS.name, part.tile):
-        footer = read_footer(task.storage, file)
-        for number, group in enumerate(footer.groups):
+        parquet = OpenFile(task.storage, file)
+        for number, group in enumerate(parquet.groups):
             if overlaps(group.ids, ranges):
-                rows = read_row_group(task.storage, file, footer, number, ["objectid", "exposureid"])
+                rows = parquet.read([number], ["objectid", "exposureid"])
                 ids, exposureid = rows["objectid"].to_numpy(), rows["exposureid"].to_numpy()
                 mine = in_ranges(ids, ranges)
                 mine[mine] = exposures.exported[exposures.rows_of(exposureid[mine])]

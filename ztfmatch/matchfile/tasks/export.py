@@ -221,7 +221,7 @@ def _write_sources(unit: _Unit, file: MatchfileWriter) -> None:
     """Write ``sourcedata`` lightcurve after lightcurve, and ``sources`` with the statistics of each."""
     objects = unit.objects()
     ids = objects["objectid"].to_numpy()
-    no_epochs = numpy_columns(DETECTIONS.schema.empty_table())
+    no_epochs = numpy_columns(DETECTIONS.empty)
     statistics = _statistics(no_epochs, np.zeros(len(ids) + 1, np.int64), unit.exposures)
     storage, files = unit.snapshot.storage, unit.files(DETECTIONS.name)
     for chunk in iterate_lightcurves(storage, files, EPOCH_NAMES, ROWS_IN_FLIGHT, wanted=Wanted(span=unit.ids)):

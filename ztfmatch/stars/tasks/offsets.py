@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.arrays import Ids
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.arrays import encode_arrays, read_arrays
+from ztfmatch.core.io.parquet import OpenFile
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted
@@ -68,7 +69,9 @@ def _objects(task: CollectTask) -> tuple[Any, ...]:
         rows = task.snapshot.read(MEMBERS.name, ["objectid", "starid"], tile=tile).sort_by("objectid")
         star = find_sorted(starid, rows["starid"].to_numpy())
         ids, star = rows["objectid"].to_numpy()[star >= 0], star[star >= 0]
-        found = scan(task.storage, task.snapshot.of_tile(STATISTICS.name, tile), STATISTICS, _COLUMNS, Wanted(ids))
+        wanted = Wanted(ids)
+        files = wanted.files(task.snapshot.of_tile(STATISTICS.name, tile))
+        found = scan((OpenFile(task.storage, file) for file in files), STATISTICS, _COLUMNS, wanted)
         objectid, mag, deviation, n = (found[name].to_numpy() for name in _COLUMNS)
         good = (n >= task.min_epochs) & (mag >= task.bright) & (mag <= task.faint)
         star = star[np.searchsorted(ids, objectid)] * _FIDS + fid_column(objectid)
