@@ -24,7 +24,7 @@ from ztfmatch.references.audit import AuditInputs, AuditReport, audit_files, aud
 from ztfmatch.references.judge import judged
 from ztfmatch.references.kernels.flatness import bin_of
 from ztfmatch.references.schema import AUDIT
-from ztfmatch.references.schema.settings import ReferenceSettings, read_settings
+from ztfmatch.references.schema.settings import Flat, ReferenceSettings, read_settings
 
 SETTINGS = ReferenceSettings()
 OTHER = Unit(500, 40, 1)
@@ -183,12 +183,23 @@ class TestBadInput:
         with pytest.raises(BadInputError, match=cut.name):
             audit_files([str(tmp_path)], AuditInputs(), SETTINGS, runner())
 
+    def test_filters_that_settings_do_not_name_have_the_defaults(self, tmp_path: Path) -> None:
+        (tmp_path / "s.toml").write_text("[flatness.limits]\ng = {rms = 0.1}\n[select]\nfwhm = {r = [1.8, 5.0]}\n")
+        given, usual = read_settings(tmp_path / "s.toml"), ReferenceSettings()
+        assert given.flatness.limits == replace(usual.flatness.limits, g=Flat(0.1, usual.flatness.limits.g.delta))
+        assert given.select.fwhm == replace(usual.select.fwhm, r=(1.8, 5.0))
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
             ("[audit]\nshalow = 21.0\n", "unknown key 'shalow' in \\[audit\\]"),
             ("[flatness]\nmin_bin = 1\n", "min_bin in \\[flatness\\] is 1; expected at least 2"),
-            ("[flatness.limits]\ng = {rms = 0.1, delta = 0.1}\n", "limits in \\[flatness\\]"),
+            ("[flatness.limits]\ng = {rsm = 0.1}\n", "unknown key 'rsm' in \\[g\\]; there are: rms, delta"),
+            ("[flatness.limits]\nu = {rms = 0.1}\n", "unknown key 'u' in \\[limits\\]; there are: g, r, i"),
+            ("[select]\nfwhm = {g = [5.0, 1.7]}\n", "fwhm of g is \\[5.0, 1.7\\]; expected the smaller bound first"),
+            ("[select]\nfwhm = {g = 5.0}\n", "g in \\[fwhm\\] is 5.0; expected a list"),
+            ("[select]\nnmin = 41\n", "nmin is 41; expected at most nmax, 40"),
+            ("[select]\nfirst_night = 'May'\n", "first_night in \\[select\\] is 'May'; expected a date such as"),
             ("[[flatness.overrides]]\nfields = [1]\nfilter = 'z'\nrms = 1.0\ndelta = 1.0\n", "expected g, r or i"),
         ],
     )

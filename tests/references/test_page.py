@@ -21,7 +21,7 @@ from ztfmatch.core.camera import Plane, Pointing, field_centre, quadrant_corners
 from ztfmatch.core.errors import ConfigError, MetadataError, OutputExistsError
 from ztfmatch.plot.footprint import COVERAGE_ORDER
 from ztfmatch.references.page import PAGE, PageInputs, make_page
-from ztfmatch.references.pictures import sky_values
+from ztfmatch.references.pictures import draw_flatness, sky_values
 from ztfmatch.references.schema import AUDIT
 from ztfmatch.references.schema.settings import ReferenceSettings
 
@@ -99,11 +99,20 @@ def test_values_are_where_quadrants_lie(mean: bool) -> None:
     assert area == pytest.approx(0.75, rel=0.1)
 
 
+def test_flatness_is_drawn_with_its_thresholds_in_sight() -> None:
+    """Of references far better than these."""
+    audit = pa.table({"fid": [1, 2], "suspect": [False, False], "delta": [0.01, 0.012], "rms": [0.01, 0.009]})
+    figure = draw_flatness(audit, SETTINGS)
+    for axes, limits in zip(figure.axes, (SETTINGS.flatness.limits.g, SETTINGS.flatness.limits.r), strict=True):
+        assert 1000.0 * limits.delta < axes.get_xlim()[1]
+        assert 1000.0 * limits.rms < axes.get_ylim()[1]
+
+
 class TestBadInput:
     def test_output_that_is_there(self, tmp_path: Path) -> None:
         inputs = written(tmp_path)
         inputs.output.mkdir()
-        with pytest.raises(OutputExistsError):
+        with pytest.raises(OutputExistsError, match="is there already: give a new place for the page"):
             make_page(inputs, SETTINGS)
 
     def test_audit_that_is_none(self, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 from test_selection import exposureids, metadata
 
 from ztfmatch.cli import main
@@ -230,3 +231,23 @@ class TestCommand:
         words = ["--metadata", str(tmp_path / "m.parquet"), "--update", str(tmp_path / "x")]
         done = CliRunner().invoke(main, ["references", "plan", *words])
         assert (done.exit_code, "is no plan" in done.stderr) == (2, True)
+
+    def test_files_of_another_kind_are_named(self, tmp_path: Path) -> None:
+        """An audit for a plan, and a plan for an audit."""
+        made = planned(tmp_path, images({500: 14}), audit_rows(unit(501))).table
+        for name, table in (("m", images({500: 14})), ("plan", made), ("audit", audit_rows(unit(501)))):
+            pq.write_table(table, tmp_path / f"{name}.parquet")
+        command = ["references", "plan", "--metadata", str(tmp_path / "m.parquet")]
+        for option, name, kind in (("--audit", "plan", "audit"), ("--update", "audit", "plan")):
+            file = str(tmp_path / f"{name}.parquet")
+            done = CliRunner().invoke(main, [*command, option, file])
+            assert done.exit_code == 2
+            assert done.stderr.startswith(f"ztfmatch: {file} is no {kind}: it has no column ")
+
+    def test_plan_as_csv_has_its_lists_as_text(self, tmp_path: Path) -> None:
+        pq.write_table(images({500: 20}), tmp_path / "m.parquet")
+        words = ["--metadata", str(tmp_path / "m.parquet"), "--output", str(tmp_path / "plan.csv")]
+        done = CliRunner().invoke(main, ["references", "plan", *words])
+        assert done.exit_code == 0, done.output
+        (row,) = csv.read_csv(tmp_path / "plan.csv").to_pylist()
+        assert len(row["exposures"].split()) == row["npassed"] == 20

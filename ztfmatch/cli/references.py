@@ -11,7 +11,7 @@ from ztfmatch.cli import options
 from ztfmatch.cli.calibration import ps1_options
 from ztfmatch.cli.common import Command, InOrder, bad_files, counted, emit, open_store, size_text, unchanged
 from ztfmatch.cli.paramtypes import FILE, PLACE, OutputFile
-from ztfmatch.cli.rows import People, RowOutput, row_options, write_file
+from ztfmatch.cli.rows import People, RowOutput, chosen_format, row_options, write_file
 from ztfmatch.cli.terminal import cell, print_table
 from ztfmatch.core.plain import Keywords, Row
 
@@ -103,9 +103,7 @@ def audit(store: str | None, places: tuple[str, ...], ps1: Path | None, columns:
 def _write(table: Any, to: RowOutput) -> None:
     """An audit as rows; for people the first in rank."""
     if not to.is_table:
-        from ztfmatch.references.schema import without_lists
-
-        table = without_lists(table) if to.form not in _WITH_LISTS else table
+        table = _as_form_has_it(table, to.form)
         to.write([table], table.schema, People("audit"))
         return
     rows = table.sort_by("rank").slice(0, _SHOWN).to_pylist()
@@ -114,6 +112,13 @@ def _write(table: Any, to: RowOutput) -> None:
         print_table(list(_AUDIT_COLUMNS), shown)
     if table.num_rows > _SHOWN:
         click.echo(f"and {table.num_rows - _SHOWN:,} more: --output FILE has all")
+
+
+def _as_form_has_it(table: Any, form: str) -> Any:
+    """A table, with texts for its lists where the format has none."""
+    from ztfmatch.references.schema import without_lists
+
+    return table if form in _WITH_LISTS else without_lists(table)
 
 
 def _verdict(row: Row) -> str:
@@ -255,7 +260,7 @@ def plan(store: str | None, audit_file: Path | None, update: Path | None, retune
         report, losses, tuned = plan_references(source, audit_file, settings, retune is not None)
     for path, table in ((output, report.table), (retune, tuned)):
         if path is not None:
-            write_file(table, path)
+            write_file(_as_form_has_it(table, chosen_format(None, path, False)), path)
     line = (
         f"{counted(report.units, 'unit')}, {counted(report.images, 'image')}; what is to be made wins "
         f"{report.won:,} epochs; {report.seconds:.1f} s."

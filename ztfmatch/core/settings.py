@@ -30,6 +30,7 @@ _WORDS: Final = {
     "bool": "true or false",
     "array": "a list",
     "object": "a table",
+    "date": "a date",
 }
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, description="at least 1")]
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0, description="at least 0")]
@@ -161,7 +162,7 @@ def _check_table(table: Mapping[str, Any], kind: Any, where: str) -> None:
     for key in table:
         if key not in hints:
             raise ConfigError(f"unknown key {key!r}{where}; there are: {', '.join(hints)}")
-    for field in fields(kind):
+    for field in fields(typing.get_origin(kind) or kind):
         declared = hints[field.name]
         if field.name in table:
             _check_value(table[field.name], declared, field.name, where)
@@ -173,7 +174,7 @@ def _check_table(table: Mapping[str, Any], kind: Any, where: str) -> None:
 def _check_value(value: Any, declared: Any, name: str, where: str = "") -> None:
     bare = _bare(declared)
     inner = next(iter(typing.get_args(bare)), None)
-    if is_dataclass(bare) and isinstance(value, Mapping):
+    if is_dataclass(typing.get_origin(bare) or bare) and isinstance(value, Mapping):
         return _check_table(value, bare, f" in [{name}]")
     if is_dataclass(inner) and isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         for item in value:
@@ -219,4 +220,9 @@ def _description(kind: Any) -> str:
 
 
 def _hints(kind: Any) -> Mapping[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
+    """Declared types of fields, those of a generic dataclass with its arguments."""
+    generic = typing.get_origin(kind)
+    if generic is None:
+        return typing.get_type_hints(kind, include_extras=True)
+    given = dict(zip(generic.__parameters__, typing.get_args(kind), strict=True))
+    return {name: given.get(hint, hint) for name, hint in typing.get_type_hints(generic, include_extras=True).items()}

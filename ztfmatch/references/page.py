@@ -80,7 +80,7 @@ def make_page(
     """
     watch = Stopwatch()
     if inputs.output.exists():
-        raise OutputExistsError(str(inputs.output))
+        raise OutputExistsError(f"{inputs.output} is there already: give a new place for the page")
     audit = read_rows(inputs.audit, "audit", AUDIT)
     plan = None if inputs.plan is None else read_rows(inputs.plan, "plan", PLAN)
     if not audit.num_rows:
@@ -151,8 +151,9 @@ def _maps(audit: pa.Table, plan: pa.Table | None) -> Section:
         ("depth (mag)", audit["depth"].to_numpy().astype(np.float64), True),
         ("part suspect", suspect, True),
     ]
-    where = "Galactic coordinates, l = b = 0 in the centre, longitude to the left; dashed is the celestial equator. "
-    where += "Quadrants as they lie on the sky; where fields overlap references are counted, other values averaged."
+    where = "Galactic coordinates, l = b = 0 in the centre, longitude to the left; dashed is the celestial equator, "
+    where += "the cross its pole. Quadrants as they lie on the sky; where fields overlap references are counted, "
+    where += "other values averaged."
     pictures = [Picture(png(draw_maps(audit, shown)), "maps of references, their depth and suspects", where)]
     if plan is not None:
         counts = [("images that pass", plan["npassed"].to_numpy().astype(np.float64), True)]

@@ -93,21 +93,23 @@ def draw_flatness(audit: pa.Table, settings: ReferenceSettings, names: tuple[str
     panels = figure.subplots(1, len(filters), squeeze=False, sharex=True, sharey=True)[0]
     fids, suspect = audit["fid"].to_numpy(), audit["suspect"].to_numpy(zero_copy_only=False)
     delta, rms = (audit[name].to_numpy().astype(np.float64) * 1000.0 for name in names)
+    of_kind = settings.flatness.limits if names[0] == "delta" else settings.lightcurves.limits
+    limits = {fid: of_kind.of(fid) for fid in filters}
     for axes, fid in zip(panels, filters, strict=True):
         style(axes, "Delta (mmag)", "")
         for flag, colour, name in ((False, AFTER_COLOUR, "good"), (True, BEFORE_COLOUR, "suspect")):
             own = (fids == fid) & (suspect == flag)
             axes.scatter(delta[own], rms[own], s=7, alpha=0.6, color=colour, linewidths=0, label=name, rasterized=True)
-        limits = settings.flatness.limits.of(fid) if names[0] == "delta" else settings.lightcurves.limits.of(fid)
-        axes.axvline(1000.0 * limits.delta, color=DARK, linewidth=1.0, linestyle="--")
-        axes.axhline(1000.0 * limits.rms, color=DARK, linewidth=1.0, linestyle="--")
+        axes.axvline(1000.0 * limits[fid].delta, color=DARK, linewidth=1.0, linestyle="--")
+        axes.axhline(1000.0 * limits[fid].rms, color=DARK, linewidth=1.0, linestyle="--")
         axes.set_title(FILTER_CODES[fid], fontsize=11.5, color=DARK)
         known = np.isfinite(delta) & np.isfinite(rms) & (fids == fid)
         panel_text(axes, f"{known.sum():,} references, {(known & suspect).sum():,} suspect")
     panels[0].set_ylabel("RMS (mmag)", fontsize=10.5, color=DARK)
-    for set_limit, values in ((panels[0].set_xlim, delta), (panels[0].set_ylim, rms)):
+    for set_limit, values, name in ((panels[0].set_xlim, delta, "delta"), (panels[0].set_ylim, rms, "rms")):
         held = values[np.isfinite(values)]
-        set_limit(0.0, 1.15 * float(np.percentile(held, 99.5)) if len(held) else 100.0)
+        most = max(1000.0 * getattr(limit, name) for limit in limits.values())
+        set_limit(0.0, 1.15 * max(most, float(np.percentile(held, 99.5)) if len(held) else 0.0))
     panels[-1].legend(loc="lower right", fontsize=9, framealpha=0.8, edgecolor="none", labelcolor=DARK)
     return figure
 

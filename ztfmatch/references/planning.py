@@ -13,6 +13,7 @@ from ztfmatch.core.schema.types import Table
 from ztfmatch.references.io.images import ImageSource
 from ztfmatch.references.loss import coverage_loss, retune
 from ztfmatch.references.plan import Known, PlanReport, make_plan, update_plan
+from ztfmatch.references.schema import AUDIT, PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 
@@ -44,7 +45,7 @@ def plan_references(
     MetadataError
         If metadata or audit cannot be used.
     """
-    rows = None if audit is None else read_rows(audit, "audit")
+    rows = None if audit is None else read_rows(audit, "audit", AUDIT)
     report = make_plan(source, rows, settings)
     known = Known.of(rows)
     tuned = pa.Table.from_pylist(retune(source, known, settings)) if tune else None
@@ -53,4 +54,4 @@ def plan_references(
 
 def update_references(plan: Path, source: ImageSource, settings: ReferenceSettings) -> PlanReport:
     """A plan brought up to date; see :func:`ztfmatch.references.plan.update_plan`."""
-    return update_plan(read_rows(plan, "plan"), source, settings)
+    return update_plan(read_rows(plan, "plan", PLAN), source, settings)

@@ -19,6 +19,7 @@ from ztfmatch.core.runner import Runner
 from ztfmatch.references.audit import AuditInputs, audit_files
 from ztfmatch.references.plan import TO_BE_MADE, about_plan
 from ztfmatch.references.planning import read_rows
+from ztfmatch.references.schema import PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 _NAMED: Final = 5
@@ -53,7 +54,7 @@ def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runn
     BadInputError
         If a reference is of a unit that the plan does not ask for, or none can be used.
     """
-    rows = read_rows(Path(plan), "plan")
+    rows = read_rows(Path(plan), "plan", PLAN)
     about_plan(rows)
     settings = ReferenceSettings()
     names = ["field", "rcid", "fid", "action", "predicted"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -115,7 +115,7 @@ class ImageSource(WithPaths):
         beside = self._beside(needed)
         lacking = [name for name, column in held.items() if column is None and name not in beside]
         if lacking:
-            raise _lacks(f"the ledger of {self.name}", lacking[0], needed[lacking[0]])
+            raise _lacks(f"the ledger of {self.name}", lacking, needed)
         known = build_map(beside["exposureid"]) if beside else None
         names = ["exposureid", "field", "rcid", "fid", "commit", *filter(None, held.values())]
         for file in tracked(self.snapshot.ledger, "reading files of the ledger"):
@@ -202,11 +202,10 @@ def _read(path: Path, needed: Mapping[str, str]) -> Iterator[pa.Table]:
             raise MetadataError(
                 f"{path}: has no column {key} (looked for {', '.join(_KEYS[key])}); every image needs it"
             )
-    for name, of in needed.items():
-        theirs = _found((_NUMBERS | _WHOLE)[name], names)
-        if theirs is None:
-            raise _lacks(str(path), name, of)
-        wanted[name] = theirs
+    given = {name: _found((_NUMBERS | _WHOLE)[name], names) for name in needed}
+    if lacking := [name for name, theirs in given.items() if theirs is None]:
+        raise _lacks(str(path), lacking, needed)
+    wanted |= {name: theirs for name, theirs in given.items() if theirs is not None}
     projection = {ours: ds.field(theirs) for ours, theirs in wanted.items()}
     with _clear_errors(path):
         dataset = _dataset(path)
@@ -221,12 +220,15 @@ def _parts(file: Any) -> list[Any]:
     return list(file.split_by_row_group()) if hasattr(file, "split_by_row_group") else [file]
 
 
-def _lacks(where: str, name: str, of: str) -> MetadataError:
-    """Error for a column that is not there."""
-    looked = ", ".join((_NUMBERS | _WHOLE)[name])
+def _lacks(where: str, names: Sequence[str], needed: Mapping[str, str]) -> MetadataError:
+    """Error for columns that are not there."""
+    told = [
+        f"no column {name} (looked for {', '.join((_NUMBERS | _WHOLE)[name])}), and criterion {needed[name]} needs it"
+        for name in names
+    ]
+    without = " ".join(f"--without {of}" for of in dict.fromkeys(needed[name] for name in names))
     return MetadataError(
-        f"{where} has no column {name} (looked for {looked}), and criterion {of} needs it: give it in a metadata "
-        f"table, or leave the criterion out (--without {of})"
+        f"{where} has {'; '.join(told)}: give it in a metadata table, or leave the criterion out ({without})"
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta
 
 from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.plain import Json
 from ztfmatch.core.settings import AtLeastOne, Fraction, Positive, checked, read_toml
 
 T = TypeVar("T")
@@ -26,6 +27,12 @@ class ByFilter(Generic[T]):
     def of(self, fid: int) -> T:
         """That of a filter id, 1 to 3."""
         return (self.g, self.r, self.i)[fid - 1]
+
+    def refuse_reversed(self, name: str) -> None:
+        """Raise ConfigError for a range that ends before it begins; other values are as they may be."""
+        for band, value in vars(self).items():
+            if isinstance(value, tuple) and not value[0] <= value[1]:
+                raise ConfigError(f"{name} of {band} is {list(value)}; expected the smaller bound first")
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class SelectSettings:
     median: ByFilter[float] = ByFilter(1900.0, 1600.0, 1200.0)
     rms: ByFilter[float] = ByFilter(100.0, 100.0, 80.0)
     """Largest global median and robust RMS of the pixels, DN."""
-    first_night: datetime.date = datetime.date(2018, 2, 5)
+    first_night: Annotated[datetime.date, Meta(description="a date such as 2018-02-05")] = datetime.date(2018, 2, 5)
     """UTC."""
     nmin: AtLeastOne = 15
     """Fewest images of a reference."""
@@ -137,6 +144,13 @@ class SelectSettings:
     """Most; those of smallest FWHM are taken."""
     without: tuple[str, ...] = ()
     """Criteria that are not applied."""
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing can be within."""
+        for name in ("fwhm", "magzp", "clrcoeff"):
+            getattr(self, name).refuse_reversed(name)
+        if self.nmin > self.nmax:
+            raise ConfigError(f"nmin is {self.nmin}; expected at most nmax, {self.nmax}")
 
 
 @dataclass(frozen=True)
@@ -170,5 +184,11 @@ def read_settings(path: Path | None = None) -> ReferenceSettings:
     """
     if path is None:
         return ReferenceSettings()
-    table = read_toml(path, "settings of references", ConfigError)
+    table = _over(asdict(ReferenceSettings()), read_toml(path, "settings of references", ConfigError))
     return checked(table, ReferenceSettings, ConfigError, f"settings of references {path}: ")
+
+
+def _over(defaults: Json, given: Json) -> Json:
+    """What is given, and in its tables the defaults of what they do not say."""
+    both = [name for name, value in given.items() if isinstance(value, dict) and isinstance(defaults.get(name), dict)]
+    return defaults | given | {name: _over(defaults[name], given[name]) for name in both}
