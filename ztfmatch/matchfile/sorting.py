@@ -83,9 +83,9 @@ class _Stored:
 
     def __init__(self, snapshot: SnapshotFiles, found: Sequence[InspectedMatchfile]) -> None:
         self.files = checksums(snapshot)
-        self._units = snapshot.units_with_reference
+        self._has_reference = snapshot.has_reference
         self._waiting: Counter[Unit] = Counter()
-        if any(unit_of(file.matchfile) not in self._units for file in found):
+        if not all(snapshot.has_reference(unit_of(file.matchfile)) for file in found):
             ledger = snapshot.read(EXPOSURES.name, ["field", "rcid", "fid"])
             for row in ledger.group_by(ledger.column_names).aggregate([([], "count_all")]).to_pylist():
                 self._waiting[unit_of(row)] += row["count_all"]
@@ -101,7 +101,7 @@ class _Stored:
         """
         unit = unit_of(file.matchfile)
         new, known = self._exposures.split(file.exposures)
-        has_reference = unit in self._units
+        has_reference = self._has_reference(unit)
         if not has_reference and (waiting := self._waiting[unit]):
             reason = (
                 f"{waiting} exposures of unit {unit} wait for a reference: give it one with 'ztfmatch rematch' first"

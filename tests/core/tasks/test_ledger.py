@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from ledgers import ledger_rows, store_of_ledgers, survey_rows
 
 from ztfmatch.core.io.parquet import OpenFile
+from ztfmatch.core.io.rows import rows_of_unit, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.tiling import MAX_TILE_ORDER, Tile, caps_touch_any, fine_pixels
 from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.tasks.ledger import exposures_of_fields, exposures_of_tile, exposures_of_tiles
+from ztfmatch.core.tasks.ledger import exposures_of_fields, exposures_of_tile, exposures_of_tiles, exposures_of_unit
 
 COLUMNS = ("exposureid", "field", "obsmjd", "quality")
 
@@ -112,10 +113,14 @@ def test_exposures_of_fields_are_those_of_the_fields(tmp_path: Path) -> None:
 
 def test_exposures_of_a_field_are_read_once_for_its_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = store_of_ledgers(tmp_path / "s", [survey_rows(3_000, 58300.0, 1)])
-    field = snapshot.read("exposures", ["field"])["field"][0].as_py()
-    first = exposures_of_fields(snapshot, [field], COLUMNS)
+    rows = snapshot.read("exposures")
+    units = [unit for unit in set(units_of_rows(rows)) if unit.field == rows["field"][0].as_py()]
+    exposures_of_unit(snapshot, units[0], COLUMNS)
     monkeypatch.setattr(OpenFile, "read", lambda *_: pytest.fail("read again"))
-    assert exposures_of_fields(snapshot, [field], COLUMNS).equals(first)
+    for unit in units:
+        expected = rows_of_unit(rows, unit).select(COLUMNS).sort_by("exposureid")
+        assert exposures_of_unit(snapshot, unit, COLUMNS).to_pylist() == expected.to_pylist()
+    assert len(units) > 1
 
 
 def test_exposures_of_no_fields_are_none(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ztfmatch.core.kernels.tiling import neighbours
 from ztfmatch.core.operations import verify as operation
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.schema.sky import EPOCH, MEASURED
+from ztfmatch.core.survey import unit_of_code
 from ztfmatch.core.tasks import verify
 from ztfmatch.core.tasks.linked import in_order
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds, seeds_of_objects
@@ -44,8 +45,8 @@ def test_seeds_of_objects_in_reach_are_those_of_all_objects_near(store: ztfmatch
         near = neighbours(snapshot.tiling, tile)
         files = [file for one in near for file in snapshot.of_tile(OBJECTS.name, one)]
         objects = in_order(objects_in_reach(snapshot.storage, file, tile) for file in files)
-        units = snapshot.units_with_reference
-        got = seeds_of_objects(objects, units, tile, snapshot.config.radius_arcsec)
+        units = [unit_of_code(code) for code in snapshot.referenced.tolist()]
+        got = seeds_of_objects(objects, snapshot.has_reference, tile, snapshot.config.radius_arcsec)
         expected = read_seeds(SeedSource(snapshot.storage, tile, files, snapshot.config.radius_arcsec), units)
         assert got.keys() == expected.keys()
         for unit, seeds in expected.items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.config import StoreConfig
 from ztfmatch.core.errors import SnapshotNotFoundError, StoreDamagedError
 from ztfmatch.core.io import log, storefile
@@ -17,8 +18,9 @@ from ztfmatch.core.io.arrowthreads import ScannedFile
 from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile, read_file_rows, read_table
-from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units, units_of_rows
+from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
+from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.settings import checked_value
@@ -97,9 +99,13 @@ class SnapshotFiles:
         return self.files.total(table, "size")
 
     @functools.cached_property
-    def units_with_reference(self) -> frozenset[Unit]:
-        """Units that have seeds."""
-        return frozenset(units_of_rows(self.read("references", UNIT)))
+    def referenced(self) -> Ints:
+        """Codes of the units that have a reference, ascending; kept."""
+        return np.unique(codes_of_rows(self.read("references", UNIT)))
+
+    def has_reference(self, unit: Unit) -> bool:
+        """Whether a unit has a reference."""
+        return bool(is_among(codes_of_units([unit]), self.referenced)[0])
 
     @functools.cached_property
     def footprints(self) -> pa.Table:

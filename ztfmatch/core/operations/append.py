@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from ztfmatch.core.config import AppendConfig
@@ -19,6 +20,7 @@ from ztfmatch.core.errors import BadInputError, ConfigError, ZtfmatchError
 from ztfmatch.core.io import log
 from ztfmatch.core.io.noted import notes
 from ztfmatch.core.io.refused import Refused
+from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
 from ztfmatch.core.io.storage import Storage
@@ -34,7 +36,6 @@ from ztfmatch.core.operations.common import (
     files_of,
     same_files,
     total,
-    units_of,
     write_table,
 )
 from ztfmatch.core.operations.conservation import with_counts
@@ -49,6 +50,7 @@ from ztfmatch.core.plain import Json
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.runs import chunks
 from ztfmatch.core.schema import CORRECTIONS, EXPOSURES, OBJECTS
+from ztfmatch.core.survey import unit_of_code
 from ztfmatch.core.tasks.inspect import FOUND, INSPECTIONS, InspectTask, inspect_epochal
 from ztfmatch.core.tasks.match import match_group
 from ztfmatch.core.tasks.results import Matched
@@ -159,7 +161,7 @@ class _Bulk:
         )
         counts = {} if committed.change is None else committed.change.counts
         matched, orphans = counts.get("detections", 0), counts.get("orphans", 0)
-        lacking = {*units_of(ledger)[0]} - snapshot.units_with_reference
+        lacking = np.setdiff1d(codes_of_rows(ledger), snapshot.referenced).tolist()
         return AppendReport(
             **committed.fields,
             catalogs=len(sources),
@@ -171,7 +173,7 @@ class _Bulk:
             matched=matched,
             orphans=orphans,
             rejected=total(ledger, "nrejected"),
-            without_reference=sorted(map(str, lacking)),
+            without_reference=sorted(str(unit_of_code(code)) for code in lacking),
             tiles=committed.tiles,
             bytes=committed.size,
             seconds=0.0,

@@ -168,5 +168,5 @@ def _checked(
         rows=row.get("nrows"),
         rejected=row.get("nrejected"),
         programid=row.get("programid"),
-        has_reference=None if snapshot is None or unit is None else unit in snapshot.units_with_reference,
+        has_reference=None if snapshot is None or unit is None else snapshot.has_reference(unit),
     )

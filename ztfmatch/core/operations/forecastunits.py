@@ -156,8 +156,8 @@ def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
     for file in snapshot.ledger:
         table = read_file_rows(snapshot.storage, file, [*UNIT, "nrows"])
         code = codes_of_rows(table)
-        exposures += np.bincount(code, minlength=CODES)
-        rows += np.bincount(code, weights=table["nrows"].to_numpy(), minlength=CODES).astype(np.int64)
+        np.add.at(exposures, code, 1)
+        np.add.at(rows, code, table["nrows"].to_numpy())
     return Ledger(exposures, rows)
 
 

@@ -18,14 +18,15 @@ from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import MARGIN_ARCSEC
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.rows import unit_arrays, units_of_rows
+from ztfmatch.core.io.rows import codes_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.kernels.coverage import Coverage, Members, runs, shared_caps
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vector
 from ztfmatch.core.kernels.tiling import cap_pixels
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, references_by_unit
 from ztfmatch.core.schema.ledger import BAD
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MatchTask
 from ztfmatch.core.tasks.matchplan import EXPOSURES, StagedPart, encode_part
 from ztfmatch.core.tasks.staging import keep
@@ -145,10 +146,9 @@ class _Plan:
     @classmethod
     def of(cls, snapshot: SnapshotFiles, rows: pa.Table, rows_per_task: int) -> _Plan:
         """Plan of rows that :func:`_in_order` gave."""
-        names, unit = _units(rows)
+        codes, unit = _units(rows)
         references = references_by_unit(snapshot, ["nseeds"])
-        known = {str(of): row for row, of in enumerate(units_of_rows(references))}
-        reference = np.array([known.get(name, -1) for name in names], np.int64)  # -1 finds what is appended
+        reference = find_sorted(codes_of_rows(references), codes)  # -1 finds what is appended
         xyz = unit_vector(rows["ra"].to_numpy(), rows["dec"].to_numpy())
         radius = np.radians(rows["radius"].to_numpy()) + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
         footprint, centres, radii = shared_caps(unit, xyz, radius)
@@ -264,12 +264,11 @@ def _even_parts(size: Floats, limit: float) -> list[tuple[int, int]]:
     return list(itertools.pairwise([*starts, len(size)]))
 
 
-def _units(rows: pa.Table) -> tuple[list[str], Rows]:
-    """Names of the units of rows in their order, and the number of each row's."""
-    columns = np.stack([*unit_arrays(rows).values()])
-    first = np.flatnonzero(np.any(np.diff(columns, axis=1, prepend=-1), axis=0))
-    names = [str(Unit(*unit)) for unit in columns[:, first].T.tolist()]
-    return names, np.repeat(np.arange(len(first)), np.diff(np.append(first, columns.shape[1])))
+def _units(rows: pa.Table) -> tuple[Rows, Rows]:
+    """Codes of the units of rows in their order, and the number of each row's."""
+    codes = codes_of_rows(rows)
+    new = np.diff(codes, prepend=-1) != 0
+    return codes[new], np.cumsum(new) - 1
 
 
 def _exposures(rows: pa.Table, has_reference: npt.NDArray[np.bool_]) -> pa.Table:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ztfmatch.core.arrays import Floats
+from ztfmatch.core.arrays import Floats, Ints
 from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
-from ztfmatch.core.io.rows import FOOTPRINT
+from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.sealed import Tail
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
@@ -23,7 +23,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
 from ztfmatch.core.kernels.tiling import Boxes, Tile, boxes_touch_tile, caps_touch_any
 from ztfmatch.core.schema import EXPOSURES
-from ztfmatch.core.survey import DEFAULT_EXPTIME_S
+from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit
 from ztfmatch.core.tasks.results import Replaced, Written
 
 _BOXES_KEPT: Final = 4096
@@ -128,6 +128,24 @@ def _of_fields(
     storage: Storage, ledger: tuple[DataFile, ...], fields: tuple[int, ...], columns: tuple[str, ...]
 ) -> pa.Table:
     return read_table(storage, ledger, EXPOSURES, columns, [(field, field) for field in fields], "field")
+
+
+def exposures_of_unit(snapshot: SnapshotFiles, unit: Unit, columns: Sequence[str]) -> pa.Table:
+    """Ledger rows of a unit, by exposureid; those of its field are read once for all its units."""
+    codes, rows = _by_unit(snapshot.storage, tuple(snapshot.ledger), unit.field, tuple(columns))
+    low, high = np.searchsorted(codes, codes_of_units([unit])[0] + np.arange(2))
+    return rows.slice(low, high - low)
+
+
+@functools.lru_cache(_FIELDS_KEPT)
+def _by_unit(
+    storage: Storage, ledger: tuple[DataFile, ...], field: int, columns: tuple[str, ...]
+) -> tuple[Ints, pa.Table]:
+    """Ledger rows of a field, by unit and exposureid, and the code of the unit of each."""
+    names = dict.fromkeys([*columns, *UNIT, "exposureid"])
+    rows = read_table(storage, ledger, EXPOSURES, list(names), [(field, field)], "field")
+    rows = rows.sort_by([(name, "ascending") for name in (*UNIT, "exposureid")]).combine_chunks()
+    return codes_of_rows(rows), rows.select(columns)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -114,12 +114,14 @@ def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_ar
     return dict(_split_units(units, laid))
 
 
-def seeds_of_objects(objects: Objects, units: Collection[Unit], tile: Tile, radius_arcsec: float) -> dict[Unit, Seeds]:
+def seeds_of_objects(
+    objects: Objects, has_reference: Callable[[Unit], bool], tile: Tile, radius_arcsec: float
+) -> dict[Unit, Seeds]:
     """Seeds of those units that have any, of objects in reach of the tile that are in order of objectid."""
     active = objects[objects["active"]]
     ids, ra, dec = (np.ascontiguousarray(active[name]) for name in ("objectid", "ra", "dec"))
     heads = ids[np.diff(ids // IDS_OF_A_UNIT, prepend=-1) != 0]
-    held = [unit for head in heads.tolist() if (unit := unit_of_objectid(head)) in units]
+    held = [unit for head in heads.tolist() if has_reference(unit := unit_of_objectid(head))]
     return lay_seeds(SeedPositions(ids, ra, dec), held, tile, radius_arcsec)
 
 

@@ -8,7 +8,7 @@ and matched and counted again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -100,10 +100,10 @@ def verify_tile(task: VerifyTask) -> VerifiedTile:
     findings, ledger = Findings(), Ledger(task.snapshot, task.tile)
     n = len(ledger.exposureid)
     tally = Tally(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64))
-    units = task.snapshot.units_with_reference
+    has_reference = task.snapshot.has_reference
     objects = _objects_near(task)
-    seeds = seeds_of_objects(objects, units, task.tile, task.snapshot.config.radius_arcsec)
-    _check_orphans(task, ledger, _Referenced(units, seeds), tally, findings)
+    seeds = seeds_of_objects(objects, has_reference, task.tile, task.snapshot.config.radius_arcsec)
+    _check_orphans(task, ledger, _Referenced(has_reference, seeds), tally, findings)
     # Orphans first: they say who lost to whom, and the winners are then looked for as the lightcurves pass.
     in_reach = [columns for file in task.orphan_files for columns in orphans_in_reach(task, file)]
     pairs = LostPairs(in_reach, seeds)
@@ -158,9 +158,9 @@ def _transient_files(task: VerifyTask, orphans: Sequence[Arrays]) -> TransientFi
 
 @dataclass(frozen=True)
 class _Referenced:
-    """Units with a reference, and the seeds that some of them have in a tile."""
+    """Whether a unit has a reference, and the seeds that some have in a tile."""
 
-    units: frozenset[Unit]
+    has_reference: Callable[[Unit], bool]
     seeds: dict[Unit, Seeds]
 
 
@@ -218,7 +218,7 @@ def _check_reasons(columns: Arrays, units: Ints, xyz: Floats, referenced: _Refer
     nearest = np.zeros(len(units), np.int64)
     for code in np.unique(units).tolist():
         unit, rows = unit_of_code(code), np.flatnonzero(units == code)
-        if unit not in referenced.units:
+        if not referenced.has_reference(unit):
             expected[rows] = _NUMBER_OF[NO_REFERENCE]
         elif (seeds := referenced.seeds.get(unit)) is not None:
             seed, _ = nearest_seeds(seeds.grid, xyz[rows])

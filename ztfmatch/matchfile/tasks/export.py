@@ -43,7 +43,7 @@ from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
 from ztfmatch.core.schema.sky import EPOCH_NAMES
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import DEFAULT_EXPTIME_S, Unit, expid_of_mjd, is_stand_in, objectid_range
-from ztfmatch.core.tasks.ledger import exposures_of_fields
+from ztfmatch.core.tasks.ledger import exposures_of_unit
 from ztfmatch.core.tasks.statistics import PUBLIC_PROGRAM
 from ztfmatch.matchfile import schema as layout
 from ztfmatch.matchfile.io.writer import MatchfileWriter, writing_matchfile
@@ -186,8 +186,7 @@ class _Unit:
     def __init__(self, snapshot: SnapshotFiles, unit: Unit, tiles: tuple[Tile, ...]) -> None:
         self.snapshot, self.unit, self.tiles = snapshot, unit, tiles
         self.ids = objectid_range(unit)
-        ledger = exposures_of_fields(snapshot, [unit.field], EXPOSURES.names)
-        self.exposures = _Exposures(unit, rows_of_unit(ledger, unit))
+        self.exposures = _Exposures(unit, exposures_of_unit(snapshot, unit, EXPOSURES.names))
         imported = snapshot.files.of_ids(IMPORTED.name, [self.ids])
         self.extras = _Extras(read_table(snapshot.storage, imported, IMPORTED, None, [self.ids]), self.exposures)
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ztfmatch.core.io.parquet import DataFile
-from ztfmatch.core.io.rows import UNIT, rows_of_unit
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.survey import MAX_SOURCEID, Unit, objectid_base
-from ztfmatch.core.tasks.ledger import exposures_of_fields
+from ztfmatch.core.tasks.ledger import exposures_of_unit
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,4 @@ class StoredReference(OfSnapshot):
 
     def exposures(self, columns: Sequence[str]) -> pa.Table:
         """Ledger rows of its unit, ascending by exposureid, which is the first column."""
-        names = ["exposureid", *columns]
-        rows = exposures_of_fields(self.snapshot, [self.unit.field], [*names, *UNIT])
-        return rows_of_unit(rows, self.unit).select(names).sort_by("exposureid")
+        return exposures_of_unit(self.snapshot, self.unit, ["exposureid", *columns])

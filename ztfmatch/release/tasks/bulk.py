@@ -23,7 +23,7 @@ from ztfmatch.core.kernels.region import Region
 from ztfmatch.core.schema import DETECTIONS, OBJECTS
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import IDS_OF_A_UNIT, objectid_range, unit_columns
-from ztfmatch.core.tasks.ledger import exposures_of_fields
+from ztfmatch.core.tasks.ledger import exposures_of_unit
 from ztfmatch.release.io.outputs import Written, parquet_writer, writing
 from ztfmatch.release.schema import BULK, INDEX_COLUMN, LIGHTCURVE
 from ztfmatch.release.tasks.released import (
@@ -120,7 +120,7 @@ def _source(task: BulkTask) -> tuple[pa.Table, Source]:
 
 def _exposures(task: BulkTask) -> ScopedExposures:
     product = task.product
-    ledger = exposures_of_fields(product.snapshot, [task.files.unit.field], LEDGER_COLUMNS)
+    ledger = exposures_of_unit(product.snapshot, task.files.unit, LEDGER_COLUMNS)
     return exposures_in_scope(ledger, product.scope)
 
 
